@@ -1,0 +1,279 @@
+# FlagCache. `make help` lists what there is to do.
+
+# What is built, and where.
+LOCALBIN := $(CURDIR)/bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
+# The images that deploy and build-installer write into the manifests.
+IMAGE_TAG ?= latest
+IMG ?= ghcr.io/flagcache/manager:$(IMAGE_TAG)
+FLAG_SERVICE_IMG ?= ghcr.io/flagcache/flag-service:$(IMAGE_TAG)
+CONTAINER_TOOL ?= docker
+
+# Tools of this repository, built from the versions in hack/tools. kubectl is
+# the user's own; where there is none, `make KUBECTL="bin/kube kubectl" ...`.
+CONTROLLER_GEN := $(LOCALBIN)/controller-gen
+KUSTOMIZE := $(LOCALBIN)/kustomize
+CRD_REF_DOCS := $(LOCALBIN)/crd-ref-docs
+GOLANGCI_LINT := $(LOCALBIN)/golangci-lint
+KWOK := $(LOCALBIN)/kwok
+KUBECTL ?= kubectl
+
+# What the end-to-end tests, the demo and the benchmarks start.
+KUBE := $(LOCALBIN)/kube
+MANAGER := $(LOCALBIN)/manager
+FLAG_SERVICE := $(LOCALBIN)/flag-service
+export KUBE MANAGER FLAG_SERVICE
+
+# envtest takes the API server that KUBEBUILDER_ASSETS points at, else ours.
+ifndef KUBEBUILDER_ASSETS
+KUBEBUILDER_ASSETS := $(LOCALBIN)/envtest
+TEST_API_SERVER := envtest
+endif
+export KUBEBUILDER_ASSETS
+
+# Further flags of go test, such as GO_TEST_FLAGS='-race -run Probe'.
+GO_TEST_FLAGS ?=
+
+# A CRD over this many bytes comes too close to the 262,144 that a client-side
+# `kubectl apply` can keep in its annotation.
+CRD_SIZE_LIMIT := 200000
+
+SHELL := /usr/bin/env bash -o pipefail
+.SHELLFLAGS := -ec
+
+.PHONY: all
+all: build
+
+##@ General
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN {FS = ":.*##"; printf "\nUsage:\n  make \033[36m<target>\033[0m\n"} /^[a-zA-Z_0-9-]+:.*?##/ { printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2 } /^##@/ { printf "\n\033[1m%s\033[0m\n", substr($$0, 5) } ' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: kube build ## Show FlagCache at work on a local cluster, from apply to delete.
+	@hack/setup/redis.sh || echo "The demo goes on with the Redis server that is built into it."
+	go run ./hack/demo
+
+.PHONY: dev
+dev: kube build ## Bring up a local cluster with the operator and leave it running.
+	@hack/setup/redis.sh || echo "The cluster goes on with the Redis server that is built into it."
+	go run ./hack/demo dev
+
+.PHONY: dev-down
+dev-down: ## End the cluster that dev brought up.
+	go run ./hack/demo down
+
+##@ Development
+
+.PHONY: generate
+generate: $(CONTROLLER_GEN) ## Write the DeepCopy methods of the API types.
+	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
+
+.PHONY: manifests
+manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Write the CRD, the operator's RBAC role and docs/api.md.
+	$(CONTROLLER_GEN) crd rbac:roleName=manager-role paths=./api/... paths=./controllers/... \
+		output:crd:artifacts:config=config/crd/bases output:rbac:artifacts:config=config/rbac
+	$(CRD_REF_DOCS) --source-path=api --config=hack/tools/crd-ref-docs.yaml --renderer=markdown \
+		--output-path=docs/api.md --log-level=ERROR
+
+.PHONY: fmt
+fmt: ## Format the Go code.
+	go fmt ./...
+
+.PHONY: vet
+vet: ## Run go vet.
+	go vet ./...
+	cd hack/tools && go vet ./...
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Run the linters of .golangci.yml.
+	$(GOLANGCI_LINT) run
+
+.PHONY: lint-fix
+lint-fix: $(GOLANGCI_LINT) ## Run the linters and mend what they can mend.
+	$(GOLANGCI_LINT) run --fix
+
+.PHONY: lint-config
+lint-config: $(GOLANGCI_LINT) ## Check .golangci.yml itself.
+	$(GOLANGCI_LINT) config verify
+
+.PHONY: test
+test: test-unit test-e2e ## Run every test; builds and installs what they need.
+	@echo "All tests passed: unit, envtest and end-to-end."
+
+.PHONY: test-unit
+test-unit: $(TEST_API_SERVER) redis ## Run the unit tests, and the suites against a real API server.
+	go test -timeout 10m $(GO_TEST_FLAGS) $$(go list ./... | grep -v /test/e2e)
+
+.PHONY: test-e2e
+test-e2e: kube build redis ## Run the end-to-end tests on a local cluster.
+	go test -timeout 12m $(GO_TEST_FLAGS) ./test/e2e/...
+
+.PHONY: bench
+bench: kube build redis $(KWOK) ## Measure the operator with 1, 100 and 1,000 FlagCaches.
+	KWOK=$(KWOK) KWOK_STAGES=$$(cd hack/tools/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage \
+		go run ./hack/bench
+
+.PHONY: verify
+verify: verify-tidy generate manifests verify-crd verify-docs vet lint ## Check that everything generated is committed, and all that lint can see.
+	@if [ -n "$$(git status --porcelain)" ]; then \
+		git status --short; git --no-pager diff --stat; \
+		echo "The tree differs from its last commit: commit the files above (generated ones come from make generate manifests)." >&2; \
+		exit 1; \
+	fi
+	@echo "Verified."
+
+.PHONY: verify-tidy
+verify-tidy: # hack/kube is left out: tidying its 2,850 dependencies takes longer than all the rest.
+	go mod tidy -diff
+	cd hack/tools && go mod tidy -diff
+	cd hack/tools/golangci-lint && go mod tidy -diff
+	cd hack/tools/kwok && go mod tidy -diff
+
+.PHONY: verify-crd
+verify-crd: manifests
+	@for crd in config/crd/bases/*.yaml; do \
+		size=$$(wc -c < "$$crd"); \
+		if [ "$$size" -gt $(CRD_SIZE_LIMIT) ]; then \
+			echo "$$crd has $$size bytes, over $(CRD_SIZE_LIMIT): a client-side kubectl apply would soon refuse it." >&2; exit 1; \
+		fi; \
+	done
+
+.PHONY: verify-docs
+verify-docs:
+	cd hack/tools && go run ./links $(CURDIR)
+
+##@ Build
+
+.PHONY: build
+build: ## Build every program of cmd/ into bin/.
+	@mkdir -p $(LOCALBIN)
+	$(GO_BUILD) -o $(LOCALBIN)/ ./cmd/...
+
+.PHONY: run
+run: install ## Run the operator on this machine against the cluster of the current kubeconfig.
+	FLAG_SERVICE_IMAGE=$(FLAG_SERVICE_IMG) go run ./cmd/manager
+
+.PHONY: docker-build
+docker-build: ## Build the images of the operator and of the flag service.
+	$(CONTAINER_TOOL) build --build-arg VERSION=$(VERSION) --target manager -t $(IMG) .
+	$(CONTAINER_TOOL) build --build-arg VERSION=$(VERSION) --target flag-service -t $(FLAG_SERVICE_IMG) .
+
+.PHONY: docker-push
+docker-push: ## Push both images.
+	$(CONTAINER_TOOL) push $(IMG)
+	$(CONTAINER_TOOL) push $(FLAG_SERVICE_IMG)
+
+.PHONY: build-installer
+build-installer: $(KUSTOMIZE) overlay ## Write everything a cluster needs into dist/install.yaml.
+	$(KUSTOMIZE) build dist/overlay > dist/install.yaml
+
+##@ Deployment
+
+.PHONY: install
+install: $(KUSTOMIZE) ## Install the CRD into the cluster of the current kubeconfig.
+	$(KUSTOMIZE) build config/crd | $(KUBECTL) apply -f -
+
+.PHONY: uninstall
+uninstall: $(KUSTOMIZE) ## Remove the CRD, and with it every FlagCache.
+	$(KUSTOMIZE) build config/crd | $(KUBECTL) delete --ignore-not-found -f -
+
+.PHONY: deploy
+deploy: $(KUSTOMIZE) overlay ## Deploy the operator with the images IMG and FLAG_SERVICE_IMG.
+	$(KUSTOMIZE) build dist/overlay | $(KUBECTL) apply -f -
+
+.PHONY: undeploy
+undeploy: $(KUSTOMIZE) ## Remove the operator and the CRD.
+	$(KUSTOMIZE) build config/default | $(KUBECTL) delete --ignore-not-found -f -
+
+# The overlay is config/default with the chosen images; it is written to dist/
+# so that deploying changes no committed file.
+define OVERLAY
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources:
+- ../../config/default
+patches:
+- target:
+    kind: Deployment
+    name: flagcache-controller-manager
+  patch: |
+    - op: replace
+      path: /spec/template/spec/containers/0/image
+      value: $(IMG)
+    - op: test
+      path: /spec/template/spec/containers/0/env/0/name
+      value: FLAG_SERVICE_IMAGE
+    - op: replace
+      path: /spec/template/spec/containers/0/env/0/value
+      value: $(FLAG_SERVICE_IMG)
+endef
+export OVERLAY
+
+.PHONY: overlay
+overlay:
+	@mkdir -p dist/overlay
+	@printf '%s\n' "$$OVERLAY" > dist/overlay/kustomization.yaml
+
+##@ Dependencies
+
+.PHONY: tools
+tools: $(CONTROLLER_GEN) $(KUSTOMIZE) $(CRD_REF_DOCS) $(GOLANGCI_LINT) ## Build the pinned tools into bin/.
+
+.PHONY: controller-gen
+controller-gen: $(CONTROLLER_GEN) ## Build controller-gen into bin/.
+
+.PHONY: kustomize
+kustomize: $(KUSTOMIZE) ## Build kustomize into bin/.
+
+.PHONY: golangci-lint
+golangci-lint: $(GOLANGCI_LINT) ## Build golangci-lint into bin/.
+
+.PHONY: kwok
+kwok: $(KWOK) ## Build kwok, which plays pods in the benchmarks, into bin/.
+
+.PHONY: kube
+kube: $(KUBE) ## Build the local Kubernetes into bin/kube (minutes the first time).
+
+.PHONY: envtest
+envtest: $(KUBE) ## Lay out the API server and etcd of bin/kube for envtest.
+	@$(KUBE) assets $(LOCALBIN)/envtest
+
+.PHONY: redis
+redis: ## Install redis-server where it is missing.
+	@hack/setup/redis.sh
+
+# A tool is rebuilt when the file that pins its version changes, not before.
+TOOLS_MODULE := hack/tools/go.mod hack/tools/go.sum
+
+$(CONTROLLER_GEN): $(TOOLS_MODULE)
+	$(call build-tool,hack/tools,sigs.k8s.io/controller-tools/cmd/controller-gen)
+
+$(KUSTOMIZE): $(TOOLS_MODULE)
+	$(call build-tool,hack/tools,sigs.k8s.io/kustomize/kustomize/v5)
+
+$(CRD_REF_DOCS): $(TOOLS_MODULE)
+	$(call build-tool,hack/tools,github.com/elastic/crd-ref-docs)
+
+$(GOLANGCI_LINT): hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.sum
+	$(call build-tool,hack/tools/golangci-lint,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+$(KWOK): hack/tools/kwok/go.mod hack/tools/kwok/go.sum
+	$(call build-tool,hack/tools/kwok,sigs.k8s.io/kwok/cmd/kwok)
+
+# $(call build-tool,MODULE DIRECTORY,PACKAGE)
+define build-tool
+@echo "Building $(notdir $@), once; the first time it can take minutes."
+@mkdir -p $(@D)
+cd $(1) && CGO_ENABLED=0 go build -trimpath -o $@ $(2)
+@touch $@
+endef
+
+KUBE_SOURCES := $(shell find hack/kube -name '*.go' -o -name 'go.*' -o -name build.sh)
+$(KUBE): $(KUBE_SOURCES)
+	@mkdir -p $(@D)
+	hack/kube/build.sh $@
+	@touch $@

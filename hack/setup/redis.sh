@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Copyright The FlagCache Authors.
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs redis-server with the system's package manager where it is missing,
+# and says in one sentence why not where it cannot. Silent when there is nothing
+# to do. The tests and the demo start servers of their own: the one that a
+# package starts as a service is stopped again.
+set -euo pipefail
+
+refuse() {
+	echo "redis-server is needed and cannot be installed from here: $1" >&2
+	exit 1
+}
+
+# as_root runs a command as root: directly, or by a sudo that asks for nothing
+# unless a person is there to answer.
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+		sudo "$@"
+	else
+		refuse "installing a package takes root. Run as root: apt-get install redis-server"
+	fi
+}
+
+install_with_apt() {
+	echo "Installing redis-server with apt-get ..."
+	as_root apt-get update -q >/dev/null || refuse "apt-get update failed"
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends redis-server >/dev/null ||
+		refuse "apt-get install redis-server failed"
+	stop_service
+}
+
+stop_service() {
+	if [ -d /run/systemd/system ]; then
+		as_root systemctl disable --now redis-server >/dev/null 2>&1 || true
+	elif [ -x /etc/init.d/redis-server ]; then
+		as_root /etc/init.d/redis-server stop >/dev/null 2>&1 || true
+	fi
+}
+
+command -v redis-server >/dev/null && exit 0
+
+if command -v apt-get >/dev/null; then
+	install_with_apt
+elif command -v brew >/dev/null; then
+	echo "Installing redis with Homebrew ..."
+	brew install --quiet redis || refuse "brew install redis failed"
+else
+	refuse "neither apt-get nor Homebrew is here. Install Redis 7 or later so that redis-server is in PATH"
+fi
+
+command -v redis-server >/dev/null || refuse "the package was installed, yet redis-server is not in PATH"
+echo "redis-server is installed: $(redis-server --version)"
