@@ -1,0 +1,281 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// CanarySpec says how a change is tried on a share of the traffic, judged, and
+// promoted or rolled back.
+type CanarySpec struct {
+	// steps in order; after the last one the candidate gets all traffic.
+	// Default: 5 % for one hour.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:default={{weight: 5, duration: "1h"}}
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=20
+	Steps []CanaryStep `json:"steps,omitempty"`
+
+	// traffic says how the share reaches the candidate. Default: Split.
+	// +optional
+	// +kubebuilder:default={}
+	Traffic TrafficSpec `json:"traffic,omitempty,omitzero"`
+
+	// metrics says where the evidence comes from. Default: Pods.
+	// +optional
+	// +kubebuilder:default={}
+	Metrics MetricsSpec `json:"metrics,omitempty,omitzero"`
+
+	// thresholds that the candidate must keep.
+	// +optional
+	// +kubebuilder:default={}
+	Thresholds ThresholdsSpec `json:"thresholds,omitempty,omitzero"`
+
+	// confidence is one minus the chance to roll back a healthy release, over the
+	// whole canary and all checks, between 50% and 99.99%. Default: "99%".
+	// +optional
+	// +kubebuilder:default="99%"
+	Confidence Percentage `json:"confidence,omitempty"`
+
+	// minimumRequests of a step before it can pass. Default: 1000.
+	// +optional
+	// +kubebuilder:default=1000
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000000
+	MinimumRequests int64 `json:"minimumRequests"`
+
+	// deadline of one step; then onInconclusive decides. Between 1m and 720h. Default: 6h.
+	// +optional
+	// +kubebuilder:default="6h"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="canary.deadline must be between 1m and 720h"
+	Deadline metav1.Duration `json:"deadline,omitempty,omitzero"`
+
+	// onInconclusive says what happens when a step's evidence is too little at its
+	// deadline: Pause, Promote or Rollback. Default: Pause.
+	// +optional
+	// +kubebuilder:default=Pause
+	OnInconclusive InconclusivePolicy `json:"onInconclusive,omitempty"`
+
+	// loadTest against the candidate before any user sees it. Default: none.
+	// +optional
+	LoadTest *LoadTestSpec `json:"loadTest,omitempty"`
+
+	// scaleDownDelay is how long the old revision stays after a promotion, so that
+	// going back is a change of weight; at most 24h. Default: 10m.
+	// +optional
+	// +kubebuilder:default="10m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('24h')",message="canary.scaleDownDelay must be at most 24h"
+	ScaleDownDelay metav1.Duration `json:"scaleDownDelay,omitempty,omitzero"`
+}
+
+// Percentage is a number with a percent sign, such as "0.1%".
+//
+// +kubebuilder:validation:MaxLength=10
+// +kubebuilder:validation:Pattern=`^(100|[0-9]{1,2})(\.[0-9]{1,4})?%$`
+type Percentage string
+
+// CanaryStep is a share of the traffic for a time.
+type CanaryStep struct {
+	// weight of the candidate in percent, 1 to 100.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Weight int32 `json:"weight"`
+
+	// duration of the step at the least, between 1s and 720h.
+	// +required
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('720h')",message="canary.steps[].duration must be between 1s and 720h"
+	Duration metav1.Duration `json:"duration"`
+}
+
+// TrafficType says how a share of the traffic reaches the candidate.
+//
+// +kubebuilder:validation:Enum=Split;GatewayAPI;Replicas
+type TrafficType string
+
+// Ways to share traffic.
+const (
+	// TrafficSplit has each stable pod hand the share on, and answer by itself if
+	// the candidate fails.
+	TrafficSplit TrafficType = "Split"
+	// TrafficGatewayAPI sets weights on an HTTPRoute.
+	TrafficGatewayAPI TrafficType = "GatewayAPI"
+	// TrafficReplicas uses the ratio of pods behind one Service.
+	TrafficReplicas TrafficType = "Replicas"
+)
+
+// TrafficSpec says how a share of the traffic reaches the candidate.
+//
+// +kubebuilder:validation:XValidation:rule="self.type == 'GatewayAPI' || !has(self.httpRouteRef)",message="canary.traffic.httpRouteRef is only for type GatewayAPI"
+type TrafficSpec struct {
+	// type is Split, GatewayAPI or Replicas. Default: Split.
+	// +optional
+	// +kubebuilder:default=Split
+	Type TrafficType `json:"type,omitempty"`
+
+	// httpRouteRef names the HTTPRoute of type GatewayAPI.
+	// +optional
+	HTTPRouteRef *LocalReference `json:"httpRouteRef,omitempty"`
+}
+
+// MetricsType says where a canary's numbers come from.
+//
+// +kubebuilder:validation:Enum=Pods;Prometheus;CloudWatch
+type MetricsType string
+
+// Sources of a canary's numbers.
+const (
+	MetricsPods       MetricsType = "Pods"
+	MetricsPrometheus MetricsType = "Prometheus"
+	MetricsCloudWatch MetricsType = "CloudWatch"
+)
+
+// MetricsSpec says where a canary's numbers come from.
+//
+// +kubebuilder:validation:XValidation:rule="(self.type == 'Prometheus') == has(self.prometheus)",message="canary.metrics.prometheus goes with type Prometheus"
+type MetricsSpec struct {
+	// type is Pods, Prometheus or CloudWatch. Default: Pods.
+	// +optional
+	// +kubebuilder:default=Pods
+	Type MetricsType `json:"type,omitempty"`
+
+	// prometheus is the server of type Prometheus.
+	// +optional
+	Prometheus *PrometheusSpec `json:"prometheus,omitempty"`
+}
+
+// PrometheusSpec is a Prometheus server and what to ask it.
+type PrometheusSpec struct {
+	// address of the server's API, for example http://prometheus.monitoring:9090.
+	// +required
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^https?://`
+	Address string `json:"address"`
+
+	// queries by check, in PromQL. Default: those for the flag service's own metrics.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=8
+	Queries map[string]Query `json:"queries,omitempty"`
+}
+
+// Query is a PromQL expression.
+//
+// +kubebuilder:validation:MaxLength=4096
+type Query string
+
+// ThresholdsSpec are the limits that a candidate must keep.
+type ThresholdsSpec struct {
+	// errorRate is the largest share of failed requests. Default: "0.1%".
+	// +optional
+	// +kubebuilder:default="0.1%"
+	ErrorRate Percentage `json:"errorRate,omitempty"`
+
+	// cacheHitRate is the smallest share of look-ups in Redis that hit. Default: "80%".
+	// +optional
+	// +kubebuilder:default="80%"
+	CacheHitRate Percentage `json:"cacheHitRate,omitempty"`
+
+	// latencyP95 is the largest 95th percentile of latency. Default: 100ms.
+	// +optional
+	// +kubebuilder:default="100ms"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('1h')",message="canary.thresholds.latencyP95 must be above 0 and at most 1h"
+	LatencyP95 metav1.Duration `json:"latencyP95,omitempty,omitzero"`
+
+	// latencyP99 is the largest 99th percentile of latency. Default: 300ms.
+	// +optional
+	// +kubebuilder:default="300ms"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('1h')",message="canary.thresholds.latencyP99 must be above 0 and at most 1h"
+	LatencyP99 metav1.Duration `json:"latencyP99,omitempty,omitzero"`
+
+	// missLatencyP95 is the largest 95th percentile of the time to fill a miss. Default: 300ms.
+	// +optional
+	// +kubebuilder:default="300ms"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('1h')",message="canary.thresholds.missLatencyP95 must be above 0 and at most 1h"
+	MissLatencyP95 metav1.Duration `json:"missLatencyP95,omitempty,omitzero"`
+}
+
+// InconclusivePolicy says what follows from too little evidence.
+//
+// +kubebuilder:validation:Enum=Pause;Promote;Rollback
+type InconclusivePolicy string
+
+// What follows from too little evidence.
+const (
+	InconclusivePause    InconclusivePolicy = "Pause"
+	InconclusivePromote  InconclusivePolicy = "Promote"
+	InconclusiveRollback InconclusivePolicy = "Rollback"
+)
+
+// LoadTestSpec is a load test against the candidate before any user sees it.
+type LoadTestSpec struct {
+	// concurrency is the number of clients, 1 to 1000. Default: 50.
+	// +optional
+	// +kubebuilder:default=50
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	Concurrency int32 `json:"concurrency,omitempty"`
+
+	// duration of the test, between 1s and 1h. Default: 30s.
+	// +optional
+	// +kubebuilder:default="30s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="canary.loadTest.duration must be between 1s and 1h"
+	Duration metav1.Duration `json:"duration,omitempty,omitzero"`
+
+	// latencyP95 is the largest 95th percentile of latency. Default: 50ms.
+	// +optional
+	// +kubebuilder:default="50ms"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('1h')",message="canary.loadTest.latencyP95 must be above 0 and at most 1h"
+	LatencyP95 metav1.Duration `json:"latencyP95,omitempty,omitzero"`
+}
+
+// BudgetPolicy says what happens when the estimate exceeds the budget.
+//
+// +kubebuilder:validation:Enum=Warn;Refuse
+type BudgetPolicy string
+
+// What happens when the estimate exceeds the budget.
+const (
+	// BudgetWarn says so in the condition WithinBudget.
+	BudgetWarn BudgetPolicy = "Warn"
+	// BudgetRefuse also holds the change before anything is created.
+	BudgetRefuse BudgetPolicy = "Refuse"
+)
+
+// BudgetSpec is a limit on the estimated monthly cost.
+type BudgetSpec struct {
+	// monthlyUSD is the limit in US dollars a month.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	MonthlyUSD int32 `json:"monthlyUSD"`
+
+	// whenExceeded is Warn or Refuse. Default: Warn.
+	// +optional
+	// +kubebuilder:default=Warn
+	WhenExceeded BudgetPolicy `json:"whenExceeded,omitempty"`
+}

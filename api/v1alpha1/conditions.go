@@ -1,0 +1,148 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// ConditionReady is the summary: the current spec is served, from valid flags,
+// with a healthy cache. False or Unknown carries the reason of the first
+// condition that is in the way.
+const (
+	ConditionReady = "Ready"
+
+	// ReasonReady: everything that the spec asks for is there and works.
+	ReasonReady = "Ready"
+	// ReasonSuspended: spec.suspend is true, so the operator changes nothing.
+	ReasonSuspended = "Suspended"
+	// ReasonInitializing: the operator has seen the FlagCache and starts.
+	ReasonInitializing = "Initializing"
+	// ReasonDeleting: the FlagCache is being deleted; the message says what is left.
+	ReasonDeleting = "Deleting"
+)
+
+// ConditionReconciling is present, and True, while the operator works towards
+// the spec (kstatus).
+const (
+	ConditionReconciling = "Reconciling"
+
+	// ReasonRetrying: a call to the API server failed and is tried again.
+	ReasonRetrying = "Retrying"
+	// ReasonForbidden: the operator's RBAC does not allow a call it needs.
+	ReasonForbidden = "Forbidden"
+	// ReasonQuotaExceeded: a ResourceQuota or LimitRange refuses a child.
+	ReasonQuotaExceeded = "QuotaExceeded"
+	// ReasonNamespaceTerminating: the namespace is being deleted, nothing new can be made.
+	ReasonNamespaceTerminating = "NamespaceTerminating"
+)
+
+// ConditionStalled is present, and True, when only a person can make progress
+// possible (kstatus). Its reason is the same as Ready's.
+const (
+	ConditionStalled = "Stalled"
+
+	// ReasonNameConflict: a child's name is taken by an object of someone else.
+	ReasonNameConflict = "NameConflict"
+	// ReasonInvalidChild: the API server refuses a child as invalid.
+	ReasonInvalidChild = "InvalidChild"
+)
+
+// ConditionCacheProvisioned says what provides the cache: the cloud, the
+// StatefulSet, or the Secret of an external one. The data path is
+// ConditionCacheHealthy's business.
+const (
+	ConditionCacheProvisioned = "CacheProvisioned"
+
+	// ReasonProvisioned: the cache exists.
+	ReasonProvisioned = "Provisioned"
+	// ReasonProvisioning: the cache is being made.
+	ReasonProvisioning = "Provisioning"
+	// ReasonSecretNotFound: the Secret of the external cache does not exist.
+	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonSecretNotPermitted: the Secret lacks the label that lets FlagCaches use it.
+	ReasonSecretNotPermitted = "SecretNotPermitted"
+	// ReasonSecretInvalid: the Secret lacks a key or has an unusable value.
+	ReasonSecretInvalid = "SecretInvalid"
+)
+
+// ConditionCacheHealthy says what the probe of the data path sees. When False,
+// its reason is the probe's: ConnectionRefused, TimedOut, HostNotFound,
+// WrongPassword and so on.
+const (
+	ConditionCacheHealthy = "CacheHealthy"
+
+	// ReasonHealthy: connecting, authenticating, writing and reading back work.
+	ReasonHealthy = "Healthy"
+	// ReasonProbing: no verdict yet.
+	ReasonProbing = "Probing"
+	// ReasonNoEndpoint: there is no endpoint to probe yet.
+	ReasonNoEndpoint = "NoEndpoint"
+)
+
+// ConditionConnectionReady says whether the connection Secret is published.
+const (
+	ConditionConnectionReady = "ConnectionReady"
+
+	// ReasonPublished: the connection Secret holds the cache's endpoint and credentials.
+	ReasonPublished = "Published"
+	// ReasonPublishing: the connection Secret is being written.
+	ReasonPublishing = "Publishing"
+	// ReasonWaitingForCache: the cache has no endpoint or credentials yet.
+	ReasonWaitingForCache = "WaitingForCache"
+)
+
+// ConditionFlagsValid says whether the source of flags can be served as it is.
+const (
+	ConditionFlagsValid = "FlagsValid"
+
+	// ReasonValid: every flag is valid.
+	ReasonValid = "Valid"
+	// ReasonConfigMapNotFound: the ConfigMap does not exist.
+	ReasonConfigMapNotFound = "ConfigMapNotFound"
+	// ReasonKeyNotFound: the ConfigMap lacks the key.
+	ReasonKeyNotFound = "KeyNotFound"
+	// ReasonUnparseable: the file as a whole cannot be used; what was served before goes on.
+	ReasonUnparseable = "Unparseable"
+	// ReasonFlagsRejected: some flags are invalid and are not served; the others are.
+	ReasonFlagsRejected = "FlagsRejected"
+)
+
+// ConditionServiceAvailable says whether the current revision of the flag
+// service has all its replicas.
+const (
+	ConditionServiceAvailable = "ServiceAvailable"
+
+	// ReasonAvailable: every replica is available.
+	ReasonAvailable = "Available"
+	// ReasonProgressing: replicas are starting.
+	ReasonProgressing = "Progressing"
+	// ReasonProgressDeadlineExceeded: replicas did not start in time.
+	ReasonProgressDeadlineExceeded = "ProgressDeadlineExceeded"
+	// ReasonWaitingForFlags: there has been no usable flags file yet.
+	ReasonWaitingForFlags = "WaitingForFlags"
+	// ReasonWaitingForConnection: there has been no connection to the cache yet.
+	ReasonWaitingForConnection = "WaitingForConnection"
+)
+
+// ConditionServing says whether clients get answers, of whichever revision.
+// Alerts about users belong on it.
+const (
+	ConditionServing = "Serving"
+
+	// ReasonServing: at least one replica behind the Service is ready.
+	ReasonServing = "Serving"
+	// ReasonNoReadyReplicas: no replica behind the Service is ready.
+	ReasonNoReadyReplicas = "NoReadyReplicas"
+)
+
+// ConditionRolloutHealthy says how the change from one revision to the next goes.
+const (
+	ConditionRolloutHealthy = "RolloutHealthy"
+
+	// ReasonStable: the current revision serves; no change is under way.
+	ReasonStable = "Stable"
+	// ReasonRollingOut: the next revision is starting; the stable one serves.
+	ReasonRollingOut = "RollingOut"
+	// ReasonRolloutStuck: the next revision does not become available; the stable one serves.
+	ReasonRolloutStuck = "RolloutStuck"
+	// ReasonNotStarted: there is no revision yet.
+	ReasonNotStarted = "NotStarted"
+)

@@ -1,0 +1,50 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Labels.
+const (
+	// LabelName carries the FlagCache's name on every child and pod.
+	LabelName = "flagcache.dev/name"
+	// LabelRevision carries the revision on a revision's children and pods.
+	LabelRevision = "flagcache.dev/revision"
+	// LabelComponent tells the parts of a FlagCache apart; it is
+	// app.kubernetes.io/component with ComponentService or ComponentCache.
+	LabelComponent = "app.kubernetes.io/component"
+	// LabelManagedBy is on every child, with the value ManagedBy.
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	// LabelAllow, with the value AllowTrue, is the consent of a Secret's owner
+	// that FlagCaches of its namespace may use the Secret. The operator reads no
+	// other Secret, so a person who may create a FlagCache but not read Secrets
+	// gains nothing.
+	LabelAllow = "flagcache.dev/allow"
+)
+
+// Values of labels.
+const (
+	ManagedBy        = "flagcache"
+	AllowTrue        = "true"
+	ComponentService = "flag-service"
+	ComponentCache   = "cache"
+)
+
+// Annotations.
+const (
+	// AnnotationReconcileAt asks for a reconcile; its value, usually a timestamp,
+	// is echoed in status.lastHandledReconcileAt.
+	AnnotationReconcileAt = "flagcache.dev/reconcile-at"
+	// AnnotationApplied, on a child, is a hash of what the operator last applied
+	// to it.
+	AnnotationApplied = "flagcache.dev/applied"
+	// AnnotationConnection, on a pod, is a hash of the connection it was made for.
+	AnnotationConnection = "flagcache.dev/connection"
+	// AnnotationConfig, on a Redis pod, is a hash of its configuration.
+	AnnotationConfig = "flagcache.dev/config"
+)
+
+// Finalizer keeps a FlagCache until what it owns is gone.
+const Finalizer = "flagcache.dev/finalizer"
+
+// FieldManager is the name under which the operator writes.
+const FieldManager = "flagcache"
