@@ -1,0 +1,289 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"unicode"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// step is how far a probe came.
+type probeStep int
+
+const (
+	stepAddress probeStep = iota // reading host:port
+	stepConnect                  // resolving the host and connecting
+	stepTLS                      // the TLS handshake
+	stepAsk                      // logging in, writing, reading
+)
+
+var (
+	errReadBackMismatch  = errors.New("read back another value than written")
+	errNoCertificateInCA = errors.New("no PEM certificate in the CA")
+)
+
+// failure is what a probe knows when it gives up.
+type failure struct {
+	step probeStep
+	// command that failed, in stepAsk.
+	command string
+	err     error
+	// conn is the connection it failed on, in stepAsk.
+	conn *guardedConn
+}
+
+// maxMessage is the length of the longest message in runes; addresses and keys come
+// from people.
+const maxMessage = 256
+
+// classify turns a failure into a reason and a sentence for a person. The sentence
+// holds nothing that a server sent.
+func classify(t Target, f failure) (Reason, string) {
+	reason, sentence := diagnose(t, f)
+	return reason, printable(sentence)
+}
+
+func diagnose(t Target, f failure) (Reason, string) {
+	switch f.step {
+	case stepAddress:
+		return ReasonFailed, fmt.Sprintf("The address %s is not of the form host:port; correct it.", where(t))
+	case stepConnect:
+		return diagnoseConnect(t, f.err)
+	case stepTLS:
+		return diagnoseTLS(t, f.err)
+	}
+	return diagnoseReply(t, f)
+}
+
+func diagnoseConnect(t Target, err error) (Reason, string) {
+	at := where(t)
+	var lookup *net.DNSError
+	isLookup := errors.As(err, &lookup)
+	switch {
+	case errors.Is(err, ErrAddressNotAllowed):
+		return ReasonAddressNotAllowed, at + " resolves to an address that may not be probed " +
+			"(link-local, metadata service, multicast or unspecified); use the cache's own address."
+	case isLookup && isTimeout(err):
+		return ReasonTimedOut, fmt.Sprintf("Resolving the host of %s took longer than %s; check the cluster's DNS.", at, t.Timeout)
+	case isLookup && lookup.IsNotFound:
+		return ReasonHostNotFound, "The host of " + at + " does not exist in DNS; check the name."
+	case isLookup:
+		return ReasonHostNotFound, "The host of " + at + " cannot be resolved; check the name and the cluster's DNS."
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return ReasonConnectionRefused, at + " refuses connections; check that Redis runs and listens on this port."
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
+		return ReasonNetworkUnreachable, "There is no route to " + at + "; check subnets, routes and peering."
+	case isTimeout(err):
+		return ReasonTimedOut, fmt.Sprintf("Connecting to %s took longer than %s; check security groups and network policies.", at, t.Timeout)
+	}
+	return ReasonFailed, "Connecting to " + at + " failed" + cause(err) + "."
+}
+
+func diagnoseTLS(t Target, err error) (Reason, string) {
+	at := where(t)
+	var plain tls.RecordHeaderError
+	var alert tls.AlertError
+	switch {
+	case errors.As(err, &plain):
+		return ReasonTLSNotSpoken, at + " answers in plain text; switch TLS on in Redis, or off for this cache."
+	case errors.Is(err, errNoCertificateInCA):
+		return ReasonTLSCertificateInvalid, "The CA for " + at + " holds no PEM certificate; correct it."
+	case errors.As(err, &alert):
+		return diagnoseAlert(at, alert)
+	case isTimeout(err):
+		return ReasonTimedOut, fmt.Sprintf("The TLS handshake with %s took longer than %s; check that the port speaks TLS.", at, t.Timeout)
+	case isHangUp(err):
+		return ReasonFailed, at + " hangs up during the TLS handshake; check that the port speaks TLS 1.2 or later."
+	}
+	return diagnoseCertificate(at, err)
+}
+
+// Alerts, RFC 8446 section 6.
+const (
+	alertBadCertificate      tls.AlertError = 42
+	alertCertificateRequired tls.AlertError = 116
+)
+
+func diagnoseAlert(at string, alert tls.AlertError) (Reason, string) {
+	if alert == alertCertificateRequired || alert == alertBadCertificate {
+		return ReasonTLSCertificateInvalid, at + " demands a certificate of its clients, which is not supported; " +
+			"set tls-auth-clients to no."
+	}
+	return ReasonFailed, at + " refuses the TLS handshake; check that it accepts TLS 1.2 or later."
+}
+
+func diagnoseCertificate(at string, err error) (Reason, string) {
+	var host x509.HostnameError
+	var authority x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var verification *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &host):
+		return ReasonTLSCertificateInvalid, "The certificate of " + at + " is for another host name; connect by a name in the certificate."
+	case errors.As(err, &authority):
+		return ReasonTLSCertificateInvalid, "The certificate of " + at + " is signed by an unknown authority; give its CA."
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return ReasonTLSCertificateInvalid, "The certificate of " + at + " has expired or is not valid yet; renew it."
+	case errors.As(err, &verification), errors.As(err, &invalid):
+		return ReasonTLSCertificateInvalid, "The certificate of " + at + " does not verify; check it and its CA."
+	}
+	return ReasonFailed, "The TLS handshake with " + at + " failed; check that the port speaks TLS."
+}
+
+func diagnoseReply(t Target, f failure) (Reason, string) {
+	at := where(t)
+	var reply redis.Error
+	switch {
+	case errors.Is(f.err, errReadBackMismatch), errors.Is(f.err, redis.Nil):
+		return ReasonReadBackMismatch, fmt.Sprintf("%s does not return what was written to the key %s; "+
+			"check that nothing else writes it and that the address is one server.", at, printable(t.Key))
+	case f.conn.beganWithTLS():
+		return ReasonTLSRequired, at + " answers with TLS; switch TLS on for this cache."
+	case errors.As(f.err, &reply):
+		return diagnoseError(t, f.command, reply)
+	case isTimeout(f.err):
+		return ReasonTimedOut, fmt.Sprintf("%s accepts connections but does not answer within %s; "+
+			"check whether Redis is overloaded or suspended.", at, t.Timeout)
+	case isHangUp(f.err):
+		return diagnoseHangUp(t, f)
+	case isAlert(f.err):
+		var alert tls.AlertError
+		errors.As(f.err, &alert)
+		return diagnoseAlert(at, alert)
+	}
+	return ReasonNotRedis, at + " does not answer as Redis does; check host and port."
+}
+
+// diagnoseHangUp prefers what the server said before it hung up.
+func diagnoseHangUp(t Target, f failure) (Reason, string) {
+	if said := f.conn.firstError(); said != "" {
+		if d, ok := lookUpError(replyError(said)); ok {
+			return d.reason, d.sentence(t, f.command)
+		}
+	}
+	return ReasonFailed, where(t) + " hangs up without an answer; check Redis's log, and whether the port expects TLS."
+}
+
+// diagnosis is what an error reply means.
+type diagnosis struct {
+	// prefix of the error, without a leading "ERR ".
+	prefix string
+	reason Reason
+	// says is a sentence with {addr}, {command} and {key} in it.
+	says string
+}
+
+// diagnoses are in the order in which they are tried. Prefixes are part of Redis's
+// protocol; older servers have several for one thing.
+var diagnoses = []diagnosis{
+	{"WRONGPASS", ReasonWrongPassword, "{addr} rejects the user name or the password; correct them."},
+	{"invalid password", ReasonWrongPassword, "{addr} rejects the password; correct it."},
+	{"Client sent AUTH, but no password is set", ReasonWrongPassword, "{addr} has no password; remove it for this cache, or set it in Redis."},
+	{"AUTH <password> called without any password", ReasonWrongPassword, "{addr} has no password; remove it for this cache, or set it in Redis."},
+	{"NOAUTH", ReasonAuthenticationRequired, "{addr} requires a password, and none is given; give it."},
+	{"NOPERM", ReasonPermissionDenied, "The user may not run {command} at {addr} on the key {key}; allow ping, set, get and info, and the key, in its ACL."},
+	{"DENIED", ReasonPermissionDenied, "{addr} is in protected mode and serves only its own host; set a password in Redis."},
+	{"unknown command", ReasonPermissionDenied, "{addr} does not offer the command {command}; check that it is not disabled or renamed."},
+	{"READONLY", ReasonReadOnlyReplica, "{addr} is a read-only replica; connect to the primary."},
+	{"MASTERDOWN", ReasonReadOnlyReplica, "{addr} is a replica that has lost its primary; connect to the primary."},
+	{"OOM", ReasonOutOfMemory, "{addr} is out of memory and refuses to write; raise maxmemory, or set maxmemory-policy to evict."},
+	{"LOADING", ReasonLoading, "{addr} is loading its data set; wait until it is done."},
+	{"max number of clients", ReasonTooManyConnections, "{addr} has reached its limit of clients; close idle ones, or raise maxclients."},
+	{"MOVED", ReasonFailed, "{addr} runs in cluster mode and keeps the key {key} on another node; connect to a server without cluster mode."},
+	{"CLUSTERDOWN", ReasonFailed, "{addr} runs in cluster mode and its cluster is down; check the cluster's nodes."},
+	{"MISCONF", ReasonFailed, "{addr} refuses to write because it cannot save to disk; check its log and its disk."},
+	{"NOREPLICAS", ReasonFailed, "{addr} refuses to write because it has too few good replicas; check the replicas."},
+	{"BUSY", ReasonFailed, "{addr} is busy with a script; stop it with SCRIPT KILL."},
+}
+
+// sentence is the diagnosis in words.
+func (d diagnosis) sentence(t Target, command string) string {
+	return strings.NewReplacer("{addr}", where(t), "{command}", command, "{key}", printable(t.Key)).Replace(d.says)
+}
+
+func diagnoseError(t Target, command string, reply redis.Error) (Reason, string) {
+	if d, ok := lookUpError(reply); ok {
+		return d.reason, d.sentence(t, command)
+	}
+	return ReasonFailed, fmt.Sprintf("%s answers %s with an error; check Redis's log.", where(t), command)
+}
+
+func lookUpError(reply redis.Error) (diagnosis, bool) {
+	for _, d := range diagnoses {
+		if redis.HasErrorPrefix(reply, d.prefix) {
+			return d, true
+		}
+	}
+	return diagnosis{}, false
+}
+
+// replyError is an error reply that was read by hand.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+
+// RedisError implements redis.Error.
+func (replyError) RedisError() {}
+
+func healthyMessage(t Target) string {
+	return printable(where(t) + " can be written and read.")
+}
+
+// where is the address as people may see it: what comes before an @ is a
+// credential that was taken for a part of the host.
+func where(t Target) string {
+	return printable(t.Addr[strings.LastIndexByte(t.Addr, '@')+1:])
+}
+
+// cause is the system's text for the error number in err, if there is one.
+func cause(err error) string {
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		return ": " + number.Error()
+	}
+	return ""
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.As(err, &timeout) && timeout.Timeout()
+}
+
+func isHangUp(err error) bool {
+	for _, sign := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
+		if errors.Is(err, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+func isAlert(err error) bool {
+	var alert tls.AlertError
+	return errors.As(err, &alert)
+}
+
+// printable is s without control characters, cut to maxMessage runes.
+func printable(s string) string {
+	kept := make([]rune, 0, min(len(s), maxMessage))
+	for _, r := range s {
+		if len(kept) == maxMessage {
+			kept[maxMessage-1] = '…'
+			break
+		}
+		if unicode.IsPrint(r) {
+			kept = append(kept, r)
+		}
+	}
+	return string(kept)
+}

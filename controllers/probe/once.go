@@ -1,0 +1,166 @@
+package probe
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// keyExpiry is how long the probed key stays behind after the last probe.
+const keyExpiry = time.Minute
+
+// Once makes one probe, without hysteresis. It ends within t.Timeout, or as soon as
+// ctx does. Addresses that DenyLinkLocal refuses are not connected to.
+func Once(ctx context.Context, t Target) Attempt {
+	return once(ctx, t, DenyLinkLocal)
+}
+
+func once(ctx context.Context, t Target, control DialControl) Attempt {
+	t = t.withDefaults()
+	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+
+	start := time.Now()
+	seen, failed := visit(ctx, t, control)
+	a := Attempt{Role: seen.role, Lag: seen.lag, Latency: time.Since(start)}
+	if failed == nil {
+		a.Reason, a.Message = ReasonHealthy, healthyMessage(t)
+		return a
+	}
+	a.Reason, a.Message = classify(t, *failed)
+	a.Err = errors.New(a.Message)
+	return a
+}
+
+// visit connects, asks and hangs up.
+func visit(ctx context.Context, t Target, control DialControl) (replication, *failure) {
+	conn, failed := connect(ctx, t, control)
+	if failed != nil {
+		return replication{}, failed
+	}
+	defer conn.Close()
+	stop := interruptAtEnd(ctx, conn)
+	defer stop()
+
+	if !t.TLS {
+		return ask(ctx, t, conn)
+	}
+	encrypted, failed := handshake(ctx, t, conn)
+	if failed != nil {
+		return replication{}, failed
+	}
+	defer encrypted.Close()
+	return ask(ctx, t, encrypted)
+}
+
+// connect resolves the host and opens a TCP connection, without proxies.
+func connect(ctx context.Context, t Target, control DialControl) (net.Conn, *failure) {
+	if _, _, err := net.SplitHostPort(t.Addr); err != nil {
+		return nil, &failure{step: stepAddress, err: err}
+	}
+	dialer := net.Dialer{Control: control, KeepAlive: -1}
+	conn, err := dialer.DialContext(ctx, "tcp", t.Addr)
+	if err != nil {
+		return nil, &failure{step: stepConnect, err: err}
+	}
+	return conn, nil
+}
+
+// interruptAtEnd makes every read and write on conn fail once ctx ends, in time or
+// early. The client's own deadlines are off: one per reply, they would let a server
+// that sends a byte at a time go on for ever.
+func interruptAtEnd(ctx context.Context, conn net.Conn) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+}
+
+func handshake(ctx context.Context, t Target, conn net.Conn) (net.Conn, *failure) {
+	host, _, err := net.SplitHostPort(t.Addr)
+	if err != nil {
+		return nil, &failure{step: stepAddress, err: err}
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: strings.TrimSuffix(host, ".")}
+	if len(t.CA) > 0 {
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(t.CA) {
+			return nil, &failure{step: stepTLS, err: errNoCertificateInCA}
+		}
+	}
+	encrypted := tls.Client(conn, config)
+	if err := encrypted.HandshakeContext(ctx); err != nil {
+		return nil, &failure{step: stepTLS, err: err}
+	}
+	return encrypted, nil
+}
+
+// ask logs in and, in one pipeline, pings, writes, reads back and asks for the
+// replication state.
+func ask(ctx context.Context, t Target, conn net.Conn) (replication, *failure) {
+	guarded := &guardedConn{Conn: conn}
+	client := clientOn(guarded, t)
+	defer client.Close()
+
+	value := randomValue()
+	pipe := client.Pipeline()
+	ping := pipe.Ping(ctx)
+	set := pipe.Set(ctx, t.Key, value, keyExpiry)
+	get := pipe.Get(ctx, t.Key)
+	info := pipe.Info(ctx, "replication")
+	// Each command carries its own error, which says more than the first of them.
+	_, _ = pipe.Exec(ctx)
+
+	seen := parseReplication(info.Val())
+	for _, cmd := range []redis.Cmder{ping, set, get} {
+		if err := cmd.Err(); err != nil {
+			return seen, &failure{step: stepAsk, command: strings.ToUpper(cmd.Name()), err: err, conn: guarded}
+		}
+	}
+	if get.Val() != value {
+		return seen, &failure{step: stepAsk, command: "GET", err: errReadBackMismatch, conn: guarded}
+	}
+	return seen, nil
+}
+
+// clientOn is a client for one conversation on conn: no pool, no retries, no
+// redirects, no second connection, no commands of its own but the login.
+func clientOn(conn net.Conn, t Target) *redis.Client {
+	unused := make(chan net.Conn, 1)
+	unused <- conn
+	return redis.NewClient(&redis.Options{
+		Addr:     t.Addr,
+		Username: t.Username,
+		Password: string(t.Password),
+		Protocol: 2,
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			select {
+			case conn := <-unused:
+				return conn, nil
+			default:
+				return nil, net.ErrClosed
+			}
+		},
+		MaxRetries:            -1,
+		DialerRetries:         1,
+		PoolSize:              1,
+		PipelinePoolSize:      -1, // pipelines use the one connection, too
+		DisableIdentity:       true,
+		ContextTimeoutEnabled: true,
+		ReadTimeout:           -2, // interruptAtEnd sets the deadline
+		WriteTimeout:          -2,
+		ReadBufferSize:        1 << 10,
+		WriteBufferSize:       512,
+	})
+}
+
+func randomValue() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	return hex.EncodeToString(b[:])
+}

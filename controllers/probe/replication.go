@@ -1,0 +1,52 @@
+package probe
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// heartbeat is how often a primary with nothing to say pings its replicas by
+// default (repl-ping-replica-period): silence up to that is no lag.
+const heartbeat = 10 * time.Second
+
+// replication is what a server says about its part in replication.
+type replication struct {
+	role string
+	lag  time.Duration
+}
+
+// parseReplication reads the reply to INFO replication. What is missing or not
+// understood stays unknown: some proxies and compatible servers answer in part.
+func parseReplication(info string) replication {
+	fields := map[string]string{}
+	for line := range strings.Lines(info) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	switch fields["role"] {
+	case "master":
+		return replication{role: "master"}
+	case "slave":
+		return replication{role: "slave", lag: lagOf(fields)}
+	}
+	return replication{}
+}
+
+// lagOf is for how long a replica has not heard from its primary, rounded up.
+func lagOf(fields map[string]string) time.Duration {
+	field := "master_last_io_seconds_ago"
+	if fields["master_link_status"] == "down" {
+		field = "master_link_down_since_seconds"
+	}
+	seconds, err := strconv.ParseInt(fields[field], 10, 32)
+	if err != nil || seconds < 0 {
+		return 0
+	}
+	lag := time.Duration(seconds) * time.Second
+	if lag == 0 || lag <= heartbeat && fields["master_link_status"] == "up" {
+		return 0
+	}
+	return roundUp125(lag, time.Second)
+}

@@ -1,0 +1,89 @@
+package probe
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// Defaults of a Target's numbers that are zero or less.
+const (
+	DefaultInterval         = 10 * time.Second
+	DefaultTimeout          = 2 * time.Second
+	DefaultFailureThreshold = 3
+	DefaultSuccessThreshold = 2
+)
+
+// Target is one cache as its users connect to it.
+type Target struct {
+	// Addr is the cache's host:port.
+	Addr string
+	// Username and Password log in; both empty means no login.
+	Username string
+	Password Secret
+	// TLS encrypts the connection and verifies the server's certificate.
+	TLS bool
+	// CA holds the PEM certificates that the server's one is verified against.
+	// Empty means the system's.
+	CA []byte
+	// Key is written with an expiry of a minute and read back. It must be this
+	// cache's user's alone: two that write the same key read back each other's value.
+	Key string
+
+	// Interval is the time from one probe to the next (default 10s), Timeout what
+	// one probe may take in total (default 2s).
+	Interval, Timeout time.Duration
+	// FailureThreshold consecutive failures make a cache unhealthy (default 3),
+	// SuccessThreshold consecutive successes make it healthy again (default 2).
+	FailureThreshold, SuccessThreshold int
+}
+
+// withDefaults is t with its zero numbers filled in, sharing no memory with t.
+func (t Target) withDefaults() Target {
+	t.CA = slices.Clone(t.CA)
+	if len(t.CA) == 0 {
+		t.CA = nil
+	}
+	t.Interval = positiveOr(t.Interval, DefaultInterval)
+	t.Timeout = positiveOr(t.Timeout, DefaultTimeout)
+	t.FailureThreshold = positiveOr(t.FailureThreshold, DefaultFailureThreshold)
+	t.SuccessThreshold = positiveOr(t.SuccessThreshold, DefaultSuccessThreshold)
+	return t
+}
+
+// equal compares two targets with defaults, field by field, the ones that are yet
+// to be invented included.
+func (t Target) equal(o Target) bool { return reflect.DeepEqual(t, o) }
+
+func positiveOr[N int | time.Duration](n, otherwise N) N {
+	if n > 0 {
+		return n
+	}
+	return otherwise
+}
+
+// Secret is a string that prints as "***" wherever it is printed, encoded or logged.
+type Secret string
+
+const masked = "***"
+
+// String implements fmt.Stringer.
+func (Secret) String() string { return masked }
+
+// GoString implements fmt.GoStringer.
+func (Secret) GoString() string { return masked }
+
+// Format implements fmt.Formatter, for the verbs that String does not serve (%x, %d).
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, masked) }
+
+// MarshalJSON implements json.Marshaler.
+func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + masked + `"`), nil }
+
+// MarshalText implements encoding.TextMarshaler, for encoders other than JSON.
+func (Secret) MarshalText() ([]byte, error) { return []byte(masked), nil }
+
+// LogValue implements slog.LogValuer.
+func (Secret) LogValue() slog.Value { return slog.StringValue(masked) }
