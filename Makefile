@@ -119,8 +119,9 @@ bench: kube build redis $(KWOK) ## Measure the operator with 1, 100 and 1,000 Fl
 
 .PHONY: verify
 verify: verify-tidy generate manifests verify-crd verify-docs vet lint ## Check that everything generated is committed, and all that lint can see.
-	@if [ -n "$$(git status --porcelain)" ]; then \
-		git status --short; git --no-pager diff --stat; \
+	@changed=$$(git status --porcelain); \
+	if [ -n "$$changed" ]; then \
+		echo "$$changed"; git --no-pager diff --stat; \
 		echo "The tree differs from its last commit: commit the files above (generated ones come from make generate manifests)." >&2; \
 		exit 1; \
 	fi
@@ -143,7 +144,7 @@ verify-crd: manifests
 	done
 
 .PHONY: verify-docs
-verify-docs:
+verify-docs: manifests
 	cd hack/tools && go run ./links $(CURDIR)
 
 ##@ Build
