@@ -76,7 +76,8 @@ generate: $(CONTROLLER_GEN) ## Write the DeepCopy methods of the API types.
 manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Write the CRD, the operator's RBAC role and docs/api.md.
 	$(CONTROLLER_GEN) crd rbac:roleName=manager-role paths=./api/... paths=./controllers/... \
 		output:crd:artifacts:config=config/crd/bases output:rbac:artifacts:config=config/rbac
-	$(CRD_REF_DOCS) --source-path=api --config=hack/tools/crd-ref-docs.yaml --renderer=markdown \
+	$(CRD_REF_DOCS) --source-path=api --config=hack/tools/crd-ref-docs/config.yaml \
+		--templates-dir=hack/tools/crd-ref-docs/templates --renderer=markdown \
 		--output-path=docs/api.md --log-level=ERROR
 
 .PHONY: fmt
