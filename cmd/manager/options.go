@@ -1,0 +1,77 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+)
+
+// Environment variables.
+const (
+	// envWatchNamespace lists the namespaces to work in, separated by commas.
+	// Default: all of them.
+	envWatchNamespace = "WATCH_NAMESPACE"
+	// envPodNamespace is the namespace that the operator runs in.
+	envPodNamespace = "POD_NAMESPACE"
+	// envFlagServiceImage is the default image of the flag service.
+	envFlagServiceImage = "FLAG_SERVICE_IMAGE"
+)
+
+type options struct {
+	metricsAddress   string
+	metricsSecure    bool
+	healthAddress    string
+	leaderElect      bool
+	workers          int
+	probeWorkers     int
+	namespaces       []string
+	ownNamespace     string
+	flagServiceImage string
+	log              zap.Options
+}
+
+// parseOptions reads flags and environment; what is wrong is said with the
+// value and the accepted form.
+func parseOptions(args []string, env func(string) string) (options, error) {
+	var o options
+	fs := flag.NewFlagSet("manager", flag.ContinueOnError)
+	fs.StringVar(&o.metricsAddress, "metrics-bind-address", "0", "Address of the metrics endpoint, for example :8443; 0 turns it off.")
+	fs.BoolVar(&o.metricsSecure, "metrics-secure", true, "Serve metrics by HTTPS, to clients that may get /metrics.")
+	fs.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns them off.")
+	fs.BoolVar(&o.leaderElect, "leader-elect", false, "Work only while holding the leader lease.")
+	fs.IntVar(&o.workers, "max-concurrent-reconciles", 8, "How many FlagCaches are reconciled at a time.")
+	fs.IntVar(&o.probeWorkers, "max-concurrent-probes", 64, "How many caches are probed at a time.")
+	o.log.BindFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		return options{}, err
+	}
+	o.ownNamespace = cmp.Or(env(envPodNamespace), "flagcache-system")
+	o.flagServiceImage = cmp.Or(env(envFlagServiceImage), "ghcr.io/flagcache/flag-service:"+version)
+	if err := o.setNamespaces(env(envWatchNamespace)); err != nil {
+		return options{}, err
+	}
+	if o.workers < 1 || o.probeWorkers < 1 {
+		return options{}, fmt.Errorf("--max-concurrent-reconciles and --max-concurrent-probes must be at least 1")
+	}
+	return o, nil
+}
+
+func (o *options) setNamespaces(list string) error {
+	for _, name := range strings.Split(list, ",") {
+		if name = strings.TrimSpace(name); name == "" {
+			continue
+		}
+		if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
+			return fmt.Errorf("%s: %q is not the name of a namespace: %s", envWatchNamespace, name, problems[0])
+		}
+		o.namespaces = append(o.namespaces, name)
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers"
+	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/probe"
+	"github.com/flagcache/flagcache/service/flags"
+)
+
+// probeNews is how many answers of the prober may wait to be looked at.
+const probeNews = 1024
+
+// run wires the operator and runs it until ctx ends.
+func run(ctx context.Context, o options) error {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the cluster: %w", err)
+	}
+	// The API server's own fairness is what limits us.
+	config.QPS = -1
+	mgr, err := ctrl.NewManager(config, managerOptions(o, scheme))
+	if err != nil {
+		return fmt.Errorf("setting up the manager: %w", err)
+	}
+	flagFiles, err := cache.New(config, withScheme(controllers.FlagFilesCacheOptions(o.namespaces), mgr))
+	if err != nil {
+		return fmt.Errorf("setting up the cache of flag files: %w", err)
+	}
+	if err := mgr.Add(flagFiles); err != nil {
+		return fmt.Errorf("adding the cache of flag files: %w", err)
+	}
+	news := make(chan event.GenericEvent, probeNews)
+	prober, err := addProber(ctx, mgr, o, news)
+	if err != nil {
+		return err
+	}
+	reconciler := &controllers.Reconciler{
+		Client:    mgr.GetClient(),
+		Live:      mgr.GetAPIReader(),
+		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: validate},
+		Prober:    prober,
+		Events:    mgr.GetEventRecorder("flagcache"),
+		Clock:     clock.RealClock{},
+		Operator:  plan.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage},
+	}
+	if err := reconciler.SetupWithManager(mgr, flagFiles, news, o.workers); err != nil {
+		return err
+	}
+	if err := addHealthChecks(mgr); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+func managerOptions(o options, scheme *runtime.Scheme) ctrl.Options {
+	m := metricsserver.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure}
+	if o.metricsSecure {
+		m.FilterProvider = filters.WithAuthenticationAndAuthorization
+	}
+	return ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         controllers.CacheOptions(o.namespaces),
+		Client:                        client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}},
+		Metrics:                       m,
+		HealthProbeBindAddress:        o.healthAddress,
+		LeaderElection:                o.leaderElect,
+		LeaderElectionID:              "manager.flagcache.dev",
+		LeaderElectionNamespace:       o.ownNamespace,
+		LeaderElectionReleaseOnCancel: true,
+	}
+}
+
+func withScheme(options cache.Options, mgr ctrl.Manager) cache.Options {
+	options.Scheme, options.Mapper, options.HTTPClient = mgr.GetScheme(), mgr.GetRESTMapper(), mgr.GetHTTPClient()
+	return options
+}
+
+// addProber runs the prober with the manager; its news wake the reconciler.
+func addProber(ctx context.Context, mgr ctrl.Manager, o options, news chan<- event.GenericEvent) (*probe.Prober, error) {
+	prober := probe.New(probe.Options{
+		Workers: o.probeWorkers,
+		Log:     mgr.GetLogger().WithName("probe"),
+		Changed: func(key types.NamespacedName) {
+			fc := &v1alpha1.FlagCache{}
+			fc.Namespace, fc.Name = key.Namespace, key.Name
+			select {
+			case news <- event.GenericEvent{Object: fc}:
+			case <-ctx.Done():
+			}
+		},
+		DialControl: probe.DenyLinkLocal,
+	})
+	if err := mgr.Add(prober); err != nil {
+		return nil, fmt.Errorf("adding the prober: %w", err)
+	}
+	for _, collector := range prober.Collectors() {
+		if err := metrics.Registry.Register(collector); err != nil {
+			return nil, fmt.Errorf("registering the prober's metrics: %w", err)
+		}
+	}
+	return prober, nil
+}
+
+func addHealthChecks(mgr ctrl.Manager) error {
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the liveness check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
+	}
+	return nil
+}
+
+// validate is the flag service's own opinion of a flags file, so that the
+// operator never says otherwise than the pods do.
+func validate(data []byte) ([]string, error) {
+	_, problems, err := flags.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	texts := make([]string, len(problems))
+	for i, p := range problems {
+		texts[i] = p.String()
+	}
+	return texts, nil
+}

@@ -1,0 +1,87 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan"
+)
+
+// unwatchedRetry is how soon a failure is looked at again that only a person
+// can mend and no watch will tell of.
+const unwatchedRetry = time.Minute
+
+// staleRetry is how soon to look again after a view turned out to be old: the
+// caches need about as long to catch up.
+const staleRetry = 200 * time.Millisecond
+
+// add records how a call went.
+func (o *outcome) add(ctx context.Context, attempt string, err error) {
+	switch {
+	case err == nil:
+		return
+	case ctx.Err() != nil, errors.Is(err, errStale), apierrors.IsConflict(err):
+		o.stale = true
+		o.lookAgain = staleRetry
+	case isTerminal(err):
+		o.lookAgain = unwatchedRetry
+		o.failures = append(o.failures, plan.Failure{Reason: reasonOf(err), Message: sentence(attempt, err)})
+	default:
+		o.retry = errors.Join(o.retry, fmt.Errorf("%s: %w", attempt, err))
+		o.failures = append(o.failures, plan.Failure{Reason: reasonOf(err), Message: sentence(attempt, err)})
+	}
+}
+
+// isTerminal says that trying the same again cannot succeed.
+func isTerminal(err error) bool {
+	var taken nameTakenError
+	return errors.As(err, &taken) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
+}
+
+func reasonOf(err error) string {
+	var taken nameTakenError
+	switch {
+	case errors.As(err, &taken):
+		return v1alpha1.ReasonNameConflict
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		return v1alpha1.ReasonInvalidChild
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return v1alpha1.ReasonNamespaceTerminating
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
+		return v1alpha1.ReasonQuotaExceeded
+	case apierrors.IsForbidden(err):
+		return v1alpha1.ReasonForbidden
+	default:
+		return v1alpha1.ReasonRetrying
+	}
+}
+
+// sentence says for a condition what was attempted and why it failed. Texts of
+// the API server are taken only where they are the same at each try; others may
+// carry times, addresses and counters.
+func sentence(attempt string, err error) string {
+	var taken nameTakenError
+	if errors.As(err, &taken) {
+		return taken.Error()
+	}
+	reason := apierrors.ReasonForError(err)
+	switch reason {
+	case metav1.StatusReasonForbidden, metav1.StatusReasonInvalid, metav1.StatusReasonBadRequest:
+		return fmt.Sprintf("%s: %v", attempt, err)
+	case metav1.StatusReasonUnknown:
+		return attempt + " failed and is tried again"
+	default:
+		return fmt.Sprintf("%s failed (%s) and is tried again", attempt, reason)
+	}
+}

@@ -1,0 +1,73 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/probe"
+)
+
+// Reconciler brings the world to what a FlagCache's spec says. It keeps nothing
+// in memory that a decision rests on.
+type Reconciler struct {
+	// Client reads from the cache and writes to the API server.
+	Client client.Client
+	// Live reads from the API server.
+	Live client.Reader
+	// FlagFiles reads the ConfigMaps that hold flags.
+	FlagFiles *FlagFiles
+	// Prober watches the data paths.
+	Prober Prober
+	// Events tells people of transitions.
+	Events events.EventRecorder
+	// Clock is the time of observations.
+	Clock clock.PassiveClock
+	// Operator is what the operator knows of itself.
+	Operator plan.Operator
+}
+
+// Prober watches data paths in the background.
+type Prober interface {
+	// Watch starts, or goes on, probing a target.
+	Watch(key types.NamespacedName, t probe.Target)
+	// Forget stops probing.
+	Forget(key types.NamespacedName)
+	// Last is the last answer; false while there is none.
+	Last(key types.NamespacedName) (probe.Result, bool)
+}
+
+// Reconcile observes the world, decides, makes it so, and reports once.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	fc := &v1alpha1.FlagCache{}
+	if err := r.Client.Get(ctx, req.NamespacedName, fc); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.Prober.Forget(req.NamespacedName)
+			return ctrl.Result{}, nil
+		}
+		return ctrl.Result{}, fmt.Errorf("reading FlagCache %s: %w", req, err)
+	}
+	seen, err := r.observe(ctx, fc)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	want := plan.Make(seen)
+	done := r.apply(ctx, seen, want)
+	done.add(ctx, "writing the status", r.report(ctx, seen, want, done))
+	if done.retry != nil {
+		return ctrl.Result{}, done.retry
+	}
+	return ctrl.Result{RequeueAfter: cmp.Or(done.lookAgain, want.LookAgain)}, nil
+}

@@ -1,0 +1,127 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/probe"
+)
+
+// observe reads everything that a decision may rest on. In steady state all of
+// it comes from caches.
+func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (plan.Snapshot, error) {
+	seen := plan.Snapshot{
+		Now:       r.Clock.Now(),
+		FlagCache: fc,
+		Operator:  r.Operator,
+		Fresh:     plan.Fresh{Password: rand.Text(), IntegrityKey: rand.Text()},
+		Probe:     r.lastProbe(fc),
+	}
+	var err error
+	if seen.Children, err = r.children(ctx, fc); err != nil {
+		return plan.Snapshot{}, err
+	}
+	if !fc.DeletionTimestamp.IsZero() {
+		return seen, nil
+	}
+	if seen.ExternalSecret, err = r.externalSecret(ctx, fc); err != nil {
+		return plan.Snapshot{}, err
+	}
+	if seen.Flags, err = r.FlagFiles.read(ctx, r.Live, fc); err != nil {
+		return plan.Snapshot{}, err
+	}
+	return seen, nil
+}
+
+// children are the objects that carry the FlagCache's name label.
+func (r *Reconciler) children(ctx context.Context, fc *v1alpha1.FlagCache) ([]plan.Object, error) {
+	var children []plan.Object
+	for _, kind := range childKinds() {
+		err := r.Client.List(ctx, kind.list, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name})
+		if err != nil {
+			return nil, fmt.Errorf("listing children of kind %T: %w", kind.object, err)
+		}
+		items, err := meta.ExtractList(kind.list)
+		if err != nil {
+			return nil, fmt.Errorf("reading a list of kind %T: %w", kind.object, err)
+		}
+		for _, item := range items {
+			children = append(children, item.(plan.Object))
+		}
+	}
+	return children, nil
+}
+
+// externalSecret reads the Secret of an external cache. The cache holds only
+// Secrets that may be used; whether another one exists is asked of the API
+// server, for its metadata alone, so that the message can say what to do.
+func (r *Reconciler) externalSecret(ctx context.Context, fc *v1alpha1.FlagCache) (plan.ExternalSecret, error) {
+	if fc.Spec.Cache.External == nil {
+		return plan.ExternalSecret{}, nil
+	}
+	key := client.ObjectKey{Namespace: fc.Namespace, Name: fc.Spec.Cache.External.SecretRef.Name}
+	secret := &corev1.Secret{}
+	switch err := r.Client.Get(ctx, key, secret); {
+	case err == nil:
+		return plan.ExternalSecret{Presence: plan.There, Data: secret.Data}, nil
+	case !apierrors.IsNotFound(err):
+		return plan.ExternalSecret{}, fmt.Errorf("reading Secret %s: %w", key, err)
+	}
+	metadata := &metav1.PartialObjectMetadata{}
+	metadata.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	switch err := r.Live.Get(ctx, key, metadata); {
+	case err == nil:
+		return plan.ExternalSecret{Presence: plan.NotPermitted}, nil
+	case !apierrors.IsNotFound(err):
+		return plan.ExternalSecret{}, fmt.Errorf("looking for Secret %s: %w", key, err)
+	}
+	return plan.ExternalSecret{Presence: plan.Absent}, nil
+}
+
+// lastProbe is the prober's answer in the words of the status.
+func (r *Reconciler) lastProbe(fc *v1alpha1.FlagCache) plan.Probe {
+	result, ok := r.Prober.Last(client.ObjectKeyFromObject(fc))
+	if !ok {
+		return plan.Probe{}
+	}
+	p := plan.Probe{Reason: string(result.Reason), Message: result.Message, Role: result.Role}
+	switch result.Outcome {
+	case probe.Healthy:
+		p.Health = plan.HealthGood
+		p.Latency = result.Latency.String()
+	case probe.Unhealthy:
+		p.Health = plan.HealthBad
+	}
+	if result.ReplicationLag > 0 {
+		p.ReplicationLag = result.ReplicationLag.String()
+	}
+	return p
+}
+
+// probeTarget is a plan's target in the words of the prober.
+func probeTarget(t *plan.ProbeTarget) probe.Target {
+	return probe.Target{
+		Addr:             t.Connection.Endpoint(),
+		Username:         t.Connection.Username,
+		Password:         probe.Secret(t.Connection.Password),
+		TLS:              t.Connection.TLS,
+		CA:               []byte(t.Connection.CA),
+		Key:              t.Key,
+		Interval:         t.Spec.Interval.Duration,
+		Timeout:          t.Spec.Timeout.Duration,
+		FailureThreshold: int(t.Spec.FailureThreshold),
+		SuccessThreshold: int(t.Spec.SuccessThreshold),
+	}
+}

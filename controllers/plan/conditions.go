@@ -1,0 +1,359 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// parts are what the status is made of.
+type parts struct {
+	cache      cachePart
+	connection connectionPart
+	flags      flagsPart
+	service    servicePart
+	// taken are the objects of somebody else that have the name of a child.
+	taken []Object
+}
+
+// verdict is the summary: what Ready says, and which of kstatus' two conditions
+// goes with it.
+type verdict struct {
+	ready metav1.Condition
+	// progressing: the operator works on it, or waits for something that comes.
+	progressing bool
+	// stalled: only a person can change it.
+	stalled bool
+}
+
+func condition(kind string, status metav1.ConditionStatus, reason, format string, args ...any) metav1.Condition {
+	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+func isTrue(kind, reason, format string, args ...any) metav1.Condition {
+	return condition(kind, metav1.ConditionTrue, reason, format, args...)
+}
+
+func isFalse(kind, reason, format string, args ...any) metav1.Condition {
+	return condition(kind, metav1.ConditionFalse, reason, format, args...)
+}
+
+func isUnknown(kind, reason, format string, args ...any) metav1.Condition {
+	return condition(kind, metav1.ConditionUnknown, reason, format, args...)
+}
+
+// status is the whole status of a FlagCache that is worked on.
+func status(s Snapshot, p parts) v1alpha1.FlagCacheStatus {
+	st := *s.FlagCache.Status.DeepCopy()
+	st.ObservedGeneration = s.FlagCache.Generation
+	st.LastHandledReconcileAt = s.FlagCache.Annotations[v1alpha1.AnnotationReconcileAt]
+	fillFacts(&st, s, p)
+	conditions := []metav1.Condition{
+		p.cache.provisioned,
+		cacheHealthy(s, p),
+		p.connection.ready,
+		p.flags.valid,
+		serviceAvailable(p.service),
+		serving(p.service),
+		rolloutHealthy(p.service),
+	}
+	setConditions(s, &st, summarize(p, conditions), conditions)
+	return st
+}
+
+// fillFacts sets what is not a condition.
+func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
+	r := p.service.rollout
+	st.Revisions = nil
+	if r.serves != "" || r.candidate() != "" {
+		st.Revisions = &v1alpha1.RevisionsStatus{Stable: r.serves, Candidate: r.candidate()}
+	}
+	st.Cache = &v1alpha1.CacheStatus{State: p.cache.state, EngineVersion: p.cache.engine, Nodes: p.cache.nodes}
+	st.Binding, st.Probe = nil, nil
+	if p.cache.connection != nil {
+		st.Cache.Endpoint = p.cache.connection.Endpoint()
+		st.Binding = &v1alpha1.BindingStatus{Name: connectionName(s.FlagCache)}
+		st.Probe = probeStatus(s)
+	}
+	st.Service = &v1alpha1.ServiceStatus{
+		Replicas:      p.service.replicas,
+		OFREPEndpoint: ofrepEndpoint(s.FlagCache),
+	}
+	if d := r.observed[r.serves]; d != nil {
+		st.Service.ReadyReplicas = d.Status.ReadyReplicas
+		st.Service.Image = d.Spec.Template.Spec.Containers[0].Image
+	}
+}
+
+func probeStatus(s Snapshot) *v1alpha1.ProbeStatus {
+	switch s.Probe.Health {
+	case HealthGood:
+		return &v1alpha1.ProbeStatus{Result: "Healthy", Latency: s.Probe.Latency, Role: s.Probe.Role, ReplicationLag: s.Probe.ReplicationLag}
+	case HealthBad:
+		return &v1alpha1.ProbeStatus{Result: "Unhealthy"}
+	default:
+		return s.FlagCache.Status.Probe
+	}
+}
+
+// cacheHealthy is the probe's answer. Until a new probe has one, as after a
+// restart of the operator, the last answer about the same endpoint stands.
+func cacheHealthy(s Snapshot, p parts) metav1.Condition {
+	const kind = v1alpha1.ConditionCacheHealthy
+	if p.cache.connection == nil {
+		return isUnknown(kind, v1alpha1.ReasonNoEndpoint, "There is no endpoint to probe yet")
+	}
+	switch s.Probe.Health {
+	case HealthGood:
+		return isTrue(kind, v1alpha1.ReasonHealthy, "Connecting, authenticating, writing and reading back work")
+	case HealthBad:
+		return isFalse(kind, s.Probe.Reason, "%s", s.Probe.Message)
+	}
+	last := meta.FindStatusCondition(s.FlagCache.Status.Conditions, kind)
+	if last != nil && last.Status != metav1.ConditionUnknown && lastEndpoint(s) == p.cache.connection.Endpoint() {
+		return *last
+	}
+	if s.Probe.Message != "" {
+		return isUnknown(kind, v1alpha1.ReasonProbing, "No probe has succeeded yet: %s", s.Probe.Message)
+	}
+	return isUnknown(kind, v1alpha1.ReasonProbing, "The first probe has not answered yet")
+}
+
+func lastEndpoint(s Snapshot) string {
+	if s.FlagCache.Status.Cache == nil {
+		return ""
+	}
+	return s.FlagCache.Status.Cache.Endpoint
+}
+
+// serviceAvailable is about the revision of the spec.
+func serviceAvailable(p servicePart) metav1.Condition {
+	const kind = v1alpha1.ConditionServiceAvailable
+	d := p.rollout.observed[p.rollout.target]
+	switch {
+	case p.blocked == v1alpha1.ReasonWaitingForConnection:
+		return isFalse(kind, p.blocked, "Waiting for a connection to the cache before starting pods of this spec")
+	case p.blocked == v1alpha1.ReasonWaitingForFlags:
+		return isFalse(kind, p.blocked, "Waiting for a usable flags file before starting pods of this spec")
+	case available(d, p.replicas):
+		return isTrue(kind, v1alpha1.ReasonAvailable, "Every replica is available")
+	case stuck(d):
+		return isFalse(kind, v1alpha1.ReasonProgressDeadlineExceeded, "Deployment %s did not become available in %d seconds: see its pods and events",
+			d.Name, progressDeadline)
+	default:
+		return isFalse(kind, v1alpha1.ReasonProgressing, "Waiting for the replicas of revision %s", p.rollout.target)
+	}
+}
+
+// serving is about whichever revision the Service selects.
+func serving(p servicePart) metav1.Condition {
+	if d := p.rollout.observed[p.rollout.stable]; d != nil && d.Status.ReadyReplicas > 0 {
+		return isTrue(v1alpha1.ConditionServing, v1alpha1.ReasonServing, "Revision %s answers", p.rollout.stable)
+	}
+	return isFalse(v1alpha1.ConditionServing, v1alpha1.ReasonNoReadyReplicas, "No replica behind the Service is ready")
+}
+
+func rolloutHealthy(p servicePart) metav1.Condition {
+	const kind = v1alpha1.ConditionRolloutHealthy
+	r := p.rollout
+	candidate := r.candidate()
+	switch {
+	case r.serves == "":
+		return isUnknown(kind, v1alpha1.ReasonNotStarted, "There is no revision yet")
+	case candidate == "":
+		return isTrue(kind, v1alpha1.ReasonStable, "Revision %s serves", r.serves)
+	case stuck(r.observed[candidate]):
+		return isFalse(kind, v1alpha1.ReasonRolloutStuck, "Revision %s does not become available, revision %s goes on serving: see the pods of Deployment %s",
+			candidate, r.serves, r.observed[candidate].Name)
+	default:
+		return isTrue(kind, v1alpha1.ReasonRollingOut, "Revision %s is starting, revision %s serves", candidate, r.serves)
+	}
+}
+
+// terminalReasons are those that no waiting will change.
+var terminalReasons = []string{
+	v1alpha1.ReasonNameConflict,
+	v1alpha1.ReasonInvalidChild,
+	v1alpha1.ReasonSecretNotPermitted,
+	v1alpha1.ReasonSecretInvalid,
+	v1alpha1.ReasonUnparseable,
+	v1alpha1.ReasonFlagsRejected,
+	v1alpha1.ReasonProgressDeadlineExceeded,
+}
+
+// summarize finds the first thing in the way of Ready. What has to be there
+// comes before what depends on it.
+func summarize(p parts, conditions []metav1.Condition) verdict {
+	if len(p.taken) > 0 {
+		return nameConflict(p.taken[0])
+	}
+	order := []string{
+		v1alpha1.ConditionFlagsValid,
+		v1alpha1.ConditionCacheProvisioned,
+		v1alpha1.ConditionConnectionReady,
+		v1alpha1.ConditionServiceAvailable,
+		v1alpha1.ConditionServing,
+		v1alpha1.ConditionRolloutHealthy,
+		v1alpha1.ConditionCacheHealthy,
+	}
+	for _, kind := range order {
+		if c := meta.FindStatusCondition(conditions, kind); c.Status != metav1.ConditionTrue {
+			return inTheWay(*c)
+		}
+	}
+	if candidate := p.service.rollout.candidate(); candidate != "" {
+		return verdict{progressing: true, ready: isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonRollingOut, "Revision %s is starting", candidate)}
+	}
+	return verdict{ready: isTrue(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.serves)}
+}
+
+// inTheWay makes Ready of the condition that is in its way. An unhealthy cache
+// is neither worked on nor stalled: whoever runs it works on it.
+func inTheWay(c metav1.Condition) verdict {
+	stalled := slices.Contains(terminalReasons, c.Reason)
+	return verdict{
+		ready:       condition(v1alpha1.ConditionReady, c.Status, c.Reason, "%s", c.Message),
+		stalled:     stalled,
+		progressing: !stalled && (c.Type != v1alpha1.ConditionCacheHealthy || c.Status == metav1.ConditionUnknown),
+	}
+}
+
+func nameConflict(other Object) verdict {
+	return verdict{stalled: true, ready: isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonNameConflict,
+		"%s %s exists and is not this FlagCache's: delete or rename it, or choose another name for the FlagCache", kindOf(other), other.GetName())}
+}
+
+func kindOf(o Object) string {
+	if kind := o.GetObjectKind().GroupVersionKind().Kind; kind != "" {
+		return kind
+	}
+	name := fmt.Sprintf("%T", o)
+	return name[strings.LastIndex(name, ".")+1:]
+}
+
+// setConditions writes the verdict and the conditions. Reconciling and Stalled
+// are present only while true (kstatus).
+func setConditions(s Snapshot, st *v1alpha1.FlagCacheStatus, v verdict, conditions []metav1.Condition) {
+	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionReconciling)
+	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionStalled)
+	if v.progressing {
+		conditions = append(conditions, isTrue(v1alpha1.ConditionReconciling, v.ready.Reason, "%s", v.ready.Message))
+	}
+	if v.stalled {
+		conditions = append(conditions, isTrue(v1alpha1.ConditionStalled, v.ready.Reason, "%s", v.ready.Message))
+	}
+	for _, c := range append([]metav1.Condition{v.ready}, conditions...) {
+		c.ObservedGeneration = s.FlagCache.Generation
+		c.LastTransitionTime = transitionTime(s, c)
+		meta.SetStatusCondition(&st.Conditions, c)
+	}
+}
+
+// transitionTime keeps the time of a condition whose status did not change,
+// also of one that was taken out to be put in again.
+func transitionTime(s Snapshot, c metav1.Condition) metav1.Time {
+	if old := meta.FindStatusCondition(s.FlagCache.Status.Conditions, c.Type); old != nil && old.Status == c.Status {
+		return old.LastTransitionTime
+	}
+	return metav1.NewTime(s.Now).Rfc3339Copy()
+}
+
+// initialStatus says that the FlagCache has been seen.
+func initialStatus(s Snapshot) v1alpha1.FlagCacheStatus {
+	st := *s.FlagCache.Status.DeepCopy()
+	st.ObservedGeneration = s.FlagCache.Generation
+	setConditions(s, &st, verdict{
+		progressing: true,
+		ready:       isUnknown(v1alpha1.ConditionReady, v1alpha1.ReasonInitializing, "Starting"),
+	}, nil)
+	return st
+}
+
+// suspendedStatus says that nothing is being done.
+func suspendedStatus(s Snapshot, st v1alpha1.FlagCacheStatus) v1alpha1.FlagCacheStatus {
+	setConditions(s, &st, verdict{ready: isUnknown(v1alpha1.ConditionReady, v1alpha1.ReasonSuspended,
+		"spec.suspend is true: nothing is changed until it is false")}, nil)
+	return st
+}
+
+// deletingStatus says what a deletion waits for.
+func deletingStatus(s Snapshot, left Object) v1alpha1.FlagCacheStatus {
+	st := *s.FlagCache.Status.DeepCopy()
+	st.ObservedGeneration = s.FlagCache.Generation
+	setConditions(s, &st, verdict{progressing: true, ready: isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonDeleting,
+		"Waiting for %s %s to be gone", kindOf(left), left.GetName())}, nil)
+	return st
+}
+
+// Failure is a call that did not succeed, in the words of a condition.
+type Failure struct {
+	// Reason is one of the reasons of Reconciling and Stalled.
+	Reason string
+	// Message says what was attempted and why it failed; it holds no generated
+	// names, times or counters.
+	Message string
+}
+
+// Conclude is the status after some of the plan's calls failed: the first
+// failure is then what is in the way, and the spec is not yet observed.
+func Conclude(s Snapshot, p Plan, failures []Failure) v1alpha1.FlagCacheStatus {
+	if len(failures) == 0 {
+		return p.Status
+	}
+	first := failures[0]
+	stalled := slices.Contains(terminalReasons, first.Reason)
+	st := *p.Status.DeepCopy()
+	setConditions(s, &st, verdict{
+		ready:       isFalse(v1alpha1.ConditionReady, first.Reason, "%s", first.Message),
+		stalled:     stalled,
+		progressing: !stalled,
+	}, nil)
+	return st
+}
+
+// Event tells of a transition.
+type Event struct {
+	// Type is Normal or Warning.
+	Type string
+	// Reason is the condition's.
+	Reason string
+	// Action is the type of the condition that changed.
+	Action  string
+	Message string
+}
+
+// Transitions are the events that lead from one status to the next: one for
+// each condition whose status or reason changed. Reconciling and Stalled are
+// left out because Ready says the same.
+func Transitions(from, to v1alpha1.FlagCacheStatus) []Event {
+	var events []Event
+	for _, c := range to.Conditions {
+		old := meta.FindStatusCondition(from.Conditions, c.Type)
+		changed := old == nil || old.Status != c.Status || old.Reason != c.Reason
+		if !changed || c.Type == v1alpha1.ConditionReconciling || c.Type == v1alpha1.ConditionStalled || (old == nil && c.Status == metav1.ConditionUnknown) {
+			continue
+		}
+		events = append(events, Event{Type: eventType(from, to, c), Reason: c.Reason, Action: c.Type, Message: c.Message})
+	}
+	return events
+}
+
+// eventType is Warning for what needs a person's attention: something that
+// worked and does not any more, or that only a person can mend.
+func eventType(from, to v1alpha1.FlagCacheStatus, c metav1.Condition) string {
+	worked := meta.IsStatusConditionTrue(from.Conditions, c.Type)
+	stalled := meta.FindStatusCondition(to.Conditions, v1alpha1.ConditionStalled)
+	if c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonDeleting &&
+		(worked || (stalled != nil && stalled.Reason == c.Reason)) {
+		return "Warning"
+	}
+	return "Normal"
+}

@@ -1,0 +1,73 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// tearDown removes what the FlagCache made, in an order that ends traffic
+// before what the traffic needs, and stops at the first thing that is still
+// there. The finalizer goes last.
+func tearDown(s Snapshot) Plan {
+	if !slices.Contains(s.FlagCache.Finalizers, v1alpha1.Finalizer) {
+		return Plan{Status: s.FlagCache.Status}
+	}
+	for stage := range deletionStages {
+		left := stageObjects(s, stage)
+		if len(left) == 0 {
+			continue
+		}
+		return Plan{Delete: notYetDeleted(left), Status: deletingStatus(s, left[0])}
+	}
+	return Plan{Finalizer: RemoveFinalizer, Status: s.FlagCache.Status}
+}
+
+// deletionStages is the number of stages that stageOf knows.
+const deletionStages = 4
+
+// stageOf is when an object goes: scaling and traffic, pods, the cache, the rest.
+func stageOf(o Object) int {
+	switch o := o.(type) {
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		return 0
+	case *corev1.Service:
+		if o.Labels[v1alpha1.LabelComponent] == v1alpha1.ComponentCache {
+			return 3
+		}
+		return 0
+	case *appsv1.Deployment:
+		return 1
+	case *appsv1.StatefulSet:
+		return 2
+	default:
+		return 3
+	}
+}
+
+func stageObjects(s Snapshot, stage int) []Object {
+	var objects []Object
+	for _, child := range s.Children {
+		if s.owns(child) && stageOf(child) == stage {
+			objects = append(objects, child)
+		}
+	}
+	return objects
+}
+
+func notYetDeleted(objects []Object) []Object {
+	var alive []Object
+	for _, o := range objects {
+		if o.GetDeletionTimestamp() == nil {
+			alive = append(alive, o)
+		}
+	}
+	return alive
+}

@@ -1,0 +1,220 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// DefaultRedisImage runs the in-cluster Redis.
+const DefaultRedisImage = "docker.io/library/redis:7.2-alpine"
+
+const (
+	redisPort      = 6379
+	redisPortName  = "redis"
+	redisConfigDir = "/etc/redis"
+	redisConfigKey = "redis.conf"
+	passwordKey    = "password"
+)
+
+// planInCluster plans one Redis in a StatefulSet. It keeps nothing on disk: the
+// cache is derived data, and the flag service fills it again.
+func planInCluster(s Snapshot) cachePart {
+	fc := s.FlagCache
+	password := redisPassword(s)
+	config := redisConfig(fc, password)
+	part := cachePart{
+		objects: []Object{
+			redisSecret(fc, password, config),
+			redisService(fc),
+			redisStatefulSet(fc, config),
+			redisNetworkPolicy(fc, s.Operator.Namespace),
+		},
+		connection: &Connection{
+			Provider: "in-cluster",
+			Host:     redisName(fc) + "." + fc.Namespace + ".svc",
+			Port:     redisPort,
+			Password: password,
+		},
+		engine: imageTag(redisImage(fc)),
+	}
+	part.observe(s)
+	return part
+}
+
+// observe fills in what the StatefulSet says.
+func (p *cachePart) observe(s Snapshot) {
+	set, ok := find[*appsv1.StatefulSet](s, redisName(s.FlagCache))
+	if ok && set.Status.ReadyReplicas > 0 && set.Status.ObservedGeneration >= set.Generation {
+		p.state, p.nodes = stateAvailable, set.Status.ReadyReplicas
+		p.provisioned = isTrue(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned,
+			"StatefulSet %s runs Redis", redisName(s.FlagCache))
+		return
+	}
+	p.state = stateProvisioning
+	p.provisioned = isFalse(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioning,
+		"Waiting for the pod of StatefulSet %s to be ready", redisName(s.FlagCache))
+}
+
+// redisPassword is the password in use: the one that Redis was given, else the
+// one that clients were given, so that losing either Secret changes nothing.
+func redisPassword(s Snapshot) string {
+	if p := secretValue(s, redisName(s.FlagCache), passwordKey); p != "" {
+		return p
+	}
+	if secretValue(s, connectionName(s.FlagCache), "provider") == "in-cluster" {
+		if p := secretValue(s, connectionName(s.FlagCache), passwordKey); p != "" {
+			return p
+		}
+	}
+	return s.Fresh.Password
+}
+
+// redisConfig is the configuration file. The password is in it because a
+// command line is readable by every process of the node.
+func redisConfig(fc *v1alpha1.FlagCache, password string) string {
+	lines := []string{
+		"port 6379",
+		"dir /data",
+		`save ""`,
+		"appendonly no",
+		"maxmemory-policy allkeys-lru",
+		"requirepass " + password,
+	}
+	if limit, ok := redisResources(fc).Limits[corev1.ResourceMemory]; ok {
+		lines = append(lines, fmt.Sprintf("maxmemory %d", limit.Value()/4*3))
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func redisSecret(fc *v1alpha1.FlagCache, password, config string) *corev1.Secret {
+	return &corev1.Secret{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+		ObjectMeta: secretMeta(fc, redisName(fc), v1alpha1.ComponentCache),
+		Type:       corev1.SecretTypeOpaque,
+		Data: map[string][]byte{
+			passwordKey:    []byte(password),
+			redisConfigKey: []byte(config),
+		},
+	}
+}
+
+func redisService(fc *v1alpha1.FlagCache) *corev1.Service {
+	return &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: childMeta(fc, redisName(fc), v1alpha1.ComponentCache),
+		Spec: corev1.ServiceSpec{
+			Type:     corev1.ServiceTypeClusterIP,
+			Selector: selectorLabels(fc, v1alpha1.ComponentCache),
+			Ports: []corev1.ServicePort{{
+				Name: redisPortName, Port: redisPort, Protocol: corev1.ProtocolTCP,
+				TargetPort: intstr.FromString(redisPortName),
+			}},
+		},
+	}
+}
+
+func redisStatefulSet(fc *v1alpha1.FlagCache, config string) *appsv1.StatefulSet {
+	labels := selectorLabels(fc, v1alpha1.ComponentCache)
+	return &appsv1.StatefulSet{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
+		ObjectMeta: childMeta(fc, redisName(fc), v1alpha1.ComponentCache),
+		Spec: appsv1.StatefulSetSpec{
+			Replicas:    ptr.To[int32](1),
+			ServiceName: redisName(fc),
+			Selector:    &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{
+					Labels: labels,
+					// Redis reads its file at start only, so a new configuration is a new pod.
+					Annotations: map[string]string{v1alpha1.AnnotationConfig: fingerprint(fc.UID, config)},
+				},
+				Spec: redisPod(fc),
+			},
+		},
+	}
+}
+
+func redisPod(fc *v1alpha1.FlagCache) corev1.PodSpec {
+	tcp := corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString(redisPortName)}}
+	return corev1.PodSpec{
+		AutomountServiceAccountToken:  ptr.To(false),
+		EnableServiceLinks:            ptr.To(false),
+		SecurityContext:               podSecurity(),
+		TerminationGracePeriodSeconds: ptr.To[int64](10),
+		Containers: []corev1.Container{{
+			Name:            "redis",
+			Image:           redisImage(fc),
+			Command:         []string{"redis-server", redisConfigDir + "/" + redisConfigKey},
+			Ports:           []corev1.ContainerPort{{Name: redisPortName, ContainerPort: redisPort, Protocol: corev1.ProtocolTCP}},
+			Resources:       redisResources(fc),
+			SecurityContext: containerSecurity(),
+			ReadinessProbe:  &corev1.Probe{ProbeHandler: tcp, PeriodSeconds: 2, TimeoutSeconds: 2, FailureThreshold: 3},
+			LivenessProbe:   &corev1.Probe{ProbeHandler: tcp, InitialDelaySeconds: 10, PeriodSeconds: 10, TimeoutSeconds: 5, FailureThreshold: 3},
+			VolumeMounts: []corev1.VolumeMount{
+				{Name: "config", MountPath: redisConfigDir, ReadOnly: true},
+				{Name: "data", MountPath: "/data"},
+			},
+		}},
+		Volumes: []corev1.Volume{
+			{Name: "config", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+				SecretName:  redisName(fc),
+				DefaultMode: ptr.To[int32](0o440),
+				Items:       []corev1.KeyToPath{{Key: redisConfigKey, Path: redisConfigKey}},
+			}}},
+			{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+		},
+	}
+}
+
+// redisNetworkPolicy lets in the flag service and the operator's probe, and
+// lets nothing out.
+func redisNetworkPolicy(fc *v1alpha1.FlagCache, operatorNamespace string) *networkingv1.NetworkPolicy {
+	return &networkingv1.NetworkPolicy{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
+		ObjectMeta: childMeta(fc, redisName(fc), v1alpha1.ComponentCache),
+		Spec: networkingv1.NetworkPolicySpec{
+			PodSelector: metav1.LabelSelector{MatchLabels: selectorLabels(fc, v1alpha1.ComponentCache)},
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+			Ingress: []networkingv1.NetworkPolicyIngressRule{{
+				From: []networkingv1.NetworkPolicyPeer{
+					{PodSelector: &metav1.LabelSelector{MatchLabels: selectorLabels(fc, v1alpha1.ComponentService)}},
+					{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: operatorNamespace}}},
+				},
+				Ports: []networkingv1.NetworkPolicyPort{tcpPort(redisPort)},
+			}},
+		},
+	}
+}
+
+func redisImage(fc *v1alpha1.FlagCache) string {
+	if in := fc.Spec.Cache.InCluster; in != nil && in.Image != "" {
+		return in.Image
+	}
+	return DefaultRedisImage
+}
+
+func redisResources(fc *v1alpha1.FlagCache) corev1.ResourceRequirements {
+	if in := fc.Spec.Cache.InCluster; in != nil && in.Resources != nil {
+		return corev1.ResourceRequirements{Requests: in.Resources.Requests, Limits: in.Resources.Limits}
+	}
+	return corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse("50m"),
+			corev1.ResourceMemory: resource.MustParse("64Mi"),
+		},
+		Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("128Mi")},
+	}
+}

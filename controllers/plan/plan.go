@@ -1,0 +1,130 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"slices"
+	"time"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// Plan is what is to be done, in this order: the finalizer, the objects to
+// apply, the objects to delete, the status, the events.
+type Plan struct {
+	// Finalizer says whether the finalizer is to be added, removed or left.
+	Finalizer FinalizerChange
+	// Apply are the objects as they should be, in order.
+	Apply []Object
+	// Delete are the objects that should not be, in order, as they were observed.
+	Delete []Object
+	// Probe is the data path to watch; nil stops watching.
+	Probe *ProbeTarget
+	// Status is the whole status as it should be if all of the above succeeds.
+	Status v1alpha1.FlagCacheStatus
+	// LookAgain is when to look again if nothing happens before; 0 is never.
+	LookAgain time.Duration
+}
+
+// FinalizerChange says what to do about the finalizer.
+type FinalizerChange int
+
+// What to do about the finalizer.
+const (
+	KeepFinalizer FinalizerChange = iota
+	AddFinalizer
+	RemoveFinalizer
+)
+
+// ProbeTarget is a cache as its users connect to it.
+type ProbeTarget struct {
+	Connection Connection
+	// Key that is written and read back.
+	Key string
+	// Spec of the probe.
+	Spec v1alpha1.ProbeSpec
+}
+
+// nameConflictRetry is how soon a taken name is looked at again: the object in
+// the way is not ours to watch.
+const nameConflictRetry = time.Minute
+
+// Make decides what to do about one FlagCache.
+func Make(s Snapshot) Plan {
+	switch {
+	case !s.FlagCache.DeletionTimestamp.IsZero():
+		return tearDown(s)
+	case !slices.Contains(s.FlagCache.Finalizers, v1alpha1.Finalizer):
+		return begin(s)
+	case s.FlagCache.Spec.Suspend:
+		return suspended(s)
+	default:
+		return progress(s)
+	}
+}
+
+// begin takes charge: the finalizer, and a status that says so before anything
+// is made, because a resource without a status counts as done (kstatus).
+func begin(s Snapshot) Plan {
+	return Plan{Finalizer: AddFinalizer, Status: initialStatus(s)}
+}
+
+// suspended changes nothing but goes on watching what runs.
+func suspended(s Snapshot) Plan {
+	p := progress(s)
+	p.Apply, p.Delete, p.LookAgain = nil, nil, 0
+	p.Status = suspendedStatus(s, p.Status)
+	return p
+}
+
+// progress works towards the spec.
+func progress(s Snapshot) Plan {
+	cache := planCache(s)
+	connection := planConnection(s, cache)
+	flags := judgeFlags(s)
+	service := planService(s, connection, flags)
+
+	p := Plan{Probe: probeTarget(s, cache.connection)}
+	wanted := slices.Concat(cache.objects, connection.objects, service.objects)
+	taken := s.takenNames(wanted)
+	for _, o := range wanted {
+		if !contains(taken, o) {
+			p.Apply = append(p.Apply, o)
+		}
+	}
+	p.Delete = obsolete(s, wanted, service.rollout)
+	p.Status = status(s, parts{cache: cache, connection: connection, flags: flags, service: service, taken: taken})
+	if len(taken) > 0 {
+		p.LookAgain = nameConflictRetry
+	}
+	return p
+}
+
+// obsolete are the children that no part wants. While a rollout is under way
+// only revisions are removed, because the stable revision still uses what the
+// old spec asked for.
+func obsolete(s Snapshot, wanted []Object, r rollout) []Object {
+	var gone []Object
+	for _, child := range s.Children {
+		if !s.owns(child) || contains(wanted, child) || child.GetDeletionTimestamp() != nil {
+			continue
+		}
+		if r.settled() || (isRevision(child) && !r.keeps(child.GetLabels()[v1alpha1.LabelRevision])) {
+			gone = append(gone, child)
+		}
+	}
+	return gone
+}
+
+// probeTarget is the data path of a known connection.
+func probeTarget(s Snapshot, c *Connection) *ProbeTarget {
+	if c == nil {
+		return nil
+	}
+	return &ProbeTarget{
+		Connection: *c,
+		Key:        "flagcache_probe:" + s.FlagCache.Namespace + "/" + s.FlagCache.Name,
+		Spec:       s.FlagCache.Spec.Probe,
+	}
+}

@@ -1,0 +1,177 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"reflect"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// Object is any Kubernetes object.
+type Object interface {
+	metav1.Object
+	runtime.Object
+}
+
+// Snapshot is everything that a decision may rest on.
+type Snapshot struct {
+	// Now is the time of the observation.
+	Now time.Time
+	// FlagCache is the resource as it was read.
+	FlagCache *v1alpha1.FlagCache
+	// Operator is what the operator knows of itself.
+	Operator Operator
+	// Fresh are random values, used only where a new credential is needed.
+	Fresh Fresh
+	// ExternalSecret is the Secret of cache.type External.
+	ExternalSecret ExternalSecret
+	// Flags is the flags file.
+	Flags Flags
+	// Probe is the last answer about the data path.
+	Probe Probe
+	// Children are the objects that carry the FlagCache's name label, or a name
+	// that a child of it needs; whether they are ours is for the plan to judge.
+	Children []Object
+}
+
+// Operator is what the operator knows of itself.
+type Operator struct {
+	// Namespace that the operator's pods run in.
+	Namespace string
+	// FlagServiceImage is the default image of the flag service.
+	FlagServiceImage string
+}
+
+// Fresh are random values.
+type Fresh struct {
+	// Password for a new in-cluster Redis.
+	Password string
+	// IntegrityKey for authenticating cached values.
+	IntegrityKey string
+}
+
+// Presence is what looking for an object found.
+type Presence int
+
+// What looking for an object finds. That it could not be read is an error of
+// the observation, which then has no Snapshot.
+const (
+	// Absent: there is none.
+	Absent Presence = iota
+	// NotPermitted: there is one, but its owner has not let FlagCaches use it.
+	NotPermitted
+	// There: it was read.
+	There
+)
+
+// ExternalSecret is the Secret of cache.type External.
+type ExternalSecret struct {
+	Presence Presence
+	// Data of the Secret when it is There.
+	Data map[string][]byte
+}
+
+// FlagsState is what reading the flags file found.
+type FlagsState int
+
+// What reading the flags file finds.
+const (
+	// FlagsNoConfigMap: the ConfigMap does not exist.
+	FlagsNoConfigMap FlagsState = iota
+	// FlagsNoKey: the ConfigMap lacks the key.
+	FlagsNoKey
+	// FlagsUnparseable: the file as a whole cannot be used.
+	FlagsUnparseable
+	// FlagsRead: the file can be used, perhaps with some flags rejected.
+	FlagsRead
+)
+
+// Flags is the flags file as the flag service will see it.
+type Flags struct {
+	State FlagsState
+	// Error says, with line and column, why an unparseable file is one.
+	Error string
+	// Problems are the rejected flags, one sentence each.
+	Problems []string
+}
+
+// Health is what the probe says.
+type Health int
+
+// What the probe says.
+const (
+	// HealthUnknown: no verdict yet.
+	HealthUnknown Health = iota
+	// HealthGood: the data path works.
+	HealthGood
+	// HealthBad: the data path does not work.
+	HealthBad
+)
+
+// Probe is the last answer about the data path.
+type Probe struct {
+	Health Health
+	// Reason and Message say what was found; both are stable from probe to probe.
+	Reason, Message string
+	// Latency, Role and ReplicationLag go to the status as they are.
+	Latency, Role, ReplicationLag string
+}
+
+// find returns the child of type T with the given name that is ours.
+func find[T Object](s Snapshot, name string) (T, bool) {
+	for _, child := range s.Children {
+		if typed, ok := child.(T); ok && typed.GetName() == name && s.owns(typed) {
+			return typed, true
+		}
+	}
+	var none T
+	return none, false
+}
+
+// owns tells whether the FlagCache, and not a predecessor of the same name,
+// controls the object.
+func (s Snapshot) owns(o Object) bool {
+	return metav1.IsControlledBy(o, s.FlagCache)
+}
+
+// takenNames returns the wanted objects whose names belong to somebody else.
+func (s Snapshot) takenNames(wanted []Object) []Object {
+	var taken []Object
+	for _, w := range wanted {
+		for _, child := range s.Children {
+			if sameObject(w, child) && !s.owns(child) {
+				taken = append(taken, child)
+			}
+		}
+	}
+	return taken
+}
+
+func sameObject(a, b Object) bool {
+	return reflect.TypeOf(a) == reflect.TypeOf(b) && a.GetName() == b.GetName()
+}
+
+func contains(objects []Object, o Object) bool {
+	for _, other := range objects {
+		if sameObject(other, o) {
+			return true
+		}
+	}
+	return false
+}
+
+// secretValue returns one value of a Secret of ours, "" where there is none.
+func secretValue(s Snapshot, name, key string) string {
+	secret, ok := find[*corev1.Secret](s, name)
+	if !ok {
+		return ""
+	}
+	return string(secret.Data[key])
+}

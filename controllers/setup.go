@@ -1,0 +1,200 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// +kubebuilder:rbac:groups=flagcache.dev,resources=flagcaches,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=flagcache.dev,resources=flagcaches/status,verbs=patch
+// +kubebuilder:rbac:groups=flagcache.dev,resources=flagcaches/finalizers,verbs=update
+// +kubebuilder:rbac:groups="",resources=secrets;configmaps;services,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=apps,resources=deployments;statefulsets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Back-off of a failing reconcile. The upper limit is how long a mended cluster
+// may wait for the operator to notice.
+const (
+	firstBackoff = 200 * time.Millisecond
+	lastBackoff  = 2 * time.Minute
+	// reconcileTimeout ends a reconcile whose cache does not catch up.
+	reconcileTimeout = time.Minute
+)
+
+// Indexes of FlagCaches by what they refer to.
+const (
+	indexConfigMap = "spec.flags.configMap.name"
+	indexSecret    = "spec.cache.external.secretRef.name"
+)
+
+// childKind is a kind of children.
+type childKind struct {
+	object client.Object
+	list   client.ObjectList
+}
+
+// childKinds are the kinds that a FlagCache may have children of.
+func childKinds() []childKind {
+	return []childKind{
+		{&corev1.Secret{}, &corev1.SecretList{}},
+		{&corev1.ConfigMap{}, &corev1.ConfigMapList{}},
+		{&corev1.Service{}, &corev1.ServiceList{}},
+		{&appsv1.Deployment{}, &appsv1.DeploymentList{}},
+		{&appsv1.StatefulSet{}, &appsv1.StatefulSetList{}},
+		{&policyv1.PodDisruptionBudget{}, &policyv1.PodDisruptionBudgetList{}},
+		{&autoscalingv2.HorizontalPodAutoscaler{}, &autoscalingv2.HorizontalPodAutoscalerList{}},
+		{&networkingv1.NetworkPolicy{}, &networkingv1.NetworkPolicyList{}},
+	}
+}
+
+// CacheOptions keep the operator's cache to what is FlagCache's: children, and
+// Secrets whose owners let FlagCaches use them. No namespaces means all.
+func CacheOptions(namespaces []string) cache.Options {
+	managed := labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
+	allowed := labels.SelectorFromSet(labels.Set{v1alpha1.LabelAllow: v1alpha1.AllowTrue})
+	byObject := map[client.Object]cache.ByObject{}
+	for _, kind := range childKinds() {
+		selector := managed
+		if _, ok := kind.object.(*corev1.Secret); ok {
+			selector = allowed
+		}
+		byObject[kind.object] = cache.ByObject{Label: selector}
+	}
+	options := FlagFilesCacheOptions(namespaces)
+	options.ByObject = byObject
+	return options
+}
+
+// FlagFilesCacheOptions are those of the cache of ConfigMaps' metadata. It is a
+// cache of its own because flags may be in any ConfigMap.
+func FlagFilesCacheOptions(namespaces []string) cache.Options {
+	options := cache.Options{DefaultTransform: cache.TransformStripManagedFields()}
+	if len(namespaces) > 0 {
+		options.DefaultNamespaces = map[string]cache.Config{}
+		for _, namespace := range namespaces {
+			options.DefaultNamespaces[namespace] = cache.Config{}
+		}
+	}
+	return options
+}
+
+// SetupWithManager watches everything that a FlagCache depends on. Changes of
+// ConfigMaps' metadata come from flagFiles, answers of the prober from probes.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, probes <-chan event.GenericEvent, workers int) error {
+	if err := addIndexes(mgr); err != nil {
+		return err
+	}
+	b := ctrl.NewControllerManagedBy(mgr).
+		Named("flagcache").
+		For(&v1alpha1.FlagCache{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: meaningful})).
+		Watches(&corev1.Secret{}, r.enqueueUsers(indexSecret)).
+		WatchesRawSource(source.Kind(flagFiles, configMapMetadata(), r.enqueueConfigMapUsers())).
+		WatchesRawSource(source.Channel(probes, &handler.EnqueueRequestForObject{})).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: workers,
+			ReconciliationTimeout:   reconcileTimeout,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstBackoff, lastBackoff),
+		})
+	for _, kind := range childKinds() {
+		b = b.Owns(kind.object)
+	}
+	if err := b.Complete(r); err != nil {
+		return fmt.Errorf("setting up the FlagCache controller: %w", err)
+	}
+	return nil
+}
+
+func addIndexes(mgr ctrl.Manager) error {
+	for field, value := range map[string]client.IndexerFunc{indexConfigMap: configMapOf, indexSecret: secretOf} {
+		if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.FlagCache{}, field, value); err != nil {
+			return fmt.Errorf("indexing FlagCaches by %s: %w", field, err)
+		}
+	}
+	return nil
+}
+
+func configMapOf(o client.Object) []string {
+	if ref := o.(*v1alpha1.FlagCache).Spec.Flags.ConfigMap; ref != nil {
+		return []string{ref.Name}
+	}
+	return nil
+}
+
+func secretOf(o client.Object) []string {
+	if ref := o.(*v1alpha1.FlagCache).Spec.Cache.External; ref != nil {
+		return []string{ref.SecretRef.Name}
+	}
+	return nil
+}
+
+func configMapMetadata() *metav1.PartialObjectMetadata {
+	o := &metav1.PartialObjectMetadata{}
+	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMap"))
+	return o
+}
+
+func (r *Reconciler) enqueueUsers(index string) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+		return r.usersOf(ctx, index, client.ObjectKeyFromObject(o))
+	})
+}
+
+func (r *Reconciler) enqueueConfigMapUsers() handler.TypedEventHandler[*metav1.PartialObjectMetadata, reconcile.Request] {
+	return handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, o *metav1.PartialObjectMetadata) []reconcile.Request {
+		return r.usersOf(ctx, indexConfigMap, client.ObjectKeyFromObject(o))
+	})
+}
+
+// usersOf are the FlagCaches that refer to an object.
+func (r *Reconciler) usersOf(ctx context.Context, index string, key types.NamespacedName) []reconcile.Request {
+	users := &v1alpha1.FlagCacheList{}
+	if err := r.Client.List(ctx, users, client.InNamespace(key.Namespace), client.MatchingFields{index: key.Name}); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Listing FlagCaches that refer to an object", "index", index, "object", key)
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range users.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&users.Items[i])})
+	}
+	return requests
+}
+
+// meaningful leaves out updates of the status alone, which are our own.
+func meaningful(e event.UpdateEvent) bool {
+	before, after := e.ObjectOld, e.ObjectNew
+	return before.GetGeneration() != after.GetGeneration() ||
+		before.GetUID() != after.GetUID() ||
+		!maps.Equal(before.GetAnnotations(), after.GetAnnotations()) ||
+		!slices.Equal(before.GetFinalizers(), after.GetFinalizers())
+}
