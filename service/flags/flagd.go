@@ -1,0 +1,274 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package flags
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/twmb/murmur3"
+	"golang.org/x/mod/semver"
+)
+
+// flagd's own operators. They never fail: for arguments they cannot use they
+// return null, and then the flag's default variant is the answer.
+
+// share is one variant of a fractional rollout.
+type share struct {
+	variant any
+	weight  uint64
+}
+
+// fractional puts the caller into one of several shares by hash:
+//
+//	{"fractional": [seed?, [variant, weight?], ...]}
+//
+// Without a seed it is the flag's key followed by the targeting key.
+func fractional(e *env, frame int, args []any) any {
+	if len(args) == 0 {
+		return nil
+	}
+	if seed, ok := args[0].(string); ok {
+		return e.distribute(args[1:], hashOf("", seed))
+	}
+	if args[0] == nil {
+		args = args[1:]
+	}
+	data, _ := e.frames[frame].(map[string]any)
+	key, ok := data[targetingKey].(string)
+	if !ok || key == "" {
+		return nil
+	}
+	return e.distribute(args, hashOf(e.flagKeyIn(frame, data), key))
+}
+
+// flagKeyIn returns the flag's key as $flagd in the frame's data has it: the
+// context has it, an element of a list usually has not.
+func (e *env) flagKeyIn(frame int, data map[string]any) string {
+	if frame == 0 {
+		return e.flagKey
+	}
+	properties, _ := data[flagdKey].(map[string]any)
+	key, _ := properties[flagdFlagKey].(string)
+	return key
+}
+
+// hashOf places a caller between 0 and 2^32-1. It is the only place that knows
+// the hash: murmur3 (x86, 32 bit, seed 0) over the UTF-8 bytes of both parts.
+func hashOf(flagKey, bucketingKey string) uint32 {
+	var buffer [128]byte
+	return murmur3.Sum32(append(append(buffer[:0], flagKey...), bucketingKey...))
+}
+
+// distribute returns the variant into whose share the hash falls. Shares are
+// summed as they come and the first whose end lies beyond the hash is taken.
+func (e *env) distribute(distribution []any, hash uint32) any {
+	var shares [16]share
+	parsed, total, ok := e.parseShares(shares[:0], distribution)
+	if !ok || total == 0 {
+		return nil
+	}
+	return pick(parsed, total, hash)
+}
+
+func pick(shares []share, total uint64, hash uint32) any {
+	bucket := (uint64(hash) * total) >> 32
+	end := uint64(0)
+	for _, s := range shares {
+		if end += s.weight; bucket < end {
+			return s.variant
+		}
+	}
+	return nil
+}
+
+func (e *env) parseShares(to []share, distribution []any) (shares []share, total uint64, ok bool) {
+	for _, element := range distribution {
+		s, ok := parseShare(element)
+		if !ok || !e.spend(1) {
+			return nil, 0, false
+		}
+		to, total = append(to, s), total+s.weight
+	}
+	return to, total, total <= math.MaxInt32
+}
+
+func parseShare(v any) (share, bool) {
+	element, ok := v.([]any)
+	if !ok || len(element) == 0 {
+		return share{}, false
+	}
+	switch element[0].(type) {
+	case string, bool, float64, nil:
+	default:
+		return share{}, false
+	}
+	weight, ok := parseWeight(element)
+	return share{variant: element[0], weight: weight}, ok
+}
+
+// parseWeight returns the weight, 1 where there is none. It must be a whole
+// number; a negative one, which a computed rollout may have, counts as 0.
+func parseWeight(element []any) (weight uint64, ok bool) {
+	if len(element) < 2 || element[1] == nil {
+		return 1, true
+	}
+	value, ok := element[1].(float64)
+	if !ok || value != math.Trunc(value) || value > math.MaxInt32 || value < math.MinInt64 {
+		return 0, false
+	}
+	return uint64(max(0, value)), true
+}
+
+// affix compiles starts_with and ends_with: exactly two texts.
+func affix(has func(text, affix string) bool) func(*env, int, []any) any {
+	return func(_ *env, _ int, args []any) any {
+		if len(args) != 2 {
+			return nil
+		}
+		text, ok := args[0].(string)
+		want, okToo := args[1].(string)
+		if !ok || !okToo {
+			return nil
+		}
+		return has(text, want)
+	}
+}
+
+// semVer compares two semantic versions:
+//
+//	{"sem_ver": [version, operator, version]}
+//
+// "^" is the same major, "~" the same major and minor version.
+func semVer(e *env, _ int, args []any) any {
+	if len(args) != 3 {
+		return nil
+	}
+	a, ok := e.version(args[0])
+	b, okToo := e.version(args[2])
+	operator, isText := args[1].(string)
+	if !ok || !okToo || !isText {
+		return nil
+	}
+	return compareVersions(a, operator, b)
+}
+
+func compareVersions(a, operator, b string) any {
+	order := semver.Compare(a, b)
+	switch operator {
+	case "=":
+		return order == 0
+	case "!=":
+		return order != 0
+	case "<":
+		return order < 0
+	case "<=":
+		return order <= 0
+	case ">":
+		return order > 0
+	case ">=":
+		return order >= 0
+	case "^":
+		return semver.Major(a) == semver.Major(b)
+	case "~":
+		return semver.MajorMinor(a) == semver.MajorMinor(b)
+	default:
+		return nil
+	}
+}
+
+// version returns a version with its v in front, which x/mod/semver wants.
+// Numbers are taken as they are printed, 1.2 as "1.2".
+func (e *env) version(v any) (version string, ok bool) {
+	text, isText := v.(string)
+	if !isText {
+		if !isNumber(v) {
+			return "", false
+		}
+		text = fmt.Sprint(v)
+	}
+	if !strings.HasPrefix(text, "v") {
+		text = "v" + strings.TrimPrefix(text, "V")
+	}
+	return text, e.spendText(text) && semver.IsValid(text)
+}
+
+// specialised compiles the forms that targeting is mostly made of, where more
+// can be known beforehand. It returns nil where it knows no better.
+func (c *compiler) specialised(name string, args *node, s scope, path string) rule {
+	if args.kind != kindArray {
+		return nil
+	}
+	switch name {
+	case "fractional":
+		return c.fixedFractional(args, s)
+	case "in":
+		return c.inTexts(args, s, path)
+	default:
+		return nil
+	}
+}
+
+// fixedFractional compiles shares that are written out, for callers told apart
+// by their targeting key: no more is left to do than to hash.
+func (c *compiler) fixedFractional(args *node, s scope) rule {
+	constant, ok := args.foldConstant()
+	if !ok || s.current != 0 {
+		return nil
+	}
+	distribution := constant.([]any)
+	if len(distribution) == 0 || isText(distribution[0]) {
+		return nil
+	}
+	if distribution[0] == nil {
+		distribution = distribution[1:]
+	}
+	e := &env{steps: MaxSteps}
+	shares, total, ok := e.parseShares(nil, distribution)
+	if !ok || total == 0 {
+		return func(*env) any { return nil }
+	}
+	return func(e *env) any {
+		object, _ := e.frames[0].(map[string]any)
+		key, _ := object[targetingKey].(string)
+		if key == "" || !e.spend(1) {
+			return nil
+		}
+		return pick(shares, total, hashOf(e.flagKey, key))
+	}
+}
+
+func isText(v any) bool {
+	_, ok := v.(string)
+	return ok
+}
+
+// inTexts compiles membership in a list of texts that is written out as a
+// look-up, so that a list of thousands costs no more than a short one.
+func (c *compiler) inTexts(args *node, s scope, path string) rule {
+	if len(args.items) != 2 || args.items[1].kind != kindArray {
+		return nil
+	}
+	texts := make(map[string]struct{}, len(args.items[1].items))
+	for _, item := range args.items[1].items {
+		if item.kind != kindString {
+			return nil
+		}
+		texts[item.text] = struct{}{}
+	}
+	list := args.items[1].plain().([]any)
+	needle := c.value(args.items[0], s, at(path, 0))
+	return func(e *env) any {
+		if !e.spend(1) {
+			return nil
+		}
+		value := needle(e)
+		if text, ok := value.(string); ok {
+			_, found := texts[text]
+			return found
+		}
+		return e.isAmong(value, list)
+	}
+}

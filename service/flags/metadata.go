@@ -1,0 +1,84 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package flags
+
+import (
+	"encoding/json"
+	"sort"
+)
+
+// metadata is the metadata of a document or a flag: booleans, strings and
+// numbers by name.
+type metadata map[string]*node
+
+// metadataError is what is wrong with metadata, and where.
+type metadataError struct {
+	path    string
+	offset  int
+	message string
+}
+
+// readMetadata reads a metadata object; null values count as absent.
+func readMetadata(n *node, path string) (metadata, *metadataError) {
+	if n == nil || n.kind == kindNull {
+		return nil, nil
+	}
+	if n.kind != kindObject {
+		return nil, &metadataError{path, n.offset, "the metadata is " + n.kind.String() + " and must be an object"}
+	}
+	values := make(metadata, len(n.members))
+	for _, m := range n.members {
+		switch m.value.kind {
+		case kindNull:
+		case kindArray, kindObject:
+			return values, &metadataError{
+				under(path, m.key), m.value.offset,
+				"metadata must be a boolean, a string or a number, not " + m.value.kind.String(),
+			}
+		default:
+			values[m.key] = m.value
+		}
+	}
+	return values, nil
+}
+
+// readMetadata reads the document's metadata. What is wrong with it is reported
+// and left out; the flags serve without it.
+func (p *parser) readMetadata(n *node) {
+	values, err := readMetadata(n, "metadata")
+	if err != nil {
+		p.report("", err.path, err.offset, "%s", err.message)
+	}
+	p.metadata = values
+}
+
+// overlaid returns the metadata with another laid over it.
+func (m metadata) overlaid(over metadata) metadata {
+	merged := make(metadata, len(m)+len(over))
+	for name, value := range m {
+		merged[name] = value
+	}
+	for name, value := range over {
+		merged[name] = value
+	}
+	return merged
+}
+
+// encode returns the metadata as a JSON object sorted by name, nil where there
+// is none.
+func (m metadata) encode() json.RawMessage {
+	if len(m) == 0 {
+		return nil
+	}
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	object := node{kind: kindObject}
+	for _, name := range names {
+		object.members = append(object.members, member{key: name, value: m[name]})
+	}
+	return object.appendJSON(nil)
+}

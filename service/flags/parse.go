@@ -1,0 +1,320 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package flags
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+)
+
+const (
+	// MaxSize is the most bytes that a document of flags may have: 1 MiB, which is
+	// also what fits into a ConfigMap.
+	MaxSize = 1 << 20
+	// maxNumber is the largest whole number that every client can read without
+	// loss, 2^53-1.
+	maxNumber = 1<<53 - 1
+)
+
+// States of a flag.
+const (
+	stateEnabled  = "ENABLED"
+	stateDisabled = "DISABLED"
+)
+
+// Parse reads a document in flagd's format.
+//
+// The error says that the document as a whole is of no use (it is not JSON, it
+// has no flags, it is larger than MaxSize) and names line and column. Problems
+// are about single flags: a flag that cannot be served is left out of the set,
+// and the others serve. Problems come in the order of the document.
+func Parse(data []byte) (*Set, []Problem, error) {
+	if len(data) > MaxSize {
+		return nil, nil, fmt.Errorf("the document has %d bytes; the limit is %d", len(data), MaxSize)
+	}
+	p := &parser{at: newPositions(data)}
+	root, err := readTree(data, p.at)
+	if err != nil {
+		return nil, nil, err
+	}
+	definitions, err := p.definitions(root)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.readEvaluators(root.member("$evaluators"))
+	p.readMetadata(root.member("metadata"))
+
+	set := newSet(p.flags(definitions), p.metadata.encode())
+	sort.SliceStable(p.problems, func(i, j int) bool { return p.problems[i].before(p.problems[j]) })
+	return set, slices.Compact(p.problems), nil
+}
+
+// before orders problems by their place in the document.
+func (p Problem) before(other Problem) bool {
+	if p.Line != other.Line {
+		return p.Line < other.Line
+	}
+	return p.Column < other.Column
+}
+
+// parser holds what the flags of one document share.
+type parser struct {
+	at         positions
+	evaluators map[string]evaluator
+	metadata   metadata
+	problems   []Problem
+}
+
+// report adds a problem; flag is empty for what flags share.
+func (p *parser) report(flag, path string, offset int, format string, values ...any) {
+	line, column := p.at.of(offset)
+	p.problems = append(p.problems, Problem{
+		Flag: flag, Path: path, Line: line, Column: column, Message: fmt.Sprintf(format, values...),
+	})
+}
+
+// definition is a flag as the document states it.
+type definition struct {
+	key    string
+	path   string
+	offset int
+	value  *node
+}
+
+// definitions finds the flags: an object by key, or a list of objects that have
+// a key, which flagd takes too.
+func (p *parser) definitions(root *node) ([]definition, error) {
+	if root.kind != kindObject {
+		return nil, fmt.Errorf("%s: the document is %s and must be an object", p.at.text(root.offset), root.kind)
+	}
+	if twice, found := root.duplicate(); found {
+		return nil, fmt.Errorf("%s: %q is there twice", p.at.text(twice.offset), twice.key)
+	}
+	flags := root.member("flags")
+	if flags == nil {
+		return nil, fmt.Errorf("%s: the document has no \"flags\" object", p.at.text(root.offset))
+	}
+	switch flags.kind {
+	case kindObject:
+		return definitionsByKey(flags), nil
+	case kindArray:
+		return p.definitionsInList(flags), nil
+	default:
+		return nil, fmt.Errorf("%s: \"flags\" is %s and must be an object", p.at.text(flags.offset), flags.kind)
+	}
+}
+
+func definitionsByKey(flags *node) []definition {
+	list := make([]definition, 0, len(flags.members))
+	for _, m := range flags.members {
+		list = append(list, definition{key: m.key, path: under("flags", m.key), offset: m.offset, value: m.value})
+	}
+	return list
+}
+
+func (p *parser) definitionsInList(flags *node) []definition {
+	list := make([]definition, 0, len(flags.items))
+	for i, item := range flags.items {
+		path := at("flags", i)
+		key := item.member("key")
+		if key == nil || key.kind != kindString {
+			p.report("", path, item.offset, "a flag in a list must be an object with a \"key\" that is a string")
+			continue
+		}
+		list = append(list, definition{key: key.text, path: path, offset: item.offset, value: item})
+	}
+	return list
+}
+
+// flags compiles the definitions that are fit to serve.
+func (p *parser) flags(definitions []definition) []*Flag {
+	count := make(map[string]int, len(definitions))
+	for _, d := range definitions {
+		count[d.key]++
+	}
+	flags := make([]*Flag, 0, len(definitions))
+	for _, d := range definitions {
+		if count[d.key] > 1 {
+			p.report(d.key, d.path, d.offset, "the flag is defined %d times, so none of the definitions is used", count[d.key])
+			continue
+		}
+		if flag := p.flag(d); flag != nil {
+			flags = append(flags, flag)
+		}
+	}
+	return flags
+}
+
+// flag compiles one definition. It returns nil for one that cannot be served,
+// after reporting everything that is wrong with it.
+func (p *parser) flag(d definition) *Flag {
+	r := &flagReader{parser: p, definition: d}
+	return r.read()
+}
+
+// flagReader reads one definition and knows whether it was found fit.
+type flagReader struct {
+	parser *parser
+	definition
+	rejected bool
+}
+
+// reject reports what rules the flag out.
+func (r *flagReader) reject(path string, offset int, format string, values ...any) {
+	r.rejected = true
+	r.parser.report(r.key, path, offset, format, values...)
+}
+
+func (r *flagReader) read() *Flag {
+	switch {
+	case r.key == "":
+		r.reject(r.path, r.offset, "the flag's key is empty")
+	case r.value.kind != kindObject:
+		r.reject(r.path, r.value.offset, "the flag is %s and must be an object", r.value.kind)
+	default:
+		for _, flaw := range r.value.flaws(r.path) {
+			r.reject(flaw.path, flaw.offset, "%s", flaw.message)
+		}
+	}
+	if r.rejected {
+		return nil
+	}
+	return r.compile()
+}
+
+func (r *flagReader) compile() *Flag {
+	enabled := r.state()
+	variants := r.variants()
+	fallback := r.defaultVariant(variants)
+	meta := r.metadata()
+	rule := r.targeting()
+	if r.rejected {
+		return nil
+	}
+	flag := &Flag{Key: r.key}
+	flag.build(variants, fallback, meta.encode())
+	switch {
+	case !enabled:
+		flag.static = flag.add(Outcome{Reason: ReasonDisabled})
+	case rule == nil && fallback == "":
+		flag.static = flag.fallback
+	case rule == nil:
+		flag.static = flag.add(Outcome{Reason: ReasonStatic, Variant: fallback, Value: variants[fallback]})
+	default:
+		flag.rule = rule
+	}
+	return flag
+}
+
+func (r *flagReader) state() (enabled bool) {
+	state, path := r.value.member("state"), under(r.path, "state")
+	switch {
+	case state == nil:
+		r.reject(path, r.value.offset, "the flag has no state; it must be %q or %q", stateEnabled, stateDisabled)
+	case state.kind != kindString || state.text != stateEnabled && state.text != stateDisabled:
+		r.reject(path, state.offset, "the state must be %q or %q", stateEnabled, stateDisabled)
+	}
+	return state != nil && state.text == stateEnabled
+}
+
+// variants returns each variant's value as compact JSON.
+func (r *flagReader) variants() map[string]json.RawMessage {
+	variants, path := r.value.member("variants"), under(r.path, "variants")
+	switch {
+	case variants == nil:
+		r.reject(path, r.value.offset, "the flag has no variants")
+		return nil
+	case variants.kind != kindObject:
+		r.reject(path, variants.offset, "the variants are %s and must be an object", variants.kind)
+		return nil
+	case len(variants.members) == 0:
+		r.reject(path, variants.offset, "the flag has no variants")
+		return nil
+	}
+	values := make(map[string]json.RawMessage, len(variants.members))
+	first := variants.members[0].value
+	for _, m := range variants.members {
+		r.checkVariant(m, first, under(path, m.key))
+		values[m.key] = m.value.appendJSON(nil)
+	}
+	return values
+}
+
+// checkVariant holds a variant against the schema: a boolean, a string, a number
+// or an object, and the same for all variants of a flag.
+func (r *flagReader) checkVariant(m member, first *node, path string) {
+	switch {
+	case m.value.kind == kindNull || m.value.kind == kindArray:
+		r.reject(path, m.value.offset, "a variant must be a boolean, a string, a number or an object, not %s", m.value.kind)
+	case m.value.kind != first.kind:
+		r.reject(path, m.value.offset, "all variants must have one type: this is %s and the first is %s", m.value.kind, first.kind)
+	case m.value.kind == kindNumber:
+		value, ok := m.value.number()
+		if !ok || value > maxNumber || value < -maxNumber {
+			r.reject(path, m.value.offset, "%s is beyond 2^53-1, the largest number that clients can read without loss", m.value.text)
+		}
+	}
+}
+
+// defaultVariant returns the name of the default variant, empty where there is
+// none: flagd takes an absent, a null and an empty one for the same.
+func (r *flagReader) defaultVariant(variants map[string]json.RawMessage) string {
+	name, path := r.value.member("defaultVariant"), under(r.path, "defaultVariant")
+	if name == nil || name.kind == kindNull {
+		return ""
+	}
+	if name.kind != kindString {
+		r.reject(path, name.offset, "the default variant is %s and must be a string or null", name.kind)
+		return ""
+	}
+	if _, known := variants[name.text]; !known && name.text != "" {
+		r.reject(path, name.offset, "%q is not one of the variants", name.text)
+	}
+	return name.text
+}
+
+// metadata returns the flag's metadata laid over the document's.
+func (r *flagReader) metadata() metadata {
+	own, err := readMetadata(r.value.member("metadata"), under(r.path, "metadata"))
+	if err != nil {
+		r.reject(err.path, err.offset, "%s", err.message)
+	}
+	return r.parser.metadata.overlaid(own)
+}
+
+// targeting compiles the rule, nil where there is none: absent or exactly {}.
+func (r *flagReader) targeting() *compiledRule {
+	targeting, path := r.value.member("targeting"), under(r.path, "targeting")
+	if targeting == nil {
+		return nil
+	}
+	if targeting.kind != kindObject {
+		r.reject(path, targeting.offset, "the targeting is %s and must be an object", targeting.kind)
+		return nil
+	}
+	if len(targeting.members) == 0 {
+		return nil
+	}
+	resolved, err := r.parser.resolve(targeting)
+	if err != nil {
+		r.reject(path, targeting.offset, "%s", err)
+		return nil
+	}
+	compiler := compiler{
+		flag: r.key,
+		report: func(n *node, path, message string) {
+			r.parser.report(r.key, path, n.offset, "%s", message)
+		},
+	}
+	rule, err := compiler.compile(resolved, path)
+	var bound *boundError
+	if errors.As(err, &bound) {
+		r.reject(bound.path, bound.offset, "%s", bound.message)
+		return nil
+	}
+	return rule
+}

@@ -1,0 +1,115 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package flags
+
+import "fmt"
+
+// evaluator is a shared part of rules: what a {"$ref":"name"} stands for.
+type evaluator struct {
+	value *node
+	// broken says why flags that refer to it cannot be served; empty if they can.
+	broken string
+}
+
+// readEvaluators collects $evaluators. A reference inside an evaluator is
+// refused: flagd resolves it or not as its map order has it, and cycles would
+// never end.
+func (p *parser) readEvaluators(n *node) {
+	if n == nil || n.kind == kindNull {
+		return
+	}
+	if n.kind != kindObject {
+		p.report("", "$evaluators", n.offset, "the evaluators are %s and must be an object", n.kind)
+		return
+	}
+	p.evaluators = make(map[string]evaluator, len(n.members))
+	for _, m := range n.members {
+		_, twice := p.evaluators[m.key]
+		broken := evaluatorFault(m.value, under("$evaluators", m.key), twice)
+		if broken != "" {
+			p.report("", under("$evaluators", m.key), m.offset, "the evaluator %s", broken)
+		}
+		p.evaluators[m.key] = evaluator{value: m.value, broken: broken}
+	}
+}
+
+func evaluatorFault(n *node, path string, twice bool) string {
+	switch {
+	case twice:
+		return "is defined more than once"
+	case n.kind != kindObject:
+		return "is " + n.kind.String() + " and must be an object"
+	case len(n.members) == 0:
+		return "is empty"
+	case containsReference(n):
+		return "refers to another with $ref, which only flags may do"
+	}
+	if flaws := n.flaws(path); len(flaws) > 0 {
+		return "is unfit at " + flaws[0].path + ": " + flaws[0].message
+	}
+	return ""
+}
+
+// reference returns the name in an object that is exactly {"$ref":"name"}.
+func reference(n *node) (name string, ok bool) {
+	if n.kind != kindObject || len(n.members) != 1 || n.members[0].key != "$ref" {
+		return "", false
+	}
+	return n.members[0].value.text, n.members[0].value.kind == kindString
+}
+
+func containsReference(n *node) bool {
+	if _, is := reference(n); is {
+		return true
+	}
+	for _, m := range n.members {
+		if containsReference(m.value) {
+			return true
+		}
+	}
+	for _, item := range n.items {
+		if containsReference(item) {
+			return true
+		}
+	}
+	return false
+}
+
+// resolve returns a rule with its references replaced. A name that no
+// evaluator has stays as it is: the rule answers PARSE_ERROR where an evaluation
+// comes upon it. The tree is shared where nothing in it changes.
+func (p *parser) resolve(n *node) (*node, error) {
+	if name, is := reference(n); is {
+		found, known := p.evaluators[name]
+		switch {
+		case !known:
+			return n, nil
+		case found.broken != "":
+			return nil, fmt.Errorf("the evaluator %q %s", name, found.broken)
+		default:
+			return found.value, nil
+		}
+	}
+	if !containsReference(n) {
+		return n, nil
+	}
+	resolved := *n
+	resolved.members = append([]member(nil), n.members...)
+	resolved.items = append([]*node(nil), n.items...)
+	for i := range resolved.members {
+		value, err := p.resolve(resolved.members[i].value)
+		if err != nil {
+			return nil, err
+		}
+		resolved.members[i].value = value
+	}
+	for i := range resolved.items {
+		item, err := p.resolve(resolved.items[i])
+		if err != nil {
+			return nil, err
+		}
+		resolved.items[i] = item
+	}
+	return &resolved, nil
+}

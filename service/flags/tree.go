@@ -1,0 +1,382 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package flags
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"strconv"
+	"unicode/utf8"
+)
+
+// kind is the JSON type of a node.
+type kind uint8
+
+const (
+	kindNull kind = iota
+	kindBool
+	kindNumber
+	kindString
+	kindArray
+	kindObject
+)
+
+// String names the kind as a message does, with its article.
+func (k kind) String() string {
+	return [...]string{"null", "a boolean", "a number", "a string", "a list", "an object"}[k]
+}
+
+// node is a JSON value that remembers where it stands in the document.
+type node struct {
+	kind   kind
+	offset int
+	// text is a string's value, a number's literal, or true or false.
+	text    string
+	items   []*node
+	members []member
+	// deep marks a place where the document was nested too deeply to read on.
+	deep bool
+	// constant and folded remember what foldConstant found, because many rules may
+	// share one node.
+	constant any
+	folded   folding
+}
+
+// folding is what is known about a node's being constant.
+type folding uint8
+
+const (
+	foldingUnknown folding = iota
+	foldingConstant
+	foldingDynamic
+)
+
+// maxNesting is how deep a document is read. It leaves room for MaxDepth
+// operators, each an object with a list in it.
+const maxNesting = 128
+
+// member is one entry of an object, in the document's order; a key that is
+// written twice has two.
+type member struct {
+	key    string
+	offset int
+	value  *node
+}
+
+// member returns the value of key, or nil.
+func (n *node) member(key string) *node {
+	for i := range n.members {
+		if n.members[i].key == key {
+			return n.members[i].value
+		}
+	}
+	return nil
+}
+
+// duplicate returns the first member whose key was already used before it.
+func (n *node) duplicate() (member, bool) {
+	seen := make(map[string]struct{}, len(n.members))
+	for _, m := range n.members {
+		if _, twice := seen[m.key]; twice {
+			return m, true
+		}
+		seen[m.key] = struct{}{}
+	}
+	return member{}, false
+}
+
+// number returns the value of a number node; ok is false where it is too large
+// for a float64.
+func (n *node) number() (value float64, ok bool) {
+	value, err := strconv.ParseFloat(n.text, 64)
+	return value, err == nil
+}
+
+// readTree parses a whole document. Its errors name line and column.
+func readTree(data []byte, at positions) (*node, error) {
+	if offset := invalidUTF8(data); offset >= 0 {
+		return nil, fmt.Errorf("%s: the document is not valid UTF-8", at.text(offset))
+	}
+	var whole json.RawMessage
+	if err := json.Unmarshal(data, &whole); err != nil {
+		return nil, describeSyntax(err, at)
+	}
+	reader := treeReader{data: data, tokens: json.NewDecoder(bytes.NewReader(data))}
+	reader.tokens.UseNumber()
+	root, err := reader.value()
+	if err != nil {
+		return nil, fmt.Errorf("reading JSON near %s: %w", at.text(int(reader.tokens.InputOffset())), err)
+	}
+	return root, nil
+}
+
+// describeSyntax puts line and column in front of a syntax error.
+func describeSyntax(err error, at positions) error {
+	var syntax *json.SyntaxError
+	if !errors.As(err, &syntax) {
+		return fmt.Errorf("%s: %w", at.text(0), err)
+	}
+	return fmt.Errorf("%s: not valid JSON: %w", at.text(int(syntax.Offset)-1), err)
+}
+
+// invalidUTF8 returns the offset of the first byte that is not UTF-8, or -1.
+func invalidUTF8(data []byte) int {
+	if utf8.Valid(data) {
+		return -1
+	}
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+	return -1
+}
+
+// treeReader builds nodes from the decoder's tokens. The document was checked
+// before, so that its nesting is bounded by encoding/json's own limit.
+type treeReader struct {
+	data    []byte
+	tokens  *json.Decoder
+	nesting int
+}
+
+// next returns a token and the offset at which it starts.
+func (r *treeReader) next() (json.Token, int, error) {
+	start := int(r.tokens.InputOffset())
+	for start < len(r.data) && bytes.IndexByte([]byte(" \t\r\n,:"), r.data[start]) >= 0 {
+		start++
+	}
+	token, err := r.tokens.Token()
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return token, start, err
+}
+
+func (r *treeReader) value() (*node, error) {
+	token, offset, err := r.next()
+	if err != nil {
+		return nil, err
+	}
+	switch token := token.(type) {
+	case json.Delim:
+		r.nesting++
+		defer func() { r.nesting-- }()
+		if r.nesting > maxNesting {
+			return &node{kind: kindNull, offset: offset, deep: true}, r.skip()
+		}
+		if token == '[' {
+			return r.array(offset)
+		}
+		return r.object(offset)
+	case string:
+		return &node{kind: kindString, offset: offset, text: token}, nil
+	case json.Number:
+		return &node{kind: kindNumber, offset: offset, text: token.String()}, nil
+	case bool:
+		return &node{kind: kindBool, offset: offset, text: strconv.FormatBool(token)}, nil
+	default:
+		return &node{kind: kindNull, offset: offset}, nil
+	}
+}
+
+// skip reads on to the end of the object or list that has just begun.
+func (r *treeReader) skip() error {
+	for open := 1; open > 0; {
+		token, err := r.tokens.Token()
+		if err != nil {
+			return err
+		}
+		switch token {
+		case json.Delim('['), json.Delim('{'):
+			open++
+		case json.Delim(']'), json.Delim('}'):
+			open--
+		}
+	}
+	return nil
+}
+
+func (r *treeReader) array(offset int) (*node, error) {
+	n := &node{kind: kindArray, offset: offset}
+	for r.tokens.More() {
+		item, err := r.value()
+		if err != nil {
+			return nil, err
+		}
+		n.items = append(n.items, item)
+	}
+	_, _, err := r.next()
+	return n, err
+}
+
+func (r *treeReader) object(offset int) (*node, error) {
+	n := &node{kind: kindObject, offset: offset}
+	for r.tokens.More() {
+		key, at, err := r.next()
+		if err != nil {
+			return nil, err
+		}
+		value, err := r.value()
+		if err != nil {
+			return nil, err
+		}
+		name, _ := key.(string)
+		n.members = append(n.members, member{key: name, offset: at, value: value})
+	}
+	_, _, err := r.next()
+	return n, err
+}
+
+// flaw is what makes a part of a document unfit for use, whatever it means.
+type flaw struct {
+	path    string
+	offset  int
+	message string
+}
+
+// flaws lists what is unfit in the node and below: keys that are written twice
+// (which of the two was meant cannot be known), numbers that no float64 holds,
+// and nesting that was not followed.
+func (n *node) flaws(path string) []flaw {
+	var found []flaw
+	if m, twice := n.duplicate(); twice {
+		found = append(found, flaw{under(path, m.key), m.offset, strconv.Quote(m.key) + " is there twice"})
+	}
+	if n.deep {
+		found = append(found, flaw{path, n.offset, "nested deeper than " + strconv.Itoa(maxNesting) + " levels"})
+	}
+	if n.kind == kindNumber {
+		if _, ok := n.number(); !ok {
+			found = append(found, flaw{path, n.offset, n.text + " is too large a number"})
+		}
+	}
+	for _, m := range n.members {
+		found = append(found, m.value.flaws(under(path, m.key))...)
+	}
+	for i, item := range n.items {
+		found = append(found, item.flaws(at(path, i))...)
+	}
+	return found
+}
+
+// positions turns offsets into lines and columns.
+type positions struct {
+	data []byte
+	// starts holds the offset of each line's first byte.
+	starts []int
+}
+
+func newPositions(data []byte) positions {
+	starts := []int{0}
+	for i, b := range data {
+		if b == '\n' {
+			starts = append(starts, i+1)
+		}
+	}
+	return positions{data: data, starts: starts}
+}
+
+// of returns the line and the column, both from 1; a column counts characters.
+func (p positions) of(offset int) (line, column int) {
+	offset = max(0, min(offset, len(p.data)))
+	line = sort.SearchInts(p.starts, offset+1)
+	return line, utf8.RuneCount(p.data[p.starts[line-1]:offset]) + 1
+}
+
+func (p positions) text(offset int) string {
+	line, column := p.of(offset)
+	return fmt.Sprintf("line %d, column %d", line, column)
+}
+
+// plain returns the node as the value that encoding/json would decode it to.
+func (n *node) plain() any {
+	switch n.kind {
+	case kindBool:
+		return n.text == "true"
+	case kindNumber:
+		value, _ := n.number()
+		return value
+	case kindString:
+		return n.text
+	case kindArray:
+		list := make([]any, 0, len(n.items))
+		for _, item := range n.items {
+			list = append(list, item.plain())
+		}
+		return list
+	case kindObject:
+		object := make(map[string]any, len(n.members))
+		for _, m := range n.members {
+			object[m.key] = m.value.plain()
+		}
+		return object
+	default:
+		return nil
+	}
+}
+
+// appendJSON appends the node as compact JSON, members in the document's order.
+func (n *node) appendJSON(to []byte) []byte {
+	switch n.kind {
+	case kindBool:
+		return append(to, n.text...)
+	case kindNumber:
+		return n.appendNumber(to)
+	case kindString:
+		return appendString(to, n.text)
+	case kindArray:
+		to = append(to, '[')
+		for i, item := range n.items {
+			if i > 0 {
+				to = append(to, ',')
+			}
+			to = item.appendJSON(to)
+		}
+		return append(to, ']')
+	case kindObject:
+		to = append(to, '{')
+		for i, m := range n.members {
+			if i > 0 {
+				to = append(to, ',')
+			}
+			to = append(appendString(to, m.key), ':')
+			to = m.value.appendJSON(to)
+		}
+		return append(to, '}')
+	default:
+		return append(to, "null"...)
+	}
+}
+
+// appendNumber writes 1.0 as 1, as flagd does, but leaves a number alone that a
+// float64 cannot hold exactly.
+func (n *node) appendNumber(to []byte) []byte {
+	value, ok := n.number()
+	if !ok || value > maxNumber || value < -maxNumber {
+		return append(to, n.text...)
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return append(to, n.text...)
+	}
+	return append(to, text...)
+}
+
+// appendString appends text as a JSON string, leaving <, > and & as they are.
+func appendString(to []byte, text string) []byte {
+	var quoted bytes.Buffer
+	encoder := json.NewEncoder(&quoted)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(text); err != nil {
+		return append(to, `""`...)
+	}
+	return append(to, bytes.TrimRight(quoted.Bytes(), "\n")...)
+}
