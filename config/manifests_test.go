@@ -9,14 +9,16 @@ package config
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/flagcache/flagcache/service/flags"
 )
 
 // kubectl runs a command as cluster admin and returns what it wrote.
@@ -82,6 +84,18 @@ func TestManifests(t *testing.T) {
 		})
 	}
 
+	t.Run("the flags of the samples are all valid", func(t *testing.T) {
+		var sample corev1.ConfigMap
+		read(t, kubectl, &sample, "configmap", "demo-flags")
+		set, problems, err := flags.Parse([]byte(sample.Data["flags.json"]))
+		if err != nil || len(problems) > 0 {
+			t.Fatalf("parsing them: error %v, problems %v", err, problems)
+		}
+		if set.Len() < 10 {
+			t.Errorf("there are %d flags; the samples are to show at least ten", set.Len())
+		}
+	})
+
 	t.Run("the service monitor renders", func(t *testing.T) {
 		kubectl(t, "kustomize", "prometheus")
 	})
@@ -105,13 +119,19 @@ func TestManifests(t *testing.T) {
 // rulesOf reads the rules of the operator's Role or ClusterRole.
 func rulesOf(t *testing.T, kubectl kubectl, kind string) []rbacv1.PolicyRule {
 	t.Helper()
-	object, _ := kubectl(t, "get", kind, "flagcache-manager-role", "--namespace=flagcache-system", "--output=json")
 	var role rbacv1.ClusterRole
-	if err := json.Unmarshal([]byte(object), &role); err != nil {
-		t.Fatal(fmt.Errorf("reading the operator's %s: %w", kind, err))
-	}
+	read(t, kubectl, &role, kind, "flagcache-manager-role", "--namespace=flagcache-system")
 	if len(role.Rules) == 0 {
 		t.Errorf("the operator's %s has no rules", kind)
 	}
 	return role.Rules
+}
+
+// read decodes one object of the cluster.
+func read(t *testing.T, kubectl kubectl, object any, args ...string) {
+	t.Helper()
+	text, _ := kubectl(t, append([]string{"get", "--output=json"}, args...)...)
+	if err := json.Unmarshal([]byte(text), object); err != nil {
+		t.Fatalf("decoding %s: %v", strings.Join(args, " "), err)
+	}
 }
