@@ -16,7 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// step is how far a probe came.
+// probeStep is how far a probe came.
 type probeStep int
 
 const (
@@ -26,10 +26,7 @@ const (
 	stepAsk                      // logging in, writing, reading
 )
 
-var (
-	errReadBackMismatch  = errors.New("read back another value than written")
-	errNoCertificateInCA = errors.New("no PEM certificate in the CA")
-)
+var errReadBackMismatch = errors.New("read back another value than written")
 
 // failure is what a probe knows when it gives up.
 type failure struct {
@@ -91,14 +88,15 @@ func diagnoseConnect(t Target, err error) (Reason, string) {
 func diagnoseTLS(t Target, err error) (Reason, string) {
 	at := where(t)
 	var plain tls.RecordHeaderError
-	var alert tls.AlertError
 	switch {
-	case errors.As(err, &plain):
+	case errors.As(err, &plain), errors.Is(err, errPlainText):
 		return ReasonTLSNotSpoken, at + " answers in plain text; switch TLS on in Redis, or off for this cache."
 	case errors.Is(err, errNoCertificateInCA):
 		return ReasonTLSCertificateInvalid, "The CA for " + at + " holds no PEM certificate; correct it."
-	case errors.As(err, &alert):
-		return diagnoseAlert(at, alert)
+	case errors.Is(err, errClientCertificate):
+		return diagnoseClientCertificate(at)
+	case isAlert(err):
+		return ReasonFailed, at + " refuses the TLS handshake; check that it accepts TLS 1.2 or later."
 	case isTimeout(err):
 		return ReasonTimedOut, fmt.Sprintf("The TLS handshake with %s took longer than %s; check that the port speaks TLS.", at, t.Timeout)
 	case isHangUp(err):
@@ -107,18 +105,8 @@ func diagnoseTLS(t Target, err error) (Reason, string) {
 	return diagnoseCertificate(at, err)
 }
 
-// Alerts, RFC 8446 section 6.
-const (
-	alertBadCertificate      tls.AlertError = 42
-	alertCertificateRequired tls.AlertError = 116
-)
-
-func diagnoseAlert(at string, alert tls.AlertError) (Reason, string) {
-	if alert == alertCertificateRequired || alert == alertBadCertificate {
-		return ReasonTLSCertificateInvalid, at + " demands a certificate of its clients, which is not supported; " +
-			"set tls-auth-clients to no."
-	}
-	return ReasonFailed, at + " refuses the TLS handshake; check that it accepts TLS 1.2 or later."
+func diagnoseClientCertificate(at string) (Reason, string) {
+	return ReasonTLSCertificateInvalid, at + " demands a certificate of its clients, which is not supported; set tls-auth-clients to no."
 }
 
 func diagnoseCertificate(at string, err error) (Reason, string) {
@@ -146,7 +134,7 @@ func diagnoseReply(t Target, f failure) (Reason, string) {
 	case errors.Is(f.err, errReadBackMismatch), errors.Is(f.err, redis.Nil):
 		return ReasonReadBackMismatch, fmt.Sprintf("%s does not return what was written to the key %s; "+
 			"check that nothing else writes it and that the address is one server.", at, printable(t.Key))
-	case f.conn.beganWithTLS():
+	case f.conn.beganWithTLS(), errors.Is(f.err, errSpeaksTLS):
 		return ReasonTLSRequired, at + " answers with TLS; switch TLS on for this cache."
 	case errors.As(f.err, &reply):
 		return diagnoseError(t, f.command, reply)
@@ -155,10 +143,8 @@ func diagnoseReply(t Target, f failure) (Reason, string) {
 			"check whether Redis is overloaded or suspended.", at, t.Timeout)
 	case isHangUp(f.err):
 		return diagnoseHangUp(t, f)
-	case isAlert(f.err):
-		var alert tls.AlertError
-		errors.As(f.err, &alert)
-		return diagnoseAlert(at, alert)
+	case errors.Is(f.err, errClientCertificate):
+		return diagnoseClientCertificate(at)
 	}
 	return ReasonNotRedis, at + " does not answer as Redis does; check host and port."
 }
@@ -266,11 +252,6 @@ func isHangUp(err error) bool {
 		}
 	}
 	return false
-}
-
-func isAlert(err error) bool {
-	var alert tls.AlertError
-	return errors.As(err, &alert)
 }
 
 // printable is s without control characters, cut to maxMessage runes.

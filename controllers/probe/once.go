@@ -3,8 +3,6 @@ package probe
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"net"
@@ -35,7 +33,7 @@ func once(ctx context.Context, t Target, control DialControl) Attempt {
 		a.Reason, a.Message = ReasonHealthy, healthyMessage(t)
 		return a
 	}
-	a.Reason, a.Message = classify(t, *failed)
+	a.Reason, a.Message = classify(t, *lookTwice(ctx, t, control, failed))
 	a.Err = errors.New(a.Message)
 	return a
 }
@@ -81,25 +79,6 @@ func interruptAtEnd(ctx context.Context, conn net.Conn) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 }
 
-func handshake(ctx context.Context, t Target, conn net.Conn) (net.Conn, *failure) {
-	host, _, err := net.SplitHostPort(t.Addr)
-	if err != nil {
-		return nil, &failure{step: stepAddress, err: err}
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: strings.TrimSuffix(host, ".")}
-	if len(t.CA) > 0 {
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(t.CA) {
-			return nil, &failure{step: stepTLS, err: errNoCertificateInCA}
-		}
-	}
-	encrypted := tls.Client(conn, config)
-	if err := encrypted.HandshakeContext(ctx); err != nil {
-		return nil, &failure{step: stepTLS, err: err}
-	}
-	return encrypted, nil
-}
-
 // ask logs in and, in one pipeline, pings, writes, reads back and asks for the
 // replication state.
 func ask(ctx context.Context, t Target, conn net.Conn) (replication, *failure) {
@@ -113,17 +92,23 @@ func ask(ctx context.Context, t Target, conn net.Conn) (replication, *failure) {
 	set := pipe.Set(ctx, t.Key, value, keyExpiry)
 	get := pipe.Get(ctx, t.Key)
 	info := pipe.Info(ctx, "replication")
-	// Each command carries its own error, which says more than the first of them.
-	_, _ = pipe.Exec(ctx)
+	_, execErr := pipe.Exec(ctx)
 
 	seen := parseReplication(info.Val())
+	failed := func(command string, err error) (replication, *failure) {
+		return seen, &failure{step: stepAsk, command: command, err: err, conn: guarded}
+	}
 	for _, cmd := range []redis.Cmder{ping, set, get} {
 		if err := cmd.Err(); err != nil {
-			return seen, &failure{step: stepAsk, command: strings.ToUpper(cmd.Name()), err: err, conn: guarded}
+			return failed(strings.ToUpper(cmd.Name()), err)
 		}
 	}
+	// A refused login is no command's error. INFO's own does not matter.
+	if execErr != nil && info.Err() == nil {
+		return failed("AUTH", execErr)
+	}
 	if get.Val() != value {
-		return seen, &failure{step: stepAsk, command: "GET", err: errReadBackMismatch, conn: guarded}
+		return failed("GET", errReadBackMismatch)
 	}
 	return seen, nil
 }

@@ -1,0 +1,192 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// startRedis runs a real redis-server on loopback, with the given arguments beside
+// its port, until the test ends.
+func startRedis(t *testing.T, args ...string) (addr string) {
+	t.Helper()
+	return startRedisOn(t, "--port", args...)
+}
+
+// startRedisOn is startRedis with the option that takes the port, --tls-port for TLS.
+func startRedisOn(t *testing.T, portOption string, args ...string) (addr string) {
+	t.Helper()
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("These tests need redis-server in the PATH; install it, on Debian with: apt-get install redis-server")
+	}
+	addr = freeAddr(t)
+	_, port, _ := net.SplitHostPort(addr)
+	// No --port of its own would mean 6379, beside the TLS port.
+	all := []string{"--port", "0", portOption, port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()}
+	server := exec.Command(binary, append(all, args...)...)
+	var output bytes.Buffer
+	server.Stdout, server.Stderr = &output, &output
+	if err := server.Start(); err != nil {
+		t.Fatalf("starting redis-server: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+		if t.Failed() {
+			t.Logf("redis-server %v:\n%s", args, output.String())
+		}
+	})
+	eventually(t, "redis-server listens on "+addr, func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	})
+	return addr
+}
+
+// redisCLI runs one command at a server, as an administrator would.
+func redisCLI(t *testing.T, addr string, args ...string) {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(addr)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "redis-cli", append([]string{"-e", "-h", host, "-p", port}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("redis-cli %v: %v: %s", args, err, out)
+	}
+}
+
+// freeAddr is an address on loopback that nobody listens on, chosen by the kernel.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l := listen(t)
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// eventually polls until done, and fails the test with the reason after a while.
+func eventually(t *testing.T, reason string, done func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for !done() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("waited in vain until %s", reason)
+		case <-poll.C:
+		}
+	}
+}
+
+// authority is a certificate authority of one test.
+type authority struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+	// pem is the certificate, as it is given to clients.
+	pem []byte
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{key: newKey(t)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der := sign(t, template, template, &a.key.PublicKey, a.key)
+	var err error
+	if a.certificate, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	a.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return a
+}
+
+// certificateFor is a server certificate for a DNS name, or for 127.0.0.1 if that is empty.
+func (a *authority) certificateFor(t *testing.T, name string, notAfter time.Time) (options []string) {
+	t.Helper()
+	key := newKey(t)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test server"},
+		NotBefore: notAfter.Add(-2 * time.Hour), NotAfter: notAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if name == "" {
+		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	} else {
+		template.DNSNames = []string{name}
+	}
+	der := sign(t, template, a.certificate, &key.PublicKey, a.key)
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{
+		"--tls-cert-file", writePEM(t, "server.crt", "CERTIFICATE", der),
+		"--tls-key-file", writePEM(t, "server.key", "EC PRIVATE KEY", keyDER),
+		"--tls-ca-cert-file", writeFile(t, "ca.crt", a.pem),
+	}
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func sign(t *testing.T, template, parent *x509.Certificate, public *ecdsa.PublicKey, private *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func writePEM(t *testing.T, name, kind string, der []byte) string {
+	t.Helper()
+	return writeFile(t, name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+func writeFile(t *testing.T, name string, content []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,83 @@
+package probe
+
+import (
+	"bufio"
+	"net"
+	"sync"
+	"testing"
+)
+
+// serve runs a TCP server that hands each connection to a handler of its own
+// goroutine, and closes it afterwards. It ends, with its handlers, with the test.
+func serve(t *testing.T, handle func(net.Conn)) (addr string) {
+	t.Helper()
+	l := listen(t)
+	var (
+		mu       sync.Mutex
+		open     = map[net.Conn]struct{}{}
+		closed   bool
+		handlers sync.WaitGroup
+	)
+	handlers.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			if closed {
+				_ = conn.Close()
+			}
+			open[conn] = struct{}{}
+			mu.Unlock()
+			handlers.Go(func() {
+				handle(conn)
+				_ = conn.Close()
+				mu.Lock()
+				delete(open, conn)
+				mu.Unlock()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		mu.Lock()
+		closed = true
+		for conn := range open {
+			_ = conn.Close()
+		}
+		mu.Unlock()
+		handlers.Wait()
+	})
+	return l.Addr().String()
+}
+
+// blackHole accepts and reads, and never answers.
+func blackHole(t *testing.T) (addr string) {
+	t.Helper()
+	return serve(t, func(conn net.Conn) { drain(conn) })
+}
+
+// drain reads until the other side hangs up.
+func drain(conn net.Conn) {
+	var b [512]byte
+	for {
+		if _, err := conn.Read(b[:]); err != nil {
+			return
+		}
+	}
+}
+
+// scripted answers the first bytes of each connection with the whole script.
+func scripted(t *testing.T, script string) (addr string) {
+	t.Helper()
+	return serve(t, func(conn net.Conn) {
+		if _, err := bufio.NewReader(conn).ReadByte(); err != nil {
+			return
+		}
+		if _, err := conn.Write([]byte(script)); err != nil {
+			return
+		}
+		drain(conn)
+	})
+}
