@@ -73,8 +73,8 @@ func status(s Snapshot, p parts) v1alpha1.FlagCacheStatus {
 func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 	r := p.service.rollout
 	st.Revisions = nil
-	if r.serves != "" || r.candidate() != "" {
-		st.Revisions = &v1alpha1.RevisionsStatus{Stable: r.serves, Candidate: r.candidate()}
+	if r.stable != "" || r.candidate() != "" {
+		st.Revisions = &v1alpha1.RevisionsStatus{Stable: r.stable, Candidate: r.candidate()}
 	}
 	st.Cache = &v1alpha1.CacheStatus{State: p.cache.state, EngineVersion: p.cache.engine, Nodes: p.cache.nodes}
 	st.Binding, st.Probe = nil, nil
@@ -87,7 +87,7 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 		Replicas:      p.service.replicas,
 		OFREPEndpoint: ofrepEndpoint(s.FlagCache),
 	}
-	if d := r.observed[r.serves]; d != nil {
+	if d := r.observed[r.stable]; d != nil {
 		st.Service.ReadyReplicas = d.Status.ReadyReplicas
 		st.Service.Image = d.Spec.Template.Spec.Containers[0].Image
 	}
@@ -166,15 +166,15 @@ func rolloutHealthy(p servicePart) metav1.Condition {
 	r := p.rollout
 	candidate := r.candidate()
 	switch {
-	case r.serves == "":
-		return isUnknown(kind, v1alpha1.ReasonNotStarted, "There is no revision yet")
+	case r.stable == "":
+		return isUnknown(kind, v1alpha1.ReasonNotStarted, "No revision serves yet")
 	case candidate == "":
-		return isTrue(kind, v1alpha1.ReasonStable, "Revision %s serves", r.serves)
+		return isTrue(kind, v1alpha1.ReasonStable, "Revision %s serves", r.stable)
 	case stuck(r.observed[candidate]):
 		return isFalse(kind, v1alpha1.ReasonRolloutStuck, "Revision %s does not become available, revision %s goes on serving: see the pods of Deployment %s",
-			candidate, r.serves, r.observed[candidate].Name)
+			candidate, r.stable, r.observed[candidate].Name)
 	default:
-		return isTrue(kind, v1alpha1.ReasonRollingOut, "Revision %s is starting, revision %s serves", candidate, r.serves)
+		return isTrue(kind, v1alpha1.ReasonRollingOut, "Revision %s is starting, revision %s serves", candidate, r.stable)
 	}
 }
 
@@ -212,7 +212,7 @@ func summarize(p parts, conditions []metav1.Condition) verdict {
 	if candidate := p.service.rollout.candidate(); candidate != "" {
 		return verdict{progressing: true, ready: isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonRollingOut, "Revision %s is starting", candidate)}
 	}
-	return verdict{ready: isTrue(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.serves)}
+	return verdict{ready: isTrue(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
 }
 
 // inTheWay makes Ready of the condition that is in its way. An unhealthy cache

@@ -132,9 +132,10 @@ func redisStatefulSet(fc *v1alpha1.FlagCache, config string) *appsv1.StatefulSet
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
 		ObjectMeta: childMeta(fc, redisName(fc), v1alpha1.ComponentCache),
 		Spec: appsv1.StatefulSetSpec{
-			Replicas:    ptr.To[int32](1),
-			ServiceName: redisName(fc),
-			Selector:    &metav1.LabelSelector{MatchLabels: labels},
+			Replicas:       ptr.To[int32](1),
+			ServiceName:    redisName(fc),
+			UpdateStrategy: appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
+			Selector:       &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
 					Labels: labels,

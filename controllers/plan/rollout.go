@@ -52,9 +52,10 @@ func (r rollout) ready(fc *v1alpha1.FlagCache) bool {
 	return r.observed[r.stable] == nil || available(r.observed[r.target], wantedReplicas(fc, r))
 }
 
-// candidate is the revision that is on its way, "" when there is none.
+// candidate is the revision that is on its way: the target, until the Service
+// was seen to select it. It is "" when there is none.
 func (r rollout) candidate() string {
-	if r.target == r.serves {
+	if r.target == r.stable {
 		return ""
 	}
 	return r.target

@@ -143,6 +143,7 @@ func deployment(fc *v1alpha1.FlagCache, revision string, template corev1.PodTemp
 			Replicas:                ptr.To(replicas),
 			RevisionHistoryLimit:    ptr.To[int32](1),
 			ProgressDeadlineSeconds: ptr.To[int32](progressDeadline),
+			Strategy:                appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType},
 			Selector:                &metav1.LabelSelector{MatchLabels: revisionLabels(fc, revision)},
 			Template:                template,
 		},

@@ -1,0 +1,463 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"bytes"
+	"encoding/base64"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	podsecurity "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/yaml"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// A resource without a status counts as done for kstatus, so the first look
+// writes one and makes nothing yet.
+func TestTheFirstLookTakesChargeAndMakesNothing(t *testing.T) {
+	fc := aFlagCache()
+	fc.Finalizers = nil
+	w := aWorld(t, fc)
+	p := w.reconcile()
+	if p.Finalizer != AddFinalizer || len(p.Apply) > 0 {
+		t.Errorf("finalizer %v, applying %v; want the finalizer alone", p.Finalizer, names(p.Apply))
+	}
+	w.expect(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonInitializing)
+	w.expect(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonInitializing)
+}
+
+// What a FlagCache becomes is in testdata as YAML, so that a change of it is
+// read in review.
+func TestWhatAFlagCacheBecomes(t *testing.T) {
+	tests := map[string]*v1alpha1.FlagCache{
+		"incluster.golden": aFlagCache(),
+		"external.golden":  withExternal(aFlagCache()),
+		"autoscaled.golden": func() *v1alpha1.FlagCache {
+			fc := aFlagCache()
+			fc.Spec.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 3, MaxReplicas: 9, TargetCPUPercent: 70}
+			return fc
+		}(),
+	}
+	for file, fc := range tests {
+		t.Run(file, func(t *testing.T) {
+			w := aWorld(t, fc)
+			w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"uri": []byte("rediss://app:s3cret@cache.example.com:6380")}}
+			var text bytes.Buffer
+			for _, o := range w.reconcile().Apply {
+				fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				delete(fields, "status")
+				document, err := yaml.Marshal(fields)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text.WriteString("---\n")
+				text.Write(document)
+			}
+			expectGolden(t, file, text.String())
+		})
+	}
+}
+
+func TestEveryPodMeetsPodSecurityRestricted(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := podsecurity.LevelVersion{Level: podsecurity.LevelRestricted, Version: podsecurity.LatestVersion()}
+	for _, o := range aWorld(t, aFlagCache()).reconcile().Apply {
+		var pod corev1.PodTemplateSpec
+		switch o := o.(type) {
+		case *appsv1.Deployment:
+			pod = o.Spec.Template
+		case *appsv1.StatefulSet:
+			pod = o.Spec.Template
+		default:
+			continue
+		}
+		for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
+			if !result.Allowed {
+				t.Errorf("%s: %s: %s", name(o), result.ForbiddenReason, result.ForbiddenDetail)
+			}
+		}
+	}
+}
+
+// GitOps tools take an object that carries their labels for one of theirs.
+func TestNothingOfTheFlagCachesOwnMetadataIsCopied(t *testing.T) {
+	fc := aFlagCache()
+	fc.Labels = map[string]string{"app.kubernetes.io/instance": "argo-app"}
+	fc.Annotations = map[string]string{"argocd.argoproj.io/tracking-id": "app:flagcache.dev/FlagCache:shop/demo"}
+	for _, o := range aWorld(t, fc).reconcile().Apply {
+		if o.GetLabels()["app.kubernetes.io/instance"] != "" || len(o.GetAnnotations()) > 0 {
+			t.Errorf("%s carries labels %v and annotations %v", name(o), o.GetLabels(), o.GetAnnotations())
+		}
+	}
+}
+
+func TestASettledWorldIsLeftAlone(t *testing.T) {
+	t.Run("in the cluster", func(t *testing.T) { aWorld(t, aFlagCache()).ready().expectSilence() })
+	t.Run("autoscaled", func(t *testing.T) {
+		fc := aFlagCache()
+		fc.Spec.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 3, MaxReplicas: 9, TargetCPUPercent: 70}
+		aWorld(t, fc).ready().expectSilence()
+	})
+	t.Run("external", func(t *testing.T) {
+		w := aWorld(t, withExternal(aFlagCache()))
+		w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"host": []byte("cache.example.com")}}
+		w.ready().expectSilence()
+	})
+}
+
+func TestThePasswordOutlivesEitherOfItsSecrets(t *testing.T) {
+	for _, lost := range []string{"demo-redis", "demo-connection"} {
+		t.Run(lost, func(t *testing.T) {
+			w := aWorld(t, aFlagCache()).ready()
+			before := mustFind[*corev1.Secret](w, "demo-connection").Data["password"]
+			w.children = without(w.children, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: lost}})
+			w.reconcile()
+			for _, name := range []string{"demo-redis", "demo-connection"} {
+				if got := mustFind[*corev1.Secret](w, name).Data["password"]; !bytes.Equal(before, got) {
+					t.Errorf("the password in Secret %s changed", name)
+				}
+			}
+		})
+	}
+}
+
+func without(objects []Object, gone Object) []Object {
+	var rest []Object
+	for _, o := range objects {
+		if !sameObject(o, gone) {
+			rest = append(rest, o)
+		}
+	}
+	return rest
+}
+
+func TestTheConnectionSecretIsAServiceBinding(t *testing.T) {
+	w := aWorld(t, withExternal(aFlagCache()))
+	w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"uri": []byte("rediss://app:p%40ss@cache.example.com:6380")}}
+	w.reconcile()
+	secret := mustFind[*corev1.Secret](w, "demo-connection")
+	got := map[string]string{}
+	for k, v := range secret.Data {
+		got[k] = string(v)
+	}
+	want := map[string]string{
+		"type": "redis", "provider": "external", "host": "cache.example.com", "port": "6380", "username": "app", "password": "p@ss", "tls": "true",
+		"uri": "rediss://app:p%40ss@cache.example.com:6380", "REDIS_URL": "rediss://app:p%40ss@cache.example.com:6380",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("the connection Secret differs (-want +got):\n%s", d)
+	}
+	if secret.Type != "servicebinding.io/redis" || w.fc.Status.Binding.Name != secret.Name {
+		t.Errorf("type %s, binding %v", secret.Type, w.fc.Status.Binding)
+	}
+}
+
+func TestWhatAnExternalSecretMayHold(t *testing.T) {
+	tests := map[string]struct {
+		data map[string]string
+		want Connection
+		err  string
+	}{
+		"a redis URI":                  {data: map[string]string{"uri": "redis://cache:7000"}, want: Connection{Host: "cache", Port: 7000}},
+		"a URI without a port":         {data: map[string]string{"uri": "redis://cache"}, want: Connection{Host: "cache", Port: 6379}},
+		"a rediss URI with an account": {data: map[string]string{"uri": "rediss://app:pw@cache"}, want: Connection{Host: "cache", Port: 6379, TLS: true, Username: "app", Password: "pw"}},
+		"an IPv6 address":              {data: map[string]string{"uri": "redis://[fd00::1]:6379"}, want: Connection{Host: "fd00::1", Port: 6379}},
+		"a trailing newline":           {data: map[string]string{"host": "cache\n", "port": "6380\n"}, want: Connection{Host: "cache", Port: 6380}},
+		"the keys of a binding":        {data: map[string]string{"host": "cache", "username": "app", "password": "pw", "tls": "true"}, want: Connection{Host: "cache", Port: 6379, Username: "app", Password: "pw", TLS: true}},
+		"database 0":                   {data: map[string]string{"uri": "redis://cache/0"}, want: Connection{Host: "cache", Port: 6379}},
+		"nothing":                      {err: "neither the key uri nor the key host"},
+		"another scheme":               {data: map[string]string{"uri": "http://cache"}, err: "another scheme"},
+		"no URL":                       {data: map[string]string{"uri": "redis://a b:s3cret"}, err: "not a URL"},
+		"no host":                      {data: map[string]string{"uri": "redis://:s3cret@"}, err: "no usable host"},
+		"another database":             {data: map[string]string{"uri": "redis://cache/3"}, err: "database 0"},
+		"parameters":                   {data: map[string]string{"uri": "redis://cache?db=3"}, err: "query parameters"},
+		"a port out of range":          {data: map[string]string{"host": "cache", "port": "70000"}, err: "from 1 to 65535"},
+		"an address as host":           {data: map[string]string{"host": "redis://cache"}, err: "no usable host"},
+		"a strange tls":                {data: map[string]string{"host": "cache", "tls": "yes"}, err: "true or false"},
+		"a ca that is none":            {data: map[string]string{"host": "cache", "ca": "s3cret"}, err: "no certificate"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			data := map[string][]byte{}
+			for k, v := range test.data {
+				data[k] = []byte(v)
+			}
+			got, err := parseBinding(data)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "s3cret") {
+					t.Fatalf("got error %v, want one that says %q and no secret", err, test.err)
+				}
+				return
+			}
+			test.want.Provider = "external"
+			if d := cmp.Diff(test.want, got); err != nil || d != "" {
+				t.Errorf("error %v, connection differs (-want +got):\n%s", err, d)
+			}
+		})
+	}
+}
+
+func TestWhatIsInTheWayOfReady(t *testing.T) {
+	external := func(w *world) { withExternal(w.fc) }
+	tests := map[string]struct {
+		given   func(*world)
+		reason  string
+		says    []string
+		stalled bool
+	}{
+		"no ConfigMap yet": {
+			given: func(w *world) { w.flags = Flags{State: FlagsNoConfigMap} }, reason: v1alpha1.ReasonConfigMapNotFound, says: []string{"demo-flags", "create it"},
+		},
+		"the ConfigMap lacks the key": {
+			given: func(w *world) { w.flags = Flags{State: FlagsNoKey} }, reason: v1alpha1.ReasonKeyNotFound, says: []string{"flags.json"},
+		},
+		"flags that are not JSON": {
+			given:  func(w *world) { w.flags = Flags{State: FlagsUnparseable, Error: "line 3, column 7: unexpected }"} },
+			reason: v1alpha1.ReasonUnparseable, says: []string{"line 3, column 7"}, stalled: true,
+		},
+		"flags of which some are wrong": {
+			given:  func(w *world) { w.flags = Flags{State: FlagsRead, Problems: []string{"p1", "p2", "p3", "p4", "p5"}} },
+			reason: v1alpha1.ReasonFlagsRejected, says: []string{"p1; p2; p3; and 2 more"}, stalled: true,
+		},
+		"no Secret": {
+			given: external, reason: v1alpha1.ReasonSecretNotFound, says: []string{"my-redis", "create it"},
+		},
+		"a Secret that may not be used": {
+			given:  func(w *world) { external(w); w.secret.Presence = NotPermitted },
+			reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret my-redis flagcache.dev/allow=true"}, stalled: true,
+		},
+		"a Secret without keys": {
+			given:  func(w *world) { external(w); w.secret.Presence = There },
+			reason: v1alpha1.ReasonSecretInvalid, says: []string{"neither the key uri nor the key host"}, stalled: true,
+		},
+		"a Redis that is starting": {
+			given: func(*world) {}, reason: v1alpha1.ReasonProvisioning, says: []string{"StatefulSet demo-redis"},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := aWorld(t, aFlagCache())
+			test.given(w)
+			w.reconcile()
+			w.reconcile()
+			w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, test.reason)
+			w.expectMessage(v1alpha1.ConditionReady, test.says...)
+			if got := meta.IsStatusConditionTrue(w.fc.Status.Conditions, v1alpha1.ConditionStalled); got != test.stalled {
+				t.Errorf("Stalled is %v, want %v", got, test.stalled)
+			}
+			if meta.IsStatusConditionTrue(w.fc.Status.Conditions, v1alpha1.ConditionReconciling) == test.stalled {
+				t.Errorf("exactly one of Reconciling and Stalled must be there")
+			}
+			w.expectSilence()
+		})
+	}
+}
+
+func TestACacheThatFailsAfterItWorked(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	before := w.fc.Status
+	w.probe = Probe{Health: HealthBad, Reason: "ConnectionRefused", Message: "demo-redis.shop.svc:6379 refuses connections"}
+	w.reconcile()
+	w.expect(v1alpha1.ConditionCacheHealthy, metav1.ConditionFalse, "ConnectionRefused")
+	w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, "ConnectionRefused")
+	w.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+	want := []Event{
+		{Type: "Warning", Reason: "ConnectionRefused", Action: "Ready", Message: "demo-redis.shop.svc:6379 refuses connections"},
+		{Type: "Warning", Reason: "ConnectionRefused", Action: "CacheHealthy", Message: "demo-redis.shop.svc:6379 refuses connections"},
+	}
+	if d := cmp.Diff(want, Transitions(before, w.fc.Status)); d != "" {
+		t.Errorf("events differ (-want +got):\n%s", d)
+	}
+	w.expectSilence()
+}
+
+// After a restart of the operator the prober has no answer yet. The last one
+// stands until it has; it would otherwise look as if the cache had failed.
+func TestARestartOfTheOperatorChangesNothing(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	w.probe = Probe{}
+	w.expectSilence()
+}
+
+func TestNamesOfSomebodyElse(t *testing.T) {
+	theirs := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "demo", Namespace: "shop", Labels: map[string]string{v1alpha1.LabelName: "demo"}}}
+	predecessors := theirs.DeepCopy()
+	predecessors.OwnerReferences = []metav1.OwnerReference{{APIVersion: "flagcache.dev/v1alpha1", Kind: "FlagCache", Name: "demo", UID: "uid-0", Controller: ptr.To(true)}}
+	for name, other := range map[string]*corev1.Service{"without an owner": theirs, "of a FlagCache that had the name before": predecessors} {
+		t.Run(name, func(t *testing.T) {
+			w := aWorld(t, aFlagCache())
+			w.children = []Object{other}
+			p := w.reconcile()
+			if contains(p.Apply, other) || contains(p.Delete, other) {
+				t.Errorf("the plan touches it")
+			}
+			if p.LookAgain == 0 {
+				t.Errorf("nothing tells when the name is free again, so the plan must say when to look")
+			}
+			w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNameConflict)
+			w.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonNameConflict)
+			w.expectMessage(v1alpha1.ConditionReady, "Service demo exists")
+		})
+	}
+}
+
+func TestSuspendChangesNothing(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = true; s.Service.Replicas = ptr.To[int32](5) })
+	p := w.reconcile()
+	if len(p.Apply)+len(p.Delete) > 0 {
+		t.Errorf("applying %v, deleting %v", names(p.Apply), names(p.Delete))
+	}
+	w.expect(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonSuspended)
+	w.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+}
+
+func TestDeletionGoesInStagesAndTheFinalizerLast(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	w.fc.DeletionTimestamp = ptr.To(metav1.NewTime(noon))
+	var stages []string
+	for range 6 {
+		p := w.reconcile()
+		stages = append(stages, strings.Join(names(p.Delete), ", "))
+		if p.Probe != nil {
+			t.Errorf("the cache is still probed")
+		}
+	}
+	revision := w.fc.Status.Revisions.Stable
+	want := []string{
+		"Service demo",
+		"Deployment demo-" + revision,
+		"StatefulSet demo-redis",
+		"Secret demo-redis, Service demo-redis, NetworkPolicy demo-redis, Secret demo-integrity, ConfigMap demo-client, Secret demo-connection, PodDisruptionBudget demo, NetworkPolicy demo",
+		"", "",
+	}
+	if d := cmp.Diff(want, stages); d != "" {
+		t.Errorf("stages differ (-want +got):\n%s", d)
+	}
+	if len(w.fc.Finalizers) > 0 {
+		t.Errorf("the finalizer is still there")
+	}
+}
+
+func TestDeletionWaitsForWhatIsStillThere(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	w.fc.DeletionTimestamp = ptr.To(metav1.NewTime(noon))
+	svc := mustFind[*corev1.Service](w, "demo")
+	svc.DeletionTimestamp, svc.Finalizers = ptr.To(metav1.NewTime(noon)), []string{"example.com/slow"}
+	p := w.reconcile()
+	if len(p.Delete) > 0 || p.Finalizer != KeepFinalizer {
+		t.Errorf("deleting %v, finalizer %v; want to wait", names(p.Delete), p.Finalizer)
+	}
+	w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeleting)
+	w.expectMessage(v1alpha1.ConditionReady, "Waiting for Service demo")
+}
+
+// Objects of a predecessor with the same name are not ours to delete.
+func TestDeletionLeavesWhatIsNotOurs(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	other := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "demo-other", Namespace: "shop", Labels: map[string]string{v1alpha1.LabelName: "demo"}}}
+	w.children = append(w.children, other)
+	w.fc.DeletionTimestamp = ptr.To(metav1.NewTime(noon))
+	for range 5 {
+		w.reconcile()
+	}
+	if d := cmp.Diff([]string{"Secret demo-other"}, names(w.children)); d != "" {
+		t.Errorf("what is left differs (-want +got):\n%s", d)
+	}
+}
+
+func TestFailuresOfCallsAreInTheWayOfReady(t *testing.T) {
+	tests := map[string]struct {
+		failure Failure
+		stalled bool
+	}{
+		"retried":    {failure: Failure{Reason: v1alpha1.ReasonRetrying, Message: "applying Service demo failed (InternalError)"}},
+		"forbidden":  {failure: Failure{Reason: v1alpha1.ReasonForbidden, Message: "services is forbidden"}},
+		"name taken": {failure: Failure{Reason: v1alpha1.ReasonNameConflict, Message: "Service demo exists"}, stalled: true},
+		"invalid":    {failure: Failure{Reason: v1alpha1.ReasonInvalidChild, Message: "spec.x is invalid"}, stalled: true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := aWorld(t, aFlagCache()).ready()
+			w.fc.Status = Conclude(w.snapshot(), Make(w.snapshot()), []Failure{test.failure})
+			w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, test.failure.Reason)
+			if test.stalled {
+				w.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, test.failure.Reason)
+			} else {
+				w.expect(v1alpha1.ConditionReconciling, metav1.ConditionTrue, test.failure.Reason)
+			}
+		})
+	}
+}
+
+func TestEveryConditionIsAboutTheCurrentGeneration(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Probe.FailureThreshold = 5 })
+	w.reconcile()
+	for _, c := range w.fc.Status.Conditions {
+		if c.ObservedGeneration != w.fc.Generation {
+			t.Errorf("%s is about generation %d, want %d", c.Type, c.ObservedGeneration, w.fc.Generation)
+		}
+	}
+}
+
+// A credential in a status would be readable by everybody who may list
+// FlagCaches.
+func TestNoCredentialReachesStatusOrEvents(t *testing.T) {
+	w := aWorld(t, withExternal(aFlagCache()))
+	w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"uri": []byte("redis://app:s3cret-value@cache:6379")}}
+	before := w.fc.Status
+	w.ready()
+	text, err := yaml.Marshal(w.fc.Status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range Transitions(before, w.fc.Status) {
+		text = append(text, e.Message...)
+	}
+	for _, form := range []string{"s3cret-value", base64.StdEncoding.EncodeToString([]byte("s3cret-value"))} {
+		if strings.Contains(string(text), form) {
+			t.Errorf("the password is in the status or an event:\n%s", text)
+		}
+	}
+}
+
+// The autoscaler owns the size of the revision that serves; the next revision
+// takes over at that size.
+func TestAutoscalingIsNotFought(t *testing.T) {
+	fc := aFlagCache()
+	fc.Spec.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 2, MaxReplicas: 9, TargetCPUPercent: 70}
+	w := aWorld(t, fc).ready()
+	stable := w.fc.Status.Revisions.Stable
+	mustFind[*appsv1.Deployment](w, "demo-"+stable).Spec.Replicas = ptr.To[int32](7)
+	w.podsAvailable()
+	w.reconcile()
+	w.expectSilence()
+	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Environment = "production" })
+	w.reconcile()
+	candidate := mustFind[*appsv1.Deployment](w, "demo-"+w.fc.Status.Revisions.Candidate)
+	if got := *candidate.Spec.Replicas; got != 7 {
+		t.Errorf("the candidate has %d replicas, want the 7 that serve now", got)
+	}
+	if got := mustFind[*autoscalingv2.HorizontalPodAutoscaler](w, "demo").Spec.ScaleTargetRef.Name; got != "demo-"+stable {
+		t.Errorf("the autoscaler scales %s before the candidate serves", got)
+	}
+}

@@ -1,0 +1,288 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+// aFlagCache is the smallest useful one, with the defaults that the API server
+// fills in.
+func aFlagCache() *v1alpha1.FlagCache {
+	return &v1alpha1.FlagCache{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "demo", Namespace: "shop", UID: "uid-1", Generation: 1,
+			Finalizers: []string{v1alpha1.Finalizer},
+		},
+		Spec: v1alpha1.FlagCacheSpec{
+			Environment:    "default",
+			DeletionPolicy: v1alpha1.DeletionDelete,
+			Cache:          v1alpha1.CacheSpec{Type: v1alpha1.CacheInCluster, TTL: metav1.Duration{Duration: 5 * time.Minute}},
+			Flags: v1alpha1.FlagsSpec{
+				Type:      v1alpha1.FlagsConfigMap,
+				ConfigMap: &v1alpha1.ConfigMapKey{Name: "demo-flags", Key: "flags.json"},
+			},
+			Service: v1alpha1.ServiceSpec{
+				Redis: v1alpha1.RedisClientSpec{PoolSize: 10, DialTimeout: metav1.Duration{Duration: 2 * time.Second}},
+			},
+			Probe: v1alpha1.ProbeSpec{
+				Interval: metav1.Duration{Duration: 10 * time.Second}, Timeout: metav1.Duration{Duration: 2 * time.Second},
+				FailureThreshold: 3, SuccessThreshold: 2,
+			},
+		},
+	}
+}
+
+// withExternal points a FlagCache at the Secret my-redis.
+func withExternal(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	fc.Spec.Cache.Type = v1alpha1.CacheExternal
+	fc.Spec.Cache.External = &v1alpha1.ExternalSpec{SecretRef: v1alpha1.LocalReference{Name: "my-redis"}}
+	return fc
+}
+
+// world is a cluster that does what plans say. Nothing in it becomes ready by
+// itself.
+type world struct {
+	t        *testing.T
+	fc       *v1alpha1.FlagCache
+	secret   ExternalSecret
+	flags    Flags
+	probe    Probe
+	children []Object
+	film     []string
+}
+
+// aWorld holds one FlagCache with valid flags and nothing else.
+func aWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
+	return &world{t: t, fc: fc, flags: Flags{State: FlagsRead}}
+}
+
+func (w *world) snapshot() Snapshot {
+	return Snapshot{
+		Now:            noon,
+		FlagCache:      w.fc,
+		Operator:       Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Fresh:          Fresh{Password: fmt.Sprintf("password-%d", len(w.film)), IntegrityKey: "key"},
+		ExternalSecret: w.secret,
+		Flags:          w.flags,
+		Probe:          w.probe,
+		Children:       w.children,
+	}
+}
+
+// reconcile does what the plan says and returns it.
+func (w *world) reconcile() Plan {
+	p := Make(w.snapshot())
+	for _, o := range p.Apply {
+		w.put(o)
+	}
+	for _, o := range p.Delete {
+		w.children = slices.DeleteFunc(w.children, func(c Object) bool { return sameObject(c, o) })
+	}
+	switch p.Finalizer {
+	case AddFinalizer:
+		w.fc.Finalizers = append(w.fc.Finalizers, v1alpha1.Finalizer)
+	case RemoveFinalizer:
+		w.fc.Finalizers = nil
+	}
+	w.fc.Status = p.Status
+	w.film = append(w.film, w.frame())
+	return p
+}
+
+// put stores an object as an API server does: its status stays, and another
+// spec is another generation.
+func (w *world) put(o Object) {
+	o = o.DeepCopyObject().(Object)
+	i := slices.IndexFunc(w.children, func(c Object) bool { return sameObject(c, o) })
+	if i < 0 {
+		o.SetUID(w.fc.UID + "-child")
+		o.SetGeneration(1)
+		w.children = append(w.children, o)
+		return
+	}
+	o.SetGeneration(w.children[i].GetGeneration())
+	switch o := o.(type) {
+	case *appsv1.Deployment:
+		old := w.children[i].(*appsv1.Deployment)
+		o.Status = old.Status
+		if !cmp.Equal(old.Spec, o.Spec) {
+			o.Generation++
+		}
+	case *appsv1.StatefulSet:
+		o.Status = w.children[i].(*appsv1.StatefulSet).Status
+	}
+	w.children[i] = o
+}
+
+// podsAvailable has the pods of every Deployment and StatefulSet available.
+func (w *world) podsAvailable() {
+	for _, c := range w.children {
+		switch o := c.(type) {
+		case *appsv1.Deployment:
+			n := ptr.Deref(o.Spec.Replicas, 1)
+			o.Status = appsv1.DeploymentStatus{ObservedGeneration: o.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n}
+		case *appsv1.StatefulSet:
+			o.Status = appsv1.StatefulSetStatus{ObservedGeneration: o.Generation, Replicas: 1, ReadyReplicas: 1}
+		}
+	}
+}
+
+// candidateStuck has the newest Deployment give up.
+func (w *world) candidateStuck() {
+	d := mustFind[*appsv1.Deployment](w, w.fc.Name+"-"+w.fc.Status.Revisions.Candidate)
+	d.Status.ObservedGeneration = d.Generation
+	d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse, Reason: "ProgressDeadlineExceeded"}}
+}
+
+// edit changes the spec as a user does.
+func (w *world) edit(change func(*v1alpha1.FlagCacheSpec)) {
+	change(&w.fc.Spec)
+	w.fc.Generation++
+}
+
+// ready brings a new world to Ready.
+func (w *world) ready() *world {
+	w.reconcile()
+	w.podsAvailable()
+	w.probe = Probe{Health: HealthGood, Latency: "1ms", Role: "master"}
+	w.reconcile()
+	w.reconcile()
+	w.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	w.film = nil
+	return w
+}
+
+func (w *world) condition(kind string) metav1.Condition {
+	w.t.Helper()
+	c := meta.FindStatusCondition(w.fc.Status.Conditions, kind)
+	if c == nil {
+		w.t.Fatalf("there is no condition %s", kind)
+	}
+	return *c
+}
+
+func (w *world) expect(kind string, status metav1.ConditionStatus, reason string) {
+	w.t.Helper()
+	if c := w.condition(kind); c.Status != status || c.Reason != reason {
+		w.t.Errorf("%s is %s (%s: %s), want %s (%s)", kind, c.Status, c.Reason, c.Message, status, reason)
+	}
+}
+
+func (w *world) expectMessage(kind string, parts ...string) {
+	w.t.Helper()
+	for _, part := range parts {
+		if c := w.condition(kind); !strings.Contains(c.Message, part) {
+			w.t.Errorf("the message of %s is %q, it lacks %q", kind, c.Message, part)
+		}
+	}
+}
+
+// expectSilence makes sure that a further look changes nothing.
+func (w *world) expectSilence() {
+	w.t.Helper()
+	children, status := names(w.children), *w.fc.Status.DeepCopy()
+	before := map[string]Object{}
+	for _, c := range w.children {
+		before[name(c)] = c.DeepCopyObject().(Object)
+	}
+	p := w.reconcile()
+	if len(p.Delete) > 0 || p.Finalizer != KeepFinalizer {
+		w.t.Errorf("a settled world is still changed: deleting %v, finalizer %v", names(p.Delete), p.Finalizer)
+	}
+	if d := cmp.Diff(children, names(w.children)); d != "" {
+		w.t.Errorf("a settled world still changes (-before +after):\n%s", d)
+	}
+	for _, c := range w.children {
+		if d := cmp.Diff(before[name(c)], c); d != "" {
+			w.t.Errorf("%s still changes (-before +after):\n%s", name(c), d)
+		}
+	}
+	if d := cmp.Diff(status, w.fc.Status); d != "" {
+		w.t.Errorf("the status of a settled world still changes (-before +after):\n%s", d)
+	}
+}
+
+// frame is one line of a film: what traffic sees and what a person reads.
+func (w *world) frame() string {
+	serves := "-"
+	if svc, ok := find[*corev1.Service](w.snapshot(), w.fc.Name); ok {
+		serves = svc.Spec.Selector[v1alpha1.LabelRevision]
+	}
+	var revisions []string
+	for _, c := range w.children {
+		if d, ok := c.(*appsv1.Deployment); ok {
+			revisions = append(revisions, fmt.Sprintf("%s(%d/%d)", d.Labels[v1alpha1.LabelRevision], d.Status.AvailableReplicas, ptr.Deref(d.Spec.Replicas, 1)))
+		}
+	}
+	ready := meta.FindStatusCondition(w.fc.Status.Conditions, v1alpha1.ConditionReady)
+	kstatus := ""
+	for _, kind := range []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled} {
+		if meta.IsStatusConditionTrue(w.fc.Status.Conditions, kind) {
+			kstatus = " " + kind
+		}
+	}
+	line := fmt.Sprintf("service→%s  pods %s  Ready=%s %s%s", serves, strings.Join(revisions, " "), ready.Status, ready.Reason, kstatus)
+	return line
+}
+
+// note puts a caption into the film.
+func (w *world) note(text string) { w.film = append(w.film, "# "+text) }
+
+func mustFind[T Object](w *world, name string) T {
+	w.t.Helper()
+	o, ok := find[T](w.snapshot(), name)
+	if !ok {
+		w.t.Fatalf("there is no %T %s among %v", o, name, names(w.children))
+	}
+	return o
+}
+
+func name(o Object) string { return kindOf(o) + " " + o.GetName() }
+
+func names(objects []Object) []string {
+	var names []string
+	for _, o := range objects {
+		names = append(names, name(o))
+	}
+	return names
+}
+
+// expectGolden compares with a file that a reviewer reads as a diff.
+func expectGolden(t *testing.T, file, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", file)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("reading the golden file (write it with -update): %v", err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("differs from %s (-want +got), rewrite it with -update if that is right:\n%s", path, d)
+	}
+}
