@@ -19,12 +19,12 @@ type CanarySpec struct {
 
 	// traffic says how the share reaches the candidate. Default: Split.
 	// +optional
-	// +kubebuilder:default={}
+	// +kubebuilder:default={type: Split}
 	Traffic TrafficSpec `json:"traffic,omitempty,omitzero"`
 
 	// metrics says where the evidence comes from. Default: Pods.
 	// +optional
-	// +kubebuilder:default={}
+	// +kubebuilder:default={type: Pods}
 	Metrics MetricsSpec `json:"metrics,omitempty,omitzero"`
 
 	// thresholds that the candidate must keep.

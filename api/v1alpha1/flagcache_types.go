@@ -70,7 +70,7 @@ type FlagCacheSpec struct {
 
 	// cache is the Redis behind the flag service. Default: an in-cluster Redis.
 	// +optional
-	// +kubebuilder:default={}
+	// +kubebuilder:default={type: InCluster}
 	Cache CacheSpec `json:"cache,omitempty,omitzero"`
 
 	// deletionPolicy says what happens to the cloud's cache when the FlagCache is

@@ -1,0 +1,104 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+func quantity(s string) resource.Quantity { return resource.MustParse(s) }
+
+func requestFor(s *stage) ctrl.Request {
+	return ctrl.Request{NamespacedName: types.NamespacedName{Namespace: s.namespace, Name: "demo"}}
+}
+
+// manifest is a FlagCache as a person writes it.
+func (s *stage) manifest(name, spec string) *unstructured.Unstructured {
+	GinkgoHelper()
+	fields := map[string]any{}
+	Expect(yaml.Unmarshal([]byte(spec), &fields)).To(Succeed())
+	text, err := json.Marshal(map[string]any{
+		"apiVersion": "flagcache.dev/v1alpha1", "kind": "FlagCache",
+		"metadata": map[string]any{"name": name, "namespace": s.namespace},
+		"spec":     fields,
+	})
+	Expect(err).NotTo(HaveOccurred())
+	o := &unstructured.Unstructured{}
+	Expect(o.UnmarshalJSON(text)).To(Succeed())
+	return o
+}
+
+const someFlags = "flags: {configMap: {name: demo-flags}}\n"
+
+var _ = Describe("The API server", func() {
+	var s *stage
+	BeforeEach(func(ctx context.Context) { s = newStage(ctx) })
+
+	It("fills in every default of the smallest manifest", func(ctx context.Context) {
+		Expect(k8s.Create(ctx, s.manifest("demo", someFlags))).To(Succeed())
+		spec := get(ctx, s, &v1alpha1.FlagCache{}, "demo").Spec
+		Expect(spec.Environment).To(Equal("default"))
+		Expect(spec.Cache.Type).To(Equal(v1alpha1.CacheInCluster))
+		Expect(spec.Cache.TTL.Duration.String()).To(Equal("5m0s"))
+		Expect(spec.DeletionPolicy).To(Equal(v1alpha1.DeletionDelete))
+		Expect(spec.Flags.ConfigMap.Key).To(Equal("flags.json"))
+		Expect(spec.Service.Redis.PoolSize).To(Equal(int32(10)))
+		Expect(spec.Service.Redis.DialTimeout.Duration.String()).To(Equal("2s"))
+		Expect(spec.Probe.Interval.Duration.String()).To(Equal("10s"))
+		Expect(spec.Probe.FailureThreshold).To(Equal(int32(3)))
+	})
+
+	DescribeTable("refuses with a sentence that says what to do",
+		func(ctx context.Context, spec, sentence string) {
+			err := k8s.Create(ctx, s.manifest("demo", spec), client.DryRunAll, client.FieldValidation("Strict"))
+			Expect(err).To(MatchError(ContainSubstring(sentence)))
+		},
+		Entry("no flags", "cache: {type: InCluster}", "spec.flags: Required value"),
+		Entry("no ConfigMap", "flags: {}", "flags.configMap.name is required"),
+		Entry("an unknown field", someFlags+"cahce: {}", `unknown field "spec.cahce"`),
+		Entry("two caches", someFlags+"cache: {type: External, inCluster: {}, external: {secretRef: {name: a}}}", "cache.inCluster is only for cache.type InCluster"),
+		Entry("a cache without its type", someFlags+"cache: {external: {secretRef: {name: a}}}", "set cache.type to External"),
+		Entry("a type without its cache", someFlags+"cache: {type: External}", "cache.external.secretRef.name is required"),
+		Entry("ElastiCache, which is to come", someFlags+"cache: {type: ElastiCache}", "cache.type ElastiCache is not implemented yet"),
+		Entry("PostgreSQL, which is to come", "flags: {type: Postgres, postgres: {secretRef: {name: a, key: uri}}}", "flags.type Postgres is not implemented yet"),
+		Entry("a canary, which is to come", someFlags+"canary: {}", "spec.canary is not implemented yet"),
+		Entry("a budget, which is to come", someFlags+"budget: {monthlyUSD: 50}", "spec.budget is not implemented yet"),
+		Entry("a deletion policy without a cloud", someFlags+"deletionPolicy: Retain", "apply to cache.type ElastiCache only"),
+		Entry("replicas and autoscaling", someFlags+"service: {replicas: 2, autoscaling: {maxReplicas: 3}}", "exclude each other"),
+		Entry("an upside-down autoscaling", someFlags+"service: {autoscaling: {minReplicas: 4, maxReplicas: 3}}", "minReplicas must not be greater"),
+		Entry("no replicas", someFlags+"service: {replicas: 0}", "should be greater than or equal to 1"),
+		Entry("a duration without a unit", someFlags+`cache: {ttl: "300"}`, "spec.cache.ttl"),
+		Entry("a duration in days", someFlags+`probe: {interval: 1d}`, "spec.probe.interval"),
+		Entry("a duration that overflows", someFlags+`probe: {interval: 9999999999999h}`, "spec.probe.interval"),
+		Entry("a TTL out of bounds", someFlags+`cache: {ttl: 1s}`, "cache.ttl must be between 10s and 24h"),
+		Entry("a time-out over the interval", someFlags+"probe: {interval: 1s, timeout: 5s}", "probe.timeout must not be longer"),
+		Entry("a label of Kubernetes", someFlags+"service: {podLabels: {app.kubernetes.io/name: x}}", "service.podLabels must not use"),
+		Entry("an annotation that gives rights", someFlags+"service: {podAnnotations: {eks.amazonaws.com/role-arn: x}}", "service.podAnnotations must not use"),
+		Entry("a variable of the operator", someFlags+"service: {env: [{name: REDIS_URL, value: x}]}", "must not set a variable that the operator sets"),
+		Entry("an environment that is no name", someFlags+"environment: Über", "spec.environment"),
+	)
+
+	DescribeTable("refuses a name",
+		func(ctx context.Context, name, sentence string) {
+			err := k8s.Create(ctx, s.manifest(name, someFlags), client.DryRunAll)
+			Expect(err).To(MatchError(ContainSubstring(sentence)))
+		},
+		Entry("whose children's names would be too long", strings.Repeat("a", 47), "at most 46 characters"),
+		Entry("that no Service can have", "1demo", "must start with a letter"),
+		Entry("with a dot", "demo.shop", "must start with a letter and hold only"),
+	)
+})

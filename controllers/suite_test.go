@@ -1,0 +1,251 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
+	clocktesting "k8s.io/utils/clock/testing"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers"
+	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/probe"
+)
+
+func TestControllers(t *testing.T) {
+	RegisterFailHandler(Fail)
+	RunSpecs(t, "The FlagCache operator against a real API server")
+}
+
+var (
+	server     *envtest.Environment
+	config     *rest.Config
+	k8s        client.WithWatch
+	scheme     = runtime.NewScheme()
+	namespaces atomic.Int32
+)
+
+var _ = BeforeSuite(func() {
+	ctrl.SetLogger(zap.New(zap.WriteTo(GinkgoWriter), zap.UseDevMode(true)))
+	Expect(os.Getenv("KUBEBUILDER_ASSETS")).NotTo(BeEmpty(),
+		"KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver: run `make test`, or `make envtest` and set it to bin/envtest")
+	server = &envtest.Environment{
+		CRDDirectoryPaths:     []string{filepath.Join("..", "config", "crd", "bases")},
+		ErrorIfCRDPathMissing: true,
+	}
+	var err error
+	config, err = server.Start()
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() { Expect(server.Stop()).To(Succeed()) })
+	Expect(clientgoscheme.AddToScheme(scheme)).To(Succeed())
+	Expect(v1alpha1.AddToScheme(scheme)).To(Succeed())
+	k8s, err = client.NewWithWatch(config, client.Options{Scheme: scheme})
+	Expect(err).NotTo(HaveOccurred())
+})
+
+// stage is a namespace with a reconciler that is called by hand.
+type stage struct {
+	*controllers.Reconciler
+	namespace string
+	prober    *answers
+	// writes are the calls that change something, in order.
+	writes []string
+}
+
+// answers are what the prober says; what it was asked to watch is kept.
+type answers struct {
+	result  *probe.Result
+	watched map[types.NamespacedName]probe.Target
+}
+
+func (a *answers) Watch(key types.NamespacedName, t probe.Target) { a.watched[key] = t }
+func (a *answers) Forget(key types.NamespacedName)                { delete(a.watched, key) }
+func (a *answers) Last(types.NamespacedName) (probe.Result, bool) {
+	if a.result == nil {
+		return probe.Result{}, false
+	}
+	return *a.result, true
+}
+
+// newStage makes a namespace with valid flags in ConfigMap demo-flags.
+func newStage(ctx context.Context) *stage {
+	GinkgoHelper()
+	s := &stage{
+		namespace: fmt.Sprintf("stage-%d", namespaces.Add(1)),
+		prober:    &answers{watched: map[types.NamespacedName]probe.Target{}},
+	}
+	counted := interceptor.NewClient(k8s, s.countWrites())
+	s.Reconciler = &controllers.Reconciler{
+		Client:    counted,
+		Live:      k8s,
+		FlagFiles: &controllers.FlagFiles{Metadata: k8s, Validate: validJSON},
+		Prober:    s.prober,
+		Events:    events.NewFakeRecorder(100),
+		Clock:     clocktesting.NewFakePassiveClock(time.Now()),
+		Operator:  plan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+	}
+	Expect(k8s.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}})).To(Succeed())
+	s.create(ctx, s.flags(`{"flags": {}}`))
+	return s
+}
+
+// validJSON stands for the flag service's opinion of a file, which has tests of
+// its own.
+func validJSON(data []byte) ([]string, error) {
+	if len(data) == 0 || data[0] != '{' {
+		return nil, fmt.Errorf("line 1, column 1: not a JSON object")
+	}
+	return nil, nil
+}
+
+func (s *stage) countWrites() interceptor.Funcs {
+	count := func(verb string, o client.Object) {
+		s.writes = append(s.writes, fmt.Sprintf("%s %T %s", verb, o, o.GetName()))
+	}
+	return interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			count("create", o)
+			return c.Create(ctx, o, opts...)
+		},
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+			count("patch", o)
+			return c.Patch(ctx, o, p, opts...)
+		},
+		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			count("delete", o)
+			return c.Delete(ctx, o, opts...)
+		},
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			count("patch "+sub, o)
+			return c.SubResource(sub).Patch(ctx, o, p, opts...)
+		},
+	}
+}
+
+func (s *stage) flags(file string) *corev1.ConfigMap {
+	return &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "demo-flags", Namespace: s.namespace},
+		Data:       map[string]string{"flags.json": file},
+	}
+}
+
+// aFlagCache is the smallest useful one.
+func (s *stage) aFlagCache() *v1alpha1.FlagCache {
+	return &v1alpha1.FlagCache{
+		ObjectMeta: metav1.ObjectMeta{Name: "demo", Namespace: s.namespace},
+		Spec:       v1alpha1.FlagCacheSpec{Flags: v1alpha1.FlagsSpec{ConfigMap: &v1alpha1.ConfigMapKey{Name: "demo-flags"}}},
+	}
+}
+
+func (s *stage) create(ctx context.Context, o client.Object) {
+	GinkgoHelper()
+	Expect(k8s.Create(ctx, o)).To(Succeed())
+}
+
+// get reads an object of the stage's namespace.
+func get[T client.Object](ctx context.Context, s *stage, o T, name string) T {
+	GinkgoHelper()
+	Expect(k8s.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: name}, o)).To(Succeed())
+	return o
+}
+
+// edit changes an object as a user does.
+func edit[T client.Object](ctx context.Context, s *stage, o T, name string, change func(T)) {
+	GinkgoHelper()
+	get(ctx, s, o, name)
+	change(o)
+	Expect(k8s.Update(ctx, o)).To(Succeed())
+}
+
+// reconcile looks once.
+func (s *stage) reconcile(ctx context.Context) ctrl.Result {
+	GinkgoHelper()
+	s.writes = nil
+	result, err := s.Reconcile(ctx, ctrl.Request{NamespacedName: types.NamespacedName{Namespace: s.namespace, Name: "demo"}})
+	Expect(err).NotTo(HaveOccurred())
+	return result
+}
+
+// settle looks until nothing is written any more.
+func (s *stage) settle(ctx context.Context) {
+	GinkgoHelper()
+	for range 20 {
+		if s.reconcile(ctx); len(s.writes) == 0 {
+			return
+		}
+	}
+	Fail(fmt.Sprintf("the operator writes for ever, the last time %v", s.writes))
+}
+
+// podsAvailable plays the kubelet: every pod asked for is there.
+func (s *stage) podsAvailable(ctx context.Context) {
+	GinkgoHelper()
+	deployments := &appsv1.DeploymentList{}
+	Expect(k8s.List(ctx, deployments, client.InNamespace(s.namespace))).To(Succeed())
+	for i := range deployments.Items {
+		d := &deployments.Items[i]
+		n := ptr.Deref(d.Spec.Replicas, 1)
+		d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n}
+		Expect(k8s.Status().Update(ctx, d)).To(Succeed())
+	}
+	sets := &appsv1.StatefulSetList{}
+	Expect(k8s.List(ctx, sets, client.InNamespace(s.namespace))).To(Succeed())
+	for i := range sets.Items {
+		sets.Items[i].Status = appsv1.StatefulSetStatus{ObservedGeneration: sets.Items[i].Generation, Replicas: 1, ReadyReplicas: 1, AvailableReplicas: 1}
+		Expect(k8s.Status().Update(ctx, &sets.Items[i])).To(Succeed())
+	}
+}
+
+// ready brings a FlagCache to Ready.
+func (s *stage) ready(ctx context.Context) {
+	GinkgoHelper()
+	s.settle(ctx)
+	s.podsAvailable(ctx)
+	s.prober.result = &probe.Result{Outcome: probe.Healthy, Role: "master", Latency: time.Millisecond}
+	s.settle(ctx)
+	s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+}
+
+// expect checks a condition, which must be about the current spec.
+func (s *stage) expect(ctx context.Context, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
+	GinkgoHelper()
+	fc := get(ctx, s, &v1alpha1.FlagCache{}, "demo")
+	c := meta.FindStatusCondition(fc.Status.Conditions, kind)
+	Expect(c).NotTo(BeNil(), "condition "+kind)
+	Expect(fmt.Sprintf("%s %s", c.Status, c.Reason)).To(Equal(fmt.Sprintf("%s %s", status, reason)), c.Message)
+	Expect(c.ObservedGeneration).To(Equal(fc.Generation))
+	return *c
+}
+
+// expectGone checks that an object does not exist.
+func (s *stage) expectGone(ctx context.Context, o client.Object, name string) {
+	GinkgoHelper()
+	err := k8s.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: name}, o)
+	Expect(apierrors.IsNotFound(err)).To(BeTrue(), fmt.Sprintf("%T %s still exists (%v)", o, name, err))
+}
