@@ -120,4 +120,12 @@ const (
 	MetricSnapshotAge = "flag_config_age_seconds"
 	// MetricSnapshotGeneration rises by one each time another set of flags is served.
 	MetricSnapshotGeneration = "flag_config_generation"
+	// MetricSnapshotFlags is how many flags are being served.
+	MetricSnapshotFlags = "flag_config_flags"
+	// MetricSnapshotProblems is how many problems single flags of the document
+	// being served have; most of them leave the flag out.
+	MetricSnapshotProblems = "flag_config_problems"
+	// MetricSourceGood is 1 while the source's document is the one being served,
+	// and 0 while an older one or Redis' has to do.
+	MetricSourceGood = "flag_source_good"
 )

@@ -1,0 +1,100 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// flag-service answers OpenFeature's remote evaluation protocol from a file of
+// flags in flagd's format, with Redis as an optional shared cache.
+//
+//	flag-service            serves; the environment configures it
+//	flag-service lint FILE  checks a file of flags
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/flagcache/flagcache/service/config"
+)
+
+// Exit statuses.
+const (
+	exitOK = iota
+	exitFailure
+	exitUsage
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	switch {
+	case len(args) == 0:
+		return serveFrom(ctx, environ, stdout, stderr)
+	case args[0] == "lint" && len(args) == 2:
+		return lint(args[1], stdout, stderr)
+	case len(args) == 1 && (args[0] == "help" || args[0] == "-h" || args[0] == "--help"):
+		printUsage(stdout)
+		return exitOK
+	default:
+		printUsage(stderr)
+		return exitUsage
+	}
+}
+
+func serveFrom(ctx context.Context, environ []string, stdout, stderr io.Writer) int {
+	settings, err := readSettings(environ)
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "flag-service:", err)
+		return exitUsage
+	}
+	if err := serve(ctx, settings, stdout); err != nil {
+		_, _ = fmt.Fprintln(stderr, "flag-service:", err)
+		return exitFailure
+	}
+	return exitOK
+}
+
+func printUsage(to io.Writer) {
+	_, _ = fmt.Fprintf(to, `flag-service answers OpenFeature's remote evaluation protocol (OFREP).
+
+Usage:
+  flag-service            serve
+  flag-service lint FILE  check a file of flags; exits with 1 if it has problems
+
+Environment of serve:
+%s
+`, strings.Join(describeVariables(), "\n"))
+}
+
+// variables describes the environment, in the order of its documentation.
+var variables = []struct{ name, meaning string }{
+	{config.EnvEnvironment, `names the set of flags, part of the key in Redis (default "default")`},
+	{config.EnvFlagsFile, "path of the flags in flagd's JSON format (default " + config.DefaultFlagsFile + ")"},
+	{config.EnvListenAddress, "where OFREP is answered (default :8080)"},
+	{config.EnvTelemetryAddress, "where /livez, /readyz and /metrics are answered (default :8081)"},
+	{config.EnvServiceBindingRoot, `directory of Service Bindings; its entry "cache" says where Redis is`},
+	{config.EnvRedisURL, "redis:// or rediss:// URL, used where no binding is mounted"},
+	{config.EnvCacheTTL, "how long an entry lives in Redis (default 5m)"},
+	{config.EnvCacheHMACKeyFile, "path of the key that authenticates values in Redis"},
+	{config.EnvRedisPoolSize, "the most connections to Redis (default 10)"},
+	{config.EnvRedisDialTimeout, "bounds one connection attempt (default 2s)"},
+	{config.EnvDrainDelay, "how long a stopping service goes on accepting requests (default 5s)"},
+	{config.EnvLogLevel, "debug, info, warn or error (default info)"},
+	{config.EnvRevision, "revision to send in the header " + config.HeaderRevision},
+}
+
+func describeVariables() []string {
+	lines := make([]string, 0, len(variables))
+	for _, v := range variables {
+		lines = append(lines, fmt.Sprintf("  %-21s %s", v.name, v.meaning))
+	}
+	return lines
+}

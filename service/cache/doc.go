@@ -1,0 +1,27 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cache shares the flags document among instances through Redis. It is
+// never on the path of a request: whatever Redis does, evaluations go on.
+//
+// The document lies under feature_flags:{environment} with an expiry, in an
+// envelope that says what it is:
+//
+//	flagcache/1 hmac-sha256 <hex> <version> <length> feature_flags:production
+//	{"flags": ...}
+//
+// A value counts only if it is, byte for byte, the envelope that we would make of
+// its document for its key. Everything else is a miss and is deleted, by compare,
+// so that a good value that came in between stays. With a key (see
+// config.EnvCacheHMACKeyFile) nobody who can only write to Redis can pass off a
+// document as ours; without one the envelope shows damage but not forgery.
+//
+// A message on feature_flags_changed:{environment} follows every change. It says
+// nothing but that it is time to look, and so does every (re)connection, because
+// messages may have been missed before it.
+//
+// The client's own defaults would wait ten seconds on a network that swallows
+// packets, ignore deadlines and retry behind our back. Here every wait is short,
+// retries are ours (three tries, 100 ms doubling to 2 s), and a change between
+// working and not working is logged once.
+package cache

@@ -1,0 +1,25 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ofrep answers OpenFeature's remote evaluation protocol, OFREP 0.3.0.
+//
+// Core is the protocol without HTTP: a key and a body go in, a status and a body
+// come out. It answers from an immutable view of the flags behind an atomic
+// pointer. When a set of flags is served, everything it can answer is encoded
+// once, so that answering copies bytes:
+//
+//	Serve(set) ──▶ view{answers[outcome]} ◀── one atomic load ── Single, Bulk
+//
+// Handler puts net/http around it: paths, methods, limits, CORS, the ETag of bulk
+// answers. Telemetry is the other port: /livez, /readyz and /metrics.
+//
+// Where the protocol leaves room, or others differ:
+//   - An absent or empty body and an absent context count as an empty context,
+//     as with flagd. A context that is not an object is INVALID_CONTEXT.
+//   - TARGETING_KEY_MISSING is never answered: as with flagd, a rule that lacks
+//     the targeting key falls to the default variant.
+//   - "No value" is an absent field, never null.
+//   - The reason DEFAULT is sent although the protocol's schema does not list it;
+//     its own examples and all other servers do.
+//   - Everything after /flags/ is the key, decoded once, so a key may have slashes.
+package ofrep

@@ -1,0 +1,89 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ofrep
+
+import (
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/service/flags"
+)
+
+// buckets are in seconds. The limits of a canary's checks, 100 and 300 ms, are
+// edges, so that they are counted and not estimated.
+var buckets = []float64{0.001, 0.002, 0.005, 0.010, 0.025, 0.050, 0.100, 0.150, 0.300, 0.500, 1}
+
+// Metrics counts requests and evaluations.
+type Metrics struct {
+	requests    *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+	evaluations *prometheus.CounterVec
+	log         *slog.Logger
+	served      atomic.Pointer[flags.Set]
+}
+
+// NewMetrics registers the metrics. Failed evaluations are explained to log, at
+// the debug level.
+func NewMetrics(registry prometheus.Registerer, log *slog.Logger) *Metrics {
+	m := &Metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: config.MetricRequests,
+			Help: "OFREP requests by endpoint (single, bulk, other) and HTTP status code.",
+		}, []string{"endpoint", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    config.MetricRequestDuration,
+			Help:    "Time from an OFREP request's headers to the end of its answer, in seconds.",
+			Buckets: buckets,
+		}, []string{"endpoint"}),
+		evaluations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: config.MetricEvaluations,
+			Help: "Evaluations of current flags by key, variant and reason.",
+		}, []string{"key", "variant", "reason"}),
+		log: log,
+	}
+	registry.MustRegister(m.requests, m.duration, m.evaluations)
+	return m
+}
+
+// counter is an evaluation's counter, looked up by its labels when it is first
+// needed: most outcomes of a flag never come about and need no series.
+type counter struct {
+	resolved atomic.Pointer[prometheus.Counter]
+}
+
+func (m *Metrics) counters(set *flags.Set) []counter {
+	return make([]counter, len(set.Outcomes()))
+}
+
+// evaluated counts an outcome. The error is the rule's author's business.
+func (m *Metrics) evaluated(v *view, outcome *flags.Outcome, err error) {
+	if err != nil {
+		m.log.Debug("evaluating a flag failed", "flag", outcome.Key, "code", outcome.ErrorCode, "error", err)
+	}
+	slot := &v.counters[outcome.ID].resolved
+	resolved := slot.Load()
+	if resolved == nil {
+		found := m.evaluations.WithLabelValues(outcome.Key, outcome.Variant, string(outcome.Reason))
+		resolved = &found
+		slot.Store(resolved)
+	}
+	(*resolved).Inc()
+}
+
+// keepOnly drops the series of flags that are served no more, which bounds
+// their number.
+func (m *Metrics) keepOnly(set *flags.Set) {
+	previous := m.served.Swap(set)
+	if previous == nil {
+		return
+	}
+	for _, flag := range previous.Flags() {
+		if _, kept := set.Flag(flag.Key); !kept {
+			m.evaluations.DeletePartialMatch(prometheus.Labels{"key": flag.Key})
+		}
+	}
+}
