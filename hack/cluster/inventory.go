@@ -1,0 +1,81 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/metadata"
+)
+
+// Inventory is every object of a namespace, by kind and name, with its resource
+// version. Events are left out: they are a record of what was, and go by age.
+type Inventory map[string]string
+
+// Inventory lists the objects of every type of API that the cluster serves.
+func (c *Cluster) Inventory(ctx context.Context, namespace string) (Inventory, error) {
+	resources, err := c.listable()
+	if err != nil {
+		return nil, err
+	}
+	client, err := metadata.NewForConfig(c.Config)
+	if err != nil {
+		return nil, fmt.Errorf("making a client for metadata: %w", err)
+	}
+	inventory := Inventory{}
+	for resource, kind := range resources {
+		list, err := client.Resource(resource).Namespace(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("listing %s: %w", resource.Resource, err)
+		}
+		for _, o := range list.Items {
+			inventory[kind+"/"+o.Name] = o.ResourceVersion
+		}
+	}
+	return inventory, nil
+}
+
+// listable are the namespaced resources of objects that the cluster stores, with
+// their kinds.
+func (c *Cluster) listable() (map[schema.GroupVersionResource]string, error) {
+	client, err := discovery.NewDiscoveryClientForConfig(c.Config)
+	if err != nil {
+		return nil, fmt.Errorf("making a client for discovery: %w", err)
+	}
+	lists, err := client.ServerPreferredNamespacedResources()
+	if err != nil {
+		return nil, fmt.Errorf("asking which types of API there are: %w", err)
+	}
+	resources := map[schema.GroupVersionResource]string{}
+	for _, list := range lists {
+		group, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
+			return nil, fmt.Errorf("reading a list of types: %w", err)
+		}
+		for _, r := range list.APIResources {
+			if r.Kind != "Event" && slices.Contains(r.Verbs, "list") && !strings.Contains(r.Name, "/") {
+				resources[group.WithResource(r.Name)] = r.Kind
+			}
+		}
+	}
+	return resources, nil
+}
+
+// Beyond are the objects that are not in an earlier inventory, sorted.
+func (i Inventory) Beyond(earlier Inventory) []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(i)) {
+		if _, ok := earlier[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}

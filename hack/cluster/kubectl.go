@@ -1,0 +1,34 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Kubectl runs kubectl as the cluster's admin and returns what it wrote to
+// standard output. Its error holds what it wrote to standard error.
+func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
+	return c.KubectlWith(ctx, "", args...)
+}
+
+// KubectlWith is Kubectl with a standard input.
+func (c *Cluster) KubectlWith(ctx context.Context, stdin string, args ...string) (string, error) {
+	own := []string{"kubectl", "--kubeconfig", c.Kubeconfig(), "--cache-dir", filepath.Join(c.Dir, "kubectl")}
+	cmd := exec.CommandContext(ctx, c.kube, append(own, args...)...)
+	cmd.Env = append(os.Environ(), "KUBERC=off") // the user's own settings stay out of it
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}

@@ -1,0 +1,84 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Image repositories that FlagCache's manifests name.
+const (
+	ImageManager     = "ghcr.io/flagcache/manager"
+	ImageFlagService = "ghcr.io/flagcache/flag-service"
+	ImageRedis       = "docker.io/library/redis"
+)
+
+// Programs are the executables that a cluster is made of.
+type Programs struct {
+	// Kube is hack/kube.
+	Kube string
+	// Manager is cmd/manager.
+	Manager string
+	// FlagService is cmd/flag-service.
+	FlagService string
+	// Redis is redis-server, "" where there is none.
+	Redis string
+}
+
+// FindPrograms looks for the programs where make puts them and says so: in the
+// environment variables KUBE, MANAGER and FLAG_SERVICE, else in bin. Redis is
+// looked for in PATH. The error says which of the first three are missing.
+func FindPrograms() (Programs, error) {
+	var p Programs
+	root, err := Root()
+	if err != nil {
+		return p, err
+	}
+	find := func(variable, name string) string {
+		path := os.Getenv(variable)
+		if path == "" {
+			path = filepath.Join(root, "bin", name)
+		}
+		if _, lookErr := exec.LookPath(path); lookErr != nil {
+			err = errors.Join(err, fmt.Errorf("%s (variable %s) is not there: run make kube build", path, variable))
+		}
+		return path
+	}
+	p.Kube = find("KUBE", "kube")
+	p.Manager = find("MANAGER", "manager")
+	p.FlagService = find("FLAG_SERVICE", "flag-service")
+	p.Redis, _ = exec.LookPath("redis-server")
+	return p, err
+}
+
+// Images maps the repositories of FlagCache's manifests to the programs.
+func (p Programs) Images() map[string]string {
+	return map[string]string{
+		ImageManager:     p.Manager,
+		ImageFlagService: p.FlagService,
+		ImageRedis:       p.Redis,
+	}
+}
+
+// Root is the repository's directory: the nearest one with a go.mod at or above
+// the working directory.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("finding the repository: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("finding the repository: there is no go.mod at or above the working directory")
+		}
+		dir = filepath.Dir(dir)
+	}
+}

@@ -1,0 +1,190 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/hack/cluster"
+)
+
+// What the sample makes, and where the demo makes it.
+const (
+	namespace = "default"
+	name      = "demo"
+	sample    = "config/samples/flagcache.yaml"
+	// flagFile is the ConfigMap of the sample's flags, and its key.
+	flagFile = "demo-flags"
+	flagKey  = "flags.json"
+)
+
+// demo is the story on its way.
+type demo struct {
+	*teller
+	cluster *cluster.Cluster
+	// before is what the namespace held before the FlagCache.
+	before   cluster.Inventory
+	endpoint cluster.Endpoint
+	// traffic goes on from the first evaluation to the deletion.
+	traffic *cluster.Traffic
+}
+
+// run tells the whole story on a cluster that goes with it.
+func run(ctx context.Context, t *teller, embedded bool) (err error) {
+	began := time.Now()
+	options, clean, err := options(ctx, t, embedded)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, clean()) }()
+	c, err := start(ctx, t, options)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Stop()) }()
+	ctx, cancel := untilEnd(ctx, c)
+	defer cancel(nil)
+	d := &demo{teller: t, cluster: c}
+	if err := d.tell(ctx); err != nil {
+		return err
+	}
+	t.chapter("Stopping the cluster")
+	if err := c.Stop(); err != nil {
+		return err
+	}
+	t.came("all of it came true, in %s", round(time.Since(began)))
+	return nil
+}
+
+// tell is the story, a chapter at a time.
+func (d *demo) tell(ctx context.Context) error {
+	defer func() {
+		if d.traffic != nil {
+			d.traffic.Stop()
+		}
+	}()
+	chapters := []func(context.Context) error{
+		d.deploy,
+		d.apply,
+		d.evaluate,
+		d.killRedis,
+		d.startRedis,
+		d.changeFlag,
+		d.delete,
+	}
+	for _, chapter := range chapters {
+		if err := chapter(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// options say what the cluster is made of; clean removes what that took.
+func options(ctx context.Context, t *teller, embedded bool) (o cluster.Options, clean func() error, err error) {
+	programs, err := cluster.FindPrograms()
+	if err != nil {
+		return o, nil, err
+	}
+	dir, err := os.MkdirTemp("", "flagcache-demo-")
+	if err != nil {
+		return o, nil, fmt.Errorf("making a directory for the demo: %w", err)
+	}
+	clean = func() error { return os.RemoveAll(dir) }
+	if err := addRedis(ctx, t, &programs, embedded, dir); err != nil {
+		return o, nil, errors.Join(err, clean())
+	}
+	return cluster.Options{Kube: programs.Kube, Images: programs.Images()}, clean, nil
+}
+
+// start starts the cluster.
+func start(ctx context.Context, t *teller, o cluster.Options) (*cluster.Cluster, error) {
+	t.chapter("Starting a Kubernetes on this machine")
+	t.say("A real control plane and a real kubelet; pods are processes in namespaces of their own.")
+	o.Progress = func(line string) { t.aside("%s", line) }
+	began := time.Now()
+	c, err := cluster.Start(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	t.came("it works, after %s", round(time.Since(began)))
+	return c, nil
+}
+
+// untilEnd is a context that ends with the cluster, and then says why.
+func untilEnd(ctx context.Context, c *cluster.Cluster) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-c.Ended():
+			cancel(c.Err())
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// deploy installs the operator.
+func (d *demo) deploy(ctx context.Context) error {
+	d.chapter("Installing the CRD and the operator")
+	d.command("kubectl apply --server-side -k config/default")
+	began := time.Now()
+	if err := d.cluster.Deploy(ctx); err != nil {
+		return err
+	}
+	d.came("the operator is available, after %s", round(time.Since(began)))
+	return nil
+}
+
+// apply applies the sample and waits until it is Ready.
+func (d *demo) apply(ctx context.Context) error {
+	d.chapter("Applying a FlagCache and its flags")
+	root, err := cluster.Root()
+	if err != nil {
+		return err
+	}
+	if d.before, err = d.cluster.Inventory(ctx, namespace); err != nil {
+		return err
+	}
+	d.command("kubectl apply -f %s", sample)
+	if _, err := d.cluster.Kubectl(ctx, "apply", "--namespace", namespace, "-f", filepath.Join(root, sample)); err != nil {
+		return err
+	}
+	// The flags are the user's and stay.
+	d.before["ConfigMap/"+flagFile] = ""
+	took, err := d.awaitCondition(ctx, v1alpha1.ConditionReady, "True", 90*time.Second)
+	if err != nil {
+		return err
+	}
+	d.came("Ready, %s after the apply", round(took))
+	return nil
+}
+
+// delete deletes the FlagCache and waits until nothing is left of it.
+func (d *demo) delete(ctx context.Context) error {
+	d.chapter("Deleting the FlagCache")
+	tally := d.traffic.Stop()
+	d.say("The traffic in the background ends here: %s.", tally)
+	if tally.Failed > 0 {
+		return fmt.Errorf("evaluations failed while Redis was dead or flags changed: %s", tally)
+	}
+	d.command("kubectl delete flagcache %s", name)
+	if _, err := d.cluster.Kubectl(ctx, "delete", "flagcache", name, "--namespace", namespace, "--wait=false"); err != nil {
+		return err
+	}
+	took, err := d.await(ctx, "nothing is left of the FlagCache", time.Minute, d.drawLeft)
+	if err != nil {
+		return err
+	}
+	d.came("nothing is left of it in any type of API, %s after the delete", round(took))
+	return nil
+}
+
+func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }

@@ -1,0 +1,85 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command miniredis plays redis-server in the demo on machines that have none. It
+// is started in the same way, with the path of a configuration file, of which it
+// understands the port and requirepass. It keeps what it is told in memory and
+// speaks enough of Redis' protocol for FlagCache; it is not Redis, and no test
+// uses it.
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		stop()
+		fmt.Fprintf(os.Stderr, "miniredis: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("usage: redis-server FILE")
+	}
+	settings, err := readSettings(args[0])
+	if err != nil {
+		return err
+	}
+	server := miniredis.NewMiniRedis()
+	if settings["requirepass"] != "" {
+		server.RequireAuth(settings["requirepass"])
+	}
+	if err := server.StartAddr(":" + settings["port"]); err != nil {
+		return fmt.Errorf("listening on port %s: %w", settings["port"], err)
+	}
+	defer server.Close()
+	fmt.Printf("miniredis listens on port %s in place of redis-server\n", settings["port"])
+	passTime(ctx, server)
+	return nil
+}
+
+// readSettings reads a file of lines "name value".
+func readSettings(path string) (map[string]string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	defer file.Close()
+	settings := map[string]string{"port": "6379"}
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(strings.TrimSpace(lines.Text()), " ")
+		settings[name] = strings.Trim(value, `"`)
+	}
+	return settings, lines.Err()
+}
+
+// passTime lets entries expire, which miniredis leaves to its user, until the
+// context ends.
+func passTime(ctx context.Context, server *miniredis.Miniredis) {
+	const step = 100 * time.Millisecond
+	ticker := time.NewTicker(step)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			server.FastForward(step)
+		}
+	}
+}
