@@ -73,12 +73,13 @@ generate: $(CONTROLLER_GEN) ## Write the DeepCopy methods of the API types.
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
 
 .PHONY: manifests
-manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Write the CRD, the operator's RBAC role and docs/api.md.
+manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Write the CRD, the RBAC role, docs/api.md and docs/conditions.md.
 	$(CONTROLLER_GEN) crd rbac:roleName=manager-role paths=./api/... paths=./controllers/... \
 		output:crd:artifacts:config=config/crd/bases output:rbac:artifacts:config=config/rbac
 	$(CRD_REF_DOCS) --source-path=api --config=hack/tools/crd-ref-docs/config.yaml \
 		--templates-dir=hack/tools/crd-ref-docs/templates --renderer=markdown \
 		--output-path=docs/api.md --log-level=ERROR
+	go run ./hack/conditions
 
 .PHONY: fmt
 fmt: ## Format the Go code.
