@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -93,15 +94,32 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 	}
 }
 
+// probeStatus is the probe's answer. Times that are about what they were before
+// stay as they are: a status that follows every probe would never be at rest.
 func probeStatus(s Snapshot) *v1alpha1.ProbeStatus {
+	old := s.FlagCache.Status.Probe
 	switch s.Probe.Health {
-	case HealthGood:
-		return &v1alpha1.ProbeStatus{Result: "Healthy", Latency: s.Probe.Latency, Role: s.Probe.Role, ReplicationLag: s.Probe.ReplicationLag}
 	case HealthBad:
 		return &v1alpha1.ProbeStatus{Result: "Unhealthy"}
-	default:
-		return s.FlagCache.Status.Probe
+	case HealthUnknown:
+		return old
 	}
+	now := &v1alpha1.ProbeStatus{Result: "Healthy", Latency: s.Probe.Latency, Role: s.Probe.Role, ReplicationLag: s.Probe.ReplicationLag}
+	if old != nil && old.Result == now.Result && old.Role == now.Role &&
+		about(old.Latency, now.Latency) && about(old.ReplicationLag, now.ReplicationLag) {
+		return old
+	}
+	return now
+}
+
+// about tells whether two durations are within a factor of five.
+func about(a, b string) bool {
+	da, errA := time.ParseDuration(a)
+	db, errB := time.ParseDuration(b)
+	if errA != nil || errB != nil {
+		return a == b
+	}
+	return da <= 5*db && db <= 5*da
 }
 
 // cacheHealthy is the probe's answer. Until a new probe has one, as after a

@@ -297,6 +297,17 @@ func TestARestartOfTheOperatorChangesNothing(t *testing.T) {
 	w.expectSilence()
 }
 
+func TestTheStatusDoesNotFollowEveryProbe(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	w.probe.Latency = "5ms"
+	w.expectSilence()
+	w.probe.Latency = "50ms"
+	w.reconcile()
+	if got := w.fc.Status.Probe.Latency; got != "50ms" {
+		t.Errorf("the status says %s, want what is now far from before", got)
+	}
+}
+
 func TestNamesOfSomebodyElse(t *testing.T) {
 	theirs := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "demo", Namespace: "shop", Labels: map[string]string{v1alpha1.LabelName: "demo"}}}
 	predecessors := theirs.DeepCopy()
