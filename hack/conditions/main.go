@@ -12,6 +12,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -22,7 +23,6 @@ const preamble = `# Conditions
 
 A FlagCache's conditions each say one thing. Reasons are part of the API: they do not change their
 meaning. Every condition carries the generation of the spec that it is about.
-
 `
 
 func main() {
@@ -57,13 +57,16 @@ func write(file string) error {
 	return os.WriteFile(file, []byte(page.String()), 0o644)
 }
 
+// conditionName is how comments speak of a condition.
+var conditionName = regexp.MustCompile(`Condition([A-Z]\w+)`)
+
 // constant is a condition or a reason with what its comment says.
 type constant struct{ name, value, comment string }
 
 // print writes a condition as a heading and a reason as an item under it.
 func (c constant) print(page *strings.Builder) {
 	if strings.HasPrefix(c.name, "Condition") {
-		fmt.Fprintf(page, "\n## %s\n\n%s\n\n", c.value, strings.TrimPrefix(c.comment, c.name+" "))
+		fmt.Fprintf(page, "\n## %s\n\n%s\n\n", c.value, conditionName.ReplaceAllString(c.comment, "`$1`"))
 		return
 	}
 	fmt.Fprintf(page, "- `%s`: %s\n", c.value, strings.TrimPrefix(c.comment, c.name+": "))
