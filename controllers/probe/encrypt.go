@@ -49,7 +49,7 @@ type encryptedConn struct {
 }
 
 func (c *encryptedConn) config(t Target) (*tls.Config, error) {
-	host, _, err := net.SplitHostPort(t.Addr)
+	host, err := hostOf(t.Addr)
 	if err != nil {
 		return nil, err
 	}

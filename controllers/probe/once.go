@@ -6,10 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // keyExpiry is how long the probed key stays behind after the last probe.
@@ -61,7 +63,7 @@ func visit(ctx context.Context, t Target, control DialControl) (replication, *fa
 
 // connect resolves the host and opens a TCP connection, without proxies.
 func connect(ctx context.Context, t Target, control DialControl) (net.Conn, *failure) {
-	if _, _, err := net.SplitHostPort(t.Addr); err != nil {
+	if _, err := hostOf(t.Addr); err != nil {
 		return nil, &failure{step: stepAddress, err: err}
 	}
 	dialer := net.Dialer{Control: control, KeepAlive: -1}
@@ -70,6 +72,18 @@ func connect(ctx context.Context, t Target, control DialControl) (net.Conn, *fai
 		return nil, &failure{step: stepConnect, err: err}
 	}
 	return conn, nil
+}
+
+// hostOf is the host in host:port, where the port is a number.
+func hostOf(addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", err
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", err
+	}
+	return host, nil
 }
 
 // interruptAtEnd makes every read and write on conn fail once ctx ends, in time or
@@ -141,6 +155,8 @@ func clientOn(conn net.Conn, t Target) *redis.Client {
 		WriteTimeout:          -2,
 		ReadBufferSize:        1 << 10,
 		WriteBufferSize:       512,
+		// Else the client resolves Addr once more, with a time-out of its own.
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -59,8 +60,8 @@ func startRedisOn(t *testing.T, portOption string, args ...string) (addr string)
 	return addr
 }
 
-// redisCLI runs one command at a server, as an administrator would.
-func redisCLI(t *testing.T, addr string, args ...string) {
+// redisCLI runs one command at a server, as an administrator would, and returns the reply.
+func redisCLI(t *testing.T, addr string, args ...string) string {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(addr)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -69,6 +70,7 @@ func redisCLI(t *testing.T, addr string, args ...string) {
 	if err != nil {
 		t.Fatalf("redis-cli %v: %v: %s", args, err, out)
 	}
+	return strings.TrimSpace(string(out))
 }
 
 // freeAddr is an address on loopback that nobody listens on, chosen by the kernel.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // serve runs a TCP server that hands each connection to a handler of its own
@@ -79,5 +80,27 @@ func scripted(t *testing.T, script string) (addr string) {
 			return
 		}
 		drain(conn)
+	})
+}
+
+// lastWords says something, as soon as it is connected to, and hangs up.
+func lastWords(t *testing.T, words string) (addr string) {
+	t.Helper()
+	return serve(t, func(conn net.Conn) { _, _ = conn.Write([]byte(words)) })
+}
+
+// dribble sends a reply that never ends, slowly enough to be always within reach
+// of a time-out for each read, and fast enough to keep it waiting.
+func dribble(t *testing.T) (addr string) {
+	t.Helper()
+	return serve(t, func(conn net.Conn) {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for reply := []byte("+"); ; reply = []byte("a") {
+			if _, err := conn.Write(reply); err != nil {
+				return
+			}
+			<-tick.C
+		}
 	})
 }
