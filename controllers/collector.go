@@ -1,0 +1,74 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// collectTimeout bounds a scrape that meets a cache which is not ready.
+const collectTimeout = 5 * time.Second
+
+var (
+	infoMetric = prometheus.NewDesc("flagcache_info",
+		"A FlagCache with its cache type and the revision that serves; always 1.",
+		[]string{"namespace", "name", "cache", "revision"}, nil)
+	conditionMetric = prometheus.NewDesc("flagcache_condition",
+		"A condition of a FlagCache with its present status, True, False or Unknown; always 1.",
+		[]string{"namespace", "name", "type", "status"}, nil)
+	readyReplicasMetric = prometheus.NewDesc("flagcache_ready_replicas",
+		"Replicas of the flag service that are ready behind the Service.",
+		[]string{"namespace", "name"}, nil)
+)
+
+// Collector exports what FlagCaches' statuses say. It reads them when it is
+// scraped, so a deleted FlagCache leaves no series behind.
+type Collector struct {
+	// FlagCaches reads from a cache.
+	FlagCaches client.Reader
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(descriptions chan<- *prometheus.Desc) {
+	descriptions <- infoMetric
+	descriptions <- conditionMetric
+	descriptions <- readyReplicasMetric
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
+	defer cancel()
+	list := &v1alpha1.FlagCacheList{}
+	if err := c.FlagCaches.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		metrics <- prometheus.NewInvalidMetric(infoMetric, err)
+		return
+	}
+	for i := range list.Items {
+		collect(metrics, &list.Items[i])
+	}
+}
+
+func collect(metrics chan<- prometheus.Metric, fc *v1alpha1.FlagCache) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, append([]string{fc.Namespace, fc.Name}, labels...)...)
+	}
+	revision := ""
+	if fc.Status.Revisions != nil {
+		revision = fc.Status.Revisions.Stable
+	}
+	gauge(infoMetric, 1, string(fc.Spec.Cache.Type), revision)
+	if fc.Status.Service != nil {
+		gauge(readyReplicasMetric, float64(fc.Status.Service.ReadyReplicas))
+	}
+	for _, c := range fc.Status.Conditions {
+		gauge(conditionMetric, 1, c.Type, string(c.Status))
+	}
+}
