@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// handshakeShare of the time left is what the TLS handshake may take, so that some
-// is left for a second look.
+// handshakeShare of a probe's timeout is what the TLS handshake may take, so that
+// some is left for a second look.
 const handshakeShare = 0.75
 
 var (
@@ -21,9 +21,7 @@ var (
 
 // handshake encrypts conn and verifies who is at its other end.
 func handshake(ctx context.Context, t Target, conn net.Conn) (net.Conn, *failure) {
-	deadline, _ := ctx.Deadline()
-	share := time.Duration(handshakeShare * float64(time.Until(deadline)))
-	ctx, cancel := context.WithTimeout(ctx, share)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(handshakeShare*float64(t.Timeout)))
 	defer cancel()
 
 	encrypted := &encryptedConn{}

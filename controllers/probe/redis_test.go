@@ -15,37 +15,47 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
 // startRedis runs a real redis-server on loopback, with the given arguments beside
 // its port, until the test ends.
-func startRedis(t *testing.T, args ...string) (addr string) {
+func startRedis(t testing.TB, args ...string) (addr string) {
 	t.Helper()
 	return startRedisOn(t, "--port", args...)
 }
 
 // startRedisOn is startRedis with the option that takes the port, --tls-port for TLS.
-func startRedisOn(t *testing.T, portOption string, args ...string) (addr string) {
+func startRedisOn(t testing.TB, portOption string, args ...string) (addr string) {
+	t.Helper()
+	addr = freeAddr(t)
+	_, port, _ := net.SplitHostPort(addr)
+	// No --port of its own would mean 6379, beside the TLS port.
+	runRedis(t, addr, append([]string{"--port", "0", portOption, port}, args...)...)
+	return addr
+}
+
+// runRedis runs a redis-server until the test ends or kill is called.
+func runRedis(t testing.TB, addr string, args ...string) (kill func()) {
 	t.Helper()
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Fatal("These tests need redis-server in the PATH; install it, on Debian with: apt-get install redis-server")
 	}
-	addr = freeAddr(t)
-	_, port, _ := net.SplitHostPort(addr)
-	// No --port of its own would mean 6379, beside the TLS port.
-	all := []string{"--port", "0", portOption, port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()}
-	server := exec.Command(binary, append(all, args...)...)
+	server := exec.Command(binary, append(args, "--bind", "127.0.0.1", "--loglevel", "warning", "--save", "", "--dir", t.TempDir())...)
 	var output bytes.Buffer
 	server.Stdout, server.Stderr = &output, &output
 	if err := server.Start(); err != nil {
 		t.Fatalf("starting redis-server: %v", err)
 	}
-	t.Cleanup(func() {
+	kill = sync.OnceFunc(func() {
 		_ = server.Process.Kill()
 		_ = server.Wait()
+	})
+	t.Cleanup(func() {
+		kill()
 		if t.Failed() {
 			t.Logf("redis-server %v:\n%s", args, output.String())
 		}
@@ -57,7 +67,7 @@ func startRedisOn(t *testing.T, portOption string, args ...string) (addr string)
 		}
 		return conn.Close() == nil
 	})
-	return addr
+	return kill
 }
 
 // redisCLI runs one command at a server, as an administrator would, and returns the reply.
@@ -74,7 +84,7 @@ func redisCLI(t *testing.T, addr string, args ...string) string {
 }
 
 // freeAddr is an address on loopback that nobody listens on, chosen by the kernel.
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l := listen(t)
 	addr := l.Addr().String()
@@ -84,7 +94,7 @@ func freeAddr(t *testing.T) string {
 	return addr
 }
 
-func listen(t *testing.T) net.Listener {
+func listen(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -95,7 +105,7 @@ func listen(t *testing.T) net.Listener {
 }
 
 // eventually polls until done, and fails the test with the reason after a while.
-func eventually(t *testing.T, reason string, done func() bool) {
+func eventually(t testing.TB, reason string, done func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(20 * time.Second)
 	defer deadline.Stop()

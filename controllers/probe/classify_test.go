@@ -1,0 +1,177 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// dialError is how package net reports a failed connection.
+func dialError(err error) error {
+	return &net.OpError{Op: "dial", Net: "tcp", Source: &net.TCPAddr{Port: 54321}, Err: err}
+}
+
+func TestClassify(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		step probeStep
+		err  error
+		want Reason
+		says string
+	}{
+		"refused": {
+			stepConnect, dialError(os.NewSyscallError("connect", syscall.ECONNREFUSED)),
+			ReasonConnectionRefused, "refuses connections",
+		},
+		"no route to the host": {
+			stepConnect, dialError(os.NewSyscallError("connect", syscall.EHOSTUNREACH)),
+			ReasonNetworkUnreachable, "no route",
+		},
+		"no route to the network": {
+			stepConnect, dialError(os.NewSyscallError("connect", syscall.ENETUNREACH)),
+			ReasonNetworkUnreachable, "no route",
+		},
+		"nobody answers the connection within the timeout": {
+			stepConnect, dialError(context.DeadlineExceeded),
+			ReasonTimedOut, "Connecting to redis:6379 took longer than 2s",
+		},
+		"the system gives up on the connection": {
+			stepConnect, dialError(os.NewSyscallError("connect", syscall.ETIMEDOUT)),
+			ReasonTimedOut, "Connecting to redis:6379",
+		},
+		"the name does not exist": {
+			stepConnect, dialError(&net.DNSError{Err: "no such host", IsNotFound: true}),
+			ReasonHostNotFound, "does not exist in DNS",
+		},
+		"the name server fails": {
+			stepConnect, dialError(&net.DNSError{Err: "server misbehaving", Server: "10.0.0.10:53", IsTemporary: true}),
+			ReasonHostNotFound, "cannot be resolved",
+		},
+		"the name server is silent": {
+			stepConnect, dialError(&net.DNSError{Err: "i/o timeout", IsTimeout: true}),
+			ReasonTimedOut, "Resolving the host",
+		},
+		"policy forbids the address": {
+			stepConnect, dialError(fmt.Errorf("%w: link-local", ErrAddressNotAllowed)),
+			ReasonAddressNotAllowed, "may not be probed",
+		},
+		"the operator is out of file descriptors": {
+			stepConnect, dialError(os.NewSyscallError("socket", syscall.EMFILE)),
+			ReasonFailed, "too many open files",
+		},
+		"an unknown failure to connect": {
+			stepConnect, errors.New("mystery at 10.1.2.3:54321"),
+			ReasonFailed, "Connecting to redis:6379 failed.",
+		},
+		"plain text instead of TLS": {
+			stepTLS, tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"},
+			ReasonTLSNotSpoken, "plain text",
+		},
+		"a certificate for another host": {
+			stepTLS, &tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: &x509.Certificate{}, Host: "redis"}},
+			ReasonTLSCertificateInvalid, "another host name",
+		},
+		"a certificate of an unknown authority": {
+			stepTLS, &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
+			ReasonTLSCertificateInvalid, "unknown authority",
+		},
+		"an expired certificate": {
+			stepTLS, &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}},
+			ReasonTLSCertificateInvalid, "expired",
+		},
+		"a certificate that may not sign servers": {
+			stepTLS, &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.IncompatibleUsage}},
+			ReasonTLSCertificateInvalid, "does not verify",
+		},
+		"an unknown failure of the handshake": {
+			stepTLS, errors.New("tls: mystery"),
+			ReasonFailed, "TLS handshake with redis:6379 failed",
+		},
+		"the answer does not come": {
+			stepAsk, &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded},
+			ReasonTimedOut, "does not answer within 2s",
+		},
+		"the connection is reset": {
+			stepAsk, &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)},
+			ReasonFailed, "hangs up",
+		},
+		"the connection ends within a reply": {
+			stepAsk, io.ErrUnexpectedEOF,
+			ReasonFailed, "hangs up",
+		},
+		"the reply is not Redis's": {
+			stepAsk, errNotRESP,
+			ReasonNotRedis, "does not answer as Redis does",
+		},
+		"the key is gone": {
+			stepAsk, redis.Nil,
+			ReasonReadBackMismatch, "does not return what was written",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := Target{Addr: "redis:6379", Key: "k"}.withDefaults()
+			reason, message := classify(target, failure{step: c.step, command: "SET", err: c.err, conn: &guardedConn{}})
+			if reason != c.want || !strings.Contains(message, c.says) {
+				t.Errorf("got %s: %s\nwant %s with %q", reason, message, c.want, c.says)
+			}
+			if strings.Contains(message, "54321") {
+				t.Errorf("the message holds a port that changes with each probe: %s", message)
+			}
+		})
+	}
+}
+
+func TestClassifyErrorReplies(t *testing.T) {
+	t.Parallel()
+	for reply, want := range map[string]Reason{
+		"WRONGPASS invalid username-password pair or user is disabled.": ReasonWrongPassword,
+		"ERR invalid password":                         ReasonWrongPassword,
+		"ERR Client sent AUTH, but no password is set": ReasonWrongPassword,
+		"ERR AUTH <password> called without any password configured for the default user.":        ReasonWrongPassword,
+		"NOAUTH Authentication required.":                                                         ReasonAuthenticationRequired,
+		"NOPERM this user has no permissions to run the 'set' command":                            ReasonPermissionDenied,
+		"NOPERM this user has no permissions to access one of the keys used as arguments":         ReasonPermissionDenied,
+		"DENIED Redis is running in protected mode because protected mode is enabled":             ReasonPermissionDenied,
+		"ERR unknown command 'SET', with args beginning with: 'k'":                                ReasonPermissionDenied,
+		"READONLY You can't write against a read only replica.":                                   ReasonReadOnlyReplica,
+		"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.":        ReasonReadOnlyReplica,
+		"OOM command not allowed when used memory > 'maxmemory'.":                                 ReasonOutOfMemory,
+		"LOADING Redis is loading the dataset in memory":                                          ReasonLoading,
+		"ERR max number of clients reached":                                                       ReasonTooManyConnections,
+		"ERR max number of clients + cluster connections reached":                                 ReasonTooManyConnections,
+		"MOVED 3999 10.0.0.1:6379":                                                                ReasonFailed,
+		"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist": ReasonFailed,
+		"SURPRISE of a later version":                                                             ReasonFailed,
+	} {
+		target := Target{Addr: "redis:6379", Key: "k"}.withDefaults()
+		got, message := classify(target, failure{step: stepAsk, command: "SET", err: replyError(reply), conn: &guardedConn{}})
+		if got != want || strings.ContainsAny(message, "{}%") {
+			t.Errorf("%s\ngot %s: %s\nwant %s", reply, got, message, want)
+		}
+	}
+}
+
+func TestMessagesAreFitToPrint(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ in, want string }{
+		"plain text stays":                    {"redis:6379 – größer", "redis:6379 – größer"},
+		"control characters and escapes go":   {"a\x00b\x1b[31mc\r\nd\u202ee", "ab[31mcde"},
+		"what is too long ends in an ellipse": {strings.Repeat("ä", 300), strings.Repeat("ä", maxMessage-1) + "…"},
+		"what just fits is kept":              {strings.Repeat("ä", maxMessage), strings.Repeat("ä", maxMessage)},
+	} {
+		if got := printable(c.in); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}

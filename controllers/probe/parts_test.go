@@ -1,0 +1,147 @@
+package probe
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParseReplication(t *testing.T) {
+	t.Parallel()
+	replica := func(fields ...string) string {
+		return "# Replication\r\nrole:slave\r\n" + strings.Join(fields, "\r\n") + "\r\n"
+	}
+	for name, c := range map[string]struct {
+		info string
+		want replication
+	}{
+		"nothing":              {"", replication{}},
+		"something else":       {"# Server\r\nredis_version:7\r\n", replication{}},
+		"an unknown role":      {"role:sentinel\r\n", replication{}},
+		"a primary":            {"# Replication\r\nrole:master\r\nconnected_slaves:0\r\n", replication{role: "master"}},
+		"a primary, bare":      {"role:master", replication{role: "master"}},
+		"a replica, in touch":  {replica("master_link_status:up", "master_last_io_seconds_ago:9"), replication{role: "slave"}},
+		"a replica, behind":    {replica("master_link_status:up", "master_last_io_seconds_ago:33"), replication{"slave", 50 * time.Second}},
+		"a replica, cut off":   {replica("master_link_status:down", "master_last_io_seconds_ago:-1", "master_link_down_since_seconds:3"), replication{"slave", 5 * time.Second}},
+		"a replica, never up":  {replica("master_link_status:down", "master_link_down_since_seconds:-1"), replication{role: "slave"}},
+		"a replica, tight-lip": {replica(), replication{role: "slave"}},
+		"a replica, confused":  {replica("master_last_io_seconds_ago:many"), replication{role: "slave"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(c.want, parseReplication(c.info), cmp.AllowUnexported(replication{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDenyLinkLocal(t *testing.T) {
+	t.Parallel()
+	for address, allowed := range map[string]bool{
+		"127.0.0.1:6379":                true,
+		"[::1]:6379":                    true,
+		"10.0.0.1:6379":                 true,
+		"[fd00:ec2::253]:6379":          true,
+		"[2001:db8::1]:6379":            true,
+		"169.254.169.254:80":            false,
+		"169.254.0.1:6379":              false,
+		"[::ffff:169.254.169.254]:6379": false,
+		"[fe80::1]:6379":                false,
+		"[fe80::1%eth0]:6379":           false,
+		"[fd00:ec2::254]:80":            false,
+		"224.0.0.1:6379":                false,
+		"[ff02::1]:6379":                false,
+		"255.255.255.255:6379":          false,
+		"0.0.0.0:6379":                  false,
+		"[::]:6379":                     false,
+		"[::ffff:0.0.0.0]:6379":         false,
+		"not an address":                false,
+	} {
+		err := DenyLinkLocal("tcp", address, nil)
+		if (err == nil) != allowed {
+			t.Errorf("%s: %v, want allowed: %v", address, err, allowed)
+		}
+		if err != nil && !errors.Is(err, ErrAddressNotAllowed) {
+			t.Errorf("%s: %v does not wrap ErrAddressNotAllowed", address, err)
+		}
+	}
+}
+
+func TestSecretPrintsAsStars(t *testing.T) {
+	t.Parallel()
+	target := Target{Addr: "redis:6379", Password: canary}
+	inJSON, err := json.Marshal(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged strings.Builder
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("probing", "target", target, "password", target.Password)
+	all := fmt.Sprint(string(inJSON), logged.String(), target.Password.String(), target.Password.GoString())
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
+		all += fmt.Sprintf(verb, target.Password) + fmt.Sprintf(verb, &target) + fmt.Sprintf(verb, []Secret{canary})
+	}
+	expectNoCanary(t, "what was printed", all)
+	if !strings.Contains(all, "***") {
+		t.Errorf("got %s, want stars", all)
+	}
+}
+
+// A field that is added to Target and forgotten here or in equal fails this test.
+func TestTargetsDifferInEveryField(t *testing.T) {
+	t.Parallel()
+	base := Target{}.withDefaults()
+	for i := range reflect.TypeFor[Target]().NumField() {
+		changed := base
+		field := reflect.ValueOf(&changed).Elem().Field(i)
+		switch field.Kind() {
+		case reflect.String:
+			field.SetString("x")
+		case reflect.Bool:
+			field.SetBool(true)
+		case reflect.Slice:
+			field.SetBytes([]byte("x"))
+		default:
+			field.SetInt(field.Int() + 1)
+		}
+		if changed.withDefaults().equal(base) {
+			t.Errorf("targets that differ in %s are equal", reflect.TypeFor[Target]().Field(i).Name)
+		}
+	}
+	if empty := (Target{CA: []byte{}}).withDefaults(); !empty.equal(base) {
+		t.Error("an empty CA differs from none")
+	}
+}
+
+func TestNextDue(t *testing.T) {
+	t.Parallel()
+	const interval = 10 * time.Second
+	due := time.Unix(1000, 0)
+	after := func(d time.Duration) time.Time { return due.Add(d) }
+	for name, c := range map[string]struct {
+		late, ended time.Duration
+		slow        bool
+		want        time.Duration
+	}{
+		"a fast one keeps its beat":                        {0, time.Second, false, interval},
+		"a fast one that was late keeps its beat, too":     {3 * time.Second, 4 * time.Second, false, interval},
+		"a fast one that missed its beat starts a new one": {0, 25 * time.Second, false, 35 * time.Second},
+		"a slow one that did not wait keeps the interval":  {0, 2 * time.Second, true, 12 * time.Second},
+		"a slow one that waited adds its wait":             {5 * time.Second, 7 * time.Second, true, 22 * time.Second},
+		"a slow one adds two intervals at most":            {time.Hour, time.Hour, true, time.Hour + 3*interval},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := nextDue(interval, due, c.late, after(c.ended), c.slow); !got.Equal(after(c.want)) {
+				t.Errorf("due again after %v, want %v", got.Sub(due), c.want)
+			}
+		})
+	}
+}
