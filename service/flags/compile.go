@@ -14,8 +14,8 @@ import (
 const (
 	// MaxDepth is how deep operators may be nested.
 	MaxDepth = 32
-	// MaxNodes is how many operators, lists and arguments that are not constant a
-	// rule may have. Constant lists count as one, however long they are.
+	// MaxNodes is how many parts a rule may have: operators and their arguments. A
+	// constant list counts as one, however long it is.
 	MaxNodes = 2000
 	// MaxSteps is how much work one evaluation may be: an operator is a step, and
 	// so are an element that is looked at and 64 bytes of text.
@@ -88,9 +88,9 @@ func (c *compiler) compile(n *node, path string) (*compiledRule, error) {
 	return &compiledRule{eval: eval, readsFlagd: c.readsFlagd}, nil
 }
 
-// count takes a node into account and says whether compiling may go on.
-func (c *compiler) count(n *node, s scope, path string) bool {
-	c.nodes++
+// count takes parts into account and says whether compiling may go on.
+func (c *compiler) count(parts int, n *node, s scope, path string) bool {
+	c.nodes += parts
 	switch {
 	case c.err != nil:
 	case c.nodes > MaxNodes:
@@ -104,12 +104,15 @@ func (c *compiler) count(n *node, s scope, path string) bool {
 // value compiles a part that stands for its value: an operator, a constant, or
 // a list of such.
 func (c *compiler) value(n *node, s scope, path string) rule {
-	if constant, ok := n.foldConstant(); ok {
-		return func(*env) any { return constant }
+	constant, ok := n.foldConstant()
+	if !ok {
+		s.depth++
 	}
-	s.depth++
-	if !c.count(n, s, path) {
+	if !c.count(1, n, s, path) {
 		return failing("the rule is over its bounds")
+	}
+	if ok {
+		return func(*env) any { return constant }
 	}
 	if n.kind == kindArray {
 		return c.list(n, s, path)
@@ -124,10 +127,13 @@ func (n *node) foldConstant() (value any, ok bool) {
 	if n.folded == foldingUnknown {
 		n.folded = foldingDynamic
 		if n.isConstant() {
-			n.constant, n.folded = n.plain(), foldingConstant
+			n.folded = foldingConstant
 		}
 	}
-	return n.constant, n.folded == foldingConstant
+	if n.folded == foldingDynamic {
+		return nil, false
+	}
+	return n.plain(), true
 }
 
 func (n *node) isConstant() bool {
@@ -158,6 +164,10 @@ func (c *compiler) list(n *node, s scope, path string) rule {
 }
 
 func (c *compiler) values(n *node, s scope, path string) []rule {
+	if c.nodes+len(n.items) > MaxNodes {
+		c.count(len(n.items), n, s, path)
+		return nil
+	}
 	items := make([]rule, len(n.items))
 	for i, item := range n.items {
 		items[i] = c.value(item, s, at(path, i))

@@ -203,7 +203,7 @@ func (c *compiler) specialised(name string, args *node, s scope, path string) ru
 	}
 	switch name {
 	case "fractional":
-		return c.fixedFractional(args, s)
+		return c.fixedFractional(args, s, path)
 	case "in":
 		return c.inTexts(args, s, path)
 	default:
@@ -213,7 +213,7 @@ func (c *compiler) specialised(name string, args *node, s scope, path string) ru
 
 // fixedFractional compiles shares that are written out, for callers told apart
 // by their targeting key: no more is left to do than to hash.
-func (c *compiler) fixedFractional(args *node, s scope) rule {
+func (c *compiler) fixedFractional(args *node, s scope, path string) rule {
 	constant, ok := args.foldConstant()
 	if !ok || s.current != 0 {
 		return nil
@@ -224,6 +224,9 @@ func (c *compiler) fixedFractional(args *node, s scope) rule {
 	}
 	if distribution[0] == nil {
 		distribution = distribution[1:]
+	}
+	if !c.count(len(distribution), args, s, path) {
+		return failing("the rule is over its bounds")
 	}
 	e := &env{steps: MaxSteps}
 	shares, total, ok := e.parseShares(nil, distribution)
@@ -248,15 +251,12 @@ func isText(v any) bool {
 // inTexts compiles membership in a list of texts that is written out as a
 // look-up, so that a list of thousands costs no more than a short one.
 func (c *compiler) inTexts(args *node, s scope, path string) rule {
-	if len(args.items) != 2 || args.items[1].kind != kindArray {
+	if len(args.items) != 2 {
 		return nil
 	}
-	texts := make(map[string]struct{}, len(args.items[1].items))
-	for _, item := range args.items[1].items {
-		if item.kind != kindString {
-			return nil
-		}
-		texts[item.text] = struct{}{}
+	texts := args.items[1].textSet()
+	if texts == nil {
+		return nil
 	}
 	list := args.items[1].plain().([]any)
 	needle := c.value(args.items[0], s, at(path, 0))

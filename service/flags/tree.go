@@ -41,10 +41,10 @@ type node struct {
 	members []member
 	// deep marks a place where the document was nested too deeply to read on.
 	deep bool
-	// constant and folded remember what foldConstant found, because many rules may
-	// share one node.
-	constant any
-	folded   folding
+	// What follows is found out once, because many rules may share one node.
+	folded  folding
+	decoded *any
+	texts   *map[string]struct{}
 }
 
 // folding is what is known about a node's being constant.
@@ -296,8 +296,17 @@ func (p positions) text(offset int) string {
 	return fmt.Sprintf("line %d, column %d", line, column)
 }
 
-// plain returns the node as the value that encoding/json would decode it to.
+// plain returns the node as the value that encoding/json would decode it to. It
+// must not be changed.
 func (n *node) plain() any {
+	if n.decoded == nil {
+		value := n.decode()
+		n.decoded = &value
+	}
+	return *n.decoded
+}
+
+func (n *node) decode() any {
 	switch n.kind {
 	case kindBool:
 		return n.text == "true"
@@ -321,6 +330,30 @@ func (n *node) plain() any {
 	default:
 		return nil
 	}
+}
+
+// textSet returns the texts of a list, nil if the node is not a list of texts
+// alone.
+func (n *node) textSet() map[string]struct{} {
+	if n.texts == nil {
+		texts := n.collectTexts()
+		n.texts = &texts
+	}
+	return *n.texts
+}
+
+func (n *node) collectTexts() map[string]struct{} {
+	if n.kind != kindArray {
+		return nil
+	}
+	texts := make(map[string]struct{}, len(n.items))
+	for _, item := range n.items {
+		if item.kind != kindString {
+			return nil
+		}
+		texts[item.text] = struct{}{}
+	}
+	return texts
 }
 
 // appendJSON appends the node as compact JSON, members in the document's order.

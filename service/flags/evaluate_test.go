@@ -1,0 +1,567 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package flags
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// parseOne parses a document with one flag, "flag", given without its braces'
+// state and variants where they do not matter.
+func parseOne(t testing.TB, definition string) *Flag {
+	t.Helper()
+	set, problems, err := Parse([]byte(`{"flags":{"flag":` + definition + `}}`))
+	if err != nil {
+		t.Fatalf("parsing %s: %v", definition, err)
+	}
+	flag, ok := set.Flag("flag")
+	if !ok {
+		t.Fatalf("the flag %s was rejected: %v", definition, problems)
+	}
+	return flag
+}
+
+// targeted is a flag with the variants on, off and "1", off being the default.
+func targeted(rule string) string {
+	return `{"state":"ENABLED","variants":{"on":"ON","off":"OFF","1":"ONE","true":"YES"},"defaultVariant":"off","targeting":` + rule + `}`
+}
+
+func context(t testing.TB, text string) Context {
+	t.Helper()
+	c, err := ParseContext([]byte(text))
+	if err != nil {
+		t.Fatalf("parsing the context %s: %v", text, err)
+	}
+	return c
+}
+
+// answer is what of an outcome a test compares.
+type answer struct {
+	Reason  Reason
+	Variant string
+	Value   string
+	Code    ErrorCode
+}
+
+func answerOf(o *Outcome) answer { return answer{o.Reason, o.Variant, string(o.Value), o.ErrorCode} }
+
+func TestEvaluation(t *testing.T) {
+	// The comments name the rule of flagd's that a case is about.
+	tests := map[string]struct {
+		flag    string
+		context string
+		want    answer
+	}{
+		"a flag without targeting is static": {
+			flag: `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on"}`,
+			want: answer{ReasonStatic, "on", "true", ""},
+		},
+		"empty targeting is none": {
+			flag: `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","targeting":{ }}`,
+			want: answer{ReasonStatic, "on", "true", ""},
+		},
+		"a disabled flag answers without a value and runs no targeting": {
+			flag: `{"state":"DISABLED","variants":{"on":true},"defaultVariant":"on","targeting":{"no such":[]}}`,
+			want: answer{ReasonDisabled, "", "", ""},
+		},
+		"without a default variant the caller's own default counts": {
+			flag: `{"state":"ENABLED","variants":{"on":true}}`,
+			want: answer{ReasonDefault, "", "", ""},
+		},
+		"a null default variant is none": {
+			flag: `{"state":"ENABLED","variants":{"on":true},"defaultVariant":null}`,
+			want: answer{ReasonDefault, "", "", ""},
+		},
+		"an empty default variant is none": {
+			flag: `{"state":"ENABLED","variants":{"on":true},"defaultVariant":""}`,
+			want: answer{ReasonDefault, "", "", ""},
+		},
+		"a rule that comes to null falls to the default variant": {
+			flag: targeted(`{"if":[{"var":"beta"},"on",null]}`),
+			want: answer{ReasonDefault, "off", `"OFF"`, ""},
+		},
+		"a rule that comes to null without a default variant has no value": {
+			flag: `{"state":"ENABLED","variants":{"on":true},"targeting":{"if":[false,"on"]}}`,
+			want: answer{ReasonDefault, "", "", ""},
+		},
+		"a rule's text names the variant": {
+			flag: targeted(`{"if":[{"var":"beta"},"on","off"]}`), context: `{"beta":true}`,
+			want: answer{ReasonTargetingMatch, "on", `"ON"`, ""},
+		},
+		"a rule that chooses the default variant is still a match": {
+			flag: targeted(`{"if":[{"var":"beta"},"on","off"]}`),
+			want: answer{ReasonTargetingMatch, "off", `"OFF"`, ""},
+		},
+		"true names the variant called true": {
+			flag: targeted(`{"==":[1,1]}`),
+			want: answer{ReasonTargetingMatch, "true", `"YES"`, ""},
+		},
+		"a number names the variant called so": {
+			flag: targeted(`{"+":[0,1]}`),
+			want: answer{ReasonTargetingMatch, "1", `"ONE"`, ""},
+		},
+		"something that is no variant is a general error": {
+			flag: targeted(`{"cat":["o","ther"]}`),
+			want: answer{ReasonError, "", "", CodeGeneral},
+		},
+		"a list is no variant": {
+			flag: targeted(`{"merge":[1,2]}`),
+			want: answer{ReasonError, "", "", CodeGeneral},
+		},
+		"the text null is not null": {
+			flag: targeted(`{"cat":["null",""]}`),
+			want: answer{ReasonError, "", "", CodeGeneral},
+		},
+		"a failing rule is a parse error": {
+			flag: targeted(`{"+":[null,1]}`),
+			want: answer{ReasonError, "", "", CodeParse},
+		},
+		"a result that JSON cannot hold is a parse error": {
+			flag: targeted(`{"/":[1,0]}`),
+			want: answer{ReasonError, "", "", CodeParse},
+		},
+		"an unknown operator is a parse error where it is reached": {
+			flag: targeted(`{"if":[{"var":"beta"},{"spelt_wrong":[1]},"off"]}`), context: `{"beta":true}`,
+			want: answer{ReasonError, "", "", CodeParse},
+		},
+		"an unknown operator does no harm where it is not": {
+			flag: targeted(`{"if":[{"var":"beta"},{"spelt_wrong":[1]},"off"]}`),
+			want: answer{ReasonTargetingMatch, "off", `"OFF"`, ""},
+		},
+		"an unresolved reference is a parse error": {
+			flag: targeted(`{"if":[{"$ref":"nobody"},"on","off"]}`),
+			want: answer{ReasonError, "", "", CodeParse},
+		},
+		"operators are case-sensitive": {
+			flag: targeted(`{"IF":[true,"on"]}`),
+			want: answer{ReasonError, "", "", CodeParse},
+		},
+		"$flagd.flagKey is the flag's key": {
+			flag: targeted(`{"if":[{"==":[{"var":"$flagd.flagKey"},"flag"]},"on"]}`),
+			want: answer{ReasonTargetingMatch, "on", `"ON"`, ""},
+		},
+		"$flagd.timestamp is in Unix seconds": {
+			flag: targeted(`{"if":[{"==":[{"var":"$flagd.timestamp"},1700000000]},"on"]}`),
+			want: answer{ReasonTargetingMatch, "on", `"ON"`, ""},
+		},
+		"$flagd as a whole has both": {
+			flag: targeted(`{"if":[{"missing":["$flagd.flagKey","$flagd.timestamp"]},"off",{"var":["$flagd.none","on"]}]}`),
+			want: answer{ReasonTargetingMatch, "on", `"ON"`, ""},
+		},
+		"a caller's own $flagd does not count": {
+			flag:    targeted(`{"if":[{"==":[{"var":"$flagd.flagKey"},"mine"]},"on","off"]}`),
+			context: `{"$flagd":{"flagKey":"mine","timestamp":0}}`,
+			want:    answer{ReasonTargetingMatch, "off", `"OFF"`, ""},
+		},
+		"data is never evaluated as a rule": {
+			flag:    targeted(`{"if":[true,{"var":"x"}]}`),
+			context: `{"x":{"cat":["o","n"]}}`,
+			want:    answer{ReasonError, "", "", CodeGeneral},
+		},
+		"the targeting key is an attribute like others": {
+			flag: targeted(`{"if":[{"in":[{"var":"targetingKey"},["a","b"]]},"on"]}`), context: `{"targetingKey":"b"}`,
+			want: answer{ReasonTargetingMatch, "on", `"ON"`, ""},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			outcome, err := parseOne(t, test.flag).Evaluate(context(t, test.context), 1_700_000_000)
+			if diff := cmp.Diff(test.want, answerOf(outcome)); diff != "" {
+				t.Errorf("unexpected outcome (-want +got):\n%s\nexplained as: %v", diff, err)
+			}
+			if (err != nil) != (outcome.ErrorCode != "") {
+				t.Errorf("the explanation is %v for the code %q", err, outcome.ErrorCode)
+			}
+		})
+	}
+}
+
+func TestFlagdOperators(t *testing.T) {
+	data := context(t, `{"targetingKey":"key","version":"1.2.3","email":"ann@corp.com","n":1.2}`).attributes
+	tests := map[string]struct {
+		rule string
+		want any
+	}{
+		"sem_ver equal":                         {`{"sem_ver":[{"var":"version"},"=","1.2.3"]}`, true},
+		"sem_ver not equal":                     {`{"sem_ver":["1.2.3","!=","1.2.4"]}`, true},
+		"sem_ver less":                          {`{"sem_ver":["1.2.3","<","1.10.0"]}`, true},
+		"sem_ver less or equal":                 {`{"sem_ver":["1.2.3","<=","1.2.3"]}`, true},
+		"sem_ver greater":                       {`{"sem_ver":["2.0.0",">","1.10.0"]}`, true},
+		"sem_ver greater or equal":              {`{"sem_ver":["1.2.2",">=","1.2.3"]}`, false},
+		"sem_ver ^ is the same major":           {`{"sem_ver":["1.9.9","^","1.2.3"]}`, true},
+		"sem_ver ~ is the same minor":           {`{"sem_ver":["1.2.9","~","1.2.3"]}`, true},
+		"sem_ver ~ with another minor":          {`{"sem_ver":["1.3.0","~","1.2.3"]}`, false},
+		"sem_ver takes a prefix v or V":         {`{"sem_ver":["v1.2.3","=","V1.2.3"]}`, true},
+		"sem_ver fills up short versions":       {`{"sem_ver":["1","=","1.0.0"]}`, true},
+		"sem_ver takes numbers":                 {`{"sem_ver":[{"var":"n"},"=","1.2.0"]}`, true},
+		"sem_ver ignores build metadata":        {`{"sem_ver":["1.0.0+a","=","1.0.0+b"]}`, true},
+		"sem_ver orders pre-releases before":    {`{"sem_ver":["1.0.0-rc.1","<","1.0.0"]}`, true},
+		"sem_ver of four parts is null":         {`{"sem_ver":["2.0.0.0","=","2.0.0"]}`, nil},
+		"sem_ver of null is null":               {`{"sem_ver":[{"var":"none"},"=","2.0.0"]}`, nil},
+		"sem_ver with another operator is null": {`{"sem_ver":["1.0.0","==","1.0.0"]}`, nil},
+		"sem_ver with four arguments is null":   {`{"sem_ver":["1.0.0","=","1.0.0","x"]}`, nil},
+		"sem_ver without a list is null":        {`{"sem_ver":"1.0.0"}`, nil},
+
+		"starts_with":                      {`{"starts_with":[{"var":"email"},"ann@"]}`, true},
+		"starts_with is case-sensitive":    {`{"starts_with":[{"var":"email"},"Ann@"]}`, false},
+		"ends_with":                        {`{"ends_with":[{"var":"email"},"corp.com"]}`, true},
+		"ends_with of a number is null":    {`{"ends_with":[{"var":"n"},"2"]}`, nil},
+		"ends_with of nothing is null":     {`{"ends_with":[{"var":"none"},"2"]}`, nil},
+		"ends_with of three texts is null": {`{"ends_with":["a","a","a"]}`, nil},
+		"ends_with without a list is null": {`{"ends_with":"a"}`, nil},
+
+		"fractional without shares is null":           {`{"fractional":[]}`, nil},
+		"fractional with a seed only is null":         {`{"fractional":["seed"]}`, nil},
+		"fractional without a list is null":           {`{"fractional":"seed"}`, nil},
+		"fractional with one share":                   {`{"fractional":[["on",1]]}`, "on"},
+		"fractional weights default to 1":             {`{"fractional":[["on"]]}`, "on"},
+		"fractional with a weight of null is 1":       {`{"fractional":[["on",null]]}`, "on"},
+		"fractional with a weight of 0 only is null":  {`{"fractional":[["on",0]]}`, nil},
+		"fractional counts negative weights as 0":     {`{"fractional":[["on",-5],["off",1]]}`, "off"},
+		"fractional with a broken weight is null":     {`{"fractional":[["on",1.5]]}`, nil},
+		"fractional with a text as weight is null":    {`{"fractional":[["on","1"]]}`, nil},
+		"fractional beyond 2^31-1 is null":            {`{"fractional":[["on",2147483648]]}`, nil},
+		"fractional with a sum beyond 2^31-1 is null": {`{"fractional":[["on",2147483647],["off",1]]}`, nil},
+		"fractional may have a number as variant":     {`{"fractional":[[7,1]]}`, 7.0},
+		"fractional may have null as variant":         {`{"fractional":[[null,1]]}`, nil},
+		"fractional with a list as variant is null":   {`{"fractional":[[["on"],1]]}`, nil},
+		"fractional with an empty share is null":      {`{"fractional":[[]]}`, nil},
+		"fractional with a number as seed is null":    {`{"fractional":[5,["on",1]]}`, nil},
+		"fractional skips a seed of null":             {`{"fractional":[{"var":"none"},["on",1]]}`, "on"},
+		"fractional with nested rules":                {`{"fractional":["s",[{"if":[true,"on","off"]},{"+":[1,1]}]]}`, "on"},
+		"fractional in a body knows no targeting key": {`{"map":[[1],{"fractional":[["on",1]]}]}`, []any{nil}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := evaluateRule(t, test.rule, data)
+			if err != nil {
+				t.Fatalf("these operators never fail, but: %v", err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("unexpected value (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFractionalNeedsATargetingKey(t *testing.T) {
+	flag := parseOne(t, targeted(`{"fractional":[["on",1]]}`))
+	for _, text := range []string{`{}`, `{"targetingKey":""}`, `{"targetingKey":5}`, `{"targetingKey":null}`} {
+		outcome, _ := flag.Evaluate(context(t, text), 0)
+		if want := (answer{ReasonDefault, "off", `"OFF"`, ""}); answerOf(outcome) != want {
+			t.Errorf("with %s the outcome is %+v, not %+v", text, answerOf(outcome), want)
+		}
+	}
+}
+
+// TestFractionalBoundaries has keys whose hashes lie at the edges of the range,
+// so that any other arithmetic puts one of them on the other side.
+func TestFractionalBoundaries(t *testing.T) {
+	keys := []struct {
+		seed string
+		hash uint32
+		want string
+	}{
+		{"ejOoVL", 0, "lower"},
+		{"bY9fO-", 1, "lower"},
+		{"SI7p-", 1<<31 - 1, "lower"},
+		{"6LvT0", 1 << 31, "upper"},
+		{"ceQdGm", 1<<32 - 1, "upper"},
+	}
+	for _, key := range keys {
+		if got := hashOf("", key.seed); got != key.hash {
+			t.Errorf("the hash of %q is %d, not %d", key.seed, got, key.hash)
+		}
+		got, err := evaluateRule(t, fmt.Sprintf(`{"fractional":[%q,["lower",50],["upper",50]]}`, key.seed), map[string]any{})
+		if err != nil || got != key.want {
+			t.Errorf("%q falls into %v (%v), not %s", key.seed, got, err, key.want)
+		}
+	}
+}
+
+// TestFractionalFormsAgree holds the compiled form of a rollout against the
+// general one, and both against the definition of the seed.
+func TestFractionalFormsAgree(t *testing.T) {
+	shares := `["on",30],["off",60],["1",10]`
+	compiled := parseOne(t, targeted(`{"fractional":[`+shares+`]}`))
+	general := parseOne(t, targeted(`{"fractional":[{"var":"none"},`+shares+`]}`))
+	seeded := parseOne(t, targeted(`{"fractional":[{"cat":[{"var":"$flagd.flagKey"},{"var":"targetingKey"}]},`+shares+`]}`))
+	count := map[string]int{}
+	for i := range 10_000 {
+		c := context(t, fmt.Sprintf(`{"targetingKey":"user-%d"}`, i))
+		a, _ := compiled.Evaluate(c, 0)
+		b, _ := general.Evaluate(c, 0)
+		d, _ := seeded.Evaluate(c, 0)
+		if a.Variant != b.Variant || a.Variant != d.Variant {
+			t.Fatalf("user-%d falls into %s, %s and %s", i, a.Variant, b.Variant, d.Variant)
+		}
+		count[a.Variant]++
+	}
+	for variant, percent := range map[string]int{"on": 30, "off": 60, "1": 10} {
+		if got := count[variant]; got < percent*95 || got > percent*105 {
+			t.Errorf("%s has %d of 10,000, far from %d %%", variant, got, percent)
+		}
+	}
+}
+
+func TestReferences(t *testing.T) {
+	set, problems, err := Parse([]byte(`{
+		"$evaluators": {
+			"staff": {"ends_with": [{"var": "email"}, "@corp.com"]},
+			"empty": {},
+			"self": {"!": [{"$ref": "self"}]},
+			"ping": {"!": [{"$ref": "pong"}]},
+			"pong": {"!": [{"$ref": "ping"}]}
+		},
+		"flags": {
+			"good": {"state":"ENABLED","variants":{"on":1,"off":0},"defaultVariant":"off","targeting":{"if":[{ "$ref" : "staff" },"on"]}},
+			"whole": {"state":"ENABLED","variants":{"true":1,"false":0},"defaultVariant":"false","targeting":{"$ref":"staff"}},
+			"uses-empty": {"state":"ENABLED","variants":{"on":1},"targeting":{"if":[{"$ref":"empty"},"on"]}},
+			"uses-self": {"state":"ENABLED","variants":{"on":1},"targeting":{"if":[{"$ref":"self"},"on"]}},
+			"uses-ping": {"state":"ENABLED","variants":{"on":1},"targeting":{"if":[{"$ref":"ping"},"on"]}}
+		}
+	}`))
+	if err != nil {
+		t.Fatalf("the document is usable, but: %v", err)
+	}
+	for _, key := range []string{"good", "whole"} {
+		flag, ok := set.Flag(key)
+		if !ok {
+			t.Fatalf("%s was rejected: %v", key, problems)
+		}
+		outcome, _ := flag.Evaluate(context(t, `{"email":"a@corp.com"}`), 0)
+		if outcome.Reason != ReasonTargetingMatch || string(outcome.Value) != "1" {
+			t.Errorf("%s comes to %+v", key, outcome)
+		}
+	}
+	if set.Len() != 2 {
+		t.Errorf("%d flags serve; those with broken evaluators must not", set.Len())
+	}
+	text := fmt.Sprint(problems)
+	for _, want := range []string{
+		`$evaluators.empty: the evaluator is empty (line 4, column 4)`,
+		`$evaluators.self: the evaluator refers to another with $ref`,
+		`flag "uses-self": flags.uses-self.targeting: the evaluator "self" refers to another`,
+		`flag "uses-ping"`, `flag "uses-empty"`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no problem says %s:\n%s", want, text)
+		}
+	}
+}
+
+// TestReferencesCannotMultiply has a document whose references, written out,
+// would be hundreds of gigabytes.
+func TestReferencesCannotMultiply(t *testing.T) {
+	var document strings.Builder
+	document.WriteString(`{"$evaluators":{"big":{"in":["x",["` + strings.Repeat(`y","`, 100_000) + `"]]}},"flags":{"z":{"state":"ENABLED","variants":{"a":1}}`)
+	for i := range 1_000 {
+		fmt.Fprintf(&document, `,"f%d":{"state":"ENABLED","variants":{"a":1},"targeting":{"and":[{"$ref":"big"},{"$ref":"big"}]}}`, i)
+	}
+	document.WriteString(`}}`)
+	start := time.Now()
+	set, problems, err := Parse([]byte(document.String()))
+	if err != nil || set.Len() != 1_001 {
+		t.Fatalf("unexpected result: %v %v", problems, err)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("parsing took %s", took)
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	set, problems, err := Parse([]byte(`{
+		"metadata": {"team":"shop","tier":1,"gone":null},
+		"flags": {
+			"own": {"state":"ENABLED","variants":{"a":1},"metadata":{"tier":2,"z":true,"team":null}},
+			"none": {"state":"ENABLED","variants":{"a":1}}
+		}}`))
+	if err != nil || len(problems) > 0 {
+		t.Fatalf("unexpected problems: %v %v", problems, err)
+	}
+	got := map[string]string{"": string(set.Metadata())}
+	for _, flag := range set.Flags() {
+		outcome, _ := flag.Evaluate(Context{}, 0)
+		got[flag.Key] = string(outcome.Metadata)
+	}
+	want := map[string]string{
+		"":     `{"team":"shop","tier":1}`,
+		"own":  `{"team":"shop","tier":2,"z":true}`,
+		"none": `{"team":"shop","tier":1}`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("unexpected metadata (-want +got):\n%s", diff)
+	}
+}
+
+func TestValuesAreCompactJSON(t *testing.T) {
+	tests := map[string]string{
+		`true`: `true`, `1.0`: `1`, `-0.5`: `-0.5`, `1e3`: `1000`, `"a<b"`: `"a<b"`, `"\u00e4"`: `"ä"`,
+		`{ "a" : [ 1.0, null, { } ] }`: `{"a":[1,null,{}]}`,
+		`{"id":9007199254740993}`:      `{"id":9007199254740993}`,
+	}
+	for in, want := range tests {
+		outcome, _ := parseOne(t, `{"state":"ENABLED","variants":{"v":`+in+`},"defaultVariant":"v"}`).Evaluate(Context{}, 0)
+		if string(outcome.Value) != want || !json.Valid(outcome.Value) {
+			t.Errorf("%s is served as %s, not %s", in, outcome.Value, want)
+		}
+	}
+}
+
+func TestOutcomesAreNumbered(t *testing.T) {
+	set, _, err := Parse([]byte(`{"flags":[
+		{"key":"b","state":"ENABLED","variants":{"x":1,"y":2},"defaultVariant":"x"},
+		{"key":"a","state":"DISABLED","variants":{"x":1}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, outcome := range set.Outcomes() {
+		if outcome.ID != id {
+			t.Errorf("the outcome at %d has the ID %d", id, outcome.ID)
+		}
+	}
+	if keys := []string{set.Flags()[0].Key, set.Flags()[1].Key}; !cmp.Equal(keys, []string{"a", "b"}) {
+		t.Errorf("the flags are not sorted: %v", keys)
+	}
+	if _, known := set.Flag("c"); known {
+		t.Error("there is a flag c")
+	}
+}
+
+func TestParseContext(t *testing.T) {
+	for _, good := range []string{``, ` `, `null`, `{}`, `{"a":{"b":[1,"\"[[["]}}`} {
+		if _, err := ParseContext([]byte(good)); err != nil {
+			t.Errorf("%q is refused: %v", good, err)
+		}
+	}
+	bad := map[string]string{
+		`[]`:          "not an object",
+		`"x"`:         "not an object",
+		`{"a":`:       "not valid JSON",
+		`{"a":1e999}`: "not valid JSON",
+		strings.Repeat(`{"a":`, 65) + `1` + strings.Repeat(`}`, 65): "nested deeper than 64",
+		strings.Repeat(`[`, 1_000_000):                              "nested deeper than 64",
+	}
+	for text, want := range bad {
+		if _, err := ParseContext([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40q: the error is %v, not one with %q", text, err, want)
+		}
+	}
+}
+
+func TestBoundsOfRules(t *testing.T) {
+	nested := func(depth int) string {
+		return strings.Repeat(`{"!":[`, depth) + "true" + strings.Repeat("]}", depth)
+	}
+	wide := func(parts int) string {
+		return `{"or":[` + strings.TrimSuffix(strings.Repeat(`{"var":"a"},`, parts), ",") + `]}`
+	}
+	tests := map[string]struct {
+		rule string
+		want string
+	}{
+		"as deep as allowed":          {nested(MaxDepth), ""},
+		"one deeper":                  {nested(MaxDepth + 1), "nested deeper than 32 operators"},
+		"as many parts as allowed":    {wide(MaxNodes - 1), ""},
+		"one part more":               {wide(MaxNodes), "more than 2000 parts"},
+		"a constant list of any size": {`{"in":["x",[` + strings.Repeat(`"y",`, 10_000) + `"x"]]}`, ""},
+		"deeper than the document is read": {
+			nested(500), "nested deeper than 128 levels",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			document := `{"flags":{"good":{"state":"ENABLED","variants":{"a":1}},"flag":` + targeted(test.rule) + `}}`
+			set, problems, err := Parse([]byte(document))
+			if err != nil {
+				t.Fatalf("the document is usable, but: %v", err)
+			}
+			_, served := set.Flag("flag")
+			if served != (test.want == "") || !strings.Contains(fmt.Sprint(problems), test.want) {
+				t.Errorf("served %t with the problems %v; wanted %q", served, problems, test.want)
+			}
+			if _, good := set.Flag("good"); !good {
+				t.Error("the other flag was rejected too")
+			}
+		})
+	}
+}
+
+// TestBoundsOfEvaluation has rules that are small and would run for ages or fill
+// the memory.
+func TestBoundsOfEvaluation(t *testing.T) {
+	list := `[` + strings.TrimSuffix(strings.Repeat(`1,`, 100), ",") + `]`
+	nestedReduce := `{"var":"accumulator"}`
+	for range 8 {
+		nestedReduce = `{"reduce":[` + list + `,` + nestedReduce + `,0]}`
+	}
+	doubling := `{"reduce":[` + list + `,{"cat":[{"var":"accumulator"},{"var":"accumulator"}]},"xxxxxxxx"]}`
+	longText := strings.Repeat("9", 100_000)
+	tests := map[string]struct{ rule, context string }{
+		"nested reduces":    {nestedReduce, `{}`},
+		"a text that grows": {doubling, `{}`},
+		"a long text compared often": {
+			`{"map":[` + `[` + strings.TrimSuffix(strings.Repeat(list+",", 10), ",") + `]` + `,{"map":[{"var":""},{"<":[{"var":["none","` + longText + `"]},1]}]}]}`, `{}`,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			flag := parseOne(t, targeted(test.rule))
+			start := time.Now()
+			outcome, err := flag.Evaluate(context(t, test.context), 0)
+			if want := (answer{ReasonError, "", "", CodeGeneral}); answerOf(outcome) != want || err == nil {
+				t.Errorf("the outcome is %+v (%v), not %+v", answerOf(outcome), err, want)
+			}
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("the evaluation took %s", took)
+			}
+		})
+	}
+}
+
+func TestEvaluationAllocatesNothing(t *testing.T) {
+	ctx := context(t, `{"targetingKey":"user-1","email":"ann@corp.com","tier":"gold","age":30}`)
+	tests := map[string]string{
+		"static":      `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"}`,
+		"ends_with":   targeted(`{"if":[{"ends_with":[{"var":"email"},"@corp.com"]},"on","off"]}`),
+		"fractional":  targeted(`{"fractional":[["on",50],["off",50]]}`),
+		"comparisons": targeted(`{"if":[{"and":[{">":[{"var":"age"},18]},{"==":[{"var":"tier"},"gold"]},{"in":[{"var":"tier"},["gold","silver"]]}]},"on","off"]}`),
+	}
+	for name, definition := range tests {
+		t.Run(name, func(t *testing.T) {
+			flag := parseOne(t, definition)
+			allocations := testing.AllocsPerRun(1000, func() {
+				if outcome, _ := flag.Evaluate(ctx, 1); outcome.Value == nil {
+					t.Fatal("the evaluation came to nothing")
+				}
+			})
+			if allocations > 0 {
+				t.Errorf("an evaluation allocates %v times", allocations)
+			}
+		})
+	}
+}
+
+func BenchmarkEvaluate(b *testing.B) {
+	ctx := context(b, `{"targetingKey":"user-1","email":"ann@corp.com","tier":"gold","age":30}`)
+	for name, definition := range map[string]string{
+		"static":     `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"}`,
+		"ends_with":  targeted(`{"if":[{"ends_with":[{"var":"email"},"@corp.com"]},"on","off"]}`),
+		"fractional": targeted(`{"fractional":[["on",50],["off",50]]}`),
+	} {
+		flag := parseOne(b, definition)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = flag.Evaluate(ctx, 1)
+			}
+		})
+	}
+}

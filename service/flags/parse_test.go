@@ -1,0 +1,144 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package flags
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParseReportsEveryProblemWithItsPlace(t *testing.T) {
+	document := `{
+  "flags": {
+    "good": {"state": "ENABLED", "variants": {"on": true}, "defaultVariant": "on"},
+    "new-checkout": {
+      "state": "ENABLED",
+      "variants": {"red": 1, "green": 2},
+      "defaultVariant": "blue"
+    },
+    "no-state": {"variants": {"on": true}},
+    "misspelt-state": {"state": "enabled", "variants": {"on": true}},
+    "no-variants": {"state": "ENABLED"},
+    "empty-variants": {"state": "ENABLED", "variants": {}},
+    "list-variants": {"state": "ENABLED", "variants": []},
+    "mixed": {"state": "ENABLED", "variants": {"a": 1, "b": "x"}},
+    "null-variant": {"state": "ENABLED", "variants": {"a": null}},
+    "large": {"state": "ENABLED", "variants": {"a": 9007199254740992}},
+    "huge": {"state": "ENABLED", "variants": {"a": 1e999}},
+    "number-default": {"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": 5},
+    "text-targeting": {"state": "ENABLED", "variants": {"a": 1}, "targeting": "a"},
+    "typo": {"state": "ENABLED", "variants": {"a": 1}, "targeting": {"if": [{"start_with": ["x", "y"]}, "a"]}},
+    "twice-inside": {"state": "ENABLED", "state": "DISABLED", "variants": {"a": 1}},
+    "bad-metadata": {"state": "ENABLED", "variants": {"a": 1}, "metadata": {"list": [1]}},
+    "ä.dotted": {"state": "DISABLED"},
+    "twice": {"state": "ENABLED", "variants": {"a": 1}},
+    "twice": {"state": "ENABLED", "variants": {"a": 2}},
+    "a-list": [],
+    "": {"state": "ENABLED", "variants": {"a": 1}}
+  },
+  "metadata": {"ok": 1, "owner": {}}
+}`
+	set, problems, err := Parse([]byte(document))
+	if err != nil {
+		t.Fatalf("the document is usable, but: %v", err)
+	}
+	var got []string
+	for _, problem := range problems {
+		got = append(got, problem.String())
+	}
+	want := []string{
+		`flag "new-checkout": flags.new-checkout.defaultVariant: "blue" is not one of the variants (line 7, column 25)`,
+		`flag "no-state": flags.no-state.state: the flag has no state; it must be "ENABLED" or "DISABLED" (line 9, column 17)`,
+		`flag "misspelt-state": flags.misspelt-state.state: the state must be "ENABLED" or "DISABLED" (line 10, column 33)`,
+		`flag "no-variants": flags.no-variants.variants: the flag has no variants (line 11, column 20)`,
+		`flag "empty-variants": flags.empty-variants.variants: the flag has no variants (line 12, column 56)`,
+		`flag "list-variants": flags.list-variants.variants: the variants are a list and must be an object (line 13, column 55)`,
+		`flag "mixed": flags.mixed.variants.b: all variants must have one type: this is a string and the first is a number (line 14, column 61)`,
+		`flag "null-variant": flags.null-variant.variants.a: a variant must be a boolean, a string, a number or an object, not null (line 15, column 60)`,
+		`flag "large": flags.large.variants.a: 9007199254740992 is beyond 2^53-1, the largest number that clients can read without loss (line 16, column 53)`,
+		`flag "huge": flags.huge.variants.a: 1e999 is too large a number (line 17, column 52)`,
+		`flag "number-default": flags.number-default.defaultVariant: the default variant is a number and must be a string or null (line 18, column 84)`,
+		`flag "text-targeting": flags.text-targeting.targeting: the targeting is a string and must be an object (line 19, column 79)`,
+		`flag "typo": flags.typo.targeting.if[0].start_with: unknown operator "start_with"; an evaluation that reaches it answers PARSE_ERROR (line 20, column 77)`,
+		`flag "twice-inside": flags.twice-inside.state: "state" is there twice (line 21, column 42)`,
+		`flag "bad-metadata": flags.bad-metadata.metadata.list: metadata must be a boolean, a string or a number, not a list (line 22, column 85)`,
+		`flag "ä.dotted": flags["ä.dotted"].variants: the flag has no variants (line 23, column 17)`,
+		`flag "twice": flags.twice: the flag is defined 2 times, so none of the definitions is used (line 24, column 5)`,
+		`flag "twice": flags.twice: the flag is defined 2 times, so none of the definitions is used (line 25, column 5)`,
+		`flag "a-list": flags.a-list: the flag is a list and must be an object (line 26, column 15)`,
+		`flags[""]: the flag's key is empty (line 27, column 5)`,
+		`metadata.owner: metadata must be a boolean, a string or a number, not an object (line 29, column 34)`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("unexpected problems (-want +got):\n%s", diff)
+	}
+	// The flag with the misspelt operator serves: only an evaluation that reaches
+	// it fails.
+	if got := set.Len(); got != 2 {
+		t.Errorf("%d flags serve, not 2", got)
+	}
+}
+
+func TestParseRefusesWhatIsOfNoUse(t *testing.T) {
+	tests := map[string]struct{ document, want string }{
+		"nothing":               {"", "line 1, column 1: not valid JSON"},
+		"cut off":               {"{\n  \"flags\": {", "line 2, column 12: not valid JSON"},
+		"a comma too many":      {"{\n  \"flags\": {},\n}", "line 3, column 1: not valid JSON"},
+		"more after the end":    {"{\"flags\":{}}\n x", "line 2, column 2: not valid JSON"},
+		"not UTF-8":             {"{\"flags\":{},\n\"\xff\":1}", "line 2, column 2: the document is not valid UTF-8"},
+		"a list":                {"[]", "line 1, column 1: the document is a list and must be an object"},
+		"no flags":              {"{\n}", `line 1, column 1: the document has no "flags" object`},
+		"flags that are none":   {"{\"flags\": 5}", `line 1, column 11: "flags" is a number and must be an object`},
+		"flags twice":           {"{\"flags\":{},\n \"flags\":{}}", `line 2, column 2: "flags" is there twice`},
+		"larger than it may be": {strings.Repeat(" ", MaxSize+1), "has 1048577 bytes; the limit is 1048576"},
+		"absurd nesting":        {strings.Repeat("[", 100_000), "not valid JSON"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			set, _, err := Parse([]byte(test.document))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("the error is %v, not one with %q", err, test.want)
+			}
+			if set != nil {
+				t.Error("there is a set in spite of the error")
+			}
+		})
+	}
+}
+
+func TestParseTakesFlagsAsAList(t *testing.T) {
+	set, problems, err := Parse([]byte(`{"flags":[{"key":"a","state":"ENABLED","variants":{"x":1}},{"state":"ENABLED"},5]}`))
+	if err != nil || set.Len() != 1 || len(problems) != 2 {
+		t.Errorf("unexpected result: %v, %v", problems, err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(`{"flags":{"a":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","targeting":{"if":[{"var":"x"},"on",null]}}}}`)
+	f.Add(`{"$evaluators":{"e":{"in":[1,[1]]}},"metadata":{"a":1},"flags":[{"key":"a","state":"DISABLED","variants":{"x":{}},"targeting":{"$ref":"e"}}]}`)
+	f.Add(`{"flags":{"a":{"state":"ENABLED","variants":{"x":1},"targeting":{"reduce":[{"var":""},{"substr":["abc",-5,-9]},0]}}}}`)
+	ctx := context(f, `{"targetingKey":"k","x":[1,"2",null,{"a":true,"b":[]}],"s":"text"}`)
+	f.Fuzz(func(t *testing.T, document string) {
+		set, problems, err := Parse([]byte(document))
+		if err != nil {
+			if set != nil || problems != nil {
+				t.Fatalf("there is a result in spite of %v", err)
+			}
+			return
+		}
+		for _, problem := range problems {
+			if problem.Line < 1 || problem.Column < 1 || problem.Path == "" || problem.Message == "" {
+				t.Errorf("the problem has no place: %#v", problem)
+			}
+		}
+		for _, flag := range set.Flags() {
+			outcome, err := flag.Evaluate(ctx, 1)
+			if (err != nil) != (outcome.ErrorCode != "") {
+				t.Errorf("%s comes to %+v with %v", flag.Key, outcome, err)
+			}
+		}
+	})
+}
