@@ -1,0 +1,95 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// expectKstatusAgrees compares what kstatus makes of each new version of each
+// FlagCache with what the version says. A version without a status is left out:
+// it is the user's, from before the operator saw it, and kstatus takes it for done.
+func (r *recorder) expectKstatusAgrees() {
+	GinkgoHelper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, versions := range r.flagCaches {
+		for _, version := range versions[r.judged[key]:] {
+			expectKstatusAgrees(version)
+		}
+		r.judged[key] = len(versions)
+	}
+}
+
+func expectKstatusAgrees(o *unstructured.Unstructured) {
+	GinkgoHelper()
+	fc := typed(o)
+	if fc.Status.ObservedGeneration == 0 {
+		return
+	}
+	judgement, err := status.Compute(o)
+	Expect(err).NotTo(HaveOccurred())
+	about := fmt.Sprintf("of %s/%s at version %s: %s", fc.Namespace, fc.Name, fc.ResourceVersion, asJSON(o))
+	Expect(judgement.Status).To(Equal(meant(fc)), "what kstatus says %s", about)
+
+	reconciling := meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionReconciling)
+	stalled := meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionStalled)
+	Expect(reconciling && stalled).To(BeFalse(), "both Reconciling and Stalled %s", about)
+	for _, c := range fc.Status.Conditions {
+		Expect(c.ObservedGeneration).To(BeNumerically("<=", fc.Generation), "generation of %s %s", c.Type, about)
+	}
+}
+
+// meant is what a FlagCache says of itself, in kstatus' words.
+func meant(fc *v1alpha1.FlagCache) status.Status {
+	ready := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReady)
+	current := ready != nil && ready.ObservedGeneration == fc.Generation
+	switch {
+	case !fc.DeletionTimestamp.IsZero():
+		return status.TerminatingStatus
+	case !current:
+		return status.InProgressStatus
+	case ready.Status == metav1.ConditionTrue:
+		return status.CurrentStatus
+	case meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionStalled):
+		return status.FailedStatus
+	default:
+		return status.InProgressStatus
+	}
+}
+
+// phases are the different things, one after the other, that kstatus said of a
+// FlagCache.
+func (r *recorder) phases(namespace, name string) []status.Status {
+	GinkgoHelper()
+	var phases []status.Status
+	for _, version := range r.versions(namespace, name) {
+		if typed(version).Status.ObservedGeneration == 0 {
+			continue
+		}
+		judgement, err := status.Compute(version)
+		Expect(err).NotTo(HaveOccurred())
+		phases = append(phases, judgement.Status)
+	}
+	return slices.Compact(phases)
+}
+
+func typed(o *unstructured.Unstructured) *v1alpha1.FlagCache {
+	GinkgoHelper()
+	fc := &v1alpha1.FlagCache{}
+	Expect(runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, fc)).To(Succeed())
+	return fc
+}

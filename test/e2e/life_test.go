@@ -1,0 +1,238 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/hack/cluster"
+)
+
+var _ = Describe("The sample, from apply to delete", Ordered, func() {
+	var (
+		namespace        string
+		before           cluster.Inventory
+		demo             *v1alpha1.FlagCache
+		flags            *corev1.ConfigMap
+		expectNoneFailed func()
+	)
+
+	BeforeAll(func(ctx context.Context) {
+		namespace = aNamespace(ctx)
+		demo = &v1alpha1.FlagCache{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "demo"}}
+		flags = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "demo-flags"}}
+		Eventually(ctx, func() cluster.Inventory { return inventory(ctx, namespace) }).
+			Should(And(HaveKey("ConfigMap/kube-root-ca.crt"), HaveKey("ServiceAccount/default")), "what each namespace has")
+		before = inventory(ctx, namespace)
+	})
+
+	It("becomes Ready", func(ctx context.Context) {
+		kubectl(ctx, "apply", "--namespace", namespace, "--filename", file("config/samples/flagcache.yaml"))
+		before["ConfigMap/demo-flags"] = "the user's"
+		kubectl(ctx, "wait", "--namespace", namespace, "--for=condition=Ready", "--timeout=60s", "flagcache/demo")
+		expectReady(ctx, demo)
+		for _, kind := range []string{
+			v1alpha1.ConditionCacheProvisioned, v1alpha1.ConditionCacheHealthy, v1alpha1.ConditionConnectionReady,
+			v1alpha1.ConditionFlagsValid, v1alpha1.ConditionServiceAvailable, v1alpha1.ConditionServing, v1alpha1.ConditionRolloutHealthy,
+		} {
+			Expect(demo.Status.Conditions).To(ContainElement(And(HaveField("Type", kind), HaveField("Status", metav1.ConditionTrue))))
+		}
+		Expect(demo.Status.Service.ReadyReplicas).To(Equal(int32(2)))
+		Expect(kubectl(ctx, "get", "fcache", "demo", "--namespace", namespace)).To(ContainSubstring(demo.Status.Revisions.Stable))
+	})
+
+	DescribeTable("answers an application",
+		func(ctx context.Context, flag string, about cluster.Context, variant string, value any) {
+			answer, err := endpointOf(ctx, demo).Evaluate(ctx, flag, about)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(answer.Variant).To(Equal(variant))
+			Expect(answer.Value).To(Equal(value))
+			Expect(answer.Revision).To(Equal(revisionOf(ctx, demo)))
+		},
+		Entry("with a boolean", "maintenance", nil, "off", false),
+		Entry("with a string by a rule", "welcome-message", cluster.Context{"locale": "fr-FR"}, "french", "Bienvenue dans la boutique !"),
+		Entry("with a string by default", "welcome-message", cluster.Context{"locale": "it"}, "english", "Welcome to the shop!"),
+		Entry("with an integer by version", "search-page-size", cluster.Context{"appVersion": "2.3.0"}, "large", 50.0),
+		Entry("with a float by two conditions", "discount-rate", cluster.Context{"country": "DE", "orders": 10}, "loyal", 0.125),
+		Entry("with an object", "recommendations", cluster.Context{"email": "a@shop.example"}, "next",
+			map[string]any{"model": "bought-together", "items": 12.0}),
+		Entry("by a rollout that the staff is in", "new-checkout", cluster.Context{"targetingKey": "u", "email": "a@shop.example"}, "on", true),
+		Entry("with nothing for a disabled flag", "legacy-cart", nil, "", nil),
+	)
+
+	It("answers for all flags at once", func(ctx context.Context) {
+		answers, err := endpointOf(ctx, demo).EvaluateAll(ctx, cluster.Context{"targetingKey": "u"})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(answers).To(HaveLen(12))
+		Expect(answers).To(HaveEach(HaveField("Code", BeEmpty())))
+	})
+
+	It("gives applications all they need by name", func(ctx context.Context) {
+		binding := read(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: demo.Status.Binding.Name}})
+		Expect(binding.Type).To(Equal(corev1.SecretType("servicebinding.io/redis")))
+		for _, key := range []string{"type", "provider", "host", "port", "password", "uri", "REDIS_URL"} {
+			Expect(binding.Data).To(HaveKey(key))
+		}
+		environment := read(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "demo-client"}})
+		Expect(environment.Data).To(HaveKeyWithValue("OFREP_ENDPOINT", demo.Status.Service.OFREPEndpoint))
+	})
+
+	It("is protected from drains and strangers", func(ctx context.Context) {
+		in := client.InNamespace(namespace)
+		budgets := &policyv1.PodDisruptionBudgetList{}
+		Expect(local.Client.List(ctx, budgets, in)).To(Succeed())
+		Expect(budgets.Items).To(ConsistOf(HaveField("Status.CurrentHealthy", Equal(int32(2)))))
+		policies := &networkingv1.NetworkPolicyList{}
+		Expect(local.Client.List(ctx, policies, in)).To(Succeed())
+		Expect(policies.Items).To(ConsistOf(HaveField("Name", "demo"), HaveField("Name", "demo-redis")))
+	})
+
+	It("goes on serving when Redis is killed, and says so", func(ctx context.Context) {
+		expectNoneFailed = withTraffic(ctx, demo, "welcome-message")
+		// A node that takes no new pods keeps Redis dead.
+		kubectl(ctx, "cordon", node(ctx))
+		DeferCleanup(func(ctx context.Context) { kubectl(ctx, "uncordon", node(ctx)) })
+		kubectl(ctx, "delete", "pod", "demo-redis-0", "--namespace", namespace, "--force", "--grace-period=0")
+		expectCondition(ctx, demo, v1alpha1.ConditionCacheHealthy, metav1.ConditionFalse, "ConnectionRefused")
+		Expect(messageOf(demo, v1alpha1.ConditionCacheHealthy)).To(ContainSubstring("demo-redis." + namespace + ".svc:6379"))
+		Expect(demo).To(haveCondition(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing))
+		expectNoneFailed()
+	})
+
+	It("is well again when Redis is back", func(ctx context.Context) {
+		expectCondition(ctx, demo, v1alpha1.ConditionCacheHealthy, metav1.ConditionTrue, v1alpha1.ReasonHealthy)
+		expectReady(ctx, demo)
+		expectNoneFailed()
+	})
+
+	It("serves a changed flag from every pod, without a new revision", func(ctx context.Context) {
+		revision := revisionOf(ctx, demo)
+		changed(ctx, flags, func(f *corev1.ConfigMap) { setDefault(f, "maintenance", "on") })
+		expectEveryPodServes(ctx, demo, "maintenance", "on")
+		Expect(revisionOf(ctx, demo)).To(Equal(revision))
+		expectNoneFailed()
+	})
+
+	It("keeps the last good flags when the file is broken, and says where", func(ctx context.Context) {
+		good := read(ctx, flags).Data["flags.json"]
+		changed(ctx, flags, func(f *corev1.ConfigMap) { f.Data["flags.json"] = "{\n  \"flags\": {\n    oops" })
+		expectCondition(ctx, demo, v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, v1alpha1.ReasonUnparseable)
+		Expect(messageOf(demo, v1alpha1.ConditionFlagsValid)).To(ContainSubstring("line 3, column 5"))
+		expectCondition(ctx, demo, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonUnparseable)
+		Consistently(ctx, func(g Gomega, ctx context.Context) {
+			answer, err := endpointOf(ctx, demo).Evaluate(ctx, "maintenance", nil)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(answer.Variant).To(Equal("on"))
+		}).WithTimeout(5*time.Second).WithPolling(100*time.Millisecond).Should(Succeed(), "pods see the broken file within seconds")
+
+		changed(ctx, flags, func(f *corev1.ConfigMap) { f.Data["flags.json"] = good })
+		expectReady(ctx, demo)
+		expectNoneFailed()
+	})
+
+	It("scales without a new revision", func(ctx context.Context) {
+		revision := revisionOf(ctx, demo)
+		changed(ctx, demo, func(fc *v1alpha1.FlagCache) { fc.Spec.Service.Replicas = ptr.To[int32](3) })
+		expectReady(ctx, demo)
+		Expect(demo.Status.Service.ReadyReplicas).To(Equal(int32(3)))
+		Expect(revisionOf(ctx, demo)).To(Equal(revision))
+		expectNoneFailed()
+	})
+
+	It("does not let kubectl wait pass on the state of an older spec", func(ctx context.Context) {
+		revision := revisionOf(ctx, demo)
+		wait := func(timeout string) error {
+			_, err := local.Kubectl(ctx, "wait", "--namespace", namespace, "--for=condition=Ready", "--timeout="+timeout, "flagcache/demo")
+			return err
+		}
+		// Without an operator the old state stays for as long as we like.
+		stopOperator(ctx)
+		kubectl(ctx, "patch", "flagcache", "demo", "--namespace", namespace, "--type=merge",
+			"--patch", `{"spec": {"service": {"env": [{"name": "LOG_LEVEL", "value": "debug"}]}}}`)
+		Expect(wait("2s")).To(MatchError(ContainSubstring("timed out")))
+		startOperator(ctx)
+		Expect(wait("60s")).To(Succeed())
+		Expect(revisionOf(ctx, demo)).NotTo(Equal(revision))
+	})
+
+	It("moved to the new revision without a failed evaluation", func(ctx context.Context) {
+		Eventually(ctx, func() int { return len(deploymentsOf(ctx, demo)) }).Should(Equal(1), "the old revision is to go")
+		Eventually(ctx, func() []corev1.Pod { return podsOf(ctx, demo, v1alpha1.ComponentService) }).Should(HaveLen(3), "its pods, too")
+		expectNoneFailed()
+		answer, err := endpointOf(ctx, demo).Evaluate(ctx, "maintenance", nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(answer.Revision).To(Equal(revisionOf(ctx, demo)))
+	})
+
+	It("writes nothing when there is nothing to do", func(ctx context.Context) {
+		earlier := writes(ctx)
+		Consistently(ctx, func() map[string]int { return since(earlier, writes(ctx)) }).
+			WithTimeout(3*time.Second).Should(BeEmpty(), "what is written while the probe goes on")
+
+		By("asking for a reconcile: the answer is the only write but the question")
+		kubectl(ctx, "annotate", "flagcache", "demo", "--namespace", namespace, v1alpha1.AnnotationReconcileAt+"=now")
+		Eventually(ctx, func() string { return read(ctx, demo).Status.LastHandledReconcileAt }).Should(Equal("now"))
+		Consistently(ctx, func() map[string]int { return since(earlier, writes(ctx)) }).WithTimeout(2 * time.Second).
+			Should(Equal(map[string]int{"PATCH flagcaches/": 1, "PATCH flagcaches/status": 1}))
+
+		By("starting the operator anew: it finds everything as it should be")
+		earlier = writes(ctx)
+		kubectl(ctx, "delete", "pods", "--namespace", cluster.OperatorNamespace, "--all")
+		Expect(local.AwaitOperator(ctx, cluster.OperatorNamespace)).To(Succeed())
+		changedAt := read(ctx, demo).ResourceVersion
+		Eventually(ctx, func() string { return local.OperatorLog(ctx, 20) }).Should(ContainSubstring("Starting workers"))
+		Consistently(ctx, func() map[string]int { return since(earlier, writes(ctx)) }).WithTimeout(3 * time.Second).Should(BeEmpty())
+		Expect(read(ctx, demo).ResourceVersion).To(Equal(changedAt))
+		expectReady(ctx, demo)
+	})
+
+	It("leaves nothing when it is deleted", func(ctx context.Context) {
+		expectNoneFailed()
+		kubectl(ctx, "delete", "flagcache", "demo", "--namespace", namespace, "--timeout=60s")
+		expectNothingLeft(ctx, namespace, before)
+		Expect(read(ctx, flags).Data).NotTo(BeEmpty(), "the flags are the user's")
+	})
+
+	It("was seen by kstatus as what it was, all along", func(context.Context) {
+		Expect(record.phases(namespace, "demo")).To(Equal([]status.Status{
+			status.InProgressStatus, // being made
+			status.CurrentStatus,
+			status.InProgressStatus, // Redis is dead
+			status.CurrentStatus,
+			status.FailedStatus, // the flags are broken
+			status.CurrentStatus,
+			status.InProgressStatus, // scaling
+			status.CurrentStatus,
+			status.InProgressStatus, // the next revision
+			status.CurrentStatus,
+			status.TerminatingStatus,
+		}))
+	})
+})
+
+// setDefault changes the default variant of a flag.
+func setDefault(flags *corev1.ConfigMap, flag, variant string) {
+	GinkgoHelper()
+	document := map[string]any{}
+	Expect(json.Unmarshal([]byte(flags.Data["flags.json"]), &document)).To(Succeed())
+	document["flags"].(map[string]any)[flag].(map[string]any)["defaultVariant"] = variant
+	var text strings.Builder
+	Expect(json.NewEncoder(&text).Encode(document)).To(Succeed())
+	flags.Data["flags.json"] = text.String()
+}

@@ -1,0 +1,44 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+)
+
+var _ = Describe("An operator with rights in its own namespace only", func() {
+	It("works there and nowhere else", func(ctx context.Context) {
+		here, elsewhere := aNamespace(ctx), aNamespace(ctx)
+		stopOperator(ctx)
+		DeferCleanup(startOperator)
+		installNamespaced(ctx, here)
+
+		mine, theirs := aFlagCache(here, "mine"), aFlagCache(elsewhere, "theirs")
+		created(ctx, someFlags(here), someFlags(elsewhere), theirs, mine)
+		expectReady(ctx, mine)
+		expectEveryPodServes(ctx, mine, "colour", "blue")
+		Expect(read(ctx, theirs).Status.Conditions).To(BeEmpty())
+
+		Expect(local.Client.Delete(ctx, mine)).To(Succeed())
+		expectGone(ctx, mine)
+		Expect(read(ctx, theirs).Finalizers).To(BeEmpty())
+	})
+})
+
+// installNamespaced installs config/namespaced into a namespace.
+func installNamespaced(ctx context.Context, namespace string) {
+	GinkgoHelper()
+	overlay := GinkgoT().TempDir()
+	base, err := filepath.Rel(overlay, file("config/namespaced"))
+	Expect(err).NotTo(HaveOccurred())
+	kustomization := "namespace: " + namespace + "\nresources: [" + base + "]\n"
+	Expect(os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(kustomization), 0o600)).To(Succeed())
+	kubectl(ctx, "apply", "--server-side", "--kustomize", overlay)
+	Expect(local.AwaitOperator(ctx, namespace)).To(Succeed())
+}

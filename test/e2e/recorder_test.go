@@ -1,0 +1,245 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/kubernetes"
+	toolscache "k8s.io/client-go/tools/cache"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/service/config"
+)
+
+// recorder keeps what the cluster told during the run.
+type recorder struct {
+	cluster *cluster.Cluster
+	pods    kubernetes.Interface
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu sync.Mutex
+	// flagCaches are all versions of each FlagCache, by namespace/name.
+	flagCaches map[string][]*unstructured.Unstructured
+	// judged is how many of the versions were compared with kstatus.
+	judged map[string]int
+	events []string
+	// logs of containers, by namespace/pod/container and restart.
+	logs map[string]*bytes.Buffer
+	// credentials, with what they are.
+	credentials map[string]string
+}
+
+func startRecorder(c *cluster.Cluster) *recorder {
+	GinkgoHelper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &recorder{
+		cluster: c, cancel: cancel,
+		flagCaches: map[string][]*unstructured.Unstructured{}, judged: map[string]int{},
+		logs: map[string]*bytes.Buffer{}, credentials: map[string]string{},
+	}
+	var err error
+	r.pods, err = kubernetes.NewForConfig(c.Config)
+	Expect(err).NotTo(HaveOccurred())
+	client, err := dynamic.NewForConfig(c.Config)
+	Expect(err).NotTo(HaveOccurred())
+
+	informers := dynamicinformer.NewDynamicSharedInformerFactory(client, 0)
+	for resource, keep := range map[schema.GroupVersionResource]func(context.Context, *unstructured.Unstructured){
+		v1alpha1.GroupVersion.WithResource("flagcaches"):            r.keepFlagCache,
+		{Group: "events.k8s.io", Version: "v1", Resource: "events"}: r.keepEvent,
+		corev1.SchemeGroupVersion.WithResource("secrets"):           r.keepSecret,
+		corev1.SchemeGroupVersion.WithResource("pods"):              r.keepLogs,
+	} {
+		_, err := informers.ForResource(resource).Informer().AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+			AddFunc:    func(o any) { keep(ctx, o.(*unstructured.Unstructured)) },
+			UpdateFunc: func(_, o any) { keep(ctx, o.(*unstructured.Unstructured)) },
+		})
+		Expect(err).NotTo(HaveOccurred())
+	}
+	informers.Start(ctx.Done())
+	r.running.Go(func() {
+		<-ctx.Done()
+		informers.Shutdown()
+	})
+	return r
+}
+
+// stop ends the recording and waits until nothing of it runs.
+func (r *recorder) stop() {
+	r.cancel()
+	r.running.Wait()
+}
+
+func (r *recorder) keepFlagCache(_ context.Context, o *unstructured.Unstructured) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := o.GetNamespace() + "/" + o.GetName()
+	r.flagCaches[key] = append(r.flagCaches[key], o.DeepCopy())
+}
+
+func (r *recorder) keepEvent(_ context.Context, o *unstructured.Unstructured) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, asJSON(o))
+}
+
+// keepSecret remembers what nobody is to be told: what the operator generated,
+// and what the specs gave it.
+func (r *recorder) keepSecret(_ context.Context, o *unstructured.Unstructured) {
+	secret := &corev1.Secret{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, secret); err != nil {
+		panic(err)
+	}
+	if secret.Labels[v1alpha1.LabelAllow] != v1alpha1.AllowTrue {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, key := range []string{"password", config.IntegrityKey} {
+		if value := string(secret.Data[key]); value != "" {
+			r.credentials[value] = fmt.Sprintf("%s of Secret %s/%s", key, secret.Namespace, secret.Name)
+		}
+	}
+}
+
+// keepLogs follows the log of each container from its start.
+func (r *recorder) keepLogs(ctx context.Context, o *unstructured.Unstructured) {
+	pod := &corev1.Pod{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, pod); err != nil {
+		panic(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, status := range pod.Status.ContainerStatuses {
+		key := fmt.Sprintf("%s/%s/%s/%d", pod.Namespace, pod.Name, status.Name, status.RestartCount)
+		if status.State.Running == nil || r.logs[key] != nil {
+			continue
+		}
+		log := &bytes.Buffer{}
+		r.logs[key] = log
+		r.running.Go(func() { r.follow(ctx, pod, status.Name, log) })
+	}
+}
+
+func (r *recorder) follow(ctx context.Context, pod *corev1.Pod, container string, log *bytes.Buffer) {
+	options := &corev1.PodLogOptions{Container: container, Follow: true}
+	stream, err := r.pods.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, options).Stream(ctx)
+	if err != nil {
+		fmt.Fprintf(&locked{r, log}, "there is no log: %v\n", err)
+		return
+	}
+	defer stream.Close()
+	// The end of the container ends the log; how is of no interest.
+	_, _ = io.Copy(&locked{r, log}, stream)
+}
+
+// locked is a buffer under the recorder's lock.
+type locked struct {
+	r   *recorder
+	log *bytes.Buffer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	return l.log.Write(p)
+}
+
+// versions are the versions of a FlagCache that were seen, in order.
+func (r *recorder) versions(namespace, name string) []*unstructured.Unstructured {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]*unstructured.Unstructured(nil), r.flagCaches[namespace+"/"+name]...)
+}
+
+// lastFlagCaches is the last version of each FlagCache, to explain a failure.
+func (r *recorder) lastFlagCaches() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var texts []string
+	for key, versions := range r.flagCaches {
+		status, err := json.MarshalIndent(versions[len(versions)-1].Object["status"], "", "  ")
+		texts = append(texts, fmt.Sprintf("%s: %s%v", key, status, err))
+	}
+	sort.Strings(texts)
+	return strings.Join(texts, "\n")
+}
+
+// expectNoCredentialTold searches everything that was told for everything that is
+// secret.
+func (r *recorder) expectNoCredentialTold() {
+	GinkgoHelper()
+	told := r.told()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	Expect(r.credentials).NotTo(BeEmpty(), "the specs are to have made credentials")
+	for value, what := range r.credentials {
+		for _, form := range []string{value, url.QueryEscape(value), base64.StdEncoding.EncodeToString([]byte(value))} {
+			for where, text := range told {
+				Expect(strings.Contains(text, form)).To(BeFalse(), "%s is told in %s", what, where)
+			}
+		}
+	}
+}
+
+// told is everything that was told, by where.
+func (r *recorder) told() map[string]string {
+	GinkgoHelper()
+	told := map[string]string{}
+	parts := filepath.Join(r.cluster.Dir, "logs")
+	Expect(filepath.WalkDir(parts, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		told[path] = string(text)
+		return err
+	})).To(Succeed())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, log := range r.logs {
+		told["the log of "+key] = log.String()
+	}
+	for key, versions := range r.flagCaches {
+		for _, version := range versions {
+			told[fmt.Sprintf("FlagCache %s at version %s", key, version.GetResourceVersion())] = asJSON(version)
+		}
+	}
+	for i, event := range r.events {
+		told[fmt.Sprintf("event %d", i)] = event
+	}
+	return told
+}
+
+func asJSON(o *unstructured.Unstructured) string {
+	text, err := o.MarshalJSON()
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
