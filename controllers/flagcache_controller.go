@@ -6,6 +6,7 @@ package controllers
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -37,6 +38,16 @@ type Reconciler struct {
 	Clock clock.PassiveClock
 	// Operator is what the operator knows of itself.
 	Operator plan.Operator
+	// Random makes a credential that nobody can guess. Default: crypto/rand.Text.
+	Random func() string
+}
+
+// random is a new credential.
+func (r *Reconciler) random() string {
+	if r.Random == nil {
+		return rand.Text()
+	}
+	return r.Random()
 }
 
 // Prober watches data paths in the background.

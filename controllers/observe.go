@@ -5,7 +5,6 @@ package controllers
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,7 +25,7 @@ func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (plan.
 		Now:       r.Clock.Now(),
 		FlagCache: fc,
 		Operator:  r.Operator,
-		Fresh:     plan.Fresh{Password: rand.Text(), IntegrityKey: rand.Text()},
+		Fresh:     plan.Fresh{Password: r.random(), IntegrityKey: r.random()},
 		Probe:     r.lastProbe(fc),
 	}
 	var err error
