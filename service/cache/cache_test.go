@@ -1,0 +1,603 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/flagcache/flagcache/service/internal/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	testKey     = "feature_flags:test"
+	testChannel = "feature_flags_changed:test"
+)
+
+// running is a cache that runs until the test ends, and the number of times it
+// called changed.
+type running struct {
+	*Cache
+	changes atomic.Int64
+	logs    *lockedBuffer
+}
+
+// lockedBuffer collects log lines.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+func run(t *testing.T, options Options) *running {
+	t.Helper()
+	r := &running{logs: &lockedBuffer{}}
+	options.Environment = "test"
+	options.TTL = 5 * time.Minute
+	options.MaxSize = 1 << 20
+	options.DialTimeout = time.Second
+	options.Log = slog.New(slog.NewTextHandler(io.MultiWriter(r.logs, t.Output()), nil))
+	if options.Connections == 0 {
+		options.Connections = 10
+	}
+	r.Cache = New(options, prometheus.NewRegistry())
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	ended.Go(func() { r.Run(ctx, func() { r.changes.Add(1) }) })
+	t.Cleanup(func() { cancel(); ended.Wait() })
+	return r
+}
+
+// connectedTo runs a cache on a server and waits until it listens.
+func connectedTo(t *testing.T, server *redistest.Server) *running {
+	t.Helper()
+	r := run(t, Options{URL: server.URL()})
+	r.awaitChange(t, 0)
+	return r
+}
+
+func (r *running) awaitChange(t *testing.T, after int64) {
+	t.Helper()
+	redistest.Eventually(t, 5*time.Second, "changed was not called", func() bool { return r.changes.Load() > after })
+}
+
+func (r *running) mustStore(t *testing.T, e Entry) {
+	t.Helper()
+	if err := r.Store(t.Context(), e); err != nil {
+		t.Fatalf("storing: %v", err)
+	}
+}
+
+func (r *running) mustRead(t *testing.T, want string) {
+	t.Helper()
+	entry, err := r.Read(t.Context())
+	if err != nil || string(entry.Data) != want {
+		t.Fatalf("read %q (%v), not %q", entry.Data, err, want)
+	}
+}
+
+func TestStoreAndRead(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client()
+	r := connectedTo(t, server)
+
+	if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
+		t.Fatalf("an empty Redis is %v, not a miss", err)
+	}
+	seen := r.changes.Load()
+	r.mustStore(t, Entry{Version: 2, Data: []byte("two")})
+	r.mustRead(t, "two")
+	r.awaitChange(t, seen)
+
+	ttl := client.PTTL(t.Context(), testKey).Val()
+	if ttl < 269*time.Second || ttl > 330*time.Second {
+		t.Errorf("the entry lives for %s, not for 300 s give or take a tenth", ttl)
+	}
+
+	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+	r.mustRead(t, "two")
+	r.mustStore(t, Entry{Version: 3, Data: []byte("three")})
+	r.mustRead(t, "three")
+
+	for result, want := range map[string]float64{"hit": 3, "miss": 1, "error": 0} {
+		if got := testutil.ToFloat64(r.requests.WithLabelValues(result)); got != want {
+			t.Errorf("%v look-ups are counted as %s, not %v", got, result, want)
+		}
+	}
+}
+
+func TestInvalidateDeletesAndTells(t *testing.T) {
+	server := redistest.Start(t)
+	r := connectedTo(t, server)
+	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+	r.awaitChange(t, 1)
+	seen := r.changes.Load()
+	if err := r.Invalidate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitChange(t, seen)
+	if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
+		t.Errorf("after invalidation a read is %v, not a miss", err)
+	}
+}
+
+func TestRefillIsDoneByOne(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client()
+	published := client.Subscribe(t.Context(), testChannel)
+	defer func() { _ = published.Close() }()
+	if _, err := published.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var writers sync.WaitGroup
+	for range 5 {
+		r := connectedTo(t, server)
+		writers.Go(func() {
+			if err := r.Refill(t.Context(), Entry{Version: 1, Data: []byte("one")}); err != nil {
+				t.Errorf("refilling: %v", err)
+			}
+		})
+	}
+	writers.Wait()
+	if _, err := published.ReceiveMessage(t.Context()); err != nil {
+		t.Fatalf("nobody wrote: %v", err)
+	}
+	client.Publish(t.Context(), testChannel, "end")
+	if message, err := published.ReceiveMessage(t.Context()); err != nil || message.Payload != "end" {
+		t.Errorf("there was more than one write: %v %v", message, err)
+	}
+	if client.Exists(t.Context(), "feature_flags_lock:test").Val() != 0 {
+		t.Error("the lock was not given back")
+	}
+}
+
+func TestRefillLeavesItToTheHolderOfTheLock(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client()
+	r := connectedTo(t, server)
+	client.Set(t.Context(), "feature_flags_lock:test", "somebody", 0)
+	if err := r.Refill(t.Context(), Entry{Version: 1, Data: []byte("one")}); err != nil {
+		t.Fatal(err)
+	}
+	if client.Exists(t.Context(), testKey).Val() != 0 {
+		t.Error("it wrote although somebody else held the lock")
+	}
+	if client.Get(t.Context(), "feature_flags_lock:test").Val() != "somebody" {
+		t.Error("it took somebody else's lock away")
+	}
+}
+
+func TestPoisonedValuesAreMissesAndDeleted(t *testing.T) {
+	good := sealer{}.seal(testKey, Entry{Version: 1, Data: []byte("x")})
+	poison := map[string]string{
+		"any text":            "{}",
+		"a damaged envelope":  strings.Replace(string(good), "x", "y", 1),
+		"another key's value": string(sealer{}.seal("feature_flags:other", Entry{Version: 1, Data: []byte("x")})),
+		"far too large":       strings.Repeat("A", 8<<20),
+	}
+	server := redistest.Start(t)
+	client := server.Client()
+	r := connectedTo(t, server)
+	for name, value := range poison {
+		t.Run(name, func(t *testing.T) {
+			client.Set(t.Context(), testKey, value, 0)
+			if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
+				t.Errorf("the read is %v, not a miss", err)
+			}
+			if client.Exists(t.Context(), testKey).Val() != 0 {
+				t.Error("the value is still there")
+			}
+		})
+	}
+	t.Run("another type", func(t *testing.T) {
+		client.LPush(t.Context(), testKey, "x")
+		if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
+			t.Errorf("the read is %v, not a miss", err)
+		}
+		r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+		r.mustRead(t, "one")
+	})
+}
+
+func TestDiscardSparesAValueThatCameInBetween(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client()
+	r := connectedTo(t, server)
+	client.Set(t.Context(), testKey, "good", 0)
+	if err := r.discard(t.Context(), client, testKey, []byte("bad!")); !errors.Is(err, ErrMiss) {
+		t.Errorf("the result is %v, not a miss", err)
+	}
+	if client.Get(t.Context(), testKey).Val() != "good" {
+		t.Error("it deleted a value that it had not seen")
+	}
+}
+
+func TestAFullServerStoresNothing(t *testing.T) {
+	server := redistest.Start(t, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction")
+	r := connectedTo(t, server)
+	if err := r.Store(t.Context(), Entry{Version: 1, Data: []byte("one")}); err == nil {
+		t.Error("storing into a full Redis went well")
+	}
+	if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
+		t.Errorf("the read is %v, not a miss", err)
+	}
+}
+
+func TestStateChangesAreLoggedOnce(t *testing.T) {
+	server := redistest.Start(t)
+	r := connectedTo(t, server)
+	server.Kill()
+	for range 3 {
+		if _, err := r.Read(t.Context()); err == nil || errors.Is(err, ErrMiss) {
+			t.Fatalf("a killed Redis answers %v", err)
+		}
+	}
+	server.Restart()
+	for range 3 {
+		if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
+			t.Fatalf("a restarted Redis answers %v", err)
+		}
+	}
+	logs := r.logs.String()
+	if strings.Count(logs, "cannot be used") != 1 || strings.Count(logs, "can be used again") != 1 {
+		t.Errorf("the log is not one line for each change:\n%s", logs)
+	}
+	if got := testutil.ToFloat64(r.requests.WithLabelValues("error")); got != 3 {
+		t.Errorf("%v errors are counted, not 3", got)
+	}
+}
+
+func TestReconnectionCountsAsAChange(t *testing.T) {
+	server := redistest.Start(t)
+	r := connectedTo(t, server)
+	seen := r.changes.Load()
+	server.Kill()
+	server.Restart()
+	redistest.Eventually(t, 15*time.Second, "the reconnection was not told", func() bool { return r.changes.Load() > seen })
+}
+
+func TestWaitsAreShort(t *testing.T) {
+	server := redistest.Start(t)
+	r := connectedTo(t, server)
+	server.Pause()
+	defer server.Resume()
+	start := time.Now()
+	if _, err := r.Read(t.Context()); err == nil {
+		t.Fatal("a paused Redis answered")
+	}
+	// Three tries of half a second each and the waits between them.
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("giving up took %s", took)
+	}
+}
+
+func TestConnectionsAreLimited(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client()
+	r := run(t, Options{URL: server.URL(), Connections: 3})
+	r.awaitChange(t, 0)
+	var readers sync.WaitGroup
+	for range 20 {
+		readers.Go(func() {
+			for range 50 {
+				// Some fail for want of a connection, which is the point.
+				_, _ = r.Read(t.Context())
+			}
+		})
+	}
+	most := 0
+	done := make(chan struct{})
+	go func() { readers.Wait(); close(done) }()
+	for watching := true; watching; {
+		most = max(most, server.Connections(client))
+		select {
+		case <-done:
+			watching = false
+		default:
+		}
+	}
+	if most > 3 {
+		t.Errorf("%d connections were open, not at most 3", most)
+	}
+}
+
+// binding writes a Service Binding; files with an empty value are removed.
+func binding(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range files {
+		path := filepath.Join(dir, name)
+		if value == "" {
+			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err := os.WriteFile(path, []byte(value+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestBindingIsFollowed(t *testing.T) {
+	first := redistest.Start(t, "--requirepass", "first-password")
+	second := redistest.Start(t)
+	dir := filepath.Join(t.TempDir(), "cache")
+	r := run(t, Options{BindingDir: dir})
+
+	redistest.Eventually(t, 5*time.Second, "the missing binding was not logged", func() bool {
+		return strings.Contains(r.logs.String(), "reading the service binding")
+	})
+	binding(t, dir, map[string]string{"type": "redis", "host": "127.0.0.1", "port": first.Port(), "password": "first-password", "tls": "false"})
+	redistest.Eventually(t, 10*time.Second, "the new binding was not used", func() bool { return r.changes.Load() > 0 })
+	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+
+	binding(t, dir, map[string]string{"host": "", "port": "", "password": "", "uri": second.URL()})
+	redistest.Eventually(t, 10*time.Second, "the changed binding was not used", func() bool {
+		_, err := r.Read(t.Context())
+		return errors.Is(err, ErrMiss)
+	})
+	if strings.Contains(r.logs.String(), "first-password") {
+		t.Error("the password is in the log")
+	}
+	redistest.Eventually(t, 5*time.Second, "the old connections were not closed", func() bool {
+		client := redis.NewClient(&redis.Options{Addr: first.Addr, Password: "first-password", ClientName: "redistest"})
+		defer func() { _ = client.Close() }()
+		return first.Connections(client) == 0
+	})
+}
+
+func TestURLCountsWhereNoBindingIsMounted(t *testing.T) {
+	server := redistest.Start(t)
+	r := run(t, Options{BindingDir: filepath.Join(t.TempDir(), "none"), URL: server.URL()})
+	r.awaitChange(t, 0)
+	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+}
+
+func TestBrokenBindings(t *testing.T) {
+	tests := map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"another type":           {map[string]string{"type": "postgresql", "host": "x"}, `of the type "postgresql", not redis`},
+		"no address":             {map[string]string{"type": "redis"}, "neither host nor uri"},
+		"tls neither way":        {map[string]string{"host": "x", "tls": "yes"}, "it must be true or false"},
+		"a ca that is none":      {map[string]string{"host": "x", "tls": "true", "ca": "x"}, "holds no PEM certificate"},
+		"a uri that is not ours": {map[string]string{"uri": "http://user:secret@x"}, "uri is not a URL like redis://"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			binding(t, dir, test.files)
+			_, _, err := readBinding(dir)
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("the error is %v, not one with %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestBindingDetails(t *testing.T) {
+	dir := t.TempDir()
+	binding(t, dir, map[string]string{"host": "redis.example", "username": "app", "password": " p ", "tls": "true"})
+	options, _, err := readBinding(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if options.Addr != "redis.example:6379" || options.Username != "app" || options.Password != "p" || options.TLSConfig.ServerName != "redis.example" {
+		t.Errorf("unexpected options: %+v", options)
+	}
+	binding(t, dir, map[string]string{"host": "", "tls": "", "username": "", "password": "", "uri": "rediss://u:p@h:1234/2"})
+	if options, _, err = readBinding(dir); err != nil {
+		t.Fatal(err)
+	}
+	if options.Addr != "h:1234" || options.Username != "u" || options.DB != 2 || options.TLSConfig == nil {
+		t.Errorf("unexpected options: %+v", options)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	ca := certificate(t, dir)
+	server := redistest.Start(t)
+	secured := redistest.Start(t, "--tls-port", freePort(t), "--tls-cert-file", filepath.Join(dir, "cert.pem"),
+		"--tls-key-file", filepath.Join(dir, "key.pem"), "--tls-ca-cert-file", filepath.Join(dir, "cert.pem"), "--tls-auth-clients", "no")
+	port := secured.Client().ConfigGet(t.Context(), "tls-port").Val()["tls-port"]
+
+	good := filepath.Join(t.TempDir(), "cache")
+	binding(t, good, map[string]string{"host": "127.0.0.1", "port": port, "tls": "true", "ca": ca})
+	r := run(t, Options{BindingDir: good})
+	r.awaitChange(t, 0)
+	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+	r.mustRead(t, "one")
+
+	for name, files := range map[string]map[string]string{
+		"an unknown authority":          {"host": "127.0.0.1", "port": port, "tls": "true"},
+		"a server in plain text":        {"host": "127.0.0.1", "port": server.Port(), "tls": "true", "ca": ca},
+		"a name not in the certificate": {"host": "localhost", "port": port, "tls": "true", "ca": ca},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "cache")
+			binding(t, dir, files)
+			r := run(t, Options{BindingDir: dir})
+			redistest.Eventually(t, 5*time.Second, "the binding was not read", func() bool {
+				_, _, _, err := r.connected()
+				return err == nil
+			})
+			if _, err := r.Read(t.Context()); err == nil || errors.Is(err, ErrMiss) {
+				t.Errorf("the connection is trusted: %v", err)
+			}
+		})
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	return port
+}
+
+// certificate writes cert.pem and key.pem for 127.0.0.1 and returns the former.
+func certificate(t *testing.T, dir string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for name, content := range map[string][]byte{"cert.pem": cert, "key.pem": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return string(cert)
+}
+
+func TestKeyIsRequiredOnceWantedAndFollowed(t *testing.T) {
+	server := redistest.Start(t)
+	file := filepath.Join(t.TempDir(), "hmac-key")
+	r := run(t, Options{URL: server.URL(), KeyFile: file})
+	redistest.Eventually(t, 5*time.Second, "the missing key was not logged", func() bool {
+		return strings.Contains(r.logs.String(), "reading the key")
+	})
+	if err := r.Store(t.Context(), Entry{Version: 1, Data: []byte("one")}); err == nil {
+		t.Fatal("it stored a value without the key that it was told to use")
+	}
+	for _, key := range []string{"0123456789abcdef", "another key of the sort"} {
+		if err := os.WriteFile(file, []byte(key), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		seen := r.changes.Load()
+		redistest.Eventually(t, 10*time.Second, "the key was not used", func() bool { return r.changes.Load() > seen })
+		if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
+			t.Fatalf("a value under the previous key is %v, not a miss", err)
+		}
+		r.mustStore(t, Entry{Version: 1, Data: []byte(key)})
+		r.mustRead(t, key)
+	}
+}
+
+func TestCheckURL(t *testing.T) {
+	for _, good := range []string{"redis://h", "redis://u:p@h:1/2", "rediss://h:6380"} {
+		if err := CheckURL(good); err != nil {
+			t.Errorf("%s is refused: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", "h:6379", "http://h", "unix:///secret", "redis://h/secret", "redis://u:secret@h:port"} {
+		if err := CheckURL(bad); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s is not refused as it should: %v", bad, err)
+		}
+	}
+}
+
+// TestEveryErrorOfAServerIsOneForUs scripts replies that a test cannot make a
+// real server give.
+func TestEveryErrorOfAServerIsOneForUs(t *testing.T) {
+	for _, reply := range []string{"LOADING x", "MASTERDOWN x", "CLUSTERDOWN x", "OOM x", "MISCONF x", "NOAUTH x", "WRONGPASS x",
+		"NOPERM x", "MOVED 1 127.0.0.1:1", "READONLY x", "TRYAGAIN x", "ERR x", "WHATEVER"} {
+		t.Run(strings.Fields(reply)[0], func(t *testing.T) {
+			r := run(t, Options{URL: "redis://" + answering(t, "-"+reply+"\r\n")})
+			redistest.Eventually(t, 5*time.Second, "the URL was not used", func() bool {
+				_, _, _, err := r.connected()
+				return err == nil
+			})
+			if _, err := r.Read(t.Context()); err == nil || errors.Is(err, ErrMiss) {
+				t.Errorf("the read is %v", err)
+			}
+		})
+	}
+}
+
+// answering listens and gives the same reply to everything.
+func answering(t *testing.T, reply string) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var connections sync.WaitGroup
+	t.Cleanup(func() { _ = listener.Close(); connections.Wait() })
+	connections.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			connections.Go(func() { answer(conn, reply) })
+		}
+	})
+	return listener.Addr().String()
+}
+
+func answer(conn net.Conn, reply string) {
+	defer func() { _ = conn.Close() }()
+	buffer := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buffer)
+		if err != nil {
+			return
+		}
+		// A pipeline of several commands wants as many replies.
+		commands := strings.Count("\n"+string(buffer[:n]), "\n*")
+		if _, err := fmt.Fprint(conn, strings.Repeat(reply, max(1, commands))); err != nil {
+			return
+		}
+	}
+}
