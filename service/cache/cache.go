@@ -122,11 +122,12 @@ func (c *Cache) Run(ctx context.Context, changed func()) {
 	c.replace(nil, sealer{}, "", errNotConnected)
 }
 
-// watched lists the directories that say how to connect.
+// watched lists the directories that say how to connect, and the one in which
+// the binding may appear.
 func (c *Cache) watched() []string {
 	var dirs []string
 	if c.options.BindingDir != "" {
-		dirs = append(dirs, c.options.BindingDir)
+		dirs = append(dirs, c.options.BindingDir, filepath.Dir(c.options.BindingDir))
 	}
 	if c.options.KeyFile != "" {
 		dirs = append(dirs, filepath.Dir(c.options.KeyFile))

@@ -524,8 +524,10 @@ func TestKeyIsRequiredOnceWantedAndFollowed(t *testing.T) {
 		if err := os.WriteFile(file, []byte(key), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		seen := r.changes.Load()
-		redistest.Eventually(t, 10*time.Second, "the key was not used", func() bool { return r.changes.Load() > seen })
+		redistest.Eventually(t, 10*time.Second, "the key was not used", func() bool {
+			_, s, _, err := r.connected()
+			return err == nil && string(s.secret) == key
+		})
 		if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
 			t.Fatalf("a value under the previous key is %v, not a miss", err)
 		}
