@@ -1,0 +1,414 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ofrep
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/flagcache/flagcache/service/flags"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const document = `{
+  "metadata": {"team": "shop"},
+  "flags": {
+    "static":   {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on"},
+    "disabled": {"state": "DISABLED", "variants": {"on": true}, "defaultVariant": "on"},
+    "none":     {"state": "ENABLED", "variants": {"on": true}},
+    "object":   {"state": "ENABLED", "variants": {"v": {"a": [1, "<b>"]}}, "defaultVariant": "v", "metadata": {"tier": 1}},
+    "targeted": {"state": "ENABLED", "variants": {"in": 1, "out": 2}, "defaultVariant": "out",
+                 "targeting": {"if": [{"ends_with": [{"var": "email"}, "@corp.com"]}, "in", null]}},
+    "failing":  {"state": "ENABLED", "variants": {"on": 1}, "targeting": {"+": [null]}},
+    "astray":   {"state": "ENABLED", "variants": {"on": 1}, "targeting": {"cat": ["of", "f"]}},
+    "with/slash and %": {"state": "ENABLED", "variants": {"on": "x"}, "defaultVariant": "on"}
+  }
+}`
+
+func newTestCore(t testing.TB, document string) (*Core, *prometheus.Registry) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	core := NewCore(NewMetrics(registry, slog.New(slog.DiscardHandler)), time.Now)
+	if document != "" {
+		core.Serve(parse(t, document))
+	}
+	return core, registry
+}
+
+func parse(t testing.TB, document string) *flags.Set {
+	t.Helper()
+	set, problems, err := flags.Parse([]byte(document))
+	if err != nil || len(problems) > 0 {
+		t.Fatalf("parsing the flags: %v %v", err, problems)
+	}
+	return set
+}
+
+func request(handler http.Handler, method, target, body string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r)
+	return w
+}
+
+const base = "/ofrep/v1/evaluate/flags"
+
+func TestAnswers(t *testing.T) {
+	core, _ := newTestCore(t, document)
+	handler := NewHandler(core, "rev-1")
+	tests := map[string]struct {
+		method, path, body string
+		status             int
+		want               string
+	}{
+		"a static flag": {
+			"POST", base + "/static", `{"context":{"targetingKey":"u"}}`, 200,
+			`{"key":"static","reason":"STATIC","variant":"on","value":true,"metadata":{"team":"shop"}}`,
+		},
+		"a disabled flag has no value": {
+			"POST", base + "/disabled", `{"context":{}}`, 200,
+			`{"key":"disabled","reason":"DISABLED","metadata":{"team":"shop"}}`,
+		},
+		"a flag without default has no value": {
+			"POST", base + "/none", `{"context":{}}`, 200,
+			`{"key":"none","reason":"DEFAULT","metadata":{"team":"shop"}}`,
+		},
+		"an object and its own metadata": {
+			"POST", base + "/object", `{"context":{}}`, 200,
+			`{"key":"object","reason":"STATIC","variant":"v","value":{"a":[1,"<b>"]},"metadata":{"team":"shop","tier":1}}`,
+		},
+		"a targeting match": {
+			"POST", base + "/targeted", `{"context":{"email":"a@corp.com"}}`, 200,
+			`{"key":"targeted","reason":"TARGETING_MATCH","variant":"in","value":1,"metadata":{"team":"shop"}}`,
+		},
+		"no match is the default": {
+			"POST", base + "/targeted", `{"context":{"email":"a@x.com"}}`, 200,
+			`{"key":"targeted","reason":"DEFAULT","variant":"out","value":2,"metadata":{"team":"shop"}}`,
+		},
+		"a rule that fails": {
+			"POST", base + "/failing", `{"context":{}}`, 400,
+			`{"key":"failing","errorCode":"PARSE_ERROR","errorDetails":"the targeting rule cannot be evaluated","metadata":{"team":"shop"}}`,
+		},
+		"a rule that goes astray": {
+			"POST", base + "/astray", `{"context":{}}`, 400,
+			`{"key":"astray","errorCode":"GENERAL","errorDetails":"the targeting rule chose something that is not a variant","metadata":{"team":"shop"}}`,
+		},
+		"an unknown flag": {
+			"POST", base + "/nobody", `{"context":{}}`, 404,
+			`{"key":"nobody","errorCode":"FLAG_NOT_FOUND","errorDetails":"there is no such flag"}`,
+		},
+		"an encoded key is decoded once": {
+			"POST", base + "/with%2Fslash%20and%20%25", `{"context":{}}`, 200,
+			`{"key":"with/slash and %","reason":"STATIC","variant":"on","value":"x","metadata":{"team":"shop"}}`,
+		},
+		"a slash that is not encoded belongs to the key too": {
+			"POST", base + "/with/slash%20and%20%25", `{"context":{}}`, 200,
+			`{"key":"with/slash and %","reason":"STATIC","variant":"on","value":"x","metadata":{"team":"shop"}}`,
+		},
+		"a key is never a path": {
+			"POST", base + "/..%2F..%2Fetc", `{"context":{}}`, 404,
+			`{"key":"../../etc","errorCode":"FLAG_NOT_FOUND","errorDetails":"there is no such flag"}`,
+		},
+		"no body is an empty context": {
+			"POST", base + "/targeted", "", 200,
+			`{"key":"targeted","reason":"DEFAULT","variant":"out","value":2,"metadata":{"team":"shop"}}`,
+		},
+		"a null context is an empty one": {
+			"POST", base + "/targeted", `{"context":null}`, 200,
+			`{"key":"targeted","reason":"DEFAULT","variant":"out","value":2,"metadata":{"team":"shop"}}`,
+		},
+		"a context that is not an object": {
+			"POST", base + "/static", `{"context":"me"}`, 400,
+			`{"key":"static","errorCode":"INVALID_CONTEXT","errorDetails":"the context is not an object"}`,
+		},
+		"a body that is not JSON": {
+			"POST", base + "/static", `{"context":`, 400,
+			`{"key":"static","errorCode":"INVALID_CONTEXT","errorDetails":"the body must be a JSON object with a context: unexpected end of JSON input"}`,
+		},
+		"a context nested too deeply": {
+			"POST", base + "/targeted", `{"context":` + strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 101), 400,
+			`{"key":"targeted","errorCode":"INVALID_CONTEXT","errorDetails":"the context is nested deeper than 64 levels"}`,
+		},
+		"a body that is too large": {
+			"POST", base + "/static", `{"context":{"a":"` + strings.Repeat("x", MaxBody) + `"}}`, 413,
+			`{"key":"static","errorCode":"GENERAL","errorDetails":"the body has more than 262144 bytes"}`,
+		},
+		"another method": {
+			"GET", base + "/static", "", 405,
+			`{"errorDetails":"the method must be POST"}`,
+		},
+		"another path": {
+			"POST", "/ofrep/v1/evaluate/flagsy", "", 404,
+			`{"errorDetails":"there is nothing at this path; OFREP is at /ofrep/v1/evaluate/flags"}`,
+		},
+		"the configuration endpoint of old": {
+			"GET", "/ofrep/v1/configuration", "", 404,
+			`{"errorDetails":"there is nothing at this path; OFREP is at /ofrep/v1/evaluate/flags"}`,
+		},
+		"all flags, sorted, with failures among them": {
+			"POST", base, `{"context":{"email":"a@corp.com"}}`, 200,
+			`{"flags":[` + strings.Join([]string{
+				`{"key":"astray","errorCode":"GENERAL","errorDetails":"the targeting rule chose something that is not a variant","metadata":{"team":"shop"}}`,
+				`{"key":"disabled","reason":"DISABLED","metadata":{"team":"shop"}}`,
+				`{"key":"failing","errorCode":"PARSE_ERROR","errorDetails":"the targeting rule cannot be evaluated","metadata":{"team":"shop"}}`,
+				`{"key":"none","reason":"DEFAULT","metadata":{"team":"shop"}}`,
+				`{"key":"object","reason":"STATIC","variant":"v","value":{"a":[1,"<b>"]},"metadata":{"team":"shop","tier":1}}`,
+				`{"key":"static","reason":"STATIC","variant":"on","value":true,"metadata":{"team":"shop"}}`,
+				`{"key":"targeted","reason":"TARGETING_MATCH","variant":"in","value":1,"metadata":{"team":"shop"}}`,
+				`{"key":"with/slash and %","reason":"STATIC","variant":"on","value":"x","metadata":{"team":"shop"}}`,
+			}, ",") + `],"metadata":{"team":"shop"}}`,
+		},
+		"a broken context fails all flags, without a key": {
+			"POST", base, `{"context":[]}`, 400,
+			`{"errorCode":"INVALID_CONTEXT","errorDetails":"the context is not an object"}`,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := request(handler, test.method, test.path, test.body)
+			if w.Code != test.status {
+				t.Errorf("the status is %d, not %d", w.Code, test.status)
+			}
+			if diff := cmp.Diff(test.want, w.Body.String()); diff != "" {
+				t.Errorf("unexpected body (-want +got):\n%s", diff)
+			}
+			if !json.Valid(w.Body.Bytes()) || w.Header().Get("Content-Type") != "application/json" {
+				t.Errorf("the answer is not JSON: %s", w.Header())
+			}
+			if got := w.Header().Get("FlagCache-Revision"); got != "rev-1" {
+				t.Errorf("the revision is %q", got)
+			}
+		})
+	}
+}
+
+func TestBulkAcceptsATrailingSlash(t *testing.T) {
+	core, _ := newTestCore(t, document)
+	handler := NewHandler(core, "")
+	plain, slash := request(handler, "POST", base, ""), request(handler, "POST", base+"/", "")
+	if slash.Code != 200 || slash.Body.String() != plain.Body.String() {
+		t.Errorf("the answers differ: %d %s", slash.Code, slash.Body)
+	}
+	if _, sent := plain.Header()["Flagcache-Revision"]; sent {
+		t.Error("there is a revision header without a revision")
+	}
+}
+
+func TestNotReady(t *testing.T) {
+	core, _ := newTestCore(t, "")
+	handler := NewHandler(core, "")
+	for _, path := range []string{base, base + "/static"} {
+		w := request(handler, "POST", path, "")
+		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
+			t.Errorf("%s answers %d with %v", path, w.Code, w.Header())
+		}
+		if want := `"errorCode":"GENERAL","errorDetails":"no flags have been loaded yet"`; !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s answers %s", path, w.Body)
+		}
+	}
+	core.Serve(parse(t, document))
+	if w := request(handler, "POST", base, ""); w.Code != http.StatusOK {
+		t.Errorf("with flags it answers %d", w.Code)
+	}
+}
+
+func TestEntityTags(t *testing.T) {
+	core, _ := newTestCore(t, document)
+	handler := NewHandler(core, "")
+	member, stranger := `{"context":{"email":"a@corp.com"}}`, `{"context":{"email":"a@x.com"}}`
+	first := request(handler, "POST", base, member)
+	tag := first.Header().Get("ETag")
+	if !strings.HasPrefix(tag, `"`) || !strings.HasSuffix(tag, `"`) || len(tag) < 10 {
+		t.Fatalf("%s is not a strong entity tag", tag)
+	}
+	for _, header := range []string{tag, "W/" + tag, `"x", ` + tag, "*"} {
+		w := request(handler, "POST", base, member, "If-None-Match", header)
+		if w.Code != http.StatusNotModified || w.Body.Len() != 0 || w.Header().Get("ETag") != tag {
+			t.Errorf("If-None-Match: %s answers %d %q %v", header, w.Code, w.Body, w.Header())
+		}
+	}
+	other := request(handler, "POST", base, stranger, "If-None-Match", tag)
+	if other.Code != http.StatusOK || other.Header().Get("ETag") == tag {
+		t.Errorf("another context's answers have the same tag: %d", other.Code)
+	}
+	core.Serve(parse(t, strings.Replace(document, `"tier": 1`, `"tier": 2`, 1)))
+	if w := request(handler, "POST", base, member, "If-None-Match", tag); w.Code != http.StatusOK {
+		t.Errorf("other flags answer %d to the old tag", w.Code)
+	}
+	if w := request(handler, "POST", base+"/static", member); w.Header().Get("ETag") != "" {
+		t.Error("a single answer has an entity tag")
+	}
+}
+
+func TestBrowsersMayAsk(t *testing.T) {
+	core, _ := newTestCore(t, document)
+	handler := NewHandler(core, "")
+	w := request(handler, "OPTIONS", base+"/static", "", "Origin", "https://shop.example",
+		"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type,if-none-match")
+	want := map[string]string{
+		"Access-Control-Allow-Origin":  "*",
+		"Access-Control-Allow-Methods": "POST",
+		"Access-Control-Allow-Headers": "Content-Type, Authorization, X-API-Key, If-None-Match",
+	}
+	for name, value := range want {
+		if w.Header().Get(name) != value {
+			t.Errorf("%s is %q, not %q", name, w.Header().Get(name), value)
+		}
+	}
+	if w.Code != http.StatusNoContent {
+		t.Errorf("the preflight is answered with %d", w.Code)
+	}
+	for _, path := range []string{base, base + "/static", base + "/nobody"} {
+		w := request(handler, "POST", path, "", "Origin", "https://shop.example")
+		exposed := w.Header().Get("Access-Control-Expose-Headers")
+		if w.Header().Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(exposed, "ETag") || !strings.Contains(exposed, "Retry-After") {
+			t.Errorf("%s answers a browser with %v", path, w.Header())
+		}
+	}
+}
+
+func TestDrainingAsksClientsToClose(t *testing.T) {
+	core, _ := newTestCore(t, document)
+	handler := NewHandler(core, "")
+	if w := request(handler, "POST", base, ""); w.Header().Get("Connection") != "" {
+		t.Error("it asks to close before draining")
+	}
+	handler.Drain()
+	if w := request(handler, "POST", base, ""); w.Header().Get("Connection") != "close" {
+		t.Error("it does not ask to close")
+	}
+}
+
+func TestRequestMetrics(t *testing.T) {
+	core, registry := newTestCore(t, document)
+	handler := NewHandler(core, "")
+	request(handler, "POST", base+"/static", "")
+	request(handler, "POST", base+"/static", "")
+	request(handler, "POST", base+"/nobody", "")
+	request(handler, "POST", base+"/failing", "")
+	request(handler, "POST", base, "{")
+	want := `
+# HELP flag_evaluations_total Evaluations of current flags by key, variant and reason.
+# TYPE flag_evaluations_total counter
+flag_evaluations_total{key="failing",reason="ERROR",variant=""} 1
+flag_evaluations_total{key="static",reason="STATIC",variant="on"} 2
+# HELP ofrep_requests_total OFREP requests by endpoint (single, bulk, other) and HTTP status code.
+# TYPE ofrep_requests_total counter
+ofrep_requests_total{code="200",endpoint="single"} 2
+ofrep_requests_total{code="400",endpoint="bulk"} 1
+ofrep_requests_total{code="400",endpoint="single"} 1
+ofrep_requests_total{code="404",endpoint="single"} 1
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "flag_evaluations_total", "ofrep_requests_total"); err != nil {
+		t.Error(err)
+	}
+	core.Serve(parse(t, `{"flags":{"other":{"state":"ENABLED","variants":{"on":1},"defaultVariant":"on"}}}`))
+	request(handler, "POST", base, "")
+	want = `
+# HELP flag_evaluations_total Evaluations of current flags by key, variant and reason.
+# TYPE flag_evaluations_total counter
+flag_evaluations_total{key="other",reason="STATIC",variant="on"} 1
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "flag_evaluations_total"); err != nil {
+		t.Errorf("series of flags that are gone remain: %v", err)
+	}
+}
+
+func TestTelemetry(t *testing.T) {
+	health := Health{Details: "no flags yet"}
+	registry := prometheus.NewRegistry()
+	NewMetrics(registry, slog.New(slog.DiscardHandler))
+	handler := Telemetry(func() Health { return health }, registry)
+	if w := request(handler, "GET", "/livez", ""); w.Code != 200 || w.Body.String() != "alive\n" {
+		t.Errorf("/livez answers %d %s", w.Code, w.Body)
+	}
+	if w := request(handler, "GET", "/readyz", ""); w.Code != 503 || w.Body.String() != "not ready: no flags yet\n" {
+		t.Errorf("/readyz answers %d %s", w.Code, w.Body)
+	}
+	health = Health{Ready: true, Details: "12 flags"}
+	if w := request(handler, "GET", "/readyz", ""); w.Code != 200 || w.Body.String() != "ready: 12 flags\n" {
+		t.Errorf("/readyz answers %d %s", w.Code, w.Body)
+	}
+	if w := request(handler, "GET", "/metrics", ""); w.Code != 200 {
+		t.Errorf("/metrics answers %d", w.Code)
+	}
+	if w := request(handler, "POST", "/readyz", ""); w.Code != 405 {
+		t.Errorf("POST /readyz answers %d", w.Code)
+	}
+}
+
+// TestASlowBodyIsGivenUp sends a request whose body never comes. The time limit
+// is shortened; what counts is that there is an answer.
+func TestASlowBodyIsGivenUp(t *testing.T) {
+	core, _ := newTestCore(t, document)
+	server := httptest.NewUnstartedServer(NewHandler(core, ""))
+	server.Config = NewServer(server.Config.Handler)
+	server.Config.ReadTimeout = 100 * time.Millisecond
+	server.Start()
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := fmt.Fprintf(conn, "POST %s/static HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{", base); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
+		t.Errorf("the answer is %q (%v)", answer, err)
+	}
+}
+
+func FuzzBody(f *testing.F) {
+	f.Add(`{"context":{"targetingKey":"u","email":"a@corp.com"}}`)
+	f.Add(`{"context":{"a":[1,{"b":null}]},"context":1}`)
+	f.Add("\ufeff{}")
+	core, _ := newTestCore(f, document)
+	f.Fuzz(func(t *testing.T, body string) {
+		for _, key := range []string{"static", "targeted"} {
+			status, answer := core.Single(key, []byte(body))
+			if status != 200 && status != 400 || !json.Valid(answer) {
+				t.Errorf("%s answers %d %s", key, status, answer)
+			}
+		}
+		status, answer, tag := core.Bulk(nil, []byte(body), "")
+		if !json.Valid(answer) || (status == 200) != (tag != "") {
+			t.Errorf("all flags answer %d %s %s", status, tag, answer)
+		}
+	})
+}
+
+func BenchmarkSingle(b *testing.B) {
+	core, _ := newTestCore(b, document)
+	body := []byte(`{"context":{"targetingKey":"user-1","email":"ann@corp.com"}}`)
+	for _, key := range []string{"static", "targeted"} {
+		b.Run(key, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				core.Single(key, body)
+			}
+		})
+	}
+}

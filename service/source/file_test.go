@@ -1,0 +1,163 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// never is a poll interval that no test waits for: what arrives was notified.
+const never = time.Hour
+
+// watched runs a file source and collects what it delivers.
+type watched struct {
+	file    *File
+	updates chan Update
+}
+
+func watch(t *testing.T, path string, poll time.Duration) *watched {
+	t.Helper()
+	w := &watched{
+		file:    NewFile(path, 64, poll, slog.New(slog.NewTextHandler(t.Output(), nil))),
+		updates: make(chan Update, 100),
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	ended.Go(func() { w.file.Run(ctx, func(u Update) { w.updates <- u }) })
+	t.Cleanup(func() { cancel(); ended.Wait() })
+	return w
+}
+
+// await waits for a document with the text, or an error that contains it.
+func (w *watched) await(t *testing.T, want string) {
+	t.Helper()
+	deadline := time.After(5 * time.Second)
+	last := Update{}
+	for {
+		select {
+		case last = <-w.updates:
+			if string(last.Data) == want || last.Err != nil && strings.Contains(last.Err.Error(), want) {
+				return
+			}
+		case <-deadline:
+			t.Fatalf("%q did not arrive; the last was %q, %v", want, last.Data, last.Err)
+		}
+	}
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFileIsFollowedThroughItsChanges(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "flags.json")
+	w := watch(t, path, never)
+	w.await(t, "no such file")
+	put(t, path, "created")
+	w.await(t, "created")
+	put(t, path, "rewritten in place")
+	w.await(t, "rewritten in place")
+	put(t, path+".tmp", "renamed over it")
+	must(t, os.Rename(path+".tmp", path))
+	w.await(t, "renamed over it")
+	must(t, os.Remove(path))
+	w.await(t, "no such file")
+	put(t, path, "created again")
+	w.await(t, "created again")
+}
+
+// mount writes a document as the kubelet does: into a new directory, to which
+// the link ..data is switched.
+func mount(t *testing.T, dir, version, text string) {
+	t.Helper()
+	must(t, os.Mkdir(filepath.Join(dir, version), 0o755))
+	put(t, filepath.Join(dir, version, "flags.json"), text)
+	must(t, os.Symlink(version, filepath.Join(dir, "..data_tmp")))
+	must(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+}
+
+func TestConfigMapMountIsFollowed(t *testing.T) {
+	dir := t.TempDir()
+	mount(t, dir, "..2026_01", "one")
+	path := filepath.Join(dir, "flags.json")
+	must(t, os.Symlink(filepath.Join("..data", "flags.json"), path))
+	w := watch(t, path, never)
+	w.await(t, "one")
+	mount(t, dir, "..2026_02", "two")
+	w.await(t, "two")
+	must(t, os.RemoveAll(filepath.Join(dir, "..2026_01")))
+	mount(t, dir, "..2026_03", "three")
+	w.await(t, "three")
+}
+
+func TestPollFindsWhatIsNotNotified(t *testing.T) {
+	real := filepath.Join(t.TempDir(), "real.json")
+	path := filepath.Join(t.TempDir(), "later", "flags.json")
+	w := watch(t, path, 10*time.Millisecond)
+	w.await(t, "no such file")
+	must(t, os.Mkdir(filepath.Dir(path), 0o755))
+	put(t, real, "one")
+	must(t, os.Symlink(real, path))
+	w.await(t, "one")
+	// The link's directory does not change when the file behind it does.
+	put(t, real, "two")
+	w.await(t, "two")
+}
+
+func TestRefreshReadsNow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "flags.json")
+	put(t, path, "one")
+	w := watch(t, path, never)
+	w.await(t, "one")
+	w.file.Refresh()
+	w.await(t, "one")
+}
+
+func TestReadFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "flags.json")
+	put(t, path, strings.Repeat("x", 64))
+	first := ReadFile(path, 64)
+	if first.Err != nil || len(first.Data) != 64 || len(first.Digest) != 64 || first.Modified.IsZero() {
+		t.Errorf("unexpected update: %+v", first)
+	}
+	put(t, path, strings.Repeat("y", 64))
+	if second := ReadFile(path, 64); second.Digest == first.Digest {
+		t.Error("different documents have the same digest")
+	}
+	put(t, path, strings.Repeat("x", 65))
+	if u := ReadFile(path, 64); u.Err == nil || !strings.Contains(u.Err.Error(), "more than 64 bytes") {
+		t.Errorf("a file over the limit is %v", u.Err)
+	}
+	if u := ReadFile(filepath.Dir(path), 64); u.Err == nil || !strings.Contains(u.Err.Error(), "not a regular file") {
+		t.Errorf("a directory is %v", u.Err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	must(t, syscall.Mkfifo(pipe, 0o600))
+	if u := ReadFile(pipe, 64); u.Err == nil || !strings.Contains(u.Err.Error(), "not a regular file") {
+		t.Errorf("a named pipe is %v", u.Err)
+	}
+}
