@@ -10,15 +10,23 @@ import (
 // prober alone uses: the server's is another process. A thousand caches each ten
 // seconds are a hundred of them a second.
 func BenchmarkOnce(b *testing.B) {
-	target := Target{Addr: startRedis(b), Key: "k"}
-	before := cpuTime(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		if a := Once(b.Context(), target); a.Err != nil {
-			b.Fatal(a.Err)
-		}
+	ca := newAuthority(b)
+	for name, target := range map[string]Target{
+		"plain": {Addr: startRedis(b)},
+		"TLS":   {Addr: startTLSRedis(b, ca.certificateFor(b, "", inAnHour())), Password: canary, TLS: true, CA: ca.pem},
+	} {
+		b.Run(name, func(b *testing.B) {
+			target.Key = "k"
+			before := cpuTime(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				if a := Once(b.Context(), target); a.Err != nil {
+					b.Fatal(a.Err)
+				}
+			}
+			b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
+		})
 	}
-	b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
 }
 
 func cpuTime(b *testing.B) time.Duration {

@@ -130,12 +130,12 @@ func TestNextDue(t *testing.T) {
 		slow        bool
 		want        time.Duration
 	}{
-		"a fast one keeps its beat":                        {0, time.Second, false, interval},
-		"a fast one that was late keeps its beat, too":     {3 * time.Second, 4 * time.Second, false, interval},
-		"a fast one that missed its beat starts a new one": {0, 25 * time.Second, false, 35 * time.Second},
-		"a slow one that did not wait keeps the interval":  {0, 2 * time.Second, true, 12 * time.Second},
-		"a slow one that waited adds its wait":             {5 * time.Second, 7 * time.Second, true, 22 * time.Second},
-		"a slow one adds two intervals at most":            {time.Hour, time.Hour, true, time.Hour + 3*interval},
+		"a fast one keeps its beat":                       {0, time.Second, false, interval},
+		"a fast one that was late keeps its beat, too":    {3 * time.Second, 4 * time.Second, false, interval},
+		"a fast one that missed beats waits for the next": {0, 25 * time.Second, false, 3 * interval},
+		"a slow one that did not wait keeps the interval": {0, 2 * time.Second, true, 12 * time.Second},
+		"a slow one that waited adds its wait":            {5 * time.Second, 7 * time.Second, true, 22 * time.Second},
+		"a slow one adds two intervals at most":           {time.Hour, time.Hour, true, time.Hour + 3*interval},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -143,5 +143,20 @@ func TestNextDue(t *testing.T) {
 				t.Errorf("due again after %v, want %v", got.Sub(due), c.want)
 			}
 		})
+	}
+}
+
+func TestFirstBeat(t *testing.T) {
+	t.Parallel()
+	const interval = 10 * time.Second
+	now := time.Unix(1000, 12345)
+	for spread, want := range map[float64]time.Duration{
+		0:      100 * time.Millisecond,
+		0.5:    5100 * time.Millisecond,
+		0.9999: 10 * time.Second,
+	} {
+		if got := firstBeat(interval, spread, now).Sub(time.Unix(1000, 0)); got != want {
+			t.Errorf("a spread of %v: first beat after %v, want %v", spread, got, want)
+		}
 	}
 }

@@ -52,6 +52,8 @@ type Prober struct {
 
 	mu      sync.Mutex
 	started bool
+	// next is when the scheduler looks again by itself, zero for not at all.
+	next    time.Time
 	entries map[types.NamespacedName]*entry
 	lanes   *lanes
 }
@@ -106,7 +108,7 @@ func (p *Prober) Watch(key types.NamespacedName, t Target) {
 	e.state.Since = now
 	p.entries[key] = e
 	p.lanes.fresh.push(e)
-	p.poke()
+	p.wakeFor(&p.lanes.fresh)
 }
 
 // Forget ends the watch under key, and the probe that may be under way.
@@ -138,17 +140,16 @@ func (p *Prober) Start(ctx context.Context) error {
 	}
 	var workers sync.WaitGroup
 	defer workers.Wait()
-	for {
+	for ctx.Err() == nil {
 		alarm := p.alarm(p.dispatch(ctx, &workers))
 		select {
 		case <-ctx.Done():
-			alarm.Stop()
-			return nil
 		case <-p.wake:
 		case <-alarm.C():
 		}
 		alarm.Stop()
 	}
+	return nil
 }
 
 func (p *Prober) start() bool {
@@ -173,22 +174,34 @@ func (p *Prober) alarm(at time.Time) clock.Timer {
 
 // dispatch starts what is due and has a worker, and returns when to look again:
 // zero for not before something wakes the scheduler.
-func (p *Prober) dispatch(ctx context.Context, workers *sync.WaitGroup) (next time.Time) {
+func (p *Prober) dispatch(ctx context.Context, workers *sync.WaitGroup) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if ctx.Err() != nil {
-		return time.Time{}
-	}
 	now := p.clock.Now()
+	p.next = time.Time{}
 	for _, l := range p.lanes.all() {
 		for e := l.pop(now); e != nil; e = l.pop(now) {
 			p.launch(ctx, workers, e, now.Sub(e.due))
 		}
-		if at, ok := l.wakeAt(); ok && (next.IsZero() || at.Before(next)) {
-			next = at
+		if at, ok := l.wakeAt(); ok && p.sooner(at) {
+			p.next = at
 		}
 	}
-	return next
+	return p.next
+}
+
+// sooner reports whether at is before the scheduler looks again.
+func (p *Prober) sooner(at time.Time) bool { return p.next.IsZero() || at.Before(p.next) }
+
+// wakeFor wakes the scheduler if it is needed in l sooner than it looks again.
+func (p *Prober) wakeFor(l *lane) {
+	if at, ok := l.wakeAt(); !ok || !p.sooner(at) {
+		return
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default: // it is about to look
+	}
 }
 
 // launch gives e a worker: a goroutine of its own, as the lane's budget bounds
@@ -233,28 +246,28 @@ func (p *Prober) record(e *entry, a Attempt) (news bool) {
 func (p *Prober) requeue(e *entry, l *lane, a Attempt, aborted bool, late time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	defer p.poke()
 	e.cancel()
 	l.running--
+	defer p.wakeFor(l)
 	if p.entries[e.key] != e {
 		return
 	}
-	now := p.clock.Now()
+	now, interval := p.clock.Now(), e.target.Interval
 	switch {
 	case aborted:
 		e.due = now
 		p.lanes.slow.push(e)
 	case a.Err != nil || a.Latency > patience:
-		e.due = nextDue(e.target.Interval, e.due, late, now, true)
+		e.due = nextDue(interval, e.due, late, now, true)
 		p.lanes.slow.push(e)
 	case l == &p.lanes.fast:
-		e.due = nextDue(e.target.Interval, e.due, late, now, false)
+		e.due = nextDue(interval, e.due, late, now, false)
 		p.lanes.fast.push(e)
 	default:
-		// A random beat for each: who started together does not go on together.
-		e.due = now.Add(time.Duration(p.spread() * float64(e.target.Interval)))
+		e.due = firstBeat(interval, p.spread(), now)
 		p.lanes.fast.push(e)
 	}
+	p.wakeFor(e.lane)
 }
 
 // drop forgets e, wherever it is.
@@ -263,14 +276,6 @@ func (p *Prober) drop(e *entry) {
 	e.lane.remove(e)
 	if e.cancel != nil {
 		e.cancel()
-	}
-}
-
-// poke wakes the scheduler, which may be awake.
-func (p *Prober) poke() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
 	}
 }
 

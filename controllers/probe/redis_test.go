@@ -71,7 +71,7 @@ func runRedis(t testing.TB, addr string, args ...string) (kill func()) {
 }
 
 // redisCLI runs one command at a server, as an administrator would, and returns the reply.
-func redisCLI(t *testing.T, addr string, args ...string) string {
+func redisCLI(t testing.TB, addr string, args ...string) string {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(addr)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -128,7 +128,7 @@ type authority struct {
 	pem []byte
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	a := &authority{key: newKey(t)}
 	template := &x509.Certificate{
@@ -146,7 +146,7 @@ func newAuthority(t *testing.T) *authority {
 }
 
 // certificateFor is a server certificate for a DNS name, or for 127.0.0.1 if that is empty.
-func (a *authority) certificateFor(t *testing.T, name string, notAfter time.Time) (options []string) {
+func (a *authority) certificateFor(t testing.TB, name string, notAfter time.Time) (options []string) {
 	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{
@@ -171,7 +171,7 @@ func (a *authority) certificateFor(t *testing.T, name string, notAfter time.Time
 	}
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -180,7 +180,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func sign(t *testing.T, template, parent *x509.Certificate, public *ecdsa.PublicKey, private *ecdsa.PrivateKey) []byte {
+func sign(t testing.TB, template, parent *x509.Certificate, public *ecdsa.PublicKey, private *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, private)
 	if err != nil {
@@ -189,12 +189,12 @@ func sign(t *testing.T, template, parent *x509.Certificate, public *ecdsa.Public
 	return der
 }
 
-func writePEM(t *testing.T, name, kind string, der []byte) string {
+func writePEM(t testing.TB, name, kind string, der []byte) string {
 	t.Helper()
 	return writeFile(t, name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-func writeFile(t *testing.T, name string, content []byte) string {
+func writeFile(t testing.TB, name string, content []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {

@@ -37,7 +37,7 @@ func protected(more ...string) []string { return append([]string{"--requirepass"
 func inAnHour() time.Time { return time.Now().Add(time.Hour) }
 
 // startTLSRedis runs a redis-server that speaks TLS alone, to anyone.
-func startTLSRedis(t *testing.T, certificate []string, more ...string) (addr string) {
+func startTLSRedis(t testing.TB, certificate []string, more ...string) (addr string) {
 	t.Helper()
 	args := append(certificate, protected("--tls-auth-clients", "no")...)
 	return startRedisOn(t, "--tls-port", append(args, more...)...)
