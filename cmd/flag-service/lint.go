@@ -25,7 +25,7 @@ func lint(path string, stdout, stderr io.Writer) int {
 		return exitFailure
 	}
 	for _, problem := range problems {
-		_, _ = fmt.Fprintf(stdout, "%s:%d:%d: %s\n", path, problem.Line, problem.Column, problem)
+		_, _ = fmt.Fprintf(stdout, "%s:%d:%d: %s: %s\n", path, problem.Line, problem.Column, problem.Path, problem.Message)
 	}
 	if len(problems) > 0 {
 		return exitFailure

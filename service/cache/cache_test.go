@@ -30,7 +30,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/flagcache/flagcache/service/internal/redistest"
+	"github.com/flagcache/flagcache/service/redistest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

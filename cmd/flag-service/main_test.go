@@ -1,0 +1,356 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/flagcache/flagcache/service/redistest"
+)
+
+// binary is the real flag-service, built for these tests.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "flag-service")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "making a directory for the binary:", err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary = filepath.Join(dir, "flag-service")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building flag-service: %v\n%s", err, out)
+		return 1
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+const goodFlags = `{"flags":{"flag":{"state":"ENABLED","variants":{"v":1},"defaultVariant":"v"}}}`
+
+// process is a running flag-service.
+type process struct {
+	t         *testing.T
+	command   *exec.Cmd
+	ofrep     string
+	telemetry string
+	client    *http.Client
+	output    sync.WaitGroup
+	logs      bytes.Buffer
+}
+
+// launch starts the service on free ports and waits until it listens.
+func launch(t *testing.T, environ ...string) *process {
+	t.Helper()
+	p := &process{t: t, command: exec.Command(binary), client: &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}}
+	p.command.Env = append([]string{"LISTEN_ADDRESS=127.0.0.1:0", "TELEMETRY_ADDRESS=127.0.0.1:0", "DRAIN_DELAY=0s"}, environ...)
+	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdout, err := p.command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.command.Stderr = t.Output()
+	if err := p.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan struct{})
+	p.output.Go(func() { p.readLogs(stdout, started) })
+	t.Cleanup(func() {
+		p.client.CloseIdleConnections()
+		_ = p.command.Process.Kill()
+		p.output.Wait()
+		_ = p.command.Wait()
+	})
+	select {
+	case <-started:
+	case <-time.After(10 * time.Second):
+		t.Fatal("flag-service did not say where it listens")
+	}
+	return p
+}
+
+// readLogs keeps the log and finds the addresses in its first line.
+func (p *process) readLogs(from io.Reader, started chan<- struct{}) {
+	lines := bufio.NewScanner(from)
+	for lines.Scan() {
+		p.logs.Write(append(lines.Bytes(), '\n'))
+		var line struct{ Msg, OFREP, Telemetry string }
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			p.t.Errorf("the log line %q is not JSON: %v", lines.Text(), err)
+		}
+		if line.Msg == "starting" {
+			p.ofrep, p.telemetry = "http://"+line.OFREP, "http://"+line.Telemetry
+			close(started)
+		}
+	}
+}
+
+// evaluate asks for the flag and returns status and body; status 0 is a failure.
+func (p *process) evaluate() (int, string) {
+	response, err := p.client.Post(p.ofrep+"/ofrep/v1/evaluate/flags/flag", "application/json", strings.NewReader(`{"context":{"targetingKey":"u"}}`))
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return response.StatusCode, string(body)
+}
+
+func (p *process) get(path string) (int, string) {
+	p.t.Helper()
+	response, err := p.client.Get(p.telemetry + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(body)
+}
+
+func (p *process) awaitReady(want bool) {
+	p.t.Helper()
+	redistest.Eventually(p.t, 10*time.Second, fmt.Sprintf("readiness did not become %t", want), func() bool {
+		status, _ := p.get("/readyz")
+		return status == http.StatusOK == want
+	})
+}
+
+// terminate sends SIGTERM and returns the exit code.
+func (p *process) terminate() int {
+	p.t.Helper()
+	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	p.output.Wait()
+	_ = p.command.Wait()
+	return p.command.ProcessState.ExitCode()
+}
+
+func flagsFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "flags.json")
+	if content != "" {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
+func TestServes(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "FLAGCACHE_REVISION=rev-1")
+	p.awaitReady(true)
+	if status, body := p.evaluate(); status != 200 || body != `{"key":"flag","reason":"STATIC","variant":"v","value":1}` {
+		t.Errorf("the evaluation is answered with %d %s", status, body)
+	}
+	if _, body := p.get("/readyz"); !strings.HasPrefix(body, "ready: 1 flags, generation 1 from source, confirmed ") {
+		t.Errorf("/readyz says %s", body)
+	}
+	_, metrics := p.get("/metrics")
+	for _, name := range []string{"ofrep_requests_total", "ofrep_request_duration_seconds_bucket", "flag_evaluations_total",
+		"flag_config_age_seconds", "flag_config_generation", "go_goroutines", "process_resident_memory_bytes"} {
+		if !strings.Contains(metrics, "\n"+name) {
+			t.Errorf("there is no metric %s", name)
+		}
+	}
+	if code := p.terminate(); code != 0 {
+		t.Errorf("it exits with %d", code)
+	}
+}
+
+func TestStartsWithNothingReachable(t *testing.T) {
+	file := flagsFile(t, "")
+	p := launch(t, "FLAGS_FILE="+file, "REDIS_URL=redis://:canary-password@127.0.0.1:1", "SERVICE_BINDING_ROOT="+t.TempDir())
+	if status, _ := p.get("/livez"); status != 200 {
+		t.Errorf("/livez answers %d", status)
+	}
+	if status, body := p.get("/readyz"); status != 503 || !strings.Contains(body, "not ready: no flags yet: ") {
+		t.Errorf("/readyz answers %d %s", status, body)
+	}
+	if status, body := p.evaluate(); status != 503 {
+		t.Errorf("an evaluation is answered with %d %s", status, body)
+	}
+	if err := os.WriteFile(file, []byte(goodFlags), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.awaitReady(true)
+	if status, body := p.evaluate(); status != 200 {
+		t.Errorf("with flags an evaluation is answered with %d %s", status, body)
+	}
+	if code := p.terminate(); code != 0 {
+		t.Errorf("it exits with %d", code)
+	}
+	if strings.Contains(p.logs.String(), "canary-password") {
+		t.Error("the password of Redis is in the log")
+	}
+}
+
+// TestDrainLosesNoRequest has clients that reuse connections ask all the while
+// that the service is told to stop, as they do until endpoints are withdrawn.
+func TestDrainLosesNoRequest(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "DRAIN_DELAY=1s")
+	p.awaitReady(true)
+	var asking sync.WaitGroup
+	var answered atomic.Int64
+	withdrawn := make(chan struct{})
+	for range 8 {
+		asking.Go(func() {
+			for {
+				select {
+				case <-withdrawn:
+					return
+				default:
+				}
+				if status, body := p.evaluate(); status != 200 {
+					t.Errorf("a request is answered with %d %s", status, body)
+					return
+				}
+				answered.Add(1)
+			}
+		})
+	}
+	redistest.Eventually(t, 10*time.Second, "the clients did not get going", func() bool { return answered.Load() > 100 })
+	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.awaitReady(false)
+	if _, body := p.get("/readyz"); body != "not ready: draining\n" {
+		t.Errorf("/readyz says %s", body)
+	}
+	during := answered.Load()
+	redistest.Eventually(t, time.Second, "nothing was answered while draining", func() bool { return answered.Load() > during+100 })
+	close(withdrawn)
+	asking.Wait()
+	p.output.Wait()
+	_ = p.command.Wait()
+	if code := p.command.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("it exits with %d", code)
+	}
+}
+
+func TestASecondSignalEndsAtOnce(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "DRAIN_DELAY=10m")
+	p.awaitReady(true)
+	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.awaitReady(false)
+	if code := p.terminate(); code == 0 {
+		t.Error("it exits with 0 although it was cut short")
+	}
+}
+
+func TestRefusesMalformedSettings(t *testing.T) {
+	tests := map[string]string{
+		"LOG_LEVEL=loud":                `LOG_LEVEL is "loud"; it must be debug, info, warn or error`,
+		"CACHE_TTL=300":                 `CACHE_TTL is "300"; it must be a duration from 1s to 24h0m0s, such as 5m0s`,
+		"REDIS_POOL_SIZE=many":          `REDIS_POOL_SIZE is "many"; it must be a whole number from 2 to 1000`,
+		"REDIS_DIAL_TIMEOUT=1m":         `REDIS_DIAL_TIMEOUT is "1m"; it must be a duration from 1ms to 2s, such as 2s`,
+		"DRAIN_DELAY=-1s":               `DRAIN_DELAY is "-1s"; it must be a duration from 0s to 10m0s, such as 5s`,
+		"LISTEN_ADDRESS=8080":           `LISTEN_ADDRESS is "8080"; it must be an address such as :8080 or 127.0.0.1:8080`,
+		"TELEMETRY_ADDRESS=:http":       `TELEMETRY_ADDRESS is ":http"; it must be an address such as :8080 or 127.0.0.1:8080`,
+		"FLAG_ENVIRONMENT=a b":          `FLAG_ENVIRONMENT is "a b"; it must be up to 253 letters, digits, dots, underscores, slashes and dashes`,
+		"FLAGCACHE_REVISION=a\nb":       `FLAGCACHE_REVISION is "a\nb"; it must be up to 253 letters, digits, dots, underscores and dashes`,
+		"REDIS_URL=http://:secret@host": `REDIS_URL (19 characters, not shown) is not a URL like redis://user:password@host:6379/0 or rediss://host:6379`,
+	}
+	for setting, want := range tests {
+		t.Run(strings.SplitN(setting, "=", 2)[0], func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			code := run(t.Context(), nil, []string{setting}, &stdout, &stderr)
+			if got := strings.TrimSpace(stderr.String()); code != exitUsage || got != "flag-service: "+want {
+				t.Errorf("it exits with %d and says %s", code, got)
+			}
+		})
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	got, err := readSettings([]string{"LOG_LEVEL=", "SERVICE_BINDING_ROOT=/bindings", "UNRELATED=x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := settings{
+		environment: "default", flagsFile: "/etc/flagcache/flags/flags.json", listenAddress: ":8080", telemetryAddress: ":8081",
+		bindingDir: "/bindings/cache", cacheTTL: 5 * time.Minute, poolSize: 10, dialTimeout: 2 * time.Second, drainDelay: 5 * time.Second,
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{})); diff != "" {
+		t.Errorf("unexpected settings (-want +got):\n%s", diff)
+	}
+}
+
+func TestLint(t *testing.T) {
+	tests := map[string]struct {
+		content string
+		code    int
+		want    string
+	}{
+		"a good file": {goodFlags, exitOK, "FILE: 1 flags, no problems\n"},
+		"a broken flag": {
+			"{\"flags\":{\n  \"a\": {\"state\":\"ENABLED\",\"variants\":{\"x\":1},\"defaultVariant\":\"y\"}}}", exitFailure,
+			"FILE:2:63: flags.a.defaultVariant: \"y\" is not one of the variants\n",
+		},
+		"not JSON": {"{\n\"flags\"", exitFailure, "FILE: line 2, column 7: not valid JSON: unexpected end of JSON input\n"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			path := flagsFile(t, test.content)
+			var stdout, stderr bytes.Buffer
+			code := run(t.Context(), []string{"lint", path}, nil, &stdout, &stderr)
+			got := strings.ReplaceAll(stdout.String(), path, "FILE")
+			if code != test.code || got != test.want {
+				t.Errorf("it exits with %d and says %s%s", code, got, stderr.String())
+			}
+		})
+	}
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"lint", flagsFile(t, "")}, nil, &stdout, &stderr); code != exitFailure || !strings.Contains(stderr.String(), "no such file") {
+		t.Errorf("without a file it exits with %d and says %s", code, stderr.String())
+	}
+}
+
+func TestUsage(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"help"}, nil, &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "SERVICE_BINDING_ROOT") {
+		t.Errorf("help exits with %d and says %s", code, stdout.String())
+	}
+	if code := run(t.Context(), []string{"linf", "x"}, nil, &stdout, &stderr); code != exitUsage || !strings.Contains(stderr.String(), "Usage") {
+		t.Errorf("a misspelt command exits with %d and says %s", code, stderr.String())
+	}
+}
+
+func TestAnAddressInUseIsSaid(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags))
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), nil, []string{"LISTEN_ADDRESS=" + strings.TrimPrefix(p.ofrep, "http://")}, &stdout, &stderr)
+	if code != exitFailure || !strings.Contains(stderr.String(), "listening for OFREP") {
+		t.Errorf("it exits with %d and says %s", code, stderr.String())
+	}
+}

@@ -1,0 +1,428 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package snapshot_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/flagcache/flagcache/service/cache"
+	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/redistest"
+	"github.com/flagcache/flagcache/service/snapshot"
+	"github.com/flagcache/flagcache/service/source"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// soon is long enough for everything that is notified, on a busy machine.
+const soon = 10 * time.Second
+
+// document is a document with one flag of that value.
+func document(value int) string {
+	return fmt.Sprintf(`{"flags":{"flag":{"state":"ENABLED","variants":{"v":%d},"defaultVariant":"v"}}}`, value)
+}
+
+// instance is one flag service without HTTP: a file, perhaps a Redis, and the
+// refresher between them.
+type instance struct {
+	*snapshot.Refresher
+	t        *testing.T
+	file     string
+	registry *prometheus.Registry
+	logs     *logBuffer
+	// served is what requests would read.
+	served atomic.Pointer[flags.Set]
+	// clock is how far the instance's clock is ahead.
+	clock atomic.Int64
+}
+
+type logBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// start runs an instance with a file of that content, none if it is empty, and
+// with a Redis unless that is nil.
+func start(t *testing.T, content string, server *redistest.Server) *instance {
+	t.Helper()
+	i := &instance{t: t, file: filepath.Join(t.TempDir(), "flags.json"), registry: prometheus.NewRegistry(), logs: &logBuffer{}}
+	if content != "" {
+		i.write(content)
+	}
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(i.logs, t.Output()), nil))
+	options := snapshot.Options{
+		Source:        source.NewFile(i.file, flags.MaxSize, 200*time.Millisecond, log),
+		Serve:         func(set *flags.Set) { i.served.Store(set) },
+		CacheInterval: 400 * time.Millisecond,
+		Now:           func() time.Time { return time.Now().Add(time.Duration(i.clock.Load())) },
+		Log:           log,
+	}
+	if server != nil {
+		options.Cache = cache.New(cache.Options{
+			Environment: "test", URL: server.URL(), TTL: time.Minute, MaxSize: flags.MaxSize,
+			Connections: 4, DialTimeout: 500 * time.Millisecond, Log: log,
+		}, i.registry)
+	}
+	i.Refresher = snapshot.New(options)
+	i.Register(i.registry)
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	ended.Go(func() { i.Run(ctx) })
+	t.Cleanup(func() { cancel(); ended.Wait() })
+	return i
+}
+
+// write puts a document in the file's place, as a whole.
+func (i *instance) write(content string) {
+	i.t.Helper()
+	if err := os.WriteFile(i.file+".new", []byte(content), 0o600); err != nil {
+		i.t.Fatal(err)
+	}
+	if err := os.Rename(i.file+".new", i.file); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+// value is what the flag evaluates to, empty where there are no flags.
+func (i *instance) value() string {
+	set := i.served.Load()
+	if set == nil {
+		return ""
+	}
+	flag, ok := set.Flag("flag")
+	if !ok {
+		return "absent"
+	}
+	outcome, err := flag.Evaluate(flags.Context{}, 0)
+	if err != nil {
+		return err.Error()
+	}
+	return string(outcome.Value)
+}
+
+func (i *instance) awaitValue(want string) {
+	i.t.Helper()
+	redistest.Eventually(i.t, soon, "the value did not become "+want, func() bool { return i.value() == want })
+}
+
+func (i *instance) awaitLog(want string) {
+	i.t.Helper()
+	redistest.Eventually(i.t, soon, "the log did not say "+want, func() bool { return strings.Contains(i.logs.String(), want) })
+}
+
+func (i *instance) awaitOrigin(want string) {
+	i.t.Helper()
+	redistest.Eventually(i.t, soon, "the origin did not become "+want, func() bool {
+		current := i.Current()
+		return current != nil && current.Origin == want
+	})
+}
+
+func (i *instance) metric(name string) float64 {
+	i.t.Helper()
+	families, err := i.registry.Gather()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			return family.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	i.t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
+// lookUps is how many look-ups in Redis had that result.
+func (i *instance) lookUps(result string) float64 {
+	i.t.Helper()
+	families, err := i.registry.Gather()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == "flag_cache_requests_total" && m.GetLabel()[0].GetValue() == result {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
+// awaitCached waits until Redis holds a document with the text.
+func awaitCached(t *testing.T, server *redistest.Server, want string) {
+	t.Helper()
+	client := server.Client()
+	redistest.Eventually(t, soon, "Redis did not come to hold "+want, func() bool {
+		return strings.HasSuffix(client.Get(t.Context(), "feature_flags:test").Val(), want)
+	})
+}
+
+func TestServesTheSourceAndFollowsIt(t *testing.T) {
+	i := start(t, document(1), nil)
+	i.awaitValue("1")
+	i.write(document(2))
+	i.awaitValue("2")
+	if got := i.Current().Generation; got != 2 {
+		t.Errorf("this is generation %d, not 2", got)
+	}
+	for name, want := range map[string]float64{
+		"flag_config_generation": 2, "flag_config_flags": 1, "flag_config_problems": 0, "flag_source_good": 1,
+	} {
+		if got := i.metric(name); got != want {
+			t.Errorf("%s is %v, not %v", name, got, want)
+		}
+	}
+}
+
+func TestWaitsForFlagsWithNothingReachable(t *testing.T) {
+	server := redistest.Start(t)
+	server.Kill()
+	i := start(t, "", server)
+	i.awaitLog("cannot use the source")
+	if i.Current() != nil || i.Age() != 0 || !strings.Contains(i.SourceTrouble(), "no such file") {
+		t.Errorf("without anything it serves %v; trouble: %q", i.Current(), i.SourceTrouble())
+	}
+	i.write(document(1))
+	i.awaitValue("1")
+	if trouble := i.SourceTrouble(); trouble != "" {
+		t.Errorf("the source is good, but its trouble is %q", trouble)
+	}
+}
+
+func TestKeepsTheLastGoodFlags(t *testing.T) {
+	broken := map[string]string{
+		"not JSON":                   "{\n  oops",
+		"without flags":              `{}`,
+		"with none that can be used": `{"flags":{"flag":{"state":"ENABLED"}}}`,
+		"too large":                  strings.Repeat(" ", flags.MaxSize+1),
+	}
+	for name, content := range broken {
+		t.Run(name, func(t *testing.T) {
+			i := start(t, document(1), nil)
+			i.awaitValue("1")
+			i.write(content)
+			i.awaitLog("cannot use the source, keeping the last good flags")
+			if i.value() != "1" || i.metric("flag_source_good") != 0 || i.metric("flag_config_generation") != 1 {
+				t.Errorf("a broken document changed something: %s", i.value())
+			}
+			i.clock.Add(int64(time.Hour))
+			if age := i.metric("flag_config_age_seconds"); age < 3600 {
+				t.Errorf("after an hour the age is %v s", age)
+			}
+			i.write(document(2))
+			i.awaitValue("2")
+			i.awaitLog("the source can be used again")
+			if n := strings.Count(i.logs.String(), "cannot use the source"); n != 1 {
+				t.Errorf("the trouble was logged %d times", n)
+			}
+			redistest.Eventually(t, soon, "the age did not fall", func() bool { return i.metric("flag_config_age_seconds") < 60 })
+		})
+	}
+}
+
+func TestABrokenDocumentIsNamedWithItsLine(t *testing.T) {
+	i := start(t, "{\n  \"flags\": oops\n}", nil)
+	i.awaitLog("line 2, column 12")
+}
+
+func TestABrokenFlagIsRejectedAlone(t *testing.T) {
+	i := start(t, `{"flags":{"flag":{"state":"ENABLED","variants":{"v":1},"defaultVariant":"v"},"bad":{"state":"ENABLED"}}}`, nil)
+	i.awaitValue("1")
+	i.awaitLog("flags.bad.variants: the flag has no variants (line 1, column")
+	if got := i.metric("flag_config_problems"); got != 1 {
+		t.Errorf("%v problems are counted, not 1", got)
+	}
+}
+
+func TestServesFromRedisWhileTheSourceIsAbsent(t *testing.T) {
+	server := redistest.Start(t)
+	first := start(t, document(1), server)
+	awaitCached(t, server, document(1))
+
+	second := start(t, "", server)
+	second.awaitValue("1")
+	second.awaitOrigin(snapshot.OriginCache)
+	first.write(document(2))
+	second.awaitValue("2")
+	// Going back to what was before is a change like any other.
+	first.write(document(1))
+	second.awaitValue("1")
+
+	second.write(document(7))
+	second.awaitValue("7")
+	second.awaitOrigin(snapshot.OriginSource)
+}
+
+func TestTheSourceWinsOverRedis(t *testing.T) {
+	server := redistest.Start(t)
+	first := start(t, document(1), server)
+	awaitCached(t, server, document(1))
+	second := start(t, document(2), server)
+	second.awaitValue("2")
+	awaitCached(t, server, document(2))
+	// The first hears of it and sees it, but its own source says otherwise.
+	seen := first.lookUps("hit")
+	redistest.Eventually(t, soon, "the first did not look at Redis", func() bool { return first.lookUps("hit") > seen+1 })
+	if first.value() != "1" {
+		t.Errorf("the first serves %s from Redis although its source is good", first.value())
+	}
+}
+
+func TestAnOlderDocumentDoesNotReplaceANewerOne(t *testing.T) {
+	server := redistest.Start(t)
+	first := start(t, document(2), server)
+	awaitCached(t, server, document(2))
+	// A file that was written before comes late, as on a node that lags.
+	late := start(t, "", server)
+	late.awaitValue("2")
+	path := late.file + ".old"
+	if err := os.WriteFile(path, []byte(document(1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hourAgo := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, hourAgo, hourAgo); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, late.file); err != nil {
+		t.Fatal(err)
+	}
+	late.awaitValue("1")
+	third := start(t, "", server)
+	third.awaitValue("2")
+	if first.value() != "2" {
+		t.Errorf("the first serves %s", first.value())
+	}
+}
+
+func TestRedisIsFilledAgain(t *testing.T) {
+	server := redistest.Start(t)
+	i := start(t, document(1), server)
+	awaitCached(t, server, document(1))
+	client := server.Client()
+	for name, spoil := range map[string]func(){
+		"flushed":  func() { client.FlushAll(t.Context()) },
+		"poisoned": func() { client.Set(t.Context(), "feature_flags:test", document(666), 0) },
+		"another type": func() {
+			client.Del(t.Context(), "feature_flags:test")
+			client.LPush(t.Context(), "feature_flags:test", "x")
+		},
+		"restarted": func() { server.Kill(); server.Restart() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			spoil()
+			awaitCached(t, server, document(1))
+			if i.value() != "1" {
+				t.Errorf("the value became %s", i.value())
+			}
+		})
+	}
+}
+
+func TestPoisonIsNeverServed(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client()
+	client.Set(t.Context(), "feature_flags:test", document(666), 0)
+	i := start(t, "", server)
+	i.awaitLog("discarding a value in Redis")
+	if i.Current() != nil {
+		t.Fatalf("it serves %s", i.value())
+	}
+	if client.Exists(t.Context(), "feature_flags:test").Val() != 0 {
+		t.Error("the poison is still there")
+	}
+}
+
+func TestNothingIsFilledInWithoutASource(t *testing.T) {
+	server := redistest.Start(t)
+	i := start(t, document(1), server)
+	awaitCached(t, server, document(1))
+	i.write("{")
+	i.awaitLog("cannot use the source")
+	client := server.Client()
+	client.FlushAll(t.Context())
+	looked := i.lookUps("miss")
+	redistest.Eventually(t, soon, "it did not look at Redis again", func() bool { return i.lookUps("miss") > looked+1 })
+	if client.Exists(t.Context(), "feature_flags:test").Val() != 0 {
+		t.Error("it filled Redis with what its source does not stand behind")
+	}
+	if i.value() != "1" {
+		t.Errorf("it serves %s", i.value())
+	}
+}
+
+// TestTroubleWithRedisNeverTouchesEvaluations evaluates all the while that Redis
+// is killed, paused and restarted, and changes the source meanwhile.
+func TestTroubleWithRedisNeverTouchesEvaluations(t *testing.T) {
+	server := redistest.Start(t)
+	i := start(t, document(1), server)
+	awaitCached(t, server, document(1))
+
+	ctx, stop := context.WithCancel(t.Context())
+	var evaluations atomic.Int64
+	var wrong sync.Map
+	var running sync.WaitGroup
+	running.Go(func() {
+		for ctx.Err() == nil {
+			evaluations.Add(1)
+			if v := i.value(); v != "1" && v != "2" && v != "3" && v != "4" {
+				wrong.Store(v, true)
+			}
+		}
+	})
+	change := func(value int) {
+		t.Helper()
+		began := time.Now()
+		i.write(document(value))
+		i.awaitValue(fmt.Sprint(value))
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("the change to %d took %s", value, took)
+		}
+	}
+	server.Kill()
+	change(2)
+	server.Restart()
+	awaitCached(t, server, document(2))
+	server.Pause()
+	change(3)
+	server.Resume()
+	awaitCached(t, server, document(3))
+	change(4)
+	awaitCached(t, server, document(4))
+	stop()
+	running.Wait()
+	wrong.Range(func(value, _ any) bool {
+		t.Errorf("an evaluation came to %q", value)
+		return true
+	})
+	if evaluations.Load() < 1000 {
+		t.Errorf("only %d evaluations were tried", evaluations.Load())
+	}
+}
