@@ -19,7 +19,9 @@ var (
 	errClientCertificate = errors.New("the server demands a certificate of its clients")
 )
 
-// handshake encrypts conn and verifies who is at its other end.
+// handshake encrypts conn and verifies who is at its other end. It resumes no session,
+// though that would save a third of the CPU time: a resumed one does not look at the
+// certificate that new users of the cache are shown.
 func handshake(ctx context.Context, t Target, conn net.Conn) (net.Conn, *failure) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(handshakeShare*float64(t.Timeout)))
 	defer cancel()

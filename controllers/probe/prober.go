@@ -25,7 +25,8 @@ type Options struct {
 	Workers int
 	// Clock tells when a target is due (default the system's).
 	Clock clock.Clock
-	// Log gets a line when an outcome changes, and each attempt at V(2). By default nothing is logged.
+	// Log gets a line when a cache becomes unhealthy or recovers, and each attempt at
+	// V(2) (default none).
 	Log logr.Logger
 	// Changed is called when a target's result means something else than before,
 	// from the worker that found out: it must be quick, must not block, and may call
@@ -219,27 +220,40 @@ func (p *Prober) launch(ctx context.Context, workers *sync.WaitGroup, e *entry, 
 		attempt := p.probe(ctx, e.target)
 		// The context ends early for who lost patience, was forgotten, or stops.
 		aborted := attempt.Err != nil && ctx.Err() != nil
-		if !aborted && p.record(e, attempt) {
-			p.changed(e.key)
+		if !aborted {
+			p.judge(e, attempt)
 		}
 		p.requeue(e, l, attempt, aborted, late)
 	})
 }
 
-// record judges an attempt and reports whether that is news. It is not for an entry
-// that was forgotten or replaced meanwhile.
-func (p *Prober) record(e *entry, a Attempt) (news bool) {
+// judge records an attempt and tells who wants to know if it is news.
+func (p *Prober) judge(e *entry, a Attempt) {
+	before, after, news := p.record(e, a)
+	log := p.log.WithValues("namespace", e.key.Namespace, "name", e.key.Name)
+	log.V(2).Info("probed cache", "reason", a.Reason, "latency", a.Latency)
+	if before.Outcome != after.Outcome && (before.Outcome == Unhealthy || after.Outcome == Unhealthy) {
+		log.Info("cache changed", "outcome", after.Outcome, "reason", after.Reason, "message", after.Message)
+	}
+	if news {
+		p.changed(e.key)
+	}
+}
+
+// record counts an attempt, and reports what was known before and after, and whether
+// that is news. An attempt at an entry that was forgotten or replaced meanwhile does
+// not count.
+func (p *Prober) record(e *entry, a Attempt) (before, after Result, news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	before, first := e.state.Result, !e.probed
 	if p.entries[e.key] != e {
-		return false
+		return before, before, false
 	}
 	p.metrics.observe(a)
-	before, first := e.state.Result, !e.probed
 	e.probed = true
 	e.state = step(e.state, a, p.clock.Now(), e.thresholds())
-	p.logAttempt(e, a, before.Outcome)
-	return first || !e.state.Same(before)
+	return before, e.state.Result, first || !e.state.Same(before)
 }
 
 // requeue gives the worker back to its lane l and queues e again.
@@ -276,13 +290,5 @@ func (p *Prober) drop(e *entry) {
 	e.lane.remove(e)
 	if e.cancel != nil {
 		e.cancel()
-	}
-}
-
-func (p *Prober) logAttempt(e *entry, a Attempt, before Outcome) {
-	log := p.log.WithValues("namespace", e.key.Namespace, "name", e.key.Name)
-	log.V(2).Info("probed cache", "reason", a.Reason, "latency", a.Latency)
-	if e.state.Outcome != before {
-		log.Info("cache changed", "outcome", e.state.Outcome, "reason", e.state.Reason, "message", e.state.Message)
 	}
 }

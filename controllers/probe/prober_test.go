@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -258,6 +259,42 @@ func TestASilentCacheMovesToTheSlowLane(t *testing.T) {
 			t.Errorf("the times that probes were given (-want +got):\n%s", diff)
 		}
 		p.expectNews(t, "a timeout, then a success; a late answer is no news", 2)
+	})
+}
+
+// Whoever falls silent holds a worker of the fast lane for a moment, once.
+func TestAThousandCachesThatFallSilentTogetherDelayNoOneElse(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var healthy, others fakeCache
+		healthy.become('o', time.Millisecond)
+		others.become('o', time.Millisecond)
+		p := New(Options{})
+		p.probe = func(ctx context.Context, target Target) Attempt {
+			if target.Key == "healthy" {
+				return healthy.probe(ctx, target)
+			}
+			return others.probe(ctx, target)
+		}
+		defer start(t, p)()
+		p.Watch(named("healthy"), Target{Key: "healthy"})
+		for i := range 1000 {
+			p.Watch(named(strconv.Itoa(i)), Target{})
+		}
+		pass(30 * time.Second)
+		others.become('o', time.Hour)
+		pass(2 * time.Minute)
+
+		for i := 2; i < len(healthy.probes); i++ {
+			if gap := healthy.probes[i].Sub(healthy.probes[i-1]); gap > DefaultInterval+patience {
+				t.Errorf("probe %d of the healthy cache came after %v, want %v", i, gap, DefaultInterval)
+			}
+		}
+		for i := range 1000 {
+			if r, _ := p.Last(named(strconv.Itoa(i))); r.Outcome != Unhealthy || time.Since(r.At) > 4*DefaultInterval {
+				t.Fatalf("cache %d: %+v, want unhealthy, seen within the last %v", i, r, 4*DefaultInterval)
+			}
+		}
 	})
 }
 
