@@ -144,7 +144,8 @@ func (c *Cluster) connect() error {
 	if err != nil {
 		return fmt.Errorf("reading the cluster's kubeconfig: %w", err)
 	}
-	config.QPS = -1 // whoever polls does so at a rate of its own
+	config.QPS = -1                           // whoever polls does so at a rate of its own
+	config.WarningHandler = rest.NoWarnings{} // of old types, when all are listed
 	c.Config = config
 	c.Client, err = client.NewWithWatch(config, client.Options{Scheme: scheme()})
 	if err != nil {
