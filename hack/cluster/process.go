@@ -81,8 +81,10 @@ func (p *process) run() {
 	}
 	p.started <- nil
 	p.follow(stdout)
-	err = p.cmd.Wait()
-	p.err = fmt.Errorf("the cluster ended (%v)", errors.Join(err))
+	p.err = errors.New("the cluster ended")
+	if err := p.cmd.Wait(); err != nil {
+		p.err = fmt.Errorf("the cluster ended: %w", err)
+	}
 	if text := strings.TrimSpace(p.stderr.String()); text != "" {
 		p.err = fmt.Errorf("%w: %s", p.err, lastLines(text, 10))
 	}
