@@ -1,3 +1,6 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
 // Package probe asks each cache, on its interval, whether its users can use it,
 // and remembers the answer.
 //

@@ -1,3 +1,6 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
 package probe
 
 import (
@@ -99,8 +102,8 @@ func inBubble(t *testing.T, test func(t *testing.T, p *probing)) {
 		p := &probing{key: named("cache")}
 		p.cache.become('o', time.Millisecond)
 		p.Prober = New(Options{Changed: func(types.NamespacedName) { p.news.Add(1) }})
-		p.Prober.probe = p.cache.probe
-		p.Prober.spread = func() float64 { return 1 }
+		p.probe = p.cache.probe
+		p.spread = func() float64 { return 1 }
 		defer start(t, p.Prober)()
 		test(t, p)
 	})
