@@ -29,8 +29,9 @@ import (
 type Options struct {
 	// Kube is the executable of hack/kube.
 	Kube string
-	// Dir holds the cluster's files. Default for Start: a temporary directory that
-	// goes with the cluster. Its path must be short enough for a Unix socket.
+	// Dir holds the cluster's files, an absolute path that is short enough for a
+	// Unix socket. Default for Start: a temporary directory that goes with the
+	// cluster.
 	Dir string
 	// Images maps image repositories to executables of this machine.
 	Images map[string]string

@@ -13,18 +13,18 @@ import (
 	"strings"
 )
 
-// Kubectl runs kubectl as the cluster's admin and returns what it wrote to
-// standard output. Its error holds what it wrote to standard error.
+// Kubectl runs kubectl as the cluster's admin, in the repository's directory, and
+// returns what it wrote to standard output. Its error holds what it wrote to
+// standard error.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
-	return c.KubectlWith(ctx, "", args...)
-}
-
-// KubectlWith is Kubectl with a standard input.
-func (c *Cluster) KubectlWith(ctx context.Context, stdin string, args ...string) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
 	own := []string{"kubectl", "--kubeconfig", c.Kubeconfig(), "--cache-dir", filepath.Join(c.Dir, "kubectl")}
 	cmd := exec.CommandContext(ctx, c.kube, append(own, args...)...)
+	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "KUBERC=off") // the user's own settings stay out of it
-	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -28,11 +27,7 @@ const deployLimit = time.Minute
 // Deploy installs the CRD and the operator as config/default has them, and
 // returns when the operator is available.
 func (c *Cluster) Deploy(ctx context.Context) error {
-	root, err := Root()
-	if err != nil {
-		return err
-	}
-	if _, err := c.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "default")); err != nil {
+	if _, err := c.Kubectl(ctx, "apply", "--server-side", "-k", "config/default"); err != nil {
 		return fmt.Errorf("installing the operator: %w", err)
 	}
 	return c.AwaitOperator(ctx, OperatorNamespace)

@@ -44,10 +44,14 @@ func FindPrograms() (Programs, error) {
 		if path == "" {
 			path = filepath.Join(root, "bin", name)
 		}
-		if _, lookErr := exec.LookPath(path); lookErr != nil {
+		found, lookErr := exec.LookPath(path)
+		if lookErr == nil {
+			found, lookErr = filepath.Abs(found)
+		}
+		if lookErr != nil {
 			err = errors.Join(err, fmt.Errorf("%s (variable %s) is not there: run make kube build", path, variable))
 		}
-		return path
+		return found
 	}
 	p.Kube = find("KUBE", "kube")
 	p.Manager = find("MANAGER", "manager")

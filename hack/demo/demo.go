@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -146,15 +146,11 @@ func (d *demo) deploy(ctx context.Context) error {
 // apply applies the sample and waits until it is Ready.
 func (d *demo) apply(ctx context.Context) error {
 	d.chapter("Applying a FlagCache and its flags")
-	root, err := cluster.Root()
-	if err != nil {
-		return err
-	}
+	var err error
 	if d.before, err = d.cluster.Inventory(ctx, namespace); err != nil {
 		return err
 	}
-	d.command("kubectl apply -f %s", sample)
-	if _, err := d.cluster.Kubectl(ctx, "apply", "--namespace", namespace, "-f", filepath.Join(root, sample)); err != nil {
+	if err := d.kubectl(ctx, "apply", "-f", sample); err != nil {
 		return err
 	}
 	// The flags are the user's and stay.
@@ -164,7 +160,7 @@ func (d *demo) apply(ctx context.Context) error {
 		return err
 	}
 	d.came("Ready, %s after the apply", round(took))
-	return nil
+	return d.kubectl(ctx, "get", "flagcaches")
 }
 
 // delete deletes the FlagCache and waits until nothing is left of it.
@@ -175,8 +171,7 @@ func (d *demo) delete(ctx context.Context) error {
 	if tally.Failed > 0 {
 		return fmt.Errorf("evaluations failed while Redis was dead or flags changed: %s", tally)
 	}
-	d.command("kubectl delete flagcache %s", name)
-	if _, err := d.cluster.Kubectl(ctx, "delete", "flagcache", name, "--namespace", namespace, "--wait=false"); err != nil {
+	if err := d.kubectl(ctx, "delete", "flagcache", name, "--wait=false"); err != nil {
 		return err
 	}
 	took, err := d.await(ctx, "nothing is left of the FlagCache", time.Minute, d.drawLeft)
@@ -185,6 +180,17 @@ func (d *demo) delete(ctx context.Context) error {
 	}
 	d.came("nothing is left of it in any type of API, %s after the delete", round(took))
 	return nil
+}
+
+// kubectl runs a command in the repository's directory and shows it with what it
+// prints.
+func (d *demo) kubectl(ctx context.Context, args ...string) error {
+	d.command("kubectl %s", strings.Join(args, " "))
+	output, err := d.cluster.Kubectl(ctx, args...)
+	for line := range strings.Lines(output) {
+		d.say("%s", strings.TrimRight(line, "\n"))
+	}
+	return err
 }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }

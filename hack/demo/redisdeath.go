@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,6 +36,9 @@ func (d *demo) killRedis(ctx context.Context) error {
 		return err
 	}
 	d.came("the operator noticed after %s, and says so on the FlagCache", round(took))
+	if err := d.kubectl(ctx, "get", "flagcaches"); err != nil {
+		return err
+	}
 	return d.serves(ctx, before.Succeeded)
 }
 
@@ -82,13 +84,6 @@ func (d *demo) node(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the cluster is to have one node, and has %d", len(nodes.Items))
 	}
 	return nodes.Items[0].Name, nil
-}
-
-// kubectl runs a command and tells of it.
-func (d *demo) kubectl(ctx context.Context, args ...string) error {
-	d.command("kubectl %s", strings.Join(args, " "))
-	_, err := d.cluster.Kubectl(ctx, args...)
-	return err
 }
 
 // awaitCondition draws the FlagCache until a condition of it is as it should be.

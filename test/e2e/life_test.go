@@ -43,7 +43,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 	})
 
 	It("becomes Ready", func(ctx context.Context) {
-		kubectl(ctx, "apply", "--namespace", namespace, "--filename", file("config/samples/flagcache.yaml"))
+		kubectl(ctx, "apply", "--namespace", namespace, "--filename", "config/samples/flagcache.yaml")
 		before["ConfigMap/demo-flags"] = "the user's"
 		kubectl(ctx, "wait", "--namespace", namespace, "--for=condition=Ready", "--timeout=60s", "flagcache/demo")
 		expectReady(ctx, demo)

@@ -10,6 +10,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+
+	"github.com/flagcache/flagcache/hack/cluster"
 )
 
 var _ = Describe("An operator with rights in its own namespace only", func() {
@@ -34,8 +36,10 @@ var _ = Describe("An operator with rights in its own namespace only", func() {
 // installNamespaced installs config/namespaced into a namespace.
 func installNamespaced(ctx context.Context, namespace string) {
 	GinkgoHelper()
+	root, err := cluster.Root()
+	Expect(err).NotTo(HaveOccurred())
 	overlay := GinkgoT().TempDir()
-	base, err := filepath.Rel(overlay, file("config/namespaced"))
+	base, err := filepath.Rel(overlay, filepath.Join(root, "config", "namespaced"))
 	Expect(err).NotTo(HaveOccurred())
 	kustomization := "namespace: " + namespace + "\nresources: [" + base + "]\n"
 	Expect(os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(kustomization), 0o600)).To(Succeed())

@@ -6,7 +6,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -113,14 +112,6 @@ func kubectl(ctx context.Context, args ...string) string {
 	output, err := local.Kubectl(ctx, args...)
 	Expect(err).NotTo(HaveOccurred())
 	return output
-}
-
-// file is a path in the repository.
-func file(path string) string {
-	GinkgoHelper()
-	root, err := cluster.Root()
-	Expect(err).NotTo(HaveOccurred())
-	return filepath.Join(root, path)
 }
 
 // haveCondition matches a FlagCache that says so of its current spec.
