@@ -6,6 +6,7 @@
 //
 //	flag-service            serves; the environment configures it
 //	flag-service lint FILE  checks a file of flags
+//	flag-service version    prints the version
 package main
 
 import (
@@ -19,6 +20,9 @@ import (
 
 	"github.com/flagcache/flagcache/service/config"
 )
+
+// version is set by the build.
+var version = "dev"
 
 // Exit statuses.
 const (
@@ -40,6 +44,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return serveFrom(ctx, environ, stdout, stderr)
 	case args[0] == "lint" && len(args) == 2:
 		return lint(args[1], stdout, stderr)
+	case args[0] == "version" && len(args) == 1:
+		_, _ = fmt.Fprintln(stdout, version)
+		return exitOK
 	case len(args) == 1 && (args[0] == "help" || args[0] == "-h" || args[0] == "--help"):
 		printUsage(stdout)
 		return exitOK
@@ -68,6 +75,7 @@ func printUsage(to io.Writer) {
 Usage:
   flag-service            serve
   flag-service lint FILE  check a file of flags; exits with 1 if it has problems
+  flag-service version    print the version
 
 Environment of serve:
 %s

@@ -69,7 +69,6 @@ func launch(t *testing.T, environ ...string) *process {
 	t.Helper()
 	p := &process{t: t, command: exec.Command(binary), client: &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}}
 	p.command.Env = append([]string{"LISTEN_ADDRESS=127.0.0.1:0", "TELEMETRY_ADDRESS=127.0.0.1:0", "DRAIN_DELAY=0s"}, environ...)
-	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stdout, err := p.command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -272,8 +271,8 @@ func TestRefusesMalformedSettings(t *testing.T) {
 	tests := map[string]string{
 		"LOG_LEVEL=loud":                `LOG_LEVEL is "loud"; it must be debug, info, warn or error`,
 		"CACHE_TTL=300":                 `CACHE_TTL is "300"; it must be a duration from 1s to 24h0m0s, such as 5m0s`,
-		"REDIS_POOL_SIZE=many":          `REDIS_POOL_SIZE is "many"; it must be a whole number from 2 to 1000`,
-		"REDIS_DIAL_TIMEOUT=1m":         `REDIS_DIAL_TIMEOUT is "1m"; it must be a duration from 1ms to 2s, such as 2s`,
+		"REDIS_POOL_SIZE=many":          `REDIS_POOL_SIZE is "many"; it must be a whole number from 1 to 1000`,
+		"REDIS_DIAL_TIMEOUT=1m":         `REDIS_DIAL_TIMEOUT is "1m"; it must be a duration from 1ms to 30s, such as 2s`,
 		"DRAIN_DELAY=-1s":               `DRAIN_DELAY is "-1s"; it must be a duration from 0s to 10m0s, such as 5s`,
 		"LISTEN_ADDRESS=8080":           `LISTEN_ADDRESS is "8080"; it must be an address such as :8080 or 127.0.0.1:8080`,
 		"TELEMETRY_ADDRESS=:http":       `TELEMETRY_ADDRESS is ":http"; it must be an address such as :8080 or 127.0.0.1:8080`,
@@ -338,6 +337,9 @@ func TestLint(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"version"}, nil, &stdout, &stderr); code != exitOK || stdout.String() != "dev\n" {
+		t.Errorf("version exits with %d and says %s", code, stdout.String())
+	}
 	if code := run(t.Context(), []string{"help"}, nil, &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "SERVICE_BINDING_ROOT") {
 		t.Errorf("help exits with %d and says %s", code, stdout.String())
 	}

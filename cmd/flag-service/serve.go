@@ -51,7 +51,7 @@ func serve(ctx context.Context, s settings, logTo io.Writer) error {
 		return errors.Join(fmt.Errorf("listening for telemetry: %w", err), ofrepListener.Close())
 	}
 	v := assemble(s, slog.New(slog.NewJSONHandler(logTo, &slog.HandlerOptions{Level: s.logLevel})))
-	v.log.Info("starting", "ofrep", ofrepListener.Addr().String(), "telemetry", telemetryListener.Addr().String(),
+	v.log.Info("starting", "version", version, "ofrep", ofrepListener.Addr().String(), "telemetry", telemetryListener.Addr().String(),
 		"flags", s.flagsFile, "environment", s.environment, "redis", s.hasRedis())
 	return v.run(ctx, ofrepListener, telemetryListener)
 }

@@ -62,7 +62,8 @@ type Options struct {
 	KeyFile string
 	// MaxSize is the most bytes of a document.
 	MaxSize int
-	// Connections is the most connections, at least 2.
+	// Connections is the most connections. With only one there is no subscription,
+	// and changes by others are found by looking.
 	Connections int
 	// DialTimeout bounds one connection attempt.
 	DialTimeout time.Duration
@@ -116,7 +117,9 @@ func New(options Options, registry prometheus.Registerer) *Cache {
 // all connections closed.
 func (c *Cache) Run(ctx context.Context, changed func()) {
 	var running sync.WaitGroup
-	running.Go(func() { c.subscribe(ctx, changed) })
+	if c.options.Connections > 1 {
+		running.Go(func() { c.subscribe(ctx, changed) })
+	}
 	filewatch.Watch(ctx, c.options.Log, c.watched(), poll, nil, func() { c.configure() })
 	running.Wait()
 	c.replace(nil, sealer{}, "", errNotConnected)

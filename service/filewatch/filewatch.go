@@ -39,7 +39,8 @@ func Watch(ctx context.Context, log *slog.Logger, dirs []string, poll time.Durat
 			return
 		case <-hint:
 		case <-ticker.C:
-		case <-events.failed:
+		case err := <-events.failed:
+			log.Warn("notifications of changed files were lost", "error", err)
 		case <-events.changed:
 			if !events.drain(ctx) {
 				return
@@ -89,7 +90,6 @@ func (s subscription) drain(ctx context.Context) bool {
 			return false
 		case <-timer.C:
 			return true
-		case <-s.failed:
 		case <-s.changed:
 		}
 	}

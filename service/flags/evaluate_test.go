@@ -108,7 +108,7 @@ func TestEvaluation(t *testing.T) {
 			want: answer{ReasonTargetingMatch, "1", `"ONE"`, ""},
 		},
 		"something that is no variant is a general error": {
-			flag: targeted(`{"cat":["o","ther"]}`),
+			flag: targeted(`{"cat":["no","thing"]}`),
 			want: answer{ReasonError, "", "", CodeGeneral},
 		},
 		"a list is no variant": {

@@ -74,7 +74,7 @@ func (s *Server) start() bool {
 	}
 	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.t.TempDir()}, s.args...)
 	s.command = exec.Command(path, args...)
-	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.command.SysProcAttr = attached()
 	if err := s.command.Start(); err != nil {
 		s.t.Fatalf("starting redis-server: %v", err)
 	}
