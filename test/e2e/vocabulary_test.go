@@ -272,10 +272,10 @@ func scaleOperator(ctx context.Context, replicas int) {
 }
 
 // killOperator kills the operator's process: it gets no chance to finish what it
-// does, nor to give back its lease.
-func killOperator(ctx context.Context) {
+// does, nor to give back its lease. The kubelet starts it again.
+func killOperator() {
 	GinkgoHelper()
-	kubectl(ctx, "delete", "pods", "--namespace", cluster.OperatorNamespace, "--all", "--force", "--grace-period=0")
+	Expect(local.Kill("manager")).To(Succeed())
 }
 
 // node is the name of the cluster's node.

@@ -1,0 +1,88 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Kill kills the processes of a program in the cluster, as a machine does that
+// runs out of memory: they get no chance to finish anything. The kubelet starts
+// them again.
+func (c *Cluster) Kill(program string) error {
+	family, err := readProcesses()
+	if err != nil {
+		return err
+	}
+	killed := 0
+	for _, pid := range family.descendants(c.process.cmd.Process.Pid) {
+		if family[pid].program != program {
+			continue
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			return fmt.Errorf("killing %s (process %d): %w", program, pid, err)
+		}
+		killed++
+	}
+	if killed == 0 {
+		return fmt.Errorf("killing %s: no such process is in the cluster", program)
+	}
+	return nil
+}
+
+// processes are those of this machine, by their ids.
+type processes map[int]struct {
+	parent  int
+	program string
+}
+
+// readProcesses reads /proc. Processes that end meanwhile are left out.
+func readProcesses() (processes, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("looking at the processes of this machine: %w", err)
+	}
+	all := processes{}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile("/proc/" + entry.Name() + "/stat")
+		if err != nil {
+			continue
+		}
+		// "1234 (program) S 1 ...": a program's name may itself hold anything.
+		before, after, _ := strings.Cut(string(text), "(")
+		end := strings.LastIndex(after, ")")
+		if before == "" || end < 0 {
+			continue
+		}
+		process := all[pid]
+		process.program = after[:end]
+		if fields := strings.Fields(after[end+1:]); len(fields) > 1 {
+			process.parent, _ = strconv.Atoi(fields[1])
+		}
+		all[pid] = process
+	}
+	return all, nil
+}
+
+// descendants of a process are its children, their children and so on.
+func (p processes) descendants(ancestor int) []int {
+	var found []int
+	for pid := range p {
+		for parent := p[pid].parent; parent > 0; parent = p[parent].parent {
+			if parent == ancestor {
+				found = append(found, pid)
+				break
+			}
+		}
+	}
+	return found
+}

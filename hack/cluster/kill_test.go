@@ -1,0 +1,62 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+func TestDescendantsAreFoundThroughAllGenerations(t *testing.T) {
+	all := processes{
+		1:  {parent: 0, program: "init"},
+		10: {parent: 1, program: "kube"},
+		11: {parent: 10, program: "node"},
+		12: {parent: 11, program: "manager"},
+		20: {parent: 1, program: "manager"},
+	}
+	got := all.descendants(10)
+	slices.Sort(got)
+	if want := []int{11, 12}; !slices.Equal(got, want) {
+		t.Errorf("the descendants of 10 are %v, want %v", got, want)
+	}
+}
+
+func TestAProcessOfAnotherIsNotKilled(t *testing.T) {
+	p := newProcess(nil, aProgram(t, works+"exec sleep 60"))
+	if err := p.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	c := &Cluster{process: p}
+	if err := c.Kill("no-such-program"); err == nil {
+		t.Error("killing a program that does not run is no error")
+	}
+	if err := (&Cluster{process: p}).Kill("init"); err == nil {
+		t.Error("a process outside of the cluster was found")
+	}
+}
+
+func TestAProgramOfTheClusterIsKilled(t *testing.T) {
+	p := newProcess(nil, aProgram(t, works+"sleep 61 >/dev/null; echo 'kube: sleep ended' >&2; exit 1"))
+	if err := p.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := &Cluster{process: p}
+	// The shell may not have started it yet.
+	err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
+		return c.Kill("sleep") == nil, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.ended
+	if p.err == nil {
+		t.Error("the shell did not notice")
+	}
+}
