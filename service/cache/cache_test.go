@@ -338,6 +338,20 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 }
 
+func TestOneConnectionIsEnough(t *testing.T) {
+	server := redistest.Start(t)
+	r := run(t, Options{URL: server.URL(), Connections: 1})
+	redistest.Eventually(t, 5*time.Second, "the URL was not used", func() bool {
+		_, _, _, err := r.connected()
+		return err == nil
+	})
+	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+	r.mustRead(t, "one")
+	if n := server.Connections(server.Client()); n > 1 {
+		t.Errorf("%d connections are open, not one", n)
+	}
+}
+
 // binding writes a Service Binding; files with an empty value are removed.
 func binding(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
