@@ -20,24 +20,25 @@
 // # Who waits for whom
 //
 // A probe of a cache that does not answer holds a worker until its timeout, so
-// caches that answer never share workers with caches that do not. There are three
+// caches that answer never share workers with caches that do not. There are four
 // lanes, each with its own workers and its own queue, the longest due first:
 //
-//	       answered within 250 ms
-//	new ──────────────────────────▶ fast ◀─┐
-//	 │                               │     │ answered within 250 ms
-//	 └────────────▶ slow ◀───────────┘     │
-//	 not answered    │    not answered     │
-//	 within 250 ms   └─────────────────────┘
+//	lane     whose last probe                          what a probe may take
+//	new      there was none                            250 ms; then again as failing
+//	fast     succeeded within 250 ms                   250 ms; then again as late
+//	late     succeeded later, or failed and the        the timeout
+//	         cache still counts as healthy
+//	failing  failed; all that the late lane has no     the timeout
+//	         worker for
 //
-// The new and the fast lane give a probe 250 ms. One that takes longer is given up
-// without a verdict and starts over in the slow lane with its whole timeout. A
+// A probe in the new and the fast lane that takes longer than 250 ms is given up
+// without a verdict, and starts over in the other lane with its whole timeout. A
 // thousand caches that all stop answering in the same second therefore hold the
 // fast lane for 250 ms each at most, once.
 //
-// In the slow lane a cache whose probe had to wait for a worker adds the time it
-// waited to its next interval, up to three intervals in total; while the lane has
-// workers to spare nobody waits and everybody keeps the interval.
+// A failing cache whose probe had to wait for a worker adds the time it waited to its
+// next interval, up to three intervals in total; while the lane has workers to spare
+// nobody waits and everybody keeps the interval.
 //
 // # What never leaves
 //

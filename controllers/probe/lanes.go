@@ -11,12 +11,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// patience is how long a probe may take in the new and the fast lane. It is far
-// above what a Redis in the same region takes, and short enough that a third of
-// the workers gives up on more probes in a second than a thousand caches ask for.
+// patience is how long a probe may take in a hurried lane. It is far above what a
+// Redis in the same region takes, and short enough that a quarter of the workers
+// gives up on more probes in a second than a thousand caches ask for.
 const patience = 250 * time.Millisecond
 
-// maxStretch is how many intervals a cache in the slow lane may add to its own.
+// maxStretch is how many intervals a failing cache may add to its own.
 const maxStretch = 2
 
 // lane is a queue of entries by the time they are due, and the workers they share.
@@ -30,19 +30,40 @@ type lane struct {
 	queue   queue
 }
 
-// lanes are the prober's three, in the order they are served.
-type lanes struct{ fast, fresh, slow lane }
+// lanes are the prober's four, see package comment.
+type lanes struct{ fast, late, fresh, failing lane }
 
+// newLanes shares out the workers. Failing caches get most: it is they who hold one
+// for long.
 func newLanes(workers int) *lanes {
-	each := max(1, workers/3)
+	quarter, sixth := max(1, workers/4), max(1, workers/6)
 	return &lanes{
-		fast:  lane{name: "fast", hurried: true, workers: each},
-		fresh: lane{name: "new", hurried: true, workers: each},
-		slow:  lane{name: "slow", workers: max(each, workers-2*each)},
+		fast:    lane{name: "fast", hurried: true, workers: quarter},
+		fresh:   lane{name: "new", hurried: true, workers: quarter},
+		late:    lane{name: "late", workers: sixth},
+		failing: lane{name: "failing", workers: max(1, workers-2*quarter-sixth)},
 	}
 }
 
-func (l *lanes) all() []*lane { return []*lane{&l.fast, &l.fresh, &l.slow} }
+// all are the lanes in the order they are served.
+func (ls *lanes) all() []*lane { return []*lane{&ls.fast, &ls.late, &ls.fresh, &ls.failing} }
+
+// after is the lane of a cache with the given outcome after an attempt, which may
+// have been aborted for lack of patience. One that counts as healthy in spite of a
+// failure does not wait among the failing ones until it is known to be one of them,
+// unless many fall silent at once.
+func (ls *lanes) after(outcome Outcome, a Attempt, aborted bool) *lane {
+	switch failed := aborted || a.Err != nil; {
+	case failed && (outcome != Healthy || !ls.late.hasRoom()):
+		return &ls.failing
+	case failed, a.Latency > patience:
+		return &ls.late
+	}
+	return &ls.fast
+}
+
+// hasRoom reports whether one more entry in l would find a worker whenever it is due.
+func (l *lane) hasRoom() bool { return l.running+len(l.queue) < l.workers }
 
 // entry is one watched cache. It is in its lane's queue, or being probed.
 type entry struct {
@@ -66,15 +87,17 @@ func (e *entry) thresholds() thresholds {
 	return thresholds{failure: e.target.FailureThreshold, success: e.target.SuccessThreshold}
 }
 
-// nextDue is when a target that was due and got its worker late is due again,
-// after a probe that ended now. A fast one keeps its beat; a slow one that had to
-// wait gives way to the others by as long as it waited.
-func nextDue(interval time.Duration, due time.Time, late time.Duration, now time.Time, slow bool) time.Time {
-	if slow {
-		return now.Add(interval + min(late, maxStretch*interval))
-	}
+// keepBeat is when a target is due again that was due and whose probe ended now: an
+// interval later, whatever the probe took. Beats that passed meanwhile are left out.
+func keepBeat(interval time.Duration, due, now time.Time) time.Time {
 	missed := now.Sub(due) / interval
-	return due.Add((missed + 1) * interval)
+	return due.Add((missed + 1) * interval).Truncate(interval / beats)
+}
+
+// giveWay is when a failing target is due again that had to wait for a worker and
+// whose probe ended now: it adds what it waited to its interval.
+func giveWay(interval, waited time.Duration, now time.Time) time.Time {
+	return now.Add(interval + min(waited, maxStretch*interval))
 }
 
 // beats is how many beats an interval has.

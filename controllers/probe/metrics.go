@@ -28,7 +28,7 @@ func newMetrics() *metrics {
 		}, []string{"reason"}),
 		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "flagcache_probe_wait_seconds",
-			Help:    "How long due probes waited for a worker: answering caches in the lane fast, others in slow, first probes in new.",
+			Help:    "How long due probes of caches waited for a worker, by lane: new, fast, late or failing.",
 			Buckets: []float64{.001, .01, .1, 1, 10, 60},
 		}, []string{"lane"}),
 	}

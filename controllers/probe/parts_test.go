@@ -123,27 +123,77 @@ func TestTargetsDifferInEveryField(t *testing.T) {
 	}
 }
 
-func TestNextDue(t *testing.T) {
+func TestKeepBeat(t *testing.T) {
 	t.Parallel()
 	const interval = 10 * time.Second
 	due := time.Unix(1000, 0)
-	after := func(d time.Duration) time.Time { return due.Add(d) }
-	for name, c := range map[string]struct {
-		late, ended time.Duration
-		slow        bool
-		want        time.Duration
-	}{
-		"a fast one keeps its beat":                       {0, time.Second, false, interval},
-		"a fast one that was late keeps its beat, too":    {3 * time.Second, 4 * time.Second, false, interval},
-		"a fast one that missed beats waits for the next": {0, 25 * time.Second, false, 3 * interval},
-		"a slow one that did not wait keeps the interval": {0, 2 * time.Second, true, 12 * time.Second},
-		"a slow one that waited adds its wait":            {5 * time.Second, 7 * time.Second, true, 22 * time.Second},
-		"a slow one adds two intervals at most":           {time.Hour, time.Hour, true, time.Hour + 3*interval},
+	for name, c := range map[string]struct{ due, ended, want time.Duration }{
+		"whatever the probe took":                 {0, time.Second, interval},
+		"who missed beats waits for the next":     {0, 25 * time.Second, 3 * interval},
+		"a probe as long as the interval":         {0, interval, 2 * interval},
+		"who lost the beat finds one close by it": {123 * time.Millisecond, time.Second, interval + 100*time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := nextDue(interval, due, c.late, after(c.ended), c.slow); !got.Equal(after(c.want)) {
-				t.Errorf("due again after %v, want %v", got.Sub(due), c.want)
+			if got := keepBeat(interval, due.Add(c.due), due.Add(c.ended)).Sub(due); got != c.want {
+				t.Errorf("due again after %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestGiveWay(t *testing.T) {
+	t.Parallel()
+	const interval = 10 * time.Second
+	now := time.Unix(1000, 0)
+	for name, c := range map[string]struct{ waited, want time.Duration }{
+		"who did not wait keeps the interval": {0, interval},
+		"who waited adds the wait":            {5 * time.Second, interval + 5*time.Second},
+		"two intervals are the most to add":   {time.Hour, 3 * interval},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := giveWay(interval, c.waited, now).Sub(now); got != c.want {
+				t.Errorf("due again after %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestLaneAfter(t *testing.T) {
+	t.Parallel()
+	const aborted = true
+	quick := Attempt{Latency: patience}
+	slow := Attempt{Latency: patience + 1}
+	broken := failed(ReasonTimedOut, "")
+	for name, c := range map[string]struct {
+		outcome  Outcome
+		attempt  Attempt
+		aborted  bool
+		lateFull bool
+		want     string
+	}{
+		"a new one answers":                                    {Healthy, quick, !aborted, false, "fast"},
+		"a new one answers late":                               {Healthy, slow, !aborted, false, "late"},
+		"a new one does not answer in time":                    {"", broken, aborted, false, "failing"},
+		"a new one fails":                                      {"", broken, !aborted, false, "failing"},
+		"a healthy one does not answer in time":                {Healthy, broken, aborted, false, "late"},
+		"a healthy one does not answer in time, like many":     {Healthy, broken, aborted, true, "failing"},
+		"a healthy one fails":                                  {Healthy, broken, !aborted, false, "late"},
+		"a healthy one fails, like many":                       {Healthy, broken, !aborted, true, "failing"},
+		"a healthy one becomes unhealthy":                      {Unhealthy, broken, !aborted, false, "failing"},
+		"a healthy one answers late, like many":                {Healthy, slow, !aborted, true, "late"},
+		"a failing one answers":                                {Unhealthy, quick, !aborted, false, "fast"},
+		"a failing one that answered once does not any longer": {Unhealthy, broken, aborted, false, "failing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lanes := newLanes(DefaultWorkers)
+			if c.lateFull {
+				lanes.late.running = lanes.late.workers
+			}
+			if got := lanes.after(c.outcome, c.attempt, c.aborted).name; got != c.want {
+				t.Errorf("it goes on in %s, want %s", got, c.want)
 			}
 		})
 	}

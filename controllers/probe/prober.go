@@ -16,15 +16,15 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// DefaultWorkers is how many probes may be under way at once by default, a third
-// in each lane. With the default interval and timeout, a thousand caches that all
+// DefaultWorkers is how many probes may be under way at once by default, a third of
+// them of caches that fail. With the default interval and timeout, a thousand caches that all
 // time out are each still probed every 30 seconds or so.
 const DefaultWorkers = 192
 
 // Options are all optional.
 type Options struct {
 	// Workers is how many probes may be under way at once (default DefaultWorkers,
-	// at least 3: each lane has one).
+	// at least 4: each lane has one).
 	Workers int
 	// Clock tells when a target is due (default the system's).
 	Clock clock.Clock
@@ -269,22 +269,24 @@ func (p *Prober) requeue(e *entry, l *lane, a Attempt, aborted bool, late time.D
 	if p.entries[e.key] != e {
 		return
 	}
+	next := p.lanes.after(e.state.Outcome, a, aborted)
+	e.due = p.dueAgain(e, l, next, aborted, late)
+	next.push(e)
+	p.wakeFor(next)
+}
+
+// dueAgain is when e is due in the next lane, after a probe in lane l.
+func (p *Prober) dueAgain(e *entry, l, next *lane, aborted bool, late time.Duration) time.Time {
 	now, interval := p.clock.Now(), e.target.Interval
 	switch {
 	case aborted:
-		e.due = now
-		p.lanes.slow.push(e)
-	case a.Err != nil || a.Latency > patience:
-		e.due = nextDue(interval, e.due, late, now, true)
-		p.lanes.slow.push(e)
-	case l == &p.lanes.fast:
-		e.due = nextDue(interval, e.due, late, now, false)
-		p.lanes.fast.push(e)
-	default:
-		e.due = firstBeat(interval, p.spread(), now)
-		p.lanes.fast.push(e)
+		return now
+	case next == &p.lanes.failing:
+		return giveWay(interval, late, now)
+	case l == &p.lanes.fresh || l == &p.lanes.failing:
+		return firstBeat(interval, p.spread(), now)
 	}
-	p.wakeFor(e.lane)
+	return keepBeat(interval, e.due, now)
 }
 
 // drop forgets e, wherever it is.

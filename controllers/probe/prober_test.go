@@ -242,7 +242,7 @@ func (p *Prober) running() (n int) {
 	return n
 }
 
-func TestASilentCacheMovesToTheSlowLane(t *testing.T) {
+func TestASilentCacheLeavesTheFastLane(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *probing) {
 		p.cache.become('o', time.Hour)
 		p.Watch(p.key, Target{})
@@ -298,6 +298,12 @@ func TestAThousandCachesThatFallSilentTogetherDelayNoOneElse(t *testing.T) {
 				t.Fatalf("cache %d: %+v, want unhealthy, seen within the last %v", i, r, 4*DefaultInterval)
 			}
 		}
+
+		healthy.become('o', time.Hour)
+		pass(DefaultFailureThreshold * (DefaultInterval + DefaultTimeout))
+		if r, _ := p.Last(named("healthy")); r.Outcome != Unhealthy {
+			t.Errorf("got %+v, want the last one's outage noticed as soon as if it were alone", r)
+		}
 	})
 }
 
@@ -319,9 +325,9 @@ func TestALaneStartsNoMoreProbesThanItHasWorkers(t *testing.T) {
 			p.Watch(named(string(rune('a'+i))), Target{})
 		}
 		pass(time.Minute)
-		// Nobody is ever healthy, so the fast lane is empty.
-		if most.Load() != 8 {
-			t.Errorf("%d probes at once, want the 8 workers of two lanes", most.Load())
+		// Nobody is ever healthy: of 12 workers 3 are for new and 4 for failing caches.
+		if most.Load() != 7 {
+			t.Errorf("%d probes at once, want 7", most.Load())
 		}
 	})
 }
