@@ -39,7 +39,7 @@ func judgeFlags(s Snapshot) flagsPart {
 		return invalid(v1alpha1.ReasonUnparseable, "ConfigMap %s, key %s: %s. The last good flags go on being served", ref.Name, ref.Key, s.Flags.Error)
 	}
 	if len(s.Flags.Problems) > 0 {
-		part := invalid(v1alpha1.ReasonFlagsRejected, "ConfigMap %s, key %s: %s. The other flags are served", ref.Name, ref.Key, summary(s.Flags.Problems))
+		part := invalid(v1alpha1.ReasonFlagsRejected, "ConfigMap %s, key %s: %s. All other flags are served", ref.Name, ref.Key, summary(s.Flags.Problems))
 		part.usable = true
 		return part
 	}
