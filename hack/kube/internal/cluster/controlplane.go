@@ -1,0 +1,169 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+const (
+	// serviceRange holds the addresses of Services.
+	serviceRange = "10.96.0.0/16"
+	// startTimeout bounds how long one part may take to become ready. Parts are
+	// ready in seconds; a machine that is busy with a build may need much longer.
+	startTimeout = 3 * time.Minute
+)
+
+// controlPlane is etcd and the Kubernetes control plane on the loopback address.
+type controlPlane struct {
+	*supervisor
+	options  options
+	users    []user
+	endpoint string // host:port on which others reach the API server
+	etcd     string // host:port for clients of etcd
+	peer     string // host:port for peers of etcd, of which there are none
+	api      string // host:port the API server listens on
+	report   progress
+}
+
+// start brings the parts up in the order in which they need each other. It
+// returns when the API server is ready and its clients are started.
+func (c *controlPlane) start(ctx context.Context) error {
+	steps := []func(context.Context) error{c.startEtcd, c.startAPIServer, c.startControllers}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *controlPlane) startEtcd(ctx context.Context) error {
+	client, peer := "http://"+c.etcd, "http://"+c.peer
+	err := c.supervisor.start("etcd", "etcd", "--name=local", "--data-dir="+c.dir.state("etcd"),
+		"--listen-client-urls="+client, "--advertise-client-urls="+client,
+		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=local="+peer,
+		// The data is thrown away with the cluster: nothing is lost with the power.
+		"--unsafe-no-fsync",
+		"--quota-backend-bytes=8589934592", "--log-level=warn")
+	if err != nil {
+		return err
+	}
+	return c.ready(ctx, "etcd", client+"/health")
+}
+
+func (c *controlPlane) startAPIServer(ctx context.Context) error {
+	tokens, key := c.dir.state("tokens.csv"), c.dir.state("service-accounts.key")
+	if err := os.WriteFile(tokens, []byte(tokenFile(c.users)), 0o600); err != nil {
+		return fmt.Errorf("writing the tokens of users: %w", err)
+	}
+	if err := writeServiceAccountKey(key); err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(c.api)
+	if err != nil {
+		return fmt.Errorf("reading the API server's address: %w", err)
+	}
+	err = c.supervisor.start("kube-apiserver", "kube-apiserver",
+		"--etcd-servers=http://"+c.etcd,
+		"--bind-address="+host, "--secure-port="+port,
+		"--cert-dir="+c.dir.state("apiserver"), // it makes its own certificate there
+		"--token-auth-file="+tokens,
+		"--authorization-mode=Node,RBAC",
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file="+key, "--service-account-signing-key-file="+key,
+		"--service-cluster-ip-range="+serviceRange,
+		// The Service "kubernetes" is served by our own proxy: its endpoint
+		// would be a loopback address, which the API does not allow.
+		"--endpoint-reconciler-type=none", "--advertise-address=10.96.255.254",
+		"--kubelet-preferred-address-types=InternalIP",
+		"--allow-privileged=true",
+		"--enable-priority-and-fairness=false",
+		"--profiling=false")
+	if err != nil {
+		return err
+	}
+	if err := c.ready(ctx, "kube-apiserver", "https://"+c.api+"/readyz"); err != nil {
+		return err
+	}
+	return c.writeKubeconfigs()
+}
+
+// writeKubeconfigs gives every user a kubeconfig. The API server's own
+// certificate is the authority that they trust.
+func (c *controlPlane) writeKubeconfigs() error {
+	authority, err := os.ReadFile(c.authority())
+	if err != nil {
+		return fmt.Errorf("reading the API server's certificate: %w", err)
+	}
+	for _, u := range c.users {
+		if err := writeKubeconfig(c.dir.client(u.file), c.options.Name, "https://"+c.api, authority, u); err != nil {
+			return err
+		}
+	}
+	return writeKubeconfig(c.dir.kubeconfig(), c.options.Name, "https://"+c.endpoint, authority, c.users[0])
+}
+
+func (c *controlPlane) authority() string { return c.dir.state("apiserver/apiserver.crt") }
+
+func (c *controlPlane) startControllers(context.Context) error {
+	err := c.supervisor.start("kube-controller-manager", "kube-controller-manager",
+		"--kubeconfig="+c.dir.client("controller-manager"),
+		"--leader-elect=false", "--secure-port=0", "--profiling=false",
+		"--use-service-account-credentials",
+		"--service-account-private-key-file="+c.dir.state("service-accounts.key"),
+		"--root-ca-file="+c.authority(),
+		"--node-monitor-grace-period=20s",
+		// The default of 20 makes 500 pods take 24 s.
+		"--kube-api-qps=500", "--kube-api-burst=1000")
+	if err != nil {
+		return err
+	}
+	return c.supervisor.start("kube-scheduler", "kube-scheduler",
+		"--kubeconfig="+c.dir.client("scheduler"),
+		"--leader-elect=false", "--secure-port=0", "--profiling=false",
+		"--kube-api-qps=500", "--kube-api-burst=1000")
+}
+
+// ready waits until the part answers at url with success.
+func (c *controlPlane) ready(ctx context.Context, part, url string) error {
+	done := c.report.begin(part)
+	client := http.Client{
+		Timeout: 5 * time.Second,
+		// The certificate is not known yet, and nothing is told to the other end.
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true},
+	}
+	err := poll(ctx, startTimeout, func(ctx context.Context) error {
+		select {
+		case err := <-c.ended:
+			return final{err}
+		default:
+			return get(ctx, &client, url)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for %s: %w (its log is %s)", part, err, c.dir.log(part))
+	}
+	done()
+	return nil
+}
+
+func get(ctx context.Context, client *http.Client, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return fmt.Errorf("making the request: %w", err)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, response.Status)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// readyVariable names the environment variable with the number of the file
+// descriptor on which a detached cluster tells that it works.
+const readyVariable = "KUBE_READY_FD"
+
+// detach runs "kube up" again as a process that stays, and waits until it tells
+// that the cluster works.
+func detach(a upArguments, args []string) error {
+	executable, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding the executable: %w", err)
+	}
+	told, tell, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("making a pipe: %w", err)
+	}
+	defer told.Close()
+	// The last --detach on a command line counts.
+	cmd := exec.Command(executable, append(append([]string{"up"}, args...), "--detach=false")...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{tell}
+	cmd.Env = append(os.Environ(), readyVariable+"=3")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	tell.Close()
+	if err != nil {
+		return fmt.Errorf("starting the cluster's process: %w", err)
+	}
+	stop := forwardSignals(cmd.Process)
+	defer stop()
+	if word, _ := io.ReadAll(told); len(word) > 0 {
+		return nil
+	}
+	if err := cmd.Wait(); err != nil {
+		return errors.New("the cluster did not start")
+	}
+	return errors.New("the cluster was ended before it worked")
+}
+
+// forwardSignals passes on what would end this process until stop is called.
+func forwardSignals(to *os.Process) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		for s := range signals {
+			to.Signal(s)
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
+}
+
+// tellParent tells the process that waits in detach, if there is one, that the
+// cluster works, and lets go of its terminal.
+func tellParent(dir directory) error {
+	number, err := strconv.Atoi(os.Getenv(readyVariable))
+	if err != nil {
+		return nil // not detached
+	}
+	log, err := os.OpenFile(dir.log("up"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("opening the cluster's log: %w", err)
+	}
+	defer log.Close()
+	for _, descriptor := range []int{unix.Stdout, unix.Stderr} {
+		if err := unix.Dup3(int(log.Fd()), descriptor, 0); err != nil {
+			return fmt.Errorf("redirecting output to the cluster's log: %w", err)
+		}
+	}
+	ready := os.NewFile(uintptr(number), "ready")
+	defer ready.Close()
+	if _, err := ready.WriteString("works"); err != nil {
+		return fmt.Errorf("telling that the cluster works: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// InitProgram is the part of kube that is the first process in a cluster's
+// namespaces.
+const InitProgram = "cluster-init"
+
+// nonroot is the user id that programs see in the cluster's user namespace, in
+// which only one id can exist. It is not 0, so that what has to run as non-root
+// does.
+const nonroot = 65532
+
+// File descriptors that the init process inherits, and where it finds them.
+const (
+	lifelineFD = 3 + iota // ends when the process outside does
+	listenerFD            // the API server's port on the machine's loopback address
+	lockFD                // keeps the directory's lock as long as the namespaces live
+)
+
+// errRefused says that the system does not let this user have namespaces.
+var errRefused = errors.New("this system does not let this user make namespaces for a cluster: " +
+	"run as root, or allow unprivileged user namespaces (on Ubuntu: " +
+	"sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; elsewhere: " +
+	"sudo sysctl -w user.max_user_namespaces=100000 and, on Debian, kernel.unprivileged_userns_clone=1; " +
+	"in a container: start it privileged), or point KUBECONFIG at another cluster, such as one made with kind")
+
+// keepNamespaces runs the cluster in namespaces of its own.
+func keepNamespaces(ctx context.Context, a upArguments, lock *os.File, report progress) error {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("opening a port for the API server: %w", err)
+	}
+	defer listener.Close()
+	lifeline, held, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("making a pipe: %w", err)
+	}
+	defer lifeline.Close()
+	defer held.Close()
+	file, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		return fmt.Errorf("passing on the API server's port: %w", err)
+	}
+	defer file.Close()
+	cmd, err := initCommand(a.dir, lifeline, file, lock)
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return refused(err)
+	}
+	return follow(ctx, a, cmd, report)
+}
+
+// follow waits for the end of the init process, which is the end of everything
+// in its namespaces, and kills it when the context ends.
+func follow(ctx context.Context, a upArguments, cmd *exec.Cmd, report progress) error {
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	working := make(chan error, 1)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { working <- announceWhenWorking(watching, a, report) }()
+	for {
+		select {
+		case err := <-ended:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("the cluster in %s ended: %s", a.dir, describeExit(err))
+		case err := <-working:
+			working = nil
+			if err != nil && ctx.Err() == nil {
+				cmd.Process.Kill()
+				<-ended
+				return err
+			}
+		case <-ctx.Done():
+			cmd.Process.Kill()
+			<-ended
+			return nil
+		}
+	}
+}
+
+// initCommand returns the command that makes the namespaces and runs Init in
+// them. Root needs no user namespace unless it lacks the right to mount.
+func initCommand(dir directory, files ...*os.File) (*exec.Cmd, error) {
+	executable, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("finding the executable: %w", err)
+	}
+	cmd := exec.Command(executable, string(dir))
+	cmd.Args[0] = InitProgram
+	// Writers that are no files are served through pipes, so that the namespaces
+	// hold on to no terminal of ours.
+	cmd.Stdout, cmd.Stderr = struct{ io.Writer }{os.Stdout}, struct{ io.Writer }{os.Stderr}
+	cmd.ExtraFiles = files
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setsid: true, Pdeathsig: syscall.SIGKILL,
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |
+			syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+	}
+	if !mayMount() {
+		useUserNamespace(cmd.SysProcAttr)
+	}
+	return cmd, nil
+}
+
+// useUserNamespace gives the process a user namespace in which it has all rights
+// although its user id is not 0.
+func useUserNamespace(attributes *syscall.SysProcAttr) {
+	attributes.Cloneflags |= syscall.CLONE_NEWUSER
+	attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: nonroot, HostID: os.Geteuid(), Size: 1}}
+	attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: nonroot, HostID: os.Getegid(), Size: 1}}
+	for capability := uintptr(0); capability <= unix.CAP_LAST_CAP; capability++ {
+		if known, _ := unix.PrctlRetInt(unix.PR_CAPBSET_READ, capability, 0, 0, 0); known == 1 {
+			attributes.AmbientCaps = append(attributes.AmbientCaps, capability)
+		}
+	}
+}
+
+// mayMount tells whether this process may make namespaces without a user
+// namespace.
+func mayMount() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return false
+	}
+	has := func(capability uint) bool {
+		return data[capability/32].Effective&(1<<(capability%32)) != 0
+	}
+	return os.Geteuid() == 0 && has(unix.CAP_SYS_ADMIN) && has(unix.CAP_NET_ADMIN) && has(unix.CAP_SETUID)
+}
+
+// refused adds what to do to errors that mean that namespaces are not allowed.
+func refused(err error) error {
+	for _, denial := range []error{unix.EPERM, unix.EACCES, unix.ENOSPC, unix.EUSERS} {
+		if errors.Is(err, denial) {
+			return fmt.Errorf("%w (%v)", errRefused, err)
+		}
+	}
+	return fmt.Errorf("starting the cluster in namespaces: %w", err)
+}
+
+// singleUser tells whether only one user id exists in the current user namespace.
+func singleUser() (bool, error) {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return false, fmt.Errorf("reading the map of user ids: %w", err)
+	}
+	fields := strings.Fields(string(text))
+	return len(fields) == 3 && fields[2] == "1", nil
+}

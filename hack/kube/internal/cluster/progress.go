@@ -1,0 +1,65 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+)
+
+// progress tells a person what is being waited for, in lines of key=value.
+type progress struct {
+	log *slog.Logger
+}
+
+func newProgress(to io.Writer) progress {
+	handler := slog.NewTextHandler(to, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	})
+	return progress{log: slog.New(handler)}
+}
+
+// begin starts the clock of a step; the function it returns reports that the
+// step is done.
+func (p progress) begin(step string) (done func()) {
+	start := time.Now()
+	return func() {
+		p.log.Info("ready", "part", step, "after", fmt.Sprintf("%.1fs", time.Since(start).Seconds()))
+	}
+}
+
+// final wraps an error after which polling is pointless.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
+
+// poll calls check until it returns nil, a final error, or the time is over; then
+// the last error tells what was missing.
+func poll(ctx context.Context, limit time.Duration, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := check(ctx)
+		var end final
+		if err == nil {
+			return nil
+		}
+		if errors.As(err, &end) {
+			return end.error
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-ticker.C:
+		}
+	}
+}

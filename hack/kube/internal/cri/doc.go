@@ -1,0 +1,12 @@
+// Package cri is a container runtime behind the kubelet's runtime interface in
+// which a container is a process of this machine:
+//
+//	sandbox     a network namespace with an address on the node's bridge
+//	image       an executable of this machine
+//	container   a process with mount, PID, UTS and IPC namespaces of its own,
+//	            whose root is a tmpfs with the executable and the system's
+//	            libraries bound into it
+//
+// It limits nothing: there are no cgroups, and the kernel is not protected from
+// what runs in a container.
+package cri

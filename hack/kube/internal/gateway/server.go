@@ -1,0 +1,61 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+)
+
+// dialTimeout bounds how long a client waits for an address that does not answer.
+const dialTimeout = 10 * time.Second
+
+// Server opens connections in the network that it runs in for clients that
+// reach it through a Unix socket.
+type Server struct {
+	// Resolver finds names; it asks the cluster's DNS.
+	Resolver *net.Resolver
+}
+
+// Serve listens on the socket path until the context ends.
+func (s *Server) Serve(ctx context.Context, socket string) error {
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return fmt.Errorf("opening the gateway's socket: %w", err)
+	}
+	server := http.Server{Handler: http.HandlerFunc(s.connect), ReadHeaderTimeout: dialTimeout,
+		BaseContext: func(net.Listener) context.Context { return ctx }}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving the gateway: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodConnect {
+		http.Error(w, "the gateway understands CONNECT only", http.StatusMethodNotAllowed)
+		return
+	}
+	dialer := net.Dialer{Timeout: dialTimeout, Resolver: s.Resolver}
+	server, err := dialer.DialContext(r.Context(), "tcp4", r.Host)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	client, rest, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		server.Close()
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	if _, err := client.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
+		client.Close()
+		server.Close()
+		return
+	}
+	Join(r.Context(), &prefetched{client, rest.Reader}, server)
+}

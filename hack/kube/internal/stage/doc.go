@@ -1,0 +1,14 @@
+// Package stage is the short time between the start of a container's first
+// process and the program of the container. The runtime starts this executable
+// again in new mount, PID, UTS and IPC namespaces; the stage builds the file
+// system, gives up rights, and becomes the program:
+//
+//	runtime                          container
+//	-------                          ---------
+//	Launch(Spec) -- clone+exec --->  init of this package
+//	                                 mounts, pivots, becomes the user
+//	             <-- error or end--  exec of the program
+//
+// It runs while Go initializes packages, before those of Kubernetes, which take
+// a good part of a second on a busy machine.
+package stage

@@ -1,0 +1,287 @@
+package stage
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	if len(os.Args) != 1 || os.Args[0] != program {
+		return
+	}
+	report := os.NewFile(errorFD, "errors")
+	err := perform(os.NewFile(specFD, "spec"))
+	fmt.Fprint(report, err)
+	os.Exit(1)
+}
+
+// perform becomes the container's program, or returns why it cannot.
+func perform(from *os.File) error {
+	unix.CloseOnExec(specFD)
+	unix.CloseOnExec(errorFD)
+	var spec Spec
+	if err := json.NewDecoder(from).Decode(&spec); err != nil {
+		return fmt.Errorf("reading the container's description: %w", err)
+	}
+	steps := []func(*Spec) error{
+		buildRoot, writeFiles, bind, mountKernel, enterRoot, nameHost, prepareDirectory, protectRoot, becomeUser,
+	}
+	for _, step := range steps {
+		if err := step(&spec); err != nil {
+			return err
+		}
+	}
+	return become(&spec)
+}
+
+// inside returns where a path of the container is while its root is being built.
+func (s *Spec) inside(name string) string { return filepath.Join(s.Root, path.Clean("/"+name)) }
+
+func buildRoot(s *Spec) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("separating the container's mounts: %w", err)
+	}
+	if err := unix.Mount("tmpfs", s.Root, "tmpfs", unix.MS_NOSUID, "mode=0755"); err != nil {
+		return fmt.Errorf("mounting the container's root: %w", err)
+	}
+	unix.Umask(0)
+	for name, mode := range map[string]os.FileMode{
+		"/dev/pts": 0o755, "/dev/shm": 0o777 | os.ModeSticky, "/etc": 0o755, "/home/nonroot": 0o777, "/proc": 0o755,
+		"/root": 0o700, "/run": 0o755, "/sys": 0o755, "/tmp": 0o777 | os.ModeSticky, "/usr/local/bin": 0o755, "/var/tmp": 0o777 | os.ModeSticky,
+	} {
+		if err := os.MkdirAll(s.inside(name), 0o755); err != nil {
+			return fmt.Errorf("making %s: %w", name, err)
+		}
+		if err := os.Chmod(s.inside(name), mode); err != nil {
+			return fmt.Errorf("making %s: %w", name, err)
+		}
+	}
+	unix.Umask(0o022)
+	return nil
+}
+
+func writeFiles(s *Spec) error {
+	for name, content := range s.Files {
+		if err := makeParent(s.inside(name)); err != nil {
+			return err
+		}
+		if err := os.WriteFile(s.inside(name), []byte(content), 0o644); err != nil {
+			return fmt.Errorf("writing %s: %w", name, err)
+		}
+	}
+	for name, target := range s.Links {
+		if err := makeParent(s.inside(name)); err != nil {
+			return err
+		}
+		if err := os.Symlink(target, s.inside(name)); err != nil {
+			return fmt.Errorf("linking %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func bind(s *Spec) error {
+	for _, m := range s.Mounts {
+		if err := bindOne(m, s.inside(m.Target)); err != nil {
+			return fmt.Errorf("mounting %s on %s: %w", m.Source, m.Target, err)
+		}
+	}
+	return nil
+}
+
+func bindOne(m Mount, target string) error {
+	info, err := os.Stat(m.Source)
+	if err != nil {
+		return err
+	}
+	if err := makeMountPoint(target, info.IsDir()); err != nil {
+		return err
+	}
+	if err := unix.Mount(m.Source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	if m.ReadOnly {
+		return setReadOnly(target, unix.AT_RECURSIVE)
+	}
+	return nil
+}
+
+func makeMountPoint(target string, directory bool) error {
+	if directory {
+		return os.MkdirAll(target, 0o755)
+	}
+	if err := makeParent(target); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(target, os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+func makeParent(name string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return fmt.Errorf("making the directory of a file: %w", err)
+	}
+	return nil
+}
+
+// setReadOnly adds the flag and keeps all others, which a remount in a user
+// namespace would have to repeat.
+func setReadOnly(target string, flags uint) error {
+	return unix.MountSetattr(unix.AT_FDCWD, target, flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+}
+
+// mountKernel adds what the kernel provides: processes, devices and terminals.
+func mountKernel(s *Spec) error {
+	const flags = unix.MS_NOSUID | unix.MS_NOEXEC
+	if err := unix.Mount("proc", s.inside("/proc"), "proc", flags|unix.MS_NODEV, ""); err != nil {
+		return fmt.Errorf("mounting /proc: %w", err)
+	}
+	if err := unix.Mount("devpts", s.inside("/dev/pts"), "devpts", flags, "newinstance,ptmxmode=0666,mode=0620"); err != nil {
+		return fmt.Errorf("mounting /dev/pts: %w", err)
+	}
+	// Devices cannot be made in a user namespace, so they are those of the machine.
+	for _, device := range []string{"full", "null", "random", "tty", "urandom", "zero"} {
+		if err := bindOne(Mount{Source: "/dev/" + device}, s.inside("/dev/"+device)); err != nil {
+			return fmt.Errorf("adding the device %s: %w", device, err)
+		}
+	}
+	return nil
+}
+
+// enterRoot makes the root the only file system of this mount namespace, so that
+// who joins the namespace later lands in it.
+func enterRoot(s *Spec) error {
+	if err := unix.Chdir(s.Root); err != nil {
+		return fmt.Errorf("entering the container's root: %w", err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivoting to the container's root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("letting go of the machine's file systems: %w", err)
+	}
+	return unix.Chdir("/")
+}
+
+func nameHost(s *Spec) error {
+	if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
+		return fmt.Errorf("setting the host name: %w", err)
+	}
+	return nil
+}
+
+func prepareDirectory(s *Spec) error {
+	if s.Directory == "" {
+		s.Directory = "/"
+	}
+	if err := os.MkdirAll(s.Directory, 0o755); err != nil {
+		return fmt.Errorf("making the working directory: %w", err)
+	}
+	return nil
+}
+
+func protectRoot(s *Spec) error {
+	if !s.ReadOnlyRoot {
+		return nil
+	}
+	if err := setReadOnly("/", 0); err != nil {
+		return fmt.Errorf("making the root read-only: %w", err)
+	}
+	return nil
+}
+
+func becomeUser(s *Spec) error {
+	if s.User != nil {
+		// Programs open /dev/stdout anew, which needs the rights of an owner.
+		for _, stream := range []int{unix.Stdout, unix.Stderr} {
+			if err := unix.Fchown(stream, s.User.UID, s.User.GID); err != nil {
+				return fmt.Errorf("giving the user its output: %w", err)
+			}
+		}
+		if err := syscall.Setgroups(s.User.Groups); err != nil {
+			return fmt.Errorf("setting groups: %w", err)
+		}
+		if err := syscall.Setgid(s.User.GID); err != nil {
+			return fmt.Errorf("setting the group: %w", err)
+		}
+		if err := syscall.Setuid(s.User.UID); err != nil {
+			return fmt.Errorf("setting the user: %w", err)
+		}
+	}
+	if s.KeepRights {
+		return nil
+	}
+	return GiveUpRights()
+}
+
+// GiveUpRights makes sure that what the calling thread executes next gets no
+// rights that its user id does not give it.
+func GiveUpRights() error {
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fmt.Errorf("giving up capabilities: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("giving up privileges: %w", err)
+	}
+	return nil
+}
+
+// become replaces this process with the program. It returns only on failure.
+func become(s *Spec) error {
+	if len(s.Args) == 0 {
+		return errors.New("the container has no program")
+	}
+	if err := unix.Chdir(s.Directory); err != nil {
+		return fmt.Errorf("entering the working directory %s: %w", s.Directory, err)
+	}
+	executable, err := Find(s.Args[0], s.Env)
+	if err != nil {
+		return err
+	}
+	if err := unix.Exec(executable, s.Args, s.Env); err != nil {
+		return fmt.Errorf("executing %s: %w", executable, err)
+	}
+	return nil
+}
+
+// Find returns the executable that a name means in an environment, in the file
+// system of the calling thread.
+func Find(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, executable(name)
+	}
+	for _, entry := range env {
+		directories, ok := strings.CutPrefix(entry, "PATH=")
+		if !ok {
+			continue
+		}
+		for _, directory := range filepath.SplitList(directories) {
+			if found := filepath.Join(directory, name); executable(found) == nil {
+				return found, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("exec: %q: executable file not found in $PATH", name)
+}
+
+func executable(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return fmt.Errorf("exec: %w", err)
+	}
+	if info.IsDir() || info.Mode()&0o111 == 0 {
+		return fmt.Errorf("exec: %q: permission denied", name)
+	}
+	return nil
+}

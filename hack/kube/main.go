@@ -1,0 +1,74 @@
+// Command kube is a complete Kubernetes in one executable: etcd, the control
+// plane, kubectl, and a node whose pods are processes of this machine. README.md
+// tells what it is for and what it is not.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/flagcache/flagcache/hack/kube/internal/cluster"
+	"github.com/flagcache/flagcache/hack/kube/internal/node"
+	_ "github.com/flagcache/flagcache/hack/kube/internal/stage" // takes over when the process is to become a container
+)
+
+// programs are the parts this executable can be. A part is chosen by the base
+// name the executable was started under, so a link called etcd is etcd, and
+// otherwise by the first argument.
+var programs = map[string]func(){
+	"etcd":                    etcd,
+	"kube-apiserver":          apiServer,
+	"kube-controller-manager": controllerManager,
+	"kube-scheduler":          scheduler,
+	"kubelet":                 kubelet,
+	"kubectl":                 kubectl,
+	"up":                      command(cluster.Up),
+	"down":                    command(cluster.Down),
+	"forward":                 command(cluster.Forward),
+	"assets":                  command(cluster.Assets),
+	cluster.InitProgram:       command(cluster.Init),
+	node.Program:              command(node.Main),
+}
+
+func main() {
+	if run, ok := programs[filepath.Base(os.Args[0])]; ok {
+		run()
+		return
+	}
+	if len(os.Args) < 2 {
+		fail(usage())
+	}
+	run, ok := programs[os.Args[1]]
+	if !ok {
+		fail(fmt.Errorf("%q is not a part of kube\n%w", os.Args[1], usage()))
+	}
+	os.Args = os.Args[1:]
+	run()
+}
+
+// command adapts a command of our own, which gets its arguments and returns an
+// error, to a part.
+func command(run func(args []string) error) func() {
+	return func() {
+		if err := run(os.Args[1:]); err != nil {
+			fail(err)
+		}
+	}
+}
+
+func usage() error {
+	var names []string
+	for name := range programs {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return fmt.Errorf("usage: kube PART [ARGUMENT ...], where PART is one of: %s", strings.Join(names, ", "))
+}
+
+func fail(err error) {
+	fmt.Fprintf(os.Stderr, "kube: %v\n", err)
+	os.Exit(1)
+}
