@@ -40,7 +40,8 @@ const (
 // ProbeTarget is a cache as its users connect to it.
 type ProbeTarget struct {
 	Connection Connection
-	// Key that is written and read back.
+	// Key that is written and read back; it is this FlagCache's alone, also on a
+	// Redis that several clusters share.
 	Key string
 	// Spec of the probe.
 	Spec v1alpha1.ProbeSpec
@@ -124,7 +125,7 @@ func probeTarget(s Snapshot, c *Connection) *ProbeTarget {
 	}
 	return &ProbeTarget{
 		Connection: *c,
-		Key:        "flagcache_probe:" + s.FlagCache.Namespace + "/" + s.FlagCache.Name,
+		Key:        "flagcache_probe:" + s.FlagCache.Namespace + "/" + s.FlagCache.Name + ":" + string(s.FlagCache.UID),
 		Spec:       s.FlagCache.Spec.Probe,
 	}
 }
