@@ -37,8 +37,8 @@ while kill -0 $build 2>/dev/null; do
 	elapsed=$(($(date +%s) - start))
 	if [ $((elapsed - shown)) -ge 10 ] && kill -0 $build 2>/dev/null; then
 		shown=$elapsed
-		printf 'building kube: %d s, %d of at most %d packages compiled\n' \
-			$elapsed "$(grep -vc '^go: ' "$log" || true)" $all
+		compiled=$(grep -vc '^go: ' "$log" || true)
+		printf 'building kube: %d s, %d of up to %d packages compiled\n' $elapsed "$compiled" $all
 	fi
 done
 if ! wait $build; then

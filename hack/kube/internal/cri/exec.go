@@ -52,7 +52,7 @@ func (r *Runtime) ExecSync(ctx context.Context, id string, args []string, timeou
 func (r *Runtime) execute(ctx context.Context, c *container, e execution) error {
 	process := c.process()
 	if process == nil {
-		return status.Errorf(codes.FailedPrecondition, "container %s is not running", c.config.GetMetadata().GetName())
+		return c.notRunning()
 	}
 	cmd := &exec.Cmd{Args: e.args, Env: c.environment(), Dir: c.config.GetWorkingDir()}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -85,6 +85,10 @@ func (r *Runtime) execute(ctx context.Context, c *container, e execution) error 
 	}
 	input.copy(e.stdin)
 	return await(ctx, cmd)
+}
+
+func (c *container) notRunning() error {
+	return status.Errorf(codes.FailedPrecondition, "container %s is not running", c.config.GetMetadata().GetName())
 }
 
 // await waits for the command and kills it, with all that it started in its

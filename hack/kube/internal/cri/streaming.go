@@ -67,7 +67,7 @@ func (s streamed) Exec(ctx context.Context, id string, args []string, in io.Read
 	if !tty {
 		return s.runtime.execute(ctx, c, execution{args: args, stdin: in, stdout: writer(out), stderr: writer(errOut)})
 	}
-	own, theirs, err := openTerminal()
+	own, theirs, err := c.openTerminal()
 	if err != nil {
 		return err
 	}
@@ -144,9 +144,14 @@ func (s *sandbox) dial(address string) (net.Conn, error) {
 	return s.network.Dial(address)
 }
 
-// openTerminal returns both ends of a new terminal.
-func openTerminal() (own, theirs *os.File, err error) {
-	own, err = os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+// openTerminal returns both ends of a new terminal of the container.
+func (c *container) openTerminal() (own, theirs *os.File, err error) {
+	process := c.process()
+	if process == nil {
+		return nil, nil, c.notRunning()
+	}
+	terminals := "/proc/" + strconv.Itoa(process.Pid) + "/root/dev/pts/"
+	own, err = os.OpenFile(terminals+"ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening a terminal: %w", err)
 	}
@@ -155,7 +160,7 @@ func openTerminal() (own, theirs *os.File, err error) {
 		err = unix.IoctlSetPointerInt(int(own.Fd()), unix.TIOCSPTLCK, 0)
 	}
 	if err == nil {
-		theirs, err = os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
+		theirs, err = os.OpenFile(terminals+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
 	}
 	if err != nil {
 		own.Close()

@@ -43,6 +43,8 @@ type Mount struct {
 	Source   string
 	Target   string
 	ReadOnly bool
+
+	tree int // the open mount, in the stage
 }
 
 // User is the identity of a process.

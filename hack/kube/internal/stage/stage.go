@@ -32,7 +32,7 @@ func perform(from *os.File) error {
 		return fmt.Errorf("reading the container's description: %w", err)
 	}
 	steps := []func(*Spec) error{
-		buildRoot, writeFiles, bind, mountKernel, enterRoot, nameHost, prepareDirectory, protectRoot, becomeUser,
+		buildRoot, mountKernel, openMounts, enterRoot, writeFiles, placeMounts, nameHost, prepareDirectory, protectRoot, becomeUser,
 	}
 	for _, step := range steps {
 		if err := step(&spec); err != nil {
@@ -68,50 +68,77 @@ func buildRoot(s *Spec) error {
 	return nil
 }
 
+// openMounts takes copies of what is to be mounted while the machine's file
+// systems are still there.
+func openMounts(s *Spec) error {
+	for i := range s.Mounts {
+		if err := s.Mounts[i].open(); err != nil {
+			return fmt.Errorf("opening the mount of %s: %w", s.Mounts[i].Source, err)
+		}
+	}
+	return nil
+}
+
+// open makes m.tree a mount of the source that is not placed anywhere yet.
+func (m *Mount) open() error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return err
+	}
+	m.tree = tree
+	if m.ReadOnly {
+		// This adds a flag and keeps the others, which a remount in a user
+		// namespace would have to repeat.
+		return setReadOnly(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	}
+	return nil
+}
+
+// writeFiles runs inside the root, so that links lead nowhere else; the same goes
+// for placeMounts.
 func writeFiles(s *Spec) error {
 	for name, content := range s.Files {
-		if err := makeParent(s.inside(name)); err != nil {
+		if err := makeParent(name); err != nil {
 			return err
 		}
-		if err := os.WriteFile(s.inside(name), []byte(content), 0o644); err != nil {
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
 			return fmt.Errorf("writing %s: %w", name, err)
 		}
 	}
 	for name, target := range s.Links {
-		if err := makeParent(s.inside(name)); err != nil {
+		if err := makeParent(name); err != nil {
 			return err
 		}
-		if err := os.Symlink(target, s.inside(name)); err != nil {
+		if err := os.Symlink(target, name); err != nil {
 			return fmt.Errorf("linking %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-func bind(s *Spec) error {
+func placeMounts(s *Spec) error {
 	for _, m := range s.Mounts {
-		if err := bindOne(m, s.inside(m.Target)); err != nil {
+		if err := m.place(); err != nil {
 			return fmt.Errorf("mounting %s on %s: %w", m.Source, m.Target, err)
 		}
 	}
 	return nil
 }
 
-func bindOne(m Mount, target string) error {
-	info, err := os.Stat(m.Source)
-	if err != nil {
+// place puts the open mount on its target.
+func (m *Mount) place() error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(m.tree, &stat); err != nil {
 		return err
 	}
-	if err := makeMountPoint(target, info.IsDir()); err != nil {
+	if err := makeMountPoint(m.Target, stat.Mode&unix.S_IFMT == unix.S_IFDIR); err != nil {
 		return err
 	}
-	if err := unix.Mount(m.Source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	const flags = unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_SYMLINKS
+	if err := unix.MoveMount(m.tree, "", unix.AT_FDCWD, m.Target, flags); err != nil {
 		return err
 	}
-	if m.ReadOnly {
-		return setReadOnly(target, unix.AT_RECURSIVE)
-	}
-	return nil
+	return unix.Close(m.tree)
 }
 
 func makeMountPoint(target string, directory bool) error {
@@ -135,10 +162,8 @@ func makeParent(name string) error {
 	return nil
 }
 
-// setReadOnly adds the flag and keeps all others, which a remount in a user
-// namespace would have to repeat.
-func setReadOnly(target string, flags uint) error {
-	return unix.MountSetattr(unix.AT_FDCWD, target, flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+func setReadOnly(at int, path string, flags uint) error {
+	return unix.MountSetattr(at, path, flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }
 
 // mountKernel adds what the kernel provides: processes, devices and terminals.
@@ -152,7 +177,11 @@ func mountKernel(s *Spec) error {
 	}
 	// Devices cannot be made in a user namespace, so they are those of the machine.
 	for _, device := range []string{"full", "null", "random", "tty", "urandom", "zero"} {
-		if err := bindOne(Mount{Source: "/dev/" + device}, s.inside("/dev/"+device)); err != nil {
+		target := s.inside("/dev/" + device)
+		if err := makeMountPoint(target, false); err != nil {
+			return fmt.Errorf("adding the device %s: %w", device, err)
+		}
+		if err := unix.Mount("/dev/"+device, target, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("adding the device %s: %w", device, err)
 		}
 	}
@@ -195,7 +224,7 @@ func protectRoot(s *Spec) error {
 	if !s.ReadOnlyRoot {
 		return nil
 	}
-	if err := setReadOnly("/", 0); err != nil {
+	if err := setReadOnly(unix.AT_FDCWD, "/", 0); err != nil {
 		return fmt.Errorf("making the root read-only: %w", err)
 	}
 	return nil
