@@ -27,11 +27,21 @@ func (c *Cluster) Dial(ctx context.Context, network, address string) (net.Conn, 
 	if err != nil {
 		return nil, fmt.Errorf("reaching the cluster's network: %w", err)
 	}
-	tunnel, err := connectTunnel(ctx, conn, address)
+	tunnel, err := connectTunnel(ctx, conn, complete(address))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connecting to %s in the cluster: %w", address, err), conn.Close())
 	}
 	return tunnel, nil
+}
+
+// complete gives a short name of a Service, such as demo.default.svc:80, the
+// domain of the cluster, as the search list of a pod does.
+func complete(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || !strings.HasSuffix(host, ".svc") {
+		return address
+	}
+	return net.JoinHostPort(host+".cluster.local", port)
 }
 
 // connectTunnel asks the gateway at the other end for an address.

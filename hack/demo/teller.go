@@ -108,8 +108,13 @@ func (t *teller) paintMark(line string) string {
 	}
 }
 
-// drop ends a picture: what is told next follows below it.
-func (t *teller) drop() { t.drawn = nil }
+// drop ends a picture: what is told next follows below it. A pipe goes on from
+// it, so that the next picture is told by what is different.
+func (t *teller) drop() {
+	if t.terminal > 0 {
+		t.drawn = nil
+	}
+}
 
 // cut shortens a line to a width, because a wrapped line cannot be redrawn.
 func cut(line string, width int) string {
