@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -33,12 +34,9 @@ func prepare(o plan.Object) (plan.Object, map[string]any, error) {
 		return nil, nil, fmt.Errorf("hashing %s: %w", describe(o), err)
 	}
 	annotations := map[string]string{v1alpha1.AnnotationApplied: hash}
-	for k, v := range desired.GetAnnotations() {
-		annotations[k] = v
-	}
+	maps.Copy(annotations, desired.GetAnnotations())
 	desired.SetAnnotations(annotations)
-	fields, err = fieldsOf(desired)
-	return desired, fields, err
+	return desired, fields, unstructured.SetNestedStringMap(fields, annotations, "metadata", "annotations")
 }
 
 // fieldsOf are the fields of an object that its writer means to set.
@@ -54,9 +52,13 @@ func fieldsOf(o plan.Object) (map[string]any, error) {
 // hashFields leaves the number of replicas out: it changes without a change of
 // what is wanted, and differing from what was observed is enough to notice it.
 func hashFields(fields map[string]any) (string, error) {
-	copied := runtime.DeepCopyJSON(fields)
-	unstructured.RemoveNestedField(copied, "spec", "replicas")
-	text, err := json.Marshal(copied)
+	hashed := fields
+	if spec, ok := fields["spec"].(map[string]any); ok {
+		hashed, spec = maps.Clone(fields), maps.Clone(spec)
+		delete(spec, "replicas")
+		hashed["spec"] = spec
+	}
+	text, err := json.Marshal(hashed)
 	if err != nil {
 		return "", err
 	}
