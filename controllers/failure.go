@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan"
@@ -24,7 +25,24 @@ const unwatchedRetry = time.Minute
 
 // staleRetry is how soon to look again after a view turned out to be old: the
 // caches need about as long to catch up.
-const staleRetry = 200 * time.Millisecond
+const staleRetry = firstBackoff
+
+// catchUp is how long to wait for the caches; 0 when what was seen was so. Most
+// catch up at once, but a conflict that does not go away must not become a hot
+// loop.
+func (r *Reconciler) catchUp(req ctrl.Request, done outcome) time.Duration {
+	switch {
+	case r.Backoff == nil && done.stale:
+		return staleRetry
+	case r.Backoff == nil:
+		return 0
+	case done.stale:
+		return r.Backoff.When(req)
+	default:
+		r.Backoff.Forget(req)
+		return 0
+	}
+}
 
 // add records how a call went.
 func (o *outcome) add(ctx context.Context, attempt string, err error) {
@@ -33,7 +51,6 @@ func (o *outcome) add(ctx context.Context, attempt string, err error) {
 		return
 	case ctx.Err() != nil, errors.Is(err, errStale), apierrors.IsConflict(err):
 		o.stale = true
-		o.lookAgain = staleRetry
 	case isTerminal(err):
 		o.lookAgain = unwatchedRetry
 		o.failures = append(o.failures, plan.Failure{Reason: reasonOf(err), Message: sentence(attempt, err)})

@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -38,8 +39,19 @@ type Reconciler struct {
 	Clock clock.PassiveClock
 	// Operator is what the operator knows of itself.
 	Operator plan.Operator
+	// Backoff says how soon to look again after a view turned out to be old.
+	// Default: a fixed short time.
+	Backoff Backoff
 	// Random makes a credential that nobody can guess. Default: crypto/rand.Text.
 	Random func() string
+}
+
+// Backoff grows with each failure in a row.
+type Backoff interface {
+	// When is how long to wait after one more failure.
+	When(ctrl.Request) time.Duration
+	// Forget begins again.
+	Forget(ctrl.Request)
 }
 
 // random is a new credential.
@@ -80,5 +92,5 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if done.retry != nil {
 		return ctrl.Result{}, done.retry
 	}
-	return ctrl.Result{RequeueAfter: cmp.Or(done.lookAgain, want.LookAgain)}, nil
+	return ctrl.Result{RequeueAfter: cmp.Or(r.catchUp(req, done), done.lookAgain, want.LookAgain)}, nil
 }

@@ -115,6 +115,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, p
 	if err := addIndexes(mgr); err != nil {
 		return err
 	}
+	r.Backoff = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstBackoff, lastBackoff)
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("flagcache").
 		For(&v1alpha1.FlagCache{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: meaningful})).
