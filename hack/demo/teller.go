@@ -85,6 +85,9 @@ func (t *teller) draw(picture []string, since time.Duration) {
 		t.drawn = picture
 		return
 	}
+	if slices.Equal(picture, t.drawn) {
+		return // nothing flickers that does not change
+	}
 	var text strings.Builder
 	if len(t.drawn) > 0 {
 		fmt.Fprintf(&text, "\x1b[%dA\x1b[J", len(t.drawn))

@@ -197,13 +197,26 @@ func (r *recorder) expectNoCredentialTold() {
 	told := r.told()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	Expect(r.credentials).NotTo(BeEmpty(), "the specs are to have made credentials")
+	r.expectHeard()
 	for value, what := range r.credentials {
 		for _, form := range []string{value, url.QueryEscape(value), base64.StdEncoding.EncodeToString([]byte(value))} {
 			for where, text := range told {
 				Expect(strings.Contains(text, form)).To(BeFalse(), "%s is told in %s", what, where)
 			}
 		}
+	}
+}
+
+// expectHeard makes sure that the recorder was not deaf. The caller holds its lock.
+func (r *recorder) expectHeard() {
+	GinkgoHelper()
+	heard := map[string]int{"credentials": len(r.credentials), "events": len(r.events), "FlagCaches": len(r.flagCaches)}
+	for key, log := range r.logs {
+		heard["logs of "+strings.Split(key, "/")[2]] += log.Len()
+	}
+	GinkgoWriter.Println("the recorder heard:", heard)
+	for _, what := range []string{"credentials", "events", "FlagCaches", "logs of manager", "logs of flag-service", "logs of redis"} {
+		Expect(heard).To(HaveKeyWithValue(what, BeNumerically(">", 0)))
 	}
 }
 

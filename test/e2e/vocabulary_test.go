@@ -11,7 +11,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	gomegatypes "github.com/onsi/gomega/types"
+	"github.com/onsi/gomega/types"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -115,7 +115,7 @@ func kubectl(ctx context.Context, args ...string) string {
 }
 
 // haveCondition matches a FlagCache that says so of its current spec.
-func haveCondition(kind string, state metav1.ConditionStatus, reason string) gomegatypes.GomegaMatcher {
+func haveCondition(kind string, state metav1.ConditionStatus, reason string) types.GomegaMatcher {
 	return WithTransform(func(fc *v1alpha1.FlagCache) string {
 		c := meta.FindStatusCondition(fc.Status.Conditions, kind)
 		if c == nil {
