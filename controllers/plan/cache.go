@@ -12,6 +12,8 @@ import (
 // cachePart is the Redis behind the flag service.
 type cachePart struct {
 	objects []Object
+	// later are objects that are wanted but cannot be written yet.
+	later []Object
 	// connection is how clients reach the cache; nil while that is not known.
 	connection  *Connection
 	provisioned metav1.Condition

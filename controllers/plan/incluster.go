@@ -5,6 +5,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -30,27 +31,30 @@ const (
 )
 
 // planInCluster plans one Redis in a StatefulSet. It keeps nothing on disk: the
-// cache is derived data, and the flag service fills it again.
+// cache is derived data, and the flag service fills it again. Nothing is told a
+// password before a Secret was seen to hold it: one that was only drawn may be
+// another at the next look.
 func planInCluster(s Snapshot) cachePart {
 	fc := s.FlagCache
-	password := redisPassword(s)
+	password, stored := redisPassword(s)
 	config := redisConfig(fc, password)
 	part := cachePart{
-		objects: []Object{
-			redisSecret(fc, password, config),
-			redisService(fc),
-			redisStatefulSet(fc, config),
-			redisNetworkPolicy(fc, s.Operator.Namespace),
-		},
-		connection: &Connection{
-			Provider: "in-cluster",
-			Host:     redisName(fc) + "." + fc.Namespace + ".svc",
-			Port:     redisPort,
-			Password: password,
-		},
-		engine: imageTag(redisImage(fc)),
+		objects: []Object{redisSecret(fc, password, config), redisService(fc), redisNetworkPolicy(fc, s.Operator.Namespace)},
+		engine:  imageTag(redisImage(fc)),
 	}
 	part.observe(s)
+	set := redisStatefulSet(fc, config)
+	if !stored {
+		part.later = []Object{set}
+		return part
+	}
+	part.objects = slices.Insert(part.objects, 2, Object(set))
+	part.connection = &Connection{
+		Provider: "in-cluster",
+		Host:     redisName(fc) + "." + fc.Namespace + ".svc",
+		Port:     redisPort,
+		Password: password,
+	}
 	return part
 }
 
@@ -69,17 +73,18 @@ func (p *cachePart) observe(s Snapshot) {
 }
 
 // redisPassword is the password in use: the one that Redis was given, else the
-// one that clients were given, so that losing either Secret changes nothing.
-func redisPassword(s Snapshot) string {
+// one that clients were given, so that losing either Secret changes nothing. A
+// new one counts as stored only when a Secret was seen to hold it.
+func redisPassword(s Snapshot) (password string, stored bool) {
 	if p := secretValue(s, redisName(s.FlagCache), passwordKey); p != "" {
-		return p
+		return p, true
 	}
 	if secretValue(s, connectionName(s.FlagCache), "provider") == "in-cluster" {
 		if p := secretValue(s, connectionName(s.FlagCache), passwordKey); p != "" {
-			return p
+			return p, true
 		}
 	}
-	return s.Fresh.Password
+	return s.Fresh.Password, false
 }
 
 // redisConfig is the configuration file. The password is in it because a

@@ -87,9 +87,10 @@ func progress(s Snapshot) Plan {
 	service := planService(s, connection, flags)
 
 	p := Plan{Probe: probeTarget(s, cache.connection)}
-	wanted := slices.Concat(cache.objects, connection.objects, service.objects)
+	write := slices.Concat(cache.objects, connection.objects, service.objects)
+	wanted := slices.Concat(write, cache.later)
 	taken := s.takenNames(wanted)
-	for _, o := range wanted {
+	for _, o := range write {
 		if !contains(taken, o) {
 			p.Apply = append(p.Apply, o)
 		}

@@ -139,6 +139,29 @@ func TestThePasswordOutlivesEitherOfItsSecrets(t *testing.T) {
 	}
 }
 
+// A password that was drawn and not stored is another one at the next look, as
+// long as the view is old: whatever was told it would be made anew each time.
+func TestAPasswordIsToldToNobodyBeforeItIsStored(t *testing.T) {
+	w := anEmptyWorld(t, aFlagCache())
+	var told []string
+	for _, o := range Make(w.snapshot()).Apply {
+		switch o.(type) {
+		case *appsv1.StatefulSet, *appsv1.Deployment:
+			told = append(told, name(o))
+		case *corev1.Secret:
+			if o.GetName() == "demo-connection" {
+				told = append(told, name(o))
+			}
+		}
+	}
+	if len(told) > 0 {
+		t.Errorf("%v would be made with a password that no Secret was seen to hold", told)
+	}
+	w.reconcile()
+	w.reconcile()
+	mustFind[*appsv1.StatefulSet](w, "demo-redis")
+}
+
 func without(objects []Object, gone Object) []Object {
 	var rest []Object
 	for _, o := range objects {
@@ -315,7 +338,7 @@ func TestNamesOfSomebodyElse(t *testing.T) {
 	for name, other := range map[string]*corev1.Service{"without an owner": theirs, "of a FlagCache that had the name before": predecessors} {
 		t.Run(name, func(t *testing.T) {
 			w := aWorld(t, aFlagCache())
-			w.children = []Object{other}
+			w.children = append(w.children, other)
 			p := w.reconcile()
 			if contains(p.Apply, other) || contains(p.Delete, other) {
 				t.Errorf("the plan touches it")

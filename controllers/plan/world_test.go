@@ -73,8 +73,18 @@ type world struct {
 	film     []string
 }
 
-// aWorld holds one FlagCache with valid flags and nothing else.
+// aWorld holds one FlagCache with valid flags and, for an in-cluster Redis, the
+// password that the first look stored.
 func aWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
+	w := anEmptyWorld(t, fc)
+	if fc.Spec.Cache.Type == v1alpha1.CacheInCluster {
+		w.put(redisSecret(fc, "password-0", redisConfig(fc, "password-0")))
+	}
+	return w
+}
+
+// anEmptyWorld holds one FlagCache with valid flags and nothing else.
+func anEmptyWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
 	return &world{t: t, fc: fc, flags: Flags{State: FlagsRead}}
 }
 
