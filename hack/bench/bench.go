@@ -1,0 +1,78 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/flagcache/flagcache/hack/cluster"
+)
+
+// limit is how long any one thing that is waited for may take.
+const limit = 3 * time.Minute
+
+// bench measures and reports. A missed aim is part of the report and no error.
+func bench(ctx context.Context, o options) error {
+	tell := newTeller(os.Stdout)
+	r := report{Window: o.window, Started: time.Now()}
+	var err error
+	if r.Machine, err = thisMachine(); err != nil {
+		return err
+	}
+	if o.runs > 0 {
+		if err := benchPods(ctx, o, tell, &r); err != nil {
+			return err
+		}
+	}
+	if len(o.sizes) > 0 {
+		if err := benchFleets(ctx, o, tell, &r); err != nil {
+			return err
+		}
+	}
+	text, err := r.render()
+	if err != nil {
+		return err
+	}
+	fmt.Print("\n", text, "\n")
+	if err := os.WriteFile(o.output, []byte(text), 0o644); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	tell.say("written to %s", o.output)
+	return nil
+}
+
+// withCluster runs a part of the benchmark on a cluster of its own, in a
+// temporary directory for whatever it starts beside it. The part's context ends
+// when the cluster does.
+func withCluster(ctx context.Context, o cluster.Options, part func(ctx context.Context, c *cluster.Cluster, started *processes) error) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c, err := cluster.Start(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Stop()) }()
+	go func() {
+		<-c.Ended()
+		cancel(c.Err())
+	}()
+	dir, err := os.MkdirTemp("", "flagcache-bench-")
+	if err != nil {
+		return fmt.Errorf("making a directory for logs: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	started := &processes{dir: dir, failed: cancel}
+	defer func() { err = errors.Join(err, started.stop()) }()
+	if err := part(ctx, c, started); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package counter
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/client-go/rest"
+)
+
+// Counter is a reverse proxy in front of an API server.
+type Counter struct {
+	proxy *httputil.ReverseProxy
+	paths request.RequestInfoFactory
+
+	mu    sync.Mutex
+	tally Tally
+}
+
+// New returns a Counter that reaches the API server as config says, with its
+// credentials.
+func New(config *rest.Config) (*Counter, error) {
+	transport, err := rest.TransportFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a transport to the API server: %w", err)
+	}
+	server, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("reading the API server's address: %w", err)
+	}
+	c := &Counter{
+		paths: request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")},
+		tally: Tally{},
+	}
+	c.proxy = &httputil.ReverseProxy{
+		Rewrite:        func(r *httputil.ProxyRequest) { rewrite(r, server) },
+		Transport:      transport,
+		FlushInterval:  -1, // events of watches go on at once
+		ModifyResponse: c.answered,
+		ErrorLog:       log.New(io.Discard, "", 0), // clients hang up on watches all the time
+	}
+	return c, nil
+}
+
+func rewrite(r *httputil.ProxyRequest, server *url.URL) {
+	r.SetURL(server)
+	r.Out.Header.Del("Authorization")
+}
+
+// writeKey is the context key of the Write that a request was counted as.
+type writeKey struct{}
+
+// ServeHTTP implements http.Handler. A write is counted before the API server
+// sees it, so that whoever sees its effect finds it in the Tally.
+func (c *Counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if write, ok := c.classify(r); ok {
+		c.add(write, 1)
+		r = r.WithContext(context.WithValue(r.Context(), writeKey{}, write))
+	}
+	c.proxy.ServeHTTP(w, r)
+}
+
+// classify tells a write from the rest, which is to be passed on and forgotten.
+func (c *Counter) classify(r *http.Request) (Write, bool) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return Write{}, false
+	}
+	info, err := c.paths.NewRequestInfo(r)
+	if err != nil || !info.IsResourceRequest {
+		return Write{Method: r.Method, Resource: r.URL.Path}, true
+	}
+	resource := info.Resource
+	if info.APIGroup != "" {
+		resource += "." + info.APIGroup
+	}
+	return Write{Method: r.Method, Namespace: info.Namespace, Resource: resource, Subresource: info.Subresource}, true
+}
+
+// answered counts a refused write as such.
+func (c *Counter) answered(response *http.Response) error {
+	write, ok := response.Request.Context().Value(writeKey{}).(Write)
+	if ok && response.StatusCode >= http.StatusBadRequest {
+		c.add(write, -1)
+		write.Refused = true
+		c.add(write, 1)
+	}
+	return nil
+}
+
+func (c *Counter) add(w Write, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tally[w] += n; c.tally[w] == 0 {
+		delete(c.tally, w)
+	}
+}
+
+// Tally is what was counted until now.
+func (c *Counter) Tally() Tally {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.tally)
+}
+
+// TallyHandler serves the Tally as JSON.
+func (c *Counter) TallyHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		// A reader that hangs up asks again.
+		_ = json.NewEncoder(w).Encode(c.Tally())
+	})
+}
+
+// Serve serves the handler on the listener until ctx ends, by TLS if there is a
+// certificate.
+func Serve(ctx context.Context, listener net.Listener, handler http.Handler, certificate *tls.Certificate) error {
+	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	var err error
+	if certificate == nil {
+		err = server.Serve(listener)
+	} else {
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12}
+		err = server.ServeTLS(listener, "", "")
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
+}

@@ -1,0 +1,174 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/flagcache/flagcache/hack/bench/counter"
+	"github.com/flagcache/flagcache/hack/cluster"
+)
+
+// load is what a fleet of FlagCaches costs.
+type load struct {
+	FlagCaches int
+	// Restarted says that the operator was started when all were there.
+	Restarted bool
+	// Until is the time from the first FlagCache until all were Ready; after a
+	// restart, until all were probed again. Until then the operator used so much
+	// CPU time and, at the most, so many bytes of memory.
+	Until, CPU time.Duration
+	RSS        uint64
+	// Writes are the operator's until then; after a restart, until it was at rest.
+	Writes counter.Tally
+	// Cost is the operator's at rest, AtRest what it wrote; none after a restart.
+	Cost   cost
+	AtRest counter.Tally
+}
+
+// fleetBench measures on a cluster whose pods are played.
+type fleetBench struct {
+	*cluster.Cluster
+	options
+	tell       teller
+	started    *processes
+	writes     *counter.Counter
+	kubeconfig string
+	flags      map[string]string
+	redis      redis
+}
+
+// benchFleets measures the operator with each number of FlagCaches, and restarted
+// with the last.
+func benchFleets(ctx context.Context, o options, tell teller, r *report) error {
+	tell.say("starting a cluster whose pods are played by kwok")
+	bare := cluster.Options{Kube: o.programs.Kube, ControlPlaneOnly: true, Progress: func(line string) { tell.say("  %s", line) }}
+	return withCluster(ctx, bare, func(ctx context.Context, c *cluster.Cluster, started *processes) (err error) {
+		ctx, cancel := context.WithCancel(ctx)
+		b := &fleetBench{Cluster: c, options: o, tell: tell, started: started}
+		counting := make(chan error, 1)
+		if b.writes, b.kubeconfig, err = startCounter(ctx, c, started, counting); err != nil {
+			cancel()
+			return err
+		}
+		defer func() {
+			cancel()
+			err = errors.Join(err, <-counting)
+		}()
+		if err := b.prepare(ctx); err != nil {
+			return err
+		}
+		r.Loads, err = b.run(ctx)
+		return err
+	})
+}
+
+// run measures each size, and a restart with the last.
+func (b *fleetBench) run(ctx context.Context) ([]load, error) {
+	var loads []load
+	for i, n := range b.sizes {
+		l, err := b.measure(ctx, n)
+		if err == nil && i < len(b.sizes)-1 {
+			err = b.removeFleet(ctx, n)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("measuring %d FlagCaches: %w", n, err)
+		}
+		loads = append(loads, l)
+	}
+	last := b.sizes[len(b.sizes)-1]
+	l, err := b.measureRestart(ctx, last)
+	if err != nil {
+		return nil, fmt.Errorf("measuring a restart with %d FlagCaches: %w", last, err)
+	}
+	return append(loads, l), nil
+}
+
+func (b *fleetBench) prepare(ctx context.Context) error {
+	root, err := cluster.Root()
+	if err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"apply", "--server-side", "--kustomize", filepath.Join(root, "config", "crd")},
+		{"wait", "--for=condition=Established", "--timeout=60s", "crd/flagcaches.flagcache.dev"},
+	} {
+		if _, err := b.Kubectl(ctx, args...); err != nil {
+			return fmt.Errorf("installing the CRD: %w", err)
+		}
+	}
+	if b.flags, err = sampleFlags(); err != nil {
+		return err
+	}
+	if b.redis, err = b.started.startRedis(b.programs.Redis); err != nil {
+		return err
+	}
+	return b.started.startKwok(ctx, b.options, b.Cluster)
+}
+
+func (b *fleetBench) tally(context.Context) (counter.Tally, error) { return b.writes.Tally(), nil }
+
+// measure measures an operator that makes a fleet and then has nothing to do.
+func (b *fleetBench) measure(ctx context.Context, n int) (load, error) {
+	l := load{FlagCaches: n}
+	o, err := b.started.startOperator(ctx, b.programs.Manager, b.kubeconfig)
+	if err != nil {
+		return l, err
+	}
+	before, start := b.writes.Tally(), time.Now()
+	if err := b.makeFleet(ctx, n); err != nil {
+		return l, err
+	}
+	l.Until = time.Since(start)
+	l.Writes = b.writes.Tally().Since(before)
+	if err := l.spent(o); err != nil {
+		return l, err
+	}
+	b.tell.say("%d FlagCaches: Ready after %.1f s, waiting for rest", n, l.Until.Seconds())
+	if err := awaitRest(ctx, b.tally); err != nil {
+		return l, err
+	}
+	b.tell.say("%d FlagCaches: watching the operator at rest for %s", n, b.window)
+	resting := b.writes.Tally()
+	if l.Cost, err = o.watch(ctx, b.window); err != nil {
+		return l, err
+	}
+	l.AtRest = b.writes.Tally().Since(resting)
+	b.tell.say("%d FlagCaches: %s of memory, %s of a core, %d writes", n, mebibytes(l.Cost.RSS), percent(l.Cost.CPU), l.AtRest.Of(isCost))
+	return l, o.stop()
+}
+
+// measureRestart measures an operator that finds a fleet of n when it starts.
+func (b *fleetBench) measureRestart(ctx context.Context, n int) (load, error) {
+	b.tell.say("%d FlagCaches: restarting the operator", n)
+	l := load{FlagCaches: n, Restarted: true}
+	before, start := b.writes.Tally(), time.Now()
+	o, err := b.started.startOperator(ctx, b.programs.Manager, b.kubeconfig)
+	if err != nil {
+		return l, err
+	}
+	if err := o.awaitProbes(ctx, n); err != nil {
+		return l, err
+	}
+	l.Until = time.Since(start)
+	if err := l.spent(o); err != nil {
+		return l, err
+	}
+	if err := awaitRest(ctx, b.tally); err != nil {
+		return l, err
+	}
+	l.Writes = b.writes.Tally().Since(before)
+	return l, o.stop()
+}
+
+// spent takes note of what the operator used until now.
+func (l *load) spent(o *operator) error {
+	used, err := usageOf(o.cmd.Process.Pid)
+	l.CPU, l.RSS = used.CPU, used.PeakRSS
+	return err
+}

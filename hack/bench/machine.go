@@ -1,0 +1,71 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+)
+
+// machine is what the figures were taken on.
+type machine struct {
+	// CPU is the model's name.
+	CPU   string
+	Cores int
+	// Memory in bytes.
+	Memory uint64
+	Go     string
+	OS     string
+}
+
+func thisMachine() (machine, error) {
+	m := machine{CPU: "unknown", Cores: runtime.NumCPU(), Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH}
+	cpu, err := readFields("/proc/cpuinfo")
+	if err != nil {
+		return m, err
+	}
+	if name := cpu["model name"]; name != "" {
+		m.CPU = name
+	}
+	memory, err := readFields("/proc/meminfo")
+	if err != nil {
+		return m, err
+	}
+	m.Memory, err = kibibytes(memory["MemTotal"])
+	return m, err
+}
+
+// readFields reads a file of lines like "name: value". The first line of a name
+// counts.
+func readFields(path string) (map[string]string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("asking the kernel: %w", err)
+	}
+	defer file.Close()
+	fields := map[string]string{}
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		name, value, ok := strings.Cut(lines.Text(), ":")
+		if name = strings.TrimSpace(name); ok && fields[name] == "" {
+			fields[name] = strings.TrimSpace(value)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return fields, nil
+}
+
+// kibibytes reads the kernel's "1234 kB" as bytes.
+func kibibytes(text string) (uint64, error) {
+	var n uint64
+	if _, err := fmt.Sscanf(text, "%d kB", &n); err != nil {
+		return 0, fmt.Errorf("reading %q as a size: %w", text, err)
+	}
+	return n << 10, nil
+}

@@ -1,0 +1,110 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/flagcache/flagcache/hack/cluster"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// run is one of the two things that this program can be: the benchmark, or the
+// counter beside the operator in its pod.
+func run(ctx context.Context, args []string) error {
+	ctrl.SetLogger(logr.Discard())
+	if len(args) > 0 && args[0] == countCommand {
+		return count(ctx, args[1:])
+	}
+	o, err := parseOptions(args)
+	if err != nil {
+		return err
+	}
+	return bench(ctx, o)
+}
+
+// options say what is measured, and how long.
+type options struct {
+	// runs is how often the way from apply to Ready is measured.
+	runs int
+	// window is how long a state of rest is watched.
+	window time.Duration
+	// sizes are the numbers of FlagCaches to measure, in order.
+	sizes []int
+	// output is the file that the report is written to.
+	output string
+	// kwok is the executable, stages the folder of its stages.
+	kwok, stages string
+	programs     cluster.Programs
+}
+
+func parseOptions(args []string) (options, error) {
+	var o options
+	root, err := cluster.Root()
+	if err != nil {
+		return o, err
+	}
+	o.sizes = []int{0, 1, 100, 1000}
+	fs := flag.NewFlagSet("bench", flag.ExitOnError)
+	fs.IntVar(&o.runs, "runs", 3, "How often the way from apply to Ready is measured for each type of cache; 0 leaves it out.")
+	fs.DurationVar(&o.window, "window", time.Minute, "How long a state of rest is watched.")
+	fs.StringVar(&o.output, "output", filepath.Join(root, "docs", "benchmarks.md"), "File that the report is written to.")
+	fs.Func("sizes", "Numbers of FlagCaches to measure, separated by commas (default 0,1,100,1000); empty leaves them out.", o.setSizes)
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	return o, o.find()
+}
+
+func (o *options) setSizes(list string) error {
+	o.sizes = nil
+	if list == "" {
+		return nil
+	}
+	for text := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return fmt.Errorf("%q is not a number of FlagCaches", text)
+		}
+		o.sizes = append(o.sizes, n)
+	}
+	return nil
+}
+
+// find looks for the programs that the benchmark starts.
+func (o *options) find() error {
+	var err error
+	if o.programs, err = cluster.FindPrograms(); err != nil {
+		return err
+	}
+	if o.programs.Redis == "" {
+		return fmt.Errorf("redis-server is not in PATH: run make redis")
+	}
+	o.kwok, o.stages = os.Getenv("KWOK"), os.Getenv("KWOK_STAGES")
+	if o.kwok == "" || o.stages == "" {
+		return fmt.Errorf("the variables KWOK and KWOK_STAGES are not set: run make bench")
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"time"
+
+	"github.com/flagcache/flagcache/hack/cluster"
+)
+
+// operator is the operator as a process of this machine.
+type operator struct {
+	*process
+	metrics string
+}
+
+// startOperator returns when the operator answers.
+func (ps *processes) startOperator(ctx context.Context, program, kubeconfig string) (*operator, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, "--leader-elect=false", "--health-probe-bind-address=0",
+		"--metrics-bind-address="+address, "--metrics-secure=false")
+	cmd.Env = []string{
+		"KUBECONFIG=" + kubeconfig, "HOME=" + ps.dir, "POD_NAMESPACE=" + cluster.OperatorNamespace,
+		"FLAG_SERVICE_IMAGE=" + cluster.ImageFlagService,
+	}
+	p, err := ps.start("operator", cmd)
+	if err != nil {
+		return nil, err
+	}
+	o := &operator{process: p, metrics: "http://" + address + "/metrics"}
+	err = poll(ctx, func(ctx context.Context) (bool, error) {
+		_, err := scrape(ctx, o.metrics)
+		return err == nil, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("waiting for the operator to answer: %w", err)
+	}
+	return o, nil
+}
+
+// cost is what an operator used in a window of time.
+type cost struct {
+	// CPU is the share of one core.
+	CPU float64
+	// RSS is the most resident memory, Heap what the last garbage collection
+	// found in use; in bytes.
+	RSS  uint64
+	Heap float64
+	// Counts in the window.
+	Probes, FailedProbes, Reconciles float64
+}
+
+// watch measures the operator for the length of the window.
+func (o *operator) watch(ctx context.Context, window time.Duration) (cost, error) {
+	before, err := scrape(ctx, o.metrics)
+	if err != nil {
+		return cost{}, err
+	}
+	start := time.Now()
+	first, err := usageOf(o.cmd.Process.Pid)
+	if err != nil {
+		return cost{}, err
+	}
+	most, last := first.RSS, first
+	for time.Since(start) < window {
+		if err := sleep(ctx, min(time.Second, window)); err != nil {
+			return cost{}, err
+		}
+		if last, err = usageOf(o.cmd.Process.Pid); err != nil {
+			return cost{}, err
+		}
+		most = max(most, last.RSS)
+	}
+	took := time.Since(start)
+	after, err := scrape(ctx, o.metrics)
+	if err != nil {
+		return cost{}, err
+	}
+	return cost{
+		CPU: float64(last.CPU-first.CPU) / float64(took),
+		RSS: most, Heap: after.Heap,
+		Probes: after.Probes - before.Probes, FailedProbes: after.FailedProbes - before.FailedProbes,
+		Reconciles: after.Reconciles - before.Reconciles,
+	}, nil
+}
+
+// awaitProbes returns when the operator has made so many probes.
+func (o *operator) awaitProbes(ctx context.Context, n int) error {
+	err := poll(ctx, func(ctx context.Context) (bool, error) {
+		now, err := scrape(ctx, o.metrics)
+		return now.Probes >= float64(n), err
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for %d probes: %w", n, err)
+	}
+	return nil
+}

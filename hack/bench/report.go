@@ -1,0 +1,203 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/hack/bench/counter"
+)
+
+// The aims, for a state of rest with aimSize FlagCaches.
+const (
+	aimSize   = 1000
+	aimMemory = 150 << 20
+	aimCPU    = 0.10
+)
+
+// report is everything that was measured.
+type report struct {
+	Machine machine
+	Started time.Time
+	Window  time.Duration
+	// Arrivals are the ways from apply to Ready; PodsAtRest is what was written
+	// afterwards, while nothing happened.
+	Arrivals   []arrival
+	PodsAtRest counter.Tally
+	Loads      []load
+}
+
+//go:embed report.md.tmpl
+var reportText string
+
+// render writes the report as Markdown.
+func (r report) render() (string, error) {
+	page, err := template.New("report").Funcs(template.FuncMap{
+		"mebibytes": mebibytes,
+		"seconds":   func(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) },
+	}).Parse(reportText)
+	if err != nil {
+		return "", fmt.Errorf("reading the report's template: %w", err)
+	}
+	var text strings.Builder
+	if err := page.Execute(&text, r); err != nil {
+		return "", fmt.Errorf("writing the report: %w", err)
+	}
+	return text.String(), nil
+}
+
+// AimsTable says for each aim whether it was met.
+func (r report) AimsTable() string {
+	t := newTable("Aim at rest", "Measured", "")
+	fleets := r.Fleets()
+	i := slices.IndexFunc(fleets, func(l load) bool { return l.FlagCaches == aimSize })
+	if i < 0 {
+		return "Not measured."
+	}
+	l := fleets[i]
+	writes := l.AtRest.Of(isCost)
+	t.row(fmt.Sprintf("no API write in %s", r.Window), thousands(writes), verdict(writes == 0))
+	t.row("less than "+mebibytes(aimMemory), mebibytes(l.Cost.RSS), verdict(l.Cost.RSS < aimMemory))
+	t.row(fmt.Sprintf("less than %s of a core", percent(aimCPU)), percent(l.Cost.CPU), verdict(l.Cost.CPU < aimCPU))
+	return t.String()
+}
+
+func verdict(met bool) string {
+	if met {
+		return "met"
+	}
+	return "**not met**"
+}
+
+// ArrivalsTable says how long it takes from kubectl apply to Ready.
+func (r report) ArrivalsTable() string {
+	t := newTable("Cache", "Apply to Ready", "Fastest", "Slowest", "kubectl itself", "Pods starting", "Share of pods")
+	for _, cache := range r.caches() {
+		arrivals := r.of(cache)
+		total := durations(arrivals, func(a arrival) time.Duration { return a.Total })
+		kubectl := durations(arrivals, func(a arrival) time.Duration { return a.Kubectl })
+		pods := durations(arrivals, func(a arrival) time.Duration { return a.Pods })
+		t.row(string(cache), inSeconds(median(total)), inSeconds(slices.Min(total)), inSeconds(slices.Max(total)),
+			inSeconds(median(kubectl)), inSeconds(median(pods)), fmt.Sprintf("%.0f %%", 100*median(pods).Seconds()/median(total).Seconds()))
+	}
+	return t.String()
+}
+
+// WritesTable says what one FlagCache costs the API server until it is Ready.
+func (r report) WritesTable() string {
+	t := newTable("FlagCache", "Children made", "Children changed", "FlagCache", "Its status", "All writes", "Refused among them", "Events")
+	add := func(name string, tallies []counter.Tally, share float64) {
+		cells := []string{name}
+		for _, kind := range writeKinds {
+			var counts []float64
+			for _, tally := range tallies {
+				counts = append(counts, float64(tally.Of(kind))/share)
+			}
+			cells = append(cells, fmt.Sprintf("%.4g", median(counts)))
+		}
+		t.row(cells...)
+	}
+	for _, cache := range r.caches() {
+		var tallies []counter.Tally
+		for _, a := range r.of(cache) {
+			tallies = append(tallies, a.Writes)
+		}
+		add(string(cache), tallies, 1)
+	}
+	for _, l := range r.Fleets() {
+		if l.FlagCaches > 0 {
+			add(fmt.Sprintf("External, one of %s", thousands(l.FlagCaches)), []counter.Tally{l.Writes}, float64(l.FlagCaches))
+		}
+	}
+	return t.String()
+}
+
+// writeKinds are the columns of the table of writes.
+var writeKinds = []func(counter.Write) bool{
+	func(w counter.Write) bool { return isChild(w) && w.Method == "POST" },
+	func(w counter.Write) bool { return isChild(w) && w.Method != "POST" },
+	func(w counter.Write) bool { return isFlagCache(w) && w.Subresource == "" },
+	func(w counter.Write) bool { return isFlagCache(w) && w.Subresource == "status" },
+	counter.IsChange,
+	func(w counter.Write) bool { return counter.IsChange(w) && w.Refused },
+	counter.IsEvent,
+}
+
+func isFlagCache(w counter.Write) bool {
+	return w.Resource == "flagcaches."+v1alpha1.GroupVersion.Group
+}
+
+func isChild(w counter.Write) bool { return counter.IsChange(w) && !isFlagCache(w) }
+
+// RestTable says what is written while nothing happens.
+func (r report) RestTable() string {
+	t := newTable("FlagCaches", "Writes", "Events", "Renewals of the lease")
+	add := func(name string, tally counter.Tally) {
+		t.row(name, thousands(tally.Of(counter.IsChange)), thousands(tally.Of(counter.IsEvent)), thousands(tally.Of(counter.IsLease)))
+	}
+	add(fmt.Sprintf("%d with real pods", len(r.Arrivals)), r.PodsAtRest)
+	for _, l := range r.Fleets() {
+		add(thousands(l.FlagCaches), l.AtRest)
+	}
+	return t.String()
+}
+
+// CostTable says what the operator needs at rest.
+func (r report) CostTable() string {
+	t := newTable("FlagCaches", "RSS", "Go heap in use", "CPU of one core", "Probes", "of them failed", "Reconciles")
+	for _, l := range r.Fleets() {
+		c := l.Cost
+		t.row(thousands(l.FlagCaches), mebibytes(c.RSS), mebibytes(uint64(c.Heap)), percent(c.CPU),
+			thousands(int(c.Probes)), thousands(int(c.FailedProbes)), thousands(int(c.Reconciles)))
+	}
+	return t.String()
+}
+
+// LoadsTable says what it takes to make a fleet, and to find one.
+func (r report) LoadsTable() string {
+	t := newTable("FlagCaches", "Took", "Operator's CPU time", "Its RSS, at the most", "Writes", "Events")
+	for _, l := range r.Loads {
+		name := thousands(l.FlagCaches)
+		if l.Restarted {
+			name += ", operator restarted"
+		}
+		t.row(name, fmt.Sprintf("%.1f s", l.Until.Seconds()), fmt.Sprintf("%.1f s", l.CPU.Seconds()), mebibytes(l.RSS),
+			thousands(l.Writes.Of(counter.IsChange)), thousands(l.Writes.Of(counter.IsEvent)))
+	}
+	return t.String()
+}
+
+// Fleets are the loads that were watched at rest.
+func (r report) Fleets() []load {
+	return slices.DeleteFunc(slices.Clone(r.Loads), func(l load) bool { return l.Restarted })
+}
+
+// caches are the types of caches that were measured, in order.
+func (r report) caches() []v1alpha1.CacheType {
+	var caches []v1alpha1.CacheType
+	for _, a := range r.Arrivals {
+		if !slices.Contains(caches, a.Cache) {
+			caches = append(caches, a.Cache)
+		}
+	}
+	return caches
+}
+
+func (r report) of(cache v1alpha1.CacheType) []arrival {
+	return slices.DeleteFunc(slices.Clone(r.Arrivals), func(a arrival) bool { return a.Cache != cache })
+}
+
+func durations(arrivals []arrival, of func(arrival) time.Duration) []time.Duration {
+	var ds []time.Duration
+	for _, a := range arrivals {
+		ds = append(ds, of(a))
+	}
+	return ds
+}
