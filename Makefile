@@ -52,19 +52,22 @@ all: build
 help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*##"; printf "\nUsage:\n  make \033[36m<target>\033[0m\n"} /^[a-zA-Z_0-9-]+:.*?##/ { printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2 } /^##@/ { printf "\n\033[1m%s\033[0m\n", substr($$0, 5) } ' $(MAKEFILE_LIST)
 
+# Built as the programs are, so that their packages are compiled once.
+DEMO := CGO_ENABLED=0 go run -trimpath ./hack/demo
+
 .PHONY: demo
 demo: kube build ## Show FlagCache at work on a local cluster, from apply to delete.
 	@hack/setup/redis.sh || echo "The demo goes on with the Redis server that is built into it."
-	go run ./hack/demo
+	$(DEMO)
 
 .PHONY: dev
 dev: kube build ## Bring up a local cluster with the operator and leave it running.
 	@hack/setup/redis.sh || echo "The cluster goes on with the Redis server that is built into it."
-	go run ./hack/demo dev
+	$(DEMO) dev
 
 .PHONY: dev-down
 dev-down: ## End the cluster that dev brought up.
-	go run ./hack/demo down
+	$(DEMO) down
 
 ##@ Development
 
@@ -154,6 +157,7 @@ verify-docs: manifests
 .PHONY: build
 build: ## Build every program of cmd/ into bin/.
 	@mkdir -p $(LOCALBIN)
+	@echo "Building the operator and the flag service; the first time it takes a minute or two."
 	$(GO_BUILD) -o $(LOCALBIN)/ ./cmd/...
 
 .PHONY: run

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -104,6 +105,8 @@ func (c *Cluster) Err() error { return c.process.err }
 func Detach(ctx context.Context, o Options) (*Cluster, error) {
 	cmd := exec.CommandContext(ctx, o.Kube, append(o.upArguments(o.Dir), "--detach")...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	// It passes the signal on to what it started; killed, it could not.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("starting the cluster in %s: %w", o.Dir, err)
 	}

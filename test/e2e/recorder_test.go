@@ -220,6 +220,24 @@ func (r *recorder) expectHeard() {
 	}
 }
 
+// expectNoErrorsLogged expects that the operator lacked no right and met nothing
+// that it did not expect. That a namespace which is being deleted takes no more
+// events is none of its business.
+func (r *recorder) expectNoErrorsLogged() {
+	GinkgoHelper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errors []string
+	for key, log := range r.logs {
+		for line := range strings.Lines(log.String()) {
+			if strings.Contains(key, "/manager/") && strings.Contains(line, `"level":"error"`) && !strings.Contains(line, "because it is being terminated") {
+				errors = append(errors, line)
+			}
+		}
+	}
+	Expect(errors).To(BeEmpty())
+}
+
 // told is everything that was told, by where.
 func (r *recorder) told() map[string]string {
 	GinkgoHelper()

@@ -51,6 +51,7 @@ var _ = BeforeSuite(func(ctx context.Context) {
 var _ = AfterSuite(func(ctx context.Context) {
 	if record != nil {
 		record.expectNoCredentialTold()
+		record.expectNoErrorsLogged()
 	}
 })
 
