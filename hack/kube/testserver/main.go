@@ -1,14 +1,12 @@
-// Command testserver is what the self-test runs in pods: an HTTP server that tells
-// about where it runs. It uses the standard library only.
+// Command testserver is what the self-test runs in pods and asks them with. It uses
+// the standard library only.
 //
-//	/            the pod's name
-//	/env/NAME    an environment variable
-//	/file/PATH   the content of a file
-//	/dial/ADDR   what this pod gets from http://ADDR/
-//	/write/PATH  tries to write a file
-//	/id          user and group ids
-//	/unready     makes /ready fail until /reready is asked
-//	/exit/CODE   ends the program
+//	testserver               serves on :8080 until SIGTERM:
+//	  /                        the pod's name
+//	  /ready                   fails from /unready on, until /reready
+//	  /exit/CODE               ends the program
+//	testserver get URL       prints what a server answers
+//	testserver lookup NAME   prints the number of addresses of a name
 package main
 
 import (
@@ -17,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -27,11 +26,23 @@ import (
 )
 
 func main() {
-	address := ":8080"
-	if len(os.Args) > 1 {
-		address = os.Args[1]
+	var err error
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == "get":
+		err = get(os.Args[2])
+	case len(os.Args) == 3 && os.Args[1] == "lookup":
+		err = lookup(os.Args[2])
+	default:
+		err = serve()
 	}
-	server := &http.Server{Addr: address, Handler: routes(), ReadHeaderTimeout: 5 * time.Second}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// serve answers until SIGTERM, which it ignores if IGNORE_TERM is set.
+func serve() error {
+	server := &http.Server{Addr: ":8080", Handler: routes(), ReadHeaderTimeout: 5 * time.Second}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, func() {
@@ -40,10 +51,11 @@ func main() {
 			server.Close()
 		}
 	})
-	log.Printf("serving on %s", address)
+	log.Print("serving")
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
-		log.Fatal(err)
+		return err
 	}
+	return nil
 }
 
 func routes() http.Handler {
@@ -52,23 +64,6 @@ func routes() http.Handler {
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		name, _ := os.Hostname()
 		fmt.Fprintln(w, name)
-	})
-	mux.HandleFunc("/env/{name}", func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintln(w, os.Getenv(r.PathValue("name")))
-	})
-	mux.HandleFunc("/file/{path...}", func(w http.ResponseWriter, r *http.Request) {
-		content, err := os.ReadFile("/" + r.PathValue("path"))
-		answer(w, string(content), err)
-	})
-	mux.HandleFunc("/write/{path...}", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, "written\n", os.WriteFile("/"+r.PathValue("path"), []byte("x"), 0o600))
-	})
-	mux.HandleFunc("/dial/{address}", func(w http.ResponseWriter, r *http.Request) {
-		content, err := get(r.Context(), "http://"+r.PathValue("address")+"/")
-		answer(w, content, err)
-	})
-	mux.HandleFunc("/id", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, os.Getuid(), os.Getgid())
 	})
 	mux.HandleFunc("/exit/{code}", func(_ http.ResponseWriter, r *http.Request) {
 		code, _ := strconv.Atoi(r.PathValue("code"))
@@ -85,28 +80,24 @@ func routes() http.Handler {
 	return mux
 }
 
-func get(ctx context.Context, url string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// get prints what the server at the URL answers within five seconds.
+func get(url string) error {
+	client := http.Client{Timeout: 5 * time.Second}
+	response, err := client.Get(url)
 	if err != nil {
-		return "", err
-	}
-	// A connection each, so that each is sent to an endpoint of its own.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return "", err
+		return err
 	}
 	defer response.Body.Close()
-	content, err := io.ReadAll(response.Body)
-	return string(content), err
+	_, err = io.Copy(os.Stdout, response.Body)
+	return err
 }
 
-func answer(w http.ResponseWriter, content string, err error) {
+// lookup prints how many addresses a name has.
+func lookup(name string) error {
+	addresses, err := net.LookupHost(name)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		return err
 	}
-	fmt.Fprint(w, content)
+	fmt.Println(len(addresses))
+	return nil
 }

@@ -3,7 +3,6 @@ package cluster
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -42,7 +41,7 @@ func detach(a upArguments, args []string) error {
 	}
 	stop := forwardSignals(cmd.Process)
 	defer stop()
-	if word, _ := io.ReadAll(told); len(word) > 0 {
+	if n, _ := told.Read(make([]byte, 1)); n > 0 {
 		return nil
 	}
 	if err := cmd.Wait(); err != nil {
@@ -63,6 +62,15 @@ func forwardSignals(to *os.Process) (stop func()) {
 	return func() {
 		signal.Stop(signals)
 		close(signals)
+	}
+}
+
+// keepReadyDescriptor keeps the descriptor of readyVariable from the parts of the
+// cluster: as long as one has it open, the parent does not see that this process
+// has ended.
+func keepReadyDescriptor() {
+	if number, err := strconv.Atoi(os.Getenv(readyVariable)); err == nil {
+		unix.CloseOnExec(number)
 	}
 }
 

@@ -24,6 +24,7 @@ func Up(args []string) error {
 	// The parts of the cluster are killed when the thread that started them
 	// ends, so that has to be a thread that does not end before the program.
 	runtime.LockOSThread()
+	keepReadyDescriptor()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	return keep(ctx, arguments)
@@ -39,7 +40,8 @@ func keep(ctx context.Context, a upArguments) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	// The lock falls with this process and not before.
+	defer runtime.KeepAlive(lock)
 	if err := a.dir.clear(); err != nil {
 		return err
 	}

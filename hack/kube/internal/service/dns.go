@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strings"
 
@@ -137,7 +138,10 @@ func (d *DNS) headless(name, pod string, s *corev1.Service) ([]dns.RR, error) {
 	if len(found) == 0 {
 		return nil, errNoName
 	}
-	return addresses(name, sorted(found)), nil
+	// Many clients take the first address, so each answer has another one there.
+	ips := sorted(found)
+	rand.Shuffle(len(ips), func(i, j int) { ips[i], ips[j] = ips[j], ips[i] })
+	return addresses(name, ips), nil
 }
 
 func addresses(name string, ips []string) []dns.RR {
