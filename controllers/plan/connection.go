@@ -92,7 +92,8 @@ func fingerprint(uid types.UID, parts ...string) string {
 type connectionPart struct {
 	objects []Object
 	// hash of the connection for the revision; "" while there is none.
-	hash  string
+	hash string
+	// port of the cache, as far as it is or was known; else 0.
 	port  int32
 	ready metav1.Condition
 }
@@ -103,6 +104,7 @@ func planConnection(s Snapshot, cache cachePart) connectionPart {
 	fc := s.FlagCache
 	part := connectionPart{objects: []Object{integritySecret(s), clientConfigMap(fc)}}
 	if cache.connection == nil {
+		part.port = publishedPort(s)
 		part.ready = isFalse(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonWaitingForCache,
 			"There is no connection to publish yet: %s", cache.provisioned.Message)
 		return part
@@ -113,6 +115,15 @@ func planConnection(s Snapshot, cache cachePart) connectionPart {
 	part.port = int32(cache.connection.Port)
 	part.ready = publication(s, secret)
 	return part
+}
+
+// publishedPort is the port that the pods were told, 0 where they were told none.
+func publishedPort(s Snapshot) int32 {
+	port, err := strconv.ParseInt(secretValue(s, connectionName(s.FlagCache), "port"), 10, 32)
+	if err != nil {
+		return 0
+	}
+	return int32(port)
 }
 
 // publication says whether the Secret that exists is the one that is wanted.

@@ -13,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -136,6 +137,18 @@ func TestThePasswordOutlivesEitherOfItsSecrets(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestALostSecretDoesNotCutThePodsOffTheirCache(t *testing.T) {
+	w := aWorld(t, withExternal(aFlagCache()))
+	w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"uri": []byte("redis://cache.example.com:6380")}}
+	w.ready()
+	w.secret = ExternalSecret{}
+	w.reconcile()
+	egress := mustFind[*networkingv1.NetworkPolicy](w, "demo").Spec.Egress
+	if got := egress[len(egress)-1].Ports[0].Port.IntValue(); got != 6380 {
+		t.Errorf("the pods that serve may reach port %d, their cache is at 6380", got)
 	}
 }
 
