@@ -13,7 +13,7 @@ import (
 
 // rollout is how traffic moves from one revision to the next.
 //
-//	no revision  ──▶ the target serves at once
+//	no Service   ──▶ the target serves at once
 //	stable, target the same ──▶ settled, every other revision goes
 //	stable, target another  ──▶ candidate beside it; when it was seen available
 //	                            the Service selects it, and it is the stable one
@@ -46,10 +46,12 @@ func decideRollout(s Snapshot, target *revisionTemplate) rollout {
 	return r
 }
 
-// ready tells whether the target may serve: nothing else does, or it was seen
-// available at the size that carries all traffic.
+// ready tells whether the target may serve: nothing did before, or it was seen
+// available at the size that carries all traffic. That the Deployment of the
+// stable revision was not seen is no reason to hurry: it may be there all the
+// same, and a target that is not available answers no request either.
 func (r rollout) ready(fc *v1alpha1.FlagCache) bool {
-	return r.observed[r.stable] == nil || available(r.observed[r.target], wantedReplicas(fc, r))
+	return r.stable == "" || available(r.observed[r.target], wantedReplicas(fc, r))
 }
 
 // candidate is the revision that is on its way: the target, until the Service
@@ -61,13 +63,13 @@ func (r rollout) candidate() string {
 	return r.target
 }
 
-// settled says that the revision of the spec was seen to serve, or that there
-// is no other that does.
+// settled says that the revision of the spec was seen to serve, or that none
+// ever did.
 func (r rollout) settled() bool {
 	if r.target == "" {
-		return len(r.observed) == 0
+		return r.stable == "" && len(r.observed) == 0
 	}
-	return r.stable == r.target || r.observed[r.stable] == nil
+	return r.stable == r.target
 }
 
 // kept are the revisions that should have a Deployment. The one that served

@@ -102,6 +102,10 @@ func TestRolloutFilms(t *testing.T) {
 			w.children = without(w.children, mustFind[*appsv1.Deployment](w, "demo-"+w.fc.Status.Revisions.Stable))
 			w.reconcile()
 			w.reconcile()
+			w.note("the pods become available")
+			w.podsAvailable()
+			w.reconcile()
+			w.reconcile()
 		},
 		"broken-flags-hold-a-change-back": func(w *world) {
 			w.ready()
