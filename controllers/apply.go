@@ -47,11 +47,12 @@ func (r *Reconciler) apply(ctx context.Context, seen plan.Snapshot, want plan.Pl
 		done.add(ctx, "adding the finalizer", r.setFinalizer(ctx, seen.FlagCache, controllerutil.AddFinalizer))
 	}
 	r.watch(seen.FlagCache, want.Probe)
+	view := &view{seen: seen}
 	for _, o := range want.Apply {
-		done.add(ctx, "applying "+describe(o), r.applyObject(ctx, seen, o))
+		done.add(ctx, "applying "+describe(o), r.applyObject(ctx, view, o))
 	}
 	for _, o := range want.Delete {
-		done.add(ctx, "deleting "+describe(o), r.deleteObject(ctx, o))
+		done.add(ctx, "deleting "+describe(o), r.deleteObject(ctx, view, o))
 	}
 	if want.Finalizer == plan.RemoveFinalizer {
 		done.add(ctx, "removing the finalizer", r.setFinalizer(ctx, seen.FlagCache, controllerutil.RemoveFinalizer))
@@ -78,20 +79,23 @@ func (r *Reconciler) setFinalizer(ctx context.Context, fc *v1alpha1.FlagCache, c
 
 // applyObject creates an object that was not seen, and brings one that was seen
 // to what it should be, unless it is so already.
-func (r *Reconciler) applyObject(ctx context.Context, seen plan.Snapshot, o plan.Object) error {
+func (r *Reconciler) applyObject(ctx context.Context, v *view, o plan.Object) error {
 	desired, fields, err := prepare(o)
 	if err != nil {
 		return err
 	}
-	observed := lookUp(seen.Children, o)
+	observed := lookUp(v.seen.Children, o)
 	if observed == nil {
-		return r.create(ctx, seen.FlagCache, desired)
+		return r.create(ctx, v.seen.FlagCache, desired)
 	}
 	current, err := upToDate(fields, observed)
 	if err != nil || current {
 		return err
 	}
-	return r.update(ctx, seen.FlagCache, desired, fields)
+	if err := r.confirm(ctx, v); err != nil {
+		return err
+	}
+	return r.update(ctx, observed, desired, fields)
 }
 
 // create makes an object that must not exist yet, so nobody else's is touched.
@@ -111,15 +115,16 @@ func (r *Reconciler) create(ctx context.Context, fc *v1alpha1.FlagCache, desired
 	return errStale
 }
 
-// update applies the fields to an object that exists. It is read live first:
-// what was seen may be old, and an object that is not ours is not touched.
-func (r *Reconciler) update(ctx context.Context, fc *v1alpha1.FlagCache, desired plan.Object, fields map[string]any) error {
+// update applies the fields to the object that was observed. It is read live
+// first, for its managed fields, and because the fields were decided on by what
+// was observed: an object that is another by now is decided on anew.
+func (r *Reconciler) update(ctx context.Context, observed, desired plan.Object, fields map[string]any) error {
 	live, err := r.live(ctx, desired)
 	if err != nil {
 		return err
 	}
-	if !metav1.IsControlledBy(live, fc) {
-		return nameTakenError{live}
+	if !sameVersion(live, observed) {
+		return errStale
 	}
 	ctrl.LoggerFrom(ctx).Info("Updating a child", "child", describe(desired))
 	if err := r.takeOverCreation(ctx, live); err != nil {
@@ -150,7 +155,10 @@ func (r *Reconciler) takeOverCreation(ctx context.Context, live plan.Object) err
 }
 
 // deleteObject deletes what was seen and nothing that came in its place.
-func (r *Reconciler) deleteObject(ctx context.Context, o plan.Object) error {
+func (r *Reconciler) deleteObject(ctx context.Context, v *view, o plan.Object) error {
+	if err := r.confirm(ctx, v); err != nil {
+		return err
+	}
 	ctrl.LoggerFrom(ctx).Info("Deleting a child", "child", describe(o))
 	uid, version := o.GetUID(), o.GetResourceVersion()
 	err := r.Client.Delete(ctx, o,

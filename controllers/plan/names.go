@@ -23,6 +23,10 @@ func revisionName(fc *v1alpha1.FlagCache, revision string) string {
 	return fc.Name + "-" + revision
 }
 
+// ServiceName is the name of the Service that clients call. Its selector is the
+// record of which revision serves.
+func ServiceName(fc *v1alpha1.FlagCache) string { return serviceName(fc) }
+
 // ReservedNames are the names that children of a FlagCache use whatever its
 // spec; revisions' names are not among them.
 func ReservedNames(fc *v1alpha1.FlagCache) []string {

@@ -1,0 +1,98 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan"
+)
+
+// view is what a plan rests on.
+type view struct {
+	seen plan.Snapshot
+	// asked says that the API server was asked about it, and answer what came of
+	// that.
+	asked  bool
+	answer error
+}
+
+// confirm makes sure, once per look and only when something is to be changed or
+// deleted, that what decides about traffic is as it was seen: the spec, the
+// Service, and the revisions. Each was read from a cache of its own, and a
+// cache may be old, after a restart by minutes; by an old view a revision that
+// serves would be scaled down, passed over or deleted.
+func (r *Reconciler) confirm(ctx context.Context, v *view) error {
+	if !v.asked {
+		v.asked, v.answer = true, r.compare(ctx, v.seen)
+	}
+	return v.answer
+}
+
+func (r *Reconciler) compare(ctx context.Context, seen plan.Snapshot) error {
+	fc := &v1alpha1.FlagCache{}
+	key := client.ObjectKeyFromObject(seen.FlagCache)
+	if err := r.Live.Get(ctx, key, fc); err != nil {
+		return unlessGone(err, "reading the FlagCache live")
+	}
+	if fc.UID != seen.FlagCache.UID || fc.Generation != seen.FlagCache.Generation {
+		return errStale
+	}
+	if !fc.DeletionTimestamp.IsZero() {
+		return nil
+	}
+	if err := r.compareService(ctx, seen); err != nil {
+		return err
+	}
+	return r.compareRevisions(ctx, seen)
+}
+
+func (r *Reconciler) compareService(ctx context.Context, seen plan.Snapshot) error {
+	service := &corev1.Service{}
+	service.Namespace, service.Name = seen.FlagCache.Namespace, plan.ServiceName(seen.FlagCache)
+	observed := lookUp(seen.Children, service)
+	switch err := r.Live.Get(ctx, client.ObjectKeyFromObject(service), service); {
+	case apierrors.IsNotFound(err) && observed == nil:
+		return nil
+	case err != nil:
+		return unlessGone(err, "reading the Service live")
+	case observed == nil && metav1.IsControlledBy(service, seen.FlagCache), observed != nil && !sameVersion(service, observed):
+		return errStale
+	}
+	return nil
+}
+
+func (r *Reconciler) compareRevisions(ctx context.Context, seen plan.Snapshot) error {
+	revisions := &appsv1.DeploymentList{}
+	err := r.Live.List(ctx, revisions, client.InNamespace(seen.FlagCache.Namespace), client.MatchingLabels{v1alpha1.LabelName: seen.FlagCache.Name})
+	if err != nil {
+		return fmt.Errorf("listing the revisions live: %w", err)
+	}
+	for i := range revisions.Items {
+		if observed := lookUp(seen.Children, &revisions.Items[i]); observed == nil || !sameVersion(&revisions.Items[i], observed) {
+			return errStale
+		}
+	}
+	return nil
+}
+
+// unlessGone makes of an object that is gone what it is: an old view.
+func unlessGone(err error, attempt string) error {
+	if apierrors.IsNotFound(err) {
+		return errStale
+	}
+	return fmt.Errorf("%s: %w", attempt, err)
+}
+
+func sameVersion(a, b client.Object) bool {
+	return a.GetUID() == b.GetUID() && a.GetResourceVersion() == b.GetResourceVersion()
+}
