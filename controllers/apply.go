@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/util/csaupgrade"
@@ -112,7 +114,30 @@ func (r *Reconciler) create(ctx context.Context, fc *v1alpha1.FlagCache, desired
 	if !metav1.IsControlledBy(live, fc) {
 		return nameTakenError{live}
 	}
-	return errStale
+	if visible(live, desired) {
+		return errStale
+	}
+	return r.relabel(ctx, live, desired)
+}
+
+// visible tells whether an object has the labels by which the cache finds it.
+func visible(live, desired plan.Object) bool {
+	return labels.SelectorFromSet(desired.GetLabels()).Matches(labels.Set(live.GetLabels()))
+}
+
+// relabel gives an object of ours back the labels that somebody took away, and
+// nothing else: what its fields should be is decided when it is seen again.
+func (r *Reconciler) relabel(ctx context.Context, live, desired plan.Object) error {
+	ctrl.LoggerFrom(ctx).Info("Restoring a child's labels", "child", describe(desired))
+	patch := client.MergeFromWithOptions(live.DeepCopyObject().(client.Object), client.MergeFromWithOptimisticLock{})
+	merged := maps.Clone(desired.GetLabels())
+	for key, value := range live.GetLabels() {
+		if _, ours := merged[key]; !ours {
+			merged[key] = value
+		}
+	}
+	live.SetLabels(merged)
+	return r.Client.Patch(ctx, live, patch, client.FieldOwner(v1alpha1.FieldManager))
 }
 
 // update applies the fields to the object that was observed. It is read live
