@@ -20,13 +20,17 @@ import (
 //	DIR/lock        locked for as long as any process of the cluster lives
 //	DIR/net.sock    way into the cluster's network
 //	DIR/logs        a file for each part
-//	DIR/state       everything else; made anew by each start
+//	DIR/kubelet     volumes of pods and sockets of the kubelet
+//	DIR/state       everything else
+//
+// All of it is made anew by each start.
 type directory string
 
 func (d directory) kubeconfig() string      { return filepath.Join(string(d), "kubeconfig") }
 func (d directory) pid() string             { return filepath.Join(string(d), "pid") }
 func (d directory) lockFile() string        { return filepath.Join(string(d), "lock") }
 func (d directory) gateway() string         { return filepath.Join(string(d), "net.sock") }
+func (d directory) kubelet() string         { return filepath.Join(string(d), "kubelet") }
 func (d directory) log(part string) string  { return filepath.Join(string(d), "logs", part+".log") }
 func (d directory) state(of string) string  { return filepath.Join(string(d), "state", of) }
 func (d directory) client(of string) string { return d.state(of + ".kubeconfig") }
@@ -46,13 +50,16 @@ func openDirectory(path string) (directory, error) {
 		return "", fmt.Errorf("finding the cluster's directory: %w", err)
 	}
 	d := directory(path)
-	// sun_path has 108 bytes with the terminating zero.
-	if len(d.gateway()) > 107 {
-		return "", fmt.Errorf("the path %s is too long for a Unix socket: choose a --dir of at most %d bytes",
-			d.gateway(), 107-len("/net.sock"))
+	// The kubelet ends the process if it cannot open this one.
+	longest := filepath.Join(d.kubelet(), "pod-resources/kubelet.sock")
+	if room := maxSocketPath - (len(longest) - len(path)); len(path) > room {
+		return "", fmt.Errorf("the path %s is too long for the cluster's Unix sockets: choose a --dir of at most %d bytes", path, room)
 	}
 	return d, nil
 }
+
+// maxSocketPath is the length of sun_path without the terminating zero.
+const maxSocketPath = 107
 
 // lock takes the directory for one cluster. The lock is a property of the open
 // file: processes that inherit it keep it, so it falls when the last one is gone.
@@ -77,7 +84,7 @@ func (d directory) lock() (*os.File, error) {
 // clear removes what an earlier cluster left and makes the empty directories of
 // a new one.
 func (d directory) clear() error {
-	for _, path := range []string{d.kubeconfig(), d.pid(), d.gateway(), d.state("")} {
+	for _, path := range []string{d.kubeconfig(), d.pid(), d.gateway(), d.kubelet(), d.state("")} {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("removing the state of an earlier cluster: %w", err)
 		}

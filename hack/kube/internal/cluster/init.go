@@ -94,6 +94,7 @@ func startNode(s *supervisor, o options) error {
 	}
 	config := node.Config{
 		Directory:       s.dir.state("node"),
+		Kubelet:         s.dir.kubelet(),
 		Kubeconfig:      s.dir.client("kubelet"),
 		ProxyKubeconfig: s.dir.client("proxy"),
 		AdminKubeconfig: s.dir.client("admin"),

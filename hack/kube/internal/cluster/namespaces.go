@@ -127,7 +127,8 @@ func useUserNamespace(attributes *syscall.SysProcAttr) {
 	attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: nonroot, HostID: os.Geteuid(), Size: 1}}
 	attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: nonroot, HostID: os.Getegid(), Size: 1}}
 	for capability := uintptr(0); capability <= unix.CAP_LAST_CAP; capability++ {
-		if known, _ := unix.PrctlRetInt(unix.PR_CAPBSET_READ, capability, 0, 0, 0); known == 1 {
+		// All that this kernel knows, whether we have it outside or not.
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, capability, 0, 0, 0); err == nil {
 			attributes.AmbientCaps = append(attributes.AmbientCaps, capability)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/klog/v2"
@@ -27,7 +28,7 @@ import (
 
 // startKubelet starts the real kubelet around the process runtime.
 func startKubelet(ctx context.Context, config Config, runtime *cri.Runtime, images *cri.Images) error {
-	if err := utilfeature.DefaultMutableFeatureGate.Set("KubeletInUserNamespace=true"); err != nil {
+	if err := utilfeature.DefaultMutableFeatureGate.Set("KubeletInUserNamespace=true,PodsAPI=false"); err != nil {
 		return fmt.Errorf("setting the kubelet's features: %w", err)
 	}
 	server, err := kubeletServer(config)
@@ -48,7 +49,7 @@ func startKubelet(ctx context.Context, config Config, runtime *cri.Runtime, imag
 // kubeletServer returns the flags and the configuration of the kubelet.
 func kubeletServer(config Config) (*options.KubeletServer, error) {
 	flags := options.NewKubeletFlags()
-	flags.RootDirectory = filepath.Join(config.Directory, "kubelet")
+	flags.RootDirectory = config.Kubelet
 	flags.CertDirectory = filepath.Join(config.Directory, "pki")
 	flags.HostnameOverride = Name
 	flags.NodeIP = network.NodeAddress
@@ -68,6 +69,11 @@ func kubeletServer(config Config) (*options.KubeletServer, error) {
 	c.ClusterDNS = []string{network.DNSAddress}
 	c.ClusterDomain = network.Domain
 	c.MaxPods = 500
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return nil, fmt.Errorf("reading the limit of open files: %w", err)
+	}
+	c.MaxOpenFiles = int64(files.Max)   // raising it needs rights
 	c.ImageGCHighThresholdPercent = 100 // never: images are not the cluster's
 	c.EvictionHard = map[string]string{}
 	c.ResolverConfig = filepath.Join(config.Directory, "resolv.conf")
@@ -130,7 +136,7 @@ func kubeletDependencies(ctx context.Context, config Config, server *options.Kub
 		HeartbeatClient:           client,
 		EventClient:               client.CoreV1(),
 		CAdvisorInterface:         machine{directory: config.Directory},
-		ContainerManager:          cm.NewStubContainerManager(),
+		ContainerManager:          noCgroups{cm.NewStubContainerManager()},
 		HostUtil:                  newHost(),
 		Mounter:                   mounter,
 		Subpather:                 subpath.New(mounter),

@@ -38,6 +38,9 @@ type Images = map[string]Executable
 type Config struct {
 	// Directory is where the node keeps its files.
 	Directory string
+	// Kubelet is where the kubelet keeps its files. Its path is short, because
+	// there are sockets among them.
+	Kubelet string
 	// Kubeconfig is how the kubelet reaches the API server.
 	Kubeconfig string
 	// ProxyKubeconfig is how the Service proxy and the DNS reach it.
