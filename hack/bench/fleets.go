@@ -10,6 +10,10 @@ import (
 	"path/filepath"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/hack/bench/counter"
 	"github.com/flagcache/flagcache/hack/cluster"
 )
@@ -94,13 +98,18 @@ func (b *fleetBench) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, args := range [][]string{
-		{"apply", "--server-side", "--kustomize", filepath.Join(root, "config", "crd")},
-		{"wait", "--for=condition=Established", "--timeout=60s", "crd/flagcaches.flagcache.dev"},
-	} {
-		if _, err := b.Kubectl(ctx, args...); err != nil {
-			return fmt.Errorf("installing the CRD: %w", err)
+	if _, err := b.Kubectl(ctx, "apply", "--server-side", "--kustomize", filepath.Join(root, "config", "crd")); err != nil {
+		return fmt.Errorf("installing the CRD: %w", err)
+	}
+	err = poll(ctx, func(ctx context.Context) (bool, error) {
+		err := b.Client.List(ctx, &v1alpha1.FlagCacheList{})
+		if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+			return false, nil
 		}
+		return err == nil, err
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the CRD to be served: %w", err)
 	}
 	if b.flags, err = sampleFlags(); err != nil {
 		return err
