@@ -135,14 +135,19 @@ func cacheHealthy(s Snapshot, p parts) metav1.Condition {
 	case HealthBad:
 		return isFalse(kind, s.Probe.Reason, "%s", s.Probe.Message)
 	}
-	last := meta.FindStatusCondition(s.FlagCache.Status.Conditions, kind)
-	if last != nil && last.Status != metav1.ConditionUnknown && lastEndpoint(s) == p.cache.connection.Endpoint() {
-		return *last
+	if answered(s, p.cache.connection) {
+		return *meta.FindStatusCondition(s.FlagCache.Status.Conditions, kind)
 	}
 	if s.Probe.Message != "" {
 		return isUnknown(kind, v1alpha1.ReasonProbing, "No probe has succeeded yet: %s", s.Probe.Message)
 	}
 	return isUnknown(kind, v1alpha1.ReasonProbing, "The first probe has not answered yet")
+}
+
+// answered tells whether the status has an answer of the probe about an endpoint.
+func answered(s Snapshot, c *Connection) bool {
+	last := meta.FindStatusCondition(s.FlagCache.Status.Conditions, v1alpha1.ConditionCacheHealthy)
+	return last != nil && last.Status != metav1.ConditionUnknown && lastEndpoint(s) == c.Endpoint()
 }
 
 func lastEndpoint(s Snapshot) string {

@@ -86,7 +86,7 @@ func progress(s Snapshot) Plan {
 	flags := judgeFlags(s)
 	service := planService(s, connection, flags)
 
-	p := Plan{Probe: probeTarget(s, cache.connection)}
+	p := Plan{Probe: probeTarget(s, cache)}
 	write := slices.Concat(cache.objects, connection.objects, service.objects)
 	wanted := slices.Concat(write, cache.later)
 	taken := s.takenNames(wanted)
@@ -119,13 +119,16 @@ func obsolete(s Snapshot, wanted []Object, r rollout) []Object {
 	return gone
 }
 
-// probeTarget is the data path of a known connection.
-func probeTarget(s Snapshot, c *Connection) *ProbeTarget {
-	if c == nil {
+// probeTarget is the data path of a known connection, from when a probe of it
+// may succeed. A Redis that is being made is not probed before its pod is ready
+// for the first time: a probe that fails because it comes too soon keeps everyone
+// waiting for the next one, an interval later.
+func probeTarget(s Snapshot, cache cachePart) *ProbeTarget {
+	if cache.connection == nil || (cache.state == stateProvisioning && !answered(s, cache.connection)) {
 		return nil
 	}
 	return &ProbeTarget{
-		Connection: *c,
+		Connection: *cache.connection,
 		Key:        "flagcache_probe:" + s.FlagCache.Namespace + "/" + s.FlagCache.Name + ":" + string(s.FlagCache.UID),
 		Spec:       s.FlagCache.Spec.Probe,
 	}

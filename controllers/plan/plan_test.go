@@ -333,6 +333,24 @@ func TestARestartOfTheOperatorChangesNothing(t *testing.T) {
 	w.expectSilence()
 }
 
+// A probe that comes too soon fails, and the next one is an interval away.
+func TestARedisOfOursIsProbedFromWhenItIsReady(t *testing.T) {
+	w := aWorld(t, aFlagCache())
+	if p := w.reconcile(); p.Probe != nil {
+		t.Error("Redis is probed before its pod was ready")
+	}
+	w.expect(v1alpha1.ConditionCacheHealthy, metav1.ConditionUnknown, v1alpha1.ReasonProbing)
+	w.podsAvailable()
+	if p := w.reconcile(); p.Probe == nil {
+		t.Error("Redis is ready and not probed")
+	}
+	w.ready()
+	mustFind[*appsv1.StatefulSet](w, "demo-redis").Status.ReadyReplicas = 0
+	if p := w.reconcile(); p.Probe == nil {
+		t.Error("Redis is not probed any more since its pod is not ready")
+	}
+}
+
 func TestTheStatusDoesNotFollowEveryProbe(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	w.probe.Latency = "5ms"
