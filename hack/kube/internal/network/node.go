@@ -21,6 +21,12 @@ const (
 	bridgeName = "pods"
 )
 
+// bridgeHardwareAddress is one that this machine may choose itself. Without one
+// of its own a bridge takes the lowest of its ports', which changes as pods come
+// and go; others would then reach the node only after seconds, when they ask
+// anew who has its address.
+var bridgeHardwareAddress = net.HardwareAddr{0x0a, 0x58, 10, 244, 0, 1}
+
 var (
 	podRange     = netip.MustParsePrefix("10.244.0.0/16")
 	serviceRange = netip.MustParsePrefix("10.96.0.0/16")
@@ -53,7 +59,7 @@ func PrepareNode() error {
 
 func addBridge() error {
 	attributes := netlink.NewLinkAttrs()
-	attributes.Name = bridgeName
+	attributes.Name, attributes.HardwareAddr = bridgeName, bridgeHardwareAddress
 	bridge := &netlink.Bridge{LinkAttrs: attributes}
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return fmt.Errorf("adding the bridge for pods: %w", err)
