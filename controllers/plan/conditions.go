@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -67,7 +68,21 @@ func status(s Snapshot, p parts) v1alpha1.FlagCacheStatus {
 		rolloutHealthy(p.service),
 	}
 	setConditions(s, &st, summarize(p, conditions), conditions)
+	if old := s.FlagCache.Status; saysTheSame(old, st) {
+		return old
+	}
 	return st
+}
+
+// saysTheSame tells whether two statuses differ in nothing but the time that a
+// probe took. That is information, not news: it goes along with what is. After a
+// restart of the operator every cache is probed at once, and takes longer.
+func saysTheSame(old, now v1alpha1.FlagCacheStatus) bool {
+	if old.Probe != nil && now.Probe != nil {
+		now.Probe = now.Probe.DeepCopy()
+		now.Probe.Latency = old.Probe.Latency
+	}
+	return equality.Semantic.DeepEqual(old, now)
 }
 
 // fillFacts sets what is not a condition.
@@ -94,8 +109,8 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 	}
 }
 
-// probeStatus is the probe's answer. Times that are about what they were before
-// stay as they are: a status that follows every probe would never be at rest.
+// probeStatus is the probe's answer. A lag that is about what it was before stays
+// as it is: a status that follows every probe would never be at rest.
 func probeStatus(s Snapshot) *v1alpha1.ProbeStatus {
 	old := s.FlagCache.Status.Probe
 	switch s.Probe.Health {
@@ -105,9 +120,8 @@ func probeStatus(s Snapshot) *v1alpha1.ProbeStatus {
 		return old
 	}
 	now := &v1alpha1.ProbeStatus{Result: "Healthy", Latency: s.Probe.Latency, Role: s.Probe.Role, ReplicationLag: s.Probe.ReplicationLag}
-	if old != nil && old.Result == now.Result && old.Role == now.Role &&
-		about(old.Latency, now.Latency) && about(old.ReplicationLag, now.ReplicationLag) {
-		return old
+	if old != nil && about(old.ReplicationLag, now.ReplicationLag) {
+		now.ReplicationLag = old.ReplicationLag
 	}
 	return now
 }
