@@ -25,8 +25,10 @@ func (s *Server) Serve(ctx context.Context, socket string) error {
 	if err != nil {
 		return fmt.Errorf("opening the gateway's socket: %w", err)
 	}
-	server := http.Server{Handler: http.HandlerFunc(s.connect), ReadHeaderTimeout: dialTimeout,
-		BaseContext: func(net.Listener) context.Context { return ctx }}
+	// The context of a request ends when the client has said all it wants to say;
+	// connections live on until the gateway ends.
+	handler := func(w http.ResponseWriter, r *http.Request) { s.connect(ctx, w, r) }
+	server := http.Server{Handler: http.HandlerFunc(handler), ReadHeaderTimeout: dialTimeout}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -35,7 +37,7 @@ func (s *Server) Serve(ctx context.Context, socket string) error {
 	return nil
 }
 
-func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
+func (s *Server) connect(ctx context.Context, w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodConnect {
 		http.Error(w, "the gateway understands CONNECT only", http.StatusMethodNotAllowed)
 		return
@@ -57,5 +59,5 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		server.Close()
 		return
 	}
-	Join(r.Context(), &prefetched{client, rest.Reader}, server)
+	Join(ctx, &prefetched{client, rest.Reader}, server)
 }
