@@ -91,22 +91,26 @@ func CacheOptions(namespaces []string) cache.Options {
 		}
 		byObject[kind.object] = cache.ByObject{Label: selector}
 	}
-	options := FlagFilesCacheOptions(namespaces)
-	options.ByObject = byObject
-	return options
+	return cache.Options{DefaultTransform: slim, DefaultNamespaces: only(namespaces), ByObject: byObject}
 }
 
-// FlagFilesCacheOptions are those of the cache of ConfigMaps' metadata. It is a
-// cache of its own because flags may be in any ConfigMap.
+// FlagFilesCacheOptions are those of the cache of ConfigMaps' versions. It is a
+// cache of its own because flags may be in any ConfigMap, and a cluster may have
+// very many.
 func FlagFilesCacheOptions(namespaces []string) cache.Options {
-	options := cache.Options{DefaultTransform: cache.TransformStripManagedFields()}
-	if len(namespaces) > 0 {
-		options.DefaultNamespaces = map[string]cache.Config{}
-		for _, namespace := range namespaces {
-			options.DefaultNamespaces[namespace] = cache.Config{}
-		}
+	return cache.Options{DefaultTransform: identify, DefaultNamespaces: only(namespaces)}
+}
+
+// only keeps a cache to the namespaces; none means all.
+func only(namespaces []string) map[string]cache.Config {
+	if len(namespaces) == 0 {
+		return nil
 	}
-	return options
+	configs := map[string]cache.Config{}
+	for _, namespace := range namespaces {
+		configs[namespace] = cache.Config{}
+	}
+	return configs
 }
 
 // SetupWithManager watches everything that a FlagCache depends on. Changes of

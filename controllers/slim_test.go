@@ -1,0 +1,56 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+func applied() metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: "shop", Name: "demo", UID: "uid-1", ResourceVersion: "7",
+		Labels:        map[string]string{"team": "shop"},
+		Annotations:   map[string]string{corev1.LastAppliedConfigAnnotation: `{"all": "of it again"}`, "note": "kept"},
+		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl"}},
+	}
+}
+
+func TestTheCacheHoldsNoCopiesOfObjects(t *testing.T) {
+	got, err := slim(&corev1.Secret{ObjectMeta: applied(), Data: map[string][]byte{"host": []byte("redis")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &corev1.Secret{Data: map[string][]byte{"host": []byte("redis")}, ObjectMeta: metav1.ObjectMeta{
+		Namespace: "shop", Name: "demo", UID: "uid-1", ResourceVersion: "7",
+		Labels: map[string]string{"team": "shop"}, Annotations: map[string]string{"note": "kept"},
+	}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("cached object (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheCacheHoldsOfConfigMapsTheirVersionsOnly(t *testing.T) {
+	got, err := identify(&metav1.PartialObjectMetadata{ObjectMeta: applied()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "demo", UID: "uid-1", ResourceVersion: "7"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("cached metadata (-want +got):\n%s", diff)
+	}
+}
+
+func TestTracesOfDeletionsPass(t *testing.T) {
+	trace := cache.DeletedFinalStateUnknown{Key: "shop/demo"}
+	for name, transform := range map[string]cache.TransformFunc{"slim": slim, "identify": identify} {
+		if got, err := transform(trace); got != any(trace) || err != nil {
+			t.Errorf("%s makes of a deletion's trace %v, %v", name, got, err)
+		}
+	}
+}
