@@ -6,8 +6,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/hack/cluster"
 )
@@ -26,10 +31,10 @@ func (ps *processes) startOperator(ctx context.Context, program, kubeconfig stri
 	}
 	cmd := exec.Command(program, "--leader-elect=false", "--health-probe-bind-address=0",
 		"--metrics-bind-address="+address, "--metrics-secure=false")
-	cmd.Env = []string{
-		"KUBECONFIG=" + kubeconfig, "HOME=" + ps.dir, "POD_NAMESPACE=" + cluster.OperatorNamespace,
-		"FLAG_SERVICE_IMAGE=" + cluster.ImageFlagService,
+	if cmd.Env, err = deployedEnv(); err != nil {
+		return nil, err
 	}
+	cmd.Env = append(cmd.Env, "KUBECONFIG="+kubeconfig, "HOME="+ps.dir, "POD_NAMESPACE="+cluster.OperatorNamespace)
 	p, err := ps.start("operator", cmd)
 	if err != nil {
 		return nil, err
@@ -43,6 +48,31 @@ func (ps *processes) startOperator(ctx context.Context, program, kubeconfig stri
 		return nil, fmt.Errorf("waiting for the operator to answer: %w", err)
 	}
 	return o, nil
+}
+
+// deployedEnv is the environment that the operator's manifest gives it.
+func deployedEnv() ([]string, error) {
+	root, err := cluster.Root()
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(filepath.Join(root, "config", "manager", "manager.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the operator's manifest: %w", err)
+	}
+	deployment := &appsv1.Deployment{}
+	if err := yaml.Unmarshal(text, deployment); err != nil {
+		return nil, fmt.Errorf("reading the operator's manifest: %w", err)
+	}
+	var env []string
+	for _, container := range deployment.Spec.Template.Spec.Containers {
+		for _, variable := range container.Env {
+			if variable.ValueFrom == nil {
+				env = append(env, variable.Name+"="+variable.Value)
+			}
+		}
+	}
+	return env, nil
 }
 
 // cost is what an operator used in a window of time.
