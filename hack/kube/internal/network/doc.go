@@ -1,3 +1,6 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
 // Package network builds the network of a node: a bridge in the node's network
 // namespace, and a network namespace with an address on the bridge for each pod.
 //
