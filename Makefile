@@ -115,7 +115,8 @@ test-unit: $(TEST_API_SERVER) redis ## Run the unit tests, and the suites agains
 
 .PHONY: test-e2e
 test-e2e: kube build redis ## Run the end-to-end tests on a local cluster.
-	go test -timeout 12m $(GO_TEST_FLAGS) ./test/e2e/...
+	@# -count=1 because go test cannot see what the cluster is made of.
+	go test -timeout 12m -count=1 $(GO_TEST_FLAGS) ./test/e2e/...
 
 .PHONY: bench
 bench: kube build redis $(KWOK) ## Measure the operator with 1, 100 and 1,000 FlagCaches.

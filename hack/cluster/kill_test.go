@@ -32,7 +32,11 @@ func TestAProcessOfAnotherIsNotKilled(t *testing.T) {
 	if err := p.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	defer p.stop()
+	t.Cleanup(func() {
+		if err := p.stop(); err != nil {
+			t.Errorf("stopping: %v", err)
+		}
+	})
 	c := &Cluster{process: p}
 	if err := c.Kill("no-such-program"); err == nil {
 		t.Error("killing a program that does not run is no error")

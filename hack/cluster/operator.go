@@ -5,9 +5,9 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -22,7 +22,7 @@ const (
 )
 
 // deployLimit is how long the operator may take to become available.
-const deployLimit = time.Minute
+const deployLimit = 2 * time.Minute
 
 // Deploy installs the CRD and the operator as config/default has them, and
 // returns when the operator is available.
@@ -46,28 +46,34 @@ func (c *Cluster) AwaitOperator(ctx context.Context, namespace string) error {
 			status.UpdatedReplicas == status.Replicas && status.UnavailableReplicas == 0, nil
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for Deployment %s: %w\n%s", key, err, c.describePods(ctx, namespace))
+		return fmt.Errorf("waiting for Deployment %s: %w\n%s", key, err, c.describeOperator(ctx, namespace))
 	}
 	return nil
 }
 
 // OperatorLog is the end of the operator's log, or why there is none.
 func (c *Cluster) OperatorLog(ctx context.Context, lines int) string {
-	log, err := c.Kubectl(ctx, "logs", "--namespace", OperatorNamespace, "deployment/"+OperatorDeployment, "--tail", strconv.Itoa(lines))
+	return c.tell(ctx, "logs", "--namespace", OperatorNamespace, "deployment/"+OperatorDeployment, "--tail", strconv.Itoa(lines))
+}
+
+// describeOperator says how the operator in a namespace is, for an error message.
+func (c *Cluster) describeOperator(ctx context.Context, namespace string) string {
+	return strings.Join([]string{
+		c.tell(ctx, "get", "pods", "--namespace", namespace, "--output", "wide"),
+		lastLines(c.tell(ctx, "events", "--namespace", namespace, "--types", "Warning"), 10),
+		"The end of the operator's log:",
+		c.tell(ctx, "logs", "--namespace", namespace, "deployment/"+OperatorDeployment, "--tail", "20"),
+	}, "\n")
+}
+
+// tell is what kubectl says, or why it says nothing. It has a time of its own,
+// because it explains why that of others ran out.
+func (c *Cluster) tell(ctx context.Context, args ...string) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	output, err := c.Kubectl(ctx, args...)
 	if err != nil {
 		return err.Error()
 	}
-	return log
-}
-
-// describePods says how the pods of a namespace are, for an error message.
-func (c *Cluster) describePods(ctx context.Context, namespace string) string {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	pods, podsErr := c.Kubectl(ctx, "get", "pods", "--namespace", namespace, "--output", "wide")
-	events, eventsErr := c.Kubectl(ctx, "events", "--namespace", namespace, "--types", "Warning")
-	if err := errors.Join(podsErr, eventsErr); err != nil {
-		return err.Error()
-	}
-	return pods + lastLines(events, 10)
+	return output
 }

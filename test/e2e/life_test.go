@@ -46,7 +46,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 	It("becomes Ready", func(ctx context.Context) {
 		kubectl(ctx, "apply", "--namespace", namespace, "--filename", "config/samples/flagcache.yaml")
 		before["ConfigMap/demo-flags"] = "the user's"
-		kubectl(ctx, "wait", "--namespace", namespace, "--for=condition=Ready", "--timeout=60s", "flagcache/demo")
+		kubectl(ctx, "wait", "--namespace", namespace, "--for=condition=Ready", "--timeout=2m", "flagcache/demo")
 		expectReady(ctx, demo)
 		for _, kind := range []string{
 			v1alpha1.ConditionCacheProvisioned, v1alpha1.ConditionCacheHealthy, v1alpha1.ConditionConnectionReady,
@@ -168,7 +168,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 			"--patch", `{"spec": {"service": {"env": [{"name": "LOG_LEVEL", "value": "debug"}]}}}`)
 		Expect(wait("2s")).To(MatchError(ContainSubstring("timed out")))
 		startOperator(ctx)
-		Expect(wait("60s")).To(Succeed())
+		Expect(wait("2m")).To(Succeed())
 		Expect(revisionOf(ctx, demo)).NotTo(Equal(revision))
 	})
 
@@ -205,7 +205,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 
 	It("leaves nothing when it is deleted", func(ctx context.Context) {
 		expectNoneFailed()
-		kubectl(ctx, "delete", "flagcache", "demo", "--namespace", namespace, "--timeout=60s")
+		kubectl(ctx, "delete", "flagcache", "demo", "--namespace", namespace, "--timeout=2m")
 		expectNothingLeft(ctx, namespace, before)
 		Expect(read(ctx, flags).Data).NotTo(BeEmpty(), "the flags are the user's")
 	})

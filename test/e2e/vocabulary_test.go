@@ -25,8 +25,9 @@ import (
 	"github.com/flagcache/flagcache/hack/cluster"
 )
 
-// soon is what a FlagCache may take from one settled state to the next.
-const soon = time.Minute
+// soon is what a FlagCache may take from one settled state to the next. It takes
+// seconds; a busy machine may need more.
+const soon = 2 * time.Minute
 
 // aNamespace makes a namespace under Pod Security's level "restricted", which is
 // deleted after the spec.
