@@ -1,3 +1,6 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
 // Command kube is a complete Kubernetes in one executable: etcd, the control
 // plane, kubectl, and a node whose pods are processes of this machine. README.md
 // tells what it is for and what it is not.

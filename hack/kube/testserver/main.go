@@ -1,3 +1,6 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
 // Command testserver is what the self-test runs in pods and asks them with. It uses
 // the standard library only.
 //

@@ -1,3 +1,6 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cluster brings a cluster up and down. A cluster lives in one directory
 // and, unless it has no node, in namespaces of its own:
 //

@@ -1,3 +1,6 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cri is a container runtime behind the kubelet's runtime interface in
 // which a container is a process of this machine:
 //

@@ -1,3 +1,6 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
 // Package service makes Services reachable: a proxy that listens on their
 // addresses, and a DNS server that knows their names. Both read one table, which
 // follows the API server:

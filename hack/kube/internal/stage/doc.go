@@ -1,3 +1,6 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
 // Package stage is the short time between the start of a container's first
 // process and the program of the container. The runtime starts this executable
 // again in new mount, PID, UTS and IPC namespaces; the stage builds the file
