@@ -71,16 +71,30 @@ func (r *Reconciler) compareService(ctx context.Context, seen plan.Snapshot) err
 	return nil
 }
 
+// compareRevisions asks for what the cache would show, no more and no less.
 func (r *Reconciler) compareRevisions(ctx context.Context, seen plan.Snapshot) error {
 	revisions := &appsv1.DeploymentList{}
-	err := r.Live.List(ctx, revisions, client.InNamespace(seen.FlagCache.Namespace), client.MatchingLabels{v1alpha1.LabelName: seen.FlagCache.Name})
+	err := r.Live.List(ctx, revisions, client.InNamespace(seen.FlagCache.Namespace),
+		client.MatchingLabels{v1alpha1.LabelName: seen.FlagCache.Name, v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
 	if err != nil {
 		return fmt.Errorf("listing the revisions live: %w", err)
 	}
+	unseen := map[string]*appsv1.Deployment{}
 	for i := range revisions.Items {
-		if observed := lookUp(seen.Children, &revisions.Items[i]); observed == nil || !sameVersion(&revisions.Items[i], observed) {
+		unseen[revisions.Items[i].Name] = &revisions.Items[i]
+	}
+	for _, child := range seen.Children {
+		observed, ok := child.(*appsv1.Deployment)
+		if !ok {
+			continue
+		}
+		if live := unseen[observed.Name]; live == nil || !sameVersion(live, observed) {
 			return errStale
 		}
+		delete(unseen, observed.Name)
+	}
+	if len(unseen) > 0 {
+		return errStale
 	}
 	return nil
 }
