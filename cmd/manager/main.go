@@ -5,6 +5,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -20,7 +21,7 @@ var version = "dev"
 func main() {
 	o, err := parseOptions(os.Args[1:], os.Getenv)
 	switch {
-	case err == flag.ErrHelp:
+	case errors.Is(err, flag.ErrHelp):
 		os.Exit(0)
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "manager: %v\n", err)
