@@ -87,15 +87,16 @@ func (r *Reconciler) applyObject(ctx context.Context, v *view, o plan.Object) er
 		return err
 	}
 	observed := lookUp(v.seen.Children, o)
-	if observed == nil {
-		return r.create(ctx, v.seen.FlagCache, desired)
-	}
-	current, err := upToDate(fields, observed)
-	if err != nil || current {
-		return err
+	if observed != nil {
+		if current, err := upToDate(fields, observed); err != nil || current {
+			return err
+		}
 	}
 	if err := r.confirm(ctx, v); err != nil {
 		return err
+	}
+	if observed == nil {
+		return r.create(ctx, v.seen.FlagCache, desired)
 	}
 	return r.update(ctx, observed, desired, fields)
 }
