@@ -6,8 +6,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -20,13 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -113,7 +109,9 @@ func only(namespaces []string) map[string]cache.Config {
 	return configs
 }
 
-// SetupWithManager watches everything that a FlagCache depends on. Changes of
+// SetupWithManager watches everything that a FlagCache depends on, its status
+// too: what another writer put there, such as an operator that was held up while
+// this one took over, is mended at once. Changes of
 // ConfigMaps' metadata come from flagFiles, answers of the prober from probes.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, probes <-chan event.GenericEvent, workers int) error {
 	if err := addIndexes(mgr); err != nil {
@@ -122,7 +120,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, p
 	r.Backoff = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstBackoff, lastBackoff)
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("flagcache").
-		For(&v1alpha1.FlagCache{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: meaningful})).
+		For(&v1alpha1.FlagCache{}).
 		Watches(&corev1.Secret{}, r.enqueueUsers(indexSecret)).
 		WatchesRawSource(source.Kind(flagFiles, configMapMetadata(), r.enqueueConfigMapUsers())).
 		WatchesRawSource(source.Channel(probes, &handler.EnqueueRequestForObject{})).
@@ -193,13 +191,4 @@ func (r *Reconciler) usersOf(ctx context.Context, index string, key types.Namesp
 		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&users.Items[i])})
 	}
 	return requests
-}
-
-// meaningful leaves out updates of the status alone, which are our own.
-func meaningful(e event.UpdateEvent) bool {
-	before, after := e.ObjectOld, e.ObjectNew
-	return before.GetGeneration() != after.GetGeneration() ||
-		before.GetUID() != after.GetUID() ||
-		!maps.Equal(before.GetAnnotations(), after.GetAnnotations()) ||
-		!slices.Equal(before.GetFinalizers(), after.GetFinalizers())
 }
