@@ -1,0 +1,300 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	k8sruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/controllers"
+)
+
+// call is one request of the operator, to its cache or to the API server.
+type call struct {
+	verb string
+	kind kind
+	name string
+	// live says that a read goes past the cache.
+	live bool
+	// subresource is "status" or empty.
+	subresource string
+}
+
+func (c call) isWrite() bool { return c.verb != "get" && c.verb != "list" }
+
+// String names a call the same way in every run: "patch FlagCache/status demo".
+func (c call) String() string {
+	text := c.verb
+	if c.live {
+		text += " live"
+	}
+	text += " " + c.kind.String()
+	if c.subresource != "" {
+		text += "/" + c.subresource
+	}
+	return strings.TrimSpace(text + " " + c.name)
+}
+
+// same tells whether two calls attempt the same thing. A revision is named
+// after credentials that are drawn anew at each attempt, so its name does not
+// count.
+func (c call) same(o call) bool {
+	if c.kind == deployments && o.kind == deployments {
+		c.name, o.name = "", ""
+	}
+	return c == o
+}
+
+// operatorClient is how the operator reaches the World: each call gets a
+// number, and the plan decides what becomes of it.
+type operatorClient struct {
+	client.Client
+	w *World
+	// live reads go past the cache.
+	live bool
+	// everything says that the cache holds all objects, as that of ConfigMaps'
+	// metadata does.
+	everything bool
+}
+
+var errLost = errors.New("the connection to the API server was lost")
+
+func (c operatorClient) Get(ctx context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+	k := kindOf(into)
+	return c.w.call(ctx, call{verb: "get", kind: k, name: key.Name, live: c.live}, func() error {
+		o := find(c.visible(k), key.Name)
+		if o == nil {
+			return apierrors.NewNotFound(k.groupResource(), key.Name)
+		}
+		c.w.readFor(o)
+		return copyInto(o, into)
+	})
+}
+
+func (c operatorClient) List(ctx context.Context, into client.ObjectList, options ...client.ListOption) error {
+	k := kindOf(into)
+	var o client.ListOptions
+	o.ApplyOptions(options)
+	return c.w.call(ctx, call{verb: "list", kind: k, live: c.live}, func() error {
+		var found []k8sruntime.Object
+		for _, item := range c.visible(k) {
+			if o.LabelSelector == nil || o.LabelSelector.Matches(labels.Set(item.GetLabels())) {
+				found = append(found, item.DeepCopyObject())
+			}
+		}
+		return meta.SetList(into, found)
+	})
+}
+
+// visible are the objects that a read can find.
+func (c operatorClient) visible(k kind) []client.Object {
+	if c.live {
+		return c.w.api.now(k)
+	}
+	objects := c.w.cached(k)
+	selector := cacheSelectors[k]
+	if selector == nil || c.everything {
+		return objects
+	}
+	var visible []client.Object
+	for _, o := range objects {
+		if selector.Matches(labels.Set(o.GetLabels())) {
+			visible = append(visible, o)
+		}
+	}
+	return visible
+}
+
+// cacheSelectors are what the operator's cache is restricted to.
+var cacheSelectors = func() [kinds]labels.Selector {
+	var selectors [kinds]labels.Selector
+	for o, restriction := range controllers.CacheOptions(nil).ByObject {
+		selectors[kindOf(o)] = restriction.Label
+	}
+	return selectors
+}()
+
+func (c operatorClient) Create(ctx context.Context, o client.Object, options ...client.CreateOption) error {
+	var opts client.CreateOptions
+	opts.ApplyOptions(options)
+	return c.write(ctx, "create", o, "", func() (client.Object, error) { return c.w.api.create(o, opts.FieldManager) })
+}
+
+func (c operatorClient) Patch(ctx context.Context, o client.Object, p client.Patch, options ...client.PatchOption) error {
+	var opts client.PatchOptions
+	opts.ApplyOptions(options)
+	return c.patch(ctx, o, p, opts.FieldManager, "")
+}
+
+func (c operatorClient) patch(ctx context.Context, o client.Object, p client.Patch, manager, subresource string) error {
+	data, err := p.Data(o)
+	if err != nil {
+		return err
+	}
+	verb := map[types.PatchType]string{types.ApplyPatchType: "apply", types.JSONPatchType: "adopt", types.MergePatchType: "patch"}[p.Type()]
+	c.w.checkPatch(kindOf(o), p.Type(), data)
+	return c.write(ctx, verb, o, subresource, func() (client.Object, error) {
+		return c.w.api.patch(patch{kind: kindOf(o), name: o.GetName(), format: p.Type(), data: data, manager: manager, status: subresource != ""})
+	})
+}
+
+// write makes a call that answers with the object as it now is.
+func (c operatorClient) write(ctx context.Context, verb string, o client.Object, subresource string, do func() (client.Object, error)) error {
+	return c.w.call(ctx, call{verb: verb, kind: kindOf(o), name: o.GetName(), subresource: subresource}, func() error {
+		written, err := do()
+		if err != nil {
+			return err
+		}
+		return copyInto(written, o)
+	})
+}
+
+func (c operatorClient) Delete(ctx context.Context, o client.Object, options ...client.DeleteOption) error {
+	var opts client.DeleteOptions
+	opts.ApplyOptions(options)
+	c.w.checkDelete(kindOf(o), o.GetName(), opts.Preconditions)
+	return c.w.call(ctx, call{verb: "delete", kind: kindOf(o), name: o.GetName()}, func() error {
+		return c.w.api.remove(kindOf(o), o.GetName(), opts.Preconditions)
+	})
+}
+
+func (c operatorClient) Status() client.SubResourceWriter { return statusClient{c: c} }
+
+// statusClient writes the status subresource.
+type statusClient struct {
+	client.SubResourceWriter
+	c operatorClient
+}
+
+func (s statusClient) Patch(ctx context.Context, o client.Object, p client.Patch, options ...client.SubResourcePatchOption) error {
+	var opts client.SubResourcePatchOptions
+	opts.ApplyOptions(options)
+	return s.c.patch(ctx, o, p, opts.FieldManager, "status")
+}
+
+func copyInto(from, into client.Object) error {
+	if partial, ok := into.(*metav1.PartialObjectMetadata); ok {
+		configMap, isConfigMap := from.DeepCopyObject().(*corev1.ConfigMap)
+		if isConfigMap {
+			partial.ObjectMeta = configMap.ObjectMeta
+			return nil
+		}
+		partial.ObjectMeta = from.DeepCopyObject().(*corev1.Secret).ObjectMeta
+		return nil
+	}
+	reflect.ValueOf(into).Elem().Set(reflect.ValueOf(from.DeepCopyObject()).Elem())
+	return nil
+}
+
+// call numbers a request, lets the plan's faults at it, and makes it.
+func (w *World) call(ctx context.Context, c call, do func() error) error {
+	w.calls++
+	w.record(c)
+	w.intrude(c)
+	if err := ctx.Err(); err != nil {
+		w.filmed("%4d %s: %v", w.calls, c, err)
+		return err
+	}
+	switch f := w.faultAt(c); f {
+	case noFault:
+		err := do()
+		w.filmCall(c, err)
+		return err
+	case crashBefore:
+		w.filmed("%4d %s: CRASH before", w.calls, c)
+		panic(crash{})
+	case crashAfter:
+		err := do()
+		w.filmed("%4d %s: CRASH after (%v)", w.calls, c, err)
+		panic(crash{})
+	case applied:
+		if err := do(); err != nil {
+			return err
+		}
+		w.filmed("%4d %s: APPLIED, and the answer lost", w.calls, c)
+		return w.lost(c)
+	case cancelled:
+		w.filmed("%4d %s: CANCELLED", w.calls, c)
+		w.cancel()
+		return context.Canceled
+	default:
+		err := w.refusal(f, c)
+		w.filmed("%4d %s: FAULT %v", w.calls, c, err)
+		return err
+	}
+}
+
+// lost is the error of a lost connection. Its text differs each time, as that
+// of a real one does by its ports.
+func (w *World) lost(c call) error {
+	return fmt.Errorf("%s: read tcp 10.0.0.7:%d->10.96.0.1:443: %w", c.verb, 40000+w.calls%20000, errLost)
+}
+
+// refusal is the API server's answer.
+func (w *World) refusal(f fault, c call) error {
+	resource := c.kind.groupResource()
+	switch f {
+	case conflict:
+		return apierrors.NewConflict(resource, c.name, errors.New("the object has been modified; please apply your changes to the latest version"))
+	case tooMany:
+		return apierrors.NewTooManyRequests("the server has received too many requests", 5)
+	case internal:
+		return apierrors.NewInternalError(fmt.Errorf("etcdserver: leader changed (request %d)", w.calls))
+	case forbidden:
+		return apierrors.NewForbidden(resource, c.name, fmt.Errorf("User \"flagcache\" cannot %s resource %q in namespace %q", c.verb, resource.Resource, namespace))
+	case quota:
+		return apierrors.NewForbidden(resource, c.name, errors.New("exceeded quota: all, requested: pods=1, used: pods=10, limited: pods=10"))
+	case invalid:
+		return apierrors.NewInvalid(facts[c.kind].gvk.GroupKind(), c.name, nil)
+	case unavailable:
+		return apierrors.NewServiceUnavailable("the server is currently unable to handle the request")
+	case terminating:
+		return namespaceTerminating(c.kind, c.name)
+	default:
+		return w.lost(c)
+	}
+}
+
+// record keeps the trace of a reference run, with the place in the source that
+// each call came from.
+func (w *World) record(c call) {
+	if w.trace != nil {
+		*w.trace = append(*w.trace, traced{call: c, site: callSite()})
+	}
+}
+
+// traced is a call of a reference run.
+type traced struct {
+	call
+	// site is the file and the line of the operator's source.
+	site string
+}
+
+// callSite is where the operator called its client.
+func callSite() string {
+	pcs := make([]uintptr, 16)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(4, pcs)])
+	for {
+		frame, more := frames.Next()
+		if i := strings.LastIndex(frame.File, "/controllers/"); i >= 0 {
+			return fmt.Sprintf("%s:%d", frame.File[i+len("/controllers/"):], frame.Line)
+		}
+		if !more {
+			return "unknown"
+		}
+	}
+}

@@ -1,0 +1,218 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// full says that every plan is to be played, as `make fault` does. Without it a
+// fixed slice of them is, which takes seconds.
+var full = os.Getenv("FAULT_FULL") != ""
+
+// slice is how many plans there are for each that is played without full. It is
+// prime, so that it falls in with no rhythm of calls, faults and repeats.
+const slice = 41
+
+// sweep is a family of plans.
+type sweep struct {
+	name  string
+	plans func(*reference) []plan
+}
+
+var sweeps = []sweep{
+	{"single faults", (*reference).singleFaults},
+	{"events in the middle", (*reference).intruded},
+	{"old views", (*reference).skewed},
+	{"wake-ups", (*reference).woken},
+	{"clock", (*reference).jumped},
+	{"order of actors", (*reference).orders},
+	{"kept memory", (*reference).remembered},
+}
+
+// references are the reference runs, made once.
+var references = map[string]*reference{}
+
+func referenceOf(t *testing.T, name string) *reference {
+	t.Helper()
+	if r, ok := references[name]; ok {
+		return r
+	}
+	s, ok := scenarioNamed(name)
+	if !ok {
+		t.Fatalf("there is no scenario %q", name)
+	}
+	r := refer(s)
+	references[name] = r
+	for _, text := range r.broken {
+		t.Errorf("scenario %s, with nothing going wrong: %s", name, text)
+	}
+	return r
+}
+
+// TestConvergence plays the plans of every scenario.
+func TestConvergence(t *testing.T) {
+	var total tally
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			r := referenceOf(t, s.name)
+			if t.Failed() {
+				return
+			}
+			total.scenarios++
+			total.points += len(r.trace)
+			for _, sw := range sweeps {
+				plans, all := sw.plans(r), 0
+				all, plans = len(plans), sliced(plans)
+				began := time.Now()
+				wrong := r.playAll(plans)
+				total.runs, total.of, total.bad = total.runs+len(plans), total.of+all, total.bad+len(wrong)
+				t.Logf("%-20s %5d of %5d plans, %d bad, %v", sw.name, len(plans), all, len(wrong), time.Since(began).Round(time.Millisecond))
+				report(t, wrong)
+			}
+		})
+	}
+	fmt.Println(total)
+}
+
+// tally is what was done.
+type tally struct{ scenarios, points, runs, of, bad int }
+
+func (n tally) String() string {
+	return fmt.Sprintf("fault: %d scenarios, %d points, %d runs of %d plans, %d bad", n.scenarios, n.points, n.runs, n.of, n.bad)
+}
+
+// sliced are the plans to be played.
+func sliced(plans []plan) []plan {
+	if full {
+		return plans
+	}
+	var some []plan
+	for i := 0; i < len(plans); i += slice {
+		some = append(some, plans[i])
+	}
+	return some
+}
+
+// shown is how many failures of a sweep are told in full.
+const shown = 3
+
+func report(t *testing.T, wrong []bad) {
+	t.Helper()
+	for i, b := range wrong {
+		if i == shown {
+			t.Errorf("and %d more", len(wrong)-shown)
+			return
+		}
+		var text strings.Builder
+		for _, f := range b.found {
+			fmt.Fprintf(&text, "\n  %s: %s", f.oracle, f.text)
+		}
+		t.Errorf("%s\nreplay it with its film: FC_PLAN='%s' go test -run TestReplay -v ./test/fault", text.String(), b.plan)
+	}
+}
+
+// TestReplay plays the plan of FC_PLAN and shows its film.
+func TestReplay(t *testing.T) {
+	line := os.Getenv("FC_PLAN")
+	if line == "" {
+		line = "scenario=newRevision;17:applied:1"
+	}
+	p, err := parsePlan(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := referenceOf(t, p.scenario)
+	w, film := filmed(r, p)
+	if os.Getenv("FC_PLAN") != "" {
+		t.Log(p.String() + "\n" + strings.Join(film, "\n"))
+	}
+	report(t, judged(p, r.judge(p, w)))
+}
+
+// filmed plays a plan from the beginning.
+func filmed(r *reference, p plan) (*World, []string) {
+	var film []string
+	w := newWorld(r.scenario, p)
+	w.film = &film
+	w.run(silentLooks)
+	return w, film
+}
+
+func judged(p plan, found []finding) []bad {
+	if len(found) == 0 {
+		return nil
+	}
+	return []bad{{p, found}}
+}
+
+// TestRegressions plays what once went wrong.
+func TestRegressions(t *testing.T) {
+	for name, line := range regressions {
+		t.Run(name, func(t *testing.T) {
+			p, err := parsePlan(line)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := referenceOf(t, p.scenario)
+			report(t, judged(p, r.play(p)))
+		})
+	}
+}
+
+// regressions are plans that found a defect, by what a user would have seen.
+var regressions = map[string]string{
+	"a conflict that lasts is not retried five times a second":            "scenario=createExternal;14:conflict:0",
+	"an old view of Secrets makes no Deployments without end":             "scenario=createInCluster;skew=2:Secret:0:false",
+	"an old view of Deployments moves no traffic to pods that start":      "scenario=newRevision;skew=6:Deployment:3:false",
+	"a Deployment that was just deleted gets no traffic":                  "scenario=revisionAndBack;skew=12:Deployment:1:false",
+	"an old view of the Service does not delete the revision that serves": "scenario=newRevision;skew=9:Service:8:true",
+	"an old spec does not scale down what serves":                         "scenario=scale;skew=7:FlagCache:2:false",
+	"an old spec does not undo an autoscaler":                             "scenario=autoscaled;skew=10:FlagCache:3:false",
+	"no children are made for a FlagCache that is gone":                   "scenario=delete;skew=12:FlagCache:8:false",
+	"a leader that was held up does not have the last word":               "scenario=childrenDeleted;144:overtaken:1",
+	"labels that were taken away come back":                               "scenario=childrenEdited",
+	"a lost Secret does not cut the pods off their cache":                 "scenario=externalSecretDeleted",
+}
+
+// TestARunIsTheSameEveryTime is what replaying rests on.
+func TestARunIsTheSameEveryTime(t *testing.T) {
+	for _, line := range []string{"scenario=createInCluster;20:applied:1", "scenario=autoscaled;100:crashAfter:3", "scenario=newRevision;skew=6:all:3:true"} {
+		p, err := parsePlan(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.String() != line {
+			t.Errorf("plan %q is written as %q", line, p)
+		}
+		r := referenceOf(t, p.scenario)
+		_, first := filmed(r, p)
+		_, second := filmed(r, p)
+		if d := lineDiff(strings.Join(first, "\n"), strings.Join(second, "\n")); d != "" {
+			t.Errorf("%s: two runs of one plan differ:\n%s", line, d)
+		}
+	}
+}
+
+// TestForeseeing compares what a run comes to when its end is taken from memory
+// with what it comes to when it is played.
+func TestForeseeing(t *testing.T) {
+	r := referenceOf(t, "newRevision")
+	plans := r.singleFaults()
+	for i := 0; i < len(plans); i += slice {
+		remembering := r.begin(plans[i])
+		remembering.memo, remembering.common = r.memo, r.common
+		remembering.run(silentLooks)
+		played := newWorld(r.scenario, plans[i])
+		played.run(silentLooks)
+		if remembering.final != played.final || remembering.effort.looks != played.effort.looks {
+			t.Errorf("%s: foreseen %d looks, played %d; final states differ:\n%s", plans[i], remembering.effort.looks, played.effort.looks,
+				lineDiff(played.final, remembering.final))
+		}
+	}
+}

@@ -1,0 +1,120 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// normal is the state of a World in a form in which two runs can be compared:
+// without what differs by nature, and with what was drawn by chance replaced by
+// the order in which it first appears.
+func (w *World) normal() string {
+	var lines strings.Builder
+	for k := range kinds {
+		for _, o := range w.api.now(k) {
+			fmt.Fprintf(&lines, "%s %s\n%s\n", k, o.GetName(), normalText(o))
+		}
+	}
+	text := replaceByOrder(lines.String(), drawn, canary)
+	return replaceByOrder(text, revisionName, "REVISION")
+}
+
+// drawn are credentials, and revisionName is what is named after one.
+var (
+	drawn        = regexp.MustCompile(canary + `\d{4}`)
+	revisionName = regexp.MustCompile(`\b[0-9a-f]{8}\b`)
+)
+
+func replaceByOrder(text string, pattern *regexp.Regexp, word string) string {
+	seen := map[string]string{}
+	return pattern.ReplaceAllStringFunc(text, func(match string) string {
+		if seen[match] == "" {
+			seen[match] = fmt.Sprintf("%s#%d", word, len(seen)+1)
+		}
+		return seen[match]
+	})
+}
+
+// normalText is an object as indented JSON.
+func normalText(o client.Object) string {
+	o = o.DeepCopyObject().(client.Object)
+	o.SetManagedFields(nil)
+	o.SetResourceVersion("")
+	o.SetUID("")
+	o.SetCreationTimestamp(metav1.Time{})
+	if o.GetAnnotations() != nil {
+		for _, key := range []string{v1alpha1.AnnotationApplied, noteTemplate, notePassword} {
+			delete(o.GetAnnotations(), key)
+		}
+	}
+	for i := range o.GetOwnerReferences() {
+		o.GetOwnerReferences()[i].UID = ""
+	}
+	var text []byte
+	var err error
+	switch o := o.(type) {
+	case *corev1.Secret:
+		text, err = json.MarshalIndent(readable(o), "", " ")
+	case *v1alpha1.FlagCache:
+		for i := range o.Status.Conditions {
+			o.Status.Conditions[i].LastTransitionTime = metav1.Time{}
+		}
+		text, err = json.MarshalIndent(o, "", " ")
+	default:
+		text, err = json.MarshalIndent(withoutHistory(o), "", " ")
+	}
+	if err != nil {
+		panic(fmt.Sprintf("writing %T: %v", o, err))
+	}
+	return string(text)
+}
+
+// readable is a Secret with its values in clear.
+func readable(s *corev1.Secret) any {
+	values := map[string]string{}
+	for key, value := range s.Data {
+		values[key] = string(value)
+	}
+	return map[string]any{"metadata": s.ObjectMeta, "type": s.Type, "values": values}
+}
+
+// withoutHistory leaves out how often an object was changed, and when.
+func withoutHistory(o client.Object) any {
+	text, err := json.Marshal(o)
+	if err != nil {
+		panic(fmt.Sprintf("writing %T: %v", o, err))
+	}
+	var all map[string]any
+	if err := json.Unmarshal(text, &all); err != nil {
+		panic(fmt.Sprintf("reading %T: %v", o, err))
+	}
+	delete(all["metadata"].(map[string]any), "generation")
+	if status, ok := all["status"].(map[string]any); ok {
+		delete(status, "observedGeneration")
+		delete(status, "conditions")
+	}
+	return all
+}
+
+// differences are the lines by which two objects differ.
+func differences(before, after client.Object) string {
+	var changed []string
+	for _, line := range strings.Split(cmp.Diff(strings.Split(normalText(before), "\n"), strings.Split(normalText(after), "\n")), "\n") {
+		if strings.HasPrefix(line, "+") || strings.HasPrefix(line, "-") {
+			changed = append(changed, strings.Join(strings.Fields(line), " "))
+		}
+	}
+	return strings.Join(changed, " ")
+}
