@@ -169,13 +169,13 @@ func (b *fleetBench) removeFleet(ctx context.Context, n int) error {
 			return fmt.Errorf("deleting the FlagCaches of namespace %s: %w", t.namespace, err)
 		}
 	}
+	flagCaches, pods := &v1alpha1.FlagCacheList{}, &corev1.PodList{}
 	err := poll(ctx, func(ctx context.Context) (bool, error) {
-		flagCaches, pods := &v1alpha1.FlagCacheList{}, &corev1.PodList{}
 		err := errors.Join(b.Client.List(ctx, flagCaches), b.Client.List(ctx, pods))
 		return len(flagCaches.Items)+len(pods.Items) == 0, err
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for the end of %d FlagCaches: %w", n, err)
+		return fmt.Errorf("waiting for the end of %d FlagCaches, %d and %d pods are left: %w", n, len(flagCaches.Items), len(pods.Items), err)
 	}
 	return nil
 }

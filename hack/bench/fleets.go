@@ -76,10 +76,7 @@ func benchFleets(ctx context.Context, o options, tell teller, r *report) error {
 func (b *fleetBench) run(ctx context.Context) ([]load, error) {
 	var loads []load
 	for i, n := range b.sizes {
-		l, err := b.measure(ctx, n)
-		if err == nil && i < len(b.sizes)-1 {
-			err = b.removeFleet(ctx, n)
-		}
+		l, err := b.measure(ctx, n, i == len(b.sizes)-1)
 		if err != nil {
 			return nil, fmt.Errorf("measuring %d FlagCaches: %w", n, err)
 		}
@@ -122,8 +119,9 @@ func (b *fleetBench) prepare(ctx context.Context) error {
 
 func (b *fleetBench) tally(context.Context) (counter.Tally, error) { return b.writes.Tally(), nil }
 
-// measure measures an operator that makes a fleet and then has nothing to do.
-func (b *fleetBench) measure(ctx context.Context, n int) (load, error) {
+// measure measures an operator that makes a fleet and then has nothing to do. The
+// last fleet stays.
+func (b *fleetBench) measure(ctx context.Context, n int, last bool) (load, error) {
 	l := load{FlagCaches: n}
 	o, err := b.started.startOperator(ctx, b.programs.Manager, b.kubeconfig)
 	if err != nil {
@@ -149,6 +147,11 @@ func (b *fleetBench) measure(ctx context.Context, n int) (load, error) {
 	}
 	l.AtRest = b.writes.Tally().Since(resting)
 	b.tell.say("%d FlagCaches: %s of memory, %s of a core, %d writes", n, mebibytes(l.Cost.RSS), percent(l.Cost.CPU), l.AtRest.Of(isCost))
+	if !last {
+		if err := b.removeFleet(ctx, n); err != nil {
+			return l, err
+		}
+	}
 	return l, o.stop()
 }
 
