@@ -101,8 +101,8 @@ type skeleton struct {
 	tokens []string
 }
 
-// token is a credential or a hash of something that holds one.
-var token = regexp.MustCompile(canary + `\d{4}|\b[0-9a-f]{8}\b|\b[0-9a-f]{14,16}\b`)
+// chance is a credential or a hash of something that holds one.
+var chance = regexp.MustCompile(canary + `\d{4}|\b[0-9a-f]{8}\b|\b[0-9a-f]{14,16}\b`)
 
 // stateKey is the World's state.
 func (w *World) stateKey() stateKey {
@@ -131,7 +131,7 @@ func (w *World) stateKey() stateKey {
 	fmt.Fprintln(h, w.queue.dirty, w.queue.failed, w.queue.stale, since(w.queue.later), max(0, since(w.queue.ready)), w.step, since(w.stepped),
 		since(w.nextTick), since(w.alarm), w.load, len(w.servers), w.api.terminating, w.last.clean, w.last.again, w.last.revision == w.api.revision)
 	if t := w.redis.target; t != nil {
-		fmt.Fprintln(h, t.Addr, hash(*t), seen[token.FindString(string(t.Password))], w.redis.fresh, w.redis.last)
+		fmt.Fprintln(h, t.Addr, hash(*t), seen[chance.FindString(string(t.Password))], w.redis.fresh, w.redis.last)
 	}
 	return stateKey(h.Sum(nil))
 }
@@ -189,5 +189,5 @@ func newSkeleton(o client.Object) skeleton {
 	if err != nil {
 		panic(fmt.Sprintf("writing %T: %v", o, err))
 	}
-	return skeleton{text: token.ReplaceAllString(string(text), "?"), tokens: token.FindAllString(string(text), -1)}
+	return skeleton{text: chance.ReplaceAllString(string(text), "?"), tokens: chance.FindAllString(string(text), -1)}
 }
