@@ -30,7 +30,9 @@ type load struct {
 	RSS        uint64
 	// Writes are the operator's until then; after a restart, until it was at rest.
 	Writes counter.Tally
-	// Cost is the operator's at rest, AtRest what it wrote; none after a restart.
+	// Cost is the operator's at rest, in a window of time, AtRest what it wrote in
+	// it; none after a restart.
+	Window time.Duration
 	Cost   cost
 	AtRest counter.Tally
 }
@@ -140,9 +142,10 @@ func (b *fleetBench) measure(ctx context.Context, n int, last bool) (load, error
 	if err := awaitRest(ctx, b.tally); err != nil {
 		return l, err
 	}
-	b.tell.say("%d FlagCaches: watching the operator at rest for %s", n, b.window)
+	l.Window = b.windowFor(n)
+	b.tell.say("%d FlagCaches: watching the operator at rest for %s", n, l.Window)
 	resting := b.writes.Tally()
-	if l.Cost, err = o.watch(ctx, b.window); err != nil {
+	if l.Cost, err = o.watch(ctx, l.Window); err != nil {
 		return l, err
 	}
 	l.AtRest = b.writes.Tally().Since(resting)

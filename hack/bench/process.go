@@ -70,11 +70,11 @@ func (ps *processes) run(p *process, started chan<- error) {
 	if err != nil {
 		return
 	}
-	err = p.cmd.Wait()
+	_ = p.cmd.Wait() // its state says more
 	select {
 	case <-p.stopping:
 	default:
-		ps.failed(fmt.Errorf("%s ended by itself (%v): %s", p.name, errors.Join(err), p.lastWords()))
+		ps.failed(fmt.Errorf("%s ended by itself (%s): %s", p.name, p.cmd.ProcessState, p.lastWords()))
 	}
 }
 

@@ -28,7 +28,7 @@ type report struct {
 	Started time.Time
 	Window  time.Duration
 	// Arrivals are the ways from apply to Ready; PodsAtRest is what was written
-	// afterwards, while nothing happened.
+	// in the Window afterwards, while nothing happened.
 	Arrivals   []arrival
 	PodsAtRest counter.Tally
 	Loads      []load
@@ -41,7 +41,6 @@ var reportText string
 func (r report) render() (string, error) {
 	page, err := template.New("report").Funcs(template.FuncMap{
 		"mebibytes": mebibytes,
-		"seconds":   func(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) },
 	}).Parse(reportText)
 	if err != nil {
 		return "", fmt.Errorf("reading the report's template: %w", err)
@@ -63,7 +62,7 @@ func (r report) AimsTable() string {
 	}
 	l := fleets[i]
 	writes := l.AtRest.Of(isCost)
-	t.row(fmt.Sprintf("no API write in %s", r.Window), thousands(writes), verdict(writes == 0))
+	t.row("no API write in "+wholeSeconds(l.Window), thousands(writes), verdict(writes == 0))
 	t.row("less than "+mebibytes(aimMemory), mebibytes(l.Cost.RSS), verdict(l.Cost.RSS < aimMemory))
 	t.row(fmt.Sprintf("less than %s of a core", percent(aimCPU)), percent(l.Cost.CPU), verdict(l.Cost.CPU < aimCPU))
 	return t.String()
@@ -138,23 +137,23 @@ func isChild(w counter.Write) bool { return counter.IsChange(w) && !isFlagCache(
 
 // RestTable says what is written while nothing happens.
 func (r report) RestTable() string {
-	t := newTable("FlagCaches", "Writes", "Events", "Renewals of the lease")
-	add := func(name string, tally counter.Tally) {
-		t.row(name, thousands(tally.Of(counter.IsChange)), thousands(tally.Of(counter.IsEvent)), thousands(tally.Of(counter.IsLease)))
+	t := newTable("FlagCaches", "Watched for", "Writes", "Events", "Renewals of the lease")
+	add := func(name string, window time.Duration, tally counter.Tally) {
+		t.row(name, wholeSeconds(window), thousands(tally.Of(counter.IsChange)), thousands(tally.Of(counter.IsEvent)), thousands(tally.Of(counter.IsLease)))
 	}
-	add(fmt.Sprintf("%d with real pods", len(r.Arrivals)), r.PodsAtRest)
+	add(fmt.Sprintf("%d with real pods", len(r.Arrivals)), r.Window, r.PodsAtRest)
 	for _, l := range r.Fleets() {
-		add(thousands(l.FlagCaches), l.AtRest)
+		add(thousands(l.FlagCaches), l.Window, l.AtRest)
 	}
 	return t.String()
 }
 
 // CostTable says what the operator needs at rest.
 func (r report) CostTable() string {
-	t := newTable("FlagCaches", "RSS", "Go heap in use", "CPU of one core", "Probes", "of them failed", "Reconciles")
+	t := newTable("FlagCaches", "Watched for", "RSS", "Go heap in use", "CPU of one core", "Probes", "of them failed", "Reconciles")
 	for _, l := range r.Fleets() {
 		c := l.Cost
-		t.row(thousands(l.FlagCaches), mebibytes(c.RSS), mebibytes(uint64(c.Heap)), percent(c.CPU),
+		t.row(thousands(l.FlagCaches), wholeSeconds(l.Window), mebibytes(c.RSS), mebibytes(uint64(c.Heap)), percent(c.CPU),
 			thousands(int(c.Probes)), thousands(int(c.FailedProbes)), thousands(int(c.Reconciles)))
 	}
 	return t.String()
@@ -164,6 +163,9 @@ func (r report) CostTable() string {
 func (r report) LoadsTable() string {
 	t := newTable("FlagCaches", "Took", "Operator's CPU time", "Its RSS, at the most", "Writes", "Events")
 	for _, l := range r.Loads {
+		if l.FlagCaches == 0 {
+			continue
+		}
 		name := thousands(l.FlagCaches)
 		if l.Restarted {
 			name += ", operator restarted"

@@ -51,8 +51,7 @@ func usageOf(pid int) (usage, error) {
 // cpuTime reads user and system time from /proc/PID/stat. The program's name,
 // field 2, is in parentheses and may hold anything.
 func cpuTime(stat string) (time.Duration, error) {
-	_, rest, _ := strings.Cut(stat, ") ")
-	fields := strings.Fields(rest)
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
 	const user, system = 14 - 3, 15 - 3 // the rest begins with field 3
 	if len(fields) <= system {
 		return 0, fmt.Errorf("reading %q: fields are missing", stat)

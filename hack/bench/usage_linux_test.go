@@ -1,0 +1,19 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"testing"
+)
+
+func TestUsageOfThisProcess(t *testing.T) {
+	u, err := usageOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.RSS == 0 || u.PeakRSS < u.RSS {
+		t.Errorf("resident are %d bytes, at the most %d", u.RSS, u.PeakRSS)
+	}
+}
