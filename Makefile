@@ -118,6 +118,11 @@ test-e2e: kube build redis ## Run the end-to-end tests on a local cluster.
 	@# -count=1 because go test cannot see what the cluster is made of.
 	go test -timeout 12m -count=1 $(GO_TEST_FLAGS) ./test/e2e/...
 
+.PHONY: fault
+fault: ## Fail every call of the operator in every way, then seed bugs and see that they are found.
+	FAULT_FULL=1 go test -count=1 -timeout 20m -v ./test/fault | grep -v '^=== '
+	go run ./hack/mutants
+
 .PHONY: bench
 bench: kube build redis $(KWOK) ## Measure the operator with 1, 100 and 1,000 FlagCaches.
 	KWOK=$(KWOK) KWOK_STAGES=$$(cd hack/tools/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage \

@@ -203,6 +203,9 @@ func copyInto(from, into client.Object) error {
 // call numbers a request, lets the plan's faults at it, and makes it.
 func (w *World) call(ctx context.Context, c call, do func() error) error {
 	w.calls++
+	if c.isWrite() {
+		w.requests++
+	}
 	w.record(c)
 	w.intrude(c)
 	if err := ctx.Err(); err != nil {

@@ -47,7 +47,7 @@ func referenceOf(t *testing.T, name string) *reference {
 	if !ok {
 		t.Fatalf("there is no scenario %q", name)
 	}
-	r := refer(s)
+	r := refer(s, silentLooksThorough)
 	references[name] = r
 	for _, text := range r.broken {
 		t.Errorf("scenario %s, with nothing going wrong: %s", name, text)

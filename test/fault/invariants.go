@@ -53,6 +53,40 @@ func (w *World) checkWrite(k kind, before, after client.Object) {
 		w.checkCapacity(before, after)
 	case services:
 		w.checkGate(before, after)
+	case statefulSets:
+		w.checkCacheKept(after)
+	case flagCaches:
+		w.checkLast(after)
+	}
+}
+
+// checkCacheKept: S2, a cache goes only after the revision that does without it
+// has come to serve.
+func (w *World) checkCacheKept(after client.Object) {
+	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
+	serving, serves := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+w.serving())
+	if after != nil || !ok || fc.DeletionTimestamp != nil || !serves {
+		return
+	}
+	for _, o := range w.api.now(deployments) {
+		if serving.CreationTimestamp.Time.Before(o.GetCreationTimestamp().Time) {
+			w.violate("S2 capacity: the cache was deleted before revision %s served", o.GetLabels()[v1alpha1.LabelRevision])
+		}
+	}
+}
+
+// checkLast: the FlagCache goes after all that traffic went through.
+func (w *World) checkLast(after client.Object) {
+	if after != nil || w.plan.changesView() {
+		return
+	}
+	for _, k := range []kind{services, deployments, statefulSets, autoscalers} {
+		for _, o := range w.api.now(k) {
+			if ownedByName(o) {
+				w.violate("S5 preconditions: the finalizer went before %s %s", k, o.GetName())
+				return
+			}
+		}
 	}
 }
 
@@ -310,7 +344,8 @@ const (
 
 // checkSilence: L2, further looks and a restart write nothing.
 func (w *World) checkSilence(looks int) {
-	revision, counted, called, began := w.api.revision, w.looks, w.calls, w.time
+	revision, requests := w.api.revision, w.requests
+	counted, called, began := w.looks, w.calls, w.time
 	w.plan = plan{scenario: w.plan.scenario}
 	w.struck = nil
 	for i := range looks {
@@ -321,7 +356,7 @@ func (w *World) checkSilence(looks int) {
 		w.queue = queue{}
 		w.act()
 		w.look()
-		if w.api.revision != revision {
+		if w.api.revision != revision || w.requests != requests {
 			w.violate("L2 silence: look %d after convergence still writes", i+1)
 			return
 		}

@@ -33,8 +33,8 @@ type reference struct {
 	deleted, respecified string
 }
 
-// refer makes the reference run of a scenario.
-func refer(s scenario) *reference {
+// refer makes the reference run of a scenario, with so many looks after its end.
+func refer(s scenario, silent int) *reference {
 	r := &reference{scenario: s, memo: &memo{good: map[stateKey]future{}}, common: map[client.Object]skeleton{}}
 	w := newWorld(s, plan{scenario: s.name})
 	w.trace, w.forks = &r.trace, &r.forks
@@ -42,10 +42,11 @@ func refer(s scenario) *reference {
 	r.effort, r.final = effort{looks: w.looks, calls: w.calls}, w.normal()
 	w.trace, w.forks = nil, nil
 	w.checkRest()
-	end := w.fork(w.plan)
-	if len(w.broken) == 0 {
-		w.checkSilence(silentLooksThorough)
+	if r.broken = w.broken; len(r.broken) > 0 {
+		return r
 	}
+	end := w.fork(w.plan)
+	w.checkSilence(silent)
 	r.broken = w.broken
 	for k := range kinds {
 		for _, state := range w.api.past[k] {

@@ -30,7 +30,7 @@ var request = ctrl.Request{NamespacedName: types.NamespacedName{Namespace: names
 
 // Limits of a run. A correct operator needs far less.
 const (
-	maxLooks = 600
+	maxLooks = 250
 	maxTime  = 4 * time.Hour
 )
 
@@ -74,8 +74,9 @@ type World struct {
 	servers map[string]string
 
 	calls, looks, drawn int
-	// writes are those of the operator that changed something.
-	writes int
+	// requests are the operator's attempts to write, writes those that changed
+	// something.
+	requests, writes int
 	// struck are how often each point of the plan struck, and what.
 	struck []strike
 	// current is the look under way, nil between looks.

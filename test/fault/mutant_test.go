@@ -1,0 +1,124 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMutant looks for what tells a mutant of the operator from the operator. It
+// does so when hack/mutants runs it, with FAULT_MUTANT set; on the operator as it
+// is there must be nothing to find.
+func TestMutant(t *testing.T) {
+	hunted := os.Getenv("FAULT_MUTANT") != ""
+	patience := 2 * time.Second
+	if hunted {
+		patience = 30 * time.Second
+	}
+	h := &hunter{deadline: time.Now().Add(patience), only: os.Getenv("FAULT_HUNT"), killers: map[string]string{}, left: -1}
+	h.hunt(rounds)
+	if hunted {
+		fmt.Println(verdictOn(h.killers))
+		return
+	}
+	for oracle, line := range h.killers {
+		t.Errorf("by %s: %s", oracle, line)
+	}
+}
+
+// verdictOn is the line that hack/mutants reads.
+func verdictOn(killers map[string]string) string {
+	if len(killers) == 0 {
+		return "SURVIVED"
+	}
+	var parts []string
+	for _, oracle := range slices.Sorted(maps.Keys(killers)) {
+		parts = append(parts, oracle+" ("+killers[oracle]+")")
+	}
+	return "KILLED by " + strings.Join(parts, "; ")
+}
+
+// afterKill is how many more plans a mutant gets after it was found out, to see
+// which other oracles find it too.
+const afterKill = 60
+
+// hunter plays plans until something is found.
+type hunter struct {
+	deadline time.Time
+	// only is the scenario and the sweep to begin with, "scenario/sweep"; empty
+	// means a mixture.
+	only string
+	// killers are the oracles that found something, and by which plan.
+	killers map[string]string
+	// left is how many plans follow after the first find, negative before it.
+	left int
+}
+
+func (h *hunter) note(p plan, found []finding) {
+	for _, f := range found {
+		if h.killers[f.oracle] == "" {
+			h.killers[f.oracle] = p.String()
+		}
+	}
+	switch {
+	case h.left > 0:
+		h.left--
+	case h.left < 0 && len(h.killers) > 0:
+		h.left = afterKill
+	}
+}
+
+func (h *hunter) done() bool { return h.left == 0 || time.Now().After(h.deadline) }
+
+// rounds are how often a hunt goes through its plans, each time with others.
+const rounds = 40
+
+// hunt plays a mixture of plans, or those that the mutant's patch names.
+func (h *hunter) hunt(rounds int) {
+	for round := range rounds {
+		for _, s := range scenarios {
+			if chosen, _, _ := strings.Cut(h.only, "/"); h.only != "" && chosen != s.name {
+				continue
+			}
+			r := h.reference(s)
+			for _, sw := range sweeps {
+				if _, chosen, _ := strings.Cut(h.only, "/"); h.only != "" && chosen != sw.name {
+					continue
+				}
+				plans := sw.plans(r)
+				for i := round; i < len(plans) && !h.done(); i += rounds {
+					h.note(plans[i], r.play(plans[i]))
+				}
+			}
+			if h.done() {
+				return
+			}
+		}
+	}
+}
+
+// prey are the references of a hunt.
+var prey = map[string]*reference{}
+
+// reference is the reference of a scenario, itself a plan in which nothing goes
+// wrong.
+func (h *hunter) reference(s scenario) *reference {
+	if r, ok := prey[s.name]; ok {
+		return r
+	}
+	r := refer(s, silentLooks)
+	prey[s.name] = r
+	var found []finding
+	for _, text := range r.broken {
+		found = append(found, finding{oracleOf(text), text})
+	}
+	h.note(plan{scenario: s.name}, found)
+	return r
+}
