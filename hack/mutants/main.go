@@ -88,7 +88,7 @@ func try(patch string) result {
 	if err != nil {
 		return result{name: r.name, err: err}
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	binary := filepath.Join(dir, "mutant.test")
 	if r.err = build(patch, dir, binary); r.err != nil {
 		return r

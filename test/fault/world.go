@@ -141,8 +141,6 @@ type strike struct {
 	call  call
 	times int
 	since time.Time
-	// over says that a fault was lifted.
-	over bool
 }
 
 // effort is what the operator did.
@@ -187,8 +185,10 @@ func (w *World) setTime(t time.Time) {
 	w.api.clock = t
 }
 
-// Now and Since make the World the operator's clock.
-func (w *World) Now() time.Time                  { return w.time.Add(w.offset) }
+// Now is the time by the operator's clock, which the World is.
+func (w *World) Now() time.Time { return w.time.Add(w.offset) }
+
+// Since is the time that has passed by the operator's clock.
 func (w *World) Since(t time.Time) time.Duration { return w.Now().Sub(t) }
 
 // run plays the scenario to its end, and looks some more.
