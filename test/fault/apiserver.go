@@ -280,13 +280,18 @@ func sameContent(a, b client.Object) bool {
 
 // bare is a shallow copy without what a no-op may change.
 func bare(o client.Object) client.Object {
-	copied := reflect.New(reflect.TypeOf(o).Elem())
-	copied.Elem().Set(reflect.ValueOf(o).Elem())
-	b := copied.Interface().(client.Object)
+	b := shallow(o)
 	b.SetManagedFields(nil)
 	b.SetResourceVersion("")
 	b.SetGeneration(0)
 	return b
+}
+
+// shallow is a copy that shares what is behind pointers.
+func shallow(o client.Object) client.Object {
+	copied := reflect.New(reflect.TypeOf(o).Elem())
+	copied.Elem().Set(reflect.ValueOf(o).Elem())
+	return copied.Interface().(client.Object)
 }
 
 func sameManagers(a, b []metav1.ManagedFieldsEntry) bool {

@@ -81,7 +81,7 @@ func (c operatorClient) Get(ctx context.Context, key client.ObjectKey, into clie
 			return apierrors.NewNotFound(k.groupResource(), key.Name)
 		}
 		c.w.readFor(o)
-		return copyInto(o, into)
+		return copyInto(c.shown(o), into)
 	})
 }
 
@@ -93,11 +93,22 @@ func (c operatorClient) List(ctx context.Context, into client.ObjectList, option
 		var found []k8sruntime.Object
 		for _, item := range c.visible(k) {
 			if o.LabelSelector == nil || o.LabelSelector.Matches(labels.Set(item.GetLabels())) {
-				found = append(found, item.DeepCopyObject())
+				found = append(found, c.shown(item).DeepCopyObject())
 			}
 		}
 		return meta.SetList(into, found)
 	})
+}
+
+// shown is an object as a read shows it: the operator's cache keeps no managed
+// fields.
+func (c operatorClient) shown(o client.Object) client.Object {
+	if c.live {
+		return o
+	}
+	s := shallow(o)
+	s.SetManagedFields(nil)
+	return s
 }
 
 // visible are the objects that a read can find.
@@ -258,7 +269,7 @@ func (w *World) refusal(f fault, c call) error {
 	case internal:
 		return apierrors.NewInternalError(fmt.Errorf("etcdserver: leader changed (request %d)", w.calls))
 	case forbidden:
-		return apierrors.NewForbidden(resource, c.name, fmt.Errorf("User \"flagcache\" cannot %s resource %q in namespace %q", c.verb, resource.Resource, namespace))
+		return apierrors.NewForbidden(resource, c.name, fmt.Errorf("the user \"flagcache\" cannot %s resource %q in namespace %q", c.verb, resource.Resource, namespace))
 	case quota:
 		return apierrors.NewForbidden(resource, c.name, errors.New("exceeded quota: all, requested: pods=1, used: pods=10, limited: pods=10"))
 	case invalid:

@@ -6,18 +6,21 @@ package fault
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
 
-// full says that every plan is to be played, as `make fault` does. Without it a
-// fixed slice of them is, which takes seconds.
-var full = os.Getenv("FAULT_FULL") != ""
-
-// slice is how many plans there are for each that is played without full. It is
-// prime, so that it falls in with no rhythm of calls, faults and repeats.
-const slice = 41
+// slice is how many plans there are for each that is played: FAULT_SLICE, 1 for
+// all of them. Without it a few are, which takes seconds; the default is prime,
+// so that it falls in with no rhythm of calls, faults and repeats.
+var slice = func() int {
+	if n, err := strconv.Atoi(os.Getenv("FAULT_SLICE")); err == nil && n > 0 {
+		return n
+	}
+	return 41
+}()
 
 // sweep is a family of plans.
 type sweep struct {
@@ -89,9 +92,6 @@ func (n tally) String() string {
 
 // sliced are the plans to be played.
 func sliced(plans []plan) []plan {
-	if full {
-		return plans
-	}
 	var some []plan
 	for i := 0; i < len(plans); i += slice {
 		some = append(some, plans[i])
@@ -204,7 +204,7 @@ func TestARunIsTheSameEveryTime(t *testing.T) {
 func TestForeseeing(t *testing.T) {
 	r := referenceOf(t, "newRevision")
 	plans := r.singleFaults()
-	for i := 0; i < len(plans); i += slice {
+	for i := 0; i < len(plans); i += 41 {
 		remembering := r.begin(plans[i])
 		remembering.memo, remembering.common = r.memo, r.common
 		remembering.run(silentLooks)
