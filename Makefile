@@ -129,7 +129,7 @@ fault: $(TEST_API_SERVER) ## Fail every call of the operator in every way, then 
 .PHONY: bench
 bench: kube build redis $(KWOK) ## Measure the operator with 1, 100 and 1,000 FlagCaches.
 	KWOK=$(KWOK) KWOK_STAGES=$$(cd hack/tools/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage \
-		go run ./hack/bench
+		CGO_ENABLED=0 go run -trimpath ./hack/bench
 
 .PHONY: verify
 verify: verify-tidy generate manifests verify-crd verify-docs vet lint ## Check that everything generated is committed, and all that lint can see.
