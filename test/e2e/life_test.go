@@ -182,6 +182,9 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 	})
 
 	It("writes nothing when there is nothing to do", func(ctx context.Context) {
+		By("waiting for the end of other specs' namespaces, whose deletion is writes, too")
+		Eventually(ctx, terminatingNamespaces).Should(BeEmpty())
+
 		earlier := writes(ctx)
 		Consistently(ctx, func() map[string]int { return since(earlier, writes(ctx)) }).
 			WithTimeout(3*time.Second).Should(BeEmpty(), "what is written while the probe goes on")

@@ -13,6 +13,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 )
 
@@ -62,6 +63,21 @@ func describeWrite(m *dto.Metric) string {
 		}
 	}
 	return ""
+}
+
+// terminatingNamespaces are those that are being deleted.
+func terminatingNamespaces(ctx context.Context) ([]string, error) {
+	var terminating []string
+	list := &corev1.NamespaceList{}
+	if err := local.Client.List(ctx, list); err != nil {
+		return nil, err
+	}
+	for _, namespace := range list.Items {
+		if namespace.DeletionTimestamp != nil {
+			terminating = append(terminating, namespace.Name)
+		}
+	}
+	return terminating, nil
 }
 
 // since is what was written since an earlier count.
