@@ -119,7 +119,7 @@ test-e2e: kube build redis ## Run the end-to-end tests on a local cluster.
 	go test -timeout 12m -count=1 $(GO_TEST_FLAGS) ./test/e2e/...
 
 # One in so many plans is played; FAULT_SLICE=1 plays all of them.
-FAULT_SLICE ?= 2
+FAULT_SLICE ?= 3
 
 .PHONY: fault
 fault: $(TEST_API_SERVER) ## Fail every call of the operator in every way, then seed bugs and see that they are found.

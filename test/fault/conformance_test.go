@@ -44,7 +44,7 @@ import (
 
 // requests is how long a random sequence is, and sequences how many there are.
 const (
-	sequences = 60
+	sequences = 24
 	requests  = 25
 )
 

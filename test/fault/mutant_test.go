@@ -88,6 +88,9 @@ func (h *hunter) hunt(rounds int) {
 				continue
 			}
 			r := h.reference(s)
+			if len(r.broken) > 0 {
+				continue
+			}
 			for _, sw := range sweeps {
 				if _, chosen, _ := strings.Cut(h.only, "/"); h.only != "" && chosen != sw.name {
 					continue

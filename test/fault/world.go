@@ -30,7 +30,7 @@ var request = ctrl.Request{NamespacedName: types.NamespacedName{Namespace: names
 
 // Limits of a run. A correct operator needs far less.
 const (
-	maxLooks = 250
+	maxLooks = 150
 	maxTime  = 4 * time.Hour
 )
 
