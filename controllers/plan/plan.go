@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
@@ -103,20 +106,30 @@ func progress(s Snapshot) Plan {
 	return p
 }
 
-// obsolete are the children that no part wants. While a rollout is under way
-// only revisions are removed, because the stable revision still uses what the
-// old spec asked for.
+// obsolete are the children that no part wants.
 func obsolete(s Snapshot, wanted []Object, r rollout) []Object {
 	var gone []Object
 	for _, child := range s.Children {
-		if !s.owns(child) || contains(wanted, child) || child.GetDeletionTimestamp() != nil {
-			continue
-		}
-		if r.settled() || (isRevision(child) && !r.keeps(child.GetLabels()[v1alpha1.LabelRevision])) {
+		unwanted := s.owns(child) && !contains(wanted, child) && child.GetDeletionTimestamp() == nil
+		if unwanted && mayGo(child, r) {
 			gone = append(gone, child)
 		}
 	}
 	return gone
+}
+
+// mayGo tells whether an unwanted child may go now. While a rollout is under way
+// the stable revision still uses what the old spec asked for, so only other
+// revisions go, and an autoscaler, which would fight over the stable one's size.
+func mayGo(child Object, r rollout) bool {
+	switch child := child.(type) {
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		return true
+	case *appsv1.Deployment:
+		return r.settled() || !r.keeps(child.Labels[v1alpha1.LabelRevision])
+	default:
+		return r.settled()
+	}
 }
 
 // probeTarget is the data path of a known connection, from when a probe of it

@@ -526,3 +526,19 @@ func TestAutoscalingIsNotFought(t *testing.T) {
 		t.Errorf("the autoscaler scales %s before the candidate serves", got)
 	}
 }
+
+// Autoscaling was taken back while the flags were broken and the next revision
+// could not start: the autoscaler and the operator set the size in turns.
+func TestAnAutoscalerGoesAlsoWhileARolloutWaits(t *testing.T) {
+	fc := aFlagCache()
+	fc.Spec.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 3, MaxReplicas: 9, TargetCPUPercent: 70}
+	w := aWorld(t, fc).ready()
+	w.flags = Flags{State: FlagsUnparseable, Error: "line 1"}
+	w.edit(func(s *v1alpha1.FlagCacheSpec) {
+		s.Environment, s.Service.Autoscaling, s.Service.Replicas = "production", nil, ptr.To[int32](4)
+	})
+	w.reconcile()
+	if _, ok := find[*autoscalingv2.HorizontalPodAutoscaler](w.snapshot(), "demo"); ok {
+		t.Errorf("the autoscaler is still there")
+	}
+}

@@ -119,8 +119,3 @@ func observedRevisions(s Snapshot) map[string]*appsv1.Deployment {
 	}
 	return revisions
 }
-
-func isRevision(o Object) bool {
-	_, ok := o.(*appsv1.Deployment)
-	return ok
-}
