@@ -297,6 +297,38 @@ func TestDrainingAsksClientsToClose(t *testing.T) {
 	}
 }
 
+func TestRequestsCanBeDiverted(t *testing.T) {
+	core, registry := newTestCore(t, document)
+	handler := NewHandler(core, "")
+	handler.Divert = func(w http.ResponseWriter, r *http.Request, body []byte) bool {
+		if !strings.Contains(string(body), "candidate") {
+			return false
+		}
+		w.WriteHeader(http.StatusTeapot)
+		_, _ = io.WriteString(w, r.URL.Path)
+		return true
+	}
+	for _, path := range []string{base, base + "/static"} {
+		if w := request(handler, "POST", path, `{"context":{"for":"candidate"}}`); w.Code != http.StatusTeapot || w.Body.String() != path {
+			t.Errorf("a diverted request is answered with %d %s", w.Code, w.Body)
+		}
+		if w := request(handler, "POST", path, `{"context":{}}`); w.Code != http.StatusOK {
+			t.Errorf("a request that stays here is answered with %d %s", w.Code, w.Body)
+		}
+	}
+	want := `
+# HELP ofrep_requests_total OFREP requests by endpoint (single, bulk, other) and HTTP status code.
+# TYPE ofrep_requests_total counter
+ofrep_requests_total{code="200",endpoint="bulk"} 1
+ofrep_requests_total{code="200",endpoint="single"} 1
+ofrep_requests_total{code="418",endpoint="bulk"} 1
+ofrep_requests_total{code="418",endpoint="single"} 1
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "ofrep_requests_total"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRequestMetrics(t *testing.T) {
 	core, registry := newTestCore(t, document)
 	handler := NewHandler(core, "")
