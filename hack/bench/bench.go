@@ -10,6 +10,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/flagcache/flagcache/hack/bench/machine"
+	"github.com/flagcache/flagcache/hack/bench/page"
 	"github.com/flagcache/flagcache/hack/cluster"
 )
 
@@ -21,7 +23,7 @@ func bench(ctx context.Context, o options) error {
 	tell := newTeller(os.Stdout)
 	r := report{Window: o.window, Started: time.Now()}
 	var err error
-	if r.Machine, err = thisMachine(); err != nil {
+	if r.Machine, err = machine.This(); err != nil {
 		return err
 	}
 	if o.runs > 0 {
@@ -39,8 +41,8 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	fmt.Print("\n", text, "\n")
-	if err := os.WriteFile(o.output, []byte(text), 0o644); err != nil {
-		return fmt.Errorf("writing the report: %w", err)
+	if err := page.Write(o.output, text); err != nil {
+		return err
 	}
 	tell.say("written to %s", o.output)
 	return nil

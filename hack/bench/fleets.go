@@ -15,6 +15,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/hack/bench/counter"
+	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/hack/cluster"
 )
 
@@ -183,7 +184,7 @@ func (b *fleetBench) measureRestart(ctx context.Context, n int) (load, error) {
 
 // spent takes note of what the operator used until now.
 func (l *load) spent(o *operator) error {
-	used, err := usageOf(o.cmd.Process.Pid)
+	used, err := machine.UsageOf(o.cmd.Process.Pid)
 	l.CPU, l.RSS = used.CPU, used.PeakRSS
 	return err
 }

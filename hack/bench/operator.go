@@ -14,6 +14,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/hack/cluster"
 )
 
@@ -94,7 +95,7 @@ func (o *operator) watch(ctx context.Context, window time.Duration) (cost, error
 		return cost{}, err
 	}
 	start := time.Now()
-	first, err := usageOf(o.cmd.Process.Pid)
+	first, err := machine.UsageOf(o.cmd.Process.Pid)
 	if err != nil {
 		return cost{}, err
 	}
@@ -103,7 +104,7 @@ func (o *operator) watch(ctx context.Context, window time.Duration) (cost, error
 		if err := sleep(ctx, min(time.Second, window)); err != nil {
 			return cost{}, err
 		}
-		if last, err = usageOf(o.cmd.Process.Pid); err != nil {
+		if last, err = machine.UsageOf(o.cmd.Process.Pid); err != nil {
 			return cost{}, err
 		}
 		most = max(most, last.RSS)

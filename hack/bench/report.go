@@ -13,6 +13,8 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/hack/bench/counter"
+	"github.com/flagcache/flagcache/hack/bench/machine"
+	"github.com/flagcache/flagcache/hack/bench/page"
 )
 
 // The aims, for a state of rest with aimSize FlagCaches.
@@ -24,7 +26,7 @@ const (
 
 // report is everything that was measured.
 type report struct {
-	Machine machine
+	Machine machine.Machine
 	Started time.Time
 	Window  time.Duration
 	// Arrivals are the ways from apply to Ready; PodsAtRest is what was written
@@ -54,7 +56,7 @@ func (r report) render() (string, error) {
 
 // AimsTable says for each aim whether it was met.
 func (r report) AimsTable() string {
-	t := newTable("Aim at rest", "Measured", "")
+	t := page.NewTable("Aim at rest", "Measured", "")
 	fleets := r.Fleets()
 	i := slices.IndexFunc(fleets, func(l load) bool { return l.FlagCaches == aimSize })
 	if i < 0 {
@@ -62,9 +64,9 @@ func (r report) AimsTable() string {
 	}
 	l := fleets[i]
 	writes := l.AtRest.Of(isCost)
-	t.row("no API write in "+wholeSeconds(l.Window), thousands(writes), verdict(writes == 0))
-	t.row("less than "+mebibytes(aimMemory), mebibytes(l.Cost.RSS), verdict(l.Cost.RSS < aimMemory))
-	t.row(fmt.Sprintf("less than %s of a core", percent(aimCPU)), percent(l.Cost.CPU), verdict(l.Cost.CPU < aimCPU))
+	t.Row("no API write in "+wholeSeconds(l.Window), page.Thousands(writes), verdict(writes == 0))
+	t.Row("less than "+mebibytes(aimMemory), mebibytes(l.Cost.RSS), verdict(l.Cost.RSS < aimMemory))
+	t.Row(fmt.Sprintf("less than %s of a core", percent(aimCPU)), percent(l.Cost.CPU), verdict(l.Cost.CPU < aimCPU))
 	return t.String()
 }
 
@@ -77,21 +79,21 @@ func verdict(met bool) string {
 
 // ArrivalsTable says how long it takes from kubectl apply to Ready.
 func (r report) ArrivalsTable() string {
-	t := newTable("Cache", "Apply to Ready", "Fastest", "Slowest", "kubectl itself", "Pods starting", "Share of pods")
+	t := page.NewTable("Cache", "Apply to Ready", "Fastest", "Slowest", "kubectl itself", "Pods starting", "Share of pods")
 	for _, cache := range r.caches() {
 		arrivals := r.of(cache)
 		total := durations(arrivals, func(a arrival) time.Duration { return a.Total })
 		kubectl := durations(arrivals, func(a arrival) time.Duration { return a.Kubectl })
 		pods := durations(arrivals, func(a arrival) time.Duration { return a.Pods })
-		t.row(string(cache), inSeconds(median(total)), inSeconds(slices.Min(total)), inSeconds(slices.Max(total)),
-			inSeconds(median(kubectl)), inSeconds(median(pods)), fmt.Sprintf("%.0f %%", 100*median(pods).Seconds()/median(total).Seconds()))
+		t.Row(string(cache), inSeconds(page.Median(total)), inSeconds(slices.Min(total)), inSeconds(slices.Max(total)),
+			inSeconds(page.Median(kubectl)), inSeconds(page.Median(pods)), fmt.Sprintf("%.0f %%", 100*page.Median(pods).Seconds()/page.Median(total).Seconds()))
 	}
 	return t.String()
 }
 
 // WritesTable says what one FlagCache costs the API server until it is Ready.
 func (r report) WritesTable() string {
-	t := newTable("FlagCache", "Children made", "Children changed", "FlagCache", "Its status", "All writes", "Refused among them", "Events")
+	t := page.NewTable("FlagCache", "Children made", "Children changed", "FlagCache", "Its status", "All writes", "Refused among them", "Events")
 	add := func(name string, tallies []counter.Tally, share float64) {
 		cells := []string{name}
 		for _, kind := range writeKinds {
@@ -99,9 +101,9 @@ func (r report) WritesTable() string {
 			for _, tally := range tallies {
 				counts = append(counts, float64(tally.Of(kind))/share)
 			}
-			cells = append(cells, fmt.Sprintf("%.4g", median(counts)))
+			cells = append(cells, fmt.Sprintf("%.4g", page.Median(counts)))
 		}
-		t.row(cells...)
+		t.Row(cells...)
 	}
 	for _, cache := range r.caches() {
 		var tallies []counter.Tally
@@ -112,7 +114,7 @@ func (r report) WritesTable() string {
 	}
 	for _, l := range r.Fleets() {
 		if l.FlagCaches > 0 {
-			add(fmt.Sprintf("External, one of %s", thousands(l.FlagCaches)), []counter.Tally{l.Writes}, float64(l.FlagCaches))
+			add(fmt.Sprintf("External, one of %s", page.Thousands(l.FlagCaches)), []counter.Tally{l.Writes}, float64(l.FlagCaches))
 		}
 	}
 	return t.String()
@@ -137,41 +139,41 @@ func isChild(w counter.Write) bool { return counter.IsChange(w) && !isFlagCache(
 
 // RestTable says what is written while nothing happens.
 func (r report) RestTable() string {
-	t := newTable("FlagCaches", "Watched for", "Writes", "Events", "Renewals of the lease")
+	t := page.NewTable("FlagCaches", "Watched for", "Writes", "Events", "Renewals of the lease")
 	add := func(name string, window time.Duration, tally counter.Tally) {
-		t.row(name, wholeSeconds(window), thousands(tally.Of(counter.IsChange)), thousands(tally.Of(counter.IsEvent)), thousands(tally.Of(counter.IsLease)))
+		t.Row(name, wholeSeconds(window), page.Thousands(tally.Of(counter.IsChange)), page.Thousands(tally.Of(counter.IsEvent)), page.Thousands(tally.Of(counter.IsLease)))
 	}
 	add(fmt.Sprintf("%d with real pods", len(r.Arrivals)), r.Window, r.PodsAtRest)
 	for _, l := range r.Fleets() {
-		add(thousands(l.FlagCaches), l.Window, l.AtRest)
+		add(page.Thousands(l.FlagCaches), l.Window, l.AtRest)
 	}
 	return t.String()
 }
 
 // CostTable says what the operator needs at rest.
 func (r report) CostTable() string {
-	t := newTable("FlagCaches", "Watched for", "RSS", "Go heap in use", "CPU of one core", "Probes", "of them failed", "Reconciles")
+	t := page.NewTable("FlagCaches", "Watched for", "RSS", "Go heap in use", "CPU of one core", "Probes", "of them failed", "Reconciles")
 	for _, l := range r.Fleets() {
 		c := l.Cost
-		t.row(thousands(l.FlagCaches), wholeSeconds(l.Window), mebibytes(c.RSS), mebibytes(uint64(c.Heap)), percent(c.CPU),
-			thousands(int(c.Probes)), thousands(int(c.FailedProbes)), thousands(int(c.Reconciles)))
+		t.Row(page.Thousands(l.FlagCaches), wholeSeconds(l.Window), mebibytes(c.RSS), mebibytes(uint64(c.Heap)), percent(c.CPU),
+			page.Thousands(int(c.Probes)), page.Thousands(int(c.FailedProbes)), page.Thousands(int(c.Reconciles)))
 	}
 	return t.String()
 }
 
 // LoadsTable says what it takes to make a fleet, and to find one.
 func (r report) LoadsTable() string {
-	t := newTable("FlagCaches", "Took", "Operator's CPU time", "Its RSS, at the most", "Writes", "Events")
+	t := page.NewTable("FlagCaches", "Took", "Operator's CPU time", "Its RSS, at the most", "Writes", "Events")
 	for _, l := range r.Loads {
 		if l.FlagCaches == 0 {
 			continue
 		}
-		name := thousands(l.FlagCaches)
+		name := page.Thousands(l.FlagCaches)
 		if l.Restarted {
 			name += ", operator restarted"
 		}
-		t.row(name, fmt.Sprintf("%.1f s", l.Until.Seconds()), fmt.Sprintf("%.1f s", l.CPU.Seconds()), mebibytes(l.RSS),
-			thousands(l.Writes.Of(counter.IsChange)), thousands(l.Writes.Of(counter.IsEvent)))
+		t.Row(name, fmt.Sprintf("%.1f s", l.Until.Seconds()), fmt.Sprintf("%.1f s", l.CPU.Seconds()), mebibytes(l.RSS),
+			page.Thousands(l.Writes.Of(counter.IsChange)), page.Thousands(l.Writes.Of(counter.IsEvent)))
 	}
 	return t.String()
 }

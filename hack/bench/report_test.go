@@ -8,10 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/hack/bench/counter"
+	"github.com/flagcache/flagcache/hack/bench/machine"
 )
 
 func TestReport(t *testing.T) {
@@ -19,7 +18,7 @@ func TestReport(t *testing.T) {
 	status := counter.Write{Method: "PATCH", Resource: "flagcaches.flagcache.dev", Subresource: "status"}
 	event := counter.Write{Method: "POST", Resource: "events.events.k8s.io"}
 	r := report{
-		Machine: machine{CPU: "A CPU", Cores: 2, Memory: 8 << 30, Go: "go1.26", OS: "linux/amd64"},
+		Machine: machine.Machine{CPU: "A CPU", Cores: 2, Memory: 8 << 30, Go: "go1.26", OS: "linux/amd64"},
 		Started: time.Unix(0, 0), Window: time.Minute,
 		Arrivals: []arrival{
 			{Cache: v1alpha1.CacheInCluster, Total: 4 * time.Second, Kubectl: time.Second, Pods: 2 * time.Second, Writes: counter.Tally{write: 3, event: 1}},
@@ -49,24 +48,6 @@ func TestReport(t *testing.T) {
 		if !strings.Contains(got, line) {
 			t.Errorf("%s: the report lacks the line\n%s\nit is\n%s", about, line, got)
 		}
-	}
-}
-
-func TestCPUTime(t *testing.T) {
-	stat := "4711 (a (strange) name) S 1 4711 4711 0 -1 4194304 1 0 0 0 150 50 0 0 20 0 8 0 1 1 1"
-	got, err := cpuTime(stat)
-	if err != nil || got != 2*time.Second {
-		t.Errorf("CPU time %s, %v; want 2s", got, err)
-	}
-	if _, err := cpuTime("4711 (name) S 1"); err == nil {
-		t.Error("a line that is cut off has a CPU time")
-	}
-}
-
-func TestThousands(t *testing.T) {
-	got := []string{thousands(0), thousands(999), thousands(1000), thousands(1234567)}
-	if diff := cmp.Diff([]string{"0", "999", "1,000", "1,234,567"}, got); diff != "" {
-		t.Errorf("numbers (-want +got):\n%s", diff)
 	}
 }
 

@@ -7,65 +7,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
-	"strconv"
-	"strings"
-	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
-
-// clockTicks is the unit of CPU time in /proc, in a second (USER_HZ).
-const clockTicks = 100
-
-// usage is what a process has used, as the kernel tells.
-type usage struct {
-	// CPU is user and system time since its start.
-	CPU time.Duration
-	// RSS is the resident memory in bytes, PeakRSS the most since its start.
-	RSS, PeakRSS uint64
-}
-
-func usageOf(pid int) (usage, error) {
-	var u usage
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return u, fmt.Errorf("asking the kernel: %w", err)
-	}
-	if u.CPU, err = cpuTime(string(stat)); err != nil {
-		return u, err
-	}
-	status, err := readFields(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return u, err
-	}
-	if u.RSS, err = kibibytes(status["VmRSS"]); err != nil {
-		return u, err
-	}
-	u.PeakRSS, err = kibibytes(status["VmHWM"])
-	return u, err
-}
-
-// cpuTime reads user and system time from /proc/PID/stat. The program's name,
-// field 2, is in parentheses and may hold anything.
-func cpuTime(stat string) (time.Duration, error) {
-	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
-	const user, system = 14 - 3, 15 - 3 // the rest begins with field 3
-	if len(fields) <= system {
-		return 0, fmt.Errorf("reading %q: fields are missing", stat)
-	}
-	ticks := 0
-	for _, text := range []string{fields[user], fields[system]} {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			return 0, fmt.Errorf("reading %q as CPU time: %w", text, err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * time.Second / clockTicks, nil
-}
 
 // gauges are the figures of an operator's metrics that the report needs.
 type gauges struct {

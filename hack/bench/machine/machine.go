@@ -1,7 +1,9 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+// Package machine asks the kernel what a benchmark runs on, and what a process of
+// it has used.
+package machine
 
 import (
 	"bufio"
@@ -11,8 +13,8 @@ import (
 	"strings"
 )
 
-// machine is what the figures were taken on.
-type machine struct {
+// Machine is what figures were taken on.
+type Machine struct {
 	// CPU is the model's name.
 	CPU   string
 	Cores int
@@ -22,8 +24,9 @@ type machine struct {
 	OS     string
 }
 
-func thisMachine() (machine, error) {
-	m := machine{CPU: "unknown", Cores: runtime.NumCPU(), Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH}
+// This describes the machine that this process runs on.
+func This() (Machine, error) {
+	m := Machine{CPU: "unknown", Cores: runtime.NumCPU(), Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH}
 	cpu, err := readFields("/proc/cpuinfo")
 	if err != nil {
 		return m, err

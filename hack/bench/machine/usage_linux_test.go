@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package machine
 
 import (
 	"os"
@@ -9,7 +9,7 @@ import (
 )
 
 func TestUsageOfThisProcess(t *testing.T) {
-	u, err := usageOf(os.Getpid())
+	u, err := UsageOf(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,56 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package page writes the page of figures, docs/benchmarks.md. Each benchmark
+// owns one part of it, from its heading to the next one's.
+package page
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// Write puts a part into the page at path: in the place of the one that has the
+// same heading, else at the end. A part begins with its heading, a line "# ...".
+func Write(path, part string) error {
+	page, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("reading the page of figures: %w", err)
+	}
+	if err := os.WriteFile(path, []byte(replace(string(page), part)), 0o644); err != nil {
+		return fmt.Errorf("writing the page of figures: %w", err)
+	}
+	return nil
+}
+
+func replace(page, part string) string {
+	part = strings.TrimRight(part, "\n") + "\n"
+	heading, _, _ := strings.Cut(part, "\n")
+	var parts []string
+	found := false
+	for _, old := range split(page) {
+		if strings.HasPrefix(old, heading+"\n") {
+			old, found = part, true
+		}
+		parts = append(parts, strings.TrimRight(old, "\n")+"\n")
+	}
+	if !found {
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, "\n")
+}
+
+// split cuts a page before each of its headings.
+func split(page string) []string {
+	var parts []string
+	for line := range strings.Lines(page) {
+		if len(parts) == 0 || strings.HasPrefix(line, "# ") {
+			parts = append(parts, "")
+		}
+		parts[len(parts)-1] += line
+	}
+	return parts
+}

@@ -1,0 +1,74 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package page
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Median is the middle one, the lower of two. There must be at least one.
+func Median[T cmp.Ordered](values []T) T {
+	return slices.Sorted(slices.Values(values))[(len(values)-1)/2]
+}
+
+// Thousands is a number with its thousands apart.
+func Thousands(n int) string {
+	if n < 1000 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%s,%03d", Thousands(n/1000), n%1000)
+}
+
+// Table is one in Markdown, its columns aligned for who reads it as text.
+type Table struct{ rows [][]string }
+
+// NewTable returns a table that has only its header yet.
+func NewTable(header ...string) *Table { return &Table{rows: [][]string{header}} }
+
+// Row adds a row; it has as many cells as the header.
+func (t *Table) Row(cells ...string) { t.rows = append(t.rows, cells) }
+
+// String is the table without a line end after it. The first column is aligned
+// to the left, the others to the right.
+func (t *Table) String() string {
+	widths := make([]int, len(t.rows[0]))
+	for _, row := range t.rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell), 3)
+		}
+	}
+	var lines []string
+	for _, row := range t.rows {
+		lines = append(lines, line(row, widths))
+	}
+	return strings.Join(slices.Insert(lines, 1, rule(widths)), "\n")
+}
+
+func line(cells []string, widths []int) string {
+	text := "|"
+	for i, cell := range cells {
+		width := widths[i]
+		if i == 0 {
+			width = -width
+		}
+		text += fmt.Sprintf(" %*s |", width, cell)
+	}
+	return text
+}
+
+func rule(widths []int) string {
+	text := "|"
+	for i, width := range widths {
+		left, right := "-", ":"
+		if i == 0 {
+			left, right = ":", "-"
+		}
+		text += " " + left + strings.Repeat("-", width-2) + right + " |"
+	}
+	return text
+}
