@@ -18,6 +18,10 @@ const (
 	// EnvFlagsFile is the path of the flags file in flagd's JSON format.
 	// Default: DefaultFlagsFile.
 	EnvFlagsFile = "FLAGS_FILE"
+	// EnvPostgresURIFile is the path of a file that holds a PostgreSQL connection
+	// URI. The flags are then in that database and EnvFlagsFile is not read; the
+	// file is read again when it changes. Default: none.
+	EnvPostgresURIFile = "FLAGS_POSTGRES_URI_FILE"
 	// EnvListenAddress is where OFREP is answered. Default: ":8080".
 	EnvListenAddress = "LISTEN_ADDRESS"
 	// EnvTelemetryAddress is where /livez, /readyz and /metrics are answered.
@@ -51,6 +55,14 @@ const (
 	// EnvRevision is the revision this pod belongs to; it is sent in the
 	// HeaderRevision header. Default: none, and then the header is absent.
 	EnvRevision = "FLAGCACHE_REVISION"
+	// EnvSplitFile is the path of the file that says which share of the requests
+	// is handed to which candidate (package split). Default: none, and then every
+	// request is answered here.
+	EnvSplitFile = "SPLIT_FILE"
+	// EnvSplitSalt is the identity of the FlagCache, "namespace/name". It goes
+	// into the choice of who is in a share, so that two FlagCaches choose
+	// independently and all pods of one choose alike. Default: none.
+	EnvSplitSalt = "SPLIT_SALT"
 )
 
 // Ports of a flag service pod, and the name of the port of its Service.
@@ -70,6 +82,8 @@ const (
 	FlagsDir = "/etc/flagcache/flags"
 	// DefaultFlagsFile is the flags file when EnvFlagsFile is not set.
 	DefaultFlagsFile = FlagsDir + "/flags.json"
+	// PostgresDir is where the Secret with the database's URI is mounted.
+	PostgresDir = "/etc/flagcache/postgres"
 	// BindingRoot is the value of EnvServiceBindingRoot in our pods.
 	BindingRoot = "/bindings"
 	// BindingName is the entry of the binding root that holds the cache.
@@ -78,6 +92,12 @@ const (
 	IntegrityDir = "/etc/flagcache/integrity"
 	// IntegrityKey is the key's name in its Secret and its file name.
 	IntegrityKey = "hmac-key"
+	// TrafficDir is where the ConfigMap that splits the traffic is mounted.
+	TrafficDir = "/etc/flagcache/traffic"
+	// SplitKey is the split's key in that ConfigMap and its file name.
+	SplitKey = "split.json"
+	// SplitFile is the value of EnvSplitFile in our pods.
+	SplitFile = TrafficDir + "/" + SplitKey
 )
 
 // HTTP paths.
@@ -91,6 +111,44 @@ const (
 
 // HeaderRevision is the response header that names the revision that answered.
 const HeaderRevision = "FlagCache-Revision"
+
+// HeaderSplit marks a request that a stable pod hands to the candidate, whose
+// revision is its value. Such a request is never handed on again. In the
+// response of a candidate that is about to end it is SplitDraining.
+const HeaderSplit = "FlagCache-Split"
+
+// What became of a request that was handed to the candidate, as the label result
+// of MetricSplitRequests. Everything but SplitOK was answered by the stable pod
+// instead and is a failure of the candidate.
+const (
+	// SplitOK is an answer: status 200, 304, 400 or 404.
+	SplitOK = "ok"
+	// SplitRefused is a connection that did not come about.
+	SplitRefused = "refused"
+	// SplitTimeout is an answer that was not complete in time.
+	SplitTimeout = "timeout"
+	// SplitTruncated is a connection that ended before the answer was complete.
+	SplitTruncated = "truncated"
+	// SplitError is any other status, such as 5xx or 429, and an answer that no
+	// client could use.
+	SplitError = "error"
+)
+
+// Why a request in the candidate's share was not its to answer, as the label
+// reason of MetricSplitSkipped. The stable pod answered, and it says nothing
+// about the candidate.
+const (
+	// SplitDraining is a candidate pod that is being stopped, which is no failure
+	// of its revision.
+	SplitDraining = "draining"
+	// SplitBusy is more requests under way to the candidate than a stable pod allows.
+	SplitBusy = "busy"
+	// SplitCutOff is the pause after many failures in a row.
+	SplitCutOff = "cutoff"
+	// SplitUnresolved is a name server that does not know the candidate's Service,
+	// or does not answer.
+	SplitUnresolved = "unresolved"
+)
 
 // Names in Redis.
 const (
@@ -128,4 +186,24 @@ const (
 	// MetricSourceGood is 1 while the source's document is the one being served,
 	// and 0 while an older one or Redis' has to do.
 	MetricSourceGood = "flag_source_good"
+	// MetricSplitRequests counts, at the stable pods, the requests that the
+	// candidate was asked, by revision and result. It is what clients would have
+	// seen of the candidate.
+	MetricSplitRequests = "split_requests_total"
+	// MetricSplitDuration is the latency histogram in seconds of the same requests,
+	// failed ones included, by revision.
+	MetricSplitDuration = "split_request_duration_seconds"
+	// MetricSplitLocal counts requests that a stable pod kept while a split was on,
+	// so that the share that was really handed on is
+	// MetricSplitRequests / (MetricSplitRequests + MetricSplitLocal).
+	MetricSplitLocal = "split_local_total"
+	// MetricSplitSkipped counts those of MetricSplitLocal that were in the
+	// candidate's share, by revision and reason.
+	MetricSplitSkipped = "split_skipped_total"
+	// MetricSplitWeight is the share in percent that is being handed on, and 0
+	// without a split.
+	MetricSplitWeight = "split_weight_percent"
+	// MetricSplitFileGood is 1 while the file of EnvSplitFile is absent or can be
+	// understood, and 0 while it cannot, which counts as none.
+	MetricSplitFileGood = "split_file_good"
 )
