@@ -75,6 +75,7 @@ func TestManifests(t *testing.T) {
 		{"the samples", "-k", "samples"},
 		{"the minimal sample", "-f", "samples/flagcache_minimal.yaml"},
 		{"the external sample", "-f", "samples/flagcache_external.yaml"},
+		{"the PostgreSQL sample", "-f", "samples/flagcache_postgres.yaml"},
 	} {
 		t.Run(apply.what+" is accepted without a warning", func(t *testing.T) {
 			_, warnings := kubectl(t, "apply", "--validate=strict", apply.flag, apply.path)

@@ -62,6 +62,11 @@ var _ = Describe("The API server", func() {
 		Expect(spec.Probe.FailureThreshold).To(Equal(int32(3)))
 	})
 
+	It("takes flags from PostgreSQL", func(ctx context.Context) {
+		Expect(k8s.Create(ctx, s.manifest("demo", "flags: {type: Postgres, postgres: {secretRef: {name: flags-db, key: uri}}}"))).To(Succeed())
+		Expect(get(ctx, s, &v1alpha1.FlagCache{}, "demo").Spec.Flags.ConfigMap).To(BeNil())
+	})
+
 	DescribeTable("refuses with a sentence that says what to do",
 		func(ctx context.Context, spec, sentence string) {
 			err := k8s.Create(ctx, s.manifest("demo", spec), client.DryRunAll, client.FieldValidation("Strict"))
@@ -74,7 +79,10 @@ var _ = Describe("The API server", func() {
 		Entry("a cache without its type", someFlags+"cache: {external: {secretRef: {name: a}}}", "set cache.type to External"),
 		Entry("a type without its cache", someFlags+"cache: {type: External}", "cache.external.secretRef.name is required"),
 		Entry("ElastiCache, which is to come", someFlags+"cache: {type: ElastiCache}", "cache.type ElastiCache is not implemented yet"),
-		Entry("PostgreSQL, which is to come", "flags: {type: Postgres, postgres: {secretRef: {name: a, key: uri}}}", "flags.type Postgres is not implemented yet"),
+		Entry("two sources", "flags: {type: Postgres, configMap: {name: a}, postgres: {secretRef: {name: a, key: uri}}}", "flags.configMap is only for flags.type ConfigMap"),
+		Entry("a source without its type", "flags: {configMap: {name: a}, postgres: {secretRef: {name: a, key: uri}}}", "set flags.type to Postgres"),
+		Entry("a type without its source", "flags: {type: Postgres}", "flags.postgres.secretRef is required"),
+		Entry("a Secret without a key", "flags: {type: Postgres, postgres: {secretRef: {name: a}}}", "spec.flags.postgres.secretRef.key"),
 		Entry("a canary, which is to come", someFlags+"canary: {}", "spec.canary is not implemented yet"),
 		Entry("a budget, which is to come", someFlags+"budget: {monthlyUSD: 50}", "spec.budget is not implemented yet"),
 		Entry("a deletion policy without a cloud", someFlags+"deletionPolicy: Retain", "apply to cache.type ElastiCache only"),

@@ -41,9 +41,13 @@ type verdict struct {
 	flags           plan.Flags
 }
 
-// read says what the flags file of a FlagCache is like.
+// read says what the flags file of a FlagCache is like; one without a file has
+// nothing to read.
 func (f *FlagFiles) read(ctx context.Context, live client.Reader, fc *v1alpha1.FlagCache) (plan.Flags, error) {
 	ref := fc.Spec.Flags.ConfigMap
+	if ref == nil {
+		return plan.Flags{}, nil
+	}
 	file := fileKey{configMap: types.NamespacedName{Namespace: fc.Namespace, Name: ref.Name}, key: ref.Key}
 	metadata := configMapMetadata()
 	switch err := f.Metadata.Get(ctx, file.configMap, metadata); {

@@ -35,8 +35,15 @@ func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (plan.
 	if !fc.DeletionTimestamp.IsZero() {
 		return seen, nil
 	}
-	if seen.ExternalSecret, err = r.externalSecret(ctx, fc); err != nil {
-		return plan.Snapshot{}, err
+	if external := fc.Spec.Cache.External; external != nil {
+		if seen.ExternalSecret, err = r.externalSecret(ctx, fc.Namespace, external.SecretRef.Name); err != nil {
+			return plan.Snapshot{}, err
+		}
+	}
+	if database := fc.Spec.Flags.Postgres; database != nil {
+		if seen.DatabaseSecret, err = r.externalSecret(ctx, fc.Namespace, database.SecretRef.Name); err != nil {
+			return plan.Snapshot{}, err
+		}
 	}
 	if seen.Flags, err = r.FlagFiles.read(ctx, r.Live, fc); err != nil {
 		return plan.Snapshot{}, err
@@ -63,14 +70,11 @@ func (r *Reconciler) children(ctx context.Context, fc *v1alpha1.FlagCache) ([]pl
 	return children, nil
 }
 
-// externalSecret reads the Secret of an external cache. The cache holds only
+// externalSecret reads a Secret that the spec refers to. The cache holds only
 // Secrets that may be used; whether another one exists is asked of the API
 // server, for its metadata alone, so that the message can say what to do.
-func (r *Reconciler) externalSecret(ctx context.Context, fc *v1alpha1.FlagCache) (plan.ExternalSecret, error) {
-	if fc.Spec.Cache.External == nil {
-		return plan.ExternalSecret{}, nil
-	}
-	key := client.ObjectKey{Namespace: fc.Namespace, Name: fc.Spec.Cache.External.SecretRef.Name}
+func (r *Reconciler) externalSecret(ctx context.Context, namespace, name string) (plan.ExternalSecret, error) {
+	key := client.ObjectKey{Namespace: namespace, Name: name}
 	secret := &corev1.Secret{}
 	switch err := r.Client.Get(ctx, key, secret); {
 	case err == nil:

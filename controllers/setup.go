@@ -51,7 +51,7 @@ const (
 // Indexes of FlagCaches by what they refer to.
 const (
 	indexConfigMap = "spec.flags.configMap.name"
-	indexSecret    = "spec.cache.external.secretRef.name"
+	indexSecret    = "spec.secretRefs"
 )
 
 // childKind is a kind of children.
@@ -139,7 +139,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, p
 }
 
 func addIndexes(mgr ctrl.Manager) error {
-	for field, value := range map[string]client.IndexerFunc{indexConfigMap: configMapOf, indexSecret: secretOf} {
+	for field, value := range map[string]client.IndexerFunc{indexConfigMap: configMapOf, indexSecret: secretsOf} {
 		if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.FlagCache{}, field, value); err != nil {
 			return fmt.Errorf("indexing FlagCaches by %s: %w", field, err)
 		}
@@ -154,11 +154,16 @@ func configMapOf(o client.Object) []string {
 	return nil
 }
 
-func secretOf(o client.Object) []string {
-	if ref := o.(*v1alpha1.FlagCache).Spec.Cache.External; ref != nil {
-		return []string{ref.SecretRef.Name}
+func secretsOf(o client.Object) []string {
+	var names []string
+	spec := o.(*v1alpha1.FlagCache).Spec
+	if spec.Cache.External != nil {
+		names = append(names, spec.Cache.External.SecretRef.Name)
 	}
-	return nil
+	if spec.Flags.Postgres != nil {
+		names = append(names, spec.Flags.Postgres.SecretRef.Name)
+	}
+	return names
 }
 
 func configMapMetadata() *metav1.PartialObjectMetadata {

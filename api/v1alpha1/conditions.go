@@ -55,7 +55,7 @@ const (
 	ReasonProvisioned = "Provisioned"
 	// ReasonProvisioning: the cache is being made.
 	ReasonProvisioning = "Provisioning"
-	// ReasonSecretNotFound: the Secret of the external cache does not exist.
+	// ReasonSecretNotFound: the Secret that the spec refers to does not exist.
 	ReasonSecretNotFound = "SecretNotFound"
 	// ReasonSecretNotPermitted: the Secret lacks the label that lets FlagCaches use it.
 	ReasonSecretNotPermitted = "SecretNotPermitted"
@@ -90,11 +90,15 @@ const (
 )
 
 // ConditionFlagsValid says whether the source of flags can be served as it is.
+// The Secret of flags.type Postgres is judged with the reasons SecretNotFound,
+// SecretNotPermitted and SecretInvalid, as an external cache's is.
 const (
 	ConditionFlagsValid = "FlagsValid"
 
 	// ReasonValid: every flag is valid.
 	ReasonValid = "Valid"
+	// ReasonInDatabase: the flags are in a database, where the admin API validates each change; the operator does not look into it.
+	ReasonInDatabase = "InDatabase"
 	// ReasonConfigMapNotFound: the ConfigMap does not exist.
 	ReasonConfigMapNotFound = "ConfigMapNotFound"
 	// ReasonKeyNotFound: the ConfigMap lacks the key.
@@ -116,7 +120,7 @@ const (
 	ReasonProgressing = "Progressing"
 	// ReasonProgressDeadlineExceeded: replicas did not start in time.
 	ReasonProgressDeadlineExceeded = "ProgressDeadlineExceeded"
-	// ReasonWaitingForFlags: there has been no usable flags file yet.
+	// ReasonWaitingForFlags: there has been no usable source of flags yet.
 	ReasonWaitingForFlags = "WaitingForFlags"
 	// ReasonWaitingForConnection: there has been no connection to the cache yet.
 	ReasonWaitingForConnection = "WaitingForConnection"

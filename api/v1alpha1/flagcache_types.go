@@ -248,11 +248,12 @@ const (
 // types. Flags are not part of a revision: a change is served within seconds,
 // without a rollout.
 //
-// +kubebuilder:validation:XValidation:rule="self.type != 'Postgres' && !has(self.postgres)",message="flags.type Postgres is not implemented yet: use ConfigMap"
 // +kubebuilder:validation:XValidation:rule="self.type != 'ConfigMap' || has(self.configMap)",message="flags.configMap.name is required for flags.type ConfigMap"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Postgres' || has(self.postgres)",message="flags.postgres.secretRef is required for flags.type Postgres"
+// +kubebuilder:validation:XValidation:rule="self.type == 'ConfigMap' || !has(self.configMap)",message="flags.configMap is only for flags.type ConfigMap: remove it or change the type"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Postgres' || !has(self.postgres)",message="flags.postgres is only for flags.type Postgres: set flags.type to Postgres, or remove it"
 type FlagsSpec struct {
-	// type is ConfigMap or Postgres. Postgres is not implemented yet.
-	// Default: ConfigMap.
+	// type is ConfigMap or Postgres. Default: ConfigMap.
 	// +optional
 	// +kubebuilder:default=ConfigMap
 	Type FlagsSourceType `json:"type,omitempty"`
@@ -286,7 +287,12 @@ type ConfigMapKey struct {
 
 // PostgresSource is a PostgreSQL database with a table of flags.
 type PostgresSource struct {
-	// secretRef names the Secret and its key that holds the connection URI.
+	// secretRef names a Secret in the same namespace and its key that holds the
+	// connection URI, postgres://user:password@host[:port]/database. The Secret
+	// must carry the label flagcache.dev/allow=true, by which its owner lets
+	// FlagCaches use it. All its keys are mounted at /etc/flagcache/postgres, so
+	// the URI may say sslmode=verify-full&sslrootcert=/etc/flagcache/postgres/ca.crt.
+	// A change of the Secret is followed without a rollout.
 	// +required
 	SecretRef KeyReference `json:"secretRef"`
 }

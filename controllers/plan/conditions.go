@@ -179,7 +179,7 @@ func serviceAvailable(p servicePart) metav1.Condition {
 	case p.blocked == v1alpha1.ReasonWaitingForConnection:
 		return isFalse(kind, p.blocked, "Waiting for a connection to the cache before starting pods of this spec")
 	case p.blocked == v1alpha1.ReasonWaitingForFlags:
-		return isFalse(kind, p.blocked, "Waiting for a usable flags file before starting pods of this spec")
+		return isFalse(kind, p.blocked, "Waiting for a usable source of flags before starting pods of this spec")
 	case available(d, p.replicas):
 		return isTrue(kind, v1alpha1.ReasonAvailable, "Every replica is available")
 	case stuck(d):

@@ -23,13 +23,8 @@ func planExternal(s Snapshot) cachePart {
 		part.provisioned = isFalse(v1alpha1.ConditionCacheProvisioned, reason, format, args...)
 		return part
 	}
-	switch s.ExternalSecret.Presence {
-	case Absent:
-		return refuse(v1alpha1.ReasonSecretNotFound, "Secret %s does not exist: create it with the key uri, or host and port, and the label %s=%s",
-			name, v1alpha1.LabelAllow, v1alpha1.AllowTrue)
-	case NotPermitted:
-		return refuse(v1alpha1.ReasonSecretNotPermitted, "Secret %s lacks the label %s=%s, by which its owner lets FlagCaches use it: kubectl label secret %s %s=%s",
-			name, v1alpha1.LabelAllow, v1alpha1.AllowTrue, name, v1alpha1.LabelAllow, v1alpha1.AllowTrue)
+	if reason, message := s.ExternalSecret.trouble(name, "the key uri, or host and port,"); reason != "" {
+		return refuse(reason, "%s", message)
 	}
 	connection, err := parseBinding(s.ExternalSecret.Data)
 	if err != nil {
@@ -39,6 +34,21 @@ func planExternal(s Snapshot) cachePart {
 	part.provisioned = isTrue(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned,
 		"Secret %s names the cache", name)
 	return part
+}
+
+// trouble says why a Secret was not read, as a reason and what to do about it;
+// the reason is "" when it was. Keys are those that it should have.
+func (e ExternalSecret) trouble(name, keys string) (reason, message string) {
+	const allow = v1alpha1.LabelAllow + "=" + v1alpha1.AllowTrue
+	switch e.Presence {
+	case Absent:
+		return v1alpha1.ReasonSecretNotFound, fmt.Sprintf("Secret %s does not exist: create it with %s and the label %s", name, keys, allow)
+	case NotPermitted:
+		return v1alpha1.ReasonSecretNotPermitted, fmt.Sprintf(
+			"Secret %s lacks the label %s, by which its owner lets FlagCaches use it: kubectl label secret %s %s", name, allow, name, allow)
+	default:
+		return "", ""
+	}
 }
 
 // parseBinding reads a connection from the keys of a Service Binding or from a

@@ -12,20 +12,29 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// flagsPart is what is known of the flags file.
+// flagsPart is what is known of the source of flags.
 type flagsPart struct {
 	valid metav1.Condition
 	// usable says that a flag service starting now could serve it.
 	usable bool
+	// ports are those that the pods must reach to read it.
+	ports []int32
 }
 
 // shownProblems is how many rejected flags a condition names.
 const shownProblems = 3
 
-// judgeFlags says whether the flags file can be served as it is. A file that
+// judgeFlags says whether the source of flags can be served as it is. One that
 // cannot leaves what was served before in place: the flag service keeps its
 // last good set.
 func judgeFlags(s Snapshot) flagsPart {
+	if s.FlagCache.Spec.Flags.Type == v1alpha1.FlagsPostgres {
+		return judgeDatabase(s)
+	}
+	return judgeFile(s)
+}
+
+func judgeFile(s Snapshot) flagsPart {
 	ref := s.FlagCache.Spec.Flags.ConfigMap
 	invalid := func(reason, format string, args ...any) flagsPart {
 		return flagsPart{valid: isFalse(v1alpha1.ConditionFlagsValid, reason, format, args...)}

@@ -56,7 +56,7 @@ func planService(s Snapshot, connection connectionPart, flags flagsPart) service
 	if part.rollout.serves == "" {
 		return part
 	}
-	part.objects = append(part.objects, service(fc, part.rollout.serves), disruptionBudget(fc), serviceNetworkPolicy(fc, connection.port))
+	part.objects = append(part.objects, service(fc, part.rollout.serves), disruptionBudget(fc), serviceNetworkPolicy(fc, connection.port, flags.ports))
 	if fc.Spec.Service.Autoscaling != nil {
 		part.objects = append(part.objects, autoscaler(fc, part.rollout.serves))
 	}
@@ -208,7 +208,7 @@ func container(s Snapshot) corev1.Container {
 		ReadinessProbe:  httpProbe(config.PathReady, 2, 2),
 		LivenessProbe:   httpProbe(config.PathLive, 10, 3),
 		VolumeMounts: []corev1.VolumeMount{
-			{Name: "flags", MountPath: config.FlagsDir, ReadOnly: true},
+			{Name: "flags", MountPath: flagsDir(fc), ReadOnly: true},
 			{Name: "connection", MountPath: config.BindingRoot + "/" + config.BindingName, ReadOnly: true},
 			{Name: "integrity", MountPath: config.IntegrityDir, ReadOnly: true},
 		},
@@ -225,7 +225,7 @@ func image(s Snapshot) string {
 func environment(fc *v1alpha1.FlagCache) []corev1.EnvVar {
 	env := []corev1.EnvVar{
 		{Name: config.EnvEnvironment, Value: fc.Spec.Environment},
-		{Name: config.EnvFlagsFile, Value: config.FlagsDir + "/" + fc.Spec.Flags.ConfigMap.Key},
+		flagsVariable(fc),
 		{Name: config.EnvListenAddress, Value: ":" + strconv.Itoa(config.PortOFREP)},
 		{Name: config.EnvTelemetryAddress, Value: ":" + strconv.Itoa(config.PortTelemetry)},
 		{Name: config.EnvServiceBindingRoot, Value: config.BindingRoot},
@@ -241,17 +241,15 @@ func environment(fc *v1alpha1.FlagCache) []corev1.EnvVar {
 }
 
 func volumes(fc *v1alpha1.FlagCache) []corev1.Volume {
-	secret := func(name string) corev1.VolumeSource {
-		return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name, DefaultMode: ptr.To[int32](0o440)}}
-	}
 	return []corev1.Volume{
-		{Name: "flags", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-			LocalObjectReference: corev1.LocalObjectReference{Name: fc.Spec.Flags.ConfigMap.Name},
-			DefaultMode:          ptr.To[int32](0o444),
-		}}},
-		{Name: "connection", VolumeSource: secret(connectionName(fc))},
-		{Name: "integrity", VolumeSource: secret(integrityName(fc))},
+		{Name: "flags", VolumeSource: flagsVolume(fc)},
+		{Name: "connection", VolumeSource: secretVolume(connectionName(fc))},
+		{Name: "integrity", VolumeSource: secretVolume(integrityName(fc))},
 	}
+}
+
+func secretVolume(name string) corev1.VolumeSource {
+	return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name, DefaultMode: ptr.To[int32](0o440)}}
 }
 
 func httpProbe(path string, period, failures int32) *corev1.Probe {
@@ -339,11 +337,21 @@ func disruptionBudget(fc *v1alpha1.FlagCache) *policyv1.PodDisruptionBudget {
 	}
 }
 
+// sourceRule is the index of the egress rule for the source, where there is one.
+const sourceRule = 2
+
 // serviceNetworkPolicy lets clients and scrapers in, and the pods out to DNS
-// and to the port of the cache, which may be anywhere.
-func serviceNetworkPolicy(fc *v1alpha1.FlagCache, cachePort int32) *networkingv1.NetworkPolicy {
+// and to the ports of the cache and of the source, which may be anywhere.
+func serviceNetworkPolicy(fc *v1alpha1.FlagCache, cachePort int32, sourcePorts []int32) *networkingv1.NetworkPolicy {
 	if cachePort == 0 {
 		cachePort = redisPort
+	}
+	egress := []networkingv1.NetworkPolicyEgressRule{
+		{Ports: []networkingv1.NetworkPolicyPort{udpPort(53), tcpPort(53)}},
+		{Ports: []networkingv1.NetworkPolicyPort{tcpPort(cachePort)}},
+	}
+	if len(sourcePorts) > 0 {
+		egress = append(egress, networkingv1.NetworkPolicyEgressRule{Ports: tcpPorts(sourcePorts)})
 	}
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
@@ -354,10 +362,7 @@ func serviceNetworkPolicy(fc *v1alpha1.FlagCache, cachePort int32) *networkingv1
 			Ingress: []networkingv1.NetworkPolicyIngressRule{{
 				Ports: []networkingv1.NetworkPolicyPort{tcpPort(config.PortOFREP), tcpPort(config.PortTelemetry)},
 			}},
-			Egress: []networkingv1.NetworkPolicyEgressRule{
-				{Ports: []networkingv1.NetworkPolicyPort{udpPort(53), tcpPort(53)}},
-				{Ports: []networkingv1.NetworkPolicyPort{tcpPort(cachePort)}},
-			},
+			Egress: egress,
 		},
 	}
 }

@@ -32,7 +32,9 @@ type Snapshot struct {
 	Fresh Fresh
 	// ExternalSecret is the Secret of cache.type External.
 	ExternalSecret ExternalSecret
-	// Flags is the flags file.
+	// DatabaseSecret is the Secret of flags.type Postgres.
+	DatabaseSecret ExternalSecret
+	// Flags is the flags file of flags.type ConfigMap.
 	Flags Flags
 	// Probe is the last answer about the data path.
 	Probe Probe
@@ -71,7 +73,7 @@ const (
 	There
 )
 
-// ExternalSecret is the Secret of cache.type External.
+// ExternalSecret is a Secret of somebody else's that the spec refers to.
 type ExternalSecret struct {
 	Presence Presence
 	// Data of the Secret when it is There.

@@ -67,6 +67,7 @@ type world struct {
 	t        *testing.T
 	fc       *v1alpha1.FlagCache
 	secret   ExternalSecret
+	database ExternalSecret
 	flags    Flags
 	probe    Probe
 	children []Object
@@ -95,6 +96,7 @@ func (w *world) snapshot() Snapshot {
 		Operator:       Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 		Fresh:          Fresh{Password: fmt.Sprintf("password-%d", len(w.film)), IntegrityKey: "key"},
 		ExternalSecret: w.secret,
+		DatabaseSecret: w.database,
 		Flags:          w.flags,
 		Probe:          w.probe,
 		Children:       w.children,

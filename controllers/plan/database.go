@@ -1,0 +1,142 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"errors"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/service/config"
+)
+
+const (
+	postgresPort = 5432
+	// mostDatabaseHosts bounds what one URI adds to a NetworkPolicy.
+	mostDatabaseHosts = 8
+)
+
+// judgeDatabase says whether the Secret of flags.type Postgres can be used. The
+// operator has no client for the database: whether it answers is for the flag
+// service to say, which is unready until it has flags.
+func judgeDatabase(s Snapshot) flagsPart {
+	ref := s.FlagCache.Spec.Flags.Postgres.SecretRef
+	refuse := func(reason, format string, args ...any) flagsPart {
+		return flagsPart{ports: allowedPorts(s), valid: isFalse(v1alpha1.ConditionFlagsValid, reason, format, args...)}
+	}
+	if reason, message := s.DatabaseSecret.trouble(ref.Name, "the key "+ref.Key); reason != "" {
+		return refuse(reason, "%s", message)
+	}
+	ports, err := databasePorts(text(s.DatabaseSecret.Data, ref.Key))
+	if err != nil {
+		return refuse(v1alpha1.ReasonSecretInvalid, "Secret %s, key %s: %v", ref.Name, ref.Key, err)
+	}
+	return flagsPart{
+		usable: true, ports: ports,
+		valid: isTrue(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonInDatabase, "Secret %s, key %s names the database that holds the flags", ref.Name, ref.Key),
+	}
+}
+
+// databasePorts are the ports of a PostgreSQL URI with one or several hosts, in
+// order and each once. Errors name what is wrong, never the value.
+func databasePorts(uri string) ([]int32, error) {
+	rest, ok := strings.CutPrefix(uri, "postgres://")
+	if !ok {
+		rest, ok = strings.CutPrefix(uri, "postgresql://")
+	}
+	if !ok {
+		return nil, errors.New("expected postgres://user:password@host[:port]/database")
+	}
+	address, query, _ := strings.Cut(rest, "?")
+	address, _, _ = strings.Cut(address, "/")
+	parameters, err := url.ParseQuery(query)
+	if err != nil || parameters.Has("host") || parameters.Has("port") {
+		return nil, errors.New("the URI's parameters cannot be used: hosts and ports belong before the database's name")
+	}
+	hosts := strings.Split(address[strings.LastIndex(address, "@")+1:], ",")
+	if len(hosts) > mostDatabaseHosts {
+		return nil, errors.New("the URI names more hosts than 8")
+	}
+	var ports []int32
+	for _, host := range hosts {
+		port, err := databasePort(host)
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports), nil
+}
+
+func databasePort(address string) (int32, error) {
+	host, port := address, strconv.Itoa(postgresPort)
+	if i := strings.LastIndex(address, ":"); i > strings.LastIndex(address, "]") {
+		host, port = address[:i], address[i+1:]
+	}
+	if inner, bracketed := strings.CutPrefix(host, "["); bracketed {
+		ip, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
+		if err != nil || !ip.Is6() {
+			return 0, errors.New("the URI names no usable host")
+		}
+	} else if host == "" || strings.ContainsAny(host, " \t\r\n:%[]") {
+		return 0, errors.New("the URI names no usable host")
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return 0, errors.New("the port must be a number from 1 to 65535")
+	}
+	return int32(n), nil
+}
+
+// allowedPorts are those that the pods may reach by the policy that exists. A
+// Secret that is lost does not cut the pods off their database.
+func allowedPorts(s Snapshot) []int32 {
+	policy, ok := find[*networkingv1.NetworkPolicy](s, serviceName(s.FlagCache))
+	if !ok || len(policy.Spec.Egress) <= sourceRule {
+		return nil
+	}
+	var ports []int32
+	for _, port := range policy.Spec.Egress[sourceRule].Ports {
+		ports = append(ports, ptr.Deref(port.Port, intstr.IntOrString{}).IntVal)
+	}
+	return ports
+}
+
+// flagsVariable tells the flag service where its flags are.
+func flagsVariable(fc *v1alpha1.FlagCache) corev1.EnvVar {
+	if database := fc.Spec.Flags.Postgres; database != nil {
+		return corev1.EnvVar{Name: config.EnvPostgresURIFile, Value: config.PostgresDir + "/" + database.SecretRef.Key}
+	}
+	return corev1.EnvVar{Name: config.EnvFlagsFile, Value: config.FlagsDir + "/" + fc.Spec.Flags.ConfigMap.Key}
+}
+
+// flagsDir is where the flag service finds its flags, or the way to them.
+func flagsDir(fc *v1alpha1.FlagCache) string {
+	if fc.Spec.Flags.Postgres != nil {
+		return config.PostgresDir
+	}
+	return config.FlagsDir
+}
+
+// flagsVolume is the ConfigMap of the flags, or the Secret of their database.
+// The Secret is mounted whole, so that certificates may lie beside the URI.
+func flagsVolume(fc *v1alpha1.FlagCache) corev1.VolumeSource {
+	if database := fc.Spec.Flags.Postgres; database != nil {
+		return secretVolume(database.SecretRef.Name)
+	}
+	return corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+		LocalObjectReference: corev1.LocalObjectReference{Name: fc.Spec.Flags.ConfigMap.Name},
+		DefaultMode:          ptr.To[int32](0o444),
+	}}
+}

@@ -1,0 +1,191 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/service/config"
+)
+
+// withPostgres points a FlagCache at the Secret flags-db.
+func withPostgres(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	fc.Spec.Flags = v1alpha1.FlagsSpec{
+		Type:     v1alpha1.FlagsPostgres,
+		Postgres: &v1alpha1.PostgresSource{SecretRef: v1alpha1.KeyReference{Name: "flags-db", Key: "uri"}},
+	}
+	return fc
+}
+
+func databaseSecret(uri string) ExternalSecret {
+	return ExternalSecret{Presence: There, Data: map[string][]byte{"uri": []byte(uri)}}
+}
+
+// aDatabaseWorld holds one FlagCache with its flags in PostgreSQL.
+func aDatabaseWorld(t *testing.T) *world {
+	w := aWorld(t, withPostgres(aFlagCache()))
+	w.database = databaseSecret("postgres://flags:s3cret@db.example.com:6432/flags\n")
+	w.flags = Flags{}
+	return w
+}
+
+func TestFlagsInADatabase(t *testing.T) {
+	w := aDatabaseWorld(t).ready()
+	w.expect(v1alpha1.ConditionFlagsValid, metav1.ConditionTrue, v1alpha1.ReasonInDatabase)
+	w.expectSilence()
+
+	pod := mustFind[*appsv1.Deployment](w, "demo-"+w.fc.Status.Revisions.Stable).Spec.Template.Spec
+	if got := pod.Volumes[0].Secret; got == nil || got.SecretName != "flags-db" {
+		t.Errorf("the first volume is %v, want the Secret flags-db", pod.Volumes[0])
+	}
+	if got := pod.Containers[0].VolumeMounts[0]; got.MountPath != config.PostgresDir || !got.ReadOnly {
+		t.Errorf("the Secret is mounted as %v", got)
+	}
+	if d := cmp.Diff([]string{config.PostgresDir + "/uri"}, variable(pod, config.EnvPostgresURIFile)); d != "" {
+		t.Errorf("%s differs (-want +got):\n%s", config.EnvPostgresURIFile, d)
+	}
+	if got := variable(pod, config.EnvFlagsFile); got != nil {
+		t.Errorf("%s is %v, but there is no file", config.EnvFlagsFile, got)
+	}
+	if d := cmp.Diff([]int32{6432}, sourcePorts(w)); d != "" {
+		t.Errorf("the ports of the database differ (-want +got):\n%s", d)
+	}
+	for _, o := range append(w.children, Object(w.fc)) {
+		text, err := yaml.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "s3cret") {
+			t.Errorf("%s holds the database's password", name(o))
+		}
+	}
+}
+
+func variable(pod corev1.PodSpec, name string) []string {
+	var values []string
+	for _, e := range pod.Containers[0].Env {
+		if e.Name == name {
+			values = append(values, e.Value)
+		}
+	}
+	return values
+}
+
+func sourcePorts(w *world) []int32 {
+	w.t.Helper()
+	var ports []int32
+	for _, rule := range mustFind[*networkingv1.NetworkPolicy](w, "demo").Spec.Egress[sourceRule:] {
+		for _, port := range rule.Ports {
+			ports = append(ports, port.Port.IntVal)
+		}
+	}
+	return ports
+}
+
+func TestADatabaseSecretThatCannotBeUsed(t *testing.T) {
+	tests := map[string]struct {
+		secret  ExternalSecret
+		reason  string
+		says    []string
+		stalled bool
+	}{
+		"absent":        {reason: v1alpha1.ReasonSecretNotFound, says: []string{"flags-db", "key uri", "flagcache.dev/allow=true"}},
+		"not permitted": {secret: ExternalSecret{Presence: NotPermitted}, reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret flags-db flagcache.dev/allow=true"}, stalled: true},
+		"without a key": {secret: ExternalSecret{Presence: There}, reason: v1alpha1.ReasonSecretInvalid, says: []string{"key uri: expected postgres://"}, stalled: true},
+		"another URI":   {secret: databaseSecret("mysql://db"), reason: v1alpha1.ReasonSecretInvalid, says: []string{"expected postgres://"}, stalled: true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := aDatabaseWorld(t)
+			w.database = test.secret
+			w.reconcile()
+			w.reconcile()
+			w.expect(v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, test.reason)
+			w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, test.reason)
+			w.expectMessage(v1alpha1.ConditionReady, test.says...)
+			w.expect(v1alpha1.ConditionServiceAvailable, metav1.ConditionFalse, v1alpha1.ReasonWaitingForFlags)
+			if test.stalled {
+				w.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, test.reason)
+			}
+			w.expectSilence()
+		})
+	}
+}
+
+func TestALostSecretDoesNotCutThePodsOffTheirDatabase(t *testing.T) {
+	w := aDatabaseWorld(t).ready()
+	w.database = ExternalSecret{}
+	w.reconcile()
+	w.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+	if d := cmp.Diff([]int32{6432}, sourcePorts(w)); d != "" {
+		t.Errorf("the ports that the pods may reach differ (-want +got):\n%s", d)
+	}
+	w.expectSilence()
+}
+
+// The flag service reads the URI again when it changes, so another password or
+// host replaces no pod.
+func TestAnotherURIIsNoOtherRevision(t *testing.T) {
+	w := aDatabaseWorld(t).ready()
+	stable := w.fc.Status.Revisions.Stable
+	w.database = databaseSecret("postgres://flags:other@db2.example.com/flags")
+	w.reconcile()
+	if got := w.fc.Status.Revisions; got.Stable != stable || got.Candidate != "" {
+		t.Errorf("the revisions are %v, want %s alone", got, stable)
+	}
+	if d := cmp.Diff([]int32{5432}, sourcePorts(w)); d != "" {
+		t.Errorf("the ports of the database differ (-want +got):\n%s", d)
+	}
+}
+
+func TestWhatADatabaseURIMayBe(t *testing.T) {
+	tests := map[string]struct {
+		uri  string
+		want []int32
+		err  string
+	}{
+		"a host":                     {uri: "postgres://db/flags", want: []int32{5432}},
+		"the other scheme":           {uri: "postgresql://db:1/flags", want: []int32{1}},
+		"an account":                 {uri: "postgres://u:p%40%2F@db:6432/flags?sslmode=verify-full", want: []int32{6432}},
+		"no database":                {uri: "postgres://u@db?sslmode=require", want: []int32{5432}},
+		"several hosts":              {uri: "postgres://u:p@b:6433,a,c:6433/flags?target_session_attrs=read-write", want: []int32{5432, 6433}},
+		"IPv6":                       {uri: "postgres://[fd00::1]:6432,[::1]/flags", want: []int32{5432, 6432}},
+		"nothing":                    {err: "expected postgres://"},
+		"keywords":                   {uri: "host=db password=s3cret", err: "expected postgres://"},
+		"another scheme":             {uri: "redis://:s3cret@db", err: "expected postgres://"},
+		"a socket":                   {uri: "postgres:///flags?host=/run", err: "belong before the database's name"},
+		"a port among parameters":    {uri: "postgres://db/flags?port=1", err: "belong before the database's name"},
+		"no host":                    {uri: "postgres://u:s3cret@/flags", err: "no usable host"},
+		"a host missing":             {uri: "postgres://a,,b/flags", err: "no usable host"},
+		"an open bracket":            {uri: "postgres://[fd00::1/flags", err: "no usable host"},
+		"a bracket around a name":    {uri: "postgres://[db]/flags", err: "no usable host"},
+		"a password as it comes":     {uri: "postgres://u:s3cret/@db/flags", err: "from 1 to 65535"},
+		"a port out of range":        {uri: "postgres://db:70000/flags", err: "from 1 to 65535"},
+		"more hosts than one allows": {uri: "postgres://a,b,c,d,e,f,g,h,i/flags", err: "more hosts than 8"},
+		"a broken escape":            {uri: "postgres://db/flags?a=%zz", err: "cannot be used"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := databasePorts(test.uri)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "s3cret") {
+					t.Fatalf("got error %v, want one that says %q and no secret", err, test.err)
+				}
+				return
+			}
+			if d := cmp.Diff(test.want, got); err != nil || d != "" {
+				t.Errorf("error %v, ports differ (-want +got):\n%s", err, d)
+			}
+		})
+	}
+}
