@@ -62,7 +62,7 @@ func assemble(s settings, log *slog.Logger) *service {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	core := ofrep.NewCore(ofrep.NewMetrics(registry, log), time.Now)
-	v := &service{settings: s, log: log, handler: ofrep.NewHandler(core, s.revision)}
+	v := &service{settings: s, log: log, handler: ofrep.NewHandler(core, ofrep.Options{Revision: s.revision})}
 	options := snapshot.Options{
 		Source: source.NewFile(s.flagsFile, flags.MaxSize, source.DefaultPoll, log),
 		Serve:  core.Serve,

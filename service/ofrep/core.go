@@ -75,8 +75,9 @@ func (c *Core) Single(key string, body []byte) (status int, answer []byte) {
 // Bulk answers an evaluation of all flags, sorted by key. The answer is appended
 // to to. The tag is a strong ETag in quotes; it is the same if and only if the
 // answer is, on every instance. If ifNoneMatch names it, the status is 304 and
-// the answer empty.
-func (c *Core) Bulk(to, body []byte, ifNoneMatch string) (status int, answer []byte, tag string) {
+// the answer empty. Extra is put into the answer's object behind its own members;
+// it starts with a comma unless it is empty.
+func (c *Core) Bulk(to, body, extra []byte, ifNoneMatch string) (status int, answer []byte, tag string) {
 	view := c.view.Load()
 	if view == nil {
 		return http.StatusServiceUnavailable, notReady(""), ""
@@ -89,7 +90,7 @@ func (c *Core) Bulk(to, body []byte, ifNoneMatch string) (status int, answer []b
 	if err != nil {
 		return http.StatusBadRequest, failure("", codeInvalidContext, err.Error()), ""
 	}
-	answer = c.appendBulk(to, view, context)
+	answer = c.appendBulk(to, view, context, extra)
 	tag = tagOf(answer[len(to):])
 	if matches(ifNoneMatch, tag) {
 		return http.StatusNotModified, to, tag
@@ -97,7 +98,7 @@ func (c *Core) Bulk(to, body []byte, ifNoneMatch string) (status int, answer []b
 	return http.StatusOK, answer, tag
 }
 
-func (c *Core) appendBulk(to []byte, view *view, context flags.Context) []byte {
+func (c *Core) appendBulk(to []byte, view *view, context flags.Context, extra []byte) []byte {
 	now := c.now().Unix()
 	to = append(to, `{"flags":[`...)
 	for i, flag := range view.set.Flags() {
@@ -112,7 +113,7 @@ func (c *Core) appendBulk(to []byte, view *view, context flags.Context) []byte {
 	if metadata := view.set.Metadata(); metadata != nil {
 		to = append(append(to, `,"metadata":`...), metadata...)
 	}
-	return append(to, '}')
+	return append(append(to, extra...), '}')
 }
 
 // tagOf is a strong entity tag for an answer.

@@ -59,13 +59,19 @@ type endpointCounts struct {
 	endpoint string
 }
 
-// NewHandler returns the HTTP side of core. A revision that is not empty is sent
-// with every answer, in config.HeaderRevision.
-func NewHandler(core *Core, revision string) *Handler {
+// Options are what a Handler does besides answering. The zero value does nothing
+// of it.
+type Options struct {
+	// Revision is sent with every answer, in config.HeaderRevision.
+	Revision string
+}
+
+// NewHandler returns the HTTP side of core.
+func NewHandler(core *Core, options Options) *Handler {
 	h := &Handler{core: core, clock: core.now, counts: map[string]*endpointCounts{}}
 	h.buffers.New = func() any { return new(bytes.Buffer) }
-	if revision != "" {
-		h.revision = []string{revision}
+	if options.Revision != "" {
+		h.revision = []string{options.Revision}
 	}
 	for _, endpoint := range []string{endpointSingle, endpointBulk, endpointOther} {
 		h.counts[endpoint] = &endpointCounts{
@@ -171,7 +177,7 @@ func (d *diverted) Unwrap() http.ResponseWriter { return d.ResponseWriter }
 func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, body *bytes.Buffer) (status int) {
 	out := h.buffers.Get().(*bytes.Buffer)
 	defer h.giveBack(out)
-	status, answer, tag := h.core.Bulk(out.AvailableBuffer(), body.Bytes(), r.Header.Get("If-None-Match"))
+	status, answer, tag := h.core.Bulk(out.AvailableBuffer(), body.Bytes(), nil, r.Header.Get("If-None-Match"))
 	out.Write(answer)
 	if tag != "" {
 		w.Header().Set("ETag", tag)

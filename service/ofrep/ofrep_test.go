@@ -73,7 +73,7 @@ const base = "/ofrep/v1/evaluate/flags"
 
 func TestAnswers(t *testing.T) {
 	core, _ := newTestCore(t, document)
-	handler := NewHandler(core, "rev-1")
+	handler := NewHandler(core, Options{Revision: "rev-1"})
 	tests := map[string]struct {
 		method, path, body string
 		status             int
@@ -202,7 +202,7 @@ func TestAnswers(t *testing.T) {
 
 func TestBulkAcceptsATrailingSlash(t *testing.T) {
 	core, _ := newTestCore(t, document)
-	handler := NewHandler(core, "")
+	handler := NewHandler(core, Options{})
 	plain, slash := request(handler, "POST", base, ""), request(handler, "POST", base+"/", "")
 	if slash.Code != 200 || slash.Body.String() != plain.Body.String() {
 		t.Errorf("the answers differ: %d %s", slash.Code, slash.Body)
@@ -214,7 +214,7 @@ func TestBulkAcceptsATrailingSlash(t *testing.T) {
 
 func TestNotReady(t *testing.T) {
 	core, _ := newTestCore(t, "")
-	handler := NewHandler(core, "")
+	handler := NewHandler(core, Options{})
 	for _, path := range []string{base, base + "/static"} {
 		w := request(handler, "POST", path, "")
 		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
@@ -232,7 +232,7 @@ func TestNotReady(t *testing.T) {
 
 func TestEntityTags(t *testing.T) {
 	core, _ := newTestCore(t, document)
-	handler := NewHandler(core, "")
+	handler := NewHandler(core, Options{})
 	member, stranger := `{"context":{"email":"a@corp.com"}}`, `{"context":{"email":"a@x.com"}}`
 	first := request(handler, "POST", base, member)
 	tag := first.Header().Get("ETag")
@@ -260,7 +260,7 @@ func TestEntityTags(t *testing.T) {
 
 func TestBrowsersMayAsk(t *testing.T) {
 	core, _ := newTestCore(t, document)
-	handler := NewHandler(core, "")
+	handler := NewHandler(core, Options{})
 	w := request(handler, "OPTIONS", base+"/static", "", "Origin", "https://shop.example",
 		"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type,if-none-match")
 	want := map[string]string{
@@ -287,7 +287,7 @@ func TestBrowsersMayAsk(t *testing.T) {
 
 func TestDrainingAsksClientsToClose(t *testing.T) {
 	core, _ := newTestCore(t, document)
-	handler := NewHandler(core, "")
+	handler := NewHandler(core, Options{})
 	if w := request(handler, "POST", base, ""); w.Header().Get("Connection") != "" {
 		t.Error("it asks to close before draining")
 	}
@@ -299,7 +299,7 @@ func TestDrainingAsksClientsToClose(t *testing.T) {
 
 func TestRequestsCanBeDiverted(t *testing.T) {
 	core, registry := newTestCore(t, document)
-	handler := NewHandler(core, "")
+	handler := NewHandler(core, Options{})
 	handler.Divert = func(w http.ResponseWriter, r *http.Request, body []byte) bool {
 		if !strings.Contains(string(body), "candidate") {
 			return false
@@ -331,7 +331,7 @@ ofrep_requests_total{code="418",endpoint="single"} 1
 
 func TestRequestMetrics(t *testing.T) {
 	core, registry := newTestCore(t, document)
-	handler := NewHandler(core, "")
+	handler := NewHandler(core, Options{})
 	request(handler, "POST", base+"/static", "")
 	request(handler, "POST", base+"/static", "")
 	request(handler, "POST", base+"/nobody", "")
@@ -391,7 +391,7 @@ func TestTelemetry(t *testing.T) {
 // is shortened; what counts is that there is an answer.
 func TestASlowBodyIsGivenUp(t *testing.T) {
 	core, _ := newTestCore(t, document)
-	server := httptest.NewUnstartedServer(NewHandler(core, ""))
+	server := httptest.NewUnstartedServer(NewHandler(core, Options{}))
 	server.Config = NewServer(server.Config.Handler)
 	server.Config.ReadTimeout = 100 * time.Millisecond
 	server.Start()
@@ -425,7 +425,7 @@ func FuzzBody(f *testing.F) {
 				t.Errorf("%s answers %d %s", key, status, answer)
 			}
 		}
-		status, answer, tag := core.Bulk(nil, []byte(body), "")
+		status, answer, tag := core.Bulk(nil, []byte(body), nil, "")
 		if !json.Valid(answer) || (status == 200) != (tag != "") {
 			t.Errorf("all flags answer %d %s %s", status, tag, answer)
 		}
