@@ -131,6 +131,10 @@ bench: kube build redis $(KWOK) ## Measure the operator with 1, 100 and 1,000 Fl
 	KWOK=$(KWOK) KWOK_STAGES=$$(cd hack/tools/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage \
 		CGO_ENABLED=0 go run -trimpath ./hack/bench
 
+.PHONY: bench-service
+bench-service: build ## Measure the flag service against a bare net/http handler (two idle cores, Linux).
+	CGO_ENABLED=0 go run -trimpath ./hack/bench/service
+
 .PHONY: verify
 verify: verify-tidy generate manifests verify-crd verify-docs vet lint ## Check that everything generated is committed, and all that lint can see.
 	@changed=$$(git status --porcelain); \

@@ -1,0 +1,192 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/flagcache/flagcache/hack/bench/machine"
+	"github.com/flagcache/flagcache/hack/bench/page"
+)
+
+// sample is one measurement of a server.
+type sample struct {
+	// PerCPUSecond is requests by the server's CPU time, PerSecond by time.
+	PerCPUSecond, PerSecond float64
+	// Allocations is objects that a request allocates.
+	Allocations float64
+}
+
+// figures are what was measured of a server with one case.
+type figures struct {
+	Samples []sample
+	// P99 is at half of what the server can do.
+	P99 time.Duration
+}
+
+// result is what was measured of a case.
+type result struct {
+	Case          benchCase
+	Bare, Service figures
+}
+
+// bench measures, and writes the report.
+func bench(ctx context.Context, o options) (err error) {
+	dir, err := os.MkdirTemp("", "bench-service-")
+	if err != nil {
+		return fmt.Errorf("making a directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	where, err := chooseCores()
+	if err != nil {
+		return err
+	}
+	r := report{Started: time.Now(), Options: o}
+	if r.Machine, err = machine.This(); err != nil {
+		return err
+	}
+	if err := pinThisProcess(where.generator); err != nil {
+		return err
+	}
+	runtime.GOMAXPROCS(1)
+	service, err := startService(ctx, o, where, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, service.stop()) }()
+	for _, c := range cases {
+		measured, err := o.measureCase(ctx, where, dir, c, service)
+		if err != nil {
+			return fmt.Errorf("measuring %s: %w", c.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s: %.2f of the bare handler\n", c.name, measured.ratio())
+		r.Results = append(r.Results, measured)
+	}
+	text := r.render()
+	fmt.Print("\n", text)
+	if o.output == "" {
+		return nil
+	}
+	return page.Write(o.output, text)
+}
+
+func startService(ctx context.Context, o options, where cores, dir string) (*server, error) {
+	document, err := flagsDocument()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "flags.json")
+	if err := os.WriteFile(file, document, 0o600); err != nil {
+		return nil, fmt.Errorf("writing the flags: %w", err)
+	}
+	return start(ctx, where.server, []string{"FLAGS_FILE=" + file, "LISTEN_ADDRESS=127.0.0.1:0", "TELEMETRY_ADDRESS=127.0.0.1:0"}, o.program)
+}
+
+// measureCase measures the bare handler and the flag service in turns.
+func (o options) measureCase(ctx context.Context, where cores, dir string, c benchCase, service *server) (r result, err error) {
+	r.Case = c
+	bare, err := startBare(ctx, where, dir, c, service)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, bare.stop()) }()
+	subjects := []struct {
+		*server
+		*figures
+	}{{bare, &r.Bare}, {service, &r.Service}}
+	for range o.rounds {
+		for _, subject := range subjects {
+			measured, err := o.measure(ctx, subject.server, c)
+			if err != nil {
+				return r, err
+			}
+			subject.Samples = append(subject.Samples, measured)
+		}
+	}
+	for _, subject := range subjects {
+		if subject.P99, err = o.atHalf(subject.server, c, subject.perSecond()); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// startBare starts a bare handler that answers as the flag service does.
+func startBare(ctx context.Context, where cores, dir string, c benchCase, service *server) (*server, error) {
+	answer, err := awaitAnswer(ctx, "http://"+service.ofrep+c.path, contextOf(0))
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "answer.json")
+	if err := os.WriteFile(file, answer, 0o600); err != nil {
+		return nil, fmt.Errorf("writing the constant answer: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("finding this program: %w", err)
+	}
+	return start(ctx, where.server, nil, self, bareCommand, file)
+}
+
+// measure takes one sample of a server that has as much to do as it can.
+func (o options) measure(ctx context.Context, s *server, c benchCase) (m sample, err error) {
+	g, err := connect(s.ofrep, c.requests(s.ofrep), o.connections)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, g.close()) }()
+	if err := g.saturate(o.window / 8); err != nil {
+		return m, err
+	}
+	g.reset()
+	allocatedBefore, err := s.allocations(ctx)
+	if err != nil {
+		return m, err
+	}
+	cpuBefore, err := s.cpu()
+	if err != nil {
+		return m, err
+	}
+	began := time.Now()
+	if err := g.saturate(o.window); err != nil {
+		return m, err
+	}
+	took := time.Since(began)
+	cpuAfter, err := s.cpu()
+	if err != nil {
+		return m, err
+	}
+	allocatedAfter, err := s.allocations(ctx)
+	answers := float64(g.answers)
+	return sample{
+		PerCPUSecond: answers / (cpuAfter - cpuBefore).Seconds(),
+		PerSecond:    answers / took.Seconds(),
+		Allocations:  (allocatedAfter - allocatedBefore) / answers,
+	}, err
+}
+
+// atHalf is the P99 of a server that has half as much to do as it can.
+func (o options) atHalf(s *server, c benchCase, saturation float64) (p99 time.Duration, err error) {
+	g, err := connect(s.ofrep, c.requests(s.ofrep), o.connections)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, g.close()) }()
+	if err := g.pace(saturation/2, o.window/8); err != nil {
+		return 0, err
+	}
+	g.reset()
+	if err := g.pace(saturation/2, o.window); err != nil {
+		return 0, err
+	}
+	return time.Duration(g.latency.ValueAtQuantile(99)), nil
+}

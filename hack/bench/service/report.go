@@ -1,0 +1,108 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/flagcache/flagcache/hack/bench/machine"
+	"github.com/flagcache/flagcache/hack/bench/page"
+)
+
+// aimP99 is for every case, at half of saturation.
+const aimP99 = 2 * time.Millisecond
+
+// report is everything that was measured.
+type report struct {
+	Machine machine.Machine
+	Started time.Time
+	Options options
+	Results []result
+}
+
+const introduction = `# What the flag service costs
+
+Written by ` + "`make bench-service`" + ` on %s; do not edit this part. Run it to get the figures of your own machine:
+it takes about two minutes, two cores that have nothing else to do, and Linux.
+
+Machine: %s, %d cores; %s %s.
+
+The server is pinned to one core and the load generator to another. %d connections ask for %s
+users in turn, out of %d flags. *Bare* is a net/http handler that answers the same bytes without looking at the
+request. The cost of a request is the server's CPU time, user and system, as the kernel accounts it.
+Medians of %d rounds of %s each, the bare handler and the flag service in turns; the ratio is of these medians.
+
+`
+
+const explanation = `
+*Answers per second* is one core with all it can do. *P99* is at half of that, each latency counted from when the
+request was due. *Allocations* are those of the whole process by request, net/http's included.
+`
+
+// render writes the report as Markdown.
+func (r report) render() string {
+	return fmt.Sprintf(introduction, r.Started.UTC().Format("2006-01-02"),
+		r.Machine.CPU, r.Machine.Cores, r.Machine.Go, r.Machine.OS,
+		r.Options.connections, page.Thousands(users), flagCount, r.Options.rounds, r.Options.window) +
+		"## Cost of a request\n\n" + r.costs() + "\n\n## Speed\n\n" + r.speed() + "\n" + explanation
+}
+
+func (r report) costs() string {
+	t := page.NewTable("Evaluation", "Requests per CPU-second", "Bare", "Ratio", "Aim", "", "CPU µs per request", "Bare")
+	for _, x := range r.Results {
+		aim, verdict := "none", ""
+		if x.Case.aim > 0 {
+			aim, verdict = fmt.Sprintf("at least %.2f", x.Case.aim), met(x.ratio() >= x.Case.aim)
+		}
+		service, bare := x.Service.perCPUSecond(), x.Bare.perCPUSecond()
+		t.Row(x.Case.name, page.Thousands(int(service)), page.Thousands(int(bare)), fmt.Sprintf("%.2f", x.ratio()), aim, verdict,
+			fmt.Sprintf("%.1f", 1e6/service), fmt.Sprintf("%.1f", 1e6/bare))
+	}
+	return t.String()
+}
+
+func (r report) speed() string {
+	t := page.NewTable("Evaluation", "Answers per second", "Bare", "P99 at half", "Bare", "Aim", "", "Allocations", "Bare")
+	for _, x := range r.Results {
+		t.Row(x.Case.name, page.Thousands(int(x.Service.perSecond())), page.Thousands(int(x.Bare.perSecond())),
+			milliseconds(x.Service.P99), milliseconds(x.Bare.P99), "under "+milliseconds(aimP99), met(x.Service.P99 < aimP99),
+			fmt.Sprintf("%.1f", x.Service.allocations()), fmt.Sprintf("%.1f", x.Bare.allocations()))
+	}
+	return t.String()
+}
+
+func met(aim bool) string {
+	if aim {
+		return "met"
+	}
+	return "**not met**"
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%.2f ms", d.Seconds()*1e3) }
+
+// ratio is what the flag service does of what the bare handler does.
+func (r result) ratio() float64 { return r.Service.perCPUSecond() / r.Bare.perCPUSecond() }
+
+func (f figures) perCPUSecond() float64 {
+	return f.median(func(s sample) float64 { return s.PerCPUSecond })
+}
+
+func (f figures) perSecond() float64 {
+	return f.median(func(s sample) float64 { return s.PerSecond })
+}
+
+func (f figures) allocations() float64 {
+	return f.median(func(s sample) float64 { return s.Allocations })
+}
+
+func (f figures) median(of func(sample) float64) float64 {
+	values := make([]float64, 0, len(f.Samples))
+	for _, s := range f.Samples {
+		values = append(values, of(s))
+	}
+	return page.Median(values)
+}
