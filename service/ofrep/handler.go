@@ -38,10 +38,10 @@ const (
 // Handler answers OFREP over HTTP.
 type Handler struct {
 	// Divert, if there is one, is asked after a request's body was read and before
-	// it is evaluated. True says that it has answered; false, that it has written
-	// nothing and the request is to be answered here. It must not keep body. Set it
-	// before the first request.
-	Divert func(w http.ResponseWriter, r *http.Request, body []byte) bool
+	// it is evaluated. It returns the status that it has answered with, or 0 if it
+	// has written nothing and the request is to be answered here. It must not keep
+	// body. Set it before the first request.
+	Divert func(w http.ResponseWriter, r *http.Request, body []byte) (status int)
 
 	core     *Core
 	revision []string
@@ -137,8 +137,10 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, endpoint, key s
 	if status, details := readBody(w, r, buffer); status != 0 {
 		return write(w, status, failure(key, codeGeneral, details))
 	}
-	if status := h.divert(w, r, buffer.Bytes()); status != 0 {
-		return status
+	if h.Divert != nil {
+		if status := h.Divert(w, r, buffer.Bytes()); status != 0 {
+			return status
+		}
 	}
 	if endpoint == endpointBulk {
 		return h.bulk(w, r, buffer)
@@ -146,33 +148,6 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, endpoint, key s
 	status, answer := h.core.Single(key, buffer.Bytes())
 	return write(w, status, answer)
 }
-
-// divert returns the status that Divert answered with, 0 if it did not answer.
-func (h *Handler) divert(w http.ResponseWriter, r *http.Request, body []byte) (status int) {
-	if h.Divert == nil {
-		return 0
-	}
-	answer := diverted{ResponseWriter: w, status: http.StatusOK}
-	if !h.Divert(&answer, r, body) {
-		return 0
-	}
-	return answer.status
-}
-
-// diverted notes the status of an answer that somebody else gives.
-type diverted struct {
-	http.ResponseWriter
-	status int
-}
-
-// WriteHeader notes the status.
-func (d *diverted) WriteHeader(status int) {
-	d.status = status
-	d.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap lets http.ResponseController find what the connection can do.
-func (d *diverted) Unwrap() http.ResponseWriter { return d.ResponseWriter }
 
 func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, body *bytes.Buffer) (status int) {
 	out := h.buffers.Get().(*bytes.Buffer)

@@ -300,13 +300,13 @@ func TestDrainingAsksClientsToClose(t *testing.T) {
 func TestRequestsCanBeDiverted(t *testing.T) {
 	core, registry := newTestCore(t, document)
 	handler := NewHandler(core, Options{})
-	handler.Divert = func(w http.ResponseWriter, r *http.Request, body []byte) bool {
+	handler.Divert = func(w http.ResponseWriter, r *http.Request, body []byte) int {
 		if !strings.Contains(string(body), "candidate") {
-			return false
+			return 0
 		}
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = io.WriteString(w, r.URL.Path)
-		return true
+		return http.StatusTeapot
 	}
 	for _, path := range []string{base, base + "/static"} {
 		if w := request(handler, "POST", path, `{"context":{"for":"candidate"}}`); w.Code != http.StatusTeapot || w.Body.String() != path {
