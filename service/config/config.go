@@ -55,6 +55,59 @@ const (
 	// EnvRevision is the revision this pod belongs to; it is sent in the
 	// HeaderRevision header. Default: none, and then the header is absent.
 	EnvRevision = "FLAGCACHE_REVISION"
+	// EnvAuthTokensDir is a directory of tokens, usually a mounted Secret: each
+	// file holds one, and its name is the client's. With it, requests need one as a
+	// bearer token or X-API-Key. The directory is read again when it changes.
+	// Default: none, and then everybody is let in.
+	EnvAuthTokensDir = "AUTH_TOKENS_DIR"
+	// EnvRateLimit is how many requests a second one pod answers; the others get
+	// 429. Default: 0, no limit.
+	EnvRateLimit = "RATE_LIMIT"
+	// EnvRateLimitBurst is how many of them may come at once. Default: as many as
+	// come in a second.
+	EnvRateLimitBurst = "RATE_LIMIT_BURST"
+	// EnvClientRateLimit is how many requests a second one pod answers to the
+	// holder of one token. It needs EnvAuthTokensDir. Default: 0, no limit.
+	EnvClientRateLimit = "CLIENT_RATE_LIMIT"
+	// EnvClientRateLimitBurst is how many of them may come at once. Default: as
+	// many as come in a second.
+	EnvClientRateLimitBurst = "CLIENT_RATE_LIMIT_BURST"
+	// EnvMaxInFlight is how many requests may be answered at a time; more get 429.
+	// Default: 1024; 0 is no limit.
+	EnvMaxInFlight = "MAX_IN_FLIGHT"
+	// EnvMaxConnections is how many connections there may be at a time; more wait.
+	// Default: 4096; 0 is no limit.
+	EnvMaxConnections = "MAX_CONNECTIONS"
+	// EnvCORSAllowedOrigins is a list, separated by commas, of the origins whose
+	// pages may ask, such as "https://shop.example"; "*" is all, "none" is none.
+	// Default: "*".
+	EnvCORSAllowedOrigins = "CORS_ALLOWED_ORIGINS"
+	// EnvCompressFrom is the size in bytes from which bulk answers are compressed
+	// with gzip for clients that accept it. Default: 1500; 0 is never.
+	EnvCompressFrom = "COMPRESS_FROM"
+	// EnvEventStreams is how many clients may be told of changes by event streams at
+	// a time. Default: 1000; 0 switches event streams off.
+	EnvEventStreams = "EVENT_STREAMS"
+	// EnvEventStreamsInactivity is how long clients are told to keep an event stream
+	// of a page that nobody looks at, as a Go duration. Default: "2m".
+	EnvEventStreamsInactivity = "EVENT_STREAMS_INACTIVITY"
+	// EnvEventStreamsHeartbeat is how often a silent event stream gets a comment,
+	// as a Go duration; proxies cut streams that say nothing. Default: "15s".
+	EnvEventStreamsHeartbeat = "EVENT_STREAMS_HEARTBEAT"
+	// EnvEventStreamsSpread is the time over which clients are told of a change, as
+	// a Go duration, so that they do not all ask at once. Default: "1s".
+	EnvEventStreamsSpread = "EVENT_STREAMS_SPREAD"
+	// EnvMaxStaleness is the age of the flags, as a Go duration, past which the
+	// service reports itself unready. It goes on answering. Default: 0, no bound.
+	EnvMaxStaleness = "MAX_STALENESS"
+	// EnvPprofAddress is where Go's profiles are served, under /debug/pprof/.
+	// Default: none, and then they are not.
+	EnvPprofAddress = "PPROF_ADDRESS"
+	// EnvOTLPEndpoint is OpenTelemetry's own: with it, or with its variant for
+	// traces alone, requests are traced. Default: none, and then they are not.
+	EnvOTLPEndpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
+	// EnvOTLPTracesEndpoint is EnvOTLPEndpoint's variant for traces alone.
+	EnvOTLPTracesEndpoint = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 	// EnvSplitFile is the path of the file that says which share of the requests
 	// is handed to which candidate (package split). Default: none, and then every
 	// request is answered here.
@@ -107,10 +160,16 @@ const (
 	PathMetrics = "/metrics"
 	// PathEvaluate is OFREP's bulk endpoint; a flag's key follows after a slash.
 	PathEvaluate = "/ofrep/v1/evaluate/flags"
+	// PathEvents is the endpoint of event streams.
+	PathEvents = "/ofrep/v1/events"
 )
 
 // HeaderRevision is the response header that names the revision that answered.
 const HeaderRevision = "FlagCache-Revision"
+
+// HeaderAge is the response header that says how many seconds ago the flags were
+// last confirmed by the source or by Redis.
+const HeaderAge = "FlagCache-Age"
 
 // HeaderSplit marks a request that a stable pod hands to the candidate, whose
 // revision is its value. Such a request is never handed on again. In the
@@ -164,10 +223,13 @@ const (
 
 // Metrics of the flag service, by name.
 const (
-	// MetricRequests counts requests by endpoint (single, bulk) and code.
+	// MetricRequests counts requests by endpoint (single, bulk, events, other) and
+	// code.
 	MetricRequests = "ofrep_requests_total"
 	// MetricRequestDuration is the latency histogram in seconds, by endpoint.
 	MetricRequestDuration = "ofrep_request_duration_seconds"
+	// MetricStreams is how many event streams are open.
+	MetricStreams = "sse_streams"
 	// MetricEvaluations counts evaluations by key, variant and reason. Keys are
 	// those of the current flags only, so its size is bounded.
 	MetricEvaluations = "flag_evaluations_total"
