@@ -356,6 +356,17 @@ func Conclude(s Snapshot, p Plan, failures []Failure) v1alpha1.FlagCacheStatus {
 	return st
 }
 
+// Unseen is the status while the world cannot be seen: Ready says that nobody
+// knows and why, and all else is what was seen last.
+func Unseen(fc *v1alpha1.FlagCache, now time.Time, why Failure) v1alpha1.FlagCacheStatus {
+	st := *fc.Status.DeepCopy()
+	setConditions(Snapshot{FlagCache: fc, Now: now}, &st, verdict{
+		progressing: true,
+		ready:       isUnknown(v1alpha1.ConditionReady, why.Reason, "%s", why.Message),
+	}, nil)
+	return st
+}
+
 // Event tells of a transition.
 type Event struct {
 	// Type is Normal or Warning.
