@@ -225,5 +225,9 @@ func lookUp(children []plan.Object, o plan.Object) plan.Object {
 
 // describe names an object for a person: "Deployment demo-3f2a91c0".
 func describe(o plan.Object) string {
-	return reflect.TypeOf(o).Elem().Name() + " " + o.GetName()
+	return kindOf(o) + " " + o.GetName()
+}
+
+func kindOf(o client.Object) string {
+	return reflect.TypeOf(o).Elem().Name()
 }

@@ -27,6 +27,17 @@ const unwatchedRetry = time.Minute
 // caches need about as long to catch up.
 const staleRetry = firstBackoff
 
+// patience is how many looks in a row may come to nothing before the status
+// says so; by their back-off that takes six seconds. What is over before is a
+// hiccup of the API server, and a FlagCache that works is not ill spoken of.
+const patience = 6
+
+// lasts tells whether enough looks came to nothing in a row before this one,
+// which does too.
+func (r *Reconciler) lasts(req ctrl.Request) bool {
+	return r.Backoff != nil && r.Backoff.NumRequeues(req)+1 >= patience
+}
+
 // catchUp is how long to wait for the caches; 0 when what was seen was so. Most
 // catch up at once, but a conflict that does not go away must not become a hot
 // loop.
@@ -58,6 +69,27 @@ func (o *outcome) add(ctx context.Context, attempt string, err error) {
 		o.retry = errors.Join(o.retry, fmt.Errorf("%s: %w", attempt, err))
 		o.failures = append(o.failures, plan.Failure{Reason: reasonOf(err), Message: sentence(attempt, err)})
 	}
+}
+
+// outdated is what to say of an old view that lasts.
+var outdated = plan.Failure{Reason: v1alpha1.ReasonRetrying,
+	Message: "The cluster is not as it was read, time and again: nothing is changed until both agree"}
+
+// readError is a read that failed.
+type readError struct {
+	// attempt says what was read, in the same words at each try.
+	attempt string
+	err     error
+}
+
+func (e readError) Error() string { return e.attempt + ": " + e.err.Error() }
+func (e readError) Unwrap() error { return e.err }
+
+// unreadable is what to say of a read that keeps failing.
+func unreadable(err error) plan.Failure {
+	failed := readError{"reading the cluster", err}
+	errors.As(err, &failed)
+	return plan.Failure{Reason: reasonOf(err), Message: sentence(failed.attempt, failed.err)}
 }
 
 // isTerminal says that trying the same again cannot succeed.

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,8 +40,9 @@ type Reconciler struct {
 	Clock clock.PassiveClock
 	// Operator is what the operator knows of itself.
 	Operator plan.Operator
-	// Backoff says how soon to look again after a view turned out to be old.
-	// Default: a fixed short time.
+	// Backoff counts the looks in a row that came to nothing, because a view
+	// turned out to be old or could not be had, and says how soon to look again.
+	// Default: none are counted, and the time is fixed and short.
 	Backoff Backoff
 	// Random makes a credential that nobody can guess. Default: crypto/rand.Text.
 	Random func() string
@@ -50,6 +52,8 @@ type Reconciler struct {
 type Backoff interface {
 	// When is how long to wait after one more failure.
 	When(ctrl.Request) time.Duration
+	// NumRequeues is how many failures there were in a row.
+	NumRequeues(ctrl.Request) int
 	// Forget begins again.
 	Forget(ctrl.Request)
 }
@@ -84,13 +88,27 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	seen, err := r.observe(ctx, fc)
 	if err != nil {
-		return ctrl.Result{}, err
+		return ctrl.Result{}, r.unseen(ctx, req, fc, err)
 	}
 	want := plan.Make(seen)
 	done := r.apply(ctx, seen, want)
-	done.add(ctx, "writing the status", r.report(ctx, seen, want, done))
+	done.add(ctx, "writing the status", r.report(ctx, req, seen, want, done))
+	pause := r.catchUp(req, done)
 	if done.retry != nil {
 		return ctrl.Result{}, done.retry
 	}
-	return ctrl.Result{RequeueAfter: cmp.Or(r.catchUp(req, done), done.lookAgain, want.LookAgain)}, nil
+	return ctrl.Result{RequeueAfter: cmp.Or(pause, done.lookAgain, want.LookAgain)}, nil
+}
+
+// unseen ends a look that could not read the world: nothing is decided, and what
+// keeps failing is reported.
+func (r *Reconciler) unseen(ctx context.Context, req ctrl.Request, fc *v1alpha1.FlagCache, err error) error {
+	var reported error
+	if ctx.Err() == nil {
+		reported = r.reportUnseen(ctx, req, fc, unreadable(err))
+	}
+	if r.Backoff != nil {
+		r.Backoff.When(req)
+	}
+	return errors.Join(err, reported)
 }

@@ -5,6 +5,8 @@ package controllers_test
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -16,8 +18,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/probe"
@@ -200,6 +205,45 @@ var _ = Describe("A FlagCache", func() {
 		Expect(k8s.Delete(ctx, get(ctx, s, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
 		s.reconcile(ctx)
 		Expect(s.prober.watched).To(BeEmpty())
+	})
+})
+
+var _ = Describe("What the operator may not read", func() {
+	It("is a condition once that lasts, and holds everything back", func(ctx context.Context) {
+		s := newStage(ctx)
+		s.create(ctx, s.aFlagCache())
+		s.ready(ctx)
+		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(o *v1alpha1.FlagCache) { o.Spec.Service.Replicas = ptr.To[int32](5) })
+		s.Backoff = workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](time.Millisecond, time.Second)
+		allowed := s.Client
+		s.Client = interceptor.NewClient(allowed.(client.WithWatch), interceptor.Funcs{
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+				if _, ok := list.(*appsv1.DeploymentList); ok {
+					return apierrors.NewForbidden(appsv1.Resource("deployments"), "", errors.New("the operator cannot list resource \"deployments\""))
+				}
+				return c.List(ctx, list, opts...)
+			},
+		})
+		look := func() error {
+			s.writes = nil
+			_, err := s.Reconcile(ctx, ctrl.Request{NamespacedName: types.NamespacedName{Namespace: s.namespace, Name: "demo"}})
+			return err
+		}
+		for range 5 {
+			Expect(look()).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
+			Expect(s.writes).To(BeEmpty(), "a hiccup is worth no condition")
+		}
+		Expect(look()).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
+		c := s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonForbidden)
+		Expect(c.Message).To(ContainSubstring(`cannot list resource "deployments"`))
+		Expect(look()).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
+		Expect(s.writes).To(BeEmpty(), "it is said once")
+
+		s.Client = allowed
+		s.settle(ctx)
+		s.podsAvailable(ctx)
+		s.settle(ctx)
+		s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	})
 })
 

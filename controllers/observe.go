@@ -18,8 +18,9 @@ import (
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
-// observe reads everything that a decision may rest on. In steady state all of
-// it comes from caches.
+// observe reads everything that a decision may rest on, or fails with a
+// readError: by half of it, a child that could not be read would be one that is
+// gone. In steady state all of it comes from caches.
 func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (plan.Snapshot, error) {
 	seen := plan.Snapshot{
 		Now:       r.Clock.Now(),
@@ -37,16 +38,16 @@ func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (plan.
 	}
 	if external := fc.Spec.Cache.External; external != nil {
 		if seen.ExternalSecret, err = r.externalSecret(ctx, fc.Namespace, external.SecretRef.Name); err != nil {
-			return plan.Snapshot{}, err
+			return plan.Snapshot{}, readError{"reading the Secret of the cache", err}
 		}
 	}
 	if database := fc.Spec.Flags.Postgres; database != nil {
 		if seen.DatabaseSecret, err = r.externalSecret(ctx, fc.Namespace, database.SecretRef.Name); err != nil {
-			return plan.Snapshot{}, err
+			return plan.Snapshot{}, readError{"reading the Secret of the database", err}
 		}
 	}
 	if seen.Flags, err = r.FlagFiles.read(ctx, r.Live, fc); err != nil {
-		return plan.Snapshot{}, err
+		return plan.Snapshot{}, readError{"reading the flags", err}
 	}
 	return seen, nil
 }
@@ -57,11 +58,11 @@ func (r *Reconciler) children(ctx context.Context, fc *v1alpha1.FlagCache) ([]pl
 	for _, kind := range childKinds() {
 		err := r.Client.List(ctx, kind.list, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name})
 		if err != nil {
-			return nil, fmt.Errorf("listing children of kind %T: %w", kind.object, err)
+			return nil, readError{"listing the children of kind " + kindOf(kind.object), err}
 		}
 		items, err := meta.ExtractList(kind.list)
 		if err != nil {
-			return nil, fmt.Errorf("reading a list of kind %T: %w", kind.object, err)
+			return nil, readError{"unpacking the children of kind " + kindOf(kind.object), err}
 		}
 		for _, item := range items {
 			children = append(children, item.(plan.Object))

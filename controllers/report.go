@@ -14,15 +14,31 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan"
 )
 
-// report writes the status, once and only if it says something new, and tells
-// of the transitions. After a stale view there is nothing to say: the next look
-// follows at once.
-func (r *Reconciler) report(ctx context.Context, seen plan.Snapshot, want plan.Plan, done outcome) error {
-	fc := seen.FlagCache
-	if done.stale || want.Finalizer == plan.RemoveFinalizer {
+// report writes the status of a look. After a stale view there is nothing to
+// say unless that lasts: the next look follows at once. Nor is there after a
+// FlagCache is gone.
+func (r *Reconciler) report(ctx context.Context, req ctrl.Request, seen plan.Snapshot, want plan.Plan, done outcome) error {
+	switch {
+	case done.stale:
+		return r.reportUnseen(ctx, req, seen.FlagCache, append(done.failures, outdated)[0])
+	case want.Finalizer == plan.RemoveFinalizer && len(done.failures) == 0:
+		return nil
+	default:
+		return r.writeStatus(ctx, seen.FlagCache, plan.Conclude(seen, want, done.failures))
+	}
+}
+
+// reportUnseen says, once that has lasted, that the world is not seen as it is.
+func (r *Reconciler) reportUnseen(ctx context.Context, req ctrl.Request, fc *v1alpha1.FlagCache, why plan.Failure) error {
+	if !r.lasts(req) {
 		return nil
 	}
-	status := plan.Conclude(seen, want, done.failures)
+	return r.writeStatus(ctx, fc, plan.Unseen(fc, r.Clock.Now(), why))
+}
+
+// writeStatus writes a status, once and only if it says something new, and
+// tells of the transitions.
+func (r *Reconciler) writeStatus(ctx context.Context, fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatus) error {
 	if equality.Semantic.DeepEqual(fc.Status, status) {
 		return nil
 	}

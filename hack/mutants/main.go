@@ -133,7 +133,7 @@ func build(patch, dir, binary string) error {
 		}
 		replace[original] = copied
 	}
-	apply := exec.Command("git", "apply", "-")
+	apply := exec.Command("git", "apply", "-C1", "-")
 	apply.Dir, apply.Stdin = dir, bytes.NewReader(text)
 	if output, err := apply.CombinedOutput(); err != nil {
 		return fmt.Errorf("the patch does not apply to the operator as it is, write it anew: %s", bytes.TrimSpace(output))

@@ -194,11 +194,69 @@ func (w *World) checkStatus(before, after client.Object) {
 	if w.writer != operator {
 		return
 	}
+	w.checkCalm(fc)
 	if fc.Status.ObservedGeneration > fc.Generation {
 		w.violate("S4 truth: the status is about a spec that is yet to come")
 	}
 	if ready && !w.plan.changesView() {
 		w.checkReady(fc)
+	}
+}
+
+// honestLooks is how many looks in a row may fail at the same call until a
+// condition says so.
+const honestLooks = 8
+
+// checkHonest: L4, while a call keeps failing Ready is not True and says why; of
+// one that is forbidden, with the verb and the resource.
+func (w *World) checkHonest() {
+	for i, p := range w.plan.points {
+		s := w.struck[i]
+		fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
+		if !ok || s.look != w.looks || s.row < honestLooks || !tellable(p.fault, s.call) {
+			continue
+		}
+		ready := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReady)
+		switch {
+		case ready == nil || ready.Status == metav1.ConditionTrue:
+			w.violate("L4 honest stall: %q has failed (%s) in %d looks, and Ready is %s", s.call, p.fault, s.row, status(ready))
+		case p.fault == forbidden && (ready.Reason != v1alpha1.ReasonForbidden ||
+			!strings.Contains(ready.Message, fmt.Sprintf("cannot %s resource %q", s.call.verb, s.call.kind.groupResource().Resource))):
+			w.violate("L4 honest stall: %q is forbidden, and Ready says %s: %s", s.call, ready.Reason, ready.Message)
+		}
+	}
+}
+
+func status(c *metav1.Condition) metav1.ConditionStatus {
+	if c == nil {
+		return "not there"
+	}
+	return c.Status
+}
+
+// tellable says that a call that keeps failing leaves the operator a way to say
+// so: it lives, it has read the FlagCache, and can write its status.
+func tellable(f fault, c call) bool {
+	switch {
+	case f == crashBefore || f == crashAfter || f == cancelled:
+		return false
+	case c.kind == flagCaches:
+		return c.live || c.isWrite() && c.subresource == ""
+	default:
+		return true
+	}
+}
+
+// checkCalm: L4, a read that fails no more than three times is not worth a
+// condition.
+func (w *World) checkCalm(fc *v1alpha1.FlagCache) {
+	ready := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReady)
+	if ready == nil || ready.Status != metav1.ConditionUnknown || len(w.plan.points) != 1 {
+		return
+	}
+	troubled := ready.Reason == v1alpha1.ReasonRetrying || ready.Reason == v1alpha1.ReasonForbidden
+	if p := w.plan.points[0]; troubled && p.times != untilLifted {
+		w.violate("L4 honest stall: a hiccup is reported as %s", ready.Reason)
 	}
 }
 

@@ -44,6 +44,9 @@ func (b *backoff) When(ctrl.Request) time.Duration {
 	return min(firstBackoff<<min(b.failures-1, 20), lastBackoff)
 }
 
+// NumRequeues is how many failures there were in a row.
+func (b *backoff) NumRequeues(ctrl.Request) int { return b.failures }
+
 // Forget begins again.
 func (b *backoff) Forget(ctrl.Request) { b.failures = 0 }
 

@@ -141,6 +141,8 @@ type strike struct {
 	call  call
 	times int
 	since time.Time
+	// look is the last look that it struck, and row how many looks in a row.
+	look, row int
 }
 
 // effort is what the operator did.
@@ -328,6 +330,7 @@ func (w *World) look() {
 	w.current = outer
 	w.last = ending{err: err, again: result.RequeueAfter, clean: err == nil && !crashed && !mine.faulted && mine.writes == 0, revision: w.api.revision}
 	w.tell(err)
+	w.checkHonest()
 	if w.redis.target != nil && w.redis.last == nil && w.nextTick.IsZero() {
 		w.nextTick = w.time.Add(tick)
 	}
@@ -498,6 +501,14 @@ func (w *World) faultAt(c call) fault {
 		if w.current != nil {
 			w.current.faulted = true
 		}
+		switch s.look {
+		case w.looks:
+		case w.looks - 1:
+			s.row++
+		default:
+			s.row = 1
+		}
+		s.look = w.looks
 		return p.fault
 	}
 	return noFault
