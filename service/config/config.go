@@ -46,6 +46,23 @@ const (
 	// EnvRedisDialTimeout bounds one connection attempt, as a Go duration.
 	// Default: "2s".
 	EnvRedisDialTimeout = "REDIS_DIAL_TIMEOUT"
+	// EnvRedisCAFile is the path of the authorities, in PEM, that certificates of
+	// Redis must come from, read again when it changes. Default: none, and then the
+	// system's count, unless the binding has its own.
+	EnvRedisCAFile = "REDIS_CA_FILE"
+	// EnvRedisIAMCacheName turns on authentication by AWS credentials for EnvRedisURL
+	// and names the ElastiCache replication group or serverless cache. Default: none.
+	EnvRedisIAMCacheName = "REDIS_IAM_CACHE_NAME"
+	// EnvRedisIAMUser is the ElastiCache user. Default: the user of EnvRedisURL.
+	EnvRedisIAMUser = "REDIS_IAM_USER"
+	// EnvRedisIAMRegion is the cache's AWS region. Default: the one that the AWS SDK
+	// finds, for example in AWS_REGION.
+	EnvRedisIAMRegion = "REDIS_IAM_REGION"
+	// EnvRedisIAMServerless is true for a serverless cache. Default: "false".
+	EnvRedisIAMServerless = "REDIS_IAM_SERVERLESS"
+	// EnvLastGoodFile is the path of a file that keeps the last good flags for a
+	// start with nothing reachable. Default: none, and then nothing is kept.
+	EnvLastGoodFile = "LAST_GOOD_FILE"
 	// EnvDrainDelay is how long a stopping service goes on accepting requests
 	// while it reports itself unready, as a Go duration, so that endpoints are
 	// withdrawn before connections are refused. Default: "5s".
@@ -235,6 +252,18 @@ const (
 	MetricEvaluations = "flag_evaluations_total"
 	// MetricCacheRequests counts look-ups in Redis by result: hit, miss, error.
 	MetricCacheRequests = "flag_cache_requests_total"
+	// MetricCacheBreakerOpen is 1 while Redis is in trouble and is asked once a second
+	// only, else 0.
+	MetricCacheBreakerOpen = "flag_cache_breaker_open"
+	// MetricCacheMissDuration is the histogram of the time from a miss in Redis until
+	// the flags were there again, in seconds.
+	MetricCacheMissDuration = "flag_cache_miss_duration_seconds"
+	// MetricSourceLoads counts readings of the source by result: ok, error.
+	MetricSourceLoads = "flag_source_loads_total"
+	// MetricSourceLoading is how many readings of the source are going on.
+	MetricSourceLoading = "flag_source_loads_in_flight"
+	// MetricLastGoodFailures counts failures to write the file of EnvLastGoodFile.
+	MetricLastGoodFailures = "flag_last_good_write_failures_total"
 	// MetricSnapshotAge is the time in seconds since the flags being served were
 	// last confirmed by the source or by Redis.
 	MetricSnapshotAge = "flag_config_age_seconds"
