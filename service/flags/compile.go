@@ -28,9 +28,15 @@ type rule func(e *env) any
 // compiledRule is a flag's whole targeting.
 type compiledRule struct {
 	eval rule
-	// readsFlagd says that the rule may look at $flagd by way of the data, which
-	// then has to carry it.
-	readsFlagd bool
+	// reads are the slots of the attributes that the rule reads.
+	reads map[int]struct{}
+	// readsAll says that the rule may read any of the context, and readsFlagd that
+	// it may look for $flagd there, which then has to carry it.
+	readsAll, readsFlagd bool
+	// readsTime says that the rule may look at the time.
+	readsTime bool
+	// frames is how many frames of data the rule uses.
+	frames int
 }
 
 // boundError refuses a rule that is too deep or too large.
@@ -44,12 +50,13 @@ func (e *boundError) Error() string { return e.path + ": " + e.message }
 
 // compiler turns the tree of one rule into closures.
 type compiler struct {
-	flag   string
 	report func(n *node, path, message string)
+	// places numbers what the rules of the document read.
+	places *places
 
-	nodes      int
-	readsFlagd bool
-	err        *boundError
+	rule  compiledRule
+	nodes int
+	err   *boundError
 }
 
 // scope is what data a part of a rule sees, known when it is compiled. The data
@@ -81,11 +88,19 @@ func (s scope) body(outer ...int) scope {
 }
 
 func (c *compiler) compile(n *node, path string) (*compiledRule, error) {
-	eval := c.value(n, scope{}, path)
+	c.rule = compiledRule{reads: map[int]struct{}{}, frames: 1}
+	c.rule.eval = c.value(n, scope{}, path)
 	if c.err != nil {
 		return nil, c.err
 	}
-	return &compiledRule{eval: eval, readsFlagd: c.readsFlagd}, nil
+	return &c.rule, nil
+}
+
+// slot returns the slot of an attribute that the rule reads.
+func (c *compiler) slot(path ...string) int {
+	slot := c.places.slot(path)
+	c.rule.reads[slot] = struct{}{}
+	return slot
 }
 
 // count takes parts into account and says whether compiling may go on.
@@ -193,8 +208,27 @@ func (c *compiler) operator(name string, n, args *node, s scope, path string) ru
 		c.report(n, path, fmt.Sprintf("unknown operator %q; an evaluation that reaches it answers PARSE_ERROR", name))
 		return failing("unknown operator " + name)
 	}
-	c.readsFlagd = c.readsFlagd || op.readsData && s.current == 0 && mentionsFlagd(args)
+	if s.current == 0 {
+		c.noteData(op.data, args)
+	}
 	return c.call(op, args, s, path)
+}
+
+// noteData notes what an operator reads of the context by itself.
+func (c *compiler) noteData(data dataUse, args *node) {
+	switch data {
+	case readsTargetingKey:
+		c.slot(targetingKey)
+	case readsAnything:
+		c.readAll(mentionsFlagd(args))
+	}
+}
+
+// readAll notes that the rule may read any of the context, and of $flagd.
+func (c *compiler) readAll(flagd bool) {
+	c.rule.readsAll = true
+	c.rule.readsFlagd = c.rule.readsFlagd || flagd
+	c.rule.readsTime = c.rule.readsTime || flagd
 }
 
 // call compiles an operator whose arguments are all evaluated first. They lie on

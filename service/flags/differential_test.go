@@ -13,32 +13,46 @@ import (
 	"github.com/diegoholiveira/jsonlogic/v3"
 )
 
-// evaluateRule compiles and evaluates a rule by itself.
-func evaluateRule(t testing.TB, rule string, data any) (any, error) {
+// evaluateRule compiles a rule by itself and evaluates it for a context.
+func evaluateRule(t testing.TB, rule, data string) (any, error) {
 	t.Helper()
 	tree, err := readTree([]byte(rule), newPositions([]byte(rule)))
 	if err != nil {
 		t.Fatalf("the rule %s is not JSON: %v", rule, err)
 	}
-	c := compiler{flag: "flag", report: func(*node, string, string) {}}
+	c := compiler{places: newPlaces(), report: func(*node, string, string) {}}
 	compiled, err := c.compile(tree, "rule")
 	if err != nil {
 		return nil, err
 	}
-	e := newEnv("flag", data, 1)
-	defer e.release()
-	value := compiled.eval(e)
-	return value, e.err
+	ctx := read(t, data, c.places.attributes(compiled))
+	value := ctx.evaluate(compiled, "flag", 1)
+	return value, ctx.err
 }
 
-// libraryResult evaluates the rule with the library that flagd uses.
-func libraryResult(t testing.TB, rule string, data any) (any, error) {
+// read reads the given attributes of a context.
+func read(t testing.TB, context string, attributes *Attributes) *Context {
 	t.Helper()
+	c := new(Context)
+	if err := c.Read(`{"context":`+context+`}`, attributes); err != nil {
+		t.Fatalf("reading the context %s: %v", context, err)
+	}
+	return c
+}
+
+// libraryResult evaluates the rule as flagd does, with the library that it uses.
+func libraryResult(t testing.TB, rule, data string) (any, error) {
+	t.Helper()
+	var attributes map[string]any
+	if err := json.Unmarshal([]byte(data), &attributes); err != nil {
+		t.Fatalf("the data %s is not JSON: %v", data, err)
+	}
+	attributes[flagdKey] = map[string]any{flagdFlagKey: "flag", flagdTimestamp: 1.0}
 	var decoded any
 	if err := json.Unmarshal([]byte(rule), &decoded); err != nil {
 		t.Fatalf("the rule %s is not JSON: %v", rule, err)
 	}
-	return jsonlogic.ApplyInterface(decoded, data)
+	return jsonlogic.ApplyInterface(decoded, attributes)
 }
 
 // show makes values comparable that reflect.DeepEqual would not, such as NaN.
@@ -53,12 +67,8 @@ func show(value any, err error) string {
 // failed says that the rule cannot be evaluated.
 func disagreement(t testing.TB, rule, data string) (difference string, failed bool) {
 	t.Helper()
-	var attributes any
-	if err := json.Unmarshal([]byte(data), &attributes); err != nil {
-		t.Fatalf("the data %s is not JSON: %v", data, err)
-	}
-	ours, ourErr := evaluateRule(t, rule, attributes)
-	theirs, theirErr := libraryResult(t, rule, attributes)
+	ours, ourErr := evaluateRule(t, rule, data)
+	theirs, theirErr := libraryResult(t, rule, data)
 	got, want := show(ours, ourErr), show(theirs, theirErr)
 	if got != want {
 		difference = fmt.Sprintf("rule %s\ndata %s\n ours   %s (%v)\n theirs %s (%v)", rule, data, got, ourErr, want, theirErr)
@@ -176,7 +186,7 @@ func (g *generator) rule(depth int) string {
 var differentialData = []string{
 	`{"a":"a","b":true,"n":5,"list":[1,2,3,"a"],"users":[{"name":"ann","age":30,"tags":["a","b"]},{"name":"bob","age":17,"tags":[]}],"deep":{"x":{"y":"abc","z":1},"w":0},"age":20,"x":1}`,
 	`{"a":1,"b":null,"n":"7","list":[],"users":[],"name":"abc","deep":{"x":2,"y":3}}`,
-	`{}`,
+	`{"unrelated":null}`,
 	`{"list":["a",["b"],null,4.5],"n":-3,"a":[1,2],"current":9,"accumulator":"s","1":"one","users":{"0":{"name":"x","tags":["t"]},"k":1}}`,
 }
 

@@ -11,7 +11,10 @@
 //	                        │
 //	                        └─▶ Problems: which flag, which path, which line
 //
-//	request ─ ParseContext ─▶ Context ─ Flag.Evaluate ─▶ *Outcome
+//	                                     │
+//	                                     └─▶ Attributes: what the rules read
+//
+//	request ─ Context.Read(body, Attributes) ─▶ Context ─ Flag.Evaluate ─▶ *Outcome
 //
 // # Outcomes
 //
@@ -20,6 +23,13 @@
 // returns a pointer to one of a Set's numbered Outcomes, and whoever speaks a
 // protocol can encode all of them beforehand, by number. Evaluating a flag
 // without targeting is a pointer read.
+//
+// # Contexts
+//
+// A rule knows the attributes that it reads. They are numbered when the document
+// is compiled, and a request is scanned once: all of it is checked, and what a
+// rule reads is decoded into its slot. Only a rule that may read anything, by a
+// name that is computed or by the empty name, has the whole context decoded.
 //
 // # Rules
 //

@@ -5,12 +5,20 @@ package flags
 
 import (
 	"errors"
-	"sync"
+	"maps"
 )
 
-// env is the state of one evaluation.
+// env is the state of one evaluation, and the data it reads.
 type env struct {
-	// frames holds the data: the context, then the element of each iteration.
+	// attributes are the values in the context that rules read, by slot.
+	attributes []attribute
+	// context is the whole context; whole is the same decoded, for the rules that
+	// may read any of it.
+	context attribute
+	whole   map[string]any
+
+	// frames holds the data: the context as a whole, then the element of each
+	// iteration.
 	frames [MaxDepth + 2]any
 	// stack holds arguments between their evaluation and the operator's.
 	stack []any
@@ -25,19 +33,70 @@ type env struct {
 
 var errTooManySteps = errors.New("the evaluation took more steps than it may")
 
-var envs = sync.Pool{New: func() any { return &env{stack: make([]any, 0, 16)} }}
-
-func newEnv(flagKey string, data any, now int64) *env {
-	e := envs.Get().(*env)
-	e.frames[0], e.steps, e.flagKey, e.now = data, MaxSteps, flagKey, now
-	return e
+// evaluate returns a rule's value, nil if e.err is set.
+func (e *env) evaluate(r *compiledRule, flagKey string, now int64) any {
+	e.steps, e.flagKey, e.now, e.err = MaxSteps, flagKey, now, nil
+	if r.readsAll {
+		e.frames[0] = e.everything(r.readsFlagd)
+	}
+	value := r.eval(e)
+	clear(e.frames[:r.frames])
+	return value
 }
 
-// release gives the environment back without what it referred to.
-func (e *env) release() {
-	clear(e.frames[:])
-	e.stack, e.err = e.stack[:0], nil
-	envs.Put(e)
+// everything returns the whole context, with $flagd in it if it is asked for.
+func (e *env) everything(withFlagd bool) any {
+	if e.whole == nil {
+		e.whole, _ = decodeScanned(e.context.text).(map[string]any)
+		if e.whole == nil {
+			e.whole = map[string]any{}
+		}
+		delete(e.whole, flagdKey)
+	}
+	if !withFlagd {
+		return e.whole
+	}
+	all := make(map[string]any, len(e.whole)+1)
+	maps.Copy(all, e.whole)
+	all[flagdKey] = e.flagd()
+	return all
+}
+
+// flagd is what rules see under $flagd.
+func (e *env) flagd() map[string]any {
+	return map[string]any{flagdFlagKey: e.flagKey, flagdTimestamp: float64(e.now)}
+}
+
+// attribute returns the value in a slot, nil where there is none.
+func (e *env) attribute(slot int) any {
+	if slot >= len(e.attributes) {
+		return nil
+	}
+	a := &e.attributes[slot]
+	if a.value == nil {
+		a.value = a.box()
+	}
+	return a.value
+}
+
+// textIn returns the value in a slot if it is a text.
+func (e *env) textIn(slot int) (text string, ok bool) {
+	if slot >= len(e.attributes) {
+		return "", false
+	}
+	if a := &e.attributes[slot]; a.kind == kindString {
+		return a.text, true
+	}
+	return "", false
+}
+
+// numberIn returns the value in a slot if it is a number.
+func (e *env) numberIn(slot int) (number float64, ok bool) {
+	if slot >= len(e.attributes) {
+		return 0, false
+	}
+	a := &e.attributes[slot]
+	return a.number, a.kind == kindNumber
 }
 
 // fail ends the evaluation; the first failure is kept. It returns nil, the value

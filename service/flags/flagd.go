@@ -36,23 +36,25 @@ func fractional(e *env, frame int, args []any) any {
 	if args[0] == nil {
 		args = args[1:]
 	}
-	data, _ := e.frames[frame].(map[string]any)
-	key, ok := data[targetingKey].(string)
-	if !ok || key == "" {
+	flagKey, key := e.seed(frame)
+	if key == "" {
 		return nil
 	}
-	return e.distribute(args, hashOf(e.flagKeyIn(frame, data), key))
+	return e.distribute(args, hashOf(flagKey, key))
 }
 
-// flagKeyIn returns the flag's key as $flagd in the frame's data has it: the
-// context has it, an element of a list usually has not.
-func (e *env) flagKeyIn(frame int, data map[string]any) string {
+// seed returns the flag's key and the targeting key as the data in a frame has
+// them: the context has both, an element of a list usually has not.
+func (e *env) seed(frame int) (flagKey, key string) {
 	if frame == 0 {
-		return e.flagKey
+		key, _ = e.textIn(targetingKeySlot)
+		return e.flagKey, key
 	}
+	data, _ := e.frames[frame].(map[string]any)
+	key, _ = data[targetingKey].(string)
 	properties, _ := data[flagdKey].(map[string]any)
-	key, _ := properties[flagdFlagKey].(string)
-	return key
+	flagKey, _ = properties[flagdFlagKey].(string)
+	return flagKey, key
 }
 
 // hashOf places a caller between 0 and 2^32-1. It is the only place that knows
@@ -193,82 +195,4 @@ func (e *env) version(v any) (version string, ok bool) {
 		text = "v" + strings.TrimPrefix(text, "V")
 	}
 	return text, e.spendText(text) && semver.IsValid(text)
-}
-
-// specialised compiles the forms that targeting is mostly made of, where more
-// can be known beforehand. It returns nil where it knows no better.
-func (c *compiler) specialised(name string, args *node, s scope, path string) rule {
-	if args.kind != kindArray {
-		return nil
-	}
-	switch name {
-	case "fractional":
-		return c.fixedFractional(args, s, path)
-	case "in":
-		return c.inTexts(args, s, path)
-	default:
-		return nil
-	}
-}
-
-// fixedFractional compiles shares that are written out, for callers told apart
-// by their targeting key: no more is left to do than to hash.
-func (c *compiler) fixedFractional(args *node, s scope, path string) rule {
-	constant, ok := args.foldConstant()
-	if !ok || s.current != 0 {
-		return nil
-	}
-	distribution := constant.([]any)
-	if len(distribution) == 0 || isText(distribution[0]) {
-		return nil
-	}
-	if distribution[0] == nil {
-		distribution = distribution[1:]
-	}
-	if !c.count(len(distribution), args, s, path) {
-		return failing("the rule is over its bounds")
-	}
-	e := &env{steps: MaxSteps}
-	shares, total, ok := e.parseShares(nil, distribution)
-	if !ok || total == 0 {
-		return func(*env) any { return nil }
-	}
-	return func(e *env) any {
-		object, _ := e.frames[0].(map[string]any)
-		key, _ := object[targetingKey].(string)
-		if key == "" || !e.spend(1) {
-			return nil
-		}
-		return pick(shares, total, hashOf(e.flagKey, key))
-	}
-}
-
-func isText(v any) bool {
-	_, ok := v.(string)
-	return ok
-}
-
-// inTexts compiles membership in a list of texts that is written out as a
-// look-up, so that a list of thousands costs no more than a short one.
-func (c *compiler) inTexts(args *node, s scope, path string) rule {
-	if len(args.items) != 2 {
-		return nil
-	}
-	texts := args.items[1].textSet()
-	if texts == nil {
-		return nil
-	}
-	list := args.items[1].plain().([]any)
-	needle := c.value(args.items[0], s, at(path, 0))
-	return func(e *env) any {
-		if !e.spend(1) {
-			return nil
-		}
-		value := needle(e)
-		if text, ok := value.(string); ok {
-			_, found := texts[text]
-			return found
-		}
-		return e.isAmong(value, list)
-	}
 }

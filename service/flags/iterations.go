@@ -27,6 +27,7 @@ func (c *compiler) iteration(name string, args *node, s scope, path string) rule
 	if short := tooShort(name, len(args.items)); short != nil {
 		return short
 	}
+	c.rule.frames = max(c.rule.frames, s.top+2)
 	it := iteration{frame: s.top + 1, subject: c.subject(args.items[0], s, at(path, 0))}
 	if len(args.items) < 2 {
 		return it.quantified(name, failing(name+" has no body"))

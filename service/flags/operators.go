@@ -16,10 +16,19 @@ type operator struct {
 	// single applies it to one argument that is not a list; nil where the operator
 	// takes a list only.
 	single func(e *env, frame int, arg any) any
-	// readsData says that the operator looks into the data by itself, the data in
-	// the frame it is given.
-	readsData bool
+	// data is what the operator reads by itself of the data in the frame that it
+	// is given.
+	data dataUse
 }
+
+// dataUse is what of the data an operator reads beside its arguments.
+type dataUse uint8
+
+const (
+	readsNothing dataUse = iota
+	readsTargetingKey
+	readsAnything
+)
 
 var (
 	errNeedsList = errors.New("the operator needs a list of arguments")
@@ -69,14 +78,14 @@ var operators = map[string]operator{
 	"merge":  {list: merge, single: mergeOne},
 	"set":    {list: set},
 
-	"missing":      {list: missing, single: missingOne, readsData: true},
-	"missing_some": {list: missingSome, readsData: true},
+	"missing":      {list: missing, single: missingOne, data: readsAnything},
+	"missing_some": {list: missingSome, data: readsAnything},
 
 	"contains_all":  {list: containing(containsAll, false), single: constantly(false)},
 	"contains_any":  {list: containing(containsAny, false), single: constantly(false)},
 	"contains_none": {list: containing(containsNone, true), single: constantly(true)},
 
-	"fractional":  {list: fractional, single: constantly(nil)},
+	"fractional":  {list: fractional, single: constantly(nil), data: readsTargetingKey},
 	"sem_ver":     {list: semVer, single: constantly(nil)},
 	"starts_with": {list: affix(strings.HasPrefix), single: constantly(nil)},
 	"ends_with":   {list: affix(strings.HasSuffix), single: constantly(nil)},

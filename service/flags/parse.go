@@ -36,7 +36,7 @@ func Parse(data []byte) (*Set, []Problem, error) {
 	if len(data) > MaxSize {
 		return nil, nil, fmt.Errorf("the document has %d bytes; the limit is %d", len(data), MaxSize)
 	}
-	p := &parser{at: newPositions(data)}
+	p := &parser{at: newPositions(data), places: newPlaces()}
 	root, err := readTree(data, p.at)
 	if err != nil {
 		return nil, nil, err
@@ -48,7 +48,7 @@ func Parse(data []byte) (*Set, []Problem, error) {
 	p.readEvaluators(root.member("$evaluators"))
 	p.readMetadata(root.member("metadata"))
 
-	set := newSet(p.flags(definitions), p.metadata.encode())
+	set := newSet(p.flags(definitions), p.places, p.metadata.encode())
 	sort.SliceStable(p.problems, func(i, j int) bool { return p.problems[i].before(p.problems[j]) })
 	return set, slices.Compact(p.problems), nil
 }
@@ -66,7 +66,9 @@ type parser struct {
 	at         positions
 	evaluators map[string]evaluator
 	metadata   metadata
-	problems   []Problem
+	// places are what all rules together read of a context.
+	places   *places
+	problems []Problem
 }
 
 // report adds a problem; flag is empty for what flags share.
@@ -195,7 +197,7 @@ func (r *flagReader) compile() *Flag {
 	if r.rejected {
 		return nil
 	}
-	flag := &Flag{Key: r.key}
+	flag := &Flag{Key: r.key, attributes: noAttributes}
 	flag.build(variants, fallback, meta.encode())
 	switch {
 	case !enabled:
@@ -205,7 +207,7 @@ func (r *flagReader) compile() *Flag {
 	case rule == nil:
 		flag.static = flag.add(Outcome{Reason: ReasonStatic, Variant: fallback, Value: variants[fallback]})
 	default:
-		flag.rule = rule
+		flag.rule, flag.attributes = rule, r.parser.places.attributes(rule)
 	}
 	return flag
 }
@@ -305,7 +307,7 @@ func (r *flagReader) targeting() *compiledRule {
 		return nil
 	}
 	compiler := compiler{
-		flag: r.key,
+		places: r.parser.places,
 		report: func(n *node, path, message string) {
 			r.parser.report(r.key, path, n.offset, "%s", message)
 		},

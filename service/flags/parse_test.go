@@ -120,7 +120,6 @@ func FuzzParse(f *testing.F) {
 	f.Add(`{"flags":{"a":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","targeting":{"if":[{"var":"x"},"on",null]}}}}`)
 	f.Add(`{"$evaluators":{"e":{"in":[1,[1]]}},"metadata":{"a":1},"flags":[{"key":"a","state":"DISABLED","variants":{"x":{}},"targeting":{"$ref":"e"}}]}`)
 	f.Add(`{"flags":{"a":{"state":"ENABLED","variants":{"x":1},"targeting":{"reduce":[{"var":""},{"substr":["abc",-5,-9]},0]}}}}`)
-	ctx := context(f, `{"targetingKey":"k","x":[1,"2",null,{"a":true,"b":[]}],"s":"text"}`)
 	f.Fuzz(func(t *testing.T, document string) {
 		set, problems, err := Parse([]byte(document))
 		if err != nil {
@@ -135,7 +134,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		for _, flag := range set.Flags() {
-			outcome, err := flag.Evaluate(ctx, 1)
+			outcome, err := evaluate(t, flag, `{"targetingKey":"k","x":[1,"2",null,{"a":true,"b":[]}],"s":"text"}`, 1)
 			if (err != nil) != (outcome.ErrorCode != "") {
 				t.Errorf("%s comes to %+v with %v", flag.Key, outcome, err)
 			}

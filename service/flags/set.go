@@ -4,7 +4,6 @@
 package flags
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,6 +73,8 @@ type Flag struct {
 	rule     *compiledRule
 	metadata json.RawMessage
 	outcomes []*Outcome
+	// attributes are what the rule reads.
+	attributes *Attributes
 
 	// static is the outcome of a flag without a rule.
 	static *Outcome
@@ -112,36 +113,25 @@ func (f *Flag) failure(code ErrorCode, details string) *Outcome {
 // IsStatic says that the flag answers the same in every context.
 func (f *Flag) IsStatic() bool { return f.rule == nil }
 
-// Evaluate returns the flag's outcome for a context at a time in Unix seconds.
-// The error explains an outcome that has an ErrorCode, for those who write
-// rules; it is not for clients.
-func (f *Flag) Evaluate(context Context, now int64) (*Outcome, error) {
+// Attributes are what an evaluation of the flag reads of a context.
+func (f *Flag) Attributes() *Attributes { return f.attributes }
+
+// Evaluate returns the flag's outcome at a time in Unix seconds for a context,
+// into which the flag's attributes were read, or its set's. The error explains an
+// outcome that has an ErrorCode, for those who write rules; it is not for clients.
+func (f *Flag) Evaluate(c *Context, now int64) (*Outcome, error) {
 	if f.rule == nil {
 		return f.static, nil
 	}
-	e := newEnv(f.Key, f.data(context, now), now)
-	defer e.release()
-	result := f.rule.eval(e)
+	result := c.evaluate(f.rule, f.Key, now)
 	switch {
-	case errors.Is(e.err, errTooManySteps):
-		return f.exhausted, e.err
-	case e.err != nil:
-		return f.unparsable, e.err
-	default:
+	case c.err == nil:
 		return f.outcome(result)
+	case errors.Is(c.err, errTooManySteps):
+		return f.exhausted, c.err
+	default:
+		return f.unparsable, c.err
 	}
-}
-
-// data returns what the rule reads: the context, with $flagd in it if the rule
-// may come upon it.
-func (f *Flag) data(context Context, now int64) any {
-	if !f.rule.readsFlagd {
-		return context.attributes
-	}
-	data := make(map[string]any, len(context.attributes)+1)
-	maps.Copy(data, context.attributes)
-	data[flagdKey] = map[string]any{flagdFlagKey: f.Key, flagdTimestamp: float64(now)}
-	return data
 }
 
 // outcome finds the variant that a rule's result names: null is none, anything
@@ -171,10 +161,13 @@ type Set struct {
 	sorted   []*Flag
 	outcomes []*Outcome
 	metadata json.RawMessage
+	// attributes are what the rules of all flags read.
+	attributes *Attributes
 }
 
-func newSet(flags []*Flag, metadata json.RawMessage) *Set {
+func newSet(flags []*Flag, places *places, metadata json.RawMessage) *Set {
 	set := &Set{flags: make(map[string]*Flag, len(flags)), sorted: flags, metadata: metadata}
+	var rules []*compiledRule
 	slices.SortFunc(set.sorted, func(a, b *Flag) int { return strings.Compare(a.Key, b.Key) })
 	for _, flag := range set.sorted {
 		set.flags[flag.Key] = flag
@@ -182,7 +175,11 @@ func newSet(flags []*Flag, metadata json.RawMessage) *Set {
 			outcome.ID = len(set.outcomes)
 			set.outcomes = append(set.outcomes, outcome)
 		}
+		if flag.rule != nil {
+			rules = append(rules, flag.rule)
+		}
 	}
+	set.attributes = places.attributes(rules...)
 	return set
 }
 
@@ -202,60 +199,9 @@ func (s *Set) Flags() []*Flag { return s.sorted }
 // IDs. The slice must not be changed.
 func (s *Set) Outcomes() []*Outcome { return s.outcomes }
 
+// Attributes are what an evaluation of all flags reads of a context.
+func (s *Set) Attributes() *Attributes { return s.attributes }
+
 // Metadata is the metadata of the set as a compact JSON object, nil if there is
 // none.
 func (s *Set) Metadata() json.RawMessage { return s.metadata }
-
-// maxContextNesting is how deep a context may be nested.
-const maxContextNesting = 64
-
-// Context is what a caller says about the subject of an evaluation.
-type Context struct{ attributes map[string]any }
-
-// ParseContext reads a context from a JSON object; nothing at all or null is an
-// empty one. An attribute $flagd is dropped, it is ours.
-func ParseContext(data []byte) (Context, error) {
-	data = bytes.TrimSpace(data)
-	if len(data) == 0 || bytes.Equal(data, []byte("null")) {
-		return Context{attributes: map[string]any{}}, nil
-	}
-	if nesting(data) > maxContextNesting {
-		return Context{}, fmt.Errorf("the context is nested deeper than %d levels", maxContextNesting)
-	}
-	if data[0] != '{' {
-		return Context{}, errors.New("the context is not an object")
-	}
-	var attributes map[string]any
-	if err := json.Unmarshal(data, &attributes); err != nil {
-		return Context{}, fmt.Errorf("the context is not valid JSON: %w", err)
-	}
-	delete(attributes, flagdKey)
-	return Context{attributes: attributes}, nil
-}
-
-// nesting returns how deep brackets are nested in JSON text.
-func nesting(data []byte) int {
-	depth, deepest := 0, 0
-	for i := 0; i < len(data); i++ {
-		switch data[i] {
-		case '{', '[':
-			depth++
-			deepest = max(deepest, depth)
-		case '}', ']':
-			depth--
-		case '"':
-			i = endOfString(data, i)
-		}
-	}
-	return deepest
-}
-
-// endOfString returns where the string that starts at i ends.
-func endOfString(data []byte, i int) int {
-	for i++; i < len(data) && data[i] != '"'; i++ {
-		if data[i] == '\\' {
-			i++
-		}
-	}
-	return i
-}

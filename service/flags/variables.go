@@ -78,17 +78,41 @@ func (c *compiler) variableIn(args *node, s scope, path string) rule {
 	if !fixed {
 		return c.computedVariable(args, s, path)
 	}
-	if s.current == 0 {
-		if special := c.flagdProperty(name); special != nil {
-			return special
-		}
-		c.readsFlagd = c.readsFlagd || isWhole(name) || firstPart(name) == flagdKey
+	read := c.reader(name, s.current)
+	if fallback == nil {
+		return read
 	}
-	var otherwise rule
-	if fallback != nil {
-		otherwise = c.value(fallback, s, at(path, 1))
+	return withDefault(read, c.value(fallback, s, at(path, 1)))
+}
+
+// reader compiles the look-up of a name in a frame.
+func (c *compiler) reader(name string, frame int) rule {
+	parts := splitPath(name)
+	switch {
+	case frame > 0:
+		return func(e *env) any { return e.follow(e.frames[frame], parts) }
+	case len(parts) == 0:
+		c.readAll(true)
+		return func(e *env) any { return e.frames[0] }
+	case parts[0] == flagdKey:
+		return c.flagdReader(parts[1:])
+	default:
+		slot := c.slot(parts...)
+		return func(e *env) any { return e.attribute(slot) }
 	}
-	return lookUp(s.current, splitPath(name), otherwise)
+}
+
+// flagdReader compiles a look-up in $flagd.
+func (c *compiler) flagdReader(parts []string) rule {
+	name := strings.Join(parts, ".")
+	if name == flagdFlagKey {
+		return func(e *env) any { return e.flagKey }
+	}
+	c.rule.readsTime = true
+	if name == flagdTimestamp {
+		return func(e *env) any { return float64(e.now) }
+	}
+	return func(e *env) any { return e.follow(e.flagd(), parts) }
 }
 
 // fixedName returns the name that {"var": ...} has when it is written out, and
@@ -113,81 +137,42 @@ func fixedName(args *node) (name string, fallback *node, ok bool) {
 	}
 }
 
-// flagdProperty compiles the two properties that a rule may want of $flagd.
-func (c *compiler) flagdProperty(name string) rule {
-	switch name {
-	case flagdKey + "." + flagdFlagKey:
-		key := any(c.flag)
-		return func(*env) any { return key }
-	case flagdKey + "." + flagdTimestamp:
-		return func(e *env) any { return float64(e.now) }
-	default:
-		return nil
-	}
-}
-
-func isWhole(name string) bool { return strings.Trim(name, ".") == "" }
-
-func firstPart(name string) string {
-	first, _, _ := strings.Cut(strings.TrimLeft(name, "."), ".")
-	return first
-}
-
 // splitPath returns the parts of a dotted name; empty ones do not count.
 func splitPath(name string) []string {
 	return strings.FieldsFunc(name, func(r rune) bool { return r == '.' })
 }
 
-// lookUp reads a fixed path. A default is evaluated beforehand, as the library
-// does, because its failure counts.
-func lookUp(frame int, parts []string, otherwise rule) rule {
-	if len(parts) == 1 && otherwise == nil {
-		name := parts[0]
-		return func(e *env) any {
-			if object, ok := e.frames[frame].(map[string]any); ok {
-				return object[name]
-			}
-			return e.follow(e.frames[frame], parts)
-		}
-	}
+// withDefault puts a default behind a look-up. It is evaluated beforehand, as the
+// library does, because its failure counts.
+func withDefault(read, otherwise rule) rule {
 	return func(e *env) any {
 		if !e.spend(1) {
 			return nil
 		}
-		var fallback any
-		if otherwise != nil {
-			fallback = otherwise(e)
-		}
-		if value := e.follow(e.frames[frame], parts); value != nil {
+		fallback := otherwise(e)
+		if value := read(e); value != nil {
 			return value
 		}
 		return fallback
 	}
 }
 
-// follow walks a path into data, nil where it leads nowhere. In a list a part is
-// an index, and one that is no number is 0.
+// follow walks a path into data, nil where it leads nowhere.
 func (e *env) follow(data any, parts []string) any {
+	if len(parts) > 0 && !e.spend(len(parts)) {
+		return nil
+	}
 	for _, part := range parts {
-		switch container := data.(type) {
-		case map[string]any:
-			data = container[part]
-		case []any:
-			index := int(e.number(part))
-			if index < 0 || index >= len(container) {
-				return nil
-			}
-			data = container[index]
-		default:
-			return nil
-		}
+		data = step(data, part)
 	}
 	return data
 }
 
 // computedVariable compiles a look-up whose name is only known on evaluation.
 func (c *compiler) computedVariable(args *node, s scope, path string) rule {
-	c.readsFlagd = c.readsFlagd || s.current == 0
+	if s.current == 0 {
+		c.readAll(true)
+	}
 	frame, name := s.current, c.value(args, s, path)
 	return func(e *env) any {
 		if !e.spend(1) {

@@ -7,9 +7,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
-	"errors"
-	"fmt"
+	"math/bits"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -50,26 +50,33 @@ func (c *Core) Single(key string, body []byte) (status int, answer []byte) {
 	if view == nil {
 		return http.StatusServiceUnavailable, notReady(key)
 	}
-	raw, err := contextOf(body)
-	if err != nil {
+	flag, known := view.set.Flag(key)
+	attributes := view.set.Attributes()
+	if known {
+		attributes = flag.Attributes()
+	}
+	context := flags.NewContext()
+	defer context.Release()
+	if err := context.Read(string(body), attributes); err != nil {
 		return http.StatusBadRequest, failure(key, codeInvalidContext, err.Error())
 	}
-	flag, ok := view.set.Flag(key)
-	if !ok {
+	if !known {
 		return http.StatusNotFound, failure(key, codeFlagNotFound, "there is no such flag")
 	}
-	var context flags.Context
-	if !flag.IsStatic() {
-		if context, err = flags.ParseContext(raw); err != nil {
-			return http.StatusBadRequest, failure(key, codeInvalidContext, err.Error())
-		}
-	}
-	outcome, err := flag.Evaluate(context, c.now().Unix())
+	outcome, err := flag.Evaluate(context, c.time(attributes))
 	c.metrics.evaluated(view, outcome, err)
 	if outcome.ErrorCode != "" {
 		return http.StatusBadRequest, view.answers[outcome.ID]
 	}
 	return http.StatusOK, view.answers[outcome.ID]
+}
+
+// time is the time for an evaluation, 0 where no rule asks for it.
+func (c *Core) time(attributes *flags.Attributes) int64 {
+	if !attributes.NeedTime() {
+		return 0
+	}
+	return c.now().Unix()
 }
 
 // Bulk answers an evaluation of all flags, sorted by key. The answer is appended
@@ -82,24 +89,21 @@ func (c *Core) Bulk(to, body, extra []byte, ifNoneMatch string) (status int, ans
 	if view == nil {
 		return http.StatusServiceUnavailable, notReady(""), ""
 	}
-	raw, err := contextOf(body)
-	if err != nil {
+	context := flags.NewContext()
+	defer context.Release()
+	if err := context.Read(string(body), view.set.Attributes()); err != nil {
 		return http.StatusBadRequest, failure("", codeInvalidContext, err.Error()), ""
 	}
-	context, err := flags.ParseContext(raw)
-	if err != nil {
-		return http.StatusBadRequest, failure("", codeInvalidContext, err.Error()), ""
-	}
-	answer = c.appendBulk(to, view, context, extra)
-	tag = tagOf(answer[len(to):])
+	answer, sum := c.appendBulk(to, view, context, extra)
+	tag = sum.tag()
 	if matches(ifNoneMatch, tag) {
 		return http.StatusNotModified, to, tag
 	}
 	return http.StatusOK, answer, tag
 }
 
-func (c *Core) appendBulk(to []byte, view *view, context flags.Context, extra []byte) []byte {
-	now := c.now().Unix()
+func (c *Core) appendBulk(to []byte, view *view, context *flags.Context, extra []byte) ([]byte, digest) {
+	now, sum := c.time(view.set.Attributes()), view.digest
 	to = append(to, `{"flags":[`...)
 	for i, flag := range view.set.Flags() {
 		if i > 0 {
@@ -108,18 +112,41 @@ func (c *Core) appendBulk(to []byte, view *view, context flags.Context, extra []
 		outcome, err := flag.Evaluate(context, now)
 		c.metrics.evaluated(view, outcome, err)
 		to = append(to, view.answers[outcome.ID]...)
+		sum = sum.plus(view.digests[outcome.ID])
 	}
-	to = append(to, ']')
-	if metadata := view.set.Metadata(); metadata != nil {
-		to = append(append(to, `,"metadata":`...), metadata...)
+	to = append(append(to, ']'), view.metadata...)
+	if len(extra) > 0 {
+		to, sum = append(to, extra...), sum.plus(digestOf(extra))
 	}
-	return append(append(to, extra...), '}')
+	return append(to, '}'), sum
 }
 
-// tagOf is a strong entity tag for an answer.
-func tagOf(answer []byte) string {
-	sum := sha256.Sum256(answer)
-	return `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+// digest is a part's share in an answer's entity tag, and the sum of all. A part
+// names its flag and each flag is in an answer once, in a fixed order: so equal
+// sums mean equal answers, but for chance, which is one in 2^128.
+type digest struct{ high, low uint64 }
+
+// digestOf is the beginning of the SHA-256 of a part.
+func digestOf(part []byte) digest {
+	sum := sha256.Sum256(part)
+	return digest{binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint64(sum[8:])}
+}
+
+// plus adds modulo 2^128.
+func (d digest) plus(other digest) digest {
+	low, carry := bits.Add64(d.low, other.low, 0)
+	high, _ := bits.Add64(d.high, other.high, carry)
+	return digest{high, low}
+}
+
+// tag is the strong entity tag of the answer whose parts were added.
+func (d digest) tag() string {
+	var sum [16]byte
+	binary.BigEndian.PutUint64(sum[:], d.high)
+	binary.BigEndian.PutUint64(sum[8:], d.low)
+	tag := make([]byte, 0, 24)
+	tag = base64.RawURLEncoding.AppendEncode(append(tag, '"'), sum[:])
+	return string(append(tag, '"'))
 }
 
 // matches says whether an If-None-Match header names the tag, by the weak
@@ -134,38 +161,29 @@ func matches(ifNoneMatch, tag string) bool {
 	return false
 }
 
-// contextOf returns the context in a request's body, nil for none.
-func contextOf(body []byte) (json.RawMessage, error) {
-	if len(bytes.TrimSpace(body)) == 0 {
-		return nil, nil
-	}
-	var request struct {
-		Context json.RawMessage `json:"context"`
-	}
-	if err := json.Unmarshal(body, &request); err != nil {
-		return nil, fmt.Errorf("the body must be a JSON object with a context: %w", err)
-	}
-	context := request.Context
-	if len(context) > 0 && context[0] != '{' && !bytes.Equal(context, []byte("null")) {
-		return nil, errors.New("the context is not an object")
-	}
-	return context, nil
-}
-
 // view is a set of flags with everything it can answer, encoded.
 type view struct {
 	set *flags.Set
-	// answers are by outcome ID.
-	answers  [][]byte
+	// answers and digests are by outcome ID.
+	answers [][]byte
+	digests []digest
+	// metadata is what follows the flags in a bulk answer, and digest its digest.
+	metadata []byte
+	digest   digest
 	counters []counter
 }
 
 func newView(set *flags.Set, metrics *Metrics) *view {
-	v := &view{set: set, answers: make([][]byte, len(set.Outcomes()))}
-	for id, outcome := range set.Outcomes() {
-		v.answers[id] = encode(outcome)
+	v := &view{set: set, counters: metrics.counters(set)}
+	for _, outcome := range set.Outcomes() {
+		answer := encode(outcome)
+		v.answers = append(v.answers, answer)
+		v.digests = append(v.digests, digestOf(answer))
 	}
-	v.counters = metrics.counters(set)
+	if metadata := set.Metadata(); metadata != nil {
+		v.metadata = append([]byte(`,"metadata":`), metadata...)
+		v.digest = digestOf(v.metadata)
+	}
 	return v
 }
 

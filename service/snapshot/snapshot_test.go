@@ -119,7 +119,7 @@ func (i *instance) value() string {
 	if !ok {
 		return "absent"
 	}
-	outcome, err := flag.Evaluate(flags.Context{}, 0)
+	outcome, err := flag.Evaluate(new(flags.Context), 0)
 	if err != nil {
 		return err.Error()
 	}

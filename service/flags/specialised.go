@@ -1,0 +1,308 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package flags
+
+import "strings"
+
+// specialised compiles the forms that targeting is mostly made of, where more
+// can be known beforehand: an attribute compared with a constant is read where
+// it lies, without becoming a value of its own. What is not of the expected type
+// goes the general way, so the results are the same. It returns nil where it
+// knows no better.
+func (c *compiler) specialised(name string, args *node, s scope, path string) rule {
+	switch name {
+	case "fractional":
+		return c.fixedFractional(args, s, path)
+	case "in":
+		return c.inConstant(args, s, path)
+	case "starts_with":
+		return c.affixed(strings.HasPrefix, args, s, path)
+	case "ends_with":
+		return c.affixed(strings.HasSuffix, args, s, path)
+	case "==", "===", "!=", "!==":
+		return c.equality(name, args, s, path)
+	case "<", "<=", ">", ">=":
+		return c.limit(name, args, s, path)
+	case "missing":
+		return c.fixedMissing(args, s, path)
+	default:
+		return nil
+	}
+}
+
+// attributeName returns the path of an argument that is an attribute of the
+// context, written as {"var": "name"}; nil for anything else.
+func attributeName(n *node, s scope) []string {
+	if s.current != 0 || len(s.outer) > 0 || n.kind != kindObject || len(n.members) != 1 || n.members[0].key != "var" {
+		return nil
+	}
+	name, fallback, fixed := fixedName(n.members[0].value)
+	parts := splitPath(name)
+	if !fixed || fallback != nil || len(parts) == 0 || parts[0] == flagdKey {
+		return nil
+	}
+	return parts
+}
+
+// pair is an attribute and a constant, which are the arguments of an operator.
+type pair struct {
+	attribute []string
+	constant  *node
+	// swapped says that the constant comes first.
+	swapped bool
+}
+
+// pairOf finds the two in a list of two arguments.
+func pairOf(args *node, s scope) (p pair, ok bool) {
+	if args.kind != kindArray || len(args.items) != 2 {
+		return pair{}, false
+	}
+	p = pair{attribute: attributeName(args.items[0], s), constant: args.items[1]}
+	if p.attribute == nil {
+		p = pair{attribute: attributeName(args.items[1], s), constant: args.items[0], swapped: true}
+	}
+	isScalar := p.constant.kind == kindString || p.constant.kind == kindNumber
+	return p, p.attribute != nil && isScalar
+}
+
+// take counts the pair and returns the attribute's slot.
+func (c *compiler) take(p pair, s scope, path string) (slot int) {
+	s.depth++
+	c.count(2, p.constant, s, path)
+	return c.slot(p.attribute...)
+}
+
+// affixed compiles starts_with and ends_with for an attribute and a constant.
+func (c *compiler) affixed(has func(text, affix string) bool, args *node, s scope, path string) rule {
+	pair, ok := pairOf(args, s)
+	if !ok || pair.swapped || pair.constant.kind != kindString {
+		return nil
+	}
+	slot, affix := c.take(pair, s, path), pair.constant.text
+	return func(e *env) any {
+		if !e.spend(1) {
+			return nil
+		}
+		text, ok := e.textIn(slot)
+		if !ok {
+			return nil
+		}
+		return has(text, affix)
+	}
+}
+
+// equality compiles a comparison of an attribute with a constant.
+func (c *compiler) equality(name string, args *node, s scope, path string) rule {
+	pair, ok := pairOf(args, s)
+	if !ok {
+		return nil
+	}
+	compare := (*env).equal
+	if len(name) == len("===") {
+		compare = (*env).identical
+	}
+	slot, value, wanted := c.take(pair, s, path), pair.constant.plain(), name[0] == '='
+	general := func(e *env) bool { return compare(e, e.attribute(slot), value) == wanted }
+	if pair.constant.kind == kindString {
+		return equalText(slot, pair.constant.text, wanted, general)
+	}
+	return equalNumber(slot, value.(float64), wanted, general)
+}
+
+func equalText(slot int, text string, wanted bool, general func(*env) bool) rule {
+	return func(e *env) any {
+		if !e.spend(1 + len(text)>>6) {
+			return nil
+		}
+		if found, ok := e.textIn(slot); ok {
+			return (found == text) == wanted
+		}
+		return general(e)
+	}
+}
+
+func equalNumber(slot int, number float64, wanted bool, general func(*env) bool) rule {
+	return func(e *env) any {
+		if !e.spend(1) {
+			return nil
+		}
+		if found, ok := e.numberIn(slot); ok {
+			return (found == number) == wanted
+		}
+		return general(e)
+	}
+}
+
+// limit compiles the comparison of an attribute with a number.
+func (c *compiler) limit(name string, args *node, s scope, path string) rule {
+	pair, ok := pairOf(args, s)
+	if !ok || pair.constant.kind != kindNumber {
+		return nil
+	}
+	slot, value := c.take(pair, s, path), pair.constant.plain()
+	compare, within, number := operators[name].list, withinLimit(name, pair.swapped), value.(float64)
+	return func(e *env) any {
+		if !e.spend(1) {
+			return nil
+		}
+		if found, ok := e.numberIn(slot); ok {
+			return within(found, number)
+		}
+		if pair.swapped {
+			return compare(e, 0, []any{value, e.attribute(slot)})
+		}
+		return compare(e, 0, []any{e.attribute(slot), value})
+	}
+}
+
+// withinLimit compares an attribute with a limit. All numbers are finite, so that
+// turning the arguments round is turning the operator round.
+func withinLimit(name string, swapped bool) func(value, limit float64) bool {
+	if swapped {
+		name = map[string]string{"<": ">", "<=": ">=", ">": "<", ">=": "<="}[name]
+	}
+	switch name {
+	case "<":
+		return func(value, limit float64) bool { return value < limit }
+	case "<=":
+		return func(value, limit float64) bool { return value <= limit }
+	case ">":
+		return func(value, limit float64) bool { return value > limit }
+	default:
+		return func(value, limit float64) bool { return value >= limit }
+	}
+}
+
+// inConstant compiles membership in a list of texts that is written out as a
+// look-up, so that a list of thousands costs no more than a short one, and the
+// search for a text in an attribute.
+func (c *compiler) inConstant(args *node, s scope, path string) rule {
+	if args.kind != kindArray || len(args.items) != 2 {
+		return nil
+	}
+	if texts := args.items[1].textSet(); texts != nil {
+		return c.inTexts(texts, args, s, path)
+	}
+	pair, ok := pairOf(args, s)
+	if !ok || !pair.swapped || pair.constant.kind != kindString {
+		return nil
+	}
+	slot, text := c.take(pair, s, path), pair.constant.text
+	return func(e *env) any {
+		if !e.spend(1) {
+			return nil
+		}
+		if haystack, ok := e.textIn(slot); ok {
+			return e.spendText(haystack) && strings.Contains(haystack, text)
+		}
+		return in(e, 0, []any{text, e.attribute(slot)})
+	}
+}
+
+func (c *compiler) inTexts(texts map[string]struct{}, args *node, s scope, path string) rule {
+	list := args.items[1].plain().([]any)
+	needle := c.value(args.items[0], s, at(path, 0))
+	general := func(e *env) any {
+		value := needle(e)
+		if text, ok := value.(string); ok {
+			_, found := texts[text]
+			return found
+		}
+		return e.isAmong(value, list)
+	}
+	attribute := attributeName(args.items[0], s)
+	if attribute == nil {
+		return func(e *env) any {
+			if !e.spend(1) {
+				return nil
+			}
+			return general(e)
+		}
+	}
+	slot := c.slot(attribute...)
+	return func(e *env) any {
+		if !e.spend(1) {
+			return nil
+		}
+		if text, ok := e.textIn(slot); ok {
+			_, found := texts[text]
+			return found
+		}
+		return general(e)
+	}
+}
+
+// fixedFractional compiles shares that are written out, for callers told apart
+// by their targeting key: no more is left to do than to hash.
+func (c *compiler) fixedFractional(args *node, s scope, path string) rule {
+	constant, ok := args.foldConstant()
+	if !ok || args.kind != kindArray || s.current != 0 {
+		return nil
+	}
+	distribution := constant.([]any)
+	if len(distribution) == 0 || isText(distribution[0]) {
+		return nil
+	}
+	if distribution[0] == nil {
+		distribution = distribution[1:]
+	}
+	if !c.count(len(distribution), args, s, path) {
+		return failing("the rule is over its bounds")
+	}
+	e := &env{steps: MaxSteps}
+	shares, total, ok := e.parseShares(nil, distribution)
+	if !ok || total == 0 {
+		return func(*env) any { return nil }
+	}
+	slot := c.slot(targetingKey)
+	return func(e *env) any {
+		key, ok := e.textIn(slot)
+		if !ok || key == "" || !e.spend(1) {
+			return nil
+		}
+		return pick(shares, total, hashOf(e.flagKey, key))
+	}
+}
+
+func isText(v any) bool {
+	_, ok := v.(string)
+	return ok
+}
+
+// fixedMissing compiles the question which of some attributes are missing, so
+// that only those are read.
+func (c *compiler) fixedMissing(args *node, s scope, path string) rule {
+	names := []*node{args}
+	if args.kind == kindArray {
+		names = args.items
+	}
+	if s.current != 0 || !allTexts(names) || !c.count(len(names), args, s, path) {
+		return nil
+	}
+	readers := make([]rule, len(names))
+	for i, name := range names {
+		readers[i] = c.reader(name.text, 0)
+	}
+	return func(e *env) any {
+		absent := []any{}
+		for i, read := range readers {
+			if !e.spend(1) {
+				return nil
+			}
+			if read(e) == nil {
+				absent = append(absent, names[i].text)
+			}
+		}
+		return absent
+	}
+}
+
+func allTexts(nodes []*node) bool {
+	for _, n := range nodes {
+		if n.kind != kindString {
+			return false
+		}
+	}
+	return true
+}
