@@ -74,8 +74,8 @@ func assemble(s settings, log *slog.Logger) *service {
 	}
 	v.refresher = snapshot.New(options)
 	v.refresher.Register(registry)
-	v.ofrep = ofrep.NewServer(v.handler)
-	v.telemetry = ofrep.NewServer(ofrep.Telemetry(v.health, registry))
+	v.ofrep = ofrep.NewServer(v.handler, log)
+	v.telemetry = ofrep.NewServer(ofrep.Telemetry(v.health, registry), log)
 	return v
 }
 

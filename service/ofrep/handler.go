@@ -4,36 +4,55 @@
 package ofrep
 
 import (
-	"bytes"
-	"errors"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
+	"github.com/flagcache/flagcache/service/access"
 	"github.com/flagcache/flagcache/service/config"
 )
 
+// endpoint is what a request asks for, as far as metrics are concerned.
+type endpoint int
+
 const (
-	// MaxBody is the most bytes that a request's body may have. Contexts have a few
-	// hundred.
-	MaxBody = 256 << 10
-	// retryAfter is what a client is told to wait, in seconds, while there are no
-	// flags.
-	retryAfter = "1"
+	endpointSingle endpoint = iota
+	endpointBulk
+	endpointEvents
+	endpointOther
 )
 
-// Endpoints, as metrics name them.
-const (
-	endpointSingle = "single"
-	endpointBulk   = "bulk"
-	endpointOther  = "other"
-)
+// endpointNames are the values of metrics' label.
+var endpointNames = [...]string{"single", "bulk", "events", "other"}
+
+// Options are what a Handler does besides answering. The zero value does nothing
+// of it.
+type Options struct {
+	// Revision is sent with every answer, in config.HeaderRevision.
+	Revision string
+	// Age is how old what is served is, sent in config.HeaderAge with every answer
+	// while ok. It is asked once a second.
+	Age func() (age time.Duration, ok bool)
+	// Origins are those whose pages may ask, as browsers send them, or "*" for all.
+	Origins []string
+	// Keys says who may ask; nil lets everybody in.
+	Keys *access.Keys
+	// Limit is for all requests together; nil is none.
+	Limit *rate.Limiter
+	// MaxInFlight is how many requests may be evaluated, waited for or written at a
+	// time; 0 is no limit.
+	MaxInFlight int
+	// CompressFrom is the size in bytes from which a bulk answer is compressed if
+	// the client accepts that; 0 is never.
+	CompressFrom int
+	// Streams tell clients when to ask again; nil is none.
+	Streams *Streams
+}
 
 // Handler answers OFREP over HTTP.
 type Handler struct {
@@ -44,40 +63,37 @@ type Handler struct {
 	Divert func(w http.ResponseWriter, r *http.Request, body []byte) (status int)
 
 	core     *Core
+	options  Options
 	revision []string
+	age      ageHeader
+	origins  origins
+	inFlight atomic.Int64
 	draining atomic.Bool
-	buffers  sync.Pool
+	bodies   bodies
 	clock    func() time.Time
-	counts   map[string]*endpointCounts
+	counts   [len(endpointNames)]*endpointCounts
 }
 
 // endpointCounts are an endpoint's metrics, found once.
 type endpointCounts struct {
 	duration prometheus.Observer
-	byCode   [600]counter
+	byCode   [1000]counter
 	requests *prometheus.CounterVec
 	endpoint string
 }
 
-// Options are what a Handler does besides answering. The zero value does nothing
-// of it.
-type Options struct {
-	// Revision is sent with every answer, in config.HeaderRevision.
-	Revision string
-}
-
 // NewHandler returns the HTTP side of core.
 func NewHandler(core *Core, options Options) *Handler {
-	h := &Handler{core: core, clock: core.now, counts: map[string]*endpointCounts{}}
-	h.buffers.New = func() any { return new(bytes.Buffer) }
+	h := &Handler{core: core, options: options, clock: core.now, origins: newOrigins(options.Origins)}
+	h.bodies.large = make(chan struct{}, maxLargeBodies)
+	h.age.of = options.Age
 	if options.Revision != "" {
 		h.revision = []string{options.Revision}
 	}
-	for _, endpoint := range []string{endpointSingle, endpointBulk, endpointOther} {
-		h.counts[endpoint] = &endpointCounts{
-			duration: core.metrics.duration.WithLabelValues(endpoint),
-			requests: core.metrics.requests,
-			endpoint: endpoint,
+	for i, name := range endpointNames {
+		h.counts[i] = &endpointCounts{requests: core.metrics.requests, endpoint: name}
+		if endpoint(i) != endpointEvents {
+			h.counts[i].duration = core.metrics.duration.WithLabelValues(name)
 		}
 	}
 	return h
@@ -90,13 +106,16 @@ func (h *Handler) Drain() { h.draining.Store(true) }
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.clock()
-	endpoint, key := route(r.URL.Path)
-	status := h.answer(w, r, endpoint, key)
-	h.counts[endpoint].observe(status, h.clock().Sub(start))
+	at, key := route(r.URL.Path)
+	h.setHeaders(w.Header(), r, start)
+	status := h.answer(w, r, at, key, start)
+	h.counts[at].observe(status, h.clock().Sub(start))
 }
 
 func (c *endpointCounts) observe(status int, took time.Duration) {
-	c.duration.Observe(took.Seconds())
+	if c.duration != nil {
+		c.duration.Observe(took.Seconds())
+	}
 	slot := &c.byCode[status].resolved
 	resolved := slot.Load()
 	if resolved == nil {
@@ -109,9 +128,11 @@ func (c *endpointCounts) observe(status int, took time.Duration) {
 
 // route finds the endpoint. Path is decoded, and everything behind the bulk
 // endpoint's path is a key, slashes too. A slash alone is still the bulk endpoint.
-func route(path string) (endpoint, key string) {
+func route(path string) (at endpoint, key string) {
 	rest, ok := strings.CutPrefix(path, config.PathEvaluate)
 	switch {
+	case path == config.PathEvents:
+		return endpointEvents, ""
 	case !ok, rest != "" && rest[0] != '/':
 		return endpointOther, ""
 	case len(rest) <= 1:
@@ -121,147 +142,79 @@ func route(path string) (endpoint, key string) {
 	}
 }
 
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, endpoint, key string) (status int) {
-	h.setHeaders(w, r)
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, at endpoint, key string, now time.Time) (status int) {
+	method := http.MethodPost
+	if at == endpointEvents {
+		method = http.MethodGet
+	}
 	switch {
-	case endpoint == endpointOther:
-		return write(w, http.StatusNotFound, general("there is nothing at this path; OFREP is at "+config.PathEvaluate))
+	case at == endpointOther, at == endpointEvents && h.options.Streams == nil:
+		return write(w, http.StatusNotFound, nothingHere)
 	case r.Method == http.MethodOptions:
-		return preflight(w)
-	case r.Method != http.MethodPost:
-		w.Header().Set("Allow", "POST, OPTIONS")
-		return write(w, http.StatusMethodNotAllowed, general("the method must be POST"))
+		return preflight(w, method)
+	case r.Method != method:
+		w.Header().Set("Allow", method+", OPTIONS")
+		return write(w, http.StatusMethodNotAllowed, wrongMethod)
 	}
-	buffer := h.buffers.Get().(*bytes.Buffer)
-	defer h.giveBack(buffer)
-	if status, details := readBody(w, r, buffer); status != 0 {
-		return write(w, status, failure(key, codeGeneral, details))
+	client, status := h.admit(w, r, at, now)
+	switch {
+	case status != 0:
+		return status
+	case at == endpointEvents:
+		return h.options.Streams.serve(w, r)
+	default:
+		return h.evaluate(w, r, key, client)
 	}
+}
+
+// evaluate reads the body and answers; an empty key is the bulk endpoint.
+func (h *Handler) evaluate(w http.ResponseWriter, r *http.Request, key string, client *access.Client) (status int) {
+	b := h.bodies.take()
+	defer h.bodies.giveBack(b)
+	if status, details := b.read(r, &h.bodies); status != 0 {
+		return refuseBody(w, status, failure(key, codeGeneral, details))
+	}
+	if !h.enter() {
+		return refuse(w, http.StatusTooManyRequests, tooBusy, time.Second)
+	}
+	defer h.leave()
 	if h.Divert != nil {
-		if status := h.Divert(w, r, buffer.Bytes()); status != 0 {
+		if status := h.Divert(w, r, b.in); status != 0 {
 			return status
 		}
 	}
-	if endpoint == endpointBulk {
-		return h.bulk(w, r, buffer)
+	if key == "" {
+		return h.bulk(w, r, b, client)
 	}
-	status, answer := h.core.Single(key, buffer.Bytes())
+	status, answer := h.core.Single(key, b.in)
 	return write(w, status, answer)
 }
 
-func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, body *bytes.Buffer) (status int) {
-	out := h.buffers.Get().(*bytes.Buffer)
-	defer h.giveBack(out)
-	status, answer, tag := h.core.Bulk(out.AvailableBuffer(), body.Bytes(), nil, r.Header.Get("If-None-Match"))
-	out.Write(answer)
-	if tag != "" {
-		w.Header().Set("ETag", tag)
-	}
-	if status == http.StatusNotModified {
+// bulk answers all flags. A compressed answer is another representation, so it
+// has another strong entity tag.
+func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, b *buffers, client *access.Client) (status int) {
+	known, compressed := plainTags(r.Header["If-None-Match"])
+	b.extra = h.options.Streams.appendTo(b.extra[:0], client)
+	status, answer, tag := h.core.Bulk(b.out[:0], b.in, b.extra, known)
+	b.out = answer
+	header := w.Header()
+	switch {
+	case tag == "":
+		return write(w, status, answer)
+	case status == http.StatusNotModified:
+		if compressed {
+			tag = compressedTag(tag)
+		}
+		header["Etag"] = []string{tag}
+		h.vary(header)
 		w.WriteHeader(status)
 		return status
 	}
+	h.vary(header)
+	if h.options.CompressFrom > 0 && len(answer) >= h.options.CompressFrom && acceptsGzip(r.Header["Accept-Encoding"]) {
+		header["Etag"] = []string{compressedTag(tag)}
+		return writeCompressed(w, status, answer)
+	}
+	header["Etag"] = []string{tag}
 	return write(w, status, answer)
-}
-
-// giveBack keeps a buffer for other requests, unless it has grown out of all
-// proportion.
-func (h *Handler) giveBack(buffer *bytes.Buffer) {
-	if buffer.Cap() <= MaxBody {
-		buffer.Reset()
-		h.buffers.Put(buffer)
-	}
-}
-
-// readBody reads the request's body; the status is 0 if that went well.
-func readBody(w http.ResponseWriter, r *http.Request, to *bytes.Buffer) (status int, details string) {
-	_, err := to.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case err == nil:
-		return 0, ""
-	case errors.As(err, &tooLarge):
-		return http.StatusRequestEntityTooLarge, "the body has more than " + strconv.Itoa(MaxBody) + " bytes"
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return http.StatusRequestTimeout, "the body took too long to arrive"
-	default:
-		return http.StatusBadRequest, "the body could not be read"
-	}
-}
-
-// Header values that never change, set without an allocation.
-var (
-	jsonType     = []string{"application/json"}
-	anyOrigin    = []string{"*"}
-	exposed      = []string{"ETag, Retry-After, " + config.HeaderRevision}
-	closing      = []string{"close"}
-	waitASecond  = []string{retryAfter}
-	revisionName = http.CanonicalHeaderKey(config.HeaderRevision)
-)
-
-func (h *Handler) setHeaders(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	if h.revision != nil {
-		header[revisionName] = h.revision
-	}
-	if h.draining.Load() {
-		header["Connection"] = closing
-	}
-	// Any origin may ask: an answer does not depend on cookies, and whoever can
-	// reach the service can read it without a browser.
-	if _, fromBrowser := r.Header["Origin"]; fromBrowser {
-		header["Access-Control-Allow-Origin"] = anyOrigin
-		header["Access-Control-Expose-Headers"] = exposed
-	}
-}
-
-func preflight(w http.ResponseWriter) (status int) {
-	header := w.Header()
-	header.Set("Access-Control-Allow-Methods", "POST")
-	header.Set("Access-Control-Allow-Headers", "Content-Type, Authorization, X-API-Key, If-None-Match")
-	header.Set("Access-Control-Max-Age", "86400")
-	w.WriteHeader(http.StatusNoContent)
-	return http.StatusNoContent
-}
-
-func write(w http.ResponseWriter, status int, answer []byte) int {
-	header := w.Header()
-	header["Content-Type"] = jsonType
-	header["Content-Length"] = []string{strconv.Itoa(len(answer))}
-	if status == http.StatusServiceUnavailable {
-		header["Retry-After"] = waitASecond
-	}
-	w.WriteHeader(status)
-	// A client that has gone away needs no answer.
-	_, _ = w.Write(answer)
-	return status
-}
-
-// general is an error that is not about an evaluation.
-func general(details string) []byte {
-	return marshal(struct {
-		ErrorDetails string `json:"errorDetails"`
-	}{details})
-}
-
-// Time limits on requests. Clients give up after ten seconds.
-const (
-	readHeaderTimeout = 2 * time.Second
-	readTimeout       = 5 * time.Second
-	writeTimeout      = 8 * time.Second
-	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 32 << 10
-)
-
-// NewServer returns a server whose limits on time and size bound what one
-// client can hold on to.
-func NewServer(handler http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-	}
 }

@@ -1,0 +1,33 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ofrep
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Time limits on requests. Clients give up after ten seconds.
+const (
+	readHeaderTimeout = 2 * time.Second
+	readTimeout       = 5 * time.Second
+	writeTimeout      = 8 * time.Second
+	idleTimeout       = time.Minute
+	maxHeaderBytes    = 32 << 10
+)
+
+// NewServer returns a server whose limits on time and size bound what one
+// client can hold on to. Event streams have limits of their own.
+func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
