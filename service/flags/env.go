@@ -45,7 +45,7 @@ func (e *env) evaluate(r *compiledRule, flagKey string, now int64) any {
 }
 
 // everything returns the whole context, with $flagd in it if it is asked for.
-func (e *env) everything(withFlagd bool) any {
+func (e *env) everything(withFlagd bool) map[string]any {
 	if e.whole == nil {
 		e.whole, _ = decodeScanned(e.context.text).(map[string]any)
 		if e.whole == nil {
