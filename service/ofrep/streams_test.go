@@ -1,0 +1,351 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ofrep
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/flagcache/flagcache/service/redistest"
+)
+
+const (
+	events  = "/ofrep/v1/events"
+	patient = 10 * time.Second
+)
+
+var streamOptions = StreamOptions{Max: 3, Inactivity: 2 * time.Minute, Heartbeat: time.Hour, WriteTimeout: patient}
+
+// serveStreams is a server with event streams.
+func serveStreams(t *testing.T, options Options, settings StreamOptions) (*httptest.Server, *Streams) {
+	t.Helper()
+	core, _ := newTestCore(t, document)
+	options.Streams = NewStreams(settings, time.Now)
+	server := httptest.NewUnstartedServer(NewHandler(core, options))
+	server.Config = NewServer(server.Config.Handler, slog.New(slog.DiscardHandler))
+	server.Config.RegisterOnShutdown(options.Streams.Close)
+	server.Start()
+	t.Cleanup(func() {
+		options.Streams.Close()
+		server.Close()
+	})
+	return server, options.Streams
+}
+
+// listener is a client of an event stream.
+type listener struct {
+	t        *testing.T
+	response *http.Response
+	lines    chan string
+}
+
+func listen(t *testing.T, url string, headers ...string) *listener {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &listener{t: t, response: response, lines: make(chan string, 100)}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		defer close(l.lines)
+		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+			l.lines <- lines.Text()
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		reading.Wait()
+		_ = response.Body.Close()
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	})
+	return l
+}
+
+// expect reads lines up to one that begins so, and returns what follows there.
+func (l *listener) expect(prefix string) string {
+	l.t.Helper()
+	for {
+		select {
+		case line, ok := <-l.lines:
+			if rest, found := strings.CutPrefix(line, prefix); found {
+				return rest
+			}
+			if !ok {
+				l.t.Fatalf("the stream ended before %q", prefix)
+			}
+		case <-time.After(patient):
+			l.t.Fatalf("the stream does not say %q", prefix)
+		}
+	}
+}
+
+func (l *listener) expectEnd() {
+	l.t.Helper()
+	for {
+		select {
+		case _, ok := <-l.lines:
+			if !ok {
+				return
+			}
+		case <-time.After(patient):
+			l.t.Fatal("the stream does not end")
+		}
+	}
+}
+
+// place is where a bulk answer says that the events are.
+func place(t *testing.T, server *httptest.Server, headers ...string) string {
+	t.Helper()
+	w := request(server.Config.Handler, "POST", base, "", headers...)
+	var answer struct {
+		EventStreams []struct {
+			Type     string
+			Endpoint struct{ RequestURI string }
+			Delay    int `json:"inactivityDelaySec"`
+		}
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || len(answer.EventStreams) != 1 {
+		t.Fatalf("the answer says nothing of event streams: %s (%v)", w.Body, err)
+	}
+	stream := answer.EventStreams[0]
+	if stream.Type != "sse" || stream.Delay != 120 || !strings.HasPrefix(stream.Endpoint.RequestURI, "/") {
+		t.Errorf("the event stream is %+v", stream)
+	}
+	return server.URL + stream.Endpoint.RequestURI
+}
+
+func TestAChangeIsToldOnce(t *testing.T) {
+	server, streams := serveStreams(t, Options{Origins: []string{"*"}}, streamOptions)
+	l := listen(t, place(t, server), "Origin", shop)
+	header := l.response.Header
+	if l.response.StatusCode != 200 || header.Get("Content-Type") != "text/event-stream" || header.Get("Cache-Control") != "no-store" ||
+		header.Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("the stream starts with %d %v", l.response.StatusCode, header)
+	}
+	l.expect("retry: ")
+	l.expect(": connected")
+	var ids []string
+	for range 2 {
+		streams.Changed()
+		ids = append(ids, l.expect("id: "))
+		if event := l.expect("event: "); event != "message" {
+			t.Errorf("the event is called %q", event)
+		}
+		var data struct {
+			Type         string
+			LastModified int64
+		}
+		if err := json.Unmarshal([]byte(l.expect("data: ")), &data); err != nil || data.Type != "refetchEvaluation" || data.LastModified == 0 {
+			t.Errorf("the event says %+v (%v)", data, err)
+		}
+		select {
+		case line := <-l.lines:
+			if line != "" {
+				t.Errorf("after the event comes %q", line)
+			}
+		case <-time.After(patient):
+			t.Error("the event has no end")
+		}
+	}
+}
+
+func TestAChangeJustBeforeTheStreamIsTold(t *testing.T) {
+	server, streams := serveStreams(t, Options{}, streamOptions)
+	url := place(t, server)
+	streams.Changed()
+	listen(t, url).expect(`data: {"type":"refetchEvaluation"`)
+}
+
+func TestSilentStreamsHaveAHeartbeat(t *testing.T) {
+	settings := streamOptions
+	settings.Heartbeat = 5 * time.Millisecond
+	server, _ := serveStreams(t, Options{}, settings)
+	l := listen(t, server.URL+events)
+	l.expect(": connected")
+	for range 3 {
+		l.expect(":")
+	}
+}
+
+// TestStreamsOutliveTheLimitsOnRequests shortens these limits; a stream goes on
+// for many times as long.
+func TestStreamsOutliveTheLimitsOnRequests(t *testing.T) {
+	core, _ := newTestCore(t, document)
+	settings := streamOptions
+	settings.Heartbeat = 10 * time.Millisecond
+	streams := NewStreams(settings, time.Now)
+	server := httptest.NewUnstartedServer(NewHandler(core, Options{Streams: streams}))
+	server.Config = NewServer(server.Config.Handler, slog.New(slog.DiscardHandler))
+	server.Config.ReadTimeout, server.Config.WriteTimeout = 20*time.Millisecond, 20*time.Millisecond
+	server.Start()
+	t.Cleanup(func() { streams.Close(); server.Close() })
+	l := listen(t, server.URL+events)
+	l.expect(": connected")
+	for range 20 {
+		l.expect(":")
+	}
+	streams.Changed()
+	l.expect("data: ")
+}
+
+func TestThereIsAMostOfStreams(t *testing.T) {
+	server, streams := serveStreams(t, Options{}, streamOptions)
+	registry := prometheus.NewRegistry()
+	streams.Register(registry)
+	for range streamOptions.Max {
+		listen(t, server.URL+events).expect(": connected")
+	}
+	l := listen(t, server.URL+events)
+	if l.response.StatusCode != 429 || l.response.Header.Get("Retry-After") == "" {
+		t.Errorf("one too many is answered with %d %v", l.response.StatusCode, l.response.Header)
+	}
+	want := "# HELP sse_streams Event streams that are open.\n# TYPE sse_streams gauge\nsse_streams 3\n"
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
+		t.Error(err)
+	}
+	if w := request(server.Config.Handler, "POST", base+"/static", ""); w.Code != 200 {
+		t.Errorf("meanwhile an evaluation is answered with %d", w.Code)
+	}
+	server.CloseClientConnections()
+	redistest.Eventually(t, patient, "streams of clients that are gone are kept", func() bool { return streams.open.Load() == 0 })
+}
+
+// TestAClientThatDoesNotReadIsDropped uses a connection without any buffer, and
+// one other client, which is told all the same.
+func TestAClientThatDoesNotReadIsDropped(t *testing.T) {
+	settings := streamOptions
+	settings.WriteTimeout = 50 * time.Millisecond
+	server, streams := serveStreams(t, Options{}, settings)
+	ours, theirs := net.Pipe()
+	pipes := make(pipeListener, 1)
+	pipes <- theirs
+	go func() { _ = server.Config.Serve(pipes) }()
+	t.Cleanup(func() {
+		_ = ours.Close()
+		_ = server.Config.Close()
+	})
+	if _, err := io.WriteString(ours, "GET "+events+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t, server.URL+events)
+	l.expect(": connected")
+	redistest.Eventually(t, patient, "the client is not dropped", func() bool { return streams.open.Load() == 1 })
+	streams.Changed()
+	l.expect("data: ")
+}
+
+// pipeListener accepts connections that are given to it.
+type pipeListener chan net.Conn
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	conn, ok := <-l
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (l pipeListener) Close() error { close(l); return nil }
+
+func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+func TestStreamsEndWithTheServer(t *testing.T) {
+	server, _ := serveStreams(t, Options{}, streamOptions)
+	l := listen(t, server.URL+events)
+	l.expect(": connected")
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	defer cancel()
+	if err := server.Config.Shutdown(ctx); err != nil {
+		t.Errorf("the server does not end while a stream is open: %v", err)
+	}
+	l.expectEnd()
+}
+
+func TestStreamsNeedATokenWhereRequestsDo(t *testing.T) {
+	server, _ := serveStreams(t, Options{Keys: keys(t, 0, 0)}, streamOptions)
+	url := place(t, server, "X-API-Key", webToken)
+	if strings.Contains(url, webToken) {
+		t.Errorf("the client's own token is in the URL %s", url)
+	}
+	tests := map[string]struct {
+		url     string
+		headers []string
+		status  int
+	}{
+		"with the token of the URL":      {url, nil, 200},
+		"with a token in a header":       {server.URL + events, []string{"Authorization", "Bearer " + webToken}, 200},
+		"without a token":                {server.URL + events, nil, 401},
+		"with a wrong token":             {url + "x", nil, 401},
+		"with the own token in the URL":  {server.URL + events + "?token=" + webToken, nil, 401},
+		"with a wrong token in a header": {url, []string{"Authorization", "Bearer " + webToken + "x"}, 401},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := listen(t, test.url, test.headers...)
+			if l.response.StatusCode != test.status {
+				t.Errorf("it is answered with %d", l.response.StatusCode)
+			}
+		})
+	}
+}
+
+// TestStreamsAreInTheEntityTag holds that a client which knows the flags but not
+// of the streams is told of them.
+func TestStreamsAreInTheEntityTag(t *testing.T) {
+	core, _ := newTestCore(t, document)
+	without := request(NewHandler(core, Options{}), "POST", base, "").Header().Get("ETag")
+	with := NewHandler(core, Options{Streams: NewStreams(streamOptions, time.Now)})
+	w := request(with, "POST", base, "", "If-None-Match", without)
+	if w.Code != 200 || !strings.Contains(w.Body.String(), "eventStreams") {
+		t.Errorf("it is answered with %d", w.Code)
+	}
+	if w := request(with, "POST", base, "", "If-None-Match", w.Header().Get("ETag")); w.Code != 304 {
+		t.Errorf("with its own tag it is answered with %d", w.Code)
+	}
+}
+
+func TestNoStreams(t *testing.T) {
+	core, _ := newTestCore(t, document)
+	handler := NewHandler(core, Options{})
+	if w := request(handler, "POST", base, ""); strings.Contains(w.Body.String(), "eventStreams") {
+		t.Errorf("the answer speaks of streams: %s", w.Body)
+	}
+	if w := request(handler, "GET", events, ""); w.Code != 404 {
+		t.Errorf("a stream is answered with %d", w.Code)
+	}
+}
+
+func TestEventsAreForReading(t *testing.T) {
+	server, _ := serveStreams(t, Options{Origins: []string{"*"}}, streamOptions)
+	w := request(server.Config.Handler, "POST", events, "")
+	if w.Code != 405 || w.Header().Get("Allow") != "GET, OPTIONS" {
+		t.Errorf("POST is answered with %d %v", w.Code, w.Header())
+	}
+	w = request(server.Config.Handler, "OPTIONS", events, "", "Origin", shop)
+	if w.Code != 204 || w.Header().Get("Access-Control-Allow-Methods") != "GET" {
+		t.Errorf("a preflight is answered with %d %v", w.Code, w.Header())
+	}
+}
