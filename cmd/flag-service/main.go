@@ -4,9 +4,10 @@
 // flag-service answers OpenFeature's remote evaluation protocol from a file of
 // flags in flagd's format, with Redis as an optional shared cache.
 //
-//	flag-service            serves; the environment configures it
-//	flag-service lint FILE  checks a file of flags
-//	flag-service version    prints the version
+//	flag-service               serves; the environment configures it
+//	flag-service lint FILE     checks a file of flags
+//	flag-service loadtest URL  asks a flag service and says how it answers
+//	flag-service version       prints the version
 package main
 
 import (
@@ -44,6 +45,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return serveFrom(ctx, environ, stdout, stderr)
 	case args[0] == "lint" && len(args) == 2:
 		return lint(args[1], stdout, stderr)
+	case args[0] == "loadtest":
+		return runLoadtest(ctx, args[1:], environ, stdout, stderr)
 	case args[0] == "version" && len(args) == 1:
 		_, _ = fmt.Fprintln(stdout, version)
 		return exitOK
@@ -73,9 +76,10 @@ func printUsage(to io.Writer) {
 	_, _ = fmt.Fprintf(to, `flag-service answers OpenFeature's remote evaluation protocol (OFREP).
 
 Usage:
-  flag-service            serve
-  flag-service lint FILE  check a file of flags; exits with 1 if it has problems
-  flag-service version    print the version
+  flag-service               serve
+  flag-service lint FILE     check a file of flags; exits with 1 if it has problems
+  flag-service loadtest URL  ask a flag service as clients do; exits with 1 if it breaks a limit
+  flag-service version       print the version
 
 Environment of serve:
 %s

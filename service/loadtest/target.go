@@ -1,0 +1,148 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package loadtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+
+	"github.com/flagcache/flagcache/service/config"
+)
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 16 << 20
+
+// target is the flag service, and what is known about it.
+type target struct {
+	Options
+	client *http.Client
+	// bodies are the requests' bodies, by user.
+	bodies [][]byte
+	// tags are the entity tags of the last bulk answers, by user.
+	tags []atomic.Pointer[string]
+	// static and targeted are the keys of flags without and with a rule.
+	static, targeted []string
+}
+
+func newTarget(o Options) *target {
+	t := &target{Options: o, client: &http.Client{
+		Timeout: o.Timeout,
+		// Without a proxy: it would be measured, too.
+		Transport: &http.Transport{
+			MaxConnsPerHost: o.Connections, MaxIdleConns: o.Connections, MaxIdleConnsPerHost: o.Connections,
+			ForceAttemptHTTP2: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	for _, user := range o.contexts() {
+		t.bodies = append(t.bodies, fmt.Appendf(nil, `{"context":%s}`, user))
+	}
+	t.tags = make([]atomic.Pointer[string], len(t.bodies))
+	return t
+}
+
+// evaluation is an item of a bulk answer, and a single answer.
+type evaluation struct {
+	Key       string `json:"key"`
+	Reason    string `json:"reason"`
+	ErrorCode string `json:"errorCode"`
+}
+
+// discover learns which flags there are. Flags that cannot be evaluated are left
+// out.
+func (t *target) discover(ctx context.Context) error {
+	a := t.ask(ctx, Question{}, "")
+	if a.failure != nil {
+		return fmt.Errorf("asking for all flags: %w", a.failure)
+	}
+	if a.status != http.StatusOK {
+		return fmt.Errorf("asking for all flags: the service answers with status %d", a.status)
+	}
+	var bulk struct{ Flags []evaluation }
+	if err := json.Unmarshal(a.body, &bulk); err != nil {
+		return fmt.Errorf("asking for all flags: the answer is not OFREP's: %w", err)
+	}
+	for _, flag := range bulk.Flags {
+		switch {
+		case flag.ErrorCode != "":
+		case flag.Reason == "STATIC", flag.Reason == "DISABLED":
+			t.static = append(t.static, flag.Key)
+		default:
+			t.targeted = append(t.targeted, flag.Key)
+		}
+	}
+	if len(t.static)+len(t.targeted) == 0 {
+		return errors.New("the service has no flag that can be evaluated")
+	}
+	return nil
+}
+
+// answer is what became of a request.
+type answer struct {
+	// failure is why there is no answer.
+	failure  error
+	status   int
+	body     []byte
+	revision string
+	tag      string
+}
+
+// ask sends one request and reads the answer as a whole.
+func (t *target) ask(ctx context.Context, q Question, tag string) (a answer) {
+	address := t.URL + config.PathEvaluate
+	if q.Flag != "" {
+		address += "/" + url.PathEscape(q.Flag)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(t.bodies[q.User]))
+	if err != nil {
+		return answer{failure: err}
+	}
+	maps.Copy(request.Header, t.Header)
+	request.Header.Set("Content-Type", "application/json")
+	if tag != "" {
+		request.Header.Set("If-None-Match", tag)
+	}
+	response, err := t.client.Do(request)
+	if err != nil {
+		return answer{failure: err}
+	}
+	defer func() { _ = response.Body.Close() }()
+	a = answer{status: response.StatusCode, revision: response.Header.Get(config.HeaderRevision), tag: response.Header.Get("ETag")}
+	a.body, a.failure = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	return a
+}
+
+// Learn asks every question of a test once and remembers the answers as right
+// ones. It returns how many there were.
+func Learn(ctx context.Context, o Options, learned *Learned) (questions int, err error) {
+	if o, err = o.withDefaults(); err != nil {
+		return 0, err
+	}
+	t := newTarget(o)
+	defer t.client.CloseIdleConnections()
+	if err := t.discover(ctx); err != nil {
+		return 0, err
+	}
+	keys := append(append([]string{""}, t.static...), t.targeted...)
+	for user := range t.bodies {
+		for _, key := range keys {
+			q := Question{Flag: key, User: user}
+			a := t.ask(ctx, q, "")
+			if kind := t.judge(q, "", a); kind != "" && kind != kindWrong {
+				return questions, fmt.Errorf("asking for flag %q as user %d: %s", key, user, kind)
+			}
+			learned.Learn(q, a.body)
+			questions++
+		}
+	}
+	return questions, nil
+}
