@@ -16,12 +16,8 @@ import (
 // evaluateRule compiles a rule by itself and evaluates it for a context.
 func evaluateRule(t testing.TB, rule, data string) (any, error) {
 	t.Helper()
-	tree, err := readTree([]byte(rule), newPositions([]byte(rule)))
-	if err != nil {
-		t.Fatalf("the rule %s is not JSON: %v", rule, err)
-	}
 	c := compiler{places: newPlaces(), report: func(*node, string, string) {}}
-	compiled, err := c.compile(tree, "rule")
+	compiled, err := c.compile(tree(t, rule), "rule")
 	if err != nil {
 		return nil, err
 	}

@@ -251,6 +251,67 @@ func TestFlagdOperators(t *testing.T) {
 	}
 }
 
+// TestContextsInjectNothing has attributes with names that could mean more than
+// an attribute.
+func TestContextsInjectNothing(t *testing.T) {
+	many := `{"email":"a@corp.com",` + manyMembers(10_000) + `}`
+	tests := map[string]struct {
+		rule, context string
+		want          any
+	}{
+		"__proto__ is a name like others":          {`{"var":"__proto__.admin"}`, `{"__proto__":{"admin":true}}`, true},
+		"__proto__ adds no attributes":             {`{"var":"admin"}`, `{"__proto__":{"admin":true}}`, nil},
+		"constructor is a name like others":        {`{"var":"constructor"}`, `{}`, nil},
+		"a dotted name is no path":                 {`{"var":"user.admin"}`, `{"user.admin":true}`, nil},
+		"a path is no dotted name":                 {`{"var":"user.admin"}`, `{"user.admin":false,"user":{"admin":true}}`, true},
+		"names are case-sensitive":                 {`{"var":"Email"}`, `{"email":"x","EMAIL":"y"}`, nil},
+		"the time is ours":                         {`{"var":"$flagd.timestamp"}`, `{"$flagd":{"timestamp":99}}`, 1.0},
+		"nothing else is under $flagd":             {`{"var":"$flagd.x"}`, `{"$flagd":{"x":99}}`, nil},
+		"also by a name with a dot in front":       {`{"var":".$flagd.flagKey"}`, `{"$flagd":{"flagKey":"other"}}`, "flag"},
+		"also by a computed name":                  {`{"var":{"cat":["$flagd",".flagKey"]}}`, `{"$flagd":{"flagKey":"other"}}`, "flag"},
+		"also by a name that is asked for":         {`{"missing":["$flagd.timestamp","$flagd.x"]}`, `{"$flagd":{"x":1}}`, []any{"$flagd.x"}},
+		"a dotted $flagd is no path":               {`{"var":"$flagd.flagKey"}`, `{"$flagd.flagKey":"other"}`, "flag"},
+		"an escaped name is the same name":         {`{"var":"email"}`, `{"\u0065mail":"x"}`, "x"},
+		"a context inside the context is no other": {`{"var":"email"}`, `{"context":{"email":"x"}}`, nil},
+		"ten thousand attributes":                  {`{"var":"email"}`, many, "a@corp.com"},
+		"the last of ten thousand":                 {`{"var":"k9999"}`, many, 9999.0},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := evaluateRule(t, test.rule, test.context)
+			if err != nil {
+				t.Fatalf("the rule fails: %v", err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("unexpected value (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestFormsAgree compares what is compiled for an attribute and a constant with
+// the general form of the same operator, for values of every type.
+func TestFormsAgree(t *testing.T) {
+	operators := []string{"==", "===", "!=", "!==", "<", "<=", ">", ">=", "in", "starts_with", "ends_with"}
+	constants := []string{`"a"`, `""`, `"10"`, `"abc"`, `10`, `0`, `-1.5`}
+	values := []string{`"a"`, `""`, `"10"`, `" 10 "`, `"xabc"`, `"abcx"`, `"a\u0062c"`, `10`, `0`, `1e1`, `-1.5`, `true`, `false`, `null`, `[]`, `["a"]`, `[10]`, `{}`, `{"x":1,"y":2}`}
+	for _, operator := range operators {
+		for _, constant := range constants {
+			for _, value := range values {
+				for _, arguments := range []string{`%s,` + constant, constant + `,%s`, `%s,[` + constant + `]`} {
+					form := `{"` + operator + `":[` + arguments + `]}`
+					context := `{"x":` + value + `}`
+					direct, directErr := evaluateRule(t, fmt.Sprintf(form, `{"var":"x"}`), context)
+					general, generalErr := evaluateRule(t, fmt.Sprintf(form, `{"or":[{"var":"x"}]}`), context)
+					if got, want := show(direct, directErr), show(general, generalErr); got != want {
+						t.Errorf("%s for %s is %s, and in general %s", form, value, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestFractionalNeedsATargetingKey(t *testing.T) {
 	flag := parseOne(t, targeted(`{"fractional":[["on",1]]}`))
 	for _, text := range []string{`{}`, `{"targetingKey":""}`, `{"targetingKey":5}`, `{"targetingKey":null}`} {

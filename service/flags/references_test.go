@@ -1,0 +1,84 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package flags
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestEveryGraphOfReferences goes through all ways in which four evaluators can
+// refer to each other and to themselves. A rule may use those that refer to none;
+// the others are reported and refused.
+func TestEveryGraphOfReferences(t *testing.T) {
+	const nodes = 4
+	var references [nodes]*node
+	for i := range references {
+		references[i] = tree(t, fmt.Sprintf(`{"$ref":"e%d"}`, i))
+	}
+	var evaluators [1 << nodes]*node
+	for edges := range evaluators {
+		text := `{"and":[true`
+		for to := range nodes {
+			if edges>>to&1 == 1 {
+				text += fmt.Sprintf(`,{"$ref":"e%d"}`, to)
+			}
+		}
+		evaluators[edges] = tree(t, text+`]}`)
+	}
+	for graph := range 1 << (nodes * nodes) {
+		document := &node{kind: kindObject}
+		p := &parser{at: newPositions(nil)}
+		for i := range nodes {
+			edges := graph >> (i * nodes) & (1<<nodes - 1)
+			document.members = append(document.members, member{key: fmt.Sprintf("e%d", i), value: evaluators[edges]})
+		}
+		p.readEvaluators(document)
+		broken := 0
+		for i, m := range document.members {
+			resolved, err := p.resolve(references[i])
+			if refers := m.value != evaluators[0]; (err != nil) != refers || !refers && resolved != m.value {
+				t.Fatalf("in graph %d the reference to %s comes to %v with %v", graph, m.key, resolved, err)
+			}
+			if err != nil {
+				broken++
+			}
+		}
+		if len(p.problems) != broken {
+			t.Fatalf("in graph %d there are %d broken evaluators and the problems %v", graph, broken, p.problems)
+		}
+	}
+}
+
+func tree(t testing.TB, text string) *node {
+	t.Helper()
+	n, err := readTree([]byte(text), newPositions([]byte(text)))
+	if err != nil {
+		t.Fatalf("parsing %s: %v", text, err)
+	}
+	return n
+}
+
+// TestALongChainOfReferences has 10,000 evaluators, each of which refers to the
+// next.
+func TestALongChainOfReferences(t *testing.T) {
+	const length = 10_000
+	var document strings.Builder
+	document.WriteString(`{"$evaluators":{"last":{"==":[1,1]}`)
+	for i := range length {
+		fmt.Fprintf(&document, `,"e%d":{"!":[{"$ref":"e%d"}]}`, i, i+1)
+	}
+	document.WriteString(`},"flags":{
+		"first":{"state":"ENABLED","variants":{"true":1},"targeting":{"$ref":"e0"}},
+		"good":{"state":"ENABLED","variants":{"true":1},"targeting":{"$ref":"last"}}}}`)
+	set, problems, err := Parse([]byte(document.String()))
+	if err != nil || set.Len() != 1 || len(problems) != length+1 {
+		t.Fatalf("%d problems and the error %v", len(problems), err)
+	}
+	good, _ := set.Flag("good")
+	if outcome, err := evaluate(t, good, "", 0); outcome.Reason != ReasonTargetingMatch {
+		t.Errorf("the flag beside it comes to %+v (%v)", outcome, err)
+	}
+}
