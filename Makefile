@@ -135,6 +135,10 @@ bench: kube build redis $(KWOK) ## Measure the operator with 1, 100 and 1,000 Fl
 bench-service: build ## Measure the flag service against a bare net/http handler (two idle cores, Linux).
 	CGO_ENABLED=0 go run -trimpath ./hack/bench/service
 
+.PHONY: bench-canary
+bench-canary: ## Show by simulation how rarely and how soon the verdict rolls a canary back.
+	go run ./hack/benchcanary
+
 .PHONY: verify
 verify: verify-tidy generate manifests verify-crd verify-docs vet lint ## Check that everything generated is committed, and all that lint can see.
 	@changed=$$(git status --porcelain); \

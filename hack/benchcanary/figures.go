@@ -1,0 +1,176 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+// figures are all that the simulation finds.
+type figures struct {
+	canaries int
+	alpha    float64
+	healthy  []healthyRow
+	sick     []sickRow
+	bursts   []burstsRow
+	// half are the releases at half the limits, for the plot.
+	half []outcome
+}
+
+// healthyRow says how many healthy releases are rolled back within the hour.
+type healthyRow struct {
+	release                  string
+	verdict, once, fiveTimes float64
+}
+
+// sickRow says after how many events, in the median, a release with one bad check is
+// rolled back.
+type sickRow struct {
+	check check
+	times float64
+	// bound is what nobody can stay under on average, log(1/alpha)/KL(rate, limit),
+	// rounded up to a whole event.
+	bound                            float64
+	verdict, once, fiveTimes, blocks float64
+	// within is the share that the verdict rolls back within the hour.
+	within float64
+}
+
+// ratio of the median to the bound.
+func (r sickRow) ratio() float64 { return r.verdict / r.bound }
+
+// burstsRow says how many releases whose failures come in bursts are rolled back
+// within the hour.
+type burstsRow struct {
+	times                           float64
+	events, blocks, once, fiveTimes float64
+}
+
+// long is a horizon that no judge of a bad release reaches.
+const long = 100 * hour
+
+// measure plays everything. canaries is the number of healthy releases in each world,
+// confidence the chance to pass that the user asked for.
+func measure(canaries int, confidence float64) figures {
+	f := figures{canaries: canaries, alpha: analysis.Share(confidence, len(checks))}
+	f.measureHealthy()
+	for _, c := range distinctLimits() {
+		for _, times := range []float64{2, 3, 5, 10} {
+			if times*c.limit < 1 {
+				f.measureSick(c, times)
+			}
+		}
+	}
+	for _, times := range []float64{0.5, 1, 3, 10} {
+		f.measureBursts(times)
+	}
+	return f
+}
+
+// distinctLimits are the checks without those that have another's limit: the
+// simulation knows of them by their limits alone.
+func distinctLimits() []check {
+	var distinct []check
+	seen := map[float64]bool{}
+	for _, c := range checks {
+		if !seen[c.limit] {
+			distinct = append(distinct, c)
+		}
+		seen[c.limit] = true
+	}
+	return distinct
+}
+
+func (f *figures) measureHealthy() {
+	for _, w := range []struct {
+		release string
+		world   world
+	}{
+		{"all five checks at their limits", world{checks: checks, times: 1, horizon: hour}},
+		{"all five checks at half their limits", world{checks: checks, times: 0.5, horizon: hour}},
+		{"error rate alone, at half its limit", world{checks: checks[:1], times: 0.5, horizon: hour}},
+	} {
+		outcomes := play(f.canaries, w.world, f.alpha)
+		if w.world.times == 0.5 && len(w.world.checks) > 1 {
+			f.half = outcomes
+		}
+		f.healthy = append(f.healthy, healthyRow{
+			release:   w.release,
+			verdict:   share(of(outcomes, verdict), hour),
+			once:      share(of(outcomes, once), hour),
+			fiveTimes: share(of(outcomes, fiveTimes), hour),
+		})
+	}
+}
+
+func (f *figures) measureSick(c check, times float64) {
+	w := world{checks: []check{c}, times: times, horizon: long}
+	outcomes := play(f.canaries/4, w, f.alpha)
+	blocks := playBlocks(f.canaries/40, w, f.alpha)
+	f.sick = append(f.sick, sickRow{
+		check: c, times: times,
+		bound:     math.Ceil(math.Log(1/f.alpha) / divergence(times*c.limit, c.limit)),
+		verdict:   median(of(outcomes, verdict)),
+		once:      median(of(outcomes, once)),
+		fiveTimes: median(of(outcomes, fiveTimes)),
+		blocks:    median(blocks),
+		within:    share(of(outcomes, verdict), hour),
+	})
+}
+
+func (f *figures) measureBursts(times float64) {
+	w := world{checks: checks[:1], times: times, bursts: true, horizon: hour}
+	outcomes := play(f.canaries, w, f.alpha)
+	f.bursts = append(f.bursts, burstsRow{
+		times:     times,
+		events:    share(of(outcomes, verdict), hour),
+		blocks:    share(playBlocks(f.canaries, w, f.alpha), hour),
+		once:      share(of(outcomes, once), hour),
+		fiveTimes: share(of(outcomes, fiveTimes), hour),
+	})
+}
+
+// claim is something that we say about the verdict, with what was measured.
+type claim struct {
+	what             string
+	measured, atMost float64
+	format           string
+}
+
+func (c claim) kept() bool { return c.measured <= c.atMost }
+
+func (c claim) String() string {
+	return fmt.Sprintf("%s: "+c.format+", at most "+c.format, c.what, c.measured, c.atMost)
+}
+
+// claims of the documentation, each to be kept.
+func (f figures) claims() []claim {
+	percent := func(what string, measured, atMost float64) claim {
+		return claim{what: what, measured: 100 * measured, atMost: 100 * atMost, format: "%.2f %%"}
+	}
+	claims := []claim{
+		percent("false rollbacks at the limits", f.healthy[0].verdict, 0.01),
+		percent("false rollbacks at half the limits", f.healthy[1].verdict, 0.001),
+	}
+	for _, r := range f.sick {
+		atMost := 1.2
+		if r.times < 3 {
+			atMost = 1.3
+		}
+		claims = append(claims, claim{
+			what:     fmt.Sprintf("median until rollback by the bound, %s at %g times the limit", r.check.name, r.times),
+			measured: r.ratio(), atMost: atMost, format: "%.2f",
+		})
+	}
+	for _, r := range f.bursts {
+		if r.times <= 1 {
+			what := fmt.Sprintf("false rollbacks by blocks, bursts at %g times the limit", r.times)
+			claims = append(claims, percent(what, r.blocks, 0.01))
+		}
+	}
+	return claims
+}

@@ -1,0 +1,153 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"math"
+	"math/rand/v2"
+	"sort"
+
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+// never is when a judge rolls back who does not.
+const never = math.MaxInt64
+
+// outcome says after how many events each judge rolls the release back.
+type outcome struct {
+	// verdict is the test of package analysis, which looks after every event.
+	verdict int64
+	// once and fiveTimes compare each minute's share with the limit, and roll back
+	// after the first and the fifth minute in which a check is over it.
+	once, fiveTimes int64
+}
+
+// boundary is what a test comes to: more evidence with each bad event and less with
+// each good one means that the b-th bad event is a breach unless it comes after the
+// line[b]-th event.
+type boundary struct {
+	test      analysis.Test
+	threshold float64
+	// line as far as it was asked for.
+	line []int64
+}
+
+func newBoundary(t analysis.Test) *boundary {
+	return &boundary{test: t, threshold: -math.Log(t.Alpha), line: []int64{0}}
+}
+
+// breached tells whether the bad event of that number is a breach, when it is the
+// n-th event.
+func (b *boundary) breached(bad int, n int64) bool {
+	for len(b.line) <= bad {
+		b.line = append(b.line, b.lastBreach(int64(len(b.line)), b.line[len(b.line)-1]))
+	}
+	return n <= b.line[bad]
+}
+
+// lastBreach returns the largest number of events among which so many bad ones are a
+// breach. It is no smaller than from, that of one bad event less.
+func (b *boundary) lastBreach(bad, from int64) int64 {
+	last, step := max(bad-1, from), int64(1)
+	for b.breach(bad, last+step) {
+		last += step
+		step *= 2
+	}
+	return last + int64(sort.Search(int(step-1), func(i int) bool { return !b.breach(bad, last+1+int64(i)) }))
+}
+
+func (b *boundary) breach(bad, total int64) bool {
+	return b.test.LogEvidence(analysis.Counts{Bad: bad, Total: total}) >= b.threshold
+}
+
+// court judges releases in one world. It is for one goroutine.
+type court struct {
+	world world
+	// boundaries of the checks.
+	boundaries []*boundary
+	// over are the minutes in which a check was over its limit.
+	over []bool
+}
+
+func newCourt(w world, alpha float64) *court {
+	c := &court{world: w, over: make([]bool, w.horizon/perMinute)}
+	for _, ch := range w.checks {
+		c.boundaries = append(c.boundaries, newBoundary(analysis.Test{Limit: ch.limit, Alpha: alpha}))
+	}
+	return c
+}
+
+// judge plays one release to its end.
+func (c *court) judge(r *rand.Rand) outcome {
+	clear(c.over)
+	o := outcome{verdict: never}
+	for i := range c.world.checks {
+		o.verdict = min(o.verdict, c.hear(i, r))
+	}
+	o.once, o.fiveTimes = c.minute(1), c.minute(5)
+	return o
+}
+
+// hear plays one check, notes its minutes over the limit and returns when it
+// is a breach. It ends when nothing more can change the outcome.
+func (c *court) hear(i int, r *rand.Rand) int64 {
+	limit, line := c.world.checks[i].limit, c.boundaries[i]
+	allowed := int(math.Floor(limit*perMinute + 1e-9))
+	next := c.world.stream(c.world.checks[i], r)
+	breach := int64(never)
+	bad, inMinute, overs := 0, 0, 0
+	last := int64(-1)
+	for n := next(); n <= c.world.horizon; n = next() {
+		bad++
+		if breach == never && line.breached(bad, n) {
+			breach = n
+		}
+		minute := (n - 1) / perMinute
+		if minute != last {
+			last, inMinute = minute, 0
+		}
+		inMinute++
+		if inMinute == allowed+1 {
+			c.over[minute] = true
+			overs++
+		}
+		if breach != never && overs >= 5 {
+			break
+		}
+	}
+	return breach
+}
+
+// minute returns the end of the k-th minute over the limit.
+func (c *court) minute(k int) int64 {
+	for i, over := range c.over {
+		if over {
+			k--
+		}
+		if k == 0 {
+			return int64(i+1) * perMinute
+		}
+	}
+	return never
+}
+
+// judgeBlocks plays one release with one check to its end and returns when
+// the test breaches that takes each minute as one observation.
+func judgeBlocks(w world, t analysis.Test, r *rand.Rand) int64 {
+	next := w.stream(check{limit: t.Limit}, r)
+	var blocks analysis.Blocks
+	n := next()
+	for end := int64(perMinute); end <= w.horizon; end += perMinute {
+		block := analysis.Counts{Total: perMinute}
+		for ; n <= end; n = next() {
+			block.Bad++
+		}
+		blocks = blocks.With(block)
+		// A block without bad events never adds evidence.
+		if block.Bad > 0 && t.JudgeBlocks(blocks).Breach {
+			return end
+		}
+	}
+	return never
+}

@@ -1,0 +1,69 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// tables in Markdown.
+func (f figures) tables() string {
+	var t strings.Builder
+	fmt.Fprintf(&t, "Releases that keep their limits, %s of each, and how many of them are rolled back within the hour:\n\n",
+		thousands(float64(f.canaries)))
+	t.WriteString("| release | the verdict | threshold, 1 failure | threshold, 5 failures |\n| :-- | --: | --: | --: |\n")
+	for _, r := range f.healthy {
+		fmt.Fprintf(&t, "| %s | %s | %s | %s |\n", r.release, percent(r.verdict), percent(r.once), percent(r.fiveTimes))
+	}
+
+	fmt.Fprintf(&t, "\nReleases with one bad check, %s of each, and the median of the requests until they are rolled back:\n\n",
+		thousands(float64(f.canaries/4)))
+	t.WriteString("| check | limit | true rate | bound | the verdict | ratio | within the hour | by blocks of a minute | threshold, 1 failure | 5 failures |\n")
+	t.WriteString("| :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n")
+	for _, r := range f.sick {
+		fmt.Fprintf(&t, "| %s | %s | %g× | %s | %s | %.2f | %s | %s | %s | %s |\n",
+			r.check.name, limit(r.check.limit), r.times, thousands(r.bound), thousands(r.verdict), r.ratio(), percent(r.within),
+			thousands(r.blocks), thousands(r.once), thousands(r.fiveTimes))
+	}
+
+	fmt.Fprintf(&t, "\nReleases whose errors come in bursts, %s of each, and how many of them are rolled back within the hour:\n\n",
+		thousands(float64(f.canaries)))
+	t.WriteString("| error rate over time | event by event | by blocks of a minute | threshold, 1 failure | 5 failures |\n")
+	t.WriteString("| :-- | --: | --: | --: | --: |\n")
+	for _, r := range f.bursts {
+		fmt.Fprintf(&t, "| %g× the limit | %s | %s | %s | %s |\n",
+			r.times, percent(r.events), percent(r.blocks), percent(r.once), percent(r.fiveTimes))
+	}
+	return t.String()
+}
+
+// percent of a share that was measured, with enough digits to tell few from none.
+func percent(share float64) string {
+	digits := 2
+	switch {
+	case share == 0 || share == 1:
+		digits = 0
+	case share < 0.001:
+		digits = 3
+	}
+	return fmt.Sprintf("%.*f %%", digits, 100*share)
+}
+
+// limit of a check as a user writes it.
+func limit(share float64) string { return fmt.Sprintf("%g %%", math.Round(1e6*share)/1e4) }
+
+// thousands separates the digits of a count.
+func thousands(count float64) string {
+	if count >= never {
+		return "never"
+	}
+	digits := strconv.FormatFloat(count, 'f', 0, 64)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
