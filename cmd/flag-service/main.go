@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -86,8 +87,11 @@ Environment of serve:
 `, strings.Join(describeVariables(), "\n"))
 }
 
+// variable is one of the environment, and its documentation.
+type variable struct{ name, meaning string }
+
 // variables describes the environment, in the order of its documentation.
-var variables = []struct{ name, meaning string }{
+var variables = []variable{
 	{config.EnvEnvironment, `names the set of flags, part of the key in Redis (default "default")`},
 	{config.EnvFlagsFile, "path of the flags in flagd's JSON format (default " + config.DefaultFlagsFile + ")"},
 	{config.EnvListenAddress, "where OFREP is answered (default :8080)"},
@@ -104,9 +108,9 @@ var variables = []struct{ name, meaning string }{
 }
 
 func describeVariables() []string {
-	lines := make([]string, 0, len(variables))
-	for _, v := range variables {
-		lines = append(lines, fmt.Sprintf("  %-21s %s", v.name, v.meaning))
+	var lines []string
+	for _, v := range slices.Concat(variables, httpVariables) {
+		lines = append(lines, fmt.Sprintf("  %-27s %s", v.name, v.meaning))
 	}
 	return lines
 }

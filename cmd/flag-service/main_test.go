@@ -278,6 +278,13 @@ func TestRefusesMalformedSettings(t *testing.T) {
 		"TELEMETRY_ADDRESS=:http":       `TELEMETRY_ADDRESS is ":http"; it must be an address such as :8080 or 127.0.0.1:8080`,
 		"FLAG_ENVIRONMENT=a b":          `FLAG_ENVIRONMENT is "a b"; it must be up to 253 letters, digits, dots, underscores, slashes and dashes`,
 		"FLAGCACHE_REVISION=a\nb":       `FLAGCACHE_REVISION is "a\nb"; it must be up to 253 letters, digits, dots, underscores and dashes`,
+		"RATE_LIMIT=1.5":                `RATE_LIMIT is "1.5"; it must be a whole number from 0 to 10000000`,
+		"RATE_LIMIT_BURST=0":            `RATE_LIMIT_BURST is "0"; it must be a whole number from 1 to 10000000`,
+		"CLIENT_RATE_LIMIT=5":           `CLIENT_RATE_LIMIT is "5"; it must be absent where AUTH_TOKENS_DIR is: without tokens no client can be told from another`,
+		"CORS_ALLOWED_ORIGINS=shop":     `CORS_ALLOWED_ORIGINS is "shop"; it must be "*", "none" or origins such as https://shop.example, separated by commas`,
+		"EVENT_STREAMS=yes":             `EVENT_STREAMS is "yes"; it must be a whole number from 0 to 100000`,
+		"MAX_STALENESS=-1s":             `MAX_STALENESS is "-1s"; it must be a duration from 0s to 8760h0m0s, such as 0s`,
+		"PPROF_ADDRESS=6060":            `PPROF_ADDRESS is "6060"; it must be an address such as :8080 or 127.0.0.1:8080`,
 		"REDIS_URL=http://:secret@host": `REDIS_URL (19 characters, not shown) is not a URL like redis://user:password@host:6379/0 or rediss://host:6379`,
 	}
 	for setting, want := range tests {
@@ -299,8 +306,12 @@ func TestDefaults(t *testing.T) {
 	want := settings{
 		environment: "default", flagsFile: "/etc/flagcache/flags/flags.json", listenAddress: ":8080", telemetryAddress: ":8081",
 		bindingDir: "/bindings/cache", cacheTTL: 5 * time.Minute, poolSize: 10, dialTimeout: 2 * time.Second, drainDelay: 5 * time.Second,
+		http: httpSettings{
+			rate: rateSetting{0, 1}, clientRate: rateSetting{0, 1}, maxInFlight: 1024, maxConnections: 4096, origins: []string{"*"}, compressFrom: 1500,
+			maxStreams: 1000, streamsInactivity: 2 * time.Minute, streamsHeartbeat: 15 * time.Second, streamsSpread: time.Second,
+		},
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{}, httpSettings{}, rateSetting{})); diff != "" {
 		t.Errorf("unexpected settings (-want +got):\n%s", diff)
 	}
 }
@@ -352,7 +363,7 @@ func TestAnAddressInUseIsSaid(t *testing.T) {
 	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags))
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), nil, []string{"LISTEN_ADDRESS=" + strings.TrimPrefix(p.ofrep, "http://")}, &stdout, &stderr)
-	if code != exitFailure || !strings.Contains(stderr.String(), "listening for OFREP") {
+	if code != exitFailure || !strings.Contains(stderr.String(), "listening for ofrep") {
 		t.Errorf("it exits with %d and says %s", code, stderr.String())
 	}
 }

@@ -9,8 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/flagcache/flagcache/service/access"
 	"github.com/flagcache/flagcache/service/cache"
 	"github.com/flagcache/flagcache/service/flags"
 	"github.com/flagcache/flagcache/service/ofrep"
@@ -33,27 +33,25 @@ type service struct {
 	settings  settings
 	log       *slog.Logger
 	handler   *ofrep.Handler
+	keys      *access.Keys
 	refresher *snapshot.Refresher
 	draining  atomic.Bool
-	ofrep     *http.Server
-	telemetry *http.Server
+	// background is what runs beside the servers, until they have ended.
+	background []func(context.Context)
+	// servers end one after the other, telemetry last.
+	servers []*server
 }
 
 // serve runs the service until ctx is done, then drains it. An error says that it
 // could not listen; nothing else keeps it from starting.
 func serve(ctx context.Context, s settings, logTo io.Writer) error {
-	ofrepListener, err := net.Listen("tcp", s.listenAddress)
-	if err != nil {
-		return fmt.Errorf("listening for OFREP: %w", err)
-	}
-	telemetryListener, err := net.Listen("tcp", s.telemetryAddress)
-	if err != nil {
-		return errors.Join(fmt.Errorf("listening for telemetry: %w", err), ofrepListener.Close())
-	}
 	v := assemble(s, slog.New(slog.NewJSONHandler(logTo, &slog.HandlerOptions{Level: s.logLevel})))
-	v.log.Info("starting", "version", version, "ofrep", ofrepListener.Addr().String(), "telemetry", telemetryListener.Addr().String(),
+	if err := listen(v.servers); err != nil {
+		return err
+	}
+	v.log.With(addresses(v.servers)...).Info("starting", "version", version,
 		"flags", s.flagsFile, "environment", s.environment, "redis", s.hasRedis())
-	return v.run(ctx, ofrepListener, telemetryListener)
+	return v.run(ctx)
 }
 
 // assemble connects the parts.
@@ -61,8 +59,12 @@ func assemble(s settings, log *slog.Logger) *service {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	v := &service{settings: s, log: log}
 	core := ofrep.NewCore(ofrep.NewMetrics(registry, log), time.Now)
-	v := &service{settings: s, log: log, handler: ofrep.NewHandler(core, ofrep.Options{Revision: s.revision})}
+	http := s.handlerOptions(log)
+	http.Age = v.age
+	v.keys = http.Keys
+	v.handler = ofrep.NewHandler(core, http)
 	options := snapshot.Options{
 		Source: source.NewFile(s.flagsFile, flags.MaxSize, source.DefaultPoll, log),
 		Serve:  core.Serve,
@@ -72,11 +74,30 @@ func assemble(s settings, log *slog.Logger) *service {
 	if s.hasRedis() {
 		options.Cache = newCache(s, log, registry)
 	}
+	front := &server{Server: ofrep.NewServer(v.handler, log), name: "ofrep", address: s.listenAddress, connections: s.http.maxConnections}
+	if streams := http.Streams; streams != nil {
+		options.Serve = func(set *flags.Set) {
+			core.Serve(set)
+			streams.Changed()
+		}
+		streams.Register(registry)
+		front.RegisterOnShutdown(streams.Close)
+	}
 	v.refresher = snapshot.New(options)
 	v.refresher.Register(registry)
-	v.ofrep = ofrep.NewServer(v.handler, log)
-	v.telemetry = ofrep.NewServer(ofrep.Telemetry(v.health, registry), log)
+	v.background = append(v.background, v.refresher.Run)
+	if v.keys != nil {
+		v.background = append(v.background, v.keys.Run)
+	}
+	v.servers = []*server{front, {
+		Server: ofrep.NewServer(ofrep.Telemetry(v.health, registry), log), name: "telemetry", address: s.telemetryAddress,
+	}}
 	return v
+}
+
+// age is how old the flags are, while there are any.
+func (v *service) age() (age time.Duration, ok bool) {
+	return v.refresher.Age(), v.refresher.Current() != nil
 }
 
 func newCache(s settings, log *slog.Logger, registry prometheus.Registerer) *cache.Cache {
@@ -95,20 +116,25 @@ func newCache(s settings, log *slog.Logger, registry prometheus.Registerer) *cac
 
 // run serves until ctx is done. Unready comes first, then a delay in which
 // endpoints are withdrawn while requests are still answered, then the end.
-func (v *service) run(ctx context.Context, ofrepListener, telemetryListener net.Listener) error {
+func (v *service) run(ctx context.Context) error {
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	running.Go(func() { v.refresher.Run(background) })
+	for _, part := range v.background {
+		running.Go(func() { part(background) })
+	}
 	defer running.Wait()
 	defer stopBackground()
 
-	failed := make(chan error, 2)
-	running.Go(func() { failed <- serveOn(v.ofrep, ofrepListener) })
-	running.Go(func() { failed <- serveOn(v.telemetry, telemetryListener) })
-
+	failed := make(chan error, len(v.servers))
+	for _, s := range v.servers {
+		running.Go(func() { failed <- s.serve() })
+	}
 	select {
 	case err := <-failed:
-		return errors.Join(err, v.ofrep.Close(), v.telemetry.Close())
+		for _, s := range v.servers {
+			err = errors.Join(err, s.Close())
+		}
+		return err
 	case <-ctx.Done():
 	}
 	v.draining.Store(true)
@@ -118,25 +144,15 @@ func (v *service) run(ctx context.Context, ofrepListener, telemetryListener net.
 	return v.shutdown()
 }
 
-// serveOn serves until the server is shut down.
-func serveOn(server *http.Server, listener net.Listener) error {
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
-	}
-	return nil
-}
-
 func (v *service) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
-	err := v.ofrep.Shutdown(ctx)
-	if err != nil {
-		// What does not end by then is cut off; that is no failure of the service.
-		v.log.Warn("closing connections that did not end", "error", err)
-		err = v.ofrep.Close()
+	var err error
+	for _, s := range v.servers {
+		err = errors.Join(err, s.end(ctx, v.log))
 	}
 	v.log.Info("stopped")
-	return errors.Join(err, v.telemetry.Close())
+	return err
 }
 
 // health is what /readyz says.
@@ -146,8 +162,13 @@ func (v *service) health() ofrep.Health {
 	switch {
 	case v.draining.Load():
 		return ofrep.Health{Details: "draining"}
+	case v.keys != nil && v.keys.Trouble() != "":
+		return ofrep.Health{Details: "nobody is let in: " + v.keys.Trouble()}
 	case current == nil:
 		return ofrep.Health{Details: "no flags yet: " + trouble}
+	}
+	if stale := v.settings.http.staleness(v.refresher.Age()); stale != "" {
+		return ofrep.Health{Details: strings.TrimSuffix(stale+"; "+trouble, "; ")}
 	}
 	details := fmt.Sprintf("%d flags, generation %d from %s, confirmed %s ago",
 		current.Set.Len(), current.Generation, current.Origin, v.refresher.Age().Round(time.Millisecond))

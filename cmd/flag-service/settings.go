@@ -33,6 +33,7 @@ type settings struct {
 	drainDelay       time.Duration
 	logLevel         slog.Level
 	revision         string
+	http             httpSettings
 }
 
 // hasRedis says whether anything names a Redis.
@@ -59,6 +60,7 @@ func readSettings(environ []string) (settings, error) {
 		drainDelay:       r.duration(config.EnvDrainDelay, 5*time.Second, 0, 10*time.Minute),
 		logLevel:         r.level(config.EnvLogLevel, slog.LevelInfo),
 		revision:         r.matching(config.EnvRevision, "", revisionName, "up to 253 letters, digits, dots, underscores and dashes"),
+		http:             readHTTPSettings(&r),
 	}
 	if root := r.text(config.EnvServiceBindingRoot, ""); root != "" {
 		s.bindingDir = filepath.Join(root, config.BindingName)

@@ -21,6 +21,9 @@ import (
 // streamTokenParameter is the query parameter of a client's stream token.
 const streamTokenParameter = "token"
 
+// StreamWriteTimeout is a good StreamOptions.WriteTimeout.
+const StreamWriteTimeout = 5 * time.Second
+
 // StreamOptions are the settings of event streams.
 type StreamOptions struct {
 	// Max is how many streams there may be at a time.
