@@ -44,11 +44,11 @@ func (c *Core) Serve(set *flags.Set) {
 	c.metrics.keepOnly(set)
 }
 
-// Single answers an evaluation of one flag. The answer must not be changed.
-func (c *Core) Single(key string, body []byte) (status int, answer []byte) {
+// Single answers an evaluation of one flag. The answer is appended to to.
+func (c *Core) Single(to []byte, key string, body []byte) (status int, answer []byte) {
 	view := c.view.Load()
 	if view == nil {
-		return http.StatusServiceUnavailable, notReady(key)
+		return http.StatusServiceUnavailable, append(to, notReady(key)...)
 	}
 	flag, known := view.set.Flag(key)
 	attributes := view.set.Attributes()
@@ -58,17 +58,21 @@ func (c *Core) Single(key string, body []byte) (status int, answer []byte) {
 	context := flags.NewContext()
 	defer context.Release()
 	if err := context.Read(string(body), attributes); err != nil {
-		return http.StatusBadRequest, failure(key, codeInvalidContext, err.Error())
+		return http.StatusBadRequest, append(to, failure(key, codeInvalidContext, err.Error())...)
 	}
 	if !known {
-		return http.StatusNotFound, failure(key, codeFlagNotFound, "there is no such flag")
+		return http.StatusNotFound, append(to, failure(key, codeFlagNotFound, "there is no such flag")...)
 	}
 	outcome, err := flag.Evaluate(context, c.time(attributes))
 	c.metrics.evaluated(view, outcome, err)
+	return statusOf(outcome), append(to, view.answers[outcome.ID]...)
+}
+
+func statusOf(outcome *flags.Outcome) int {
 	if outcome.ErrorCode != "" {
-		return http.StatusBadRequest, view.answers[outcome.ID]
+		return http.StatusBadRequest
 	}
-	return http.StatusOK, view.answers[outcome.ID]
+	return http.StatusOK
 }
 
 // time is the time for an evaluation, 0 where no rule asks for it.
@@ -87,12 +91,12 @@ func (c *Core) time(attributes *flags.Attributes) int64 {
 func (c *Core) Bulk(to, body, extra []byte, ifNoneMatch string) (status int, answer []byte, tag string) {
 	view := c.view.Load()
 	if view == nil {
-		return http.StatusServiceUnavailable, notReady(""), ""
+		return http.StatusServiceUnavailable, append(to, notReady("")...), ""
 	}
 	context := flags.NewContext()
 	defer context.Release()
 	if err := context.Read(string(body), view.set.Attributes()); err != nil {
-		return http.StatusBadRequest, failure("", codeInvalidContext, err.Error()), ""
+		return http.StatusBadRequest, append(to, failure("", codeInvalidContext, err.Error())...), ""
 	}
 	answer, sum := c.appendBulk(to, view, context, extra)
 	tag = sum.tag()

@@ -186,8 +186,8 @@ func (h *Handler) evaluate(w http.ResponseWriter, r *http.Request, key string, c
 	if key == "" {
 		return h.bulk(w, r, b, client)
 	}
-	status, answer := h.core.Single(key, b.in)
-	return write(w, status, answer)
+	status, b.out = h.core.Single(b.out[:0], key, b.in)
+	return write(w, status, b.out)
 }
 
 // bulk answers all flags. A compressed answer is another representation, so it

@@ -357,35 +357,3 @@ func TestTelemetry(t *testing.T) {
 		t.Errorf("POST /readyz answers %d", w.Code)
 	}
 }
-
-func FuzzBody(f *testing.F) {
-	f.Add(`{"context":{"targetingKey":"u","email":"a@corp.com"}}`)
-	f.Add(`{"context":{"a":[1,{"b":null}]},"context":1}`)
-	f.Add("\ufeff{}")
-	core, _ := newTestCore(f, document)
-	f.Fuzz(func(t *testing.T, body string) {
-		for _, key := range []string{"static", "targeted"} {
-			status, answer := core.Single(key, []byte(body))
-			if status != 200 && status != 400 || !json.Valid(answer) {
-				t.Errorf("%s answers %d %s", key, status, answer)
-			}
-		}
-		status, answer, tag := core.Bulk(nil, []byte(body), nil, "")
-		if !json.Valid(answer) || (status == 200) != (tag != "") {
-			t.Errorf("all flags answer %d %s %s", status, tag, answer)
-		}
-	})
-}
-
-func BenchmarkSingle(b *testing.B) {
-	core, _ := newTestCore(b, document)
-	body := []byte(`{"context":{"targetingKey":"user-1","email":"ann@corp.com"}}`)
-	for _, key := range []string{"static", "targeted"} {
-		b.Run(key, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				core.Single(key, body)
-			}
-		})
-	}
-}

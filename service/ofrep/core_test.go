@@ -1,0 +1,241 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ofrep
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// hostile are bodies that are made to hurt.
+var hostile = map[string]string{
+	"a million brackets":       `{"context":` + strings.Repeat("[", 1_000_000),
+	"a million objects":        strings.Repeat(`{"context":`, 1_000_000),
+	"a hundred levels":         `{"context":` + strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 101),
+	"a name twice":             `{"context":{"email":"a@corp.com","email":"a@x.com"}}`,
+	"two contexts":             `{"context":{},"context":{}}`,
+	"a number beyond a number": `{"context":{"n":1e999}}`,
+	"half of a surrogate pair": `{"context":{"s":"\ud83d"}}`,
+	"a NUL":                    "{\"context\":{\"s\":\"\x00\"}}",
+	"a byte order mark":        "\ufeff{\"context\":{}}",
+	"bytes that are no text":   "{\"context\":{\"s\":\"\xff\xfe\"}}",
+	"half of a body":           `{"context":{"s":`,
+	"no JSON":                  `hello`,
+	"a list":                   `[]`,
+	"a context that is a text": `{"context":"{}"}`,
+}
+
+// TestHostileBodies has each body refused, by the same words, whichever flag is
+// asked for and whatever it reads.
+func TestHostileBodies(t *testing.T) {
+	core, _ := newTestCore(t, document)
+	for name, body := range hostile {
+		t.Run(name, func(t *testing.T) {
+			status, all, tag := core.Bulk(nil, []byte(body), nil, "*")
+			if status != 400 || tag != "" || !bytes.HasPrefix(all, []byte(`{"errorCode":"INVALID_CONTEXT","errorDetails":"the `)) {
+				t.Errorf("all flags answer %d %s with the tag %q", status, all, tag)
+			}
+			for _, key := range []string{"static", "targeted", "disabled", "nobody"} {
+				status, one := core.Single(nil, key, []byte(body))
+				want := fmt.Sprintf(`{"key":%q,`, key) + string(all[1:])
+				if status != 400 || string(one) != want {
+					t.Errorf("%s answers %d %s, not %s", key, status, one, want)
+				}
+			}
+		})
+	}
+}
+
+// TestAnEndlessRuleFailsAlone has rules that are small and would run for ages.
+func TestAnEndlessRuleFailsAlone(t *testing.T) {
+	list := `[` + strings.TrimSuffix(strings.Repeat("1,", 100), ",") + `]`
+	rule := func(operator, innermost, tail string) string {
+		for range 8 {
+			innermost = `{"` + operator + `":[` + list + `,` + innermost + tail + `]}`
+		}
+		return innermost
+	}
+	flag := func(rule string) string {
+		return `{"state":"ENABLED","variants":{"on":1},"targeting":` + rule + `}`
+	}
+	document := `{"flags":{
+		"a-map":    ` + flag(rule("map", `{"var":""}`, "")) + `,
+		"b-reduce": ` + flag(rule("reduce", `{"var":"accumulator"}`, ",0")) + `,
+		"c-filter": ` + flag(rule("filter", `{"==":[1,1]}`, "")) + `,
+		"d-cat":    ` + flag(`{"reduce":[`+list+`,{"cat":[{"var":"accumulator"},{"var":"accumulator"}]},"xxxxxxxx"]}`) + `,
+		"e-some":   ` + flag(rule("all", `{"==":[1,1]}`, "")) + `,
+		"good":     {"state":"ENABLED","variants":{"on":1},"targeting":{"if":[{"var":"x"},"on"]}}
+	}}`
+	core, _ := newTestCore(t, document)
+	status, answer, _ := core.Bulk(nil, []byte(`{"context":{"x":true}}`), nil, "")
+	var all struct {
+		Flags []struct{ Key, ErrorCode, Variant string }
+	}
+	if err := json.Unmarshal(answer, &all); err != nil || status != 200 || len(all.Flags) != 6 {
+		t.Fatalf("all flags answer %d %s (%v)", status, answer, err)
+	}
+	for _, item := range all.Flags[:5] {
+		if item.ErrorCode != "GENERAL" {
+			t.Errorf("%s answers %+v", item.Key, item)
+		}
+	}
+	if good := all.Flags[5]; good.Variant != "on" {
+		t.Errorf("the flag beside them answers %+v", good)
+	}
+}
+
+// TestAnswersAreAppended holds that what is in a buffer stays there.
+func TestAnswersAreAppended(t *testing.T) {
+	core, _ := newTestCore(t, document)
+	empty, _ := newTestCore(t, "")
+	for _, body := range []string{`{}`, `{`, `{"context":{"email":"a@corp.com"}}`} {
+		for _, c := range []*Core{core, empty} {
+			_, want := c.Single(nil, "targeted", []byte(body))
+			if _, got := c.Single([]byte("before"), "targeted", []byte(body)); string(got) != "before"+string(want) {
+				t.Errorf("one answer for %s is %s, not %s", body, got, want)
+			}
+			_, want, tag := c.Bulk(nil, []byte(body), []byte(`,"x":1`), "")
+			got, again := []byte(nil), ""
+			if _, got, again = c.Bulk([]byte("before"), []byte(body), []byte(`,"x":1`), ""); string(got) != "before"+string(want) || tag != again {
+				t.Errorf("the answers for %s are %s with %s, not %s with %s", body, got, again, want, tag)
+			}
+		}
+	}
+}
+
+// TestTagsFollowAnswers compares tags where answers are the same, and where they
+// differ in the context, in one flag, in the metadata or in what was added.
+func TestTagsFollowAnswers(t *testing.T) {
+	member, stranger := `{"context":{"email":"a@corp.com"}}`, `{"context":{"email":"a@x.com"}}`
+	type input struct{ document, body, extra string }
+	inputs := []input{
+		{document, member, ""},
+		{document, stranger, ""},
+		{document, `{"context":{"email":"b@corp.com","more":1}}`, ""},
+		{document, `{}`, ""},
+		{document, member, `,"eventStreams":[]`},
+		{strings.Replace(document, `"tier": 1`, `"tier": 2`, 1), member, ""},
+		{strings.Replace(document, `"team": "shop"`, `"team": "ship"`, 1), member, ""},
+		{strings.Replace(document, `"metadata": {"team": "shop"},`, ``, 1), member, ""},
+		{strings.Replace(document, `"in": 1`, `"in": 3`, 1), stranger, ""},
+		{strings.Replace(document, `"in": 1`, `"in": 3`, 1), member, ""},
+	}
+	answers := map[string]string{}
+	for _, in := range inputs {
+		core, _ := newTestCore(t, in.document)
+		_, answer, tag := core.Bulk(nil, []byte(in.body), []byte(in.extra), "")
+		if other, known := answers[tag]; known && other != string(answer) {
+			t.Errorf("%s and %s have the same tag", answer, other)
+		}
+		answers[tag] = string(answer)
+	}
+	different := map[string]bool{}
+	for _, answer := range answers {
+		different[answer] = true
+	}
+	// Three of the inputs have the answers of another.
+	if len(answers) != len(inputs)-3 || len(different) != len(answers) {
+		t.Errorf("there are %d tags for %d answers to %d inputs", len(answers), len(different), len(inputs))
+	}
+}
+
+// fuzzed has a flag for each way in which an evaluation ends.
+const fuzzed = `{
+  "metadata": {"team": "shop"},
+  "$evaluators": {"staff": {"ends_with": [{"var": "email"}, "@corp.com"]}},
+  "flags": {
+    "all":        {"state": "ENABLED", "variants": {"2": 1, "true": 2}, "targeting": {"merge": [{"var": ""}]}},
+    "bucket":     {"state": "ENABLED", "variants": {"a": "A", "b": "B"}, "defaultVariant": "a", "targeting": {"fractional": [["a", 50], ["b", 50]]}},
+    "computed":   {"state": "ENABLED", "variants": {"a": "A"}, "targeting": {"var": [{"var": "name"}, "a"]}},
+    "disabled":   {"state": "DISABLED", "variants": {"on": true}, "defaultVariant": "on"},
+    "each":       {"state": "ENABLED", "variants": {"true": {"x": null}, "false": {}}, "targeting": {"some": [{"var": "list"}, {"==": [{"var": "id"}, 1]}]}},
+    "empty":      {"state": "ENABLED", "variants": {"on": true}, "targeting": {}},
+    "general":    {"state": "ENABLED", "variants": {"on": 1}, "targeting": {"var": "choice"}},
+    "missing":    {"state": "ENABLED", "variants": {"on": 1.5}, "targeting": {"if": [{"missing": ["email", "user.plan"]}, "on"]}},
+    "number":     {"state": "ENABLED", "variants": {"on": 1}, "targeting": {"if": [{">": [{"+": [{"var": "n"}, 1]}, 18]}, "on"]}},
+    "path":       {"state": "ENABLED", "variants": {"gold": 1, "silver": 2}, "defaultVariant": "silver", "targeting": {"var": "user.plan"}},
+    "staff":      {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": {"if": [{"$ref": "staff"}, "on"]}},
+    "static":     {"state": "ENABLED", "variants": {"on": true}, "defaultVariant": "on"},
+    "version":    {"state": "ENABLED", "variants": {"on": true}, "targeting": {"if": [{"sem_ver": [{"var": "version"}, ">=", "1.2.0"]}, "on"]}}
+  }
+}`
+
+// FuzzBody sends bodies to every flag and to all at once: the answers are JSON of
+// the protocol's form, those to all are those to each, and the tag leads to 304.
+func FuzzBody(f *testing.F) {
+	f.Add(`{"context":{"targetingKey":"u","email":"a@corp.com"}}`)
+	f.Add(`{"context":{"user":{"plan":"gold"},"list":[{"id":1},2,[]],"n":18,"version":"v1.3"}}`)
+	f.Add(`{"context":{"choice":[1,2],"name":"choice","n":null,"version":2}}`)
+	f.Add(`{"context":{"choice":"o\u006e","email":"@corp.com","list":["a",{"id":"1"}]}}`)
+	f.Add(`{"context":{"a":[1,{"b":null}]},"context":1}`)
+	for _, body := range hostile {
+		f.Add(body[:min(len(body), 1000)])
+	}
+	core, _ := newTestCore(f, fuzzed)
+	f.Fuzz(func(t *testing.T, body string) {
+		status, all, tag := core.Bulk(nil, []byte(body), nil, "")
+		if status == 400 {
+			refused(t, core, body, all)
+			return
+		}
+		if status != 200 || tag == "" {
+			t.Fatalf("all flags answer %d with the tag %s", status, tag)
+		}
+		want := `{"flags":[`
+		for i, flag := range core.view.Load().set.Flags() {
+			status, one := core.Single(nil, flag.Key, []byte(body))
+			answered(t, flag.Key, status, one)
+			if i > 0 {
+				want += ","
+			}
+			want += string(one)
+		}
+		if want += `],"metadata":{"team":"shop"}}`; string(all) != want {
+			t.Errorf("all flags answer %s, and one by one %s", all, want)
+		}
+		if status, answer, again := core.Bulk(nil, []byte(body), nil, tag); status != 304 || len(answer) > 0 || again != tag {
+			t.Errorf("to the tag %s they answer %d %s with the tag %s", tag, status, answer, again)
+		}
+	})
+}
+
+// refused checks that a body which is refused for all flags is so for each.
+func refused(t *testing.T, core *Core, body string, answer []byte) {
+	t.Helper()
+	var failure struct{ Key, ErrorCode, ErrorDetails string }
+	if err := json.Unmarshal(answer, &failure); err != nil || failure.Key != "" || failure.ErrorCode != "INVALID_CONTEXT" || failure.ErrorDetails == "" {
+		t.Errorf("all flags answer %s (%v)", answer, err)
+	}
+	for _, flag := range core.view.Load().set.Flags() {
+		status, one := core.Single(nil, flag.Key, []byte(body))
+		if want := fmt.Sprintf(`{"key":%q,%s`, flag.Key, answer[1:]); status != 400 || string(one) != want {
+			t.Errorf("%s answers %d %s, not %s", flag.Key, status, one, want)
+		}
+	}
+}
+
+// answered checks the form of an answer: what must be there, and what must not.
+func answered(t *testing.T, key string, status int, answer []byte) {
+	t.Helper()
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(answer, &fields); err != nil {
+		t.Fatalf("%s answers %s: %v", key, answer, err)
+	}
+	if string(fields["key"]) != `"`+key+`"` || fields["metadata"] == nil {
+		t.Errorf("%s answers %s", key, answer)
+	}
+	codes, reasons := []string{`"PARSE_ERROR"`, `"GENERAL"`}, []string{`"STATIC"`, `"TARGETING_MATCH"`, `"DEFAULT"`, `"DISABLED"`}
+	_, hasValue := fields["value"]
+	_, hasVariant := fields["variant"]
+	switch {
+	case status == 400 && slices.Contains(codes, string(fields["errorCode"])) && fields["errorDetails"] != nil && fields["reason"] == nil && !hasValue && !hasVariant:
+	case status == 200 && slices.Contains(reasons, string(fields["reason"])) && fields["errorCode"] == nil && hasValue == hasVariant && string(fields["value"]) != "null":
+	default:
+		t.Errorf("%s answers %d %s", key, status, answer)
+	}
+}
