@@ -19,8 +19,8 @@ type Test struct {
 
 // Result is what the events say about the hypothesis. No field is NaN or infinite.
 type Result struct {
-	// Breach says that the limit is refuted: LogEvidence is at least log(1/Alpha),
-	// and Lower is not under the limit.
+	// Breach says that the limit is refuted: LogEvidence is at least log(1/Alpha). It
+	// is the same as Lower at or over the limit, to within the bisection.
 	Breach bool `json:"breach"`
 	// LogEvidence is the natural logarithm of the capital of the bets against the
 	// hypothesis; 0 before the first event.
@@ -48,8 +48,8 @@ func (t Test) Judge(c Counts) Result {
 	return t.judge(c.over(), c.under(), c.proportion())
 }
 
-// LogEvidence is the LogEvidence of Judge without the interval, at a fortieth of
-// its cost.
+// LogEvidence is that of Judge, without the interval and at an eightieth of its
+// cost.
 func (t Test) LogEvidence(c Counts) float64 {
 	return c.sane().over().evidence(t.limit())
 }
