@@ -18,12 +18,12 @@ import (
 )
 
 // few releases, for tests that take a second.
-const few = 2000
+const few = 1000
 
 // A test that rolls back one healthy release in two is found out.
 func TestBrokenClaimsFail(t *testing.T) {
 	t.Parallel()
-	f := figures{canaries: few, alpha: analysis.Share(0.2, len(checks))}
+	f := figures{canaries: fewest, alpha: analysis.Share(0.2, len(checks))}
 	f.measureHealthy()
 	var out strings.Builder
 	if err := verify(&out, f.claims()); err == nil || !strings.Contains(out.String(), "BROKEN  false rollbacks at the limits") {
