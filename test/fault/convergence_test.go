@@ -5,22 +5,35 @@ package fault
 
 import (
 	"fmt"
+	"hash/fnv"
+	"math"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
-// slice is how many plans there are for each that is played: FAULT_SLICE, 1 for
-// all of them. Without it a few are, which takes seconds; the default is prime,
-// so that it falls in with no rhythm of calls, faults and repeats.
-var slice = func() int {
-	if n, err := strconv.Atoi(os.Getenv("FAULT_SLICE")); err == nil && n > 0 {
-		return n
+// smoke is how many plans are played where FAULT_PLANS does not say: a few
+// seconds' worth.
+const smoke = 1000
+
+// wanted is about how many plans to play, of all that there are: FAULT_PLANS, a
+// number or "all".
+func wanted(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("FAULT_PLANS")
+	switch text {
+	case "":
+		return smoke
+	case "all":
+		return math.MaxInt
 	}
-	return 41
-}()
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("FAULT_PLANS=%s is neither a number of plans nor all", text)
+	}
+	return n
+}
 
 // sweep is a family of plans.
 type sweep struct {
@@ -36,6 +49,8 @@ var sweeps = []sweep{
 	{"clock", (*reference).jumped},
 	{"order of actors", (*reference).orders},
 	{"kept memory", (*reference).remembered},
+	{"two at a time", (*reference).paired},
+	{"leaders in turn", (*reference).switched},
 }
 
 // references are the reference runs, made once.
@@ -58,25 +73,32 @@ func referenceOf(t *testing.T, name string) *reference {
 	return r
 }
 
-// TestConvergence plays the plans of every scenario.
+// TestConvergence plays plans of every scenario.
 func TestConvergence(t *testing.T) {
-	var total tally
+	total := tally{seed: seed, scenarios: len(scenarios)}
+	for _, s := range scenarios {
+		r := referenceOf(t, s.name)
+		total.points += len(r.trace)
+		for _, sw := range sweeps {
+			total.of += len(sw.plans(r))
+		}
+	}
+	if t.Failed() {
+		return
+	}
+	share := float64(wanted(t)) / float64(total.of)
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			r := referenceOf(t, s.name)
-			if t.Failed() {
-				return
-			}
-			total.scenarios++
-			total.points += len(r.trace)
 			for _, sw := range sweeps {
-				plans, all := sw.plans(r), 0
-				all, plans = len(plans), sliced(plans)
-				began := time.Now()
-				wrong := r.playAll(plans)
-				total.runs, total.of, total.bad = total.runs+len(plans), total.of+all, total.bad+len(wrong)
-				t.Logf("%-20s %5d of %5d plans, %d bad, %v", sw.name, len(plans), all, len(wrong), time.Since(began).Round(time.Millisecond))
-				report(t, wrong)
+				t.Run(sw.name, func(t *testing.T) {
+					all := sw.plans(r)
+					plans := sampled(all, share)
+					wrong := r.playAll(plans)
+					total.runs, total.bad = total.runs+len(plans), total.bad+len(wrong)
+					t.Logf("%5d of %5d plans, %d bad", len(plans), len(all), len(wrong))
+					report(t, wrong)
+				})
 			}
 		})
 	}
@@ -84,17 +106,25 @@ func TestConvergence(t *testing.T) {
 }
 
 // tally is what was done.
-type tally struct{ scenarios, points, runs, of, bad int }
-
-func (n tally) String() string {
-	return fmt.Sprintf("fault: %d scenarios, %d points, %d runs of %d plans, %d bad", n.scenarios, n.points, n.runs, n.of, n.bad)
+type tally struct {
+	scenarios, points, runs, of, bad int
+	seed                             uint64
 }
 
-// sliced are the plans to be played.
-func sliced(plans []plan) []plan {
+func (n tally) String() string {
+	return fmt.Sprintf("fault: %d scenarios, %d points, %d runs of %d plans (seed %d), %d bad", n.scenarios, n.points, n.runs, n.of, n.seed, n.bad)
+}
+
+// sampled are about that share of the plans. Whether a plan is among them
+// depends on its line and on the seed alone, so it is in any larger sample too.
+func sampled(plans []plan, share float64) []plan {
 	var some []plan
-	for i := 0; i < len(plans); i += slice {
-		some = append(some, plans[i])
+	for _, p := range plans {
+		h := fnv.New32a()
+		fmt.Fprint(h, seed, p)
+		if float64(h.Sum32()) < share*(1<<32) {
+			some = append(some, p)
+		}
 	}
 	return some
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -77,7 +76,7 @@ func (w *World) spent() bool {
 	}
 	for i, p := range w.plan.points {
 		s := w.struck[i]
-		if s.times == 0 && w.calls < p.call || p.times == untilLifted && s.times > 0 && w.strikesLater() || s.times < p.times && s.times > 0 {
+		if s.times == 0 && (w.calls < p.call || !p.intrudes()) || p.times == untilLifted && s.times > 0 && w.strikesLater() || s.times < p.times && s.times > 0 {
 			return false
 		}
 	}
@@ -100,9 +99,6 @@ type skeleton struct {
 	text   string
 	tokens []string
 }
-
-// chance is a credential or a hash of something that holds one.
-var chance = regexp.MustCompile(canary + `\d{4}|\b[0-9a-f]{8}\b|\b[0-9a-f]{14,16}\b`)
 
 // stateKey is the World's state.
 func (w *World) stateKey() stateKey {
@@ -131,7 +127,7 @@ func (w *World) stateKey() stateKey {
 	fmt.Fprintln(h, w.queue.dirty, w.queue.failed, w.queue.stale, since(w.queue.later), max(0, since(w.queue.ready)), w.step, since(w.stepped),
 		since(w.nextTick), since(w.alarm), w.load, len(w.servers), w.api.terminating, w.last.clean, w.last.again, w.last.revision == w.api.revision)
 	if t := w.redis.target; t != nil {
-		fmt.Fprintln(h, t.Addr, hash(*t), seen[chance.FindString(string(t.Password))], w.redis.fresh, w.redis.last)
+		fmt.Fprintln(h, t.Addr, hash(*t), seen[drawn.FindString(string(t.Password))], w.redis.fresh, w.redis.last)
 	}
 	return stateKey(h.Sum(nil))
 }
@@ -189,5 +185,53 @@ func newSkeleton(o client.Object) skeleton {
 	if err != nil {
 		panic(fmt.Sprintf("writing %T: %v", o, err))
 	}
-	return skeleton{text: chance.ReplaceAllString(string(text), "?"), tokens: chance.FindAllString(string(text), -1)}
+	return skeletonOf(string(text))
+}
+
+// skeletonOf takes out of a text credentials, and words that are hashes, of
+// which some are of credentials.
+func skeletonOf(text string) skeleton {
+	var s skeleton
+	kept := make([]byte, 0, len(text))
+	take := func(token string) {
+		s.tokens = append(s.tokens, token)
+		kept = append(kept, '?')
+	}
+	for begin, end := 0, 0; begin < len(text); begin = end {
+		for end = begin; end < len(text) && isWord(text[end]); end++ {
+		}
+		word := text[begin:end]
+		if isHash(word) {
+			take(word)
+			continue
+		}
+		for at := strings.Index(word, canary); at >= 0 && len(word) >= at+drawnLength; at = strings.Index(word, canary) {
+			kept = append(kept, word[:at]...)
+			take(word[at : at+drawnLength])
+			word = word[at+drawnLength:]
+		}
+		kept = append(kept, word...)
+		if end < len(text) {
+			kept = append(kept, text[end])
+			end++
+		}
+	}
+	s.text = string(kept)
+	return s
+}
+
+// drawnLength is the length of a credential that the operator drew.
+const drawnLength = len(canary) + 4
+
+func isWord(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'
+}
+
+// isHash tells the hashes in names and labels (8 digits) and those of contents
+// (14 to 16, as leading zeros are not written).
+func isHash(word string) bool {
+	if len(word) != 8 && (len(word) < 14 || len(word) > 16) {
+		return false
+	}
+	return strings.Trim(word, "0123456789abcdef") == ""
 }

@@ -65,6 +65,9 @@ func faultsOf(c call) []fault {
 	return faults
 }
 
+// anyFault are the faults of any call.
+var anyFault = faultsOf(call{verb: "create"})
+
 // intrusions are what may happen just before any call.
 var intrusions = []fault{deleted, respecified, overtaken, raced}
 
@@ -91,6 +94,9 @@ type point struct {
 	fault fault
 	times int
 }
+
+// intrudes says that the point is an event and not an answer.
+func (p point) intrudes() bool { return slices.Contains(intrusions, p.fault) }
 
 // skew is an old view: from one look on, reads from the cache are answered from
 // the past.
@@ -262,5 +268,5 @@ func (p plan) first() (call, look int) {
 // changesView says that the operator may see what is not so any more, or that
 // others act in the middle of its look.
 func (p plan) changesView() bool {
-	return len(p.skews) > 0 || slices.ContainsFunc(p.points, func(f point) bool { return slices.Contains(intrusions, f.fault) })
+	return len(p.skews) > 0 || slices.ContainsFunc(p.points, point.intrudes)
 }

@@ -5,9 +5,13 @@ package fault
 
 import (
 	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -152,7 +156,7 @@ func (r *reference) budget(p plan) int {
 	extra := 0
 	for _, f := range p.points {
 		switch {
-		case slices.Contains(intrusions, f.fault):
+		case f.intrudes():
 			extra += 20
 		case f.times == untilLifted:
 			// With back-off from 200 ms on, 90 s take 10 attempts; each may be
@@ -256,6 +260,65 @@ func (r *reference) orders() []plan {
 	}
 	return plans
 }
+
+// seed decides what is drawn of families that are too large to play:
+// FAULT_SEED, else 1.
+var seed = func() uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("FAULT_SEED"), 10, 64); err == nil {
+		return n
+	}
+	return 1
+}()
+
+// draw makes so many plans of points that chance chooses, for each its own.
+func (r *reference) draw(family string, n int, points func(*rand.Rand) []point) []plan {
+	h := fnv.New64a()
+	fmt.Fprint(h, family, r.scenario.name)
+	chance := rand.New(rand.NewPCG(seed, h.Sum64()))
+	var plans []plan
+	for range n {
+		plans = append(plans, r.plan(func(p *plan) { p.points = points(chance) }))
+	}
+	return plans
+}
+
+// pairs is how many pairs of faults are drawn for each scenario: the second one
+// strikes while the operator recovers from the first.
+const pairs = 600
+
+// paired are plans with two faults. The second one is at most a few looks later.
+func (r *reference) paired() []plan {
+	return r.draw("pairs", pairs, func(chance *rand.Rand) []point {
+		first := 1 + chance.IntN(len(r.trace))
+		second := first + 1 + chance.IntN(60)
+		return []point{
+			{first, pick(chance, faultsOf(r.trace[first-1].call)), pick(chance, repeats)},
+			{second, pick(chance, anyFault), pick(chance, repeats)},
+		}
+	})
+}
+
+// turns is how many plans with several changes of leader there are.
+const turns = 200
+
+// switched are plans in which two to four other operators take over, one after
+// the other, each in the middle of a look of the one before or of the first.
+func (r *reference) switched() []plan {
+	if slices.Contains(r.scenario.without, overtaken) {
+		return nil
+	}
+	return r.draw("turns", turns, func(chance *rand.Rand) []point {
+		var points []point
+		at := 1 + chance.IntN(len(r.trace))
+		for range 2 + chance.IntN(3) {
+			points = append(points, point{at, pick(chance, []fault{overtaken, raced, raced}), once})
+			at += 1 + chance.IntN(40)
+		}
+		return points
+	})
+}
+
+func pick[T any](chance *rand.Rand, from []T) T { return from[chance.IntN(len(from))] }
 
 func (r *reference) plan(with func(*plan)) plan {
 	p := plan{scenario: r.scenario.name}

@@ -491,7 +491,7 @@ func viewName(k kind) string {
 func (w *World) faultAt(c call) fault {
 	for i, p := range w.plan.points {
 		s := &w.struck[i]
-		if slices.Contains(intrusions, p.fault) || !w.strikes(p, s, c) {
+		if p.intrudes() || !w.strikes(p, s, c) {
 			continue
 		}
 		if s.times == 0 {
@@ -514,10 +514,12 @@ func (w *World) faultAt(c call) fault {
 	return noFault
 }
 
+// strikes says whether a point strikes at a call: at its own, or else at the
+// next one that can fail like that, and then at the attempts of the same.
 func (w *World) strikes(p point, s *strike, c call) bool {
 	switch {
 	case s.times == 0:
-		return w.calls == p.call
+		return w.calls >= p.call && slices.Contains(faultsOf(c), p.fault)
 	case !s.call.same(c):
 		return false
 	case p.times == untilLifted:
@@ -530,7 +532,7 @@ func (w *World) strikes(p point, s *strike, c call) bool {
 // intrude does what the plan has happen just before a call.
 func (w *World) intrude(c call) {
 	for i, p := range w.plan.points {
-		if p.call != w.calls || w.struck[i].times > 0 || !slices.Contains(intrusions, p.fault) {
+		if p.call != w.calls || w.struck[i].times > 0 || !p.intrudes() {
 			continue
 		}
 		w.struck[i].times++
