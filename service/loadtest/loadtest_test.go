@@ -154,8 +154,10 @@ func TestWrongAnswersAreErrors(t *testing.T) {
 	honest := startFlagService(t, nil)
 	learned := &Learned{}
 	o := Options{URL: honest.URL, Connections: 1, Rate: 500, Duration: 200 * time.Millisecond, Users: 3, Mix: Mix{Static: 1}}
-	if questions, err := Learn(t.Context(), o, learned); err != nil || questions != 9 {
-		t.Fatalf("%d questions were learned, %v; want 3 for each of 3 users", questions, err)
+	questions := 0
+	learn := func(q Question, body []byte) { learned.Learn(q, body); questions++ }
+	if err := Ask(t.Context(), o, learn); err != nil || questions != 9 {
+		t.Fatalf("%d questions were asked, %v; want 3 for each of 3 users", questions, err)
 	}
 	for name, answers := range map[string]Answers{"learned": learned, "consistent": &Consistent{}} {
 		t.Run(name, func(t *testing.T) {

@@ -121,28 +121,29 @@ func (t *target) ask(ctx context.Context, q Question, tag string) (a answer) {
 	return a
 }
 
-// Learn asks every question of a test once and remembers the answers as right
-// ones. It returns how many there were.
-func Learn(ctx context.Context, o Options, learned *Learned) (questions int, err error) {
-	if o, err = o.withDefaults(); err != nil {
-		return 0, err
+// Ask asks every question of a test once, and hands the answers over. A question
+// without a well-formed answer is an error; Options.Answers is not consulted.
+func Ask(ctx context.Context, o Options, answered func(q Question, body []byte)) error {
+	o, err := o.withDefaults()
+	if err != nil {
+		return err
 	}
+	o.Answers = nil
 	t := newTarget(o)
 	defer t.client.CloseIdleConnections()
 	if err := t.discover(ctx); err != nil {
-		return 0, err
+		return err
 	}
 	keys := append(append([]string{""}, t.static...), t.targeted...)
 	for user := range t.bodies {
 		for _, key := range keys {
 			q := Question{Flag: key, User: user}
 			a := t.ask(ctx, q, "")
-			if kind := t.judge(q, "", a); kind != "" && kind != kindWrong {
-				return questions, fmt.Errorf("asking for flag %q as user %d: %s", key, user, kind)
+			if kind := t.judge(q, "", a); kind != "" {
+				return fmt.Errorf("asking for flag %q as user %d: %s", key, user, kind)
 			}
-			learned.Learn(q, a.body)
-			questions++
+			answered(q, a.body)
 		}
 	}
-	return questions, nil
+	return nil
 }
