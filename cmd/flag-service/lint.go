@@ -14,9 +14,9 @@ import (
 // lint prints what is wrong with a file of flags, a line for each problem, and
 // exits with 1 if there is anything.
 func lint(path string, stdout, stderr io.Writer) int {
-	read := source.ReadFile(path, flags.MaxSize)
-	if read.Err != nil {
-		_, _ = fmt.Fprintln(stderr, "flag-service:", read.Err)
+	read, err := source.ReadFile(path, flags.MaxSize)
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "flag-service:", err)
 		return exitFailure
 	}
 	set, problems, err := flags.Parse(read.Data)

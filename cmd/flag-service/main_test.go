@@ -285,7 +285,7 @@ func TestRefusesMalformedSettings(t *testing.T) {
 		"EVENT_STREAMS=yes":             `EVENT_STREAMS is "yes"; it must be a whole number from 0 to 100000`,
 		"MAX_STALENESS=-1s":             `MAX_STALENESS is "-1s"; it must be a duration from 0s to 8760h0m0s, such as 0s`,
 		"PPROF_ADDRESS=6060":            `PPROF_ADDRESS is "6060"; it must be an address such as :8080 or 127.0.0.1:8080`,
-		"REDIS_URL=http://:secret@host": `REDIS_URL (19 characters, not shown) is not a URL like redis://user:password@host:6379/0 or rediss://host:6379`,
+		"REDIS_URL=http://:secret@host": `REDIS_URL (19 characters, not shown) is not a URL like redis://user:password@host:6379/0, rediss://host:6379, redis+sentinel://host:26379?master_name=name or rediss+cluster://host:6379`,
 	}
 	for setting, want := range tests {
 		t.Run(strings.SplitN(setting, "=", 2)[0], func(t *testing.T) {

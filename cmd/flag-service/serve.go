@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 	"github.com/flagcache/flagcache/service/ofrep"
 	"github.com/flagcache/flagcache/service/snapshot"
 	"github.com/flagcache/flagcache/service/source"
+	"github.com/flagcache/flagcache/service/telemetry"
 )
 
 // shutdownTimeout is how long requests that are being answered may take to end.
@@ -61,21 +63,24 @@ func assemble(s settings, log *slog.Logger) *service {
 
 	v := &service{settings: s, log: log}
 	core := ofrep.NewCore(ofrep.NewMetrics(registry, log), time.Now)
-	http := s.handlerOptions(log)
-	http.Age = v.age
-	v.keys = http.Keys
-	v.handler = ofrep.NewHandler(core, http)
+	answering := s.handlerOptions(log)
+	answering.Age = v.age
+	v.keys = answering.Keys
+	v.handler = ofrep.NewHandler(core, answering)
 	options := snapshot.Options{
 		Source: source.NewFile(s.flagsFile, flags.MaxSize, source.DefaultPoll, log),
 		Serve:  core.Serve,
 		Now:    time.Now,
 		Log:    log,
+
+		Environment:  s.environment,
+		LastGoodFile: s.lastGoodFile,
 	}
 	if s.hasRedis() {
 		options.Cache = newCache(s, log, registry)
 	}
-	front := &server{Server: ofrep.NewServer(v.handler, log), name: "ofrep", address: s.listenAddress, connections: s.http.maxConnections}
-	if streams := http.Streams; streams != nil {
+	front := &server{Server: ofrep.NewServer(v.traced(v.handler), log), name: "ofrep", address: s.listenAddress, connections: s.http.maxConnections}
+	if streams := answering.Streams; streams != nil {
 		options.Serve = func(set *flags.Set) {
 			core.Serve(set)
 			streams.Changed()
@@ -89,15 +94,33 @@ func assemble(s settings, log *slog.Logger) *service {
 	if v.keys != nil {
 		v.background = append(v.background, v.keys.Run)
 	}
-	v.servers = []*server{front, {
+	v.servers = append(v.servers, front)
+	if s.http.pprofAddress != "" {
+		v.servers = append(v.servers, profiles(s.http.pprofAddress, log))
+	}
+	v.servers = append(v.servers, &server{
 		Server: ofrep.NewServer(ofrep.Telemetry(v.health, registry), log), name: "telemetry", address: s.telemetryAddress,
-	}}
+	})
 	return v
 }
 
 // age is how old the flags are, while there are any.
 func (v *service) age() (age time.Duration, ok bool) {
 	return v.refresher.Age(), v.refresher.Current() != nil
+}
+
+// traced traces the requests to a handler if the environment wants that.
+func (v *service) traced(handler http.Handler) http.Handler {
+	if !v.settings.http.traced {
+		return handler
+	}
+	tracing, err := telemetry.NewTracing(context.Background(), version, v.log)
+	if err != nil {
+		v.log.Error("answering without traces", "error", err)
+		return handler
+	}
+	v.background = append(v.background, tracing.Run)
+	return tracing.Handler(handler, ofrep.Pattern)
 }
 
 func newCache(s settings, log *slog.Logger, registry prometheus.Registerer) *cache.Cache {
@@ -110,6 +133,8 @@ func newCache(s settings, log *slog.Logger, registry prometheus.Registerer) *cac
 		MaxSize:     flags.MaxSize,
 		Connections: s.poolSize,
 		DialTimeout: s.dialTimeout,
+		CAFile:      s.redisCAFile,
+		IAM:         s.redisIAM,
 		Log:         log,
 	}, registry)
 }

@@ -30,6 +30,9 @@ type settings struct {
 	hmacKeyFile      string
 	poolSize         int
 	dialTimeout      time.Duration
+	redisCAFile      string
+	redisIAM         cache.IAM
+	lastGoodFile     string
 	drainDelay       time.Duration
 	logLevel         slog.Level
 	revision         string
@@ -57,10 +60,18 @@ func readSettings(environ []string) (settings, error) {
 		hmacKeyFile:      r.text(config.EnvCacheHMACKeyFile, ""),
 		poolSize:         r.integer(config.EnvRedisPoolSize, 10, 1, 1000),
 		dialTimeout:      r.duration(config.EnvRedisDialTimeout, 2*time.Second, time.Millisecond, 30*time.Second),
-		drainDelay:       r.duration(config.EnvDrainDelay, 5*time.Second, 0, 10*time.Minute),
-		logLevel:         r.level(config.EnvLogLevel, slog.LevelInfo),
-		revision:         r.matching(config.EnvRevision, "", revisionName, "up to 253 letters, digits, dots, underscores and dashes"),
-		http:             readHTTPSettings(&r),
+		redisCAFile:      r.text(config.EnvRedisCAFile, ""),
+		lastGoodFile:     r.text(config.EnvLastGoodFile, ""),
+		redisIAM: cache.IAM{
+			CacheName:  r.text(config.EnvRedisIAMCacheName, ""),
+			User:       r.text(config.EnvRedisIAMUser, ""),
+			Region:     r.text(config.EnvRedisIAMRegion, ""),
+			Serverless: r.flag(config.EnvRedisIAMServerless),
+		},
+		drainDelay: r.duration(config.EnvDrainDelay, 5*time.Second, 0, 10*time.Minute),
+		logLevel:   r.level(config.EnvLogLevel, slog.LevelInfo),
+		revision:   r.matching(config.EnvRevision, "", revisionName, "up to 253 letters, digits, dots, underscores and dashes"),
+		http:       readHTTPSettings(&r),
 	}
 	if root := r.text(config.EnvServiceBindingRoot, ""); root != "" {
 		s.bindingDir = filepath.Join(root, config.BindingName)
@@ -133,6 +144,14 @@ func (r *reader) integer(name string, otherwise, least, most int) int {
 		r.refuse(name, fmt.Sprintf("a whole number from %d to %d", least, most))
 	}
 	return value
+}
+
+func (r *reader) flag(name string) bool {
+	text := r.values[name]
+	if text != "" && text != "true" && text != "false" {
+		r.refuse(name, "true or false")
+	}
+	return text == "true"
 }
 
 func (r *reader) level(name string, otherwise slog.Level) slog.Level {

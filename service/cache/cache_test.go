@@ -31,6 +31,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/flagcache/flagcache/service/redistest"
+	"github.com/flagcache/flagcache/service/source"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -66,6 +67,8 @@ func (b *lockedBuffer) String() string {
 	return b.text.String()
 }
 
+func number(n int64) source.Version { return source.Version{Number: n} }
+
 func run(t *testing.T, options Options) *running {
 	t.Helper()
 	r := &running{logs: &lockedBuffer{}}
@@ -89,7 +92,8 @@ func run(t *testing.T, options Options) *running {
 func connectedTo(t *testing.T, server *redistest.Server) *running {
 	t.Helper()
 	r := run(t, Options{URL: server.URL()})
-	r.awaitChange(t, 0)
+	// It looks when it knows where Redis is, and again when it listens to it.
+	r.awaitChange(t, 1)
 	return r
 }
 
@@ -122,7 +126,7 @@ func TestStoreAndRead(t *testing.T) {
 		t.Fatalf("an empty Redis is %v, not a miss", err)
 	}
 	seen := r.changes.Load()
-	r.mustStore(t, Entry{Version: 2, Data: []byte("two")})
+	r.mustStore(t, Entry{Version: number(2), Data: []byte("two")})
 	r.mustRead(t, "two")
 	r.awaitChange(t, seen)
 
@@ -131,9 +135,9 @@ func TestStoreAndRead(t *testing.T) {
 		t.Errorf("the entry lives for %s, not for 300 s give or take a tenth", ttl)
 	}
 
-	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 	r.mustRead(t, "two")
-	r.mustStore(t, Entry{Version: 3, Data: []byte("three")})
+	r.mustStore(t, Entry{Version: number(3), Data: []byte("three")})
 	r.mustRead(t, "three")
 
 	for result, want := range map[string]float64{"hit": 3, "miss": 1, "error": 0} {
@@ -146,9 +150,10 @@ func TestStoreAndRead(t *testing.T) {
 func TestInvalidateDeletesAndTells(t *testing.T) {
 	server := redistest.Start(t)
 	r := connectedTo(t, server)
-	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
-	r.awaitChange(t, 1)
 	seen := r.changes.Load()
+	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.awaitChange(t, seen)
+	seen = r.changes.Load()
 	if err := r.Invalidate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -167,15 +172,23 @@ func TestRefillIsDoneByOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	var writers sync.WaitGroup
+	var fills atomic.Int64
 	for range 5 {
 		r := connectedTo(t, server)
 		writers.Go(func() {
-			if err := r.Refill(t.Context(), Entry{Version: 1, Data: []byte("one")}); err != nil {
+			fill := func(context.Context) (Entry, error) {
+				fills.Add(1)
+				return Entry{Version: number(1), Data: []byte("one")}, nil
+			}
+			if err := r.Refill(t.Context(), number(1), fill); err != nil && !errors.Is(err, ErrBusy) {
 				t.Errorf("refilling: %v", err)
 			}
 		})
 	}
 	writers.Wait()
+	if fills.Load() != 1 {
+		t.Errorf("%d instances filled the cache", fills.Load())
+	}
 	if _, err := published.ReceiveMessage(t.Context()); err != nil {
 		t.Fatalf("nobody wrote: %v", err)
 	}
@@ -193,8 +206,9 @@ func TestRefillLeavesItToTheHolderOfTheLock(t *testing.T) {
 	client := server.Client()
 	r := connectedTo(t, server)
 	client.Set(t.Context(), "feature_flags_lock:test", "somebody", 0)
-	if err := r.Refill(t.Context(), Entry{Version: 1, Data: []byte("one")}); err != nil {
-		t.Fatal(err)
+	fill := func(context.Context) (Entry, error) { return Entry{Version: number(1), Data: []byte("one")}, nil }
+	if err := r.Refill(t.Context(), number(1), fill); !errors.Is(err, ErrBusy) {
+		t.Fatalf("the refill is %v, not busy", err)
 	}
 	if client.Exists(t.Context(), testKey).Val() != 0 {
 		t.Error("it wrote although somebody else held the lock")
@@ -205,11 +219,11 @@ func TestRefillLeavesItToTheHolderOfTheLock(t *testing.T) {
 }
 
 func TestPoisonedValuesAreMissesAndDeleted(t *testing.T) {
-	good := sealer{}.seal(testKey, Entry{Version: 1, Data: []byte("x")})
+	good := Sealer{}.Seal(testKey, Entry{Version: number(1), Data: []byte("x")})
 	poison := map[string]string{
 		"any text":            "{}",
 		"a damaged envelope":  strings.Replace(string(good), "x", "y", 1),
-		"another key's value": string(sealer{}.seal("feature_flags:other", Entry{Version: 1, Data: []byte("x")})),
+		"another key's value": string(Sealer{}.Seal("feature_flags:other", Entry{Version: number(1), Data: []byte("x")})),
 		"far too large":       strings.Repeat("A", 8<<20),
 	}
 	server := redistest.Start(t)
@@ -231,7 +245,7 @@ func TestPoisonedValuesAreMissesAndDeleted(t *testing.T) {
 		if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
 			t.Errorf("the read is %v, not a miss", err)
 		}
-		r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+		r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 		r.mustRead(t, "one")
 	})
 }
@@ -252,7 +266,7 @@ func TestDiscardSparesAValueThatCameInBetween(t *testing.T) {
 func TestAFullServerStoresNothing(t *testing.T) {
 	server := redistest.Start(t, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction")
 	r := connectedTo(t, server)
-	if err := r.Store(t.Context(), Entry{Version: 1, Data: []byte("one")}); err == nil {
+	if err := r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}); err == nil {
 		t.Error("storing into a full Redis went well")
 	}
 	if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
@@ -345,7 +359,7 @@ func TestOneConnectionIsEnough(t *testing.T) {
 		_, _, _, err := r.connected()
 		return err == nil
 	})
-	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 	r.mustRead(t, "one")
 	if n := server.Connections(server.Client()); n > 1 {
 		t.Errorf("%d connections are open, not one", n)
@@ -382,8 +396,8 @@ func TestBindingIsFollowed(t *testing.T) {
 		return strings.Contains(r.logs.String(), "reading the service binding")
 	})
 	binding(t, dir, map[string]string{"type": "redis", "host": "127.0.0.1", "port": first.Port(), "password": "first-password", "tls": "false"})
-	redistest.Eventually(t, 10*time.Second, "the new binding was not used", func() bool { return r.changes.Load() > 0 })
-	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+	redistest.Eventually(t, 10*time.Second, "the new binding was not used", func() bool { return r.changes.Load() > 1 })
+	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 
 	binding(t, dir, map[string]string{"host": "", "port": "", "password": "", "uri": second.URL()})
 	redistest.Eventually(t, 10*time.Second, "the changed binding was not used", func() bool {
@@ -404,7 +418,7 @@ func TestURLCountsWhereNoBindingIsMounted(t *testing.T) {
 	server := redistest.Start(t)
 	r := run(t, Options{BindingDir: filepath.Join(t.TempDir(), "none"), URL: server.URL()})
 	r.awaitChange(t, 0)
-	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 }
 
 func TestBrokenBindings(t *testing.T) {
@@ -422,7 +436,7 @@ func TestBrokenBindings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			binding(t, dir, test.files)
-			_, _, err := readBinding(dir)
+			_, err := readBinding(dir)
 			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("the error is %v, not one with %q", err, test.want)
 			}
@@ -433,18 +447,18 @@ func TestBrokenBindings(t *testing.T) {
 func TestBindingDetails(t *testing.T) {
 	dir := t.TempDir()
 	binding(t, dir, map[string]string{"host": "redis.example", "username": "app", "password": " p ", "tls": "true"})
-	options, _, err := readBinding(dir)
+	options, err := readBinding(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if options.Addr != "redis.example:6379" || options.Username != "app" || options.Password != "p" || options.TLSConfig.ServerName != "redis.example" {
+	if options.Addrs[0] != "redis.example:6379" || options.Username != "app" || options.Password != "p" || options.TLSConfig == nil {
 		t.Errorf("unexpected options: %+v", options)
 	}
 	binding(t, dir, map[string]string{"host": "", "tls": "", "username": "", "password": "", "uri": "rediss://u:p@h:1234/2"})
-	if options, _, err = readBinding(dir); err != nil {
+	if options, err = readBinding(dir); err != nil {
 		t.Fatal(err)
 	}
-	if options.Addr != "h:1234" || options.Username != "u" || options.DB != 2 || options.TLSConfig == nil {
+	if options.Addrs[0] != "h:1234" || options.Username != "u" || options.DB != 2 || options.TLSConfig == nil {
 		t.Errorf("unexpected options: %+v", options)
 	}
 }
@@ -461,7 +475,7 @@ func TestTLS(t *testing.T) {
 	binding(t, good, map[string]string{"host": "127.0.0.1", "port": port, "tls": "true", "ca": ca})
 	r := run(t, Options{BindingDir: good})
 	r.awaitChange(t, 0)
-	r.mustStore(t, Entry{Version: 1, Data: []byte("one")})
+	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 	r.mustRead(t, "one")
 
 	for name, files := range map[string]map[string]string{
@@ -531,7 +545,7 @@ func TestKeyIsRequiredOnceWantedAndFollowed(t *testing.T) {
 	redistest.Eventually(t, 5*time.Second, "the missing key was not logged", func() bool {
 		return strings.Contains(r.logs.String(), "reading the key")
 	})
-	if err := r.Store(t.Context(), Entry{Version: 1, Data: []byte("one")}); err == nil {
+	if err := r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}); err == nil {
 		t.Fatal("it stored a value without the key that it was told to use")
 	}
 	for _, key := range []string{"0123456789abcdef", "another key of the sort"} {
@@ -540,12 +554,12 @@ func TestKeyIsRequiredOnceWantedAndFollowed(t *testing.T) {
 		}
 		redistest.Eventually(t, 10*time.Second, "the key was not used", func() bool {
 			_, s, _, err := r.connected()
-			return err == nil && string(s.secret) == key
+			return err == nil && string(s.Secret) == key
 		})
 		if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
 			t.Fatalf("a value under the previous key is %v, not a miss", err)
 		}
-		r.mustStore(t, Entry{Version: 1, Data: []byte(key)})
+		r.mustStore(t, Entry{Version: number(1), Data: []byte(key)})
 		r.mustRead(t, key)
 	}
 }

@@ -12,47 +12,49 @@ import (
 	"fmt"
 	"hash"
 	"strconv"
+
+	"github.com/flagcache/flagcache/service/source"
 )
 
 // Entry is a cached document.
 type Entry struct {
 	// Version orders documents: of two, the larger was written later.
-	Version int64
+	Version source.Version
 	// Data is the document.
 	Data []byte
 }
 
 // format names the layout of an envelope; a different one is a different format.
-const format = "flagcache/1"
+const format = "flagcache/2"
 
 // maxHeader is more than an envelope's first line has.
 const maxHeader = 1024
 
 var errNotEnvelope = errors.New("the value is not an intact envelope for its key")
 
-// sealer makes and opens envelopes.
-type sealer struct {
-	// secret authenticates values; without one they carry a checksum.
-	secret []byte
+// Sealer makes and opens envelopes.
+type Sealer struct {
+	// Secret authenticates values; without one they carry a checksum.
+	Secret []byte
 }
 
-func (s sealer) algorithm() string {
-	if len(s.secret) == 0 {
+func (s Sealer) algorithm() string {
+	if len(s.Secret) == 0 {
 		return "sha256"
 	}
 	return "hmac-sha256"
 }
 
-func (s sealer) hash() hash.Hash {
-	if len(s.secret) == 0 {
+func (s Sealer) hash() hash.Hash {
+	if len(s.Secret) == 0 {
 		return sha256.New()
 	}
-	return hmac.New(sha256.New, s.secret)
+	return hmac.New(sha256.New, s.Secret)
 }
 
-// seal returns the envelope of an entry under a key.
-func (s sealer) seal(key string, e Entry) []byte {
-	fields := fmt.Sprintf("%d %d %s\n", e.Version, len(e.Data), key)
+// Seal returns the envelope of an entry under a key.
+func (s Sealer) Seal(key string, e Entry) []byte {
+	fields := fmt.Sprintf("%d %d %d %s\n", e.Version.Epoch, e.Version.Number, len(e.Data), key)
 	sum := s.hash()
 	sum.Write([]byte(format + " " + fields))
 	sum.Write(e.Data)
@@ -60,21 +62,22 @@ func (s sealer) seal(key string, e Entry) []byte {
 	return append([]byte(header), e.Data...)
 }
 
-// open returns the entry in an envelope. It reads no more than the version from
+// Open returns the entry in an envelope. It reads no more than the version from
 // the header and then compares the value with the envelope of what it found, so
 // that there is exactly one form in which a value is accepted.
-func (s sealer) open(key string, value []byte) (Entry, error) {
+func (s Sealer) Open(key string, value []byte) (Entry, error) {
 	header, data, found := bytes.Cut(value, []byte("\n"))
 	fields := bytes.Split(header, []byte(" "))
-	if !found || len(fields) < 4 {
+	if !found || len(fields) < 5 {
 		return Entry{}, errNotEnvelope
 	}
-	version, err := strconv.ParseInt(string(fields[3]), 10, 64)
-	if err != nil {
+	epoch, epochErr := strconv.ParseInt(string(fields[3]), 10, 64)
+	number, numberErr := strconv.ParseInt(string(fields[4]), 10, 64)
+	if epochErr != nil || numberErr != nil {
 		return Entry{}, errNotEnvelope
 	}
-	entry := Entry{Version: version, Data: data}
-	if !hmac.Equal(s.seal(key, entry), value) {
+	entry := Entry{Version: source.Version{Epoch: epoch, Number: number}, Data: data}
+	if !hmac.Equal(s.Seal(key, entry), value) {
 		return Entry{}, errNotEnvelope
 	}
 	return entry, nil

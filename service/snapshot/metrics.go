@@ -4,13 +4,68 @@
 package snapshot
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/service/source"
 )
+
+// metrics count what the refresher does.
+type metrics struct {
+	loads            *prometheus.CounterVec
+	loading          prometheus.Gauge
+	missDuration     prometheus.Histogram
+	lastGoodFailures prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: config.MetricSourceLoads,
+			Help: "Readings of the source by result: ok, error.",
+		}, []string{"result"}),
+		loading: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: config.MetricSourceLoading,
+			Help: "Readings of the source that are going on: 0 or 1.",
+		}),
+		missDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: config.MetricCacheMissDuration,
+			Help: "Time from a miss in Redis until the flags were there again, in seconds.",
+			// As OFREP's: the canary's limits are edges, so that they are counted and not
+			// estimated.
+			Buckets: []float64{0.001, 0.002, 0.005, 0.010, 0.025, 0.050, 0.100, 0.150, 0.300, 0.500, 1},
+		}),
+		lastGoodFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: config.MetricLastGoodFailures,
+			Help: "Failures to write the file that keeps the last good flags.",
+		}),
+	}
+	for _, result := range []string{"ok", "error"} {
+		m.loads.WithLabelValues(result)
+	}
+	return m
+}
+
+// read reads the source once, bounded and counted.
+func (r *Refresher) read(ctx context.Context) (source.Document, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	r.metrics.loading.Inc()
+	defer r.metrics.loading.Dec()
+	document, err := r.Source.Load(ctx)
+	result := "ok"
+	if err != nil {
+		result = "error"
+	}
+	r.metrics.loads.WithLabelValues(result).Inc()
+	return document, err
+}
 
 // Register registers the metrics about what is served.
 func (r *Refresher) Register(registry prometheus.Registerer) {
+	registry.MustRegister(r.metrics.loads, r.metrics.loading, r.metrics.missDuration, r.metrics.lastGoodFailures)
 	gauge := func(name, help string, value func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}

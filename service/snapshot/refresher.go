@@ -5,11 +5,8 @@ package snapshot
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,19 +16,26 @@ import (
 	"github.com/flagcache/flagcache/service/source"
 )
 
-// Source is where the flags are kept.
-type Source interface {
-	// Run delivers what the source holds, at once and whenever it may have changed,
-	// until ctx is done.
-	Run(ctx context.Context, deliver func(source.Update))
-	// Refresh asks Run to look now.
-	Refresh()
+// Cache is the shared cache.
+type Cache interface {
+	// Run keeps the connection and calls changed when the cached document may have
+	// changed, until ctx is done.
+	Run(ctx context.Context, changed func())
+	// Read returns the cached document, or cache.ErrMiss.
+	Read(ctx context.Context) (cache.Entry, error)
+	// Store writes the document and tells everyone, unless a newer one or the same
+	// is there.
+	Store(ctx context.Context, entry cache.Entry) error
+	// Refill stores what fill returns, if there is nothing of the version or newer. Of
+	// all instances one at a time may; the others get cache.ErrBusy.
+	Refill(ctx context.Context, version source.Version, fill func(context.Context) (cache.Entry, error)) error
 }
 
 // Origins of a snapshot.
 const (
-	OriginSource = "source"
-	OriginCache  = "redis"
+	OriginSource   = "source"
+	OriginCache    = "redis"
+	OriginLastGood = "last-good"
 )
 
 // Snapshot is what is served. It never changes.
@@ -42,10 +46,10 @@ type Snapshot struct {
 	// Digest identifies the document's content.
 	Digest string
 	// Version orders documents: of two, the larger was written later.
-	Version int64
+	Version source.Version
 	// Generation counts the sets that this process has served, from 1.
 	Generation uint64
-	// Origin is OriginSource or OriginCache.
+	// Origin is where the document came from: an Origin constant.
 	Origin string
 	// Rejected is how many problems single flags of the document have.
 	Rejected int
@@ -54,15 +58,24 @@ type Snapshot struct {
 // Options are what a Refresher works with.
 type Options struct {
 	// Source is required.
-	Source Source
+	Source source.Source
 	// Cache is nil where there is no Redis.
 	Cache Cache
 	// Serve is called with each new set before it counts as served.
 	Serve func(*flags.Set)
+	// Environment names the set of flags, in the last good file.
+	Environment string
+	// LastGoodFile is where the last good flags are kept for the next start, empty
+	// for nowhere.
+	LastGoodFile string
 	// CacheInterval is how often Redis is looked at without a message, 30 s by
 	// default.
 	CacheInterval time.Duration
-	// Now is the clock.
+	// ShrinkDelay is when a set that lost most of its flags is read a second time, 1 s
+	// by default.
+	ShrinkDelay time.Duration
+	// Now is the clock. Only differences between its readings count, and those are by
+	// the monotonic clock if it is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
 }
@@ -70,21 +83,39 @@ type Options struct {
 // Refresher keeps a Snapshot fresh.
 type Refresher struct {
 	Options
-	current   atomic.Pointer[Snapshot]
-	confirmed atomic.Int64 // Unix nanoseconds
+	metrics *metrics
+	current atomic.Pointer[Snapshot]
+	// confirmed is when what is served was last known to be fresh.
+	confirmed atomic.Pointer[time.Time]
 
 	// sourceGood says that the source's last document is the one served.
 	sourceGood atomic.Bool
 	// sourceTrouble holds why it is not, as text.
 	sourceTrouble atomic.Pointer[string]
 
-	// Of the serve loop alone:
-	sourceDigest string
+	// mu is held while it is decided what to serve.
+	mu sync.Mutex
+	// wanted is the newest version that the source spoke of; suspect says that it spoke
+	// of a change without a version.
+	wanted  source.Version
+	suspect bool
+	// shrunk is the digest of the document that awaits its second reading, since
+	// shrunkAt.
+	shrunk   string
+	shrunkAt time.Time
 
-	// Between the loops:
-	entries chan cache.Entry
-	store   chan *Snapshot
-	look    chan struct{}
+	// Of the loop that loads:
+	notBefore time.Time
+	missed    time.Time
+
+	// stored is what Redis was told last; of the cache loop.
+	stored *Snapshot
+
+	// unsaved says that the last good file could not be written; of its loop.
+	unsaved bool
+
+	// Reasons to look: at the source, at Redis, at the last good file.
+	sourceChanged, redisChanged, served chan struct{}
 }
 
 // New returns a Refresher that has nothing yet.
@@ -92,24 +123,28 @@ func New(options Options) *Refresher {
 	if options.CacheInterval == 0 {
 		options.CacheInterval = 30 * time.Second
 	}
+	if options.ShrinkDelay == 0 {
+		options.ShrinkDelay = time.Second
+	}
 	return &Refresher{
-		Options: options,
-		entries: make(chan cache.Entry),
-		store:   make(chan *Snapshot, 1),
-		look:    make(chan struct{}, 1),
+		Options:       options,
+		metrics:       newMetrics(),
+		sourceChanged: make(chan struct{}, 1),
+		redisChanged:  make(chan struct{}, 1),
+		served:        make(chan struct{}, 1),
 	}
 }
 
 // Current returns what is served, nil before the first set.
 func (r *Refresher) Current() *Snapshot { return r.current.Load() }
 
-// Age is the time since source or Redis last confirmed what is served; 0 before
-// the first set.
+// Age is the time since source or Redis last confirmed what is served, for the last
+// good file since it was written; 0 before the first set.
 func (r *Refresher) Age() time.Duration {
 	if r.Current() == nil {
 		return 0
 	}
-	return r.Now().Sub(time.Unix(0, r.confirmed.Load()))
+	return r.Now().Sub(*r.confirmed.Load())
 }
 
 // SourceTrouble says why the source's document is not served, empty if it is.
@@ -126,158 +161,126 @@ func (r *Refresher) SourceTrouble() string {
 // Run keeps the snapshot fresh until ctx is done, and returns when everything it
 // started has ended.
 func (r *Refresher) Run(ctx context.Context) {
-	updates := make(chan source.Update)
+	r.serveLastGood()
 	var running sync.WaitGroup
 	defer running.Wait()
-	running.Go(func() {
-		r.Source.Run(ctx, func(u source.Update) { send(ctx, updates, u) })
-	})
-	if r.Cache != nil {
-		running.Go(func() { r.Cache.Run(ctx, r.lookSoon) })
-		running.Go(func() { r.keepCache(ctx) })
+	running.Go(func() { r.Source.Watch(ctx, r.heard) })
+	if r.LastGoodFile != "" {
+		running.Go(func() { loop(ctx, r.served, r.saveLastGood) })
 	}
+	if r.Cache != nil {
+		running.Go(func() { r.Cache.Run(ctx, r.messaged) })
+	}
+	if r.Source.Shared() {
+		// The source may speak up before it is known whether there is a Redis to ask.
+		if r.Cache != nil && !await(ctx, r.redisChanged) {
+			return
+		}
+		wake(r.sourceChanged)
+		loop(ctx, r.sourceChanged, r.follow)
+		return
+	}
+	if r.Cache != nil {
+		running.Go(func() { loop(ctx, r.redisChanged, r.keepCache) })
+	}
+	loop(ctx, r.sourceChanged, r.readOwn)
+}
+
+// heard takes what the source says about itself.
+func (r *Refresher) heard(latest source.Version) {
+	if r.upToDate(latest) {
+		r.sourceRecovered()
+		return
+	}
+	wake(r.sourceChanged)
+}
+
+// upToDate notes the source's latest version; it is true if that is what is served.
+func (r *Refresher) upToDate(latest source.Version) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if latest == (source.Version{}) {
+		r.suspect = true
+		return false
+	}
+	if latest.Compare(r.wanted) > 0 {
+		r.wanted = latest
+	}
+	current := r.Current()
+	if !r.live(current) || current.Version != latest {
+		return false
+	}
+	r.confirm()
+	return true
+}
+
+// live says that a snapshot is not only what the last process left behind.
+func (r *Refresher) live(s *Snapshot) bool { return s != nil && s.Origin != OriginLastGood }
+
+// messaged is called when Redis may have changed: the source may be why.
+func (r *Refresher) messaged() {
+	wake(r.redisChanged)
+	wake(r.sourceChanged)
+}
+
+// wake makes a loop run its step once more.
+func wake(loop chan struct{}) {
+	select {
+	case loop <- struct{}{}:
+	default:
+	}
+}
+
+// await waits to be woken; it is false when ctx ended first.
+func await(ctx context.Context, woken <-chan struct{}) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-woken:
+		return true
+	}
+}
+
+// rest is the least time between two steps of a loop, so that a flood of reasons is
+// as good as one.
+const rest = 20 * time.Millisecond
+
+// loop runs a step when it is woken and after the time that the step returned, if
+// it is not 0, until ctx is done.
+func loop(ctx context.Context, woken <-chan struct{}, step func(context.Context) time.Duration) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	<-timer.C
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case update := <-updates:
-			r.onUpdate(update)
-		case entry := <-r.entries:
-			r.onEntry(entry)
+		case <-woken:
+		case <-timer.C:
 		}
-	}
-}
-
-// send passes a value on unless ctx ends first.
-func send[T any](ctx context.Context, to chan<- T, value T) {
-	select {
-	case <-ctx.Done():
-	case to <- value:
-	}
-}
-
-// onUpdate takes what the source says.
-func (r *Refresher) onUpdate(u source.Update) {
-	if u.Err != nil {
-		r.sourceDigest = ""
-		r.sourceFailed(u.Err)
-		return
-	}
-	if u.Digest == r.sourceDigest {
-		r.confirmIf(r.sourceGood.Load())
-		return
-	}
-	r.sourceDigest = u.Digest
-	next, problems, err := parse(u.Data)
-	if err != nil {
-		r.sourceFailed(err)
-		return
-	}
-	next.Digest, next.Version, next.Origin = u.Digest, u.Modified.UnixNano(), OriginSource
-	r.sourceRecovered()
-	r.serve(next, problems)
-	r.offer()
-}
-
-// onEntry takes a document from Redis. It is served only while the source has
-// nothing to serve, and only if it is newer than what is served.
-func (r *Refresher) onEntry(entry cache.Entry) {
-	sum := sha256.Sum256(entry.Data)
-	digest := hex.EncodeToString(sum[:])
-	current := r.Current()
-	switch {
-	case current != nil && current.Digest == digest:
-		r.confirmIf(true)
-		return
-	case r.sourceGood.Load(), current != nil && entry.Version <= current.Version:
-		return
-	}
-	next, problems, err := parse(entry.Data)
-	if err != nil {
-		r.Log.Warn("ignoring a document in Redis that cannot be used", "error", err)
-		return
-	}
-	next.Digest, next.Version, next.Origin = digest, entry.Version, OriginCache
-	r.serve(next, problems)
-}
-
-var errNothingLeft = errors.New("none of its flags can be used")
-
-// parse compiles a document. One whose flags were all rejected is of no use.
-func parse(data []byte) (*Snapshot, []flags.Problem, error) {
-	set, problems, err := flags.Parse(data)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the flags document cannot be used: %w", err)
-	}
-	if set.Len() == 0 && len(problems) > 0 {
-		return nil, nil, fmt.Errorf("the flags document cannot be used: %w; the first problem: %s", errNothingLeft, problems[0])
-	}
-	return &Snapshot{Set: set, Data: data, Rejected: len(problems)}, problems, nil
-}
-
-// serve makes a snapshot the current one. A document with the content of the
-// current one only changes where it is from and its version.
-func (r *Refresher) serve(next *Snapshot, problems []flags.Problem) {
-	current := r.Current()
-	next.Generation = 1
-	if current != nil {
-		next.Generation = current.Generation + 1
-		if next.Origin == OriginSource && current.Origin == OriginSource {
-			// The source changed, so this is the later document, also if it is a file
-			// with an older date.
-			next.Version = max(next.Version, current.Version+1)
+		again := step(ctx)
+		timer.Stop()
+		if again > 0 {
+			timer.Reset(again)
 		}
-	}
-	if current != nil && current.Digest == next.Digest {
-		next.Generation, next.Set, next.Version = current.Generation, current.Set, current.Version
-	} else {
-		r.Serve(next.Set)
-		r.announce(next, problems)
-	}
-	r.current.Store(next)
-	r.confirmIf(true)
-}
-
-// mostProblems is how many problems of a document are logged.
-const mostProblems = 20
-
-func (r *Refresher) announce(s *Snapshot, problems []flags.Problem) {
-	r.Log.Info("serving flags", "generation", s.Generation, "flags", s.Set.Len(), "origin", s.Origin, "digest", s.Digest[:12])
-	for i, problem := range problems {
-		if i == mostProblems {
-			r.Log.Warn("more problems are not logged", "problems", len(problems))
+		if !sleep(ctx, rest) {
 			return
 		}
-		r.Log.Warn("found a problem in the flags", "problem", problem.String())
 	}
 }
 
-func (r *Refresher) confirmIf(confirmed bool) {
-	if confirmed {
-		r.confirmed.Store(r.Now().UnixNano())
+// sleep waits; it is false when ctx ended first.
+func sleep(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
-// sourceFailed notes that the source has nothing to serve, logged when the
-// reason changes, and turns to Redis.
-func (r *Refresher) sourceFailed(err error) {
-	r.sourceGood.Store(false)
-	trouble := err.Error()
-	previous := r.sourceTrouble.Swap(&trouble)
-	r.lookSoon()
-	if previous != nil && *previous == trouble {
-		return
-	}
-	kept := "none"
-	if current := r.Current(); current != nil {
-		kept = fmt.Sprintf("generation %d", current.Generation)
-	}
-	r.Log.Error("cannot use the source, keeping the last good flags", "error", err, "kept", kept)
-}
-
-func (r *Refresher) sourceRecovered() {
-	r.sourceGood.Store(true)
-	if r.sourceTrouble.Swap(nil) != nil {
-		r.Log.Info("the source can be used again")
-	}
-}
+// between is a time between half of d more and half of it less, so that instances
+// do not come in step.
+func between(d time.Duration) time.Duration { return d/2 + rand.N(d) }

@@ -5,8 +5,6 @@ package source
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,61 +18,42 @@ import (
 // DefaultPoll is how often a file is read without a notification.
 const DefaultPoll = 5 * time.Second
 
-// Update is what one look at the source found: a document or an error.
-type Update struct {
-	// Data is the document's bytes, nil with Err.
-	Data []byte
-	// Digest is the SHA-256 of Data in hexadecimal: equal documents have equal
-	// digests.
-	Digest string
-	// Modified is when the document was written, as the source has it.
-	Modified time.Time
-	// Err says why there is no document.
-	Err error
-}
-
-// File is a document in a file.
+// File is a document in a file: each instance has its own.
 type File struct {
 	path    string
 	maxSize int64
 	poll    time.Duration
 	log     *slog.Logger
-	hint    chan struct{}
 }
 
 // NewFile returns the source for a path, whose file need not exist yet. A file
-// larger than maxSize bytes is an error. It is read when its directory changes
+// larger than maxSize bytes is an error. It is looked at when its directory changes
 // and every poll.
 func NewFile(path string, maxSize int64, poll time.Duration, log *slog.Logger) *File {
-	return &File{path: path, maxSize: maxSize, poll: poll, log: log, hint: make(chan struct{}, 1)}
+	return &File{path: path, maxSize: maxSize, poll: poll, log: log}
 }
 
-// Run reads the file at once and whenever it may have changed, and delivers what
-// it finds each time, also if that is the same as before: then the source has
-// confirmed it. It returns when ctx is done.
-func (f *File) Run(ctx context.Context, deliver func(Update)) {
+// Watch implements Source. Only reading a file tells what it holds.
+func (f *File) Watch(ctx context.Context, changed func(Version)) {
 	dirs := []string{filepath.Dir(f.path)}
-	filewatch.Watch(ctx, f.log, dirs, f.poll, f.hint, func() { deliver(ReadFile(f.path, f.maxSize)) })
+	filewatch.Watch(ctx, f.log, dirs, f.poll, nil, func() { changed(Version{}) })
 }
 
-// Refresh makes Run read the file now. It does not wait.
-func (f *File) Refresh() {
-	select {
-	case f.hint <- struct{}{}:
-	default:
-	}
-}
+// Load implements Source.
+func (f *File) Load(context.Context) (Document, error) { return ReadFile(f.path, f.maxSize) }
 
-// ReadFile reads a document from a file once. One larger than maxSize bytes is an
-// error, and so is anything but a regular file: opening a named pipe would block
-// for ever.
-func ReadFile(path string, maxSize int64) Update {
+// Shared implements Source: a file is each instance's own.
+func (f *File) Shared() bool { return false }
+
+// ReadFile reads a document from a file once; its version is the file's date. One
+// larger than maxSize bytes is an error, and so is anything but a regular file:
+// opening a named pipe would block for ever.
+func ReadFile(path string, maxSize int64) (Document, error) {
 	data, modified, err := readRegular(path, maxSize)
 	if err != nil {
-		return Update{Err: fmt.Errorf("reading the flags file: %w", err)}
+		return Document{}, fmt.Errorf("reading the flags file: %w", err)
 	}
-	sum := sha256.Sum256(data)
-	return Update{Data: data, Digest: hex.EncodeToString(sum[:]), Modified: modified}
+	return Document{Data: data, Digest: Digest(data), Version: Version{Number: modified.UnixNano()}, Modified: modified}, nil
 }
 
 func readRegular(path string, maxSize int64) ([]byte, time.Time, error) {

@@ -22,21 +22,31 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // never is a poll interval that no test waits for: what arrives was notified.
 const never = time.Hour
 
-// watched runs a file source and collects what it delivers.
+// watched runs a file source and collects what it finds when it says to look.
 type watched struct {
-	file    *File
-	updates chan Update
+	file  *File
+	looks chan look
+}
+
+type look struct {
+	Document
+	err error
 }
 
 func watch(t *testing.T, path string, poll time.Duration) *watched {
 	t.Helper()
 	w := &watched{
-		file:    NewFile(path, 64, poll, slog.New(slog.NewTextHandler(t.Output(), nil))),
-		updates: make(chan Update, 100),
+		file:  NewFile(path, 64, poll, slog.New(slog.NewTextHandler(t.Output(), nil))),
+		looks: make(chan look, 100),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
-	ended.Go(func() { w.file.Run(ctx, func(u Update) { w.updates <- u }) })
+	ended.Go(func() {
+		w.file.Watch(ctx, func(Version) {
+			document, err := w.file.Load(ctx)
+			w.looks <- look{document, err}
+		})
+	})
 	t.Cleanup(func() { cancel(); ended.Wait() })
 	return w
 }
@@ -45,15 +55,15 @@ func watch(t *testing.T, path string, poll time.Duration) *watched {
 func (w *watched) await(t *testing.T, want string) {
 	t.Helper()
 	deadline := time.After(5 * time.Second)
-	last := Update{}
+	last := look{}
 	for {
 		select {
-		case last = <-w.updates:
-			if string(last.Data) == want || last.Err != nil && strings.Contains(last.Err.Error(), want) {
+		case last = <-w.looks:
+			if string(last.Data) == want || last.err != nil && strings.Contains(last.err.Error(), want) {
 				return
 			}
 		case <-deadline:
-			t.Fatalf("%q did not arrive; the last was %q, %v", want, last.Data, last.Err)
+			t.Fatalf("%q did not arrive; the last was %q, %v", want, last.Data, last.err)
 		}
 	}
 }
@@ -128,36 +138,27 @@ func TestPollFindsWhatIsNotNotified(t *testing.T) {
 	w.await(t, "two")
 }
 
-func TestRefreshReadsNow(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "flags.json")
-	put(t, path, "one")
-	w := watch(t, path, never)
-	w.await(t, "one")
-	w.file.Refresh()
-	w.await(t, "one")
-}
-
 func TestReadFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "flags.json")
 	put(t, path, strings.Repeat("x", 64))
-	first := ReadFile(path, 64)
-	if first.Err != nil || len(first.Data) != 64 || len(first.Digest) != 64 || first.Modified.IsZero() {
+	first, err := ReadFile(path, 64)
+	if err != nil || len(first.Data) != 64 || len(first.Digest) != 64 || first.Modified.IsZero() {
 		t.Errorf("unexpected update: %+v", first)
 	}
 	put(t, path, strings.Repeat("y", 64))
-	if second := ReadFile(path, 64); second.Digest == first.Digest {
+	if second, _ := ReadFile(path, 64); second.Digest == first.Digest {
 		t.Error("different documents have the same digest")
 	}
 	put(t, path, strings.Repeat("x", 65))
-	if u := ReadFile(path, 64); u.Err == nil || !strings.Contains(u.Err.Error(), "more than 64 bytes") {
-		t.Errorf("a file over the limit is %v", u.Err)
+	if _, err := ReadFile(path, 64); err == nil || !strings.Contains(err.Error(), "more than 64 bytes") {
+		t.Errorf("a file over the limit is %v", err)
 	}
-	if u := ReadFile(filepath.Dir(path), 64); u.Err == nil || !strings.Contains(u.Err.Error(), "not a regular file") {
-		t.Errorf("a directory is %v", u.Err)
+	if _, err := ReadFile(filepath.Dir(path), 64); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a directory is %v", err)
 	}
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	must(t, syscall.Mkfifo(pipe, 0o600))
-	if u := ReadFile(pipe, 64); u.Err == nil || !strings.Contains(u.Err.Error(), "not a regular file") {
-		t.Errorf("a named pipe is %v", u.Err)
+	if _, err := ReadFile(pipe, 64); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a named pipe is %v", err)
 	}
 }
