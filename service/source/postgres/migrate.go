@@ -1,0 +1,110 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/jackc/pgx/v5"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// migrationLock is the key of the advisory lock that one process holds while it
+// migrates: "flagcach" in ASCII.
+const migrationLock = 0x666c616763616368
+
+// ensureSchema brings the schema up to this version, and makes the row of the
+// environment. A role that may only read can use a schema that is there already.
+func (s *Store) ensureSchema(ctx context.Context, conn *pgx.Conn) error {
+	steps, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return err
+	}
+	applied, err := appliedMigrations(ctx, conn)
+	if err != nil {
+		return fmt.Errorf("reading the version of the schema: %w", err)
+	}
+	if applied < len(steps) {
+		if err := migrate(ctx, conn, steps); err != nil {
+			return fmt.Errorf("migrating the schema: %w", err)
+		}
+	}
+	return s.ensureEnvironment(ctx, conn)
+}
+
+// appliedMigrations is how many migrations the database has had, 0 where there is
+// no schema yet. There may be more than we know of: they only add.
+func appliedMigrations(ctx context.Context, q querier) (applied int, err error) {
+	err = q.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM flagcache.migrations").Scan(&applied)
+	if hasCode(err, codeUndefinedTable, codeInvalidSchema) {
+		return 0, nil
+	}
+	return applied, err
+}
+
+// migrate applies what is missing, in one transaction. Of several processes that
+// begin at the same time, one does it and the others find it done.
+func migrate(ctx context.Context, conn *pgx.Conn, steps []string) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
+			return err
+		}
+		if err := run(ctx, tx, "CREATE SCHEMA IF NOT EXISTS flagcache;"+
+			"CREATE TABLE IF NOT EXISTS flagcache.migrations (version int PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"); err != nil {
+			return err
+		}
+		applied, err := appliedMigrations(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for i := applied; i < len(steps); i++ {
+			text, err := migrations.ReadFile(steps[i])
+			if err != nil {
+				return err
+			}
+			if err := run(ctx, tx, string(text)); err != nil {
+				return fmt.Errorf("%s: %w", steps[i], err)
+			}
+			if _, err := tx.Exec(ctx, "INSERT INTO flagcache.migrations (version) VALUES ($1)", i+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// run runs several statements.
+func run(ctx context.Context, tx pgx.Tx, statements string) error {
+	return tx.Conn().PgConn().Exec(ctx, statements).Close()
+}
+
+// errNoEnvironment says that there is nothing to serve, and that we may not
+// change that.
+var errNoEnvironment = errors.New("the environment is not in the database, and this role may not add it")
+
+// ensureEnvironment makes the row of the environment, so that a fresh database
+// is an empty set of flags and not a failure.
+func (s *Store) ensureEnvironment(ctx context.Context, conn *pgx.Conn) error {
+	var known bool
+	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM flagcache.environments WHERE name = $1)", s.options.Environment).Scan(&known); err != nil {
+		return fmt.Errorf("looking for the environment: %w", err)
+	}
+	if known {
+		return nil
+	}
+	_, err := conn.Exec(ctx, "INSERT INTO flagcache.environments (name) VALUES ($1) ON CONFLICT DO NOTHING", s.options.Environment)
+	if hasCode(err, codeInsufficientPrivilege, codeReadOnly) {
+		return errNoEnvironment
+	}
+	if err != nil {
+		return fmt.Errorf("adding the environment: %w", err)
+	}
+	return nil
+}

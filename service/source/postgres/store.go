@@ -1,0 +1,200 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/flagcache/flagcache/service/source"
+)
+
+// DefaultPoll is how often the version is read without a notification.
+const DefaultPoll = 2 * time.Second
+
+// loadTimeout bounds reading a document.
+const loadTimeout = 5 * time.Second
+
+// Options are what a Store works with.
+type Options struct {
+	// URIFile is the path of a file that holds the connection URI. It is read again
+	// when it changes.
+	URIFile string
+	// Environment is the one that Watch and Load are about.
+	Environment string
+	// MaxSize is the most bytes that a document may have.
+	MaxSize int
+	// Poll is how often the version is read without a notification, DefaultPoll by
+	// default.
+	Poll time.Duration
+	Log  *slog.Logger
+}
+
+// Store is the flags in a PostgreSQL database. It is a source.Source.
+type Store struct {
+	options Options
+	pool    *pgxpool.Pool
+	// moved says that the URI is another one.
+	moved chan struct{}
+}
+
+// querier is a connection, a pool or a transaction.
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// Open returns a store that connects when it is first used. The URI's file need
+// not exist yet.
+func Open(options Options) *Store {
+	if options.Poll == 0 {
+		options.Poll = DefaultPoll
+	}
+	s := &Store{options: options, moved: make(chan struct{}, 1)}
+	s.pool = s.newPool()
+	return s
+}
+
+// Close ends all connections, after the requests that use them.
+func (s *Store) Close() { s.pool.Close() }
+
+// Shared says that all instances read one database.
+func (s *Store) Shared() bool { return true }
+
+var _ source.Source = (*Store)(nil)
+
+// Load reads the environment's flags as one document, all of one version, with
+// the flags in the order of their keys. Equal flags give equal bytes.
+func (s *Store) Load(ctx context.Context) (source.Document, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	var d source.Document
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		environment, err := readEnvironment(ctx, tx, s.options.Environment, "")
+		if err != nil {
+			return err
+		}
+		d.Version, d.Modified = environment.Version, environment.UpdatedAt
+		d.Data, err = document(ctx, tx, environment, s.options.MaxSize)
+		return err
+	})
+	if err != nil {
+		return source.Document{}, fmt.Errorf("loading flags from PostgreSQL: %w", err)
+	}
+	d.Digest = source.Digest(d.Data)
+	return d, nil
+}
+
+// Environment is what an environment's flags share.
+type Environment struct {
+	Name string
+	// Version is that of the environment's document.
+	Version source.Version
+	// Evaluators and Metadata are the document's $evaluators and metadata: JSON
+	// objects, or nil.
+	Evaluators, Metadata json.RawMessage
+	UpdatedAt            time.Time
+}
+
+// TooLargeError says that an environment's document is larger than flag services
+// take.
+type TooLargeError struct {
+	// Limit is what it may have, in bytes.
+	Limit int
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("all flags of the environment together have more than %d bytes", e.Limit)
+}
+
+// ErrNotFound says that there is no such environment or flag.
+var ErrNotFound = errors.New("it is not in the database")
+
+// readEnvironment reads an environment's row. Locking is appended to the query.
+func readEnvironment(ctx context.Context, q querier, name, locking string) (Environment, error) {
+	e := Environment{Name: name}
+	row := q.QueryRow(ctx, "SELECT epoch, version, evaluators::text, metadata::text, updated_at FROM flagcache.environments WHERE name = $1 "+locking, name)
+	var evaluators, metadata *string
+	err := row.Scan(&e.Version.Epoch, &e.Version.Number, &evaluators, &metadata, &e.UpdatedAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return e, fmt.Errorf("environment %s: %w", name, ErrNotFound)
+	}
+	if err != nil {
+		return e, fmt.Errorf("reading environment %s: %w", name, err)
+	}
+	e.Evaluators, e.Metadata = rawJSON(evaluators), rawJSON(metadata)
+	return e, nil
+}
+
+func rawJSON(text *string) json.RawMessage {
+	if text == nil {
+		return nil
+	}
+	return json.RawMessage(*text)
+}
+
+// document writes an environment's flags in flagd's format, each flag on a line
+// of its own.
+func document(ctx context.Context, q querier, e Environment, maxSize int) ([]byte, error) {
+	rows, err := q.Query(ctx, "SELECT key, definition::text FROM flagcache.flags WHERE environment = $1 ORDER BY key", e.Name)
+	if err != nil {
+		return nil, fmt.Errorf("reading the flags: %w", err)
+	}
+	defer rows.Close()
+	b := beginDocument(e)
+	for first := true; rows.Next(); first = false {
+		var key, definition string
+		if err := rows.Scan(&key, &definition); err != nil {
+			return nil, fmt.Errorf("reading a flag: %w", err)
+		}
+		if !first {
+			b.WriteString(",\n")
+		}
+		writeMember(b, key, []byte(definition))
+		if b.Len() > maxSize {
+			return nil, &TooLargeError{Limit: maxSize}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("reading the flags: %w", err)
+	}
+	b.WriteString("\n}}\n")
+	if b.Len() > maxSize {
+		return nil, &TooLargeError{Limit: maxSize}
+	}
+	return b.Bytes(), nil
+}
+
+// beginDocument writes what comes before the flags, which begin on a new line.
+func beginDocument(e Environment) *bytes.Buffer {
+	b := bytes.NewBufferString("{")
+	if e.Metadata != nil {
+		writeMember(b, "metadata", e.Metadata)
+		b.WriteString(",\n")
+	}
+	if e.Evaluators != nil {
+		writeMember(b, "$evaluators", e.Evaluators)
+		b.WriteString(",\n")
+	}
+	b.WriteString(`"flags":{` + "\n")
+	return b
+}
+
+func writeMember(b *bytes.Buffer, key string, value []byte) {
+	name, err := json.Marshal(key)
+	if err != nil {
+		panic(fmt.Sprintf("a string does not marshal: %v", err))
+	}
+	b.Write(name)
+	b.WriteByte(':')
+	b.Write(value)
+}
