@@ -15,6 +15,7 @@ import (
 	"github.com/flagcache/flagcache/service/access"
 	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/ofrep"
+	"github.com/flagcache/flagcache/service/telemetry"
 )
 
 // httpSettings are what the environment says about answering requests.
@@ -73,7 +74,7 @@ func readHTTPSettings(r *reader) httpSettings {
 		streamsHeartbeat:  r.duration(config.EnvEventStreamsHeartbeat, 15*time.Second, time.Second, 10*time.Minute),
 		streamsSpread:     r.duration(config.EnvEventStreamsSpread, time.Second, 0, 10*time.Minute),
 		maxStaleness:      r.duration(config.EnvMaxStaleness, 0, 0, 365*24*time.Hour),
-		traced:            r.text(config.EnvOTLPEndpoint, r.text(config.EnvOTLPTracesEndpoint, "")) != "",
+		traced:            r.traced(),
 	}
 	if r.text(config.EnvPprofAddress, "") != "" {
 		s.pprofAddress = r.address(config.EnvPprofAddress, "")
@@ -82,6 +83,21 @@ func readHTTPSettings(r *reader) httpSettings {
 		r.refuse(config.EnvClientRateLimit, "absent where "+config.EnvAuthTokensDir+" is: without tokens no client can be told from another")
 	}
 	return s
+}
+
+// traced says whether traces are wanted. Of OpenTelemetry's protocols there is
+// one.
+func (r *reader) traced() bool {
+	const protocol = "http/protobuf"
+	if r.text(config.EnvOTLPEndpoint, r.text(config.EnvOTLPTracesEndpoint, "")) == "" {
+		return false
+	}
+	for _, name := range []string{config.EnvOTLPProtocol, config.EnvOTLPTracesProtocol} {
+		if r.text(name, protocol) != protocol {
+			r.refuse(name, protocol)
+		}
+	}
+	return true
 }
 
 func (r *reader) rate(name, burst string) rateSetting {
@@ -132,6 +148,14 @@ func (s settings) handlerOptions(log *slog.Logger) ofrep.Options {
 		}, time.Now)
 	}
 	return options
+}
+
+// profiles is the server of Go's profiles. A CPU profile takes half a minute
+// unless told otherwise.
+func profiles(address string, log *slog.Logger) *server {
+	s := ofrep.NewServer(telemetry.Profiles(), log)
+	s.WriteTimeout = 5 * time.Minute
+	return &server{Server: s, name: "pprof", address: address}
 }
 
 // staleness says that the flags are older than they may be, or nothing.

@@ -125,6 +125,11 @@ const (
 	EnvOTLPEndpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
 	// EnvOTLPTracesEndpoint is EnvOTLPEndpoint's variant for traces alone.
 	EnvOTLPTracesEndpoint = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+	// EnvOTLPProtocol is OpenTelemetry's own; "http/protobuf" is the only one that
+	// is spoken.
+	EnvOTLPProtocol = "OTEL_EXPORTER_OTLP_PROTOCOL"
+	// EnvOTLPTracesProtocol is EnvOTLPProtocol's variant for traces alone.
+	EnvOTLPTracesProtocol = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
 	// EnvSplitFile is the path of the file that says which share of the requests
 	// is handed to which candidate (package split). Default: none, and then every
 	// request is answered here.

@@ -218,3 +218,16 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, b *buffers, clien
 	header["Etag"] = []string{tag}
 	return write(w, status, answer)
 }
+
+// Pattern is the pattern of a request's path, for traces; it is empty where
+// there is nothing to trace: streams last for hours, and other paths are not ours.
+func Pattern(r *http.Request) string {
+	switch at, _ := route(r.URL.Path); at {
+	case endpointSingle:
+		return config.PathEvaluate + "/{key}"
+	case endpointBulk:
+		return config.PathEvaluate
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,97 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// collect traces a request to each path and returns what the collector got.
+func collect(t *testing.T, log *slog.Logger, status int, paths ...string) string {
+	t.Helper()
+	var got bytes.Buffer
+	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/traces" {
+			_, _ = io.Copy(&got, r.Body)
+		}
+		w.WriteHeader(status)
+	}))
+	defer collector.Close()
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+	tracing, err := NewTracing(t.Context(), "v1.2.3", log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answering := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	handler := tracing.Handler(answering, func(r *http.Request) string {
+		if r.URL.Path == "/untraced" {
+			return ""
+		}
+		return "/flags/{key}"
+	})
+	for _, path := range paths {
+		r := httptest.NewRequest("POST", path, strings.NewReader("a secret body"))
+		r.Header.Set("Authorization", "Bearer canary-token")
+		r.Header.Set("Traceparent", "00-6162636465666768696a6b6c6d6e6f70-7172737475767778-01")
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code != http.StatusTeapot {
+			t.Errorf("the request is answered with %d", w.Code)
+		}
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	tracing.Run(ended)
+	return got.String()
+}
+
+func TestRequestsAreTraced(t *testing.T) {
+	got := collect(t, slog.New(slog.DiscardHandler), http.StatusOK, "/flags/a?token=canary-token")
+	for _, want := range []string{"POST /flags/{key}", "/flags/a", "flag-service", "v1.2.3", "abcdefghijklmnop", "qrstuvwx"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the trace lacks %q", want)
+		}
+	}
+	for _, secret := range []string{"canary-token", "a secret body"} {
+		if strings.Contains(got, secret) {
+			t.Errorf("the trace has %q", secret)
+		}
+	}
+}
+
+func TestRequestsWithoutAPatternAreNotTraced(t *testing.T) {
+	if got := collect(t, slog.New(slog.DiscardHandler), http.StatusOK, "/untraced"); got != "" {
+		t.Errorf("the collector got %q", got)
+	}
+}
+
+func TestTroubleWithTheCollectorIsLoggedOnce(t *testing.T) {
+	var log bytes.Buffer
+	collect(t, slog.New(slog.NewTextHandler(&log, nil)), http.StatusBadRequest, "/flags/a", "/flags/b")
+	if count := strings.Count(log.String(), "traces are being lost"); count != 1 {
+		t.Errorf("it is logged %d times: %s", count, log.String())
+	}
+}
+
+func TestProfiles(t *testing.T) {
+	for _, path := range []string{"/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/heap", "/debug/pprof/cmdline"} {
+		w := httptest.NewRecorder()
+		Profiles().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if w.Code != http.StatusOK || w.Body.Len() == 0 {
+			t.Errorf("%s is answered with %d", path, w.Code)
+		}
+	}
+}

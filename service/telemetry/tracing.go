@@ -1,0 +1,79 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package telemetry sends traces of requests and serves profiles of the process.
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	"go.opentelemetry.io/otel/sdk/trace"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// flushTimeout is how long the last spans may take to be sent.
+	flushTimeout = 3 * time.Second
+	// complaintInterval is how often trouble with sending is logged.
+	complaintInterval = time.Minute
+)
+
+// Tracing sends a span for each request to an OpenTelemetry collector, by OTLP
+// over HTTP. Where to, how much of it and under which name is said by
+// OpenTelemetry's own environment variables. A collector that is slow or absent
+// costs spans, never a request.
+type Tracing struct{ provider *trace.TracerProvider }
+
+// NewTracing returns Tracing by the environment. The service's name is
+// flag-service unless the environment has another.
+func NewTracing(ctx context.Context, version string, log *slog.Logger) (*Tracing, error) {
+	complaints := rate.Sometimes{Interval: complaintInterval}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		complaints.Do(func() { log.Warn("traces are being lost", "error", err) })
+	}))
+	exporter, err := otlptracehttp.New(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("setting up the export of traces: %w", err)
+	}
+	about, err := resource.New(ctx,
+		resource.WithAttributes(attribute.String("service.name", "flag-service"), attribute.String("service.version", version)),
+		resource.WithFromEnv(), resource.WithTelemetrySDK())
+	if err != nil {
+		return nil, fmt.Errorf("naming the source of traces: %w", err)
+	}
+	return &Tracing{trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(about))}, nil
+}
+
+// Handler traces the requests to next. Pattern gives the pattern of a request's
+// path, which names its span; requests without one are not traced.
+func (t *Tracing) Handler(next http.Handler, pattern func(*http.Request) string) http.Handler {
+	traced := otelhttp.NewHandler(next, "request",
+		otelhttp.WithTracerProvider(t.provider), otelhttp.WithPropagators(propagation.TraceContext{}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Pattern = pattern(r); r.Pattern == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		traced.ServeHTTP(w, r)
+	})
+}
+
+// Run waits for ctx to be done and sends what is left.
+func (t *Tracing) Run(ctx context.Context) {
+	<-ctx.Done()
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	if err := t.provider.Shutdown(flush); err != nil {
+		otel.Handle(err)
+	}
+}
