@@ -87,9 +87,9 @@ type wanted struct {
 	byName map[string]*wanted
 }
 
-// manyChildren is how many names it takes for a look-up in a map to be faster
-// than one comparison after the other.
-const manyChildren = 8
+// manyNames is how many names it takes for a look-up in a map to be faster than
+// one comparison after the other.
+const manyNames = 8
 
 func (w *wanted) add(path []string, slot int) {
 	for _, name := range path {
@@ -105,7 +105,7 @@ func (w *wanted) add(path []string, slot int) {
 
 func (w *wanted) adopt(child *wanted) {
 	w.children = append(w.children, child)
-	if len(w.children) <= manyChildren {
+	if len(w.children) <= manyNames {
 		return
 	}
 	w.byName = make(map[string]*wanted, len(w.children))

@@ -40,7 +40,9 @@ func (e *env) evaluate(r *compiledRule, flagKey string, now int64) any {
 		e.frames[0] = e.everything(r.readsFlagd)
 	}
 	value := r.eval(e)
-	clear(e.frames[:r.frames])
+	if r.frames > 1 || r.readsAll {
+		clear(e.frames[:r.frames])
+	}
 	return value
 }
 

@@ -254,7 +254,7 @@ func TestFlagdOperators(t *testing.T) {
 // TestContextsInjectNothing has attributes with names that could mean more than
 // an attribute.
 func TestContextsInjectNothing(t *testing.T) {
-	many := `{"email":"a@corp.com",` + manyMembers(10_000) + `}`
+	many := `{"email":"a@corp.com",` + membersUpTo(10_000) + `}`
 	tests := map[string]struct {
 		rule, context string
 		want          any

@@ -6,6 +6,7 @@ package flags
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -140,4 +141,21 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPositionsInLongLines compares lines and columns with a count from the
+// beginning, around the ends of blocks and lines.
+func TestPositionsInLongLines(t *testing.T) {
+	text := strings.Repeat("aä日😀", 300) + "\n" + strings.Repeat("x", 2*blockSize-1) + "\n\n" + strings.Repeat("ß", blockSize)
+	at := newPositions([]byte(text))
+	for offset := range len(text) + 1 {
+		if offset < len(text) && !utf8.RuneStart(text[offset]) {
+			continue
+		}
+		before := text[:offset]
+		wantLine, wantColumn := 1+strings.Count(before, "\n"), 1+utf8.RuneCountInString(before[strings.LastIndex(before, "\n")+1:])
+		if line, column := at.of(offset); line != wantLine || column != wantColumn {
+			t.Fatalf("byte %d is at %d:%d, not %d:%d", offset, line, column, wantLine, wantColumn)
+		}
+	}
 }

@@ -230,8 +230,8 @@ type nameSet struct {
 	many map[string]struct{}
 }
 
-// manyNames is how many names it takes to fill a map with them.
-const manyNames = 64
+// manyMembers is how many names it takes to fill a map with them.
+const manyMembers = 48
 
 func (s *scanner) unique(seen *nameSet, name string) bool {
 	if seen.has(s.names, name) {
@@ -242,8 +242,8 @@ func (s *scanner) unique(seen *nameSet, name string) bool {
 }
 
 func (n *nameSet) has(names []string, name string) bool {
-	if n.many == nil && len(names)-n.first >= manyNames {
-		n.many = make(map[string]struct{}, 2*manyNames)
+	if n.many == nil && len(names)-n.first >= manyMembers {
+		n.many = make(map[string]struct{}, 2*manyMembers)
 		for _, other := range names[n.first:] {
 			n.many[other] = struct{}{}
 		}

@@ -93,9 +93,9 @@ func TestRead(t *testing.T) {
 		"one level deeper":                    {deep(maxContextNesting + 1), "nested deeper than 64 levels"},
 		"a million levels":                    {`{"context":` + strings.Repeat(`[`, 1_000_000), "nested deeper than 64 levels"},
 		"a million levels of objects":         {strings.Repeat(`{"context":`, 1_000_000), "nested deeper than 64 levels"},
-		"many names":                          {`{"context":{` + manyMembers(10_000) + `}}`, ""},
-		"many names, one of them twice":       {`{"context":{` + manyMembers(10_000) + `,"k77":1}}`, "a name that the object already has"},
-		"the last of many twice":              {`{"context":{` + manyMembers(10_000) + `,"k9999":1}}`, "a name that the object already has"},
+		"many names":                          {`{"context":{` + membersUpTo(10_000) + `}}`, ""},
+		"many names, one of them twice":       {`{"context":{` + membersUpTo(10_000) + `,"k77":1}}`, "a name that the object already has"},
+		"the last of many twice":              {`{"context":{` + membersUpTo(10_000) + `,"k9999":1}}`, "a name that the object already has"},
 	}
 	all, _ := attributesAt(paths...)
 	for name, test := range tests {
@@ -113,7 +113,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-func manyMembers(count int) string {
+func membersUpTo(count int) string {
 	var members strings.Builder
 	for i := range count {
 		fmt.Fprintf(&members, `,"k%d":%d`, i, i)

@@ -80,8 +80,10 @@ type Flag struct {
 	static *Outcome
 	// fallback is the outcome when a rule chooses nothing.
 	fallback *Outcome
-	// matches are the outcomes when a rule chooses a variant.
-	matches map[string]*Outcome
+	// matches are the outcomes when a rule chooses a variant; byName finds one among
+	// many.
+	matches []*Outcome
+	byName  map[string]*Outcome
 
 	unparsable, mismatched, exhausted *Outcome
 }
@@ -97,9 +99,10 @@ func (f *Flag) add(o Outcome) *Outcome {
 func (f *Flag) build(variants map[string]json.RawMessage, fallback string, metadata json.RawMessage) {
 	f.metadata = metadata
 	f.fallback = f.add(Outcome{Reason: ReasonDefault, Variant: fallback, Value: variants[fallback]})
-	f.matches = make(map[string]*Outcome, len(variants))
+	f.byName = make(map[string]*Outcome, len(variants))
 	for _, name := range slices.Sorted(maps.Keys(variants)) {
-		f.matches[name] = f.add(Outcome{Reason: ReasonTargetingMatch, Variant: name, Value: variants[name]})
+		match := f.add(Outcome{Reason: ReasonTargetingMatch, Variant: name, Value: variants[name]})
+		f.matches, f.byName[name] = append(f.matches, match), match
 	}
 	f.unparsable = f.failure(CodeParse, "the targeting rule cannot be evaluated")
 	f.mismatched = f.failure(CodeGeneral, "the targeting rule chose something that is not a variant")
@@ -141,7 +144,7 @@ func (f *Flag) outcome(result any) (*Outcome, error) {
 		return f.fallback, nil
 	}
 	if name, ok := result.(string); ok {
-		if match, ok := f.matches[name]; ok {
+		if match := f.match(name); match != nil {
 			return match, nil
 		}
 	}
@@ -149,10 +152,23 @@ func (f *Flag) outcome(result any) (*Outcome, error) {
 	if !ok {
 		return f.unparsable, fmt.Errorf("the rule's result, %v, is not JSON", result)
 	}
-	if match, ok := f.matches[text]; ok {
+	if match := f.match(text); match != nil {
 		return match, nil
 	}
 	return f.mismatched, fmt.Errorf("the rule chose %.80q, which is not a variant", text)
+}
+
+// match returns the outcome for a variant, nil if there is no such variant.
+func (f *Flag) match(name string) *Outcome {
+	if len(f.matches) > manyNames {
+		return f.byName[name]
+	}
+	for _, match := range f.matches {
+		if match.Variant == name {
+			return match
+		}
+	}
+	return nil
 }
 
 // Set is all flags of a document, immutable and safe for concurrent use.

@@ -272,23 +272,48 @@ type positions struct {
 	data []byte
 	// starts holds the offset of each line's first byte.
 	starts []int
+	// runes holds how many characters begin before each block of bytes, because a
+	// document may be one long line with many problems.
+	runes []int
 }
 
+// blockSize is how many bytes are counted for one position at most.
+const blockSize = 1 << 10
+
 func newPositions(data []byte) positions {
-	starts := []int{0}
+	p := positions{data: data, starts: []int{0}}
+	runes := 0
 	for i, b := range data {
+		if i%blockSize == 0 {
+			p.runes = append(p.runes, runes)
+		}
+		if utf8.RuneStart(b) {
+			runes++
+		}
 		if b == '\n' {
-			starts = append(starts, i+1)
+			p.starts = append(p.starts, i+1)
 		}
 	}
-	return positions{data: data, starts: starts}
+	p.runes = append(p.runes, runes)
+	return p
 }
 
 // of returns the line and the column, both from 1; a column counts characters.
 func (p positions) of(offset int) (line, column int) {
 	offset = max(0, min(offset, len(p.data)))
 	line = sort.SearchInts(p.starts, offset+1)
-	return line, utf8.RuneCount(p.data[p.starts[line-1]:offset]) + 1
+	return line, p.runesBefore(offset) - p.runesBefore(p.starts[line-1]) + 1
+}
+
+func (p positions) runesBefore(offset int) int {
+	block := offset / blockSize
+	runes := p.runes[block]
+	for _, b := range p.data[block*blockSize : offset] {
+		if utf8.RuneStart(b) {
+			runes++
+		}
+	}
+	return runes
 }
 
 func (p positions) text(offset int) string {

@@ -1,0 +1,156 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package flags
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+const benchContext = `{"targetingKey":"user-1","email":"ann@corp.com","tier":"gold","age":30}`
+
+// evaluations are what is measured, each with the closure that somebody would
+// write by hand for it, for a context that is a map.
+var evaluations = []struct {
+	name, definition string
+	byHand           func(on, off *Outcome, context map[string]any) *Outcome
+}{
+	{
+		"static", `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"}`,
+		func(on, _ *Outcome, _ map[string]any) *Outcome { return on },
+	},
+	{
+		"ends_with", targeted(`{"if":[{"ends_with":[{"var":"email"},"@corp.com"]},"on","off"]}`),
+		func(on, off *Outcome, context map[string]any) *Outcome {
+			if email, ok := context["email"].(string); ok && strings.HasSuffix(email, "@corp.com") {
+				return on
+			}
+			return off
+		},
+	},
+	{
+		"fractional", targeted(`{"fractional":[["on",50],["off",50]]}`),
+		func(on, off *Outcome, context map[string]any) *Outcome {
+			key, _ := context["targetingKey"].(string)
+			if uint64(hashOf("flag", key))*100>>32 < 50 {
+				return on
+			}
+			return off
+		},
+	},
+	{
+		"comparisons", targeted(`{"if":[{"and":[{">":[{"var":"age"},18]},{"==":[{"var":"tier"},"gold"]},{"in":[{"var":"tier"},["gold","silver"]]}]},"on","off"]}`),
+		func(on, off *Outcome, context map[string]any) *Outcome {
+			age, _ := context["age"].(float64)
+			tier, _ := context["tier"].(string)
+			if age > 18 && tier == "gold" && (tier == "gold" || tier == "silver") {
+				return on
+			}
+			return off
+		},
+	},
+}
+
+func TestEvaluationAllocatesNothing(t *testing.T) {
+	for _, evaluation := range evaluations {
+		t.Run(evaluation.name, func(t *testing.T) {
+			flag := parseOne(t, evaluation.definition)
+			ctx := read(t, benchContext, flag.Attributes())
+			allocations := testing.AllocsPerRun(1000, func() {
+				if outcome, _ := flag.Evaluate(ctx, 1); outcome.Value == nil {
+					t.Fatal("the evaluation came to nothing")
+				}
+			})
+			if allocations > 0 {
+				t.Errorf("an evaluation allocates %v times", allocations)
+			}
+		})
+	}
+}
+
+func TestReadingAllocatesNothing(t *testing.T) {
+	flag := parseOne(t, evaluations[3].definition)
+	body := `{"context":` + benchContext + `}`
+	c := NewContext()
+	defer c.Release()
+	allocations := testing.AllocsPerRun(1000, func() {
+		if err := c.Read(body, flag.Attributes()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocations > 0 {
+		t.Errorf("reading allocates %v times", allocations)
+	}
+}
+
+// BenchmarkEvaluate is one evaluation with the context decoded. The ratio is to
+// the closure by hand, measured in turns in the same run.
+func BenchmarkEvaluate(b *testing.B) {
+	for _, evaluation := range evaluations {
+		b.Run(evaluation.name, func(b *testing.B) {
+			flag := parseOne(b, evaluation.definition)
+			ctx := read(b, benchContext, flag.Attributes())
+			on, off := flag.match("on"), flag.fallback
+			attributes := decodeScanned(benchContext).(map[string]any)
+			inTurns(b,
+				func() { _, _ = flag.Evaluate(ctx, 1) },
+				func() { outcome = evaluation.byHand(on, off, attributes) },
+			)
+		})
+	}
+}
+
+// outcome keeps the compiler from leaving out what is measured.
+var outcome *Outcome
+
+// inTurns measures a function and a baseline, a thousand calls of each in turn,
+// so that what else the machine does hits both. It reports the function's time
+// and allocations, and the ratio of the times.
+func inTurns(b *testing.B, measured, baseline func()) {
+	b.Helper()
+	const turn = 1000
+	var took, compared time.Duration
+	turns := 0
+	for b.Loop() {
+		start := time.Now()
+		for range turn {
+			measured()
+		}
+		middle := time.Now()
+		for range turn {
+			baseline()
+		}
+		took, compared = took+middle.Sub(start), compared+time.Since(middle)
+		turns += turn
+	}
+	b.ReportMetric(float64(took.Nanoseconds())/float64(turns), "ns/op")
+	b.ReportMetric(float64(compared.Nanoseconds())/float64(turns), "baseline-ns/op")
+	b.ReportMetric(float64(took)/float64(compared), "ratio")
+	b.ReportMetric(testing.AllocsPerRun(turn, measured), "allocs/op")
+}
+
+// BenchmarkRead is the scan of a request's body, for one attribute of many.
+func BenchmarkRead(b *testing.B) {
+	flag := parseOne(b, evaluations[1].definition)
+	for _, more := range []int{0, 10, 100} {
+		b.Run(fmt.Sprintf("%d-more", more), func(b *testing.B) {
+			body := `{"context":{"email":"ann@corp.com","targetingKey":"user-1"`
+			for i := range more {
+				body += fmt.Sprintf(`,"attribute-%d":"value %d"`, i, i)
+			}
+			body += `}}`
+			c := NewContext()
+			defer c.Release()
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := c.Read(body, flag.Attributes()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
