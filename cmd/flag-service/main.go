@@ -5,7 +5,7 @@
 // flags in flagd's format, with Redis as an optional shared cache.
 //
 //	flag-service               serves; the environment configures it
-//	flag-service lint FILE     checks a file of flags
+//	flag-service lint FILE...  checks files of flags
 //	flag-service loadtest URL  asks a flag service and says how it answers
 //	flag-service version       prints the version
 package main
@@ -44,8 +44,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	switch {
 	case len(args) == 0:
 		return serveFrom(ctx, environ, stdout, stderr)
-	case args[0] == "lint" && len(args) == 2:
-		return lint(args[1], stdout, stderr)
+	case args[0] == "lint" && len(args) > 1:
+		return lint(args[1:], os.Stdin, stdout, stderr)
 	case args[0] == "loadtest":
 		return runLoadtest(ctx, args[1:], environ, stdout, stderr)
 	case args[0] == "version" && len(args) == 1:
@@ -78,7 +78,8 @@ func printUsage(to io.Writer) {
 
 Usage:
   flag-service               serve
-  flag-service lint FILE     check a file of flags; exits with 1 if it has problems
+  flag-service lint FILE...  check files of flags, - is standard input; exits with 1
+                             if there are problems
   flag-service loadtest URL  ask a flag service as clients do; exits with 1 if it breaks a limit
   flag-service version       print the version
 

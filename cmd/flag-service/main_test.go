@@ -316,36 +316,6 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestLint(t *testing.T) {
-	tests := map[string]struct {
-		content string
-		code    int
-		want    string
-	}{
-		"a good file": {goodFlags, exitOK, "FILE: 1 flags, no problems\n"},
-		"a broken flag": {
-			"{\"flags\":{\n  \"a\": {\"state\":\"ENABLED\",\"variants\":{\"x\":1},\"defaultVariant\":\"y\"}}}", exitFailure,
-			"FILE:2:63: flags.a.defaultVariant: \"y\" is not one of the variants\n",
-		},
-		"not JSON": {"{\n\"flags\"", exitFailure, "FILE: line 2, column 7: not valid JSON: unexpected end of JSON input\n"},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			path := flagsFile(t, test.content)
-			var stdout, stderr bytes.Buffer
-			code := run(t.Context(), []string{"lint", path}, nil, &stdout, &stderr)
-			got := strings.ReplaceAll(stdout.String(), path, "FILE")
-			if code != test.code || got != test.want {
-				t.Errorf("it exits with %d and says %s%s", code, got, stderr.String())
-			}
-		})
-	}
-	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"lint", flagsFile(t, "")}, nil, &stdout, &stderr); code != exitFailure || !strings.Contains(stderr.String(), "no such file") {
-		t.Errorf("without a file it exits with %d and says %s", code, stderr.String())
-	}
-}
-
 func TestUsage(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	if code := run(t.Context(), []string{"version"}, nil, &stdout, &stderr); code != exitOK || stdout.String() != "dev\n" {

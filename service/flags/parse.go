@@ -29,12 +29,12 @@ const (
 // Parse reads a document in flagd's format.
 //
 // The error says that the document as a whole is of no use (it is not JSON, it
-// has no flags, it is larger than MaxSize) and names line and column. Problems
+// has no flags, it is larger than MaxSize); it is a *DocumentError. Problems
 // are about single flags: a flag that cannot be served is left out of the set,
 // and the others serve. Problems come in the order of the document.
 func Parse(data []byte) (*Set, []Problem, error) {
 	if len(data) > MaxSize {
-		return nil, nil, fmt.Errorf("the document has %d bytes; the limit is %d", len(data), MaxSize)
+		return nil, nil, newPositions(nil).failure(0, "the document has %d bytes; the limit is %d", len(data), MaxSize)
 	}
 	p := &parser{at: newPositions(data), places: newPlaces()}
 	root, err := readTree(data, p.at)
@@ -91,14 +91,14 @@ type definition struct {
 // a key, which flagd takes too.
 func (p *parser) definitions(root *node) ([]definition, error) {
 	if root.kind != kindObject {
-		return nil, fmt.Errorf("%s: the document is %s and must be an object", p.at.text(root.offset), root.kind)
+		return nil, p.at.failure(root.offset, "the document is %s and must be an object", root.kind)
 	}
 	if twice, found := root.duplicate(); found {
-		return nil, fmt.Errorf("%s: %q is there twice", p.at.text(twice.offset), twice.key)
+		return nil, p.at.failure(twice.offset, "%q is there twice", twice.key)
 	}
 	flags := root.member("flags")
 	if flags == nil {
-		return nil, fmt.Errorf("%s: the document has no \"flags\" object", p.at.text(root.offset))
+		return nil, p.at.failure(root.offset, "the document has no \"flags\" object")
 	}
 	switch flags.kind {
 	case kindObject:
@@ -106,7 +106,7 @@ func (p *parser) definitions(root *node) ([]definition, error) {
 	case kindArray:
 		return p.definitionsInList(flags), nil
 	default:
-		return nil, fmt.Errorf("%s: \"flags\" is %s and must be an object", p.at.text(flags.offset), flags.kind)
+		return nil, p.at.failure(flags.offset, "\"flags\" is %s and must be an object", flags.kind)
 	}
 }
 

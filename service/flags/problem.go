@@ -27,11 +27,30 @@ type Problem struct {
 //
 //	flag "new-checkout": flags.new-checkout.defaultVariant: "blue" is not one of the variants (line 12, column 9)
 func (p Problem) String() string {
-	place := fmt.Sprintf("%s: %s (line %d, column %d)", p.Path, p.Message, p.Line, p.Column)
+	return fmt.Sprintf("%s (line %d, column %d)", p.Description(), p.Line, p.Column)
+}
+
+// Description is the problem without line and column.
+func (p Problem) Description() string {
 	if p.Flag == "" {
-		return place
+		return p.Path + ": " + p.Message
 	}
-	return fmt.Sprintf("flag %q: %s", p.Flag, place)
+	return fmt.Sprintf("flag %q: %s: %s", p.Flag, p.Path, p.Message)
+}
+
+// DocumentError says why a document as a whole is of no use.
+type DocumentError struct {
+	// Line and Column say where that shows, both from 1.
+	Line, Column int
+	// Message is what is wrong, without the place.
+	Message string
+}
+
+// Error is the error in one line:
+//
+//	line 12, column 9: not valid JSON: unexpected end of JSON input
+func (e *DocumentError) Error() string {
+	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Message)
 }
 
 // plainKey matches the keys that need no quotes in a path.

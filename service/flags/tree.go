@@ -100,7 +100,7 @@ func (n *node) number() (value float64, ok bool) {
 // readTree parses a whole document. Its errors name line and column.
 func readTree(data []byte, at positions) (*node, error) {
 	if offset := invalidUTF8(data); offset >= 0 {
-		return nil, fmt.Errorf("%s: the document is not valid UTF-8", at.text(offset))
+		return nil, at.failure(offset, "the document is not valid UTF-8")
 	}
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {
@@ -110,18 +110,18 @@ func readTree(data []byte, at positions) (*node, error) {
 	reader.tokens.UseNumber()
 	root, err := reader.value()
 	if err != nil {
-		return nil, fmt.Errorf("reading JSON near %s: %w", at.text(int(reader.tokens.InputOffset())), err)
+		return nil, at.failure(int(reader.tokens.InputOffset()), "not valid JSON: %s", err)
 	}
 	return root, nil
 }
 
-// describeSyntax puts line and column in front of a syntax error.
+// describeSyntax puts line and column to a syntax error.
 func describeSyntax(err error, at positions) error {
 	var syntax *json.SyntaxError
 	if !errors.As(err, &syntax) {
-		return fmt.Errorf("%s: %w", at.text(0), err)
+		return at.failure(0, "not valid JSON: %s", err)
 	}
-	return fmt.Errorf("%s: not valid JSON: %w", at.text(int(syntax.Offset)-1), err)
+	return at.failure(int(syntax.Offset)-1, "not valid JSON: %s", err)
 }
 
 // invalidUTF8 returns the offset of the first byte that is not UTF-8, or -1.
@@ -316,9 +316,10 @@ func (p positions) runesBefore(offset int) int {
 	return runes
 }
 
-func (p positions) text(offset int) string {
+// failure is what makes the document useless, at an offset.
+func (p positions) failure(offset int, format string, values ...any) *DocumentError {
 	line, column := p.of(offset)
-	return fmt.Sprintf("line %d, column %d", line, column)
+	return &DocumentError{Line: line, Column: column, Message: fmt.Sprintf(format, values...)}
 }
 
 // plain returns the node as the value that encoding/json would decode it to. It
