@@ -78,6 +78,7 @@ func (s *Splitter) ask(r *http.Request, body []byte, o order) (answer, string, e
 	if err := a.check(r.Header, o.revision); err != nil {
 		return answer{}, config.SplitError, fmt.Errorf("checking the candidate's answer: %w", err)
 	}
+	a.header.Set(config.HeaderRevision, o.revision)
 	return a, config.SplitOK, nil
 }
 

@@ -1,0 +1,230 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package split
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"go.uber.org/goleak"
+
+	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/ofrep"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	base     = "/ofrep/v1/evaluate/flags"
+	document = `{"flags": {
+	  "static":   {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on"},
+	  "by key":   {"state": "ENABLED", "variants": {"a": "A", "b": "B"}, "defaultVariant": "a",
+	               "targeting": {"fractional": [["a", 50], ["b", 50]]}},
+	  "with/slash and %": {"state": "ENABLED", "variants": {"on": "x"}, "defaultVariant": "on"}
+	}}`
+	stableRevision    = "5d1a"
+	candidateRevision = "8f2c"
+)
+
+// newHandler returns a real flag service of a revision.
+func newHandler(t testing.TB, revision string) *ofrep.Handler {
+	t.Helper()
+	set, problems, err := flags.Parse([]byte(document))
+	if err != nil || len(problems) > 0 {
+		t.Fatalf("parsing the flags: %v %v", err, problems)
+	}
+	core := ofrep.NewCore(ofrep.NewMetrics(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)), time.Now)
+	core.Serve(set)
+	return ofrep.NewHandler(core, ofrep.Options{Revision: revision})
+}
+
+// serve answers on a port of its own until the test ends.
+func serve(t testing.TB, handler http.Handler) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.Start()
+	t.Cleanup(server.Close)
+	return server
+}
+
+// stable is a stable pod's part: a Splitter that follows a file, in front of a
+// real flag service.
+type stable struct {
+	t        testing.TB
+	splitter *Splitter
+	registry *prometheus.Registry
+	server   *httptest.Server
+	// reference has the same flags and nothing in front of it.
+	reference *httptest.Server
+	client    *http.Client
+	dir       string
+	log       *buffer
+}
+
+// buffer is a log that can be read while it is written.
+type buffer struct {
+	mutex sync.Mutex
+	bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *buffer) count(text string) int {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return strings.Count(b.String(), text)
+}
+
+func newStable(t testing.TB) *stable {
+	t.Helper()
+	s := &stable{t: t, registry: prometheus.NewRegistry(), dir: t.TempDir(), log: &buffer{}}
+	s.splitter = New(Options{
+		File:     filepath.Join(s.dir, "split.json"),
+		Salt:     "shop/checkout",
+		Revision: stableRevision,
+		Log:      slog.New(slog.NewJSONHandler(s.log, nil)),
+	}, s.registry)
+	handler := newHandler(t, stableRevision)
+	handler.Divert = s.splitter.Divert
+	s.server = serve(t, handler)
+	s.reference = serve(t, newHandler(t, stableRevision))
+	s.client = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 128}}
+	t.Cleanup(s.client.CloseIdleConnections)
+	t.Cleanup(s.splitter.transport.CloseIdleConnections)
+	return s
+}
+
+// order has the stable pod follow a file with this content.
+func (s *stable) order(format string, args ...any) {
+	s.t.Helper()
+	s.write(format, args...)
+	s.splitter.look()
+}
+
+// write replaces the file as a mounted ConfigMap's is: in one step.
+func (s *stable) write(format string, args ...any) {
+	s.t.Helper()
+	fresh := filepath.Join(s.dir, "fresh")
+	if err := os.WriteFile(fresh, fmt.Appendf(nil, format, args...), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Rename(fresh, s.splitter.options.File); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// hand has the stable pod hand a share to a candidate.
+func (s *stable) hand(percent float64, address, timeout string) {
+	s.t.Helper()
+	s.order(`{"revision":%q,"address":%q,"weight":%v,"timeout":%q}`, candidateRevision, address, percent, timeout)
+}
+
+// reply is what a client sees.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// ask sends a request to a server, as a client.
+func (s *stable) ask(server, path, body string, headers ...string) reply {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, server+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := s.client.Do(request)
+	if err != nil {
+		s.t.Errorf("a request fails: %v", err)
+		return reply{}
+	}
+	defer func() { _ = response.Body.Close() }()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Errorf("an answer breaks off: %v", err)
+	}
+	return reply{response.StatusCode, response.Header, string(content)}
+}
+
+func contextOf(key string) string {
+	return fmt.Sprintf(`{"context":{"targetingKey":%q}}`, key)
+}
+
+// count reads a counter or gauge, or the observations of a histogram.
+func (s *stable) count(name string, labels ...string) float64 {
+	s.t.Helper()
+	metric := s.metric(name, labels...)
+	switch {
+	case metric == nil:
+		return -1
+	case metric.Counter != nil:
+		return metric.Counter.GetValue()
+	case metric.Histogram != nil:
+		return float64(metric.Histogram.GetSampleCount())
+	default:
+		return metric.Gauge.GetValue()
+	}
+}
+
+// metric finds a series by its name and the values of its labels.
+func (s *stable) metric(name string, labels ...string) *dto.Metric {
+	s.t.Helper()
+	families, err := s.registry.Gather()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			values := map[string]bool{}
+			for _, label := range metric.GetLabel() {
+				values[label.GetValue()] = true
+			}
+			matches := family.GetName() == name
+			for _, label := range labels {
+				matches = matches && values[label]
+			}
+			if matches {
+				return metric
+			}
+		}
+	}
+	return nil
+}
+
+// outcomes are all results and reasons that were counted.
+func (s *stable) outcomes() map[string]int {
+	s.t.Helper()
+	counted := map[string]int{}
+	for _, result := range results {
+		if n := int(s.count("split_requests_total", candidateRevision, result)); n > 0 {
+			counted[result] = n
+		}
+	}
+	for _, reason := range reasons {
+		if n := int(s.count("split_skipped_total", candidateRevision, reason)); n > 0 {
+			counted[reason] = n
+		}
+	}
+	return counted
+}
