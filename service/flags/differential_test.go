@@ -186,6 +186,36 @@ var differentialData = []string{
 	`{"list":["a",["b"],null,4.5],"n":-3,"a":[1,2],"current":9,"accumulator":"s","1":"one","users":{"0":{"name":"x","tags":["t"]},"k":1}}`,
 }
 
+// context writes a random context, of two attributes at least.
+func (g *generator) context() string {
+	members := `"unrelated":null,"n":` + g.datum(1)
+	for _, name := range []string{`"a"`, `"\u0062"`, `"list"`, `"users"`, `"deep"`, `"name"`, `"age"`, `"current"`, `"accumulator"`, `"1"`} {
+		if g.random.IntN(2) == 0 {
+			members += g.pick(`,`, ` , `, ",\n\t") + name + g.pick(`:`, ` : `) + g.datum(3)
+		}
+	}
+	return `{` + members + `}`
+}
+
+// datum writes a random value of a context. Its objects have two keys or more.
+func (g *generator) datum(depth int) string {
+	if depth <= 0 || g.random.IntN(2) == 0 {
+		return g.pick(`0`, `1`, `-3`, `4.5`, `1e2`, `"a"`, `"abc"`, `"\u0061\"\n"`, `""`, `"7"`, `"日本語"`, `true`, `false`, `null`)
+	}
+	items := []string{}
+	for range 2 + g.random.IntN(3) {
+		items = append(items, g.datum(depth-1))
+	}
+	if g.random.IntN(2) == 0 {
+		return `[` + strings.Join(items[g.random.IntN(len(items)+1):], `,`) + `]`
+	}
+	object := ""
+	for i, name := range []string{`"x"`, `"name"`, `"0"`, `"tags"`, `"age"`}[:len(items)] {
+		object += `,` + name + `:` + items[i]
+	}
+	return `{` + object[1:] + `}`
+}
+
 // TestEvaluationAgreesWithLibrary compares random rules, from a fixed seed, with
 // jsonlogic/v3 3.9.1, the library inside flagd.
 func TestEvaluationAgreesWithLibrary(t *testing.T) {
@@ -194,7 +224,11 @@ func TestEvaluationAgreesWithLibrary(t *testing.T) {
 	failures := 0
 	for range count {
 		rule := g.operator(1 + g.random.IntN(4))
-		difference, failed := disagreement(t, rule, differentialData[g.random.IntN(len(differentialData))])
+		data := g.context()
+		if g.random.IntN(2) == 0 {
+			data = differentialData[g.random.IntN(len(differentialData))]
+		}
+		difference, failed := disagreement(t, rule, data)
 		if difference != "" {
 			t.Error(difference)
 		}
@@ -211,10 +245,16 @@ func TestEvaluationAgreesWithLibrary(t *testing.T) {
 func FuzzEvaluationAgreesWithLibrary(f *testing.F) {
 	f.Add(uint64(1), uint64(2), uint8(3), uint8(0))
 	f.Add(uint64(9), uint64(9), uint8(5), uint8(3))
-	f.Fuzz(func(t *testing.T, high, low uint64, depth, data uint8) {
+	f.Add(uint64(7), uint64(1), uint8(4), uint8(200))
+	f.Fuzz(func(t *testing.T, high, low uint64, depth, choice uint8) {
 		g := generator{random: rand.New(rand.NewPCG(high, low))}
-		rule := g.operator(1 + int(depth%6))
-		if difference, _ := disagreement(t, rule, differentialData[int(data)%len(differentialData)]); difference != "" {
+		rule, data := g.operator(1+int(depth%6)), ""
+		if int(choice) < len(differentialData) {
+			data = differentialData[choice]
+		} else {
+			data = g.context()
+		}
+		if difference, _ := disagreement(t, rule, data); difference != "" {
 			t.Error(difference)
 		}
 	})
