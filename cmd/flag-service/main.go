@@ -112,6 +112,8 @@ var variables = []variable{
 	{config.EnvDrainDelay, "how long a stopping service goes on accepting requests (default 5s)"},
 	{config.EnvLogLevel, "debug, info, warn or error (default info)"},
 	{config.EnvRevision, "revision to send in the header " + config.HeaderRevision},
+	{config.EnvSplitFile, "path of the file that says which share of the requests goes to which candidate"},
+	{config.EnvSplitSalt, "goes into the choice of who is in that share; the same in all instances"},
 }
 
 func describeVariables() []string {

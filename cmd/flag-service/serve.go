@@ -24,6 +24,7 @@ import (
 	"github.com/flagcache/flagcache/service/ofrep"
 	"github.com/flagcache/flagcache/service/snapshot"
 	"github.com/flagcache/flagcache/service/source"
+	"github.com/flagcache/flagcache/service/split"
 	"github.com/flagcache/flagcache/service/telemetry"
 )
 
@@ -37,6 +38,7 @@ type service struct {
 	handler   *ofrep.Handler
 	keys      *access.Keys
 	refresher *snapshot.Refresher
+	splitter  *split.Splitter
 	draining  atomic.Bool
 	// background is what runs beside the servers, until they have ended.
 	background []func(context.Context)
@@ -48,7 +50,7 @@ type service struct {
 // could not listen; nothing else keeps it from starting.
 func serve(ctx context.Context, s settings, logTo io.Writer) error {
 	v := assemble(s, slog.New(slog.NewJSONHandler(logTo, &slog.HandlerOptions{Level: s.logLevel})))
-	if err := listen(v.servers); err != nil {
+	if err := listenAll(v.servers); err != nil {
 		return err
 	}
 	v.log.With(addresses(v.servers)...).Info("starting", "version", version,
@@ -67,6 +69,8 @@ func assemble(s settings, log *slog.Logger) *service {
 	answering.Age = v.age
 	v.keys = answering.Keys
 	v.handler = ofrep.NewHandler(core, answering)
+	v.splitter = split.New(split.Options{File: s.splitFile, Salt: s.splitSalt, Revision: s.revision, Log: log}, registry)
+	v.handler.Divert = v.splitter.Divert
 	options := snapshot.Options{
 		Source: source.NewFile(s.flagsFile, flags.MaxSize, source.DefaultPoll, log),
 		Serve:  core.Serve,
@@ -90,7 +94,7 @@ func assemble(s settings, log *slog.Logger) *service {
 	}
 	v.refresher = snapshot.New(options)
 	v.refresher.Register(registry)
-	v.background = append(v.background, v.refresher.Run)
+	v.background = append(v.background, v.refresher.Run, v.splitter.Run)
 	if v.keys != nil {
 		v.background = append(v.background, v.keys.Run)
 	}
@@ -152,6 +156,7 @@ func (v *service) run(ctx context.Context) error {
 
 	failed := make(chan error, len(v.servers))
 	for _, s := range v.servers {
+		running.Go(func() { s.listener.Run(background) })
 		running.Go(func() { failed <- s.serve() })
 	}
 	select {
@@ -164,6 +169,7 @@ func (v *service) run(ctx context.Context) error {
 	}
 	v.draining.Store(true)
 	v.handler.Drain()
+	v.splitter.Drain()
 	v.log.Info("draining", "delay", v.settings.drainDelay.String())
 	<-time.After(v.settings.drainDelay)
 	return v.shutdown()

@@ -36,6 +36,8 @@ type settings struct {
 	drainDelay       time.Duration
 	logLevel         slog.Level
 	revision         string
+	splitFile        string
+	splitSalt        string
 	http             httpSettings
 }
 
@@ -71,6 +73,8 @@ func readSettings(environ []string) (settings, error) {
 		drainDelay: r.duration(config.EnvDrainDelay, 5*time.Second, 0, 10*time.Minute),
 		logLevel:   r.level(config.EnvLogLevel, slog.LevelInfo),
 		revision:   r.matching(config.EnvRevision, "", revisionName, "up to 253 letters, digits, dots, underscores and dashes"),
+		splitFile:  r.text(config.EnvSplitFile, ""),
+		splitSalt:  r.text(config.EnvSplitSalt, ""),
 		http:       readHTTPSettings(&r),
 	}
 	if root := r.text(config.EnvServiceBindingRoot, ""); root != "" {
