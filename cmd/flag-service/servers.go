@@ -11,7 +11,7 @@ import (
 	"net"
 	"net/http"
 
-	"golang.org/x/net/netutil"
+	"github.com/flagcache/flagcache/service/listen"
 )
 
 // server is one address that the service answers at.
@@ -24,11 +24,11 @@ type server struct {
 	// connections is how many there may be at a time; 0 is no limit.
 	connections int
 	// listener is there once it listens.
-	listener net.Listener
+	listener *listen.Listener
 }
 
-// listen opens the listeners of all servers, or of none.
-func listen(servers []*server) error {
+// listenAll opens the listeners of all servers, or of none.
+func listenAll(servers []*server) error {
 	for i, s := range servers {
 		listener, err := net.Listen("tcp", s.address)
 		if err != nil {
@@ -37,10 +37,7 @@ func listen(servers []*server) error {
 			}
 			return fmt.Errorf("listening for %s: %w", s.name, err)
 		}
-		s.listener = listener
-		if s.connections > 0 {
-			s.listener = netutil.LimitListener(listener, s.connections)
-		}
+		s.listener = listen.New(listener, s.connections)
 	}
 	return nil
 }
