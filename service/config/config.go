@@ -22,6 +22,12 @@ const (
 	// URI. The flags are then in that database and EnvFlagsFile is not read; the
 	// file is read again when it changes. Default: none.
 	EnvPostgresURIFile = "FLAGS_POSTGRES_URI_FILE"
+	// EnvAdminAddress is where the admin API is answered; it takes EnvPostgresURIFile
+	// and EnvAdminTokensDir. Default: none, and then there is no admin API.
+	EnvAdminAddress = "ADMIN_ADDRESS"
+	// EnvAdminTokensDir is a directory whose files are the admin API's bearer tokens,
+	// each named after its client. It is read again when it changes.
+	EnvAdminTokensDir = "ADMIN_TOKENS_DIR"
 	// EnvListenAddress is where OFREP is answered. Default: ":8080".
 	EnvListenAddress = "LISTEN_ADDRESS"
 	// EnvTelemetryAddress is where /livez, /readyz and /metrics are answered.
@@ -184,6 +190,8 @@ const (
 	PathEvaluate = "/ofrep/v1/evaluate/flags"
 	// PathEvents is the endpoint of event streams.
 	PathEvents = "/ofrep/v1/events"
+	// PathAdmin is where the admin API begins.
+	PathAdmin = "/admin/v1"
 )
 
 // HeaderRevision is the response header that names the revision that answered.
@@ -279,6 +287,10 @@ const (
 	// MetricSnapshotProblems is how many problems single flags of the document
 	// being served have; most of them leave the flag out.
 	MetricSnapshotProblems = "flag_config_problems"
+	// MetricAdminRequests counts requests to the admin API by method and code.
+	MetricAdminRequests = "flag_admin_requests_total"
+	// MetricAdminInvalidationFailures counts changes that Redis could not be told of.
+	MetricAdminInvalidationFailures = "flag_admin_invalidation_failures_total"
 	// MetricSourceGood is 1 while the source's document is the one being served,
 	// and 0 while an older one or Redis' has to do.
 	MetricSourceGood = "flag_source_good"
