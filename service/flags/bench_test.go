@@ -5,6 +5,7 @@ package flags
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,14 +107,13 @@ func BenchmarkEvaluate(b *testing.B) {
 // outcome keeps the compiler from leaving out what is measured.
 var outcome *Outcome
 
-// inTurns measures a function and a baseline, a thousand calls of each in turn,
-// so that what else the machine does hits both. It reports the function's time
-// and allocations, and the ratio of the times.
+// inTurns measures a function and a baseline, many calls of each in turn. It
+// reports the medians of the turns, on which what else the machine does has
+// little influence, their ratio, and the function's allocations.
 func inTurns(b *testing.B, measured, baseline func()) {
-	b.Helper()
 	const turn = 1000
-	var took, compared time.Duration
-	turns := 0
+	b.Helper()
+	var took, compared []time.Duration
 	for b.Loop() {
 		start := time.Now()
 		for range turn {
@@ -123,13 +123,15 @@ func inTurns(b *testing.B, measured, baseline func()) {
 		for range turn {
 			baseline()
 		}
-		took, compared = took+middle.Sub(start), compared+time.Since(middle)
-		turns += turn
+		took, compared = append(took, middle.Sub(start)), append(compared, time.Since(middle))
 	}
-	b.ReportMetric(float64(took.Nanoseconds())/float64(turns), "ns/op")
-	b.ReportMetric(float64(compared.Nanoseconds())/float64(turns), "baseline-ns/op")
-	b.ReportMetric(float64(took)/float64(compared), "ratio")
-	b.ReportMetric(testing.AllocsPerRun(turn, measured), "allocs/op")
+	slices.Sort(took)
+	slices.Sort(compared)
+	median := func(sorted []time.Duration) float64 { return float64(sorted[len(sorted)/2].Nanoseconds()) / turn }
+	b.ReportMetric(median(took), "ns/op")
+	b.ReportMetric(median(compared), "baseline-ns/op")
+	b.ReportMetric(median(took)/median(compared), "ratio")
+	b.ReportMetric(testing.AllocsPerRun(100, measured), "allocs/op")
 }
 
 // BenchmarkRead is the scan of a request's body, for one attribute of many.

@@ -6,7 +6,6 @@ package flags
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -137,6 +136,12 @@ func (f *Flag) Evaluate(c *Context, now int64) (*Outcome, error) {
 	}
 }
 
+// What a rule came to may be a caller's data, which has no place in an error.
+var (
+	errNotJSON   = errors.New("the rule came to a number that JSON does not have")
+	errNoVariant = errors.New("the rule came to something that is not a variant")
+)
+
 // outcome finds the variant that a rule's result names: null is none, anything
 // else names a variant by its text.
 func (f *Flag) outcome(result any) (*Outcome, error) {
@@ -150,12 +155,12 @@ func (f *Flag) outcome(result any) (*Outcome, error) {
 	}
 	text, ok := resultText(result)
 	if !ok {
-		return f.unparsable, fmt.Errorf("the rule's result, %v, is not JSON", result)
+		return f.unparsable, errNotJSON
 	}
 	if match := f.match(text); match != nil {
 		return match, nil
 	}
-	return f.mismatched, fmt.Errorf("the rule chose %.80q, which is not a variant", text)
+	return f.mismatched, errNoVariant
 }
 
 // match returns the outcome for a variant, nil if there is no such variant.
