@@ -66,6 +66,7 @@ func serveFrom(ctx context.Context, environ []string, stdout, stderr io.Writer) 
 		_, _ = fmt.Fprintln(stderr, "flag-service:", err)
 		return exitUsage
 	}
+	tuneMemory()
 	if err := serve(ctx, settings, stdout); err != nil {
 		_, _ = fmt.Fprintln(stderr, "flag-service:", err)
 		return exitFailure
