@@ -1,0 +1,600 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/time/rate"
+
+	"github.com/flagcache/flagcache/docs/openapi"
+	"github.com/flagcache/flagcache/service/access"
+	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/postgrestest"
+	"github.com/flagcache/flagcache/service/source"
+	"github.com/flagcache/flagcache/service/source/postgres"
+)
+
+func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
+
+const annsToken, bobsToken = "anns-token-0123456789", "bobs-token-0123456789"
+
+// fixture is an API with a database of its own.
+type fixture struct {
+	t        *testing.T
+	url      string
+	registry *prometheus.Registry
+	log      *bytes.Buffer
+	// invalidated are the environments that Redis was told of.
+	invalidated chan string
+	// invalidation is what telling Redis comes to.
+	invalidation error
+}
+
+func anAPI(t *testing.T) *fixture {
+	t.Helper()
+	return anAPIOn(t, postgrestest.Database(t), func() *rate.Limiter { return nil }, map[string]string{"ann": annsToken, "bob": bobsToken})
+}
+
+func anAPIOn(t *testing.T, uri string, limit func() *rate.Limiter, tokens map[string]string) *fixture {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "uri")
+	write(t, file, uri)
+	tokensDir := filepath.Join(dir, "tokens")
+	if err := os.Mkdir(tokensDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, token := range tokens {
+		write(t, filepath.Join(tokensDir, name), token)
+	}
+	f := &fixture{t: t, registry: prometheus.NewRegistry(), log: &bytes.Buffer{}, invalidated: make(chan string, 1000)}
+	log := slog.New(slog.NewTextHandler(&locked{to: f.log}, nil))
+	store := postgres.Open(postgres.Options{URIFile: file, Environment: "default", MaxSize: flags.MaxSize, Log: log})
+	t.Cleanup(store.Close)
+	watched(t, store)
+	server := httptest.NewServer(NewHandler(Options{
+		Store: store,
+		Find:  access.NewKeys(tokensDir, limit, log).Find,
+		Invalidate: func(_ context.Context, environment string) error {
+			f.invalidated <- environment
+			return f.invalidation
+		},
+		Log: log,
+	}, f.registry))
+	t.Cleanup(server.Close)
+	f.url = server.URL + config.PathAdmin + "/environments"
+	return f
+}
+
+// watched waits for the schema, which is made by whoever watches.
+func watched(t *testing.T, store *postgres.Store) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	seen := make(chan struct{})
+	var once sync.Once
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		store.Watch(ctx, func(source.Version) { once.Do(func() { close(seen) }) })
+	}()
+	<-seen
+	cancel()
+	<-ended
+}
+
+// locked is a buffer that several may write to.
+type locked struct {
+	sync.Mutex
+	to io.Writer
+}
+
+func (l *locked) Write(line []byte) (int, error) {
+	l.Lock()
+	defer l.Unlock()
+	return l.to.Write(line)
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// request is what is asked: headers come in pairs, and Ann asks unless they say
+// otherwise.
+func (f *fixture) request(method, path, body string, headers ...string) answer {
+	f.t.Helper()
+	r, err := http.NewRequest(method, f.url+path, strings.NewReader(body))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+annsToken)
+	r.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPatch {
+		r.Header.Set("Content-Type", "application/merge-patch+json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return answer{status: response.StatusCode, header: response.Header, body: strings.TrimSpace(string(text))}
+}
+
+// must asks and checks the status.
+func (f *fixture) must(status int, method, path, body string, headers ...string) answer {
+	f.t.Helper()
+	a := f.request(method, path, body, headers...)
+	if a.status != status {
+		f.t.Fatalf("%s %s gives %d, want %d: %s", method, path, a.status, status, a.body)
+	}
+	return a
+}
+
+func (a answer) etag() string { return a.header.Get("ETag") }
+
+// into decodes an answer.
+func (a answer) into(t *testing.T, value any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(a.body), value); err != nil {
+		t.Fatalf("%s: %v", a.body, err)
+	}
+}
+
+const (
+	on  = `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on"}`
+	off = `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off"}`
+)
+
+func TestTheLifeOfAFlag(t *testing.T) {
+	f := anAPI(t)
+	created := f.must(http.StatusCreated, "POST", "/shop/flags", `{"key":"a/b <&> ü","definition":`+on+`}`, "X-Request-Id", "first")
+	path := strings.TrimPrefix(created.header.Get("Location"), config.PathAdmin+"/environments")
+	if created.body != on || created.etag() == "" || path != "/shop/flags/a%2Fb%20%3C&%3E%20%C3%BC" || created.header.Get("X-Request-Id") != "first" {
+		t.Errorf("creating gives %s with %v", created.body, created.header)
+	}
+	read := f.must(http.StatusOK, "GET", path, "")
+	if read.body != on || read.etag() != created.etag() || read.header.Get("Last-Modified") == "" {
+		t.Errorf("reading gives %s with %v", read.body, read.header)
+	}
+	f.must(http.StatusNotModified, "GET", path, "", "If-None-Match", created.etag())
+
+	replaced := f.must(http.StatusOK, "PUT", path, " "+off+"\n", "If-Match", created.etag(), "Authorization", "bearer "+bobsToken, "X-Request-Id", "second")
+	if replaced.body != off || replaced.etag() == created.etag() {
+		t.Errorf("replacing gives %s with ETag %s", replaced.body, replaced.etag())
+	}
+	again := f.must(http.StatusOK, "PUT", path, off, "If-Match", replaced.etag())
+	if again.etag() != replaced.etag() {
+		t.Errorf("replacing by the same gives another ETag, %s", again.etag())
+	}
+	patched := f.must(http.StatusOK, "PATCH", path, `{"state":"DISABLED","variants":{"off":null},"defaultVariant":null,"metadata":{"n":1.50}}`, "If-Match", again.etag())
+	if want := `{"metadata":{"n":1.50},"state":"DISABLED","variants":{"on":true}}`; !sameJSON(t, want, patched.body) || !strings.Contains(patched.body, "1.50") {
+		t.Errorf("patching gives %s", patched.body)
+	}
+	f.must(http.StatusNoContent, "DELETE", path, "", "If-Match", patched.etag())
+	f.must(http.StatusNotFound, "GET", path, "")
+	recreated := f.must(http.StatusCreated, "PUT", path, on, "If-None-Match", "*")
+	if recreated.etag() == created.etag() {
+		t.Error("the same flag made again has the ETag of the one that was deleted")
+	}
+	if told := len(f.invalidated); told != 5 {
+		t.Errorf("Redis was told %d times, of 5 changes", told)
+	}
+	f.expectAudit("/shop/audit?key=a/b%20%3C%26%3E%20%C3%BC",
+		"create ann", "update bob", "update ann", "delete ann", "create ann")
+}
+
+func sameJSON(t *testing.T, a, b string) bool {
+	t.Helper()
+	var first, second any
+	answer{body: a}.into(t, &first)
+	answer{body: b}.into(t, &second)
+	return cmp.Equal(first, second)
+}
+
+// expectAudit compares actions and actors, from the first.
+func (f *fixture) expectAudit(path string, want ...string) {
+	f.t.Helper()
+	var page struct{ Changes []auditItem }
+	f.must(http.StatusOK, "GET", path, "").into(f.t, &page)
+	var got []string
+	for _, c := range slices.Backward(page.Changes) {
+		if c.RequestID == "" || c.At.IsZero() || (c.Before == nil) != (c.Action == "create") || (c.After == nil) != (c.Action == "delete") {
+			f.t.Errorf("the audit has %+v", c)
+		}
+		got = append(got, c.Action+" "+c.Actor)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		f.t.Errorf("the audit differs (-want +got):\n%s", d)
+	}
+}
+
+func TestWhatIsRefused(t *testing.T) {
+	f := anAPI(t)
+	tag := f.must(http.StatusCreated, "POST", "/shop/flags", `{"key":"a","definition":`+on+`}`).etag()
+	tests := map[string]struct {
+		method, path, body string
+		headers            []string
+		status             int
+		says               string
+	}{
+		"a flag that is not there":                {"GET", "/shop/flags/b", "", nil, 404, "no such environment or flag"},
+		"flags of no environment":                 {"GET", "/nowhere/flags", "", nil, 404, "no such environment"},
+		"a path with nothing":                     {"GET", "/shop/things", "", nil, 404, "openapi.yaml"},
+		"a method that is not there":              {"POST", "/shop/flags/a", "", nil, 405, "DELETE, GET, PATCH, PUT"},
+		"an environment that is no name":          {"GET", "/%C3%BC/flags", "", nil, 400, "an environment has"},
+		"a key that is too long":                  {"GET", "/shop/flags/" + strings.Repeat("x", 257), "", nil, 400, "1 to 256 bytes"},
+		"a key with a line's end":                 {"PUT", "/shop/flags/a%0Ab", on, []string{"If-None-Match", "*"}, 400, "control characters"},
+		"a key with a NUL":                        {"GET", "/shop/flags/%00", "", nil, 400, "control characters"},
+		"a key that is not UTF-8":                 {"GET", "/shop/flags/%FF", "", nil, 400, "UTF-8"},
+		"an empty key":                            {"POST", "/shop/flags", `{"key":"","definition":{}}`, nil, 400, "1 to 256 bytes"},
+		"creating what is there":                  {"POST", "/shop/flags", `{"key":"a","definition":` + off + `}`, nil, 409, "there already"},
+		"a member that is not known":              {"POST", "/shop/flags", `{"key":"b","defnition":{}}`, nil, 400, "defnition"},
+		"two bodies":                              {"POST", "/shop/flags", `{"key":"b","definition":{}} {}`, nil, 400, "more than one"},
+		"no definition":                           {"POST", "/shop/flags", `{"key":"b"}`, nil, 422, "not JSON"},
+		"a change that does not say of what":      {"PUT", "/shop/flags/a", off, nil, 428, "If-Match"},
+		"a new flag that does not say so":         {"PUT", "/shop/flags/b", off, nil, 428, "If-None-Match: *"},
+		"a patch that does not say of what":       {"PATCH", "/shop/flags/a", `{}`, nil, 428, "If-Match"},
+		"a deletion that does not say of what":    {"DELETE", "/shop/flags/a", "", nil, 428, "If-Match"},
+		"a change of what has changed":            {"PUT", "/shop/flags/a", off, []string{"If-Match", `"1-1"`}, 412, "read it again"},
+		"a change by a weak ETag":                 {"PUT", "/shop/flags/a", off, []string{"If-Match", "W/" + tag}, 412, "read it again"},
+		"a change of what is gone":                {"PUT", "/shop/flags/b", off, []string{"If-Match", "*"}, 412, "no such flag"},
+		"a new flag that is there":                {"PUT", "/shop/flags/a", off, []string{"If-None-Match", "*"}, 412, "there already"},
+		"another ETag than one that must not be":  {"PUT", "/shop/flags/a", off, []string{"If-None-Match", `"1-1"`}, 428, "takes If-Match"},
+		"a patch of what is not there":            {"PATCH", "/shop/flags/b", `{}`, []string{"If-Match", "*"}, 404, "no such"},
+		"deleting what is not there":              {"DELETE", "/shop/flags/b", "", []string{"If-Match", "*"}, 404, "no such"},
+		"a patch that is a list":                  {"PATCH", "/shop/flags/a", `[]`, []string{"If-Match", tag}, 400, "must be a JSON object"},
+		"a patch that is nothing":                 {"PATCH", "/shop/flags/a", ``, []string{"If-Match", tag}, 400, "must be a JSON object"},
+		"a patch that breaks the flag":            {"PATCH", "/shop/flags/a", `{"defaultVariant":"blue"}`, []string{"If-Match", tag}, 422, `\"blue\" is not one of the variants`},
+		"a patch as another type":                 {"PATCH", "/shop/flags/a", `{}`, []string{"If-Match", tag, "Content-Type", "application/json"}, 415, "merge-patch"},
+		"a form":                                  {"PUT", "/shop/flags/a", "a=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "application/json"},
+		"a compressed body":                       {"PUT", "/shop/flags/a", on, []string{"Content-Encoding", "gzip"}, 415, "compressed"},
+		"a body that is not UTF-8":                {"PUT", "/shop/flags/a", "{\"\xff\":1}", []string{"If-Match", tag}, 400, "UTF-8"},
+		"a body over the limit":                   {"PUT", "/shop/flags/a", strings.Repeat(" ", flags.MaxSize+1), []string{"If-Match", tag}, 413, "1 MiB"},
+		"a definition that is not JSON":           {"PUT", "/shop/flags/a", "{", []string{"If-Match", tag}, 422, "not JSON"},
+		"a definition that leaves its document":   {"PUT", "/shop/flags/a", on + `},"metadata":{"x":1}`, []string{"If-Match", tag}, 422, "not JSON"},
+		"a definition nested a million deep":      {"PUT", "/shop/flags/a", strings.Repeat("[", 500_000), []string{"If-Match", tag}, 422, "not JSON"},
+		"a definition with a member twice":        {"PUT", "/shop/flags/a", `{"state":"ENABLED","state":"DISABLED","variants":{"on":true}}`, []string{"If-Match", tag}, 422, "state"},
+		"a limit that is none":                    {"GET", "/shop/flags?limit=0", "", nil, 400, "limit must be"},
+		"a page that is none":                     {"GET", "/shop/audit?before=x", "", nil, 400, "before must be"},
+		"an environment's change of nothing":      {"PUT", "/shop", `{}`, nil, 428, "If-Match"},
+		"an environment that is not there":        {"PUT", "/nowhere", `{}`, []string{"If-Match", "*"}, 404, "no such environment"},
+		"an environment's member that is unknown": {"PUT", "/shop", `{"flags":{}}`, []string{"If-Match", "*"}, 400, "flags"},
+		"evaluators that are none":                {"PUT", "/shop", `{"$evaluators":[]}`, []string{"If-Match", "*"}, 422, "$evaluators"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			f.t = t
+			got := f.must(test.status, test.method, test.path, test.body, test.headers...)
+			if !strings.Contains(got.body, test.says) {
+				t.Errorf("it says %s, nothing of %q", got.body, test.says)
+			}
+			var p problem
+			got.into(t, &p)
+			if got.header.Get("Content-Type") != "application/problem+json" || p.Status != test.status || p.Title == "" || p.RequestID != got.header.Get("X-Request-Id") {
+				t.Errorf("the problem is %+v with %v", p, got.header)
+			}
+		})
+	}
+	f.t = t
+	f.expectAudit("/shop/audit", "create ann")
+	if got := f.must(http.StatusOK, "GET", "/shop/flags/a", ""); got.etag() != tag {
+		t.Errorf("the flag has changed: %s", got.body)
+	}
+}
+
+// What is wrong with a definition is said as lint says it, with lines of the
+// definition.
+func TestADefinitionIsLinted(t *testing.T) {
+	f := anAPI(t)
+	got := f.must(http.StatusUnprocessableEntity, "PUT", "/shop/flags/new-checkout",
+		"{\n  \"state\": \"ON\",\n  \"variants\": {\"on\": true, \"off\": \"no\"},\n  \"defaultVariant\": \"blue\",\n"+
+			"  \"targeting\": {\"if\": [{\"$ref\": \"absent\"}, \"on\"]}\n}", "If-None-Match", "*")
+	var p problem
+	got.into(t, &p)
+	var lines []string
+	for _, found := range p.Problems {
+		lines = append(lines, fmt.Sprintf("%d:%d %s: %s", found.Line, found.Column, found.Path, found.Message))
+	}
+	want := []string{
+		`2:12 flags.new-checkout.state: the state must be "ENABLED" or "DISABLED"`,
+		`3:35 flags.new-checkout.variants.off: all variants must have one type: this is a string and the first is a boolean`,
+		`4:21 flags.new-checkout.defaultVariant: "blue" is not one of the variants`,
+	}
+	if d := cmp.Diff(want, lines[:min(3, len(lines))]); d != "" {
+		t.Errorf("the problems differ (-want +got):\n%s", d)
+	}
+	if !strings.Contains(got.body, "flags.new-checkout.targeting.if[0].$ref") {
+		t.Errorf("the reference that leads nowhere is not named: %s", got.body)
+	}
+}
+
+func TestFlagsShareEvaluators(t *testing.T) {
+	f := anAPI(t)
+	rule := `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":{"if":[{"$ref":"staff"},"on"]}}`
+	f.must(http.StatusCreated, "POST", "/shop/flags", `{"key":"a","definition":`+on+`}`)
+	f.must(http.StatusUnprocessableEntity, "POST", "/shop/flags", `{"key":"b","definition":`+rule+`}`)
+	before := f.must(http.StatusOK, "GET", "/shop", "")
+	if before.body != "{}" {
+		t.Errorf("a new environment is %s", before.body)
+	}
+	stored := f.must(http.StatusOK, "PUT", "/shop", `{"$evaluators":{"staff":{"ends_with":[{"var":"email"},"@shop.example"]}},"metadata":{"team":"shop"}}`, "If-Match", before.etag())
+	f.must(http.StatusPreconditionFailed, "PUT", "/shop", `{}`, "If-Match", before.etag())
+	f.must(http.StatusCreated, "POST", "/shop/flags", `{"key":"b","definition":`+rule+`}`)
+	f.must(http.StatusPreconditionFailed, "PUT", "/shop", `{}`, "If-Match", stored.etag())
+	got := f.must(http.StatusUnprocessableEntity, "PUT", "/shop", `{"$evaluators":null}`, "If-Match", "*")
+	if !strings.Contains(got.body, "flags.b.targeting") || strings.Contains(got.body, `"line"`) {
+		t.Errorf("taking away what a flag needs gives %s", got.body)
+	}
+	f.expectAudit("/shop/audit", "create ann", "configure ann", "create ann")
+	var page struct{ Environments []environmentItem }
+	f.must(http.StatusOK, "GET", "", "").into(t, &page)
+	if len(page.Environments) != 2 || page.Environments[1].Name != "shop" || page.Environments[1].Version != 4 {
+		t.Errorf("the environments are %+v", page.Environments)
+	}
+}
+
+func TestPages(t *testing.T) {
+	f := anAPI(t)
+	var want []string
+	for i := range 7 {
+		key := fmt.Sprintf("flag-%d", i)
+		want = append(want, key)
+		f.must(http.StatusCreated, "POST", "/shop/flags", fmt.Sprintf(`{"key":%q,"definition":%s}`, key, on))
+	}
+	var got []string
+	next := ""
+	for {
+		var page struct {
+			Flags []flagItem
+			Next  string
+		}
+		f.must(http.StatusOK, "GET", "/shop/flags?limit=3&after="+next, "").into(t, &page)
+		for _, item := range page.Flags {
+			got = append(got, item.Key)
+			if item.ETag != f.must(http.StatusOK, "GET", "/shop/flags/"+item.Key, "").etag() || item.UpdatedBy != "ann" || string(item.Definition) != on {
+				t.Errorf("an item is %+v", item)
+			}
+		}
+		if next = page.Next; next == "" {
+			break
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("the flags differ (-want +got):\n%s", d)
+	}
+	changes, before := 0, ""
+	for {
+		var page struct {
+			Changes []auditItem
+			Next    int64
+		}
+		f.must(http.StatusOK, "GET", "/shop/audit?limit=2"+before, "").into(t, &page)
+		if changes += len(page.Changes); page.Next == 0 {
+			break
+		}
+		before = fmt.Sprintf("&before=%d", page.Next)
+	}
+	if changes != len(want) {
+		t.Errorf("the audit has %d changes, want %d", changes, len(want))
+	}
+}
+
+// All flags of an environment together must be what a flag service takes.
+func TestAnEnvironmentHasALimit(t *testing.T) {
+	f := anAPI(t)
+	large := `{"state":"ENABLED","variants":{"a":"` + strings.Repeat("x", 400_000) + `"}}`
+	f.must(http.StatusCreated, "PUT", "/shop/flags/a", large, "If-None-Match", "*")
+	f.must(http.StatusCreated, "PUT", "/shop/flags/b", large, "If-None-Match", "*")
+	got := f.must(http.StatusUnprocessableEntity, "PUT", "/shop/flags/c", large, "If-None-Match", "*")
+	if !strings.Contains(got.body, "together have more than 1048576 bytes") {
+		t.Errorf("it says %s", got.body)
+	}
+	f.must(http.StatusCreated, "PUT", "/elsewhere/flags/c", large, "If-None-Match", "*")
+}
+
+func TestNobodyIsLetInWithoutAToken(t *testing.T) {
+	closed := anAPIOn(t, postgrestest.Database(t), func() *rate.Limiter { return nil }, nil)
+	f := anAPI(t)
+	for name, header := range map[string]string{
+		"nothing": "", "another scheme": "Basic " + annsToken, "a token alone": annsToken, "no token": "Bearer ", "another token": "Bearer " + annsToken + "x",
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := f.must(http.StatusUnauthorized, "GET", "", "", "Authorization", header)
+			if got.header.Get("WWW-Authenticate") != "Bearer" {
+				t.Errorf("the headers are %v", got.header)
+			}
+			f.must(http.StatusUnauthorized, "GET", "/shop/nothing/here", "", "Authorization", header)
+		})
+	}
+	closed.must(http.StatusUnauthorized, "GET", "", "")
+	closed.must(http.StatusUnauthorized, "GET", "", "", "Authorization", "Bearer ")
+	if text := f.log.String() + closed.log.String(); strings.Contains(text, annsToken) || strings.Contains(text, postgrestest.Password) {
+		t.Errorf("the log holds a secret:\n%s", text)
+	}
+}
+
+func TestAClientMayNotAskTooOften(t *testing.T) {
+	limit := func() *rate.Limiter { return rate.NewLimiter(rate.Limit(0.001), 2) }
+	f := anAPIOn(t, postgrestest.Database(t), limit, map[string]string{"ann": annsToken, "bob": bobsToken})
+	f.must(http.StatusOK, "GET", "", "")
+	f.must(http.StatusOK, "GET", "", "")
+	if got := f.must(http.StatusTooManyRequests, "GET", "", ""); got.header.Get("Retry-After") != "1" {
+		t.Errorf("the headers are %v", got.header)
+	}
+	f.must(http.StatusOK, "GET", "", "", "Authorization", "Bearer "+bobsToken)
+}
+
+// Who changes what he has read overwrites nothing that he has not: of eight that
+// try at the same time, the one whose change is not counted is told.
+func TestEightWritersLoseNothing(t *testing.T) {
+	f := anAPI(t)
+	definition := func(n int) string { return fmt.Sprintf(`{"state":"ENABLED","variants":{"n":%d}}`, n) }
+	var won, refused atomic.Int64
+	each := func(do func()) {
+		var running sync.WaitGroup
+		for range 8 {
+			running.Go(do)
+		}
+		running.Wait()
+	}
+	count := func(got answer, success, lost int) {
+		switch got.status {
+		case success:
+			won.Add(1)
+		case lost:
+			refused.Add(1)
+		default:
+			t.Errorf("status %d: %s", got.status, got.body)
+		}
+	}
+	each(func() {
+		count(f.request("POST", "/shop/flags", `{"key":"n","definition":`+definition(0)+`}`), 201, 409)
+	})
+	each(func() { count(f.request("PUT", "/shop/flags/m", definition(0), "If-None-Match", "*"), 201, 412) })
+	if won.Load() != 2 || refused.Load() != 14 {
+		t.Fatalf("%d flags were made twice over, %d refused", won.Load(), refused.Load())
+	}
+	won.Store(0)
+	each(func() {
+		for range 10 {
+			read := f.request("GET", "/shop/flags/n", "")
+			var stored struct{ Variants struct{ N int } }
+			if err := json.Unmarshal([]byte(read.body), &stored); err != nil {
+				t.Error(err)
+				return
+			}
+			count(f.request("PUT", "/shop/flags/n", definition(stored.Variants.N+1), "If-Match", read.etag()), 200, 412)
+		}
+	})
+	if got := f.must(http.StatusOK, "GET", "/shop/flags/n", ""); got.body != definition(int(won.Load())) {
+		t.Errorf("after %d changes that were confirmed the flag is %s", won.Load(), got.body)
+	}
+	var page struct{ Changes []auditItem }
+	f.must(http.StatusOK, "GET", "/shop/audit?key=n&limit=500", "").into(t, &page)
+	if len(page.Changes) != int(won.Load())+1 {
+		t.Errorf("the audit has %d rows for %d changes", len(page.Changes), won.Load()+1)
+	}
+}
+
+// Polling makes up for a Redis that could not be told.
+func TestRedisInTroubleFailsNoChange(t *testing.T) {
+	f := anAPI(t)
+	f.invalidation = errors.New("connection refused")
+	f.must(http.StatusCreated, "POST", "/shop/flags", `{"key":"a","definition":`+on+`}`)
+	if environment := <-f.invalidated; environment != "shop" {
+		t.Errorf("Redis was told of environment %s", environment)
+	}
+	want := fmt.Sprintf("# HELP %[1]s Changes by the admin API that Redis could not be told of; polling makes up for it.\n# TYPE %[1]s counter\n%[1]s 1\n",
+		config.MetricAdminInvalidationFailures)
+	if err := testutil.GatherAndCompare(f.registry, strings.NewReader(want), config.MetricAdminInvalidationFailures); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestADatabaseInTroubleIsSaidToBe(t *testing.T) {
+	server := postgrestest.Start(t)
+	f := anAPIOn(t, server.Database(t), func() *rate.Limiter { return nil }, map[string]string{"ann": annsToken})
+	tag := f.must(http.StatusCreated, "POST", "/shop/flags", `{"key":"a","definition":`+on+`}`).etag()
+	server.Kill()
+	for _, got := range []answer{
+		f.must(http.StatusServiceUnavailable, "GET", "/shop/flags/a", ""),
+		f.must(http.StatusServiceUnavailable, "PUT", "/shop/flags/a", off, "If-Match", tag),
+	} {
+		if got.header.Get("Retry-After") == "" || strings.Contains(got.body, server.Addr) || strings.Contains(got.body, "SQLSTATE") {
+			t.Errorf("the answer is %s with %v", got.body, got.header)
+		}
+	}
+	server.Restart(t)
+	f.must(http.StatusOK, "PUT", "/shop/flags/a", off, "If-Match", tag)
+	if strings.Contains(f.log.String(), postgrestest.Password) || !strings.Contains(f.log.String(), "an admin request failed") {
+		t.Errorf("the log is\n%s", f.log)
+	}
+}
+
+func TestRequestsAreCounted(t *testing.T) {
+	f := anAPI(t)
+	f.must(http.StatusOK, "GET", "", "")
+	f.must(http.StatusNotFound, "GET", "/nowhere", "")
+	f.must(http.StatusMethodNotAllowed, "BREW", "/shop", "")
+	name := config.MetricAdminRequests
+	want := "# HELP " + name + " Requests to the admin API by method and HTTP status code.\n# TYPE " + name + " counter\n" +
+		name + "{code=\"200\",method=\"GET\"} 1\n" + name + "{code=\"404\",method=\"GET\"} 1\n" + name + "{code=\"405\",method=\"other\"} 1\n"
+	if err := testutil.GatherAndCompare(f.registry, strings.NewReader(want), name); err != nil {
+		t.Error(err)
+	}
+}
+
+// The document says what there is, no more and no less.
+func TestTheDocumentIsRight(t *testing.T) {
+	f := anAPI(t)
+	root := strings.TrimSuffix(f.url, config.PathAdmin+"/environments")
+	served, err := http.Get(root + config.PathAdmin + "/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer served.Body.Close()
+	if text, err := io.ReadAll(served.Body); err != nil || !bytes.Equal(text, openapi.Document) {
+		t.Errorf("the document that is served is another one, error %v", err)
+	}
+	for path, methods := range documented() {
+		f.url = root + strings.NewReplacer("{environment}", "shop", "{key}", "a").Replace(path)
+		slices.Sort(methods)
+		if got := f.must(http.StatusMethodNotAllowed, "BREW", "", "").header.Get("Allow"); got != strings.Join(methods, ", ") {
+			t.Errorf("%s has the methods %s, the document says %s", path, got, methods)
+		}
+	}
+}
+
+// documented are the methods of the admin API by path, as the document is laid
+// out.
+func documented() map[string][]string {
+	paths := map[string][]string{}
+	path := ""
+	for line := range strings.Lines(string(openapi.Document)) {
+		line = strings.TrimSuffix(line, ":\n")
+		switch name := strings.TrimSpace(line); {
+		case strings.HasPrefix(line, "  /"):
+			path = name
+		case strings.HasPrefix(path, config.PathAdmin+"/environments") && slices.Contains([]string{"    get", "    put", "    post", "    patch", "    delete"}, line):
+			paths[path] = append(paths[path], strings.ToUpper(name))
+		}
+	}
+	return paths
+}

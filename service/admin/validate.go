@@ -1,0 +1,59 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/source/postgres"
+)
+
+// fit returns a definition as it is to be stored, or what flag-service lint would
+// say about it in its environment.
+func fit(e postgres.Environment, key string, definition []byte) ([]byte, error) {
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, definition); err != nil {
+		return nil, unfit("the definition is not JSON: "+err.Error(), nil)
+	}
+	b := bytes.NewBufferString("{")
+	for _, shared := range []struct {
+		name  string
+		value json.RawMessage
+	}{{"metadata", e.Metadata}, {"$evaluators", e.Evaluators}} {
+		if shared.value != nil {
+			fmt.Fprintf(b, "%q:%s,\n", shared.name, shared.value)
+		}
+	}
+	name, err := json.Marshal(key)
+	if err != nil {
+		return nil, err
+	}
+	// The definition begins on a line of its own, for lines to be counted in it.
+	fmt.Fprintf(b, "\"flags\":{%s:\n", name)
+	before := bytes.Count(b.Bytes(), []byte("\n"))
+	b.Write(definition)
+	b.WriteString("}}")
+	_, problems, err := flags.Parse(b.Bytes())
+	if err != nil {
+		return nil, unfit("the definition cannot be used: "+err.Error(), nil)
+	}
+	problems = slices.DeleteFunc(problems, func(p flags.Problem) bool { return p.Flag != key })
+	if len(problems) > 0 {
+		return nil, unfit("the definition has problems", findings(problems, before))
+	}
+	return compact.Bytes(), nil
+}
+
+// newProblems are those that a document has and another has not.
+func newProblems(was, is []flags.Problem) []flags.Problem {
+	known := map[[2]string]bool{}
+	for _, p := range was {
+		known[[2]string{p.Path, p.Message}] = true
+	}
+	return slices.DeleteFunc(is, func(p flags.Problem) bool { return known[[2]string{p.Path, p.Message}] })
+}
