@@ -7,61 +7,59 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // conn is a connection that notes its deadlines.
 type conn struct {
 	net.Conn
-	listener *Listener
-	closed   sync.Once
-
-	mu          sync.Mutex
+	listener    *Listener
+	closed      sync.Once
 	read, write deadline
 }
 
-// deadline is when reading or writing has to end.
-type deadline struct {
-	// due is counted from the listener's start; there is none unless set.
-	due time.Duration
-	set bool
-	// passed says that the connection itself has been told so.
-	passed bool
-}
+// deadline is when reading or writing has to end, in nanoseconds from the
+// listener's start, or one of the following.
+type deadline struct{ due atomic.Int64 }
+
+const (
+	// none is no deadline.
+	none = 0
+	// passed is one of which the connection itself has been told.
+	passed = -1
+)
 
 // longAgo is a deadline that ends what is being waited for.
 var longAgo = time.Unix(1, 0)
 
 // change notes a deadline. It returns what the connection itself must be told,
 // which is nothing unless a deadline has passed.
-func (d *deadline) change(t time.Time, start time.Time, now time.Duration) (tell bool, what time.Time) {
-	d.set = !t.IsZero()
-	d.due = t.Sub(start)
-	passed := d.set && d.due <= now
-	switch {
-	case passed:
-		what = longAgo
-	case !d.passed:
+func (d *deadline) change(t time.Time, l *Listener) (tell bool, what time.Time) {
+	if t.IsZero() && d.due.Load() == none {
 		return false, what
 	}
-	d.passed = passed
-	return true, what
+	due := int64(none)
+	if !t.IsZero() {
+		due = int64(t.Sub(l.start))
+		if due <= l.now.Load() {
+			d.due.Store(passed)
+			return true, longAgo
+		}
+	}
+	return d.due.Swap(due) == passed, what
 }
 
 // overdue says, once, that a deadline has passed.
 func (d *deadline) overdue(now time.Duration) bool {
-	if !d.set || d.passed || d.due > now {
-		return false
-	}
-	d.passed = true
-	return true
+	due := d.due.Load()
+	return due > none && due <= int64(now) && d.due.CompareAndSwap(due, passed)
 }
 
 // look ends what is overdue. A connection that fails to be told is closed or
-// about to be.
+// about to be. One whose deadline is put off in the very moment in which it has
+// passed may be ended all the same, as with a deadline of the connection's own.
 func (c *conn) look(now time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.read.overdue(now) {
 		_ = c.Conn.SetReadDeadline(longAgo)
 	}
@@ -72,9 +70,7 @@ func (c *conn) look(now time.Duration) {
 
 // SetReadDeadline notes when reading has to end.
 func (c *conn) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if tell, what := c.read.change(t, c.listener.start, time.Duration(c.listener.now.Load())); tell {
+	if tell, what := c.read.change(t, c.listener); tell {
 		return c.Conn.SetReadDeadline(what)
 	}
 	return nil
@@ -82,9 +78,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline notes when writing has to end.
 func (c *conn) SetWriteDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if tell, what := c.write.change(t, c.listener.start, time.Duration(c.listener.now.Load())); tell {
+	if tell, what := c.write.change(t, c.listener); tell {
 		return c.Conn.SetWriteDeadline(what)
 	}
 	return nil
