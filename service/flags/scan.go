@@ -23,9 +23,16 @@ type scanner struct {
 	err   error
 }
 
+// keptNames is how many names there is room for from one request to the next.
+const keptNames = 256
+
 func (s *scanner) reset(text string, into *Context) {
 	clear(s.names)
-	*s = scanner{text: text, names: s.names[:0], into: into}
+	names := s.names[:0]
+	if cap(names) > keptNames {
+		names = nil
+	}
+	*s = scanner{text: text, names: names, into: into}
 }
 
 // request reads a whole request; nothing at all is an empty one.

@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/flagcache/flagcache/service/flags"
 )
 
 // hostile are bodies that are made to hurt.
@@ -141,6 +144,53 @@ func TestTagsFollowAnswers(t *testing.T) {
 	// Three of the inputs have the answers of another.
 	if len(answers) != len(inputs)-3 || len(different) != len(answers) {
 		t.Errorf("there are %d tags for %d answers to %d inputs", len(answers), len(different), len(inputs))
+	}
+}
+
+// TestAnswersWhileFlagsChange has requests answered, from contexts that are used
+// again, while one set of flags replaces another that reads other attributes.
+// Every answer is from one set or the other, whole.
+func TestAnswersWhileFlagsChange(t *testing.T) {
+	sets := []*flags.Set{parse(t, document), parse(t, fuzzed)}
+	body := []byte(`{"context":{"targetingKey":"u","email":"a@corp.com","user":{"plan":"gold"},"n":18,"version":"1.3.0"}}`)
+	want := map[string]string{}
+	for _, set := range sets {
+		core, _ := newTestCore(t, "")
+		core.Serve(set)
+		_, all, tag := core.Bulk(nil, body, nil, "")
+		_, one := core.Single(nil, "static", body)
+		want[tag] = string(all)
+		want[string(one)] = "one"
+	}
+	core, _ := newTestCore(t, "")
+	core.Serve(sets[0])
+	var asking sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		asking.Go(func() {
+			for range 2_000 {
+				if _, all, tag := core.Bulk(nil, body, nil, ""); want[tag] != string(all) {
+					t.Errorf("all flags answer %s with the tag %s", all, tag)
+					return
+				}
+				if _, one := core.Single(nil, "static", body); want[string(one)] != "one" {
+					t.Errorf("one flag answers %s", one)
+					return
+				}
+			}
+		})
+	}
+	go func() {
+		asking.Wait()
+		close(done)
+	}()
+	for i := 0; ; i++ {
+		select {
+		case <-done:
+			return
+		default:
+			core.Serve(sets[i%len(sets)])
+		}
 	}
 }
 

@@ -16,6 +16,10 @@
 // Where the protocol leaves room, or others differ:
 //   - An absent or empty body and an absent context count as an empty context,
 //     as with flagd. A context that is not an object is INVALID_CONTEXT.
+//   - A body that two parsers could read in two ways is refused, as INVALID_CONTEXT
+//     too: a name twice in an object, half of a surrogate pair, a number beyond a
+//     float64. So is one nested deeper than 64 levels. flags.Context.Read has the
+//     rules; they are the same for every flag.
 //   - TARGETING_KEY_MISSING is never answered: as with flagd, a rule that lacks
 //     the targeting key falls to the default variant.
 //   - "No value" is an absent field, never null.
