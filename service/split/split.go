@@ -181,10 +181,10 @@ func (s *Splitter) report(err error) {
 	if err != nil {
 		trouble = err.Error()
 	}
-	switch {
-	case trouble == s.trouble:
+	switch trouble {
+	case s.trouble:
 		return
-	case trouble == "":
+	case "":
 		s.metrics.fileGood.Set(1)
 		s.options.Log.Info("the split can be read again")
 	default:
