@@ -119,7 +119,7 @@ var variables = []variable{
 
 func describeVariables() []string {
 	var lines []string
-	for _, v := range slices.Concat(variables, httpVariables) {
+	for _, v := range slices.Concat(variables, databaseVariables, httpVariables) {
 		lines = append(lines, fmt.Sprintf("  %-27s %s", v.name, v.meaning))
 	}
 	return lines

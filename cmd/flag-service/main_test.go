@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/flagcache/flagcache/service/postgrestest"
 	"github.com/flagcache/flagcache/service/redistest"
 )
 
@@ -43,7 +44,7 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "building flag-service: %v\n%s", err, out)
 		return 1
 	}
-	code := m.Run()
+	code := postgrestest.Main(m)
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -59,6 +60,7 @@ type process struct {
 	command   *exec.Cmd
 	ofrep     string
 	telemetry string
+	admin     string
 	client    *http.Client
 	output    sync.WaitGroup
 	logs      bytes.Buffer
@@ -98,12 +100,12 @@ func (p *process) readLogs(from io.Reader, started chan<- struct{}) {
 	lines := bufio.NewScanner(from)
 	for lines.Scan() {
 		p.logs.Write(append(lines.Bytes(), '\n'))
-		var line struct{ Msg, OFREP, Telemetry string }
+		var line struct{ Msg, OFREP, Telemetry, Admin string }
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			p.t.Errorf("the log line %q is not JSON: %v", lines.Text(), err)
 		}
 		if line.Msg == "starting" {
-			p.ofrep, p.telemetry = "http://"+line.OFREP, "http://"+line.Telemetry
+			p.ofrep, p.telemetry, p.admin = "http://"+line.OFREP, "http://"+line.Telemetry, "http://"+line.Admin
 			close(started)
 		}
 	}

@@ -23,7 +23,6 @@ import (
 	"github.com/flagcache/flagcache/service/flags"
 	"github.com/flagcache/flagcache/service/ofrep"
 	"github.com/flagcache/flagcache/service/snapshot"
-	"github.com/flagcache/flagcache/service/source"
 	"github.com/flagcache/flagcache/service/split"
 	"github.com/flagcache/flagcache/service/telemetry"
 )
@@ -54,7 +53,7 @@ func serve(ctx context.Context, s settings, logTo io.Writer) error {
 		return err
 	}
 	v.log.With(addresses(v.servers)...).Info("starting", "version", version,
-		"flags", s.flagsFile, "environment", s.environment, "redis", s.hasRedis())
+		"flags", s.flagsAt(), "environment", s.environment, "redis", s.hasRedis())
 	return v.run(ctx)
 }
 
@@ -72,17 +71,19 @@ func assemble(s settings, log *slog.Logger) *service {
 	v.splitter = split.New(split.Options{File: s.splitFile, Salt: s.splitSalt, Revision: s.revision, Log: log}, registry)
 	v.handler.Divert = v.splitter.Divert
 	options := snapshot.Options{
-		Source: source.NewFile(s.flagsFile, flags.MaxSize, source.DefaultPoll, log),
-		Serve:  core.Serve,
-		Now:    time.Now,
-		Log:    log,
+		Serve: core.Serve,
+		Now:   time.Now,
+		Log:   log,
 
 		Environment:  s.environment,
 		LastGoodFile: s.lastGoodFile,
 	}
+	var redis *cache.Cache
 	if s.hasRedis() {
-		options.Cache = newCache(s, log, registry)
+		redis = newCache(s, log, registry)
+		options.Cache = redis
 	}
+	options.Source = v.openSource(redis, registry)
 	front := &server{Server: ofrep.NewServer(v.traced(v.handler), log), name: "ofrep", address: s.listenAddress, connections: s.http.maxConnections}
 	if streams := answering.Streams; streams != nil {
 		options.Serve = func(set *flags.Set) {

@@ -38,6 +38,7 @@ type settings struct {
 	revision         string
 	splitFile        string
 	splitSalt        string
+	database         databaseSettings
 	http             httpSettings
 }
 
@@ -75,6 +76,7 @@ func readSettings(environ []string) (settings, error) {
 		revision:   r.matching(config.EnvRevision, "", revisionName, "up to 253 letters, digits, dots, underscores and dashes"),
 		splitFile:  r.text(config.EnvSplitFile, ""),
 		splitSalt:  r.text(config.EnvSplitSalt, ""),
+		database:   readDatabaseSettings(&r),
 		http:       readHTTPSettings(&r),
 	}
 	if root := r.text(config.EnvServiceBindingRoot, ""); root != "" {
