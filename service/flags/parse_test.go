@@ -4,6 +4,10 @@
 package flags
 
 import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -117,30 +121,61 @@ func TestParseTakesFlagsAsAList(t *testing.T) {
 	}
 }
 
+// FuzzParse reads documents. Each flag serves or has a problem with a place, what
+// it can answer is JSON, and every evaluation ends.
 func FuzzParse(f *testing.F) {
 	f.Add(`{"flags":{"a":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","targeting":{"if":[{"var":"x"},"on",null]}}}}`)
 	f.Add(`{"$evaluators":{"e":{"in":[1,[1]]}},"metadata":{"a":1},"flags":[{"key":"a","state":"DISABLED","variants":{"x":{}},"targeting":{"$ref":"e"}}]}`)
 	f.Add(`{"flags":{"a":{"state":"ENABLED","variants":{"x":1},"targeting":{"reduce":[{"var":""},{"substr":["abc",-5,-9]},0]}}}}`)
+	f.Add(`{"flags":{"a":{"state":"ENABLED","variants":{"x":"\ud83d","y":1.0},"metadata":{"m":null}},"a":{},"":{},"b":{"state":"enabled","variants":{"x":9007199254740993}}}}`)
+	f.Add(`{"flags":{"a":{"state":"ENABLED","variants":{"x":1},"targeting":{"fractional":[{"cat":["a",{"var":"targetingKey"}]},["x",{"+":[1,{"var":"n"}]}]]}},
+		"b":{"state":"ENABLED","variants":{"true":1},"targeting":{"sem_ver":[{"var":["v","1"]},"^",1.2]}},
+		"c":{"state":"ENABLED","variants":{"x":1},"targeting":{"filter":[{"var":"x"},{"missing_some":[1,["x",{"var":"$flagd"}]]}]}}}}`)
 	f.Fuzz(func(t *testing.T, document string) {
 		set, problems, err := Parse([]byte(document))
 		if err != nil {
-			if set != nil || problems != nil {
-				t.Fatalf("there is a result in spite of %v", err)
+			var useless *DocumentError
+			if set != nil || problems != nil || !errors.As(err, &useless) {
+				t.Fatalf("there is %v or %v beside the error %v", set, problems, err)
 			}
 			return
 		}
+		known := map[string]bool{"": true}
 		for _, problem := range problems {
 			if problem.Line < 1 || problem.Column < 1 || problem.Path == "" || problem.Message == "" {
 				t.Errorf("the problem has no place: %#v", problem)
 			}
+			known[problem.Flag] = true
 		}
 		for _, flag := range set.Flags() {
+			known[flag.Key] = true
 			outcome, err := evaluate(t, flag, `{"targetingKey":"k","x":[1,"2",null,{"a":true,"b":[]}],"s":"text"}`, 1)
 			if (err != nil) != (outcome.ErrorCode != "") {
 				t.Errorf("%s comes to %+v with %v", flag.Key, outcome, err)
 			}
 		}
+		for _, outcome := range set.Outcomes() {
+			for _, text := range []json.RawMessage{outcome.Value, outcome.Metadata} {
+				if text != nil && (!json.Valid(text) || string(text) == "null") {
+					t.Errorf("%s may answer %s, which is no JSON", outcome.Key, text)
+				}
+			}
+		}
+		for _, key := range keysIn(document) {
+			if !known[key] {
+				t.Errorf("the flag %q neither serves nor has a problem", key)
+			}
+		}
 	})
+}
+
+// keysIn lists the flags in a document that has them by key.
+func keysIn(document string) []string {
+	var members, flags map[string]json.RawMessage
+	if json.Unmarshal([]byte(document), &members) != nil || json.Unmarshal(members["flags"], &flags) != nil {
+		return nil
+	}
+	return slices.Collect(maps.Keys(flags))
 }
 
 // TestPositionsInLongLines compares lines and columns with a count from the
