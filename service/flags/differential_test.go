@@ -241,6 +241,31 @@ func TestEvaluationAgreesWithLibrary(t *testing.T) {
 	}
 }
 
+// TestOddFormsAgreeWithLibrary compares what random rules seldom come to.
+func TestOddFormsAgreeWithLibrary(t *testing.T) {
+	rules := []string{
+		`{"set":[{"var":"deep"},"w",{"var":"n"}]}`, `{"set":[{"var":"deep"},"w"]}`, `{"set":[{"var":"n"},"w",1]}`,
+		`{"map":[]}`, `{"map":[[1]]}`, `{"filter":[]}`, `{"filter":[[1]]}`, `{"reduce":[]}`, `{"reduce":[[1],{"var":""}]}`,
+		`{"all":[]}`, `{"none":[]}`, `{"some":[]}`, `{"all":[[1]]}`, `{"none":[[]]}`, `{"some":[[]]}`,
+		`{"map":5}`, `{"and":5}`, `{"or":"a"}`, `{"if":true}`, `{"and":[]}`, `{"or":[]}`, `{"if":[]}`,
+		`{"+":[]}`, `{"*":[]}`, `{"/":[]}`, `{"-":[]}`, `{"%":[]}`, `{"%":[1]}`, `{"min":[]}`, `{"max":[]}`, `{"abs":[]}`,
+		`{"cat":[]}`, `{"substr":["abc"]}`, `{"substr":["日本語",-2]}`, `{"substr":["日本語",1,-1]}`, `{"substr":["abc",5]}`,
+		`{"in":[]}`, `{"in":["a"]}`, `{"in":[5,"5"]}`, `{"in":[2,[[1,3]]]}`, `{"in":[[1],[[1]]]}`, `{"in":[null,[null]]}`,
+		`{"==":[null,0]}`, `{"==":["","0"]}`, `{"==":[[],0]}`, `{"===":[1,"1"]}`, `{"<":["10",9]}`, `{"<":[1,2,3]}`, `{"<=":["a","b","a"]}`,
+		`{"missing_some":[1]}`, `{"missing_some":[1,"a"]}`, `{"missing_some":[9,["a","none"]]}`, `{"missing":[["a","none"]]}`,
+		`{"missing":{"merge":["a",{"if":[true,["none"],[]]}]}}`,
+		`{"contains_all":[["a","b"],["a"]]}`, `{"contains_any":[[1,"1"],["1"]]}`, `{"contains_none":[[1],[1.0]]}`,
+		`{"merge":[]}`, `{"merge":5}`, `{"merge":[1,[2,[3]]]}`, `{"!":[]}`, `{"!!":[[]]}`,
+	}
+	for _, rule := range rules {
+		for _, data := range differentialData {
+			if difference, _ := disagreement(t, rule, data); difference != "" {
+				t.Error(difference)
+			}
+		}
+	}
+}
+
 // FuzzEvaluationAgreesWithLibrary is the same with seeds that the fuzzer finds.
 func FuzzEvaluationAgreesWithLibrary(f *testing.F) {
 	f.Add(uint64(1), uint64(2), uint8(3), uint8(0))

@@ -112,9 +112,6 @@ func (f *Flag) failure(code ErrorCode, details string) *Outcome {
 	return f.add(Outcome{Reason: ReasonError, ErrorCode: code, ErrorDetails: details})
 }
 
-// IsStatic says that the flag answers the same in every context.
-func (f *Flag) IsStatic() bool { return f.rule == nil }
-
 // Attributes are what an evaluation of the flag reads of a context.
 func (f *Flag) Attributes() *Attributes { return f.attributes }
 

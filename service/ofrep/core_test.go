@@ -7,10 +7,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flagcache/flagcache/service/flags"
 )
@@ -144,6 +148,33 @@ func TestTagsFollowAnswers(t *testing.T) {
 	// Three of the inputs have the answers of another.
 	if len(answers) != len(inputs)-3 || len(different) != len(answers) {
 		t.Errorf("there are %d tags for %d answers to %d inputs", len(answers), len(different), len(inputs))
+	}
+}
+
+// TestTheTimeIsAskedWhereItCounts has one rule among others that looks at it.
+func TestTheTimeIsAskedWhereItCounts(t *testing.T) {
+	rule := func(targeting string) string {
+		return `{"state":"ENABLED","variants":{"true":1,"false":0},"targeting":` + targeting + `}`
+	}
+	asked := 0
+	core := NewCore(NewMetrics(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)), func() time.Time {
+		asked++
+		return time.Unix(1_700_000_000, 0)
+	})
+	core.Serve(parse(t, `{"flags":{
+		"by-name":     `+rule(`{"==":[{"var":"$flagd.timestamp"},1700000000]}`)+`,
+		"computed":    `+rule(`{"==":[{"var":{"cat":["$flagd.","timestamp"]}},1700000000]}`)+`,
+		"other":       `+rule(`{"==":[{"var":"$flagd.flagKey"},"other"]}`)+`,
+		"z-attribute": `+rule(`{"!":{"var":"timestamp"}}`)+`}}`))
+	for key, times := range map[string]int{"by-name": 1, "computed": 1, "other": 0, "z-attribute": 0} {
+		asked = 0
+		if _, answer := core.Single(nil, key, nil); !bytes.Contains(answer, []byte(`"variant":"true"`)) || asked != times {
+			t.Errorf("%s answers %s after asking for the time %d times", key, answer, asked)
+		}
+	}
+	asked = 0
+	if _, all, _ := core.Bulk(nil, nil, nil, ""); bytes.Count(all, []byte(`"variant":"true"`)) != 4 || asked != 1 {
+		t.Errorf("all flags answer %s after asking for the time %d times", all, asked)
 	}
 }
 
