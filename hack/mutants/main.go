@@ -12,6 +12,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -93,26 +94,40 @@ func try(patch string) result {
 	if r.err = build(patch, dir, binary); r.err != nil {
 		return r
 	}
-	hunt := exec.Command(binary, "-test.run", "^TestMutant$", "-test.timeout", "2m")
+	test := cmp.Or(header(patch, "Test"), "TestMutant")
+	hunt := exec.Command(binary, "-test.run", "^"+test+"$", "-test.timeout", "2m")
 	hunt.Dir = target
-	hunt.Env = append(os.Environ(), "FAULT_MUTANT="+r.name, "FAULT_HUNT="+hint(patch), "GOMAXPROCS=1")
+	hunt.Env = append(os.Environ(), "FAULT_MUTANT="+r.name, "FAULT_HUNT="+header(patch, "Hunt"), "GOMAXPROCS=1")
 	output, err := hunt.CombinedOutput()
 	r.took = time.Since(began)
-	r.line, r.killers = verdict(string(output), err)
+	if test == "TestMutant" {
+		r.line, r.killers = verdict(string(output), err)
+	} else {
+		r.line, r.killers = verdictOf(test, err)
+	}
 	return r
 }
 
-// hint is where to begin to look for a mutant: "scenario/sweep" from the line
-// "Hunt: ..." above the patch, else "" for everywhere.
-func hint(patch string) string {
+// header is a line above the patch, empty when there is none: "Hunt:
+// scenario/sweep" is where to begin to look for the mutant, and "Test: name" the
+// test that finds it where no plan can.
+func header(patch, key string) string {
 	text, err := os.ReadFile(patch)
 	if err != nil {
 		return ""
 	}
-	if match := regexp.MustCompile(`(?m)^Hunt: (.+)$`).FindSubmatch(text); match != nil {
+	if match := regexp.MustCompile(`(?m)^` + key + `: (.+)$`).FindSubmatch(text); match != nil {
 		return string(match[1])
 	}
 	return ""
+}
+
+// verdictOf says whether a test of its own found a mutant.
+func verdictOf(test string, err error) (line string, killers []string) {
+	if err == nil {
+		return "SURVIVED", nil
+	}
+	return "KILLED by " + test, []string{test}
 }
 
 // build seeds the bug into copies of the files and builds the test with them.

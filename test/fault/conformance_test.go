@@ -22,6 +22,7 @@ import (
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/csaupgrade"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -51,7 +52,10 @@ const (
 // TestConformance sends the same random requests to the World's API server and
 // to a real one.
 func TestConformance(t *testing.T) {
-	real := realServer(t)
+	real, err := client.New(realServer(t), client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatalf("connecting to the API server: %v", err)
+	}
 	seen := map[string]int{}
 	for seed := range uint64(sequences) {
 		space := fmt.Sprintf("conformance-%d", seed)
@@ -78,7 +82,7 @@ func TestConformance(t *testing.T) {
 }
 
 // realServer is an API server with our CRD.
-func realServer(t *testing.T) client.Client {
+func realServer(t *testing.T) *rest.Config {
 	t.Helper()
 	assets := os.Getenv("KUBEBUILDER_ASSETS")
 	if assets == "" {
@@ -101,11 +105,7 @@ func realServer(t *testing.T) client.Client {
 			t.Errorf("stopping the API server: %v", err)
 		}
 	})
-	c, err := client.New(config, client.Options{Scheme: scheme})
-	if err != nil {
-		t.Fatalf("connecting to the API server: %v", err)
-	}
-	return c
+	return config
 }
 
 // aRequest is something that the operator or a user does.
