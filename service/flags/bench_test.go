@@ -131,7 +131,7 @@ func inTurns(b *testing.B, measured, baseline func()) {
 	b.ReportMetric(median(took), "ns/op")
 	b.ReportMetric(median(compared), "baseline-ns/op")
 	b.ReportMetric(median(took)/median(compared), "ratio")
-	b.ReportMetric(testing.AllocsPerRun(100, measured), "allocs/op")
+	b.ReportMetric(testing.AllocsPerRun(100, measured), "allocs/call")
 }
 
 // BenchmarkRead is the scan of a request's body, for one attribute of many.

@@ -312,66 +312,6 @@ func TestFormsAgree(t *testing.T) {
 	}
 }
 
-func TestFractionalNeedsATargetingKey(t *testing.T) {
-	flag := parseOne(t, targeted(`{"fractional":[["on",1]]}`))
-	for _, text := range []string{`{}`, `{"targetingKey":""}`, `{"targetingKey":5}`, `{"targetingKey":null}`} {
-		outcome, _ := evaluate(t, flag, text, 0)
-		if want := (answer{ReasonDefault, "off", `"OFF"`, ""}); answerOf(outcome) != want {
-			t.Errorf("with %s the outcome is %+v, not %+v", text, answerOf(outcome), want)
-		}
-	}
-}
-
-// TestFractionalBoundaries has keys whose hashes lie at the edges of the range,
-// so that any other arithmetic puts one of them on the other side.
-func TestFractionalBoundaries(t *testing.T) {
-	keys := []struct {
-		seed string
-		hash uint32
-		want string
-	}{
-		{"ejOoVL", 0, "lower"},
-		{"bY9fO-", 1, "lower"},
-		{"SI7p-", 1<<31 - 1, "lower"},
-		{"6LvT0", 1 << 31, "upper"},
-		{"ceQdGm", 1<<32 - 1, "upper"},
-	}
-	for _, key := range keys {
-		if got := hashOf("", key.seed); got != key.hash {
-			t.Errorf("the hash of %q is %d, not %d", key.seed, got, key.hash)
-		}
-		got, err := evaluateRule(t, fmt.Sprintf(`{"fractional":[%q,["lower",50],["upper",50]]}`, key.seed), `{}`)
-		if err != nil || got != key.want {
-			t.Errorf("%q falls into %v (%v), not %s", key.seed, got, err, key.want)
-		}
-	}
-}
-
-// TestFractionalFormsAgree holds the compiled form of a rollout against the
-// general one, and both against the definition of the seed.
-func TestFractionalFormsAgree(t *testing.T) {
-	shares := `["on",30],["off",60],["1",10]`
-	compiled := parseOne(t, targeted(`{"fractional":[`+shares+`]}`))
-	general := parseOne(t, targeted(`{"fractional":[{"var":"none"},`+shares+`]}`))
-	seeded := parseOne(t, targeted(`{"fractional":[{"cat":[{"var":"$flagd.flagKey"},{"var":"targetingKey"}]},`+shares+`]}`))
-	count := map[string]int{}
-	for i := range 10_000 {
-		c := fmt.Sprintf(`{"targetingKey":"user-%d"}`, i)
-		a, _ := evaluate(t, compiled, c, 0)
-		b, _ := evaluate(t, general, c, 0)
-		d, _ := evaluate(t, seeded, c, 0)
-		if a.Variant != b.Variant || a.Variant != d.Variant {
-			t.Fatalf("user-%d falls into %s, %s and %s", i, a.Variant, b.Variant, d.Variant)
-		}
-		count[a.Variant]++
-	}
-	for variant, percent := range map[string]int{"on": 30, "off": 60, "1": 10} {
-		if got := count[variant]; got < percent*95 || got > percent*105 {
-			t.Errorf("%s has %d of 10,000, far from %d %%", variant, got, percent)
-		}
-	}
-}
-
 func TestReferences(t *testing.T) {
 	set, problems, err := Parse([]byte(`{
 		"$evaluators": {

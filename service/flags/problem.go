@@ -5,8 +5,9 @@ package flags
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
+	"strings"
+	"unicode"
 )
 
 // Problem is one thing that is wrong with one flag, or with a part that flags
@@ -53,13 +54,20 @@ func (e *DocumentError) Error() string {
 	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Message)
 }
 
-// plainKey matches the keys that need no quotes in a path.
-var plainKey = regexp.MustCompile(`^[\pL\pN_$@+:/-]+$`)
+// isPlain says that a key needs no quotes in a path.
+func isPlain(key string) bool {
+	for _, r := range key {
+		if !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune("_$@+:/-", r) {
+			return false
+		}
+	}
+	return key != ""
+}
 
 // under extends a path by a member's key.
 func under(path, key string) string {
 	switch {
-	case !plainKey.MatchString(key):
+	case !isPlain(key):
 		return path + "[" + strconv.Quote(key) + "]"
 	case path == "":
 		return key

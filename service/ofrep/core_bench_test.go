@@ -122,7 +122,7 @@ func inTurns(b *testing.B, measured, baseline func()) {
 	b.ReportMetric(median(took), "ns/op")
 	b.ReportMetric(median(compared), "baseline-ns/op")
 	b.ReportMetric(median(took)/median(compared), "ratio")
-	b.ReportMetric(testing.AllocsPerRun(100, measured), "allocs/op")
+	b.ReportMetric(testing.AllocsPerRun(100, measured), "allocs/call")
 }
 
 // BenchmarkServe is what a new set of flags costs before it answers.
