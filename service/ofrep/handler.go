@@ -65,7 +65,7 @@ type Handler struct {
 	core     *Core
 	options  Options
 	revision []string
-	age      ageHeader
+	timed    atomic.Pointer[timed]
 	origins  origins
 	inFlight atomic.Int64
 	draining atomic.Bool
@@ -86,7 +86,6 @@ type endpointCounts struct {
 func NewHandler(core *Core, options Options) *Handler {
 	h := &Handler{core: core, options: options, clock: core.now, origins: newOrigins(options.Origins)}
 	h.bodies.large = make(chan struct{}, maxLargeBodies)
-	h.age.of = options.Age
 	if options.Revision != "" {
 		h.revision = []string{options.Revision}
 	}

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/flagcache/flagcache/service/config"
@@ -33,8 +32,10 @@ func (h *Handler) setHeaders(header http.Header, r *http.Request, now time.Time)
 	if h.revision != nil {
 		header[revisionName] = h.revision
 	}
-	if age := h.age.at(now); age != nil {
-		header[ageName] = age
+	timed := h.at(now)
+	header["Date"] = timed.date
+	if timed.age != nil {
+		header[ageName] = timed.age
 	}
 	if h.draining.Load() {
 		header["Connection"] = closing
@@ -101,30 +102,27 @@ func preflight(w http.ResponseWriter, method string) (status int) {
 	return http.StatusNoContent
 }
 
-// ageHeader is the value of config.HeaderAge, made once a second.
-type ageHeader struct {
-	of     func() (time.Duration, bool)
-	second atomic.Int64
-	value  atomic.Pointer[[]string]
+// timed are header values that change with the second, made once in each: to
+// format the date is a good part of what net/http does for a small answer.
+type timed struct {
+	second    int64
+	date, age []string
 }
 
-// at returns the header's value, nil if there is none.
-func (a *ageHeader) at(now time.Time) []string {
-	if a.of == nil {
-		return nil
+// at returns the values of a time.
+func (h *Handler) at(now time.Time) *timed {
+	second := now.Unix()
+	if current := h.timed.Load(); current != nil && current.second == second {
+		return current
 	}
-	if second := now.Unix(); a.second.Load() != second {
-		a.second.Store(second)
-		var value []string
-		if age, ok := a.of(); ok {
-			value = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+	next := &timed{second: second, date: []string{now.UTC().Format(http.TimeFormat)}}
+	if h.options.Age != nil {
+		if age, ok := h.options.Age(); ok {
+			next.age = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 		}
-		a.value.Store(&value)
 	}
-	if value := a.value.Load(); value != nil {
-		return *value
-	}
-	return nil
+	h.timed.Store(next)
+	return next
 }
 
 // shortAnswer is the size up to which net/http counts an answer's bytes itself.

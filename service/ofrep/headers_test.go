@@ -89,8 +89,12 @@ func TestAnswersSayHowOldTheFlagsAre(t *testing.T) {
 	for _, step := range steps {
 		known, age, now = step.known, step.age, now.Add(time.Second)
 		for range 2 {
-			if got := request(handler, "POST", base+"/static", "").Header().Get("FlagCache-Age"); got != step.want {
+			header := request(handler, "POST", base+"/static", "").Header()
+			if got := header.Get("FlagCache-Age"); got != step.want {
 				t.Errorf("flags of age %s, known %t, are sent as %q", age, known, got)
+			}
+			if date, err := http.ParseTime(header.Get("Date")); err != nil || !date.Equal(now) {
+				t.Errorf("the date is %s, not %s (%v)", date, now, err)
 			}
 		}
 	}
