@@ -171,7 +171,7 @@ func step(data any, part string) any {
 		return container[part]
 	case []any:
 		number, _ := strconv.ParseFloat(part, 64)
-		if index := int(number); index >= 0 && index < len(container) {
+		if index := integer(number); index >= 0 && index < len(container) {
 			return container[index]
 		}
 	}

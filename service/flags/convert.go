@@ -67,6 +67,15 @@ func (e *env) number(v any) float64 {
 	}
 }
 
+// integer cuts off the fraction. What an int cannot hold, and NaN, is the smallest
+// int, as the library has it on amd64: a rule must not depend on the machine.
+func integer(number float64) int {
+	if number >= math.MinInt64 && number < math.MaxInt64 {
+		return int(number)
+	}
+	return math.MinInt64
+}
+
 // text is the strict conversion; null counts as empty.
 func (e *env) text(v any) string {
 	switch v := v.(type) {

@@ -255,6 +255,9 @@ func TestOddFormsAgreeWithLibrary(t *testing.T) {
 		`{"missing_some":[1]}`, `{"missing_some":[1,"a"]}`, `{"missing_some":[9,["a","none"]]}`, `{"missing":[["a","none"]]}`,
 		`{"missing":{"merge":["a",{"if":[true,["none"],[]]}]}}`,
 		`{"contains_all":[["a","b"],["a"]]}`, `{"contains_any":[[1,"1"],["1"]]}`, `{"contains_none":[[1],[1.0]]}`,
+		`{"var":"list.NaN"}`, `{"var":"list.-0.5"}`, `{"var":"list.-1"}`, `{"var":"list.Infinity"}`, `{"var":"list.1e0"}`, `{"var":"list.99"}`,
+		`{"substr":["abc",0,1e300]}`, `{"substr":["abc",1e300]}`, `{"substr":["abc",-1e300]}`, `{"substr":["abc",1,-1e300]}`, `{"substr":["abc",1,"NaN"]}`,
+		`{"missing_some":["NaN",["none"]]}`, `{"missing_some":[1e300,["a"]]}`,
 		`{"merge":[]}`, `{"merge":5}`, `{"merge":[1,[2,[3]]]}`, `{"!":[]}`, `{"!!":[[]]}`,
 	}
 	for _, rule := range rules {

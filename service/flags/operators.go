@@ -253,7 +253,7 @@ func substring(e *env, _ int, args []any) any {
 		return nil
 	}
 	runes := []rune(text)
-	from := int(e.number(args[1]))
+	from := integer(e.number(args[1]))
 	length := len(runes)
 	if from < 0 {
 		from += length
@@ -262,7 +262,7 @@ func substring(e *env, _ int, args []any) any {
 		return string(runes)
 	}
 	if len(args) == 3 {
-		length = int(e.number(args[2]))
+		length = integer(e.number(args[2]))
 	}
 	to := from + length
 	if length < 0 {
@@ -399,7 +399,7 @@ func missingSome(e *env, frame int, args []any) any {
 	if len(args) < 2 {
 		return e.fail(errTooFew)
 	}
-	needed := int(e.number(args[0]))
+	needed := integer(e.number(args[0]))
 	names, ok := args[1].([]any)
 	if !ok {
 		return e.fail(errNeedsList)
