@@ -128,20 +128,13 @@ fault: $(TEST_API_SERVER) ## Fail every call of the operator in every way, then 
 	FAULT_PLANS=$(FAULT_PLANS) FAULT_SEED=$(FAULT_SEED) go test -count=1 -timeout 20m -v -run '^TestConvergence$$' ./test/fault | grep -v '^=== \|--- PASS\|plans, 0 bad$$'
 	go run ./hack/mutants
 
-# How long each fuzz target runs, and whose. Making an input smaller that is only
-# new, not bad, could take the whole of that time; it gets a second.
+# How long each fuzz target runs, and whose.
 FUZZ_TIME ?= 30s
 FUZZ_PACKAGES ?= ./service/flags ./service/ofrep
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parser of flags, the evaluator and the OFREP decoder.
-	@for package in $(FUZZ_PACKAGES); do \
-		targets=$$(go test -list '^Fuzz' $$package | grep '^Fuzz'); \
-		for target in $$targets; do \
-			echo "$$target in $$package"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 1s $$package; \
-		done; \
-	done
+	hack/fuzz.sh $(FUZZ_TIME) $(FUZZ_PACKAGES)
 
 .PHONY: bench
 bench: kube build redis $(KWOK) ## Measure the operator with 1, 100 and 1,000 FlagCaches.
