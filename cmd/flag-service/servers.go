@@ -32,10 +32,11 @@ func listenAll(servers []*server) error {
 	for i, s := range servers {
 		listener, err := net.Listen("tcp", s.address)
 		if err != nil {
+			err = fmt.Errorf("listening for %s: %w", s.name, err)
 			for _, opened := range servers[:i] {
-				opened.listener.Close()
+				err = errors.Join(err, opened.listener.Close())
 			}
-			return fmt.Errorf("listening for %s: %w", s.name, err)
+			return err
 		}
 		s.listener = listen.New(listener, s.connections)
 	}

@@ -27,8 +27,10 @@ import (
 
 // Bounds of a directory of keys.
 const (
-	// MinToken and MaxToken are how many bytes a token may have.
-	MinToken, MaxToken = 16, 4096
+	// MinToken is the fewest bytes that a token may have.
+	MinToken = 16
+	// MaxToken is the most bytes that a token may have.
+	MaxToken = 4096
 	// MaxClients is how many clients there may be.
 	MaxClients = 1000
 )

@@ -61,6 +61,8 @@ type Streams struct {
 // change is a change of the flags.
 type change struct {
 	at time.Time
+	// number tells it from others of the same moment.
+	number int
 	// over is closed by the next change.
 	over chan struct{}
 }
@@ -90,7 +92,7 @@ func (s *Streams) Changed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.latest.over)
-	s.latest = change{at: s.now(), over: make(chan struct{})}
+	s.latest = change{at: s.now(), number: s.latest.number + 1, over: make(chan struct{})}
 }
 
 // Close ends all streams.
@@ -220,7 +222,7 @@ func (s *stream) beat() { s.write(":\n\n") }
 // tell sends the protocol's event. The time is when this instance began to serve
 // the flags: an answer from before, from a cache on the way, is too old.
 func (s *stream) tell(c change) {
-	s.write("id: " + strconv.FormatInt(c.at.UnixMilli(), 10) + "\nevent: message\n" +
+	s.write("id: " + strconv.FormatInt(c.at.UnixMilli(), 10) + "-" + strconv.Itoa(c.number) + "\nevent: message\n" +
 		`data: {"type":"refetchEvaluation","lastModified":` + strconv.FormatInt(c.at.Unix(), 10) + "}\n\n")
 }
 

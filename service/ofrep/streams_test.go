@@ -147,10 +147,10 @@ func TestAChangeIsToldOnce(t *testing.T) {
 	}
 	l.expect("retry: ")
 	l.expect(": connected")
-	var ids []string
+	told := map[string]bool{}
 	for range 2 {
 		streams.Changed()
-		ids = append(ids, l.expect("id: "))
+		told[l.expect("id: ")] = true
 		if event := l.expect("event: "); event != "message" {
 			t.Errorf("the event is called %q", event)
 		}
@@ -169,6 +169,9 @@ func TestAChangeIsToldOnce(t *testing.T) {
 		case <-time.After(patient):
 			t.Error("the event has no end")
 		}
+	}
+	if len(told) != 2 {
+		t.Errorf("two changes have the IDs %v", told)
 	}
 }
 
