@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -205,6 +207,48 @@ func TestSlowClientsDoNotHoldUpOthers(t *testing.T) {
 	}
 	if status, body := p.evaluate(); status != 200 {
 		t.Errorf("behind slow clients one is answered with %d %s", status, body)
+	}
+}
+
+// TestALogThatNobodyReadsHoldsNobodyUp fills the pipe of the log: every failed
+// evaluation is a line at the debug level.
+func TestALogThatNobodyReadsHoldsNobodyUp(t *testing.T) {
+	reading, writing, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reading.Close() }()
+	failing := `{"flags":{"flag":{"state":"ENABLED","variants":{"v":1},"targeting":{"+":[null]}}}}`
+	command := exec.Command(binary)
+	command.Env = []string{"LISTEN_ADDRESS=127.0.0.1:0", "TELEMETRY_ADDRESS=127.0.0.1:0", "DRAIN_DELAY=0s", "LOG_LEVEL=debug", "FLAGS_FILE=" + flagsFile(t, failing)}
+	command.Stdout = writing
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = command.Process.Kill() }()
+	_ = writing.Close()
+	first, err := bufio.NewReaderSize(reading, 16).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var line struct{ OFREP, Telemetry string }
+	if err := json.Unmarshal([]byte(first), &line); err != nil {
+		t.Fatalf("the first line is %q: %v", first, err)
+	}
+	p := &process{t: t, command: command, ofrep: "http://" + line.OFREP, telemetry: "http://" + line.Telemetry,
+		client: &http.Client{Transport: &http.Transport{}, Timeout: patient}}
+	defer p.client.CloseIdleConnections()
+	p.awaitReady(true)
+	for range 3000 {
+		if status, body := p.evaluate(); status != 400 || !strings.Contains(body, "PARSE_ERROR") {
+			t.Fatalf("it answers %d %s", status, body)
+		}
+	}
+	if _, metrics := p.get("/metrics"); !strings.Contains(metrics, "\nlog_lines_dropped_total ") || strings.Contains(metrics, "\nlog_lines_dropped_total 0\n") {
+		t.Error("no line of the log is counted as dropped")
+	}
+	if code := p.terminate(); code != 0 {
+		t.Errorf("it exits with %d", code)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -313,7 +314,7 @@ func TestDefaults(t *testing.T) {
 			maxStreams: 1000, streamsInactivity: 2 * time.Minute, streamsHeartbeat: 15 * time.Second, streamsSpread: time.Second,
 		},
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{}, httpSettings{}, rateSetting{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.Exporter(func(reflect.Type) bool { return true })); diff != "" {
 		t.Errorf("unexpected settings (-want +got):\n%s", diff)
 	}
 }

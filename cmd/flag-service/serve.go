@@ -30,10 +30,14 @@ import (
 // shutdownTimeout is how long requests that are being answered may take to end.
 const shutdownTimeout = 10 * time.Second
 
+// logTimeout is how long the last lines of the log may take to be written.
+const logTimeout = time.Second
+
 // service is the parts of a running flag service.
 type service struct {
 	settings  settings
 	log       *slog.Logger
+	registry  *prometheus.Registry
 	handler   *ofrep.Handler
 	keys      *access.Keys
 	refresher *snapshot.Refresher
@@ -48,7 +52,10 @@ type service struct {
 // serve runs the service until ctx is done, then drains it. An error says that it
 // could not listen; nothing else keeps it from starting.
 func serve(ctx context.Context, s settings, logTo io.Writer) error {
-	v := assemble(s, slog.New(slog.NewJSONHandler(logTo, &slog.HandlerOptions{Level: s.logLevel})))
+	logs := telemetry.NewLogs(logTo)
+	defer logs.Close(logTimeout)
+	v := assemble(s, slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: s.logLevel})))
+	logs.Register(v.registry)
 	if err := listenAll(v.servers); err != nil {
 		return err
 	}
@@ -59,54 +66,67 @@ func serve(ctx context.Context, s settings, logTo io.Writer) error {
 
 // assemble connects the parts.
 func assemble(s settings, log *slog.Logger) *service {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-
-	v := &service{settings: s, log: log}
-	core := ofrep.NewCore(ofrep.NewMetrics(registry, log), time.Now)
-	answering := s.handlerOptions(log)
-	answering.Age = v.age
-	v.keys = answering.Keys
-	v.handler = ofrep.NewHandler(core, answering)
-	v.splitter = split.New(split.Options{File: s.splitFile, Salt: s.splitSalt, Revision: s.revision, Log: log}, registry)
-	v.handler.Divert = v.splitter.Divert
-	options := snapshot.Options{
-		Serve: core.Serve,
-		Now:   time.Now,
-		Log:   log,
-
-		Environment:  s.environment,
-		LastGoodFile: s.lastGoodFile,
-	}
-	var redis *cache.Cache
-	if s.hasRedis() {
-		redis = newCache(s, log, registry)
-		options.Cache = redis
-	}
-	options.Source = v.openSource(redis, registry)
-	front := &server{Server: ofrep.NewServer(v.traced(v.handler), log), name: "ofrep", address: s.listenAddress, connections: s.http.maxConnections}
-	if streams := answering.Streams; streams != nil {
-		options.Serve = func(set *flags.Set) {
-			core.Serve(set)
-			streams.Changed()
-		}
-		streams.Register(registry)
-		front.RegisterOnShutdown(streams.Close)
-	}
-	v.refresher = snapshot.New(options)
-	v.refresher.Register(registry)
-	v.background = append(v.background, v.refresher.Run, v.splitter.Run)
-	if v.keys != nil {
-		v.background = append(v.background, v.keys.Run)
-	}
-	v.servers = append(v.servers, front)
+	v := &service{settings: s, log: log, registry: prometheus.NewRegistry()}
+	v.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	v.refresh(v.answer())
 	if s.http.pprofAddress != "" {
 		v.servers = append(v.servers, profiles(s.http.pprofAddress, log))
 	}
 	v.servers = append(v.servers, &server{
-		Server: ofrep.NewServer(ofrep.Telemetry(v.health, registry), log), name: "telemetry", address: s.telemetryAddress,
+		Server: ofrep.NewServer(ofrep.Telemetry(v.health, v.registry), log), name: "telemetry", address: s.telemetryAddress,
 	})
 	return v
+}
+
+// answer makes what answers requests. It returns what takes each new set of flags.
+func (v *service) answer() (serve func(*flags.Set)) {
+	core := ofrep.NewCore(ofrep.NewMetrics(v.registry, v.log), time.Now)
+	options := v.settings.handlerOptions(v.log)
+	options.Age = v.age
+	v.handler = ofrep.NewHandler(core, options)
+	v.splitter = split.New(split.Options{
+		File: v.settings.splitFile, Salt: v.settings.splitSalt, Revision: v.settings.revision, Log: v.log,
+	}, v.registry)
+	v.handler.Divert = v.splitter.Divert
+	v.background = append(v.background, v.splitter.Run)
+	if v.keys = options.Keys; v.keys != nil {
+		v.background = append(v.background, v.keys.Run)
+	}
+	front := &server{
+		Server: ofrep.NewServer(v.traced(v.handler), v.log), name: "ofrep",
+		address: v.settings.listenAddress, connections: v.settings.http.maxConnections,
+	}
+	v.servers = append(v.servers, front)
+	if options.Streams == nil {
+		return core.Serve
+	}
+	options.Streams.Register(v.registry)
+	front.RegisterOnShutdown(options.Streams.Close)
+	return func(set *flags.Set) {
+		core.Serve(set)
+		options.Streams.Changed()
+	}
+}
+
+// refresh makes what keeps the flags fresh.
+func (v *service) refresh(serve func(*flags.Set)) {
+	options := snapshot.Options{
+		Serve: serve,
+		Now:   time.Now,
+		Log:   v.log,
+
+		Environment:  v.settings.environment,
+		LastGoodFile: v.settings.lastGoodFile,
+	}
+	var redis *cache.Cache
+	if v.settings.hasRedis() {
+		redis = newCache(v.settings, v.log, v.registry)
+		options.Cache = redis
+	}
+	options.Source = v.openSource(redis, v.registry)
+	v.refresher = snapshot.New(options)
+	v.refresher.Register(v.registry)
+	v.background = append(v.background, v.refresher.Run)
 }
 
 // age is how old the flags are, while there are any.

@@ -258,6 +258,9 @@ const (
 	MetricRequests = "ofrep_requests_total"
 	// MetricRequestDuration is the latency histogram in seconds, by endpoint.
 	MetricRequestDuration = "ofrep_request_duration_seconds"
+	// MetricLogDropped counts lines of the log that were dropped because nobody took
+	// them.
+	MetricLogDropped = "log_lines_dropped_total"
 	// MetricStreams is how many event streams are open.
 	MetricStreams = "sse_streams"
 	// MetricEvaluations counts evaluations by key, variant and reason. Keys are

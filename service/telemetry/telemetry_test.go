@@ -4,15 +4,20 @@
 package telemetry
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 )
 
@@ -94,4 +99,36 @@ func TestProfiles(t *testing.T) {
 			t.Errorf("%s is answered with %d", path, w.Code)
 		}
 	}
+}
+
+// TestABlockedLogBlocksNobody writes to a pipe that nobody reads at first.
+func TestABlockedLogBlocksNobody(t *testing.T) {
+	reading, writing := io.Pipe()
+	logs := NewLogs(writing)
+	registry := prometheus.NewRegistry()
+	logs.Register(registry)
+	const extra = 10
+	// One line is on its way to the pipe, or will be.
+	for range waitingLines + 1 + extra {
+		if n, err := logs.Write([]byte("line\n")); n != 5 || err != nil {
+			t.Fatalf("writing a line gives %d %v", n, err)
+		}
+	}
+	logs.Close(time.Millisecond)
+	dropped := int(logs.dropped.Load())
+	if dropped != extra && dropped != extra+1 {
+		t.Errorf("%d lines are dropped", dropped)
+	}
+	want := fmt.Sprintf("# HELP log_lines_dropped_total Lines of the log that were dropped because nobody took them.\n"+
+		"# TYPE log_lines_dropped_total counter\nlog_lines_dropped_total %d\n", dropped)
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
+		t.Error(err)
+	}
+	lines := bufio.NewScanner(reading)
+	for range waitingLines + 1 + extra - dropped {
+		if !lines.Scan() || lines.Text() != "line" {
+			t.Fatalf("the pipe has %q", lines.Text())
+		}
+	}
+	<-logs.ended
 }

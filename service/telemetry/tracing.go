@@ -1,7 +1,8 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package telemetry sends traces of requests and serves profiles of the process.
+// Package telemetry sends traces of requests, serves profiles of the process and
+// writes its log.
 package telemetry
 
 import (
