@@ -210,6 +210,29 @@ func TestSlowClientsDoNotHoldUpOthers(t *testing.T) {
 	}
 }
 
+// TestIdleClientsMakeRoom has as many idle connections as there may be.
+func TestIdleClientsMakeRoom(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "MAX_CONNECTIONS=5")
+	p.awaitReady(true)
+	for range 5 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.ofrep, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := io.WriteString(conn, "POST /ofrep/v1/evaluate/flags HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bufio.NewReader(conn).ReadString('}'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.client.Timeout = 30 * time.Second
+	if status, body := p.evaluate(); status != 200 {
+		t.Errorf("behind idle clients one is answered with %d %s", status, body)
+	}
+}
+
 // TestALogThatNobodyReadsHoldsNobodyUp fills the pipe of the log: every failed
 // evaluation is a line at the debug level.
 func TestALogThatNobodyReadsHoldsNobodyUp(t *testing.T) {

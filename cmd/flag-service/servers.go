@@ -39,6 +39,7 @@ func listenAll(servers []*server) error {
 			return err
 		}
 		s.listener = listen.New(listener, s.connections)
+		s.ConnState = func(c net.Conn, state http.ConnState) { s.listener.Idle(c, state == http.StateIdle) }
 	}
 	return nil
 }

@@ -17,6 +17,27 @@ type conn struct {
 	listener    *Listener
 	closed      sync.Once
 	read, write deadline
+	// idle is since when the connection waits for another request, in nanoseconds
+	// from the listener's start, or busy.
+	idle atomic.Int64
+}
+
+// busy is a connection that does not wait for another request.
+const busy = 0
+
+func (c *conn) setIdle(idle bool) {
+	since := int64(busy)
+	if idle {
+		since = max(c.listener.now.Load(), busy+1)
+	}
+	c.idle.Store(since)
+}
+
+// isIdle says that the connection can make room for another. A request that
+// comes in this very moment may be lost, as with any end of an idle connection.
+func (c *conn) isIdle(now time.Duration) bool {
+	since := c.idle.Load()
+	return since != busy && now-time.Duration(since) >= idleEnough
 }
 
 // deadline is when reading or writing has to end, in nanoseconds from the
@@ -61,11 +82,17 @@ func (d *deadline) overdue(now time.Duration) bool {
 // passed may be ended all the same, as with a deadline of the connection's own.
 func (c *conn) look(now time.Duration) {
 	if c.read.overdue(now) {
-		_ = c.Conn.SetReadDeadline(longAgo)
+		c.endReading()
 	}
 	if c.write.overdue(now) {
 		_ = c.Conn.SetWriteDeadline(longAgo)
 	}
+}
+
+// endReading counts as a deadline that has passed: the next one takes it back.
+func (c *conn) endReading() {
+	c.read.due.Store(passed)
+	_ = c.Conn.SetReadDeadline(longAgo)
 }
 
 // SetReadDeadline notes when reading has to end.

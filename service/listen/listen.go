@@ -12,14 +12,19 @@ package listen
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Tick is how late a deadline may be.
-const Tick = 100 * time.Millisecond
+const (
+	// Tick is how late a deadline may be.
+	Tick = 100 * time.Millisecond
+	// idleEnough is how long a connection must have been idle to make room.
+	idleEnough = time.Second
+)
 
 // Listener accepts connections. Their deadlines pass only while Run runs.
 type Listener struct {
@@ -32,13 +37,15 @@ type Listener struct {
 	start time.Time
 	// now is the time of the last look.
 	now atomic.Int64
+	// waiting says that a connection waits for a place.
+	waiting atomic.Bool
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 }
 
 // New returns a Listener with at most so many connections at a time; 0 is no
-// limit. More wait to be accepted.
+// limit. More wait, and those that have been idle for a while make room for them.
 func New(inner net.Listener, most int) *Listener {
 	l := &Listener{Listener: inner, closed: make(chan struct{}), start: time.Now(), conns: map[*conn]struct{}{}}
 	if most > 0 {
@@ -65,20 +72,30 @@ func (l *Listener) look(now time.Duration) {
 	l.now.Store(int64(now))
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	needed := l.waiting.Load()
 	for c := range l.conns {
 		c.look(now)
+		if needed && c.isIdle(now) {
+			c.endReading()
+		}
+	}
+}
+
+// Idle notes whether an accepted connection waits for another request.
+func (l *Listener) Idle(accepted net.Conn, idle bool) {
+	if c, ok := accepted.(*conn); ok {
+		c.setIdle(idle)
 	}
 }
 
 // Accept waits for a connection, and for a place if all are taken.
 func (l *Listener) Accept() (net.Conn, error) {
-	if !l.enter() {
-		return nil, net.ErrClosed
-	}
 	inner, err := l.Listener.Accept()
 	if err != nil {
-		l.leave()
 		return nil, err
+	}
+	if !l.enter() {
+		return nil, errors.Join(net.ErrClosed, inner.Close())
 	}
 	c := &conn{Conn: inner, listener: l}
 	l.mu.Lock()
@@ -98,6 +115,13 @@ func (l *Listener) enter() bool {
 	if l.places == nil {
 		return true
 	}
+	select {
+	case l.places <- struct{}{}:
+		return true
+	default:
+	}
+	l.waiting.Store(true)
+	defer l.waiting.Store(false)
 	select {
 	case <-l.closed:
 		return false

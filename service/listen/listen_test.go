@@ -201,9 +201,57 @@ func TestMoreConnectionsWait(t *testing.T) {
 	}
 }
 
+// TestIdleConnectionsMakeRoom has one that is busy, one that has just become
+// idle and one that has been so for long.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	l := listenOn(t, 3)
+	active, _ := pair(t, l)
+	fresh, _ := pair(t, l)
+	idle, _ := pair(t, l)
+	l.Idle(active, true)
+	l.Idle(idle, true)
+	l.Idle(active, false)
+	l.look(idleEnough - 1)
+	l.Idle(fresh, true)
+	l.look(idleEnough + 1)
+	ends := map[string]<-chan error{"active": reading(active), "fresh": reading(fresh), "idle": reading(idle)}
+	l.look(idleEnough + 2)
+	select {
+	case err := <-ends["idle"]:
+		t.Fatalf("it is ended although nobody waits for its place: %v", err)
+	default:
+	}
+	dial(t, l)
+	accepted := make(chan error, 1)
+	go func() {
+		_, err := l.Accept()
+		accepted <- err
+	}()
+	deadline := time.After(patient)
+	for !l.waiting.Load() {
+		select {
+		case <-deadline:
+			t.Fatal("the fourth does not wait")
+		default:
+		}
+	}
+	l.look(idleEnough + 3)
+	expect(t, ends["idle"], os.ErrDeadlineExceeded)
+	_ = idle.Close()
+	expect(t, accepted, nil)
+	for _, name := range []string{"active", "fresh"} {
+		select {
+		case err := <-ends[name]:
+			t.Errorf("the %s one is ended: %v", name, err)
+		default:
+		}
+	}
+}
+
 func TestClosingEndsTheWaitForAPlace(t *testing.T) {
 	l := listenOn(t, 1)
 	pair(t, l)
+	dial(t, l)
 	accepted := make(chan error, 1)
 	go func() {
 		_, err := l.Accept()
