@@ -98,8 +98,8 @@ const (
 	// EnvMaxInFlight is how many requests may be answered at a time; more get 429.
 	// Default: 1024; 0 is no limit.
 	EnvMaxInFlight = "MAX_IN_FLIGHT"
-	// EnvMaxConnections is how many connections there may be at a time; more wait.
-	// Default: 4096; 0 is no limit.
+	// EnvMaxConnections is how many connections there may be at a time; more wait,
+	// and idle ones make room for them. Default: 4096; 0 is no limit.
 	EnvMaxConnections = "MAX_CONNECTIONS"
 	// EnvCORSAllowedOrigins is a list, separated by commas, of the origins whose
 	// pages may ask, such as "https://shop.example"; "*" is all, "none" is none.

@@ -10,8 +10,9 @@
 //
 //	Serve(set) ──▶ view{answers[outcome]} ◀── one atomic load ── Single, Bulk
 //
-// Handler puts net/http around it: paths, methods, limits, CORS, the ETag of bulk
-// answers. Telemetry is the other port: /livez, /readyz and /metrics.
+// Handler puts net/http around it: paths, methods, CORS, who may ask (package
+// access), limits, compression, the ETag of bulk answers. Streams tell clients of
+// changes. Telemetry is the other port: /livez, /readyz and /metrics.
 //
 // Where the protocol leaves room, or others differ:
 //   - An absent or empty body and an absent context count as an empty context,
@@ -25,5 +26,10 @@
 //   - "No value" is an absent field, never null.
 //   - The reason DEFAULT is sent although the protocol's schema does not list it;
 //     its own examples and all other servers do.
+//   - flagConfigEtag and flagConfigLastModified, with which a client that was told
+//     of a change asks for answers at least as new, are not read: answers never
+//     come from anything older than what is being served.
+//   - 401 and 403 make providers stop for good. A service that has lost its
+//     credentials therefore answers 503.
 //   - Everything after /flags/ is the key, decoded once, so a key may have slashes.
 package ofrep
