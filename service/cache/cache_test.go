@@ -538,6 +538,16 @@ func certificate(t *testing.T, dir string) string {
 	return string(cert)
 }
 
+// keyFile writes a key that authenticates values.
+func keyFile(t *testing.T, secret []byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "hmac-key")
+	if err := os.WriteFile(file, secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 func TestKeyIsRequiredOnceWantedAndFollowed(t *testing.T) {
 	server := redistest.Start(t)
 	file := filepath.Join(t.TempDir(), "hmac-key")

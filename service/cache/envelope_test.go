@@ -10,13 +10,24 @@ import (
 	"github.com/flagcache/flagcache/service/source"
 )
 
-// TestEnvelopeRejectsEveryDamage flips every bit of an envelope and cuts it at
-// every length.
+// sealedTo is a document whose envelope under a key has that many bytes.
+func sealedTo(s Sealer, key string, version source.Version, size int) (Entry, []byte) {
+	e := Entry{Version: version}
+	for len(s.Seal(key, e)) < size {
+		e.Data = append(e.Data, `{"flags":{}}`[len(e.Data)%12])
+	}
+	return e, s.Seal(key, e)
+}
+
+// TestEnvelopeRejectsEveryDamage flips every bit of an envelope of 512 bytes and
+// cuts it at every length.
 func TestEnvelopeRejectsEveryDamage(t *testing.T) {
-	entry := Entry{Version: source.Version{Epoch: 3, Number: 1_700_000_000_000_000_000}, Data: bytes.Repeat([]byte(`{"flags":{}}`), 30)}
 	for name, s := range map[string]Sealer{"checksum": {}, "authenticated": {Secret: []byte("0123456789abcdef")}} {
 		t.Run(name, func(t *testing.T) {
-			value := s.Seal("feature_flags:test", entry)
+			entry, value := sealedTo(s, "feature_flags:test", source.Version{Epoch: 3, Number: 1_700_000_000_000_000_000}, 512)
+			if len(value) != 512 {
+				t.Fatalf("the envelope has %d bytes", len(value))
+			}
 			if got, err := s.Open("feature_flags:test", value); err != nil || got.Version != entry.Version || !bytes.Equal(got.Data, entry.Data) {
 				t.Fatalf("the envelope does not open: %v", err)
 			}
@@ -36,6 +47,21 @@ func TestEnvelopeRejectsEveryDamage(t *testing.T) {
 				t.Error("a byte can be added unnoticed")
 			}
 		})
+	}
+}
+
+// TestEnvelopeRejectsEveryOthersValue puts each key's value under each other key.
+func TestEnvelopeRejectsEveryOthersValue(t *testing.T) {
+	keys := []string{"feature_flags:a", "feature_flags:b", "feature_flags:ab", "feature_flags:A", "feature_flags:a ", "feature_flags:", "feature_flags_lock:a", "", " "}
+	for name, s := range map[string]Sealer{"checksum": {}, "authenticated": {Secret: []byte("0123456789abcdef")}} {
+		for _, from := range keys {
+			_, value := sealedTo(s, from, source.Version{Epoch: 1, Number: 7}, 512)
+			for _, to := range keys {
+				if _, err := s.Open(to, value); (err == nil) != (from == to) {
+					t.Errorf("%s: the value of %q is %v under %q", name, from, err, to)
+				}
+			}
+		}
 	}
 }
 

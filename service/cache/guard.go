@@ -6,6 +6,7 @@ package cache
 import (
 	"errors"
 	"net"
+	"strings"
 )
 
 // Bounds on the replies of a server. The client allocates what a reply announces
@@ -83,6 +84,8 @@ func (s *replyScanner) scan(p []byte) error {
 
 func (s *replyScanner) byteOfLine(b byte) error {
 	switch {
+	case s.kind == 0 && strings.IndexByte(kinds, b) < 0:
+		return errReply
 	case s.kind == 0:
 		s.kind, s.number, s.negative, s.length = b, 0, false, 0
 	case b == '\n':
@@ -103,13 +106,15 @@ func (s *replyScanner) byteOfLine(b byte) error {
 	return nil
 }
 
+// kinds are all first bytes of a reply.
+const kinds = "+-:_#,(" + announcing
+
+// announcing are those whose line is a length.
+const announcing = "$=!*~>%|"
+
 // announces says that a line of the kind is a length.
 func announces(kind byte) bool {
-	switch kind {
-	case '$', '=', '!', '*', '~', '>', '%', '|':
-		return true
-	}
-	return false
+	return strings.IndexByte(announcing, kind) >= 0
 }
 
 // line ends a line of a kind.
@@ -119,8 +124,6 @@ func (s *replyScanner) line(kind byte) error {
 		return nil
 	}
 	switch kind {
-	case '+', '-', ':', '_', '#', ',', '(':
-		s.element()
 	case '$', '=', '!':
 		if s.number > s.maxString {
 			return errReply
@@ -134,7 +137,7 @@ func (s *replyScanner) line(kind byte) error {
 		// An attribute is not an element: one more is to come.
 		return s.list(2*s.number + 1)
 	default:
-		return errReply
+		s.element()
 	}
 	return nil
 }

@@ -234,10 +234,7 @@ func (c *Cache) discard(ctx context.Context, client redis.UniversalClient, key s
 		if err != nil || !bytes.Equal(now, value) {
 			return err
 		}
-		_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			return p.Del(ctx, key).Err()
-		})
-		return err
+		return transact(ctx, tx, func(p redis.Pipeliner) { p.Del(ctx, key) })
 	}, key)
 	if err != nil && !errors.Is(err, redis.TxFailedErr) {
 		return err
@@ -259,15 +256,28 @@ func (c *Cache) put(ctx context.Context, client redis.UniversalClient, s Sealer,
 			return nil
 		}
 		same := err == nil && bytes.Equal(there.Data, entry.Data)
-		_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		return transact(ctx, tx, func(p redis.Pipeliner) {
 			p.Set(ctx, c.key, s.Seal(c.key, entry), c.ttl())
 			if !same {
 				p.Publish(ctx, c.channel, "")
 			}
-			return nil
 		})
-		return err
 	}, c.key)
+}
+
+// transact runs commands in a transaction. Where a command was refused the error is
+// that, and not that the rest was therefore refused too.
+func transact(ctx context.Context, tx *redis.Tx, queue func(redis.Pipeliner)) error {
+	commands, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		queue(p)
+		return nil
+	})
+	for _, command := range commands {
+		if refused := command.Err(); refused != nil && startsWith(err, "EXECABORT") && !startsWith(refused, "EXECABORT") {
+			return refused
+		}
+	}
+	return err
 }
 
 // ttl spreads expiries by a tenth.

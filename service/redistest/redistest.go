@@ -8,6 +8,7 @@ import (
 	"context"
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,8 +25,10 @@ type Server struct {
 	// Addr is host:port. It stays the same when the server is started again.
 	Addr string
 
-	t       testing.TB
-	args    []string
+	t    testing.TB
+	args []string
+	// bare says that args are all there is.
+	bare    bool
 	command *exec.Cmd
 }
 
@@ -33,20 +36,26 @@ type Server struct {
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s := &Server{t: t, args: args}
-	t.Cleanup(func() {
+	s.launch()
+	return s
+}
+
+// launch starts the server on a free port.
+func (s *Server) launch() {
+	s.t.Helper()
+	s.t.Cleanup(func() {
 		if s.command != nil {
 			s.Kill()
 		}
 	})
 	// Between choosing a port and listening on it somebody else may take it.
 	for range 5 {
-		s.Addr = freeAddress(t)
+		s.Addr = freeAddress(s.t)
 		if s.start() {
-			return s
+			return
 		}
 	}
-	t.Fatal("redis-server could not listen on any of five free ports")
-	return nil
+	s.t.Fatal("redis-server could not listen on any of five free ports")
 }
 
 func freeAddress(t testing.TB) string {
@@ -73,6 +82,9 @@ func (s *Server) start() bool {
 		s.t.Fatalf("splitting the address: %v", err)
 	}
 	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.t.TempDir()}, s.args...)
+	if s.bare {
+		args = slices.Concat(s.args, []string{"--port", port})
+	}
 	s.command = exec.Command(path, args...)
 	s.command.SysProcAttr = attached()
 	if err := s.command.Start(); err != nil {

@@ -1,0 +1,384 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/flagcache/flagcache/service/redistest"
+)
+
+// recovery is long enough for a probe, on a busy machine.
+const recovery = 15 * time.Second
+
+func (r *running) awaitBreaker(t *testing.T, open bool) {
+	t.Helper()
+	redistest.Eventually(t, recovery, "the breaker did not change", func() bool { return r.breaker.isOpen() == open })
+}
+
+// readsSoon waits until the document is there.
+func (r *running) readsSoon(t *testing.T, want string) {
+	t.Helper()
+	redistest.Eventually(t, recovery, "the document did not come back", func() bool {
+		entry, err := r.Read(t.Context())
+		return err == nil && string(entry.Data) == want
+	})
+}
+
+// TestBreakerOpensAtOnceAndProbes is C1 and C2: whatever the trouble, nobody waits
+// for Redis after the first, and the first not long.
+func TestBreakerOpensAtOnceAndProbes(t *testing.T) {
+	troubles := map[string]struct{ begin, end func(*redistest.Server) }{
+		"killed": {(*redistest.Server).Kill, (*redistest.Server).Restart},
+		"paused": {(*redistest.Server).Pause, (*redistest.Server).Resume},
+	}
+	for name, trouble := range troubles {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t)
+			r := connectedTo(t, server)
+			trouble.begin(server)
+			_, _ = r.Read(t.Context())
+			if !r.breaker.isOpen() || testutil.ToFloat64(r.breaker.state) != 1 {
+				t.Fatal("the breaker is closed")
+			}
+			for range 100 {
+				if _, err := r.Read(t.Context()); !errors.Is(err, errTrouble) {
+					t.Fatalf("an open breaker lets a read through: %v", err)
+				}
+			}
+			if err := r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}); !errors.Is(err, errTrouble) {
+				t.Errorf("an open breaker lets a write through: %v", err)
+			}
+			seen := r.changes.Load()
+			trouble.end(server)
+			r.awaitBreaker(t, false)
+			// Whatever happened meanwhile may have changed the document.
+			r.awaitChange(t, seen)
+			r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+		})
+	}
+}
+
+// TestBreakerOpensWhileAnAnswerIsAwaited: others are spared the wait long before
+// the first of them has given up.
+func TestBreakerOpensWhileAnAnswerIsAwaited(t *testing.T) {
+	server := redistest.Start(t)
+	r := connectedTo(t, server)
+	server.Pause()
+	defer server.Resume()
+	waiting := make(chan struct{})
+	go func() { defer close(waiting); _, _ = r.Read(t.Context()) }()
+	if !r.breaker.await(t.Context(), true, waiting) {
+		t.Error("the breaker was closed until the wait was over")
+	}
+	<-waiting
+}
+
+// TestASlowRedisIsUsed: an answer that comes late is an answer.
+func TestASlowRedisIsUsed(t *testing.T) {
+	server := redistest.Start(t)
+	r := connectedTo(t, server)
+	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	server.Pause()
+	time.AfterFunc(2*patience, server.Resume)
+	r.mustRead(t, "one")
+	if r.breaker.isOpen() {
+		t.Error("the answer did not close the breaker")
+	}
+}
+
+// TestAProbeASecondIsAllThatIsAsked counts connection attempts at a server that is
+// there and says nothing.
+func TestAProbeASecondIsAllThatIsAsked(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := redistest.StartProxy(t, server.Addr)
+	r := run(t, Options{URL: proxy.URL()})
+	r.awaitChange(t, 1)
+	proxy.Point("127.0.0.1:1")
+	proxy.Cut()
+	r.awaitBreaker(t, true)
+	before, began := proxy.Dials(), time.Now()
+	stop := time.AfterFunc(3*time.Second, func() { proxy.Point(server.Addr) })
+	defer stop.Stop()
+	for r.breaker.isOpen() {
+		if _, err := r.Read(t.Context()); err == nil {
+			t.Fatal("the read went well")
+		}
+	}
+	// A probe dials three times at most.
+	dials, most := proxy.Dials()-before, tries*int(2+time.Since(began)/(probeInterval*3/4))
+	if dials > most {
+		t.Errorf("%d connections were tried in %s, more than %d", dials, time.Since(began), most)
+	}
+}
+
+// TestAnAnswerCutAnywhereIsNeverAWrongOne is C4: the connection is reset after every
+// number of bytes of the reply.
+func TestAnAnswerCutAnywhereIsNeverAWrongOne(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := redistest.StartProxy(t, server.Addr)
+	r := run(t, Options{URL: proxy.URL(), Connections: 1})
+	r.awaitChange(t, 0)
+	entry, value := sealedTo(Sealer{}, testKey, number(1), 512)
+	r.mustStore(t, entry)
+	reply := "$512\r\n" + string(value) + "\r\n"
+	for cut := range len(reply) {
+		proxy.Spoil(func(_ int, part []byte) ([]byte, bool) {
+			at := bytes.Index(part, []byte("$512\r\n"))
+			if at < 0 {
+				return part, true
+			}
+			return part[:at+cut], false
+		})
+		// The breaker is told to forget, or each cut would take a second.
+		r.breaker.set(false)
+		if got, err := r.Read(t.Context()); err == nil || errors.Is(err, ErrMiss) {
+			t.Fatalf("cut after %d bytes the read is %q, %v", cut, got.Data, err)
+		}
+		proxy.Spoil(nil)
+		r.breaker.set(false)
+		redistest.Eventually(t, recovery, "the document did not come back", func() bool {
+			r.breaker.set(false)
+			got, err := r.Read(t.Context())
+			if err == nil && !bytes.Equal(got.Data, entry.Data) {
+				t.Fatalf("after a cut at %d bytes the read is %q", cut, got.Data)
+			}
+			return err == nil
+		})
+	}
+}
+
+// TestBytesDamagedOnTheWayAreNeverServed is C11 for the wire: each byte of the reply
+// is changed on its way.
+func TestBytesDamagedOnTheWayAreNeverServed(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client()
+	proxy := redistest.StartProxy(t, server.Addr)
+	r := run(t, Options{URL: proxy.URL(), Connections: 1})
+	r.awaitChange(t, 0)
+	_, value := sealedTo(Sealer{}, testKey, number(1), 512)
+	for at := range len(value) {
+		client.Set(t.Context(), testKey, value, 0)
+		proxy.Spoil(func(_ int, part []byte) ([]byte, bool) {
+			spoilt := bytes.Clone(part)
+			if begin := bytes.Index(spoilt, []byte("$512\r\n")); begin >= 0 {
+				spoilt[begin+6+at] ^= 1
+			}
+			return spoilt, true
+		})
+		if got, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
+			t.Fatalf("with byte %d damaged the read is %q, %v", at, got.Data, err)
+		}
+	}
+}
+
+// TestAPooledConnectionToADemotedPrimaryIsLeft is C5: the name leads to the new
+// primary while connections to the old one, which now refuses writes, stay open.
+func TestAPooledConnectionToADemotedPrimaryIsLeft(t *testing.T) {
+	primary := redistest.Start(t)
+	replica := redistest.StartReplica(t, primary)
+	name := redistest.StartProxy(t, primary.Addr)
+	r := run(t, Options{URL: name.URL()})
+	r.awaitChange(t, 1)
+	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+
+	promote(t, replica, primary)
+	if err := r.Store(t.Context(), Entry{Version: number(2), Data: []byte("two")}); err == nil {
+		t.Fatal("a demoted primary took a write")
+	}
+	name.Point(replica.Addr)
+	redistest.Eventually(t, recovery, "writes did not resume", func() bool {
+		return r.Store(t.Context(), Entry{Version: number(3), Data: []byte("three")}) == nil
+	})
+	if got := replica.Client().Get(t.Context(), testKey).Val(); !strings.HasSuffix(got, "three") {
+		t.Errorf("the new primary holds %q", got)
+	}
+	r.mustRead(t, "three")
+}
+
+func promote(t *testing.T, replica, primary *redistest.Server) {
+	t.Helper()
+	if err := replica.Client().SlaveOf(t.Context(), "NO", "ONE").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := primary.Client().SlaveOf(t.Context(), "127.0.0.1", replica.Port()).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestARedisThatIsLoadingIsAskedAgain is LOADING of C7, from a server that scripts it.
+func TestARedisThatIsLoadingIsAskedAgain(t *testing.T) {
+	server := redistest.Start(t)
+	name := redistest.StartProxy(t, answering(t, "-LOADING Redis is loading the dataset in memory\r\n"))
+	r := run(t, Options{URL: name.URL()})
+	r.awaitBreaker(t, true)
+	name.Point(server.Addr)
+	// Connections to the one that loads are open still.
+	redistest.Eventually(t, recovery, "the successor was not found", func() bool {
+		return r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}) == nil
+	})
+}
+
+// TestAPasswordIsReplacedWithoutAGap is C9: both passwords work for a while, then the
+// old one is revoked and its connections are closed.
+func TestAPasswordIsReplacedWithoutAGap(t *testing.T) {
+	server := redistest.Start(t)
+	admin := server.Client()
+	rights := []string{"ACL", "SETUSER", "app", "on", ">first-password", "~feature_flags*", "&feature_flags_changed:*",
+		"-@all", "+@read", "+@write", "+@connection", "+@transaction", "+@pubsub"}
+	mustDo(t, admin, rights...)
+	dir := t.TempDir()
+	binding(t, dir, map[string]string{"host": "127.0.0.1", "port": server.Port(), "username": "app", "password": "first-password"})
+	r := run(t, Options{BindingDir: dir})
+	r.awaitChange(t, 1)
+	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+
+	mustDo(t, admin, "ACL", "SETUSER", "app", ">second-password")
+	r.mustRead(t, "one")
+	binding(t, dir, map[string]string{"password": "second-password"})
+	redistest.Eventually(t, recovery, "the new password was not used", func() bool {
+		e := r.endpointNow()
+		return e != nil && e.Password == "second-password"
+	})
+	mustDo(t, admin, "ACL", "SETUSER", "app", "<first-password")
+	mustDo(t, admin, "CLIENT", "KILL", "USER", "app")
+	r.readsSoon(t, "one")
+	if logs := r.logs.String(); strings.Contains(logs, "-password") {
+		t.Errorf("a password is in the log:\n%s", logs)
+	}
+}
+
+func mustDo(t *testing.T, client *redis.Client, args ...string) {
+	t.Helper()
+	list := make([]any, len(args))
+	for i, arg := range args {
+		list[i] = arg
+	}
+	if err := client.Do(t.Context(), list...).Err(); err != nil {
+		t.Fatalf("%s: %v", strings.Join(args[:2], " "), err)
+	}
+}
+
+func (c *Cache) endpointNow() *endpoint {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current
+}
+
+// TestAServerWithoutRoomForUsIsNoHarm is C10: others hold all its connections.
+func TestAServerWithoutRoomForUsIsNoHarm(t *testing.T) {
+	server := redistest.Start(t)
+	admin := server.Client()
+	mustDo(t, admin, "CONFIG", "SET", "maxclients", "3")
+	var others []net.Conn
+	for range 2 {
+		conn, err := net.Dial("tcp", server.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		others = append(others, conn)
+	}
+	redistest.Eventually(t, recovery, "the connections were not all taken", func() bool { return server.Connections(admin) == 2 })
+	r := run(t, Options{URL: server.URL()})
+	r.awaitBreaker(t, true)
+	if _, err := r.Read(t.Context()); err == nil || errors.Is(err, ErrMiss) {
+		t.Errorf("the read is %v", err)
+	}
+	for _, conn := range others {
+		_ = conn.Close()
+	}
+	mustDo(t, admin, "CONFIG", "SET", "maxclients", "100")
+	r.awaitBreaker(t, false)
+	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+}
+
+// TestAttackerWithRedisCannotInject is C12: whoever can write to Redis, and has seen
+// our values, writes all they can think of.
+func TestAttackerWithRedisCannotInject(t *testing.T) {
+	server := redistest.Start(t)
+	attacker := server.Client()
+	secret := []byte("0123456789abcdef")
+	ours := Sealer{secret}
+	seen := ours.Seal(testKey, Entry{Version: number(5), Data: []byte("good")})
+	r := run(t, Options{URL: server.URL(), KeyFile: keyFile(t, secret)})
+	r.awaitChange(t, 1)
+	forged := map[string]string{
+		"a document":                 "evil",
+		"a checksum":                 string(Sealer{}.Seal(testKey, Entry{Version: number(9), Data: []byte("evil")})),
+		"another key":                string(Sealer{[]byte("fedcba9876543210")}.Seal(testKey, Entry{Version: number(9), Data: []byte("evil")})),
+		"our seal on other data":     strings.Replace(string(seen), "good", "evil", 1),
+		"our seal on a newer one":    strings.Replace(string(seen), " 0 5 4 ", " 0 6 4 ", 1),
+		"our value of another place": string(ours.Seal("feature_flags:other", Entry{Version: number(9), Data: []byte("evil")})),
+		"the former format":          strings.Replace(string(seen), "flagcache/2", "flagcache/1", 1),
+	}
+	for name, value := range forged {
+		attacker.Set(t.Context(), testKey, value, 0)
+		if got, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
+			t.Errorf("%s is accepted: %q, %v", name, got.Data, err)
+		}
+	}
+	attacker.Set(t.Context(), testKey, seen, 0)
+	r.mustRead(t, "good")
+}
+
+// TestValuesThatVanishAreMisses is C14: Redis is emptied all the while.
+func TestValuesThatVanishAreMisses(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client()
+	r := connectedTo(t, server)
+	ctx, stop := context.WithCancel(t.Context())
+	var emptied atomic.Int64
+	var emptying sync.WaitGroup
+	emptying.Go(func() {
+		for ctx.Err() == nil {
+			if client.FlushAll(ctx).Err() == nil {
+				emptied.Add(1)
+			}
+		}
+	})
+	for i := int64(1); i < 200 || emptied.Load() < 200; i++ {
+		r.mustStore(t, Entry{Version: number(i), Data: []byte("one")})
+		if got, err := r.Read(t.Context()); err != nil && !errors.Is(err, ErrMiss) || err == nil && string(got.Data) != "one" {
+			t.Fatalf("the read is %q, %v", got.Data, err)
+		}
+	}
+	stop()
+	emptying.Wait()
+}
+
+// TestAnOlderVersionNeverReplacesANewerOne lets instances write in every order.
+func TestAnOlderVersionNeverReplacesANewerOne(t *testing.T) {
+	server := redistest.Start(t)
+	r := connectedTo(t, server)
+	var writers sync.WaitGroup
+	for n := range int64(40) {
+		writers.Go(func() {
+			// Of writers at the same time some give up; the newest must be tried again.
+			for r.Store(t.Context(), Entry{Version: number(n), Data: []byte{byte(n)}}) != nil {
+				if n != 39 || t.Context().Err() != nil {
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	r.mustRead(t, string([]byte{39}))
+	newer := Entry{Version: number(1), Data: []byte("of a later epoch")}
+	newer.Version.Epoch = 1
+	r.mustStore(t, newer)
+	r.mustStore(t, Entry{Version: number(99), Data: []byte("of an earlier epoch")})
+	r.mustRead(t, "of a later epoch")
+}
