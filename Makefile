@@ -136,6 +136,14 @@ FUZZ_PACKAGES ?= ./service/flags ./service/ofrep
 fuzz: ## Fuzz the parser of flags, the evaluator and the OFREP decoder.
 	hack/fuzz.sh $(FUZZ_TIME) $(FUZZ_PACKAGES)
 
+# How long each fault lasts, and how many requests a second each instance gets.
+CHAOS_SECONDS ?= 20
+CHAOS_RATE ?= 500
+
+.PHONY: chaos
+chaos: redis postgres ## Take away what three flag services depend on, while clients ask (fifteen minutes).
+	CHAOS_SECONDS=$(CHAOS_SECONDS) CHAOS_RATE=$(CHAOS_RATE) go test -count=1 -timeout 30m -v ./test/chaos
+
 .PHONY: bench
 bench: kube build redis $(KWOK) ## Measure the operator with 1, 100 and 1,000 FlagCaches.
 	KWOK=$(KWOK) KWOK_STAGES=$$(cd hack/tools/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage \

@@ -1,0 +1,24 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package chaos
+
+import (
+	"io"
+	"os"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// attached makes an instance end with the test process, also if that is killed.
+func attached() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+
+// shrink makes a pipe as small as it can be, so that it is soon full.
+func shrink(t testing.TB, pipe io.Reader) {
+	t.Helper()
+	if _, err := unix.FcntlInt(pipe.(*os.File).Fd(), unix.F_SETPIPE_SZ, os.Getpagesize()); err != nil {
+		t.Fatalf("making a pipe small: %v", err)
+	}
+}
