@@ -206,7 +206,11 @@ func (m *manager) watches(t *testing.T) {
 	const name = "watching"
 	m.make(t, called(name, autoscaled(aFlagCache())))
 	g := NewWithT(t)
-	for k := secrets; k < kinds; k++ {
+	for k, children := range cacheSelectors {
+		if children == nil {
+			continue
+		}
+		k := kind(k)
 		m.awaitReady(t, name)
 		m.awaitRest(t, name)
 		gone := m.childOf(t, name, k)

@@ -41,6 +41,7 @@ const (
 	services
 	deployments
 	statefulSets
+	controllerRevisions
 	budgets
 	autoscalers
 	policies
@@ -61,6 +62,8 @@ var facts = [kinds]kindFacts{
 	services:     {corev1.SchemeGroupVersion.WithKind("Service"), "services", func() client.Object { return &corev1.Service{} }},
 	deployments:  {appsv1.SchemeGroupVersion.WithKind("Deployment"), "deployments", func() client.Object { return &appsv1.Deployment{} }},
 	statefulSets: {appsv1.SchemeGroupVersion.WithKind("StatefulSet"), "statefulsets", func() client.Object { return &appsv1.StatefulSet{} }},
+	controllerRevisions: {appsv1.SchemeGroupVersion.WithKind("ControllerRevision"), "controllerrevisions",
+		func() client.Object { return &appsv1.ControllerRevision{} }},
 	budgets: {policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), "poddisruptionbudgets",
 		func() client.Object { return &policyv1.PodDisruptionBudget{} }},
 	autoscalers: {autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), "horizontalpodautoscalers",
