@@ -111,7 +111,8 @@ func (c *Cache) has(ctx context.Context, version source.Version) bool {
 
 // unlock gives the lock back. One that cannot be given back expires.
 func (c *Cache) unlock(ctx context.Context, token []byte) {
-	_ = c.ask(ctx, 1, func(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
+	// Also a Redis in trouble is asked: a lock that stays keeps everybody waiting.
+	_ = c.do(ctx, 1, func(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
 		return c.discard(ctx, client, c.lock, token)
 	})
 }
@@ -177,7 +178,7 @@ func isTrouble(err error) bool {
 	case err == nil, isAnswer(err), errors.Is(err, context.Canceled), errors.Is(err, redis.ErrClosed):
 		return false
 	case errors.As(err, &reply):
-		return startsWith(err, "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "max number of clients")
+		return startsWith(err, "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS", "max number of clients")
 	}
 	return true
 }
@@ -246,7 +247,8 @@ func (c *Cache) discard(ctx context.Context, client redis.UniversalClient, key s
 // that an older document never replaces a newer one. A newer version of the same
 // document is written without a word: nobody serves anything else by it.
 func (c *Cache) put(ctx context.Context, client redis.UniversalClient, s Sealer, entry Entry) error {
-	return client.Watch(ctx, func(tx *redis.Tx) error {
+	tell := false
+	err := client.Watch(ctx, func(tx *redis.Tx) error {
 		value, err := c.load(ctx, tx)
 		if err != nil && !errors.Is(err, ErrMiss) && !isWrongType(err) {
 			return err
@@ -255,14 +257,14 @@ func (c *Cache) put(ctx context.Context, client redis.UniversalClient, s Sealer,
 		if err == nil && there.Version.Compare(entry.Version) >= 0 {
 			return nil
 		}
-		same := err == nil && bytes.Equal(there.Data, entry.Data)
-		return transact(ctx, tx, func(p redis.Pipeliner) {
-			p.Set(ctx, c.key, s.Seal(c.key, entry), c.ttl())
-			if !same {
-				p.Publish(ctx, c.channel, "")
-			}
-		})
+		tell = err != nil || !bytes.Equal(there.Data, entry.Data)
+		return transact(ctx, tx, func(p redis.Pipeliner) { p.Set(ctx, c.key, s.Seal(c.key, entry), c.ttl()) })
 	}, c.key)
+	if err != nil || !tell {
+		return err
+	}
+	// Not within the transaction: who may not publish can store all the same.
+	return client.Publish(ctx, c.channel, "").Err()
 }
 
 // transact runs commands in a transaction. Where a command was refused the error is

@@ -101,7 +101,9 @@ func (r *Refresher) order(c candidate, current *Snapshot) source.Version {
 // sameAgain notes that what is served was found once more, perhaps in a better place
 // or as a newer version.
 func (r *Refresher) sameAgain(current *Snapshot, c candidate) {
-	r.shrunk = ""
+	if c.origin == OriginSource {
+		r.shrunk = ""
+	}
 	next := *current
 	if c.version.Compare(next.Version) > 0 || !r.live(current) {
 		next.Version = c.version

@@ -34,13 +34,18 @@ var errNoRedis = errors.New("there is no Redis")
 // instances: Redis is asked first, and of those who find nothing there, or something
 // older than the source spoke of, one reads the source for all.
 func (r *Refresher) follow(ctx context.Context) time.Duration {
-	switch err := r.look(ctx); {
+	behind, err := r.look(ctx)
+	switch {
 	case ctx.Err() != nil:
 		return 0
 	case errors.Is(err, errShrunk):
 		return r.ShrinkDelay
 	case err == nil && r.satisfied():
 		r.found()
+		if behind {
+			// Redis lost what it was told. A failure is counted and logged by the cache.
+			_ = r.Cache.Store(ctx, entryOf(r.Current()))
+		}
 		return between(r.CacheInterval)
 	case err == nil:
 		return r.fill(ctx)
@@ -53,20 +58,20 @@ func (r *Refresher) follow(ctx context.Context) time.Duration {
 	return r.loadAlone(ctx)
 }
 
-// look considers what Redis holds. What it finds may be older than what is served,
-// which is no error.
-func (r *Refresher) look(ctx context.Context) error {
+// look considers what Redis holds. Behind says that this is older than what is
+// served, which is no error.
+func (r *Refresher) look(ctx context.Context) (behind bool, err error) {
 	if r.Cache == nil {
-		return errNoRedis
+		return false, errNoRedis
 	}
 	entry, err := r.Cache.Read(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := r.considerEntry(entry); !errors.Is(err, errOutranked) {
-		return err
+		return false, err
 	}
-	return nil
+	return entry.Version.Compare(r.Current().Version) < 0, nil
 }
 
 // satisfied says that what is served is as new as all that the source spoke of.

@@ -159,6 +159,20 @@ func (i *instance) metric(name string) float64 {
 	return 0
 }
 
+func (i *instance) counter(name string) float64 {
+	i.t.Helper()
+	families, err := i.registry.Gather()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			return family.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	return 0
+}
+
 // lookUps is how many look-ups in Redis had that result.
 func (i *instance) lookUps(result string) float64 {
 	i.t.Helper()

@@ -1,0 +1,56 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package snapshot_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/flagcache/flagcache/service/redistest"
+	"github.com/flagcache/flagcache/service/snapshot"
+)
+
+func put(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheLastGoodFlagsOutliveTheProcess(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "last-good")
+	kept := func(o *snapshot.Options) { o.LastGoodFile = file }
+	d := newDatabase(document(7))
+	share(t, d, "", kept).awaitValue("7")
+	redistest.Eventually(t, soon, "the file was not written", func() bool { _, err := os.Stat(file); return err == nil })
+	hourAgo := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(file, hourAgo, hourAgo); err != nil {
+		t.Fatal(err)
+	}
+
+	gone := newDatabase(document(8))
+	gone.err = errors.New("gone")
+	next := share(t, gone, "", kept)
+	next.awaitValue("7")
+	if next.Current().Origin != snapshot.OriginLastGood || next.Age() < time.Hour {
+		t.Errorf("it is from %s and %s old", next.Current().Origin, next.Age())
+	}
+	// All that the source says comes before it, also an older version.
+	gone.set(func() { gone.err = nil })
+	next.awaitValue("8")
+	other := share(t, gone, "", kept, func(o *snapshot.Options) { o.Environment = "other" })
+	other.awaitLog("ignoring the last good flags")
+}
+
+// TestADiskThatTakesNothingIsNoHarm is C37.
+func TestADiskThatTakesNothingIsNoHarm(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "no such directory", "last-good")
+	i := share(t, newDatabase(document(1)), "", func(o *snapshot.Options) { o.LastGoodFile = file })
+	i.awaitValue("1")
+	i.awaitLog("cannot keep the last good flags")
+	redistest.Eventually(t, soon, "the failure was not counted", func() bool { return i.counter("flag_last_good_write_failures_total") == 1 })
+}

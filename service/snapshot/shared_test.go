@@ -1,0 +1,437 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package snapshot_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flagcache/flagcache/service/cache"
+	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/redistest"
+	"github.com/flagcache/flagcache/service/snapshot"
+	"github.com/flagcache/flagcache/service/source"
+)
+
+// database stands in for one that instances share, and fails as it is told to.
+type database struct {
+	mu       sync.Mutex
+	document source.Document
+	err      error
+	delay    time.Duration
+	silent   bool
+	// loads and most count readings, and those at the same time.
+	loads, loading, most int
+	began                []time.Time
+}
+
+func newDatabase(content string) *database {
+	d := &database{}
+	d.change(content, source.Version{Epoch: 1, Number: 1})
+	return d
+}
+
+func (d *database) change(content string, version source.Version) {
+	d.set(func() {
+		d.document = source.Document{Data: []byte(content), Digest: source.Digest([]byte(content)), Version: version}
+	})
+}
+
+func (d *database) set(change func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change()
+}
+
+func (d *database) count() (loads, most int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.loads, d.most
+}
+
+// Watch implements source.Source: it asks for the version often.
+func (d *database) Watch(ctx context.Context, changed func(source.Version)) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		d.mu.Lock()
+		version, reachable := d.document.Version, d.err == nil && !d.silent
+		d.mu.Unlock()
+		if reachable {
+			changed(version)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Load implements source.Source.
+func (d *database) Load(ctx context.Context) (source.Document, error) {
+	d.mu.Lock()
+	d.loads++
+	d.loading++
+	d.most = max(d.most, d.loading)
+	d.began = append(d.began, time.Now())
+	delay := d.delay
+	d.mu.Unlock()
+	var err error
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-time.After(delay):
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.loading--
+	return d.document, errors.Join(err, d.err)
+}
+
+// Shared implements source.Source.
+func (d *database) Shared() bool { return true }
+
+// share runs an instance on a database, with a Redis at that URL unless it is empty.
+func share(t *testing.T, d *database, url string, change ...func(*snapshot.Options)) *instance {
+	t.Helper()
+	i := &instance{t: t, registry: prometheus.NewRegistry(), logs: &logBuffer{}}
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(i.logs, t.Output()), nil))
+	options := snapshot.Options{
+		Source:        d,
+		Serve:         func(set *flags.Set) { i.served.Store(set) },
+		Environment:   "test",
+		CacheInterval: 2 * time.Second,
+		ShrinkDelay:   100 * time.Millisecond,
+		Now:           func() time.Time { return time.Now().Add(time.Duration(i.clock.Load())) },
+		Log:           log,
+	}
+	if url != "" {
+		options.Cache = cache.New(cache.Options{
+			Environment: "test", URL: url, TTL: time.Minute, MaxSize: flags.MaxSize,
+			Connections: 4, DialTimeout: 500 * time.Millisecond, Log: log,
+		}, i.registry)
+	}
+	for _, c := range change {
+		c(&options)
+	}
+	i.Refresher = snapshot.New(options)
+	i.Register(i.registry)
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	ended.Go(func() { i.Run(ctx) })
+	t.Cleanup(func() { cancel(); ended.Wait() })
+	return i
+}
+
+func shareAll(t *testing.T, d *database, url string) []*instance {
+	t.Helper()
+	return []*instance{share(t, d, url), share(t, d, url), share(t, d, url)}
+}
+
+func awaitAll(instances []*instance, want string) {
+	for _, i := range instances {
+		i.t.Helper()
+		i.awaitValue(want)
+	}
+}
+
+func version(number int64) source.Version { return source.Version{Epoch: 1, Number: number} }
+
+// TestAColdStartReadsTheSourceOnce is C15: three instances, a slow source, and
+// requests that wait for the first flags.
+func TestAColdStartReadsTheSourceOnce(t *testing.T) {
+	server := redistest.Start(t)
+	d := newDatabase(document(1))
+	d.delay = 500 * time.Millisecond
+	instances := shareAll(t, d, server.URL())
+	var requests sync.WaitGroup
+	for n := range 1000 {
+		requests.Go(func() { instances[n%3].awaitValue("1") })
+	}
+	requests.Wait()
+	if loads, most := d.count(); loads != 1 || most != 1 {
+		t.Errorf("the source was read %d times, %d at a time", loads, most)
+	}
+}
+
+// TestAChangeIsReadOnceAndReachesAll is the same for every change.
+func TestAChangeIsReadOnceAndReachesAll(t *testing.T) {
+	server := redistest.Start(t)
+	d := newDatabase(document(1))
+	instances := shareAll(t, d, server.URL())
+	awaitAll(instances, "1")
+	for n := int64(2); n < 8; n++ {
+		before, _ := d.count()
+		d.change(document(int(n)), version(n))
+		began := time.Now()
+		awaitAll(instances, fmt.Sprint(n))
+		t.Logf("the change reached three instances in %s", time.Since(began))
+		if loads, most := d.count(); loads != before+1 || most != 1 {
+			t.Errorf("the source was read %d times for one change, %d at a time", loads-before, most)
+		}
+	}
+}
+
+// TestInvalidationReachesAllWithoutTheSourcesWord: an administrator's message is
+// enough, also where the source tells nobody.
+func TestInvalidationReachesAllWithoutTheSourcesWord(t *testing.T) {
+	server := redistest.Start(t)
+	d := newDatabase(document(1))
+	instances := shareAll(t, d, server.URL())
+	awaitAll(instances, "1")
+	d.set(func() { d.silent = true })
+	d.change(document(2), version(2))
+	client := server.Client()
+	client.Del(t.Context(), "feature_flags:test")
+	client.Publish(t.Context(), "feature_flags_changed:test", "")
+	awaitAll(instances, "2")
+}
+
+// TestLostMessagesDelayAChangeOnly is C18: the channel says nothing, to anybody.
+func TestLostMessagesDelayAChangeOnly(t *testing.T) {
+	server := redistest.Start(t)
+	server.Client().Do(t.Context(), "ACL", "SETUSER", "default", "resetchannels")
+	d := newDatabase(document(1))
+	instances := shareAll(t, d, server.URL())
+	awaitAll(instances, "1")
+	d.change(document(2), version(2))
+	awaitAll(instances, "2")
+}
+
+// TestEveryInstanceReadsForItselfWithoutRedis has no Redis, or one that is down.
+func TestEveryInstanceReadsForItselfWithoutRedis(t *testing.T) {
+	for name, url := range map[string]string{"none": "", "down": "redis://127.0.0.1:1"} {
+		t.Run(name, func(t *testing.T) {
+			d := newDatabase(document(1))
+			instances := shareAll(t, d, url)
+			awaitAll(instances, "1")
+			d.change(document(2), version(2))
+			awaitAll(instances, "2")
+			if loads, most := d.count(); loads > 6 || most > 3 {
+				t.Errorf("three instances read the source %d times, %d at a time", loads, most)
+			}
+		})
+	}
+}
+
+// TestASourceThatFailsIsReadOnceASecond is C17.
+func TestASourceThatFailsIsReadOnceASecond(t *testing.T) {
+	for name, withRedis := range map[string]bool{"with Redis": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			url := ""
+			if withRedis {
+				url = redistest.Start(t).URL()
+			}
+			d := newDatabase(document(1))
+			d.err = errors.New("the database is on fire")
+			i := share(t, d, url)
+			redistest.Eventually(t, soon, "it gave up", func() bool { loads, _ := d.count(); return loads >= 4 })
+			d.mu.Lock()
+			began := d.began
+			d.mu.Unlock()
+			for n := 1; n < len(began); n++ {
+				if gap := began[n].Sub(began[n-1]); gap < 990*time.Millisecond {
+					t.Errorf("it was read again after %s", gap)
+				}
+			}
+			if i.Current() != nil || !strings.Contains(i.SourceTrouble(), "on fire") {
+				t.Errorf("it serves %v; trouble: %q", i.Current(), i.SourceTrouble())
+			}
+			d.set(func() { d.err = nil })
+			i.awaitValue("1")
+		})
+	}
+}
+
+// TestAHolderOfTheLockThatDiesIsReplaced is C16 and C25: the lock of an instance that
+// is gone expires.
+func TestAHolderOfTheLockThatDiesIsReplaced(t *testing.T) {
+	server := redistest.Start(t)
+	server.Client().Set(t.Context(), "feature_flags_lock:test", "one that was killed", cache.LockTime)
+	d := newDatabase(document(1))
+	instances := shareAll(t, d, server.URL())
+	awaitAll(instances, "1")
+	if loads, _ := d.count(); loads != 1 {
+		t.Errorf("the source was read %d times", loads)
+	}
+}
+
+// TestAnOlderVersionFromAnywhereIsNotServed is C6: a failover brought back an older
+// document, and a replica of the source lags.
+func TestAnOlderVersionFromAnywhereIsNotServed(t *testing.T) {
+	server := redistest.Start(t)
+	d := newDatabase(document(5))
+	d.change(document(5), version(5))
+	i := share(t, d, server.URL())
+	i.awaitValue("5")
+	old := cache.Sealer{}.Seal("feature_flags:test", cache.Entry{Version: version(4), Data: []byte(document(4))})
+	client := server.Client()
+	client.Set(t.Context(), "feature_flags:test", old, 0)
+	client.Publish(t.Context(), "feature_flags_changed:test", "")
+	// It puts right what Redis has lost.
+	awaitCached(t, server, document(5))
+	if i.value() != "5" {
+		t.Errorf("it serves %s", i.value())
+	}
+
+	d.change(document(3), version(3))
+	client.FlushAll(t.Context())
+	client.Publish(t.Context(), "feature_flags_changed:test", "")
+	i.awaitLog("older than what is served: 1.3 after 1.5")
+	if i.value() != "5" {
+		t.Errorf("it serves %s", i.value())
+	}
+	// A restored database has another epoch, and its low numbers count.
+	d.change(document(1), source.Version{Epoch: 2, Number: 1})
+	i.awaitValue("1")
+	awaitCached(t, server, document(1))
+}
+
+// TestBothDownForADayChangesNothing is C21.
+func TestBothDownForADayChangesNothing(t *testing.T) {
+	server := redistest.Start(t)
+	d := newDatabase(document(1))
+	i := share(t, d, server.URL())
+	i.awaitValue("1")
+	server.Kill()
+	d.set(func() { d.err = errors.New("gone") })
+	i.clock.Add(int64(24 * time.Hour))
+	i.awaitLog("cannot use the source, keeping the last good flags")
+	if i.value() != "1" || i.metric("flag_config_age_seconds") < 24*3600 {
+		t.Errorf("after a day it serves %s, %v s old", i.value(), i.metric("flag_config_age_seconds"))
+	}
+	d.set(func() { d.err = nil })
+	d.change(document(2), version(2))
+	i.awaitValue("2")
+}
+
+// many is a document of so many flags, one of which has that value.
+func many(flags, value int) string {
+	list := []string{fmt.Sprintf(`"flag":{"state":"ENABLED","variants":{"v":%d},"defaultVariant":"v"}`, value)}
+	for n := 1; n < flags; n++ {
+		list = append(list, fmt.Sprintf(`"flag%d":{"state":"ENABLED","variants":{"v":1},"defaultVariant":"v"}`, n))
+	}
+	return `{"flags":{` + strings.Join(list, ",") + `}}`
+}
+
+// TestAShrunkSetIsReadTwice is the end of C20: half of the flags gone.
+func TestAShrunkSetIsReadTwice(t *testing.T) {
+	t.Run("a database that is being restored is not believed", func(t *testing.T) {
+		d := newDatabase(many(10, 1))
+		i := share(t, d, "", func(o *snapshot.Options) { o.ShrinkDelay = time.Hour })
+		i.awaitValue("1")
+		d.change(many(4, 2), version(2))
+		i.awaitLog("the flags became far fewer")
+		if i.value() != "1" {
+			t.Errorf("it serves %s", i.value())
+		}
+		d.change(many(10, 3), version(3))
+		i.awaitValue("3")
+	})
+	t.Run("one that says so twice is", func(t *testing.T) {
+		server := redistest.Start(t)
+		d := newDatabase(many(10, 1))
+		instances := shareAll(t, d, server.URL())
+		awaitAll(instances, "1")
+		d.change(many(4, 2), version(2))
+		awaitAll(instances, "2")
+		if !strings.Contains(instances[0].logs.String(), "the flags became far fewer") {
+			t.Error("it was believed at once")
+		}
+	})
+	t.Run("so is a file", func(t *testing.T) {
+		i := start(t, many(10, 1), nil)
+		i.awaitValue("1")
+		i.write(many(4, 2))
+		i.awaitLog("the flags became far fewer")
+		i.awaitValue("2")
+	})
+	t.Run("half is not far fewer", func(t *testing.T) {
+		i := start(t, many(10, 1), nil)
+		i.awaitValue("1")
+		i.write(many(5, 2))
+		i.awaitValue("2")
+		if strings.Contains(i.logs.String(), "the flags became far fewer") {
+			t.Error("it was read twice")
+		}
+	})
+}
+
+// TestClocksThatJumpChangeNothing is C34: what is measured is time that passed. The
+// wall clock of a reading jumps here by a day, and its monotonic part does not.
+func TestClocksThatJumpChangeNothing(t *testing.T) {
+	d := newDatabase(document(1))
+	i := share(t, d, "", func(o *snapshot.Options) { o.Now = time.Now })
+	i.awaitValue("1")
+	if age := i.Age(); age < 0 || age > soon {
+		t.Errorf("the age is %s", age)
+	}
+	if text := time.Now().String(); !strings.Contains(text, "m=") {
+		t.Errorf("the clock has no monotonic part: %s", text)
+	}
+}
+
+// TestStartsWithWhateverIsThere is C22 and C23: all 27 combinations of source, Redis
+// and last good file being there, broken or slow.
+func TestStartsWithWhateverIsThere(t *testing.T) {
+	states := []string{"up", "down", "slow"}
+	for _, ofSource := range states {
+		for _, ofRedis := range states {
+			for _, ofFile := range []string{"there", "absent", "broken"} {
+				t.Run("source "+ofSource+", Redis "+ofRedis+", file "+ofFile, func(t *testing.T) {
+					t.Parallel()
+					startWith(t, ofSource, ofRedis, ofFile)
+				})
+			}
+		}
+	}
+}
+
+func startWith(t *testing.T, ofSource, ofRedis, ofFile string) {
+	server := redistest.Start(t)
+	warm := cache.Sealer{}.Seal("feature_flags:test", cache.Entry{Version: version(1), Data: []byte(document(1))})
+	server.Client().Set(t.Context(), "feature_flags:test", warm, 0)
+	d := newDatabase(document(1))
+	file := filepath.Join(t.TempDir(), "last-good")
+	switch ofFile {
+	case "there":
+		put(t, file, string(cache.Sealer{}.Seal("last_good:test", cache.Entry{Version: version(1), Data: []byte(document(1))})))
+	case "broken":
+		put(t, file, "flagcache/2 what is left of it")
+	}
+	switch ofSource {
+	case "down":
+		d.err = errors.New("gone")
+	case "slow":
+		d.delay = time.Second
+	}
+	switch ofRedis {
+	case "down":
+		server.Kill()
+	case "slow":
+		server.Pause()
+		resume := time.AfterFunc(time.Second, server.Resume)
+		t.Cleanup(func() { resume.Stop() })
+	}
+	i := share(t, d, server.URL(), func(o *snapshot.Options) { o.LastGoodFile = file })
+	if ofSource == "down" && ofRedis == "down" && ofFile != "there" {
+		i.awaitLog("cannot use the source")
+		if i.Current() != nil {
+			t.Fatalf("it serves %s out of nothing", i.value())
+		}
+		d.set(func() { d.err = nil })
+	}
+	i.awaitValue("1")
+}
