@@ -210,10 +210,10 @@ func TestAPooledConnectionToADemotedPrimaryIsLeft(t *testing.T) {
 
 func promote(t *testing.T, replica, primary *redistest.Server) {
 	t.Helper()
-	if err := replica.Client().SlaveOf(t.Context(), "NO", "ONE").Err(); err != nil {
+	if err := replica.Client().ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := primary.Client().SlaveOf(t.Context(), "127.0.0.1", replica.Port()).Err(); err != nil {
+	if err := primary.Client().ReplicaOf(t.Context(), "127.0.0.1", replica.Port()).Err(); err != nil {
 		t.Fatal(err)
 	}
 }

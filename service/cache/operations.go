@@ -28,7 +28,7 @@ var (
 	// errNotConnected says that no connection is configured yet.
 	errNotConnected = errors.New("no connection to Redis is configured")
 	// errTrouble says that the breaker is open.
-	errTrouble = errors.New("Redis is in trouble and is not asked")
+	errTrouble = errors.New("not asking a Redis in trouble")
 )
 
 // LockTime is how long an instance that fills the cache keeps others from doing the

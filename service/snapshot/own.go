@@ -44,7 +44,8 @@ func (r *Refresher) keepCache(ctx context.Context) time.Duration {
 func (r *Refresher) maintain(ctx context.Context) {
 	entry, err := r.Cache.Read(ctx)
 	if err == nil {
-		r.considerEntry(entry)
+		// What cannot be used is in the log, and changes nothing.
+		_ = r.considerEntry(entry)
 	}
 	current := r.Current()
 	if !errors.Is(err, cache.ErrMiss) || current == nil || !r.sourceGood.Load() {
