@@ -49,6 +49,7 @@ func (r *Reconciler) apply(ctx context.Context, seen plan.Snapshot, want plan.Pl
 		done.add(ctx, "adding the finalizer", r.setFinalizer(ctx, seen.FlagCache, controllerutil.AddFinalizer))
 	}
 	r.watch(seen.FlagCache, want.Probe)
+	r.sample(seen.FlagCache, want.Evidence)
 	view := &view{seen: seen}
 	for _, o := range want.Apply {
 		done.add(ctx, "applying "+describe(o), r.applyObject(ctx, view, o))

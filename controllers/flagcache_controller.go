@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/metrics"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
@@ -34,6 +35,8 @@ type Reconciler struct {
 	FlagFiles *FlagFiles
 	// Prober watches the data paths.
 	Prober Prober
+	// Sampler gathers the evidence of canaries.
+	Sampler Sampler
 	// Events tells people of transitions.
 	Events events.EventRecorder
 	// Clock is the time of observations.
@@ -76,12 +79,23 @@ type Prober interface {
 	Last(key types.NamespacedName) (probe.Result, bool)
 }
 
+// Sampler gathers the evidence of canaries in the background.
+type Sampler interface {
+	// Watch starts, or goes on, sampling a canary.
+	Watch(key types.NamespacedName, t metrics.Target)
+	// Forget stops sampling.
+	Forget(key types.NamespacedName)
+	// Last is the last sample; false while there is none.
+	Last(key types.NamespacedName) (metrics.Sample, bool)
+}
+
 // Reconcile observes the world, decides, makes it so, and reports once.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	fc := &v1alpha1.FlagCache{}
 	if err := r.Client.Get(ctx, req.NamespacedName, fc); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.Prober.Forget(req.NamespacedName)
+			r.Sampler.Forget(req.NamespacedName)
 			return ctrl.Result{}, nil
 		}
 		return ctrl.Result{}, fmt.Errorf("reading FlagCache %s: %w", req, err)

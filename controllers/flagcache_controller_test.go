@@ -96,7 +96,7 @@ var _ = Describe("A FlagCache", func() {
 		s.prober.result = &probe.Result{Outcome: probe.Healthy}
 		look()
 		s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
-		Expect(len(all)).To(BeNumerically("<=", 18), "%v", all)
+		Expect(len(all)).To(BeNumerically("<=", 20), "%v", all)
 	})
 
 	It("mends what somebody changed and leaves what somebody added", func(ctx context.Context) {

@@ -46,6 +46,10 @@ func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (plan.
 			return plan.Snapshot{}, readError{"reading the Secret of the database", err}
 		}
 	}
+	seen.Evidence = r.evidence(fc)
+	if seen.Pods, err = r.podTroubles(ctx, fc, seen.Children); err != nil {
+		return plan.Snapshot{}, readError{"listing the candidate's pods", err}
+	}
 	if seen.Flags, err = r.FlagFiles.read(ctx, r.Live, fc); err != nil {
 		return plan.Snapshot{}, readError{"reading the flags", err}
 	}

@@ -33,7 +33,8 @@ import (
 // +kubebuilder:rbac:groups=flagcache.dev,resources=flagcaches/status,verbs=patch
 // +kubebuilder:rbac:groups=flagcache.dev,resources=flagcaches/finalizers,verbs=update
 // +kubebuilder:rbac:groups="",resources=secrets;configmaps;services,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=apps,resources=deployments;statefulsets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list
+// +kubebuilder:rbac:groups=apps,resources=deployments;statefulsets;controllerrevisions,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
@@ -68,6 +69,7 @@ func childKinds() []childKind {
 		{&corev1.Service{}, &corev1.ServiceList{}},
 		{&appsv1.Deployment{}, &appsv1.DeploymentList{}},
 		{&appsv1.StatefulSet{}, &appsv1.StatefulSetList{}},
+		{&appsv1.ControllerRevision{}, &appsv1.ControllerRevisionList{}},
 		{&policyv1.PodDisruptionBudget{}, &policyv1.PodDisruptionBudgetList{}},
 		{&autoscalingv2.HorizontalPodAutoscaler{}, &autoscalingv2.HorizontalPodAutoscalerList{}},
 		{&networkingv1.NetworkPolicy{}, &networkingv1.NetworkPolicyList{}},

@@ -34,6 +34,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
+	"github.com/flagcache/flagcache/controllers/metrics"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
@@ -74,6 +75,7 @@ type stage struct {
 	*controllers.Reconciler
 	namespace string
 	prober    *answers
+	sampler   *samples
 	// writes are the calls that change something, in order.
 	writes []string
 }
@@ -93,12 +95,28 @@ func (a *answers) Last(types.NamespacedName) (probe.Result, bool) {
 	return *a.result, true
 }
 
+// samples are what the sampler says; what it was asked to watch is kept.
+type samples struct {
+	last    *metrics.Sample
+	watched map[types.NamespacedName]metrics.Target
+}
+
+func (s *samples) Watch(key types.NamespacedName, t metrics.Target) { s.watched[key] = t }
+func (s *samples) Forget(key types.NamespacedName)                  { delete(s.watched, key) }
+func (s *samples) Last(types.NamespacedName) (metrics.Sample, bool) {
+	if s.last == nil {
+		return metrics.Sample{}, false
+	}
+	return *s.last, true
+}
+
 // newStage makes a namespace with valid flags in ConfigMap demo-flags.
 func newStage(ctx context.Context) *stage {
 	GinkgoHelper()
 	s := &stage{
 		namespace: fmt.Sprintf("stage-%d", namespaces.Add(1)),
 		prober:    &answers{watched: map[types.NamespacedName]probe.Target{}},
+		sampler:   &samples{watched: map[types.NamespacedName]metrics.Target{}},
 	}
 	counted := interceptor.NewClient(k8s, s.countWrites())
 	s.Reconciler = &controllers.Reconciler{
@@ -106,6 +124,7 @@ func newStage(ctx context.Context) *stage {
 		Live:      k8s,
 		FlagFiles: &controllers.FlagFiles{Metadata: k8s, Validate: validJSON},
 		Prober:    s.prober,
+		Sampler:   s.sampler,
 		Events:    events.NewFakeRecorder(100),
 		Clock:     clocktesting.NewFakePassiveClock(time.Now()),
 		Operator:  plan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
@@ -155,11 +174,14 @@ func (s *stage) flags(file string) *corev1.ConfigMap {
 	}
 }
 
-// aFlagCache is the smallest useful one.
+// aFlagCache is the smallest useful one. Its changes only wait for their pods.
 func (s *stage) aFlagCache() *v1alpha1.FlagCache {
 	return &v1alpha1.FlagCache{
 		ObjectMeta: metav1.ObjectMeta{Name: "demo", Namespace: s.namespace},
-		Spec:       v1alpha1.FlagCacheSpec{Flags: v1alpha1.FlagsSpec{ConfigMap: &v1alpha1.ConfigMapKey{Name: "demo-flags"}}},
+		Spec: v1alpha1.FlagCacheSpec{
+			Flags:  v1alpha1.FlagsSpec{ConfigMap: &v1alpha1.ConfigMapKey{Name: "demo-flags"}},
+			Canary: &v1alpha1.CanarySpec{Steps: []v1alpha1.CanaryStep{}},
+		},
 	}
 }
 

@@ -8,14 +8,14 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // CanarySpec says how a change is tried on a share of the traffic, judged, and
 // promoted or rolled back.
 type CanarySpec struct {
-	// steps in order; after the last one the candidate gets all traffic.
-	// Default: 5 % for one hour.
+	// steps in order; after the last one the candidate gets all traffic. An empty
+	// list switches the canary off: a change then only waits until its pods are
+	// ready. Default: 5 % for one hour.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:default={{weight: 5, duration: "1h"}}
-	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20
-	Steps []CanaryStep `json:"steps,omitempty"`
+	Steps []CanaryStep `json:"steps"`
 
 	// traffic says how the share reaches the candidate. Default: Split.
 	// +optional
@@ -37,6 +37,11 @@ type CanarySpec struct {
 	// +optional
 	// +kubebuilder:default="99%"
 	Confidence Percentage `json:"confidence,omitempty"`
+
+	// strict wants the whole confidence interval within each limit before a step
+	// passes, not only the observed share. Default: false.
+	// +optional
+	Strict bool `json:"strict,omitempty"`
 
 	// minimumRequests of a step before it can pass. Default: 1000.
 	// +optional
@@ -72,7 +77,15 @@ type CanarySpec struct {
 	// +kubebuilder:validation:MaxLength=16
 	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
 	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('24h')",message="canary.scaleDownDelay must be at most 24h"
-	ScaleDownDelay metav1.Duration `json:"scaleDownDelay,omitempty,omitzero"`
+	ScaleDownDelay metav1.Duration `json:"scaleDownDelay"`
+}
+
+// GetSteps are the steps, none where there is no canary.
+func (c *CanarySpec) GetSteps() []CanaryStep {
+	if c == nil {
+		return nil
+	}
+	return c.Steps
 }
 
 // Percentage is a number with a percent sign, such as "0.1%".
@@ -116,6 +129,7 @@ const (
 
 // TrafficSpec says how a share of the traffic reaches the candidate.
 //
+// +kubebuilder:validation:XValidation:rule="self.type != 'GatewayAPI'",message="canary.traffic.type GatewayAPI is not implemented yet: use Split, or Replicas"
 // +kubebuilder:validation:XValidation:rule="self.type == 'GatewayAPI' || !has(self.httpRouteRef)",message="canary.traffic.httpRouteRef is only for type GatewayAPI"
 type TrafficSpec struct {
 	// type is Split, GatewayAPI or Replicas. Default: Split.
@@ -142,12 +156,22 @@ const (
 
 // MetricsSpec says where a canary's numbers come from.
 //
+// +kubebuilder:validation:XValidation:rule="self.type == 'Pods'",message="canary.metrics.type Prometheus and CloudWatch are not implemented yet: use Pods"
 // +kubebuilder:validation:XValidation:rule="(self.type == 'Prometheus') == has(self.prometheus)",message="canary.metrics.prometheus goes with type Prometheus"
 type MetricsSpec struct {
 	// type is Pods, Prometheus or CloudWatch. Default: Pods.
 	// +optional
 	// +kubebuilder:default=Pods
 	Type MetricsType `json:"type,omitempty"`
+
+	// interval between two looks at the evidence, between 1s and 5m. Default: 10s.
+	// +optional
+	// +kubebuilder:default="10s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('5m')",message="canary.metrics.interval must be between 1s and 5m"
+	Interval metav1.Duration `json:"interval,omitempty,omitzero"`
 
 	// prometheus is the server of type Prometheus.
 	// +optional

@@ -147,6 +147,16 @@ const (
 	ReasonRollingOut = "RollingOut"
 	// ReasonRolloutStuck: the next revision does not become available; the stable one serves.
 	ReasonRolloutStuck = "RolloutStuck"
+	// ReasonCanary: the next revision gets a share of the traffic and is judged; the stable one serves the rest.
+	ReasonCanary = "Canary"
+	// ReasonCanaryPaused: the canary waits because of the annotation flagcache.dev/pause.
+	ReasonCanaryPaused = "CanaryPaused"
+	// ReasonCanaryHeld: something that both revisions depend on is in trouble, so the candidate is not judged.
+	ReasonCanaryHeld = "CanaryHeld"
+	// ReasonCanaryInconclusive: a step's deadline passed with too little evidence; a person decides.
+	ReasonCanaryInconclusive = "CanaryInconclusive"
+	// ReasonRolledBack: the revision of the spec was rejected and the stable one serves; change the spec, or retry.
+	ReasonRolledBack = "RolledBack"
 	// ReasonNotStarted: there is no revision yet.
 	ReasonNotStarted = "NotStarted"
 )

@@ -55,7 +55,6 @@ type FlagCacheList struct {
 // FlagCacheSpec is what a user asks for. The smallest useful one names a
 // ConfigMap of flags and nothing else, and gets an in-cluster Redis.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.canary)",message="spec.canary is not implemented yet: remove it; a change rolls out behind readiness gates until it is"
 // +kubebuilder:validation:XValidation:rule="!has(self.budget)",message="spec.budget is not implemented yet: remove it"
 // +kubebuilder:validation:XValidation:rule="self.deletionPolicy == 'Delete' || self.cache.type == 'ElastiCache'",message="spec.deletionPolicy Retain and Snapshot apply to cache.type ElastiCache only: an in-cluster Redis holds no data of its own, and an external one is never deleted"
 type FlagCacheSpec struct {
@@ -95,8 +94,9 @@ type FlagCacheSpec struct {
 	Probe ProbeSpec `json:"probe,omitempty,omitzero"`
 
 	// canary says how a change is tried on a share of the traffic before it goes
-	// to all of it. Not implemented yet: setting it is refused.
+	// to all of it. Default: 5 % for one hour; `steps: []` switches it off.
 	// +optional
+	// +kubebuilder:default={}
 	Canary *CanarySpec `json:"canary,omitempty"`
 
 	// budget is a limit on the estimated monthly cost. Not implemented yet:

@@ -39,6 +39,24 @@ const (
 	AnnotationApplied = "flagcache.dev/applied"
 	// AnnotationConnection, on a pod, is a hash of the connection it was made for.
 	AnnotationConnection = "flagcache.dev/connection"
+	// AnnotationPromote, with a candidate's revision as its value, ends its canary
+	// in its favour. This one and the next four are void for any other revision.
+	AnnotationPromote = "flagcache.dev/promote"
+	// AnnotationAbort rejects a candidate.
+	AnnotationAbort = "flagcache.dev/abort"
+	// AnnotationRetry tries a rejected revision once more.
+	AnnotationRetry = "flagcache.dev/retry"
+	// AnnotationPause keeps a canary where it is until the annotation goes, or
+	// AnnotationResume comes.
+	AnnotationPause = "flagcache.dev/pause"
+	// AnnotationResume ends a pause, also one for too little evidence.
+	AnnotationResume = "flagcache.dev/resume"
+	// AnnotationRecord, on a ControllerRevision, is what is known of a revision
+	// in JSON: its outcome and the evidence for it.
+	AnnotationRecord = "flagcache.dev/record"
+	// AnnotationStable, on the Service that clients call, names the stable
+	// revision while the Service selects the candidate's pods too.
+	AnnotationStable = "flagcache.dev/stable"
 	// AnnotationConfig, on a Redis pod, is a hash of its configuration.
 	AnnotationConfig = "flagcache.dev/config"
 )

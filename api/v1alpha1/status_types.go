@@ -113,17 +113,46 @@ type RevisionsStatus struct {
 	Rejected string `json:"rejected,omitempty"`
 }
 
+// CanaryPhase says what a canary is doing.
+//
+// +kubebuilder:validation:Enum=Starting;LoadTesting;Stepping;Paused;Held;Promoting
+type CanaryPhase string
+
+// Phases of a canary.
+const (
+	// CanaryStarting: the candidate's pods are starting; it gets no traffic.
+	CanaryStarting CanaryPhase = "Starting"
+	// CanaryLoadTesting: the candidate is tested with made-up traffic.
+	CanaryLoadTesting CanaryPhase = "LoadTesting"
+	// CanaryStepping: the candidate gets the step's share of the traffic and is judged.
+	CanaryStepping CanaryPhase = "Stepping"
+	// CanaryPaused: the canary waits for a person.
+	CanaryPaused CanaryPhase = "Paused"
+	// CanaryHeld: what the candidate shares with the stable revision is in
+	// trouble, so nothing is judged meanwhile.
+	CanaryHeld CanaryPhase = "Held"
+	// CanaryPromoting: every step passed; the candidate grows to full size.
+	CanaryPromoting CanaryPhase = "Promoting"
+)
+
 // CanaryStatus is the change that is being tried.
 type CanaryStatus struct {
+	// phase says what the canary is doing.
+	// +optional
+	Phase CanaryPhase `json:"phase,omitempty"`
 	// step, counted from 1.
 	// +optional
 	Step int32 `json:"step,omitempty"`
-	// weight that the step asks for, in percent.
+	// weight that is asked for now, in percent.
 	// +optional
 	Weight int32 `json:"weight,omitempty"`
 	// actualWeight that was measured.
 	// +optional
 	ActualWeight Percentage `json:"actualWeight,omitempty"`
+	// observedFor is how much of the step's duration counts: time between looks
+	// that found evidence, in seconds.
+	// +optional
+	ObservedFor int64 `json:"observedFor,omitempty"`
 	// stepStartedAt is when the step began.
 	// +optional
 	StepStartedAt *metav1.Time `json:"stepStartedAt,omitempty"`

@@ -24,6 +24,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
+	evidence "github.com/flagcache/flagcache/controllers/metrics"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/service/flags"
@@ -60,11 +61,16 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	sampler, err := addSampler(ctx, mgr, news)
+	if err != nil {
+		return err
+	}
 	reconciler := &controllers.Reconciler{
 		Client:    mgr.GetClient(),
 		Live:      mgr.GetAPIReader(),
 		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: validate},
 		Prober:    prober,
+		Sampler:   sampler,
 		Events:    mgr.GetEventRecorder("flagcache"),
 		Clock:     clock.RealClock{},
 		Operator:  plan.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage},
@@ -107,16 +113,9 @@ func withScheme(options cache.Options, mgr ctrl.Manager) cache.Options {
 // addProber runs the prober with the manager; its news wake the reconciler.
 func addProber(ctx context.Context, mgr ctrl.Manager, o options, news chan<- event.GenericEvent) (*probe.Prober, error) {
 	prober := probe.New(probe.Options{
-		Workers: o.probeWorkers,
-		Log:     mgr.GetLogger().WithName("probe"),
-		Changed: func(key types.NamespacedName) {
-			fc := &v1alpha1.FlagCache{}
-			fc.Namespace, fc.Name = key.Namespace, key.Name
-			select {
-			case news <- event.GenericEvent{Object: fc}:
-			case <-ctx.Done():
-			}
-		},
+		Workers:     o.probeWorkers,
+		Log:         mgr.GetLogger().WithName("probe"),
+		Changed:     teller(ctx, news),
 		DialControl: probe.DenyLinkLocal,
 	})
 	if err := mgr.Add(prober); err != nil {
@@ -128,6 +127,31 @@ func addProber(ctx context.Context, mgr ctrl.Manager, o options, news chan<- eve
 		}
 	}
 	return prober, nil
+}
+
+// teller wakes the reconciler.
+func teller(ctx context.Context, news chan<- event.GenericEvent) func(types.NamespacedName) {
+	return func(key types.NamespacedName) {
+		fc := &v1alpha1.FlagCache{}
+		fc.Namespace, fc.Name = key.Namespace, key.Name
+		select {
+		case news <- event.GenericEvent{Object: fc}:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// addSampler runs the sampler of canaries with the manager; its news wake the
+// reconciler.
+func addSampler(ctx context.Context, mgr ctrl.Manager, news chan<- event.GenericEvent) (*evidence.Sampler, error) {
+	sampler := evidence.NewSampler(evidence.Options{
+		Source:  &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient()},
+		Changed: teller(ctx, news),
+	})
+	if err := mgr.Add(sampler); err != nil {
+		return nil, fmt.Errorf("adding the sampler of canaries: %w", err)
+	}
+	return sampler, nil
 }
 
 func addHealthChecks(mgr ctrl.Manager) error {

@@ -88,14 +88,13 @@ func saysTheSame(old, now v1alpha1.FlagCacheStatus) bool {
 // fillFacts sets what is not a condition.
 func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 	r := p.service.rollout
-	st.Revisions = nil
-	if r.stable != "" || r.candidate() != "" {
-		st.Revisions = &v1alpha1.RevisionsStatus{Stable: r.stable, Candidate: r.candidate()}
-	}
+	st.Revisions = revisionsStatus(r)
+	st.Canary = canaryStatus(s, r)
+	st.History = r.history.entries()
 	st.Cache = &v1alpha1.CacheStatus{State: p.cache.state, EngineVersion: p.cache.engine, Nodes: p.cache.nodes}
 	st.Binding, st.Probe = nil, nil
-	if p.cache.connection != nil {
-		st.Cache.Endpoint = p.cache.connection.Endpoint()
+	if p.connection.used != nil {
+		st.Cache.Endpoint = p.connection.used.Endpoint()
 		st.Binding = &v1alpha1.BindingStatus{Name: connectionName(s.FlagCache)}
 		st.Probe = probeStatus(s)
 	}
@@ -140,7 +139,7 @@ func about(a, b string) bool {
 // restart of the operator, the last answer about the same endpoint stands.
 func cacheHealthy(s Snapshot, p parts) metav1.Condition {
 	const kind = v1alpha1.ConditionCacheHealthy
-	if p.cache.connection == nil {
+	if p.connection.used == nil {
 		return isUnknown(kind, v1alpha1.ReasonNoEndpoint, "There is no endpoint to probe yet")
 	}
 	switch s.Probe.Health {
@@ -149,7 +148,7 @@ func cacheHealthy(s Snapshot, p parts) metav1.Condition {
 	case HealthBad:
 		return isFalse(kind, s.Probe.Reason, "%s", s.Probe.Message)
 	}
-	if answered(s, p.cache.connection) {
+	if answered(s, p.connection.used) {
 		return *meta.FindStatusCondition(s.FlagCache.Status.Conditions, kind)
 	}
 	if s.Probe.Message != "" {
@@ -171,10 +170,16 @@ func lastEndpoint(s Snapshot) string {
 	return s.FlagCache.Status.Cache.Endpoint
 }
 
-// serviceAvailable is about the revision of the spec.
+// serviceAvailable is about the revision of the spec or, while that is on trial
+// or was rejected, about the one that serves.
 func serviceAvailable(p servicePart) metav1.Condition {
 	const kind = v1alpha1.ConditionServiceAvailable
-	d := p.rollout.observed[p.rollout.target]
+	r := p.rollout
+	revision := r.target
+	if r.rejected || r.canary != nil {
+		revision = r.stable
+	}
+	d := r.observed[revision]
 	switch {
 	case p.blocked == v1alpha1.ReasonWaitingForConnection:
 		return isFalse(kind, p.blocked, "Waiting for a connection to the cache before starting pods of this spec")
@@ -186,7 +191,7 @@ func serviceAvailable(p servicePart) metav1.Condition {
 		return isFalse(kind, v1alpha1.ReasonProgressDeadlineExceeded, "Deployment %s did not become available in %d seconds: see its pods and events",
 			d.Name, progressDeadline)
 	default:
-		return isFalse(kind, v1alpha1.ReasonProgressing, "Waiting for the replicas of revision %s", p.rollout.target)
+		return isFalse(kind, v1alpha1.ReasonProgressing, "Waiting for the replicas of revision %s", revision)
 	}
 }
 
@@ -205,6 +210,10 @@ func rolloutHealthy(p servicePart) metav1.Condition {
 	switch {
 	case r.stable == "":
 		return isUnknown(kind, v1alpha1.ReasonNotStarted, "No revision serves yet")
+	case r.rejected:
+		return rolledBack(r.stable, r.history.records[r.target])
+	case r.canary != nil:
+		return canaryHealthy(*r.canary, r.stable)
 	case candidate == "":
 		return isTrue(kind, v1alpha1.ReasonStable, "Revision %s serves", r.stable)
 	case stuck(r.observed[candidate]):
@@ -224,6 +233,8 @@ var terminalReasons = []string{
 	v1alpha1.ReasonUnparseable,
 	v1alpha1.ReasonFlagsRejected,
 	v1alpha1.ReasonProgressDeadlineExceeded,
+	v1alpha1.ReasonRolledBack,
+	v1alpha1.ReasonCanaryInconclusive,
 }
 
 // summarize finds the first thing in the way of Ready. What has to be there
@@ -247,7 +258,7 @@ func summarize(p parts, conditions []metav1.Condition) verdict {
 		}
 	}
 	if candidate := p.service.rollout.candidate(); candidate != "" {
-		return verdict{progressing: true, ready: isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonRollingOut, "Revision %s is starting", candidate)}
+		return verdict{progressing: true, ready: onItsWay(p.service.rollout)}
 	}
 	return verdict{ready: isTrue(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
 }

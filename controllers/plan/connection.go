@@ -8,9 +8,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -91,39 +93,94 @@ func fingerprint(uid types.UID, parts ...string) string {
 // connectionPart is what applications and the flag service read.
 type connectionPart struct {
 	objects []Object
+	// later are objects that are wanted but not written now.
+	later []Object
 	// hash of the connection for the revision; "" while there is none.
 	hash string
-	// port of the cache, as far as it is or was known; else 0.
-	port  int32
+	// used is the connection of the revision that serves, which during a rollout
+	// may be another one than the spec's; nil while there is none.
+	used *Connection
+	// ports of the caches that pods use, or are to use.
+	ports []int32
 	ready metav1.Condition
 }
 
-// planConnection plans the connection Secret and, whatever becomes of the
-// cache, the key that authenticates cached values and the clients' ConfigMap.
+// planConnection plans the connection Secret of the revision to come and,
+// whatever becomes of the cache, the key that authenticates cached values and
+// the clients' ConfigMap. Each connection has a Secret of its own, so that a
+// wrong password or endpoint reaches no pod but a candidate's.
 func planConnection(s Snapshot, cache cachePart) connectionPart {
 	fc := s.FlagCache
-	part := connectionPart{objects: []Object{integritySecret(s), clientConfigMap(fc)}}
+	part := connectionPart{objects: []Object{integritySecret(s), clientConfigMap(fc)}, ports: knownPorts(s, cache.connection)}
 	if cache.connection == nil {
-		part.port = publishedPort(s)
 		part.ready = isFalse(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonWaitingForCache,
 			"There is no connection to publish yet: %s", cache.provisioned.Message)
 		return part
 	}
-	secret := connectionSecret(fc, *cache.connection)
-	part.objects = append(part.objects, secret)
 	part.hash = fingerprint(fc.UID, cache.connection.URI(), cache.connection.CA)
-	part.port = int32(cache.connection.Port)
-	part.ready = publication(s, secret)
+	part.objects = append(part.objects, connectionSecret(fc, privateConnectionName(fc, part.hash), *cache.connection))
 	return part
 }
 
-// publishedPort is the port that the pods were told, 0 where they were told none.
-func publishedPort(s Snapshot) int32 {
-	port, err := strconv.ParseInt(secretValue(s, connectionName(s.FlagCache), "port"), 10, 32)
-	if err != nil {
-		return 0
+// publish plans the Secret that applications bind to. It follows the revision
+// that serves: while another one is tried it stays as it is.
+func (part *connectionPart) publish(s Snapshot, connection *Connection, r rollout) {
+	if connection == nil {
+		return
 	}
-	return int32(port)
+	secret := connectionSecret(s.FlagCache, connectionName(s.FlagCache), *connection)
+	part.used = connection
+	if r.stable == "" || r.target == r.stable {
+		part.objects = append(part.objects, secret)
+		part.ready = publication(s, secret)
+		return
+	}
+	part.later = append(part.later, secret)
+	part.ready = isTrue(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublished, "Secret %s holds the connection of revision %s, which serves", secret.Name, r.stable)
+	if stable, ok := connectionOf(s, r.observed[r.stable]); ok {
+		part.used = &stable
+	}
+}
+
+// connectionOf is the connection that the pods of a revision use.
+func connectionOf(s Snapshot, d *appsv1.Deployment) (Connection, bool) {
+	if d == nil {
+		return Connection{}, false
+	}
+	secret, ok := find[*corev1.Secret](s, privateConnectionName(s.FlagCache, connectionHash(d)))
+	if !ok {
+		return Connection{}, false
+	}
+	connection, err := parseBinding(secret.Data)
+	return connection, err == nil
+}
+
+// connectionHash is the hash of the connection that a Deployment's pods use.
+func connectionHash(d *appsv1.Deployment) string {
+	return d.Spec.Template.Annotations[v1alpha1.AnnotationConnection]
+}
+
+// knownPorts are the ports of the connections that there are Secrets for, and of
+// the one to come; Redis' own where there is none.
+func knownPorts(s Snapshot, next *Connection) []int32 {
+	var ports []int32
+	if next != nil {
+		ports = append(ports, int32(next.Port))
+	}
+	for _, child := range s.Children {
+		secret, ok := child.(*corev1.Secret)
+		if !ok || secret.Type != secretType || !s.owns(secret) {
+			continue
+		}
+		if port, err := strconv.ParseInt(string(secret.Data["port"]), 10, 32); err == nil {
+			ports = append(ports, int32(port))
+		}
+	}
+	if len(ports) == 0 {
+		ports = append(ports, redisPort)
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports)
 }
 
 // publication says whether the Secret that exists is the one that is wanted.
@@ -134,10 +191,10 @@ func publication(s Snapshot, wanted *corev1.Secret) metav1.Condition {
 	return isTrue(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublished, "Secret %s holds the connection", wanted.Name)
 }
 
-func connectionSecret(fc *v1alpha1.FlagCache, c Connection) *corev1.Secret {
+func connectionSecret(fc *v1alpha1.FlagCache, name string, c Connection) *corev1.Secret {
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: secretMeta(fc, connectionName(fc), v1alpha1.ComponentService),
+		ObjectMeta: secretMeta(fc, name, v1alpha1.ComponentService),
 		Type:       secretType,
 		Data:       c.data(),
 	}

@@ -15,9 +15,20 @@ import (
 // a StatefulSet's name for a label, is what bounds a FlagCache's name.
 func redisName(fc *v1alpha1.FlagCache) string      { return fc.Name + "-redis" }
 func connectionName(fc *v1alpha1.FlagCache) string { return fc.Name + "-connection" }
+func trafficName(fc *v1alpha1.FlagCache) string    { return fc.Name + "-traffic" }
 func integrityName(fc *v1alpha1.FlagCache) string  { return fc.Name + "-integrity" }
 func clientName(fc *v1alpha1.FlagCache) string     { return fc.Name + "-client" }
 func serviceName(fc *v1alpha1.FlagCache) string    { return fc.Name }
+
+// privateConnectionName is the Secret of one connection, by its hash.
+func privateConnectionName(fc *v1alpha1.FlagCache, hash string) string {
+	return connectionName(fc) + "-" + hash
+}
+
+// revisionEndpoint is where stable pods reach the pods of a revision.
+func revisionEndpoint(fc *v1alpha1.FlagCache, revision string) string {
+	return "http://" + revisionName(fc, revision) + "." + fc.Namespace + ".svc"
+}
 
 func revisionName(fc *v1alpha1.FlagCache, revision string) string {
 	return fc.Name + "-" + revision
@@ -30,7 +41,7 @@ func ServiceName(fc *v1alpha1.FlagCache) string { return serviceName(fc) }
 // ReservedNames are the names that children of a FlagCache use whatever its
 // spec; revisions' names are not among them.
 func ReservedNames(fc *v1alpha1.FlagCache) []string {
-	return []string{serviceName(fc), redisName(fc), connectionName(fc), integrityName(fc), clientName(fc)}
+	return []string{serviceName(fc), redisName(fc), connectionName(fc), integrityName(fc), clientName(fc), trafficName(fc)}
 }
 
 // childMeta is the metadata of a child. No label or annotation of the FlagCache

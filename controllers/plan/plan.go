@@ -5,10 +5,12 @@ package plan
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
@@ -24,6 +26,8 @@ type Plan struct {
 	Delete []Object
 	// Probe is the data path to watch; nil stops watching.
 	Probe *ProbeTarget
+	// Evidence is what to count about a canary; nil where there is none.
+	Evidence *EvidenceTarget
 	// Status is the whole status as it should be if all of the above succeeds.
 	Status v1alpha1.FlagCacheStatus
 	// LookAgain is when to look again if nothing happens before; 0 is never.
@@ -48,6 +52,21 @@ type ProbeTarget struct {
 	Key string
 	// Spec of the probe.
 	Spec v1alpha1.ProbeSpec
+}
+
+// EvidenceTarget is what to count about a canary.
+type EvidenceTarget struct {
+	Candidate, Stable string
+	// Canary is where the numbers come from, and what counts as slow.
+	Canary v1alpha1.CanarySpec
+}
+
+// evidenceTarget is what to count while a canary is under way.
+func evidenceTarget(s Snapshot, r rollout) *EvidenceTarget {
+	if r.canary == nil || r.canary.record.Outcome != "" {
+		return nil
+	}
+	return &EvidenceTarget{Candidate: r.target, Stable: r.stable, Canary: *s.FlagCache.Spec.Canary}
 }
 
 // nameConflictRetry is how soon a taken name is looked at again: the object in
@@ -88,10 +107,11 @@ func progress(s Snapshot) Plan {
 	connection := planConnection(s, cache)
 	flags := judgeFlags(s)
 	service := planService(s, connection, flags)
+	connection.publish(s, cache.connection, service.rollout)
 
-	p := Plan{Probe: probeTarget(s, cache)}
+	p := Plan{Probe: probeTarget(s, cache, connection.used), Evidence: evidenceTarget(s, service.rollout)}
 	write := slices.Concat(cache.objects, connection.objects, service.objects)
-	wanted := slices.Concat(write, cache.later)
+	wanted := slices.Concat(write, cache.later, connection.later)
 	taken := s.takenNames(wanted)
 	for _, o := range write {
 		if !contains(taken, o) {
@@ -100,10 +120,20 @@ func progress(s Snapshot) Plan {
 	}
 	p.Delete = obsolete(s, wanted, service.rollout)
 	p.Status = status(s, parts{cache: cache, connection: connection, flags: flags, service: service, taken: taken})
-	if len(taken) > 0 {
-		p.LookAgain = nameConflictRetry
-	}
+	p.LookAgain = lookAgain(s, service.rollout, taken)
 	return p
+}
+
+// lookAgain is when something is due that no watch tells of.
+func lookAgain(s Snapshot, r rollout, taken []Object) time.Duration {
+	switch {
+	case r.canary != nil:
+		return s.FlagCache.Spec.Canary.Metrics.Interval.Duration
+	case len(taken) > 0:
+		return nameConflictRetry
+	default:
+		return r.previousFor
+	}
 }
 
 // obsolete are the children that no part wants.
@@ -111,24 +141,30 @@ func obsolete(s Snapshot, wanted []Object, r rollout) []Object {
 	var gone []Object
 	for _, child := range s.Children {
 		unwanted := s.owns(child) && !contains(wanted, child) && child.GetDeletionTimestamp() == nil
-		if unwanted && mayGo(child, r) {
+		if unwanted && mayGo(s, child, r) {
 			gone = append(gone, child)
 		}
 	}
 	return gone
 }
 
-// mayGo tells whether an unwanted child may go now. While a rollout is under way
-// the stable revision still uses what the old spec asked for, so only other
-// revisions go, and an autoscaler, which would fight over the stable one's size.
-func mayGo(child Object, r rollout) bool {
+// mayGo tells whether an unwanted child may go now. While a rollout is under
+// way, and as long after it as going back is meant to be easy, what the old spec
+// asked for stays; but not what is a candidate's alone, nor an autoscaler, which
+// would fight over the stable revision's size.
+func mayGo(s Snapshot, child Object, r rollout) bool {
 	switch child := child.(type) {
-	case *autoscalingv2.HorizontalPodAutoscaler:
+	case *autoscalingv2.HorizontalPodAutoscaler, *appsv1.ControllerRevision:
 		return true
 	case *appsv1.Deployment:
-		return r.settled() || !r.keeps(child.Labels[v1alpha1.LabelRevision])
+		return !r.keeps(child.Labels[v1alpha1.LabelRevision])
+	case *corev1.Service:
+		return child.Labels[v1alpha1.LabelRevision] != "" || r.atRest()
+	case *corev1.Secret:
+		hash, private := strings.CutPrefix(child.Name, privateConnectionName(s.FlagCache, ""))
+		return private && !r.uses(hash) || r.atRest()
 	default:
-		return r.settled()
+		return r.atRest()
 	}
 }
 
@@ -136,12 +172,12 @@ func mayGo(child Object, r rollout) bool {
 // may succeed. A Redis that is being made is not probed before its pod is ready
 // for the first time: a probe that fails because it comes too soon keeps everyone
 // waiting for the next one, an interval later.
-func probeTarget(s Snapshot, cache cachePart) *ProbeTarget {
-	if cache.connection == nil || (cache.state == stateProvisioning && !answered(s, cache.connection)) {
+func probeTarget(s Snapshot, cache cachePart, used *Connection) *ProbeTarget {
+	if used == nil || (cache.state == stateProvisioning && !answered(s, used)) {
 		return nil
 	}
 	return &ProbeTarget{
-		Connection: *cache.connection,
+		Connection: *used,
 		Key:        "flagcache_probe:" + s.FlagCache.Namespace + "/" + s.FlagCache.Name + ":" + string(s.FlagCache.UID),
 		Spec:       s.FlagCache.Spec.Probe,
 	}

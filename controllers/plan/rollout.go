@@ -4,6 +4,9 @@
 package plan
 
 import (
+	"slices"
+	"time"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
@@ -13,12 +16,15 @@ import (
 
 // rollout is how traffic moves from one revision to the next.
 //
-//	no Service   ──▶ the target serves at once
-//	stable, target the same ──▶ settled, every other revision goes
-//	stable, target another  ──▶ candidate beside it; when it was seen available
-//	                            the Service selects it, and it is the stable one
+//	no Service              ──▶ the target serves at once
+//	stable, target the same ──▶ settled; the one before stays for a while
+//	stable, target another  ──▶ candidate beside it, tried by a canary; when that
+//	                            passed and it was seen available at full size, the
+//	                            Service selects it, and it is the stable one
+//	stable, target rejected ──▶ the stable one serves until the spec changes
 //
-// The Service's selector is the record of which revision is stable.
+// The Service is the record of which revision is stable, the target's
+// ControllerRevision that of how far its canary got.
 type rollout struct {
 	// target is the revision that the spec asks for, "" while there is none.
 	target string
@@ -26,38 +32,156 @@ type rollout struct {
 	stable string
 	// serves is the revision that the Service is to select now.
 	serves string
+	// previous is the revision that served before the stable one, for as long as
+	// it stays.
+	previous string
+	// previousFor is how much longer that is.
+	previousFor time.Duration
+	// rejected says that the target was rejected, and that this is on record.
+	rejected bool
+	// canary of the target, nil where there is none.
+	canary *canary
+	// full is the size that carries all traffic.
+	full int32
+	// history has the records as they are to be kept.
+	history history
 	// observed are the Deployments of revisions, by revision.
 	observed map[string]*appsv1.Deployment
 }
 
-// decideRollout chooses the revision that serves.
+// decideRollout chooses the revision that serves, and says how far its successor is.
 func decideRollout(s Snapshot, target *revisionTemplate) rollout {
-	r := rollout{observed: observedRevisions(s)}
+	r := rollout{observed: observedRevisions(s), history: readHistory(s), stable: stableRevision(s)}
 	if target != nil {
 		r.target = target.revision
 	}
-	if svc, ok := find[*corev1.Service](s, serviceName(s.FlagCache)); ok {
-		r.stable = svc.Spec.Selector[v1alpha1.LabelRevision]
+	if last, ok := r.history.lastPromoted(""); ok && r.stable == "" && r.observed[last.Revision] != nil {
+		r.stable = last.Revision // somebody deleted the Service
 	}
+	r.full = wantedReplicas(s.FlagCache, r)
 	r.serves = r.stable
-	if r.target != "" && r.ready(s.FlagCache) {
-		r.serves = r.target
+	switch r.target {
+	case "":
+	case r.stable:
+		r.settle(s)
+	default:
+		r.change(s, target)
 	}
+	r.closeOthers(s.Now)
 	return r
 }
 
-// ready tells whether the target may serve: nothing did before, or it was seen
-// available at the size that carries all traffic. That the Deployment of the
-// stable revision was not seen is no reason to hurry: it may be there all the
-// same, and a target that is not available answers no request either.
-func (r rollout) ready(fc *v1alpha1.FlagCache) bool {
-	return r.stable == "" || available(r.observed[r.target], wantedReplicas(fc, r))
+// stableRevision is the revision that clients are served by. The Service selects
+// it, unless it selects the candidate's pods too and says so.
+func stableRevision(s Snapshot) string {
+	svc, ok := find[*corev1.Service](s, serviceName(s.FlagCache))
+	if !ok {
+		return ""
+	}
+	if selected := svc.Spec.Selector[v1alpha1.LabelRevision]; selected != "" {
+		return selected
+	}
+	return svc.Annotations[v1alpha1.AnnotationStable]
+}
+
+// settle records that the target was seen to serve, and keeps its predecessor
+// for as long as the spec says.
+func (r *rollout) settle(s Snapshot) {
+	record := r.history.of(r.stable, s.Now)
+	if record.Outcome != Promoted {
+		record.promote(s.Now)
+		r.history.records[r.stable] = record
+	}
+	if s.FlagCache.Spec.Canary == nil {
+		return
+	}
+	last, ok := r.history.lastPromoted(r.stable)
+	left := record.FinishedAt.Add(s.FlagCache.Spec.Canary.ScaleDownDelay.Duration).Sub(s.Now)
+	if ok && left > 0 && r.observed[last.Revision] != nil {
+		r.previous, r.previousFor = last.Revision, left
+	}
+}
+
+// change moves on towards the target.
+func (r *rollout) change(s Snapshot, target *revisionTemplate) {
+	if r.stable == "" {
+		r.serves = r.target // the first needs no trial, and no record before it serves
+		return
+	}
+	record := r.reopen(s)
+	if r.rejected = record.rejected(); r.rejected {
+		r.history.records[r.target] = record
+		return
+	}
+	if record.Passed || len(s.FlagCache.Spec.Canary.GetSteps()) == 0 {
+		if available(r.observed[r.target], r.full) {
+			r.serves = r.target
+		}
+		r.history.records[r.target] = record
+		return
+	}
+	tried := decideCanary(r.trialInput(s, target), record)
+	if tried.passed && available(r.observed[r.target], r.full) {
+		r.serves = r.target
+	}
+	r.canary = &tried
+	r.history.records[r.target] = tried.record
+}
+
+// reopen is the target's record, a new one if the last attempt is over.
+func (r *rollout) reopen(s Snapshot) Record {
+	record := r.history.of(r.target, s.Now)
+	retry := s.FlagCache.Annotations[v1alpha1.AnnotationRetry] == r.target
+	if record.rejected() && (!retry || record.Retried) {
+		record.Retried = retry
+		return record
+	}
+	if record.Outcome != "" {
+		return record.again(s.Now, retry)
+	}
+	return record
+}
+
+func (r *rollout) trialInput(s Snapshot, target *revisionTemplate) trialInput {
+	candidate := r.observed[r.target]
+	stable := r.observed[r.stable]
+	return trialInput{
+		s: s, spec: s.FlagCache.Spec.Canary,
+		candidate:   r.target,
+		pods:        s.Pods[r.target],
+		stuck:       stuck(candidate),
+		available:   func(replicas int32) bool { return available(candidate, replicas) },
+		full:        r.full,
+		sharesCache: stable != nil && connectionHash(stable) == target.template.Annotations[v1alpha1.AnnotationConnection],
+		given:       givenWeight(s, r.target),
+		loadTest:    s.LoadTest,
+	}
+}
+
+// closeOthers gives revisions that the spec does not ask for any more their
+// outcome, once. A rejection ends with that: who comes back to the revision means
+// to try it again.
+func (r *rollout) closeOthers(now time.Time) {
+	if r.target == "" {
+		return
+	}
+	for revision, record := range r.history.records {
+		switch {
+		case revision == r.target, revision == r.stable:
+			continue
+		case record.Outcome == "":
+			record.finish(now, Superseded, "Superseded", "the spec asked for revision %s", r.target)
+		case record.rejected():
+			record.Lifted = true
+		}
+		r.history.records[revision] = record
+	}
 }
 
 // candidate is the revision that is on its way: the target, until the Service
 // was seen to select it. It is "" when there is none.
 func (r rollout) candidate() string {
-	if r.target == r.stable {
+	if r.target == r.stable || r.rejected {
 		return ""
 	}
 	return r.target
@@ -73,11 +197,12 @@ func (r rollout) settled() bool {
 }
 
 // kept are the revisions that should have a Deployment. The one that served
-// until now is kept until the Service was seen to select its successor.
+// until now is kept until the Service was seen to select its successor, and as
+// long after that as the spec says.
 func (r rollout) kept() []string {
 	var kept []string
-	for _, revision := range []string{r.stable, r.target} {
-		if revision != "" && (len(kept) == 0 || kept[0] != revision) {
+	for _, revision := range []string{r.stable, r.candidate(), r.previous} {
+		if revision != "" {
 			kept = append(kept, revision)
 		}
 	}
@@ -85,7 +210,44 @@ func (r rollout) kept() []string {
 }
 
 func (r rollout) keeps(revision string) bool {
-	return revision == r.stable || revision == r.target
+	return slices.Contains(r.kept(), revision)
+}
+
+// inUse are the revisions whose records must not be lost.
+func (r rollout) inUse() []string {
+	var revisions []string
+	for _, revision := range []string{r.stable, r.target, r.previous} {
+		if revision != "" && !slices.Contains(revisions, revision) {
+			revisions = append(revisions, revision)
+		}
+	}
+	return revisions
+}
+
+// atRest says that nothing but the stable revision is needed.
+func (r rollout) atRest() bool { return r.settled() && r.previous == "" }
+
+// uses says that the pods of some revision use a connection.
+func (r rollout) uses(hash string) bool {
+	for _, d := range r.observed {
+		if connectionHash(d) == hash {
+			return true
+		}
+	}
+	return false
+}
+
+// replicas is the size of a revision's Deployment; ok is false for one whose
+// size is not ours to say.
+func (r rollout) replicas(revision string) (replicas int32, ok bool) {
+	switch {
+	case revision == r.candidate() && r.canary != nil:
+		return r.canary.replicas, true
+	case revision == r.previous:
+		return 0, false
+	default:
+		return r.full, true
+	}
 }
 
 // stuck says that a revision has given up becoming available.

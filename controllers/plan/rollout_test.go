@@ -179,5 +179,6 @@ func TestTheOldCacheStaysUntilTheNewRevisionServes(t *testing.T) {
 	if _, ok := find[*appsv1.StatefulSet](w.snapshot(), "demo-redis"); ok {
 		t.Errorf("the old Redis is still there after the new revision serves")
 	}
+	w.reconcile()
 	w.expectSilence()
 }

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -51,12 +52,14 @@ func planService(s Snapshot, connection connectionPart, flags flagsPart) service
 	fc := s.FlagCache
 	template, blocked := target(s, connection, flags)
 	part := servicePart{blocked: blocked, rollout: decideRollout(s, template)}
-	part.replicas = wantedReplicas(fc, part.rollout)
-	part.objects = revisionDeployments(fc, template, part)
+	part.replicas = part.rollout.full
+	part.objects = part.rollout.history.objects(fc, part.rollout.inUse())
+	part.objects = append(part.objects, trafficObjects(s, part.rollout)...)
+	part.objects = append(part.objects, revisionDeployments(fc, template, part.rollout)...)
 	if part.rollout.serves == "" {
 		return part
 	}
-	part.objects = append(part.objects, service(fc, part.rollout.serves), disruptionBudget(fc), serviceNetworkPolicy(fc, connection.port, flags.ports))
+	part.objects = append(part.objects, clientService(fc, part.rollout), disruptionBudget(fc), serviceNetworkPolicy(fc, connection.ports, flags.ports))
 	if fc.Spec.Service.Autoscaling != nil {
 		part.objects = append(part.objects, autoscaler(fc, part.rollout.serves))
 	}
@@ -104,15 +107,17 @@ func renderRevision(s Snapshot, connectionHash string) *revisionTemplate {
 // revisionDeployments are the Deployments of the revisions that the rollout
 // keeps. Of one that is not the target only the size is still ours to say: its
 // template is history.
-func revisionDeployments(fc *v1alpha1.FlagCache, template *revisionTemplate, part servicePart) []Object {
+func revisionDeployments(fc *v1alpha1.FlagCache, template *revisionTemplate, r rollout) []Object {
 	var objects []Object
-	for _, revision := range part.rollout.kept() {
-		observed := part.rollout.observed[revision]
+	for _, revision := range r.kept() {
+		observed := r.observed[revision]
+		replicas, ours := r.replicas(revision)
 		switch {
+		case !ours:
 		case template != nil && revision == template.revision:
-			objects = append(objects, deployment(fc, revision, template.template, part.replicas))
-		case observed != nil && ptr.Deref(observed.Spec.Replicas, 1) != part.replicas:
-			objects = append(objects, deployment(fc, revision, observed.Spec.Template, part.replicas))
+			objects = append(objects, deployment(fc, revision, template.template, replicas))
+		case observed != nil && ptr.Deref(observed.Spec.Replicas, 1) != replicas:
+			objects = append(objects, deployment(fc, revision, observed.Spec.Template, replicas))
 		}
 	}
 	return objects
@@ -127,7 +132,7 @@ func wantedReplicas(fc *v1alpha1.FlagCache, r rollout) int32 {
 		return ptr.Deref(fc.Spec.Service.Replicas, defaultReplicas)
 	}
 	replicas := auto.MinReplicas
-	if serving := r.observed[r.serves]; serving != nil {
+	if serving := r.observed[cmp.Or(r.stable, r.target)]; serving != nil {
 		replicas = ptr.Deref(serving.Spec.Replicas, replicas)
 	}
 	return min(max(replicas, auto.MinReplicas), auto.MaxReplicas)
@@ -170,11 +175,11 @@ func podTemplate(s Snapshot, connectionHash string) corev1.PodTemplateSpec {
 			Labels:      with(labels, selectorLabels(fc, v1alpha1.ComponentService)),
 			Annotations: annotations,
 		},
-		Spec: podSpec(s),
+		Spec: podSpec(s, connectionHash),
 	}
 }
 
-func podSpec(s Snapshot) corev1.PodSpec {
+func podSpec(s Snapshot, connectionHash string) corev1.PodSpec {
 	spec := s.FlagCache.Spec.Service
 	return corev1.PodSpec{
 		AutomountServiceAccountToken:  ptr.To(false),
@@ -188,7 +193,7 @@ func podSpec(s Snapshot) corev1.PodSpec {
 		Affinity:                      spec.Affinity,
 		TopologySpreadConstraints:     spread(s.FlagCache),
 		Containers:                    []corev1.Container{container(s)},
-		Volumes:                       volumes(s.FlagCache),
+		Volumes:                       volumes(s.FlagCache, connectionHash),
 	}
 }
 
@@ -211,6 +216,7 @@ func container(s Snapshot) corev1.Container {
 			{Name: "flags", MountPath: flagsDir(fc), ReadOnly: true},
 			{Name: "connection", MountPath: config.BindingRoot + "/" + config.BindingName, ReadOnly: true},
 			{Name: "integrity", MountPath: config.IntegrityDir, ReadOnly: true},
+			{Name: "traffic", MountPath: config.TrafficDir, ReadOnly: true},
 		},
 	}
 }
@@ -229,6 +235,8 @@ func environment(fc *v1alpha1.FlagCache) []corev1.EnvVar {
 		{Name: config.EnvListenAddress, Value: ":" + strconv.Itoa(config.PortOFREP)},
 		{Name: config.EnvTelemetryAddress, Value: ":" + strconv.Itoa(config.PortTelemetry)},
 		{Name: config.EnvServiceBindingRoot, Value: config.BindingRoot},
+		{Name: config.EnvSplitFile, Value: config.SplitFile},
+		{Name: config.EnvSplitSalt, Value: fc.Namespace + "/" + fc.Name},
 		{Name: config.EnvCacheTTL, Value: fc.Spec.Cache.TTL.Duration.String()},
 		{Name: config.EnvCacheHMACKeyFile, Value: config.IntegrityDir + "/" + config.IntegrityKey},
 		{Name: config.EnvRedisPoolSize, Value: strconv.Itoa(int(fc.Spec.Service.Redis.PoolSize))},
@@ -240,11 +248,16 @@ func environment(fc *v1alpha1.FlagCache) []corev1.EnvVar {
 	return env
 }
 
-func volumes(fc *v1alpha1.FlagCache) []corev1.Volume {
+func volumes(fc *v1alpha1.FlagCache, connectionHash string) []corev1.Volume {
 	return []corev1.Volume{
 		{Name: "flags", VolumeSource: flagsVolume(fc)},
-		{Name: "connection", VolumeSource: secretVolume(connectionName(fc))},
+		{Name: "connection", VolumeSource: secretVolume(privateConnectionName(fc, connectionHash))},
 		{Name: "integrity", VolumeSource: secretVolume(integrityName(fc))},
+		{Name: "traffic", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: trafficName(fc)},
+			DefaultMode:          ptr.To[int32](0o444),
+			Optional:             ptr.To(true),
+		}}},
 	}
 }
 
@@ -308,22 +321,6 @@ func serviceResources(fc *v1alpha1.FlagCache) corev1.ResourceRequirements {
 	}
 }
 
-// service is what clients call; it selects one revision.
-func service(fc *v1alpha1.FlagCache, revision string) *corev1.Service {
-	return &corev1.Service{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: childMeta(fc, serviceName(fc), v1alpha1.ComponentService),
-		Spec: corev1.ServiceSpec{
-			Type:     corev1.ServiceTypeClusterIP,
-			Selector: revisionLabels(fc, revision),
-			Ports: []corev1.ServicePort{{
-				Name: config.PortNameOFREP, Port: servicePort, Protocol: corev1.ProtocolTCP,
-				TargetPort: intstr.FromString(config.PortNameOFREP),
-			}},
-		},
-	}
-}
-
 // disruptionBudget lets nodes drain one pod at a time, of any revision.
 func disruptionBudget(fc *v1alpha1.FlagCache) *policyv1.PodDisruptionBudget {
 	return &policyv1.PodDisruptionBudget{
@@ -338,17 +335,20 @@ func disruptionBudget(fc *v1alpha1.FlagCache) *policyv1.PodDisruptionBudget {
 }
 
 // sourceRule is the index of the egress rule for the source, where there is one.
-const sourceRule = 2
+const sourceRule = 3
 
 // serviceNetworkPolicy lets clients and scrapers in, and the pods out to DNS
-// and to the ports of the cache and of the source, which may be anywhere.
-func serviceNetworkPolicy(fc *v1alpha1.FlagCache, cachePort int32, sourcePorts []int32) *networkingv1.NetworkPolicy {
-	if cachePort == 0 {
-		cachePort = redisPort
-	}
+// and to the ports of the caches and of the source, which may be anywhere, and to
+// each other: stable pods ask the candidate's.
+func serviceNetworkPolicy(fc *v1alpha1.FlagCache, cachePorts, sourcePorts []int32) *networkingv1.NetworkPolicy {
+	pods := metav1.LabelSelector{MatchLabels: selectorLabels(fc, v1alpha1.ComponentService)}
 	egress := []networkingv1.NetworkPolicyEgressRule{
 		{Ports: []networkingv1.NetworkPolicyPort{udpPort(53), tcpPort(53)}},
-		{Ports: []networkingv1.NetworkPolicyPort{tcpPort(cachePort)}},
+		{Ports: tcpPorts(cachePorts)},
+		{
+			To:    []networkingv1.NetworkPolicyPeer{{PodSelector: &pods}},
+			Ports: []networkingv1.NetworkPolicyPort{tcpPort(config.PortOFREP)},
+		},
 	}
 	if len(sourcePorts) > 0 {
 		egress = append(egress, networkingv1.NetworkPolicyEgressRule{Ports: tcpPorts(sourcePorts)})
@@ -357,7 +357,7 @@ func serviceNetworkPolicy(fc *v1alpha1.FlagCache, cachePort int32, sourcePorts [
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
 		ObjectMeta: childMeta(fc, serviceName(fc), v1alpha1.ComponentService),
 		Spec: networkingv1.NetworkPolicySpec{
-			PodSelector: metav1.LabelSelector{MatchLabels: selectorLabels(fc, v1alpha1.ComponentService)},
+			PodSelector: pods,
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 			Ingress: []networkingv1.NetworkPolicyIngressRule{{
 				Ports: []networkingv1.NetworkPolicyPort{tcpPort(config.PortOFREP), tcpPort(config.PortTelemetry)},

@@ -38,6 +38,13 @@ type Snapshot struct {
 	Flags Flags
 	// Probe is the last answer about the data path.
 	Probe Probe
+	// Evidence is the last sample about the canary under way.
+	Evidence Evidence
+	// Pods are what is wrong with the pods of revisions that do not serve, by
+	// revision.
+	Pods map[string]PodTrouble
+	// LoadTest is how the candidate's load test ended, nil while it has not.
+	LoadTest *LoadTestResult
 	// Children are the objects that carry the FlagCache's name label, or a name
 	// that a child of it needs; whether they are ours is for the plan to judge.
 	Children []Object
@@ -124,6 +131,14 @@ type Probe struct {
 	Reason, Message string
 	// Latency, Role and ReplicationLag go to the status as they are.
 	Latency, Role, ReplicationLag string
+}
+
+// PodTrouble is what keeps pods from running.
+type PodTrouble struct {
+	// Reason is Kubernetes' own, such as CrashLoopBackOff; "" if nothing is wrong.
+	Reason string
+	// Message says more, for people.
+	Message string
 }
 
 // find returns the child of type T with the given name that is ours.

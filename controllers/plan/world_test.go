@@ -72,6 +72,10 @@ type world struct {
 	probe    Probe
 	children []Object
 	film     []string
+	now      time.Time
+	evidence Evidence
+	pods     map[string]PodTrouble
+	loadTest *LoadTestResult
 }
 
 // aWorld holds one FlagCache with valid flags and, for an in-cluster Redis, the
@@ -86,12 +90,12 @@ func aWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
 
 // anEmptyWorld holds one FlagCache with valid flags and nothing else.
 func anEmptyWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
-	return &world{t: t, fc: fc, flags: Flags{State: FlagsRead}}
+	return &world{t: t, fc: fc, flags: Flags{State: FlagsRead}, now: noon}
 }
 
 func (w *world) snapshot() Snapshot {
 	return Snapshot{
-		Now:            noon,
+		Now:            w.now,
 		FlagCache:      w.fc,
 		Operator:       Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 		Fresh:          Fresh{Password: fmt.Sprintf("password-%d", len(w.film)), IntegrityKey: "key"},
@@ -99,6 +103,9 @@ func (w *world) snapshot() Snapshot {
 		DatabaseSecret: w.database,
 		Flags:          w.flags,
 		Probe:          w.probe,
+		Evidence:       w.evidence,
+		Pods:           w.pods,
+		LoadTest:       w.loadTest,
 		Children:       w.children,
 	}
 }
@@ -134,6 +141,7 @@ func (w *world) put(o Object) {
 		w.children = append(w.children, o)
 		return
 	}
+	o.SetUID(w.children[i].GetUID())
 	o.SetGeneration(w.children[i].GetGeneration())
 	switch o := o.(type) {
 	case *appsv1.Deployment:

@@ -55,6 +55,8 @@ type World struct {
 	queue queue
 	cache cacheView
 	redis prober
+	// metrics samples the evidence of canaries.
+	metrics sampler
 
 	scenario scenario
 	// step is the next of the scenario, stepped is when the last one was.
@@ -376,6 +378,7 @@ func (w *World) operator() *controllers.Reconciler {
 		Live:      operatorClient{w: w, live: true},
 		FlagFiles: w.files(),
 		Prober:    &w.redis,
+		Sampler:   &w.metrics,
 		Events:    recorder{w},
 		Clock:     w,
 		Operator:  operatorplan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
@@ -413,7 +416,7 @@ func (w *World) random() string {
 // restart ends the operator's process and starts another one.
 func (w *World) restart() {
 	w.filmed("     the operator starts anew")
-	w.redis = prober{}
+	w.redis, w.metrics = prober{}, sampler{}
 	w.queue = queue{ready: w.time.Add(restartTime)}
 	w.flagFiles = nil
 	w.queue.wake(w.time)

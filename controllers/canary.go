@@ -1,0 +1,126 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/metrics"
+	"github.com/flagcache/flagcache/controllers/plan"
+)
+
+// sample has the sampler follow the plan.
+func (r *Reconciler) sample(fc *v1alpha1.FlagCache, target *plan.EvidenceTarget) {
+	key := client.ObjectKeyFromObject(fc)
+	if target == nil {
+		r.Sampler.Forget(key)
+		return
+	}
+	thresholds := target.Canary.Thresholds
+	r.Sampler.Watch(key, metrics.Target{
+		FlagCache:      key,
+		Candidate:      target.Candidate,
+		Stable:         target.Stable,
+		Split:          target.Canary.Traffic.Type == v1alpha1.TrafficSplit,
+		Interval:       target.Canary.Metrics.Interval.Duration,
+		LatencyP95:     thresholds.LatencyP95.Duration,
+		LatencyP99:     thresholds.LatencyP99.Duration,
+		MissLatencyP95: thresholds.MissLatencyP95.Duration,
+	})
+}
+
+// evidence is the sampler's last sample in the words of the plan.
+func (r *Reconciler) evidence(fc *v1alpha1.FlagCache) plan.Evidence {
+	sample, ok := r.Sampler.Last(client.ObjectKeyFromObject(fc))
+	if !ok {
+		return plan.Evidence{}
+	}
+	evidence := plan.Evidence{At: sample.At, Trouble: sample.Trouble}
+	for _, s := range sample.Streams {
+		evidence.Streams = append(evidence.Streams, plan.Stream{ID: s.ID, Revision: s.Revision, Counts: s.Counts, Kept: s.Kept})
+	}
+	return evidence
+}
+
+// podTroubles look at the pods of revisions that do not serve. They are asked of
+// the API server and only while there are such revisions: a cache of all pods
+// would cost memory for something that is rare.
+func (r *Reconciler) podTroubles(ctx context.Context, fc *v1alpha1.FlagCache, children []plan.Object) (map[string]plan.PodTrouble, error) {
+	troubles := map[string]plan.PodTrouble{}
+	for _, revision := range waitingRevisions(fc, children) {
+		pods := &corev1.PodList{}
+		err := r.Live.List(ctx, pods, client.InNamespace(fc.Namespace), client.Limit(mostPodsLookedAt), client.MatchingLabels{
+			v1alpha1.LabelName: fc.Name, v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelRevision: revision,
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i := range pods.Items {
+			if trouble := troubleOf(&pods.Items[i]); trouble.Reason != "" {
+				troubles[revision] = trouble
+				break
+			}
+		}
+	}
+	return troubles, nil
+}
+
+// mostPodsLookedAt bounds a look at a revision's pods.
+const mostPodsLookedAt = 200
+
+// waitingRevisions have a Deployment and are not what the Service selects.
+func waitingRevisions(fc *v1alpha1.FlagCache, children []plan.Object) []string {
+	serves := ""
+	var revisions []string
+	for _, child := range children {
+		switch o := child.(type) {
+		case *corev1.Service:
+			if o.Name == plan.ServiceName(fc) {
+				serves = o.Spec.Selector[v1alpha1.LabelRevision]
+			}
+		case *appsv1.Deployment:
+			if metav1.IsControlledBy(o, fc) && o.DeletionTimestamp == nil {
+				revisions = append(revisions, o.Labels[v1alpha1.LabelRevision])
+			}
+		}
+	}
+	var waiting []string
+	for _, revision := range revisions {
+		if serves != "" && revision != serves {
+			waiting = append(waiting, revision)
+		}
+	}
+	return waiting
+}
+
+// mostRestarts of a container that a candidate may have.
+const mostRestarts = 1
+
+// troubleOf says what keeps a pod from running, "" if nothing does that does not
+// pass.
+func troubleOf(pod *corev1.Pod) plan.PodTrouble {
+	for _, c := range pod.Status.ContainerStatuses {
+		waiting, restarted := c.State.Waiting, c.LastTerminationState.Terminated
+		switch {
+		case waiting != nil && hopeless[waiting.Reason]:
+			return plan.PodTrouble{Reason: waiting.Reason, Message: fmt.Sprintf("container %s of a pod is in %s: see kubectl logs and describe", c.Name, waiting.Reason)}
+		case c.RestartCount > mostRestarts && restarted != nil && restarted.ExitCode != 0:
+			return plan.PodTrouble{Reason: "CrashLoopBackOff", Message: fmt.Sprintf("container %s of a pod ended with the exit code %d again and again", c.Name, restarted.ExitCode)}
+		}
+	}
+	return plan.PodTrouble{}
+}
+
+// hopeless are the reasons of waiting containers that waiting does not mend.
+var hopeless = map[string]bool{
+	"CrashLoopBackOff": true, "ImagePullBackOff": true, "ErrImageNeverPull": true, "InvalidImageName": true,
+	"CreateContainerConfigError": true, "CreateContainerError": true, "RunContainerError": true,
+}

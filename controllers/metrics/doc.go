@@ -1,0 +1,15 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package metrics gathers the evidence of canaries in the background.
+//
+// A Sampler samples each watched canary at its interval and keeps the last
+// sample; it decides nothing. A sample is a set of streams: cumulative counters
+// of one life of one process, or of one series of another source, so that whoever
+// adds them up can tell a reset from a decrease and never counts twice. What
+// cannot be had is absent and never zero.
+//
+// Pods are scraped directly, and no other target: their addresses come from the
+// API server, for pods that the operator's own Deployments made, at a fixed port
+// and path. A FlagCache cannot make the operator fetch anything else.
+package metrics

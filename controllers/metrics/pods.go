@@ -1,0 +1,161 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/service/config"
+)
+
+// Limits of a scrape.
+const (
+	scrapeTimeout = 2 * time.Second
+	// mostBytes of a pod's metrics; a flag service with 1,000 flags has 300 KB.
+	mostBytes = 4 << 20
+	// mostPods of one revision that are scraped.
+	mostPods = 200
+	// podsAtOnce of one canary.
+	podsAtOnce = 16
+)
+
+// Pods scrapes the pods of a canary's revisions.
+type Pods struct {
+	// Client lists pods.
+	Client client.Reader
+	// Clock is the time of samples.
+	Clock clock.PassiveClock
+	// HTTP is how pods are reached. Default: directly, without a proxy or redirects.
+	HTTP *http.Client
+}
+
+// NewHTTPClient returns the client that Pods are reached by. Connections are not
+// kept: pods come and go, and a scrape is rare.
+func NewHTTPClient() *http.Client {
+	return &http.Client{
+		Timeout: scrapeTimeout,
+		Transport: &http.Transport{
+			DialContext:            (&net.Dialer{Timeout: scrapeTimeout}).DialContext,
+			DisableKeepAlives:      true,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Sample scrapes all pods of both revisions.
+func (p *Pods) Sample(ctx context.Context, t Target) Sample {
+	sample := Sample{At: p.Clock.Now()}
+	pods, err := p.list(ctx, t)
+	if err != nil {
+		sample.Trouble = "the pods could not be listed"
+		return sample
+	}
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(podsAtOnce)
+	missed := 0
+	for _, pod := range pods {
+		group.Go(func() error {
+			scraped, err := p.scrape(ctx, pod, t)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				missed++
+			}
+			sample.Streams = append(sample.Streams, scraped...)
+			return nil
+		})
+	}
+	_ = group.Wait() // no scrape returns an error
+	slices.SortFunc(sample.Streams, func(a, b Stream) int { return strings.Compare(a.ID, b.ID) })
+	if missed > 0 {
+		sample.Trouble = "some pods did not answer with metrics"
+	}
+	return sample
+}
+
+// list returns the pods of both revisions that run.
+func (p *Pods) list(ctx context.Context, t Target) ([]*corev1.Pod, error) {
+	var found []*corev1.Pod
+	for _, revision := range []string{t.Candidate, t.Stable} {
+		pods := &corev1.PodList{}
+		err := p.Client.List(ctx, pods, client.InNamespace(t.FlagCache.Namespace), client.Limit(mostPods), client.MatchingLabels{
+			v1alpha1.LabelName: t.FlagCache.Name, v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelRevision: revision,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("listing the pods of revision %s: %w", revision, err)
+		}
+		for i := range pods.Items {
+			if scrapable(&pods.Items[i], t.FlagCache.Name+"-"+revision) {
+				found = append(found, &pods.Items[i])
+			}
+		}
+	}
+	return found, nil
+}
+
+// scrapable says whether a pod runs, and is one that a revision's Deployment made:
+// anybody who may create pods can give them our labels.
+func scrapable(pod *corev1.Pod, deployment string) bool {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil || owner.Kind != "ReplicaSet" || !strings.HasPrefix(owner.Name, deployment+"-") || pod.Spec.HostNetwork {
+		return false
+	}
+	address, err := netip.ParseAddr(pod.Status.PodIP)
+	return pod.Status.Phase == corev1.PodRunning && err == nil && !address.IsLoopback() && !address.IsLinkLocalUnicast()
+}
+
+var (
+	errStatus   = errors.New("the status is not 200")
+	errTooLarge = fmt.Errorf("the metrics have more than %d bytes", mostBytes)
+)
+
+// scrape reads the streams of one pod.
+func (p *Pods) scrape(ctx context.Context, pod *corev1.Pod, t Target) ([]Stream, error) {
+	url := "http://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(config.PortTelemetry)) + config.PathMetrics
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, fmt.Errorf("asking pod %s: %w", pod.Name, err)
+	}
+	response, err := p.HTTP.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, errStatus)
+	}
+	text, err := io.ReadAll(io.LimitReader(response.Body, mostBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, err)
+	}
+	if len(text) > mostBytes {
+		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, errTooLarge)
+	}
+	parsed, err := parse(bytes.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, err)
+	}
+	return streams(parsed, string(pod.UID), pod.Labels[v1alpha1.LabelRevision], t), nil
+}

@@ -1,0 +1,59 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+// Target is a canary to be sampled.
+type Target struct {
+	// FlagCache that the canary is of.
+	FlagCache types.NamespacedName
+	// Candidate and Stable are its revisions.
+	Candidate, Stable string
+	// Split says that stable pods hand the candidate its requests. Then they count
+	// what clients would have seen of it, and its own count of requests is not used.
+	Split bool
+	// Interval between two samples.
+	Interval time.Duration
+	// LatencyP95, LatencyP99 and MissLatencyP95 are the limits over which an event
+	// is slow.
+	LatencyP95, LatencyP99, MissLatencyP95 time.Duration
+}
+
+// Stream is one life of one set of counters.
+type Stream struct {
+	// ID tells the stream from all others, for all time.
+	ID string
+	// Revision that the events are about.
+	Revision string
+	// Counts since the stream began; a check that it does not count is absent.
+	Counts map[analysis.Check]analysis.Counts
+	// Kept is how many requests a stable pod answered by itself while a candidate
+	// took a share.
+	Kept int64
+}
+
+// Sample is what one look at all counters found.
+type Sample struct {
+	// At is when the look began.
+	At time.Time
+	// Streams that could be read.
+	Streams []Stream
+	// Trouble says why others could not be, in words that stay the same; "" if all
+	// could.
+	Trouble string
+}
+
+// Source reads the counters of a canary once. It returns what it got in time and,
+// in Trouble, what it did not.
+type Source interface {
+	Sample(ctx context.Context, target Target) Sample
+}

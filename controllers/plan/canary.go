@@ -1,0 +1,293 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// canary is the trial of a candidate, as it is after this look.
+//
+//	Starting ──▶ LoadTesting ──▶ step 1 … step n ──▶ Promoting ──▶ the Service selects it
+//	    └────────────┴──────────────┴──────────────────┴──▶ RolledBack
+//
+// A step is passed by evidence and never by time alone. A breach ends the trial
+// wherever it is. What the candidate shares with the stable revision is not held
+// against it.
+type canary struct {
+	// record of the candidate, as it is to be kept.
+	record Record
+	phase  v1alpha1.CanaryPhase
+	// weight that the candidate gets now, in percent.
+	weight int32
+	// replicas that the candidate has now.
+	replicas int32
+	// passed: the candidate may serve as soon as it is available at full size.
+	passed  bool
+	results []CheckResult
+	// message says what the canary waits for.
+	message string
+}
+
+// trialInput is what a canary is decided on, besides its record.
+type trialInput struct {
+	s    Snapshot
+	spec *v1alpha1.CanarySpec
+	// candidate revision, and how its Deployment was seen.
+	candidate string
+	pods      PodTrouble
+	stuck     bool
+	// available tells whether the candidate was seen available at a size.
+	available func(replicas int32) bool
+	// full is the size that carries all traffic.
+	full int32
+	// sharesCache: both revisions use the same connection.
+	sharesCache bool
+	// given is the weight that the candidate was seen to have.
+	given int32
+	// loadTest is how the load test was seen to end, nil before.
+	loadTest *LoadTestResult
+}
+
+// decideCanary takes one look at a trial. The record is that of the candidate,
+// and its trial is begun here if it has none.
+func decideCanary(in trialInput, record Record) canary {
+	t := &Trial{}
+	if record.Trial != nil {
+		t = record.Trial.clone()
+	}
+	t.Policy = policyOf(in.spec)
+	record.Trial = t
+	c := canary{record: record, phase: v1alpha1.CanaryStarting}
+
+	gap := t.look(in.s.Now, in.spec.Metrics.Interval.Duration)
+	shared := in.sharedTrouble()
+	fresh := t.absorb(in.s.Evidence, in.candidate, shared != "")
+	c.results = t.Judge()
+
+	if reason, message := in.failure(t, c.results); reason != "" {
+		return c.reject(in, reason, message)
+	}
+	if struck := strikeShared(t, c.results); struck != "" {
+		shared = cmp.Or(shared, struck)
+		c.results = t.Judge()
+	}
+	if !in.commanded(v1alpha1.AnnotationPromote) {
+		c.advance(in, gap, fresh, shared)
+	} else {
+		t.Step = in.steps() + 1
+	}
+	if c.record.Outcome == RolledBack {
+		return c
+	}
+	c.size(in, shared)
+	return c
+}
+
+// steps is how many there are. A spec that got shorter in mid-canary leaves the
+// last step to be passed.
+func (in trialInput) steps() int { return len(in.spec.Steps) }
+
+// commanded tells whether a person's annotation is about this candidate.
+func (in trialInput) commanded(annotation string) bool {
+	return in.candidate != "" && in.s.FlagCache.Annotations[annotation] == in.candidate
+}
+
+// paused by a person, who may also have ended the pause.
+func (in trialInput) paused() bool {
+	return in.commanded(v1alpha1.AnnotationPause) && !in.commanded(v1alpha1.AnnotationResume)
+}
+
+// sharedTrouble is what is wrong with something that both revisions depend on.
+func (in trialInput) sharedTrouble() string {
+	if in.sharesCache && in.s.Probe.Health == HealthBad {
+		return "The cache that both revisions use is unhealthy"
+	}
+	return ""
+}
+
+// mostUnavailable is how long a candidate that was available may be unavailable.
+// Drained nodes give pods back sooner.
+const mostUnavailable = 5 * time.Minute
+
+// failure is what ends the trial at once: a person's word, pods that do not run,
+// or a limit that is refuted while the stable revision keeps it.
+func (in trialInput) failure(t *Trial, results []CheckResult) (reason, message string) {
+	switch {
+	case in.commanded(v1alpha1.AnnotationAbort):
+		return "Aborted", "the annotation " + v1alpha1.AnnotationAbort + " asked for it"
+	case in.pods.Reason != "":
+		return in.pods.Reason, in.pods.Message
+	case in.stuck:
+		return v1alpha1.ReasonProgressDeadlineExceeded, fmt.Sprintf("its pods did not become available in %d seconds", progressDeadline)
+	case t.UnavailableFor > mostUnavailable:
+		return "Unavailable", "its pods stopped being ready"
+	case t.LoadTest == nil && in.loadTest != nil && !in.loadTest.Passed:
+		t.LoadTest = in.loadTest
+		return "LoadTestFailed", "the load test failed: " + in.loadTest.Report
+	}
+	if r, ok := breached(results); ok && !stableIsNoBetter(t, r) && !in.commanded(v1alpha1.AnnotationPromote) {
+		return "Breach", describeBreach(r)
+	}
+	return "", ""
+}
+
+// clearly is how many times worse than the stable revision a candidate has to be
+// while both are over a limit.
+const clearly = 2
+
+// stableIsNoBetter tells whether, of late, the stable revision was over the limit
+// too, and the candidate not clearly worse. A comparison of recent events can only
+// hold a rollback back, so it costs no false one.
+func stableIsNoBetter(t *Trial, r CheckResult) bool {
+	stable, candidate := t.RecentStable[r.Check].share(), t.RecentCandidate[r.Check].share()
+	return stable > r.Limit && clearly*stable >= candidate
+}
+
+// strikeShared takes back what a check found while the stable revision was no
+// better, and says so.
+func strikeShared(t *Trial, results []CheckResult) string {
+	r, ok := breached(results)
+	if !ok {
+		return ""
+	}
+	t.strike(r.Check)
+	return fmt.Sprintf("The stable revision is over the limit of %s too", r.Check)
+}
+
+func describeBreach(r CheckResult) string {
+	return fmt.Sprintf("%s: %s of %d events are bad (at least %s by the confidence interval), the limit is %s",
+		r.Check, percent(r.Result.Observed), r.Counts.Total, percent(r.Result.Lower), percent(r.Limit))
+}
+
+// reject ends the trial. The rejection is recorded before anything is taken down,
+// so that a crash in between cannot start the candidate again; its traffic ends
+// with the same look.
+func (c canary) reject(in trialInput, reason, message string) canary {
+	c.record.finish(in.s.Now, RolledBack, reason, "%s", message)
+	c.phase, c.weight, c.replicas, c.message = "", 0, 0, message
+	return c
+}
+
+// advance moves the trial on, by one step at the most.
+func (c *canary) advance(in trialInput, gap time.Duration, fresh bool, shared string) {
+	t := c.record.Trial
+	if t.Step == 0 {
+		c.start(in)
+		return
+	}
+	t.Step = min(t.Step, in.steps()+1)
+	if t.Step > in.steps() {
+		return
+	}
+	if !in.available(in.stepReplicas(t.Step)) {
+		t.UnavailableFor += gap
+		c.message = "Waiting for the candidate's pods"
+		return
+	}
+	t.UnavailableFor = 0
+	if shared != "" || in.paused() {
+		return
+	}
+	t.Elapsed += gap
+	if fresh {
+		t.Observed += gap
+	}
+	c.step(in)
+}
+
+// start waits for the pods and for the load test, then begins the first step.
+func (c *canary) start(in trialInput) {
+	t := c.record.Trial
+	switch {
+	case !in.available(in.stepReplicas(1)):
+		c.message = "Waiting for the candidate's pods"
+	case in.spec.LoadTest != nil && t.LoadTest == nil && in.loadTest == nil:
+		c.phase, c.message = v1alpha1.CanaryLoadTesting, "Waiting for the load test"
+	case in.paused():
+	default:
+		if t.LoadTest == nil {
+			t.LoadTest = in.loadTest
+		}
+		t.begin(1, in.s.Now)
+	}
+}
+
+// step passes the step under way, or decides about one whose deadline is over.
+func (c *canary) step(in trialInput) {
+	t := c.record.Trial
+	step := in.spec.Steps[t.Step-1]
+	if t.Inconclusive && in.commanded(v1alpha1.AnnotationResume) {
+		t.begin(t.Step, in.s.Now)
+	}
+	switch {
+	case t.Observed >= step.Duration.Duration && allPass(c.results):
+		t.begin(t.Step+1, in.s.Now)
+	case t.Elapsed >= in.spec.Deadline.Duration && t.Elapsed >= step.Duration.Duration:
+		c.undecided(in)
+	case t.Observed >= step.Duration.Duration:
+		c.message = "Waiting for more evidence: " + lacking(c.results)
+	}
+}
+
+// undecided does what the spec says about too little evidence.
+func (c *canary) undecided(in trialInput) {
+	t := c.record.Trial
+	switch in.spec.OnInconclusive {
+	case v1alpha1.InconclusivePromote:
+		t.begin(t.Step+1, in.s.Now)
+	case v1alpha1.InconclusiveRollback:
+		*c = c.reject(in, "Inconclusive", "the deadline of step "+fmt.Sprint(t.Step)+" passed with too little evidence: "+lacking(c.results))
+	default:
+		t.Inconclusive = true
+	}
+}
+
+// size says what the candidate gets now, and names the phase.
+func (c *canary) size(in trialInput, shared string) {
+	t := c.record.Trial
+	switch {
+	case t.Step == 0:
+		c.replicas = in.stepReplicas(1)
+	case t.Step > in.steps():
+		c.phase, c.passed, c.replicas = v1alpha1.CanaryPromoting, true, in.full
+		c.weight = min(in.given, in.spec.Steps[in.steps()-1].Weight)
+		c.message = "Waiting for the candidate at full size"
+	default:
+		c.phase, c.replicas, c.weight = v1alpha1.CanaryStepping, in.stepReplicas(t.Step), in.spec.Steps[t.Step-1].Weight
+		if !in.available(c.replicas) {
+			c.weight = min(c.weight, in.given)
+		}
+	}
+	switch {
+	case c.passed:
+	case shared != "":
+		c.phase, c.message = v1alpha1.CanaryHeld, shared
+	case t.Inconclusive:
+		c.phase, c.message = v1alpha1.CanaryPaused, fmt.Sprintf("The deadline of step %d passed with too little evidence (%s): annotate %s, %s or %s with the revision",
+			t.Step, lacking(c.results), v1alpha1.AnnotationResume, v1alpha1.AnnotationPromote, v1alpha1.AnnotationAbort)
+	case in.paused():
+		c.phase, c.message = v1alpha1.CanaryPaused, "The annotation "+v1alpha1.AnnotationPause+" keeps it where it is"
+	}
+}
+
+// stepReplicas is the candidate's size in a step: its share of the full size.
+func (in trialInput) stepReplicas(step int) int32 {
+	weight := in.spec.Steps[min(step, in.steps())-1].Weight
+	return candidateReplicas(in.spec.Traffic.Type, in.full, weight)
+}
+
+// candidateReplicas is how many pods take a share of the traffic of so many. By
+// Replicas the pods are the share: candidate / (candidate + stable) is as near
+// to it as whole pods come, with at least one.
+func candidateReplicas(traffic v1alpha1.TrafficType, full, weight int32) int32 {
+	if traffic == v1alpha1.TrafficReplicas && weight < 100 {
+		return max(1, (2*full*weight+(100-weight))/(2*(100-weight)))
+	}
+	return max(1, (full*weight+99)/100)
+}

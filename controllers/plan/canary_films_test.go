@@ -1,0 +1,442 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+type film struct {
+	steps  []v1alpha1.CanaryStep
+	spec   func(*v1alpha1.FlagCacheSpec)
+	script func(*theatre)
+}
+
+// v2 brings a candidate, which is called B, to its first step.
+func v2(th *theatre) string {
+	th.change(fromImage("flag-service:v2"))
+	candidate := th.candidate()
+	th.until("the first step", func() bool { return th.weight() > 0 })
+	return candidate
+}
+
+func films() map[string]film {
+	films := map[string]film{}
+	for _, group := range []map[string]film{verdictFilms(), evidenceFilms(), peopleFilms(), revisionFilms(), podFilms()} {
+		for name, f := range group {
+			films[name] = f
+		}
+	}
+	return films
+}
+
+// verdictFilms: what the candidate does decides.
+func verdictFilms() map[string]film {
+	breach := func(check analysis.Check, share float64) film {
+		return film{script: func(th *theatre) {
+			th.spoil(v2(th), check, share)
+			th.until("the rollback", th.rolledBack)
+			th.note("the stable revision serves, and nothing more happens")
+			th.run(time.Minute)
+			th.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonRolledBack)
+			th.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonRolledBack)
+			th.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+			th.expectMessage(v1alpha1.ConditionRolloutHealthy, string(check))
+		}}
+	}
+	return map[string]film{
+		"promoted": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.until("the promotion", th.promoted(candidate))
+			th.run(6 * time.Minute)
+			th.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		}},
+		"promoted-in-three-steps": {
+			steps: []v1alpha1.CanaryStep{step(5, 5*time.Minute), step(25, 2*time.Minute), step(50, time.Minute)},
+			spec:  func(s *v1alpha1.FlagCacheSpec) { s.Service.Replicas = ptr.To[int32](8) },
+			script: func(th *theatre) {
+				candidate := v2(th)
+				th.until("the promotion", th.promoted(candidate))
+				th.run(time.Minute)
+			},
+		},
+		"breach-errors":        breach(analysis.ErrorRate, 0.02),
+		"breach-p95":           breach(analysis.LatencyP95, 0.2),
+		"breach-p99":           breach(analysis.LatencyP99, 0.05),
+		"breach-hit-rate":      breach(analysis.CacheHitRate, 1),
+		"barely-within-limits": {script: func(th *theatre) { barelyWithin(th) }},
+		"breach-miss-latency": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.lookUps = 20
+			th.spoil(candidate, analysis.CacheHitRate, 0.15)
+			th.spoil(candidate, analysis.MissLatencyP95, 0.9)
+			th.until("the rollback", th.rolledBack)
+			th.expectMessage(v1alpha1.ConditionRolloutHealthy, "missLatencyP95")
+		}},
+		"breach-in-the-last-step": {
+			steps: []v1alpha1.CanaryStep{step(5, 2*time.Minute), step(50, 2*time.Minute)},
+			script: func(th *theatre) {
+				candidate := v2(th)
+				th.until("the last step", func() bool { return th.weight() == 50 })
+				th.spoil(candidate, analysis.ErrorRate, 0.01)
+				th.until("the rollback", th.rolledBack)
+			},
+		},
+		"breach-while-promoting": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.until("the last step is passed", func() bool {
+				th.lazy = th.lazy || th.fc.Status.Canary.ObservedFor > 580
+				return th.fc.Status.Canary.Phase == v1alpha1.CanaryPromoting
+			})
+			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.until("the rollback", th.rolledBack)
+		}},
+		"strict": {
+			spec: func(s *v1alpha1.FlagCacheSpec) { s.Canary.Strict = true },
+			script: func(th *theatre) {
+				candidate := v2(th)
+				th.note("the duration is over, the interval still reaches over the limit")
+				th.run(11 * time.Minute)
+				th.note("more requests make it narrow enough")
+				th.perSecond, th.lookUps = 2000, 20
+				th.until("the promotion", th.promoted(candidate))
+			},
+		},
+	}
+}
+
+func barelyWithin(th *theatre) {
+	candidate := v2(th)
+	th.spoil(candidate, analysis.ErrorRate, 0.0009)
+	th.spoil(candidate, analysis.LatencyP95, 0.045)
+	th.spoil(candidate, analysis.LatencyP99, 0.009)
+	th.until("the promotion", th.promoted(candidate))
+}
+
+// evidenceFilms: too little of it, none of it, or evidence about something else.
+func evidenceFilms() map[string]film {
+	quiet := func(policy v1alpha1.InconclusivePolicy, script func(*theatre, string)) film {
+		return film{
+			spec: func(s *v1alpha1.FlagCacheSpec) { s.Canary.OnInconclusive = policy },
+			script: func(th *theatre) {
+				th.perSecond = 1
+				candidate := v2(th)
+				th.note("there is hardly any traffic until the deadline")
+				th.run(62 * time.Minute)
+				script(th, candidate)
+			},
+		}
+	}
+	return map[string]film{
+		"inconclusive-pause": quiet(v1alpha1.InconclusivePause, func(th *theatre, candidate string) {
+			th.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCanaryInconclusive)
+			th.annotate(v1alpha1.AnnotationResume, candidate)
+			th.perSecond = 200
+			th.until("the promotion", th.promoted(candidate))
+		}),
+		"inconclusive-rollback": quiet(v1alpha1.InconclusiveRollback, func(th *theatre, _ string) { th.until("the rollback", th.rolledBack) }),
+		"inconclusive-promote":  quiet(v1alpha1.InconclusivePromote, func(th *theatre, candidate string) { th.until("the promotion", th.promoted(candidate)) }),
+		"no-evidence": {script: func(th *theatre) {
+			v2(th)
+			th.note("the metrics cannot be had")
+			th.blind = true
+			th.run(62 * time.Minute)
+		}},
+		"cache-unhealthy": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.run(time.Minute)
+			th.note("the cache that both use fails, and with it the look-ups of both")
+			th.probe = Probe{Health: HealthBad, Reason: "ConnectionRefused", Message: "refused"}
+			th.bad[candidate] = map[analysis.Check]float64{analysis.CacheHitRate: 1}
+			th.bad[th.stable()] = map[analysis.Check]float64{analysis.CacheHitRate: 1}
+			th.run(15 * time.Minute)
+			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
+			th.note("and comes back")
+			th.probe = Probe{Health: HealthGood}
+			clear(th.bad)
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"stable-is-no-better": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.note("both revisions fail, the stable one as much as the candidate")
+			th.bad[candidate] = map[analysis.Check]float64{analysis.ErrorRate: 0.05}
+			th.bad[th.stable()] = map[analysis.Check]float64{analysis.ErrorRate: 0.05}
+			th.run(3 * time.Minute)
+			th.note("what made them fail is mended")
+			clear(th.bad)
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"stable-fails-too-but-the-candidate-is-worse": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.bad[candidate] = map[analysis.Check]float64{analysis.ErrorRate: 0.2}
+			th.bad[th.stable()] = map[analysis.Check]float64{analysis.ErrorRate: 0.01}
+			th.until("the rollback", th.rolledBack)
+		}},
+		"operator-down": {script: func(th *theatre) {
+			v2(th)
+			th.note("three hours without an operator: the traffic goes on, and nobody looks")
+			th.now = th.now.Add(3 * time.Hour)
+			th.look()
+			th.run(30 * time.Second)
+			th.note("the step lasts as long as it would have")
+			th.until("the end of the step", func() bool { return th.candidate() == "" })
+		}},
+		"clock-jumps": {script: func(th *theatre) {
+			candidate := v2(th)
+			for _, jump := range []time.Duration{24 * time.Hour, -24 * time.Hour, -time.Second, 2 * time.Hour} {
+				th.note("the clock jumps by " + jump.String())
+				th.now = th.now.Add(jump)
+				th.look()
+			}
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"pods-restart-and-lose-their-counters": {script: func(th *theatre) {
+			candidate := v2(th)
+			for range 3 {
+				th.run(90 * time.Second)
+				th.note("all pods are replaced")
+				th.life++
+				clear(th.counted)
+				th.kept = 0
+			}
+			th.until("the promotion", th.promoted(candidate))
+		}},
+	}
+}
+
+// peopleFilms: what a person says counts, for the revision it is about.
+func peopleFilms() map[string]film {
+	return map[string]film{
+		"pause-and-resume": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.annotate(v1alpha1.AnnotationPause, candidate)
+			th.run(30 * time.Minute)
+			th.annotate(v1alpha1.AnnotationResume, candidate)
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"a-breach-ends-a-pause": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.annotate(v1alpha1.AnnotationPause, candidate)
+			th.look()
+			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.until("the rollback", th.rolledBack)
+		}},
+		"promote": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.annotate(v1alpha1.AnnotationPromote, candidate)
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"promote-of-another-revision-is-void": {script: func(th *theatre) {
+			v2(th)
+			th.annotate(v1alpha1.AnnotationPromote, th.stable())
+			th.run(time.Minute)
+		}},
+		"abort": {script: func(th *theatre) {
+			th.annotate(v1alpha1.AnnotationAbort, v2(th))
+			th.until("the rollback", th.rolledBack)
+			th.run(time.Minute)
+		}},
+		"retry-once": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.until("the rollback", th.rolledBack)
+			th.annotate(v1alpha1.AnnotationRetry, candidate)
+			th.until("the next trial", func() bool { return !th.rolledBack() })
+			th.until("the rollback", th.rolledBack)
+			th.note("the annotation is not followed twice")
+			th.run(5 * time.Minute)
+			th.note("it is removed, and set again after the fault was found elsewhere")
+			delete(th.fc.Annotations, v1alpha1.AnnotationRetry)
+			th.look()
+			clear(th.bad)
+			th.annotate(v1alpha1.AnnotationRetry, candidate)
+			th.until("the promotion", th.promoted(candidate))
+		}},
+	}
+}
+
+// revisionFilms: the spec changes in the middle.
+func revisionFilms() map[string]film {
+	return map[string]film{
+		"superseded": {script: func(th *theatre) {
+			v2(th)
+			th.run(5 * time.Minute)
+			th.change(fromImage("flag-service:v3"))
+			candidate := th.candidate()
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"back-in-the-middle": {script: func(th *theatre) {
+			v2(th)
+			th.change(fromImage(""))
+			th.run(time.Minute)
+		}},
+		"back-after-a-promotion": {script: func(th *theatre) {
+			first := th.stable()
+			candidate := v2(th)
+			th.until("the promotion", th.promoted(candidate))
+			th.look()
+			th.note("the old revision is still there: going back takes one look")
+			th.change(fromImage(""))
+			th.until("the way back", th.promoted(first))
+			th.run(6 * time.Minute)
+		}},
+		"back-much-later": {script: func(th *theatre) {
+			first := th.stable()
+			candidate := v2(th)
+			th.until("the promotion", th.promoted(candidate))
+			th.run(10 * time.Minute)
+			th.note("the old revision is gone, but it has passed before: no canary")
+			th.change(fromImage(""))
+			th.until("the way back", th.promoted(first))
+		}},
+		"rejected-then-asked-for-again": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.until("the rollback", th.rolledBack)
+			th.change(fromImage(""))
+			th.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+			clear(th.bad)
+			th.change(fromImage("flag-service:v2"))
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"scaled-in-the-middle": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.note("forty replicas: 5 % of them are two")
+			th.edit(func(s *v1alpha1.FlagCacheSpec) { s.Service.Replicas = ptr.To[int32](40) })
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"fewer-steps-in-the-middle": {
+			steps: []v1alpha1.CanaryStep{step(5, time.Minute), step(10, time.Minute), step(50, time.Hour)},
+			script: func(th *theatre) {
+				candidate := v2(th)
+				th.until("the third step", func() bool { return th.weight() == 50 })
+				th.note("the spec has but two steps now: the third is over")
+				th.edit(func(s *v1alpha1.FlagCacheSpec) { s.Canary.Steps = s.Canary.Steps[:2] })
+				th.until("the promotion", th.promoted(candidate))
+			},
+		},
+		"record-lost": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.run(9 * time.Minute)
+			th.note("somebody deletes the candidate's ControllerRevision: the canary begins anew")
+			th.children = without(th.children, mustFind[*appsv1.ControllerRevision](th.world, "demo-"+candidate))
+			th.run(9 * time.Minute)
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"status-lost": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.run(5 * time.Minute)
+			th.note("the status is gone, as after a restored backup")
+			th.fc.Status = v1alpha1.FlagCacheStatus{}
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"switched-off-in-the-middle": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.note("no steps: a change waits for its pods alone")
+			th.edit(func(s *v1alpha1.FlagCacheSpec) { s.Canary.Steps = nil })
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"a-wrong-password": {
+			spec: func(s *v1alpha1.FlagCacheSpec) {
+				s.Cache.Type, s.Cache.External = v1alpha1.CacheExternal, &v1alpha1.ExternalSpec{SecretRef: v1alpha1.LocalReference{Name: "my-redis"}}
+			},
+			script: wrongPassword,
+		},
+	}
+}
+
+// wrongPassword is a change of the Secret that a candidate alone gets to see.
+func wrongPassword(th *theatre) {
+	before := mustFind[*appsv1.Deployment](th.world, "demo-"+th.stable()).Spec.Template.Spec.Volumes[1].Secret.SecretName
+	th.note("the external Secret gets a wrong password")
+	th.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"host": []byte("cache"), "password": []byte("wrong")}}
+	th.look()
+	th.spoil(th.candidate(), analysis.CacheHitRate, 1)
+	th.until("the rollback", th.rolledBack)
+	th.run(time.Minute)
+	if password := secretValue(th.snapshot(), "demo-connection", "password"); password != "" {
+		th.t.Errorf("applications were given the password %q that no revision could use", password)
+	}
+	if password := secretValue(th.snapshot(), before, "password"); password != "" {
+		th.t.Errorf("the stable pods were given the password %q", password)
+	}
+}
+
+// podFilms: pods that do not run end a canary without any traffic.
+func podFilms() map[string]film {
+	trouble := func(reason string) film {
+		return film{script: func(th *theatre) {
+			th.perSecond = 0
+			th.change(fromImage("flag-service:v2"))
+			th.note("the candidate's pods: " + reason)
+			th.pods = map[string]PodTrouble{th.candidate(): {Reason: reason, Message: "pod demo-1: " + reason}}
+			th.until("the rollback", th.rolledBack)
+			th.run(30 * time.Second)
+		}}
+	}
+	return map[string]film{
+		"crash-loop": trouble("CrashLoopBackOff"),
+		"image-pull": trouble("ImagePullBackOff"),
+		"progress-deadline": {script: func(th *theatre) {
+			th.lazy = true
+			th.change(fromImage("flag-service:v2"))
+			th.candidateStuck()
+			th.until("the rollback", th.rolledBack)
+		}},
+		"pods-gone-for-a-while": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.note("a node is drained: the candidate's pods are away for two minutes, in which nothing counts")
+			th.lazy = true
+			mustFind[*appsv1.Deployment](th.world, "demo-"+candidate).Status.AvailableReplicas = 0
+			th.run(2 * time.Minute)
+			th.lazy = false
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"pods-gone-for-good": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.lazy = true
+			mustFind[*appsv1.Deployment](th.world, "demo-"+candidate).Status.AvailableReplicas = 0
+			th.until("the rollback", th.rolledBack)
+		}},
+		"load-test-passes": {
+			spec: func(s *v1alpha1.FlagCacheSpec) { s.Canary.LoadTest = &v1alpha1.LoadTestSpec{Concurrency: 50} },
+			script: func(th *theatre) {
+				th.change(fromImage("flag-service:v2"))
+				th.run(time.Minute)
+				th.note("the load test passes")
+				th.loadTest = &LoadTestResult{Passed: true}
+				candidate := th.candidate()
+				th.until("the promotion", th.promoted(candidate))
+			},
+		},
+		"load-test-fails": {
+			spec: func(s *v1alpha1.FlagCacheSpec) { s.Canary.LoadTest = &v1alpha1.LoadTestSpec{Concurrency: 50} },
+			script: func(th *theatre) {
+				th.change(fromImage("flag-service:v2"))
+				th.run(time.Minute)
+				th.note("the load test fails before any user is served")
+				th.loadTest = &LoadTestResult{Report: `{"p95":"81ms"}`}
+				th.until("the rollback", th.rolledBack)
+			},
+		},
+		"by-replicas": {
+			steps: []v1alpha1.CanaryStep{step(25, 5*time.Minute)},
+			spec: func(s *v1alpha1.FlagCacheSpec) {
+				s.Canary.Traffic.Type = v1alpha1.TrafficReplicas
+				s.Service.Replicas = ptr.To[int32](3)
+			},
+			script: func(th *theatre) {
+				candidate := v2(th)
+				th.until("the promotion", th.promoted(candidate))
+			},
+		},
+	}
+}

@@ -1,0 +1,115 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// revisionsStatus names the revisions, nil before the first.
+func revisionsStatus(r rollout) *v1alpha1.RevisionsStatus {
+	st := v1alpha1.RevisionsStatus{Stable: r.stable, Candidate: r.candidate()}
+	if r.rejected {
+		st.Rejected = r.target
+	}
+	if st == (v1alpha1.RevisionsStatus{}) {
+		return nil
+	}
+	return &st
+}
+
+// canaryStatus shows a canary with all that it is judged by. That of a rejected
+// revision stays, because it says why.
+func canaryStatus(s Snapshot, r rollout) *v1alpha1.CanaryStatus {
+	record, c := r.history.records[r.target], r.canary
+	if record.Trial == nil || (c == nil && !r.rejected) {
+		return nil
+	}
+	trial := record.Trial
+	steps := len(s.FlagCache.Spec.Canary.GetSteps())
+	st := &v1alpha1.CanaryStatus{
+		Step:          int32(min(trial.Step, steps)),
+		ObservedFor:   int64(trial.Observed.Seconds()),
+		StepStartedAt: timeOf(trial.StepStartedAt),
+		Checks:        checkStatuses(trial.Judge()),
+		Summary:       "rolled back",
+	}
+	if weight, ok := trial.measuredWeight(); ok {
+		st.ActualWeight = percent(weight)
+	}
+	if c != nil {
+		st.Phase, st.Weight = c.phase, c.weight
+		st.Summary = fmt.Sprintf("%d%% %d/%d", c.weight, st.Step, steps)
+	}
+	if trial.Step > 0 && trial.Step <= steps && c != nil {
+		st.DeadlineAt = timeOf(trial.StepStartedAt.Add(s.FlagCache.Spec.Canary.Deadline.Duration))
+	}
+	return st
+}
+
+func checkStatuses(results []CheckResult) []v1alpha1.CheckStatus {
+	var checks []v1alpha1.CheckStatus
+	for _, r := range results {
+		st := v1alpha1.CheckStatus{Name: string(r.Check), Limit: percent(r.Limit), Requests: r.Counts.Total, Verdict: string(r.Verdict)}
+		if r.Counts.Total > 0 {
+			st.Observed, st.Lower, st.Upper = percent(r.Result.Observed), percent(r.Result.Lower), percent(r.Result.Upper)
+		}
+		checks = append(checks, st)
+	}
+	return checks
+}
+
+// canaryHealthy says how a canary goes.
+func canaryHealthy(c canary, stable string) metav1.Condition {
+	const kind = v1alpha1.ConditionRolloutHealthy
+	switch {
+	case c.record.Outcome == RolledBack:
+		return rolledBack(stable, c.record)
+	case c.record.Trial.Inconclusive:
+		return isUnknown(kind, v1alpha1.ReasonCanaryInconclusive, "%s", c.message)
+	case c.phase == v1alpha1.CanaryHeld:
+		return isUnknown(kind, v1alpha1.ReasonCanaryHeld, "Revision %s is not judged for now: %s", c.record.Revision, c.message)
+	default:
+		return isTrue(kind, canaryReason(c), "%s", canarySentence(c, stable))
+	}
+}
+
+// rolledBack says why a revision was rejected, and what to do.
+func rolledBack(stable string, record Record) metav1.Condition {
+	return isFalse(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonRolledBack,
+		"Revision %s was rolled back (%s): %s. Revision %s serves. Change the spec, or annotate %s=%s to try it once more",
+		record.Revision, record.Reason, record.Message, stable, v1alpha1.AnnotationRetry, record.Revision)
+}
+
+// onItsWay is what Ready says while another revision is on its way.
+func onItsWay(r rollout) metav1.Condition {
+	if r.canary != nil {
+		return isFalse(v1alpha1.ConditionReady, canaryReason(*r.canary), "%s", canarySentence(*r.canary, r.stable))
+	}
+	return isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonRollingOut, "Revision %s is starting", r.candidate())
+}
+
+func canaryReason(c canary) string {
+	if c.phase == v1alpha1.CanaryPaused {
+		return v1alpha1.ReasonCanaryPaused
+	}
+	return v1alpha1.ReasonCanary
+}
+
+// canarySentence says what a canary does. It has no numbers that change from look
+// to look: those are in status.canary.
+func canarySentence(c canary, stable string) string {
+	text := fmt.Sprintf("Revision %s is on trial (%s), revision %s serves", c.record.Revision, c.phase, stable)
+	if c.phase == v1alpha1.CanaryStepping {
+		text = fmt.Sprintf("Revision %s is on trial with %d %% of the traffic, revision %s serves the rest", c.record.Revision, c.weight, stable)
+	}
+	if c.message != "" {
+		text += ". " + c.message
+	}
+	return text
+}

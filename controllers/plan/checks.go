@@ -1,0 +1,158 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+// Policy is what a candidate is judged by.
+type Policy struct {
+	// Limits on the share of bad events, by check.
+	Limits map[analysis.Check]float64 `json:"limits,omitempty"`
+	// Alpha of each check.
+	Alpha float64 `json:"alpha,omitempty"`
+	// MinimumRequests of a step.
+	MinimumRequests int64 `json:"minimumRequests,omitempty"`
+	// Strict wants the whole interval within the limit before a step passes.
+	Strict bool `json:"strict,omitempty"`
+}
+
+// checks in the order in which people read them.
+func checks() []analysis.Check {
+	return []analysis.Check{analysis.ErrorRate, analysis.LatencyP95, analysis.LatencyP99, analysis.CacheHitRate, analysis.MissLatencyP95}
+}
+
+// policyOf reads a canary's policy. A percentile is a share of requests that may
+// be slower.
+func policyOf(spec *v1alpha1.CanarySpec) Policy {
+	return Policy{
+		Limits: map[analysis.Check]float64{
+			analysis.ErrorRate:      share(spec.Thresholds.ErrorRate, 0.001),
+			analysis.CacheHitRate:   1 - share(spec.Thresholds.CacheHitRate, 0.8),
+			analysis.LatencyP95:     0.05,
+			analysis.LatencyP99:     0.01,
+			analysis.MissLatencyP95: 0.05,
+		},
+		Alpha:           analysis.Share(share(spec.Confidence, 0.99), len(checks())),
+		MinimumRequests: spec.MinimumRequests,
+		Strict:          spec.Strict,
+	}
+}
+
+// share reads a percentage such as "0.1%". The API server admits no other text;
+// an empty one is the default.
+func share(p v1alpha1.Percentage, otherwise float64) float64 {
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(string(p), "%"), 64)
+	if err != nil {
+		return otherwise
+	}
+	return percent / 100
+}
+
+// Verdict on a check.
+type Verdict string
+
+// Verdicts.
+const (
+	// Pass: enough events, and no more bad ones among them than the limit.
+	Pass Verdict = "Pass"
+	// Breach: the limit is refuted.
+	Breach Verdict = "Breach"
+	// Inconclusive: neither, yet.
+	Inconclusive Verdict = "Inconclusive"
+)
+
+// CheckResult is a check with its evidence.
+type CheckResult struct {
+	Check   analysis.Check
+	Limit   float64
+	Counts  analysis.Counts
+	Result  analysis.Result
+	Verdict Verdict
+}
+
+// Judge is the verdict on every check of a trial, by its own policy. It is a
+// function of the trial alone, so that anybody can repeat it from a record.
+func (t *Trial) Judge() []CheckResult {
+	var results []CheckResult
+	for _, check := range checks() {
+		r := CheckResult{Check: check, Limit: t.Policy.Limits[check], Counts: t.Candidate[check]}
+		r.Result = analysis.Test{Limit: r.Limit, Alpha: t.Policy.Alpha}.Judge(r.Counts)
+		r.Verdict = t.verdict(r)
+		results = append(results, r)
+	}
+	return results
+}
+
+func (t *Trial) verdict(r CheckResult) Verdict {
+	switch {
+	case r.Result.Breach:
+		return Breach
+	case !t.enough(r.Check):
+		return Inconclusive
+	case t.Policy.Strict && r.Counts.Total > 0 && r.Result.Upper > r.Limit, r.Result.Observed > r.Limit:
+		return Inconclusive
+	default:
+		return Pass
+	}
+}
+
+// enough tells whether there are enough events of a kind for a pass. Look-ups of
+// the cache are rare, because requests are answered from memory; and that nothing
+// missed the cache is as good as a miss that was fast.
+func (t *Trial) enough(check analysis.Check) bool {
+	switch check {
+	case analysis.MissLatencyP95:
+		return true
+	case analysis.CacheHitRate:
+		return t.Candidate[check].Total > 0
+	default:
+		return t.inStep(check).Total >= max(t.Policy.MinimumRequests, 1)
+	}
+}
+
+// breached is the first check that is over its limit.
+func breached(results []CheckResult) (CheckResult, bool) {
+	for _, r := range results {
+		if r.Verdict == Breach {
+			return r, true
+		}
+	}
+	return CheckResult{}, false
+}
+
+func allPass(results []CheckResult) bool {
+	for _, r := range results {
+		if r.Verdict != Pass {
+			return false
+		}
+	}
+	return true
+}
+
+// lacking are the checks that do not pass yet, for people.
+func lacking(results []CheckResult) string {
+	var names []string
+	for _, r := range results {
+		if r.Verdict != Pass {
+			names = append(names, string(r.Check))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// percent of a proportion, to a hundredth of a percent; to less where it is small.
+func percent(p float64) v1alpha1.Percentage {
+	decimals := 2
+	if p < 0.01 {
+		decimals = 4
+	}
+	text := strconv.FormatFloat(p*100, 'f', decimals, 64)
+	return v1alpha1.Percentage(strings.TrimSuffix(strings.TrimRight(text, "0"), ".") + "%")
+}

@@ -1,0 +1,107 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/service/config"
+)
+
+// splitFile is what stable pods read: who gets a share, and how large it is
+// (package split of the flag service has the format).
+type splitFile struct {
+	Revision string `json:"revision,omitempty"`
+	Address  string `json:"address,omitempty"`
+	Weight   int32  `json:"weight"`
+}
+
+// trafficObjects give the candidate its share of the traffic. Without a canary
+// the file goes on saying so until all is at rest: pods may be slow to see a file
+// that is gone.
+func trafficObjects(s Snapshot, r rollout) []Object {
+	fc := s.FlagCache
+	if r.canary == nil {
+		if _, there := find[*corev1.ConfigMap](s, trafficName(fc)); there && !r.atRest() {
+			return []Object{trafficConfigMap(fc, splitFile{})}
+		}
+		return nil
+	}
+	if fc.Spec.Canary.Traffic.Type == v1alpha1.TrafficReplicas {
+		return nil
+	}
+	return []Object{
+		candidateService(fc, r.target),
+		trafficConfigMap(fc, splitFile{Revision: r.target, Address: revisionEndpoint(fc, r.target), Weight: r.canary.weight}),
+	}
+}
+
+// givenWeight is the weight that a candidate was seen to have.
+func givenWeight(s Snapshot, candidate string) int32 {
+	if svc, ok := find[*corev1.Service](s, serviceName(s.FlagCache)); ok && svc.Spec.Selector[v1alpha1.LabelRevision] == "" {
+		return 100
+	}
+	kept, ok := find[*corev1.ConfigMap](s, trafficName(s.FlagCache))
+	if !ok {
+		return 0
+	}
+	var file splitFile
+	if json.Unmarshal([]byte(kept.Data[config.SplitKey]), &file) != nil || file.Revision != candidate {
+		return 0
+	}
+	return file.Weight
+}
+
+func trafficConfigMap(fc *v1alpha1.FlagCache, file splitFile) *corev1.ConfigMap {
+	text, err := json.Marshal(file)
+	if err != nil {
+		panic(fmt.Sprintf("a split made of plain data does not marshal: %v", err))
+	}
+	return &corev1.ConfigMap{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+		ObjectMeta: childMeta(fc, trafficName(fc), v1alpha1.ComponentService),
+		Data:       map[string]string{config.SplitKey: string(text)},
+	}
+}
+
+// clientService is what clients call. It selects the stable revision; only where
+// the number of pods is the share does it select the candidate's too, and then
+// says which revision is stable.
+func clientService(fc *v1alpha1.FlagCache, r rollout) *corev1.Service {
+	svc := ofrepService(fc, serviceName(fc), revisionLabels(fc, r.serves))
+	shared := r.canary != nil && r.canary.weight > 0 && r.serves == r.stable && fc.Spec.Canary.Traffic.Type == v1alpha1.TrafficReplicas
+	if shared {
+		svc.Spec.Selector = selectorLabels(fc, v1alpha1.ComponentService)
+		svc.Annotations = map[string]string{v1alpha1.AnnotationStable: r.stable}
+	}
+	return svc
+}
+
+// candidateService is where stable pods reach the candidate.
+func candidateService(fc *v1alpha1.FlagCache, revision string) *corev1.Service {
+	svc := ofrepService(fc, revisionName(fc, revision), revisionLabels(fc, revision))
+	svc.Labels[v1alpha1.LabelRevision] = revision
+	return svc
+}
+
+func ofrepService(fc *v1alpha1.FlagCache, name string, selector map[string]string) *corev1.Service {
+	return &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: childMeta(fc, name, v1alpha1.ComponentService),
+		Spec: corev1.ServiceSpec{
+			Type:     corev1.ServiceTypeClusterIP,
+			Selector: selector,
+			Ports: []corev1.ServicePort{{
+				Name: config.PortNameOFREP, Port: servicePort, Protocol: corev1.ProtocolTCP,
+				TargetPort: intstr.FromString(config.PortNameOFREP),
+			}},
+		},
+	}
+}

@@ -1,0 +1,260 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"maps"
+	"time"
+
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+// Evidence is a sample of what was counted about the revisions of a canary.
+type Evidence struct {
+	// At is when the sample was taken; zero while there is none.
+	At time.Time
+	// Streams are the sets of counters that were read.
+	Streams []Stream
+	// Trouble says, in words that stay the same from sample to sample, why a part
+	// of the evidence could not be had; "" if all of it was.
+	Trouble string
+}
+
+// Stream is one life of one set of counters: they begin at zero and only grow. A
+// process that restarts begins another stream.
+type Stream struct {
+	// ID tells the stream from all others, for all time.
+	ID string
+	// Revision that the events are about, which need not be the revision of the
+	// pod that counted them.
+	Revision string
+	// Counts since the stream began, by check. A check that the stream does not
+	// count is absent.
+	Counts Counters
+	// Kept is how many requests a stable pod answered by itself although a
+	// candidate took a share.
+	Kept int64
+}
+
+// Counters are events by check.
+type Counters map[analysis.Check]analysis.Counts
+
+// Trial is how far the canary of a revision got, and the evidence that was
+// gathered. It is all that the next look needs, besides what it sees.
+type Trial struct {
+	// Step that is under way, counted from 1; 0 before the first, and one more than
+	// there are when all passed.
+	Step int `json:"step"`
+	// StepStartedAt is when the step began; for people.
+	StepStartedAt time.Time `json:"stepStartedAt,omitzero"`
+	// LookedAt is the last look, SampledAt the last sample.
+	LookedAt  time.Time `json:"lookedAt,omitzero"`
+	SampledAt time.Time `json:"sampledAt,omitzero"`
+	// Elapsed of the step, and Observed, in which there was evidence. Both are sums
+	// of gaps between looks, of which no more than two intervals count: neither a
+	// clock that jumps nor an operator that was down passes a step.
+	Elapsed  time.Duration `json:"elapsed,omitempty"`
+	Observed time.Duration `json:"observed,omitempty"`
+	// Candidate and Stable are all events since the trial began.
+	Candidate Counters `json:"candidate,omitempty"`
+	Stable    Counters `json:"stable,omitempty"`
+	// Before are the candidate's events before the step, and KeptBefore the requests
+	// that stable pods had kept by then.
+	Before     Counters `json:"before,omitempty"`
+	Kept       int64    `json:"kept,omitempty"`
+	KeptBefore int64    `json:"keptBefore,omitempty"`
+	// RecentCandidate and RecentStable are the events of the last samples; older
+	// ones fade.
+	RecentCandidate Fading `json:"recentCandidate,omitempty"`
+	RecentStable    Fading `json:"recentStable,omitempty"`
+	// Streams are what is already counted of each stream.
+	Streams map[string]Counted `json:"streams,omitempty"`
+	// UnavailableFor is how long the candidate has been unavailable since it was
+	// available.
+	UnavailableFor time.Duration `json:"unavailableFor,omitempty"`
+	// Inconclusive says that the step's deadline passed, and the canary is paused
+	// for it.
+	Inconclusive bool `json:"inconclusive,omitempty"`
+	// LoadTest is the result of the load test, nil before it ended.
+	LoadTest *LoadTestResult `json:"loadTest,omitempty"`
+	// Policy that the last look judged by.
+	Policy Policy `json:"policy"`
+}
+
+// LoadTestResult is what the load test found.
+type LoadTestResult struct {
+	Passed bool `json:"passed"`
+	// Report is the load tester's own, in JSON.
+	Report string `json:"report,omitempty"`
+}
+
+// Counted is what a trial has already counted of a stream.
+type Counted struct {
+	Counts Counters `json:"counts"`
+	Kept   int64    `json:"kept,omitempty"`
+	// Missed is in how many samples in a row the stream was not seen.
+	Missed int `json:"missed,omitempty"`
+}
+
+// Fading are events of which older ones count for less and less.
+type Fading map[analysis.Check]FadingCounts
+
+// FadingCounts are weights of events.
+type FadingCounts struct {
+	Bad   float64 `json:"bad"`
+	Total float64 `json:"total"`
+}
+
+// share of the events that were bad.
+func (c FadingCounts) share() float64 {
+	if c.Total <= 0 {
+		return 0
+	}
+	return c.Bad / c.Total
+}
+
+const (
+	// fade is what is left of an event's weight after another sample.
+	fade = 0.7
+	// mostMissed is after how many samples a stream that is not seen any more is
+	// forgotten: a pod that is only not reached comes back sooner.
+	mostMissed = 100
+)
+
+// look returns the trial after a look at a time, and how long the last one lasted.
+func (t *Trial) look(now time.Time, interval time.Duration) time.Duration {
+	gap := time.Duration(0)
+	if !t.LookedAt.IsZero() {
+		gap = min(max(now.Sub(t.LookedAt), 0), 2*interval)
+	}
+	t.LookedAt = now.UTC()
+	return gap
+}
+
+// absorb counts what a sample has that was not counted yet, and says whether it
+// was new. Of what was counted while something that both revisions depend on was
+// in trouble nothing is kept but how far it is counted.
+func (t *Trial) absorb(e Evidence, candidate string, struck bool) bool {
+	if e.At.IsZero() || e.At.Equal(t.SampledAt) {
+		return false
+	}
+	t.SampledAt = e.At.UTC()
+	candidateNow, stableNow, kept := t.count(e, candidate)
+	if struck {
+		return true
+	}
+	t.Candidate, t.Stable = t.Candidate.plus(candidateNow), t.Stable.plus(stableNow)
+	t.RecentCandidate, t.RecentStable = t.RecentCandidate.plus(candidateNow), t.RecentStable.plus(stableNow)
+	t.Kept += kept
+	return true
+}
+
+// count moves on how far each stream is counted, and returns what is new. A
+// candidate's stream began after the trial did, so all of it counts; of a stable
+// one only what comes after it was first seen.
+func (t *Trial) count(e Evidence, candidate string) (candidateNow, stableNow Counters, kept int64) {
+	streams := make(map[string]Counted, len(e.Streams))
+	candidateNow, stableNow = Counters{}, Counters{}
+	for _, stream := range e.Streams {
+		before, known := t.Streams[stream.ID]
+		if !known && stream.Revision != candidate {
+			before = Counted{Counts: stream.Counts, Kept: stream.Kept}
+		}
+		now := stableNow
+		if stream.Revision == candidate {
+			now = candidateNow
+		}
+		for check, counts := range stream.Counts {
+			now[check] = now[check].Plus(since(before.Counts[check], counts))
+		}
+		kept += max(stream.Kept-before.Kept, 0)
+		streams[stream.ID] = Counted{Counts: maps.Clone(stream.Counts), Kept: stream.Kept}
+	}
+	for id, before := range t.Streams {
+		if before.Missed++; !hasStream(streams, id) && before.Missed <= mostMissed {
+			streams[id] = before
+		}
+	}
+	t.Streams = streams
+	return candidateNow, stableNow, kept
+}
+
+func hasStream(streams map[string]Counted, id string) bool {
+	_, ok := streams[id]
+	return ok
+}
+
+// since is what happened between two readings of a counter. One that fell was
+// reset in between, so all of it is new.
+func since(before, now analysis.Counts) analysis.Counts {
+	if now.Total < before.Total || now.Bad < before.Bad {
+		return now
+	}
+	return analysis.Counts{Bad: now.Bad - before.Bad, Total: now.Total - before.Total}
+}
+
+func (c Counters) plus(more Counters) Counters {
+	sum := maps.Clone(c)
+	if sum == nil {
+		sum = Counters{}
+	}
+	for check, counts := range more {
+		sum[check] = sum[check].Plus(counts)
+	}
+	return sum
+}
+
+func (f Fading) plus(more Counters) Fading {
+	faded := Fading{}
+	for check, counts := range f {
+		faded[check] = FadingCounts{Bad: fade * counts.Bad, Total: fade * counts.Total}
+	}
+	for check, counts := range more {
+		sum := faded[check]
+		faded[check] = FadingCounts{Bad: sum.Bad + float64(counts.Bad), Total: sum.Total + float64(counts.Total)}
+	}
+	return faded
+}
+
+// begin starts a step.
+func (t *Trial) begin(step int, now time.Time) {
+	t.Step, t.StepStartedAt = step, now.UTC().Truncate(time.Second)
+	t.Elapsed, t.Observed, t.UnavailableFor, t.Inconclusive = 0, 0, 0, false
+	t.Before, t.KeptBefore = maps.Clone(t.Candidate), t.Kept
+}
+
+// strike forgets what a check found: it was found while the stable revision was
+// no better.
+func (t *Trial) strike(check analysis.Check) {
+	for _, counts := range []Counters{t.Candidate, t.Stable, t.Before} {
+		delete(counts, check)
+	}
+	delete(t.RecentCandidate, check)
+	delete(t.RecentStable, check)
+}
+
+// inStep are the candidate's events of the step under way.
+func (t *Trial) inStep(check analysis.Check) analysis.Counts {
+	return since(t.Before[check], t.Candidate[check])
+}
+
+// measuredWeight is the share of the step's requests that the candidate got; ok
+// is false where there were none.
+func (t *Trial) measuredWeight() (weight float64, ok bool) {
+	candidate := float64(t.inStep(analysis.ErrorRate).Total)
+	all := candidate + float64(t.Kept-t.KeptBefore)
+	if all <= 0 {
+		return 0, false
+	}
+	return candidate / all, true
+}
+
+// clone is a copy that shares nothing that is changed.
+func (t *Trial) clone() *Trial {
+	c := *t
+	c.Candidate, c.Stable, c.Before = maps.Clone(t.Candidate), maps.Clone(t.Stable), maps.Clone(t.Before)
+	c.RecentCandidate, c.RecentStable = maps.Clone(t.RecentCandidate), maps.Clone(t.RecentStable)
+	c.Streams = maps.Clone(t.Streams)
+	return &c
+}
