@@ -20,6 +20,19 @@ var migrations embed.FS
 // migrates: "flagcach" in ASCII.
 const migrationLock = 0x666c616763616368
 
+// prepare makes the schema for whoever comes before the watcher has done so.
+func (s *Store) prepare(ctx context.Context) error {
+	if s.prepared.Load() {
+		return nil
+	}
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return s.ensureSchema(ctx, conn.Conn())
+}
+
 // ensureSchema brings the schema up to this version, and makes the row of the
 // environment. A role that may only read can use a schema that is there already.
 func (s *Store) ensureSchema(ctx context.Context, conn *pgx.Conn) error {
@@ -36,7 +49,11 @@ func (s *Store) ensureSchema(ctx context.Context, conn *pgx.Conn) error {
 			return fmt.Errorf("migrating the schema: %w", err)
 		}
 	}
-	return s.ensureEnvironment(ctx, conn)
+	if err := s.ensureEnvironment(ctx, conn); err != nil {
+		return err
+	}
+	s.prepared.Store(true)
+	return nil
 }
 
 // appliedMigrations is how many migrations the database has had, 0 where there is

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,6 +46,8 @@ type Store struct {
 	pool    *pgxpool.Pool
 	// moved says that the URI is another one.
 	moved chan struct{}
+	// prepared says that the schema was found or made once.
+	prepared atomic.Bool
 }
 
 // querier is a connection, a pool or a transaction.
@@ -77,6 +80,9 @@ var _ source.Source = (*Store)(nil)
 func (s *Store) Load(ctx context.Context) (source.Document, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
+	if err := s.prepare(ctx); err != nil {
+		return source.Document{}, fmt.Errorf("loading flags from PostgreSQL: %w", err)
+	}
 	var d source.Document
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		environment, err := readEnvironment(ctx, tx, s.options.Environment, "")

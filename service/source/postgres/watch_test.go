@@ -31,6 +31,7 @@ func (f *fixture) seldom() *fixture {
 
 func TestWatchingMigratesAndSaysWhatIsThere(t *testing.T) {
 	f := aStore(t, postgrestest.Database(t))
+	f.load()
 	got := f.watch().await(t, source.Version{Number: 1})
 	if want := f.load().Version; got != want {
 		t.Errorf("version %s was announced, %s is there", got, want)
