@@ -100,7 +100,11 @@ func TestClientsNeverSeeAFailure(t *testing.T) {
 			s := newStable(t)
 			healthy := newHandler(t, candidateRevision)
 			candidate := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { test.fault(w, r, healthy) }))
-			s.hand(100, candidate.URL, "50ms")
+			timeout := "5s"
+			if test.want == "timeout" {
+				timeout = "50ms"
+			}
+			s.hand(100, candidate.URL, timeout)
 			const requests = 5
 			for i := range requests {
 				s.expectLocal(fmt.Sprintf("user-%d", i))
@@ -141,7 +145,7 @@ func TestACandidateThatIsNotThere(t *testing.T) {
 	s := newStable(t)
 	candidate := serve(t, http.NotFoundHandler())
 	candidate.Close()
-	s.hand(100, candidate.URL, "1s")
+	s.hand(100, candidate.URL, "5s")
 	for range 5 {
 		s.expectLocal("u")
 	}
@@ -166,7 +170,7 @@ func TestOneInFiftyFails(t *testing.T) {
 		}
 		healthy.ServeHTTP(w, r)
 	}))
-	s.hand(100, candidate.URL, "1s")
+	s.hand(100, candidate.URL, "5s")
 	for i := range 500 {
 		revision := candidateRevision
 		if (i+1)%50 == 0 {
@@ -206,7 +210,7 @@ func TestAnswersArePassedOnUntouched(t *testing.T) {
 		}
 		healthy.ServeHTTP(w, r)
 	}))
-	s.hand(100, candidate.URL, "1s")
+	s.hand(100, candidate.URL, "5s")
 	tag := s.ask(candidate.URL, base, contextOf("u")).header.Get("ETag")
 	tests := map[string]struct {
 		path, body string
@@ -257,7 +261,7 @@ func TestRequestsAreHandedOnUntouched(t *testing.T) {
 		got = fmt.Sprintf("%s %s %d\n%s%s", r.Method, r.RequestURI, r.ContentLength, strings.ReplaceAll(header.String(), "\r", ""), body)
 		says(200, `{}`, "Content-Type", jsonType)(w, r, nil)
 	}))
-	s.hand(100, candidate.URL, "1s")
+	s.hand(100, candidate.URL, "5s")
 
 	connection, err := net.Dial("tcp", s.server.Listener.Addr().String())
 	if err != nil {

@@ -143,7 +143,7 @@ func TestThisRevisionIsNotItsOwnCandidate(t *testing.T) {
 func TestARequestIsHandedOnOnce(t *testing.T) {
 	s := newStable(t)
 	// Two pods that take each other for the candidate would go on for ever.
-	s.hand(100, s.server.URL, "1s")
+	s.hand(100, s.server.URL, "5s")
 	reply := s.ask(s.server.URL, base+"/static", contextOf("u"))
 	if reply.status != http.StatusOK {
 		t.Errorf("the answer is %d %s", reply.status, reply.body)
@@ -159,7 +159,7 @@ func TestACandidateThatIsStopped(t *testing.T) {
 	candidate, s := newStable(t), newStable(t)
 	candidate.splitter.options.Revision = candidateRevision
 	candidate.splitter.Drain()
-	s.hand(100, candidate.server.URL, "1s")
+	s.hand(100, candidate.server.URL, "5s")
 	s.expectLocal("u")
 	if diff := cmp.Diff(map[string]int{"draining": 1}, s.outcomes()); diff != "" {
 		t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
@@ -172,11 +172,11 @@ func TestACandidateThatIsStopped(t *testing.T) {
 func TestAStablePodThatIsStoppedHandsNothingOn(t *testing.T) {
 	candidate := serve(t, newHandler(t, candidateRevision))
 	s := newStable(t)
-	s.hand(100, candidate.URL, "1s")
+	s.hand(100, candidate.URL, "5s")
 	s.expectFrom(candidateRevision, "u")
 	s.splitter.Drain()
 	s.expectLocal("u")
-	s.hand(50, candidate.URL, "1s")
+	s.hand(50, candidate.URL, "5s")
 	s.expectLocal("u")
 }
 
@@ -250,7 +250,7 @@ func TestAHangingCandidateHoldsUpFew(t *testing.T) {
 func TestACandidateThatOnlyFailsIsCutOff(t *testing.T) {
 	s := newStable(t)
 	candidate := serve(t, http.HandlerFunc(says(500, "").answer))
-	s.hand(100, candidate.URL, "1s")
+	s.hand(100, candidate.URL, "5s")
 	for range 3 * cutOffAfter {
 		s.expectLocal("u")
 	}
@@ -285,13 +285,13 @@ func BenchmarkNoSplit(b *testing.B) {
 
 func BenchmarkKept(b *testing.B) {
 	s := newStable(b)
-	s.hand(0.01, "http://127.0.0.1:1", "1s")
+	s.hand(0.01, "http://127.0.0.1:1", "5s")
 	s.benchmark(b)
 }
 
 func BenchmarkHandedOn(b *testing.B) {
 	s := newStable(b)
-	s.hand(100, serve(b, newHandler(b, candidateRevision)).URL, "1s")
+	s.hand(100, serve(b, newHandler(b, candidateRevision)).URL, "5s")
 	s.benchmark(b)
 	if got := s.outcomes(); len(got) != 1 || got["ok"] == 0 {
 		b.Errorf("the outcomes are %v", got)
