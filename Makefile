@@ -136,6 +136,10 @@ FUZZ_PACKAGES ?= ./service/flags ./service/ofrep
 fuzz: ## Fuzz the parser of flags, the evaluator and the OFREP decoder.
 	hack/fuzz.sh $(FUZZ_TIME) $(FUZZ_PACKAGES)
 
+.PHONY: load
+load: redis postgres ## Ask a flag service 50 questions at a time for 30 s, with Redis and PostgreSQL behind it.
+	LOAD_SECONDS=30 LOAD_P95_MS=50 go test -count=1 -v -run '^TestLoad$$' ./test/chaos
+
 # How long each fault lasts, and how many requests a second each instance gets.
 CHAOS_SECONDS ?= 20
 CHAOS_RATE ?= 500

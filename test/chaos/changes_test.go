@@ -102,3 +102,59 @@ func untilAnswered(t *testing.T, client *http.Client, url string) string {
 	}
 	return "nothing but 503"
 }
+
+// TestALockWhoseHolderDiedHoldsNobodyUp leaves Redis with a lock that nobody will
+// give back until it expires, and without the flags that its holder was to fill in.
+func TestALockWhoseHolderDiedHoldsNobodyUp(t *testing.T) {
+	r := startRig(t)
+	r.redis.do(t, "SET", "feature_flags_lock:default", "somebody who died", "PX", "5000")
+	r.redis.do(t, "DEL", environmentKey)
+	t.Logf("a change reaches all %d instances in %s", instances, r.change().Round(time.Millisecond))
+	r.settled()
+	r.compare()
+}
+
+// TestHalvesWithARedisEachAgree has one instance use another Redis than the
+// others, as half a fleet does after a failover that it has not noticed.
+func TestHalvesWithARedisEachAgree(t *testing.T) {
+	r := startRig(t)
+	other := startRedis(t, r.tls)
+	r.bindTo(other.tlsAddr)
+	r.services[2].end()
+	r.services[2] = launch(t, r.environ()...)
+	r.services[2].awaitReady()
+	for range 2 {
+		t.Logf("a change reaches both halves in %s", r.change().Round(time.Millisecond))
+		r.settled()
+		r.compare()
+	}
+	// What the other Redis holds is older than what everybody has seen.
+	value, err := other.admin.Get(t.Context(), environmentKey).Result()
+	if err != nil {
+		t.Fatalf("reading what the other half has cached: %v", err)
+	}
+	r.change()
+	r.settled()
+	r.redis.do(t, "SET", environmentKey, value)
+	r.redis.do(t, "PUBLISH", "feature_flags_changed:default", "older")
+	r.change()
+	r.settled()
+	r.compare()
+}
+
+// TestAStartWithoutItsSource has an instance start while the source is gone: what
+// is in Redis will do, and it is no other than before.
+func TestAStartWithoutItsSource(t *testing.T) {
+	r := startRig(t)
+	r.settled()
+	r.awaitRedis()
+	r.postgres.Kill()
+	r.services[0].kill()
+	r.services[0].start()
+	r.services[0].awaitReady()
+	r.compare()
+	r.postgres.Restart(t)
+	r.change()
+	r.settled()
+	r.compare()
+}

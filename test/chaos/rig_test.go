@@ -74,22 +74,29 @@ func startRig(t testing.TB) *rig {
 // prepareRig starts what the flag services depend on.
 func prepareRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, root: t, tls: newAuthority(t), expected: newExpected(), binding: filepath.Join(t.TempDir(), "cache")}
+	r := &rig{t: t, root: t, tls: newAuthority(t), expected: newExpected()}
 	r.redis = startRedis(t, r.tls)
 	r.postgres = postgrestest.Start(t)
 	r.databaseURI = r.postgres.Database(t)
 	proxies := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
 	r.redisProxy = startProxy(t, proxies, "redis", r.redis.tlsAddr)
 	r.postgresProxy = startProxy(t, proxies, "postgres", r.postgres.Addr)
-	host, port, err := net.SplitHostPort(r.redisProxy.Listen)
+	r.bindTo(r.redisProxy.Listen)
+	return r
+}
+
+// bindTo has services that are launched from now on use the Redis at an address.
+func (r *rig) bindTo(address string) {
+	r.t.Helper()
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
+	r.binding = filepath.Join(r.t.TempDir(), "cache")
 	if err := os.Mkdir(r.binding, 0o700); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	r.bind(map[string]string{"type": "redis", "host": host, "port": port, "password": r.redis.password, "tls": "true", "ca": r.tls.CA})
-	return r
 }
 
 func startProxy(t testing.TB, server *toxiproxy.ApiServer, name, upstream string) *proxy {
@@ -118,6 +125,7 @@ func (r *rig) bind(files map[string]string) {
 
 // environ is how a flag service finds its dependencies.
 func (r *rig) environ() []string {
+	r.t.Helper()
 	dir := r.t.TempDir()
 	uri, key := filepath.Join(dir, "uri"), filepath.Join(dir, "hmac-key")
 	through := strings.Replace(r.databaseURI, r.postgres.Addr, r.postgresProxy.Listen, 1)
@@ -134,16 +142,27 @@ func (r *rig) environ() []string {
 // database runs SQL past the proxy.
 func (r *rig) database(sql string, args ...any) {
 	r.t.Helper()
+	if err := r.run(sql, args...); err != nil {
+		r.t.Fatalf("changing the flags: %v", err)
+	}
+}
+
+// run is database for goroutines, which cannot end a test.
+func (r *rig) run(sql string, args ...any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, r.databaseURI)
 	if err != nil {
-		r.t.Fatalf("connecting to PostgreSQL: %v", err)
+		return err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	if _, err := conn.Exec(ctx, sql, args...); err != nil {
-		r.t.Fatalf("changing the flags: %v", err)
-	}
+	_, err = conn.Exec(ctx, sql, args...)
+	return err
+}
+
+// mark gives the marker a variant in the source.
+func (r *rig) mark(variant string) error {
+	return r.run(`UPDATE flagcache.flags SET definition = $1 WHERE environment = 'default' AND key = 'marker'`, markerFlag(variant))
 }
 
 // flags are one of each kind; marker is the one that changes.
@@ -213,7 +232,7 @@ func startRedis(t testing.TB, tls authority) *redisServer {
 	args := []string{
 		"--tls-port", tlsPort, "--tls-cert-file", tls.Cert, "--tls-key-file", tls.KeyFile, "--tls-ca-cert-file", tls.CAFile,
 		"--tls-auth-clients", "no", "--requirepass", password,
-		"--user", adminUser, "on", ">" + adminPassword, "~*", "&*", "+@all", "--masteruser", adminUser, "--masterauth", adminPassword,
+		"--user", adminUser, "on", ">" + adminPassword, "~*", "&*", "+@all", "--masteruser", adminUser, "--masterauth", adminPassword, "--repl-diskless-sync-delay", "0",
 	}
 	server := &redisServer{Server: redistest.Start(t, args...), tlsAddr: net.JoinHostPort("127.0.0.1", tlsPort), password: password, ca: tls.CA}
 	server.admin = redis.NewClient(&redis.Options{Addr: server.Addr, Username: adminUser, Password: adminPassword, DisableIdentity: true})
