@@ -67,7 +67,7 @@ func decideCanary(in trialInput, record Record) canary {
 
 	gap := t.look(in.s.Now, in.spec.Metrics.Interval.Duration)
 	shared := in.sharedTrouble()
-	fresh := t.absorb(in.s.Evidence, in.candidate, shared != "")
+	fresh := t.absorb(in.s.Evidence, in.candidate, shared != "" || in.away(t))
 	c.results = t.Judge()
 
 	if reason, message := in.failure(t, c.results); reason != "" {
@@ -109,6 +109,13 @@ func (in trialInput) sharedTrouble() string {
 		return "The cache that both revisions use is unhealthy"
 	}
 	return ""
+}
+
+// away says that the candidate's pods are not there for now. What clients ask of
+// them then fails for that, and says nothing of the release: pods that crash or do
+// not become ready are judged as such.
+func (in trialInput) away(t *Trial) bool {
+	return t.Step > 0 && t.Step <= in.steps() && !in.available(in.stepReplicas(t.Step))
 }
 
 // mostUnavailable is how long a candidate that was available may be unavailable.

@@ -5,6 +5,7 @@ package plan
 
 import (
 	"maps"
+	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -27,7 +28,7 @@ func privateConnectionName(fc *v1alpha1.FlagCache, hash string) string {
 
 // revisionEndpoint is where stable pods reach the pods of a revision.
 func revisionEndpoint(fc *v1alpha1.FlagCache, revision string) string {
-	return "http://" + revisionName(fc, revision) + "." + fc.Namespace + ".svc"
+	return "http://" + revisionName(fc, revision) + "." + fc.Namespace + ".svc:" + strconv.Itoa(servicePort)
 }
 
 func revisionName(fc *v1alpha1.FlagCache, revision string) string {
