@@ -29,8 +29,8 @@ type sample struct {
 // figures are what was measured of a server with one case.
 type figures struct {
 	Samples []sample
-	// P99 is at half of what the server can do.
-	P99 time.Duration
+	// P99s are at half of what the server can do.
+	P99s []time.Duration
 }
 
 // result is what was measured of a case.
@@ -112,9 +112,13 @@ func (o options) measureCase(ctx context.Context, where cores, dir string, c ben
 			subject.Samples = append(subject.Samples, measured)
 		}
 	}
-	for _, subject := range subjects {
-		if subject.P99, err = o.atHalf(subject.server, c, subject.perSecond()); err != nil {
-			return r, err
+	for range o.rounds {
+		for _, subject := range subjects {
+			p99, err := o.atHalf(subject.server, c, subject.perSecond())
+			if err != nil {
+				return r, err
+			}
+			subject.P99s = append(subject.P99s, p99)
 		}
 	}
 	return r, nil

@@ -39,8 +39,8 @@ Medians of %d rounds of %s each, the bare handler and the flag service in turns;
 `
 
 const explanation = `
-*Answers per second* is one core with all it can do. *P99* is at half of that, each latency counted from when the
-request was due. *Allocations* are those of the whole process by request, net/http's included.
+*Answers per second* is one core with all it can do. *P99* is at half of that, the median of the rounds, each
+latency counted from when the request was due. *Allocations* are those of the whole process by request, net/http's included.
 `
 
 // render writes the report as Markdown.
@@ -69,7 +69,7 @@ func (r report) speed() string {
 	t := page.NewTable("Evaluation", "Answers per second", "Bare", "P99 at half", "Bare", "Aim", "", "Allocations", "Bare")
 	for _, x := range r.Results {
 		t.Row(x.Case.name, page.Thousands(int(x.Service.perSecond())), page.Thousands(int(x.Bare.perSecond())),
-			milliseconds(x.Service.P99), milliseconds(x.Bare.P99), "under "+milliseconds(aimP99), met(x.Service.P99 < aimP99),
+			milliseconds(page.Median(x.Service.P99s)), milliseconds(page.Median(x.Bare.P99s)), "under "+milliseconds(aimP99), met(page.Median(x.Service.P99s) < aimP99),
 			fmt.Sprintf("%.1f", x.Service.allocations()), fmt.Sprintf("%.1f", x.Bare.allocations()))
 	}
 	return t.String()
