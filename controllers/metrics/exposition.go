@@ -139,12 +139,15 @@ func (c counters) add(check analysis.Check, counts analysis.Counts, ok bool) {
 	}
 }
 
-// requests are the checks that are about requests which a process answered.
+// requests are the checks that are about requests which a process answered by
+// itself. What a candidate answered for it is the candidate's.
 func (c counters) requests(f families, t Target) {
-	all := f.series(config.MetricRequests, evaluation)
-	counts, ok := proportion(all, f.series(config.MetricRequests, evaluation, failed))
+	handed := labelled("track", is(config.TrackCandidate))
+	own := func(m *dto.Metric) bool { return !handed(m) }
+	all := f.series(config.MetricRequests, evaluation, own)
+	counts, ok := proportion(all, f.series(config.MetricRequests, evaluation, own, failed))
 	c.add(analysis.ErrorRate, counts, ok)
-	c.latencies(f.series(config.MetricRequestDuration, evaluation), t)
+	c.latencies(f.series(config.MetricRequestDuration, evaluation, own), t)
 }
 
 // split are the checks about requests that a stable pod handed to the candidate.

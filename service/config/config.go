@@ -239,6 +239,15 @@ const (
 	SplitUnresolved = "unresolved"
 )
 
+// Whose answer a client got, as the label track of MetricRequests and
+// MetricRequestDuration.
+const (
+	// TrackOwn is an answer of the pod itself.
+	TrackOwn = "own"
+	// TrackCandidate is one that a candidate gave for it.
+	TrackCandidate = "candidate"
+)
+
 // Names in Redis.
 const (
 	// RedisKeyPrefix is followed by the environment.

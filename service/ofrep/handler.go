@@ -72,6 +72,8 @@ type Handler struct {
 	bodies   bodies
 	clock    func() time.Time
 	counts   [len(endpointNames)]*endpointCounts
+	// handed are the counts of requests that Divert answered.
+	handed [len(endpointNames)]*endpointCounts
 }
 
 // endpointCounts are an endpoint's metrics, found once.
@@ -80,6 +82,7 @@ type endpointCounts struct {
 	byCode   [1000]counter
 	requests *prometheus.CounterVec
 	endpoint string
+	track    string
 }
 
 // NewHandler returns the HTTP side of core.
@@ -89,13 +92,19 @@ func NewHandler(core *Core, options Options) *Handler {
 	if options.Revision != "" {
 		h.revision = []string{options.Revision}
 	}
-	for i, name := range endpointNames {
-		h.counts[i] = &endpointCounts{requests: core.metrics.requests, endpoint: name}
-		if endpoint(i) != endpointEvents {
-			h.counts[i].duration = core.metrics.duration.WithLabelValues(name)
-		}
+	for i := range endpointNames {
+		h.counts[i] = newCounts(core.metrics, endpoint(i), config.TrackOwn)
+		h.handed[i] = newCounts(core.metrics, endpoint(i), config.TrackCandidate)
 	}
 	return h
+}
+
+func newCounts(m *Metrics, at endpoint, track string) *endpointCounts {
+	c := &endpointCounts{requests: m.requests, endpoint: endpointNames[at], track: track}
+	if evaluates := at == endpointSingle || at == endpointBulk; evaluates || (track == config.TrackOwn && at != endpointEvents) {
+		c.duration = m.duration.WithLabelValues(c.endpoint, track)
+	}
+	return c
 }
 
 // Drain makes the handler ask clients to close their connections, so that no
@@ -107,9 +116,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.clock()
 	at, key := route(r.URL.Path)
 	h.setHeaders(w.Header(), r, start)
-	status := h.answer(w, r, at, key, start)
+	status, handed := h.answer(w, r, at, key, start)
+	counts := h.counts[at]
+	if handed {
+		counts = h.handed[at]
+	}
 	// The wall clock need not be read again.
-	h.counts[at].observe(status, time.Since(start))
+	counts.observe(status, time.Since(start))
 }
 
 func (c *endpointCounts) observe(status int, took time.Duration) {
@@ -119,7 +132,7 @@ func (c *endpointCounts) observe(status int, took time.Duration) {
 	slot := &c.byCode[status].resolved
 	resolved := slot.Load()
 	if resolved == nil {
-		found := c.requests.WithLabelValues(c.endpoint, strconv.Itoa(status))
+		found := c.requests.WithLabelValues(c.endpoint, strconv.Itoa(status), c.track)
 		resolved = &found
 		slot.Store(resolved)
 	}
@@ -142,52 +155,53 @@ func route(path string) (at endpoint, key string) {
 	}
 }
 
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, at endpoint, key string, now time.Time) (status int) {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, at endpoint, key string, now time.Time) (status int, handed bool) {
 	method := http.MethodPost
 	if at == endpointEvents {
 		method = http.MethodGet
 	}
 	switch {
 	case at == endpointOther, at == endpointEvents && h.options.Streams == nil:
-		return write(w, http.StatusNotFound, nothingHere)
+		return write(w, http.StatusNotFound, nothingHere), false
 	case r.Method == http.MethodOptions:
-		return preflight(w, method)
+		return preflight(w, method), false
 	case r.Method != method:
 		w.Header().Set("Allow", method+", OPTIONS")
-		return write(w, http.StatusMethodNotAllowed, wrongMethod)
+		return write(w, http.StatusMethodNotAllowed, wrongMethod), false
 	}
 	client, status := h.admit(w, r, at, now)
 	switch {
 	case status != 0:
-		return status
+		return status, false
 	case at == endpointEvents:
-		return h.options.Streams.serve(w, r)
+		return h.options.Streams.serve(w, r), false
 	default:
 		return h.evaluate(w, r, key, client)
 	}
 }
 
-// evaluate reads the body and answers; an empty key is the bulk endpoint.
-func (h *Handler) evaluate(w http.ResponseWriter, r *http.Request, key string, client *access.Client) (status int) {
+// evaluate reads the body and answers, or has the candidate do so; an empty key
+// is the bulk endpoint.
+func (h *Handler) evaluate(w http.ResponseWriter, r *http.Request, key string, client *access.Client) (status int, handed bool) {
 	b := h.bodies.take()
 	defer h.bodies.giveBack(b)
 	if status, details := b.read(r, &h.bodies); status != 0 {
-		return refuseBody(w, status, failure(key, codeGeneral, details))
+		return refuseBody(w, status, failure(key, codeGeneral, details)), false
 	}
 	if !h.enter() {
-		return refuse(w, http.StatusTooManyRequests, tooBusy, time.Second)
+		return refuse(w, http.StatusTooManyRequests, tooBusy, time.Second), false
 	}
 	defer h.leave()
 	if h.Divert != nil {
 		if status := h.Divert(w, r, b.in); status != 0 {
-			return status
+			return status, true
 		}
 	}
 	if key == "" {
-		return h.bulk(w, r, b, client)
+		return h.bulk(w, r, b, client), false
 	}
 	status, b.out = h.core.Single(b.out[:0], key, b.in)
-	return write(w, status, b.out)
+	return write(w, status, b.out), false
 }
 
 // bulk answers all flags. A compressed answer is another representation, so it

@@ -32,13 +32,13 @@ func NewMetrics(registry prometheus.Registerer, log *slog.Logger) *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: config.MetricRequests,
-			Help: "OFREP requests by endpoint (single, bulk, other) and HTTP status code.",
-		}, []string{"endpoint", "code"}),
+			Help: "OFREP requests by endpoint (single, bulk, events, other), HTTP status code, and whose answer it was (own, candidate).",
+		}, []string{"endpoint", "code", "track"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    config.MetricRequestDuration,
-			Help:    "Time from an OFREP request's headers to the end of its answer, in seconds.",
+			Help:    "Time from an OFREP request's headers to the end of its answer, in seconds, by endpoint and whose answer it was (own, candidate).",
 			Buckets: buckets,
-		}, []string{"endpoint"}),
+		}, []string{"endpoint", "track"}),
 		evaluations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: config.MetricEvaluations,
 			Help: "Evaluations of current flags by key, variant and reason.",

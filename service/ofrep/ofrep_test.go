@@ -288,12 +288,12 @@ func TestRequestsCanBeDiverted(t *testing.T) {
 		}
 	}
 	want := `
-# HELP ofrep_requests_total OFREP requests by endpoint (single, bulk, other) and HTTP status code.
+# HELP ofrep_requests_total OFREP requests by endpoint (single, bulk, events, other), HTTP status code, and whose answer it was (own, candidate).
 # TYPE ofrep_requests_total counter
-ofrep_requests_total{code="200",endpoint="bulk"} 1
-ofrep_requests_total{code="200",endpoint="single"} 1
-ofrep_requests_total{code="418",endpoint="bulk"} 1
-ofrep_requests_total{code="418",endpoint="single"} 1
+ofrep_requests_total{code="200",endpoint="bulk",track="own"} 1
+ofrep_requests_total{code="200",endpoint="single",track="own"} 1
+ofrep_requests_total{code="418",endpoint="bulk",track="candidate"} 1
+ofrep_requests_total{code="418",endpoint="single",track="candidate"} 1
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "ofrep_requests_total"); err != nil {
 		t.Error(err)
@@ -313,12 +313,12 @@ func TestRequestMetrics(t *testing.T) {
 # TYPE flag_evaluations_total counter
 flag_evaluations_total{key="failing",reason="ERROR",variant=""} 1
 flag_evaluations_total{key="static",reason="STATIC",variant="on"} 2
-# HELP ofrep_requests_total OFREP requests by endpoint (single, bulk, other) and HTTP status code.
+# HELP ofrep_requests_total OFREP requests by endpoint (single, bulk, events, other), HTTP status code, and whose answer it was (own, candidate).
 # TYPE ofrep_requests_total counter
-ofrep_requests_total{code="200",endpoint="single"} 2
-ofrep_requests_total{code="400",endpoint="bulk"} 1
-ofrep_requests_total{code="400",endpoint="single"} 1
-ofrep_requests_total{code="404",endpoint="single"} 1
+ofrep_requests_total{code="200",endpoint="single",track="own"} 2
+ofrep_requests_total{code="400",endpoint="bulk",track="own"} 1
+ofrep_requests_total{code="400",endpoint="single",track="own"} 1
+ofrep_requests_total{code="404",endpoint="single",track="own"} 1
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "flag_evaluations_total", "ofrep_requests_total"); err != nil {
 		t.Error(err)
