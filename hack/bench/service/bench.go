@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/flagcache/flagcache/hack/bench/machine"
@@ -54,6 +55,11 @@ func bench(ctx context.Context, o options) (err error) {
 	if r.Machine, err = machine.This(); err != nil {
 		return err
 	}
+	loads, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return fmt.Errorf("asking how busy the machine is: %w", err)
+	}
+	r.Load, _, _ = strings.Cut(string(loads), " ")
 	if err := pinThisProcess(where.generator); err != nil {
 		return err
 	}

@@ -20,6 +20,9 @@ const aimP99 = 2 * time.Millisecond
 type report struct {
 	Machine machine.Machine
 	Started time.Time
+	// Load is the load average before the benchmark, of the last minute: well under
+	// 1 if the cores have nothing else to do.
+	Load    string
 	Options options
 	Results []result
 }
@@ -29,7 +32,8 @@ const introduction = `# What the flag service costs
 Written by ` + "`make bench-service`" + ` on %s; do not edit this part. Run it to get the figures of your own machine:
 it takes about two minutes, two cores that have nothing else to do, and Linux.
 
-Machine: %s, %d cores; %s %s.
+Machine: %s, %d cores; %s %s. Its load average before was %s: above 1, the figures are of a busy machine, which
+blurs most of all P99.
 
 The server is pinned to one core and the load generator to another. %d connections ask for %s
 users in turn, out of %d flags. *Bare* is a net/http handler that answers the same bytes without looking at the
@@ -46,7 +50,7 @@ latency counted from when the request was due. *Allocations* are those of the wh
 // render writes the report as Markdown.
 func (r report) render() string {
 	return fmt.Sprintf(introduction, r.Started.UTC().Format("2006-01-02"),
-		r.Machine.CPU, r.Machine.Cores, r.Machine.Go, r.Machine.OS,
+		r.Machine.CPU, r.Machine.Cores, r.Machine.Go, r.Machine.OS, r.Load,
 		r.Options.connections, page.Thousands(users), flagCount, r.Options.rounds, r.Options.window) +
 		"## Cost of a request\n\n" + r.costs() + "\n\n## Speed\n\n" + r.speed() + "\n" + explanation
 }
