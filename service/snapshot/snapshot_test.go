@@ -369,9 +369,9 @@ func TestPoisonIsNeverServed(t *testing.T) {
 	if i.Current() != nil {
 		t.Fatalf("it serves %s", i.value())
 	}
-	if client.Exists(t.Context(), "feature_flags:test").Val() != 0 {
-		t.Error("the poison is still there")
-	}
+	redistest.Eventually(t, soon, "the poison is still there", func() bool {
+		return client.Exists(t.Context(), "feature_flags:test").Val() == 0
+	})
 }
 
 func TestNothingIsFilledInWithoutASource(t *testing.T) {
