@@ -65,7 +65,7 @@ func decideCanary(in trialInput, record Record) canary {
 	record.Trial = t
 	c := canary{record: record, phase: v1alpha1.CanaryStarting}
 
-	gap := t.look(in.s.Now, in.spec.Metrics.Interval.Duration)
+	gap := t.look(in.s.Now, t.isNew(in.s.Evidence), in.spec.Metrics.Interval.Duration)
 	shared := in.sharedTrouble()
 	fresh := t.absorb(in.s.Evidence, in.candidate, shared != "" || in.away(t))
 	c.results = t.Judge()
@@ -136,7 +136,7 @@ func (in trialInput) failure(t *Trial, results []CheckResult) (reason, message s
 		return "Unavailable", "its pods stopped being ready"
 	case t.LoadTest == nil && in.loadTest != nil && !in.loadTest.Passed:
 		t.LoadTest = in.loadTest
-		return "LoadTestFailed", "the load test failed: " + in.loadTest.Report
+		return "LoadTestFailed", in.loadTest.sentence()
 	}
 	if r, ok := breached(results); ok && !stableIsNoBetter(t, r) && !in.commanded(v1alpha1.AnnotationPromote) {
 		return "Breach", describeBreach(r)

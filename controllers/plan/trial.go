@@ -122,21 +122,30 @@ const (
 	mostMissed = 100
 )
 
-// look returns the trial after a look at a time, and how long the last one lasted.
-func (t *Trial) look(now time.Time, interval time.Duration) time.Duration {
+// look moves the trial to a look at a time, and returns how long after the last one
+// that is. A look that comes sooner than an interval and brings no new sample is
+// none: the record would change with each, and each change calls for a look.
+func (t *Trial) look(now time.Time, sampled bool, interval time.Duration) time.Duration {
+	since := now.Sub(t.LookedAt)
+	if !t.LookedAt.IsZero() && !sampled && since.Abs() < interval {
+		return 0
+	}
 	gap := time.Duration(0)
 	if !t.LookedAt.IsZero() {
-		gap = min(max(now.Sub(t.LookedAt), 0), 2*interval)
+		gap = min(max(since, 0), 2*interval)
 	}
 	t.LookedAt = now.UTC()
 	return gap
 }
 
+// isNew tells whether a sample was not looked at yet.
+func (t *Trial) isNew(e Evidence) bool { return !e.At.IsZero() && !e.At.Equal(t.SampledAt) }
+
 // absorb counts what a sample has that was not counted yet, and says whether it
 // was new. Of what was counted while something that both revisions depend on was
 // in trouble nothing is kept but how far it is counted.
 func (t *Trial) absorb(e Evidence, candidate string, struck bool) bool {
-	if e.At.IsZero() || e.At.Equal(t.SampledAt) {
+	if !t.isNew(e) {
 		return false
 	}
 	t.SampledAt = e.At.UTC()
