@@ -110,7 +110,7 @@ test: test-unit test-e2e ## Run every test; builds and installs what they need.
 	@echo "All tests passed: unit, envtest and end-to-end."
 
 .PHONY: test-unit
-test-unit: $(TEST_API_SERVER) redis postgres ## Run the unit tests, and the suites against a real API server.
+test-unit: $(TEST_API_SERVER) redis postgres prometheus ## Run the unit tests, and the suites against a real API server.
 	go test -timeout 10m $(GO_TEST_FLAGS) $$(go list ./... | grep -v /test/e2e)
 
 .PHONY: test-e2e
@@ -295,6 +295,10 @@ redis: ## Install redis-server where it is missing.
 .PHONY: postgres
 postgres: ## Install PostgreSQL where it is missing.
 	@hack/setup/postgres.sh
+
+.PHONY: prometheus
+prometheus: ## Install Prometheus where it is missing.
+	@hack/setup/prometheus.sh
 
 # A tool is rebuilt when the file that pins its version changes, not before.
 TOOLS_MODULE := hack/tools/go.mod hack/tools/go.sum

@@ -42,6 +42,11 @@ func (s *stage) manifest(name, spec string) *unstructured.Unstructured {
 	return o
 }
 
+// canaryQueries is a canary with queries of its own.
+func canaryQueries(queries string) string {
+	return "canary: {metrics: {type: Prometheus, prometheus: {address: 'http://prometheus.monitoring:9090', queries: " + queries + "}}}"
+}
+
 const someFlags = "flags: {configMap: {name: demo-flags}}\n"
 
 var _ = Describe("The API server", func() {
@@ -67,6 +72,12 @@ var _ = Describe("The API server", func() {
 		Expect(get(ctx, s, &v1alpha1.FlagCache{}, "demo").Spec.Flags.ConfigMap).To(BeNil())
 	})
 
+	It("takes a canary's numbers from Prometheus", func(ctx context.Context) {
+		spec := canaryQueries(`{errorRate.bad: 'a{c="500",r="$revision"}', errorRate.total: 'a{r="$revision"}'}`)
+		Expect(k8s.Create(ctx, s.manifest("demo", someFlags+spec))).To(Succeed())
+		Expect(get(ctx, s, &v1alpha1.FlagCache{}, "demo").Spec.Canary.Metrics.Prometheus.Queries).To(HaveLen(2))
+	})
+
 	DescribeTable("refuses with a sentence that says what to do",
 		func(ctx context.Context, spec, sentence string) {
 			err := k8s.Create(ctx, s.manifest("demo", spec), client.DryRunAll, client.FieldValidation("Strict"))
@@ -87,7 +98,12 @@ var _ = Describe("The API server", func() {
 		Entry("a weight over all traffic", someFlags+"canary: {steps: [{weight: 101, duration: 1m}]}", "spec.canary.steps[0].weight"),
 		Entry("a share without a unit", someFlags+`canary: {thresholds: {errorRate: "0.001"}}`, "spec.canary.thresholds.errorRate"),
 		Entry("a gateway, which is to come", someFlags+"canary: {traffic: {type: GatewayAPI}}", "GatewayAPI is not implemented yet"),
-		Entry("other metrics, which are to come", someFlags+"canary: {metrics: {type: CloudWatch}}", "are not implemented yet"),
+		Entry("CloudWatch, which is to come", someFlags+"canary: {metrics: {type: CloudWatch}}", "CloudWatch is not implemented yet"),
+		Entry("Prometheus without a server", someFlags+"canary: {metrics: {type: Prometheus}}", "canary.metrics.prometheus goes with type Prometheus"),
+		Entry("a password in an address", someFlags+`canary: {metrics: {type: Prometheus, prometheus: {address: "http://a:b@c"}}}`, "spec.canary.metrics.prometheus.address"),
+		Entry("a query for no check", someFlags+canaryQueries("{errors: 'a{b=\"$revision\"}'}"), "the keys of canary.metrics.prometheus.queries are"),
+		Entry("half a check", someFlags+canaryQueries("{errorRate.bad: 'a{b=\"$revision\"}'}"), "needs CHECK.bad and CHECK.total together"),
+		Entry("a query about everything", someFlags+canaryQueries("{errorRate.bad: a, errorRate.total: b}"), "must say $revision"),
 		Entry("a budget, which is to come", someFlags+"budget: {monthlyUSD: 50}", "spec.budget is not implemented yet"),
 		Entry("a deletion policy without a cloud", someFlags+"deletionPolicy: Retain", "apply to cache.type ElastiCache only"),
 		Entry("replicas and autoscaling", someFlags+"service: {replicas: 2, autoscaling: {maxReplicas: 3}}", "exclude each other"),

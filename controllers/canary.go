@@ -34,6 +34,7 @@ func (r *Reconciler) sample(fc *v1alpha1.FlagCache, target *plan.EvidenceTarget)
 		LatencyP95:     thresholds.LatencyP95.Duration,
 		LatencyP99:     thresholds.LatencyP99.Duration,
 		MissLatencyP95: thresholds.MissLatencyP95.Duration,
+		Prometheus:     target.Canary.Metrics.Prometheus.DeepCopy(),
 	})
 }
 

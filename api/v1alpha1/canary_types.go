@@ -156,7 +156,7 @@ const (
 
 // MetricsSpec says where a canary's numbers come from.
 //
-// +kubebuilder:validation:XValidation:rule="self.type == 'Pods'",message="canary.metrics.type Prometheus and CloudWatch are not implemented yet: use Pods"
+// +kubebuilder:validation:XValidation:rule="self.type != 'CloudWatch'",message="canary.metrics.type CloudWatch is not implemented yet: use Pods, or Prometheus"
 // +kubebuilder:validation:XValidation:rule="(self.type == 'Prometheus') == has(self.prometheus)",message="canary.metrics.prometheus goes with type Prometheus"
 type MetricsSpec struct {
 	// type is Pods, Prometheus or CloudWatch. Default: Pods.
@@ -180,20 +180,32 @@ type MetricsSpec struct {
 
 // PrometheusSpec is a Prometheus server and what to ask it.
 type PrometheusSpec struct {
-	// address of the server's API, for example http://prometheus.monitoring:9090.
+	// address of the server's API, for example http://prometheus.monitoring:9090. It
+	// has no user, no query and no fragment; loopback and link-local addresses are
+	// never connected to.
 	// +required
 	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:Pattern=`^https?://`
+	// +kubebuilder:validation:Pattern=`^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$`
 	Address string `json:"address"`
 
-	// queries by check, in PromQL. Default: those for the flag service's own metrics.
+	// queries in PromQL for what is not the flag service's own metrics. The keys are
+	// CHECK.bad and CHECK.total, both or none, where CHECK is errorRate, latencyP95,
+	// latencyP99, cacheHitRate or missLatencyP95. Each is an instant vector of
+	// counters as they are, neither rated nor summed over pods, and they are matched
+	// by their labels. $revision, $namespace and $name stand for the revision that is
+	// asked about, once the candidate and once the stable one, and for the FlagCache.
+	// Default: what the flag service's own metrics say.
 	// +optional
-	// +kubebuilder:validation:MaxProperties=8
+	// +kubebuilder:validation:MaxProperties=10
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['errorRate.bad', 'errorRate.total', 'latencyP95.bad', 'latencyP95.total', 'latencyP99.bad', 'latencyP99.total', 'cacheHitRate.bad', 'cacheHitRate.total', 'missLatencyP95.bad', 'missLatencyP95.total'])",message="the keys of canary.metrics.prometheus.queries are CHECK.bad and CHECK.total, where CHECK is errorRate, latencyP95, latencyP99, cacheHitRate or missLatencyP95"
+	// +kubebuilder:validation:XValidation:rule="['errorRate', 'latencyP95', 'latencyP99', 'cacheHitRate', 'missLatencyP95'].all(c, ((c + '.bad') in self) == ((c + '.total') in self))",message="canary.metrics.prometheus.queries needs CHECK.bad and CHECK.total together"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k].contains('$revision'))",message="every query of canary.metrics.prometheus.queries must say $revision: what is not about one revision is no evidence"
 	Queries map[string]Query `json:"queries,omitempty"`
 }
 
 // Query is a PromQL expression.
 //
+// +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=4096
 type Query string
 

@@ -145,7 +145,10 @@ func teller(ctx context.Context, news chan<- event.GenericEvent) func(types.Name
 // reconciler.
 func addSampler(ctx context.Context, mgr ctrl.Manager, news chan<- event.GenericEvent) (*evidence.Sampler, error) {
 	sampler := evidence.NewSampler(evidence.Options{
-		Source:  &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient()},
+		Source: evidence.Sources{
+			Pods:       &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient()},
+			Prometheus: &evidence.Prometheus{Clock: clock.RealClock{}, HTTP: evidence.NewPrometheusHTTPClient()},
+		},
 		Changed: teller(ctx, news),
 	})
 	if err := mgr.Add(sampler); err != nil {

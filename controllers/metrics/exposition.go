@@ -4,6 +4,7 @@
 package metrics
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -58,6 +59,9 @@ func labelled(name string, wanted func(string) bool) filter {
 	}
 }
 
+// not keeps what a filter drops.
+func (keep filter) not(m *dto.Metric) bool { return !keep(m) }
+
 func is(value string) func(string) bool {
 	return func(v string) bool { return v == value }
 }
@@ -69,11 +73,17 @@ func isNot(value string) func(string) bool {
 // evaluation keeps the endpoints that evaluate flags.
 var evaluation = labelled("endpoint", func(v string) bool { return v == "single" || v == "bulk" })
 
+// handed keeps what a candidate answered.
+var handed = labelled("track", is(config.TrackCandidate))
+
 // failed keeps what the service is to blame for.
 var failed = labelled("code", func(v string) bool {
 	code, err := strconv.Atoi(v)
 	return err != nil || code >= 500
 })
+
+// mostEvents is the largest number of events that a sample can hold exactly.
+const mostEvents = 1 << 53
 
 // sum of counters; ok is false if there are none or one is no count.
 func sum(series []*dto.Metric) (n int64, ok bool) {
@@ -83,13 +93,16 @@ func sum(series []*dto.Metric) (n int64, ok bool) {
 			return 0, false
 		}
 		n += int64(value)
+		if n > mostEvents {
+			return 0, false
+		}
 	}
 	return n, len(series) > 0
 }
 
 // isCount says whether a sample can be a number of events: not NaN, infinite,
-// negative, or too large to be exact.
-func isCount(v float64) bool { return v >= 0 && v <= 1<<53 && !math.IsNaN(v) }
+// negative, a fraction, or too large to be exact.
+func isCount(v float64) bool { return v >= 0 && v <= mostEvents && v == math.Trunc(v) }
 
 // proportion counts bad events and all of them; ok is false if those cannot be had.
 // That no bad one was counted yet may be that their series does not exist yet.
@@ -106,28 +119,41 @@ func proportion(all, bad []*dto.Metric) (c analysis.Counts, ok bool) {
 }
 
 // slower counts the events of histograms that took longer than a limit; ok is
-// false if they cannot be had. They are counted at the first edge of a bucket that
-// is not under the limit: the flag service has one at 100 and one at 300 ms.
+// false if they cannot be had.
 func slower(series []*dto.Metric, limit time.Duration) (c analysis.Counts, ok bool) {
 	for _, m := range series {
-		h := m.GetHistogram()
-		if h == nil {
+		fast, total, ok := within(m.GetHistogram().GetBucket(), limit.Seconds())
+		if !ok {
 			return analysis.Counts{}, false
 		}
-		total := h.GetSampleCount()
-		fast := total
-		for _, bucket := range h.GetBucket() {
-			if bucket.GetUpperBound() >= limit.Seconds()*(1-1e-9) {
-				fast = bucket.GetCumulativeCount()
-				break
-			}
-		}
-		if fast > total || total > 1<<53 {
+		c = c.Plus(analysis.Counts{Bad: total - fast, Total: total})
+		if c.Total > mostEvents {
 			return analysis.Counts{}, false
 		}
-		c = c.Plus(analysis.Counts{Bad: int64(total - fast), Total: int64(total)})
 	}
 	return c, len(series) > 0
+}
+
+// within counts the events of one histogram: those up to the first edge that is
+// not under the limit, and all of them. The flag service has edges at 100 and at
+// 300 ms. Over the last edge nothing is known, so there is no count and not one
+// that would call every event fast.
+func within(buckets []*dto.Bucket, limit float64) (fast, total int64, ok bool) {
+	total = -1 // until the bucket of all events was seen
+	edge := math.Inf(1)
+	for _, bucket := range buckets {
+		count := bucket.GetCumulativeCount()
+		if count > mostEvents {
+			return 0, 0, false
+		}
+		switch bound := bucket.GetUpperBound(); {
+		case math.IsInf(bound, 1):
+			total = int64(count)
+		case bound >= limit*(1-1e-9) && bound < edge:
+			edge, fast = bound, int64(count)
+		}
+	}
+	return fast, total, !math.IsInf(edge, 1) && fast <= total
 }
 
 // counters collect checks of which there are counts.
@@ -175,17 +201,22 @@ func (c counters) cache(f families, t Target) {
 	c.add(analysis.MissLatencyP95, misses, ok)
 }
 
+// metricStarted tells one life of a process from the next.
+const metricStarted = "process_start_time_seconds"
+
+var errNoStart = errors.New("there is no " + metricStarted)
+
 // streams of one process of a revision.
-func streams(f families, id, revision string, t Target) []Stream {
-	started, ok := gauge(f, "process_start_time_seconds")
+func streams(f families, id, revision string, t Target) ([]Stream, error) {
+	started, ok := gauge(f, metricStarted)
 	if !ok {
-		return nil
+		return nil, errNoStart
 	}
 	id += "/" + strconv.FormatFloat(started, 'f', 2, 64)
 	own := Stream{ID: id, Revision: revision, Counts: counters{}}
 	counters(own.Counts).cache(f, t)
 	if revision == t.Candidate && t.Split {
-		return []Stream{own}
+		return []Stream{own}, nil
 	}
 	counters(own.Counts).requests(f, t)
 	own.Kept = own.Counts[analysis.ErrorRate].Total
@@ -193,12 +224,12 @@ func streams(f families, id, revision string, t Target) []Stream {
 		own.Kept = 0
 	}
 	if !t.Split {
-		return []Stream{own}
+		return []Stream{own}, nil
 	}
 	own.Kept, _ = sum(f.series(config.MetricSplitLocal))
-	handed := Stream{ID: id + "/" + t.Candidate, Revision: t.Candidate, Counts: counters{}}
-	counters(handed.Counts).split(f, t)
-	return []Stream{own, handed}
+	theirs := Stream{ID: id + "/" + t.Candidate, Revision: t.Candidate, Counts: counters{}}
+	counters(theirs.Counts).split(f, t)
+	return []Stream{own, theirs}, nil
 }
 
 func gauge(f families, name string) (float64, bool) {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
@@ -49,27 +50,16 @@ type Pods struct {
 	HTTP *http.Client
 }
 
-// NewHTTPClient returns the client that Pods are reached by. Connections are not
-// kept: pods come and go, and a scrape is rare.
-func NewHTTPClient() *http.Client {
-	return &http.Client{
-		Timeout: scrapeTimeout,
-		Transport: &http.Transport{
-			DialContext:            (&net.Dialer{Timeout: scrapeTimeout}).DialContext,
-			DisableKeepAlives:      true,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
-
 // Sample scrapes all pods of both revisions.
 func (p *Pods) Sample(ctx context.Context, t Target) Sample {
 	sample := Sample{At: p.Clock.Now()}
-	pods, err := p.list(ctx, t)
+	pods, all, err := p.list(ctx, t)
 	if err != nil {
 		sample.Trouble = "the pods could not be listed"
 		return sample
+	}
+	if !all {
+		sample.Trouble = fmt.Sprintf("of each revision only %d pods are read", mostPods)
 	}
 	var mu sync.Mutex
 	var group errgroup.Group
@@ -95,31 +85,32 @@ func (p *Pods) Sample(ctx context.Context, t Target) Sample {
 	return sample
 }
 
-// list returns the pods of both revisions that run.
-func (p *Pods) list(ctx context.Context, t Target) ([]*corev1.Pod, error) {
-	var found []*corev1.Pod
+// list returns the pods of both revisions that run; all is false if there are more.
+func (p *Pods) list(ctx context.Context, t Target) (found []*corev1.Pod, all bool, err error) {
+	all = true
 	for _, revision := range []string{t.Candidate, t.Stable} {
 		pods := &corev1.PodList{}
 		err := p.Client.List(ctx, pods, client.InNamespace(t.FlagCache.Namespace), client.Limit(mostPods), client.MatchingLabels{
 			v1alpha1.LabelName: t.FlagCache.Name, v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelRevision: revision,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("listing the pods of revision %s: %w", revision, err)
+			return nil, false, fmt.Errorf("listing the pods of revision %s: %w", revision, err)
 		}
+		all = all && pods.Continue == ""
 		for i := range pods.Items {
 			if scrapable(&pods.Items[i], t.FlagCache.Name+"-"+revision) {
 				found = append(found, &pods.Items[i])
 			}
 		}
 	}
-	return found, nil
+	return found, all, nil
 }
 
 // scrapable says whether a pod runs, and is one that a revision's Deployment made:
 // anybody who may create pods can give them our labels.
 func scrapable(pod *corev1.Pod, deployment string) bool {
 	owner := metav1.GetControllerOf(pod)
-	if owner == nil || owner.Kind != "ReplicaSet" || !strings.HasPrefix(owner.Name, deployment+"-") || pod.Spec.HostNetwork {
+	if owner == nil || owner.APIVersion != appsv1.SchemeGroupVersion.String() || owner.Kind != "ReplicaSet" || !strings.HasPrefix(owner.Name, deployment+"-") || pod.Spec.HostNetwork {
 		return false
 	}
 	address, err := netip.ParseAddr(pod.Status.PodIP)
@@ -157,5 +148,9 @@ func (p *Pods) scrape(ctx context.Context, pod *corev1.Pod, t Target) ([]Stream,
 	if err != nil {
 		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, err)
 	}
-	return streams(parsed, string(pod.UID), pod.Labels[v1alpha1.LabelRevision], t), nil
+	found, err := streams(parsed, string(pod.UID), pod.Labels[v1alpha1.LabelRevision], t)
+	if err != nil {
+		return nil, fmt.Errorf("reading the metrics of pod %s: %w", pod.Name, err)
+	}
+	return found, nil
 }

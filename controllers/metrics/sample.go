@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
 )
 
@@ -26,6 +27,8 @@ type Target struct {
 	// LatencyP95, LatencyP99 and MissLatencyP95 are the limits over which an event
 	// is slow.
 	LatencyP95, LatencyP99, MissLatencyP95 time.Duration
+	// Prometheus is the server to ask; nil has the pods asked.
+	Prometheus *v1alpha1.PrometheusSpec
 }
 
 // Stream is one life of one set of counters.
@@ -56,4 +59,17 @@ type Sample struct {
 // in Trouble, what it did not.
 type Source interface {
 	Sample(ctx context.Context, target Target) Sample
+}
+
+// Sources are all that a canary's numbers can come from.
+type Sources struct {
+	Pods, Prometheus Source
+}
+
+// Sample asks the source that the target names.
+func (s Sources) Sample(ctx context.Context, target Target) Sample {
+	if target.Prometheus != nil {
+		return s.Prometheus.Sample(ctx, target)
+	}
+	return s.Pods.Sample(ctx, target)
 }

@@ -5,6 +5,7 @@ package metrics
 
 import (
 	"context"
+	"reflect"
 	"sync"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 
 // sampleTimeout bounds one look at one canary.
 const sampleTimeout = 10 * time.Second
+
+// shortestInterval between two looks at one canary, whatever its target says.
+const shortestInterval = time.Second
 
 // Options are what a Sampler works with.
 type Options struct {
@@ -79,7 +83,7 @@ func (c *Sampler) Watch(key types.NamespacedName, target Target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if w := c.watched[key]; w != nil {
-		if w.target == target {
+		if reflect.DeepEqual(w.target, target) {
 			return
 		}
 		c.forget(key)
@@ -129,7 +133,7 @@ func (c *Sampler) run(w *watch) {
 
 // repeat samples at once and at every interval.
 func (c *Sampler) repeat(ctx context.Context, w *watch) {
-	ticker := time.NewTicker(w.target.Interval)
+	ticker := time.NewTicker(max(w.target.Interval, shortestInterval))
 	defer ticker.Stop()
 	for {
 		if sample, ok := c.sample(ctx, w.target); ok {

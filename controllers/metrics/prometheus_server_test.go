@@ -1,0 +1,224 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"k8s.io/utils/clock"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+// exporter answers with metrics that a test can change.
+type exporter struct {
+	*httptest.Server
+
+	text atomic.Pointer[string]
+}
+
+func anExporter(t *testing.T, text string) *exporter {
+	t.Helper()
+	e := &exporter{}
+	e.text.Store(&text)
+	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+		_, _ = fmt.Fprint(w, *e.text.Load())
+	}))
+	t.Cleanup(e.Close)
+	return e
+}
+
+// job is a scrape configuration of the kind that the Prometheus Operator makes: it
+// gives its targets an endpoint, which is also a label of the flag service's.
+func (e *exporter) job(name, pod string) string {
+	return fmt.Sprintf(`
+- job_name: %s
+  scrape_interval: 200ms
+  scrape_timeout: 200ms
+  static_configs:
+  - targets: ["%s"]
+    labels: {namespace: shop, pod: %q, endpoint: telemetry}
+`, name, e.Listener.Addr(), pod)
+}
+
+// startPrometheus starts a real server that ends with the test.
+func startPrometheus(t *testing.T, jobs ...string) (address string) {
+	t.Helper()
+	path, err := exec.LookPath("prometheus")
+	if err != nil {
+		t.Fatal("this test needs prometheus on the PATH: install it with `make prometheus`")
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(file, []byte("scrape_configs:"+strings.Join(jobs, "")), 0o600); err != nil {
+		t.Fatalf("writing the configuration: %v", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("looking for a free port: %v", err)
+	}
+	address = listener.Addr().String()
+	_ = listener.Close()
+	command := exec.Command(path, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
+	if err := command.Start(); err != nil {
+		t.Fatalf("starting prometheus: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Signal(syscall.SIGKILL)
+		_ = command.Wait()
+	})
+	return "http://" + address
+}
+
+// fromHere reaches servers on loopback, which the operator's own client refuses.
+func fromHere(c *http.Client) *http.Client {
+	c.Transport.(*http.Transport).DialContext = (&net.Dialer{}).DialContext
+	return c
+}
+
+func testdata(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func countsAbout(s Sample, revision string) map[analysis.Check]analysis.Counts {
+	sum := map[analysis.Check]analysis.Counts{}
+	for _, stream := range s.Streams {
+		if stream.Revision == revision {
+			for check, counts := range stream.Counts {
+				sum[check] = sum[check].Plus(counts)
+			}
+		}
+	}
+	return sum
+}
+
+// theCounts are what testdata says: of 33 requests that the candidate was asked 5
+// failed; 19 were answered by the stable pod itself.
+func theCounts(g Gomega, s Sample, t Target) {
+	g.Expect(s.Trouble).To(BeEmpty())
+	candidate, stable := countsAbout(s, t.Candidate), countsAbout(s, t.Stable)
+	g.Expect(candidate).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Bad: 5, Total: 33}))
+	g.Expect(candidate).To(HaveKeyWithValue(analysis.LatencyP95, analysis.Counts{Bad: 0, Total: 33}))
+	g.Expect(candidate).To(HaveKeyWithValue(analysis.CacheHitRate, analysis.Counts{Bad: 0, Total: 1}))
+	g.Expect(stable).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Bad: 0, Total: 19}))
+	g.Expect(stable).To(HaveKeyWithValue(analysis.LatencyP99, analysis.Counts{Bad: 0, Total: 19}))
+	var kept int64
+	for _, stream := range s.Streams {
+		kept += stream.Kept
+	}
+	g.Expect(kept).To(Equal(int64(14)))
+}
+
+// The same exposition gives the same counts, whether Prometheus scraped it or we did.
+func TestARealPrometheusKnowsWhatThePodsDo(t *testing.T) {
+	g := NewWithT(t)
+	target := aTarget()
+	stable := anExporter(t, testdata(t, "stable.txt"))
+	candidate := anExporter(t, testdata(t, "candidate.txt"))
+	foreign := anExporter(t, testdata(t, "candidate.txt"))
+	target.Prometheus = &v1alpha1.PrometheusSpec{Address: startPrometheus(t,
+		stable.job("a", "checkout-5d1a9c00-7d9f-x2x2x"), stable.job("twice", "checkout-5d1a9c00-7d9f-x2x2x"),
+		candidate.job("b", "checkout-8f2c1a3b-7d9f-y3y3y"), foreign.job("c", "checkout2-8f2c1a3b-7d9f-z4z4z"),
+	)}
+	prometheus := &Prometheus{Clock: clock.RealClock{}, HTTP: fromHere(NewPrometheusHTTPClient())}
+	sample := func() Sample { return prometheus.Sample(t.Context(), target) }
+
+	g.Eventually(func(g Gomega) { theCounts(g, sample(), target) }).WithTimeout(time.Minute).Should(Succeed(), "the server has scraped all targets")
+	before := sample()
+
+	restarted := strings.Replace(testdata(t, "candidate.txt"), "process_start_time_seconds 1.79", "process_start_time_seconds 1.80", 1)
+	candidate.text.Store(&restarted)
+	g.Eventually(func() []string { return ids(sample()) }).WithTimeout(time.Minute).ShouldNot(ConsistOf(ids(before)), "a restarted process is another stream")
+
+	broken := strings.Replace(testdata(t, "candidate.txt"), `flag_cache_requests_total{result="hit"} 1`, `flag_cache_requests_total{result="hit"} NaN`, 1)
+	candidate.text.Store(&broken)
+	g.Eventually(func() string { return sample().Trouble }).WithTimeout(time.Minute).Should(Equal(errNoCounters.Error()), "NaN is no count")
+
+	candidate.Close()
+	g.Eventually(func() string { return sample().Trouble }).WithTimeout(time.Minute).Should(Equal(errNothing.Error()), "a pod that is not scraped is absent")
+	g.Expect(countsAbout(sample(), target.Stable)).To(HaveKey(analysis.ErrorRate), "and the others are not")
+}
+
+func ids(s Sample) []string {
+	var all []string
+	for _, stream := range s.Streams {
+		all = append(all, stream.ID)
+	}
+	return all
+}
+
+const foreignMetrics = `
+# TYPE http_total counter
+http_total{version="8f2c1a3b",pod="a",code="200"} 90
+http_total{version="8f2c1a3b",pod="a",code="500"} 10
+http_total{version="5d1a9c00",pod="b",code="200"} 1000
+`
+
+func TestARealPrometheusAnswersQueriesOfOnesOwn(t *testing.T) {
+	app := anExporter(t, foreignMetrics)
+	address := startPrometheus(t, app.job("app", "of-another-name"))
+	prometheus := &Prometheus{Clock: clock.RealClock{}, HTTP: fromHere(NewPrometheusHTTPClient())}
+	ask := func(bad, total v1alpha1.Query) Sample {
+		target := aTarget()
+		target.Prometheus = &v1alpha1.PrometheusSpec{Address: address, Queries: map[string]v1alpha1.Query{
+			"latencyP95.bad": bad, "latencyP95.total": total, "latencyP99.bad": bad, "latencyP99.total": total,
+			"errorRate.bad": bad, "errorRate.total": total, "cacheHitRate.bad": bad, "cacheHitRate.total": total,
+			"missLatencyP95.bad": bad, "missLatencyP95.total": total,
+		}}
+		return prometheus.Sample(t.Context(), target)
+	}
+	bad, total := v1alpha1.Query(`http_total{version="$revision",code=~"5.."} # failed`), v1alpha1.Query(`http_total{version="$revision"}`)
+
+	g := NewWithT(t)
+	g.Eventually(func(g Gomega) {
+		sample := ask(bad, total)
+		g.Expect(sample.Trouble).To(BeEmpty())
+		g.Expect(countsAbout(sample, "8f2c1a3b")).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Bad: 10, Total: 100}))
+		g.Expect(countsAbout(sample, "5d1a9c00")).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Bad: 0, Total: 1000}))
+		g.Expect(ids(sample)).To(HaveLen(15), "each series of each check is a stream")
+	}).WithTimeout(time.Minute).Should(Succeed(), "the server has scraped the target")
+
+	troubles := map[string]struct {
+		bad, total v1alpha1.Query
+		want       string
+	}{
+		"a scalar":                 {`1`, total, "refuses a query"},
+		"a string":                 {`"$revision"`, total, "refuses a query"},
+		"a matrix":                 {`http_total{version="$revision"}[1m]`, total, "refuses a query"},
+		"no PromQL":                {`http_total{version="$revision"`, total, "refuses a query"},
+		"a ratio":                  {bad, `http_total{version="$revision"} / 3`, errNoCounters.Error()},
+		"not a number":             {bad, `http_total{version="$revision"} / 0 - http_total / 0`, errNoCounters.Error()},
+		"negative":                 {bad, `-http_total{version="$revision"}`, errNoCounters.Error()},
+		"nothing":                  {`none{v="$revision"}`, `none{v="$revision"}`, errNothing.Error()},
+		"a sum beside its parts":   {`sum(http_total{version="$revision"})`, total, errUnmatched.Error()},
+		"more bad ones than there": {`http_total{version="$revision"} * 2`, total, errUnmatched.Error()},
+	}
+	for name, c := range troubles {
+		t.Run(name, func(t *testing.T) {
+			sample := ask(c.bad, c.total)
+			if len(countsAbout(sample, "8f2c1a3b")) > 0 || !strings.Contains(sample.Trouble, "errorRate: ") || !strings.Contains(sample.Trouble, c.want) {
+				t.Errorf("got %v, trouble %q", sample.Streams, sample.Trouble)
+			}
+		})
+	}
+}
