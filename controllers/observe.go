@@ -50,6 +50,9 @@ func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (plan.
 	if seen.Pods, err = r.podTroubles(ctx, fc, seen.Children); err != nil {
 		return plan.Snapshot{}, readError{"listing the candidate's pods", err}
 	}
+	if seen.LoadTestReport, err = r.loadTestReport(ctx, seen.Children); err != nil {
+		return plan.Snapshot{}, readError{"reading the load test's report", err}
+	}
 	if seen.Flags, err = r.FlagFiles.read(ctx, r.Live, fc); err != nil {
 		return plan.Snapshot{}, readError{"reading the flags", err}
 	}

@@ -10,7 +10,7 @@ const (
 	// LabelRevision carries the revision on a revision's children and pods.
 	LabelRevision = "flagcache.dev/revision"
 	// LabelComponent tells the parts of a FlagCache apart; it is
-	// app.kubernetes.io/component with ComponentService or ComponentCache.
+	// app.kubernetes.io/component with one of the components below.
 	LabelComponent = "app.kubernetes.io/component"
 	// LabelManagedBy is on every child, with the value ManagedBy.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
@@ -27,6 +27,8 @@ const (
 	AllowTrue        = "true"
 	ComponentService = "flag-service"
 	ComponentCache   = "cache"
+	// ComponentLoadTest is apart from the flag service: no Service selects its pods.
+	ComponentLoadTest = "load-test"
 )
 
 // Annotations.
@@ -54,6 +56,9 @@ const (
 	// AnnotationRecord, on a ControllerRevision, is what is known of a revision
 	// in JSON: its outcome and the evidence for it.
 	AnnotationRecord = "flagcache.dev/record"
+	// AnnotationTrial, on the Job of a load test, is when the trial that it belongs
+	// to began.
+	AnnotationTrial = "flagcache.dev/trial"
 	// AnnotationStable, on the Service that clients call, names the stable
 	// revision while the Service selects the candidate's pods too.
 	AnnotationStable = "flagcache.dev/stable"

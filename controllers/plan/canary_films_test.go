@@ -7,6 +7,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -412,7 +413,7 @@ func podFilms() map[string]film {
 				th.change(fromImage("flag-service:v2"))
 				th.run(time.Minute)
 				th.note("the load test passes")
-				th.loadTest = &LoadTestResult{Passed: true}
+				th.loadTestEnds(batchv1.JobComplete, `{"passed":true}`)
 				candidate := th.candidate()
 				th.until("the promotion", th.promoted(candidate))
 			},
@@ -423,8 +424,20 @@ func podFilms() map[string]film {
 				th.change(fromImage("flag-service:v2"))
 				th.run(time.Minute)
 				th.note("the load test fails before any user is served")
-				th.loadTest = &LoadTestResult{Report: `{"p95":"81ms"}`}
+				th.loadTestEnds(batchv1.JobFailed, `{"requests":12000,"errorRate":0.023,"latency":{"p95Ms":81}}`)
 				th.until("the rollback", th.rolledBack)
+				th.expectMessage(v1alpha1.ConditionRolloutHealthy, "LoadTestFailed", "of 12000 requests 2.3% failed, and the P95 was 81.0 ms")
+				candidate := th.fc.Status.Revisions.Rejected
+				th.look()
+				th.note("retried: another Job, not the result of the first")
+				th.annotate(v1alpha1.AnnotationRetry, candidate)
+				th.run(time.Minute)
+				th.loadTestEnds(batchv1.JobComplete, `{"passed":true}`)
+				th.until("the promotion", th.promoted(candidate))
+				th.look()
+				if jobs := th.jobs(); len(jobs) > 0 {
+					th.t.Errorf("%v is left after the canary", jobs[0].Name)
+				}
 			},
 		},
 		"by-replicas": {

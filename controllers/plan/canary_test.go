@@ -14,6 +14,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -150,6 +151,27 @@ func (th *theatre) until(what string, holds func() bool) {
 		th.look()
 	}
 	th.t.Fatalf("%s did not happen within three hours:\n%s", what, strings.Join(th.film, "\n"))
+}
+
+// jobs are those that exist.
+func (th *theatre) jobs() (jobs []*batchv1.Job) {
+	for _, c := range th.children {
+		if job, ok := c.(*batchv1.Job); ok {
+			jobs = append(jobs, job)
+		}
+	}
+	return jobs
+}
+
+// loadTestEnds has the Job of the load test end.
+func (th *theatre) loadTestEnds(how batchv1.JobConditionType, report string) {
+	th.t.Helper()
+	jobs := th.jobs()
+	if len(jobs) != 1 {
+		th.t.Fatalf("there are %d Jobs, want the load test's", len(jobs))
+	}
+	jobs[0].Status.Conditions = []batchv1.JobCondition{{Type: how, Status: corev1.ConditionTrue}}
+	th.report = report
 }
 
 func (th *theatre) promoted(revision string) func() bool {

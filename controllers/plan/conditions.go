@@ -325,8 +325,10 @@ func initialStatus(s Snapshot) v1alpha1.FlagCacheStatus {
 	return st
 }
 
-// suspendedStatus says that nothing is being done.
+// suspendedStatus says that nothing is being done. What would become of revisions
+// is not recorded, so it is not shown either.
 func suspendedStatus(s Snapshot, st v1alpha1.FlagCacheStatus) v1alpha1.FlagCacheStatus {
+	st.Canary, st.History = s.FlagCache.Status.Canary, s.FlagCache.Status.History
 	setConditions(s, &st, verdict{ready: isUnknown(v1alpha1.ConditionReady, v1alpha1.ReasonSuspended,
 		"spec.suspend is true: nothing is changed until it is false")}, nil)
 	return st

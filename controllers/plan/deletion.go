@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -43,7 +44,7 @@ func stageOf(o Object) int {
 			return 3
 		}
 		return 0
-	case *appsv1.Deployment:
+	case *appsv1.Deployment, *batchv1.Job:
 		return 1
 	case *appsv1.StatefulSet:
 		return 2

@@ -35,6 +35,11 @@ func revisionName(fc *v1alpha1.FlagCache, revision string) string {
 	return fc.Name + "-" + revision
 }
 
+// loadTestName is the Job that tests a candidate.
+func loadTestName(fc *v1alpha1.FlagCache, revision string) string {
+	return revisionName(fc, revision) + "-load"
+}
+
 // ServiceName is the name of the Service that clients call. Its selector is the
 // record of which revision serves.
 func ServiceName(fc *v1alpha1.FlagCache) string { return serviceName(fc) }

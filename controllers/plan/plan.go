@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -111,7 +112,7 @@ func progress(s Snapshot) Plan {
 
 	p := Plan{Probe: probeTarget(s, cache, connection.used), Evidence: evidenceTarget(s, service.rollout)}
 	write := slices.Concat(cache.objects, connection.objects, service.objects)
-	wanted := slices.Concat(write, cache.later, connection.later)
+	wanted := slices.Concat(write, cache.later, connection.later, service.later)
 	taken := s.takenNames(wanted)
 	for _, o := range write {
 		if !contains(taken, o) {
@@ -154,7 +155,7 @@ func obsolete(s Snapshot, wanted []Object, r rollout) []Object {
 // would fight over the stable revision's size.
 func mayGo(s Snapshot, child Object, r rollout) bool {
 	switch child := child.(type) {
-	case *autoscalingv2.HorizontalPodAutoscaler, *appsv1.ControllerRevision:
+	case *autoscalingv2.HorizontalPodAutoscaler, *appsv1.ControllerRevision, *batchv1.Job:
 		return true
 	case *appsv1.Deployment:
 		return !r.keeps(child.Labels[v1alpha1.LabelRevision])

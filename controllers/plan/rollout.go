@@ -41,6 +41,8 @@ type rollout struct {
 	rejected bool
 	// canary of the target, nil where there is none.
 	canary *canary
+	// tested says that the result of the canary's load test is on record.
+	tested bool
 	// full is the size that carries all traffic.
 	full int32
 	// history has the records as they are to be kept.
@@ -120,7 +122,8 @@ func (r *rollout) change(s Snapshot, target *revisionTemplate) {
 		r.history.records[r.target] = record
 		return
 	}
-	tried := decideCanary(r.trialInput(s, target), record)
+	r.tested = record.Trial != nil && record.Trial.LoadTest != nil
+	tried := decideCanary(r.trialInput(s, target, record), record)
 	if tried.passed && available(r.observed[r.target], r.full) {
 		r.serves = r.target
 	}
@@ -142,7 +145,7 @@ func (r *rollout) reopen(s Snapshot) Record {
 	return record
 }
 
-func (r *rollout) trialInput(s Snapshot, target *revisionTemplate) trialInput {
+func (r *rollout) trialInput(s Snapshot, target *revisionTemplate, record Record) trialInput {
 	candidate := r.observed[r.target]
 	stable := r.observed[r.stable]
 	return trialInput{
@@ -154,7 +157,7 @@ func (r *rollout) trialInput(s Snapshot, target *revisionTemplate) trialInput {
 		full:        r.full,
 		sharesCache: stable != nil && connectionHash(stable) == target.template.Annotations[v1alpha1.AnnotationConnection],
 		given:       givenWeight(s, r.target),
-		loadTest:    s.LoadTest,
+		loadTest:    loadTestResult(s, record),
 	}
 }
 

@@ -39,6 +39,8 @@ const (
 // servicePart is the flag service.
 type servicePart struct {
 	objects []Object
+	// later are objects that exist and stay as they are.
+	later   []Object
 	rollout rollout
 	// blocked says why there is no target revision; "" when there is one.
 	blocked string
@@ -56,6 +58,8 @@ func planService(s Snapshot, connection connectionPart, flags flagsPart) service
 	part.objects = part.rollout.history.objects(fc, part.rollout.inUse())
 	part.objects = append(part.objects, trafficObjects(s, part.rollout)...)
 	part.objects = append(part.objects, revisionDeployments(fc, template, part.rollout)...)
+	loadTest, running := loadTestObjects(s, part.rollout)
+	part.objects, part.later = append(part.objects, loadTest...), running
 	if part.rollout.serves == "" {
 		return part
 	}

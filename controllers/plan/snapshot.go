@@ -43,8 +43,9 @@ type Snapshot struct {
 	// Pods are what is wrong with the pods of revisions that do not serve, by
 	// revision.
 	Pods map[string]PodTrouble
-	// LoadTest is how the candidate's load test ended, nil while it has not.
-	LoadTest *LoadTestResult
+	// LoadTestReport is what the load tester said when it ended; whether there was
+	// one, and how it ended, is in its Job among the children.
+	LoadTestReport string
 	// Children are the objects that carry the FlagCache's name label, or a name
 	// that a child of it needs; whether they are ours is for the plan to judge.
 	Children []Object

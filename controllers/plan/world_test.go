@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,7 +76,7 @@ type world struct {
 	now      time.Time
 	evidence Evidence
 	pods     map[string]PodTrouble
-	loadTest *LoadTestResult
+	report   string
 }
 
 // aWorld holds one FlagCache with valid flags and, for an in-cluster Redis, the
@@ -105,7 +106,7 @@ func (w *world) snapshot() Snapshot {
 		Probe:          w.probe,
 		Evidence:       w.evidence,
 		Pods:           w.pods,
-		LoadTest:       w.loadTest,
+		LoadTestReport: w.report,
 		Children:       w.children,
 	}
 }
@@ -150,6 +151,8 @@ func (w *world) put(o Object) {
 		if !cmp.Equal(old.Spec, o.Spec) {
 			o.Generation++
 		}
+	case *batchv1.Job:
+		o.Status = w.children[i].(*batchv1.Job).Status
 	case *appsv1.StatefulSet:
 		o.Status = w.children[i].(*appsv1.StatefulSet).Status
 	}

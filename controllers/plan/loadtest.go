@@ -1,0 +1,141 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+const (
+	// loadTestReport is where the report goes: what a container writes there is in
+	// its pod's status (https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/).
+	loadTestReport = corev1.TerminationMessagePathDefault
+	// loadTestGrace is how long the pod may take beside the test itself, to be
+	// scheduled and to have its image pulled.
+	loadTestGrace = 5 * time.Minute
+	// longestReport that is kept; Kubernetes cuts a termination message at 4096 bytes.
+	longestReport = 4096
+)
+
+// loadTestJob asks the candidate as clients do, before any of them does. It runs
+// the operator's own flag service, whatever image the candidate has. It is bound
+// to one attempt: a retry is tested anew.
+func loadTestJob(s Snapshot, record Record) *batchv1.Job {
+	fc, test := s.FlagCache, s.FlagCache.Spec.Canary.LoadTest
+	meta := childMeta(fc, loadTestName(fc, record.Revision), v1alpha1.ComponentLoadTest)
+	meta.Labels[v1alpha1.LabelRevision] = record.Revision
+	meta.Annotations = map[string]string{v1alpha1.AnnotationTrial: attempt(record)}
+	return &batchv1.Job{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
+		ObjectMeta: meta,
+		Spec: batchv1.JobSpec{
+			BackoffLimit:          ptr.To[int32](0),
+			ActiveDeadlineSeconds: ptr.To(int64((test.Duration.Duration + loadTestGrace).Seconds())),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: meta.Labels},
+				Spec:       loadTestPod(s, record.Revision),
+			},
+		},
+	}
+}
+
+func loadTestPod(s Snapshot, revision string) corev1.PodSpec {
+	fc, canary := s.FlagCache, s.FlagCache.Spec.Canary
+	return corev1.PodSpec{
+		RestartPolicy:                corev1.RestartPolicyNever,
+		AutomountServiceAccountToken: ptr.To(false),
+		EnableServiceLinks:           ptr.To(false),
+		SecurityContext:              podSecurity(),
+		ImagePullSecrets:             pullSecrets(fc.Spec.Service.ImagePullSecrets),
+		NodeSelector:                 nodeSelector(fc.Spec.Service.NodeSelector),
+		Tolerations:                  fc.Spec.Service.Tolerations,
+		Containers: []corev1.Container{{
+			Name:  "load-test",
+			Image: s.Operator.FlagServiceImage,
+			Args: []string{
+				"loadtest", revisionEndpoint(fc, revision),
+				"--concurrency=" + strconv.Itoa(int(canary.LoadTest.Concurrency)),
+				"--duration=" + canary.LoadTest.Duration.Duration.String(),
+				"--p95=" + canary.LoadTest.LatencyP95.Duration.String(),
+				"--max-error-rate=" + strconv.FormatFloat(policyOf(canary).Limits[analysis.ErrorRate], 'f', -1, 64),
+				"--output=json", "--report-file=" + loadTestReport,
+			},
+			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+			SecurityContext:          containerSecurity(),
+			Resources:                serviceResources(fc),
+		}},
+	}
+}
+
+// attempt names a trial of a revision: another one began at another time.
+func attempt(record Record) string { return record.StartedAt.UTC().Format(time.RFC3339) }
+
+// loadTestObjects are the Job while its result is not on record. One that exists
+// is wanted as it is: most of a Job cannot change
+// (https://kubernetes.io/docs/concepts/workloads/controllers/job/). One of an
+// earlier attempt has to be gone first.
+func loadTestObjects(s Snapshot, r rollout) (write, keep []Object) {
+	if r.canary == nil || r.canary.record.Outcome != "" || s.FlagCache.Spec.Canary.LoadTest == nil || r.tested {
+		return nil, nil
+	}
+	job, there := find[*batchv1.Job](s, loadTestName(s.FlagCache, r.target))
+	switch {
+	case there && job.Annotations[v1alpha1.AnnotationTrial] == attempt(r.canary.record):
+		return nil, []Object{job}
+	case !there && r.canary.phase == v1alpha1.CanaryLoadTesting:
+		return []Object{loadTestJob(s, r.canary.record)}, nil
+	}
+	return nil, nil
+}
+
+// loadTestResult is how the load test of an attempt ended, nil while it has not.
+// Nobody knows how fast a candidate is whose test did not come to an end, so that
+// does not pass.
+func loadTestResult(s Snapshot, record Record) *LoadTestResult {
+	job, there := find[*batchv1.Job](s, loadTestName(s.FlagCache, record.Revision))
+	if !there || job.Annotations[v1alpha1.AnnotationTrial] != attempt(record) {
+		return nil
+	}
+	report := s.LoadTestReport[:min(len(s.LoadTestReport), longestReport)]
+	for _, c := range job.Status.Conditions {
+		switch {
+		case c.Status != corev1.ConditionTrue:
+		case c.Type == batchv1.JobComplete:
+			return &LoadTestResult{Passed: true, Report: report}
+		case c.Type == batchv1.JobFailed && report == "":
+			return &LoadTestResult{Report: c.Reason}
+		case c.Type == batchv1.JobFailed:
+			return &LoadTestResult{Report: report}
+		}
+	}
+	return nil
+}
+
+// sentence says how a load test failed: its numbers where there is a report, else
+// what there is instead.
+func (l LoadTestResult) sentence() string {
+	var report struct {
+		Requests  int64   `json:"requests"`
+		ErrorRate float64 `json:"errorRate"`
+		Latency   struct {
+			P95 *float64 `json:"p95Ms"`
+		} `json:"latency"`
+	}
+	if json.Unmarshal([]byte(l.Report), &report) != nil || report.Latency.P95 == nil {
+		return "the load test did not come to an end: " + l.Report
+	}
+	return fmt.Sprintf("the load test failed: of %d requests %s failed, and the P95 was %.1f ms",
+		report.Requests, percent(report.ErrorRate), *report.Latency.P95)
+}
