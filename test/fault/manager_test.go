@@ -108,6 +108,7 @@ func (m *manager) wire(t *testing.T, config *rest.Config) ctrl.Manager {
 		Live:      wired.GetAPIReader(),
 		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: validate},
 		Prober:    &content{},
+		Sampler:   &sampler{},
 		Events:    wired.GetEventRecorder("flagcache"),
 		Clock:     clock.RealClock{},
 		Operator:  operatorplan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},

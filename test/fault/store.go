@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -42,9 +43,11 @@ const (
 	deployments
 	statefulSets
 	controllerRevisions
+	jobs
 	budgets
 	autoscalers
 	policies
+	pods
 	kinds
 )
 
@@ -64,10 +67,12 @@ var facts = [kinds]kindFacts{
 	statefulSets: {appsv1.SchemeGroupVersion.WithKind("StatefulSet"), "statefulsets", func() client.Object { return &appsv1.StatefulSet{} }},
 	controllerRevisions: {appsv1.SchemeGroupVersion.WithKind("ControllerRevision"), "controllerrevisions",
 		func() client.Object { return &appsv1.ControllerRevision{} }},
+	jobs: {batchv1.SchemeGroupVersion.WithKind("Job"), "jobs", func() client.Object { return &batchv1.Job{} }},
 	budgets: {policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), "poddisruptionbudgets",
 		func() client.Object { return &policyv1.PodDisruptionBudget{} }},
 	autoscalers: {autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), "horizontalpodautoscalers",
 		func() client.Object { return &autoscalingv2.HorizontalPodAutoscaler{} }},
+	pods:     {corev1.SchemeGroupVersion.WithKind("Pod"), "pods", func() client.Object { return &corev1.Pod{} }},
 	policies: {networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), "networkpolicies", func() client.Object { return &networkingv1.NetworkPolicy{} }},
 }
 
