@@ -80,7 +80,7 @@ func decideCanary(in trialInput, record Record) canary {
 	if !in.commanded(v1alpha1.AnnotationPromote) {
 		c.advance(in, gap, fresh, shared)
 	} else {
-		t.Step = in.steps() + 1
+		t.Step, t.ByHand = in.steps()+1, true
 	}
 	if c.record.Outcome == RolledBack {
 		return c
@@ -139,7 +139,7 @@ func (in trialInput) failure(t *Trial, results []CheckResult) (reason, message s
 		return "LoadTestFailed", in.loadTest.sentence()
 	}
 	if r, ok := breached(results); ok && !stableIsNoBetter(t, r) && !in.commanded(v1alpha1.AnnotationPromote) {
-		return "Breach", describeBreach(r)
+		return ReasonBreach, describeBreach(r)
 	}
 	return "", ""
 }

@@ -31,6 +31,9 @@ const (
 	Superseded Outcome = "Superseded"
 )
 
+// ReasonBreach is why a revision was rolled back by the verdict.
+const ReasonBreach = "Breach"
+
 // Record is what is known of a revision. It is kept as an annotation of the
 // revision's ControllerRevision, so that no decision comes from memory: a crash
 // between any two writes loses nothing but time.

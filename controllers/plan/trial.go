@@ -76,6 +76,8 @@ type Trial struct {
 	// Inconclusive says that the step's deadline passed, and the canary is paused
 	// for it.
 	Inconclusive bool `json:"inconclusive,omitempty"`
+	// ByHand says that a person promoted the candidate, whatever the verdict.
+	ByHand bool `json:"byHand,omitempty"`
 	// LoadTest is the result of the load test, nil before it ended.
 	LoadTest *LoadTestResult `json:"loadTest,omitempty"`
 	// Policy that the last look judged by.

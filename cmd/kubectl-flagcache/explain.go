@@ -1,0 +1,112 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"text/tabwriter"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan"
+)
+
+// mostBytes of input; annotations have 256 KiB at the most.
+const mostBytes = 1 << 20
+
+// read finds a record in a file: in the annotation of a ControllerRevision, or
+// by itself.
+func read(file string, stdin io.Reader) (record plan.Record, err error) {
+	in := stdin
+	if file != "-" {
+		opened, err := os.Open(file)
+		if err != nil {
+			return record, fmt.Errorf("reading the record: %w", err)
+		}
+		defer opened.Close()
+		in = opened
+	}
+	text, err := io.ReadAll(io.LimitReader(in, mostBytes))
+	if err != nil {
+		return record, fmt.Errorf("reading the record: %w", err)
+	}
+	var object metav1.PartialObjectMetadata
+	if err := yaml.Unmarshal(text, &object); err == nil && object.Annotations[v1alpha1.AnnotationRecord] != "" {
+		text = []byte(object.Annotations[v1alpha1.AnnotationRecord])
+	}
+	if err := yaml.Unmarshal(text, &record); err != nil {
+		return record, fmt.Errorf("reading the record: %w", err)
+	}
+	if record.Revision == "" {
+		return record, errors.New("this is no record, nor an object with the annotation " + v1alpha1.AnnotationRecord)
+	}
+	return record, nil
+}
+
+// explain prints the verdict and says whether it goes with the outcome.
+func explain(out io.Writer, record plan.Record) bool {
+	_, _ = fmt.Fprintf(out, "Revision  %s\nOutcome   %s\n", record.Revision, outcome(record))
+	if record.Trial == nil {
+		_, _ = fmt.Fprintln(out, "\nThere was no canary.")
+		return true
+	}
+	results := record.Trial.Judge()
+	if l := record.Trial.LoadTest; l != nil {
+		_, _ = fmt.Fprintf(out, "Load test %s\n", map[bool]string{true: "passed", false: "failed"}[l.Passed])
+	}
+	_, _ = fmt.Fprintln(out)
+	printChecks(out, results)
+	_, _ = fmt.Fprintf(out, "\nA check breaches when its evidence reaches log(1/alpha) = %.2f, alpha = %g.\n",
+		math.Log(1/record.Trial.Policy.Alpha), record.Trial.Policy.Alpha)
+	if trouble := contradiction(record, results); trouble != "" {
+		_, _ = fmt.Fprintln(out, "Contradiction:", trouble)
+		return false
+	}
+	return true
+}
+
+func outcome(record plan.Record) string {
+	if record.Outcome == "" {
+		return "none yet"
+	}
+	return fmt.Sprintf("%s (%s): %s", record.Outcome, record.Reason, record.Message)
+}
+
+func printChecks(out io.Writer, results []plan.CheckResult) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "CHECK\tEVENTS\tBAD\tOBSERVED\tINTERVAL\tLIMIT\tEVIDENCE\tVERDICT")
+	for _, r := range results {
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s to %s\t%s\t%.2f\t%s\n", r.Check, r.Counts.Total, r.Counts.Bad,
+			percent(r.Result.Observed), percent(r.Result.Lower), percent(r.Result.Upper), percent(r.Limit), r.Result.LogEvidence, r.Verdict)
+	}
+	_ = w.Flush() // what it writes to is a person's terminal
+}
+
+func percent(p float64) string { return fmt.Sprintf("%.3g%%", 100*p) }
+
+// contradiction says how the verdict and the recorded outcome exclude each other,
+// "" if they do not. A person may promote what breaches, and roll back what does
+// not; neither is a verdict.
+func contradiction(record plan.Record, results []plan.CheckResult) string {
+	breached := ""
+	for _, r := range results {
+		if r.Verdict == plan.Breach {
+			breached = string(r.Check)
+			break
+		}
+	}
+	switch {
+	case record.Outcome == plan.RolledBack && record.Reason == plan.ReasonBreach && breached == "":
+		return "the revision was rolled back for a breach, and no check breaches"
+	case record.Outcome == plan.Promoted && !record.Trial.ByHand && breached != "":
+		return "the revision was promoted, and " + breached + " breaches"
+	}
+	return ""
+}

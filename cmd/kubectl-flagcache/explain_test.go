@@ -1,0 +1,114 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/plan"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// aRecord of a canary with 100,000 requests, so many of which failed.
+func aRecord(failed int64, change func(*plan.Record)) plan.Record {
+	r := plan.Record{Revision: "0a1b2c3d", Outcome: plan.Promoted, Reason: "Promoted", Message: "the Service selects the revision", Trial: &plan.Trial{
+		Step: 2,
+		Candidate: plan.Counters{
+			analysis.ErrorRate: {Bad: failed, Total: 100000}, analysis.LatencyP95: {Bad: 3000, Total: 100000},
+			analysis.LatencyP99: {Bad: 400, Total: 100000}, analysis.CacheHitRate: {Bad: 9, Total: 120}, analysis.MissLatencyP95: {Total: 9},
+		},
+		Policy: plan.Policy{Alpha: 0.002, MinimumRequests: 1000, Limits: map[analysis.Check]float64{
+			analysis.ErrorRate: 0.001, analysis.LatencyP95: 0.05, analysis.LatencyP99: 0.01, analysis.CacheHitRate: 0.2, analysis.MissLatencyP95: 0.05,
+		}},
+	}}
+	change(&r)
+	return r
+}
+
+func rolledBack(reason, message string) func(*plan.Record) {
+	return func(r *plan.Record) { r.Outcome, r.Reason, r.Message = plan.RolledBack, reason, message }
+}
+
+func TestExplain(t *testing.T) {
+	for name, test := range map[string]struct {
+		record plan.Record
+		exit   int
+	}{
+		"promoted":                {aRecord(50, func(*plan.Record) {}), exitOK},
+		"promoted-in-spite":       {aRecord(900, func(*plan.Record) {}), exitContradiction},
+		"promoted-by-a-person":    {aRecord(900, func(r *plan.Record) { r.Trial.ByHand = true }), exitOK},
+		"rolled-back":             {aRecord(900, rolledBack(plan.ReasonBreach, "errorRate: 0.9% of 100000 events are bad")), exitOK},
+		"rolled-back-for-nothing": {aRecord(50, rolledBack(plan.ReasonBreach, "errorRate")), exitContradiction},
+		"rolled-back-by-its-pods": {aRecord(0, rolledBack("CrashLoopBackOff", "a pod ended again and again")), exitOK},
+		"rolled-back-by-load-test": {aRecord(0, func(r *plan.Record) {
+			rolledBack("LoadTestFailed", "slow")(r)
+			r.Trial.LoadTest = &plan.LoadTestResult{}
+		}), exitOK},
+		"without-a-canary": {aRecord(0, func(r *plan.Record) { r.Trial = nil }), exitOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			record, err := json.Marshal(test.record)
+			if err != nil {
+				t.Fatal(err)
+			}
+			revision := appsv1.ControllerRevision{}
+			revision.Annotations = map[string]string{v1alpha1.AnnotationRecord: string(record)}
+			object, err := yaml.Marshal(revision)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var alone, whole, stderr bytes.Buffer
+			if exit := run([]string{"explain", "-f", "-"}, bytes.NewReader(record), &alone, &stderr); exit != test.exit {
+				t.Errorf("it exits with %d, want %d: %s", exit, test.exit, &stderr)
+			}
+			run([]string{"explain", "-f", "-"}, bytes.NewReader(object), &whole, &stderr)
+			if d := cmp.Diff(alone.String(), whole.String()); d != "" {
+				t.Errorf("a record and its ControllerRevision are explained differently:\n%s", d)
+			}
+			expectGolden(t, name+".golden", alone.String())
+		})
+	}
+}
+
+func TestExplainRefusesWhatIsNoRecord(t *testing.T) {
+	for name, args := range map[string][]string{
+		"no command": nil, "another command": {"status"}, "no file": {"explain"}, "no such file": {"explain", "-f", "none"},
+		"two files": {"explain", "-f", "-", "more"}, "another object": {"explain", "-f", "-"},
+	} {
+		var stdout, stderr bytes.Buffer
+		if exit := run(args, strings.NewReader("kind: Secret"), &stdout, &stderr); exit != exitUsage || stderr.Len() == 0 {
+			t.Errorf("%s: it exits with %d and says %q", name, exit, &stderr)
+		}
+	}
+}
+
+func expectGolden(t *testing.T, file, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", file)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("reading the golden file (write it with -update): %v", err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("differs from %s (-want +got), rewrite it with -update if that is right:\n%s", path, d)
+	}
+}
