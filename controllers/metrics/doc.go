@@ -11,5 +11,10 @@
 //
 // Pods are scraped directly, and no other target: their addresses come from the
 // API server, for pods that the operator's own Deployments made, at a fixed port
-// and path. A FlagCache cannot make the operator fetch anything else.
+// and path. A FlagCache of that type cannot make the operator fetch anything else.
+//
+// Prometheus is asked for the same counters as they are, put together again to
+// what each process exposed. Its address is the user's, so it is connected to by a
+// client that goes to no address of the operator's own machine, follows no
+// redirect, and repeats nothing of what it was answered.
 package metrics

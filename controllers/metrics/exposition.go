@@ -168,12 +168,10 @@ func (c counters) add(check analysis.Check, counts analysis.Counts, ok bool) {
 // requests are the checks that are about requests which a process answered by
 // itself. What a candidate answered for it is the candidate's.
 func (c counters) requests(f families, t Target) {
-	handed := labelled("track", is(config.TrackCandidate))
-	own := func(m *dto.Metric) bool { return !handed(m) }
-	all := f.series(config.MetricRequests, evaluation, own)
-	counts, ok := proportion(all, f.series(config.MetricRequests, evaluation, own, failed))
+	all := f.series(config.MetricRequests, evaluation, handed.not)
+	counts, ok := proportion(all, f.series(config.MetricRequests, evaluation, handed.not, failed))
 	c.add(analysis.ErrorRate, counts, ok)
-	c.latencies(f.series(config.MetricRequestDuration, evaluation, own), t)
+	c.latencies(f.series(config.MetricRequestDuration, evaluation, handed.not), t)
 }
 
 // split are the checks about requests that a stable pod handed to the candidate.

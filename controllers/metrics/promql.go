@@ -144,7 +144,7 @@ func serviceStreams(vector model.Vector, checks []analysis.Check, revision strin
 	if err != nil {
 		return nil, err
 	}
-	trouble := errNothing
+	var trouble error
 	var found []Stream
 	seen := map[string]bool{}
 	for _, key := range slices.Sorted(maps.Keys(scraped)) {
@@ -164,8 +164,8 @@ func serviceStreams(vector model.Vector, checks []analysis.Check, revision strin
 		seen[p.pod] = true
 		found = append(found, keepChecks(of, checks)...)
 	}
-	if len(found) > 0 && trouble == errNothing {
-		trouble = nil
+	if len(found) == 0 && trouble == nil {
+		trouble = errNothing
 	}
 	return found, trouble
 }

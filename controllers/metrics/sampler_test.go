@@ -179,7 +179,9 @@ func TestWatchedBeforeTheStartAndAfterTheEnd(t *testing.T) {
 			t.Errorf("%d looks in 1.5 s, although the shortest interval is 1 s", source.times())
 		}
 		stop()
-		<-ended
+		if err := <-ended; err != nil {
+			t.Errorf("the sampler ended with %v", err)
+		}
 		target.Candidate = "late"
 		s.Watch(target.FlagCache, target)
 		pass(time.Minute)

@@ -1,0 +1,273 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+// street is a network in which the addresses of pods lead to servers of the test.
+type street struct {
+	t    *testing.T
+	pods []client.Object
+
+	mu     sync.Mutex
+	houses map[string]string
+	// called are the addresses that were connected to.
+	called []string
+}
+
+func aStreet(t *testing.T) *street { return &street{t: t, houses: map[string]string{}} }
+
+// add a pod of a revision, at the next address, that answers with a handler.
+func (s *street) add(revision string, answer http.HandlerFunc, changes ...func(*corev1.Pod)) {
+	s.t.Helper()
+	server := httptest.NewServer(answer)
+	s.t.Cleanup(server.Close)
+	n := len(s.pods) + 1
+	deployment := "checkout-" + revision
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: fmt.Sprintf("%s-7d9f-%d", deployment, n), UID: types.UID(fmt.Sprint("uid-", n)),
+			Labels: map[string]string{
+				v1alpha1.LabelName: "checkout", v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelRevision: revision,
+			},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: deployment + "-7d9f", Controller: ptr.To(true)}},
+		},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: fmt.Sprint("10.0.0.", n)},
+	}
+	for _, change := range changes {
+		change(pod)
+	}
+	s.houses[net.JoinHostPort(pod.Status.PodIP, "8081")] = server.Listener.Addr().String()
+	s.pods = append(s.pods, pod)
+}
+
+// dial leads to the server at an address.
+func (s *street) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	s.mu.Lock()
+	s.called = append(s.called, address)
+	house, ok := s.houses[address]
+	s.mu.Unlock()
+	if !ok {
+		return nil, fmt.Errorf("nobody is at %s", address)
+	}
+	return (&net.Dialer{}).DialContext(ctx, network, house)
+}
+
+// sample scrapes the pods of the street with the operator's own client.
+func (s *street) sample(t Target) Sample {
+	client := NewHTTPClient()
+	client.Transport.(*http.Transport).DialContext = s.dial
+	pods := &Pods{Client: fake.NewClientBuilder().WithObjects(s.pods...).Build(), Clock: clock.RealClock{}, HTTP: client}
+	return pods.Sample(s.t.Context(), t)
+}
+
+// says answers with a text.
+func says(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
+}
+
+func TestReadsWhatTheFlagServiceExposes(t *testing.T) {
+	s, target := aStreet(t), aTarget()
+	s.add(target.Candidate, says(testdata(t, "candidate.txt")))
+	s.add(target.Stable, says(testdata(t, "stable.txt")))
+	theCounts(NewWithT(t), s.sample(target), target)
+}
+
+// Without a split the candidate's own pods say how it does.
+func TestWithoutASplitEachRevisionCountsItsOwnRequests(t *testing.T) {
+	s, target := aStreet(t), aTarget()
+	target.Split = false
+	s.add(target.Candidate, says(testdata(t, "candidate.txt")))
+	s.add(target.Stable, says(testdata(t, "stable.txt")))
+	sample := s.sample(target)
+	g := NewWithT(t)
+	g.Expect(countsAbout(sample, target.Candidate)).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Total: 28}))
+	g.Expect(countsAbout(sample, target.Stable)).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Total: 19}))
+	g.Expect(sample.Streams[1].Kept).To(Equal(int64(19)))
+}
+
+func TestARestartIsAnotherStream(t *testing.T) {
+	s, target := aStreet(t), aTarget()
+	starts := 0
+	s.add(target.Candidate, func(w http.ResponseWriter, _ *http.Request) {
+		starts++
+		_, _ = fmt.Fprintf(w, "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %d\n", 1795432369+starts/2)
+	})
+	first, second, third := ids(s.sample(target)), ids(s.sample(target)), ids(s.sample(target))
+	if slices.Equal(first, second) || !slices.Equal(second, third) {
+		t.Errorf("the streams are %v, then %v, then %v", first, second, third)
+	}
+}
+
+func TestAPodThatCannotBeReadIsAbsent(t *testing.T) {
+	const started = "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1795432369\n"
+	answers := map[string]http.HandlerFunc{
+		"an error": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://10.0.0.1:8081/metrics", http.StatusFound)
+		},
+		"too much":    says(started + strings.Repeat("# a comment that says nothing\n", mostBytes/30+1)),
+		"garbage":     says("<html>hello</html>"),
+		"half a line": says(started + "split_requests_tot"),
+		"no start":    says("# TYPE split_local_total counter\nsplit_local_total 5\n"),
+		"a bad start": says("# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds NaN\n"),
+		"nothing":     says(""),
+		"a cut answer": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "999")
+			_, _ = io.WriteString(w, started)
+		},
+		"a hang-up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"endless headers": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X", strings.Repeat("x", 128<<10))
+		},
+		"a bomb": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			zip := gzip.NewWriter(w)
+			_, _ = io.WriteString(zip, started+strings.Repeat("# a comment that says nothing\n", mostBytes/30+1))
+			_ = zip.Close()
+		},
+		"silence": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"a trickle": func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, started)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		},
+	}
+	for name, answer := range answers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, target := aStreet(t), aTarget()
+			s.add(target.Stable, says(testdata(t, "stable.txt")))
+			s.add(target.Stable, answer)
+			sample := s.sample(target)
+			if sample.Trouble == "" || len(sample.Streams) != 2 || !strings.HasPrefix(sample.Streams[0].ID, "uid-1/") {
+				t.Errorf("got the streams %v, trouble %q", ids(sample), sample.Trouble)
+			}
+		})
+	}
+}
+
+// Anybody who may create pods can give them our labels.
+func TestForeignPodsAreNotAsked(t *testing.T) {
+	changes := map[string]func(*corev1.Pod){
+		"no owner":             func(p *corev1.Pod) { p.OwnerReferences = nil },
+		"an owner only":        func(p *corev1.Pod) { p.OwnerReferences[0].Controller = nil },
+		"another kind":         func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "Job" },
+		"another group":        func(p *corev1.Pod) { p.OwnerReferences[0].APIVersion = "example.com/v1" },
+		"another deployment":   func(p *corev1.Pod) { p.OwnerReferences[0].Name = "checkout2-8f2c1a3b-7d9f" },
+		"another namespace":    func(p *corev1.Pod) { p.Namespace = "bank" },
+		"another FlagCache":    func(p *corev1.Pod) { p.Labels[v1alpha1.LabelName] = "cart" },
+		"another component":    func(p *corev1.Pod) { p.Labels[v1alpha1.LabelComponent] = "redis" },
+		"the node's network":   func(p *corev1.Pod) { p.Spec.HostNetwork = true },
+		"loopback":             func(p *corev1.Pod) { p.Status.PodIP = "127.0.0.1" },
+		"loopback in IPv6":     func(p *corev1.Pod) { p.Status.PodIP = "::1" },
+		"loopback in disguise": func(p *corev1.Pod) { p.Status.PodIP = "::ffff:127.0.0.1" },
+		"a metadata service":   func(p *corev1.Pod) { p.Status.PodIP = "169.254.169.254" },
+		"a name":               func(p *corev1.Pod) { p.Status.PodIP = "example.com" },
+		"no address":           func(p *corev1.Pod) { p.Status.PodIP = "" },
+		"a pod that ended":     func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded },
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			s, target := aStreet(t), aTarget()
+			s.add(target.Candidate, says(testdata(t, "candidate.txt")), change)
+			sample := s.sample(target)
+			if len(s.called) > 0 || len(sample.Streams) > 0 {
+				t.Errorf("%v was connected to, and there are the streams %v", s.called, ids(sample))
+			}
+		})
+	}
+}
+
+func TestTheOperatorsClientsGoToNoLocalAddress(t *testing.T) {
+	server := httptest.NewServer(says("hello"))
+	t.Cleanup(server.Close)
+	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
+	for _, c := range []*http.Client{NewHTTPClient(), NewPrometheusHTTPClient()} {
+		for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "127.1.2.3", "0.0.0.0", "169.254.169.254", "[fd00:ec2::254]", "[fe80::1]", "224.0.0.1", "2130706433"} {
+			response, err := c.Get("http://" + net.JoinHostPort(strings.Trim(host, "[]"), port))
+			if err == nil {
+				_ = response.Body.Close()
+				t.Errorf("%s was connected to", host)
+			}
+		}
+		if c.Transport.(*http.Transport).Proxy != nil {
+			t.Error("a proxy of the environment would be used")
+		}
+	}
+}
+
+func TestOnlyCountsAreCounted(t *testing.T) {
+	for name, c := range map[string]struct {
+		value string
+		want  bool
+	}{
+		"a count": {"17", true}, "zero": {"0", true}, "negative zero": {"-0", true}, "the largest": {"9007199254740992", true},
+		"not a number": {"NaN", false}, "infinite": {"+Inf", false}, "negative": {"-1", false}, "negative infinite": {"-Inf", false},
+		"inexact": {"1e308", false}, "a fraction": {"0.5", false}, "subnormal": {"5e-324", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.Replace(testdata(t, "candidate.txt"), `ofrep_requests_total{code="200",endpoint="single",track="own"} 28`,
+				`ofrep_requests_total{code="200",endpoint="single",track="own"} `+c.value, 1)
+			parsed, err := parse(strings.NewReader(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			target := aTarget()
+			target.Split = false
+			found, err := streams(parsed, "pod", target.Candidate, target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := found[0].Counts[analysis.ErrorRate]; ok != c.want {
+				t.Errorf("counted: %t", ok)
+			}
+			if _, ok := found[0].Counts[analysis.LatencyP95]; !ok {
+				t.Error("the trouble of one check is another's")
+			}
+		})
+	}
+}
+
+func TestSlowIsCountedAtTheNextEdge(t *testing.T) {
+	const text = "# TYPE h histogram\n" +
+		`h_bucket{le="0.1"} 70` + "\n" + `h_bucket{le="0.3"} 90` + "\n" + `h_bucket{le="1"} 99` + "\n" + `h_bucket{le="+Inf"} 100` + "\nh_sum 9\nh_count 100\n"
+	parsed, err := parse(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for limit, want := range map[time.Duration]int64{10 * time.Millisecond: 30, 100 * time.Millisecond: 30, 150 * time.Millisecond: 10, time.Second: 1} {
+		if got, ok := slower(parsed.series("h"), limit); !ok || got != (analysis.Counts{Bad: want, Total: 100}) {
+			t.Errorf("slower than %s: %+v, %t", limit, got, ok)
+		}
+	}
+	if got, ok := slower(parsed.series("h"), 2*time.Second); ok {
+		t.Errorf("over the last edge nothing is known, yet %+v are", got)
+	}
+}
