@@ -229,9 +229,11 @@ func (c *canary) start(in trialInput) {
 func (c *canary) step(in trialInput) {
 	t := c.record.Trial
 	step := in.spec.Steps[t.Step-1]
-	if t.Inconclusive && in.commanded(v1alpha1.AnnotationResume) {
+	resume := in.commanded(v1alpha1.AnnotationResume)
+	if t.Inconclusive && resume && !t.Resumed {
 		t.begin(t.Step, in.s.Now)
 	}
+	t.Resumed = resume
 	switch {
 	case t.Observed >= step.Duration.Duration && allPass(c.results):
 		t.begin(t.Step+1, in.s.Now)
@@ -270,6 +272,9 @@ func (c *canary) size(in trialInput, shared string) {
 		if !in.available(c.replicas) {
 			c.weight = min(c.weight, in.given)
 		}
+	}
+	if c.message == "" && in.s.Evidence.Trouble != "" {
+		c.message = "A part of the evidence is missing: " + in.s.Evidence.Trouble
 	}
 	switch {
 	case c.passed:

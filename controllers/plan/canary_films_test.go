@@ -143,13 +143,26 @@ func evidenceFilms() map[string]film {
 			th.perSecond = 200
 			th.until("the promotion", th.promoted(candidate))
 		}),
+		"resume-is-followed-once": quiet(v1alpha1.InconclusivePause, func(th *theatre, candidate string) {
+			th.annotate(v1alpha1.AnnotationResume, candidate)
+			th.run(70 * time.Minute)
+			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryInconclusive)
+			th.note("it is removed, and set again")
+			delete(th.fc.Annotations, v1alpha1.AnnotationResume)
+			th.look()
+			th.annotate(v1alpha1.AnnotationResume, candidate)
+			th.perSecond = 200
+			th.until("the promotion", th.promoted(candidate))
+		}),
 		"inconclusive-rollback": quiet(v1alpha1.InconclusiveRollback, func(th *theatre, _ string) { th.until("the rollback", th.rolledBack) }),
 		"inconclusive-promote":  quiet(v1alpha1.InconclusivePromote, func(th *theatre, candidate string) { th.until("the promotion", th.promoted(candidate)) }),
 		"no-evidence": {script: func(th *theatre) {
 			v2(th)
 			th.note("the metrics cannot be had")
 			th.blind = true
-			th.run(62 * time.Minute)
+			th.run(time.Minute)
+			th.expectMessage(v1alpha1.ConditionRolloutHealthy, "A part of the evidence is missing: no pod answers")
+			th.run(61 * time.Minute)
 		}},
 		"cache-unhealthy": {script: func(th *theatre) {
 			candidate := v2(th)

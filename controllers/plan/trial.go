@@ -76,6 +76,9 @@ type Trial struct {
 	// Inconclusive says that the step's deadline passed, and the canary is paused
 	// for it.
 	Inconclusive bool `json:"inconclusive,omitempty"`
+	// Resumed says that the annotation to resume was followed. Until it is set anew
+	// it does not end another pause for too little evidence.
+	Resumed bool `json:"resumed,omitempty"`
 	// ByHand says that a person promoted the candidate, whatever the verdict.
 	ByHand bool `json:"byHand,omitempty"`
 	// LoadTest is the result of the load test, nil before it ended.
