@@ -28,14 +28,15 @@ func (r *Refresher) readOwn(ctx context.Context) time.Duration {
 }
 
 // keepCache is the step of the loop in which all that may wait for Redis happens:
-// it stores what the source said last or, if that is done, looks at what is there.
+// it stores what the source said last, unless that is done, and looks at what is
+// there. It looks also where it cannot store: look-ups are what tells operators
+// whether an instance can use the cache.
 func (r *Refresher) keepCache(ctx context.Context) time.Duration {
 	current := r.Current()
-	if current == nil || !r.sourceGood.Load() || current == r.stored {
-		r.maintain(ctx)
-	} else if r.Cache.Store(ctx, entryOf(current)) == nil {
+	if current != nil && r.sourceGood.Load() && current != r.stored && r.Cache.Store(ctx, entryOf(current)) == nil {
 		r.stored = current
 	}
+	r.maintain(ctx)
 	return between(r.CacheInterval)
 }
 
