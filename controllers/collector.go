@@ -5,6 +5,8 @@ package controllers
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +28,15 @@ var (
 	readyReplicasMetric = prometheus.NewDesc("flagcache_ready_replicas",
 		"Replicas of the flag service that are ready behind the Service.",
 		[]string{"namespace", "name"}, nil)
+	canaryWeightMetric = prometheus.NewDesc("flagcache_canary_weight",
+		"Share of the traffic that the candidate gets, in percent; 0 without a canary.",
+		[]string{"namespace", "name"}, nil)
+	canaryCheckMetric = prometheus.NewDesc("flagcache_canary_check",
+		"Share of a check's events that were bad at the candidate, from 0 to 1, since its canary began.",
+		[]string{"namespace", "name", "check"}, nil)
+	canaryLimitMetric = prometheus.NewDesc("flagcache_canary_check_threshold",
+		"Largest share of a check's events that may be bad, from 0 to 1.",
+		[]string{"namespace", "name", "check"}, nil)
 )
 
 // Collector exports what FlagCaches' statuses say. It reads them when it is
@@ -40,6 +51,9 @@ func (c *Collector) Describe(descriptions chan<- *prometheus.Desc) {
 	descriptions <- infoMetric
 	descriptions <- conditionMetric
 	descriptions <- readyReplicasMetric
+	descriptions <- canaryWeightMetric
+	descriptions <- canaryCheckMetric
+	descriptions <- canaryLimitMetric
 }
 
 // Collect implements prometheus.Collector.
@@ -71,4 +85,23 @@ func collect(metrics chan<- prometheus.Metric, fc *v1alpha1.FlagCache) {
 	for _, c := range fc.Status.Conditions {
 		gauge(conditionMetric, 1, c.Type, string(c.Status))
 	}
+	if fc.Status.Canary == nil {
+		gauge(canaryWeightMetric, 0)
+		return
+	}
+	gauge(canaryWeightMetric, float64(fc.Status.Canary.Weight))
+	for _, c := range fc.Status.Canary.Checks {
+		if observed, ok := share(c.Observed); ok {
+			gauge(canaryCheckMetric, observed, c.Name)
+		}
+		if limit, ok := share(c.Limit); ok {
+			gauge(canaryLimitMetric, limit, c.Name)
+		}
+	}
+}
+
+// share of a percentage such as "0.1%"; ok is false where there is none.
+func share(p v1alpha1.Percentage) (share float64, ok bool) {
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(string(p), "%"), 64)
+	return percent / 100, err == nil
 }

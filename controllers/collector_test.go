@@ -21,6 +21,9 @@ var _ = Describe("The operator's metrics", func() {
 		s.create(ctx, s.aFlagCache())
 		s.reconcile(ctx)
 		want := strings.ReplaceAll(`
+# HELP flagcache_canary_weight Share of the traffic that the candidate gets, in percent; 0 without a canary.
+# TYPE flagcache_canary_weight gauge
+flagcache_canary_weight{name="demo",namespace="NS"} 0
 # HELP flagcache_condition A condition of a FlagCache with its present status, True, False or Unknown; always 1.
 # TYPE flagcache_condition gauge
 flagcache_condition{name="demo",namespace="NS",status="True",type="Reconciling"} 1
