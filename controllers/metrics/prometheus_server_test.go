@@ -172,6 +172,15 @@ const foreignMetrics = `
 http_total{version="8f2c1a3b",pod="a",code="200"} 90
 http_total{version="8f2c1a3b",pod="a",code="500"} 10
 http_total{version="5d1a9c00",pod="b",code="200"} 1000
+# TYPE http_seconds histogram
+http_seconds_bucket{version="8f2c1a3b",pod="a",le="0.1"} 97
+http_seconds_bucket{version="8f2c1a3b",pod="a",le="+Inf"} 100
+http_seconds_sum{version="8f2c1a3b",pod="a"} 3
+http_seconds_count{version="8f2c1a3b",pod="a"} 100
+http_seconds_bucket{version="5d1a9c00",pod="b",le="0.1"} 1000
+http_seconds_bucket{version="5d1a9c00",pod="b",le="+Inf"} 1000
+http_seconds_sum{version="5d1a9c00",pod="b"} 3
+http_seconds_count{version="5d1a9c00",pod="b"} 1000
 `
 
 func TestARealPrometheusAnswersQueriesOfOnesOwn(t *testing.T) {
@@ -197,6 +206,12 @@ func TestARealPrometheusAnswersQueriesOfOnesOwn(t *testing.T) {
 		g.Expect(countsAbout(sample, "5d1a9c00")).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Bad: 0, Total: 1000}))
 		g.Expect(ids(sample)).To(HaveLen(15), "each series of each check is a stream")
 	}).WithTimeout(time.Minute).Should(Succeed(), "the server has scraped the target")
+
+	// As docs/canary.md has it.
+	slow := v1alpha1.Query(`http_seconds_count{version="$revision"} - ignoring(le) http_seconds_bucket{version="$revision", le="0.1"}`)
+	sample := ask(slow, `http_seconds_count{version="$revision"}`)
+	g.Expect(sample.Trouble).To(BeEmpty())
+	g.Expect(countsAbout(sample, "8f2c1a3b")).To(HaveKeyWithValue(analysis.LatencyP95, analysis.Counts{Bad: 3, Total: 100}))
 
 	troubles := map[string]struct {
 		bad, total v1alpha1.Query
