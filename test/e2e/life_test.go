@@ -162,10 +162,12 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 			_, err := local.Kubectl(ctx, "wait", "--namespace", namespace, "--for=condition=Ready", "--timeout="+timeout, "flagcache/demo")
 			return err
 		}
-		// Without an operator the old state stays for as long as we like.
+		// Without an operator the old state stays for as long as we like. And without a
+		// canary the new revision serves as soon as it is ready.
 		stopOperator(ctx)
-		kubectl(ctx, "patch", "flagcache", "demo", "--namespace", namespace, "--type=merge",
-			"--patch", `{"spec": {"service": {"env": [{"name": "LOG_LEVEL", "value": "debug"}]}}}`)
+		kubectl(ctx, "patch", "flagcache", "demo", "--namespace", namespace, "--type=merge", "--patch", `{"spec": {
+			"canary": {"steps": [], "scaleDownDelay": "0s"},
+			"service": {"env": [{"name": "LOG_LEVEL", "value": "debug"}]}}}`)
 		Expect(wait("2s")).To(MatchError(ContainSubstring("timed out")))
 		startOperator(ctx)
 		Expect(wait("2m")).To(Succeed())

@@ -61,13 +61,15 @@ func flagsJSON(colour string) string {
 }`, colour)
 }
 
-// aFlagCache uses someFlags, has one replica, and is probed often.
+// aFlagCache uses someFlags, has one replica, is probed often, and changes without
+// a canary.
 func aFlagCache(namespace, name string, with ...func(*v1alpha1.FlagCacheSpec)) *v1alpha1.FlagCache {
 	fc := &v1alpha1.FlagCache{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: v1alpha1.FlagCacheSpec{
 			Flags:   v1alpha1.FlagsSpec{ConfigMap: &v1alpha1.ConfigMapKey{Name: "flags"}},
 			Service: v1alpha1.ServiceSpec{Replicas: ptr.To[int32](1)},
+			Canary:  &v1alpha1.CanarySpec{Steps: []v1alpha1.CanaryStep{}},
 			Probe: v1alpha1.ProbeSpec{
 				Interval: metav1.Duration{Duration: time.Second}, Timeout: metav1.Duration{Duration: time.Second},
 				FailureThreshold: 2, SuccessThreshold: 1,

@@ -56,7 +56,7 @@ func describeWrite(m *dto.Metric) string {
 	switch label["resource"] {
 	case "flagcaches":
 		return fmt.Sprintf("%s %s/%s", label["verb"], label["resource"], label["subresource"])
-	case "secrets", "configmaps", "services", "deployments", "statefulsets",
+	case "secrets", "configmaps", "services", "deployments", "statefulsets", "controllerrevisions",
 		"poddisruptionbudgets", "horizontalpodautoscalers", "networkpolicies":
 		if label["subresource"] == "" {
 			return label["verb"] + " " + label["resource"]
