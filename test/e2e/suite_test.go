@@ -36,7 +36,9 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	Expect(programs.Redis).NotTo(BeEmpty(), "redis-server is not in PATH: make redis installs it")
 
 	By("starting a cluster")
-	local, err = cluster.Start(ctx, cluster.Options{Kube: programs.Kube, Images: programs.Images(), Progress: func(line string) {
+	images := programs.Images()
+	images[imageFaulty] = buildFaulty(ctx, programs.FlagService)
+	local, err = cluster.Start(ctx, cluster.Options{Kube: programs.Kube, Images: images, Progress: func(line string) {
 		GinkgoWriter.Println("  " + line)
 	}})
 	Expect(err).NotTo(HaveOccurred())

@@ -1,0 +1,78 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+var _ = Describe("A canary", Ordered, Label("canary"), func() {
+	var (
+		fc   *v1alpha1.FlagCache
+		load *canaryLoad
+	)
+
+	BeforeAll(func(ctx context.Context) {
+		namespace := aNamespace(ctx)
+		fc = aFlagCache(namespace, "shop", triedBy(shortTrial))
+		created(ctx, someFlags(namespace), fc)
+		expectReady(ctx, fc)
+		load = startCanaryLoad(ctx, fc)
+	})
+
+	It("promotes a good release", func(ctx context.Context) {
+		stable := revisionOf(ctx, fc)
+		changeRelease(ctx, fc, "none", shortTrial)
+		Eventually(ctx, func() string { return revisionOf(ctx, fc) }).WithTimeout(rolledOut).ShouldNot(Equal(stable))
+		expectReady(ctx, fc)
+	}, SpecTimeout(rolledOut))
+
+	DescribeTable("rolls back a release that", func(ctx context.Context, fault, reason string, bad badAnswers) {
+		stable := revisionOf(ctx, fc)
+		changeRelease(ctx, fc, fault, longTrial)
+		expectRolledBack(ctx, fc, stable, reason, bad)
+	},
+		Entry("answers 2 % with 5xx", "errors", "errorRate", failedHandOns, SpecTimeout(rolledOut)),
+		Entry("is slow", "slow", "latencyP", slowHandOns, SpecTimeout(rolledOut)),
+		Entry("crashes", "crash", "", failedHandOns, SpecTimeout(rolledOut)),
+		Entry("cannot use the cache", "nocache", "cacheHitRate", failedLookups, SpecTimeout(rolledOut)),
+	)
+
+	It("was not noticed by any client", func(ctx context.Context) {
+		report := load.expectNothingNoticed()
+		Expect(len(report.Revisions)).To(BeNumerically(">=", 5), "those that served, and those that were tried: %v", report.Revisions)
+	})
+})
+
+var _ = Describe("A canary of a connection", Ordered, Label("canary"), func() {
+	It("rolls back a bad password", func(ctx context.Context) {
+		namespace := aNamespace(ctx)
+		created(ctx, someFlags(namespace))
+		created(ctx, somebodysRedis(namespace)...)
+		secret := &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "shared", Labels: map[string]string{v1alpha1.LabelAllow: v1alpha1.AllowTrue}},
+			StringData: map[string]string{"host": "shared." + namespace + ".svc", "port": "6379", "password": rightPassword},
+		}
+		fc := aFlagCache(namespace, "outside", triedBy(longTrial), func(spec *v1alpha1.FlagCacheSpec) {
+			spec.Cache.Type = v1alpha1.CacheExternal
+			spec.Cache.External = &v1alpha1.ExternalSpec{SecretRef: v1alpha1.LocalReference{Name: "shared"}}
+		})
+		created(ctx, secret, fc)
+		expectReady(ctx, fc)
+		load := startCanaryLoad(ctx, fc)
+
+		stable := revisionOf(ctx, fc)
+		changed(ctx, secret, func(s *corev1.Secret) { s.Data["password"] = []byte(wrongPassword) })
+		expectRolledBack(ctx, fc, stable, "cacheHitRate", failedLookups)
+		load.expectNothingNoticed()
+	}, SpecTimeout(2*rolledOut))
+})

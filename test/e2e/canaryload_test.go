@@ -1,0 +1,235 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/service/loadtest"
+	"github.com/flagcache/flagcache/test/e2e/faulty/release"
+)
+
+const (
+	// imageFaulty is test/e2e/faulty with the flag service in it.
+	imageFaulty = "localhost/faulty-flag-service"
+	// clientRate is how many requests a second the clients of a canary send.
+	clientRate = 400
+	// rolledOut is what a canary may take on a busy machine, from the change to its
+	// end. Look-ups of the cache are half a minute apart, so evidence about them is
+	// slow.
+	rolledOut = 6 * time.Minute
+)
+
+// buildFaulty builds the faulty release around the flag service under test.
+func buildFaulty(ctx context.Context, flagService string) (path string) {
+	GinkgoHelper()
+	dir := GinkgoT().TempDir()
+	wrapper := filepath.Join(dir, "wrapper")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", wrapper, "./faulty")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	output, err := build.CombinedOutput()
+	Expect(err).NotTo(HaveOccurred(), "%s", output)
+	path = filepath.Join(dir, "faulty")
+	Expect(release.Pack(path, wrapper, flagService)).To(Succeed())
+	return path
+}
+
+// Trials: a good release passes within seconds, one that is no good has all the time
+// it takes to be found. Look-ups of the cache are few, and the first may come before
+// there is a connection: a good release may miss half of them, and of three that a
+// bad one misses each counts.
+var (
+	shortTrial = v1alpha1.CanarySpec{
+		Steps:           []v1alpha1.CanaryStep{{Weight: 5, Duration: metav1.Duration{Duration: 10 * time.Second}}},
+		Metrics:         v1alpha1.MetricsSpec{Interval: metav1.Duration{Duration: time.Second}},
+		Thresholds:      v1alpha1.ThresholdsSpec{CacheHitRate: "50%"},
+		MinimumRequests: 200,
+	}
+	longTrial = v1alpha1.CanarySpec{
+		Steps:           []v1alpha1.CanaryStep{{Weight: 5, Duration: metav1.Duration{Duration: time.Hour}}},
+		Metrics:         v1alpha1.MetricsSpec{Interval: metav1.Duration{Duration: time.Second}},
+		Thresholds:      v1alpha1.ThresholdsSpec{CacheHitRate: "99%"},
+		MinimumRequests: 200,
+	}
+)
+
+// triedBy has changes tried so.
+func triedBy(trial v1alpha1.CanarySpec) func(*v1alpha1.FlagCacheSpec) {
+	return func(spec *v1alpha1.FlagCacheSpec) { spec.Canary = &trial }
+}
+
+// changeRelease changes to the release with a fault.
+func changeRelease(ctx context.Context, fc *v1alpha1.FlagCache, fault string, trial v1alpha1.CanarySpec) {
+	GinkgoHelper()
+	changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
+		fc.Spec.Service.Image = imageFaulty + ":1"
+		fc.Spec.Service.Env = []v1alpha1.EnvVar{{Name: "FAULT", Value: fault}}
+		fc.Spec.Canary = &trial
+	})
+}
+
+// canaryLoad are the clients of a FlagCache, from the start to the end of a spec.
+type canaryLoad struct {
+	cancel context.CancelFunc
+	ended  chan struct{}
+	report loadtest.Report
+	err    error
+}
+
+// startCanaryLoad starts them. What the FlagCache answers now is right for all time:
+// the releases differ, their flags do not.
+func startCanaryLoad(ctx context.Context, fc *v1alpha1.FlagCache) *canaryLoad {
+	GinkgoHelper()
+	address, stop, err := local.Forward(fmt.Sprintf("%s.%s.svc:80", fc.Name, fc.Namespace))
+	Expect(err).NotTo(HaveOccurred())
+	answers := &loadtest.Learned{}
+	options := loadtest.Options{URL: "http://" + address, Connections: 20, Duration: time.Hour, Rate: clientRate, Users: 500, Answers: answers}
+	Expect(loadtest.Ask(ctx, options, answers.Learn)).To(Succeed())
+
+	running, cancel := context.WithCancel(context.Background())
+	load := &canaryLoad{cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(load.ended)
+		load.report, load.err = loadtest.Run(running, options)
+	}()
+	DeferCleanup(func() { load.end(); stop() })
+	return load
+}
+
+// end ends the load and waits for its report.
+func (l *canaryLoad) end() loadtest.Report {
+	l.cancel()
+	<-l.ended
+	return l.report
+}
+
+// expectNothingNoticed ends the load: no request failed, no value was wrong, and
+// every revision that answered did so to clients that asked often enough.
+func (l *canaryLoad) expectNothingNoticed() loadtest.Report {
+	GinkgoHelper()
+	report := l.end()
+	Expect(l.err).NotTo(HaveOccurred())
+	AddReportEntry("What the clients saw", report.String(), ReportEntryVisibilityAlways)
+	Expect(report.ErrorsByKind).To(BeEmpty())
+	Expect(report.Requests).To(BeNumerically(">", 0))
+	return report
+}
+
+// badAnswers counts, in what a pod tells of itself, what a client would have
+// suffered from.
+type badAnswers func(map[string]*dto.MetricFamily) float64
+
+// failedHandOns are requests that a stable pod handed on in vain.
+func failedHandOns(families map[string]*dto.MetricFamily) (n float64) {
+	return sumUnless(families[config.MetricSplitRequests], config.SplitOK)
+}
+
+// failedLookups are look-ups in Redis that failed.
+func failedLookups(families map[string]*dto.MetricFamily) float64 {
+	return sumUnless(families[config.MetricCacheRequests], "hit", "miss")
+}
+
+// slowHandOns are requests handed on that took over 100 ms.
+func slowHandOns(families map[string]*dto.MetricFamily) (n float64) {
+	for _, m := range families[config.MetricSplitDuration].GetMetric() {
+		for _, bucket := range m.GetHistogram().GetBucket() {
+			if bucket.GetUpperBound() >= 0.1 {
+				n += float64(m.GetHistogram().GetSampleCount() - bucket.GetCumulativeCount())
+				break
+			}
+		}
+	}
+	return n
+}
+
+// sumUnless adds up a family's counters whose result is none of these.
+func sumUnless(family *dto.MetricFamily, fine ...string) (n float64) {
+	for _, m := range family.GetMetric() {
+		for _, label := range m.GetLabel() {
+			if label.GetName() == "result" && !slices.Contains(fine, label.GetValue()) {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
+
+// countBad adds up what all pods of the flag service tell. Those that come or go
+// just now tell nothing.
+func countBad(ctx context.Context, fc *v1alpha1.FlagCache, bad badAnswers) (n float64) {
+	web := local.HTTPClient(false)
+	for _, pod := range podsOf(ctx, fc, v1alpha1.ComponentService) {
+		url := "http://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(config.PortTelemetry)) + config.PathMetrics
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			continue
+		}
+		response, err := web.Do(request)
+		if err != nil {
+			continue
+		}
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		families, err := parser.TextToMetricFamilies(response.Body)
+		_ = response.Body.Close()
+		if err == nil {
+			n += bad(families)
+		}
+	}
+	return n
+}
+
+// expectRolledBack waits for the first bad answer of the release under way, then
+// for its end, and reports the time between: what the check found is the reason.
+func expectRolledBack(ctx context.Context, fc *v1alpha1.FlagCache, stable, reason string, bad badAnswers) {
+	GinkgoHelper()
+	before := countBad(ctx, fc, bad)
+	Eventually(ctx, func(ctx context.Context) float64 { return countBad(ctx, fc, bad) }).WithTimeout(rolledOut).
+		Should(BeNumerically(">", before), "bad answers of the release")
+	began := time.Now()
+	Eventually(ctx, func() *v1alpha1.RevisionsStatus { return read(ctx, fc).Status.Revisions }).WithTimeout(rolledOut).
+		Should(And(Not(BeNil()), HaveField("Rejected", Not(BeEmpty()))))
+	AddReportEntry("From the first bad answer to weight 0", time.Since(began).Round(100*time.Millisecond).String(), ReportEntryVisibilityAlways)
+
+	Expect(fc.Status.Revisions.Stable).To(Equal(stable))
+	Expect(weightOf(ctx, fc)).To(BeZero())
+	Expect(fc).To(haveCondition(v1alpha1.ConditionRolloutHealthy, metav1.ConditionFalse, v1alpha1.ReasonRolledBack))
+	Expect(messageOf(fc, v1alpha1.ConditionRolloutHealthy)).To(ContainSubstring(reason))
+	AddReportEntry("Why", messageOf(fc, v1alpha1.ConditionRolloutHealthy), ReportEntryVisibilityAlways)
+}
+
+// weightOf is the share that stable pods are told to hand on, 0 where they are told
+// nothing.
+func weightOf(ctx context.Context, fc *v1alpha1.FlagCache) float64 {
+	GinkgoHelper()
+	told := &corev1.ConfigMap{}
+	err := local.Client.Get(ctx, client.ObjectKey{Namespace: fc.Namespace, Name: fc.Name + "-traffic"}, told)
+	if client.IgnoreNotFound(err) == nil && err != nil {
+		return 0
+	}
+	Expect(err).NotTo(HaveOccurred())
+	var split struct{ Weight float64 }
+	Expect(json.Unmarshal([]byte(told.Data[config.SplitKey]), &split)).To(Succeed())
+	return split.Weight
+}
