@@ -54,6 +54,9 @@ func (r *Reconciler) apply(ctx context.Context, seen plan.Snapshot, want plan.Pl
 	for _, o := range want.Apply {
 		done.add(ctx, "applying "+describe(o), r.applyObject(ctx, view, o))
 	}
+	for _, route := range want.Routes {
+		done.add(ctx, "setting the weights of HTTPRoute "+route.GetName(), r.changeRoute(ctx, view, route))
+	}
 	for _, o := range want.Delete {
 		done.add(ctx, "deleting "+describe(o), r.deleteObject(ctx, view, o))
 	}

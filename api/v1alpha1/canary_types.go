@@ -129,7 +129,7 @@ const (
 
 // TrafficSpec says how a share of the traffic reaches the candidate.
 //
-// +kubebuilder:validation:XValidation:rule="self.type != 'GatewayAPI'",message="canary.traffic.type GatewayAPI is not implemented yet: use Split, or Replicas"
+// +kubebuilder:validation:XValidation:rule="self.type != 'GatewayAPI' || has(self.httpRouteRef)",message="canary.traffic.httpRouteRef is required for type GatewayAPI: name the HTTPRoute that sends clients' requests to the FlagCache's Service"
 // +kubebuilder:validation:XValidation:rule="self.type == 'GatewayAPI' || !has(self.httpRouteRef)",message="canary.traffic.httpRouteRef is only for type GatewayAPI"
 type TrafficSpec struct {
 	// type is Split, GatewayAPI or Replicas. Default: Split.
@@ -137,7 +137,9 @@ type TrafficSpec struct {
 	// +kubebuilder:default=Split
 	Type TrafficType `json:"type,omitempty"`
 
-	// httpRouteRef names the HTTPRoute of type GatewayAPI.
+	// httpRouteRef names the HTTPRoute of type GatewayAPI, in the FlagCache's own
+	// namespace. In its rules that have the Service NAME as their only backend, a
+	// candidate is added with its weight, and taken out when the canary is over.
 	// +optional
 	HTTPRouteRef *LocalReference `json:"httpRouteRef,omitempty"`
 }

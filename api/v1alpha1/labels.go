@@ -59,6 +59,9 @@ const (
 	// AnnotationTrial, on the Job of a load test, is when the trial that it belongs
 	// to began.
 	AnnotationTrial = "flagcache.dev/trial"
+	// AnnotationRoute, on the Service of a candidate, is the HTTPRoute that may name
+	// it.
+	AnnotationRoute = "flagcache.dev/route"
 	// AnnotationStable, on the Service that clients call, names the stable
 	// revision while the Service selects the candidate's pods too.
 	AnnotationStable = "flagcache.dev/stable"

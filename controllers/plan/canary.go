@@ -50,6 +50,8 @@ type trialInput struct {
 	sharesCache bool
 	// given is the weight that the candidate was seen to have.
 	given int32
+	// gate is what the route says, nil where no gateway shares the traffic.
+	gate *gate
 	// loadTest is how the load test was seen to end, nil before.
 	loadTest *LoadTestResult
 }
@@ -201,6 +203,9 @@ func (c *canary) advance(in trialInput, gap time.Duration, fresh bool, shared st
 	if shared != "" || in.paused() {
 		return
 	}
+	if c.message = in.gate.held(in.spec.Steps[t.Step-1].Weight); c.message != "" {
+		return
+	}
 	t.Elapsed += gap
 	if fresh {
 		t.Observed += gap
@@ -217,6 +222,8 @@ func (c *canary) start(in trialInput) {
 	case in.spec.LoadTest != nil && t.LoadTest == nil && in.loadTest == nil:
 		c.phase, c.message = v1alpha1.CanaryLoadTesting, "Waiting for the load test"
 	case in.paused():
+	case in.gate.held(0) != "":
+		c.message = in.gate.held(0)
 	default:
 		if t.LoadTest == nil {
 			t.LoadTest = in.loadTest
@@ -280,6 +287,8 @@ func (c *canary) size(in trialInput, shared string) {
 	case c.passed:
 	case shared != "":
 		c.phase, c.message = v1alpha1.CanaryHeld, shared
+	case in.gate != nil && in.gate.trouble != "":
+		c.phase, c.message = v1alpha1.CanaryHeld, in.gate.trouble
 	case t.Inconclusive:
 		c.phase, c.message = v1alpha1.CanaryPaused, fmt.Sprintf("The deadline of step %d passed with too little evidence (%s): annotate %s, %s or %s with the revision",
 			t.Step, lacking(c.results), v1alpha1.AnnotationResume, v1alpha1.AnnotationPromote, v1alpha1.AnnotationAbort)

@@ -257,6 +257,9 @@ func (th *theatre) share() (file splitFile) {
 
 // weight is the candidate's share of the traffic in percent, as it really is.
 func (th *theatre) weight() int32 {
+	if wantedRoute(th.fc) != "" {
+		return th.routedWeight()
+	}
 	svc, ok := find[*corev1.Service](th.snapshot(), "demo")
 	if !ok || svc.Spec.Selector[v1alpha1.LabelRevision] != "" {
 		return th.share().Weight

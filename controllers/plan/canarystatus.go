@@ -73,7 +73,7 @@ func canaryHealthy(c canary, stable string) metav1.Condition {
 	case c.record.Trial.Inconclusive:
 		return isUnknown(kind, v1alpha1.ReasonCanaryInconclusive, "%s", c.message)
 	case c.phase == v1alpha1.CanaryHeld:
-		return isUnknown(kind, v1alpha1.ReasonCanaryHeld, "Revision %s is not judged for now: %s", c.record.Revision, c.message)
+		return isUnknown(kind, v1alpha1.ReasonCanaryHeld, "Revision %s does not get on for now: %s", c.record.Revision, c.message)
 	default:
 		return isTrue(kind, canaryReason(c), "%s", canarySentence(c, stable))
 	}

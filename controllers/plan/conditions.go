@@ -335,11 +335,11 @@ func suspendedStatus(s Snapshot, st v1alpha1.FlagCacheStatus) v1alpha1.FlagCache
 }
 
 // deletingStatus says what a deletion waits for.
-func deletingStatus(s Snapshot, left Object) v1alpha1.FlagCacheStatus {
+func deletingStatus(s Snapshot, what string) v1alpha1.FlagCacheStatus {
 	st := *s.FlagCache.Status.DeepCopy()
 	st.ObservedGeneration = s.FlagCache.Generation
 	setConditions(s, &st, verdict{progressing: true, ready: isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonDeleting,
-		"Waiting for %s %s to be gone", kindOf(left), left.GetName())}, nil)
+		"Waiting for %s", what)}, nil)
 	return st
 }
 

@@ -15,18 +15,21 @@ import (
 )
 
 // tearDown removes what the FlagCache made, in an order that ends traffic
-// before what the traffic needs, and stops at the first thing that is still
+// before what the traffic needs, beginning with the routes that name it, and stops at the first thing that is still
 // there. The finalizer goes last.
 func tearDown(s Snapshot) Plan {
 	if !slices.Contains(s.FlagCache.Finalizers, v1alpha1.Finalizer) {
 		return Plan{Status: s.FlagCache.Status}
+	}
+	if routes := routeChanges(s, rollout{}); len(routes) > 0 {
+		return Plan{Routes: routes, LookAgain: routeRetry, Status: deletingStatus(s, "HTTPRoute "+routes[0].GetName()+" to be without the candidate")}
 	}
 	for stage := range deletionStages {
 		left := stageObjects(s, stage)
 		if len(left) == 0 {
 			continue
 		}
-		return Plan{Delete: notYetDeleted(left), Status: deletingStatus(s, left[0])}
+		return Plan{Delete: notYetDeleted(left), Status: deletingStatus(s, kindOf(left[0])+" "+left[0].GetName()+" to be gone")}
 	}
 	return Plan{Finalizer: RemoveFinalizer, Status: s.FlagCache.Status}
 }

@@ -12,6 +12,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
@@ -23,6 +24,9 @@ type Plan struct {
 	Finalizer FinalizerChange
 	// Apply are the objects as they should be, in order.
 	Apply []Object
+	// Routes are HTTPRoutes of users as they should be, each with the version that
+	// it was observed in.
+	Routes []*unstructured.Unstructured
 	// Delete are the objects that should not be, in order, as they were observed.
 	Delete []Object
 	// Probe is the data path to watch; nil stops watching.
@@ -74,6 +78,10 @@ func evidenceTarget(s Snapshot, r rollout) *EvidenceTarget {
 // the way is not ours to watch.
 const nameConflictRetry = time.Minute
 
+// routeRetry is how soon a route is looked at again that names a candidate of
+// the past, or whose gateway is behind: it is not watched.
+const routeRetry = 5 * time.Second
+
 // Make decides what to do about one FlagCache.
 func Make(s Snapshot) Plan {
 	switch {
@@ -97,7 +105,7 @@ func begin(s Snapshot) Plan {
 // suspended changes nothing but goes on watching what runs.
 func suspended(s Snapshot) Plan {
 	p := progress(s)
-	p.Apply, p.Delete, p.LookAgain = nil, nil, 0
+	p.Apply, p.Routes, p.Delete, p.LookAgain = nil, nil, nil, 0
 	p.Status = suspendedStatus(s, p.Status)
 	return p
 }
@@ -119,6 +127,7 @@ func progress(s Snapshot) Plan {
 			p.Apply = append(p.Apply, o)
 		}
 	}
+	p.Routes = routeChanges(s, service.rollout)
 	p.Delete = obsolete(s, wanted, service.rollout)
 	p.Status = status(s, parts{cache: cache, connection: connection, flags: flags, service: service, taken: taken})
 	p.LookAgain = lookAgain(s, service.rollout, taken)
@@ -130,6 +139,8 @@ func lookAgain(s Snapshot, r rollout, taken []Object) time.Duration {
 	switch {
 	case r.canary != nil:
 		return s.FlagCache.Spec.Canary.Metrics.Interval.Duration
+	case len(s.Routes) > 0:
+		return routeRetry
 	case len(taken) > 0:
 		return nameConflictRetry
 	default:
@@ -151,16 +162,20 @@ func obsolete(s Snapshot, wanted []Object, r rollout) []Object {
 
 // mayGo tells whether an unwanted child may go now. While a rollout is under
 // way, and as long after it as going back is meant to be easy, what the old spec
-// asked for stays; but not what is a candidate's alone, nor an autoscaler, which
-// would fight over the stable revision's size.
+// asked for stays; but not what is a candidate's alone, once no gateway sends it
+// anything, nor an autoscaler, which would fight over the stable revision's size.
 func mayGo(s Snapshot, child Object, r rollout) bool {
 	switch child := child.(type) {
 	case *autoscalingv2.HorizontalPodAutoscaler, *appsv1.ControllerRevision, *batchv1.Job:
 		return true
 	case *appsv1.Deployment:
-		return !r.keeps(child.Labels[v1alpha1.LabelRevision])
+		revision := child.Labels[v1alpha1.LabelRevision]
+		return !r.keeps(revision) && !s.routed(revision)
 	case *corev1.Service:
-		return child.Labels[v1alpha1.LabelRevision] != "" || r.atRest()
+		if revision := child.Labels[v1alpha1.LabelRevision]; revision != "" {
+			return !s.routed(revision)
+		}
+		return r.atRest()
 	case *corev1.Secret:
 		hash, private := strings.CutPrefix(child.Name, privateConnectionName(s.FlagCache, ""))
 		return private && !r.uses(hash) || r.atRest()

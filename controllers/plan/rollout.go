@@ -41,6 +41,9 @@ type rollout struct {
 	rejected bool
 	// canary of the target, nil where there is none.
 	canary *canary
+	// lingers says that the candidate was rejected by this look, and that a gateway
+	// goes on sending it requests until it has seen the route without it.
+	lingers bool
 	// tested says that the result of the canary's load test is on record.
 	tested bool
 	// full is the size that carries all traffic.
@@ -128,6 +131,7 @@ func (r *rollout) change(s Snapshot, target *revisionTemplate) {
 		r.serves = r.target
 	}
 	r.canary = &tried
+	r.lingers = tried.record.Outcome == RolledBack && s.routed(r.target)
 	r.history.records[r.target] = tried.record
 }
 
@@ -157,6 +161,7 @@ func (r *rollout) trialInput(s Snapshot, target *revisionTemplate, record Record
 		full:        r.full,
 		sharesCache: stable != nil && connectionHash(stable) == target.template.Annotations[v1alpha1.AnnotationConnection],
 		given:       givenWeight(s, r.target),
+		gate:        readGate(s, r.target),
 		loadTest:    loadTestResult(s, record),
 	}
 }
@@ -244,10 +249,10 @@ func (r rollout) uses(hash string) bool {
 // size is not ours to say.
 func (r rollout) replicas(revision string) (replicas int32, ok bool) {
 	switch {
+	case revision == r.previous, revision == r.candidate() && r.lingers:
+		return 0, false
 	case revision == r.candidate() && r.canary != nil:
 		return r.canary.replicas, true
-	case revision == r.previous:
-		return 0, false
 	default:
 		return r.full, true
 	}

@@ -46,6 +46,8 @@ type Snapshot struct {
 	// LoadTestReport is what the load tester said when it ended; whether there was
 	// one, and how it ended, is in its Job among the children.
 	LoadTestReport string
+	// Routes are the HTTPRoutes of RoutesToRead, by name.
+	Routes map[string]Route
 	// Children are the objects that carry the FlagCache's name label, or a name
 	// that a child of it needs; whether they are ours is for the plan to judge.
 	Children []Object

@@ -23,30 +23,35 @@ type splitFile struct {
 	Weight   int32  `json:"weight"`
 }
 
-// trafficObjects give the candidate its share of the traffic. Without a canary
-// the file goes on saying so until all is at rest: pods may be slow to see a file
-// that is gone.
+// trafficObjects give the candidate its share of the traffic. Where stable pods do
+// not hand it on, the file goes on saying so until all is at rest: pods may be
+// slow to see a file that is gone. The weights of a route are routeChanges.
 func trafficObjects(s Snapshot, r rollout) []Object {
 	fc := s.FlagCache
-	if r.canary == nil {
-		if _, there := find[*corev1.ConfigMap](s, trafficName(fc)); there && !r.atRest() {
-			return []Object{trafficConfigMap(fc, splitFile{})}
-		}
-		return nil
+	var objects []Object
+	traffic := v1alpha1.TrafficType("")
+	if r.canary != nil {
+		traffic = fc.Spec.Canary.Traffic.Type
 	}
-	if fc.Spec.Canary.Traffic.Type == v1alpha1.TrafficReplicas {
-		return nil
+	if traffic == v1alpha1.TrafficSplit || traffic == v1alpha1.TrafficGatewayAPI {
+		objects = append(objects, candidateService(s, r.target))
 	}
-	return []Object{
-		candidateService(fc, r.target),
-		trafficConfigMap(fc, splitFile{Revision: r.target, Address: revisionEndpoint(fc, r.target), Weight: r.canary.weight}),
+	if traffic == v1alpha1.TrafficSplit {
+		return append(objects, trafficConfigMap(fc, splitFile{Revision: r.target, Address: revisionEndpoint(fc, r.target), Weight: r.canary.weight}))
 	}
+	if _, there := find[*corev1.ConfigMap](s, trafficName(fc)); there && !r.atRest() {
+		objects = append(objects, trafficConfigMap(fc, splitFile{}))
+	}
+	return objects
 }
 
 // givenWeight is the weight that a candidate was seen to have.
 func givenWeight(s Snapshot, candidate string) int32 {
 	if svc, ok := find[*corev1.Service](s, serviceName(s.FlagCache)); ok && svc.Spec.Selector[v1alpha1.LabelRevision] == "" {
 		return 100
+	}
+	if g := readGate(s, candidate); g != nil {
+		return g.most
 	}
 	kept, ok := find[*corev1.ConfigMap](s, trafficName(s.FlagCache))
 	if !ok {
@@ -84,10 +89,14 @@ func clientService(fc *v1alpha1.FlagCache, r rollout) *corev1.Service {
 	return svc
 }
 
-// candidateService is where stable pods reach the candidate.
-func candidateService(fc *v1alpha1.FlagCache, revision string) *corev1.Service {
+// candidateService is where stable pods, or a gateway, reach the candidate.
+func candidateService(s Snapshot, revision string) *corev1.Service {
+	fc := s.FlagCache
 	svc := ofrepService(fc, revisionName(fc, revision), revisionLabels(fc, revision))
 	svc.Labels[v1alpha1.LabelRevision] = revision
+	if route := recordedRoute(s, revision); route != "" {
+		svc.Annotations = map[string]string{v1alpha1.AnnotationRoute: route}
+	}
 	return svc
 }
 

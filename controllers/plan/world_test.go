@@ -77,6 +77,7 @@ type world struct {
 	evidence Evidence
 	pods     map[string]PodTrouble
 	report   string
+	routes   map[string]Route
 }
 
 // aWorld holds one FlagCache with valid flags and, for an in-cluster Redis, the
@@ -107,6 +108,7 @@ func (w *world) snapshot() Snapshot {
 		Evidence:       w.evidence,
 		Pods:           w.pods,
 		LoadTestReport: w.report,
+		Routes:         w.readRoutes(),
 		Children:       w.children,
 	}
 }
@@ -116,6 +118,9 @@ func (w *world) reconcile() Plan {
 	p := Make(w.snapshot())
 	for _, o := range p.Apply {
 		w.put(o)
+	}
+	for _, route := range p.Routes {
+		w.putRoute(route)
 	}
 	for _, o := range p.Delete {
 		w.children = slices.DeleteFunc(w.children, func(c Object) bool { return sameObject(c, o) })

@@ -1,0 +1,66 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan"
+)
+
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;patch
+
+// routes reads the HTTPRoutes that may name a candidate. They are asked of the API
+// server and only while there are such: a cluster may not know the kind, and a
+// watch of a kind that is not there would keep the operator from starting.
+func (r *Reconciler) routes(ctx context.Context, fc *v1alpha1.FlagCache, children []plan.Object) (map[string]plan.Route, error) {
+	var routes map[string]plan.Route
+	for _, name := range plan.RoutesToRead(fc, children) {
+		route, err := r.route(ctx, client.ObjectKey{Namespace: fc.Namespace, Name: name})
+		if err != nil {
+			return nil, err
+		}
+		if routes == nil {
+			routes = map[string]plan.Route{}
+		}
+		routes[name] = route
+	}
+	return routes, nil
+}
+
+func (r *Reconciler) route(ctx context.Context, key client.ObjectKey) (plan.Route, error) {
+	route := &unstructured.Unstructured{}
+	route.SetGroupVersionKind(gatewayv1.GroupVersion.WithKind("HTTPRoute"))
+	switch err := r.Live.Get(ctx, key, route); {
+	case err == nil:
+		return plan.Route{State: plan.RouteThere, Object: route}, nil
+	case meta.IsNoMatchError(err):
+		return plan.Route{State: plan.RouteUnknownKind}, nil
+	case apierrors.IsNotFound(err):
+		return plan.Route{State: plan.RouteAbsent}, nil
+	default:
+		return plan.Route{}, fmt.Errorf("reading HTTPRoute %s: %w", key, err)
+	}
+}
+
+// changeRoute writes the weights into the very version of a user's route that was
+// read. A route that is gone needs none.
+func (r *Reconciler) changeRoute(ctx context.Context, v *view, route *unstructured.Unstructured) error {
+	if err := r.confirm(ctx, v); err != nil {
+		return err
+	}
+	ctrl.LoggerFrom(ctx).Info("Setting the weights of an HTTPRoute", "route", route.GetName())
+	read := v.seen.Routes[route.GetName()].Object
+	patch := client.MergeFromWithOptions(read, client.MergeFromWithOptimisticLock{})
+	return client.IgnoreNotFound(r.Client.Patch(ctx, route, patch, client.FieldOwner(v1alpha1.FieldManager)))
+}

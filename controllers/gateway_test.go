@@ -1,0 +1,142 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers_test
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+var _ = Describe("A canary by gateway", Ordered, func() {
+	var s *stage
+	BeforeEach(func(ctx context.Context) {
+		s = newStage(ctx)
+		fc := s.aFlagCache()
+		fc.Spec.Canary.Steps = []v1alpha1.CanaryStep{{Weight: 5, Duration: metav1.Duration{Duration: time.Hour}}}
+		fc.Spec.Canary.Traffic = v1alpha1.TrafficSpec{Type: v1alpha1.TrafficGatewayAPI, HTTPRouteRef: &v1alpha1.LocalReference{Name: "shop"}}
+		s.create(ctx, fc)
+		s.ready(ctx)
+		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Service.Image = "flag-service:v2" })
+		s.settle(ctx)
+		s.podsAvailable(ctx)
+	})
+
+	It("waits for the Gateway API, and for the route", func(ctx context.Context) {
+		s.settle(ctx)
+		held := s.expect(ctx, v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
+		Expect(held.Message).To(ContainSubstring("install the Gateway API"))
+		Expect(s.reconcile(ctx).RequeueAfter).To(Equal(10*time.Second), "a look at each interval, and no hot loop")
+
+		installGatewayAPI()
+		s.settle(ctx)
+		held = s.expect(ctx, v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
+		Expect(held.Message).To(ContainSubstring("HTTPRoute shop does not exist"))
+	})
+
+	It("gives the candidate its weight, and takes it out when it is rolled back", func(ctx context.Context) {
+		s.routedCanary(ctx)
+		candidate := get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Candidate
+		Expect(s.weights(ctx)).To(Equal(map[string]int32{"demo": 95, "demo-" + candidate: 5}))
+		s.expectGone(ctx, &corev1.ConfigMap{}, "demo-traffic")
+
+		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
+			fc.Annotations = map[string]string{v1alpha1.AnnotationAbort: candidate}
+		})
+		s.reconcile(ctx)
+		Expect(s.weights(ctx)).To(Equal(map[string]int32{"demo": 1}))
+		get(ctx, s, &appsv1.Deployment{}, "demo-"+candidate)
+		s.gatewayTakes(ctx)
+		s.settle(ctx)
+		s.expectGone(ctx, &appsv1.Deployment{}, "demo-"+candidate)
+		s.expectGone(ctx, &corev1.Service{}, "demo-"+candidate)
+		route := get(ctx, s, &gatewayv1.HTTPRoute{}, "shop")
+		Expect(route.OwnerReferences).To(BeEmpty(), "the route is the user's")
+		Expect(route.Labels).To(BeEmpty(), "the route is the user's")
+	})
+
+	It("is out of the route before its Services are deleted", func(ctx context.Context) {
+		s.routedCanary(ctx)
+		Expect(k8s.Delete(ctx, get(ctx, s, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
+		s.reconcile(ctx)
+		Expect(s.weights(ctx)).To(Equal(map[string]int32{"demo": 1}))
+		get(ctx, s, &corev1.Service{}, "demo")
+		s.settle(ctx)
+		s.expectGone(ctx, &v1alpha1.FlagCache{}, "demo")
+	})
+
+	It("can be deleted when its route is gone", func(ctx context.Context) {
+		s.routedCanary(ctx)
+		Expect(k8s.Delete(ctx, get(ctx, s, &gatewayv1.HTTPRoute{}, "shop"))).To(Succeed())
+		Expect(k8s.Delete(ctx, get(ctx, s, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
+		s.settle(ctx)
+		s.expectGone(ctx, &v1alpha1.FlagCache{}, "demo")
+	})
+})
+
+// installGatewayAPI puts the kind HTTPRoute into a cluster that runs.
+func installGatewayAPI() {
+	GinkgoHelper()
+	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
+	Expect(err).NotTo(HaveOccurred())
+	crd := filepath.Join(strings.TrimSpace(string(module)), "config", "crd", "standard", "gateway.networking.k8s.io_httproutes.yaml")
+	_, err = envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: []string{crd}, ErrorIfPathMissing: true})
+	Expect(err).NotTo(HaveOccurred())
+}
+
+// routedCanary brings the canary to its first step by way of the route shop.
+func (s *stage) routedCanary(ctx context.Context) {
+	GinkgoHelper()
+	installGatewayAPI()
+	s.create(ctx, &gatewayv1.HTTPRoute{
+		ObjectMeta: metav1.ObjectMeta{Name: "shop", Namespace: s.namespace},
+		Spec: gatewayv1.HTTPRouteSpec{
+			CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{Name: "public"}}},
+			Rules: []gatewayv1.HTTPRouteRule{{BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{
+				BackendObjectReference: gatewayv1.BackendObjectReference{Name: "demo", Port: ptr.To[gatewayv1.PortNumber](80)},
+			}}}}},
+		},
+	})
+	for range 3 {
+		s.settle(ctx)
+		s.gatewayTakes(ctx)
+	}
+}
+
+// gatewayTakes plays a gateway that finds nothing wrong with the route.
+func (s *stage) gatewayTakes(ctx context.Context) {
+	GinkgoHelper()
+	route := get(ctx, s, &gatewayv1.HTTPRoute{}, "shop")
+	status := gatewayv1.RouteParentStatus{ParentRef: route.Spec.ParentRefs[0], ControllerName: "flagcache.dev/played"}
+	for _, kind := range []gatewayv1.RouteConditionType{gatewayv1.RouteConditionAccepted, gatewayv1.RouteConditionResolvedRefs} {
+		status.Conditions = append(status.Conditions, metav1.Condition{
+			Type: string(kind), Status: metav1.ConditionTrue, Reason: "Fine", LastTransitionTime: metav1.Now(), ObservedGeneration: route.Generation,
+		})
+	}
+	route.Status.Parents = []gatewayv1.RouteParentStatus{status}
+	Expect(k8s.Status().Update(ctx, route)).To(Succeed())
+}
+
+// weights of the route's only rule.
+func (s *stage) weights(ctx context.Context) map[string]int32 {
+	GinkgoHelper()
+	weights := map[string]int32{}
+	for _, ref := range get(ctx, s, &gatewayv1.HTTPRoute{}, "shop").Spec.Rules[0].BackendRefs {
+		weights[string(ref.Name)] = *ref.Weight
+	}
+	return weights
+}

@@ -1,0 +1,304 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+// aRoute is an HTTPRoute with a rule for each list of backends, which a gateway
+// has taken.
+func aRoute(t *testing.T, rules ...string) Route {
+	t.Helper()
+	text := "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: shop, namespace: shop, generation: 1}\nspec:\n  rules:\n"
+	for _, backends := range rules {
+		text += "  - backendRefs: [" + backends + "]\n"
+	}
+	route := &unstructured.Unstructured{}
+	asJSON, err := yaml.YAMLToJSON([]byte(text))
+	if err == nil {
+		err = route.UnmarshalJSON(asJSON)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return taken(Route{State: RouteThere, Object: route})
+}
+
+// taken is a route as a gateway leaves it that finds nothing wrong.
+func taken(r Route) Route { return judged(r, "Accepted", "True") }
+
+// judged is a route of which a gateway says one thing, and good things besides.
+func judged(r Route, kind, status string) Route {
+	var conditions []any
+	for _, k := range []string{"Accepted", "ResolvedRefs"} {
+		says := "True"
+		if k == kind {
+			says = status
+		}
+		conditions = append(conditions, map[string]any{"type": k, "status": says, "reason": "Because", "observedGeneration": r.Object.GetGeneration()})
+	}
+	o := r.Object.DeepCopy()
+	o.Object["status"] = map[string]any{"parents": []any{map[string]any{"conditions": conditions}}}
+	return Route{State: RouteThere, Object: o}
+}
+
+// backendsOf shows the backends of a route: "demo=95 demo-B=5 | other=1".
+func backendsOf(r Route) string {
+	var rules []string
+	spec := r.Object.Object["spec"].(map[string]any)
+	for _, rule := range spec["rules"].([]any) {
+		var refs []string
+		for _, item := range rule.(map[string]any)["backendRefs"].([]any) {
+			ref := item.(map[string]any)
+			refs = append(refs, fmt.Sprintf("%s=%d", ref["name"], weightOf(ref)))
+		}
+		rules = append(rules, strings.Join(refs, " "))
+	}
+	return strings.Join(rules, " | ")
+}
+
+// readRoutes are the routes that are read, as the reconciler does.
+func (w *world) readRoutes() map[string]Route {
+	routes := map[string]Route{}
+	for _, name := range RoutesToRead(w.fc, w.children) {
+		routes[name] = w.routes[name]
+	}
+	return routes
+}
+
+// putRoute stores a route as an API server does. Its gateway sees it in time for
+// the next look.
+func (w *world) putRoute(route *unstructured.Unstructured) {
+	route.SetGeneration(route.GetGeneration() + 1)
+	w.routes[route.GetName()] = taken(Route{State: RouteThere, Object: route})
+}
+
+// routedWeight is the candidate's share by the route.
+func (th *theatre) routedWeight() int32 {
+	most := int32(0)
+	for _, route := range th.routes {
+		for _, b := range route.rules(th.fc) {
+			for _, ref := range b.candidates {
+				most = max(most, int32(100*weightOf(ref)/b.sum))
+			}
+		}
+	}
+	return most
+}
+
+// byGateway shares the traffic by the route shop.
+func byGateway(s *v1alpha1.FlagCacheSpec) {
+	s.Canary.Traffic = v1alpha1.TrafficSpec{Type: v1alpha1.TrafficGatewayAPI, HTTPRouteRef: &v1alpha1.LocalReference{Name: "shop"}}
+}
+
+// aGatewayTheatre has a route shop, which sends everything to the stable revision.
+func aGatewayTheatre(t *testing.T, rules ...string) *theatre {
+	fc := withCanary(aFlagCache())
+	byGateway(&fc.Spec)
+	if len(rules) == 0 {
+		rules = []string{"{name: demo, port: 80}"}
+	}
+	th := aTheatre(t, fc)
+	th.routes = map[string]Route{"shop": aRoute(t, rules...)}
+	return th
+}
+
+func TestCanaryFilmsByGateway(t *testing.T) {
+	scripts := map[string]func(*theatre){
+		"promoted": func(th *theatre) {
+			candidate := v2(th)
+			th.until("the promotion", th.promoted(candidate))
+			th.run(6 * time.Minute)
+		},
+		"rolled-back": func(th *theatre) {
+			candidate := v2(th)
+			th.note("the gateway goes wrong, and the candidate with it")
+			th.routes["shop"] = judged(th.routes["shop"], "ResolvedRefs", "False")
+			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.until("the rollback", th.rolledBack)
+			th.run(time.Minute)
+		},
+	}
+	for name, script := range scripts {
+		t.Run(name, func(t *testing.T) {
+			th := aGatewayTheatre(t)
+			script(th)
+			expectGolden(t, "canary-by-gateway-"+name+".golden", strings.Join(th.film, "\n")+"\n")
+			if got := backendsOf(th.routes["shop"]); got != "demo=1" {
+				t.Errorf("the route is left as %q", got)
+			}
+			if _, there := find[*corev1.ConfigMap](th.snapshot(), "demo-traffic"); there {
+				t.Error("stable pods were told to hand requests on, too")
+			}
+		})
+	}
+}
+
+// A canary waits with weight 0, and says for what, until its route works.
+func TestAGatewayHoldsACanary(t *testing.T) {
+	good := aRoute(t, "{name: demo, port: 80}")
+	alone := good
+	alone.Object = good.Object.DeepCopy()
+	delete(alone.Object.Object, "status")
+	for name, c := range map[string]struct {
+		route Route
+		says  string
+	}{
+		"no Gateway API":         {Route{State: RouteUnknownKind}, "install the Gateway API"},
+		"no route":               {Route{}, "HTTPRoute shop does not exist"},
+		"a route of others":      {aRoute(t, "{name: other, port: 80}"), "name it in the backendRefs"},
+		"a route without weight": {aRoute(t, "{name: demo, port: 80, weight: 0}"), "with a weight"},
+		"a shared rule":          {aRoute(t, "{name: demo, port: 80}, {name: other, port: 80}"), "beside other backends"},
+		"another namespace":      {aRoute(t, "{name: demo, namespace: other, port: 80}"), "name it in the backendRefs"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			th := aGatewayTheatre(t)
+			th.routes["shop"] = c.route
+			th.change(fromImage("flag-service:v2"))
+			th.run(time.Minute)
+			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
+			th.expectMessage(v1alpha1.ConditionRolloutHealthy, c.says)
+			if c.route.State == RouteThere {
+				if d := cmp.Diff(c.route.Object, th.routes["shop"].Object); d != "" {
+					t.Errorf("the route was changed (-before +after):\n%s", d)
+				}
+			}
+			th.note("mended")
+			th.routes["shop"] = good
+			th.until("the first step", func() bool { return th.weight() > 0 })
+		})
+	}
+}
+
+// Time counts only while the gateway has the route as it is.
+func TestAStepWaitsForTheGateway(t *testing.T) {
+	for name, change := range map[string]func(Route) Route{
+		"not accepted":       func(r Route) Route { return judged(r, "Accepted", "False") },
+		"refs not resolved":  func(r Route) Route { return judged(r, "ResolvedRefs", "False") },
+		"not seen as it is":  func(r Route) Route { r.Object.SetGeneration(r.Object.GetGeneration() + 1); return r },
+		"taken by nobody":    func(r Route) Route { delete(r.Object.Object, "status"); return r },
+		"deleted":            func(Route) Route { return Route{} },
+		"of an unknown kind": func(Route) Route { return Route{State: RouteUnknownKind} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			th := aGatewayTheatre(t)
+			candidate := v2(th)
+			th.run(time.Minute)
+			before := th.fc.Status.Canary.ObservedFor
+			good := th.routes["shop"]
+			th.routes["shop"] = change(Route{State: good.State, Object: good.Object.DeepCopy()})
+			th.run(20 * time.Minute)
+			if now := th.fc.Status.Canary.ObservedFor; now != before {
+				t.Errorf("%d s of the step were counted, and %d before", now, before)
+			}
+			th.routes["shop"] = taken(good)
+			th.until("the promotion", th.promoted(candidate))
+		})
+	}
+}
+
+// A tool that puts the route back as it is in Git meets the candidate again.
+func TestARouteThatIsPutBackGetsItsCandidateAgain(t *testing.T) {
+	th := aGatewayTheatre(t, "{name: demo, port: 80, weight: 7}", "{name: other, port: 80}")
+	candidate := v2(th)
+	want := fmt.Sprintf("demo=665 demo-%s=35 | other=1", candidate)
+	if got := backendsOf(th.routes["shop"]); got != want {
+		t.Fatalf("the backends are %q, want %q", got, want)
+	}
+	th.routes["shop"] = aRoute(t, "{name: demo, port: 80, weight: 7}", "{name: other, port: 80}")
+	th.look()
+	if got := backendsOf(th.routes["shop"]); got != want {
+		t.Errorf("the backends are %q, want %q again", got, want)
+	}
+	th.until("the promotion", th.promoted(candidate))
+	th.look()
+	if got := backendsOf(th.routes["shop"]); got != "demo=7 | other=1" {
+		t.Errorf("the backends are %q after the canary", got)
+	}
+}
+
+// What serves requests of a gateway stays until the gateway has seen that it is
+// out of the route.
+func TestACandidateStaysUntilTheGatewayLetsGo(t *testing.T) {
+	th := aGatewayTheatre(t)
+	candidate := v2(th)
+	th.annotate(v1alpha1.AnnotationAbort, candidate)
+	th.look()
+	if th.weight() != 0 {
+		t.Errorf("the weight is %d after the rollback", th.weight())
+	}
+	route := th.routes["shop"]
+	behind := Route{State: RouteThere, Object: route.Object.DeepCopy()}
+	behind.Object.SetGeneration(route.Object.GetGeneration() + 1)
+	th.routes["shop"] = behind
+	if p := th.reconcile(); len(p.Delete) > 0 || p.LookAgain == 0 {
+		t.Errorf("%v are deleted while the gateway may send requests, and the next look is in %s", names(p.Delete), p.LookAgain)
+	}
+	th.routes["shop"] = taken(behind)
+	if p := th.reconcile(); len(p.Delete) != 2 {
+		t.Errorf("%v are deleted, want the Deployment and the Service of the candidate", names(p.Delete))
+	}
+	if p := th.reconcile(); p.LookAgain != 0 {
+		t.Errorf("a route that nobody is in is looked at again in %s", p.LookAgain)
+	}
+}
+
+// A spec that names another route, or none, takes the candidate out of the one
+// before.
+func TestTheRouteBeforeIsLeftAsItWas(t *testing.T) {
+	for name, edit := range map[string]func(*v1alpha1.FlagCacheSpec){
+		"another route": func(s *v1alpha1.FlagCacheSpec) { s.Canary.Traffic.HTTPRouteRef.Name = "market" },
+		"by split":      func(s *v1alpha1.FlagCacheSpec) { s.Canary.Traffic = v1alpha1.TrafficSpec{Type: v1alpha1.TrafficSplit} },
+		"no canary":     func(s *v1alpha1.FlagCacheSpec) { s.Canary.Steps = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			th := aGatewayTheatre(t)
+			candidate := v2(th)
+			market := aRoute(t, "{name: demo, port: 80}")
+			market.Object.SetName("market")
+			th.routes["market"] = market
+			th.edit(edit)
+			for range 4 {
+				th.look()
+			}
+			if got := backendsOf(th.routes["shop"]); got != "demo=1" {
+				t.Errorf("the route is left as %q", got)
+			}
+			th.until("the promotion", th.promoted(candidate))
+		})
+	}
+}
+
+func TestADeletionTakesTheCandidateOutOfTheRouteFirst(t *testing.T) {
+	th := aGatewayTheatre(t)
+	v2(th)
+	th.fc.DeletionTimestamp = &metav1.Time{Time: th.now}
+	if p := th.reconcile(); len(p.Delete) > 0 || p.LookAgain == 0 {
+		t.Errorf("%v are deleted before the route is clean", names(p.Delete))
+	}
+	th.expectMessage(v1alpha1.ConditionReady, "Waiting for HTTPRoute shop to be without the candidate")
+	if got := backendsOf(th.routes["shop"]); got != "demo=1" {
+		t.Errorf("the route is left as %q", got)
+	}
+	for range 10 {
+		th.reconcile()
+	}
+	if len(th.fc.Finalizers) > 0 {
+		t.Error("the deletion does not end")
+	}
+}
