@@ -40,7 +40,8 @@ func (r *Reconciler) routes(ctx context.Context, fc *v1alpha1.FlagCache, childre
 
 func (r *Reconciler) route(ctx context.Context, key client.ObjectKey) (plan.Route, error) {
 	route := &unstructured.Unstructured{}
-	route.SetGroupVersionKind(gatewayv1.GroupVersion.WithKind("HTTPRoute"))
+	route.SetAPIVersion(gatewayv1.GroupVersion.String())
+	route.SetKind("HTTPRoute")
 	switch err := r.Live.Get(ctx, key, route); {
 	case err == nil:
 		return plan.Route{State: plan.RouteThere, Object: route}, nil
