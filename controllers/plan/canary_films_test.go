@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -373,6 +374,14 @@ func wrongPassword(th *theatre) {
 	th.note("the external Secret gets a wrong password")
 	th.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"host": []byte("cache"), "password": []byte("wrong")}}
 	th.look()
+	th.note("and somebody edits the Secrets of the stable revision, one after the other")
+	for _, name := range []string{"demo-connection", before} {
+		mustFind[*corev1.Secret](th.world, name).Data["host"] = []byte("evil")
+		th.look()
+		if host := secretValue(th.snapshot(), name, "host"); host != "cache" {
+			th.t.Errorf("Secret %s names the host %q", name, host)
+		}
+	}
 	th.spoil(th.candidate(), analysis.CacheHitRate, 1)
 	th.until("the rollback", th.rolledBack)
 	th.run(time.Minute)

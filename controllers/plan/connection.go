@@ -54,6 +54,9 @@ func (c Connection) URI() string {
 	return uri.String()
 }
 
+// hash tells two connections of one FlagCache apart.
+func (c Connection) hash(uid types.UID) string { return fingerprint(uid, c.URI(), c.CA) }
+
 // secretType is the type of a Service Binding's Secret
 // (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries).
 const secretType corev1.SecretType = "servicebinding.io/redis"
@@ -117,42 +120,55 @@ func planConnection(s Snapshot, cache cachePart) connectionPart {
 			"There is no connection to publish yet: %s", cache.provisioned.Message)
 		return part
 	}
-	part.hash = fingerprint(fc.UID, cache.connection.URI(), cache.connection.CA)
+	part.hash = cache.connection.hash(fc.UID)
 	part.objects = append(part.objects, connectionSecret(fc, privateConnectionName(fc, part.hash), *cache.connection))
 	return part
 }
 
 // publish plans the Secret that applications bind to. It follows the revision
-// that serves: while another one is tried it stays as it is.
+// that serves: while another one is tried it holds what that one uses.
 func (part *connectionPart) publish(s Snapshot, connection *Connection, r rollout) {
 	if connection == nil {
 		return
 	}
-	secret := connectionSecret(s.FlagCache, connectionName(s.FlagCache), *connection)
 	part.used = connection
-	if r.stable == "" || r.target == r.stable {
+	secret := connectionSecret(s.FlagCache, connectionName(s.FlagCache), *connection)
+	serving := r.observed[r.stable]
+	if r.stable == "" || r.target == r.stable || serving != nil && connectionHash(serving) == part.hash {
 		part.objects = append(part.objects, secret)
 		part.ready = publication(s, secret)
 		return
 	}
-	part.later = append(part.later, secret)
 	part.ready = isTrue(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublished, "Secret %s holds the connection of revision %s, which serves", secret.Name, r.stable)
-	if stable, ok := connectionOf(s, r.observed[r.stable]); ok {
-		part.used = &stable
+	stable, ok := connectionOf(s, serving)
+	if !ok {
+		part.later = append(part.later, secret)
+		return
 	}
+	part.used = &stable
+	part.objects = append(part.objects,
+		connectionSecret(s.FlagCache, secret.Name, stable),
+		connectionSecret(s.FlagCache, privateConnectionName(s.FlagCache, connectionHash(serving)), stable))
 }
 
-// connectionOf is the connection that the pods of a revision use.
+// connectionOf is the connection that the pods of a revision use. It stands in
+// two Secrets, and whichever was not edited since is right.
 func connectionOf(s Snapshot, d *appsv1.Deployment) (Connection, bool) {
 	if d == nil {
 		return Connection{}, false
 	}
-	secret, ok := find[*corev1.Secret](s, privateConnectionName(s.FlagCache, connectionHash(d)))
-	if !ok {
-		return Connection{}, false
+	for _, name := range []string{privateConnectionName(s.FlagCache, connectionHash(d)), connectionName(s.FlagCache)} {
+		secret, ok := find[*corev1.Secret](s, name)
+		if !ok {
+			continue
+		}
+		connection, err := parseBinding(secret.Data)
+		connection.Provider = text(secret.Data, "provider")
+		if err == nil && connection.hash(s.FlagCache.UID) == connectionHash(d) {
+			return connection, true
+		}
 	}
-	connection, err := parseBinding(secret.Data)
-	return connection, err == nil
+	return Connection{}, false
 }
 
 // connectionHash is the hash of the connection that a Deployment's pods use.
