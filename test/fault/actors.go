@@ -21,7 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/metrics"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
@@ -39,7 +38,7 @@ const brokenImage = "broken"
 // act has every actor take a step. They act again as long as one of them does.
 func (w *World) act() {
 	w.nextTick, w.alarm = time.Time{}, time.Time{}
-	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober}
+	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.sampler}
 	for i := range w.plan.order % 6 {
 		actors[i], actors[i+1-i/5*6] = actors[i+1-i/5*6], actors[i]
 	}
@@ -110,7 +109,7 @@ func (w *World) canStart(pod corev1.PodSpec) bool {
 		if v.Secret != nil && find(w.api.now(secrets), v.Secret.SecretName) == nil {
 			return false
 		}
-		if v.ConfigMap == nil {
+		if v.ConfigMap == nil || ptr.Deref(v.ConfigMap.Optional, false) {
 			continue
 		}
 		file, ok := live[*corev1.ConfigMap](&w.api.store, configMaps, v.ConfigMap.Name)
@@ -225,19 +224,6 @@ func (p *prober) Last(types.NamespacedName) (probe.Result, bool) {
 	}
 	return *p.last, true
 }
-
-// sampler is the operator's sampler of canaries: it knows no pods that count
-// anything.
-type sampler struct{}
-
-// Watch starts, or goes on, sampling a canary.
-func (*sampler) Watch(types.NamespacedName, metrics.Target) {}
-
-// Forget stops sampling.
-func (*sampler) Forget(types.NamespacedName) {}
-
-// Last is the last sample.
-func (*sampler) Last(types.NamespacedName) (metrics.Sample, bool) { return metrics.Sample{}, false }
 
 func (w *World) prober() {
 	if w.redis.target == nil {

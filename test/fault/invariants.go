@@ -26,8 +26,8 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// canary begins every credential of the World.
-const canary = "CANARY"
+// canary begins every credential of the World: a word that nothing else has.
+const canary = "LINNET"
 
 // violate notes that an invariant did not hold.
 func (w *World) violate(format string, args ...any) {
@@ -53,6 +53,10 @@ func (w *World) checkWrite(k kind, before, after client.Object) {
 		w.checkCapacity(before, after)
 	case services:
 		w.checkGate(before, after)
+	case configMaps:
+		if traffic, ok := after.(*corev1.ConfigMap); ok && traffic.Name == name+"-traffic" {
+			w.checkShare(traffic)
+		}
 	case statefulSets:
 		w.checkCacheKept(after)
 	case flagCaches:
@@ -163,6 +167,7 @@ func (w *World) checkGate(before, after client.Object) {
 	if !ok || old.Status.AvailableReplicas == 0 {
 		return
 	}
+	w.checkPromotion(to)
 	next, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+to)
 	if !ok || next.Status.AvailableReplicas < w.enough(old, next) {
 		w.violate("S3 gate: the Service moved from revision %s to %s, which is not available", from, to)

@@ -129,6 +129,10 @@ func (w *World) stateKey() stateKey {
 	if t := w.redis.target; t != nil {
 		fmt.Fprintln(h, t.Addr, hash(*t), seen[drawn.FindString(string(t.Password))], w.redis.fresh, w.redis.last)
 	}
+	if fc, ok := owner.(*v1alpha1.FlagCache); ok && fc.Spec.Canary != nil {
+		// Records hold times, and how far counters were read.
+		fmt.Fprintln(h, w.time.Sub(w.began), w.answered, hash(w.metrics.target), hash(w.metrics.last), w.metrics.next)
+	}
 	return stateKey(h.Sum(nil))
 }
 

@@ -55,8 +55,10 @@ type World struct {
 	queue queue
 	cache cacheView
 	redis prober
-	// metrics samples the evidence of canaries.
-	metrics sampler
+	// metrics samples the evidence of canaries, answered are the requests that each
+	// revision answered. The map is never changed in place.
+	metrics  sampler
+	answered map[string]int64
 
 	scenario scenario
 	// step is the next of the scenario, stepped is when the last one was.
@@ -185,6 +187,7 @@ func (w *World) fork(p plan) *World {
 }
 
 func (w *World) setTime(t time.Time) {
+	w.answer(t.Sub(w.time))
 	w.time = t
 	w.api.clock = t
 }
@@ -333,7 +336,7 @@ func (w *World) look() {
 	w.last = ending{err: err, again: result.RequeueAfter, clean: err == nil && !crashed && !mine.faulted && mine.writes == 0, revision: w.api.revision}
 	w.tell(err)
 	w.checkHonest()
-	if w.redis.target != nil && w.redis.last == nil && w.nextTick.IsZero() {
+	if w.nextTick.IsZero() && (w.redis.target != nil && w.redis.last == nil || w.metrics.target != nil && w.metrics.next.IsZero()) {
 		w.nextTick = w.time.Add(tick)
 	}
 	switch {
