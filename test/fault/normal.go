@@ -10,11 +10,13 @@ import (
 	"strings"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	operatorplan "github.com/flagcache/flagcache/controllers/plan"
 )
 
 // normal is the state of a World in a form in which two runs can be compared:
@@ -24,6 +26,9 @@ func (w *World) normal() string {
 	var lines strings.Builder
 	for k := range kinds {
 		for _, o := range w.api.now(k) {
+			if kept, ok := o.(*appsv1.ControllerRevision); ok && find(w.api.now(deployments), kept.Name) == nil {
+				continue // which revisions came and went depends on who was late
+			}
 			fmt.Fprintf(&lines, "%s %s\n%s\n", k, o.GetName(), normalText(o))
 		}
 	}
@@ -71,7 +76,11 @@ func normalText(o client.Object) string {
 		for i := range o.Status.Conditions {
 			o.Status.Conditions[i].LastTransitionTime = metav1.Time{}
 		}
+		o.Status.History = nil
 		text, err = json.MarshalIndent(o, "", " ")
+	case *appsv1.ControllerRevision:
+		o.Revision = 0
+		text, err = json.MarshalIndent(verdict(o), "", " ")
 	default:
 		text, err = json.MarshalIndent(withoutHistory(o), "", " ")
 	}
@@ -79,6 +88,18 @@ func normalText(o client.Object) string {
 		panic(fmt.Sprintf("writing %T: %v", o, err))
 	}
 	return string(text)
+}
+
+// verdict is a ControllerRevision with what its record says of the outcome. When
+// that was, and how much evidence there was by then, differs from run to run.
+func verdict(kept *appsv1.ControllerRevision) *appsv1.ControllerRevision {
+	var record operatorplan.Record
+	if err := json.Unmarshal([]byte(kept.Annotations[v1alpha1.AnnotationRecord]), &record); err != nil {
+		return kept
+	}
+	kept.Annotations[v1alpha1.AnnotationRecord] = fmt.Sprintf("%s %s, lifted %t, passed %t, retried %t",
+		record.Outcome, record.Reason, record.Lifted, record.Passed, record.Retried)
+	return kept
 }
 
 // readable is a Secret with its values in clear.
