@@ -56,6 +56,8 @@ func (c *Cache) Read(ctx context.Context) (Entry, error) {
 		c.requests.WithLabelValues("hit").Inc()
 	case errors.Is(err, ErrMiss):
 		c.requests.WithLabelValues("miss").Inc()
+	case errors.Is(err, errNotConnected):
+		// Before the first connection is read there is nothing to look into.
 	default:
 		c.requests.WithLabelValues("error").Inc()
 	}
