@@ -16,6 +16,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -53,6 +55,8 @@ var _ = Describe("A canary by gateway", Ordered, func() {
 		candidate := get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Candidate
 		Expect(s.weights(ctx)).To(Equal(map[string]int32{"demo": 95, "demo-" + candidate: 5}))
 		s.expectGone(ctx, &corev1.ConfigMap{}, "demo-traffic")
+		Expect(s.sampler.watched).To(HaveKey(requestFor(s).NamespacedName))
+		Expect(s.sampler.watched[requestFor(s).NamespacedName].Split).To(BeFalse(), "the candidate's own pods count its requests")
 
 		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
 			fc.Annotations = map[string]string{v1alpha1.AnnotationAbort: candidate}
@@ -67,6 +71,32 @@ var _ = Describe("A canary by gateway", Ordered, func() {
 		route := get(ctx, s, &gatewayv1.HTTPRoute{}, "shop")
 		Expect(route.OwnerReferences).To(BeEmpty(), "the route is the user's")
 		Expect(route.Labels).To(BeEmpty(), "the route is the user's")
+	})
+
+	It("never writes over a change that it has not seen", func(ctx context.Context) {
+		s.routedCanary(ctx)
+		candidate := get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Candidate
+		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
+			fc.Annotations = map[string]string{v1alpha1.AnnotationAbort: candidate}
+		})
+		s.Live = interceptor.NewClient(k8s, interceptor.Funcs{
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+				err := c.Get(ctx, key, o, opts...)
+				if o.GetObjectKind().GroupVersionKind().Kind == "HTTPRoute" {
+					edit(ctx, s, &gatewayv1.HTTPRoute{}, "shop", func(route *gatewayv1.HTTPRoute) {
+						route.Spec.Hostnames = []gatewayv1.Hostname{"shop.example.com"}
+					})
+				}
+				return err
+			},
+		})
+		s.reconcile(ctx)
+		Expect(s.weights(ctx)).To(HaveKey("demo-" + candidate))
+
+		s.Live = k8s
+		s.reconcile(ctx)
+		Expect(s.weights(ctx)).To(Equal(map[string]int32{"demo": 1}))
+		Expect(get(ctx, s, &gatewayv1.HTTPRoute{}, "shop").Spec.Hostnames).To(HaveLen(1))
 	})
 
 	It("is out of the route before its Services are deleted", func(ctx context.Context) {
