@@ -6,11 +6,14 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"reflect"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -72,32 +75,43 @@ func (r *Reconciler) compareService(ctx context.Context, seen plan.Snapshot) err
 	return nil
 }
 
-// compareRevisions asks for what the cache would show, no more and no less.
+// compareRevisions asks for what the cache would show, no more and no less: the
+// pods of revisions, and what is on record about them.
 func (r *Reconciler) compareRevisions(ctx context.Context, seen plan.Snapshot) error {
-	revisions := &appsv1.DeploymentList{}
-	err := r.Live.List(ctx, revisions, client.InNamespace(seen.FlagCache.Namespace),
-		client.MatchingLabels{v1alpha1.LabelName: seen.FlagCache.Name, v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
-	if err != nil {
-		return fmt.Errorf("listing the revisions live: %w", err)
-	}
-	unseen := map[string]*appsv1.Deployment{}
-	for i := range revisions.Items {
-		unseen[revisions.Items[i].Name] = &revisions.Items[i]
-	}
-	for _, child := range seen.Children {
-		observed, ok := child.(*appsv1.Deployment)
-		if !ok {
-			continue
+	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &appsv1.ControllerRevisionList{}} {
+		err := r.Live.List(ctx, list, client.InNamespace(seen.FlagCache.Namespace),
+			client.MatchingLabels{v1alpha1.LabelName: seen.FlagCache.Name, v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
+		if err != nil {
+			return fmt.Errorf("listing the revisions live: %w", err)
 		}
-		if live := unseen[observed.Name]; live == nil || !sameVersion(live, observed) {
+		live, err := meta.ExtractList(list)
+		if err != nil {
+			return fmt.Errorf("reading a live list of revisions: %w", err)
+		}
+		if !sameObjects(live, seen.Children, list) {
 			return errStale
 		}
-		delete(unseen, observed.Name)
-	}
-	if len(unseen) > 0 {
-		return errStale
 	}
 	return nil
+}
+
+// sameObjects tells whether a live list and what was seen of its kind are the same
+// objects in the same state.
+func sameObjects(live []runtime.Object, children []plan.Object, list client.ObjectList) bool {
+	unseen := map[string]client.Object{}
+	for _, o := range live {
+		unseen[o.(client.Object).GetName()] = o.(client.Object)
+	}
+	for _, child := range children {
+		if reflect.TypeOf(child).Elem().Name()+"List" != reflect.TypeOf(list).Elem().Name() {
+			continue
+		}
+		if o := unseen[child.GetName()]; o == nil || !sameVersion(o, child) {
+			return false
+		}
+		delete(unseen, child.GetName())
+	}
+	return len(unseen) == 0
 }
 
 // unlessGone makes of an object that is gone what it is: an old view.

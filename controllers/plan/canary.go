@@ -59,9 +59,9 @@ type trialInput struct {
 // decideCanary takes one look at a trial. The record is that of the candidate,
 // and its trial is begun here if it has none.
 func decideCanary(in trialInput, record Record) canary {
-	t := &Trial{}
+	t, recorded := &Trial{}, 0
 	if record.Trial != nil {
-		t = record.Trial.clone()
+		t, recorded = record.Trial.clone(), record.Trial.Step
 	}
 	t.Policy = policyOf(in.spec)
 	record.Trial = t
@@ -87,7 +87,7 @@ func decideCanary(in trialInput, record Record) canary {
 	if c.record.Outcome == RolledBack {
 		return c
 	}
-	c.size(in, shared)
+	c.size(in, recorded, shared)
 	return c
 }
 
@@ -264,19 +264,21 @@ func (c *canary) undecided(in trialInput) {
 	}
 }
 
-// size says what the candidate gets now, and names the phase.
-func (c *canary) size(in trialInput, shared string) {
+// size says what the candidate gets now, and names the phase. It gets no more than
+// it had before the step that allows it is on record, so that a record which
+// cannot be written holds it back.
+func (c *canary) size(in trialInput, recorded int, shared string) {
 	t := c.record.Trial
 	switch {
 	case t.Step == 0:
 		c.replicas = in.stepReplicas(1)
 	case t.Step > in.steps():
-		c.phase, c.passed, c.replicas = v1alpha1.CanaryPromoting, true, in.full
+		c.phase, c.passed, c.replicas = v1alpha1.CanaryPromoting, recorded > in.steps(), in.full
 		c.weight = min(in.given, in.spec.Steps[in.steps()-1].Weight)
 		c.message = "Waiting for the candidate at full size"
 	default:
 		c.phase, c.replicas, c.weight = v1alpha1.CanaryStepping, in.stepReplicas(t.Step), in.spec.Steps[t.Step-1].Weight
-		if !in.available(c.replicas) {
+		if recorded < t.Step || !in.available(c.replicas) {
 			c.weight = min(c.weight, in.given)
 		}
 	}
@@ -284,7 +286,7 @@ func (c *canary) size(in trialInput, shared string) {
 		c.message = "A part of the evidence is missing: " + in.s.Evidence.Trouble
 	}
 	switch {
-	case c.passed:
+	case t.Step > in.steps():
 	case shared != "":
 		c.phase, c.message = v1alpha1.CanaryHeld, shared
 	case in.gate != nil && in.gate.trouble != "":

@@ -231,11 +231,13 @@ func (f Fading) plus(more Counters) Fading {
 	return faded
 }
 
-// begin starts a step.
+// begin starts a step. What was recent before is not compared any more: the
+// stable revision had traffic when the candidate had none.
 func (t *Trial) begin(step int, now time.Time) {
 	t.Step, t.StepStartedAt = step, now.UTC().Truncate(time.Second)
 	t.Elapsed, t.Observed, t.UnavailableFor, t.Inconclusive = 0, 0, 0, false
 	t.Before, t.KeptBefore = maps.Clone(t.Candidate), t.Kept
+	t.RecentCandidate, t.RecentStable = nil, nil
 }
 
 // strike forgets what a check found: it was found while the stable revision was
