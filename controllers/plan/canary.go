@@ -67,9 +67,10 @@ func decideCanary(in trialInput, record Record) canary {
 	record.Trial = t
 	c := canary{record: record, phase: v1alpha1.CanaryStarting}
 
-	gap := t.look(in.s.Now, t.isNew(in.s.Evidence), in.spec.Metrics.Interval.Duration)
+	interval := in.spec.Metrics.Interval.Duration
+	gap := t.look(in.s.Now, t.isNew(in.s.Evidence), interval)
 	shared := in.sharedTrouble()
-	fresh := t.absorb(in.s.Evidence, in.candidate, shared != "" || in.away(t))
+	observed := t.absorb(in.s.Evidence, in.candidate, shared != "" || in.away(t), interval)
 	c.results = t.Judge()
 
 	if reason, message := in.failure(t, c.results); reason != "" {
@@ -80,7 +81,7 @@ func decideCanary(in trialInput, record Record) canary {
 		c.results = t.Judge()
 	}
 	if !in.commanded(v1alpha1.AnnotationPromote) {
-		c.advance(in, gap, fresh, shared)
+		c.advance(in, gap, observed, shared)
 	} else {
 		t.Step, t.ByHand = in.steps()+1, true
 	}
@@ -184,7 +185,7 @@ func (c canary) reject(in trialInput, reason, message string) canary {
 }
 
 // advance moves the trial on, by one step at the most.
-func (c *canary) advance(in trialInput, gap time.Duration, fresh bool, shared string) {
+func (c *canary) advance(in trialInput, gap, observed time.Duration, shared string) {
 	t := c.record.Trial
 	if t.Step == 0 {
 		c.start(in)
@@ -207,9 +208,7 @@ func (c *canary) advance(in trialInput, gap time.Duration, fresh bool, shared st
 		return
 	}
 	t.Elapsed += gap
-	if fresh {
-		t.Observed += gap
-	}
+	t.Observed += observed
 	c.step(in)
 }
 

@@ -131,37 +131,43 @@ const (
 // that is. A look that comes sooner than an interval and brings no new sample is
 // none: the record would change with each, and each change calls for a look.
 func (t *Trial) look(now time.Time, sampled bool, interval time.Duration) time.Duration {
-	since := now.Sub(t.LookedAt)
-	if !t.LookedAt.IsZero() && !sampled && since.Abs() < interval {
+	if !t.LookedAt.IsZero() && !sampled && now.Sub(t.LookedAt).Abs() < interval {
 		return 0
 	}
-	gap := time.Duration(0)
-	if !t.LookedAt.IsZero() {
-		gap = min(max(since, 0), 2*interval)
-	}
+	gap := passed(t.LookedAt, now, interval)
 	t.LookedAt = now.UTC()
 	return gap
+}
+
+// passed is how much time between two readings of the clock counts.
+func passed(from, to time.Time, interval time.Duration) time.Duration {
+	if from.IsZero() {
+		return 0
+	}
+	return min(max(to.Sub(from), 0), 2*interval)
 }
 
 // isNew tells whether a sample was not looked at yet.
 func (t *Trial) isNew(e Evidence) bool { return !e.At.IsZero() && !e.At.Equal(t.SampledAt) }
 
-// absorb counts what a sample has that was not counted yet, and says whether it
-// was new. Of what was counted while something that both revisions depend on was
-// in trouble nothing is kept but how far it is counted.
-func (t *Trial) absorb(e Evidence, candidate string, struck bool) bool {
+// absorb counts what a sample has that was not counted yet, and returns how long
+// after the last one it was taken. Looks come between samples too, so it is not
+// their time that was observed. Of what was counted while something that both
+// revisions depend on was in trouble nothing is kept but how far it is counted.
+func (t *Trial) absorb(e Evidence, candidate string, struck bool, interval time.Duration) (observed time.Duration) {
 	if !t.isNew(e) {
-		return false
+		return 0
 	}
+	observed = passed(t.SampledAt, e.At, interval)
 	t.SampledAt = e.At.UTC()
 	candidateNow, stableNow, kept := t.count(e, candidate)
 	if struck {
-		return true
+		return observed
 	}
 	t.Candidate, t.Stable = t.Candidate.plus(candidateNow), t.Stable.plus(stableNow)
 	t.RecentCandidate, t.RecentStable = t.RecentCandidate.plus(candidateNow), t.RecentStable.plus(stableNow)
 	t.Kept += kept
-	return true
+	return observed
 }
 
 // count moves on how far each stream is counted, and returns what is new. A

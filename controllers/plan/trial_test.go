@@ -35,3 +35,22 @@ func TestLookThatBringsNothingIsNone(t *testing.T) {
 		})
 	}
 }
+
+// A look by the clock may come just before each sample. It must not take the time
+// away from the sample, or a step would never be over.
+func TestLooksBetweenSamplesTakeNoTimeAway(t *testing.T) {
+	const interval = 10 * time.Second
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	trial := &Trial{}
+	var observed time.Duration
+	for n := range 7 {
+		at := start.Add(time.Duration(n) * interval)
+		trial.look(at, false, interval)
+		observed += trial.absorb(Evidence{}, "b", false, interval)
+		trial.look(at, true, interval)
+		observed += trial.absorb(Evidence{At: at}, "b", false, interval)
+	}
+	if observed != 6*interval {
+		t.Errorf("%s were observed between seven samples", observed)
+	}
+}
