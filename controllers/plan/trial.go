@@ -4,7 +4,10 @@
 package plan
 
 import (
+	"cmp"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/flagcache/flagcache/controllers/analysis"
@@ -125,6 +128,9 @@ const (
 	// mostMissed is after how many samples a stream that is not seen any more is
 	// forgotten: a pod that is only not reached comes back sooner.
 	mostMissed = 100
+	// mostStreams keeps a record under the 256 KiB that all annotations of an object
+	// may have; a stream takes about 270 bytes.
+	mostStreams = 700
 )
 
 // look moves the trial to a look at a time, and returns how long after the last one
@@ -191,18 +197,28 @@ func (t *Trial) count(e Evidence, candidate string) (candidateNow, stableNow Cou
 		kept += max(stream.Kept-before.Kept, 0)
 		streams[stream.ID] = Counted{Counts: maps.Clone(stream.Counts), Kept: stream.Kept}
 	}
-	for id, before := range t.Streams {
-		if before.Missed++; !hasStream(streams, id) && before.Missed <= mostMissed {
-			streams[id] = before
-		}
-	}
+	t.remember(streams)
 	t.Streams = streams
 	return candidateNow, stableNow, kept
 }
 
-func hasStream(streams map[string]Counted, id string) bool {
-	_, ok := streams[id]
-	return ok
+// remember adds the streams that were not seen this time, as long as there is
+// room; those that were missed the least come first.
+func (t *Trial) remember(streams map[string]Counted) {
+	var unseen []string
+	for id := range t.Streams {
+		if _, seen := streams[id]; !seen && t.Streams[id].Missed < mostMissed {
+			unseen = append(unseen, id)
+		}
+	}
+	slices.SortFunc(unseen, func(a, b string) int {
+		return cmp.Or(cmp.Compare(t.Streams[a].Missed, t.Streams[b].Missed), strings.Compare(a, b))
+	})
+	for _, id := range unseen[:min(len(unseen), max(mostStreams-len(streams), 0))] {
+		missed := t.Streams[id]
+		missed.Missed++
+		streams[id] = missed
+	}
 }
 
 // since is what happened between two readings of a counter. One that fell was

@@ -4,8 +4,12 @@
 package plan
 
 import (
+	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/flagcache/flagcache/controllers/analysis"
 )
 
 func TestLookThatBringsNothingIsNone(t *testing.T) {
@@ -52,5 +56,32 @@ func TestLooksBetweenSamplesTakeNoTimeAway(t *testing.T) {
 	}
 	if observed != 6*interval {
 		t.Errorf("%s were observed between seven samples", observed)
+	}
+}
+
+// Pods of large fleets come and go. The record stays within what an annotation may
+// hold, and whoever was seen last is remembered.
+func TestARecordStaysSmall(t *testing.T) {
+	counts := Counters{}
+	for _, check := range checks() {
+		counts[check] = analysis.Counts{Bad: 123456, Total: 123456789}
+	}
+	trial := &Trial{}
+	for generation := range 5 {
+		e := Evidence{At: time.Date(2026, 1, 1, 0, generation, 0, 0, time.UTC)}
+		for pod := range 300 {
+			e.Streams = append(e.Streams, Stream{ID: fmt.Sprintf("00000000-0000-0000-0000-%06d%06d/1795427293.42", generation, pod), Revision: "a", Counts: counts})
+		}
+		trial.absorb(e, "b", false, time.Minute)
+	}
+	text, err := json.Marshal(Record{Trial: trial})
+	if err != nil || len(text) > 256<<10 {
+		t.Errorf("the record has %d bytes, error %v", len(text), err)
+	}
+	if len(trial.Streams) != mostStreams {
+		t.Errorf("%d streams are remembered, want %d", len(trial.Streams), mostStreams)
+	}
+	if _, ok := trial.Streams["00000000-0000-0000-0000-000003000000/1795427293.42"]; !ok {
+		t.Error("a stream of the last sample but one is forgotten")
 	}
 }
