@@ -77,6 +77,7 @@ func (d *demo) tell(ctx context.Context) error {
 		d.killRedis,
 		d.startRedis,
 		d.changeFlag,
+		d.rollOut,
 		d.delete,
 	}
 	for _, chapter := range chapters {
