@@ -118,6 +118,7 @@ var _ = Describe("The API server", func() {
 		Entry("a label of Kubernetes", someFlags+"service: {podLabels: {app.kubernetes.io/name: x}}", "service.podLabels must not use"),
 		Entry("an annotation that gives rights", someFlags+"service: {podAnnotations: {eks.amazonaws.com/role-arn: x}}", "service.podAnnotations must not use"),
 		Entry("a variable of the operator", someFlags+"service: {env: [{name: REDIS_URL, value: x}]}", "must not set a variable that the operator sets"),
+		Entry("a variable of the split", someFlags+"service: {env: [{name: SPLIT_FILE, value: x}]}", "must not set a variable that the operator sets"),
 		Entry("an environment that is no name", someFlags+"environment: Über", "spec.environment"),
 	)
 
