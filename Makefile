@@ -72,8 +72,8 @@ dev-down: ## End the cluster that dev brought up.
 ##@ Development
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Write the DeepCopy methods of the API types.
-	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
+generate: $(CONTROLLER_GEN) ## Write the DeepCopy methods of the API types and of those of ACK.
+	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/... paths=./controllers/ack
 
 .PHONY: manifests
 manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Write the CRD, the RBAC role, docs/api.md and docs/conditions.md.

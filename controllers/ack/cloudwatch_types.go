@@ -1,0 +1,54 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ack
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// MetricAlarm tells a topic when a metric is over a threshold.
+//
+// +kubebuilder:object:root=true
+type MetricAlarm struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
+	Spec              MetricAlarmSpec `json:"spec"`
+	Status            CommonStatus    `json:"status,omitempty,omitzero"`
+}
+
+// MetricAlarmSpec is what is wanted of a MetricAlarm.
+type MetricAlarmSpec struct {
+	Name               string      `json:"name"`
+	AlarmDescription   string      `json:"alarmDescription"`
+	Namespace          string      `json:"namespace"`
+	MetricName         string      `json:"metricName"`
+	Dimensions         []Dimension `json:"dimensions,omitempty"`
+	Statistic          string      `json:"statistic"`
+	Period             int64       `json:"period"`
+	EvaluationPeriods  int64       `json:"evaluationPeriods"`
+	ComparisonOperator string      `json:"comparisonOperator"`
+	// Threshold is a whole number here, which AWS takes for a float.
+	Threshold        int64    `json:"threshold"`
+	TreatMissingData string   `json:"treatMissingData"`
+	AlarmActions     []string `json:"alarmActions,omitempty"`
+	// OKActions has its own spelling on the wire.
+	OKActions []string `json:"oKActions,omitempty"`
+	Tags      []Tag    `json:"tags,omitempty"`
+}
+
+// Dimension tells metrics of the same name apart.
+type Dimension struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// MetricAlarmList is a list of MetricAlarms.
+//
+// +kubebuilder:object:root=true
+type MetricAlarmList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty,omitzero"`
+	Items           []MetricAlarm `json:"items"`
+}
+
+// ACKStatus implements Object.
+func (a *MetricAlarm) ACKStatus() Status { return a.Status.Status }

@@ -1,0 +1,91 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ack
+
+import (
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Groups and versions of ACK's controllers.
+var (
+	// ElastiCache is served by the elasticache-controller.
+	ElastiCache = schema.GroupVersion{Group: "elasticache.services.k8s.aws", Version: "v1alpha1"}
+	// EC2 is served by the ec2-controller.
+	EC2 = schema.GroupVersion{Group: "ec2.services.k8s.aws", Version: "v1alpha1"}
+	// CloudWatch is served by the cloudwatch-controller.
+	CloudWatch = schema.GroupVersion{Group: "cloudwatch.services.k8s.aws", Version: "v1alpha1"}
+)
+
+// Kind is one of ACK's kinds.
+//
+// +kubebuilder:object:generate=false
+type Kind struct {
+	schema.GroupVersionKind
+	// Resource is the plural by which the API server serves the kind.
+	Resource string
+	// New makes an empty object of the kind, NewList an empty list of them.
+	New     func() client.Object
+	NewList func() client.ObjectList
+}
+
+// Controller is the name of the ACK controller that serves the kind, and of what
+// to install where it is missing.
+func (k Kind) Controller() string { return ControllerOf(k.GroupVersion()) }
+
+// CRD is the name of the kind's CustomResourceDefinition.
+func (k Kind) CRD() string { return k.Resource + "." + k.Group }
+
+// ControllerOf is the name of the ACK controller that serves a group.
+func ControllerOf(gv schema.GroupVersion) string {
+	switch gv {
+	case EC2:
+		return "ec2-controller"
+	case CloudWatch:
+		return "cloudwatch-controller"
+	default:
+		return "elasticache-controller"
+	}
+}
+
+// Kinds are all kinds that FlagCache uses.
+func Kinds() []Kind {
+	return []Kind{
+		kind(ElastiCache, "ReplicationGroup", "replicationgroups",
+			func() client.Object { return &ReplicationGroup{} }, func() client.ObjectList { return &ReplicationGroupList{} }),
+		kind(ElastiCache, "CacheSubnetGroup", "cachesubnetgroups",
+			func() client.Object { return &CacheSubnetGroup{} }, func() client.ObjectList { return &CacheSubnetGroupList{} }),
+		kind(ElastiCache, "CacheParameterGroup", "cacheparametergroups",
+			func() client.Object { return &CacheParameterGroup{} }, func() client.ObjectList { return &CacheParameterGroupList{} }),
+		kind(ElastiCache, "User", "users",
+			func() client.Object { return &User{} }, func() client.ObjectList { return &UserList{} }),
+		kind(ElastiCache, "UserGroup", "usergroups",
+			func() client.Object { return &UserGroup{} }, func() client.ObjectList { return &UserGroupList{} }),
+		kind(ElastiCache, "Snapshot", "snapshots",
+			func() client.Object { return &Snapshot{} }, func() client.ObjectList { return &SnapshotList{} }),
+		kind(EC2, "SecurityGroup", "securitygroups",
+			func() client.Object { return &SecurityGroup{} }, func() client.ObjectList { return &SecurityGroupList{} }),
+		kind(CloudWatch, "MetricAlarm", "metricalarms",
+			func() client.Object { return &MetricAlarm{} }, func() client.ObjectList { return &MetricAlarmList{} }),
+	}
+}
+
+func kind(gv schema.GroupVersion, name, resource string, newObject func() client.Object, newList func() client.ObjectList) Kind {
+	return Kind{GroupVersionKind: gv.WithKind(name), Resource: resource, New: newObject, NewList: newList}
+}
+
+// AddToScheme makes a scheme know all kinds.
+func AddToScheme(s *runtime.Scheme) error {
+	for _, k := range Kinds() {
+		s.AddKnownTypeWithName(k.GroupVersionKind, k.New())
+		s.AddKnownTypeWithName(k.GroupVersion().WithKind(k.Kind+"List"), k.NewList())
+	}
+	for _, gv := range []schema.GroupVersion{ElastiCache, EC2, CloudWatch} {
+		metav1.AddToGroupVersion(s, gv)
+	}
+	return nil
+}
