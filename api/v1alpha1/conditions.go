@@ -61,6 +61,46 @@ const (
 	ReasonSecretNotPermitted = "SecretNotPermitted"
 	// ReasonSecretInvalid: the Secret lacks a key or has an unusable value.
 	ReasonSecretInvalid = "SecretInvalid"
+	// ReasonModifying: the cache works, and a change of the spec is being carried out.
+	ReasonModifying = "Modifying"
+	// ReasonACKNotInstalled: the CustomResourceDefinitions of an ACK controller are missing; it is noticed when they come.
+	ReasonACKNotInstalled = "ACKNotInstalled"
+	// ReasonACKNotResponding: ACK has not looked at an object for too long: its controller is stopped, overloaded, or watches other namespaces.
+	ReasonACKNotResponding = "ACKNotResponding"
+	// ReasonReferenceNotFound: ACK does not find something that an object refers to.
+	ReasonReferenceNotFound = "ReferenceNotFound"
+	// ReasonAWSRetrying: AWS refused a call for now and ACK tries it again.
+	ReasonAWSRetrying = "AWSRetrying"
+	// ReasonAWSAccessDenied: ACK's role lacks a permission; ACK tries again.
+	ReasonAWSAccessDenied = "AWSAccessDenied"
+	// ReasonAWSQuotaExceeded: a quota of the AWS account is used up; it is tried again every eight minutes.
+	ReasonAWSQuotaExceeded = "AWSQuotaExceeded"
+	// ReasonAWSCapacity: AWS has no such nodes for now; it is tried again every eight minutes.
+	ReasonAWSCapacity = "AWSCapacity"
+	// ReasonAWSRefused: AWS refuses the spec; only a change of it helps.
+	ReasonAWSRefused = "AWSRefused"
+	// ReasonAlreadyExists: AWS has a group of that ID that is not this FlagCache's; see the annotation flagcache.dev/adopt.
+	ReasonAlreadyExists = "AlreadyExists"
+	// ReasonCreateFailed: AWS failed to create the group, which is deleted and created again, at most five times.
+	ReasonCreateFailed = "CreateFailed"
+	// ReasonCreateFailedAgain: AWS failed to create the group five times, which is not tried again before the spec changes or a reconcile is asked for.
+	ReasonCreateFailedAgain = "CreateFailedAgain"
+	// ReasonVerifying: the group is there and the first probe of its endpoint has not succeeded yet.
+	ReasonVerifying = "Verifying"
+	// ReasonReplacementRejected: the cache that the spec asks for was rolled back with its revision and is gone; the one before serves.
+	ReasonReplacementRejected = "ReplacementRejected"
+)
+
+// ConditionAlarmsConfigured says whether the CloudWatch alarms of the spec
+// exist. It is present only where the spec asks for alarms, and keeps nothing
+// from being Ready.
+const (
+	ConditionAlarmsConfigured = "AlarmsConfigured"
+
+	// ReasonConfigured: every alarm exists.
+	ReasonConfigured = "Configured"
+	// ReasonConfiguring: alarms are being made.
+	ReasonConfiguring = "Configuring"
 )
 
 // ConditionCacheHealthy says what the probe of the data path sees. When False,

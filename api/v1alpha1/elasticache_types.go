@@ -3,6 +3,8 @@
 
 package v1alpha1
 
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 // Engine is the engine of a replication group.
 //
 // +kubebuilder:validation:Enum=Redis;Valkey
@@ -25,12 +27,20 @@ const (
 	Disabled Switch = "Disabled"
 )
 
-// ElastiCacheSpec is an ElastiCache replication group, made through ACK.
+// ElastiCacheSpec is an ElastiCache replication group, made through ACK. What AWS
+// cannot change in place (engine, subnets, VPC, KMS key, encryption in transit,
+// kind of authentication, region) is changed by a second group beside the first,
+// which takes over when its canary passed.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.vpcID) && has(self.securityGroupIDs))",message="elastiCache.vpcID (a managed security group) and elastiCache.securityGroupIDs (yours) exclude each other: remove one"
 // +kubebuilder:validation:XValidation:rule="has(self.vpcID) == has(self.clientSecurityGroupIDs)",message="elastiCache.vpcID and elastiCache.clientSecurityGroupIDs go together"
 // +kubebuilder:validation:XValidation:rule="!(has(self.subnetIDs) && has(self.subnetGroupName))",message="elastiCache.subnetIDs and elastiCache.subnetGroupName exclude each other: remove one"
 // +kubebuilder:validation:XValidation:rule="self.replicas > 0 || self.multiAZ == 'Disabled'",message="elastiCache.multiAZ needs at least one replica: raise replicas or set multiAZ to Disabled"
+// +kubebuilder:validation:XValidation:rule="self.transitEncryption == 'Required' || self.authentication.type == 'None'",message="elastiCache.authentication Token and IAM need elastiCache.transitEncryption Required: AWS takes no credentials over plain text"
+// +kubebuilder:validation:XValidation:rule="self.engine != 'Redis' || int(self.engineVersion.split('.')[0]) <= 7",message="elastiCache.engine Redis ends at version 7.1: set engineVersion to 7.1, or engine to Valkey"
+// +kubebuilder:validation:XValidation:rule="self.engine != 'Valkey' || int(self.engineVersion.split('.')[0]) >= 8 || self.engineVersion.startsWith('7.2')",message="elastiCache.engine Valkey begins at version 7.2: raise engineVersion, or set engine to Redis"
+// +kubebuilder:validation:XValidation:rule="self.authentication.type != 'IAM' || int(self.engineVersion.split('.')[0]) >= 7",message="elastiCache.authentication IAM needs engineVersion 7.0 or later"
+// +kubebuilder:validation:XValidation:rule="self.engine != oldSelf.engine || int(self.engineVersion.split('.')[0]) > int(oldSelf.engineVersion.split('.')[0]) || (int(self.engineVersion.split('.')[0]) == int(oldSelf.engineVersion.split('.')[0]) && int(self.engineVersion.split('.')[1]) >= int(oldSelf.engineVersion.split('.')[1]))",message="elastiCache.engineVersion cannot go down: AWS upgrades an engine in place and never downgrades it"
 type ElastiCacheSpec struct {
 	// engine is Redis or Valkey. Default: Valkey.
 	// +optional
@@ -192,11 +202,34 @@ const (
 )
 
 // ElastiCacheAuthentication says how clients prove who they are.
+//
+// +kubebuilder:validation:XValidation:rule="self.type == 'Token' || !has(self.rotationInterval)",message="elastiCache.authentication.rotationInterval is only for type Token"
+// +kubebuilder:validation:XValidation:rule="self.type == 'IAM' || !has(self.roleARN)",message="elastiCache.authentication.roleARN is only for type IAM"
 type ElastiCacheAuthentication struct {
 	// type is Token, IAM or None. Default: Token.
 	// +optional
 	// +kubebuilder:default=Token
 	Type ElastiCacheAuthenticationType `json:"type,omitempty"`
+
+	// rotationInterval is how often the token is rotated, between 1h and 8760h. The
+	// annotation flagcache.dev/rotate-token, with any new value, rotates it at once.
+	// Default: by the annotation only.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h') && duration(self) <= duration('8760h')",message="elastiCache.authentication.rotationInterval must be between 1h and 8760h"
+	RotationInterval *metav1.Duration `json:"rotationInterval,omitempty"`
+
+	// roleARN is the IAM role that the flag service's pods take on EKS (IRSA). A
+	// ServiceAccount is made for them that carries it; the role's trust policy must
+	// name that ServiceAccount, and the role must allow elasticache:Connect.
+	// Default: the pods get their AWS credentials in another way, such as EKS Pod
+	// Identity.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^arn:[a-z-]+:iam::[0-9]{12}:role/.+$`
+	RoleARN string `json:"roleARN,omitempty"`
 }
 
 // AtRestEncryption names a key for encryption at rest.
@@ -216,7 +249,7 @@ type SnapshotsSpec struct {
 	// +kubebuilder:validation:Maximum=35
 	RetentionDays int32 `json:"retentionDays,omitempty"`
 
-	// window in UTC, for example "03:00-05:00". Default: AWS chooses.
+	// window in UTC, for example "03:00-05:00". Default: "03:00-04:00".
 	// +optional
 	// +kubebuilder:validation:MaxLength=11
 	// +kubebuilder:validation:Pattern=`^[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]$`

@@ -57,6 +57,7 @@ type FlagCacheList struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.budget)",message="spec.budget is not implemented yet: remove it"
 // +kubebuilder:validation:XValidation:rule="self.deletionPolicy == 'Delete' || self.cache.type == 'ElastiCache'",message="spec.deletionPolicy Retain and Snapshot apply to cache.type ElastiCache only: an in-cluster Redis holds no data of its own, and an external one is never deleted"
+// +kubebuilder:validation:XValidation:rule="!has(self.cache.elastiCache) || !has(self.cache.elastiCache.authentication.roleARN) || !has(self.service.serviceAccountName)",message="elastiCache.authentication.roleARN makes a ServiceAccount for the pods and excludes service.serviceAccountName: annotate your own with eks.amazonaws.com/role-arn, or remove its name"
 type FlagCacheSpec struct {
 	// environment names the set of flags; it becomes part of the Redis key,
 	// feature_flags:{environment}. FlagCaches that share one Redis need
@@ -74,7 +75,10 @@ type FlagCacheSpec struct {
 
 	// deletionPolicy says what happens to the cloud's cache when the FlagCache is
 	// deleted: Delete, Retain or Snapshot. Retain and Snapshot apply to
-	// cache.type ElastiCache. Default: Delete.
+	// cache.type ElastiCache. A later FlagCache of the same namespace and name takes
+	// over a retained cache by the annotation flagcache.dev/adopt with the ID of the
+	// replication group. A cache that was replaced is deleted, by Snapshot after a
+	// last snapshot. Default: Delete.
 	// +optional
 	// +kubebuilder:default=Delete
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
@@ -143,14 +147,15 @@ const (
 
 // CacheSpec is the Redis: exactly one of its types.
 //
-// +kubebuilder:validation:XValidation:rule="self.type != 'ElastiCache'",message="cache.type ElastiCache is not implemented yet: use InCluster, or External with a Secret that names your replication group's endpoint"
 // +kubebuilder:validation:XValidation:rule="self.type == 'ElastiCache' || !has(self.elastiCache)",message="cache.elastiCache is only for cache.type ElastiCache: remove it or change the type"
+// +kubebuilder:validation:XValidation:rule="self.type != 'ElastiCache' || has(self.elastiCache)",message="cache.elastiCache is required for cache.type ElastiCache: {} takes every default"
 // +kubebuilder:validation:XValidation:rule="self.type == 'InCluster' || !has(self.inCluster)",message="cache.inCluster is only for cache.type InCluster: remove it or change the type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'External' || !has(self.external)",message="cache.external is only for cache.type External: set cache.type to External, or remove it"
 // +kubebuilder:validation:XValidation:rule="self.type != 'External' || has(self.external)",message="cache.external.secretRef.name is required for cache.type External"
 type CacheSpec struct {
-	// type is InCluster, ElastiCache or External. ElastiCache is not implemented
-	// yet. Default: InCluster.
+	// type is InCluster, ElastiCache or External. A change of the type is tried by
+	// a canary like every other: the caches exist side by side until it passed.
+	// Default: InCluster.
 	// +optional
 	// +kubebuilder:default=InCluster
 	Type CacheType `json:"type,omitempty"`
@@ -164,7 +169,9 @@ type CacheSpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('24h')",message="cache.ttl must be between 10s and 24h"
 	TTL metav1.Duration `json:"ttl,omitempty,omitzero"`
 
-	// elastiCache is the replication group of cache.type ElastiCache.
+	// elastiCache is the replication group of cache.type ElastiCache. Default: two
+	// nodes of Valkey 8.0 on cache.t3.micro in two zones, in the default subnet
+	// group, with TLS and a generated token.
 	// +optional
 	ElastiCache *ElastiCacheSpec `json:"elastiCache,omitempty"`
 

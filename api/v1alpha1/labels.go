@@ -9,6 +9,9 @@ const (
 	LabelName = "flagcache.dev/name"
 	// LabelRevision carries the revision on a revision's children and pods.
 	LabelRevision = "flagcache.dev/revision"
+	// LabelCache carries the identity of an ElastiCache group on everything that
+	// belongs to it.
+	LabelCache = "flagcache.dev/cache"
 	// LabelComponent tells the parts of a FlagCache apart; it is
 	// app.kubernetes.io/component with one of the components below.
 	LabelComponent = "app.kubernetes.io/component"
@@ -65,6 +68,23 @@ const (
 	// AnnotationStable, on the Service that clients call, names the stable
 	// revision while the Service selects the candidate's pods too.
 	AnnotationStable = "flagcache.dev/stable"
+	// AnnotationRotateToken asks for a new token of an ElastiCache group, once for
+	// each value.
+	AnnotationRotateToken = "flagcache.dev/rotate-token"
+	// AnnotationAdopt, with the ID of a replication group as its value, lets the
+	// FlagCache take over a group of that ID that AWS has already.
+	AnnotationAdopt = "flagcache.dev/adopt"
+	// AnnotationChange, on a ReplicationGroup, says when the operator changed it last,
+	// and when ACK had looked at it last by then.
+	AnnotationChange = "flagcache.dev/change"
+	// AnnotationCache, on a pod, is the cache that its connection is to.
+	AnnotationCache = "flagcache.dev/cache"
+	// AnnotationToken, on the Secret of a cache, says how old its token is and which
+	// wish for a new one it answers.
+	AnnotationToken = "flagcache.dev/token"
+	// AnnotationFailures, on the Secret of a cache, counts the groups that AWS failed
+	// to create.
+	AnnotationFailures = "flagcache.dev/failures"
 	// AnnotationConfig, on a Redis pod, is a hash of its configuration.
 	AnnotationConfig = "flagcache.dev/config"
 )

@@ -82,6 +82,13 @@ type CacheStatus struct {
 	// nodes that the cache has.
 	// +optional
 	Nodes int32 `json:"nodes,omitempty"`
+	// replicationGroupID is AWS' name of the cache.
+	// +optional
+	ReplicationGroupID string `json:"replicationGroupID,omitempty"`
+	// createdAt is when AWS made the cache. A cache that is made anew behind
+	// FlagCache's back has another time.
+	// +optional
+	CreatedAt *metav1.Time `json:"createdAt,omitempty"`
 }
 
 // ServiceStatus is what is known of the flag service.

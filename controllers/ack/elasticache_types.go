@@ -3,7 +3,12 @@
 
 package ack
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"net"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // Tag is an AWS tag.
 type Tag struct {
@@ -101,6 +106,14 @@ type NodeGroupMember struct {
 type Endpoint struct {
 	Address string `json:"address,omitempty"`
 	Port    int64  `json:"port,omitempty"`
+}
+
+// String is host:port, "" for none.
+func (e *Endpoint) String() string {
+	if e == nil || e.Address == "" {
+		return ""
+	}
+	return net.JoinHostPort(e.Address, strconv.FormatInt(e.Port, 10))
 }
 
 // Event is one of AWS' own.

@@ -4,6 +4,8 @@
 package ack
 
 import (
+	"reflect"
+
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -76,6 +78,17 @@ func Kinds() []Kind {
 
 func kind(gv schema.GroupVersion, name, resource string, newObject func() client.Object, newList func() client.ObjectList) Kind {
 	return Kind{GroupVersionKind: gv.WithKind(name), Resource: resource, New: newObject, NewList: newList}
+}
+
+// KindOf is the kind of an object, also of one that was read from a cache and says
+// nothing of it; zero for one that is none of ACK's.
+func KindOf(o runtime.Object) Kind {
+	for _, k := range Kinds() {
+		if reflect.TypeOf(k.New()) == reflect.TypeOf(o) {
+			return k
+		}
+	}
+	return Kind{}
 }
 
 // AddToScheme makes a scheme know all kinds.

@@ -4,9 +4,12 @@
 package plan
 
 import (
+	"time"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 )
 
 // cachePart is the Redis behind the flag service.
@@ -20,6 +23,20 @@ type cachePart struct {
 	state       string
 	nodes       int32
 	engine      string
+
+	// What follows is ElastiCache's.
+
+	// identity of the cache that the spec asks for.
+	identity string
+	group    *ack.ReplicationGroup
+	// next is a connection that is to be probed before anybody uses it.
+	next *Connection
+	// changing: the cache works, and a change of the spec is being carried out.
+	changing bool
+	// alarms is the condition about them, nil where the spec asks for none.
+	alarms *metav1.Condition
+	// again is when to look again, 0 for never.
+	again time.Duration
 }
 
 // States of a cache, for status.cache.state.
@@ -29,11 +46,14 @@ const (
 	stateExternal     = "External"
 )
 
-// planCache plans the Redis of the chosen type. The API server admits no other
-// types than these.
+// planCache plans the Redis of the chosen type.
 func planCache(s Snapshot) cachePart {
-	if s.FlagCache.Spec.Cache.Type == v1alpha1.CacheExternal {
+	switch s.FlagCache.Spec.Cache.Type {
+	case v1alpha1.CacheExternal:
 		return planExternal(s)
+	case v1alpha1.CacheElastiCache:
+		return planElastiCache(s)
+	default:
+		return planInCluster(s)
 	}
-	return planInCluster(s)
 }

@@ -67,6 +67,10 @@ func status(s Snapshot, p parts) v1alpha1.FlagCacheStatus {
 		serving(p.service),
 		rolloutHealthy(p.service),
 	}
+	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionAlarmsConfigured)
+	if p.cache.alarms != nil {
+		conditions = append(conditions, *p.cache.alarms)
+	}
 	setConditions(s, &st, summarize(p, conditions), conditions)
 	if old := s.FlagCache.Status; saysTheSame(old, st) {
 		return old
@@ -93,6 +97,12 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 	st.History = r.history.entries()
 	st.Cache = &v1alpha1.CacheStatus{State: p.cache.state, EngineVersion: p.cache.engine, Nodes: p.cache.nodes}
 	st.Binding, st.Probe = nil, nil
+	if group := p.cache.group; group != nil {
+		st.Cache.ReplicationGroupID, st.Cache.CreatedAt = group.Spec.ReplicationGroupID, group.Status.ReplicationGroupCreateTime
+		if len(group.Status.NodeGroups) > 0 {
+			st.Cache.ReaderEndpoint = group.Status.NodeGroups[0].ReaderEndpoint.String()
+		}
+	}
 	if p.connection.used != nil {
 		st.Cache.Endpoint = p.connection.used.Endpoint()
 		st.Binding = &v1alpha1.BindingStatus{Name: connectionName(s.FlagCache)}
@@ -230,6 +240,9 @@ var terminalReasons = []string{
 	v1alpha1.ReasonInvalidChild,
 	v1alpha1.ReasonSecretNotPermitted,
 	v1alpha1.ReasonSecretInvalid,
+	v1alpha1.ReasonAWSRefused,
+	v1alpha1.ReasonAlreadyExists,
+	v1alpha1.ReasonCreateFailedAgain,
 	v1alpha1.ReasonUnparseable,
 	v1alpha1.ReasonFlagsRejected,
 	v1alpha1.ReasonProgressDeadlineExceeded,
@@ -260,7 +273,7 @@ func summarize(p parts, conditions []metav1.Condition) verdict {
 	if candidate := p.service.rollout.candidate(); candidate != "" {
 		return verdict{progressing: true, ready: onItsWay(p.service.rollout)}
 	}
-	return verdict{ready: isTrue(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
+	return verdict{progressing: p.cache.changing, ready: isTrue(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
 }
 
 // inTheWay makes Ready of the condition that is in its way. An unhealthy cache
@@ -292,7 +305,10 @@ func kindOf(o Object) string {
 func setConditions(s Snapshot, st *v1alpha1.FlagCacheStatus, v verdict, conditions []metav1.Condition) {
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionReconciling)
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionStalled)
-	if v.progressing {
+	switch {
+	case v.progressing && v.ready.Status == metav1.ConditionTrue:
+		conditions = append(conditions, isTrue(v1alpha1.ConditionReconciling, v1alpha1.ReasonModifying, "A change of the cache is being carried out, which serves meanwhile"))
+	case v.progressing:
 		conditions = append(conditions, isTrue(v1alpha1.ConditionReconciling, v.ready.Reason, "%s", v.ready.Message))
 	}
 	if v.stalled {

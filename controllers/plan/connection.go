@@ -31,6 +31,9 @@ type Connection struct {
 	TLS      bool
 	// CA certificates in PEM format; "" means the system's.
 	CA string
+	// IAMCache and IAMRegion name the ElastiCache cache that clients log in to with AWS
+	// credentials; "" where they have a password, or none.
+	IAMCache, IAMRegion string
 }
 
 // Endpoint is host:port, with brackets around an IPv6 address.
@@ -55,11 +58,24 @@ func (c Connection) URI() string {
 }
 
 // hash tells two connections of one FlagCache apart.
-func (c Connection) hash(uid types.UID) string { return fingerprint(uid, c.URI(), c.CA) }
+func (c Connection) hash(uid types.UID) string {
+	parts := []string{c.URI(), c.CA}
+	if c.IAMCache != "" {
+		parts = append(parts, c.Username, c.IAMCache, c.IAMRegion)
+	}
+	return fingerprint(uid, parts...)
+}
 
 // secretType is the type of a Service Binding's Secret
 // (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries).
 const secretType corev1.SecretType = "servicebinding.io/redis"
+
+// Keys of the connection Secret, beside those of the Service Binding
+// specification, by which the flag service logs in with AWS credentials.
+const (
+	iamCacheKey  = "iam-cache"
+	iamRegionKey = "iam-region"
+)
 
 // data are the entries of the connection Secret. Keys without a value are left
 // out, as the Service Binding specification has it.
@@ -74,7 +90,10 @@ func (c Connection) data() map[string][]byte {
 		"uri":       c.URI(),
 		"tls":       strconv.FormatBool(c.TLS),
 		"ca":        c.CA,
-		"REDIS_URL": c.URI(),
+		iamCacheKey: c.IAMCache,
+		// The region is for signing; the AWS SDK finds the pod's own where it is absent.
+		iamRegionKey: c.IAMRegion,
+		"REDIS_URL":  c.URI(),
 	}
 	data := make(map[string][]byte, len(entries))
 	for key, value := range entries {
@@ -125,29 +144,46 @@ func planConnection(s Snapshot, cache cachePart) connectionPart {
 	return part
 }
 
+// asProbe is a connection as the operator's probe uses it: of a cache whose pods
+// log in by IAM the probe has a user of its own.
+func asProbe(s Snapshot, c Connection) Connection {
+	if c.IAMCache == "" {
+		return c
+	}
+	id := c.IAMCache[strings.LastIndex(c.IAMCache, "-")+1:]
+	c.Username, c.Password = probeUserName, seeSecret(s, id)
+	c.IAMCache, c.IAMRegion = "", ""
+	return c
+}
+
 // publish plans the Secret that applications bind to. It follows the revision
 // that serves: while another one is tried it holds what that one uses.
 func (part *connectionPart) publish(s Snapshot, connection *Connection, r rollout) {
-	if connection == nil {
-		return
-	}
-	part.used = connection
-	secret := connectionSecret(s.FlagCache, connectionName(s.FlagCache), *connection)
 	serving := r.observed[r.stable]
-	if r.stable == "" || r.target == r.stable || serving != nil && connectionHash(serving) == part.hash {
+	if connection != nil && (r.stable == "" || r.target == r.stable || serving != nil && connectionHash(serving) == part.hash) {
+		secret := connectionSecret(s.FlagCache, connectionName(s.FlagCache), *connection)
+		part.used = connection
 		part.objects = append(part.objects, secret)
 		part.ready = publication(s, secret)
 		return
 	}
-	part.ready = isTrue(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublished, "Secret %s holds the connection of revision %s, which serves", secret.Name, r.stable)
+	if connection == nil && s.FlagCache.Spec.Cache.Type != v1alpha1.CacheElastiCache {
+		return
+	}
 	stable, ok := connectionOf(s, serving)
+	if !ok && connection == nil {
+		return
+	}
+	name := connectionName(s.FlagCache)
+	part.used = connection
+	part.ready = isTrue(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublished, "Secret %s holds the connection of revision %s, which serves", name, r.stable)
 	if !ok {
-		part.later = append(part.later, secret)
+		part.later = append(part.later, connectionSecret(s.FlagCache, name, *connection))
 		return
 	}
 	part.used = &stable
 	part.objects = append(part.objects,
-		connectionSecret(s.FlagCache, secret.Name, stable),
+		connectionSecret(s.FlagCache, name, stable),
 		connectionSecret(s.FlagCache, privateConnectionName(s.FlagCache, connectionHash(serving)), stable))
 }
 
@@ -164,6 +200,7 @@ func connectionOf(s Snapshot, d *appsv1.Deployment) (Connection, bool) {
 		}
 		connection, err := parseBinding(secret.Data)
 		connection.Provider = text(secret.Data, "provider")
+		connection.IAMCache, connection.IAMRegion = text(secret.Data, iamCacheKey), text(secret.Data, iamRegionKey)
 		if err == nil && connection.hash(s.FlagCache.UID) == connectionHash(d) {
 			return connection, true
 		}

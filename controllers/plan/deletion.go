@@ -5,6 +5,7 @@ package plan
 
 import (
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -25,6 +26,11 @@ func tearDown(s Snapshot) Plan {
 		return Plan{Routes: routes, LookAgain: routeRetry, Status: deletingStatus(s, "HTTPRoute "+routes[0].GetName()+" to be without the candidate")}
 	}
 	for stage := range deletionStages {
+		if stage == deletionStages-1 {
+			if step := tearDownCaches(s); step.waitsFor != "" {
+				return Plan{Apply: step.apply, Delete: step.delete, Status: deletingStatus(s, step.waitsFor), LookAgain: cacheRetry}
+			}
+		}
 		left := stageObjects(s, stage)
 		if len(left) == 0 {
 			continue
@@ -34,10 +40,15 @@ func tearDown(s Snapshot) Plan {
 	return Plan{Finalizer: RemoveFinalizer, Status: s.FlagCache.Status}
 }
 
+// cacheRetry is how soon a cache that is being taken down is looked at again: what
+// AWS refuses shows in its status, but a clock decides when ACK is silent.
+const cacheRetry = 30 * time.Second
+
 // deletionStages is the number of stages that stageOf knows.
 const deletionStages = 4
 
-// stageOf is when an object goes: scaling and traffic, pods, the cache, the rest.
+// stageOf is when an object goes: scaling and traffic, pods, the cache in the
+// cluster, those in the cloud, the rest.
 func stageOf(o Object) int {
 	switch o := o.(type) {
 	case *autoscalingv2.HorizontalPodAutoscaler:
@@ -59,7 +70,7 @@ func stageOf(o Object) int {
 func stageObjects(s Snapshot, stage int) []Object {
 	var objects []Object
 	for _, child := range s.Children {
-		if s.owns(child) && stageOf(child) == stage {
+		if s.owns(child) && stageOf(child) == stage && child.GetLabels()[v1alpha1.LabelCache] == "" {
 			objects = append(objects, child)
 		}
 	}

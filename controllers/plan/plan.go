@@ -31,6 +31,9 @@ type Plan struct {
 	Delete []Object
 	// Probe is the data path to watch; nil stops watching.
 	Probe *ProbeTarget
+	// ProbeNext is a data path to try beside it, before anybody uses it; nil where
+	// there is none.
+	ProbeNext *ProbeTarget
 	// Evidence is what to count about a canary; nil where there is none.
 	Evidence *EvidenceTarget
 	// Status is the whole status as it should be if all of the above succeeds.
@@ -51,6 +54,8 @@ const (
 
 // ProbeTarget is a cache as its users connect to it.
 type ProbeTarget struct {
+	// ID tells these very bytes from others.
+	ID         string
 	Connection Connection
 	// Key that is written and read back; it is this FlagCache's alone, also on a
 	// Redis that several clusters share.
@@ -118,7 +123,7 @@ func progress(s Snapshot) Plan {
 	service := planService(s, connection, flags)
 	connection.publish(s, cache.connection, service.rollout)
 
-	p := Plan{Probe: probeTarget(s, cache, connection.used), Evidence: evidenceTarget(s, service.rollout)}
+	p := Plan{Probe: probeTarget(s, cache, connection.used), ProbeNext: nextTarget(s, cache), Evidence: evidenceTarget(s, service.rollout)}
 	write := slices.Concat(cache.objects, connection.objects, service.objects)
 	wanted := slices.Concat(write, cache.later, connection.later, service.later)
 	taken := s.takenNames(wanted)
@@ -129,8 +134,10 @@ func progress(s Snapshot) Plan {
 	}
 	p.Routes = routeChanges(s, service.rollout)
 	p.Delete = obsolete(s, wanted, service.rollout)
+	retired := retireCaches(s, wanted)
+	p.Apply, p.Delete = append(p.Apply, retired.apply...), append(p.Delete, retired.delete...)
 	p.Status = status(s, parts{cache: cache, connection: connection, flags: flags, service: service, taken: taken})
-	p.LookAgain = lookAgain(s, service.rollout, taken)
+	p.LookAgain = soonest(lookAgain(s, service.rollout, taken), cache.again)
 	return p
 }
 
@@ -152,7 +159,7 @@ func lookAgain(s Snapshot, r rollout, taken []Object) time.Duration {
 func obsolete(s Snapshot, wanted []Object, r rollout) []Object {
 	var gone []Object
 	for _, child := range s.Children {
-		unwanted := s.owns(child) && !contains(wanted, child) && child.GetDeletionTimestamp() == nil
+		unwanted := s.owns(child) && !contains(wanted, child) && child.GetDeletionTimestamp() == nil && child.GetLabels()[v1alpha1.LabelCache] == ""
 		if unwanted && mayGo(s, child, r) {
 			gone = append(gone, child)
 		}
@@ -184,6 +191,14 @@ func mayGo(s Snapshot, child Object, r rollout) bool {
 	}
 }
 
+// soonest of two times to look again, of which 0 is never.
+func soonest(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
 // probeTarget is the data path of a known connection, from when a probe of it
 // may succeed. A Redis that is being made is not probed before its pod is ready
 // for the first time: a probe that fails because it comes too soon keeps everyone
@@ -192,9 +207,21 @@ func probeTarget(s Snapshot, cache cachePart, used *Connection) *ProbeTarget {
 	if used == nil || (cache.state == stateProvisioning && !answered(s, used)) {
 		return nil
 	}
-	return &ProbeTarget{
-		Connection: *used,
-		Key:        "flagcache_probe:" + s.FlagCache.Namespace + "/" + s.FlagCache.Name + ":" + string(s.FlagCache.UID),
-		Spec:       s.FlagCache.Spec.Probe,
+	return targetOf(s, asProbe(s, *used))
+}
+
+// nextTarget is a connection that nobody uses before a probe of it succeeded.
+func nextTarget(s Snapshot, cache cachePart) *ProbeTarget {
+	if cache.next == nil {
+		return nil
 	}
+	return targetOf(s, *cache.next)
+}
+
+func targetOf(s Snapshot, c Connection) *ProbeTarget {
+	return &ProbeTarget{ID: c.hash(s.FlagCache.UID), Connection: c, Key: probeKey(s.FlagCache), Spec: s.FlagCache.Spec.Probe}
+}
+
+func probeKey(fc *v1alpha1.FlagCache) string {
+	return "flagcache_probe:" + fc.Namespace + "/" + fc.Name + ":" + string(fc.UID)
 }

@@ -53,6 +53,9 @@ type Record struct {
 	Passed bool `json:"passed,omitempty"`
 	// Retried says that this trial is what the annotation for a retry asked for.
 	Retried bool `json:"retried,omitempty"`
+	// Intent is what the spec asked for, whatever the connection turned out to be.
+	// It is kept where the connection may go with a rejected revision.
+	Intent string `json:"intent,omitempty"`
 	// Trial is the canary, as far as it got.
 	Trial *Trial `json:"trial,omitempty"`
 }

@@ -114,6 +114,7 @@ func (r *rollout) change(s Snapshot, target *revisionTemplate) {
 		return
 	}
 	record := r.reopen(s)
+	record.Intent = target.intent
 	if r.rejected = record.rejected(); r.rejected {
 		r.history.records[r.target] = record
 		return

@@ -56,6 +56,9 @@ func planService(s Snapshot, connection connectionPart, flags flagsPart) service
 	part := servicePart{blocked: blocked, rollout: decideRollout(s, template)}
 	part.replicas = part.rollout.full
 	part.objects = part.rollout.history.objects(fc, part.rollout.inUse())
+	if roleARN(fc) != "" {
+		part.objects = append(part.objects, serviceAccount(fc))
+	}
 	part.objects = append(part.objects, trafficObjects(s, part.rollout)...)
 	part.objects = append(part.objects, revisionDeployments(fc, template, part.rollout)...)
 	loadTest, running := loadTestObjects(s, part.rollout)
@@ -74,6 +77,9 @@ func planService(s Snapshot, connection connectionPart, flags flagsPart) service
 type revisionTemplate struct {
 	revision string
 	template corev1.PodTemplateSpec
+	// intent is what the spec asks for, "" where no connection goes with a rejected
+	// revision.
+	intent string
 }
 
 // target is the revision that the spec asks for. Without a connection there is
@@ -81,6 +87,9 @@ type revisionTemplate struct {
 // begun.
 func target(s Snapshot, connection connectionPart, flags flagsPart) (*revisionTemplate, string) {
 	if connection.hash == "" {
+		if record, rejected := rejectedIntent(s); rejected {
+			return &revisionTemplate{revision: record.Revision, intent: record.Intent}, ""
+		}
 		return nil, v1alpha1.ReasonWaitingForConnection
 	}
 	rendered := renderRevision(s, connection.hash)
@@ -101,7 +110,7 @@ func renderRevision(s Snapshot, connectionHash string) *revisionTemplate {
 		panic(fmt.Sprintf("a pod template made of plain data does not marshal: %v", err))
 	}
 	sum := sha256.Sum256(text)
-	r := &revisionTemplate{revision: hex.EncodeToString(sum[:4]), template: template}
+	r := &revisionTemplate{revision: hex.EncodeToString(sum[:4]), template: template, intent: intent(s)}
 	r.template.Labels[v1alpha1.LabelRevision] = r.revision
 	container := &r.template.Spec.Containers[0]
 	container.Env = append(container.Env, corev1.EnvVar{Name: config.EnvRevision, Value: r.revision})
@@ -174,6 +183,9 @@ func podTemplate(s Snapshot, connectionHash string) corev1.PodTemplateSpec {
 		annotations[k] = string(v)
 	}
 	annotations[v1alpha1.AnnotationConnection] = connectionHash
+	if fc.Spec.Cache.Type == v1alpha1.CacheElastiCache {
+		annotations[v1alpha1.AnnotationCache] = cacheIdentity(fc)
+	}
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
 			Labels:      with(labels, selectorLabels(fc, v1alpha1.ComponentService)),
@@ -190,7 +202,7 @@ func podSpec(s Snapshot, connectionHash string) corev1.PodSpec {
 		EnableServiceLinks:            ptr.To(false),
 		SecurityContext:               podSecurity(),
 		TerminationGracePeriodSeconds: ptr.To[int64](30),
-		ServiceAccountName:            spec.ServiceAccountName,
+		ServiceAccountName:            serviceAccountName(s.FlagCache),
 		ImagePullSecrets:              pullSecrets(spec.ImagePullSecrets),
 		NodeSelector:                  nodeSelector(spec.NodeSelector),
 		Tolerations:                   spec.Tolerations,
@@ -276,6 +288,14 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 		}},
 		PeriodSeconds: period, TimeoutSeconds: 2, FailureThreshold: failures,
 	}
+}
+
+// serviceAccountName is the user's, or that of the account that carries the role.
+func serviceAccountName(fc *v1alpha1.FlagCache) string {
+	if roleARN(fc) != "" {
+		return serviceName(fc)
+	}
+	return fc.Spec.Service.ServiceAccountName
 }
 
 func pullSecrets(refs []v1alpha1.LocalReference) []corev1.LocalObjectReference {

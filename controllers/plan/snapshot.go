@@ -36,8 +36,11 @@ type Snapshot struct {
 	DatabaseSecret ExternalSecret
 	// Flags is the flags file of flags.type ConfigMap.
 	Flags Flags
-	// Probe is the last answer about the data path.
-	Probe Probe
+	// Probe is the last answer about the data path, NextProbe that about the
+	// connection that is to come.
+	Probe, NextProbe Probe
+	// ACK has the names of ACK's kinds that the API server knows.
+	ACK map[string]bool
 	// Evidence is the last sample about the canary under way.
 	Evidence Evidence
 	// Pods are what is wrong with the pods of revisions that do not serve, by
@@ -59,6 +62,9 @@ type Operator struct {
 	Namespace string
 	// FlagServiceImage is the default image of the flag service.
 	FlagServiceImage string
+	// ElastiCacheCA holds the authorities, in PEM, that sign the certificates of
+	// ElastiCache's nodes; "" means the system's.
+	ElastiCacheCA string
 }
 
 // Fresh are random values.
@@ -67,6 +73,8 @@ type Fresh struct {
 	Password string
 	// IntegrityKey for authenticating cached values.
 	IntegrityKey string
+	// Token for a new ElastiCache group: 64 characters that AWS takes.
+	Token string
 }
 
 // Presence is what looking for an object found.
@@ -130,6 +138,8 @@ const (
 // Probe is the last answer about the data path.
 type Probe struct {
 	Health Health
+	// Of is the ID of the target that this is about.
+	Of string
 	// Reason and Message say what was found; both are stable from probe to probe.
 	Reason, Message string
 	// Latency, Role and ReplicationLag go to the status as they are.

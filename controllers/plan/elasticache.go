@@ -1,0 +1,325 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+)
+
+// An ElastiCache cache is one identity of what cannot be changed in place, and
+// everything that has it as the label flagcache.dev/cache:
+//
+//	Secret ──▶ subnet, parameter and security group, users ──▶ ReplicationGroup ──▶ alarms
+//	                                                                │ endpoint
+//	                              probe with exactly these bytes ◀──┘
+//	                                   │ succeeded
+//	                                   ▼
+//	                         connection of a candidate revision
+//
+// A spec that asks for another identity gets a second cache beside the first. The
+// revision that uses it is tried by a canary like every other; whichever cache no
+// revision uses any more goes.
+
+// planElastiCache plans the cache that the spec asks for. Others that exist are
+// kept or taken down by obsolete.
+func planElastiCache(s Snapshot) cachePart {
+	c := seeCache(s, cacheIdentity(s.FlagCache))
+	part := cachePart{engine: c.engineWords(), nodes: c.nodes(), state: c.state(), identity: c.id, group: c.group}
+	part.provisioned = c.judge()
+	switch {
+	case c.missing() != nil:
+		part.later = c.observed()
+		return c.withLastGood(part)
+	case c.rejected():
+		return servingCache(s, part)
+	}
+	c.plan(&part)
+	c.connect(&part)
+	return part
+}
+
+// elastiCache is a cache as it was seen.
+type elastiCache struct {
+	s    Snapshot
+	fc   *v1alpha1.FlagCache
+	spec *v1alpha1.ElastiCacheSpec
+	// id is the cache's identity.
+	id string
+	// secret holds its token and what is on record about it, nil before it was seen.
+	secret *corev1.Secret
+	group  *ack.ReplicationGroup
+}
+
+func seeCache(s Snapshot, id string) elastiCache {
+	c := elastiCache{s: s, fc: s.FlagCache, spec: s.FlagCache.Spec.Cache.ElastiCache, id: id}
+	c.secret, _ = find[*corev1.Secret](s, c.secretName())
+	c.group, _ = find[*ack.ReplicationGroup](s, c.name())
+	return c
+}
+
+// cacheIdentity is a hash of whatever makes it another cache. IDs in AWS end in
+// it, so two namespaces or names never share a cache, and a FlagCache that is made
+// again finds the one that was retained.
+func cacheIdentity(fc *v1alpha1.FlagCache) string {
+	e := fc.Spec.Cache.ElastiCache
+	subnets := make([]string, 0, len(e.SubnetIDs))
+	for _, id := range e.SubnetIDs {
+		subnets = append(subnets, string(id))
+	}
+	slices.Sort(subnets)
+	key := ""
+	if e.AtRestEncryption != nil {
+		key = e.AtRestEncryption.KMSKeyID
+	}
+	return fingerprint("", fc.Namespace, fc.Name, string(e.Engine), e.SubnetGroupName, strings.Join(subnets, ","), e.VPCID,
+		key, string(e.TransitEncryption), string(e.Authentication.Type), e.Region)
+}
+
+// name of the cache's objects in Kubernetes.
+func (c elastiCache) name() string { return revisionName(c.fc, c.id) }
+
+func (c elastiCache) secretName() string { return cacheSecretName(c.fc, c.id) }
+
+func cacheSecretName(fc *v1alpha1.FlagCache, id string) string { return fc.Name + "-cache-" + id }
+
+// awsID is the name of the cache in AWS: at most 40 lower-case characters, which
+// begin with a letter, and no two hyphens in a row
+// (https://docs.aws.amazon.com/AmazonElastiCache/latest/APIReference/API_CreateReplicationGroup.html).
+// AWS answers in lower case, so another spelling would be written back by ACK.
+func (c elastiCache) awsID() string {
+	const most = 40 - len("fc-") - len("-01234567")
+	words := strings.FieldsFunc(c.fc.Namespace+"-"+c.fc.Name, func(r rune) bool { return r == '-' })
+	readable := strings.Join(words, "-")
+	if len(readable) > most {
+		readable = strings.TrimRight(readable[:most], "-")
+	}
+	return "fc-" + readable + "-" + c.id
+}
+
+// meta is the metadata of one of the cache's objects.
+func (c elastiCache) meta(name string) metav1.ObjectMeta {
+	meta := childMeta(c.fc, name, v1alpha1.ComponentCache)
+	meta.Labels[v1alpha1.LabelCache] = c.id
+	meta.Annotations = map[string]string{}
+	if c.spec.Region != "" {
+		meta.Annotations[ack.AnnotationRegion] = c.spec.Region
+	}
+	if c.adopts() {
+		meta.Annotations[ack.AnnotationAdoptionPolicy] = ack.AdoptOrCreate
+	}
+	return meta
+}
+
+// adopts tells whether a person lets the FlagCache take over what AWS has.
+func (c elastiCache) adopts() bool {
+	return c.fc.Annotations[v1alpha1.AnnotationAdopt] == c.awsID()
+}
+
+func (c elastiCache) engineWords() string {
+	return strings.ToLower(string(c.spec.Engine)) + " " + c.spec.EngineVersion
+}
+
+func (c elastiCache) nodes() int32 {
+	if c.group == nil {
+		return 0
+	}
+	return int32(len(c.group.Status.MemberClusters))
+}
+
+// state is AWS' own word.
+func (c elastiCache) state() string {
+	if c.group == nil || c.group.Status.State == "" {
+		return stateProvisioning
+	}
+	return c.group.Status.State
+}
+
+// needed are the kinds without which there is no cache.
+func (c elastiCache) needed() []string {
+	kinds := []string{"ReplicationGroup"}
+	if len(c.spec.SubnetIDs) > 0 {
+		kinds = append(kinds, "CacheSubnetGroup")
+	}
+	if len(c.spec.Parameters) > 0 {
+		kinds = append(kinds, "CacheParameterGroup")
+	}
+	if c.usesIAM() {
+		kinds = append(kinds, "User", "UserGroup")
+	}
+	return kinds
+}
+
+// missing is the first kind that is needed and not installed.
+func (c elastiCache) missing() *ack.Kind {
+	needed := c.needed()
+	for _, k := range ack.Kinds() {
+		if slices.Contains(needed, k.Kind) && !c.s.ACK[k.Kind] {
+			return &k
+		}
+	}
+	return nil
+}
+
+func (c elastiCache) usesIAM() bool {
+	return c.spec.Authentication.Type == v1alpha1.AuthenticationIAM
+}
+
+func (c elastiCache) usesToken() bool {
+	return c.spec.Authentication.Type == v1alpha1.AuthenticationToken
+}
+
+// users are the revisions whose pods use the cache.
+func (c elastiCache) users() []*appsv1.Deployment {
+	var users []*appsv1.Deployment
+	for _, d := range observedRevisions(c.s) {
+		if cacheOf(d) == c.id {
+			users = append(users, d)
+		}
+	}
+	slices.SortFunc(users, func(a, b *appsv1.Deployment) int { return cmp.Compare(a.Name, b.Name) })
+	return users
+}
+
+// cacheOf is the identity of the cache that a revision's pods use, "" for one that
+// is not ElastiCache's.
+func cacheOf(d *appsv1.Deployment) string {
+	return d.Spec.Template.Annotations[v1alpha1.AnnotationCache]
+}
+
+// rejected tells whether the cache was rolled back with the revision that was to
+// use it. It stays away until the spec asks for something else, or a person says
+// retry. A cache that a revision uses is none of that.
+func (c elastiCache) rejected() bool {
+	_, rejected := rejectedIntent(c.s)
+	return rejected && len(c.users()) == 0
+}
+
+// servingCache fills in how the cache of the revision that serves is, where the one
+// that the spec asks for was rejected.
+func servingCache(s Snapshot, part cachePart) cachePart {
+	d := observedRevisions(s)[stableRevision(s)]
+	if d == nil || cacheOf(d) == "" {
+		return part
+	}
+	c := seeCache(s, cacheOf(d))
+	part.state, part.nodes, part.group = c.state(), c.nodes(), c.group
+	return part
+}
+
+// connect finds out how clients reach the cache. A connection counts from the
+// first probe on that succeeded with exactly its bytes; until then, and whenever
+// AWS says less than it did, the last good one stands.
+func (c elastiCache) connect(part *cachePart) {
+	connection, ok := c.connection()
+	if ok && c.verified(connection) {
+		part.connection = &connection
+		return
+	}
+	*part = c.withLastGood(*part)
+	if ok {
+		part.next = c.probed(connection)
+	}
+	if part.provisioned.Status == metav1.ConditionTrue && part.connection == nil {
+		part.provisioned = isFalse(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonVerifying,
+			"ReplicationGroup %s is available and does not answer the probe yet%s", c.name(), c.nextTrouble(part.next))
+	}
+}
+
+// nextTrouble says what the probe of a connection that is not verified found.
+func (c elastiCache) nextTrouble(next *Connection) string {
+	if next == nil || c.s.NextProbe.Of != next.hash(c.fc.UID) || c.s.NextProbe.Message == "" {
+		return ""
+	}
+	return ": " + c.s.NextProbe.Message
+}
+
+// connection is what AWS says, with the token on record.
+func (c elastiCache) connection() (Connection, bool) {
+	if c.group == nil || c.group.DeletionTimestamp != nil || c.group.PrimaryEndpoint() == nil || !c.secretSuffices() {
+		return Connection{}, false
+	}
+	endpoint := c.group.PrimaryEndpoint()
+	connection := Connection{
+		Provider: providerElastiCache,
+		Host:     endpoint.Address,
+		Port:     int(endpoint.Port),
+		TLS:      c.spec.TransitEncryption == v1alpha1.TransitEncryptionRequired,
+	}
+	if connection.TLS {
+		connection.CA = c.s.Operator.ElastiCacheCA
+	}
+	switch {
+	case c.usesToken():
+		connection.Password = c.token()
+	case c.usesIAM():
+		connection.Username, connection.IAMCache, connection.IAMRegion = c.iamUser(), c.awsID(), c.region()
+	}
+	return connection, true
+}
+
+const providerElastiCache = "elasticache"
+
+// region is where AWS made the group, by its ARN's fourth part.
+func (c elastiCache) region() string {
+	if c.spec.Region != "" {
+		return c.spec.Region
+	}
+	if meta := c.group.Status.ACKResourceMetadata; meta != nil {
+		return meta.Region
+	}
+	return ""
+}
+
+// verified says that a probe succeeded with exactly these bytes. It is on record in
+// the connection's own Secret, which is not written before.
+func (c elastiCache) verified(connection Connection) bool {
+	if _, ok := find[*corev1.Secret](c.s, privateConnectionName(c.fc, connection.hash(c.fc.UID))); ok {
+		return true
+	}
+	return c.s.NextProbe.Health == HealthGood && c.s.NextProbe.Of == c.probed(connection).hash(c.fc.UID)
+}
+
+// probed is the connection as the operator's probe uses it. Pods that log in by IAM
+// do so with AWS credentials that the operator has not, so it has a user of its
+// own, who may touch the probe's key and nothing else.
+func (c elastiCache) probed(connection Connection) *Connection {
+	if c.usesIAM() {
+		connection.Username, connection.Password = probeUserName, c.token()
+		connection.IAMCache, connection.IAMRegion = "", ""
+	}
+	return &connection
+}
+
+// withLastGood gives the part the connection of the revision that uses the cache,
+// the one that serves first.
+func (c elastiCache) withLastGood(part cachePart) cachePart {
+	users := c.users()
+	stable := stableRevision(c.s)
+	slices.SortStableFunc(users, func(a, b *appsv1.Deployment) int {
+		return cmp.Compare(served(b, stable), served(a, stable))
+	})
+	for _, d := range users {
+		if connection, ok := connectionOf(c.s, d); ok {
+			part.connection = &connection
+			return part
+		}
+	}
+	return part
+}
+
+func served(d *appsv1.Deployment, stable string) int {
+	if d.Labels[v1alpha1.LabelRevision] == stable {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,379 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+)
+
+// ACK sends one kind of change at a time and forgets others that came with it, so
+// the group is changed by one class at a time, and the next one waits until AWS has
+// carried out the last.
+
+const (
+	// refusedRetry is how long to wait before AWS is asked again for what a quota or
+	// its capacity did not allow. ACK does not ask again by itself.
+	refusedRetry = 8 * time.Minute
+	// notResponding is how long ACK may take to look at an object.
+	notResponding = 5 * time.Minute
+	// quietChange is how long a change that AWS carries out without a phase of its
+	// own may be in doubt: ACK's times have a resolution of a second, so a look within
+	// the same second does not show.
+	quietChange = 2 * time.Minute
+)
+
+// change is what is on record about the last change of a group.
+type change struct {
+	// At is when the operator made it.
+	At time.Time `json:"at,omitzero"`
+	// Looked is when ACK had looked at the group last by then, by ACK's clock.
+	Looked time.Time `json:"looked,omitzero"`
+	// Quiet says that AWS carries it out without a phase that shows.
+	Quiet bool `json:"quiet,omitempty"`
+	// Attempt counts how often AWS was asked anew for what it refused.
+	Attempt int `json:"attempt,omitempty"`
+}
+
+func (c elastiCache) lastChange() change {
+	var last change
+	if c.group != nil {
+		_ = json.Unmarshal([]byte(c.group.Annotations[v1alpha1.AnnotationChange]), &last)
+	}
+	return last
+}
+
+// settled says that AWS has carried out every change of the group.
+func (c elastiCache) settled() bool {
+	if c.group == nil || c.group.DeletionTimestamp != nil || c.group.Status.State != ack.GroupAvailable || !c.group.Status.Is(ack.ConditionReady) {
+		return false
+	}
+	return c.looked() || c.lastChange().Quiet && c.s.Now.Sub(c.lastChange().At) >= quietChange
+}
+
+// looked tells whether ACK has looked at the group since it was changed.
+func (c elastiCache) looked() bool {
+	at := c.group.Status.LookedAt()
+	return !at.IsZero() && !at.Time.Equal(c.lastChange().Looked)
+}
+
+// refused is why AWS refuses the group. What ACK said before the last change says
+// nothing of the spec as it is, unless ACK has had the time to look.
+func (c elastiCache) refused() refusal {
+	if c.group == nil || !c.looked() && c.s.Now.Sub(c.lastChange().At) < quietChange {
+		return refusal{}
+	}
+	return refusalOf(c.group.Status.Status)
+}
+
+// plannedGroup is the group as it should be now, nil while it is not to be
+// touched.
+func (c elastiCache) plannedGroup(deps dependencies) *ack.ReplicationGroup {
+	wanted := c.groupSpec(deps)
+	if c.group == nil {
+		return c.renderGroup(wanted, change{At: c.now()})
+	}
+	last := c.lastChange()
+	refused := c.refused()
+	switch {
+	case c.group.DeletionTimestamp != nil:
+		return nil
+	case refused.retryable && c.s.Now.Sub(last.At) >= refusedRetry:
+		last.Attempt++
+		wanted.Description = c.description(last.Attempt)
+		return c.changeGroup(wanted, last)
+	}
+	wanted.Description = c.description(last.Attempt)
+	next := wanted
+	if c.created() {
+		next = nextChange(c.group.Spec, wanted)
+	}
+	if c.inPlace(next) || c.created() && !c.settled() && !refused.terminal {
+		return c.renderGroup(c.group.Spec, last)
+	}
+	return c.changeGroup(next, last)
+}
+
+// changing tells whether a change of the spec is still on its way.
+func (c elastiCache) changing(planned *ack.ReplicationGroup, deps dependencies) bool {
+	if c.group == nil {
+		return false
+	}
+	wanted := c.groupSpec(deps)
+	wanted.Description = planned.Spec.Description
+	return !c.inPlace(wanted) || !c.looked()
+}
+
+// created tells whether AWS has ever had the group; until then its spec may change
+// as a whole.
+func (c elastiCache) created() bool { return c.group.Status.State != "" }
+
+// inPlace tells whether the group has a spec.
+func (c elastiCache) inPlace(spec ack.ReplicationGroupSpec) bool {
+	return reflect.DeepEqual(normal(spec), normal(c.group.Spec))
+}
+
+// normal makes empty lists equal, whichever way they are empty.
+func normal(spec ack.ReplicationGroupSpec) ack.ReplicationGroupSpec {
+	if len(spec.Tags) == 0 {
+		spec.Tags = nil
+	}
+	if len(spec.SecurityGroupIDs) == 0 {
+		spec.SecurityGroupIDs = nil
+	}
+	if len(spec.UserGroupIDs) == 0 {
+		spec.UserGroupIDs = nil
+	}
+	return spec
+}
+
+func (c elastiCache) changeGroup(spec ack.ReplicationGroupSpec, last change) *ack.ReplicationGroup {
+	return c.renderGroup(spec, change{
+		At: c.now(), Looked: c.group.Status.LookedAt().UTC(), Attempt: last.Attempt, Quiet: quiet(c.group.Spec, spec),
+	})
+}
+
+func (c elastiCache) now() time.Time { return c.s.Now.UTC().Truncate(time.Second) }
+
+func (c elastiCache) renderGroup(spec ack.ReplicationGroupSpec, last change) *ack.ReplicationGroup {
+	group := &ack.ReplicationGroup{
+		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "ReplicationGroup"},
+		ObjectMeta: c.meta(c.name()),
+		Spec:       spec,
+	}
+	group.Annotations[v1alpha1.AnnotationChange] = inJSON(last)
+	return group
+}
+
+// groupSpec is the whole spec. Every field that ACK would fill in by itself is
+// set, so ACK writes nothing into it.
+func (c elastiCache) groupSpec(deps dependencies) ack.ReplicationGroupSpec {
+	e := c.spec
+	spec := ack.ReplicationGroupSpec{
+		ReplicationGroupID:         c.awsID(),
+		Description:                c.description(0),
+		Engine:                     strings.ToLower(string(e.Engine)),
+		EngineVersion:              e.EngineVersion,
+		CacheNodeType:              e.NodeType,
+		NumNodeGroups:              1,
+		ReplicasPerNodeGroup:       int64(e.Replicas),
+		AutomaticFailoverEnabled:   e.Replicas > 0,
+		MultiAZEnabled:             e.MultiAZ == v1alpha1.Enabled,
+		TransitEncryptionEnabled:   e.TransitEncryption == v1alpha1.TransitEncryptionRequired,
+		AtRestEncryptionEnabled:    true,
+		CacheSubnetGroupName:       c.subnetGroupName(),
+		CacheParameterGroupName:    c.parameterGroupName(),
+		SecurityGroupIDs:           deps.securityGroupIDs,
+		SnapshotWindow:             defaultSnapshotWindow,
+		PreferredMaintenanceWindow: e.MaintenanceWindow,
+		IPDiscovery:                "ipv4",
+		NetworkType:                "ipv4",
+		Durability:                 "default",
+		Tags:                       c.tags(),
+	}
+	if e.AtRestEncryption != nil {
+		spec.KMSKeyID = e.AtRestEncryption.KMSKeyID
+	}
+	if e.Snapshots != nil {
+		spec.SnapshotRetentionLimit = int64(e.Snapshots.RetentionDays)
+		if e.Snapshots.Window != "" {
+			spec.SnapshotWindow = e.Snapshots.Window
+		}
+	}
+	switch {
+	case c.usesToken():
+		spec.AuthToken = &ack.SecretKey{Name: c.secretName(), Key: tokenKey}
+	case c.usesIAM():
+		spec.UserGroupIDs = []string{c.userGroupID()}
+	}
+	return spec
+}
+
+// defaultSnapshotWindow is when a snapshot is taken where the spec does not say.
+const defaultSnapshotWindow = "03:00-04:00"
+
+// description is for people, and the one field whose change costs nothing and has
+// ACK ask AWS again: a new token and another attempt are told by it.
+func (c elastiCache) description(attempt int) string {
+	text := "FlagCache " + c.fc.Namespace + "/" + c.fc.Name
+	if c.usesToken() {
+		text += ", token " + c.tokenMark()
+	}
+	if attempt > 0 {
+		text += fmt.Sprintf(", attempt %d", attempt)
+	}
+	return text
+}
+
+// class is what ACK sends to AWS in one call.
+type class struct {
+	// differ tells whether two specs differ in it, take copies it.
+	differ func(a, b ack.ReplicationGroupSpec) bool
+	take   func(to *ack.ReplicationGroupSpec, from ack.ReplicationGroupSpec)
+	// quiet: AWS carries it out at once, and no phase shows it.
+	quiet bool
+}
+
+// field is a class of one comparable field or of several in a struct.
+func field[T any](of func(*ack.ReplicationGroupSpec) T, set func(*ack.ReplicationGroupSpec, T), quiet bool) class {
+	return class{
+		differ: func(a, b ack.ReplicationGroupSpec) bool { return !reflect.DeepEqual(of(&a), of(&b)) },
+		take:   func(to *ack.ReplicationGroupSpec, from ack.ReplicationGroupSpec) { set(to, of(&from)) },
+		quiet:  quiet,
+	}
+}
+
+// Fields that change together.
+type (
+	quietFields struct {
+		description, snapshotWindow, maintenanceWindow string
+		retention                                      int64
+	}
+	engineFields       struct{ version, parameterGroup string }
+	availabilityFields struct{ failover, multiAZ bool }
+)
+
+var (
+	quietClass = field(func(s *ack.ReplicationGroupSpec) quietFields {
+		return quietFields{s.Description, s.SnapshotWindow, s.PreferredMaintenanceWindow, s.SnapshotRetentionLimit}
+	}, func(s *ack.ReplicationGroupSpec, f quietFields) {
+		s.Description, s.SnapshotWindow, s.PreferredMaintenanceWindow, s.SnapshotRetentionLimit = f.description, f.snapshotWindow, f.maintenanceWindow, f.retention
+	}, true)
+	tagsClass = field(func(s *ack.ReplicationGroupSpec) []ack.Tag { return normal(*s).Tags },
+		func(s *ack.ReplicationGroupSpec, tags []ack.Tag) { s.Tags = tags }, true)
+	securityClass = field(func(s *ack.ReplicationGroupSpec) []string { return normal(*s).SecurityGroupIDs },
+		func(s *ack.ReplicationGroupSpec, ids []string) { s.SecurityGroupIDs = ids }, false)
+	engineClass = field(func(s *ack.ReplicationGroupSpec) engineFields {
+		return engineFields{s.EngineVersion, s.CacheParameterGroupName}
+	},
+		func(s *ack.ReplicationGroupSpec, f engineFields) {
+			s.EngineVersion, s.CacheParameterGroupName = f.version, f.parameterGroup
+		}, false)
+	nodeClass = field(func(s *ack.ReplicationGroupSpec) string { return s.CacheNodeType },
+		func(s *ack.ReplicationGroupSpec, nodeType string) { s.CacheNodeType = nodeType }, false)
+	replicasClass = field(func(s *ack.ReplicationGroupSpec) int64 { return s.ReplicasPerNodeGroup },
+		func(s *ack.ReplicationGroupSpec, replicas int64) { s.ReplicasPerNodeGroup = replicas }, false)
+	availabilityClass = field(func(s *ack.ReplicationGroupSpec) availabilityFields {
+		return availabilityFields{s.AutomaticFailoverEnabled, s.MultiAZEnabled}
+	}, func(s *ack.ReplicationGroupSpec, f availabilityFields) {
+		s.AutomaticFailoverEnabled, s.MultiAZEnabled = f.failover, f.multiAZ
+	}, false)
+)
+
+// classes in the order in which they are changed. Failover needs a replica, so it
+// is switched off before the last one goes and on after the first one came.
+func classes(wanted ack.ReplicationGroupSpec) []class {
+	order := []class{quietClass, tagsClass, securityClass, engineClass, nodeClass}
+	if wanted.ReplicasPerNodeGroup == 0 {
+		return append(order, availabilityClass, replicasClass)
+	}
+	return append(order, replicasClass, availabilityClass)
+}
+
+// nextChange is the spec that AWS has, with the first class of changes towards the
+// one that is wanted. Fields of no class cannot be changed: they make another
+// cache.
+func nextChange(current, wanted ack.ReplicationGroupSpec) ack.ReplicationGroupSpec {
+	for _, class := range classes(wanted) {
+		if class.differ(current, wanted) {
+			class.take(&current, wanted)
+			return current
+		}
+	}
+	return current
+}
+
+// quiet tells whether the change from one spec to the other shows in no phase.
+func quiet(current, next ack.ReplicationGroupSpec) bool {
+	for _, class := range classes(next) {
+		if class.differ(current, next) {
+			return class.quiet
+		}
+	}
+	return true
+}
+
+// failures counts the groups that AWS failed to create.
+type failures struct {
+	Count int `json:"count,omitempty"`
+	// At is when the last one was seen, UID which one it was.
+	At  time.Time `json:"at,omitzero"`
+	UID string    `json:"uid,omitempty"`
+	// For is what was asked for: another spec, or a word to reconcile, begins anew.
+	For string `json:"for,omitempty"`
+}
+
+const (
+	// mostFailures is how often a group that AWS fails to create is tried.
+	mostFailures = 5
+	// firstPause is how long to wait before the second try; each later one waits
+	// twice as long as the one before.
+	firstPause = time.Minute
+)
+
+func readFailures(secret *corev1.Secret) failures {
+	var f failures
+	if secret != nil {
+		_ = json.Unmarshal([]byte(secret.Annotations[v1alpha1.AnnotationFailures]), &f)
+	}
+	return f
+}
+
+// failures that are on record about what the spec asks for now.
+func (c elastiCache) failures() failures {
+	f := readFailures(c.secret)
+	if f.For != c.attempted() {
+		return failures{}
+	}
+	return f
+}
+
+// attempted tells what is asked of AWS from what was asked before.
+func (c elastiCache) attempted() string {
+	return fingerprint(c.fc.UID, inJSON(c.spec), c.fc.Annotations[v1alpha1.AnnotationReconcileAt])
+}
+
+// nextFailures counts a group that failed, before it is deleted.
+func (c elastiCache) nextFailures() failures {
+	f := c.failures()
+	if c.group == nil || c.group.Status.State != ack.GroupCreateFailed || f.UID == string(c.group.UID) {
+		return f
+	}
+	return failures{Count: f.Count + 1, At: c.now(), UID: string(c.group.UID), For: c.attempted()}
+}
+
+// pause is how much longer to wait before the group is created again.
+func (c elastiCache) pause() time.Duration {
+	f := c.failures()
+	if f.Count == 0 {
+		return 0
+	}
+	return max(firstPause<<(f.Count-1)-c.s.Now.Sub(f.At), 0)
+}
+
+// abandoned: the group is not created again.
+func (c elastiCache) abandoned() bool { return c.failures().Count >= mostFailures }
+
+// discarded: the group that is there is to be deleted and made again, because AWS
+// failed to create it, which is on record, or because it may be adopted now.
+// ACK has put no finalizer on a group that is not its own, so AWS keeps that.
+func (c elastiCache) discarded() bool {
+	if c.group == nil || c.group.DeletionTimestamp != nil {
+		return false
+	}
+	if c.group.Status.State == ack.GroupCreateFailed {
+		return c.failures().UID == string(c.group.UID) && !c.abandoned()
+	}
+	adopted := c.group.Annotations[ack.AnnotationAdoptionPolicy] != ""
+	return refusalOf(c.group.Status.Status).reason == v1alpha1.ReasonAlreadyExists && c.adopts() && !adopted && len(c.group.Finalizers) == 0
+}

@@ -1,0 +1,229 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+)
+
+// retirement is the next step of taking a cache down:
+//
+//	alarms ──▶ (last snapshot) ──▶ group ──▶ users, subnet, parameter and security groups, Secret
+//
+// Each step waits until what comes before is gone: AWS refuses to delete what is in
+// use, and ACK would try again later and later.
+type retirement struct {
+	apply, delete []Object
+	// waitsFor says what is not gone yet, for people; "" when nothing is left.
+	waitsFor string
+}
+
+// retireCaches takes down what no part wants any more: objects of the cache that
+// the spec asks for, such as an alarm, and whole caches that no revision uses.
+func retireCaches(s Snapshot, wanted []Object) retirement {
+	var r retirement
+	used := map[string]bool{}
+	for _, d := range observedRevisions(s) {
+		used[cacheOf(d)] = true
+	}
+	for _, id := range cacheIDs(s) {
+		objects := unwantedOf(s, id, wanted)
+		switch {
+		case wantsCache(wanted, id):
+			r.delete = append(r.delete, dispensable(seeCache(s, id), notYetDeleted(objects))...)
+		case !used[id]:
+			step := retire(s, id, v1alpha1.DeletionPolicy(""))
+			r.apply, r.delete = append(r.apply, step.apply...), append(r.delete, step.delete...)
+		}
+	}
+	return r
+}
+
+// dispensable are those unwanted objects of a cache in use that it does not use
+// itself any more: parameters stay until AWS has given the group others.
+func dispensable(c elastiCache, objects []Object) []Object {
+	return slices.DeleteFunc(objects, func(o Object) bool {
+		parameters, ok := o.(*ack.CacheParameterGroup)
+		return ok && c.group != nil && (!c.settled() || c.group.Spec.CacheParameterGroupName == parameters.Spec.CacheParameterGroupName)
+	})
+}
+
+// cacheIDs are the identities of the caches that there are objects of.
+func cacheIDs(s Snapshot) []string {
+	var ids []string
+	for _, child := range s.Children {
+		if id := child.GetLabels()[v1alpha1.LabelCache]; id != "" && s.owns(child) && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// wantsCache tells whether the cache is the one that the spec asks for.
+func wantsCache(wanted []Object, id string) bool {
+	return slices.ContainsFunc(wanted, func(o Object) bool { return o.GetLabels()[v1alpha1.LabelCache] == id })
+}
+
+// unwantedOf are the objects of a cache that no part wants.
+func unwantedOf(s Snapshot, id string, wanted []Object) []Object {
+	var objects []Object
+	for _, child := range s.Children {
+		if child.GetLabels()[v1alpha1.LabelCache] == id && s.owns(child) && !contains(wanted, child) {
+			objects = append(objects, child)
+		}
+	}
+	return objects
+}
+
+// retire takes the next step towards a cache being gone. The policy is what the
+// spec says of the FlagCache's deletion, and "" for a cache that was replaced or
+// rolled back.
+func retire(s Snapshot, id string, policy v1alpha1.DeletionPolicy) retirement {
+	objects := unwantedOf(s, id, nil)
+	if policy == v1alpha1.DeletionRetain {
+		if unmarked := unretained(objects); len(unmarked) > 0 {
+			return retirement{apply: unmarked, waitsFor: "the cache to be marked as retained"}
+		}
+	}
+	for stage := range retireStages {
+		left := slices.DeleteFunc(slices.Clone(objects), func(o Object) bool { return retireStage(o) != stage })
+		if len(left) == 0 {
+			continue
+		}
+		if group, ok := left[0].(*ack.ReplicationGroup); ok && group.DeletionTimestamp == nil && s.FlagCache.Spec.DeletionPolicy == v1alpha1.DeletionSnapshot {
+			if step := lastSnapshot(s, group); step.waitsFor != "" {
+				return step
+			}
+		}
+		return retirement{delete: notYetDeleted(left), waitsFor: kindOf(left[0]) + " " + left[0].GetName() + " to be gone" + whyNot(left[0])}
+	}
+	return retirement{}
+}
+
+// retireStages is the number of stages that retireStage knows.
+const retireStages = 5
+
+func retireStage(o Object) int {
+	switch o.(type) {
+	case *ack.MetricAlarm:
+		return 0
+	case *ack.ReplicationGroup:
+		return 1
+	case *ack.UserGroup, *ack.CacheSubnetGroup, *ack.CacheParameterGroup, *ack.SecurityGroup:
+		return 2
+	case *ack.User:
+		return 3
+	default:
+		return 4
+	}
+}
+
+// whyNot says why AWS does not delete an object, as a part of a sentence.
+func whyNot(o Object) string {
+	seen, ok := o.(ack.Object)
+	if !ok || o.GetDeletionTimestamp() == nil {
+		return ""
+	}
+	if r := refusalOf(seen.ACKStatus()); r.reason != "" {
+		return ". AWS refuses: " + r.words
+	}
+	return ""
+}
+
+// unretained are ACK's objects that AWS would lose with them, each with the
+// annotation that keeps that from happening. What ACK deletes it judges by the
+// annotation at that time.
+func unretained(objects []Object) []Object {
+	var marked []Object
+	for _, o := range objects {
+		_, isACK := o.(ack.Object)
+		if !isACK || o.GetDeletionTimestamp() != nil || o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain || isAlarm(o) {
+			continue
+		}
+		marked = append(marked, withAnnotation(o, ack.AnnotationDeletionPolicy, ack.DeletionRetain))
+	}
+	return marked
+}
+
+func isAlarm(o Object) bool {
+	_, ok := o.(*ack.MetricAlarm)
+	return ok
+}
+
+// withAnnotation is an object as it was seen, as far as it is ours to say, with one
+// more annotation.
+func withAnnotation(o Object, key, value string) Object {
+	marked := o.DeepCopyObject().(Object)
+	annotations := map[string]string{key: value}
+	for _, ours := range []string{v1alpha1.AnnotationChange, ack.AnnotationRegion, ack.AnnotationAdoptionPolicy} {
+		if kept, ok := o.GetAnnotations()[ours]; ok {
+			annotations[ours] = kept
+		}
+	}
+	marked.GetObjectKind().SetGroupVersionKind(ack.KindOf(o).GroupVersionKind)
+	marked.SetAnnotations(annotations)
+	marked.SetFinalizers(nil)
+	marked.SetManagedFields(nil)
+	marked.SetResourceVersion("")
+	marked.SetUID("")
+	marked.SetGeneration(0)
+	marked.SetCreationTimestamp(metav1.Time{})
+	return marked
+}
+
+// lastSnapshot is taken before a group goes, if there ever was one to take it of:
+// ACK takes none by itself. Until AWS has it the group stays.
+func lastSnapshot(s Snapshot, group *ack.ReplicationGroup) retirement {
+	if group.PrimaryEndpoint() == nil || group.Status.State == ack.GroupCreateFailed {
+		return retirement{}
+	}
+	id := group.Labels[v1alpha1.LabelCache]
+	snapshot := &ack.Snapshot{
+		ObjectMeta: childMeta(s.FlagCache, revisionName(s.FlagCache, id), v1alpha1.ComponentCache),
+		Spec: ack.SnapshotSpec{
+			SnapshotName:       snapshotName(group),
+			ReplicationGroupID: group.Spec.ReplicationGroupID,
+			Tags:               group.Spec.Tags,
+		},
+	}
+	snapshot.SetGroupVersionKind(ack.ElastiCache.WithKind("Snapshot"))
+	snapshot.Labels[v1alpha1.LabelCache] = id
+	// The snapshot itself outlives its object.
+	snapshot.Annotations = map[string]string{ack.AnnotationDeletionPolicy: ack.DeletionRetain}
+	if region := group.Annotations[ack.AnnotationRegion]; region != "" {
+		snapshot.Annotations[ack.AnnotationRegion] = region
+	}
+	seen, ok := find[*ack.Snapshot](s, snapshot.Name)
+	switch {
+	case ok && seen.Status.SnapshotStatus == ack.SnapshotAvailable:
+		return retirement{}
+	case ok && refusalOf(seen.Status.Status).reason != "":
+		return retirement{apply: []Object{snapshot}, waitsFor: "the last snapshot to be taken. AWS refuses: " + refusalOf(seen.Status.Status).words}
+	default:
+		return retirement{apply: []Object{snapshot}, waitsFor: "the last snapshot to be taken"}
+	}
+}
+
+// snapshotName is one that no earlier group of the same ID has used
+// (letters, digits and hyphens, at most 255).
+func snapshotName(group *ack.ReplicationGroup) string {
+	return group.Spec.ReplicationGroupID + "-last-" + strings.ToLower(fingerprint(group.UID))
+}
+
+// tearDownCaches takes the next step towards no cache being left.
+func tearDownCaches(s Snapshot) retirement {
+	for _, id := range cacheIDs(s) {
+		if step := retire(s, id, s.FlagCache.Spec.DeletionPolicy); step.waitsFor != "" {
+			return step
+		}
+	}
+	return retirement{}
+}

@@ -1,0 +1,98 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/service/config"
+)
+
+// probeUserName is the operator's user in a cache whose pods log in by IAM.
+const probeUserName = "flagcache-probe"
+
+// serviceCommands are what the flag service asks of Redis, and nothing else.
+const serviceCommands = "+get +set +del +expire +eval +evalsha +publish +subscribe +unsubscribe +ping +hello +client|setinfo +client|setname +client|id +role +info"
+
+// serviceAccess is the least that the flag service needs: its environment's keys,
+// its channel, its commands
+// (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/Clusters.RBAC.html).
+func serviceAccess(environment string) string {
+	return fmt.Sprintf("on resetchannels ~%s%s ~%s%s &%s%s -@all %s",
+		config.RedisKeyPrefix, environment, config.RedisLockPrefix, environment, config.RedisChannelPrefix, environment, serviceCommands)
+}
+
+// probeAccess is the least that the probe needs.
+func probeAccess(key string) string {
+	return "on resetchannels ~" + key + " -@all +get +set +ping +hello +client|setinfo +info +role"
+}
+
+func (c elastiCache) userGroupID() string { return c.awsID() }
+
+// iamUser is the flag service's user. For IAM a user's name is its ID
+// (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth-iam.html).
+func (c elastiCache) iamUser() string { return c.awsID() }
+
+// needUsers asks for the users and their group. Redis OSS wants a user named
+// default in each group; ours can do nothing, so that nobody logs in without a
+// name.
+func (c elastiCache) needUsers(deps *dependencies) {
+	users := []*ack.User{
+		c.user("pods", c.iamUser(), c.iamUser(), serviceAccess(c.fc.Spec.Environment), ack.AuthenticationMode{Type: "iam"}),
+		c.user("probe", c.shortID("p"), probeUserName, probeAccess(probeKey(c.fc)), ack.AuthenticationMode{
+			Type: "password", Passwords: []ack.SecretKey{{Name: c.secretName(), Key: tokenKey}},
+		}),
+		c.user("default", c.shortID("d"), "default", "off -@all", ack.AuthenticationMode{Type: "no-password-required"}),
+	}
+	group := &ack.UserGroup{
+		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "UserGroup"},
+		ObjectMeta: c.meta(c.name()),
+		Spec:       ack.UserGroupSpec{UserGroupID: c.userGroupID(), Engine: strings.ToLower(string(c.spec.Engine)), Tags: c.tags()},
+	}
+	for _, user := range users {
+		deps.need(c, user)
+		group.Spec.UserIDs = append(group.Spec.UserIDs, user.Spec.UserID)
+	}
+	if deps.waiting == nil || c.group != nil {
+		deps.need(c, group)
+	}
+}
+
+// shortID is the ID of a further user: one letter instead of the "fc" in front.
+func (c elastiCache) shortID(letter string) string {
+	return letter + strings.TrimPrefix(c.awsID(), "fc")
+}
+
+func (c elastiCache) user(role, id, name, access string, mode ack.AuthenticationMode) *ack.User {
+	return &ack.User{
+		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "User"},
+		ObjectMeta: c.meta(c.name() + "-" + role),
+		Spec: ack.UserSpec{
+			UserID: id, UserName: name, Engine: strings.ToLower(string(c.spec.Engine)),
+			AccessString: access, AuthenticationMode: &mode, Tags: c.tags(),
+		},
+	}
+}
+
+// serviceAccount carries the IAM role that the pods take on EKS
+// (https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html).
+func serviceAccount(fc *v1alpha1.FlagCache) *corev1.ServiceAccount {
+	meta := childMeta(fc, serviceName(fc), v1alpha1.ComponentService)
+	meta.Annotations = map[string]string{"eks.amazonaws.com/role-arn": roleARN(fc)}
+	return &corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: meta}
+}
+
+// roleARN of the pods, "" where they need none.
+func roleARN(fc *v1alpha1.FlagCache) string {
+	if fc.Spec.Cache.Type != v1alpha1.CacheElastiCache {
+		return ""
+	}
+	return fc.Spec.Cache.ElastiCache.Authentication.RoleARN
+}
