@@ -20,6 +20,7 @@ type cachePart struct {
 	state       string
 	nodes       int32
 	engine      string
+	cost        costPart
 }
 
 // States of a cache, for status.cache.state.
