@@ -72,6 +72,11 @@ var _ = Describe("The API server", func() {
 		Expect(get(ctx, s, &v1alpha1.FlagCache{}, "demo").Spec.Flags.ConfigMap).To(BeNil())
 	})
 
+	It("takes a budget, and warns by default", func(ctx context.Context) {
+		Expect(k8s.Create(ctx, s.manifest("demo", someFlags+"budget: {monthlyUSD: 50}"))).To(Succeed())
+		Expect(get(ctx, s, &v1alpha1.FlagCache{}, "demo").Spec.Budget.WhenExceeded).To(Equal(v1alpha1.BudgetWarn))
+	})
+
 	It("takes a canary's numbers from Prometheus", func(ctx context.Context) {
 		spec := canaryQueries(`{errorRate.bad: 'a{c="500",r="$revision"}', errorRate.total: 'a{r="$revision"}'}`)
 		Expect(k8s.Create(ctx, s.manifest("demo", someFlags+spec))).To(Succeed())
@@ -105,7 +110,7 @@ var _ = Describe("The API server", func() {
 		Entry("a query for no check", someFlags+canaryQueries("{errors: 'a{b=\"$revision\"}'}"), "the keys of canary.metrics.prometheus.queries are"),
 		Entry("half a check", someFlags+canaryQueries("{errorRate.bad: 'a{b=\"$revision\"}'}"), "needs CHECK.bad and CHECK.total together"),
 		Entry("a query about everything", someFlags+canaryQueries("{errorRate.bad: a, errorRate.total: b}"), "must say $revision"),
-		Entry("a budget, which is to come", someFlags+"budget: {monthlyUSD: 50}", "spec.budget is not implemented yet"),
+		Entry("a budget below nothing", someFlags+"budget: {monthlyUSD: -1}", "spec.budget.monthlyUSD"),
 		Entry("a deletion policy without a cloud", someFlags+"deletionPolicy: Retain", "apply to cache.type ElastiCache only"),
 		Entry("replicas and autoscaling", someFlags+"service: {replicas: 2, autoscaling: {maxReplicas: 3}}", "exclude each other"),
 		Entry("an upside-down autoscaling", someFlags+"service: {autoscaling: {minReplicas: 4, maxReplicas: 3}}", "minReplicas must not be greater"),

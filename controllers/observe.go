@@ -118,10 +118,19 @@ func (r *Reconciler) lastProbe(fc *v1alpha1.FlagCache) plan.Probe {
 	case probe.Unhealthy:
 		p.Health = plan.HealthBad
 	}
+	p.Load = loads[result.Load]
 	if result.ReplicationLag > 0 {
 		p.ReplicationLag = result.ReplicationLag.String()
 	}
 	return p
+}
+
+// loads are the prober's words in the words of a plan.
+var loads = map[probe.Load]plan.Load{
+	probe.LoadNormal:     plan.LoadNormal,
+	probe.LoadLow:        plan.LoadLow,
+	probe.LoadHighMemory: plan.LoadHighMemory,
+	probe.LoadHighCPU:    plan.LoadHighCPU,
 }
 
 // probeTarget is a plan's target in the words of the prober.

@@ -300,7 +300,8 @@ type BudgetPolicy string
 const (
 	// BudgetWarn says so in the condition WithinBudget.
 	BudgetWarn BudgetPolicy = "Warn"
-	// BudgetRefuse also holds the change before anything is created.
+	// BudgetRefuse also holds the change before anything is created. A change that
+	// costs no more than what there is is not held.
 	BudgetRefuse BudgetPolicy = "Refuse"
 )
 

@@ -117,6 +117,19 @@ const (
 	ReasonNoEndpoint = "NoEndpoint"
 )
 
+// ConditionWithinBudget says whether the estimated monthly cost of the cache is
+// within spec.budget. It is present only where there is a budget.
+const (
+	ConditionWithinBudget = "WithinBudget"
+
+	// ReasonWithinBudget: the estimate is within the budget.
+	ReasonWithinBudget = "WithinBudget"
+	// ReasonBudgetExceeded: the estimate is over the budget; with whenExceeded Refuse a change that costs more than what there is is held, and Ready is then False.
+	ReasonBudgetExceeded = "BudgetExceeded"
+	// ReasonPriceUnknown: a price that the estimate needs is not known, so that nothing is held.
+	ReasonPriceUnknown = "PriceUnknown"
+)
+
 // ConditionConnectionReady says whether the connection Secret is published.
 const (
 	ConditionConnectionReady = "ConnectionReady"

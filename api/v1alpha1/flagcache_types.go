@@ -55,7 +55,6 @@ type FlagCacheList struct {
 // FlagCacheSpec is what a user asks for. The smallest useful one names a
 // ConfigMap of flags and nothing else, and gets an in-cluster Redis.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.budget)",message="spec.budget is not implemented yet: remove it"
 // +kubebuilder:validation:XValidation:rule="self.deletionPolicy == 'Delete' || self.cache.type == 'ElastiCache'",message="spec.deletionPolicy Retain and Snapshot apply to cache.type ElastiCache only: an in-cluster Redis holds no data of its own, and an external one is never deleted"
 // +kubebuilder:validation:XValidation:rule="!has(self.cache.elastiCache) || !has(self.cache.elastiCache.authentication.roleARN) || !has(self.service.serviceAccountName)",message="elastiCache.authentication.roleARN makes a ServiceAccount for the pods and excludes service.serviceAccountName: annotate your own with eks.amazonaws.com/role-arn, or remove its name"
 type FlagCacheSpec struct {
@@ -103,8 +102,7 @@ type FlagCacheSpec struct {
 	// +kubebuilder:default={}
 	Canary *CanarySpec `json:"canary,omitempty"`
 
-	// budget is a limit on the estimated monthly cost. Not implemented yet:
-	// setting it is refused.
+	// budget is a limit on the estimated monthly cost of the cache. Default: none.
 	// +optional
 	Budget *BudgetSpec `json:"budget,omitempty"`
 

@@ -89,6 +89,10 @@ type CacheStatus struct {
 	// FlagCache's back has another time.
 	// +optional
 	CreatedAt *metav1.Time `json:"createdAt,omitempty"`
+	// hint about the size of the cache, where the memory or the CPU that it uses
+	// stays high, or low while a smaller node type is to be had.
+	// +optional
+	Hint string `json:"hint,omitempty"`
 }
 
 // ServiceStatus is what is known of the flag service.
@@ -219,9 +223,12 @@ type ProbeStatus struct {
 
 // CostStatus is the monthly estimate.
 type CostStatus struct {
-	// monthlyUSD is the estimate in US dollars a month.
-	MonthlyUSD string `json:"monthlyUSD"`
-	// basis of the estimate.
+	// monthlyUSD is the estimate in US dollars a month, for example "24.82"; absent
+	// where a price is not known.
+	// +optional
+	MonthlyUSD string `json:"monthlyUSD,omitempty"`
+	// basis of the estimate: what is counted, at the prices of which day, and what
+	// is not.
 	// +optional
 	Basis string `json:"basis,omitempty"`
 }

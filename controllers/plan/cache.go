@@ -37,6 +37,7 @@ type cachePart struct {
 	alarms *metav1.Condition
 	// again is when to look again, 0 for never.
 	again time.Duration
+	cost  costPart
 }
 
 // States of a cache, for status.cache.state.

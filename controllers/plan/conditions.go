@@ -68,8 +68,11 @@ func status(s Snapshot, p parts) v1alpha1.FlagCacheStatus {
 		rolloutHealthy(p.service),
 	}
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionAlarmsConfigured)
-	if p.cache.alarms != nil {
-		conditions = append(conditions, *p.cache.alarms)
+	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionWithinBudget)
+	for _, c := range []*metav1.Condition{p.cache.alarms, p.cache.cost.budget} {
+		if c != nil {
+			conditions = append(conditions, *c)
+		}
 	}
 	setConditions(s, &st, summarize(p, conditions), conditions)
 	if old := s.FlagCache.Status; saysTheSame(old, st) {
@@ -96,6 +99,8 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 	st.Canary = canaryStatus(s, r)
 	st.History = r.history.entries()
 	st.Cache = &v1alpha1.CacheStatus{State: p.cache.state, EngineVersion: p.cache.engine, Nodes: p.cache.nodes}
+	st.Cache.Hint = sizeHint(s, p)
+	st.Cost = p.cache.cost.status()
 	st.Binding, st.Probe = nil, nil
 	if group := p.cache.group; group != nil {
 		st.Cache.ReplicationGroupID, st.Cache.CreatedAt = group.Spec.ReplicationGroupID, group.Status.ReplicationGroupCreateTime
@@ -248,6 +253,7 @@ var terminalReasons = []string{
 	v1alpha1.ReasonProgressDeadlineExceeded,
 	v1alpha1.ReasonRolledBack,
 	v1alpha1.ReasonCanaryInconclusive,
+	v1alpha1.ReasonBudgetExceeded,
 }
 
 // summarize finds the first thing in the way of Ready. What has to be there
@@ -255,6 +261,9 @@ var terminalReasons = []string{
 func summarize(p parts, conditions []metav1.Condition) verdict {
 	if len(p.taken) > 0 {
 		return nameConflict(p.taken[0])
+	}
+	if p.cache.cost.held {
+		return inTheWay(*p.cache.cost.budget)
 	}
 	order := []string{
 		v1alpha1.ConditionFlagsValid,
@@ -429,7 +438,7 @@ func eventType(from, to v1alpha1.FlagCacheStatus, c metav1.Condition) string {
 	worked := meta.IsStatusConditionTrue(from.Conditions, c.Type)
 	stalled := meta.FindStatusCondition(to.Conditions, v1alpha1.ConditionStalled)
 	if c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonDeleting &&
-		(worked || (stalled != nil && stalled.Reason == c.Reason)) {
+		(worked || c.Reason == v1alpha1.ReasonBudgetExceeded || (stalled != nil && stalled.Reason == c.Reason)) {
 		return "Warning"
 	}
 	return "Normal"

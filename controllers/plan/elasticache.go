@@ -36,6 +36,7 @@ func planElastiCache(s Snapshot) cachePart {
 	c := seeCache(s, cacheIdentity(s.FlagCache))
 	part := cachePart{engine: c.engineWords(), nodes: c.nodes(), state: c.state(), identity: c.id, group: c.group}
 	part.provisioned = c.judge()
+	part.cost = c.cost()
 	switch {
 	case c.missing() != nil:
 		part.later = c.observed()
@@ -204,6 +205,59 @@ func (c elastiCache) rejected() bool {
 	return rejected && len(c.users()) == 0
 }
 
+// cost of every group that there is and of the one that is wanted. While one
+// replaces another both are paid for.
+func (c elastiCache) cost() costPart {
+	var current, wanted []billedGroup
+	for _, child := range c.s.Children {
+		group, ok := child.(*ack.ReplicationGroup)
+		if !ok || !c.s.owns(group) {
+			continue
+		}
+		billed := billedAsSeen(group)
+		current = append(current, billed)
+		if group.Name != c.name() {
+			wanted = append(wanted, billed)
+		}
+	}
+	if !c.rejected() {
+		wanted = append(wanted, c.billed())
+	}
+	return planCost(c.s, current, wanted)
+}
+
+// billed is the group that the spec asks for.
+func (c elastiCache) billed() billedGroup {
+	b := billedGroup{engine: c.spec.Engine, nodeType: c.spec.NodeType, nodes: c.spec.Replicas + 1, region: c.region()}
+	if c.spec.Snapshots != nil {
+		b.snapshotDays = c.spec.Snapshots.RetentionDays
+	}
+	return b
+}
+
+// billedAsSeen is a group that there is.
+func billedAsSeen(group *ack.ReplicationGroup) billedGroup {
+	b := billedGroup{
+		engine: v1alpha1.EngineRedis, nodeType: group.Spec.CacheNodeType,
+		nodes: int32(group.Spec.ReplicasPerNodeGroup) + 1, region: regionOf(group), snapshotDays: int32(group.Spec.SnapshotRetentionLimit),
+	}
+	if group.Spec.Engine == strings.ToLower(string(v1alpha1.EngineValkey)) {
+		b.engine = v1alpha1.EngineValkey
+	}
+	return b
+}
+
+// regionOf a group, "" while AWS has not said and the spec does not either.
+func regionOf(group *ack.ReplicationGroup) string {
+	if region := group.Annotations[ack.AnnotationRegion]; region != "" {
+		return region
+	}
+	if meta := group.Status.ACKResourceMetadata; meta != nil {
+		return meta.Region
+	}
+	return ""
+}
+
 // servingCache fills in how the cache of the revision that serves is, where the one
 // that the spec asks for was rejected.
 func servingCache(s Snapshot, part cachePart) cachePart {
@@ -269,15 +323,12 @@ func (c elastiCache) connection() (Connection, bool) {
 
 const providerElastiCache = "elasticache"
 
-// region is where AWS made the group, by its ARN's fourth part.
+// region is the spec's, else where AWS made the group.
 func (c elastiCache) region() string {
-	if c.spec.Region != "" {
+	if c.spec.Region != "" || c.group == nil {
 		return c.spec.Region
 	}
-	if meta := c.group.Status.ACKResourceMetadata; meta != nil {
-		return meta.Region
-	}
-	return ""
+	return regionOf(c.group)
 }
 
 // verified says that a probe succeeded with exactly these bytes. It is on record in

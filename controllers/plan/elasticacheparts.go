@@ -27,6 +27,10 @@ type dependencies struct {
 // plan asks for the cache's objects: the Secret first, then what the group refers
 // to, then the group. A budget that is exceeded stops before anything is made.
 func (c elastiCache) plan(part *cachePart) {
+	if part.cost.held {
+		part.later = append(part.later, c.observed()...)
+		return
+	}
 	part.objects = append(part.objects, c.cacheSecret())
 	if c.discarded() {
 		part.later = append(part.later, slices.DeleteFunc(c.observed(), func(o Object) bool { return o == Object(c.group) })...)

@@ -17,7 +17,7 @@ import (
 // planExternal plans a Redis that somebody else runs: there is nothing to make,
 // only a Secret to understand.
 func planExternal(s Snapshot) cachePart {
-	part := cachePart{state: stateExternal}
+	part := cachePart{state: stateExternal, cost: planFreeCost(s, basisExternal)}
 	name := s.FlagCache.Spec.Cache.External.SecretRef.Name
 	refuse := func(reason, format string, args ...any) cachePart {
 		part.provisioned = isFalse(v1alpha1.ConditionCacheProvisioned, reason, format, args...)

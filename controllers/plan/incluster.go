@@ -41,6 +41,7 @@ func planInCluster(s Snapshot) cachePart {
 	part := cachePart{
 		objects: []Object{redisSecret(fc, password, config), redisService(fc), redisNetworkPolicy(fc, s.Operator.Namespace)},
 		engine:  imageTag(redisImage(fc)),
+		cost:    planFreeCost(s, basisInCluster),
 	}
 	part.observe(s)
 	set := redisStatefulSet(fc, config)

@@ -144,7 +144,26 @@ type Probe struct {
 	Reason, Message string
 	// Latency, Role and ReplicationLag go to the status as they are.
 	Latency, Role, ReplicationLag string
+	// Load is how much of its memory and CPU the cache uses for long.
+	Load Load
 }
+
+// Load is how much of its memory and CPU a cache uses for long.
+type Load int
+
+// What is said of a load.
+const (
+	// LoadUnknown: it has not been watched for long enough, or does not say.
+	LoadUnknown Load = iota
+	// LoadNormal: none of the others.
+	LoadNormal
+	// LoadLow: it has used little of either for a day.
+	LoadLow
+	// LoadHighMemory: its memory has been almost full for an hour.
+	LoadHighMemory
+	// LoadHighCPU: it has kept a core busy for an hour.
+	LoadHighCPU
+)
 
 // PodTrouble is what keeps pods from running.
 type PodTrouble struct {

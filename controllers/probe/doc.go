@@ -40,6 +40,11 @@
 // next interval, up to three intervals in total; while the lane has workers to spare
 // nobody waits and everybody keeps the interval.
 //
+// # Load
+//
+// A probe also asks how much memory and CPU the cache uses. That becomes news only
+// when it stays as it is: high for an hour, or low for a day.
+//
 // # What never leaves
 //
 // A server can put anything into a reply, also the password it was just sent. No

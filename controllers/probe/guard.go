@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Bounds on what a server may send in one probe. An honest one sends about 1 KiB.
+// Bounds on what a server may send in one probe. An honest one sends about 4 KiB.
 const (
 	maxReplyBytes = 64 << 10
 	// maxStringDigits and maxListDigits bound the announced length of a string and

@@ -16,6 +16,7 @@ type state struct {
 	// repeats counts the latest failure's reason and message in a row.
 	repeats int
 	last    Attempt
+	watch   loadWatch
 }
 
 // step is the state after one more attempt, which ended now.
@@ -27,6 +28,8 @@ type state struct {
 func step(s state, a Attempt, now time.Time, t thresholds) state {
 	s.At = now
 	if a.Err == nil {
+		s.watch = s.watch.step(a.Usage, now)
+		s.Load = s.watch.load
 		return s.succeed(a, now, t)
 	}
 	return s.fail(a, now, t)

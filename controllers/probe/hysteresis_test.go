@@ -172,6 +172,7 @@ func TestSame(t *testing.T) {
 		"the message":         {with(func(r *Result) { r.Message = "Other." }), false},
 		"the role":            {with(func(r *Result) { r.Role = "slave" }), false},
 		"the replication lag": {with(func(r *Result) { r.ReplicationLag = time.Second }), false},
+		"the load":            {with(func(r *Result) { r.Load = LoadLow }), false},
 	} {
 		if got := base.Same(c.other); got != c.same {
 			t.Errorf("%s: Same is %v, want %v", name, got, c.same)

@@ -33,7 +33,7 @@ func once(ctx context.Context, t Target, control DialControl) Attempt {
 
 	start := time.Now()
 	seen, failed := visit(ctx, t, control)
-	a := Attempt{Role: seen.role, Lag: seen.lag, Latency: time.Since(start)}
+	a := Attempt{Role: seen.role, Lag: seen.lag, Usage: seen.usage, Latency: time.Since(start)}
 	if failed == nil {
 		a.Reason, a.Message = ReasonHealthy, healthyMessage(t)
 		return a
@@ -43,11 +43,17 @@ func once(ctx context.Context, t Target, control DialControl) Attempt {
 	return a
 }
 
+// observation is what a server says about itself.
+type observation struct {
+	replication
+	usage Usage
+}
+
 // visit connects, asks and hangs up.
-func visit(ctx context.Context, t Target, control DialControl) (replication, *failure) {
+func visit(ctx context.Context, t Target, control DialControl) (observation, *failure) {
 	conn, failed := connect(ctx, t, control)
 	if failed != nil {
-		return replication{}, failed
+		return observation{}, failed
 	}
 	defer conn.Close()
 	stop := interruptAtEnd(ctx, conn)
@@ -58,7 +64,7 @@ func visit(ctx context.Context, t Target, control DialControl) (replication, *fa
 	}
 	encrypted, failed := handshake(ctx, t, conn)
 	if failed != nil {
-		return replication{}, failed
+		return observation{}, failed
 	}
 	defer encrypted.Close()
 	return ask(ctx, t, encrypted)
@@ -97,8 +103,8 @@ func interruptAtEnd(ctx context.Context, conn net.Conn) (stop func() bool) {
 }
 
 // ask logs in and, in one pipeline, pings, writes, reads back and asks for the
-// replication state.
-func ask(ctx context.Context, t Target, conn net.Conn) (replication, *failure) {
+// replication state and for the memory and the CPU in use.
+func ask(ctx context.Context, t Target, conn net.Conn) (observation, *failure) {
 	guarded := &guardedConn{Conn: conn}
 	client := clientOn(guarded, t)
 	defer client.Close()
@@ -108,11 +114,12 @@ func ask(ctx context.Context, t Target, conn net.Conn) (replication, *failure) {
 	ping := pipe.Ping(ctx)
 	set := pipe.Set(ctx, t.Key, value, keyExpiry)
 	get := pipe.Get(ctx, t.Key)
-	info := pipe.Info(ctx, "replication")
+	// One section at a time: servers before Redis 7 refuse more.
+	info, memory, cpu := pipe.Info(ctx, "replication"), pipe.Info(ctx, "memory"), pipe.Info(ctx, "cpu")
 	_, execErr := pipe.Exec(ctx)
 
-	seen := parseReplication(info.Val())
-	failed := func(command string, err error) (replication, *failure) {
+	seen := observation{replication: parseReplication(info.Val()), usage: parseUsage(memory.Val(), cpu.Val())}
+	failed := func(command string, err error) (observation, *failure) {
 		return seen, &failure{step: stepAsk, command: command, err: err, conn: guarded}
 	}
 	for _, cmd := range []redis.Cmder{ping, set, get} {
@@ -120,8 +127,8 @@ func ask(ctx context.Context, t Target, conn net.Conn) (replication, *failure) {
 			return failed(strings.ToUpper(cmd.Name()), err)
 		}
 	}
-	// A refused login is no command's error. INFO's own does not matter.
-	if execErr != nil && info.Err() == nil {
+	// A refused login is no command's error. INFO's own do not matter.
+	if execErr != nil && errors.Join(info.Err(), memory.Err(), cpu.Err()) == nil {
 		return failed("AUTH", execErr)
 	}
 	if get.Val() != value {

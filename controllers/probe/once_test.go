@@ -68,6 +68,9 @@ func TestOnceSucceeds(t *testing.T) {
 			if a.Err != nil || a.Reason != ReasonHealthy || a.Role != "master" || a.Latency <= 0 {
 				t.Errorf("got %+v, want a healthy master", a)
 			}
+			if a.Usage.Memory <= 0 || a.Usage.CPU <= 0 {
+				t.Errorf("got usage %+v, want memory and CPU", a.Usage)
+			}
 		})
 	}
 }
@@ -77,6 +80,15 @@ func TestOnceToleratesAServerThatKeepsItsReplicationToItself(t *testing.T) {
 	addr := startRedis(t, "--user", "default", "on", "nopass", "~*", "+@all", "-info")
 	if a := Once(t.Context(), Target{Addr: addr, Key: "k"}); a.Err != nil || a.Role != "" {
 		t.Errorf("got %+v, want success with no role", a)
+	}
+}
+
+// Redis 7 lets a user ask for the first argument of a command that has no others.
+func TestOnceToleratesAServerThatKeepsItsMemoryToItself(t *testing.T) {
+	t.Parallel()
+	addr := startRedis(t, "--user", "default", "on", "nopass", "~*", "+@all", "-info", "+info|replication")
+	if a := Once(t.Context(), Target{Addr: addr, Key: "k"}); a.Err != nil || a.Role != "master" || a.Usage != (Usage{}) {
+		t.Errorf("got %+v, want a master that does not say what it uses", a)
 	}
 }
 
@@ -127,7 +139,7 @@ func TestOnceAsksThePolicyAboutTheAddressItConnectsTo(t *testing.T) {
 // FuzzReply looks for replies that make a probe panic, hang or tell the password.
 func FuzzReply(f *testing.F) {
 	for _, seed := range []string{
-		"", "+OK\r\n", "-ERR " + canary + "\r\n", hello + "+PONG\r\n+OK\r\n$1\r\na\r\n$11\r\nrole:master\r\n",
+		"", "+OK\r\n", "-ERR " + canary + "\r\n", hello + "+PONG\r\n+OK\r\n$1\r\na\r\n$11\r\nrole:master\r\n" + silence + "$13\r\nused_cpu_sys:\r\n",
 		"$-2\r\n", "*-1\r\n", "%1\r\n+a\r\n", "|1\r\n+a\r\n+b\r\n", "!5\r\nOOM a\r\n", "(12\r\n", "\x15\x03\x03",
 	} {
 		f.Add([]byte(seed))

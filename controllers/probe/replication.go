@@ -22,12 +22,7 @@ type replication struct {
 // parseReplication reads the reply to INFO replication. What is missing or not
 // understood stays unknown: some proxies and compatible servers answer in part.
 func parseReplication(info string) replication {
-	fields := map[string]string{}
-	for line := range strings.Lines(info) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			fields[name] = value
-		}
-	}
+	fields := parseInfo(info)
 	switch fields["role"] {
 	case "master":
 		return replication{role: "master"}
@@ -35,6 +30,17 @@ func parseReplication(info string) replication {
 		return replication{role: "slave", lag: lagOf(fields)}
 	}
 	return replication{}
+}
+
+// parseInfo reads the fields of a reply to INFO.
+func parseInfo(info string) map[string]string {
+	fields := map[string]string{}
+	for line := range strings.Lines(info) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	return fields
 }
 
 // lagOf is for how long a replica has not heard from its primary, rounded up.

@@ -77,6 +77,8 @@ type Result struct {
 	// power of ten, at least 1ms. It moves only when it differs by more than one
 	// such step, so that a cache between two steps does not flap.
 	Latency time.Duration
+	// Load is how much of its memory and CPU the cache uses for long.
+	Load Load
 	// Since is when Outcome last changed, or when the watch began.
 	Since time.Time
 	// At is when the last probe ended.
@@ -87,7 +89,7 @@ type Result struct {
 // Since and At agree. Since follows Outcome; Latency is information, not news.
 func (r Result) Same(o Result) bool {
 	return r.Outcome == o.Outcome && r.Reason == o.Reason && r.Message == o.Message &&
-		r.Role == o.Role && r.ReplicationLag == o.ReplicationLag
+		r.Role == o.Role && r.ReplicationLag == o.ReplicationLag && r.Load == o.Load
 }
 
 // Attempt is one probe without hysteresis.
@@ -101,6 +103,8 @@ type Attempt struct {
 	// Role and Lag are what the server said about itself, also when a step failed.
 	Role string
 	Lag  time.Duration
+	// Usage is what the server said about its memory and CPU.
+	Usage Usage
 	// Latency is what the whole attempt took, not rounded.
 	Latency time.Duration
 }

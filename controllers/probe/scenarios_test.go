@@ -49,6 +49,9 @@ func startTLSRedis(t testing.TB, certificate []string, more ...string) (addr str
 // hello is the reply to a login of a server that is fine so far.
 const hello = "*2\r\n$6\r\nserver\r\n$5\r\nredis\r\n"
 
+// silence is an empty reply to INFO.
+const silence = "$0\r\n\r\n"
+
 // troubles are all the ways in which a cache can fail that we know to bring about.
 var troubles = map[string]scenario{
 	"nothing listens on the port": {
@@ -173,13 +176,13 @@ var troubles = map[string]scenario{
 	},
 	"another value is read back": {
 		arrange: func(t *testing.T) Target {
-			return at(scripted(t, hello+"+PONG\r\n+OK\r\n$5\r\nother\r\n$11\r\nrole:master\r\n"))
+			return at(scripted(t, hello+"+PONG\r\n+OK\r\n$5\r\nother\r\n$11\r\nrole:master\r\n"+silence+silence))
 		},
 		want: ReasonReadBackMismatch, says: "does not return what was written", role: "master",
 	},
 	"nothing is read back": {
 		arrange: func(t *testing.T) Target {
-			return at(scripted(t, hello+"+PONG\r\n+OK\r\n$-1\r\n$11\r\nrole:master\r\n"))
+			return at(scripted(t, hello+"+PONG\r\n+OK\r\n$-1\r\n$11\r\nrole:master\r\n"+silence+silence))
 		},
 		want: ReasonReadBackMismatch, says: "does not return what was written", role: "master",
 	},
