@@ -44,7 +44,7 @@ func (r *Reconciler) evidence(fc *v1alpha1.FlagCache) plan.Evidence {
 	if !ok {
 		return plan.Evidence{}
 	}
-	evidence := plan.Evidence{At: sample.At, Trouble: sample.Trouble}
+	evidence := plan.Evidence{At: sample.At, Origin: sample.Origin, Trouble: sample.Trouble}
 	for _, s := range sample.Streams {
 		evidence.Streams = append(evidence.Streams, plan.Stream{ID: s.ID, Revision: s.Revision, Counts: s.Counts, Kept: s.Kept})
 	}

@@ -5,6 +5,9 @@ package metrics
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -48,6 +51,8 @@ type Stream struct {
 type Sample struct {
 	// At is when the look began.
 	At time.Time
+	// Origin of the streams: only those of the same one can be added up.
+	Origin string
 	// Streams that could be read.
 	Streams []Stream
 	// Trouble says why others could not be, in words that stay the same; "" if all
@@ -68,8 +73,25 @@ type Sources struct {
 
 // Sample asks the source that the target names.
 func (s Sources) Sample(ctx context.Context, target Target) Sample {
+	sample := s.of(target).Sample(ctx, target)
+	sample.Origin = target.origin()
+	return sample
+}
+
+func (s Sources) of(target Target) Source {
 	if target.Prometheus != nil {
-		return s.Prometheus.Sample(ctx, target)
+		return s.Prometheus
 	}
-	return s.Pods.Sample(ctx, target)
+	return s.Pods
+}
+
+// origin is a name for all that says who counts, and what: another source, another
+// query or another limit would count the same events in another way.
+func (t Target) origin() string {
+	t.FlagCache, t.Candidate, t.Stable, t.Interval = types.NamespacedName{}, "", "", 0
+	text, err := json.Marshal(t)
+	if err != nil {
+		panic(fmt.Sprintf("a target made of plain data does not marshal: %v", err))
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(text))[:16]
 }

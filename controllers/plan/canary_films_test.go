@@ -213,6 +213,35 @@ func evidenceFilms() map[string]film {
 			}
 			th.until("the promotion", th.promoted(candidate))
 		}},
+		"another-source-in-the-middle": {script: func(th *theatre) {
+			th.origin = "one"
+			candidate := v2(th)
+			th.run(9 * time.Minute)
+			th.note("another source counts: it knows all that happened, and none of it counts twice")
+			th.origin = "another"
+			th.look()
+			if n := th.trial().Candidate[analysis.ErrorRate].Total; n != 0 {
+				th.t.Errorf("%d events of before are counted by the new source", n)
+			}
+			th.run(9 * time.Minute)
+			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionTrue, v1alpha1.ReasonCanary)
+			if n := th.trial().Candidate[analysis.ErrorRate].Total; n != 10*9*60 {
+				th.t.Errorf("%d events are counted in nine minutes of 10 a second", n)
+			}
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"another-source-that-knows-of-errors": {script: func(th *theatre) {
+			th.origin = "one"
+			candidate := v2(th)
+			th.run(time.Minute)
+			th.note("a wrong query calls everything an error; it is mended before the next look")
+			th.bad[candidate] = map[analysis.Check]float64{analysis.ErrorRate: 1}
+			th.now = th.now.Add(interval)
+			th.serve()
+			clear(th.bad)
+			th.origin = "another"
+			th.until("the promotion", th.promoted(candidate))
+		}},
 		"pods-restart-and-lose-their-counters": {script: func(th *theatre) {
 			candidate := v2(th)
 			for range 3 {

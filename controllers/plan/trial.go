@@ -17,6 +17,9 @@ import (
 type Evidence struct {
 	// At is when the sample was taken; zero while there is none.
 	At time.Time
+	// Origin tells evidence that can be added up from evidence that cannot: it is
+	// another one where another source counts, or something else counts as bad.
+	Origin string
 	// Streams are the sets of counters that were read.
 	Streams []Stream
 	// Trouble says, in words that stay the same from sample to sample, why a part
@@ -71,6 +74,8 @@ type Trial struct {
 	// ones fade.
 	RecentCandidate Fading `json:"recentCandidate,omitempty"`
 	RecentStable    Fading `json:"recentStable,omitempty"`
+	// Origin of all that is counted, "" before the first sample.
+	Origin string `json:"origin,omitempty"`
 	// Streams are what is already counted of each stream.
 	Streams map[string]Counted `json:"streams,omitempty"`
 	// UnavailableFor is how long the candidate has been unavailable since it was
@@ -155,6 +160,26 @@ func passed(from, to time.Time, interval time.Duration) time.Duration {
 
 // isNew tells whether a sample was not looked at yet.
 func (t *Trial) isNew(e Evidence) bool { return !e.At.IsZero() && !e.At.Equal(t.SampledAt) }
+
+// follow turns to the origin of a sample. Evidence of another one is about the same
+// events, so it takes the place of what was counted and is not added to it. What
+// happened until now is not known in its terms: its streams count from here.
+func (t *Trial) follow(e Evidence) (another bool) {
+	if !t.isNew(e) || e.Origin == t.Origin {
+		return false
+	}
+	another, t.Origin = t.Origin != "", e.Origin
+	if !another {
+		return false
+	}
+	t.Candidate, t.Stable, t.Before, t.RecentCandidate, t.RecentStable = nil, nil, nil, nil, nil
+	t.Kept, t.KeptBefore = 0, 0
+	t.Streams = map[string]Counted{}
+	for _, stream := range e.Streams {
+		t.Streams[stream.ID] = Counted{Counts: maps.Clone(stream.Counts), Kept: stream.Kept}
+	}
+	return true
+}
 
 // absorb counts what a sample has that was not counted yet, and returns how long
 // after the last one it was taken. Looks come between samples too, so it is not
