@@ -196,12 +196,13 @@ func TestAnotherOriginIsWhatCountsInAnotherWay(t *testing.T) {
 		target := aTarget()
 		change(&target)
 		source := &scripted{}
-		return Sources{Pods: source, Prometheus: source}.Sample(t.Context(), target).Origin
+		return Sources{Pods: source, Prometheus: source, CloudWatch: source}.Sample(t.Context(), target).Origin
 	}
 	first := of(func(*Target) {})
 	for name, same := range map[string]func(*Target){
 		"another interval":  func(t *Target) { t.Interval = time.Minute },
 		"another candidate": func(t *Target) { t.Candidate = "00000000" },
+		"another canary":    func(t *Target) { t.Since = t.Since.Add(time.Hour) },
 	} {
 		if of(same) != first {
 			t.Errorf("%s: what is counted cannot be added up any more", name)
@@ -210,6 +211,7 @@ func TestAnotherOriginIsWhatCountsInAnotherWay(t *testing.T) {
 	for name, other := range map[string]func(*Target){
 		"another limit":  func(t *Target) { t.LatencyP95 = time.Second },
 		"another server": func(t *Target) { t.Prometheus = &v1alpha1.PrometheusSpec{Address: "http://a"} },
+		"CloudWatch":     func(t *Target) { t.CloudWatch = &v1alpha1.CloudWatchSpec{} },
 		"no split":       func(t *Target) { t.Split = false },
 	} {
 		if of(other) == first {

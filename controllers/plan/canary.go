@@ -71,7 +71,8 @@ func decideCanary(in trialInput, record Record) canary {
 	gap := t.look(in.s.Now, t.isNew(in.s.Evidence), interval)
 	shared := in.sharedTrouble()
 	another := t.follow(in.s.Evidence)
-	observed := t.absorb(in.s.Evidence, in.candidate, shared != "" || in.away(t), interval)
+	struck := t.overshadowed(shared != "" || in.away(t), gap, in.s.Evidence.Lag)
+	observed := t.absorb(in.s.Evidence, in.candidate, struck, interval)
 	if another && t.Step > 0 {
 		t.begin(t.Step, in.s.Now)
 		gap, observed = 0, 0

@@ -64,6 +64,9 @@ type theatre struct {
 	life int
 	// origin of the evidence; another one has other streams.
 	origin string
+	// lag of the evidence, and what is on its way.
+	lag     time.Duration
+	pending []Evidence
 	// lazy pods do not become available.
 	lazy bool
 	// blind: the evidence cannot be had.
@@ -234,6 +237,21 @@ func (th *theatre) serve() {
 			stream.Kept = int64(th.kept)
 		}
 		th.evidence.Streams = append(th.evidence.Streams, stream)
+	}
+	th.arrive()
+}
+
+// arrive delivers evidence late.
+func (th *theatre) arrive() {
+	if th.lag == 0 {
+		return
+	}
+	th.pending = append(th.pending, th.evidence)
+	th.evidence = Evidence{}
+	for _, e := range th.pending {
+		if !e.At.Add(th.lag).After(th.now) {
+			th.evidence, th.evidence.Lag = e, th.lag+interval
+		}
 	}
 }
 

@@ -124,3 +124,22 @@ func TestNothingIsCountedTwiceByAnotherOrigin(t *testing.T) {
 		})
 	}
 }
+
+// What is summed up anew at each look may be incomplete once. The next sum must not
+// be taken for that of a counter that began anew.
+func TestALastingCounterThatFellIsAMistake(t *testing.T) {
+	trial := &Trial{}
+	for n, c := range []struct{ now, want analysis.Counts }{
+		{analysis.Counts{Bad: 1, Total: 100}, analysis.Counts{Bad: 1, Total: 100}},
+		{analysis.Counts{Bad: 1, Total: 40}, analysis.Counts{Bad: 1, Total: 100}},
+		{analysis.Counts{Bad: 0, Total: 120}, analysis.Counts{Bad: 1, Total: 100}},
+		{analysis.Counts{Bad: 2, Total: 150}, analysis.Counts{Bad: 2, Total: 150}},
+	} {
+		trial.absorb(Evidence{At: time.Date(2026, 1, 1, 0, n, 0, 0, time.UTC), Streams: []Stream{
+			{ID: "1", Revision: "b", Lasting: true, Counts: Counters{analysis.ErrorRate: c.now}},
+		}}, "b", false, time.Minute)
+		if got := trial.Candidate[analysis.ErrorRate]; got != c.want {
+			t.Errorf("counted %+v after %+v, want %+v", got, c.now, c.want)
+		}
+	}
+}
