@@ -47,6 +47,16 @@ func canaryQueries(queries string) string {
 	return "canary: {metrics: {type: Prometheus, prometheus: {address: 'http://prometheus.monitoring:9090', queries: " + queries + "}}}"
 }
 
+// goodQueries has one of each kind.
+const goodQueries = `{
+  errorRate.bad: {expression: "SUM(SEARCH('{Shop,revision} revision=\"$revision\"', 'Sum'))"}, errorRate.total: {metric: requests, dimensions: {revision: $revision}},
+  latencyP95.bad: {metric: latency, statistic: "TC(0.1:)", dimensions: {revision: $revision}},
+  latencyP95.total: {metric: latency, statistic: SampleCount, dimensions: {revision: $revision}}}`
+
+func cloudWatchQueries(queries string) string {
+	return "canary: {metrics: {type: CloudWatch, interval: 1m, cloudWatch: {region: eu-central-1, namespace: Shop, queries: " + queries + "}}}"
+}
+
 const someFlags = "flags: {configMap: {name: demo-flags}}\n"
 
 var _ = Describe("The API server", func() {
@@ -83,6 +93,11 @@ var _ = Describe("The API server", func() {
 		Expect(get(ctx, s, &v1alpha1.FlagCache{}, "demo").Spec.Canary.Metrics.Prometheus.Queries).To(HaveLen(2))
 	})
 
+	It("takes a canary's numbers from CloudWatch", func(ctx context.Context) {
+		Expect(k8s.Create(ctx, s.manifest("demo", someFlags+cloudWatchQueries(goodQueries)))).To(Succeed())
+		Expect(get(ctx, s, &v1alpha1.FlagCache{}, "demo").Spec.Canary.Metrics.CloudWatch.Queries).To(HaveLen(4))
+	})
+
 	DescribeTable("refuses with a sentence that says what to do",
 		func(ctx context.Context, spec, sentence string) {
 			err := k8s.Create(ctx, s.manifest("demo", spec), client.DryRunAll, client.FieldValidation("Strict"))
@@ -104,7 +119,17 @@ var _ = Describe("The API server", func() {
 		Entry("a share without a unit", someFlags+`canary: {thresholds: {errorRate: "0.001"}}`, "spec.canary.thresholds.errorRate"),
 		Entry("a gateway without a route", someFlags+"canary: {traffic: {type: GatewayAPI}}", "canary.traffic.httpRouteRef is required for type GatewayAPI"),
 		Entry("a route without its type", someFlags+"canary: {traffic: {httpRouteRef: {name: shop}}}", "canary.traffic.httpRouteRef is only for type GatewayAPI"),
-		Entry("CloudWatch, which is to come", someFlags+"canary: {metrics: {type: CloudWatch}}", "CloudWatch is not implemented yet"),
+		Entry("CloudWatch without queries", someFlags+"canary: {metrics: {type: CloudWatch, interval: 1m}}", "canary.metrics.cloudWatch goes with type CloudWatch"),
+		Entry("CloudWatch by the second", someFlags+strings.Replace(cloudWatchQueries(goodQueries), "1m", "10s", 1), "canary.metrics.interval must be at least 30s"),
+		Entry("a region that is a host", someFlags+strings.Replace(cloudWatchQueries(goodQueries), "eu-central-1", "evil.example.com/", 1), "spec.canary.metrics.cloudWatch.region"),
+		Entry("a metric without a namespace", someFlags+strings.Replace(cloudWatchQueries(goodQueries), "namespace: Shop,", "", 1), "canary.metrics.cloudWatch.namespace is required"),
+		Entry("no query", someFlags+cloudWatchQueries("{}"), "spec.canary.metrics.cloudWatch.queries"),
+		Entry("a CloudWatch query for no check", someFlags+cloudWatchQueries("{a.bad: {expression: $revision}, a.total: {expression: $revision}}"), "the keys of canary.metrics.cloudWatch.queries are"),
+		Entry("half a check by CloudWatch", someFlags+cloudWatchQueries("{errorRate.bad: {expression: $revision}, latencyP95.bad: {expression: $revision}}"), "queries needs CHECK.bad and CHECK.total together"),
+		Entry("a metric and an expression", someFlags+cloudWatchQueries("{errorRate.bad: {metric: m, expression: $revision}, errorRate.total: {expression: $revision}}"), "either a metric or an expression"),
+		Entry("an expression with dimensions", someFlags+cloudWatchQueries("{errorRate.bad: {expression: $revision, dimensions: {a: b}}, errorRate.total: {expression: $revision}}"), "go with a metric"),
+		Entry("a CloudWatch query about everything", someFlags+cloudWatchQueries("{errorRate.bad: {metric: m}, errorRate.total: {metric: m, dimensions: {a: b}}}"), "must say $revision, in its expression or in a dimension"),
+		Entry("a statistic that counts nothing", someFlags+cloudWatchQueries("{errorRate.bad: {metric: m, statistic: p95, dimensions: {r: $revision}}, errorRate.total: {expression: $revision}}"), ".statistic"),
 		Entry("Prometheus without a server", someFlags+"canary: {metrics: {type: Prometheus}}", "canary.metrics.prometheus goes with type Prometheus"),
 		Entry("a password in an address", someFlags+`canary: {metrics: {type: Prometheus, prometheus: {address: "http://a:b@c"}}}`, "spec.canary.metrics.prometheus.address"),
 		Entry("a query for no check", someFlags+canaryQueries("{errors: 'a{b=\"$revision\"}'}"), "the keys of canary.metrics.prometheus.queries are"),

@@ -34,7 +34,9 @@ func (r *Reconciler) sample(fc *v1alpha1.FlagCache, target *plan.EvidenceTarget)
 		LatencyP95:     thresholds.LatencyP95.Duration,
 		LatencyP99:     thresholds.LatencyP99.Duration,
 		MissLatencyP95: thresholds.MissLatencyP95.Duration,
+		Since:          target.Since,
 		Prometheus:     target.Canary.Metrics.Prometheus.DeepCopy(),
+		CloudWatch:     target.Canary.Metrics.CloudWatch.DeepCopy(),
 	})
 }
 
@@ -44,9 +46,9 @@ func (r *Reconciler) evidence(fc *v1alpha1.FlagCache) plan.Evidence {
 	if !ok {
 		return plan.Evidence{}
 	}
-	evidence := plan.Evidence{At: sample.At, Trouble: sample.Trouble}
+	evidence := plan.Evidence{At: sample.At, Lag: sample.Lag, Origin: sample.Origin, Trouble: sample.Trouble}
 	for _, s := range sample.Streams {
-		evidence.Streams = append(evidence.Streams, plan.Stream{ID: s.ID, Revision: s.Revision, Counts: s.Counts, Kept: s.Kept})
+		evidence.Streams = append(evidence.Streams, plan.Stream{ID: s.ID, Revision: s.Revision, Counts: s.Counts, Kept: s.Kept, Lasting: s.Lasting})
 	}
 	return evidence
 }

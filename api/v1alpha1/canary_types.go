@@ -158,15 +158,17 @@ const (
 
 // MetricsSpec says where a canary's numbers come from.
 //
-// +kubebuilder:validation:XValidation:rule="self.type != 'CloudWatch'",message="canary.metrics.type CloudWatch is not implemented yet: use Pods, or Prometheus"
 // +kubebuilder:validation:XValidation:rule="(self.type == 'Prometheus') == has(self.prometheus)",message="canary.metrics.prometheus goes with type Prometheus"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'CloudWatch') == has(self.cloudWatch)",message="canary.metrics.cloudWatch goes with type CloudWatch"
+// +kubebuilder:validation:XValidation:rule="self.type != 'CloudWatch' || (has(self.interval) && duration(self.interval) >= duration('30s'))",message="canary.metrics.interval must be at least 30s for type CloudWatch, which counts by the minute"
 type MetricsSpec struct {
 	// type is Pods, Prometheus or CloudWatch. Default: Pods.
 	// +optional
 	// +kubebuilder:default=Pods
 	Type MetricsType `json:"type,omitempty"`
 
-	// interval between two looks at the evidence, between 1s and 5m. Default: 10s.
+	// interval between two looks at the evidence, between 1s and 5m, and at least 30s
+	// for type CloudWatch. Default: 10s.
 	// +optional
 	// +kubebuilder:default="10s"
 	// +kubebuilder:validation:Type=string
@@ -178,6 +180,10 @@ type MetricsSpec struct {
 	// prometheus is the server of type Prometheus.
 	// +optional
 	Prometheus *PrometheusSpec `json:"prometheus,omitempty"`
+
+	// cloudWatch is what to ask Amazon CloudWatch for type CloudWatch.
+	// +optional
+	CloudWatch *CloudWatchSpec `json:"cloudWatch,omitempty"`
 }
 
 // PrometheusSpec is a Prometheus server and what to ask it.
@@ -210,6 +216,78 @@ type PrometheusSpec struct {
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=4096
 type Query string
+
+// CloudWatchSpec is what to ask Amazon CloudWatch. The operator's own AWS identity is
+// used, as the AWS SDK finds it, and needs the right cloudwatch:GetMetricData.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.namespace) || self.queries.all(k, !has(self.queries[k].metric))",message="canary.metrics.cloudWatch.namespace is required for queries with a metric"
+type CloudWatchSpec struct {
+	// region of the metrics, for example eu-central-1. Default: the one that the AWS
+	// SDK finds where the operator runs.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^[a-z]{2,8}(-[a-z]+)+-[0-9]{1,2}$`
+	Region string `json:"region,omitempty"`
+
+	// namespace of the metrics in CloudWatch, for example ContainerInsights/Prometheus.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9 ._/#:-]+$`
+	Namespace string `json:"namespace,omitempty"`
+
+	// queries for numbers of events in a minute. The keys are CHECK.bad and
+	// CHECK.total, both or none, where CHECK is errorRate, latencyP95, latencyP99,
+	// cacheHitRate or missLatencyP95. $revision, $namespace and $name stand for the
+	// revision that is asked about, once the candidate and once the stable one, and
+	// for the FlagCache. A check without queries is counted at the pods, as by type Pods.
+	// +required
+	// +kubebuilder:validation:MinProperties=2
+	// +kubebuilder:validation:MaxProperties=10
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['errorRate.bad', 'errorRate.total', 'latencyP95.bad', 'latencyP95.total', 'latencyP99.bad', 'latencyP99.total', 'cacheHitRate.bad', 'cacheHitRate.total', 'missLatencyP95.bad', 'missLatencyP95.total'])",message="the keys of canary.metrics.cloudWatch.queries are CHECK.bad and CHECK.total, where CHECK is errorRate, latencyP95, latencyP99, cacheHitRate or missLatencyP95"
+	// +kubebuilder:validation:XValidation:rule="['errorRate', 'latencyP95', 'latencyP99', 'cacheHitRate', 'missLatencyP95'].all(c, ((c + '.bad') in self) == ((c + '.total') in self))",message="canary.metrics.cloudWatch.queries needs CHECK.bad and CHECK.total together"
+	Queries map[string]CloudWatchQuery `json:"queries,omitempty"`
+}
+
+// CloudWatchQuery is a metric, or an expression over metrics.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.metric) != has(self.expression)",message="a query of canary.metrics.cloudWatch.queries is either a metric or an expression"
+// +kubebuilder:validation:XValidation:rule="has(self.metric) || !(has(self.dimensions) || has(self.statistic))",message="dimensions and statistic of canary.metrics.cloudWatch.queries go with a metric"
+// +kubebuilder:validation:XValidation:rule="has(self.expression) ? self.expression.contains('$revision') : has(self.dimensions) && self.dimensions.exists(d, self.dimensions[d].contains('$revision'))",message="every query of canary.metrics.cloudWatch.queries must say $revision, in its expression or in a dimension: what is not about one revision is no evidence"
+type CloudWatchQuery struct {
+	// metric is its name.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	Metric string `json:"metric,omitempty"`
+
+	// dimensions of the metric, all that it was published with.
+	// +optional
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=30
+	Dimensions map[string]DimensionValue `json:"dimensions,omitempty"`
+
+	// statistic that counts events: Sum for metrics that are counts, and for those
+	// that have one value for each event SampleCount, or TC(FROM:TO) for the values in
+	// a range, of which an end may be left out. Default: Sum.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^(Sum|SampleCount|TC\([0-9.]*:[0-9.]*\))$`
+	Statistic string `json:"statistic,omitempty"`
+
+	// expression of metric math with one series as its result, such as
+	// SUM(SEARCH(...)). Metrics Insights (SELECT) is not possible.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Expression string `json:"expression,omitempty"`
+}
+
+// DimensionValue is the value of a CloudWatch dimension.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=1024
+type DimensionValue string
 
 // ThresholdsSpec are the limits that a candidate must keep.
 type ThresholdsSpec struct {

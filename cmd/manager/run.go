@@ -144,10 +144,12 @@ func teller(ctx context.Context, news chan<- event.GenericEvent) func(types.Name
 // addSampler runs the sampler of canaries with the manager; its news wake the
 // reconciler.
 func addSampler(ctx context.Context, mgr ctrl.Manager, news chan<- event.GenericEvent) (*evidence.Sampler, error) {
+	pods := &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient()}
 	sampler := evidence.NewSampler(evidence.Options{
 		Source: evidence.Sources{
-			Pods:       &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient()},
+			Pods:       pods,
 			Prometheus: &evidence.Prometheus{Clock: clock.RealClock{}, HTTP: evidence.NewPrometheusHTTPClient()},
+			CloudWatch: &evidence.CloudWatch{Clock: clock.RealClock{}, Pods: pods},
 		},
 		Changed: teller(ctx, news),
 	})

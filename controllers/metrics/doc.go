@@ -17,4 +17,7 @@
 // what each process exposed. Its address is the user's, so it is connected to by a
 // client that goes to no address of the operator's own machine, follows no
 // redirect, and repeats nothing of what it was answered.
+//
+// CloudWatch has numbers of events per minute. All minutes since the canary began
+// are added up at each look, so that nothing has to be remembered.
 package metrics

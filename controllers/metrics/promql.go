@@ -35,12 +35,15 @@ const (
 	kindTotal   = "total"
 )
 
+func allChecks() []analysis.Check {
+	return []analysis.Check{analysis.ErrorRate, analysis.LatencyP95, analysis.LatencyP99, analysis.CacheHitRate, analysis.MissLatencyP95}
+}
+
 // questionsAbout asks about a revision: for the user's own queries, and for the
 // flag service's metrics where there are not such for all checks.
 func questionsAbout(revision string, t Target) []question {
 	var questions []question
-	rest := []analysis.Check{analysis.ErrorRate, analysis.LatencyP95, analysis.LatencyP99, analysis.CacheHitRate, analysis.MissLatencyP95}
-	rest = slices.DeleteFunc(rest, func(check analysis.Check) bool {
+	rest := slices.DeleteFunc(allChecks(), func(check analysis.Check) bool {
 		bad, total := t.Prometheus.Queries[string(check)+".bad"], t.Prometheus.Queries[string(check)+".total"]
 		if bad == "" || total == "" {
 			return false
@@ -66,7 +69,7 @@ func questionsAbout(revision string, t Target) []question {
 // names and hashes: nothing in them can end a string of PromQL.
 func ownQuery(bad, total v1alpha1.Query, revision string, t Target) string {
 	query := fmt.Sprintf("label_replace((%s\n),%q,%q,\"\",\"\") or label_replace((%s\n),%q,%q,\"\",\"\")", bad, kind, kindBad, total, kind, kindTotal)
-	return strings.NewReplacer("$revision", revision, "$namespace", t.FlagCache.Namespace, "$name", t.FlagCache.Name).Replace(query)
+	return fill(query, revision, t)
 }
 
 // ownStreams reads the answer to ownQuery: each series of all events is a stream,

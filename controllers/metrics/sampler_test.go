@@ -190,3 +190,32 @@ func TestWatchedBeforeTheStartAndAfterTheEnd(t *testing.T) {
 		}
 	})
 }
+
+func TestAnotherOriginIsWhatCountsInAnotherWay(t *testing.T) {
+	of := func(change func(*Target)) string {
+		target := aTarget()
+		change(&target)
+		source := &scripted{}
+		return Sources{Pods: source, Prometheus: source, CloudWatch: source}.Sample(t.Context(), target).Origin
+	}
+	first := of(func(*Target) {})
+	for name, same := range map[string]func(*Target){
+		"another interval":  func(t *Target) { t.Interval = time.Minute },
+		"another candidate": func(t *Target) { t.Candidate = "00000000" },
+		"another canary":    func(t *Target) { t.Since = t.Since.Add(time.Hour) },
+	} {
+		if of(same) != first {
+			t.Errorf("%s: what is counted cannot be added up any more", name)
+		}
+	}
+	for name, other := range map[string]func(*Target){
+		"another limit":  func(t *Target) { t.LatencyP95 = time.Second },
+		"another server": func(t *Target) { t.Prometheus = &v1alpha1.PrometheusSpec{Address: "http://a"} },
+		"CloudWatch":     func(t *Target) { t.CloudWatch = &v1alpha1.CloudWatchSpec{} },
+		"no split":       func(t *Target) { t.Split = false },
+	} {
+		if of(other) == first {
+			t.Errorf("%s: what is counted is added up", name)
+		}
+	}
+}

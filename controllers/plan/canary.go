@@ -70,7 +70,13 @@ func decideCanary(in trialInput, record Record) canary {
 	interval := in.spec.Metrics.Interval.Duration
 	gap := t.look(in.s.Now, t.isNew(in.s.Evidence), interval)
 	shared := in.sharedTrouble()
-	observed := t.absorb(in.s.Evidence, in.candidate, shared != "" || in.away(t), interval)
+	another := t.follow(in.s.Evidence)
+	struck := t.overshadowed(shared != "" || in.away(t), gap, in.s.Evidence.Lag)
+	observed := t.absorb(in.s.Evidence, in.candidate, struck, interval)
+	if another && t.Step > 0 {
+		t.begin(t.Step, in.s.Now)
+		gap, observed = 0, 0
+	}
 	c.results = t.Judge()
 
 	if reason, message := in.failure(t, c.results); reason != "" {

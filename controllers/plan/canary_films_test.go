@@ -213,6 +213,69 @@ func evidenceFilms() map[string]film {
 			}
 			th.until("the promotion", th.promoted(candidate))
 		}},
+		"late-evidence": {
+			steps: []v1alpha1.CanaryStep{step(5, 5*time.Minute), step(25, time.Minute)},
+			script: func(th *theatre) {
+				th.lag = 3 * time.Minute
+				candidate := v2(th)
+				th.until("the second step", func() bool { return th.weight() == 25 })
+				th.note("a minute is too short for what happens in it to be known")
+				th.run(3 * time.Minute)
+				if n := th.trial().inStep(analysis.ErrorRate).Total; n != 0 {
+					th.t.Errorf("%d events of the first step count in the second", n)
+				}
+				th.until("the promotion", th.promoted(candidate))
+			},
+		},
+		"late-evidence-of-a-breach": {script: func(th *theatre) {
+			th.lag = 3 * time.Minute
+			candidate := v2(th)
+			th.run(4 * time.Minute)
+			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.until("the rollback", th.rolledBack)
+		}},
+		"late-evidence-of-pods-that-were-away": {script: func(th *theatre) {
+			th.lag = 3 * time.Minute
+			candidate := v2(th)
+			th.run(5 * time.Minute)
+			th.lazy = true
+			mustFind[*appsv1.Deployment](th.world, "demo-"+candidate).Status.AvailableReplicas = 0
+			th.spoil(candidate, analysis.ErrorRate, 1)
+			th.run(2 * time.Minute)
+			th.note("they are back before anything is known about that time")
+			th.lazy = false
+			clear(th.bad)
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"another-source-in-the-middle": {script: func(th *theatre) {
+			th.origin = "one"
+			candidate := v2(th)
+			th.run(9 * time.Minute)
+			th.note("another source counts: it knows all that happened, and none of it counts twice")
+			th.origin = "another"
+			th.look()
+			if n := th.trial().Candidate[analysis.ErrorRate].Total; n != 0 {
+				th.t.Errorf("%d events of before are counted by the new source", n)
+			}
+			th.run(9 * time.Minute)
+			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionTrue, v1alpha1.ReasonCanary)
+			if n := th.trial().Candidate[analysis.ErrorRate].Total; n != 10*9*60 {
+				th.t.Errorf("%d events are counted in nine minutes of 10 a second", n)
+			}
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"another-source-that-knows-of-errors": {script: func(th *theatre) {
+			th.origin = "one"
+			candidate := v2(th)
+			th.run(time.Minute)
+			th.note("a wrong query calls everything an error; it is mended before the next look")
+			th.bad[candidate] = map[analysis.Check]float64{analysis.ErrorRate: 1}
+			th.now = th.now.Add(interval)
+			th.serve()
+			clear(th.bad)
+			th.origin = "another"
+			th.until("the promotion", th.promoted(candidate))
+		}},
 		"pods-restart-and-lose-their-counters": {script: func(th *theatre) {
 			candidate := v2(th)
 			for range 3 {

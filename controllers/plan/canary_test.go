@@ -62,6 +62,11 @@ type theatre struct {
 	lookUps float64
 	// life is part of the names of streams: pods that start again have another.
 	life int
+	// origin of the evidence; another one has other streams.
+	origin string
+	// lag of the evidence, and what is on its way.
+	lag     time.Duration
+	pending []Evidence
 	// lazy pods do not become available.
 	lazy bool
 	// blind: the evidence cannot be had.
@@ -174,6 +179,9 @@ func (th *theatre) loadTestEnds(how batchv1.JobConditionType, report string) {
 	th.report = report
 }
 
+// trial of the candidate, as it is on record.
+func (th *theatre) trial() *Trial { return readHistory(th.snapshot()).records[th.candidate()].Trial }
+
 func (th *theatre) promoted(revision string) func() bool {
 	return func() bool { return th.stable() == revision }
 }
@@ -219,9 +227,9 @@ func (th *theatre) serve() {
 		th.evidence.Trouble = "no pod answers"
 		return
 	}
-	th.evidence = Evidence{At: th.now}
+	th.evidence = Evidence{At: th.now, Origin: th.origin}
 	for _, revision := range slices.Sorted(maps.Keys(th.counted)) {
-		stream := Stream{ID: fmt.Sprintf("%s/%d", revision, th.life), Revision: revision, Counts: Counters{}}
+		stream := Stream{ID: fmt.Sprintf("%s/%s%d", revision, th.origin, th.life), Revision: revision, Counts: Counters{}}
 		for check, c := range th.counted[revision] {
 			stream.Counts[check] = analysis.Counts{Bad: int64(c[0]), Total: int64(c[1])}
 		}
@@ -229,6 +237,21 @@ func (th *theatre) serve() {
 			stream.Kept = int64(th.kept)
 		}
 		th.evidence.Streams = append(th.evidence.Streams, stream)
+	}
+	th.arrive()
+}
+
+// arrive delivers evidence late.
+func (th *theatre) arrive() {
+	if th.lag == 0 {
+		return
+	}
+	th.pending = append(th.pending, th.evidence)
+	th.evidence = Evidence{}
+	for _, e := range th.pending {
+		if !e.At.Add(th.lag).After(th.now) {
+			th.evidence, th.evidence.Lag = e, th.lag+interval
+		}
 	}
 }
 

@@ -67,6 +67,8 @@ type ProbeTarget struct {
 // EvidenceTarget is what to count about a canary.
 type EvidenceTarget struct {
 	Candidate, Stable string
+	// Since is when the canary began: nothing was asked of the candidate before.
+	Since time.Time
 	// Canary is where the numbers come from, and what counts as slow.
 	Canary v1alpha1.CanarySpec
 }
@@ -76,7 +78,7 @@ func evidenceTarget(s Snapshot, r rollout) *EvidenceTarget {
 	if r.canary == nil || r.canary.record.Outcome != "" {
 		return nil
 	}
-	return &EvidenceTarget{Candidate: r.target, Stable: r.stable, Canary: *s.FlagCache.Spec.Canary}
+	return &EvidenceTarget{Candidate: r.target, Stable: r.stable, Since: r.canary.record.StartedAt, Canary: *s.FlagCache.Spec.Canary}
 }
 
 // nameConflictRetry is how soon a taken name is looked at again: the object in

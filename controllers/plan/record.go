@@ -84,7 +84,7 @@ func (r *Record) promote(now time.Time) {
 func (r Record) again(now time.Time, retried bool) Record {
 	next := Record{Revision: r.Revision, StartedAt: now.UTC().Truncate(time.Second), Passed: r.Passed, Retried: retried}
 	if r.Trial != nil && !r.Passed {
-		next.Trial = &Trial{Streams: r.Trial.Streams}
+		next.Trial = &Trial{Origin: r.Trial.Origin, Streams: r.Trial.Streams}
 	}
 	return next
 }

@@ -17,6 +17,12 @@ import (
 type Evidence struct {
 	// At is when the sample was taken; zero while there is none.
 	At time.Time
+	// Lag is how long ago events may have happened that a sample is the first to have;
+	// zero where they are known at once.
+	Lag time.Duration
+	// Origin tells evidence that can be added up from evidence that cannot: it is
+	// another one where another source counts, or something else counts as bad.
+	Origin string
 	// Streams are the sets of counters that were read.
 	Streams []Stream
 	// Trouble says, in words that stay the same from sample to sample, why a part
@@ -38,6 +44,8 @@ type Stream struct {
 	// Kept is how many requests a stable pod answered by itself although a
 	// candidate took a share.
 	Kept int64
+	// Lasting counters never begin anew: where one fell, the reading is a mistake.
+	Lasting bool
 }
 
 // Counters are events by check.
@@ -59,6 +67,8 @@ type Trial struct {
 	// clock that jumps nor an operator that was down passes a step.
 	Elapsed  time.Duration `json:"elapsed,omitempty"`
 	Observed time.Duration `json:"observed,omitempty"`
+	// Calm is for how long nothing was in trouble that both revisions depend on.
+	Calm time.Duration `json:"calm,omitempty"`
 	// Candidate and Stable are all events since the trial began.
 	Candidate Counters `json:"candidate,omitempty"`
 	Stable    Counters `json:"stable,omitempty"`
@@ -71,6 +81,8 @@ type Trial struct {
 	// ones fade.
 	RecentCandidate Fading `json:"recentCandidate,omitempty"`
 	RecentStable    Fading `json:"recentStable,omitempty"`
+	// Origin of all that is counted, "" before the first sample.
+	Origin string `json:"origin,omitempty"`
 	// Streams are what is already counted of each stream.
 	Streams map[string]Counted `json:"streams,omitempty"`
 	// UnavailableFor is how long the candidate has been unavailable since it was
@@ -156,6 +168,26 @@ func passed(from, to time.Time, interval time.Duration) time.Duration {
 // isNew tells whether a sample was not looked at yet.
 func (t *Trial) isNew(e Evidence) bool { return !e.At.IsZero() && !e.At.Equal(t.SampledAt) }
 
+// follow turns to the origin of a sample. Evidence of another one is about the same
+// events, so it takes the place of what was counted and is not added to it. What
+// happened until now is not known in its terms: its streams count from here.
+func (t *Trial) follow(e Evidence) (another bool) {
+	if !t.isNew(e) || e.Origin == t.Origin {
+		return false
+	}
+	another, t.Origin = t.Origin != "", e.Origin
+	if !another {
+		return false
+	}
+	t.Candidate, t.Stable, t.Before, t.RecentCandidate, t.RecentStable = nil, nil, nil, nil, nil
+	t.Kept, t.KeptBefore = 0, 0
+	t.Streams = map[string]Counted{}
+	for _, stream := range e.Streams {
+		t.Streams[stream.ID] = Counted{Counts: maps.Clone(stream.Counts), Kept: stream.Kept}
+	}
+	return true
+}
+
 // absorb counts what a sample has that was not counted yet, and returns how long
 // after the last one it was taken. Looks come between samples too, so it is not
 // their time that was observed. Of what was counted while something that both
@@ -168,12 +200,25 @@ func (t *Trial) absorb(e Evidence, candidate string, struck bool, interval time.
 	t.SampledAt = e.At.UTC()
 	candidateNow, stableNow, kept := t.count(e, candidate)
 	if struck {
-		return observed
+		return 0
 	}
 	t.Candidate, t.Stable = t.Candidate.plus(candidateNow), t.Stable.plus(stableNow)
 	t.RecentCandidate, t.RecentStable = t.RecentCandidate.plus(candidateNow), t.RecentStable.plus(stableNow)
 	t.Kept += kept
+	if t.Elapsed < e.Lag {
+		t.Before, t.KeptBefore = maps.Clone(t.Candidate), t.Kept // it happened before the step
+		return 0
+	}
 	return observed
+}
+
+// overshadowed tells whether something was in trouble when the events of a sample
+// happened, which may have been some time ago.
+func (t *Trial) overshadowed(now bool, gap, lag time.Duration) bool {
+	if t.Calm += gap; now {
+		t.Calm = 0
+	}
+	return now || lag > 0 && t.Calm <= lag
 }
 
 // count moves on how far each stream is counted, and returns what is new. A
@@ -186,6 +231,10 @@ func (t *Trial) count(e Evidence, candidate string) (candidateNow, stableNow Cou
 		before, known := t.Streams[stream.ID]
 		if !known && stream.Revision != candidate {
 			before = Counted{Counts: stream.Counts, Kept: stream.Kept}
+		}
+		if known && stream.Lasting && stream.fell(before.Counts) {
+			streams[stream.ID] = before
+			continue
 		}
 		now := stableNow
 		if stream.Revision == candidate {
@@ -200,6 +249,16 @@ func (t *Trial) count(e Evidence, candidate string) (candidateNow, stableNow Cou
 	t.remember(streams)
 	t.Streams = streams
 	return candidateNow, stableNow, kept
+}
+
+// fell tells whether a counter is smaller than it was.
+func (s Stream) fell(before Counters) bool {
+	for check, counts := range s.Counts {
+		if counts.Total < before[check].Total || counts.Bad < before[check].Bad {
+			return true
+		}
+	}
+	return false
 }
 
 // remember adds the streams that were not seen this time, as long as there is

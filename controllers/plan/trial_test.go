@@ -85,3 +85,61 @@ func TestARecordStaysSmall(t *testing.T) {
 		t.Error("a stream of the last sample but one is forgotten")
 	}
 }
+
+// Another source knows the same events by other streams, and another limit counts
+// the same streams in another way. Neither is added to what was counted.
+func TestNothingIsCountedTwiceByAnotherOrigin(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	sample := func(n int, origin, id string, bad, total int64) Evidence {
+		return Evidence{At: start.Add(time.Duration(n) * time.Second), Origin: origin, Streams: []Stream{
+			{ID: id, Revision: "b", Counts: Counters{analysis.ErrorRate: {Bad: bad, Total: total}}},
+		}}
+	}
+	for name, c := range map[string]struct {
+		samples []Evidence
+		want    analysis.Counts
+	}{
+		"the same":                {[]Evidence{sample(0, "x", "1", 1, 10), sample(1, "x", "1", 2, 30)}, analysis.Counts{Bad: 2, Total: 30}},
+		"a record without origin": {[]Evidence{sample(0, "", "1", 1, 10), sample(1, "x", "1", 2, 30)}, analysis.Counts{Bad: 2, Total: 30}},
+		"another source":          {[]Evidence{sample(0, "x", "1", 1, 10), sample(1, "y", "2", 9, 90)}, analysis.Counts{}},
+		"another limit":           {[]Evidence{sample(0, "x", "1", 5, 10), sample(1, "y", "1", 2, 30)}, analysis.Counts{}},
+		"and what comes then": {[]Evidence{sample(0, "x", "1", 1, 10), sample(1, "y", "2", 9, 90), sample(2, "y", "2", 10, 95)},
+			analysis.Counts{Bad: 1, Total: 5}},
+		"and back":                             {[]Evidence{sample(0, "x", "1", 1, 10), sample(1, "y", "2", 9, 90), sample(2, "x", "1", 7, 70)}, analysis.Counts{}},
+		"a retry of a trial of another origin": {[]Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "y", "1", 2, 30)}, analysis.Counts{}},
+		"a retry of a trial of the same":       {[]Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "x", "1", 6, 30)}, analysis.Counts{Bad: 1, Total: 20}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			trial := &Trial{}
+			for _, e := range c.samples {
+				if e.At.IsZero() {
+					trial = Record{Trial: trial}.again(start, true).Trial
+				}
+				trial.follow(e)
+				trial.absorb(e, "b", false, time.Second)
+			}
+			if got := trial.Candidate[analysis.ErrorRate]; got != c.want {
+				t.Errorf("counted %+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+// What is summed up anew at each look may be incomplete once. The next sum must not
+// be taken for that of a counter that began anew.
+func TestALastingCounterThatFellIsAMistake(t *testing.T) {
+	trial := &Trial{}
+	for n, c := range []struct{ now, want analysis.Counts }{
+		{analysis.Counts{Bad: 1, Total: 100}, analysis.Counts{Bad: 1, Total: 100}},
+		{analysis.Counts{Bad: 1, Total: 40}, analysis.Counts{Bad: 1, Total: 100}},
+		{analysis.Counts{Bad: 0, Total: 120}, analysis.Counts{Bad: 1, Total: 100}},
+		{analysis.Counts{Bad: 2, Total: 150}, analysis.Counts{Bad: 2, Total: 150}},
+	} {
+		trial.absorb(Evidence{At: time.Date(2026, 1, 1, 0, n, 0, 0, time.UTC), Streams: []Stream{
+			{ID: "1", Revision: "b", Lasting: true, Counts: Counters{analysis.ErrorRate: c.now}},
+		}}, "b", false, time.Minute)
+		if got := trial.Candidate[analysis.ErrorRate]; got != c.want {
+			t.Errorf("counted %+v after %+v, want %+v", got, c.now, c.want)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+// A double of CloudWatch, at a real HTTP server. It speaks what the AWS SDK speaks,
+// Smithy's RPC v2 in CBOR, by a codec that is not the SDK's.
+
+// metricDataRequest is what GetMetricData is asked.
+type metricDataRequest struct {
+	StartTime, EndTime time.Time
+	NextToken          string
+	MetricDataQueries  []struct {
+		ID         string `cbor:"Id"`
+		Expression string
+		Period     int
+		MetricStat struct {
+			Metric struct {
+				Namespace, MetricName string
+				Dimensions            []struct{ Name, Value string }
+			}
+			Period int
+			Stat   string
+		}
+	}
+}
+
+// result of a query, as CloudWatch has it.
+type result struct {
+	ID         string `cbor:"Id"`
+	Label      string
+	StatusCode string
+	Timestamps []time.Time
+	Values     []float64
+	Messages   []message `cbor:",omitempty"`
+}
+
+type message struct{ Code, Value string }
+
+type metricDataAnswer struct {
+	MetricDataResults []result
+	NextToken         string    `cbor:",omitempty"`
+	Messages          []message `cbor:",omitempty"`
+}
+
+// encoded as AWS does: times are seconds with a tag.
+func encoded(t *testing.T, v any) []byte {
+	t.Helper()
+	mode, err := cbor.EncOptions{Time: cbor.TimeUnixMicro, TimeTag: cbor.EncTagRequired}.EncMode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := mode.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// sendCBOR sends an answer of the protocol.
+func sendCBOR(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Smithy-Protocol", "rpc-v2-cbor")
+	w.Header().Set("Content-Type", "application/cbor")
+	w.Header().Set("X-Amzn-RequestId", "secret")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// received is a request, checked to be what the protocol says.
+func received(t *testing.T, r *http.Request) (q metricDataRequest) {
+	t.Helper()
+	if r.Method != http.MethodPost || r.URL.Path != "/service/GraniteServiceVersion20100801/operation/GetMetricData" || r.Header.Get("Smithy-Protocol") != "rpc-v2-cbor" {
+		t.Errorf("%s %s is not how CloudWatch is asked", r.Method, r.URL.Path)
+	}
+	if !strings.Contains(r.Header.Get("Authorization"), "/eu-central-1/monitoring/aws4_request") {
+		t.Error("the request is not signed for CloudWatch in the region")
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Errorf("reading a request: %v", err)
+	}
+	if err := cbor.Unmarshal(body, &q); err != nil {
+		t.Errorf("the request is no CBOR: %v", err)
+	}
+	return q
+}
+
+// anAWS has the AWS SDK find credentials, and CloudWatch at a server of the test's.
+func anAWS(t *testing.T, answer http.HandlerFunc) {
+	t.Helper()
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	withoutAWS(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	t.Setenv("AWS_ENDPOINT_URL_CLOUDWATCH", server.URL)
+}
+
+// withoutAWS has the AWS SDK find nothing of the machine that tests run on.
+func withoutAWS(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{
+		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_WEB_IDENTITY_TOKEN_FILE",
+		"AWS_ROLE_ARN", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_CLOUDWATCH",
+	} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	t.Setenv("AWS_CONFIG_FILE", filepath.Join(t.TempDir(), "none"))
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(t.TempDir(), "none"))
+}
+
+// The canary of these tests began at 12:00:20, and it is 12:10:30: the minutes from
+// 12:01 up to 12:07 are asked for.
+var (
+	began  = time.Date(2026, 6, 1, 12, 0, 20, 0, time.UTC)
+	itIs   = time.Date(2026, 6, 1, 12, 10, 30, 0, time.UTC)
+	first  = time.Date(2026, 6, 1, 12, 1, 0, 0, time.UTC)
+	behind = time.Date(2026, 6, 1, 12, 8, 0, 0, time.UTC)
+)
+
+func aCloudWatchTarget() Target {
+	t := aTarget()
+	t.Since, t.Interval = began, time.Minute
+	query := func(metric string) v1alpha1.CloudWatchQuery {
+		return v1alpha1.CloudWatchQuery{Metric: metric, Dimensions: map[string]v1alpha1.DimensionValue{
+			"Service": "$namespace/$name", "Revision": "$revision",
+		}}
+	}
+	t.CloudWatch = &v1alpha1.CloudWatchSpec{Region: "eu-central-1", Namespace: "Shop", Queries: map[string]v1alpha1.CloudWatchQuery{
+		"errorRate.bad": query("errors"), "errorRate.total": query("requests"),
+	}}
+	return t
+}
+
+// sampledAt is what a CloudWatch that was just started says at a time.
+func sampledAt(ctx context.Context, now time.Time, t Target) Sample {
+	c := &CloudWatch{Clock: clocktesting.NewFakePassiveClock(now), Pods: &counting{}}
+	return c.Sample(ctx, t)
+}
+
+// counting is a source that has counts for every check.
+type counting struct{}
+
+func (*counting) Sample(_ context.Context, t Target) Sample {
+	counts := map[analysis.Check]analysis.Counts{}
+	for _, check := range allChecks() {
+		counts[check] = analysis.Counts{Bad: 1, Total: 7}
+	}
+	return Sample{Streams: []Stream{{ID: "pod", Revision: t.Candidate, Counts: counts}}}
+}
+
+// perMinute is a result with the same number in each minute that was asked for.
+func perMinute(id string, q metricDataRequest, n float64) result {
+	r := result{ID: id, Label: id, StatusCode: "Complete"}
+	for at := q.StartTime; at.Before(q.EndTime); at = at.Add(time.Minute) {
+		r.Timestamps, r.Values = append(r.Timestamps, at), append(r.Values, n)
+	}
+	return r
+}

@@ -1,0 +1,126 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+// ask adds up the events of a check since the canary began.
+func ask(ctx context.Context, client *cloudwatch.Client, check analysis.Check, revision string, t Target, from, until time.Time) (analysis.Counts, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	sums := map[string]*minuteSum{}
+	input := &cloudwatch.GetMetricDataInput{StartTime: &from, EndTime: &until, ScanBy: types.ScanByTimestampAscending}
+	for _, kind := range []string{kindBad, kindTotal} {
+		query := t.CloudWatch.Queries[string(check)+"."+kind]
+		sums[kind] = &minuteSum{from: from, until: until, seen: map[time.Time]bool{}, search: query.Expression != ""}
+		input.MetricDataQueries = append(input.MetricDataQueries, metricQuery(kind, query, revision, t))
+	}
+	for range mostPages {
+		page, err := client.GetMetricData(ctx, input)
+		if err != nil {
+			return analysis.Counts{}, fmt.Errorf("asking CloudWatch: %w", err)
+		}
+		if len(page.Messages) > 0 {
+			return analysis.Counts{}, errUnfinished
+		}
+		for _, result := range page.MetricDataResults {
+			if err := sums[aws.ToString(result.Id)].add(result); err != nil {
+				return analysis.Counts{}, err
+			}
+		}
+		if aws.ToString(page.NextToken) == "" {
+			return countsOf(sums[kindBad], sums[kindTotal])
+		}
+		input.NextToken = page.NextToken
+	}
+	return analysis.Counts{}, errLargeAnswer
+}
+
+// metricQuery is a query in CloudWatch's terms.
+func metricQuery(id string, q v1alpha1.CloudWatchQuery, revision string, t Target) types.MetricDataQuery {
+	query := types.MetricDataQuery{Id: aws.String(id)}
+	period := aws.Int32(int32(minute.Seconds()))
+	if q.Expression != "" {
+		query.Expression, query.Period = aws.String(fill(q.Expression, revision, t)), period
+		return query
+	}
+	metric := &types.Metric{Namespace: aws.String(t.CloudWatch.Namespace), MetricName: aws.String(q.Metric)}
+	for _, name := range slices.Sorted(maps.Keys(q.Dimensions)) {
+		value := fill(string(q.Dimensions[name]), revision, t)
+		metric.Dimensions = append(metric.Dimensions, types.Dimension{Name: aws.String(name), Value: aws.String(value)})
+	}
+	query.MetricStat = &types.MetricStat{Metric: metric, Period: period, Stat: aws.String(cmp.Or(q.Statistic, "Sum"))}
+	return query
+}
+
+// minuteSum adds up the minutes of one query, which may come on several pages.
+type minuteSum struct {
+	from, until time.Time
+	// search says that the query is an expression, which may find no metric.
+	search bool
+	// label of the series, nil before the first result.
+	label *string
+	// complete is what the last result said.
+	complete bool
+	seen     map[time.Time]bool
+	events   int64
+}
+
+// add adds the minutes of a result. A partial one is completed by later pages, or
+// the sum never is.
+func (s *minuteSum) add(r types.MetricDataResult) error {
+	switch {
+	case s == nil, len(r.Timestamps) != len(r.Values):
+		return errNoNumbers
+	case r.StatusCode == types.StatusCodeForbidden:
+		return errForbidden
+	case len(r.Messages) > 0, r.StatusCode != types.StatusCodeComplete && r.StatusCode != types.StatusCodePartialData:
+		return errUnfinished
+	case s.label != nil && *s.label != aws.ToString(r.Label):
+		return errSeveral
+	}
+	s.label, s.complete = aws.String(aws.ToString(r.Label)), r.StatusCode == types.StatusCodeComplete
+	for i, at := range r.Timestamps {
+		at = at.UTC()
+		if at.Before(s.from) || !at.Before(s.until) || !at.Equal(at.Truncate(minute)) || s.seen[at] {
+			return errTimes
+		}
+		s.seen[at] = true
+		if !isCount(r.Values[i]) {
+			return errNoNumbers
+		}
+		if s.events += int64(r.Values[i]); s.events > mostEvents {
+			return errNoNumbers
+		}
+	}
+	return nil
+}
+
+// countsOf are the sums of both queries. Where there are events and nothing about
+// bad ones there were none: who counts errors mostly says nothing of minutes without.
+func countsOf(bad, total *minuteSum) (analysis.Counts, error) {
+	switch {
+	case total.label != nil && !total.complete, bad.label != nil && !bad.complete, bad.label == nil && !bad.search:
+		return analysis.Counts{}, errUnfinished
+	case len(total.seen) == 0:
+		return analysis.Counts{}, errNoEvents
+	case bad.events > total.events:
+		return analysis.Counts{}, errMoreBad
+	}
+	return analysis.Counts{Bad: bad.events, Total: total.events}, nil
+}
