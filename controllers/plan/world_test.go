@@ -22,6 +22,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -78,6 +79,10 @@ type world struct {
 	pods     map[string]PodTrouble
 	report   string
 	routes   map[string]Route
+	// nextProbe is the answer about the connection to come, ack the kinds that are
+	// installed.
+	nextProbe Probe
+	ack       map[string]bool
 }
 
 // aWorld holds one FlagCache with valid flags and, for an in-cluster Redis, the
@@ -100,11 +105,13 @@ func (w *world) snapshot() Snapshot {
 		Now:            w.now,
 		FlagCache:      w.fc,
 		Operator:       Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
-		Fresh:          Fresh{Password: fmt.Sprintf("password-%d", len(w.film)), IntegrityKey: "key"},
+		Fresh:          Fresh{Password: fmt.Sprintf("password-%d", len(w.film)), IntegrityKey: "key", Token: fmt.Sprintf("token-%d", len(w.film))},
 		ExternalSecret: w.secret,
 		DatabaseSecret: w.database,
 		Flags:          w.flags,
 		Probe:          w.probe,
+		NextProbe:      w.nextProbe,
+		ACK:            w.ack,
 		Evidence:       w.evidence,
 		Pods:           w.pods,
 		LoadTestReport: w.report,
@@ -143,6 +150,7 @@ func (w *world) put(o Object) {
 	i := slices.IndexFunc(w.children, func(c Object) bool { return sameObject(c, o) })
 	if i < 0 {
 		o.SetUID(w.fc.UID + "-child")
+		o.SetCreationTimestamp(metav1.NewTime(w.now))
 		o.SetGeneration(1)
 		w.children = append(w.children, o)
 		return
@@ -160,6 +168,8 @@ func (w *world) put(o Object) {
 		o.Status = w.children[i].(*batchv1.Job).Status
 	case *appsv1.StatefulSet:
 		o.Status = w.children[i].(*appsv1.StatefulSet).Status
+	case *ack.ReplicationGroup:
+		o.Status = w.children[i].(*ack.ReplicationGroup).Status
 	}
 	w.children[i] = o
 }
