@@ -85,6 +85,8 @@ const (
 	ReasonCreateFailed = "CreateFailed"
 	// ReasonCreateFailedAgain: AWS failed to create the group five times, which is not tried again before the spec changes or a reconcile is asked for.
 	ReasonCreateFailedAgain = "CreateFailedAgain"
+	// ReasonRecreated: an event only: AWS made the group anew behind FlagCache's back.
+	ReasonRecreated = "Recreated"
 	// ReasonVerifying: the group is there and the first probe of its endpoint has not succeeded yet.
 	ReasonVerifying = "Verifying"
 	// ReasonReplacementRejected: the cache that the spec asks for was rolled back with its revision and is gone; the one before serves.

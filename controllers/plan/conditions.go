@@ -429,7 +429,18 @@ func Transitions(from, to v1alpha1.FlagCacheStatus) []Event {
 		}
 		events = append(events, Event{Type: eventType(from, to, c), Reason: c.Reason, Action: c.Type, Message: c.Message})
 	}
+	if recreated(from.Cache, to.Cache) {
+		events = append(events, Event{Type: "Warning", Reason: v1alpha1.ReasonRecreated, Action: v1alpha1.ConditionCacheProvisioned,
+			Message: "AWS made the replication group " + to.Cache.ReplicationGroupID + " anew, empty, without having been asked by FlagCache"})
+	}
 	return events
+}
+
+// recreated tells whether a cache went and came again under the same ID: ACK makes
+// a group that it does not find anew, and says nothing.
+func recreated(from, to *v1alpha1.CacheStatus) bool {
+	return from != nil && to != nil && from.ReplicationGroupID != "" && from.ReplicationGroupID == to.ReplicationGroupID &&
+		from.CreatedAt != nil && to.CreatedAt != nil && !from.CreatedAt.Equal(to.CreatedAt)
 }
 
 // eventType is Warning for what needs a person's attention: something that

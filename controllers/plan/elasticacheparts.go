@@ -111,7 +111,8 @@ func seenLike(s Snapshot, o Object) ack.Object {
 	return nil
 }
 
-// subnetGroupName is the user's, ours, or AWS' own.
+// subnetGroupName is the user's or ours; without one AWS takes its default, which
+// ACK does not write back.
 func (c elastiCache) subnetGroupName() string {
 	switch {
 	case c.spec.SubnetGroupName != "":
@@ -119,7 +120,7 @@ func (c elastiCache) subnetGroupName() string {
 	case len(c.spec.SubnetIDs) > 0:
 		return c.awsID()
 	default:
-		return "default"
+		return ""
 	}
 }
 

@@ -128,20 +128,16 @@ func (c elastiCache) rotationIn() time.Duration {
 	return max(interval.Duration-c.s.Now.Sub(c.tokenRecord().MadeAt), time.Second)
 }
 
-// mayRotate tells whether AWS may forget the token before the present one: every
-// revision's pods use the present one, and no change of the group is under way.
+// mayRotate tells whether AWS may forget the token before the present one: the only
+// revision whose pods use the cache uses the present one, so no other is on trial
+// or may come back, and no change of the group is under way.
 func (c elastiCache) mayRotate() bool {
 	connection, ok := c.connection()
 	if !ok || !c.settled() {
 		return false
 	}
 	users := c.users()
-	for _, d := range users {
-		if connectionHash(d) != connection.hash(c.fc.UID) {
-			return false
-		}
-	}
-	return len(users) > 0
+	return len(users) == 1 && connectionHash(users[0]) == connection.hash(c.fc.UID)
 }
 
 // tokenMark tells one token from another and does not help to guess it.
