@@ -77,8 +77,8 @@ generate: $(CONTROLLER_GEN) ## Write the DeepCopy methods of the API types and o
 
 .PHONY: manifests
 manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Write the CRD, the RBAC role, docs/api.md and docs/conditions.md.
-	$(CONTROLLER_GEN) crd rbac:roleName=manager-role paths=./api/... paths=./controllers/... \
-		output:crd:artifacts:config=config/crd/bases output:rbac:artifacts:config=config/rbac
+	$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
+	$(CONTROLLER_GEN) rbac:roleName=manager-role paths=./controllers/... output:rbac:artifacts:config=config/rbac
 	$(CRD_REF_DOCS) --source-path=api --config=hack/tools/crd-ref-docs/config.yaml \
 		--templates-dir=hack/tools/crd-ref-docs/templates --renderer=markdown \
 		--output-path=docs/api.md --log-level=ERROR

@@ -109,7 +109,7 @@ var _ = Describe("The API server", func() {
 		Entry("two caches", someFlags+"cache: {type: External, inCluster: {}, external: {secretRef: {name: a}}}", "cache.inCluster is only for cache.type InCluster"),
 		Entry("a cache without its type", someFlags+"cache: {external: {secretRef: {name: a}}}", "set cache.type to External"),
 		Entry("a type without its cache", someFlags+"cache: {type: External}", "cache.external.secretRef.name is required"),
-		Entry("ElastiCache, which is to come", someFlags+"cache: {type: ElastiCache}", "cache.type ElastiCache is not implemented yet"),
+		Entry("ElastiCache without its part", someFlags+"cache: {type: ElastiCache}", "cache.elastiCache is required for cache.type ElastiCache"),
 		Entry("two sources", "flags: {type: Postgres, configMap: {name: a}, postgres: {secretRef: {name: a, key: uri}}}", "flags.configMap is only for flags.type ConfigMap"),
 		Entry("a source without its type", "flags: {configMap: {name: a}, postgres: {secretRef: {name: a, key: uri}}}", "set flags.type to Postgres"),
 		Entry("a type without its source", "flags: {type: Postgres}", "flags.postgres.secretRef is required"),
