@@ -48,7 +48,9 @@ func (r *Reconciler) apply(ctx context.Context, seen plan.Snapshot, want plan.Pl
 	if want.Finalizer == plan.AddFinalizer {
 		done.add(ctx, "adding the finalizer", r.setFinalizer(ctx, seen.FlagCache, controllerutil.AddFinalizer))
 	}
-	r.watch(seen.FlagCache, want.Probe)
+	key := client.ObjectKeyFromObject(seen.FlagCache)
+	r.watch(key, want.Probe)
+	r.watch(nextProbe(key), want.ProbeNext)
 	r.sample(seen.FlagCache, want.Evidence)
 	view := &view{seen: seen}
 	for _, o := range want.Apply {
@@ -67,8 +69,7 @@ func (r *Reconciler) apply(ctx context.Context, seen plan.Snapshot, want plan.Pl
 }
 
 // watch has the prober follow the plan.
-func (r *Reconciler) watch(fc *v1alpha1.FlagCache, target *plan.ProbeTarget) {
-	key := client.ObjectKeyFromObject(fc)
+func (r *Reconciler) watch(key types.NamespacedName, target *plan.ProbeTarget) {
 	if target == nil {
 		r.Prober.Forget(key)
 		return

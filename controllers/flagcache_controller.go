@@ -69,6 +69,18 @@ func (r *Reconciler) random() string {
 	return r.Random()
 }
 
+// tokenLength is within what ElastiCache takes, 16 to 128 characters.
+const tokenLength = 64
+
+// token is a new AUTH token of ElastiCache, which takes letters and digits.
+func (r *Reconciler) token() string {
+	token := ""
+	for len(token) < tokenLength {
+		token += r.random()
+	}
+	return token[:tokenLength]
+}
+
 // Prober watches data paths in the background.
 type Prober interface {
 	// Watch starts, or goes on, probing a target.
@@ -95,6 +107,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.Client.Get(ctx, req.NamespacedName, fc); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.Prober.Forget(req.NamespacedName)
+			r.Prober.Forget(nextProbe(req.NamespacedName))
 			r.Sampler.Forget(req.NamespacedName)
 			return ctrl.Result{}, nil
 		}

@@ -6,11 +6,13 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -26,8 +28,9 @@ func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (plan.
 		Now:       r.Clock.Now(),
 		FlagCache: fc,
 		Operator:  r.Operator,
-		Fresh:     plan.Fresh{Password: r.random(), IntegrityKey: r.random()},
-		Probe:     r.lastProbe(fc),
+		Fresh:     plan.Fresh{Password: r.random(), IntegrityKey: r.random(), Token: r.token()},
+		Probe:     r.lastProbe(client.ObjectKeyFromObject(fc)),
+		NextProbe: r.lastProbe(nextProbe(client.ObjectKeyFromObject(fc))),
 	}
 	var err error
 	if seen.Children, err = r.children(ctx, fc); err != nil {
@@ -66,17 +69,27 @@ func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (plan.
 func (r *Reconciler) children(ctx context.Context, fc *v1alpha1.FlagCache) ([]plan.Object, error) {
 	var children []plan.Object
 	for _, kind := range childKinds() {
-		err := r.Client.List(ctx, kind.list, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name})
+		found, err := r.childrenOf(ctx, fc, kind)
 		if err != nil {
-			return nil, readError{"listing the children of kind " + kindOf(kind.object), err}
+			return nil, err
 		}
-		items, err := meta.ExtractList(kind.list)
-		if err != nil {
-			return nil, readError{"unpacking the children of kind " + kindOf(kind.object), err}
-		}
-		for _, item := range items {
-			children = append(children, item.(plan.Object))
-		}
+		children = append(children, found...)
+	}
+	return children, nil
+}
+
+func (r *Reconciler) childrenOf(ctx context.Context, fc *v1alpha1.FlagCache, kind childKind) ([]plan.Object, error) {
+	err := r.Client.List(ctx, kind.list, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name})
+	if err != nil {
+		return nil, readError{"listing the children of kind " + kindOf(kind.object), err}
+	}
+	items, err := meta.ExtractList(kind.list)
+	if err != nil {
+		return nil, readError{"unpacking the children of kind " + kindOf(kind.object), err}
+	}
+	children := make([]plan.Object, len(items))
+	for i, item := range items {
+		children[i] = item.(plan.Object)
 	}
 	return children, nil
 }
@@ -104,13 +117,29 @@ func (r *Reconciler) externalSecret(ctx context.Context, namespace, name string)
 	return plan.ExternalSecret{Presence: plan.Absent}, nil
 }
 
+// nextMark sets the prober's key for the data path that is to come apart from the
+// FlagCache's own: a name holds no slash.
+const nextMark = "/next"
+
+// nextProbe is the prober's key for the data path that is to come.
+func nextProbe(fc types.NamespacedName) types.NamespacedName {
+	fc.Name += nextMark
+	return fc
+}
+
+// FlagCacheOf is the FlagCache that a key of the prober belongs to.
+func FlagCacheOf(probe types.NamespacedName) types.NamespacedName {
+	probe.Name = strings.TrimSuffix(probe.Name, nextMark)
+	return probe
+}
+
 // lastProbe is the prober's answer in the words of the status.
-func (r *Reconciler) lastProbe(fc *v1alpha1.FlagCache) plan.Probe {
-	result, ok := r.Prober.Last(client.ObjectKeyFromObject(fc))
+func (r *Reconciler) lastProbe(key types.NamespacedName) plan.Probe {
+	result, ok := r.Prober.Last(key)
 	if !ok {
 		return plan.Probe{}
 	}
-	p := plan.Probe{Reason: string(result.Reason), Message: result.Message, Role: result.Role}
+	p := plan.Probe{Of: result.ID, Reason: string(result.Reason), Message: result.Message, Role: result.Role}
 	switch result.Outcome {
 	case probe.Healthy:
 		p.Health = plan.HealthGood
@@ -136,6 +165,7 @@ var loads = map[probe.Load]plan.Load{
 // probeTarget is a plan's target in the words of the prober.
 func probeTarget(t *plan.ProbeTarget) probe.Target {
 	return probe.Target{
+		ID:               t.ID,
 		Addr:             t.Connection.Endpoint(),
 		Username:         t.Connection.Username,
 		Password:         probe.Secret(t.Connection.Password),

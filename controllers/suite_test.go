@@ -82,19 +82,27 @@ type stage struct {
 	writes []string
 }
 
-// answers are what the prober says; what it was asked to watch is kept.
+// answers are what the prober says, next of a data path that is to come; what it
+// was asked to watch is kept.
 type answers struct {
 	result  *probe.Result
+	next    *probe.Result
 	watched map[types.NamespacedName]probe.Target
 }
 
 func (a *answers) Watch(key types.NamespacedName, t probe.Target) { a.watched[key] = t }
 func (a *answers) Forget(key types.NamespacedName)                { delete(a.watched, key) }
-func (a *answers) Last(types.NamespacedName) (probe.Result, bool) {
-	if a.result == nil {
+func (a *answers) Last(key types.NamespacedName) (probe.Result, bool) {
+	said := a.result
+	if controllers.FlagCacheOf(key) != key {
+		said = a.next
+	}
+	if said == nil {
 		return probe.Result{}, false
 	}
-	return *a.result, true
+	result := *said
+	result.ID = a.watched[key].ID
+	return result, true
 }
 
 // samples are what the sampler says; what it was asked to watch is kept.

@@ -129,9 +129,11 @@ func addProber(ctx context.Context, mgr ctrl.Manager, o options, news chan<- eve
 	return prober, nil
 }
 
-// teller wakes the reconciler.
+// teller wakes the reconciler with news of a FlagCache, or of the data path that
+// is to come of one.
 func teller(ctx context.Context, news chan<- event.GenericEvent) func(types.NamespacedName) {
 	return func(key types.NamespacedName) {
+		key = controllers.FlagCacheOf(key)
 		fc := &v1alpha1.FlagCache{}
 		fc.Namespace, fc.Name = key.Namespace, key.Name
 		select {

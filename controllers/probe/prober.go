@@ -109,7 +109,7 @@ func (p *Prober) Watch(key types.NamespacedName, t Target) {
 	}
 	now := p.clock.Now()
 	e := &entry{key: key, target: t, due: now, index: notQueued}
-	e.state.Since = now
+	e.state.ID, e.state.Since = t.ID, now
 	p.entries[key] = e
 	p.lanes.fresh.push(e)
 	p.wakeFor(&p.lanes.fresh)

@@ -200,6 +200,27 @@ func TestAChangedTargetIsProbedAtOnceAndFromScratch(t *testing.T) {
 	})
 }
 
+func TestAnAnswerSaysWhichTargetItIsAbout(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *probing) {
+		for _, id := range []string{"first", "second"} {
+			p.Watch(p.key, Target{ID: id, Addr: "redis:6379"})
+			if r, ok := p.Last(p.key); ok {
+				t.Errorf("got %+v before a probe of target %s", r, id)
+			}
+			pass(time.Second)
+			if r, ok := p.Last(p.key); !ok || r.ID != id {
+				t.Errorf("got %+v, want an answer about target %s", r, id)
+			}
+		}
+		p.expectNews(t, "after each first answer about a target", 2)
+		p.cache.become('r', time.Millisecond)
+		pass(time.Minute)
+		if r, _ := p.Last(p.key); r.Outcome != Unhealthy || r.ID != "second" {
+			t.Errorf("got %+v, want an unhealthy second target", r)
+		}
+	})
+}
+
 func TestAProbeThatIsUnderWayDoesNotCountForAChangedTarget(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *probing) {
 		p.cache.become('o', 100*time.Millisecond)

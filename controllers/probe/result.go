@@ -61,6 +61,8 @@ const (
 
 // Result is the present knowledge about one cache.
 type Result struct {
+	// ID is the Target's that this is about.
+	ID string
 	// Outcome is empty while neither threshold has been reached.
 	Outcome Outcome
 	// Reason belongs to Outcome; while Outcome is empty it is the last failure's.
@@ -85,8 +87,8 @@ type Result struct {
 	At time.Time
 }
 
-// Same reports whether two results mean the same to a person: all but Latency,
-// Since and At agree. Since follows Outcome; Latency is information, not news.
+// Same reports whether two results of a target mean the same to a person: all but
+// ID, Latency, Since and At agree. Since follows Outcome; Latency is information, not news.
 func (r Result) Same(o Result) bool {
 	return r.Outcome == o.Outcome && r.Reason == o.Reason && r.Message == o.Message &&
 		r.Role == o.Role && r.ReplicationLag == o.ReplicationLag && r.Load == o.Load

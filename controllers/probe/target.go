@@ -22,6 +22,9 @@ const (
 
 // Target is one cache as its users connect to it.
 type Target struct {
+	// ID is whatever its user tells targets apart by. Results carry it, and a target
+	// with another ID is another target.
+	ID string
 	// Addr is the cache's host:port.
 	Addr string
 	// Username and Password log in; both empty means no login.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -198,47 +199,70 @@ func (w *World) mustRemove(k kind, name string) {
 	}
 }
 
-// prober is the operator's prober: it has an answer one tick after it was asked
-// to watch, and wakes the operator when the answer changes.
-type prober struct {
-	target *probe.Target
+// prober is the operator's prober, by key: it has an answer one tick after it was
+// asked to watch, and wakes the operator when the answer changes.
+type prober map[types.NamespacedName]probing
+
+// probing is the watch of one target.
+type probing struct {
+	target probe.Target
 	last   *probe.Result
 	fresh  bool
 }
 
 // Watch starts, or goes on, probing a target.
-func (p *prober) Watch(_ types.NamespacedName, t probe.Target) {
-	if p.target != nil && hash(*p.target) == hash(t) && p.target.Password == t.Password {
+func (p prober) Watch(key types.NamespacedName, t probe.Target) {
+	if old, ok := p[key]; ok && hash(old.target) == hash(t) && old.target.Password == t.Password {
 		return
 	}
-	*p = prober{target: &t, fresh: true}
+	p[key] = probing{target: t, fresh: true}
 }
 
 // Forget stops probing.
-func (p *prober) Forget(types.NamespacedName) { *p = prober{} }
+func (p prober) Forget(key types.NamespacedName) { delete(p, key) }
 
 // Last is the last answer.
-func (p *prober) Last(types.NamespacedName) (probe.Result, bool) {
-	if p.last == nil {
+func (p prober) Last(key types.NamespacedName) (probe.Result, bool) {
+	if p[key].last == nil {
 		return probe.Result{}, false
 	}
-	return *p.last, true
+	return *p[key].last, true
+}
+
+// keys are what is probed, in order.
+func (p prober) keys() []types.NamespacedName {
+	return slices.SortedFunc(maps.Keys(p), func(a, b types.NamespacedName) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// waits tells whether an answer is still to come.
+func (p prober) waits() bool {
+	for _, watched := range p {
+		if watched.last == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *World) prober() {
-	if w.redis.target == nil {
-		return
+	for _, key := range w.redis.keys() {
+		w.redis[key] = w.probeOnce(w.redis[key])
 	}
-	if w.redis.fresh {
-		w.redis.fresh = false
+}
+
+func (w *World) probeOnce(p probing) probing {
+	if p.fresh {
+		p.fresh = false
 		w.nextTick = w.time.Add(tick)
-		return
+		return p
 	}
-	result := w.probed(*w.redis.target)
-	if w.redis.last == nil || *w.redis.last != result {
-		w.redis.last = &result
+	result := w.probed(p.target)
+	result.ID = p.target.ID
+	if p.last == nil || *p.last != result {
+		p.last = &result
 		w.queue.wake(w.time)
 	}
+	return p
 }
 
 // probed is what a probe of a target finds.

@@ -163,17 +163,21 @@ func (p poisoned) Get(ctx context.Context, key client.ObjectKey, o client.Object
 }
 
 // content is a prober to which every cache is healthy.
-type content struct{}
+type content struct{ ids sync.Map }
 
-// Watch does nothing.
-func (*content) Watch(types.NamespacedName, probe.Target) {}
+// Watch keeps what an answer says that it is about.
+func (c *content) Watch(key types.NamespacedName, t probe.Target) { c.ids.Store(key, t.ID) }
 
-// Forget does nothing.
-func (*content) Forget(types.NamespacedName) {}
+// Forget has nothing more to say.
+func (c *content) Forget(key types.NamespacedName) { c.ids.Delete(key) }
 
 // Last is always the same.
-func (*content) Last(types.NamespacedName) (probe.Result, bool) {
-	return probe.Result{Outcome: probe.Healthy, Reason: probe.ReasonHealthy, Role: "master", Latency: time.Millisecond}, true
+func (c *content) Last(key types.NamespacedName) (probe.Result, bool) {
+	id, watched := c.ids.Load(key)
+	if !watched {
+		return probe.Result{}, false
+	}
+	return probe.Result{ID: id.(string), Outcome: probe.Healthy, Reason: probe.ReasonHealthy, Role: "master", Latency: time.Millisecond}, true
 }
 
 // isolation: L5, FlagCaches at which every look fails or panics are retried

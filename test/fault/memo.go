@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/probe"
 )
 
 // memo knows states of the World from which all went well. A run whose faults
@@ -126,8 +127,16 @@ func (w *World) stateKey() stateKey {
 	}
 	fmt.Fprintln(h, w.queue.dirty, w.queue.failed, w.queue.stale, since(w.queue.later), max(0, since(w.queue.ready)), w.step, since(w.stepped),
 		since(w.nextTick), since(w.alarm), w.load, len(w.servers), w.api.terminating, w.last.clean, w.last.again, w.last.revision == w.api.revision)
-	if t := w.redis.target; t != nil {
-		fmt.Fprintln(h, t.Addr, hash(*t), seen[drawn.FindString(string(t.Password))], w.redis.fresh, w.redis.last)
+	for _, key := range w.redis.keys() {
+		// An ID is a hash of what was drawn, among other things.
+		p := w.redis[key]
+		id, target, last := p.target.ID, p.target, probe.Result{}
+		target.ID = ""
+		if p.last != nil {
+			last = *p.last
+			last.ID = ""
+		}
+		fmt.Fprintln(h, key.Name, target.Addr, hash(target), seen[id], seen[drawn.FindString(string(target.Password))], p.fresh, p.last != nil, last)
 	}
 	if fc, ok := owner.(*v1alpha1.FlagCache); ok && fc.Spec.Canary != nil {
 		// Records hold times, and how far counters were read.

@@ -6,6 +6,7 @@ package fault
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -160,7 +161,7 @@ func newWorld(s scenario, p plan) *World {
 	began := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	w := &World{
 		api: apiServer{store: newStore()}, plan: p, scenario: s, time: began, began: began, stepped: began,
-		servers: map[string]string{}, load: 2, visited: map[stateKey]int{}, own: map[client.Object]skeleton{}, writer: "user", struck: make([]strike, len(p.points)),
+		redis: prober{}, servers: map[string]string{}, load: 2, visited: map[stateKey]int{}, own: map[client.Object]skeleton{}, writer: "user", struck: make([]strike, len(p.points)),
 	}
 	w.bind()
 	w.setTime(began)
@@ -178,6 +179,7 @@ func (w *World) fork(p plan) *World {
 	f.trace, f.forks, f.film = nil, nil, nil
 	f.visited, f.own = map[stateKey]int{}, map[client.Object]skeleton{}
 	f.events, f.broken = slices.Clip(w.events), slices.Clip(w.broken)
+	f.redis = maps.Clone(w.redis)
 	f.servers = map[string]string{}
 	for address, password := range w.servers {
 		f.servers[address] = password
@@ -336,7 +338,7 @@ func (w *World) look() {
 	w.last = ending{err: err, again: result.RequeueAfter, clean: err == nil && !crashed && !mine.faulted && mine.writes == 0, revision: w.api.revision}
 	w.tell(err)
 	w.checkHonest()
-	if w.nextTick.IsZero() && (w.redis.target != nil && w.redis.last == nil || w.metrics.target != nil && w.metrics.next.IsZero()) {
+	if w.nextTick.IsZero() && (w.redis.waits() || w.metrics.target != nil && w.metrics.next.IsZero()) {
 		w.nextTick = w.time.Add(tick)
 	}
 	switch {
@@ -380,7 +382,7 @@ func (w *World) operator() *controllers.Reconciler {
 		Client:    operatorClient{w: w},
 		Live:      operatorClient{w: w, live: true},
 		FlagFiles: w.files(),
-		Prober:    &w.redis,
+		Prober:    w.redis,
 		Sampler:   &w.metrics,
 		Events:    recorder{w},
 		Clock:     w,
