@@ -5,8 +5,10 @@ package main
 
 import (
 	"cmp"
+	"crypto/x509"
 	"flag"
 	"fmt"
+	"os"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -34,7 +36,9 @@ type options struct {
 	namespaces       []string
 	ownNamespace     string
 	flagServiceImage string
-	log              zap.Options
+	// elastiCacheCA is the content of --elasticache-ca-file, "" without one.
+	elastiCacheCA string
+	log           zap.Options
 }
 
 // parseOptions reads flags and environment; what is wrong is said with the
@@ -48,6 +52,7 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	fs.BoolVar(&o.leaderElect, "leader-elect", false, "Work only while holding the leader lease.")
 	fs.IntVar(&o.workers, "max-concurrent-reconciles", 8, "How many FlagCaches are reconciled at a time.")
 	fs.IntVar(&o.probeWorkers, "max-concurrent-probes", 64, "How many caches are probed at a time.")
+	caFile := fs.String("elasticache-ca-file", "", "File of the authorities, in PEM, that sign the certificates of ElastiCache's nodes where they are not the system's, as with emulators of AWS.")
 	o.log.BindFlags(fs)
 	if err := fs.Parse(args); err != nil {
 		return options{}, err
@@ -60,7 +65,25 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	if o.workers < 1 || o.probeWorkers < 1 {
 		return options{}, fmt.Errorf("--max-concurrent-reconciles and --max-concurrent-probes must be at least 1")
 	}
+	if err := o.setElastiCacheCA(*caFile); err != nil {
+		return options{}, err
+	}
 	return o, nil
+}
+
+func (o *options) setElastiCacheCA(file string) error {
+	if file == "" {
+		return nil
+	}
+	authorities, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("--elasticache-ca-file: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(authorities) {
+		return fmt.Errorf("--elasticache-ca-file: %s holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----", file)
+	}
+	o.elastiCacheCA = string(authorities)
+	return nil
 }
 
 func (o *options) setNamespaces(list string) error {

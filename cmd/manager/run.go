@@ -73,7 +73,7 @@ func run(ctx context.Context, o options) error {
 		Sampler:   sampler,
 		Events:    mgr.GetEventRecorder("flagcache"),
 		Clock:     clock.RealClock{},
-		Operator:  plan.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage},
+		Operator:  plan.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA},
 	}
 	if err := reconciler.SetupWithManager(mgr, flagFiles, news, o.workers); err != nil {
 		return err
