@@ -63,7 +63,7 @@ func (r *Reconciler) apply(ctx context.Context, seen plan.Snapshot, want plan.Pl
 		done.add(ctx, "deleting "+describe(o), r.deleteObject(ctx, view, o))
 	}
 	if want.Finalizer == plan.RemoveFinalizer {
-		done.add(ctx, "removing the finalizer", r.setFinalizer(ctx, seen.FlagCache, controllerutil.RemoveFinalizer))
+		done.add(ctx, "removing the finalizer", r.release(ctx, seen))
 	}
 	return done
 }
@@ -75,6 +75,15 @@ func (r *Reconciler) watch(key types.NamespacedName, target *plan.ProbeTarget) {
 		return
 	}
 	r.Prober.Watch(key, probeTarget(target))
+}
+
+// release lets a FlagCache go, unless something of it runs in the cloud that was
+// not seen.
+func (r *Reconciler) release(ctx context.Context, seen plan.Snapshot) error {
+	if err := r.compareGroups(ctx, seen); err != nil {
+		return err
+	}
+	return r.setFinalizer(ctx, seen.FlagCache, controllerutil.RemoveFinalizer)
 }
 
 func (r *Reconciler) setFinalizer(ctx context.Context, fc *v1alpha1.FlagCache, change func(client.Object, string) bool) error {

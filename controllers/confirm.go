@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan"
 )
 
@@ -52,9 +53,12 @@ func (r *Reconciler) compare(ctx context.Context, seen plan.Snapshot) error {
 		return errStale
 	}
 	if !fc.DeletionTimestamp.IsZero() {
-		return nil
+		return r.compareGroups(ctx, seen)
 	}
 	if err := r.compareService(ctx, seen); err != nil {
+		return err
+	}
+	if err := r.compareGroups(ctx, seen); err != nil {
 		return err
 	}
 	return r.compareRevisions(ctx, seen)
@@ -79,18 +83,41 @@ func (r *Reconciler) compareService(ctx context.Context, seen plan.Snapshot) err
 // pods of revisions, and what is on record about them.
 func (r *Reconciler) compareRevisions(ctx context.Context, seen plan.Snapshot) error {
 	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &appsv1.ControllerRevisionList{}} {
-		err := r.Live.List(ctx, list, client.InNamespace(seen.FlagCache.Namespace),
-			client.MatchingLabels{v1alpha1.LabelName: seen.FlagCache.Name, v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
-		if err != nil {
-			return fmt.Errorf("listing the revisions live: %w", err)
+		if err := r.compareChildren(ctx, seen, list); err != nil {
+			return fmt.Errorf("comparing the revisions: %w", err)
 		}
-		live, err := meta.ExtractList(list)
-		if err != nil {
-			return fmt.Errorf("reading a live list of revisions: %w", err)
-		}
-		if !sameObjects(live, seen.Children, list) {
-			return errStale
-		}
+	}
+	return nil
+}
+
+// groupKind is the kind of replication groups.
+var groupKind = kindOf(&ack.ReplicationGroup{})
+
+// compareGroups asks for the replication groups that the FlagCache has: one that
+// was not seen would be made once more, and taken for gone when the FlagCache is.
+func (r *Reconciler) compareGroups(ctx context.Context, seen plan.Snapshot) error {
+	if !seen.ACK[groupKind] || !restsOnACK(seen.FlagCache) {
+		return nil
+	}
+	if err := r.compareChildren(ctx, seen, &ack.ReplicationGroupList{}); err != nil {
+		return fmt.Errorf("comparing the replication groups: %w", err)
+	}
+	return nil
+}
+
+// compareChildren compares the children of a kind.
+func (r *Reconciler) compareChildren(ctx context.Context, seen plan.Snapshot, list client.ObjectList) error {
+	err := r.Live.List(ctx, list, client.InNamespace(seen.FlagCache.Namespace),
+		client.MatchingLabels{v1alpha1.LabelName: seen.FlagCache.Name, v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
+	if err != nil {
+		return fmt.Errorf("listing live: %w", err)
+	}
+	live, err := meta.ExtractList(list)
+	if err != nil {
+		return fmt.Errorf("reading a live list: %w", err)
+	}
+	if !sameObjects(live, seen.Children, list) {
+		return errStale
 	}
 	return nil
 }

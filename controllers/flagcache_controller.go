@@ -37,6 +37,8 @@ type Reconciler struct {
 	Prober Prober
 	// Sampler gathers the evidence of canaries.
 	Sampler Sampler
+	// ACK knows which of ACK's kinds the cluster has. Default: it has none.
+	ACK ACK
 	// Events tells people of transitions.
 	Events events.EventRecorder
 	// Clock is the time of observations.
@@ -79,6 +81,13 @@ func (r *Reconciler) token() string {
 		token += r.random()
 	}
 	return token[:tokenLength]
+}
+
+// ACK knows which of ACK's kinds the cluster has.
+type ACK interface {
+	// Installed tells for each kind, by its name, whether the cluster has it. It is
+	// an error while that is not known.
+	Installed(ctx context.Context) (map[string]bool, error)
 }
 
 // Prober watches data paths in the background.

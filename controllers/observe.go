@@ -36,6 +36,9 @@ func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (plan.
 	if seen.Children, err = r.children(ctx, fc); err != nil {
 		return plan.Snapshot{}, err
 	}
+	if err := r.observeACK(ctx, &seen); err != nil {
+		return plan.Snapshot{}, err
+	}
 	if seen.Routes, err = r.routes(ctx, fc, seen.Children); err != nil {
 		return plan.Snapshot{}, readError{"reading the HTTPRoute of the canary", err}
 	}

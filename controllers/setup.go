@@ -33,7 +33,7 @@ import (
 // +kubebuilder:rbac:groups=flagcache.dev,resources=flagcaches,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=flagcache.dev,resources=flagcaches/status,verbs=patch
 // +kubebuilder:rbac:groups=flagcache.dev,resources=flagcaches/finalizers,verbs=update
-// +kubebuilder:rbac:groups="",resources=secrets;configmaps;services,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=secrets;configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list
 // +kubebuilder:rbac:groups=apps,resources=deployments;statefulsets;controllerrevisions,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;patch;delete
@@ -69,6 +69,7 @@ func childKinds() []childKind {
 		{&corev1.Secret{}, &corev1.SecretList{}},
 		{&corev1.ConfigMap{}, &corev1.ConfigMapList{}},
 		{&corev1.Service{}, &corev1.ServiceList{}},
+		{&corev1.ServiceAccount{}, &corev1.ServiceAccountList{}},
 		{&appsv1.Deployment{}, &appsv1.DeploymentList{}},
 		{&appsv1.StatefulSet{}, &appsv1.StatefulSetList{}},
 		{&appsv1.ControllerRevision{}, &appsv1.ControllerRevisionList{}},
@@ -82,7 +83,7 @@ func childKinds() []childKind {
 // CacheOptions keep the operator's cache to what is FlagCache's: children, and
 // Secrets whose owners let FlagCaches use them. No namespaces means all.
 func CacheOptions(namespaces []string) cache.Options {
-	managed := labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
+	managed := managed()
 	allowed := labels.SelectorFromSet(labels.Set{v1alpha1.LabelAllow: v1alpha1.AllowTrue})
 	byObject := map[client.Object]cache.ByObject{}
 	for _, kind := range childKinds() {
@@ -93,6 +94,11 @@ func CacheOptions(namespaces []string) cache.Options {
 		byObject[kind.object] = cache.ByObject{Label: selector}
 	}
 	return cache.Options{DefaultTransform: slim, DefaultNamespaces: only(namespaces), ByObject: byObject}
+}
+
+// managed selects the children of FlagCaches.
+func managed() labels.Selector {
+	return labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
 }
 
 // FlagFilesCacheOptions are those of the cache of ConfigMaps' versions. It is a
@@ -117,8 +123,9 @@ func only(namespaces []string) map[string]cache.Config {
 // SetupWithManager watches everything that a FlagCache depends on, its status
 // too: what another writer put there, such as an operator that was held up while
 // this one took over, is mended at once. Changes of
-// ConfigMaps' metadata come from flagFiles, answers of the prober from probes.
-func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, probes <-chan event.GenericEvent, workers int) error {
+// ConfigMaps' metadata come from flagFiles, answers of the prober from probes, and
+// changes of children whose kinds may be missing from others.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, probes <-chan event.GenericEvent, workers int, others ...source.Source) error {
 	if err := addIndexes(mgr); err != nil {
 		return err
 	}
@@ -136,6 +143,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, p
 		})
 	for _, kind := range childKinds() {
 		b = b.Owns(kind.object)
+	}
+	for _, other := range others {
+		b = b.WatchesRawSource(other)
 	}
 	if err := b.Complete(r); err != nil {
 		return fmt.Errorf("setting up the FlagCache controller: %w", err)

@@ -24,6 +24,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
+	"github.com/flagcache/flagcache/controllers/ack"
 	evidence "github.com/flagcache/flagcache/controllers/metrics"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
@@ -38,6 +39,7 @@ func run(ctx context.Context, o options) error {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	utilruntime.Must(ack.AddToScheme(scheme))
 
 	config, err := ctrl.GetConfig()
 	if err != nil {
@@ -65,17 +67,22 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	kinds, err := controllers.NewACKKinds(mgr, o.namespaces)
+	if err != nil {
+		return fmt.Errorf("setting up ACK's kinds: %w", err)
+	}
 	reconciler := &controllers.Reconciler{
-		Client:    mgr.GetClient(),
+		Client:    kinds.Client(mgr.GetClient()),
 		Live:      mgr.GetAPIReader(),
 		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: validate},
 		Prober:    prober,
 		Sampler:   sampler,
+		ACK:       kinds,
 		Events:    mgr.GetEventRecorder("flagcache"),
 		Clock:     clock.RealClock{},
 		Operator:  plan.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA},
 	}
-	if err := reconciler.SetupWithManager(mgr, flagFiles, news, o.workers); err != nil {
+	if err := reconciler.SetupWithManager(mgr, flagFiles, news, o.workers, kinds); err != nil {
 		return err
 	}
 	if err := metrics.Registry.Register(&controllers.Collector{FlagCaches: mgr.GetClient()}); err != nil {

@@ -20,6 +20,14 @@ import (
 var outside = map[string]string{
 	"usersOf": "maps an event to FlagCaches, from a cache that is synced by then",
 	"Collect": "reads for metrics, decides nothing",
+	"wake":    "tells of kinds that came or went, tried again until it works",
+
+	// Of ackClient, by which calls of a look reach the client of their kind:
+	"Get":    "passes a call on",
+	"List":   "passes a call on",
+	"Create": "passes a call on",
+	"Patch":  "passes a call on",
+	"Delete": "passes a call on",
 
 	// Of canaries, which are not yet played under faults:
 	"loadTestReport": "the World runs no load tests",

@@ -213,8 +213,8 @@ func (m *manager) watches(t *testing.T) {
 	g := NewWithT(t)
 	for k, children := range cacheSelectors {
 		k := kind(k)
-		if children == nil || k == jobs {
-			continue // a Job is there only while a candidate is tested under load
+		if children == nil || k == jobs || k == serviceAccounts {
+			continue // a Job is there only while a candidate is tested under load, an account only for IAM
 		}
 		m.awaitReady(t, name)
 		m.awaitRest(t, name)

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 )
 
 // scheme knows every kind of the World.
@@ -29,6 +30,7 @@ var scheme = func() *runtime.Scheme {
 	s := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(s))
 	utilruntime.Must(v1alpha1.AddToScheme(s))
+	utilruntime.Must(ack.AddToScheme(s))
 	return s
 }()
 
@@ -40,6 +42,7 @@ const (
 	secrets
 	configMaps
 	services
+	serviceAccounts
 	deployments
 	statefulSets
 	controllerRevisions
@@ -59,10 +62,12 @@ type kindFacts struct {
 }
 
 var facts = [kinds]kindFacts{
-	flagCaches:   {v1alpha1.GroupVersion.WithKind("FlagCache"), "flagcaches", func() client.Object { return &v1alpha1.FlagCache{} }},
-	secrets:      {corev1.SchemeGroupVersion.WithKind("Secret"), "secrets", func() client.Object { return &corev1.Secret{} }},
-	configMaps:   {corev1.SchemeGroupVersion.WithKind("ConfigMap"), "configmaps", func() client.Object { return &corev1.ConfigMap{} }},
-	services:     {corev1.SchemeGroupVersion.WithKind("Service"), "services", func() client.Object { return &corev1.Service{} }},
+	flagCaches: {v1alpha1.GroupVersion.WithKind("FlagCache"), "flagcaches", func() client.Object { return &v1alpha1.FlagCache{} }},
+	secrets:    {corev1.SchemeGroupVersion.WithKind("Secret"), "secrets", func() client.Object { return &corev1.Secret{} }},
+	configMaps: {corev1.SchemeGroupVersion.WithKind("ConfigMap"), "configmaps", func() client.Object { return &corev1.ConfigMap{} }},
+	services:   {corev1.SchemeGroupVersion.WithKind("Service"), "services", func() client.Object { return &corev1.Service{} }},
+	serviceAccounts: {corev1.SchemeGroupVersion.WithKind("ServiceAccount"), "serviceaccounts",
+		func() client.Object { return &corev1.ServiceAccount{} }},
 	deployments:  {appsv1.SchemeGroupVersion.WithKind("Deployment"), "deployments", func() client.Object { return &appsv1.Deployment{} }},
 	statefulSets: {appsv1.SchemeGroupVersion.WithKind("StatefulSet"), "statefulsets", func() client.Object { return &appsv1.StatefulSet{} }},
 	controllerRevisions: {appsv1.SchemeGroupVersion.WithKind("ControllerRevision"), "controllerrevisions",
