@@ -44,8 +44,9 @@ type rollout struct {
 	// lingers says that the candidate was rejected by this look, and that a gateway
 	// goes on sending it requests until it has seen the route without it.
 	lingers bool
-	// tested says that the result of the canary's load test is on record.
-	tested bool
+	// begun says that the canary's trial is on record, tested that the result of its
+	// load test is.
+	begun, tested bool
 	// full is the size that carries all traffic.
 	full int32
 	// history has the records as they are to be kept.
@@ -114,6 +115,8 @@ func (r *rollout) change(s Snapshot, target *revisionTemplate) {
 		return
 	}
 	record := r.reopen(s)
+	seen, recorded := r.history.records[r.target]
+	r.begun = recorded && seen.Outcome == "" && seen.StartedAt.Equal(record.StartedAt)
 	if r.rejected = record.rejected(); r.rejected {
 		r.history.records[r.target] = record
 		return
