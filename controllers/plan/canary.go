@@ -264,19 +264,22 @@ func (c *canary) undecided(in trialInput) {
 }
 
 // size says what the candidate gets now, and names the phase. It gets no more than
-// it had before the step that allows it is on record, so that a record which
-// cannot be written holds it back.
+// it had, of pods and of traffic, before the step that allows it is on record, so
+// that a record which cannot be written holds it back.
 func (c *canary) size(in trialInput, recorded int, shared string) {
 	t := c.record.Trial
 	switch {
 	case t.Step == 0:
 		c.replicas = in.stepReplicas(1)
 	case t.Step > in.steps():
-		c.phase, c.passed, c.replicas = v1alpha1.CanaryPromoting, recorded > in.steps(), in.full
+		c.phase, c.passed, c.replicas = v1alpha1.CanaryPromoting, recorded > in.steps(), in.stepReplicas(recorded)
+		if c.passed {
+			c.replicas = in.full
+		}
 		c.weight = min(in.given, in.spec.Steps[in.steps()-1].Weight)
 		c.message = "Waiting for the candidate at full size"
 	default:
-		c.phase, c.replicas, c.weight = v1alpha1.CanaryStepping, in.stepReplicas(t.Step), in.spec.Steps[t.Step-1].Weight
+		c.phase, c.replicas, c.weight = v1alpha1.CanaryStepping, in.stepReplicas(min(recorded, t.Step)), in.spec.Steps[t.Step-1].Weight
 		if recorded < t.Step || !in.available(c.replicas) {
 			c.weight = min(c.weight, in.given)
 		}
@@ -299,8 +302,9 @@ func (c *canary) size(in trialInput, recorded int, shared string) {
 }
 
 // stepReplicas is the candidate's size in a step: its share of the full size.
+// Before the first step it has the size of that one.
 func (in trialInput) stepReplicas(step int) int32 {
-	weight := in.spec.Steps[min(step, in.steps())-1].Weight
+	weight := in.spec.Steps[max(min(step, in.steps()), 1)-1].Weight
 	return candidateReplicas(in.spec.Traffic.Type, in.full, weight)
 }
 
