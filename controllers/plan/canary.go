@@ -50,6 +50,11 @@ type trialInput struct {
 	sharesCache bool
 	// given is the weight that the candidate was seen to have.
 	given int32
+	// open: the Service was seen to select the pods of all revisions.
+	open bool
+	// others: revisions besides the stable one and the candidate were seen to have
+	// pods.
+	others bool
 	// gate is what the route says, nil where no gateway shares the traffic.
 	gate *gate
 	// loadTest is how the load test was seen to end, nil before.
@@ -216,6 +221,8 @@ func (c *canary) advance(in trialInput, gap, observed time.Duration, shared stri
 func (c *canary) start(in trialInput) {
 	t := c.record.Trial
 	switch {
+	case in.crowded():
+		c.message = "Waiting for the pods of the candidate before to get no requests any more"
 	case !in.available(in.stepReplicas(1)):
 		c.message = "Waiting for the candidate's pods"
 	case in.spec.LoadTest != nil && t.LoadTest == nil && in.loadTest == nil:
@@ -269,6 +276,7 @@ func (c *canary) undecided(in trialInput) {
 func (c *canary) size(in trialInput, recorded int, shared string) {
 	t := c.record.Trial
 	switch {
+	case recorded == 0 && in.crowded():
 	case t.Step == 0:
 		c.replicas = in.stepReplicas(1)
 	case t.Step > in.steps():
@@ -299,6 +307,12 @@ func (c *canary) size(in trialInput, recorded int, shared string) {
 	case in.paused():
 		c.phase, c.message = v1alpha1.CanaryPaused, "The annotation "+v1alpha1.AnnotationPause+" keeps it where it is"
 	}
+}
+
+// crowded says that a candidate's pods would get requests, or share them, before
+// its first step: those of the candidate before still do.
+func (in trialInput) crowded() bool {
+	return in.open || in.others && in.spec.Traffic.Type == v1alpha1.TrafficReplicas
 }
 
 // stepReplicas is the candidate's size in a step: its share of the full size.

@@ -164,9 +164,21 @@ func (r *rollout) trialInput(s Snapshot, target *revisionTemplate, record Record
 		full:        r.full,
 		sharesCache: stable != nil && connectionHash(stable) == target.template.Annotations[v1alpha1.AnnotationConnection],
 		given:       givenWeight(s, r.target),
+		open:        selectsAll(s),
+		others:      r.others(),
 		gate:        readGate(s, r.target),
 		loadTest:    loadTestResult(s, record),
 	}
+}
+
+// others says that revisions were seen besides the stable one and the target.
+func (r *rollout) others() bool {
+	for revision := range r.observed {
+		if revision != r.stable && revision != r.target {
+			return true
+		}
+	}
+	return false
 }
 
 // closeOthers gives revisions that the spec does not ask for any more their
