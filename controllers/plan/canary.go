@@ -212,6 +212,9 @@ func (c *canary) advance(in trialInput, gap, observed time.Duration, shared stri
 	if c.message = in.gate.held(in.spec.Steps[t.Step-1].Weight); c.message != "" {
 		return
 	}
+	if in.given < in.spec.Steps[t.Step-1].Weight {
+		return // the share of the step is yet to be written, and may have failed to be
+	}
 	t.Elapsed += gap
 	t.Observed += observed
 	c.step(in)
