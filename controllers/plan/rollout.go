@@ -102,8 +102,10 @@ func (r *rollout) settle(s Snapshot) {
 		return
 	}
 	last, ok := r.history.lastPromoted(r.stable)
-	left := record.FinishedAt.Add(s.FlagCache.Spec.Canary.ScaleDownDelay.Duration).Sub(s.Now)
-	if ok && left > 0 && r.observed[last.Revision] != nil {
+	delay := s.FlagCache.Spec.Canary.ScaleDownDelay.Duration
+	left := record.FinishedAt.Add(delay).Sub(s.Now)
+	// A promotion that is far ahead was recorded by a clock that has gone back since.
+	if ok && left > 0 && left <= 2*delay && r.observed[last.Revision] != nil {
 		r.previous, r.previousFor = last.Revision, left
 	}
 }
