@@ -50,6 +50,11 @@ type trialInput struct {
 	sharesCache bool
 	// given is the weight that the candidate was seen to have.
 	given int32
+	// open: the Service was seen to select the pods of all revisions.
+	open bool
+	// others: revisions besides the stable one and the candidate were seen to have
+	// pods.
+	others bool
 	// gate is what the route says, nil where no gateway shares the traffic.
 	gate *gate
 	// loadTest is how the load test was seen to end, nil before.
@@ -213,6 +218,9 @@ func (c *canary) advance(in trialInput, gap, observed time.Duration, shared stri
 	if c.message = in.gate.held(in.spec.Steps[t.Step-1].Weight); c.message != "" {
 		return
 	}
+	if in.given < in.spec.Steps[t.Step-1].Weight {
+		return // the share of the step is yet to be written, and may have failed to be
+	}
 	t.Elapsed += gap
 	t.Observed += observed
 	c.step(in)
@@ -222,6 +230,8 @@ func (c *canary) advance(in trialInput, gap, observed time.Duration, shared stri
 func (c *canary) start(in trialInput) {
 	t := c.record.Trial
 	switch {
+	case in.crowded():
+		c.message = "Waiting for the pods of the candidate before to get no requests any more"
 	case !in.available(in.stepReplicas(1)):
 		c.message = "Waiting for the candidate's pods"
 	case in.spec.LoadTest != nil && t.LoadTest == nil && in.loadTest == nil:
@@ -270,19 +280,23 @@ func (c *canary) undecided(in trialInput) {
 }
 
 // size says what the candidate gets now, and names the phase. It gets no more than
-// it had before the step that allows it is on record, so that a record which
-// cannot be written holds it back.
+// it had, of pods and of traffic, before the step that allows it is on record, so
+// that a record which cannot be written holds it back.
 func (c *canary) size(in trialInput, recorded int, shared string) {
 	t := c.record.Trial
 	switch {
+	case recorded == 0 && in.crowded():
 	case t.Step == 0:
 		c.replicas = in.stepReplicas(1)
 	case t.Step > in.steps():
-		c.phase, c.passed, c.replicas = v1alpha1.CanaryPromoting, recorded > in.steps(), in.full
+		c.phase, c.passed, c.replicas = v1alpha1.CanaryPromoting, recorded > in.steps(), in.stepReplicas(recorded)
+		if c.passed {
+			c.replicas = in.full
+		}
 		c.weight = min(in.given, in.spec.Steps[in.steps()-1].Weight)
 		c.message = "Waiting for the candidate at full size"
 	default:
-		c.phase, c.replicas, c.weight = v1alpha1.CanaryStepping, in.stepReplicas(t.Step), in.spec.Steps[t.Step-1].Weight
+		c.phase, c.replicas, c.weight = v1alpha1.CanaryStepping, in.stepReplicas(min(recorded, t.Step)), in.spec.Steps[t.Step-1].Weight
 		if recorded < t.Step || !in.available(c.replicas) {
 			c.weight = min(c.weight, in.given)
 		}
@@ -304,9 +318,16 @@ func (c *canary) size(in trialInput, recorded int, shared string) {
 	}
 }
 
+// crowded says that a candidate's pods would get requests, or share them, before
+// its first step: those of the candidate before still do.
+func (in trialInput) crowded() bool {
+	return in.open || in.others && in.spec.Traffic.Type == v1alpha1.TrafficReplicas
+}
+
 // stepReplicas is the candidate's size in a step: its share of the full size.
+// Before the first step it has the size of that one.
 func (in trialInput) stepReplicas(step int) int32 {
-	weight := in.spec.Steps[min(step, in.steps())-1].Weight
+	weight := in.spec.Steps[max(min(step, in.steps()), 1)-1].Weight
 	return candidateReplicas(in.spec.Traffic.Type, in.full, weight)
 }
 

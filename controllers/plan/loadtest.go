@@ -31,7 +31,7 @@ const (
 
 // loadTestJob asks the candidate as clients do, before any of them does. It runs
 // the operator's own flag service, whatever image the candidate has. It is bound
-// to one attempt: a retry is tested anew.
+// to one attempt, which has to be on record: a retry is tested anew.
 func loadTestJob(s Snapshot, record Record) *batchv1.Job {
 	fc, test := s.FlagCache, s.FlagCache.Spec.Canary.LoadTest
 	meta := childMeta(fc, loadTestName(fc, record.Revision), v1alpha1.ComponentLoadTest)
@@ -94,7 +94,7 @@ func loadTestObjects(s Snapshot, r rollout) (write, keep []Object) {
 	switch {
 	case there && job.Annotations[v1alpha1.AnnotationTrial] == attempt(r.canary.record):
 		return nil, []Object{job}
-	case !there && r.canary.phase == v1alpha1.CanaryLoadTesting:
+	case !there && r.begun && r.canary.phase == v1alpha1.CanaryLoadTesting:
 		return []Object{loadTestJob(s, r.canary.record)}, nil
 	}
 	return nil, nil

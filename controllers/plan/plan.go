@@ -73,9 +73,11 @@ type EvidenceTarget struct {
 	Canary v1alpha1.CanarySpec
 }
 
-// evidenceTarget is what to count while a canary is under way.
+// evidenceTarget is what to count while a canary is under way. One that this look
+// ended is, until that is on record: without the evidence a look after a record that
+// could not be written would go on with the trial.
 func evidenceTarget(s Snapshot, r rollout) *EvidenceTarget {
-	if r.canary == nil || r.canary.record.Outcome != "" {
+	if r.canary == nil {
 		return nil
 	}
 	return &EvidenceTarget{Candidate: r.target, Stable: r.stable, Since: r.canary.record.StartedAt, Canary: *s.FlagCache.Spec.Canary}

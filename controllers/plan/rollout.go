@@ -44,8 +44,9 @@ type rollout struct {
 	// lingers says that the candidate was rejected by this look, and that a gateway
 	// goes on sending it requests until it has seen the route without it.
 	lingers bool
-	// tested says that the result of the canary's load test is on record.
-	tested bool
+	// begun says that the canary's trial is on record, tested that the result of its
+	// load test is.
+	begun, tested bool
 	// full is the size that carries all traffic.
 	full int32
 	// history has the records as they are to be kept.
@@ -101,8 +102,10 @@ func (r *rollout) settle(s Snapshot) {
 		return
 	}
 	last, ok := r.history.lastPromoted(r.stable)
-	left := record.FinishedAt.Add(s.FlagCache.Spec.Canary.ScaleDownDelay.Duration).Sub(s.Now)
-	if ok && left > 0 && r.observed[last.Revision] != nil {
+	delay := s.FlagCache.Spec.Canary.ScaleDownDelay.Duration
+	left := record.FinishedAt.Add(delay).Sub(s.Now)
+	// A promotion that is far ahead was recorded by a clock that has gone back since.
+	if ok && left > 0 && left <= 2*delay && r.observed[last.Revision] != nil {
 		r.previous, r.previousFor = last.Revision, left
 	}
 }
@@ -115,6 +118,8 @@ func (r *rollout) change(s Snapshot, target *revisionTemplate) {
 	}
 	record := r.reopen(s)
 	record.Intent = target.intent
+	seen, recorded := r.history.records[r.target]
+	r.begun = recorded && seen.Outcome == "" && seen.StartedAt.Equal(record.StartedAt)
 	if r.rejected = record.rejected(); r.rejected {
 		r.history.records[r.target] = record
 		return
@@ -162,9 +167,21 @@ func (r *rollout) trialInput(s Snapshot, target *revisionTemplate, record Record
 		full:        r.full,
 		sharesCache: stable != nil && connectionHash(stable) == target.template.Annotations[v1alpha1.AnnotationConnection],
 		given:       givenWeight(s, r.target),
+		open:        selectsAll(s),
+		others:      r.others(),
 		gate:        readGate(s, r.target),
 		loadTest:    loadTestResult(s, record),
 	}
+}
+
+// others says that revisions were seen besides the stable one and the target.
+func (r *rollout) others() bool {
+	for revision := range r.observed {
+		if revision != r.stable && revision != r.target {
+			return true
+		}
+	}
+	return false
 }
 
 // closeOthers gives revisions that the spec does not ask for any more their

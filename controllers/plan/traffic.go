@@ -47,7 +47,7 @@ func trafficObjects(s Snapshot, r rollout) []Object {
 
 // givenWeight is the weight that a candidate was seen to have.
 func givenWeight(s Snapshot, candidate string) int32 {
-	if svc, ok := find[*corev1.Service](s, serviceName(s.FlagCache)); ok && svc.Spec.Selector[v1alpha1.LabelRevision] == "" {
+	if selectsAll(s) {
 		return 100
 	}
 	if g := readGate(s, candidate); g != nil {
@@ -62,6 +62,12 @@ func givenWeight(s Snapshot, candidate string) int32 {
 		return 0
 	}
 	return file.Weight
+}
+
+// selectsAll says that the Service was seen to select the pods of all revisions.
+func selectsAll(s Snapshot) bool {
+	svc, ok := find[*corev1.Service](s, serviceName(s.FlagCache))
+	return ok && svc.Spec.Selector[v1alpha1.LabelRevision] == ""
 }
 
 func trafficConfigMap(fc *v1alpha1.FlagCache, file splitFile) *corev1.ConfigMap {

@@ -39,7 +39,7 @@ const brokenImage = "broken"
 // act has every actor take a step. They act again as long as one of them does.
 func (w *World) act() {
 	w.nextTick, w.alarm = time.Time{}, time.Time{}
-	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.sampler}
+	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.sampler, w.jobController, w.kubelet, w.gateway}
 	for i := range w.plan.order % 6 {
 		actors[i], actors[i+1-i/5*6] = actors[i+1-i/5*6], actors[i]
 	}

@@ -44,7 +44,7 @@ type apiServer struct {
 var fieldManagers = sync.OnceValue(func() [kinds]*managedfields.FieldManager {
 	var managers [kinds]*managedfields.FieldManager
 	types := applyconfigurations.NewTypeConverter(clientgoscheme.Scheme)
-	for k := secrets; k < kinds; k++ {
+	for k := secrets; k < httpRoutes; k++ { // nobody applies FlagCaches and HTTPRoutes
 		gvk := facts[k].gvk
 		m, err := managedfields.NewDefaultFieldManager(types, scheme, noDefaults{}, scheme, gvk, gvk.GroupVersion(), "", nil)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -197,7 +198,13 @@ func (s statusClient) Patch(ctx context.Context, o client.Object, p client.Patch
 	return s.c.patch(ctx, o, p, opts.FieldManager, "status")
 }
 
+// copyInto answers with an object in the type that the operator reads it as.
 func copyInto(from, into client.Object) error {
+	if open, ok := into.(*unstructured.Unstructured); ok {
+		fields, err := k8sruntime.DefaultUnstructuredConverter.ToUnstructured(from)
+		open.Object = fields
+		return err
+	}
 	if partial, ok := into.(*metav1.PartialObjectMetadata); ok {
 		configMap, isConfigMap := from.DeepCopyObject().(*corev1.ConfigMap)
 		if isConfigMap {

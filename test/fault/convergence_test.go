@@ -209,11 +209,16 @@ var regressions = map[string]string{
 	"a leader that was held up does not have the last word":               "scenario=childrenDeleted;185:overtaken:1",
 	"labels that were taken away come back":                               "scenario=childrenEdited",
 	"a lost Secret does not cut the pods off their cache":                 "scenario=externalSecretDeleted",
+	"a rejection that cannot be recorded is not taken back":               "scenario=canaryRolledBack;268:forbidden:0",
+	"a candidate does not grow and shrink while nothing can be recorded":  "scenario=canaryPromoted;373:lost:0",
+	"a load test does not begin again and again":                          "scenario=canaryLoadTested;139:unavailable:0",
+	"by Replicas no candidate has a share before its trial":               "scenario=canaryByReplicasSuperseded",
+	"a clock that went back does not keep the old revision":               "scenario=canaryPromoted;jump=31:-24h0m0s",
 }
 
 // TestARunIsTheSameEveryTime is what replaying rests on.
 func TestARunIsTheSameEveryTime(t *testing.T) {
-	for _, line := range []string{"scenario=createInCluster;20:applied:1", "scenario=autoscaled;100:crashAfter:3", "scenario=newRevision;skew=6:all:3:true"} {
+	for _, line := range []string{"scenario=createInCluster;20:applied:1", "scenario=autoscaled;100:crashAfter:3", "scenario=newRevision;skew=6:all:3:true", "scenario=canaryByGateway;300:lost:3"} {
 		p, err := parsePlan(line)
 		if err != nil {
 			t.Fatal(err)
@@ -233,9 +238,18 @@ func TestARunIsTheSameEveryTime(t *testing.T) {
 // TestForeseeing compares what a run comes to when its end is taken from memory
 // with what it comes to when it is played.
 func TestForeseeing(t *testing.T) {
-	r := referenceOf(t, "newRevision")
+	for _, name := range []string{"newRevision", "canaryInTwoSteps", "canaryRetried", "canaryByGateway", "canaryLoadTested"} {
+		t.Run(name, func(t *testing.T) { foresee(t, referenceOf(t, name)) })
+	}
+}
+
+// foreseen is about how many plans of a scenario are compared.
+const foreseen = 40
+
+func foresee(t *testing.T, r *reference) {
+	t.Helper()
 	plans := r.singleFaults()
-	for i := 0; i < len(plans); i += 41 {
+	for i := 0; i < len(plans); i += len(plans)/foreseen + 1 {
 		remembering := r.begin(plans[i])
 		remembering.memo, remembering.common = r.memo, r.common
 		remembering.run(silentLooks)

@@ -16,7 +16,7 @@ import (
 )
 
 // outside are the functions whose calls no plan fails. Each says why: it serves
-// the manager and is not part of a look, or the World lacks what it is about.
+// the manager and is not part of a look.
 var outside = map[string]string{
 	"usersOf": "maps an event to FlagCaches, from a cache that is synced by then",
 	"Collect": "reads for metrics, decides nothing",
@@ -28,11 +28,6 @@ var outside = map[string]string{
 	"Create": "passes a call on",
 	"Patch":  "passes a call on",
 	"Delete": "passes a call on",
-
-	// Of canaries, which are not yet played under faults:
-	"loadTestReport": "the World runs no load tests",
-	"route":          "the World has no gateways",
-	"changeRoute":    "the World has no gateways",
 }
 
 // TestEveryCallSiteIsFaulted compares the calls that the source makes with those

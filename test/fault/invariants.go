@@ -44,6 +44,7 @@ func (w *World) checkWrite(k kind, before, after client.Object) {
 	if k != secrets && after != nil {
 		w.checkSecrecy(k, after)
 	}
+	w.checkCanary(k, before, after)
 	if w.writer != operator {
 		return
 	}
@@ -53,10 +54,6 @@ func (w *World) checkWrite(k kind, before, after client.Object) {
 		w.checkCapacity(before, after)
 	case services:
 		w.checkGate(before, after)
-	case configMaps:
-		if traffic, ok := after.(*corev1.ConfigMap); ok && traffic.Name == name+"-traffic" {
-			w.checkShare(traffic)
-		}
 	case statefulSets:
 		w.checkCacheKept(after)
 	case flagCaches:
@@ -101,6 +98,8 @@ func (w *World) checkOwnership(k kind, before, after client.Object) {
 		w.violate("S1 ownership: the operator deleted the FlagCache")
 	case k == flagCaches:
 		w.checkSpecUntouched(before, after)
+	case k == httpRoutes:
+		w.checkRoute(before, after)
 	case before != nil && !metav1.IsControlledBy(before, w.current.read):
 		w.violate("S1 ownership: %s %s is not the FlagCache's and was written", k, before.GetName())
 	case after != nil && !metav1.IsControlledBy(after, w.current.read):
@@ -144,22 +143,13 @@ func (w *World) wantedReplicas(fc *v1alpha1.FlagCache, d *appsv1.Deployment) int
 	return min(ptr.Deref(d.Spec.Replicas, 1), auto.MaxReplicas)
 }
 
-// serving is the revision that the Service selects.
-func (w *World) serving() string {
-	service, ok := live[*corev1.Service](&w.api.store, services, name)
-	if !ok {
-		return ""
-	}
-	return service.Spec.Selector[v1alpha1.LabelRevision]
-}
-
 // checkGate: S3, the Service moves to no revision that is not there while
 // another one serves.
 func (w *World) checkGate(before, after client.Object) {
 	if before == nil || after == nil || before.GetName() != name {
 		return
 	}
-	from, to := revisionOf(before), revisionOf(after)
+	from, to := servingBy(before), servingBy(after)
 	if from == to {
 		return
 	}

@@ -7,17 +7,22 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/probe"
+	"github.com/flagcache/flagcache/controllers/analysis"
+	operatorplan "github.com/flagcache/flagcache/controllers/plan"
 )
 
 // memo knows states of the World from which all went well. A run whose faults
@@ -139,14 +144,100 @@ func (w *World) stateKey() stateKey {
 		fmt.Fprintln(h, key.Name, target.Addr, hash(target), seen[id], seen[drawn.FindString(string(target.Password))], p.fresh, p.last != nil, last)
 	}
 	if fc, ok := owner.(*v1alpha1.FlagCache); ok && fc.Spec.Canary != nil {
-		// Records hold times, and how far counters were read.
-		fmt.Fprintln(h, w.time.Sub(w.began), w.answered, hash(w.metrics.target), hash(w.metrics.last), w.metrics.next)
+		s := skeletonOf(w.canaryState(fc))
+		fmt.Fprintln(h, s.text)
+		for _, t := range s.tokens {
+			if _, ok := seen[t]; !ok {
+				seen[t] = len(seen)
+			}
+			fmt.Fprint(h, seen[t], " ")
+		}
 	}
 	return stateKey(h.Sum(nil))
 }
 
-// patienceLeft is how long the deployment controller will still wait.
+// canaryState is what the future of canaries depends on: records, evidence, and what
+// will be counted. Times are told by how long ago they are, and counters by how far
+// they were read. When the story is told and every trial has its outcome, what it
+// was judged by does not matter any more.
+func (w *World) canaryState(fc *v1alpha1.FlagCache) string {
+	var text strings.Builder
+	over := w.step == len(w.scenario.steps) && w.trialsEnded()
+	fmt.Fprintln(&text, over, w.mended, w.promised, w.clients.served)
+	var order []string
+	for _, o := range w.api.now(controllerRevisions) {
+		record, _ := readRecord(o)
+		order = append(order, record.StartedAt.Format(time.RFC3339)+" "+record.Revision)
+		if record.Outcome == operatorplan.Promoted {
+			fmt.Fprintln(&text, record.Revision, "promoted", max(record.FinishedAt.Sub(w.time), -2*stays))
+		}
+		if !over {
+			fmt.Fprintln(&text, w.trialState(record))
+		}
+	}
+	slices.Sort(order)
+	for _, entry := range order {
+		fmt.Fprintln(&text, entry[strings.Index(entry, " "):])
+	}
+	if over {
+		return text.String()
+	}
+	for _, s := range w.shares() {
+		fmt.Fprintln(&text, s, w.clients.trials[s])
+	}
+	if shown := fc.Status.Canary.DeepCopy(); shown != nil {
+		shown.StepStartedAt, shown.DeadlineAt = nil, nil
+		fmt.Fprintln(&text, asText(shown))
+	}
+	fmt.Fprintln(&text, hash(w.metrics.target), w.metrics.next.Sub(w.time))
+	if last := w.metrics.last; last != nil {
+		fmt.Fprintln(&text, last.At.Sub(w.time))
+		for _, s := range last.Streams {
+			fmt.Fprintln(&text, s.Revision, w.unread(s.Revision, s.Counts))
+		}
+	}
+	return text.String()
+}
+
+// trialState is a record, told from now on.
+func (w *World) trialState(record operatorplan.Record) string {
+	var text strings.Builder
+	job, ok := live[*batchv1.Job](&w.api.store, jobs, name+"-"+record.Revision+"-load")
+	fmt.Fprintln(&text, ok && job.Annotations[v1alpha1.AnnotationTrial] == record.StartedAt.UTC().Format(time.RFC3339))
+	if record.Trial != nil {
+		t := *record.Trial
+		fmt.Fprintln(&text, t.LookedAt.Sub(w.time), t.SampledAt.Sub(w.time))
+		for _, revision := range slices.Sorted(maps.Keys(t.Streams)) {
+			fmt.Fprintln(&text, revision, t.Streams[revision].Missed, w.unread(revision, t.Streams[revision].Counts))
+		}
+		t.LookedAt, t.SampledAt, t.StepStartedAt, t.Streams = time.Time{}, time.Time{}, time.Time{}, nil
+		record.Trial = &t
+	}
+	record.StartedAt, record.FinishedAt = time.Time{}, time.Time{}
+	fmt.Fprintln(&text, asText(record))
+	return text.String()
+}
+
+// unread is what a revision answered since it was asked.
+func (w *World) unread(revision string, counts map[analysis.Check]analysis.Counts) analysis.Counts {
+	now, then := w.clients.answered[revision], counts[analysis.ErrorRate]
+	return analysis.Counts{Bad: now.Bad - then.Bad, Total: now.Total - then.Total}
+}
+
+func asText(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(fmt.Sprintf("writing %T: %v", value, err))
+	}
+	return string(text)
+}
+
+// patienceLeft is how long the deployment controller, or a load test, will still
+// wait.
 func (w *World) patienceLeft(o client.Object) time.Duration {
+	if job, ok := o.(*batchv1.Job); ok {
+		return max(job.CreationTimestamp.Sub(w.time), -2*loadTestTime)
+	}
 	d, ok := o.(*appsv1.Deployment)
 	if !ok || len(d.Status.Conditions) == 0 || !strings.Contains(d.Spec.Template.Spec.Containers[0].Image, brokenImage) {
 		return 0
@@ -184,7 +275,19 @@ func newSkeleton(o client.Object) skeleton {
 	case *v1alpha1.FlagCache:
 		for i := range s.Status.Conditions {
 			s.Status.Conditions[i].LastTransitionTime = metav1.Time{}
+			s.Status.Conditions[i].Message = withoutCounts(s.Status.Conditions[i].Message)
 		}
+		for i := range s.Status.History {
+			s.Status.History[i].StartedAt, s.Status.History[i].FinishedAt = nil, nil
+		}
+		s.Status.Canary = nil // see canaryState
+	case *appsv1.ControllerRevision:
+		if record, ok := readRecord(s); ok {
+			record.StartedAt, record.FinishedAt, record.Trial, record.Message = time.Time{}, time.Time{}, nil, ""
+			s.Annotations[v1alpha1.AnnotationRecord] = asText(record)
+		}
+	case *batchv1.Job:
+		delete(s.Annotations, v1alpha1.AnnotationTrial) // see trialState
 	case *appsv1.Deployment:
 		for i := range s.Status.Conditions {
 			s.Status.Conditions[i].LastUpdateTime = metav1.Time{}

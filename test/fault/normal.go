@@ -13,7 +13,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	operatorplan "github.com/flagcache/flagcache/controllers/plan"
@@ -75,8 +77,24 @@ func normalText(o client.Object) string {
 	case *v1alpha1.FlagCache:
 		for i := range o.Status.Conditions {
 			o.Status.Conditions[i].LastTransitionTime = metav1.Time{}
+			o.Status.Conditions[i].Message = withoutCounts(o.Status.Conditions[i].Message)
 		}
 		o.Status.History = nil
+		for _, key := range []string{v1alpha1.AnnotationPause, v1alpha1.AnnotationResume, v1alpha1.AnnotationPromote, v1alpha1.AnnotationAbort, v1alpha1.AnnotationRetry} {
+			if o.Annotations[key] != "" {
+				o.Annotations[key] = "a revision" // which one a person means depends on when
+			}
+		}
+		if c := o.Status.Canary; c != nil {
+			o.Status.Canary = &v1alpha1.CanaryStatus{Phase: c.Phase, Weight: c.Weight, Summary: c.Summary}
+		}
+		text, err = json.MarshalIndent(o, "", " ")
+	case *gatewayv1.HTTPRoute:
+		o.Generation, o.Status = 0, gatewayv1.HTTPRouteStatus{}
+		for i := range o.Spec.Rules[0].BackendRefs {
+			ref := &o.Spec.Rules[0].BackendRefs[i]
+			ref.Weight = ptr.To(ptr.Deref(ref.Weight, 1)) // what a weight is that nobody gave
+		}
 		text, err = json.MarshalIndent(o, "", " ")
 	case *appsv1.ControllerRevision:
 		o.Revision = 0
@@ -88,6 +106,15 @@ func normalText(o client.Object) string {
 		panic(fmt.Sprintf("writing %T: %v", o, err))
 	}
 	return string(text)
+}
+
+// counts are those of a sentence about a breach.
+var counts = regexp.MustCompile(`[\d.]+% of \d+ events are bad \(at least [\d.]+%`)
+
+// withoutCounts is a message without how much evidence there was when it was
+// written.
+func withoutCounts(message string) string {
+	return counts.ReplaceAllString(message, "too many events are bad (at least some")
 }
 
 // verdict is a ControllerRevision with what its record says of the outcome. When

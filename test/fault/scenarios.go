@@ -20,6 +20,9 @@ import (
 type scenario struct {
 	name  string
 	steps []step
+	// moments are when the user takes a step that does not wait for rest, by the
+	// number of the step.
+	moments moments
 	// patient users wait for rest, because the steps have another end, as right,
 	// where they come too early.
 	patient bool
@@ -42,7 +45,7 @@ const (
 )
 
 // scenarios are all stories, by what happens in them.
-var scenarios = []scenario{
+var scenarios = append([]scenario{
 	{name: "createExternal", steps: []step{createExternal}},
 	{name: "createInCluster", steps: []step{createInCluster}},
 	{name: "createBeforeDependencies", steps: []step{
@@ -123,7 +126,7 @@ var scenarios = []scenario{
 		w.api.terminating = true
 		w.nextTick = w.time.Add(tick)
 	}}}},
-}
+}, canaries...)
 
 // Credentials and files of the World.
 const (

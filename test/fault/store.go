@@ -15,11 +15,13 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -31,6 +33,7 @@ var scheme = func() *runtime.Scheme {
 	utilruntime.Must(clientgoscheme.AddToScheme(s))
 	utilruntime.Must(v1alpha1.AddToScheme(s))
 	utilruntime.Must(ack.AddToScheme(s))
+	utilruntime.Must(gatewayv1.Install(s))
 	return s
 }()
 
@@ -51,6 +54,7 @@ const (
 	autoscalers
 	policies
 	pods
+	httpRoutes
 	kinds
 )
 
@@ -77,8 +81,9 @@ var facts = [kinds]kindFacts{
 		func() client.Object { return &policyv1.PodDisruptionBudget{} }},
 	autoscalers: {autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), "horizontalpodautoscalers",
 		func() client.Object { return &autoscalingv2.HorizontalPodAutoscaler{} }},
-	pods:     {corev1.SchemeGroupVersion.WithKind("Pod"), "pods", func() client.Object { return &corev1.Pod{} }},
-	policies: {networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), "networkpolicies", func() client.Object { return &networkingv1.NetworkPolicy{} }},
+	pods:       {corev1.SchemeGroupVersion.WithKind("Pod"), "pods", func() client.Object { return &corev1.Pod{} }},
+	httpRoutes: {schema.GroupVersionKind{Group: gatewayv1.GroupName, Version: "v1", Kind: "HTTPRoute"}, "httproutes", func() client.Object { return &gatewayv1.HTTPRoute{} }},
+	policies:   {networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), "networkpolicies", func() client.Object { return &networkingv1.NetworkPolicy{} }},
 }
 
 func (k kind) String() string { return facts[k].gvk.Kind }
@@ -101,6 +106,9 @@ func kindNamed(name string) kind {
 func kindOf(o runtime.Object) kind {
 	if partial, ok := o.(*metav1.PartialObjectMetadata); ok {
 		return kindNamed(partial.Kind)
+	}
+	if open, ok := o.(*unstructured.Unstructured); ok {
+		return kindNamed(open.GetKind())
 	}
 	name := fmt.Sprintf("%T", o)
 	return kindNamed(strings.TrimSuffix(name[strings.LastIndex(name, ".")+1:], "List"))

@@ -35,6 +35,8 @@ type reference struct {
 	common map[client.Object]skeleton
 	// deleted and respecified are the final states when the user also did that.
 	deleted, respecified string
+	// canaried says that changes are tried in steps.
+	canaried bool
 }
 
 // refer makes the reference run of a scenario, with so many looks after its end.
@@ -43,6 +45,7 @@ func refer(s scenario, silent int) *reference {
 	w := newWorld(s, plan{scenario: s.name})
 	w.trace, w.forks = &r.trace, &r.forks
 	w.drive(true)
+	r.canaried = slices.ContainsFunc(canaries, func(c scenario) bool { return c.name == s.name })
 	r.effort, r.final = effort{looks: w.looks, calls: w.calls}, w.normal()
 	w.trace, w.forks = nil, nil
 	w.checkRest()
@@ -155,7 +158,12 @@ func (r *reference) expected(p plan) string {
 func (r *reference) budget(p plan) int {
 	extra := 0
 	for _, f := range p.points {
+		if f.times == untilLifted && r.canaried {
+			extra += 30 // samples come and go meanwhile
+		}
 		switch {
+		case f.fault == respecified && r.canaried:
+			extra += 20 + r.effort.looks // another revision is tried, from the beginning
 		case f.intrudes():
 			extra += 20
 		case f.times == untilLifted:

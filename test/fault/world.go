@@ -56,10 +56,13 @@ type World struct {
 	queue queue
 	cache cacheView
 	redis prober
-	// metrics samples the evidence of canaries, answered are the requests that each
-	// revision answered. The map is never changed in place.
+	// metrics samples the evidence of canaries, clients are what it is about, and
+	// promised the shares of candidates. That map is never changed in place.
 	metrics  sampler
-	answered map[string]int64
+	clients  clients
+	promised map[string]int32
+	// mended says that what made an image fail is mended.
+	mended bool
 
 	scenario scenario
 	// step is the next of the scenario, stepped is when the last one was.
@@ -220,7 +223,7 @@ func (w *World) drive(steps bool) {
 		if w.over || w.atRest() && (!steps || w.step == len(w.scenario.steps)) {
 			return
 		}
-		if steps && w.stepDue() {
+		if w.stepDue(steps) {
 			w.takeStep()
 			continue
 		}
@@ -230,10 +233,17 @@ func (w *World) drive(steps bool) {
 		w.looks, w.time.Sub(w.began), w.last.err, w.last.again)
 }
 
-// stepDue says that the user goes on: the World is at rest, or the user is
-// tired of waiting.
-func (w *World) stepDue() bool {
-	return w.step < len(w.scenario.steps) && (w.atRest() || w.impatient() && !w.time.Before(w.stepped.Add(patience)))
+// stepDue says that the user goes on: the step's moment has come, or the World is
+// at rest, or the user is tired of waiting. Without steps only moments count: they
+// come while the World is busy.
+func (w *World) stepDue(steps bool) bool {
+	if w.step == len(w.scenario.steps) {
+		return false
+	}
+	if has := w.scenario.moments[w.step]; has != nil && has(w) {
+		return true
+	}
+	return steps && (w.atRest() || w.impatient() && !w.time.Before(w.stepped.Add(patience)))
 }
 
 // impatient says that the next step does not wait for rest for ever.
@@ -338,6 +348,7 @@ func (w *World) look() {
 	w.last = ending{err: err, again: result.RequeueAfter, clean: err == nil && !crashed && !mine.faulted && mine.writes == 0, revision: w.api.revision}
 	w.tell(err)
 	w.checkHonest()
+	w.checkRejected()
 	if w.nextTick.IsZero() && (w.redis.waits() || w.metrics.target != nil && w.metrics.next.IsZero()) {
 		w.nextTick = w.time.Add(tick)
 	}
@@ -349,6 +360,9 @@ func (w *World) look() {
 	default:
 		w.queue.done(w.time, result, err)
 		w.filmed("     again in %v, error %v", result.RequeueAfter, err)
+	}
+	if w.forks != nil {
+		w.checkSettles()
 	}
 }
 
