@@ -20,9 +20,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/controllers/analysis"
 	operatorplan "github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/probe"
 )
 
 // memo knows states of the World from which all went well. A run whose faults
