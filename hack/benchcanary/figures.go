@@ -17,6 +17,7 @@ type figures struct {
 	healthy  []healthyRow
 	sick     []sickRow
 	bursts   []burstsRow
+	lengths  []lengthRow
 	// half are the releases at half the limits, for the plot.
 	half []outcome
 }
@@ -50,6 +51,15 @@ type burstsRow struct {
 	events, blocks, once, fiveTimes float64
 }
 
+// lengthRow says what blocks of a length do: how many releases with bursts they roll
+// back within the hour, and after how many events, in the median, a release whose
+// errors come steadily at ten times the limit.
+type lengthRow struct {
+	name                     string
+	length                   int64
+	half, limit, ten, steady float64
+}
+
 // long is a horizon that no judge of a bad release reaches.
 const long = 100 * hour
 
@@ -68,6 +78,7 @@ func measure(canaries int, confidence float64) figures {
 	for _, times := range []float64{0.5, 1, 3, 10} {
 		f.measureBursts(times)
 	}
+	f.measureLengths()
 	return f
 }
 
@@ -110,7 +121,7 @@ func (f *figures) measureHealthy() {
 func (f *figures) measureSick(c check, times float64) {
 	w := world{checks: []check{c}, times: times, horizon: long}
 	outcomes := play(f.canaries/4, w, f.alpha)
-	blocks := playBlocks(f.canaries/40, w, f.alpha)
+	blocks := playBlocks(f.canaries/40, w, f.alpha, perMinute)
 	f.sick = append(f.sick, sickRow{
 		check: c, times: times,
 		bound:     math.Ceil(math.Log(1/f.alpha) / divergence(times*c.limit, c.limit)),
@@ -128,10 +139,26 @@ func (f *figures) measureBursts(times float64) {
 	f.bursts = append(f.bursts, burstsRow{
 		times:     times,
 		events:    share(of(outcomes, verdict), hour),
-		blocks:    share(playBlocks(f.canaries, w, f.alpha), hour),
+		blocks:    share(playBlocks(f.canaries, w, f.alpha, perMinute), hour),
 		once:      share(of(outcomes, once), hour),
 		fiveTimes: share(of(outcomes, fiveTimes), hour),
 	})
+}
+
+func (f *figures) measureLengths() {
+	for _, row := range []lengthRow{
+		{name: "10 seconds, like the bursts", length: burstLength},
+		{name: "a minute", length: perMinute},
+		{name: "5 minutes", length: 5 * perMinute},
+	} {
+		within := func(times float64) float64 {
+			w := world{checks: checks[:1], times: times, bursts: true, horizon: hour}
+			return share(playBlocks(f.canaries, w, f.alpha, row.length), hour)
+		}
+		row.half, row.limit, row.ten = within(0.5), within(1), within(10)
+		row.steady = median(playBlocks(f.canaries/40, world{checks: checks[:1], times: 10, horizon: long}, f.alpha, row.length))
+		f.lengths = append(f.lengths, row)
+	}
 }
 
 // claim is something that we say about the verdict, with what was measured.
@@ -170,6 +197,11 @@ func (f figures) claims() []claim {
 		if r.times <= 1 {
 			what := fmt.Sprintf("false rollbacks by blocks, bursts at %g times the limit", r.times)
 			claims = append(claims, percent(what, r.blocks, 0.01))
+		}
+	}
+	for _, r := range f.lengths {
+		if r.length > burstLength {
+			claims = append(claims, percent("false rollbacks by blocks of "+r.name+", bursts at the limit", r.limit, 0.01))
 		}
 	}
 	return claims

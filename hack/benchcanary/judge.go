@@ -133,13 +133,13 @@ func (c *court) minute(k int) int64 {
 }
 
 // judgeBlocks plays one release with one check to its end and returns when
-// the test breaches that takes each minute as one observation.
-func judgeBlocks(w world, t analysis.Test, r *rand.Rand) int64 {
+// the test breaches that takes so many events as one observation.
+func judgeBlocks(w world, t analysis.Test, length int64, r *rand.Rand) int64 {
 	next := w.stream(check{limit: t.Limit}, r)
 	var blocks analysis.Blocks
 	n := next()
-	for end := int64(perMinute); end <= w.horizon; end += perMinute {
-		block := analysis.Counts{Total: perMinute}
+	for end := length; end <= w.horizon; end += length {
+		block := analysis.Counts{Total: length}
 		for ; n <= end; n = next() {
 			block.Bad++
 		}

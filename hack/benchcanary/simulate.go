@@ -41,11 +41,12 @@ func play(n int, w world, alpha float64) []outcome {
 	return repeat(n, func() func(*rand.Rand) outcome { return newCourt(w, alpha).judge })
 }
 
-// playBlocks returns when n releases are rolled back that are judged by blocks.
-func playBlocks(n int, w world, alpha float64) []int64 {
+// playBlocks returns when n releases are rolled back that are judged by blocks of
+// so many events.
+func playBlocks(n int, w world, alpha float64, length int64) []int64 {
 	t := analysis.Test{Limit: w.checks[0].limit, Alpha: alpha}
 	return repeat(n, func() func(*rand.Rand) int64 {
-		return func(r *rand.Rand) int64 { return judgeBlocks(w, t, r) }
+		return func(r *rand.Rand) int64 { return judgeBlocks(w, t, length, r) }
 	})
 }
 

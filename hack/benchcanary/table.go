@@ -38,6 +38,12 @@ func (f figures) tables() string {
 		fmt.Fprintf(&t, "| %g× the limit | %s | %s | %s | %s |\n",
 			r.times, percent(r.events), percent(r.blocks), percent(r.once), percent(r.fiveTimes))
 	}
+
+	t.WriteString("\nThe same releases by blocks of other lengths, and the median of the requests until one is rolled back whose errors come steadily:\n\n")
+	t.WriteString("| a block is | bursts, 0.5× the limit | 1× | 10× | steady, 10× the limit |\n| :-- | --: | --: | --: | --: |\n")
+	for _, r := range f.lengths {
+		fmt.Fprintf(&t, "| %s | %s | %s | %s | %s |\n", r.name, percent(r.half), percent(r.limit), percent(r.ten), thousands(r.steady))
+	}
 	return t.String()
 }
 
