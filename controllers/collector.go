@@ -37,6 +37,9 @@ var (
 	canaryLimitMetric = prometheus.NewDesc("flagcache_canary_check_threshold",
 		"Largest share of a check's events that may be bad, from 0 to 1.",
 		[]string{"namespace", "name", "check"}, nil)
+	rollbacksMetric = prometheus.NewDesc("flagcache_rollbacks_total",
+		"Rollbacks that this operator reported since it started, by reason.",
+		[]string{"namespace", "name", "reason"}, nil)
 )
 
 // Collector exports what FlagCaches' statuses say. It reads them when it is
@@ -44,6 +47,8 @@ var (
 type Collector struct {
 	// FlagCaches reads from a cache.
 	FlagCaches client.Reader
+	// Rollbacks are what the reconciler counted.
+	Rollbacks *Rollbacks
 }
 
 // Describe implements prometheus.Collector.
@@ -54,6 +59,7 @@ func (c *Collector) Describe(descriptions chan<- *prometheus.Desc) {
 	descriptions <- canaryWeightMetric
 	descriptions <- canaryCheckMetric
 	descriptions <- canaryLimitMetric
+	descriptions <- rollbacksMetric
 }
 
 // Collect implements prometheus.Collector.
@@ -67,6 +73,14 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for i := range list.Items {
 		collect(metrics, &list.Items[i])
+		c.collectRollbacks(metrics, &list.Items[i])
+	}
+}
+
+// collectRollbacks exports what was counted of FlagCaches that there are.
+func (c *Collector) collectRollbacks(metrics chan<- prometheus.Metric, fc *v1alpha1.FlagCache) {
+	for reason, count := range c.Rollbacks.byReason(fc) {
+		metrics <- prometheus.MustNewConstMetric(rollbacksMetric, prometheus.CounterValue, count, fc.Namespace, fc.Name, reason)
 	}
 }
 

@@ -39,6 +39,8 @@ type Reconciler struct {
 	Sampler Sampler
 	// ACK knows which of ACK's kinds the cluster has. Default: it has none.
 	ACK ACK
+	// Rollbacks counts those that are reported.
+	Rollbacks Rollbacks
 	// Events tells people of transitions.
 	Events events.EventRecorder
 	// Clock is the time of observations.
@@ -118,10 +120,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 			r.Prober.Forget(req.NamespacedName)
 			r.Prober.Forget(nextProbe(req.NamespacedName))
 			r.Sampler.Forget(req.NamespacedName)
+			r.Rollbacks.forget(req.NamespacedName)
 			return ctrl.Result{}, nil
 		}
 		return ctrl.Result{}, fmt.Errorf("reading FlagCache %s: %w", req, err)
 	}
+	r.Rollbacks.saw(fc)
 	seen, err := r.observe(ctx, fc)
 	if err != nil {
 		return ctrl.Result{}, r.unseen(ctx, req, fc, err)

@@ -85,7 +85,7 @@ func run(ctx context.Context, o options) error {
 	if err := reconciler.SetupWithManager(mgr, flagFiles, news, o.workers, kinds); err != nil {
 		return err
 	}
-	if err := metrics.Registry.Register(&controllers.Collector{FlagCaches: mgr.GetClient()}); err != nil {
+	if err := metrics.Registry.Register(&controllers.Collector{FlagCaches: mgr.GetClient(), Rollbacks: &reconciler.Rollbacks}); err != nil {
 		return fmt.Errorf("registering the metrics of FlagCaches: %w", err)
 	}
 	if err := addHealthChecks(mgr); err != nil {

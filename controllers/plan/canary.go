@@ -141,16 +141,16 @@ const mostUnavailable = 5 * time.Minute
 func (in trialInput) failure(t *Trial, results []CheckResult) (reason, message string) {
 	switch {
 	case in.commanded(v1alpha1.AnnotationAbort):
-		return "Aborted", "the annotation " + v1alpha1.AnnotationAbort + " asked for it"
+		return ReasonAborted, "the annotation " + v1alpha1.AnnotationAbort + " asked for it"
 	case in.pods.Reason != "":
 		return in.pods.Reason, in.pods.Message
 	case in.stuck:
 		return v1alpha1.ReasonProgressDeadlineExceeded, fmt.Sprintf("its pods did not become available in %d seconds", progressDeadline)
 	case t.UnavailableFor > mostUnavailable:
-		return "Unavailable", "its pods stopped being ready"
+		return ReasonUnavailable, "its pods stopped being ready"
 	case t.LoadTest == nil && in.loadTest != nil && !in.loadTest.Passed:
 		t.LoadTest = in.loadTest
-		return "LoadTestFailed", in.loadTest.sentence()
+		return ReasonLoadTestFailed, in.loadTest.sentence()
 	}
 	if r, ok := breached(results); ok && !stableIsNoBetter(t, r) && !in.commanded(v1alpha1.AnnotationPromote) {
 		return ReasonBreach, describeBreach(r)

@@ -335,6 +335,11 @@ func (th *theatre) capacity() {
 			continue
 		}
 		replicas := ptr.Deref(d.Spec.Replicas, 1)
+	for revision, r := range readHistory(th.snapshot()).records {
+		if r.Outcome == RolledBack && r.Reason != th.pods[revision].Reason && !slices.Contains(RollbackReasons(), r.Reason) {
+			th.t.Errorf("revision %s was rolled back for %q, which is no reason that we know", th.name(revision), r.Reason)
+		}
+	}
 		revision := d.Labels[v1alpha1.LabelRevision]
 		switch {
 		case revision == th.stable() && replicas < ptr.Deref(th.fc.Spec.Service.Replicas, defaultReplicas):

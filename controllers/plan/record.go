@@ -31,8 +31,27 @@ const (
 	Superseded Outcome = "Superseded"
 )
 
-// ReasonBreach is why a revision was rolled back by the verdict.
-const ReasonBreach = "Breach"
+// Reasons of a rollback, besides those of Kubernetes for pods that do not run.
+const (
+	// ReasonBreach: a limit was refuted.
+	ReasonBreach = "Breach"
+	// ReasonAborted: a person asked for it.
+	ReasonAborted = "Aborted"
+	// ReasonInconclusive: a step's deadline passed, and onInconclusive is Rollback.
+	ReasonInconclusive = "Inconclusive"
+	// ReasonLoadTestFailed: the load test failed, or came to no end.
+	ReasonLoadTestFailed = "LoadTestFailed"
+	// ReasonUnavailable: pods that were available stopped being so.
+	ReasonUnavailable = "Unavailable"
+)
+
+// RollbackReasons are the reasons of a rollback that are decided here.
+func RollbackReasons() []string {
+	return []string{
+		ReasonBreach, ReasonAborted, ReasonInconclusive, ReasonLoadTestFailed, ReasonUnavailable,
+		v1alpha1.ReasonProgressDeadlineExceeded,
+	}
+}
 
 // Record is what is known of a revision. It is kept as an annotation of the
 // revision's ControllerRevision, so that no decision comes from memory: a crash
