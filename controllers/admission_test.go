@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -98,6 +99,13 @@ var _ = Describe("The API server", func() {
 		Expect(get(ctx, s, &v1alpha1.FlagCache{}, "demo").Spec.Canary.Metrics.CloudWatch.Queries).To(HaveLen(4))
 	})
 
+	It("fills in the blocks of a canary that asks for them", func(ctx context.Context) {
+		Expect(k8s.Create(ctx, s.manifest("demo", someFlags+"canary: {blocks: {}}"))).To(Succeed())
+		blocks := get(ctx, s, &v1alpha1.FlagCache{}, "demo").Spec.Canary.Blocks
+		Expect(blocks.Duration.Duration).To(Equal(time.Minute))
+		Expect(blocks.Minimum).To(Equal(int32(5)))
+	})
+
 	DescribeTable("refuses with a sentence that says what to do",
 		func(ctx context.Context, spec, sentence string) {
 			err := k8s.Create(ctx, s.manifest("demo", spec), client.DryRunAll, client.FieldValidation("Strict"))
@@ -130,6 +138,11 @@ var _ = Describe("The API server", func() {
 		Entry("an expression with dimensions", someFlags+cloudWatchQueries("{errorRate.bad: {expression: $revision, dimensions: {a: b}}, errorRate.total: {expression: $revision}}"), "go with a metric"),
 		Entry("a CloudWatch query about everything", someFlags+cloudWatchQueries("{errorRate.bad: {metric: m}, errorRate.total: {metric: m, dimensions: {a: b}}}"), "must say $revision, in its expression or in a dimension"),
 		Entry("a statistic that counts nothing", someFlags+cloudWatchQueries("{errorRate.bad: {metric: m, statistic: p95, dimensions: {r: $revision}}, errorRate.total: {expression: $revision}}"), ".statistic"),
+		Entry("blocks that are too short", someFlags+"canary: {blocks: {duration: 999ms}}", "canary.blocks.duration must be between 1s and 1h"),
+		Entry("blocks shorter than a sample", someFlags+"canary: {blocks: {duration: 5s}}", "canary.blocks.duration must not be shorter than canary.metrics.interval"),
+		Entry("no blocks at all", someFlags+"canary: {blocks: {minimum: 0}}", "spec.canary.blocks.minimum"),
+		Entry("blocks that no step has time for", someFlags+"canary: {deadline: 10m, blocks: {duration: 1m, minimum: 11}}", "must fit into canary.deadline"),
+		Entry("strict blocks", someFlags+"canary: {strict: true, blocks: {}}", "canary.strict and canary.blocks exclude each other"),
 		Entry("Prometheus without a server", someFlags+"canary: {metrics: {type: Prometheus}}", "canary.metrics.prometheus goes with type Prometheus"),
 		Entry("a password in an address", someFlags+`canary: {metrics: {type: Prometheus, prometheus: {address: "http://a:b@c"}}}`, "spec.canary.metrics.prometheus.address"),
 		Entry("a query for no check", someFlags+canaryQueries("{errors: 'a{b=\"$revision\"}'}"), "the keys of canary.metrics.prometheus.queries are"),

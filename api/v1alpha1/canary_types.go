@@ -7,6 +7,10 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // CanarySpec says how a change is tried on a share of the traffic, judged, and
 // promoted or rolled back.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.blocks) || !has(self.strict) || !self.strict",message="canary.strict and canary.blocks exclude each other: a few dozen blocks never bring the whole interval within a limit"
+// +kubebuilder:validation:XValidation:rule="!has(self.blocks) || !has(self.metrics) || duration(self.blocks.duration) >= duration(self.metrics.interval)",message="canary.blocks.duration must not be shorter than canary.metrics.interval: a block is made of whole samples"
+// +kubebuilder:validation:XValidation:rule="!has(self.blocks) || !has(self.deadline) || duration(self.blocks.duration).getSeconds() * self.blocks.minimum <= duration(self.deadline).getSeconds()",message="canary.blocks.minimum blocks of canary.blocks.duration must fit into canary.deadline"
 type CanarySpec struct {
 	// steps in order; after the last one the candidate gets all traffic. An empty
 	// list switches the canary off: a change then only waits until its pods are
@@ -39,7 +43,7 @@ type CanarySpec struct {
 	Confidence Percentage `json:"confidence,omitempty"`
 
 	// strict wants the whole confidence interval within each limit before a step
-	// passes, not only the observed share. Default: false.
+	// passes, not only the observed share. Not together with blocks. Default: false.
 	// +optional
 	Strict bool `json:"strict,omitempty"`
 
@@ -49,6 +53,11 @@ type CanarySpec struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000000
 	MinimumRequests int64 `json:"minimumRequests"`
+
+	// blocks have each check judged on stretches of time in place of single events,
+	// for failures that come in bursts. Default: none, every event counts by itself.
+	// +optional
+	Blocks *BlocksSpec `json:"blocks,omitempty"`
 
 	// deadline of one step; then onInconclusive decides. Between 1m and 720h. Default: 6h.
 	// +optional
@@ -86,6 +95,32 @@ func (c *CanarySpec) GetSteps() []CanaryStep {
 		return nil
 	}
 	return c.Steps
+}
+
+// BlocksSpec groups the events of a canary by time. A block counts once, as the
+// share of its events that were bad, so that a burst of failures is one observation
+// and not hundreds. The shares must keep their limits over time, whatever happens
+// within a block. It takes several blocks to roll a bad release back.
+type BlocksSpec struct {
+	// duration of a block, in time between samples that have evidence, between 1s and
+	// 1h. Bursts should be shorter by far, and a block should have many requests:
+	// one in which all fail is a breach of a limit of 0.1%, however few there were.
+	// Default: 1m.
+	// +optional
+	// +kubebuilder:default="1m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="canary.blocks.duration must be between 1s and 1h"
+	Duration metav1.Duration `json:"duration,omitempty,omitzero"`
+
+	// minimum number of complete blocks of a step before it can pass, besides
+	// minimumRequests; 1 to 1000. Default: 5.
+	// +optional
+	// +kubebuilder:default=5
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	Minimum int32 `json:"minimum,omitempty"`
 }
 
 // Percentage is a number with a percent sign, such as "0.1%".

@@ -185,7 +185,7 @@ type CanaryStatus struct {
 type CheckStatus struct {
 	// name of the check.
 	Name string `json:"name"`
-	// observed share of bad events.
+	// observed share of bad events; with canary.blocks, its mean over the blocks.
 	// +optional
 	Observed Percentage `json:"observed,omitempty"`
 	// lower end of the confidence interval.
@@ -200,6 +200,10 @@ type CheckStatus struct {
 	// requests that were counted.
 	// +optional
 	Requests int64 `json:"requests,omitempty"`
+	// blocks that are complete and had events, where canary.blocks is set. Observed
+	// and the interval are about their mean.
+	// +optional
+	Blocks int64 `json:"blocks,omitempty"`
 	// verdict is Pass, Breach or Inconclusive.
 	// +optional
 	Verdict string `json:"verdict,omitempty"`

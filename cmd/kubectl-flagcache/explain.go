@@ -62,7 +62,10 @@ func explain(out io.Writer, record plan.Record) bool {
 		_, _ = fmt.Fprintf(out, "Load test %s\n", map[bool]string{true: "passed", false: "failed"}[l.Passed])
 	}
 	_, _ = fmt.Fprintln(out)
-	printChecks(out, results)
+	printChecks(out, results, record.Trial.Policy)
+	if block := record.Trial.Policy.Block; block > 0 {
+		_, _ = fmt.Fprintf(out, "\nA block is %s of observed time and counts once, as the share of its events that were bad. Observed is the mean of complete blocks.\n", block)
+	}
 	_, _ = fmt.Fprintf(out, "\nA check breaches when its evidence reaches log(1/alpha) = %.2f, alpha = %g.\n",
 		math.Log(1/record.Trial.Policy.Alpha), record.Trial.Policy.Alpha)
 	if trouble := contradiction(record, results); trouble != "" {
@@ -79,11 +82,15 @@ func outcome(record plan.Record) string {
 	return fmt.Sprintf("%s (%s): %s", record.Outcome, record.Reason, record.Message)
 }
 
-func printChecks(out io.Writer, results []plan.CheckResult) {
+func printChecks(out io.Writer, results []plan.CheckResult, p plan.Policy) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "CHECK\tEVENTS\tBAD\tOBSERVED\tINTERVAL\tLIMIT\tEVIDENCE\tVERDICT")
+	header, blocks := "", func(plan.CheckResult) string { return "" }
+	if p.Block > 0 {
+		header, blocks = "BLOCKS\t", func(r plan.CheckResult) string { return fmt.Sprintf("%d\t", r.Blocks) }
+	}
+	_, _ = fmt.Fprintln(w, "CHECK\tEVENTS\tBAD\t"+header+"OBSERVED\tINTERVAL\tLIMIT\tEVIDENCE\tVERDICT")
 	for _, r := range results {
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s to %s\t%s\t%.2f\t%s\n", r.Check, r.Counts.Total, r.Counts.Bad,
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%s%s\t%s to %s\t%s\t%.2f\t%s\n", r.Check, r.Counts.Total, r.Counts.Bad, blocks(r),
 			percent(r.Result.Observed), percent(r.Result.Lower), percent(r.Result.Upper), percent(r.Limit), r.Result.LogEvidence, r.Verdict)
 	}
 	_ = w.Flush() // what it writes to is a person's terminal

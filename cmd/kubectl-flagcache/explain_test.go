@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
@@ -39,6 +40,30 @@ func aRecord(failed int64, change func(*plan.Record)) plan.Record {
 	return r
 }
 
+// byBlocks has a record's events be in an hour of blocks of a minute, and so many of
+// the requests that failed in the first of them.
+func byBlocks(burst int64) func(*plan.Record) {
+	return func(r *plan.Record) {
+		r.Trial.Policy.Block, r.Trial.Policy.MinimumBlocks = time.Minute, 5
+		r.Trial.Blocks = &plan.TimeBlocks{Complete: map[analysis.Check]analysis.Blocks{}}
+		for check, all := range r.Trial.Candidate {
+			first := int64(0)
+			if check == analysis.ErrorRate {
+				first = burst
+			}
+			var blocks analysis.Blocks
+			for n := range int64(60) {
+				minute := analysis.Counts{Bad: (all.Bad - first) / 60, Total: all.Total / 60}
+				if n == 0 {
+					minute.Bad += first
+				}
+				blocks = blocks.With(minute)
+			}
+			r.Trial.Blocks.Complete[check] = blocks
+		}
+	}
+}
+
 func rolledBack(reason, message string) func(*plan.Record) {
 	return func(r *plan.Record) { r.Outcome, r.Reason, r.Message = plan.RolledBack, reason, message }
 }
@@ -58,6 +83,15 @@ func TestExplain(t *testing.T) {
 			rolledBack("LoadTestFailed", "slow")(r)
 			r.Trial.LoadTest = &plan.LoadTestResult{}
 		}), exitOK},
+		"promoted-by-blocks": {aRecord(90, byBlocks(90)), exitOK},
+		"rolled-back-by-blocks": {aRecord(900, func(r *plan.Record) {
+			rolledBack(plan.ReasonBreach, "errorRate: on average of 60 blocks of 1m0s, 0.9% of the events are bad")(r)
+			byBlocks(0)(r)
+		}), exitOK},
+		"rolled-back-for-a-burst": {aRecord(90, func(r *plan.Record) {
+			rolledBack(plan.ReasonBreach, "errorRate")(r)
+			byBlocks(90)(r)
+		}), exitContradiction},
 		"without-a-canary": {aRecord(0, func(r *plan.Record) { r.Trial = nil }), exitOK},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -62,7 +62,8 @@
 // limit says, even if outages are so rare that the day as a whole keeps it. The
 // test then calls a breach, rightly of those seconds and wrongly of the day.
 // [Blocks] counts the events of a stretch of time as one observation, their
-// proportion, and asks the same of that.
+// proportion, and asks the same of that. Which stretches those are is up to the
+// caller, as long as it does not look at how many of their events are bad to choose.
 //
 // # Sources
 //

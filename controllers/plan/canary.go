@@ -68,7 +68,7 @@ func decideCanary(in trialInput, record Record) canary {
 	if record.Trial != nil {
 		t, recorded = record.Trial.clone(), record.Trial.Step
 	}
-	t.Policy = policyOf(in.spec)
+	t.judgeBy(policyOf(in.spec))
 	record.Trial = t
 	c := canary{record: record, phase: v1alpha1.CanaryStarting}
 
@@ -153,7 +153,7 @@ func (in trialInput) failure(t *Trial, results []CheckResult) (reason, message s
 		return ReasonLoadTestFailed, in.loadTest.sentence()
 	}
 	if r, ok := breached(results); ok && !stableIsNoBetter(t, r) && !in.commanded(v1alpha1.AnnotationPromote) {
-		return ReasonBreach, describeBreach(r)
+		return ReasonBreach, describeBreach(r, t.Policy)
 	}
 	return "", ""
 }
@@ -167,7 +167,13 @@ const clearly = 2
 // hold a rollback back, so it costs no false one.
 func stableIsNoBetter(t *Trial, r CheckResult) bool {
 	stable, candidate := t.RecentStable[r.Check].share(), t.RecentCandidate[r.Check].share()
-	return stable > r.Limit && clearly*stable >= candidate
+	return noBetter(stable, candidate, r.Limit)
+}
+
+// noBetter compares the shares of events that were bad at the stable revision and
+// at the candidate.
+func noBetter(stable, candidate, limit float64) bool {
+	return stable > limit && clearly*stable >= candidate
 }
 
 // strikeShared takes back what a check found while the stable revision was no
@@ -181,7 +187,11 @@ func strikeShared(t *Trial, results []CheckResult) string {
 	return fmt.Sprintf("The stable revision is over the limit of %s too", r.Check)
 }
 
-func describeBreach(r CheckResult) string {
+func describeBreach(r CheckResult, p Policy) string {
+	if p.Block > 0 {
+		return fmt.Sprintf("%s: on average of %d blocks of %s, %s of the events are bad (at least %s by the confidence interval), the limit is %s",
+			r.Check, r.Blocks, p.Block, percent(r.Result.Observed), percent(r.Result.Lower), percent(r.Limit))
+	}
 	return fmt.Sprintf("%s: %s of %d events are bad (at least %s by the confidence interval), the limit is %s",
 		r.Check, percent(r.Result.Observed), r.Counts.Total, percent(r.Result.Lower), percent(r.Limit))
 }
@@ -247,7 +257,8 @@ func (c *canary) start(in trialInput) {
 	}
 }
 
-// step passes the step under way, or decides about one whose deadline is over.
+// step passes the step under way, or decides about one whose deadline is over. By
+// blocks it passes with the end of one: nothing that was seen is left unjudged.
 func (c *canary) step(in trialInput) {
 	t := c.record.Trial
 	step := in.spec.Steps[t.Step-1]
@@ -257,12 +268,12 @@ func (c *canary) step(in trialInput) {
 	}
 	t.Resumed = resume
 	switch {
-	case t.Observed >= step.Duration.Duration && allPass(c.results):
+	case t.Observed >= step.Duration.Duration && allPass(c.results) && !t.Blocks.underWay():
 		t.begin(t.Step+1, in.s.Now)
 	case t.Elapsed >= in.spec.Deadline.Duration && t.Elapsed >= step.Duration.Duration:
 		c.undecided(in)
 	case t.Observed >= step.Duration.Duration:
-		c.message = "Waiting for more evidence: " + lacking(c.results)
+		c.message = "Waiting for more evidence: " + t.lacking(c.results)
 	}
 }
 
@@ -273,7 +284,7 @@ func (c *canary) undecided(in trialInput) {
 	case v1alpha1.InconclusivePromote:
 		t.begin(t.Step+1, in.s.Now)
 	case v1alpha1.InconclusiveRollback:
-		*c = c.reject(in, "Inconclusive", "the deadline of step "+fmt.Sprint(t.Step)+" passed with too little evidence: "+lacking(c.results))
+		*c = c.reject(in, ReasonInconclusive, "the deadline of step "+fmt.Sprint(t.Step)+" passed with too little evidence: "+t.lacking(c.results))
 	default:
 		t.Inconclusive = true
 	}
@@ -312,7 +323,7 @@ func (c *canary) size(in trialInput, recorded int, shared string) {
 		c.phase, c.message = v1alpha1.CanaryHeld, in.gate.trouble
 	case t.Inconclusive:
 		c.phase, c.message = v1alpha1.CanaryPaused, fmt.Sprintf("The deadline of step %d passed with too little evidence (%s): annotate %s, %s or %s with the revision",
-			t.Step, lacking(c.results), v1alpha1.AnnotationResume, v1alpha1.AnnotationPromote, v1alpha1.AnnotationAbort)
+			t.Step, t.lacking(c.results), v1alpha1.AnnotationResume, v1alpha1.AnnotationPromote, v1alpha1.AnnotationAbort)
 	case in.paused():
 		c.phase, c.message = v1alpha1.CanaryPaused, "The annotation "+v1alpha1.AnnotationPause+" keeps it where it is"
 	}

@@ -32,7 +32,7 @@ func v2(th *theatre) string {
 
 func films() map[string]film {
 	films := map[string]film{}
-	for _, group := range []map[string]film{verdictFilms(), evidenceFilms(), peopleFilms(), revisionFilms(), podFilms()} {
+	for _, group := range []map[string]film{verdictFilms(), evidenceFilms(), blockFilms(), peopleFilms(), revisionFilms(), podFilms()} {
 		for name, f := range group {
 			films[name] = f
 		}
@@ -287,6 +287,162 @@ func evidenceFilms() map[string]film {
 			}
 			th.until("the promotion", th.promoted(candidate))
 		}},
+	}
+}
+
+// byBlocks has a canary of half an hour judged by blocks of a minute.
+func byBlocks(script func(*theatre)) film {
+	return film{
+		steps:  []v1alpha1.CanaryStep{step(5, 30*time.Minute)},
+		spec:   inBlocks,
+		script: script,
+	}
+}
+
+func inBlocks(s *v1alpha1.FlagCacheSpec) {
+	s.Canary.Blocks = &v1alpha1.BlocksSpec{Duration: metav1.Duration{Duration: time.Minute}, Minimum: 5}
+}
+
+// blockFilms: failures come in bursts, and events are judged by the minute.
+func blockFilms() map[string]film {
+	// One burst in which 15 of 100 requests fail, in half an hour with 18,000: that is
+	// within the limit of 0.1 %.
+	burst := func(th *theatre) (candidate string) {
+		candidate = v2(th)
+		th.run(2 * time.Minute)
+		th.burst(candidate, 0.15)
+		return candidate
+	}
+	return map[string]film{
+		"burst-by-events": {
+			steps: []v1alpha1.CanaryStep{step(5, 30*time.Minute)},
+			script: func(th *theatre) {
+				burst(th)
+				th.until("the rollback", th.rolledBack)
+			},
+		},
+		"burst-by-blocks": byBlocks(func(th *theatre) {
+			candidate := burst(th)
+			th.until("the promotion", th.promoted(candidate))
+		}),
+		"bursts-in-every-block": byBlocks(func(th *theatre) {
+			candidate := v2(th)
+			for range 2 {
+				th.burst(candidate, 0.3)
+				th.run(50 * time.Second)
+			}
+			th.spoil(candidate, analysis.ErrorRate, 0.3)
+			th.look()
+			clear(th.bad)
+			th.until("the rollback", th.rolledBack)
+			th.expectMessage(v1alpha1.ConditionRolloutHealthy, "errorRate: on average of", "blocks of 1m0s")
+		}),
+		"breach-by-blocks": byBlocks(func(th *theatre) {
+			th.spoil(v2(th), analysis.ErrorRate, 0.01)
+			th.run(time.Minute)
+			th.noteBlocks()
+			th.until("the rollback", th.rolledBack)
+			th.noteBlocks()
+			th.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+		}),
+		"blocks-are-too-few": {
+			steps: []v1alpha1.CanaryStep{step(5, 2*time.Minute)}, spec: inBlocks,
+			script: func(th *theatre) {
+				candidate := v2(th)
+				th.note("the duration of the step is over after two blocks")
+				th.run(3 * time.Minute)
+				th.expectMessage(v1alpha1.ConditionRolloutHealthy, "Waiting for more evidence: errorRate, latencyP95, latencyP99")
+				th.until("the promotion", th.promoted(candidate))
+				th.noteBlocks()
+			},
+		},
+		"blocks-operator-restarts": byBlocks(func(th *theatre) {
+			candidate := v2(th)
+			th.run(150 * time.Second)
+			th.noteBlocks()
+			th.note("no operator for twenty minutes, and a burst meanwhile; a new one begins without a sample")
+			th.bad[candidate] = map[analysis.Check]float64{analysis.ErrorRate: 0.15}
+			th.serve()
+			clear(th.bad)
+			for range 119 {
+				th.serve()
+			}
+			th.now = th.now.Add(20 * time.Minute)
+			th.evidence = Evidence{}
+			th.reconcileOnce()
+			th.noteBlocks()
+			th.look()
+			th.noteBlocks()
+			th.note("what was counted meanwhile is in the block under way, of which no more than two intervals were observed")
+			th.run(20 * time.Second)
+			th.noteBlocks()
+			th.until("the promotion", th.promoted(candidate))
+			th.noteBlocks()
+		}),
+		"blocks-no-evidence": byBlocks(func(th *theatre) {
+			candidate := v2(th)
+			th.run(150 * time.Second)
+			th.noteBlocks()
+			th.note("the metrics cannot be had for ten minutes: no block ends")
+			th.blind = true
+			th.run(10 * time.Minute)
+			th.noteBlocks()
+			th.blind = false
+			th.until("the promotion", th.promoted(candidate))
+			th.noteBlocks()
+		}),
+		"blocks-clock-jumps": byBlocks(func(th *theatre) {
+			candidate := v2(th)
+			for _, jump := range []time.Duration{24 * time.Hour, -24 * time.Hour, -time.Second, 2 * time.Hour} {
+				th.note("the clock jumps by " + jump.String())
+				th.now = th.now.Add(jump)
+				th.look()
+				th.noteBlocks()
+			}
+			th.until("the promotion", th.promoted(candidate))
+			th.noteBlocks()
+		}),
+		"blocks-cache-unhealthy": byBlocks(func(th *theatre) {
+			candidate := v2(th)
+			th.run(80 * time.Second)
+			th.noteBlocks()
+			th.note("the cache that both use fails: what is counted meanwhile is in no block")
+			th.probe = Probe{Health: HealthBad, Reason: "ConnectionRefused", Message: "refused"}
+			th.bad[candidate] = map[analysis.Check]float64{analysis.CacheHitRate: 1}
+			th.bad[th.stable()] = map[analysis.Check]float64{analysis.CacheHitRate: 1}
+			th.run(15 * time.Minute)
+			th.noteBlocks()
+			th.note("and comes back")
+			th.probe = Probe{Health: HealthGood}
+			clear(th.bad)
+			th.until("the promotion", th.promoted(candidate))
+			th.noteBlocks()
+		}),
+		"blocks-stable-is-no-better": byBlocks(func(th *theatre) {
+			candidate := v2(th)
+			th.note("both revisions fail at the beginning of a block: it does not count")
+			th.bad[candidate] = map[analysis.Check]float64{analysis.ErrorRate: 1}
+			th.bad[th.stable()] = map[analysis.Check]float64{analysis.ErrorRate: 1}
+			th.run(40 * time.Second)
+			clear(th.bad)
+			th.run(20 * time.Second)
+			th.noteBlocks()
+			th.until("the promotion", th.promoted(candidate))
+			th.noteBlocks()
+		}),
+		"blocks-asked-for-in-the-middle": {
+			steps: []v1alpha1.CanaryStep{step(5, 10*time.Minute)},
+			script: func(th *theatre) {
+				candidate := v2(th)
+				th.run(8 * time.Minute)
+				th.note("five blocks are wanted from now on")
+				th.edit(inBlocks)
+				th.look()
+				th.noteBlocks()
+				th.until("the promotion", th.promoted(candidate))
+				th.noteBlocks()
+			},
+		},
 	}
 }
 

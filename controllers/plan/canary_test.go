@@ -139,6 +139,20 @@ func (th *theatre) spoil(revision string, check analysis.Check, share float64) {
 	th.bad[revision][check] = share
 }
 
+// burst is a look in which a share of a revision's requests fail.
+func (th *theatre) burst(revision string, share float64) {
+	th.spoil(revision, analysis.ErrorRate, share)
+	th.look()
+	th.note("the burst is over")
+	delete(th.bad, revision)
+}
+
+// noteBlocks puts into the film how far the newest trial's blocks are.
+func (th *theatre) noteBlocks() {
+	blocks := readHistory(th.snapshot()).newest()[0].Trial.Blocks
+	th.note(fmt.Sprintf("blocks of requests: %d, and %s of the next", blocks.of(analysis.ErrorRate).Count, blocks.OpenFor))
+}
+
 // run looks every ten seconds for as long, until then.
 func (th *theatre) run(long time.Duration) {
 	for end := th.now.Add(long); th.now.Before(end); {
@@ -321,6 +335,11 @@ func (th *theatre) invariants(p Plan, weightBefore int32, outcomesBefore map[str
 	if weightBefore > 0 && outcomesBefore[share.Revision] == RolledBack {
 		th.t.Errorf("the frame after a breach has the weight %d", weightBefore)
 	}
+	for revision, r := range readHistory(th.snapshot()).records {
+		if r.Outcome == RolledBack && r.Reason != th.pods[revision].Reason && !slices.Contains(RollbackReasons(), r.Reason) {
+			th.t.Errorf("revision %s was rolled back for %q, which is no reason that we know", th.name(revision), r.Reason)
+		}
+	}
 	th.capacity()
 }
 
@@ -335,11 +354,6 @@ func (th *theatre) capacity() {
 			continue
 		}
 		replicas := ptr.Deref(d.Spec.Replicas, 1)
-	for revision, r := range readHistory(th.snapshot()).records {
-		if r.Outcome == RolledBack && r.Reason != th.pods[revision].Reason && !slices.Contains(RollbackReasons(), r.Reason) {
-			th.t.Errorf("revision %s was rolled back for %q, which is no reason that we know", th.name(revision), r.Reason)
-		}
-	}
 		revision := d.Labels[v1alpha1.LabelRevision]
 		switch {
 		case revision == th.stable() && replicas < ptr.Deref(th.fc.Spec.Service.Replicas, defaultReplicas):

@@ -36,7 +36,7 @@ func canaryStatus(s Snapshot, r rollout) *v1alpha1.CanaryStatus {
 		Step:          int32(min(trial.Step, steps)),
 		ObservedFor:   int64(trial.Observed.Seconds()),
 		StepStartedAt: timeOf(trial.StepStartedAt),
-		Checks:        checkStatuses(trial.Judge()),
+		Checks:        checkStatuses(trial),
 		Summary:       "rolled back",
 	}
 	if weight, ok := trial.measuredWeight(); ok {
@@ -52,11 +52,11 @@ func canaryStatus(s Snapshot, r rollout) *v1alpha1.CanaryStatus {
 	return st
 }
 
-func checkStatuses(results []CheckResult) []v1alpha1.CheckStatus {
+func checkStatuses(t *Trial) []v1alpha1.CheckStatus {
 	var checks []v1alpha1.CheckStatus
-	for _, r := range results {
-		st := v1alpha1.CheckStatus{Name: string(r.Check), Limit: percent(r.Limit), Requests: r.Counts.Total, Verdict: string(r.Verdict)}
-		if r.Counts.Total > 0 {
+	for _, r := range t.Judge() {
+		st := v1alpha1.CheckStatus{Name: string(r.Check), Limit: percent(r.Limit), Requests: r.Counts.Total, Blocks: r.Blocks, Verdict: string(r.Verdict)}
+		if t.Policy.observations(r) > 0 {
 			st.Observed, st.Lower, st.Upper = percent(r.Result.Observed), percent(r.Result.Lower), percent(r.Result.Upper)
 		}
 		checks = append(checks, st)

@@ -6,6 +6,7 @@ package plan
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
@@ -19,6 +20,11 @@ type Policy struct {
 	Alpha float64 `json:"alpha,omitempty"`
 	// MinimumRequests of a step.
 	MinimumRequests int64 `json:"minimumRequests,omitempty"`
+	// Block is how long a block is, where checks are judged on blocks of time; 0 where
+	// every event counts by itself.
+	Block time.Duration `json:"block,omitempty"`
+	// MinimumBlocks of a step, besides MinimumRequests.
+	MinimumBlocks int64 `json:"minimumBlocks,omitempty"`
 	// Strict wants the whole interval within the limit before a step passes.
 	Strict bool `json:"strict,omitempty"`
 }
@@ -31,7 +37,7 @@ func checks() []analysis.Check {
 // policyOf reads a canary's policy. A percentile is a share of requests that may
 // be slower.
 func policyOf(spec *v1alpha1.CanarySpec) Policy {
-	return Policy{
+	p := Policy{
 		Limits: map[analysis.Check]float64{
 			analysis.ErrorRate:      share(spec.Thresholds.ErrorRate, 0.001),
 			analysis.CacheHitRate:   1 - share(spec.Thresholds.CacheHitRate, 0.8),
@@ -43,6 +49,18 @@ func policyOf(spec *v1alpha1.CanarySpec) Policy {
 		MinimumRequests: spec.MinimumRequests,
 		Strict:          spec.Strict,
 	}
+	if spec.Blocks != nil {
+		p.Block, p.MinimumBlocks = spec.Blocks.Duration.Duration, int64(spec.Blocks.Minimum)
+	}
+	return p
+}
+
+// observations are how many events, or blocks, a result is about.
+func (p Policy) observations(r CheckResult) int64 {
+	if p.Block > 0 {
+		return r.Blocks
+	}
+	return r.Counts.Total
 }
 
 // share reads a percentage such as "0.1%". The API server admits no other text;
@@ -70,9 +88,12 @@ const (
 
 // CheckResult is a check with its evidence.
 type CheckResult struct {
-	Check   analysis.Check
-	Limit   float64
-	Counts  analysis.Counts
+	Check  analysis.Check
+	Limit  float64
+	Counts analysis.Counts
+	// Blocks that Result is about, where the policy wants them; else it is about
+	// Counts.
+	Blocks  int64
 	Result  analysis.Result
 	Verdict Verdict
 }
@@ -83,7 +104,13 @@ func (t *Trial) Judge() []CheckResult {
 	var results []CheckResult
 	for _, check := range checks() {
 		r := CheckResult{Check: check, Limit: t.Policy.Limits[check], Counts: t.Candidate[check]}
-		r.Result = analysis.Test{Limit: r.Limit, Alpha: t.Policy.Alpha}.Judge(r.Counts)
+		test := analysis.Test{Limit: r.Limit, Alpha: t.Policy.Alpha}
+		if t.Policy.Block > 0 {
+			blocks := t.Blocks.of(check)
+			r.Blocks, r.Result = blocks.Count, test.JudgeBlocks(blocks)
+		} else {
+			r.Result = test.Judge(r.Counts)
+		}
 		r.Verdict = t.verdict(r)
 		results = append(results, r)
 	}
@@ -111,9 +138,9 @@ func (t *Trial) enough(check analysis.Check) bool {
 	case analysis.MissLatencyP95:
 		return true
 	case analysis.CacheHitRate:
-		return t.Candidate[check].Total > 0
+		return t.Candidate[check].Total > 0 && (t.Policy.Block == 0 || t.Blocks.of(check).Count > 0)
 	default:
-		return t.inStep(check).Total >= max(t.Policy.MinimumRequests, 1)
+		return t.inStep(check).Total >= max(t.Policy.MinimumRequests, 1) && t.Blocks.inStep(check) >= t.Policy.MinimumBlocks
 	}
 }
 
@@ -137,12 +164,15 @@ func allPass(results []CheckResult) bool {
 }
 
 // lacking are the checks that do not pass yet, for people.
-func lacking(results []CheckResult) string {
+func (t *Trial) lacking(results []CheckResult) string {
 	var names []string
 	for _, r := range results {
 		if r.Verdict != Pass {
 			names = append(names, string(r.Check))
 		}
+	}
+	if len(names) == 0 && t.Blocks.underWay() {
+		return "the end of a block"
 	}
 	return strings.Join(names, ", ")
 }

@@ -77,6 +77,9 @@ type Trial struct {
 	Before     Counters `json:"before,omitempty"`
 	Kept       int64    `json:"kept,omitempty"`
 	KeptBefore int64    `json:"keptBefore,omitempty"`
+	// Blocks of the candidate's events, where the policy groups them by time; nil
+	// where it does not.
+	Blocks *TimeBlocks `json:"blocks,omitempty"`
 	// RecentCandidate and RecentStable are the events of the last samples; older
 	// ones fade.
 	RecentCandidate Fading `json:"recentCandidate,omitempty"`
@@ -165,6 +168,18 @@ func passed(from, to time.Time, interval time.Duration) time.Duration {
 	return min(max(to.Sub(from), 0), 2*interval)
 }
 
+// judgeBy has the trial judged by a policy from now on. What was counted before
+// blocks were asked for is in none of them.
+func (t *Trial) judgeBy(p Policy) {
+	t.Policy = p
+	switch {
+	case p.Block == 0:
+		t.Blocks = nil
+	case t.Blocks == nil:
+		t.Blocks = &TimeBlocks{}
+	}
+}
+
 // isNew tells whether a sample was not looked at yet.
 func (t *Trial) isNew(e Evidence) bool { return !e.At.IsZero() && !e.At.Equal(t.SampledAt) }
 
@@ -181,6 +196,9 @@ func (t *Trial) follow(e Evidence) (another bool) {
 	}
 	t.Candidate, t.Stable, t.Before, t.RecentCandidate, t.RecentStable = nil, nil, nil, nil, nil
 	t.Kept, t.KeptBefore = 0, 0
+	if t.Blocks != nil {
+		t.Blocks = &TimeBlocks{}
+	}
 	t.Streams = map[string]Counted{}
 	for _, stream := range e.Streams {
 		t.Streams[stream.ID] = Counted{Counts: maps.Clone(stream.Counts), Kept: stream.Kept}
@@ -205,8 +223,12 @@ func (t *Trial) absorb(e Evidence, candidate string, struck bool, interval time.
 	t.Candidate, t.Stable = t.Candidate.plus(candidateNow), t.Stable.plus(stableNow)
 	t.RecentCandidate, t.RecentStable = t.RecentCandidate.plus(candidateNow), t.RecentStable.plus(stableNow)
 	t.Kept += kept
+	if t.Blocks != nil {
+		t.Blocks.add(candidateNow, stableNow, observed, t.Policy)
+	}
 	if t.Elapsed < e.Lag {
 		t.Before, t.KeptBefore = maps.Clone(t.Candidate), t.Kept // it happened before the step
+		t.Blocks.begin()
 		return 0
 	}
 	return observed
@@ -319,6 +341,7 @@ func (t *Trial) begin(step int, now time.Time) {
 	t.Elapsed, t.Observed, t.UnavailableFor, t.Inconclusive = 0, 0, 0, false
 	t.Before, t.KeptBefore = maps.Clone(t.Candidate), t.Kept
 	t.RecentCandidate, t.RecentStable = nil, nil
+	t.Blocks.begin()
 }
 
 // strike forgets what a check found: it was found while the stable revision was
@@ -329,6 +352,7 @@ func (t *Trial) strike(check analysis.Check) {
 	}
 	delete(t.RecentCandidate, check)
 	delete(t.RecentStable, check)
+	t.Blocks.strike(check)
 }
 
 // inStep are the candidate's events of the step under way.
@@ -353,5 +377,6 @@ func (t *Trial) clone() *Trial {
 	c.Candidate, c.Stable, c.Before = maps.Clone(t.Candidate), maps.Clone(t.Stable), maps.Clone(t.Before)
 	c.RecentCandidate, c.RecentStable = maps.Clone(t.RecentCandidate), maps.Clone(t.RecentStable)
 	c.Streams = maps.Clone(t.Streams)
+	c.Blocks = t.Blocks.clone()
 	return &c
 }
