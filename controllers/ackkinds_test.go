@@ -112,7 +112,9 @@ var _ = Describe("The kinds of ACK", Ordered, func() {
 	It("that cannot be read hold up those that need them, for a while, and nobody else", func(ctx SpecContext) {
 		o.bring(ctx, replicationGroups())
 		o.expectInstalled(ctx, true, "ReplicationGroup")
-		r := *o.reconciler
+		r := o.reconciler
+		readable := r.Client
+		DeferCleanup(func() { r.Client = readable })
 		r.Client = unreadable{o.routed}
 		began := time.Now()
 		_, err := r.Reconcile(ctx, ctrl.Request{NamespacedName: o.key("elasticache")})
