@@ -37,13 +37,13 @@ func (r *Refresher) keepCache(ctx context.Context) time.Duration {
 		r.stored = current
 	}
 	r.maintain(ctx)
-	return between(r.CacheInterval)
+	return between(r.lookInterval())
 }
 
 // maintain looks at Redis once. What expired is filled in again as long as the
 // source stands behind it: after that it would only look fresh.
 func (r *Refresher) maintain(ctx context.Context) {
-	entry, err := r.Cache.Read(ctx)
+	entry, err := r.lookUp(ctx)
 	if err == nil {
 		// What cannot be used is in the log, and changes nothing.
 		_ = r.considerEntry(entry)
@@ -68,6 +68,28 @@ func (r *Refresher) considerEntry(entry cache.Entry) error {
 		r.Log.Warn("ignoring a document in Redis that cannot be used", "error", err)
 	}
 	return err
+}
+
+// lookUp reads what Redis holds, and notes whether Redis ever answered.
+func (r *Refresher) lookUp(ctx context.Context) (cache.Entry, error) {
+	entry, err := r.Cache.Read(ctx)
+	r.answered = r.answered || err == nil || errors.Is(err, cache.ErrMiss)
+	return entry, err
+}
+
+// unansweredInterval is how often a Redis that never answered is looked at.
+const unansweredInterval = time.Second
+
+// lookInterval is how often Redis is looked at without a message. One that never
+// answered is looked at more often: it may only be late, and if it is this instance
+// that cannot use it, as after a release with a wrong password, operators are to see
+// it in seconds. One that answered before is not, or the look-ups that fail while it
+// is away would weigh more than those that do not.
+func (r *Refresher) lookInterval() time.Duration {
+	if r.Cache != nil && !r.answered {
+		return min(unansweredInterval, r.CacheInterval)
+	}
+	return r.CacheInterval
 }
 
 func entryOf(s *Snapshot) cache.Entry { return cache.Entry{Version: s.Version, Data: s.Data} }

@@ -69,7 +69,7 @@ type Options struct {
 	// for nowhere.
 	LastGoodFile string
 	// CacheInterval is how often Redis is looked at without a message, 30 s by
-	// default.
+	// default; about each second at the most until it first answers.
 	CacheInterval time.Duration
 	// ShrinkDelay is when a set that lost most of its flags is read a second time, 1 s
 	// by default.
@@ -108,8 +108,10 @@ type Refresher struct {
 	notBefore time.Time
 	missed    time.Time
 
-	// stored is what Redis was told last; of the cache loop.
-	stored *Snapshot
+	// stored is what Redis was told last; answered says that Redis ever did. Both of
+	// the loop that looks at Redis.
+	stored   *Snapshot
+	answered bool
 
 	// unsaved says that the last good file could not be written; of its loop.
 	unsaved bool

@@ -46,7 +46,7 @@ func (r *Refresher) follow(ctx context.Context) time.Duration {
 			// Redis lost what it was told. A failure is counted and logged by the cache.
 			_ = r.Cache.Store(ctx, entryOf(r.Current()))
 		}
-		return between(r.CacheInterval)
+		return between(r.lookInterval())
 	case err == nil:
 		return r.fill(ctx)
 	case errors.Is(err, cache.ErrMiss):
@@ -64,7 +64,7 @@ func (r *Refresher) look(ctx context.Context) (behind bool, err error) {
 	if r.Cache == nil {
 		return false, errNoRedis
 	}
-	entry, err := r.Cache.Read(ctx)
+	entry, err := r.lookUp(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -125,7 +125,7 @@ func (r *Refresher) loadAlone(ctx context.Context) time.Duration {
 	suspect := r.suspect
 	r.mu.Unlock()
 	if r.satisfied() && !suspect && r.Age() < r.CacheInterval {
-		return between(r.CacheInterval)
+		return between(r.lookInterval())
 	}
 	if wait := time.Until(r.notBefore); wait > 0 {
 		return wait
@@ -148,7 +148,7 @@ func (r *Refresher) afterLoad(err error) time.Duration {
 		return pause
 	}
 	r.found()
-	return between(r.CacheInterval)
+	return between(r.lookInterval())
 }
 
 // load reads the source once and serves what it has. It notes how that went, but for

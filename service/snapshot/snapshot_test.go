@@ -69,7 +69,7 @@ func (b *logBuffer) String() string {
 
 // start runs an instance with a file of that content, none if it is empty, and
 // with a Redis unless that is nil.
-func start(t *testing.T, content string, server *redistest.Server) *instance {
+func start(t *testing.T, content string, server *redistest.Server, change ...func(*snapshot.Options)) *instance {
 	t.Helper()
 	i := &instance{t: t, file: filepath.Join(t.TempDir(), "flags.json"), registry: prometheus.NewRegistry(), logs: &logBuffer{}}
 	if content != "" {
@@ -88,6 +88,9 @@ func start(t *testing.T, content string, server *redistest.Server) *instance {
 			Environment: "test", URL: server.URL(), TTL: time.Minute, MaxSize: flags.MaxSize,
 			Connections: 4, DialTimeout: 500 * time.Millisecond, Log: log,
 		}, i.registry)
+	}
+	for _, c := range change {
+		c(&options)
 	}
 	i.Refresher = snapshot.New(options)
 	i.Register(i.registry)
@@ -356,6 +359,25 @@ func TestRedisIsFilledAgain(t *testing.T) {
 			if i.value() != "1" {
 				t.Errorf("the value became %s", i.value())
 			}
+		})
+	}
+}
+
+func TestARedisThatNeverAnsweredIsLookedAtOftener(t *testing.T) {
+	seldom := func(o *snapshot.Options) { o.CacheInterval = time.Hour }
+	for name, begin := range map[string]func(*redistest.Server) *instance{
+		"with a file": func(server *redistest.Server) *instance { return start(t, document(1), server, seldom) },
+		"with a database": func(server *redistest.Server) *instance {
+			return share(t, newDatabase(document(1)), server.URL(), seldom)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t)
+			server.Kill()
+			i := begin(server)
+			redistest.Eventually(t, soon, "it looked seldom", func() bool { return i.lookUps("error") >= 3 })
+			server.Restart()
+			redistest.Eventually(t, soon, "it did not find the Redis", func() bool { return i.lookUps("hit")+i.lookUps("miss") > 0 })
 		})
 	}
 }
