@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -59,7 +60,8 @@ func explain(out io.Writer, record plan.Record) bool {
 	}
 	results := record.Trial.Judge()
 	if l := record.Trial.LoadTest; l != nil {
-		_, _ = fmt.Fprintf(out, "Load test %s\n", map[bool]string{true: "passed", false: "failed"}[l.Passed])
+		passed := map[bool]string{true: "passed", false: "failed"}[l.Passed]
+		_, _ = fmt.Fprintln(out, "Load test", strings.TrimSuffix(passed+": "+l.Numbers(), ": "))
 	}
 	_, _ = fmt.Fprintln(out)
 	printChecks(out, results, record.Trial.Policy)

@@ -81,7 +81,7 @@ func TestExplain(t *testing.T) {
 		"rolled-back-by-its-pods": {aRecord(0, rolledBack("CrashLoopBackOff", "a pod ended again and again")), exitOK},
 		"rolled-back-by-load-test": {aRecord(0, func(r *plan.Record) {
 			rolledBack("LoadTestFailed", "slow")(r)
-			r.Trial.LoadTest = &plan.LoadTestResult{}
+			r.Trial.LoadTest = &plan.LoadTestResult{Report: `{"requests": 1200, "errorRate": 0.002, "latency": {"p95Ms": 250.4}}`}
 		}), exitOK},
 		"promoted-by-blocks": {aRecord(90, byBlocks(90)), exitOK},
 		"rolled-back-by-blocks": {aRecord(900, func(r *plan.Record) {

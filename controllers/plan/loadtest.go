@@ -123,9 +123,16 @@ func loadTestResult(s Snapshot, record Record) *LoadTestResult {
 	return nil
 }
 
-// sentence says how a load test failed: its numbers where there is a report, else
-// what there is instead.
+// sentence says how a load test failed.
 func (l LoadTestResult) sentence() string {
+	if numbers := l.Numbers(); numbers != "" {
+		return "the load test failed: " + numbers
+	}
+	return "the load test did not come to an end: " + l.Report
+}
+
+// Numbers are what a load test measured, "" where there is no report of it.
+func (l LoadTestResult) Numbers() string {
 	var report struct {
 		Requests  int64   `json:"requests"`
 		ErrorRate float64 `json:"errorRate"`
@@ -134,8 +141,8 @@ func (l LoadTestResult) sentence() string {
 		} `json:"latency"`
 	}
 	if json.Unmarshal([]byte(l.Report), &report) != nil || report.Latency.P95 == nil {
-		return "the load test did not come to an end: " + l.Report
+		return ""
 	}
-	return fmt.Sprintf("the load test failed: of %d requests %s failed, and the P95 was %.1f ms",
+	return fmt.Sprintf("of %d requests %s failed, and the P95 was %.1f ms",
 		report.Requests, percent(report.ErrorRate), *report.Latency.P95)
 }
