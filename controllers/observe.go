@@ -142,7 +142,7 @@ func (r *Reconciler) lastProbe(key types.NamespacedName) plan.Probe {
 	if !ok {
 		return plan.Probe{}
 	}
-	p := plan.Probe{Of: result.ID, Reason: string(result.Reason), Message: result.Message, Role: result.Role}
+	p := plan.Probe{Of: result.ID, Reason: string(result.Reason), Message: result.Message, Role: result.Role, At: result.At, Failing: result.Failing}
 	switch result.Outcome {
 	case probe.Healthy:
 		p.Health = plan.HealthGood

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/analysis"
 )
 
 // canary is the trial of a candidate, as it is after this look.
@@ -84,10 +85,13 @@ func decideCanary(in trialInput, record Record) canary {
 	}
 	c.results = t.Judge()
 
-	if reason, message := in.failure(t, c.results); reason != "" {
+	doubt := in.doubt(t, c.results)
+	if reason, message := in.failure(t, c.results, doubt); reason != "" {
 		return c.reject(in, reason, message)
 	}
-	if struck := strikeShared(t, c.results); struck != "" {
+	if doubt == awaited {
+		shared = cmp.Or(shared, "Waiting for a probe of the cache, which both revisions use")
+	} else if struck := strikeShared(t, c.results, doubt); struck != "" {
 		shared = cmp.Or(shared, struck)
 		c.results = t.Judge()
 	}
@@ -138,7 +142,7 @@ const mostUnavailable = 5 * time.Minute
 
 // failure is what ends the trial at once: a person's word, pods that do not run,
 // or a limit that is refuted while the stable revision keeps it.
-func (in trialInput) failure(t *Trial, results []CheckResult) (reason, message string) {
+func (in trialInput) failure(t *Trial, results []CheckResult, d doubt) (reason, message string) {
 	switch {
 	case in.commanded(v1alpha1.AnnotationAbort):
 		return ReasonAborted, "the annotation " + v1alpha1.AnnotationAbort + " asked for it"
@@ -152,7 +156,7 @@ func (in trialInput) failure(t *Trial, results []CheckResult) (reason, message s
 		t.LoadTest = in.loadTest
 		return ReasonLoadTestFailed, in.loadTest.sentence()
 	}
-	if r, ok := breached(results); ok && !stableIsNoBetter(t, r) && !in.commanded(v1alpha1.AnnotationPromote) {
+	if r, ok := breached(results); ok && d == none && !stableIsNoBetter(t, r) && !in.commanded(v1alpha1.AnnotationPromote) {
 		return ReasonBreach, describeBreach(r, t.Policy)
 	}
 	return "", ""
@@ -176,14 +180,54 @@ func noBetter(stable, candidate, limit float64) bool {
 	return stable > limit && clearly*stable >= candidate
 }
 
+// doubt is whether a check of the cache is over its limit because the cache is away.
+type doubt int
+
+const (
+	// none: it is not about a cache that both revisions use, or the cache answered
+	// since.
+	none doubt = iota
+	// awaited: the cache was not probed since.
+	awaited
+	// justified: the cache did not answer the probe either.
+	justified
+)
+
+// doubt asks the probe about a check of the cache that is over its limit. A
+// candidate that cannot reach its cache says so in seconds; the stable revision,
+// which reached it before, looks only twice a minute, so it is no comparison yet.
+func (in trialInput) doubt(t *Trial, results []CheckResult) doubt {
+	r, ok := breached(results)
+	probe := in.s.Probe
+	if !ok || !in.sharesCache || probe.At.IsZero() || r.Check != analysis.CacheHitRate && r.Check != analysis.MissLatencyP95 {
+		t.DoubtedAt = time.Time{}
+		return none
+	}
+	if t.DoubtedAt.IsZero() {
+		t.DoubtedAt = in.s.Now.UTC()
+	}
+	switch {
+	case probe.At.Before(t.DoubtedAt):
+		return awaited
+	case probe.Failing:
+		return justified
+	default:
+		return none
+	}
+}
+
 // strikeShared takes back what a check found while the stable revision was no
-// better, and says so.
-func strikeShared(t *Trial, results []CheckResult) string {
+// better, or the cache away, and says so.
+func strikeShared(t *Trial, results []CheckResult, d doubt) string {
 	r, ok := breached(results)
 	if !ok {
 		return ""
 	}
 	t.strike(r.Check)
+	if d == justified {
+		t.DoubtedAt = time.Time{}
+		return "The cache that both revisions use did not answer"
+	}
 	return fmt.Sprintf("The stable revision is over the limit of %s too", r.Check)
 }
 

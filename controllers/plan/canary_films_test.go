@@ -179,6 +179,34 @@ func evidenceFilms() map[string]film {
 			clear(th.bad)
 			th.until("the promotion", th.promoted(candidate))
 		}},
+		"cache-away-as-the-candidate-starts": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.note("the cache is away, which the candidate alone noticed yet")
+			th.probe.At = th.now
+			th.bad[candidate] = map[analysis.Check]float64{analysis.CacheHitRate: 1}
+			th.lookUps = 10
+			th.run(30 * time.Second)
+			th.expectMessage(v1alpha1.ConditionRolloutHealthy, "Waiting for a probe of the cache")
+			th.note("a probe fails, too; by the next it is back")
+			th.probe.At, th.probe.Failing = th.now, true
+			th.run(10 * time.Second)
+			th.expectMessage(v1alpha1.ConditionRolloutHealthy, "did not answer")
+			clear(th.bad)
+			th.probe.At, th.probe.Failing = th.now, false
+			th.until("the promotion", th.promoted(candidate))
+		}},
+		"breach-hit-rate-while-the-cache-answers": {script: func(th *theatre) {
+			candidate := v2(th)
+			th.probe.At = th.now
+			th.lookUps = 10
+			th.spoil(candidate, analysis.CacheHitRate, 1)
+			th.run(30 * time.Second)
+			th.expectMessage(v1alpha1.ConditionRolloutHealthy, "Waiting for a probe of the cache")
+			th.note("a probe succeeds")
+			th.probe.At = th.now
+			th.until("the rollback", th.rolledBack)
+			th.expectMessage(v1alpha1.ConditionRolloutHealthy, "cacheHitRate")
+		}},
 		"stable-is-no-better": {script: func(th *theatre) {
 			candidate := v2(th)
 			th.note("both revisions fail, the stable one as much as the candidate")

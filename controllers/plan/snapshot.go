@@ -146,6 +146,10 @@ type Probe struct {
 	Latency, Role, ReplicationLag string
 	// Load is how much of its memory and CPU the cache uses for long.
 	Load Load
+	// At is when the last probe of all ended, zero while there was none, and Failing
+	// that it failed; Health takes several to change.
+	At      time.Time
+	Failing bool
 }
 
 // Load is how much of its memory and CPU a cache uses for long.

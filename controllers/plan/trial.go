@@ -91,6 +91,9 @@ type Trial struct {
 	// UnavailableFor is how long the candidate has been unavailable since it was
 	// available.
 	UnavailableFor time.Duration `json:"unavailableFor,omitempty"`
+	// DoubtedAt is when a check of the cache was first over its limit and nobody knew
+	// whether that is the candidate's trouble or the cache's.
+	DoubtedAt time.Time `json:"doubtedAt,omitzero"`
 	// Inconclusive says that the step's deadline passed, and the canary is paused
 	// for it.
 	Inconclusive bool `json:"inconclusive,omitempty"`

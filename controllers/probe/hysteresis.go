@@ -26,7 +26,7 @@ type state struct {
 // has repeated failureThreshold times: a cache that is refused and times out by
 // turns has one message, not a new one at every probe.
 func step(s state, a Attempt, now time.Time, t thresholds) state {
-	s.At = now
+	s.At, s.Failing = now, a.Err != nil
 	if a.Err == nil {
 		s.watch = s.watch.step(a.Usage, now)
 		s.Load = s.watch.load

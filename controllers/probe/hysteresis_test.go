@@ -100,14 +100,14 @@ func TestStepKeepsTheTimeOfTheLastChange(t *testing.T) {
 	}
 	want := Result{
 		Outcome: Unhealthy, Reason: ReasonReadOnlyReplica, Message: "Broken.", Role: "slave",
-		Latency: time.Millisecond, Since: at(5), At: at(5),
+		Latency: time.Millisecond, Since: at(5), At: at(5), Failing: true,
 	}
 	if diff := cmp.Diff(want, s.Result); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	s = step(s, attempts['o'], at(6), thresholds{failure: 3, success: 2})
-	if !s.Since.Equal(at(5)) || !s.At.Equal(at(6)) {
-		t.Errorf("since %v at %v, want the change at %v and the probe at %v", s.Since, s.At, at(5), at(6))
+	if !s.Since.Equal(at(5)) || !s.At.Equal(at(6)) || s.Failing {
+		t.Errorf("since %v at %v, failing: %v; want the change at %v and a probe that succeeded at %v", s.Since, s.At, s.Failing, at(5), at(6))
 	}
 }
 
@@ -167,6 +167,7 @@ func TestSame(t *testing.T) {
 	}{
 		"nothing differs":     {base, true},
 		"times and latency":   {with(func(r *Result) { r.Latency, r.At, r.Since = 1, time.Unix(1, 0), time.Unix(1, 0) }), true},
+		"a single failure":    {with(func(r *Result) { r.Failing = true }), true},
 		"the outcome":         {with(func(r *Result) { r.Outcome = Unhealthy }), false},
 		"the reason":          {with(func(r *Result) { r.Reason = ReasonFailed }), false},
 		"the message":         {with(func(r *Result) { r.Message = "Other." }), false},

@@ -158,7 +158,7 @@ func TestProberSaysWhyACacheIsNotReadyYet(t *testing.T) {
 		pass(time.Second)
 		want := Result{
 			Reason: ReasonConnectionRefused, Message: "Broken.",
-			Since: began, At: began.Add(time.Millisecond),
+			Since: began, At: began.Add(time.Millisecond), Failing: true,
 		}
 		got, ok := p.Last(p.key)
 		if diff := cmp.Diff(want, got); diff != "" || !ok {

@@ -83,12 +83,15 @@ type Result struct {
 	Load Load
 	// Since is when Outcome last changed, or when the watch began.
 	Since time.Time
-	// At is when the last probe ended.
-	At time.Time
+	// At is when the last probe ended, and Failing that it failed, whatever Outcome
+	// still says.
+	At      time.Time
+	Failing bool
 }
 
 // Same reports whether two results of a target mean the same to a person: all but
-// ID, Latency, Since and At agree. Since follows Outcome; Latency is information, not news.
+// ID, Latency, Since, At and Failing agree. Since follows Outcome; Latency is information,
+// not news.
 func (r Result) Same(o Result) bool {
 	return r.Outcome == o.Outcome && r.Reason == o.Reason && r.Message == o.Message &&
 		r.Role == o.Role && r.ReplicationLag == o.ReplicationLag && r.Load == o.Load
