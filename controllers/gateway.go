@@ -55,7 +55,8 @@ func (r *Reconciler) route(ctx context.Context, key client.ObjectKey) (plan.Rout
 }
 
 // changeRoute writes the weights into the very version of a user's route that was
-// read. A route that is gone needs none.
+// read. A route that is gone needs none. There is no cache of routes that could be
+// waited for until it has the change.
 func (r *Reconciler) changeRoute(ctx context.Context, v *view, route *unstructured.Unstructured) error {
 	if err := r.confirm(ctx, v); err != nil {
 		return err
@@ -63,5 +64,5 @@ func (r *Reconciler) changeRoute(ctx context.Context, v *view, route *unstructur
 	ctrl.LoggerFrom(ctx).Info("Setting the weights of an HTTPRoute", "route", route.GetName())
 	read := v.seen.Routes[route.GetName()].Object
 	patch := client.MergeFromWithOptions(read, client.MergeFromWithOptimisticLock{})
-	return client.IgnoreNotFound(r.Client.Patch(ctx, route, patch, client.FieldOwner(v1alpha1.FieldManager)))
+	return client.IgnoreNotFound(r.Client.Patch(ctx, route, patch, client.FieldOwner(v1alpha1.FieldManager), client.DisableReadYourWritesConsistency))
 }
