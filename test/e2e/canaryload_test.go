@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -21,11 +23,13 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/loadtest"
 	"github.com/flagcache/flagcache/test/e2e/faulty/release"
@@ -37,22 +41,26 @@ const (
 	// clientRate is how many requests a second the clients of a canary send.
 	clientRate = 400
 	// rolledOut is what a canary may take on a busy machine, from the change to its
-	// end. Look-ups of the cache are half a minute apart, so evidence about them is
-	// slow.
+	// end.
 	rolledOut = 6 * time.Minute
 )
 
 // buildFaulty builds the faulty release around the flag service under test.
 func buildFaulty(ctx context.Context, flagService string) (path string) {
 	GinkgoHelper()
-	dir := GinkgoT().TempDir()
-	wrapper := filepath.Join(dir, "wrapper")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", wrapper, "./faulty")
+	path = filepath.Join(GinkgoT().TempDir(), "faulty")
+	Expect(release.Pack(path, built(ctx, "./faulty"), flagService)).To(Succeed())
+	return path
+}
+
+// built builds a program of this repository as make does.
+func built(ctx context.Context, source string) (path string) {
+	GinkgoHelper()
+	path = filepath.Join(GinkgoT().TempDir(), filepath.Base(source))
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, source)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	output, err := build.CombinedOutput()
 	Expect(err).NotTo(HaveOccurred(), "%s", output)
-	path = filepath.Join(dir, "faulty")
-	Expect(release.Pack(path, wrapper, flagService)).To(Succeed())
 	return path
 }
 
@@ -92,24 +100,32 @@ func changeRelease(ctx context.Context, fc *v1alpha1.FlagCache, fault string, tr
 
 // canaryLoad are the clients of a FlagCache, from the start to the end of a spec.
 type canaryLoad struct {
-	cancel context.CancelFunc
-	ended  chan struct{}
-	report loadtest.Report
-	err    error
+	// options are what they ask.
+	options loadtest.Options
+	cancel  context.CancelFunc
+	ended   chan struct{}
+	report  loadtest.Report
+	err     error
 }
 
-// startCanaryLoad starts them. What the FlagCache answers now is right for all time:
-// the releases differ, their flags do not.
+// startCanaryLoad starts clients that call the FlagCache itself.
 func startCanaryLoad(ctx context.Context, fc *v1alpha1.FlagCache) *canaryLoad {
 	GinkgoHelper()
-	address, stop, err := local.Forward(fmt.Sprintf("%s.%s.svc:80", fc.Name, fc.Namespace))
+	return startLoad(ctx, fmt.Sprintf("%s.%s.svc:80", fc.Name, fc.Namespace), clientRate)
+}
+
+// startLoad starts clients that call an address in the cluster. What it answers now
+// is right for all time: the releases differ, their flags do not.
+func startLoad(ctx context.Context, called string, rate float64) *canaryLoad {
+	GinkgoHelper()
+	address, stop, err := local.Forward(called)
 	Expect(err).NotTo(HaveOccurred())
 	answers := &loadtest.Learned{}
-	options := loadtest.Options{URL: "http://" + address, Connections: 20, Duration: time.Hour, Rate: clientRate, Users: 500, Answers: answers}
+	options := loadtest.Options{URL: "http://" + address, Connections: 20, Duration: time.Hour, Rate: rate, Users: 500, Answers: answers}
 	Expect(loadtest.Ask(ctx, options, answers.Learn)).To(Succeed())
 
 	running, cancel := context.WithCancel(context.Background())
-	load := &canaryLoad{cancel: cancel, ended: make(chan struct{})}
+	load := &canaryLoad{options: options, cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(load.ended)
 		load.report, load.err = loadtest.Run(running, options)
@@ -149,6 +165,18 @@ func failedHandOns(families map[string]*dto.MetricFamily) (n float64) {
 // failedLookups are look-ups in Redis that failed.
 func failedLookups(families map[string]*dto.MetricFamily) float64 {
 	return sumUnless(families[config.MetricCacheRequests], "hit", "miss")
+}
+
+// ownFailures are requests to which a pod's own answer was a failure.
+func ownFailures(families map[string]*dto.MetricFamily) (n float64) {
+	for _, m := range families[config.MetricRequests].GetMetric() {
+		for _, label := range m.GetLabel() {
+			if label.GetName() == "code" && strings.HasPrefix(label.GetValue(), "5") {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
 }
 
 // slowHandOns are requests handed on that took over 100 ms.
@@ -201,7 +229,8 @@ func countBad(ctx context.Context, fc *v1alpha1.FlagCache, bad badAnswers) (n fl
 }
 
 // expectRolledBack waits for the first bad answer of the release under way, then
-// for its end, and reports the time between: what the check found is the reason.
+// for its end, and reports the time between, beside what statistics ask for: what
+// the check found is the reason.
 func expectRolledBack(ctx context.Context, fc *v1alpha1.FlagCache, stable, reason string, bad badAnswers) {
 	GinkgoHelper()
 	before := countBad(ctx, fc, bad)
@@ -211,12 +240,39 @@ func expectRolledBack(ctx context.Context, fc *v1alpha1.FlagCache, stable, reaso
 	Eventually(ctx, func() *v1alpha1.RevisionsStatus { return read(ctx, fc).Status.Revisions }).WithTimeout(rolledOut).
 		Should(And(Not(BeNil()), HaveField("Rejected", Not(BeEmpty()))))
 	AddReportEntry("From the first bad answer to weight 0", time.Since(began).Round(100*time.Millisecond).String(), ReportEntryVisibilityAlways)
+	reportBound(ctx, fc)
 
 	Expect(fc.Status.Revisions.Stable).To(Equal(stable))
 	Expect(weightOf(ctx, fc)).To(BeZero())
 	Expect(fc).To(haveCondition(v1alpha1.ConditionRolloutHealthy, metav1.ConditionFalse, v1alpha1.ReasonRolledBack))
 	Expect(messageOf(fc, v1alpha1.ConditionRolloutHealthy)).To(ContainSubstring(reason))
 	AddReportEntry("Why", messageOf(fc, v1alpha1.ConditionRolloutHealthy), ReportEntryVisibilityAlways)
+}
+
+// reportBound reports how many events a verdict needs on average at the rate that
+// was observed, whoever gives it: log(1/alpha)/KL. It is for the reader, and
+// decides nothing.
+func reportBound(ctx context.Context, fc *v1alpha1.FlagCache) {
+	GinkgoHelper()
+	trial := recordOf(ctx, fc, fc.Status.Revisions.Rejected).Trial
+	for _, r := range trial.Judge() {
+		if r.Verdict != plan.Breach {
+			continue
+		}
+		p, limit := min(r.Result.Observed, 1-1e-9), r.Limit
+		divergence := p*math.Log(p/limit) + (1-p)*math.Log((1-p)/(1-limit))
+		AddReportEntry("What it takes", fmt.Sprintf("%s: %d of %d events were bad; at that rate no verdict with alpha %.3g can need fewer than %.0f on average",
+			r.Check, r.Counts.Bad, r.Counts.Total, trial.Policy.Alpha, math.Log(1/trial.Policy.Alpha)/divergence), ReportEntryVisibilityAlways)
+	}
+}
+
+// recordOf is what is kept of a revision.
+func recordOf(ctx context.Context, fc *v1alpha1.FlagCache, revision string) plan.Record {
+	GinkgoHelper()
+	kept := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: fc.Namespace, Name: fc.Name + "-" + revision}}
+	var r plan.Record
+	Expect(json.Unmarshal([]byte(read(ctx, kept).Annotations[v1alpha1.AnnotationRecord]), &r)).To(Succeed())
+	return r
 }
 
 // weightOf is the share that stable pods are told to hand on, 0 where they are told

@@ -38,6 +38,7 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	By("starting a cluster")
 	images := programs.Images()
 	images[imageFaulty] = buildFaulty(ctx, programs.FlagService)
+	images[imageGateway] = built(ctx, "./gateway")
 	local, err = cluster.Start(ctx, cluster.Options{Kube: programs.Kube, Images: images, Progress: func(line string) {
 		GinkgoWriter.Println("  " + line)
 	}})

@@ -7,15 +7,19 @@
 //
 //	errors   2 % of the answers have the status 500
 //	slow     one answer in ten takes 250 ms longer
+//	late     every answer takes 2 s longer
 //	nocache  its cache is a port that nobody listens on
 //	crash    it ends after a few seconds with the exit code 1
 //
-// Any other value spoils nothing.
+// Any other value spoils nothing. Its metrics are the real one's, with the answers
+// that it spoilt.
 package main
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -23,6 +27,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -32,12 +38,15 @@ import (
 )
 
 const (
-	// inside is where the real flag service listens.
-	inside = "127.0.0.1:18080"
+	// inside is where the real flag service listens, insideTelemetry where it tells of
+	// itself.
+	inside          = "127.0.0.1:18080"
+	insideTelemetry = "127.0.0.1:18081"
 	// everyNth answer is an error, 2 %; everySlow is a slow one.
 	everyNth  = 50
 	everySlow = 10
 	delay     = 250 * time.Millisecond
+	longDelay = 2 * time.Second
 	// lifetime is what a crashing release lives.
 	lifetime = 8 * time.Second
 )
@@ -60,9 +69,15 @@ func run(fault string) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- service.Wait() }()
-	server := &http.Server{Addr: os.Getenv(config.EnvListenAddress), Handler: spoilt(fault), ReadHeaderTimeout: 5 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- server.ListenAndServe() }()
+	f := &faulty{fault: fault}
+	served := make(chan error, 2)
+	for address, handler := range map[string]http.Handler{
+		os.Getenv(config.EnvListenAddress):       f.spoilt(),
+		":" + strconv.Itoa(config.PortTelemetry): f.telemetry(),
+	} {
+		server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+		go func() { served <- server.ListenAndServe() }()
+	}
 	var crash <-chan time.Time
 	if fault == "crash" {
 		crash = time.After(lifetime)
@@ -92,29 +107,76 @@ func startService(fault string) (*exec.Cmd, error) {
 	cmd := exec.Command(release.Path(program))
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Env = append(os.Environ(), config.EnvListenAddress+"="+inside)
+	cmd.Env = append(os.Environ(), config.EnvListenAddress+"="+inside, config.EnvTelemetryAddress+"="+insideTelemetry)
 	if fault == "nocache" {
 		cmd.Env = append(cmd.Env, config.EnvServiceBindingRoot+"=", config.EnvRedisURL+"=redis://127.0.0.1:1")
 	}
 	return cmd, cmd.Start()
 }
 
+// faulty is a release under way.
+type faulty struct {
+	fault string
+	// requests that came, and failures among them.
+	requests, failures atomic.Int64
+}
+
 // spoilt passes requests on and spoils some of them.
-func spoilt(fault string) http.Handler {
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: inside})
-	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
-	var n atomic.Int64
+func (f *faulty) spoilt() http.Handler {
+	proxy := passOn(inside)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		nth := n.Add(1)
+		nth := f.requests.Add(1)
 		switch {
-		case fault == "errors" && nth%everyNth == 0:
+		case f.fault == "errors" && nth%everyNth == 0:
+			f.failures.Add(1)
 			http.Error(w, "spoilt", http.StatusInternalServerError)
 			return
-		case fault == "slow" && nth%everySlow == 0:
-			late := time.NewTimer(delay)
-			defer late.Stop()
-			<-late.C
+		case f.fault == "slow" && nth%everySlow == 0:
+			wait(delay)
+		case f.fault == "late":
+			wait(longDelay)
 		}
 		proxy.ServeHTTP(w, r)
 	})
+}
+
+func wait(delay time.Duration) {
+	late := time.NewTimer(delay)
+	defer late.Stop()
+	<-late.C
+}
+
+// telemetry passes on what the real service tells of itself, and adds the failures
+// that it knows nothing of.
+func (f *faulty) telemetry() http.Handler {
+	proxy := passOn(insideTelemetry)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if n := f.failures.Load(); n > 0 && r.Request.URL.Path == config.PathMetrics {
+			line := fmt.Sprintf("%s{endpoint=\"single\",code=\"500\",track=%q} %d\n", config.MetricRequests, config.TrackOwn, n)
+			r.Body = withMore{io.MultiReader(r.Body, strings.NewReader(line)), r.Body}
+			r.ContentLength = -1
+			r.Header.Del("Content-Length")
+		}
+		return nil
+	}
+	return proxy
+}
+
+// withMore is a body with something after it.
+type withMore struct {
+	io.Reader
+	io.Closer
+}
+
+// passOn asks a server, in plain text that can be added to.
+func passOn(address string) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(&url.URL{Scheme: "http", Host: address})
+			if address == insideTelemetry {
+				p.Out.Header.Set("Accept-Encoding", "identity")
+			}
+		},
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	}
 }

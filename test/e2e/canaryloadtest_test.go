@@ -1,0 +1,139 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	dto "github.com/prometheus/client_model/go"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/service/loadtest"
+)
+
+var _ = Describe("A canary with a load test", Ordered, Label("canary"), func() {
+	var (
+		fc               *v1alpha1.FlagCache
+		expectNoneFailed func()
+	)
+
+	// The limit is far over what a good release takes on a busy machine, and far under
+	// what the bad one adds to each answer.
+	tested := func(trial v1alpha1.CanarySpec) v1alpha1.CanarySpec {
+		trial.LoadTest = &v1alpha1.LoadTestSpec{
+			Concurrency: 4,
+			Duration:    metav1.Duration{Duration: 2 * time.Second},
+			LatencyP95:  metav1.Duration{Duration: time.Second},
+		}
+		trial.MinimumRequests = 1
+		return trial
+	}
+
+	BeforeAll(func(ctx context.Context) {
+		namespace := aNamespace(ctx)
+		fc = aFlagCache(namespace, "tested", triedBy(shortTrial))
+		created(ctx, someFlags(namespace), fc)
+		expectReady(ctx, fc)
+		expectNoneFailed = withTraffic(ctx, fc, "colour")
+	})
+
+	It("asks a good release before any user does, and keeps what it found", func(ctx context.Context) {
+		stable := revisionOf(ctx, fc)
+		changeRelease(ctx, fc, "none", tested(shortTrial))
+		Eventually(ctx, func() string { return revisionOf(ctx, fc) }).WithTimeout(rolledOut).ShouldNot(Equal(stable))
+		expectReady(ctx, fc)
+
+		candidate := revisionOf(ctx, fc)
+		Expect(phasesOf(fc)).To(ContainElement(string(v1alpha1.CanaryLoadTesting)+" 0%"), "the test ran while the candidate had no traffic")
+		result := recordOf(ctx, fc, candidate).Trial.LoadTest
+		Expect(result).NotTo(BeNil())
+		Expect(result.Passed).To(BeTrue(), "%s", result.Report)
+		var report loadtest.Report
+		Expect(json.Unmarshal([]byte(result.Report), &report)).To(Succeed())
+		Expect(report.Revisions).To(Equal(map[string]int64{candidate: report.Requests}), "the candidate alone was asked")
+		Expect(explained(ctx, fc, candidate)).To(ContainSubstring("Load test passed: of "))
+	}, SpecTimeout(rolledOut))
+
+	It("rolls back a release that is too slow before it has any traffic", func(ctx context.Context) {
+		stable := revisionOf(ctx, fc)
+		changeRelease(ctx, fc, "late", tested(longTrial))
+		Eventually(ctx, func() *v1alpha1.RevisionsStatus { return read(ctx, fc).Status.Revisions }).WithTimeout(rolledOut).
+			Should(And(Not(BeNil()), HaveField("Rejected", Not(BeEmpty()))))
+
+		rejected := fc.Status.Revisions.Rejected
+		Expect(fc.Status.Revisions.Stable).To(Equal(stable))
+		Expect(fc).To(haveCondition(v1alpha1.ConditionRolloutHealthy, metav1.ConditionFalse, v1alpha1.ReasonRolledBack))
+		Expect(messageOf(fc, v1alpha1.ConditionRolloutHealthy)).To(ContainSubstring("LoadTestFailed"))
+		AddReportEntry("Why", messageOf(fc, v1alpha1.ConditionRolloutHealthy), ReportEntryVisibilityAlways)
+		Expect(weightsGiven(fc, rejected)).To(HaveEach(BeZero()))
+		Expect(countBad(ctx, fc, handedTo(rejected))).To(BeZero(), "requests that stable pods handed on")
+		Expect(explained(ctx, fc, rejected)).To(And(ContainSubstring("LoadTestFailed"), ContainSubstring("Load test failed: of ")))
+		expectNoneFailed()
+	}, SpecTimeout(rolledOut))
+})
+
+// explained is what the kubectl plugin makes of a revision's record.
+func explained(ctx context.Context, fc *v1alpha1.FlagCache, revision string) string {
+	GinkgoHelper()
+	kept := kubectl(ctx, "get", "controllerrevision", "--namespace", fc.Namespace, fc.Name+"-"+revision, "--output", "yaml")
+	plugin := exec.CommandContext(ctx, built(ctx, "../../cmd/kubectl-flagcache"), "explain", "-f", "-")
+	plugin.Stdin = strings.NewReader(kept)
+	var output bytes.Buffer
+	plugin.Stdout, plugin.Stderr = &output, &output
+	Expect(plugin.Run()).To(Succeed(), "%s", &output)
+	return output.String()
+}
+
+// handedTo counts the requests that stable pods handed to a revision, whatever
+// became of them.
+func handedTo(revision string) badAnswers {
+	return func(families map[string]*dto.MetricFamily) (n float64) {
+		for _, m := range families[config.MetricSplitRequests].GetMetric() {
+			for _, label := range m.GetLabel() {
+				if label.GetName() == "revision" && label.GetValue() == revision {
+					n += m.GetCounter().GetValue()
+				}
+			}
+		}
+		return n
+	}
+}
+
+// phasesOf are the phases of all canaries of a FlagCache with the weight in each,
+// as anybody could see them.
+func phasesOf(fc *v1alpha1.FlagCache) []string {
+	var phases []string
+	for _, version := range record.versions(fc.Namespace, fc.Name) {
+		phase, _, _ := unstructured.NestedString(version.Object, "status", "canary", "phase")
+		summary, _, _ := unstructured.NestedString(version.Object, "status", "canary", "summary")
+		weight, _, _ := strings.Cut(summary, " ")
+		phases = append(phases, phase+" "+weight)
+	}
+	return phases
+}
+
+// weightsGiven are the weights that a candidate had, as anybody could see them.
+func weightsGiven(fc *v1alpha1.FlagCache, candidate string) []int64 {
+	GinkgoHelper()
+	var weights []int64
+	for _, version := range record.versions(fc.Namespace, fc.Name) {
+		if name, _, _ := unstructured.NestedString(version.Object, "status", "revisions", "candidate"); name == candidate {
+			weight, _, _ := unstructured.NestedInt64(version.Object, "status", "canary", "weight")
+			weights = append(weights, weight)
+		}
+	}
+	Expect(weights).NotTo(BeEmpty(), "nobody saw revision %s on trial", candidate)
+	return weights
+}
