@@ -124,6 +124,8 @@ type connectionPart struct {
 	used *Connection
 	// ports of the caches that pods use, or are to use.
 	ports []int32
+	// iam: pods log in to a cache with AWS credentials, or are to.
+	iam   bool
 	ready metav1.Condition
 }
 
@@ -133,7 +135,11 @@ type connectionPart struct {
 // wrong password or endpoint reaches no pod but a candidate's.
 func planConnection(s Snapshot, cache cachePart) connectionPart {
 	fc := s.FlagCache
-	part := connectionPart{objects: []Object{integritySecret(s), clientConfigMap(fc)}, ports: knownPorts(s, cache.connection)}
+	part := connectionPart{
+		objects: []Object{integritySecret(s), clientConfigMap(fc)},
+		ports:   knownPorts(s, cache.connection),
+		iam:     logInByIAM(s, cache.connection),
+	}
 	if cache.connection == nil {
 		part.ready = isFalse(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonWaitingForCache,
 			"There is no connection to publish yet: %s", cache.provisioned.Message)
@@ -220,11 +226,7 @@ func knownPorts(s Snapshot, next *Connection) []int32 {
 	if next != nil {
 		ports = append(ports, int32(next.Port))
 	}
-	for _, child := range s.Children {
-		secret, ok := child.(*corev1.Secret)
-		if !ok || secret.Type != secretType || !s.owns(secret) {
-			continue
-		}
+	for _, secret := range connectionSecrets(s) {
 		if port, err := strconv.ParseInt(string(secret.Data["port"]), 10, 32); err == nil {
 			ports = append(ports, int32(port))
 		}
@@ -234,6 +236,25 @@ func knownPorts(s Snapshot, next *Connection) []int32 {
 	}
 	slices.Sort(ports)
 	return slices.Compact(ports)
+}
+
+// logInByIAM tells whether pods of any revision log in with AWS credentials, or are
+// to.
+func logInByIAM(s Snapshot, next *Connection) bool {
+	return next != nil && next.IAMCache != "" || slices.ContainsFunc(connectionSecrets(s), func(secret *corev1.Secret) bool {
+		return len(secret.Data[iamCacheKey]) > 0
+	})
+}
+
+// connectionSecrets are the Secrets of all connections.
+func connectionSecrets(s Snapshot) []*corev1.Secret {
+	var secrets []*corev1.Secret
+	for _, child := range s.Children {
+		if secret, ok := child.(*corev1.Secret); ok && secret.Type == secretType && s.owns(secret) {
+			secrets = append(secrets, secret)
+		}
+	}
+	return secrets
 }
 
 // publication says whether the Secret that exists is the one that is wanted.

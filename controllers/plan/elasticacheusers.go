@@ -18,20 +18,28 @@ import (
 // probeUserName is the operator's user in a cache whose pods log in by IAM.
 const probeUserName = "flagcache-probe"
 
-// serviceCommands are what the flag service asks of Redis, and nothing else.
-const serviceCommands = "+get +set +del +expire +eval +evalsha +publish +subscribe +unsubscribe +ping +hello +client|setinfo +client|setname +client|id +role +info"
+// An access string takes every right away and gives back those that are used: the
+// names of commands, not categories, which grow with each version of the engine.
+// Nothing here is for the login: AUTH and HELLO need no right. Whoever sends another
+// command finds out by the test in test/access, which compares.
 
-// serviceAccess is the least that the flag service needs: its environment's keys,
-// its channel, its commands
+// serviceCommands are all that the flag service asks of Redis: the document is read
+// with GETRANGE, which bounds it, and written and deleted in transactions that
+// fail if somebody else wrote. There are no scripts, so no EVAL.
+const serviceCommands = "+getrange +set +del +watch +unwatch +multi +exec +publish +subscribe +ping"
+
+// serviceAccess is the least that the flag service needs: the two keys and the
+// channel of its environment, and its commands. Both keys are read and written; a
+// right to one of the two (%R~, %W~) would not do
 // (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/Clusters.RBAC.html).
 func serviceAccess(environment string) string {
-	return fmt.Sprintf("on resetchannels ~%s%s ~%s%s &%s%s -@all %s",
+	return fmt.Sprintf("on ~%s%s ~%s%s resetchannels &%s%s -@all %s",
 		config.RedisKeyPrefix, environment, config.RedisLockPrefix, environment, config.RedisChannelPrefix, environment, serviceCommands)
 }
 
-// probeAccess is the least that the probe needs.
+// probeAccess is the least that the probe needs: its own key.
 func probeAccess(key string) string {
-	return "on resetchannels ~" + key + " -@all +get +set +ping +hello +client|setinfo +info +role"
+	return "on ~" + key + " resetchannels -@all +ping +set +get +info"
 }
 
 func (c elastiCache) userGroupID() string { return c.awsID() }
@@ -40,16 +48,19 @@ func (c elastiCache) userGroupID() string { return c.awsID() }
 // (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth-iam.html).
 func (c elastiCache) iamUser() string { return c.awsID() }
 
-// needUsers asks for the users and their group. Redis OSS wants a user named
-// default in each group; ours can do nothing, so that nobody logs in without a
-// name.
+// needUsers asks for the users and their group. A group of Redis OSS must have a user
+// named default; ours can do nothing, so that nobody gets in without a name. One of
+// Valkey needs none and takes no user without a password
+// (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/Clusters.RBAC.html).
 func (c elastiCache) needUsers(deps *dependencies) {
 	users := []*ack.User{
 		c.user("pods", c.iamUser(), c.iamUser(), serviceAccess(c.fc.Spec.Environment), ack.AuthenticationMode{Type: "iam"}),
 		c.user("probe", c.shortID("p"), probeUserName, probeAccess(probeKey(c.fc)), ack.AuthenticationMode{
 			Type: "password", Passwords: []ack.SecretKey{{Name: c.secretName(), Key: tokenKey}},
 		}),
-		c.user("default", c.shortID("d"), "default", "off -@all", ack.AuthenticationMode{Type: "no-password-required"}),
+	}
+	if c.spec.Engine == v1alpha1.EngineRedis {
+		users = append(users, c.user("default", c.shortID("d"), "default", "off -@all", ack.AuthenticationMode{Type: "no-password-required"}))
 	}
 	group := &ack.UserGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "UserGroup"},

@@ -66,7 +66,7 @@ func planService(s Snapshot, connection connectionPart, flags flagsPart) service
 	if part.rollout.serves == "" {
 		return part
 	}
-	part.objects = append(part.objects, clientService(fc, part.rollout), disruptionBudget(fc), serviceNetworkPolicy(fc, connection.ports, flags.ports))
+	part.objects = append(part.objects, clientService(fc, part.rollout), disruptionBudget(fc), serviceNetworkPolicy(fc, connection, flags.ports))
 	if fc.Spec.Service.Autoscaling != nil {
 		part.objects = append(part.objects, autoscaler(fc, part.rollout.serves))
 	}
@@ -364,11 +364,11 @@ const sourceRule = 3
 // serviceNetworkPolicy lets clients and scrapers in, and the pods out to DNS
 // and to the ports of the caches and of the source, which may be anywhere, and to
 // each other: stable pods ask the candidate's.
-func serviceNetworkPolicy(fc *v1alpha1.FlagCache, cachePorts, sourcePorts []int32) *networkingv1.NetworkPolicy {
+func serviceNetworkPolicy(fc *v1alpha1.FlagCache, connection connectionPart, sourcePorts []int32) *networkingv1.NetworkPolicy {
 	pods := metav1.LabelSelector{MatchLabels: selectorLabels(fc, v1alpha1.ComponentService)}
 	egress := []networkingv1.NetworkPolicyEgressRule{
 		{Ports: []networkingv1.NetworkPolicyPort{udpPort(53), tcpPort(53)}},
-		{Ports: tcpPorts(cachePorts)},
+		{Ports: tcpPorts(connection.ports)},
 		{
 			To:    []networkingv1.NetworkPolicyPeer{{PodSelector: &pods}},
 			Ports: []networkingv1.NetworkPolicyPort{tcpPort(config.PortOFREP)},
@@ -376,6 +376,9 @@ func serviceNetworkPolicy(fc *v1alpha1.FlagCache, cachePorts, sourcePorts []int3
 	}
 	if len(sourcePorts) > 0 {
 		egress = append(egress, networkingv1.NetworkPolicyEgressRule{Ports: tcpPorts(sourcePorts)})
+	}
+	if connection.iam {
+		egress = append(egress, credentialsEgress()...)
 	}
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
@@ -388,6 +391,20 @@ func serviceNetworkPolicy(fc *v1alpha1.FlagCache, cachePorts, sourcePorts []int3
 			}},
 			Egress: egress,
 		},
+	}
+}
+
+// credentialsEgress lets pods fetch AWS credentials: from STS, which may be anywhere,
+// or from the agent of EKS Pod Identity on their node
+// (https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html).
+func credentialsEgress() []networkingv1.NetworkPolicyEgressRule {
+	agent := []networkingv1.NetworkPolicyPeer{
+		{IPBlock: &networkingv1.IPBlock{CIDR: "169.254.170.23/32"}},
+		{IPBlock: &networkingv1.IPBlock{CIDR: "fd00:ec2::23/128"}},
+	}
+	return []networkingv1.NetworkPolicyEgressRule{
+		{Ports: []networkingv1.NetworkPolicyPort{tcpPort(443)}},
+		{To: agent, Ports: []networkingv1.NetworkPolicyPort{tcpPort(80)}},
 	}
 }
 

@@ -1,0 +1,112 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+)
+
+// withIAM has pods log in with AWS credentials.
+func withIAM(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	withElastiCache(fc).Spec.Cache.ElastiCache.Authentication.Type = v1alpha1.AuthenticationIAM
+	return fc
+}
+
+// TestUsersOfAUserGroup: AWS takes a group of Redis OSS only with a user named
+// default, and one of Valkey only with users that have a password or IAM. What the
+// users may do is held to what they do in test/access.
+func TestUsersOfAUserGroup(t *testing.T) {
+	tests := map[v1alpha1.Engine]struct {
+		version string
+		modes   map[string]string
+	}{
+		v1alpha1.EngineRedis:  {"7.1", map[string]string{"pods": "iam", probeUserName: "password", "default": "no-password-required"}},
+		v1alpha1.EngineValkey: {"8.0", map[string]string{"pods": "iam", probeUserName: "password"}},
+	}
+	for engine, test := range tests {
+		t.Run(string(engine), func(t *testing.T) {
+			fc := withIAM(aFlagCache())
+			fc.Spec.Cache.ElastiCache.Engine, fc.Spec.Cache.ElastiCache.EngineVersion = engine, test.version
+			w := anEmptyWorld(t, fc)
+			w.ack = everyKind()
+			c := seeCache(w.snapshot(), cacheIdentity(fc))
+			c.group = &ack.ReplicationGroup{}
+			var deps dependencies
+			c.needUsers(&deps)
+
+			modes := map[string]string{}
+			var ids []string
+			for _, o := range deps.objects {
+				user, ok := o.(*ack.User)
+				if !ok {
+					continue
+				}
+				ids = append(ids, user.Spec.UserID)
+				name := user.Spec.UserName
+				// By IAM only a user logs in whose name is its ID.
+				if name == user.Spec.UserID {
+					name = "pods"
+				}
+				modes[name] = user.Spec.AuthenticationMode.Type
+				if len(user.Spec.UserID) > 40 {
+					t.Errorf("the ID %s is longer than AWS allows", user.Spec.UserID)
+				}
+			}
+			if diff := cmp.Diff(test.modes, modes); diff != "" {
+				t.Errorf("users (-want +got):\n%s", diff)
+			}
+			group := deps.objects[len(deps.objects)-1].(*ack.UserGroup)
+			if diff := cmp.Diff(ids, group.Spec.UserIDs); diff != "" {
+				t.Errorf("the users (-) and those of the group (+) differ:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestPodsMayFetchAWSCredentials where they log in with them, and only there.
+func TestPodsMayFetchAWSCredentials(t *testing.T) {
+	byIAM := Connection{Host: "h", Port: 6379, TLS: true, Username: "fc-1", IAMCache: "fc-1"}
+	byToken := Connection{Host: "h", Port: 6379, TLS: true, Password: "token"}
+	tests := map[string]struct {
+		next Connection
+		// used is the connection of pods that there are.
+		used *Connection
+		want bool
+	}{
+		"a token":                          {next: byToken},
+		"IAM":                              {next: byIAM, want: true},
+		"a token, while pods still IAM":    {next: byToken, used: &byIAM, want: true},
+		"a token, while pods have a token": {next: byToken, used: &byToken},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := anEmptyWorld(t, aFlagCache())
+			if test.used != nil {
+				w.put(connectionSecret(w.fc, privateConnectionName(w.fc, test.used.hash(w.fc.UID)), *test.used))
+			}
+			part := planConnection(w.snapshot(), cachePart{connection: &test.next})
+			policy := serviceNetworkPolicy(w.fc, part, nil)
+			if got := reaches(policy, 443) && reaches(policy, 80); got != test.want {
+				t.Errorf("they may is %t, not %t", got, test.want)
+			}
+		})
+	}
+}
+
+func reaches(policy *networkingv1.NetworkPolicy, port int32) bool {
+	for _, rule := range policy.Spec.Egress {
+		for _, allowed := range rule.Ports {
+			if allowed.Port.IntVal == port {
+				return true
+			}
+		}
+	}
+	return false
+}
