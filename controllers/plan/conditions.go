@@ -98,12 +98,16 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 	st.Revisions = revisionsStatus(r)
 	st.Canary = canaryStatus(s, r)
 	st.History = r.history.entries()
+	before := s.FlagCache.Status.Cache
 	st.Cache = &v1alpha1.CacheStatus{State: p.cache.state, EngineVersion: p.cache.engine, Nodes: p.cache.nodes}
 	st.Cache.Hint = sizeHint(s, p)
 	st.Cost = p.cache.cost.status()
 	st.Binding, st.Probe = nil, nil
 	if group := p.cache.group; group != nil {
 		st.Cache.ReplicationGroupID, st.Cache.CreatedAt = group.Spec.ReplicationGroupID, group.Status.ReplicationGroupCreateTime
+		if before != nil && st.Cache.CreatedAt == nil && before.ReplicationGroupID == st.Cache.ReplicationGroupID {
+			st.Cache.CreatedAt = before.CreatedAt // AWS has not said when it was made anew
+		}
 		if len(group.Status.NodeGroups) > 0 {
 			st.Cache.ReaderEndpoint = group.Status.NodeGroups[0].ReaderEndpoint.String()
 		}

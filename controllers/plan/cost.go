@@ -86,8 +86,15 @@ func planCost(s Snapshot, current, wanted []billedGroup) costPart {
 }
 
 // planFreeCost is for a cache that the cloud sends no bill for. Without a budget
-// nobody asks.
+// nobody asks. Groups of the cache before are paid for until they are gone.
 func planFreeCost(s Snapshot, basis string) costPart {
+	var left []billedGroup
+	for _, group := range observedGroups(s) {
+		left = append(left, billedAsSeen(group))
+	}
+	if len(left) > 0 {
+		return planCost(s, left, left)
+	}
 	budget := s.FlagCache.Spec.Budget
 	if budget == nil {
 		return costPart{}

@@ -44,6 +44,9 @@ func planElastiCache(s Snapshot) cachePart {
 	case c.rejected():
 		return servingCache(s, part)
 	}
+	if part.cost.held && c.group == nil {
+		part.provisioned = c.not(part.cost.budget.Reason, "%s", part.cost.budget.Message)
+	}
 	c.plan(&part)
 	c.connect(&part)
 	return part
@@ -209,14 +212,10 @@ func (c elastiCache) rejected() bool {
 // replaces another both are paid for.
 func (c elastiCache) cost() costPart {
 	var current, wanted []billedGroup
-	for _, child := range c.s.Children {
-		group, ok := child.(*ack.ReplicationGroup)
-		if !ok || !c.s.owns(group) {
-			continue
-		}
+	for _, group := range observedGroups(c.s) {
 		billed := billedAsSeen(group)
 		current = append(current, billed)
-		if group.Name != c.name() {
+		if group.Name != c.name() || c.rejected() {
 			wanted = append(wanted, billed)
 		}
 	}
@@ -224,6 +223,16 @@ func (c elastiCache) cost() costPart {
 		wanted = append(wanted, c.billed())
 	}
 	return planCost(c.s, current, wanted)
+}
+
+func observedGroups(s Snapshot) []*ack.ReplicationGroup {
+	var groups []*ack.ReplicationGroup
+	for _, child := range s.Children {
+		if group, ok := child.(*ack.ReplicationGroup); ok && s.owns(group) {
+			groups = append(groups, group)
+		}
+	}
+	return groups
 }
 
 // billed is the group that the spec asks for.
@@ -299,7 +308,7 @@ func (c elastiCache) nextTrouble(next *Connection) string {
 
 // connection is what AWS says, with the token on record.
 func (c elastiCache) connection() (Connection, bool) {
-	if c.group == nil || c.group.DeletionTimestamp != nil || c.group.PrimaryEndpoint() == nil || !c.secretSuffices() {
+	if c.group == nil || c.group.DeletionTimestamp != nil || !c.usable() || !c.secretSuffices() {
 		return Connection{}, false
 	}
 	endpoint := c.group.PrimaryEndpoint()

@@ -4,9 +4,11 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,10 +29,13 @@ const (
 	refusedRetry = 8 * time.Minute
 	// notResponding is how long ACK may take to look at an object.
 	notResponding = 5 * time.Minute
-	// quietChange is how long a change that AWS carries out without a phase of its
-	// own may be in doubt: ACK's times have a resolution of a second, so a look within
-	// the same second does not show.
-	quietChange = 2 * time.Minute
+	// doubtful is how long a change may be in doubt: ACK's times have a resolution of
+	// a second, so a look within the second of the one before does not show. ACK looks
+	// again every 30 seconds at what is not done.
+	doubtful = 2 * time.Minute
+	// inFlight is how long ACK may still be busy with the spec before: what it writes
+	// then is about that one.
+	inFlight = 5 * time.Second
 )
 
 // change is what is on record about the last change of a group.
@@ -39,8 +44,8 @@ type change struct {
 	At time.Time `json:"at,omitzero"`
 	// Looked is when ACK had looked at the group last by then, by ACK's clock.
 	Looked time.Time `json:"looked,omitzero"`
-	// Quiet says that AWS carries it out without a phase that shows.
-	Quiet bool `json:"quiet,omitempty"`
+	// Class of what was changed; a change that AWS refuses can be amended.
+	Class string `json:"class,omitempty"`
 	// Attempt counts how often AWS was asked anew for what it refused.
 	Attempt int `json:"attempt,omitempty"`
 }
@@ -58,19 +63,30 @@ func (c elastiCache) settled() bool {
 	if c.group == nil || c.group.DeletionTimestamp != nil || c.group.Status.State != ack.GroupAvailable || !c.group.Status.Is(ack.ConditionReady) {
 		return false
 	}
-	return c.looked() || c.lastChange().Quiet && c.s.Now.Sub(c.lastChange().At) >= quietChange
+	return c.looked()
 }
 
 // looked tells whether ACK has looked at the group since it was changed.
 func (c elastiCache) looked() bool {
-	at := c.group.Status.LookedAt()
-	return !at.IsZero() && !at.Time.Equal(c.lastChange().Looked)
+	at, last := c.group.Status.LookedAt(), c.lastChange()
+	since := c.s.Now.Sub(last.At)
+	switch {
+	case at.IsZero():
+		return false
+	case last.Looked.IsZero():
+		return true
+	case at.Time.Equal(last.Looked):
+		// Only a look about the time of the change can hide behind the one before.
+		return last.At.Sub(last.Looked).Abs() <= time.Minute && since >= doubtful
+	default:
+		return since >= inFlight
+	}
 }
 
 // refused is why AWS refuses the group. What ACK said before the last change says
-// nothing of the spec as it is, unless ACK has had the time to look.
+// nothing of the spec as it is.
 func (c elastiCache) refused() refusal {
-	if c.group == nil || !c.looked() && c.s.Now.Sub(c.lastChange().At) < quietChange {
+	if c.group == nil || !c.looked() {
 		return refusal{}
 	}
 	return refusalOf(c.group.Status.Status)
@@ -83,25 +99,52 @@ func (c elastiCache) plannedGroup(deps dependencies) *ack.ReplicationGroup {
 	if c.group == nil {
 		return c.renderGroup(wanted, change{At: c.now()})
 	}
-	last := c.lastChange()
-	refused := c.refused()
-	switch {
-	case c.group.DeletionTimestamp != nil:
+	if c.group.DeletionTimestamp != nil {
 		return nil
-	case refused.retryable && c.s.Now.Sub(last.At) >= refusedRetry:
-		last.Attempt++
-		wanted.Description = c.description(last.Attempt)
-		return c.changeGroup(wanted, last)
 	}
+	last, refused := c.lastChange(), c.refused()
 	wanted.Description = c.description(last.Attempt)
 	next := wanted
 	if c.created() {
-		next = nextChange(c.group.Spec, wanted)
+		next = nextChange(c.group.Spec, c.withoutEngine(wanted), amended(refused, last))
 	}
-	if c.inPlace(next) || c.created() && !c.settled() && !refused.terminal {
+	switch {
+	case !c.inPlace(next) && c.mayChange(next, refused):
+		return c.changeGroup(next, last.Attempt, classOf(c.group.Spec, next))
+	case c.inPlace(next) && refused.retryable && c.s.Now.Sub(last.At) >= refusedRetry:
+		next.Description = c.description(last.Attempt + 1)
+		return c.changeGroup(next, last.Attempt+1, last.Class)
+	default:
 		return c.renderGroup(c.group.Spec, last)
 	}
-	return c.changeGroup(next, last)
+}
+
+// mayChange tells whether the group may be given another spec now: when AWS has
+// carried out the last change, or refuses it and it is amended.
+func (c elastiCache) mayChange(next ack.ReplicationGroupSpec, refused refusal) bool {
+	if !c.created() || c.settled() {
+		return true
+	}
+	last := c.lastChange().Class
+	return refused.reason != "" && c.group.Status.State == ack.GroupAvailable && (last == "" || last == classOf(c.group.Spec, next))
+}
+
+// amended is the class of the change that AWS refuses: it is amended before any
+// other is begun.
+func amended(refused refusal, last change) string {
+	if refused.reason == "" {
+		return ""
+	}
+	return last.Class
+}
+
+// withoutEngine keeps the engine as it is until AWS has the parameter group that
+// goes with the new one.
+func (c elastiCache) withoutEngine(wanted ack.ReplicationGroupSpec) ack.ReplicationGroupSpec {
+	if len(c.spec.Parameters) > 0 && !c.isThere(c.parameterGroup()) {
+		wanted.EngineVersion, wanted.CacheParameterGroupName = c.group.Spec.EngineVersion, c.group.Spec.CacheParameterGroupName
+	}
+	return wanted
 }
 
 // changing tells whether a change of the spec is still on its way.
@@ -111,7 +154,7 @@ func (c elastiCache) changing(planned *ack.ReplicationGroup, deps dependencies) 
 	}
 	wanted := c.groupSpec(deps)
 	wanted.Description = planned.Spec.Description
-	return !c.inPlace(wanted) || !c.looked()
+	return !c.inPlace(nextChange(c.group.Spec, wanted, "")) || !c.looked()
 }
 
 // created tells whether AWS has ever had the group; until then its spec may change
@@ -137,10 +180,8 @@ func normal(spec ack.ReplicationGroupSpec) ack.ReplicationGroupSpec {
 	return spec
 }
 
-func (c elastiCache) changeGroup(spec ack.ReplicationGroupSpec, last change) *ack.ReplicationGroup {
-	return c.renderGroup(spec, change{
-		At: c.now(), Looked: c.group.Status.LookedAt().UTC(), Attempt: last.Attempt, Quiet: quiet(c.group.Spec, spec),
-	})
+func (c elastiCache) changeGroup(spec ack.ReplicationGroupSpec, attempt int, class string) *ack.ReplicationGroup {
+	return c.renderGroup(spec, change{At: c.now(), Looked: c.group.Status.LookedAt().UTC(), Attempt: attempt, Class: class})
 }
 
 func (c elastiCache) now() time.Time { return c.s.Now.UTC().Truncate(time.Second) }
@@ -207,7 +248,7 @@ const defaultSnapshotWindow = "03:00-04:00"
 func (c elastiCache) description(attempt int) string {
 	text := "FlagCache " + c.fc.Namespace + "/" + c.fc.Name
 	if c.usesToken() {
-		text += ", token " + c.tokenMark()
+		text += tokenWords + c.tokenMark()
 	}
 	if attempt > 0 {
 		text += fmt.Sprintf(", attempt %d", attempt)
@@ -217,24 +258,24 @@ func (c elastiCache) description(attempt int) string {
 
 // class is what ACK sends to AWS in one call.
 type class struct {
+	name string
 	// differ tells whether two specs differ in it, take copies it.
 	differ func(a, b ack.ReplicationGroupSpec) bool
 	take   func(to *ack.ReplicationGroupSpec, from ack.ReplicationGroupSpec)
-	// quiet: AWS carries it out at once, and no phase shows it.
-	quiet bool
 }
 
 // field is a class of one comparable field or of several in a struct.
-func field[T any](of func(*ack.ReplicationGroupSpec) T, set func(*ack.ReplicationGroupSpec, T), quiet bool) class {
+func field[T any](name string, of func(*ack.ReplicationGroupSpec) T, set func(*ack.ReplicationGroupSpec, T)) class {
 	return class{
+		name:   name,
 		differ: func(a, b ack.ReplicationGroupSpec) bool { return !reflect.DeepEqual(of(&a), of(&b)) },
 		take:   func(to *ack.ReplicationGroupSpec, from ack.ReplicationGroupSpec) { set(to, of(&from)) },
-		quiet:  quiet,
 	}
 }
 
 // Fields that change together.
 type (
+	// quietFields change at once, and no phase shows it.
 	quietFields struct {
 		description, snapshotWindow, maintenanceWindow string
 		retention                                      int64
@@ -244,30 +285,30 @@ type (
 )
 
 var (
-	quietClass = field(func(s *ack.ReplicationGroupSpec) quietFields {
+	quietClass = field("quiet", func(s *ack.ReplicationGroupSpec) quietFields {
 		return quietFields{s.Description, s.SnapshotWindow, s.PreferredMaintenanceWindow, s.SnapshotRetentionLimit}
 	}, func(s *ack.ReplicationGroupSpec, f quietFields) {
 		s.Description, s.SnapshotWindow, s.PreferredMaintenanceWindow, s.SnapshotRetentionLimit = f.description, f.snapshotWindow, f.maintenanceWindow, f.retention
-	}, true)
-	tagsClass = field(func(s *ack.ReplicationGroupSpec) []ack.Tag { return normal(*s).Tags },
-		func(s *ack.ReplicationGroupSpec, tags []ack.Tag) { s.Tags = tags }, true)
-	securityClass = field(func(s *ack.ReplicationGroupSpec) []string { return normal(*s).SecurityGroupIDs },
-		func(s *ack.ReplicationGroupSpec, ids []string) { s.SecurityGroupIDs = ids }, false)
-	engineClass = field(func(s *ack.ReplicationGroupSpec) engineFields {
+	})
+	tagsClass = field("tags", func(s *ack.ReplicationGroupSpec) []ack.Tag { return normal(*s).Tags },
+		func(s *ack.ReplicationGroupSpec, tags []ack.Tag) { s.Tags = tags })
+	securityClass = field("security", func(s *ack.ReplicationGroupSpec) []string { return normal(*s).SecurityGroupIDs },
+		func(s *ack.ReplicationGroupSpec, ids []string) { s.SecurityGroupIDs = ids })
+	engineClass = field("engine", func(s *ack.ReplicationGroupSpec) engineFields {
 		return engineFields{s.EngineVersion, s.CacheParameterGroupName}
 	},
 		func(s *ack.ReplicationGroupSpec, f engineFields) {
 			s.EngineVersion, s.CacheParameterGroupName = f.version, f.parameterGroup
-		}, false)
-	nodeClass = field(func(s *ack.ReplicationGroupSpec) string { return s.CacheNodeType },
-		func(s *ack.ReplicationGroupSpec, nodeType string) { s.CacheNodeType = nodeType }, false)
-	replicasClass = field(func(s *ack.ReplicationGroupSpec) int64 { return s.ReplicasPerNodeGroup },
-		func(s *ack.ReplicationGroupSpec, replicas int64) { s.ReplicasPerNodeGroup = replicas }, false)
-	availabilityClass = field(func(s *ack.ReplicationGroupSpec) availabilityFields {
+		})
+	nodeClass = field("node", func(s *ack.ReplicationGroupSpec) string { return s.CacheNodeType },
+		func(s *ack.ReplicationGroupSpec, nodeType string) { s.CacheNodeType = nodeType })
+	replicasClass = field("replicas", func(s *ack.ReplicationGroupSpec) int64 { return s.ReplicasPerNodeGroup },
+		func(s *ack.ReplicationGroupSpec, replicas int64) { s.ReplicasPerNodeGroup = replicas })
+	availabilityClass = field("availability", func(s *ack.ReplicationGroupSpec) availabilityFields {
 		return availabilityFields{s.AutomaticFailoverEnabled, s.MultiAZEnabled}
 	}, func(s *ack.ReplicationGroupSpec, f availabilityFields) {
 		s.AutomaticFailoverEnabled, s.MultiAZEnabled = f.failover, f.multiAZ
-	}, false)
+	})
 )
 
 // classes in the order in which they are changed. Failover needs a replica, so it
@@ -280,11 +321,13 @@ func classes(wanted ack.ReplicationGroupSpec) []class {
 	return append(order, replicasClass, availabilityClass)
 }
 
-// nextChange is the spec that AWS has, with the first class of changes towards the
-// one that is wanted. Fields of no class cannot be changed: they make another
-// cache.
-func nextChange(current, wanted ack.ReplicationGroupSpec) ack.ReplicationGroupSpec {
-	for _, class := range classes(wanted) {
+// nextChange is the spec that AWS has, with one class of changes towards the one that
+// is wanted: the first that differs, or the named one if that does. Fields of no
+// class cannot be changed: they make another cache.
+func nextChange(current, wanted ack.ReplicationGroupSpec, first string) ack.ReplicationGroupSpec {
+	order := classes(wanted)
+	slices.SortStableFunc(order, func(a, b class) int { return cmp.Compare(named(b, first), named(a, first)) })
+	for _, class := range order {
 		if class.differ(current, wanted) {
 			class.take(&current, wanted)
 			return current
@@ -293,14 +336,21 @@ func nextChange(current, wanted ack.ReplicationGroupSpec) ack.ReplicationGroupSp
 	return current
 }
 
-// quiet tells whether the change from one spec to the other shows in no phase.
-func quiet(current, next ack.ReplicationGroupSpec) bool {
+func named(c class, name string) int {
+	if c.name == name {
+		return 1
+	}
+	return 0
+}
+
+// classOf the change from one spec to the next, "" for none.
+func classOf(current, next ack.ReplicationGroupSpec) string {
 	for _, class := range classes(next) {
 		if class.differ(current, next) {
-			return class.quiet
+			return class.name
 		}
 	}
-	return true
+	return ""
 }
 
 // failures counts the groups that AWS failed to create.
@@ -374,6 +424,12 @@ func (c elastiCache) discarded() bool {
 	if c.group.Status.State == ack.GroupCreateFailed {
 		return c.failures().UID == string(c.group.UID) && !c.abandoned()
 	}
-	adopted := c.group.Annotations[ack.AnnotationAdoptionPolicy] != ""
-	return refusalOf(c.group.Status.Status).reason == v1alpha1.ReasonAlreadyExists && c.adopts() && !adopted && len(c.group.Finalizers) == 0
+	return c.adoptable(c.group)
+}
+
+// adoptable: AWS has the object and may give it to us. ACK finds that out only for
+// an object that is made anew.
+func (c elastiCache) adoptable(o ack.Object) bool {
+	adopted := o.GetAnnotations()[ack.AnnotationAdoptionPolicy] != ""
+	return refusalOf(o.ACKStatus()).reason == v1alpha1.ReasonAlreadyExists && c.adopts() && !adopted && len(o.GetFinalizers()) == 0
 }

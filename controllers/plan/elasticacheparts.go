@@ -36,7 +36,7 @@ func (c elastiCache) plan(part *cachePart) {
 		part.later = append(part.later, slices.DeleteFunc(c.observed(), func(o Object) bool { return o == Object(c.group) })...)
 		return
 	}
-	if !c.secretSuffices() {
+	if !c.secretSuffices() || c.forgetsToken() {
 		part.later = append(part.later, c.observed()...)
 		return
 	}
@@ -45,6 +45,9 @@ func (c elastiCache) plan(part *cachePart) {
 	switch {
 	case c.group == nil && (deps.waiting != nil || c.abandoned() || c.pause() > 0):
 		part.again = c.pause()
+		if deps.waiting != nil {
+			part.again = soonest(part.again, cacheRetry)
+		}
 	default:
 		if group := c.plannedGroup(deps); group != nil {
 			part.objects = append(part.objects, group)
@@ -95,10 +98,30 @@ func (c elastiCache) dependencies() dependencies {
 
 // need asks for an object and waits until AWS has it.
 func (d *dependencies) need(c elastiCache, o Object) {
-	d.objects = append(d.objects, o)
-	if seen := seenLike(c.s, o); (seen == nil || !seen.ACKStatus().Is(ack.ConditionSynced)) && d.waiting == nil {
+	if !c.remade(o) {
+		d.objects = append(d.objects, o)
+	}
+	if d.waiting == nil && !c.isThere(o) {
 		d.waiting = o.(ack.Object)
 	}
+}
+
+// isThere tells whether AWS has an object. That ACK calls it synced is not enough:
+// so it calls what AWS has and is not ours.
+func (c elastiCache) isThere(o Object) bool {
+	seen := seenLike(c.s, o)
+	return seen != nil && seen.ACKStatus().Is(ack.ConditionSynced) && refusalOf(seen.ACKStatus()).reason == ""
+}
+
+// remade tells whether an object that AWS refused is to be deleted and made again:
+// ACK tries it no more, and before there is a group nothing uses it.
+func (c elastiCache) remade(o Object) bool {
+	seen := seenLike(c.s, o)
+	if seen == nil || c.group != nil || seen.GetDeletionTimestamp() != nil {
+		return false
+	}
+	r := refusalOf(seen.ACKStatus())
+	return c.adoptable(seen) || r.terminal && r.retryable && c.s.Now.Sub(seen.ACKStatus().LookedAt().Time) >= refusedRetry
 }
 
 // seenLike is an object of ACK's as it was seen, nil where there is none.
@@ -190,6 +213,9 @@ func (c elastiCache) needSecurityGroups(deps *dependencies) {
 	for _, id := range c.spec.SecurityGroupIDs {
 		deps.securityGroupIDs = append(deps.securityGroupIDs, string(id))
 	}
+	if len(deps.securityGroupIDs) == 0 && c.group != nil {
+		deps.securityGroupIDs = c.group.Spec.SecurityGroupIDs // ACK takes none away
+	}
 	if c.spec.VPCID == "" || !c.s.ACK["SecurityGroup"] {
 		return
 	}
@@ -199,15 +225,14 @@ func (c elastiCache) needSecurityGroups(deps *dependencies) {
 	switch {
 	case ok && seen.Status.ID != "":
 		deps.securityGroupIDs = []string{seen.Status.ID}
-	case c.group != nil:
-		deps.securityGroupIDs = c.group.Spec.SecurityGroupIDs
-	case deps.waiting == nil:
+	case c.group == nil && deps.waiting == nil:
 		deps.waiting = wanted
 	}
 }
 
 // securityGroup lets the clients' security groups in on Redis' port, and nobody
-// else.
+// else. AWS tells them apart by an ID of its own, by which alone one could be
+// adopted, so a FlagCache that adopts a group makes itself another.
 func (c elastiCache) securityGroup() *ack.SecurityGroup {
 	rule := ack.IPPermission{IPProtocol: "tcp", FromPort: redisPort, ToPort: redisPort}
 	for _, id := range c.spec.ClientSecurityGroupIDs {
@@ -217,7 +242,7 @@ func (c elastiCache) securityGroup() *ack.SecurityGroup {
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.EC2.String(), Kind: "SecurityGroup"},
 		ObjectMeta: c.meta(c.name()),
 		Spec: ack.SecurityGroupSpec{
-			Name:         c.awsID(),
+			Name:         c.awsID() + "-" + fingerprint(c.fc.UID),
 			Description:  "FlagCache " + c.fc.Namespace + "/" + c.fc.Name,
 			VPCID:        c.spec.VPCID,
 			IngressRules: []ack.IPPermission{rule},

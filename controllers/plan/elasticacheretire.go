@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -40,7 +41,7 @@ func retireCaches(s Snapshot, wanted []Object) retirement {
 			r.delete = append(r.delete, dispensable(seeCache(s, id), notYetDeleted(objects))...)
 		case !used[id]:
 			step := retire(s, id, v1alpha1.DeletionPolicy(""))
-			r.apply, r.delete = append(r.apply, step.apply...), append(r.delete, step.delete...)
+			r.apply, r.delete, r.waitsFor = append(r.apply, step.apply...), append(r.delete, step.delete...), step.waitsFor
 		}
 	}
 	return r
@@ -201,14 +202,33 @@ func lastSnapshot(s Snapshot, group *ack.ReplicationGroup) retirement {
 	if region := group.Annotations[ack.AnnotationRegion]; region != "" {
 		snapshot.Annotations[ack.AnnotationRegion] = region
 	}
-	seen, ok := find[*ack.Snapshot](s, snapshot.Name)
-	switch {
-	case ok && seen.Status.SnapshotStatus == ack.SnapshotAvailable:
+	return takeSnapshot(s, snapshot)
+}
+
+// takeSnapshot waits until AWS has a snapshot. What a quota refuses is asked for
+// again by another object, because ACK does not ask again by itself.
+func takeSnapshot(s Snapshot, wanted *ack.Snapshot) retirement {
+	step := retirement{apply: []Object{wanted}, waitsFor: "the last snapshot to be taken"}
+	if kind := ack.KindOf(wanted); !s.ACK[kind.Kind] {
+		return retirement{waitsFor: fmt.Sprintf("the last snapshot to be taken. The API server does not know %s: install ACK's %s", kind.CRD(), kind.Controller())}
+	}
+	seen, ok := find[*ack.Snapshot](s, wanted.Name)
+	if !ok {
+		return step
+	}
+	refused := refusalOf(seen.Status.Status)
+	if refused.reason != "" {
+		step.waitsFor += ". AWS refuses: " + refused.words
+	}
+	again := refused.terminal && refused.retryable && s.Now.Sub(seen.Status.LookedAt().Time) >= refusedRetry
+	switch ofAnother := seen.Spec.SnapshotName != wanted.Spec.SnapshotName; {
+	case again, ofAnother:
+		step.apply, step.delete = nil, notYetDeleted([]Object{seen})
+		return step
+	case seen.Status.SnapshotStatus == ack.SnapshotAvailable:
 		return retirement{}
-	case ok && refusalOf(seen.Status.Status).reason != "":
-		return retirement{apply: []Object{snapshot}, waitsFor: "the last snapshot to be taken. AWS refuses: " + refusalOf(seen.Status.Status).words}
 	default:
-		return retirement{apply: []Object{snapshot}, waitsFor: "the last snapshot to be taken"}
+		return step
 	}
 }
 

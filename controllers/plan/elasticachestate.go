@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -84,10 +85,10 @@ func refusalOf(status ack.Status) refusal {
 		return terminalRefusal(c)
 	}
 	if c, ok := status.Condition(ack.ConditionReferencesResolved); ok && c.Status != corev1.ConditionTrue {
-		return refusal{reason: v1alpha1.ReasonReferenceNotFound, words: said(c.Reason, c.Message)}
+		return refusal{reason: v1alpha1.ReasonReferenceNotFound, words: said(c.Reason, c.Message) + ". Next: see that it exists; ACK looks again by itself"}
 	}
 	if c, ok := status.Condition(ack.ConditionIAMRoleSelected); ok && c.Status != corev1.ConditionTrue {
-		return refusal{reason: v1alpha1.ReasonAWSAccessDenied, words: said(c.Message, c.Reason) + ": ACK has no role to act in for this namespace"}
+		return refusal{reason: v1alpha1.ReasonAWSAccessDenied, words: said(c.Message, c.Reason) + ". Next: give the namespace a role to act in (ACK's IAMRoleSelector)"}
 	}
 	if c, ok := status.Condition(ack.ConditionRecoverable); ok && c.Status == corev1.ConditionTrue && !inProgress(c.Message) {
 		return recoverableRefusal(c)
@@ -120,8 +121,12 @@ func recoverableRefusal(c ack.Condition) refusal {
 func inProgress(message string) bool { return strings.Contains(message, "in progress") }
 
 var (
-	requestID = regexp.MustCompile(`(?i)(, |\()?\s*request ?id:? ?[0-9a-z-]+\)?,?`)
-	apiError  = regexp.MustCompile(`(?:api error )?([A-Z][A-Za-z.]+): (.*)$`)
+	// passing is what differs at each try: the ID of a request, the port that it came
+	// from, and what EC2 encodes of one that it does not authorize.
+	passing = regexp.MustCompile(`(?i)(, |\()?\s*request ?id:? ?[0-9a-z-]+\)?,?` +
+		`|\S+:[0-9]+->` +
+		`|\s*encoded authorization failure message: \S+`)
+	errorCode = regexp.MustCompile(`(?:^|[ :])([A-Z][A-Za-z.]+): `)
 )
 
 // awsError finds the code in a message of ACK's, and what to tell people: the code
@@ -131,11 +136,17 @@ func awsError(message string) (code, text string) {
 	if i := strings.LastIndex(message, "api error "); i >= 0 {
 		message = message[i:]
 	}
-	match := apiError.FindStringSubmatch(message)
-	if match == nil {
-		return "", said(message)
+	message = strings.TrimPrefix(message, "api error ")
+	matches := errorCode.FindAllStringSubmatchIndex(message, -1)
+	for _, at := range matches {
+		if _, ok := knownErrors[message[at[2]:at[3]]]; ok {
+			return message[at[2]:at[3]], said(message[at[2]:])
+		}
 	}
-	return match[1], said(match[1] + ": " + match[2])
+	if len(matches) > 0 && matches[0][2] == 0 {
+		code = message[:matches[0][3]]
+	}
+	return code, said(message)
 }
 
 // mostWords of somebody else's that a condition repeats.
@@ -157,13 +168,13 @@ func said(texts ...string) string {
 // clean takes out of somebody else's text what could harm a terminal or a log, and
 // what differs at each try.
 func clean(text string) string {
-	text = requestID.ReplaceAllString(text, "")
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
 	}, text)
+	text = passing.ReplaceAllString(text, "")
 	return strings.TrimRight(strings.Join(strings.Fields(text), " "), " .")
 }
 
@@ -212,20 +223,28 @@ func (c elastiCache) judgeDependency(wanted Object) metav1.Condition {
 	if seen == nil {
 		return c.not(v1alpha1.ReasonProvisioning, "Asking for %s", what)
 	}
-	if r := refusalOf(seen.ACKStatus()); r.reason != "" {
+	switch r := refusalOf(seen.ACKStatus()); r.reason {
+	case "":
+	case v1alpha1.ReasonAlreadyExists:
+		return c.alreadyExists(what, r)
+	default:
 		return c.not(r.reason, "%s: %s", what, r.words)
 	}
 	if len(seen.ACKStatus().Conditions) == 0 && c.s.Now.Sub(seen.GetCreationTimestamp().Time) >= notResponding {
-		return c.silent(what, wanted)
+		return c.silent(what, wanted.GetObjectKind().GroupVersionKind().GroupVersion())
 	}
 	return c.not(v1alpha1.ReasonProvisioning, "Waiting for %s", what)
 }
 
+// alreadyExists says how to take over what AWS has.
+func (c elastiCache) alreadyExists(what string, r refusal) metav1.Condition {
+	return c.not(r.reason, "%s: %s. To take it over, annotate the FlagCache with %s=%s", what, r.words, v1alpha1.AnnotationAdopt, c.awsID())
+}
+
 // silent tells an ACK that does not work from an AWS that is slow.
-func (c elastiCache) silent(what string, o Object) metav1.Condition {
-	controller := ack.ControllerOf(o.GetObjectKind().GroupVersionKind().GroupVersion())
+func (c elastiCache) silent(what string, api schema.GroupVersion) metav1.Condition {
 	return c.not(v1alpha1.ReasonACKNotResponding, "ACK has not looked at %s for %d minutes: see that its %s runs and watches this namespace",
-		what, int(notResponding.Minutes()), controller)
+		what, int(notResponding.Minutes()), ack.ControllerOf(api))
 }
 
 func (c elastiCache) judgeGroup() metav1.Condition {
@@ -241,18 +260,38 @@ func (c elastiCache) judgeGroup() metav1.Condition {
 	case group.Status.State == ack.GroupCreateFailed:
 		return c.not(v1alpha1.ReasonCreateFailed, "AWS failed to create %s%s; it is deleted and created again", what, c.lastEvent())
 	case refused.reason == v1alpha1.ReasonAlreadyExists:
-		return c.not(refused.reason, "%s: %s. To take it over, annotate the FlagCache with %s=%s", what, refused.words, v1alpha1.AnnotationAdopt, c.awsID())
+		return c.alreadyExists(what, refused)
 	case refused.terminal:
 		return c.not(refused.reason, "%s: %s", what, refused.words)
 	case !c.looked() && c.s.Now.Sub(c.lastChange().At) >= notResponding:
-		return c.silent(what, &ack.ReplicationGroup{TypeMeta: metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "ReplicationGroup"}})
+		return c.silent(what, ack.ElastiCache)
 	case c.usable():
-		return isTrue(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned, "%s is there", what)
+		return c.judgeUsable(what)
 	case refused.reason != "":
 		return c.not(refused.reason, "%s: %s", what, refused.words)
+	case c.looked() && c.s.Now.Sub(c.group.Status.LookedAt().Time) >= notResponding:
+		return c.silent(what, ack.ElastiCache)
 	default:
 		return c.not(v1alpha1.ReasonProvisioning, "Waiting for AWS to make %s available", what)
 	}
+}
+
+// judgeUsable says what else the spec asks for and AWS refuses, or nobody can make.
+func (c elastiCache) judgeUsable(what string) metav1.Condition {
+	for _, o := range c.dependencies().objects {
+		seen := seenLike(c.s, o)
+		if seen == nil {
+			continue
+		}
+		if r := refusalOf(seen.ACKStatus()); r.terminal {
+			return c.not(r.reason, "%s %s: %s", kindOf(o), o.GetName(), r.words)
+		}
+	}
+	if c.spec.VPCID != "" && !c.s.ACK["SecurityGroup"] {
+		return isTrue(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned, "%s is there, in the security groups that it has: the API server does not know "+
+			"securitygroups.ec2.services.k8s.aws, install ACK's ec2-controller to have one made", what)
+	}
+	return isTrue(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned, "%s is there", what)
 }
 
 // usable says that the group serves. At first that takes all that ACK can say; a

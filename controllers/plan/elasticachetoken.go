@@ -6,8 +6,11 @@ package plan
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -81,6 +84,8 @@ func (c elastiCache) nextToken() (string, tokenRecord) {
 			return used, fresh
 		}
 		return c.s.Fresh.Token, fresh
+	case c.forgetsToken():
+		return c.usedToken(), record
 	case c.rotationDue(record, request) && c.mayRotate():
 		return c.s.Fresh.Token, fresh
 	default:
@@ -118,14 +123,36 @@ func (c elastiCache) rotationDue(record tokenRecord, request string) bool {
 	return interval != nil && c.s.Now.Sub(record.MadeAt) >= interval.Duration
 }
 
+// forgetsToken tells whether AWS would forget, with the token on record, one that
+// pods use: it takes the one that the group's description tells of and the one
+// before. That is so where somebody edits the Secret in the middle of a rotation.
+func (c elastiCache) forgetsToken() bool {
+	if c.group == nil || !c.usesToken() || c.token() == "" {
+		return false
+	}
+	told := toldToken(c.group.Spec.Description)
+	if told == "" || told == c.tokenMark() {
+		return false
+	}
+	return slices.ContainsFunc(c.users(), func(d *appsv1.Deployment) bool {
+		connection, ok := connectionOf(c.s, d)
+		mark := c.markOf(connection.Password)
+		return ok && mark != told && mark != c.tokenMark()
+	})
+}
+
 // rotationIn is how long it is until the schedule asks for a new token, 0 for
-// never.
+// never, and what keeps it from that is looked at again now and then.
 func (c elastiCache) rotationIn() time.Duration {
 	interval := c.spec.Authentication.RotationInterval
 	if interval == nil || c.token() == "" {
 		return 0
 	}
-	return max(interval.Duration-c.s.Now.Sub(c.tokenRecord().MadeAt), time.Second)
+	left := interval.Duration - c.s.Now.Sub(c.tokenRecord().MadeAt)
+	if left <= 0 {
+		return cacheRetry
+	}
+	return left
 }
 
 // mayRotate tells whether AWS may forget the token before the present one: the only
@@ -141,7 +168,19 @@ func (c elastiCache) mayRotate() bool {
 }
 
 // tokenMark tells one token from another and does not help to guess it.
-func (c elastiCache) tokenMark() string { return fingerprint(c.fc.UID, "token", c.token()) }
+func (c elastiCache) tokenMark() string { return c.markOf(c.token()) }
+
+func (c elastiCache) markOf(token string) string { return fingerprint(c.fc.UID, "token", token) }
+
+// tokenWords introduce the mark in a group's description.
+const tokenWords = ", token "
+
+// toldToken is the mark that a group's description tells, "" for none.
+func toldToken(description string) string {
+	_, mark, _ := strings.Cut(description, tokenWords)
+	mark, _, _ = strings.Cut(mark, ",")
+	return mark
+}
 
 func inJSON(v any) string {
 	text, err := json.Marshal(v)

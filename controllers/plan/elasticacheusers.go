@@ -71,7 +71,7 @@ func (c elastiCache) needUsers(deps *dependencies) {
 		deps.need(c, user)
 		group.Spec.UserIDs = append(group.Spec.UserIDs, user.Spec.UserID)
 	}
-	if deps.waiting == nil || c.group != nil {
+	if deps.waiting == nil || c.group != nil || seenLike(c.s, group) != nil {
 		deps.need(c, group)
 	}
 }

@@ -142,6 +142,9 @@ func progress(s Snapshot) Plan {
 	p.Apply, p.Delete = append(p.Apply, retired.apply...), append(p.Delete, retired.delete...)
 	p.Status = status(s, parts{cache: cache, connection: connection, flags: flags, service: service, taken: taken})
 	p.LookAgain = soonest(lookAgain(s, service.rollout, taken), cache.again)
+	if retired.waitsFor != "" {
+		p.LookAgain = soonest(p.LookAgain, cacheRetry)
+	}
 	return p
 }
 
