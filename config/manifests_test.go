@@ -76,6 +76,7 @@ func TestManifests(t *testing.T) {
 		{"the minimal sample", "-f", "samples/flagcache_minimal.yaml"},
 		{"the external sample", "-f", "samples/flagcache_external.yaml"},
 		{"the PostgreSQL sample", "-f", "samples/flagcache_postgres.yaml"},
+		{"the ElastiCache sample", "-f", "samples/flagcache_elasticache.yaml"},
 	} {
 		t.Run(apply.what+" is accepted without a warning", func(t *testing.T) {
 			_, warnings := kubectl(t, "apply", "--validate=strict", apply.flag, apply.path)

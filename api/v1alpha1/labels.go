@@ -79,6 +79,9 @@ const (
 	AnnotationChange = "flagcache.dev/change"
 	// AnnotationCache, on a pod, is the cache that its connection is to.
 	AnnotationCache = "flagcache.dev/cache"
+	// AnnotationRole, on a pod, is the IAM role that its ServiceAccount had when it was
+	// planned: pods keep the one that they began with.
+	AnnotationRole = "flagcache.dev/role"
 	// AnnotationToken, on the Secret of a cache, says how old its token is and which
 	// wish for a new one it answers.
 	AnnotationToken = "flagcache.dev/token"

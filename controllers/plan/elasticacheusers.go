@@ -5,6 +5,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,9 +33,28 @@ const serviceCommands = "+getrange +set +del +watch +unwatch +multi +exec +publi
 // channel of its environment, and its commands. Both keys are read and written; a
 // right to one of the two (%R~, %W~) would not do
 // (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/Clusters.RBAC.html).
-func serviceAccess(environment string) string {
-	return fmt.Sprintf("on ~%s%s ~%s%s resetchannels &%s%s -@all %s",
-		config.RedisKeyPrefix, environment, config.RedisLockPrefix, environment, config.RedisChannelPrefix, environment, serviceCommands)
+func serviceAccess(environments []string) string {
+	var keys, channels strings.Builder
+	for _, environment := range environments {
+		fmt.Fprintf(&keys, "~%s%s ~%s%s ", config.RedisKeyPrefix, environment, config.RedisLockPrefix, environment)
+		fmt.Fprintf(&channels, "&%s%s ", config.RedisChannelPrefix, environment)
+	}
+	return "on " + keys.String() + "resetchannels " + channels.String() + "-@all " + serviceCommands
+}
+
+// environments whose flags are in the cache: the spec's, and those of revisions that
+// use the cache still. While a change of the environment is on trial there are two.
+func (c elastiCache) environments() []string {
+	environments := []string{c.fc.Spec.Environment}
+	for _, d := range c.users() {
+		for _, variable := range d.Spec.Template.Spec.Containers[0].Env {
+			if variable.Name == config.EnvEnvironment {
+				environments = append(environments, variable.Value)
+			}
+		}
+	}
+	slices.Sort(environments)
+	return slices.Compact(environments)
 }
 
 // probeAccess is the least that the probe needs: its own key.
@@ -54,7 +74,7 @@ func (c elastiCache) iamUser() string { return c.awsID() }
 // (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/Clusters.RBAC.html).
 func (c elastiCache) needUsers(deps *dependencies) {
 	users := []*ack.User{
-		c.user("pods", c.iamUser(), c.iamUser(), serviceAccess(c.fc.Spec.Environment), ack.AuthenticationMode{Type: "iam"}),
+		c.user("pods", c.iamUser(), c.iamUser(), serviceAccess(c.environments()), ack.AuthenticationMode{Type: "iam"}),
 		c.user("probe", c.shortID("p"), probeUserName, probeAccess(probeKey(c.fc)), ack.AuthenticationMode{
 			Type: "password", Passwords: []ack.SecretKey{{Name: c.secretName(), Key: tokenKey}},
 		}),

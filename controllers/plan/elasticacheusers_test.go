@@ -70,6 +70,34 @@ func TestUsersOfAUserGroup(t *testing.T) {
 	}
 }
 
+// TestRightsFollowTheEnvironmentsInUse: pods of another revision keep the rights to
+// their environment until they are gone.
+func TestRightsFollowTheEnvironmentsInUse(t *testing.T) {
+	w := anEmptyWorld(t, withIAM(aFlagCache()))
+	w.put(deployment(w.fc, "old", podTemplate(w.snapshot(), "connection"), 2))
+	w.fc.Spec.Environment = "next"
+	c := seeCache(w.snapshot(), cacheIdentity(w.fc))
+	const want = "on ~feature_flags:default ~feature_flags_lock:default ~feature_flags:next ~feature_flags_lock:next " +
+		"resetchannels &feature_flags_changed:default &feature_flags_changed:next -@all " + serviceCommands
+	if got := serviceAccess(c.environments()); got != want {
+		t.Errorf("they are\n%s, not\n%s", got, want)
+	}
+}
+
+// TestAnotherRoleIsAnotherRevision: pods keep the credentials that they began with.
+func TestAnotherRoleIsAnotherRevision(t *testing.T) {
+	w := anEmptyWorld(t, withIAM(aFlagCache()))
+	authentication := &w.fc.Spec.Cache.ElastiCache.Authentication
+	seen := map[string]bool{}
+	for _, role := range []string{"", "arn:aws:iam::111122223333:role/a", "arn:aws:iam::111122223333:role/b"} {
+		authentication.RoleARN = role
+		seen[renderRevision(w.snapshot(), "connection").revision] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("three roles make %d revisions", len(seen))
+	}
+}
+
 // TestPodsMayFetchAWSCredentials where they log in with them, and only there.
 func TestPodsMayFetchAWSCredentials(t *testing.T) {
 	byIAM := Connection{Host: "h", Port: 6379, TLS: true, Username: "fc-1", IAMCache: "fc-1"}

@@ -186,6 +186,9 @@ func podTemplate(s Snapshot, connectionHash string) corev1.PodTemplateSpec {
 	if fc.Spec.Cache.Type == v1alpha1.CacheElastiCache {
 		annotations[v1alpha1.AnnotationCache] = cacheIdentity(fc)
 	}
+	if role := roleARN(fc); role != "" {
+		annotations[v1alpha1.AnnotationRole] = role
+	}
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
 			Labels:      with(labels, selectorLabels(fc, v1alpha1.ComponentService)),
