@@ -156,6 +156,7 @@ func (w *world) put(o Object) {
 		return
 	}
 	o.SetUID(w.children[i].GetUID())
+	o.SetCreationTimestamp(w.children[i].GetCreationTimestamp())
 	o.SetGeneration(w.children[i].GetGeneration())
 	switch o := o.(type) {
 	case *appsv1.Deployment:
