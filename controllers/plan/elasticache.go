@@ -332,12 +332,21 @@ func (c elastiCache) connection() (Connection, bool) {
 
 const providerElastiCache = "elasticache"
 
-// region is the spec's, else where AWS made the group.
+// region is the spec's, else where AWS made the group, else where ACK makes those
+// that name none.
 func (c elastiCache) region() string {
-	if c.spec.Region != "" || c.group == nil {
+	switch {
+	case c.spec.Region != "":
 		return c.spec.Region
+	case c.group != nil:
+		return regionOf(c.group)
 	}
-	return regionOf(c.group)
+	for _, other := range observedGroups(c.s) {
+		if other.Annotations[ack.AnnotationRegion] == "" {
+			return regionOf(other)
+		}
+	}
+	return ""
 }
 
 // verified says that a probe succeeded with exactly these bytes. It is on record in

@@ -111,9 +111,10 @@ func (c elastiCache) plannedGroup(deps dependencies) *ack.ReplicationGroup {
 	switch {
 	case !c.inPlace(next) && c.mayChange(next, refused):
 		return c.changeGroup(next, last.Attempt, classOf(c.group.Spec, next))
-	case c.inPlace(next) && refused.retryable && c.s.Now.Sub(last.At) >= refusedRetry:
-		next.Description = c.description(last.Attempt + 1)
-		return c.changeGroup(next, last.Attempt+1, last.Class)
+	case refused.retryable && c.s.Now.Sub(last.At) >= refusedRetry:
+		again := c.group.Spec
+		again.Description = c.description(last.Attempt + 1)
+		return c.changeGroup(again, last.Attempt+1, last.Class)
 	default:
 		return c.renderGroup(c.group.Spec, last)
 	}

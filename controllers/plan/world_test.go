@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -83,6 +85,8 @@ type world struct {
 	// installed.
 	nextProbe Probe
 	ack       map[string]bool
+	// made counts the children.
+	made int
 }
 
 // aWorld holds one FlagCache with valid flags and, for an in-cluster Redis, the
@@ -105,7 +109,7 @@ func (w *world) snapshot() Snapshot {
 		Now:            w.now,
 		FlagCache:      w.fc,
 		Operator:       Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
-		Fresh:          Fresh{Password: fmt.Sprintf("password-%d", len(w.film)), IntegrityKey: "key", Token: fmt.Sprintf("token-%d", len(w.film))},
+		Fresh:          Fresh{Password: fmt.Sprintf("password-%d", len(w.film)), IntegrityKey: "key", Token: fmt.Sprintf("token-%d", w.now.Unix())},
 		ExternalSecret: w.secret,
 		DatabaseSecret: w.database,
 		Flags:          w.flags,
@@ -130,6 +134,11 @@ func (w *world) reconcile() Plan {
 		w.putRoute(route)
 	}
 	for _, o := range p.Delete {
+		if i := slices.IndexFunc(w.children, func(c Object) bool { return sameObject(c, o) }); i >= 0 && len(w.children[i].GetFinalizers()) > 0 {
+			at := metav1.NewTime(w.now)
+			w.children[i].SetDeletionTimestamp(&at)
+			continue
+		}
 		w.children = slices.DeleteFunc(w.children, func(c Object) bool { return sameObject(c, o) })
 	}
 	switch p.Finalizer {
@@ -149,7 +158,8 @@ func (w *world) put(o Object) {
 	o = o.DeepCopyObject().(Object)
 	i := slices.IndexFunc(w.children, func(c Object) bool { return sameObject(c, o) })
 	if i < 0 {
-		o.SetUID(w.fc.UID + "-child")
+		w.made++
+		o.SetUID(types.UID(fmt.Sprintf("%s-child-%d", w.fc.UID, w.made)))
 		o.SetCreationTimestamp(metav1.NewTime(w.now))
 		o.SetGeneration(1)
 		w.children = append(w.children, o)
@@ -169,11 +179,16 @@ func (w *world) put(o Object) {
 		o.Status = w.children[i].(*batchv1.Job).Status
 	case *appsv1.StatefulSet:
 		o.Status = w.children[i].(*appsv1.StatefulSet).Status
-	case *ack.ReplicationGroup:
-		o.Status = w.children[i].(*ack.ReplicationGroup).Status
+	case ack.Object:
+		o.SetFinalizers(w.children[i].GetFinalizers())
+		o.SetDeletionTimestamp(w.children[i].GetDeletionTimestamp())
+		statusOf(o).Set(statusOf(w.children[i]))
 	}
 	w.children[i] = o
 }
+
+// statusOf is an object's status, whatever its kind.
+func statusOf(o any) reflect.Value { return reflect.ValueOf(o).Elem().FieldByName("Status") }
 
 // podsAvailable has the pods of every Deployment and StatefulSet available.
 func (w *world) podsAvailable() {

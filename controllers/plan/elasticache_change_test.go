@@ -1,0 +1,242 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+)
+
+// TestOneClassOfChangeAtATime: the cloud complains of a change of two classes, and of
+// one that comes before AWS has carried out the last.
+func TestOneClassOfChangeAtATime(t *testing.T) {
+	type spec = *v1alpha1.ElastiCacheSpec
+	for name, test := range map[string]struct {
+		before func(spec)
+		change func(spec)
+		want   []string
+	}{
+		"the node type":              {change: func(e spec) { e.NodeType = "cache.m5.large" }, want: []string{"node"}},
+		"more replicas":              {change: func(e spec) { e.Replicas = 3 }, want: []string{"replicas"}},
+		"fewer replicas":             {before: func(e spec) { e.Replicas = 3 }, change: func(e spec) { e.Replicas = 1 }, want: []string{"replicas"}},
+		"the last replica goes":      {change: func(e spec) { e.Replicas, e.MultiAZ = 0, v1alpha1.Disabled }, want: []string{"availability", "replicas"}},
+		"the first replica comes":    {before: func(e spec) { e.Replicas, e.MultiAZ = 0, v1alpha1.Disabled }, change: func(e spec) { e.Replicas, e.MultiAZ = 1, v1alpha1.Enabled }, want: []string{"replicas", "availability"}},
+		"one availability zone":      {change: func(e spec) { e.MultiAZ = v1alpha1.Disabled }, want: []string{"availability"}},
+		"the engine":                 {change: func(e spec) { e.EngineVersion = "8.1" }, want: []string{"engine"}},
+		"the engine, another family": {change: func(e spec) { e.EngineVersion = "9.0" }, want: []string{"engine"}},
+		"the engine with its own parameters": {
+			before: func(e spec) { e.Parameters = map[string]v1alpha1.ParameterValue{"timeout": "5"} }, change: func(e spec) { e.EngineVersion = "9.0" }, want: []string{"engine"},
+		},
+		"parameters come":    {change: func(e spec) { e.Parameters = map[string]v1alpha1.ParameterValue{"timeout": "5"} }, want: []string{"engine"}},
+		"parameters go":      {before: func(e spec) { e.Parameters = map[string]v1alpha1.ParameterValue{"timeout": "5"} }, change: func(e spec) { e.Parameters = nil }, want: []string{"engine"}},
+		"tags":               {change: func(e spec) { e.Tags = map[string]v1alpha1.TagValue{"team": "shop"} }, want: []string{"tags"}},
+		"security groups":    {change: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }, want: []string{"security"}},
+		"no security groups": {before: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }, change: func(e spec) { e.SecurityGroupIDs = nil }},
+		"windows": {change: func(e spec) {
+			e.MaintenanceWindow, e.Snapshots = "sun:05:00-sun:07:00", &v1alpha1.SnapshotsSpec{RetentionDays: 3, Window: "01:00-02:00"}
+		}, want: []string{"quiet"}},
+		"what AWS is not told": {change: func(e spec) { e.Authentication.RotationInterval = &metav1.Duration{Duration: 24 * time.Hour} }},
+		"everything": {
+			change: func(e spec) {
+				e.NodeType, e.Replicas, e.EngineVersion, e.SecurityGroupIDs = "cache.m5.large", 2, "8.1", []v1alpha1.SecurityGroupID{"sg-1"}
+				e.Tags, e.MaintenanceWindow, e.MultiAZ = map[string]v1alpha1.TagValue{"team": "shop"}, "sun:05:00-sun:07:00", v1alpha1.Disabled
+			},
+			want: []string{"quiet", "tags", "security", "engine", "node", "replicas", "availability"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fc := withElastiCache(aFlagCache())
+			if test.before != nil {
+				test.before(fc.Spec.Cache.ElastiCache)
+			}
+			c := aReadyCloud(t, fc)
+			c.change(test.change)
+			c.run(20 * time.Minute)
+			if d := cmp.Diff(test.want, c.applies); d != "" {
+				t.Errorf("the changes are (-want +got):\n%s", d)
+			}
+			if c.readyFlipped > 0 {
+				t.Errorf("Ready flipped %d times", c.readyFlipped)
+			}
+			g, aws := c.only()
+			if d := cmp.Diff(normal(g.Spec), normal(aws.spec)); d != "" {
+				t.Errorf("AWS has another spec (-Kubernetes +AWS):\n%s", d)
+			}
+			c.expectSilence()
+			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
+		})
+	}
+}
+
+// TestAChangeShowsAsReconcilingWhileItServes (kstatus).
+func TestAChangeShowsAsReconcilingWhileItServes(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.m5.large" })
+	c.look()
+	c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
+	c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonModifying)
+	c.run(5 * time.Minute)
+	c.expectSilence()
+	for _, condition := range c.fc.Status.Conditions {
+		if condition.Type == v1alpha1.ConditionReconciling {
+			t.Error("it is still reconciling")
+		}
+	}
+}
+
+// TestASpecChangedAgainWhileAChangeRuns waits for AWS and then goes where the spec is.
+func TestASpecChangedAgainWhileAChangeRuns(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	c.slow = 5 * time.Minute
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.m5.large" })
+	c.run(time.Minute)
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType, e.Replicas = "cache.m5.xlarge", 2 })
+	c.run(time.Minute)
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.t3.micro" })
+	c.run(40 * time.Minute)
+	if d := cmp.Diff([]string{"node", "node", "replicas"}, c.applies); d != "" {
+		t.Errorf("the changes are (-want +got):\n%s", d)
+	}
+	if _, aws := c.only(); aws.spec.CacheNodeType != "cache.t3.micro" || aws.spec.ReplicasPerNodeGroup != 2 {
+		t.Errorf("AWS has %s and %d replicas", aws.spec.CacheNodeType, aws.spec.ReplicasPerNodeGroup)
+	}
+	c.expectSilence()
+}
+
+// TestARefusedChangeIsAmended: a change that AWS refuses keeps the others waiting, and
+// the spec before is the way out, for errors that ACK repeats as for those that it does not.
+func TestARefusedChangeIsAmended(t *testing.T) {
+	for name, refusal := range map[string][]ack.Condition{
+		"for good":    terminal("InvalidParameterValue: bad node type"),
+		"and retried": recoverable("api error AccessDenied: not authorized to perform elasticache:ModifyReplicationGroup"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := aReadyCloud(t, withElastiCache(aFlagCache()))
+			c.refuse["update"] = refusal
+			c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType, e.Replicas = "cache.nonsense.large", 2 })
+			c.run(5 * time.Minute)
+			if d := cmp.Diff([]string{"node"}, c.applies); d != "" {
+				t.Errorf("the changes are (-want +got):\n%s", d)
+			}
+			c.change(func(e *v1alpha1.ElastiCacheSpec) {
+				e.NodeType, e.MaintenanceWindow = "cache.t3.micro", "sun:05:00-sun:07:00"
+			})
+			c.look()
+			delete(c.refuse, "update")
+			c.run(10 * time.Minute)
+			if d := cmp.Diff([]string{"node", "node", "quiet", "replicas"}, c.applies); d != "" {
+				t.Errorf("the changes are (-want +got):\n%s", d)
+			}
+			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
+		})
+	}
+}
+
+// TestAnEngineWaitsForItsParameters: a group is not told of a parameter group that AWS
+// does not have.
+func TestAnEngineWaitsForItsParameters(t *testing.T) {
+	c := aReadyCloud(t, withParameters(withElastiCache(aFlagCache()), "timeout", "5"))
+	c.refuse["CacheParameterGroup"] = recoverable("api error Throttling: Rate exceeded")
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.EngineVersion = "9.0" })
+	c.run(3 * time.Minute)
+	if len(c.applies) > 0 {
+		t.Errorf("the group was changed: %v", c.applies)
+	}
+	c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonModifying)
+	delete(c.refuse, "CacheParameterGroup")
+	clear(c.polls)
+	c.run(5 * time.Minute)
+	g, _ := c.only()
+	if g.Spec.EngineVersion != "9.0" || !strings.HasSuffix(g.Spec.CacheParameterGroupName, "-valkey9") {
+		t.Errorf("the engine is %s with %s", g.Spec.EngineVersion, g.Spec.CacheParameterGroupName)
+	}
+	if d := cmp.Diff([]string{"CacheParameterGroup"}, c.gone); d != "" {
+		t.Errorf("gone are (-want +got):\n%s", d)
+	}
+}
+
+// TestALookWithinTheSameSecondDoesNotShow: ACK's times have a resolution of a second,
+// so a change may have been carried out though nothing says so. It is in doubt for two
+// minutes; of an ACK that last looked hours ago there is no doubt.
+func TestALookWithinTheSameSecondDoesNotShow(t *testing.T) {
+	for name, test := range map[string]struct {
+		edit func(*v1alpha1.ElastiCacheSpec)
+	}{
+		"a quiet change": {func(e *v1alpha1.ElastiCacheSpec) { e.MaintenanceWindow = "sun:05:00-sun:07:00" }},
+		"tags":           {func(e *v1alpha1.ElastiCacheSpec) { e.Tags = map[string]v1alpha1.TagValue{"a": "b"} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := aReadyCloud(t, withElastiCache(aFlagCache()))
+			g, aws := c.only()
+			c.shows(g, aws, true) // ACK looked just now
+			c.behind = true
+			c.now = c.now.Add(-interval)
+			c.change(test.edit)
+			c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.m5.large" })
+			c.run(time.Minute)
+			if len(c.applies) != 1 {
+				t.Errorf("the changes are %v", c.applies)
+			}
+			c.run(2 * time.Minute)
+			c.behind = false
+			c.run(10 * time.Minute)
+			if len(c.applies) != 2 || c.readyFlipped > 0 {
+				t.Errorf("the changes are %v, Ready flipped %d times", c.applies, c.readyFlipped)
+			}
+			c.expectSilence()
+		})
+	}
+}
+
+// TestTheOldReadyIsNotBelieved: what stands in the status when a change is made, and
+// what ACK writes at once because it was busy with the spec before, is about that one.
+func TestTheOldReadyIsNotBelieved(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	c.stopped = true
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType, e.Replicas = "cache.m5.large", 2 })
+	c.look()
+	g, aws := c.only()
+	c.now = c.now.Add(time.Second)
+	c.shows(g, aws, true)
+	c.reconcileOnce()
+	if g := c.group(); g.Spec.ReplicasPerNodeGroup != 1 {
+		t.Error("the second change does not wait for the first")
+	}
+	c.stopped = false
+	delete(c.polls, g.Spec.ReplicationGroupID)
+	c.run(5 * time.Minute)
+	if d := cmp.Diff([]string{"node", "replicas"}, c.applies); d != "" {
+		t.Errorf("the changes are (-want +got):\n%s", d)
+	}
+}
+
+// TestTheSpecIsWhole: every field that ACK fills in by itself is set, so that ACK
+// writes nothing into the spec (ack.md section 4).
+func TestTheSpecIsWhole(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	g, _ := c.only()
+	s := g.Spec
+	for field, value := range map[string]string{
+		"engine": s.Engine, "engineVersion": s.EngineVersion, "cacheNodeType": s.CacheNodeType, "cacheParameterGroupName": s.CacheParameterGroupName,
+		"snapshotWindow": s.SnapshotWindow, "ipDiscovery": s.IPDiscovery, "networkType": s.NetworkType, "durability": s.Durability, "description": s.Description,
+	} {
+		if value == "" || value != strings.ToLower(value) && field != "description" {
+			t.Errorf("%s is %q", field, value)
+		}
+	}
+	if s.AuthToken == nil || !s.TransitEncryptionEnabled || !s.AtRestEncryptionEnabled || !s.AutomaticFailoverEnabled || !s.MultiAZEnabled {
+		t.Errorf("the spec is %+v", s)
+	}
+	if secret := mustFind[*corev1.Secret](c.world, s.AuthToken.Name); secret.Type != corev1.SecretTypeOpaque || strings.Contains(s.Description, string(secret.Data[tokenKey])) {
+		t.Errorf("the token's Secret is of type %s, the description says %q", secret.Type, s.Description)
+	}
+}

@@ -1,0 +1,167 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+)
+
+// sdkError is how the AWS SDK wraps what AWS says; the ID is another at each try.
+func sdkError(code, text string, try int) string {
+	return fmt.Sprintf("operation error ElastiCache: CreateReplicationGroup, https response error StatusCode: 400, RequestID: 6f0a-%d, api error %s: %s", try, code, text)
+}
+
+// refusalCase is what ACK says of a group that AWS does not create, at a given try,
+// and what a person is to read.
+type refusalCase struct {
+	conditions func(try int) []ack.Condition
+	reason     string
+	words      []string
+	stalled    bool
+}
+
+func terminalCodes() map[string]refusalCase {
+	of := func(code, reason, next string, stalled bool) refusalCase {
+		return refusalCase{
+			conditions: func(try int) []ack.Condition {
+				return terminal(sdkError(code, "The request cannot be processed.", try))
+			},
+			reason: reason, words: []string{code, "The request cannot be processed", "Next: " + next}, stalled: stalled,
+		}
+	}
+	cases := map[string]refusalCase{}
+	for _, code := range []string{
+		"ClusterQuotaForCustomerExceeded", "ClusterQuotaForCustomerExceededFault", "NodeQuotaForClusterExceeded", "NodeQuotaForClusterExceededFault",
+		"NodeQuotaForCustomerExceeded", "NodeQuotaForCustomerExceededFault", "NodeGroupsPerReplicationGroupQuotaExceeded",
+		"NodeGroupsPerReplicationGroupQuotaExceededFault",
+	} {
+		cases[code] = of(code, v1alpha1.ReasonAWSQuotaExceeded, "raise the quota", false)
+	}
+	for _, code := range []string{"InsufficientCacheClusterCapacity", "InsufficientCacheClusterCapacityFault"} {
+		cases[code] = of(code, v1alpha1.ReasonAWSCapacity, "wait, or choose another elastiCache.nodeType", false)
+	}
+	for _, code := range []string{
+		"InvalidParameterValue", "InvalidParameterValueException", "InvalidParameterCombination", "InvalidParameterCombinationException", "InvalidParameter",
+		"SomethingThatNobodyKnows",
+	} {
+		cases[code] = of(code, v1alpha1.ReasonAWSRefused, "change the spec", true)
+	}
+	cases["InvalidVPCNetworkStateFault"] = of("InvalidVPCNetworkStateFault", v1alpha1.ReasonAWSRefused, "look at the subnets", true)
+	cases["InvalidKMSKeyFault"] = of("InvalidKMSKeyFault", v1alpha1.ReasonAWSRefused, "look at elastiCache.atRestEncryption.kmsKeyID", true)
+	cases["TagQuotaPerResourceExceeded"] = of("TagQuotaPerResourceExceeded", v1alpha1.ReasonAWSRefused, "remove some of elastiCache.tags", true)
+	return cases
+}
+
+func otherRefusals() map[string]refusalCase {
+	always := func(conditions ...ack.Condition) func(int) []ack.Condition {
+		return func(int) []ack.Condition { return conditions }
+	}
+	return map[string]refusalCase{
+		"a code without the SDK's words": {
+			conditions: always(terminal("ClusterQuotaForCustomerExceeded: The request cannot be processed because it would exceed the quota")...),
+			reason:     v1alpha1.ReasonAWSQuotaExceeded, words: []string{"it would exceed the quota. Next: raise the quota"},
+		},
+		"a code behind other words": {
+			conditions: always(terminal("Cannot create ReplicationGroup: InvalidParameterValue: bad node type")...),
+			reason:     v1alpha1.ReasonAWSRefused, words: []string{": InvalidParameterValue: bad node type. Next: change the spec"}, stalled: true,
+		},
+		"the ID is taken":   {conditions: always(existsAlready()...), reason: v1alpha1.ReasonAlreadyExists, words: []string{"annotate the FlagCache with flagcache.dev/adopt=fc-shop-demo-"}, stalled: true},
+		"throttled":         {conditions: always(recoverable("api error Throttling: Rate exceeded")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"Throttling: Rate exceeded. ACK tries again by itself"}},
+		"an outage":         {conditions: always(recoverable("api error ServiceUnavailable: 503")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"ACK tries again by itself"}},
+		"no subnet group":   {conditions: always(recoverable("api error CacheSubnetGroupNotFoundFault: no such group")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"no such group"}},
+		"not available":     {conditions: always(recoverable("api error InvalidReplicationGroupState: modifying")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"modifying"}},
+		"no Secret":         {conditions: always(recoverable("kubernetes secret not found")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"kubernetes secret not found. ACK tries again by itself"}},
+		"a wrong Secret":    {conditions: always(recoverable("only opaque secrets can be used")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"only opaque secrets can be used"}},
+		"a tag's own round": {conditions: always(recoverable("tags Update is in progress")...), reason: v1alpha1.ReasonProvisioning, words: []string{"Waiting for AWS"}},
+		"no permission": {
+			conditions: func(try int) []ack.Condition {
+				return recoverable(sdkError("AccessDenied", "User is not authorized to perform elasticache:CreateReplicationGroup", try))
+			},
+			reason: v1alpha1.ReasonAWSAccessDenied, words: []string{"elasticache:CreateReplicationGroup. Next: give the IAM role of ACK's controller the permission"},
+		},
+		"a reference is missing": {
+			conditions: always(ack.Condition{Type: ack.ConditionReferencesResolved, Status: corev1.ConditionUnknown, Reason: `cachesubnetgroups "nosuch" not found`}),
+			reason:     v1alpha1.ReasonReferenceNotFound, words: []string{`cachesubnetgroups "nosuch" not found. Next: see that it exists`},
+		},
+		"no role": {
+			conditions: always(ack.Condition{Type: ack.ConditionIAMRoleSelected, Status: corev1.ConditionFalse, Message: "no selector matches"}),
+			reason:     v1alpha1.ReasonAWSAccessDenied, words: []string{"no selector matches. Next: give the namespace a role"},
+		},
+		"control characters, an ID with other spelling, a port of the day, and no end": {
+			conditions: func(try int) []ack.Condition {
+				return terminal(fmt.Sprintf("InvalidParameterValue: \x1b[31mbad\x07\nvalue\u202e (Request ID: ab%d-cd) read tcp 10.0.0.7:%d->52.0.0.1:443: %s", try, 40000+try, strings.Repeat("é", 300)))
+			},
+			reason: v1alpha1.ReasonAWSRefused, words: []string{"InvalidParameterValue: [31mbad value", "read tcp 52.0.0.1:443: é", "…. Next: change the spec"}, stalled: true,
+		},
+		"what EC2 encodes": {
+			conditions: func(try int) []ack.Condition {
+				return recoverable(sdkError("UnauthorizedOperation", fmt.Sprintf("You are not authorized. Encoded authorization failure message: x%dYz", try), try))
+			},
+			reason: v1alpha1.ReasonAWSAccessDenied, words: []string{"You are not authorized. Next: give"},
+		},
+		"nothing at all": {conditions: always(terminal("")...), reason: v1alpha1.ReasonAWSRefused, words: []string{"AWS gave no reason. Next: change the spec"}, stalled: true},
+	}
+}
+
+func TestARefusalSaysWhatToDo(t *testing.T) {
+	cases := terminalCodes()
+	for name, c := range otherRefusals() {
+		cases[name] = c
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			c := aCloud(t, withElastiCache(aFlagCache()))
+			c.refuse["ReplicationGroup"] = test.conditions(0)
+			c.run(30 * time.Second)
+			c.expect(v1alpha1.ConditionCacheProvisioned, "False", test.reason)
+			c.expectMessage(v1alpha1.ConditionCacheProvisioned, test.words...)
+			c.expect(v1alpha1.ConditionReady, "False", test.reason)
+			if stalled := meta.IsStatusConditionTrue(c.fc.Status.Conditions, v1alpha1.ConditionStalled); stalled != test.stalled {
+				t.Errorf("stalled is %v", stalled)
+			}
+			said := c.condition(v1alpha1.ConditionCacheProvisioned).Message
+			if strings.ContainsFunc(said, func(r rune) bool { return !unicode.IsPrint(r) }) || len([]rune(said)) > 600 {
+				t.Errorf("the message is not fit for a condition: %q", said)
+			}
+			for try := range 3 {
+				c.conditions(c.group(), test.conditions(try+1)...)
+				c.reconcileOnce()
+				if again := c.condition(v1alpha1.ConditionCacheProvisioned).Message; again != said {
+					t.Errorf("the message differs from try to try:\n%s\n%s", said, again)
+				}
+			}
+		})
+	}
+}
+
+// A refused part of the cache is told as a refused group is, also when the group is
+// in use already.
+func TestARefusedPartIsTold(t *testing.T) {
+	c := aReadyCloud(t, withParameters(withElastiCache(aFlagCache()), "maxmemory-policy", "allkeys-lru"))
+	c.refuse["CacheParameterGroup"] = terminal("InvalidParameterValue: no such parameter")
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Parameters["nonsense"] = "1" })
+	clear(c.polls)
+	c.run(time.Minute)
+	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRefused)
+	c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
+	c.expectMessage(v1alpha1.ConditionReady, "CacheParameterGroup demo-", "no such parameter. Next: change the spec")
+	delete(c.refuse, "CacheParameterGroup")
+	clear(c.polls)
+	c.until("Ready", c.ready)
+}
+
+func withParameters(fc *v1alpha1.FlagCache, name string, value v1alpha1.ParameterValue) *v1alpha1.FlagCache {
+	fc.Spec.Cache.ElastiCache.Parameters = map[string]v1alpha1.ParameterValue{name: value}
+	return fc
+}

@@ -1,0 +1,265 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/analysis"
+)
+
+// tokenSecret is the Secret of the only cache.
+func (c *cloud) tokenSecret() *corev1.Secret {
+	c.t.Helper()
+	return mustFind[*corev1.Secret](c.world, seeCache(c.snapshot(), cacheIdentity(c.fc)).secretName())
+}
+
+func (c *cloud) token() string { return string(c.tokenSecret().Data[tokenKey]) }
+
+// published is the token that applications are given.
+func (c *cloud) published() string { return secretValue(c.snapshot(), "demo-connection", passwordKey) }
+
+// rotated tells whether everybody uses another token than the old one, and nothing
+// is under way.
+func (c *cloud) rotated(old string) func() bool {
+	return func() bool {
+		return c.token() != old && c.published() == c.token() && c.ready() && c.candidate() == "" && len(observedRevisions(c.snapshot())) == 1
+	}
+}
+
+// frame of a rotation names tokens by their age.
+func (c *cloud) rotate(how string) {
+	c.note("a new value of the annotation asks for another token")
+	c.annotateFlagCache(v1alpha1.AnnotationRotateToken, how)
+}
+
+// rotationFilms: that no pod ever uses a token that AWS does not take is checked at
+// each frame.
+func rotationFilms() map[string]func(*cloud) {
+	return map[string]func(*cloud){
+		"by-annotation": func(c *cloud) {
+			old := c.token()
+			c.rotate("1")
+			c.until("the rotation", c.rotated(old))
+			_, aws := c.only()
+			if aws.tokens[0] != c.token() || aws.tokens[1] != old {
+				c.t.Errorf("AWS takes %v", aws.tokens)
+			}
+			c.note("the same value asks for nothing more")
+			c.run(time.Hour)
+			c.expectSilence()
+		},
+		"by-schedule": func(c *cloud) {
+			c.change(func(e *v1alpha1.ElastiCacheSpec) {
+				e.Authentication.RotationInterval = &metav1.Duration{Duration: 2 * time.Hour}
+			})
+			for range 2 {
+				old := c.token()
+				c.look()
+				if c.last.LookAgain <= 0 || c.last.LookAgain > 2*time.Hour {
+					c.t.Errorf("the next look is in %s", c.last.LookAgain)
+				}
+				c.until("the rotation", c.rotated(old))
+			}
+		},
+		"rolled-back": func(c *cloud) {
+			old := c.token()
+			c.rotate("1")
+			c.until("the first step", func() bool { return c.weight() > 0 })
+			c.spoil(c.candidate(), analysis.CacheHitRate, 1)
+			c.until("the rollback", c.rolledBack)
+			clear(c.bad)
+			c.note("no further rotation: AWS would forget the token in use")
+			c.rotate("2")
+			c.run(time.Hour)
+			if c.last.LookAgain != 0 && c.last.LookAgain < 10*time.Second {
+				c.t.Errorf("the next look is in %s", c.last.LookAgain)
+			}
+			if _, aws := c.only(); c.published() != old || aws.tokens[1] != old {
+				c.t.Errorf("applications are given %s, AWS takes %v, old is %s", c.published(), aws.tokens, old)
+			}
+			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonRolledBack)
+			c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
+			c.note("retried")
+			c.retries()
+			c.until("the rotation", c.rotated(old))
+		},
+		"asked-for-again-in-the-middle": func(c *cloud) {
+			old := c.token()
+			c.rotate("1")
+			c.until("the first step", func() bool { return c.weight() > 0 })
+			c.rotate("2")
+			first := c.token()
+			c.run(time.Minute)
+			if c.token() != first {
+				c.t.Error("a token is rotated while a revision uses the one before")
+			}
+			c.until("the rotation", func() bool { return c.rotated(old)() && c.token() != first })
+		},
+		"while-the-group-changes": func(c *cloud) {
+			old := c.token()
+			c.slow = 5 * time.Minute
+			c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.t3.small" })
+			c.look()
+			c.rotate("1")
+			c.run(2 * time.Minute)
+			if c.token() != old {
+				c.t.Error("the token is rotated while AWS modifies the group")
+			}
+			c.until("the rotation", c.rotated(old))
+		},
+		"secret-deleted": func(c *cloud) {
+			old := c.token()
+			c.note("somebody deletes the Secret: the same token again")
+			c.children = without(c.children, c.tokenSecret())
+			c.run(5 * time.Minute)
+			if c.token() != old {
+				c.t.Errorf("the token is %s, was %s", c.token(), old)
+			}
+			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
+			c.expectSilence()
+		},
+		"secret-edited": func(c *cloud) {
+			old := c.token()
+			c.note("somebody edits the Secret: a rotation to that token")
+			c.tokenSecret().Data[tokenKey] = []byte("chosen-by-a-person")
+			c.until("the rotation", c.rotated(old))
+			if c.published() != "chosen-by-a-person" {
+				c.t.Errorf("applications are given %s", c.published())
+			}
+		},
+		"secret-edited-in-the-middle": func(c *cloud) {
+			old := c.token()
+			c.rotate("1")
+			c.until("the first step", func() bool { return c.weight() > 0 })
+			c.note("somebody edits the Secret while AWS takes two tokens: the one in use is kept")
+			c.tokenSecret().Data[tokenKey] = []byte("chosen-by-a-person")
+			c.run(5 * time.Minute)
+			if _, aws := c.only(); c.published() != old || c.token() != old {
+				c.t.Errorf("the token is %s, AWS takes %v, old is %s", c.token(), aws.tokens, old)
+			}
+			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
+		},
+		"secret-deleted-in-the-middle": func(c *cloud) {
+			old := c.token()
+			c.rotate("1")
+			c.until("the first step", func() bool { return c.weight() > 0 })
+			c.children = without(c.children, c.tokenSecret())
+			c.run(10 * time.Minute)
+			if c.published() != c.token() || c.published() != old {
+				c.t.Errorf("applications are given %s, the token is %s, old is %s", c.published(), c.token(), old)
+			}
+		},
+		"aws-refuses": func(c *cloud) {
+			old := c.token()
+			c.refuse["update"] = terminal("InvalidParameterValue: no")
+			c.rotate("1")
+			c.run(10 * time.Minute)
+			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRefused)
+			c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
+			if c.published() != old {
+				c.t.Errorf("applications are given %s", c.published())
+			}
+		},
+	}
+}
+
+func TestRotationFilms(t *testing.T) {
+	for name, script := range rotationFilms() {
+		t.Run(name, func(t *testing.T) {
+			c := aReadyCloud(t, withElastiCache(aFlagCache()), step(5, 2*time.Minute))
+			c.name(c.stable())
+			script(c)
+			expectGolden(t, "rotation-"+name+".golden", strings.Join(c.film, "\n")+"\n")
+		})
+	}
+}
+
+// TestARotationSurvivesACrashAtEachStep: whatever is lost of the writes of a look, and
+// whichever look that is, the rotation comes to the same end, and no pod ever has a
+// token that AWS does not take.
+func TestARotationSurvivesACrashAtEachStep(t *testing.T) {
+	looks := 0
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	old := c.token()
+	c.rotate("1")
+	c.until("the rotation", func() bool { looks++; return c.rotated(old)() })
+	for at := range looks + 1 {
+		for _, written := range []int{0, 2} {
+			t.Run(fmt.Sprintf("%d writes of look %d", written, at), func(t *testing.T) {
+				c := aReadyCloud(t, withElastiCache(aFlagCache()))
+				old := c.token()
+				c.rotate("1")
+				for range at {
+					c.look()
+				}
+				c.crash = &written
+				c.look()
+				c.until("the rotation", c.rotated(old))
+				c.run(3 * time.Minute)
+				c.expectSilence()
+				g, aws := c.only()
+				if len(aws.tokens) != 2 || aws.tokens[0] != c.token() || toldToken(g.Spec.Description) != seeCache(c.snapshot(), cacheIdentity(c.fc)).tokenMark() {
+					t.Errorf("AWS takes %v, the Secret says %s, the group %q", aws.tokens, c.token(), g.Spec.Description)
+				}
+			})
+		}
+	}
+}
+
+// TestALookRepeatedRotatesOnce: a look at the same things writes the same token, and
+// one at what it wrote writes no other.
+func TestALookRepeatedRotatesOnce(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	c.rotate("1")
+	c.reconcileOnce()
+	token := c.token()
+	for range 5 {
+		c.now = c.now.Add(time.Second)
+		c.reconcileOnce()
+		if c.token() != token {
+			t.Fatalf("another token was made: %s, %s", token, c.token())
+		}
+	}
+}
+
+// TestAReplacementIsCarriedOutInSpiteOfCrashes: as for the rotation.
+func TestAReplacementIsCarriedOutInSpiteOfCrashes(t *testing.T) {
+	done := func(c *cloud) func() bool {
+		return func() bool { return c.ready() && len(c.groups) == 1 && len(observedRevisions(c.snapshot())) == 1 }
+	}
+	looks := 0
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	c.change(toRedis)
+	c.look()
+	c.until("the replacement", func() bool { looks++; return done(c)() })
+	for at := range looks + 1 {
+		for _, written := range []int{1} {
+			t.Run(fmt.Sprintf("%d writes of look %d", written, at), func(t *testing.T) {
+				c := aReadyCloud(t, withElastiCache(aFlagCache()))
+				c.change(toRedis)
+				for range at {
+					c.look()
+				}
+				c.crash = &written
+				c.look()
+				c.look()
+				c.until("the replacement", done(c))
+				c.run(3 * time.Minute)
+				c.expectSilence()
+				if _, aws := c.only(); aws.spec.Engine != "redis" || aws.state != ack.GroupAvailable {
+					t.Errorf("AWS has a %s group that is %s", aws.spec.Engine, aws.state)
+				}
+			})
+		}
+	}
+}
