@@ -26,6 +26,9 @@ type canary struct {
 	phase  v1alpha1.CanaryPhase
 	// weight that the candidate gets now, in percent.
 	weight int32
+	// stepStartedAt is when the step began that is on record. One that is not begins
+	// anew at each look.
+	stepStartedAt time.Time
 	// replicas that the candidate has now.
 	replicas int32
 	// passed: the candidate may serve as soon as it is available at full size.
@@ -65,13 +68,13 @@ type trialInput struct {
 // decideCanary takes one look at a trial. The record is that of the candidate,
 // and its trial is begun here if it has none.
 func decideCanary(in trialInput, record Record) canary {
-	t, recorded := &Trial{}, 0
+	t, recorded, begun := &Trial{}, 0, time.Time{}
 	if record.Trial != nil {
-		t, recorded = record.Trial.clone(), record.Trial.Step
+		t, recorded, begun = record.Trial.clone(), record.Trial.Step, record.Trial.StepStartedAt
 	}
 	t.judgeBy(policyOf(in.spec))
 	record.Trial = t
-	c := canary{record: record, phase: v1alpha1.CanaryStarting}
+	c := canary{record: record, phase: v1alpha1.CanaryStarting, stepStartedAt: begun}
 
 	interval := in.spec.Metrics.Interval.Duration
 	gap := t.look(in.s.Now, t.isNew(in.s.Evidence), interval)

@@ -46,7 +46,11 @@ func canaryStatus(s Snapshot, r rollout) *v1alpha1.CanaryStatus {
 		st.Phase, st.Weight = c.phase, c.weight
 		st.Summary = fmt.Sprintf("%d%% %d/%d", c.weight, st.Step, steps)
 	}
-	if trial.Step > 0 && trial.Step <= steps && c != nil {
+	switch {
+	case c == nil:
+	case !c.stepStartedAt.Equal(trial.StepStartedAt):
+		st.StepStartedAt = nil
+	case trial.Step > 0 && trial.Step <= steps:
 		st.DeadlineAt = timeOf(trial.StepStartedAt.Add(s.FlagCache.Spec.Canary.Deadline.Duration))
 	}
 	return st

@@ -87,7 +87,7 @@ func attempt(record Record) string { return record.StartedAt.UTC().Format(time.R
 // (https://kubernetes.io/docs/concepts/workloads/controllers/job/). One of an
 // earlier attempt has to be gone first.
 func loadTestObjects(s Snapshot, r rollout) (write, keep []Object) {
-	if r.canary == nil || r.canary.record.Outcome != "" || s.FlagCache.Spec.Canary.LoadTest == nil || r.tested {
+	if r.canary == nil || s.FlagCache.Spec.Canary.LoadTest == nil || r.tested {
 		return nil, nil
 	}
 	job, there := find[*batchv1.Job](s, loadTestName(s.FlagCache, r.target))

@@ -218,8 +218,9 @@ func (t *Trial) absorb(e Evidence, candidate string, struck bool, interval time.
 		return 0
 	}
 	observed = passed(t.SampledAt, e.At, interval)
+	first := t.SampledAt.IsZero()
 	t.SampledAt = e.At.UTC()
-	candidateNow, stableNow, kept := t.count(e, candidate)
+	candidateNow, stableNow, kept := t.count(e, candidate, first)
 	if struck {
 		return 0
 	}
@@ -248,13 +249,14 @@ func (t *Trial) overshadowed(now bool, gap, lag time.Duration) bool {
 
 // count moves on how far each stream is counted, and returns what is new. A
 // candidate's stream began after the trial did, so all of it counts; of a stable
-// one only what comes after it was first seen.
-func (t *Trial) count(e Evidence, candidate string) (candidateNow, stableNow Counters, kept int64) {
+// one only what comes after it was first seen, and so of one that an earlier trial
+// knew: until the first sample it went on with the end of that.
+func (t *Trial) count(e Evidence, candidate string, first bool) (candidateNow, stableNow Counters, kept int64) {
 	streams := make(map[string]Counted, len(e.Streams))
 	candidateNow, stableNow = Counters{}, Counters{}
 	for _, stream := range e.Streams {
 		before, known := t.Streams[stream.ID]
-		if !known && stream.Revision != candidate {
+		if known && first || !known && stream.Revision != candidate {
 			before = Counted{Counts: stream.Counts, Kept: stream.Kept}
 		}
 		if known && stream.Lasting && stream.fell(before.Counts) {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	operatorplan "github.com/flagcache/flagcache/controllers/plan"
 )
 
 // canaries are the stories of canaries. Their users are patient: they act in the
@@ -50,6 +51,59 @@ var canaries = patiently([]scenario{
 	{name: "canaryLoadTested", steps: []step{create(loadTested(canaried(20))), newImage("flag-service:v2")}},
 	{name: "canaryLoadTestFails", steps: []step{create(loadTested(canaried(20))), newImage("flag-service:" + slowImage)}, without: []fault{respecified}},
 })
+
+// canaryEnds are how the stories end with nothing going wrong: what all plans are
+// compared with is the right end.
+var canaryEnds = map[string]struct {
+	// serves is what the image of the revision that serves ends in.
+	serves string
+	// outcome of the revision that was tried last.
+	outcome operatorplan.Outcome
+}{
+	"canaryPromoted":             {"v2", operatorplan.Promoted},
+	"canaryInTwoSteps":           {"v2", operatorplan.Promoted},
+	"canaryRolledBack":           {"v1", operatorplan.RolledBack},
+	"canarySuperseded":           {"v3", operatorplan.Promoted},
+	"canaryTakenBack":            {"v1", operatorplan.Superseded},
+	"canaryPausedAndResumed":     {"v2", operatorplan.Promoted},
+	"canaryPromotedByHand":       {"v2", operatorplan.Promoted},
+	"canaryAborted":              {"v1", operatorplan.RolledBack},
+	"canaryRetried":              {failingImage, operatorplan.Promoted},
+	"canaryInconclusive":         {"v1", operatorplan.RolledBack},
+	"canaryCrashes":              {"v1", operatorplan.RolledBack},
+	"canaryDeleted":              {"", ""},
+	"canaryByReplicas":           {"v2", operatorplan.Promoted},
+	"canaryByReplicasRolledBack": {"v1", operatorplan.RolledBack},
+	"canaryByReplicasSuperseded": {"v3", operatorplan.Promoted},
+	"canaryByGateway":            {"v2", operatorplan.Promoted},
+	"canaryByGatewayRolledBack":  {"v1", operatorplan.RolledBack},
+	"canaryByGatewayDeleted":     {"", ""},
+	"canaryLoadTested":           {"v2", operatorplan.Promoted},
+	"canaryLoadTestFails":        {"v1", operatorplan.RolledBack},
+}
+
+// checkEnd: a story with nothing going wrong ends as told.
+func (w *World) checkEnd() {
+	want, told := canaryEnds[w.scenario.name]
+	if !told {
+		return
+	}
+	var last operatorplan.Record
+	for _, o := range w.api.now(controllerRevisions) {
+		if record, _ := readRecord(o); record.StartedAt.After(last.StartedAt) {
+			last = record
+		}
+	}
+	if last.Outcome != want.outcome {
+		w.violate("L1 end: revision %s is on record as %q, want %q", last.Revision, last.Outcome, want.outcome)
+	}
+	if image := w.imageOf(w.serving()); !strings.HasSuffix(image, want.serves) || (image == "") != (want.serves == "") {
+		w.violate("L1 end: clients are served by image %q, want %q", image, want.serves)
+	}
+	if shares := w.shares(); len(shares) > 0 || len(w.promised) > 0 {
+		w.violate("L1 end: candidates have a share of the traffic, %v, or are to have one, %v", shares, w.promised)
+	}
+}
 
 // moments are when a user takes a step, by its number.
 type moments map[int]func(*World) bool

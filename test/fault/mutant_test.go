@@ -52,8 +52,8 @@ const afterKill = 60
 // hunter plays plans until something is found.
 type hunter struct {
 	deadline time.Time
-	// only is the scenario and the sweep to begin with, "scenario/sweep"; empty
-	// means a mixture.
+	// only is the scenario and the sweep to play, "scenario/sweep", and the calls at
+	// which something goes wrong, "scenario/sweep/create Job"; empty means a mixture.
 	only string
 	// killers are the oracles that found something, and by which plan.
 	killers map[string]string
@@ -82,9 +82,11 @@ const rounds = 40
 
 // hunt plays a mixture of plans, or those that the mutant's patch names.
 func (h *hunter) hunt(rounds int) {
+	only := strings.SplitN(h.only+"//", "/", 3)
+	calls := strings.Trim(only[2], "/")
 	for round := range rounds {
 		for _, s := range scenarios {
-			if chosen, _, _ := strings.Cut(h.only, "/"); h.only != "" && chosen != s.name {
+			if only[0] != "" && only[0] != s.name {
 				continue
 			}
 			r := h.reference(s)
@@ -92,10 +94,10 @@ func (h *hunter) hunt(rounds int) {
 				continue
 			}
 			for _, sw := range sweeps {
-				if _, chosen, _ := strings.Cut(h.only, "/"); h.only != "" && chosen != sw.name {
+				if only[1] != "" && only[1] != sw.name {
 					continue
 				}
-				plans := sw.plans(r)
+				plans := r.at(calls, sw.plans(r))
 				for i := round; i < len(plans) && !h.done(); i += rounds {
 					h.note(plans[i], r.play(plans[i]))
 				}
@@ -105,6 +107,16 @@ func (h *hunter) hunt(rounds int) {
 			}
 		}
 	}
+}
+
+// at are the plans in which something goes wrong at a call.
+func (r *reference) at(call string, plans []plan) []plan {
+	if call == "" {
+		return plans
+	}
+	return slices.DeleteFunc(plans, func(p plan) bool {
+		return len(p.points) == 0 || p.points[0].call > len(r.trace) || !strings.Contains(r.trace[p.points[0].call-1].String(), call)
+	})
 }
 
 // prey are the references of a hunt.

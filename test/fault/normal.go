@@ -108,13 +108,13 @@ func normalText(o client.Object) string {
 	return string(text)
 }
 
-// counts are those of a sentence about a breach.
-var counts = regexp.MustCompile(`[\d.]+% of \d+ events are bad \(at least [\d.]+%`)
+// breachCounts are those of a sentence about a breach.
+var breachCounts = regexp.MustCompile(`[\d.]+% of \d+ events are bad \(at least [\d.]+%`)
 
 // withoutCounts is a message without how much evidence there was when it was
 // written.
 func withoutCounts(message string) string {
-	return counts.ReplaceAllString(message, "too many events are bad (at least some")
+	return breachCounts.ReplaceAllString(message, "too many events are bad (at least some")
 }
 
 // verdict is a ControllerRevision with what its record says of the outcome. When

@@ -49,6 +49,7 @@ func refer(s scenario, silent int) *reference {
 	r.effort, r.final = effort{looks: w.looks, calls: w.calls}, w.normal()
 	w.trace, w.forks = nil, nil
 	w.checkRest()
+	w.checkEnd()
 	if r.broken = w.broken; len(r.broken) > 0 {
 		return r
 	}
