@@ -61,6 +61,9 @@ func (r *Reconciler) compare(ctx context.Context, seen plan.Snapshot) error {
 	if err := r.compareGroups(ctx, seen); err != nil {
 		return err
 	}
+	if err := r.compareTokens(ctx, seen); err != nil {
+		return err
+	}
 	return r.compareRevisions(ctx, seen)
 }
 
@@ -105,10 +108,28 @@ func (r *Reconciler) compareGroups(ctx context.Context, seen plan.Snapshot) erro
 	return nil
 }
 
-// compareChildren compares the children of a kind.
+// compareTokens asks for the Secrets of a cache in the cloud: by an older token its
+// group would be described, and a revision be made, only to be taken back.
+func (r *Reconciler) compareTokens(ctx context.Context, seen plan.Snapshot) error {
+	if seen.FlagCache.Spec.Cache.Type != v1alpha1.CacheElastiCache {
+		return nil
+	}
+	if err := r.compareChildrenWith(ctx, seen, &corev1.SecretList{}, v1alpha1.LabelAllow, v1alpha1.AllowTrue); err != nil {
+		return fmt.Errorf("comparing the Secrets: %w", err)
+	}
+	return nil
+}
+
+// compareChildren compares the children of a kind that the cache knows by their
+// manager.
 func (r *Reconciler) compareChildren(ctx context.Context, seen plan.Snapshot, list client.ObjectList) error {
+	return r.compareChildrenWith(ctx, seen, list, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy)
+}
+
+// compareChildrenWith compares the children of a kind that the cache knows by a label.
+func (r *Reconciler) compareChildrenWith(ctx context.Context, seen plan.Snapshot, list client.ObjectList, label, value string) error {
 	err := r.Live.List(ctx, list, client.InNamespace(seen.FlagCache.Namespace),
-		client.MatchingLabels{v1alpha1.LabelName: seen.FlagCache.Name, v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
+		client.MatchingLabels{v1alpha1.LabelName: seen.FlagCache.Name, label: value})
 	if err != nil {
 		return fmt.Errorf("listing live: %w", err)
 	}

@@ -286,6 +286,10 @@ func (c elastiCache) connect(part *cachePart) {
 	connection, ok := c.connection()
 	if ok && c.verified(connection) {
 		part.connection = &connection
+		if !c.onRecord(connection) {
+			// If it cannot be written now, the answer must still be there at the next look.
+			part.next = c.probed(connection)
+		}
 		return
 	}
 	*part = c.withLastGood(*part)
@@ -352,10 +356,12 @@ func (c elastiCache) region() string {
 // verified says that a probe succeeded with exactly these bytes. It is on record in
 // the connection's own Secret, which is not written before.
 func (c elastiCache) verified(connection Connection) bool {
-	if _, ok := find[*corev1.Secret](c.s, privateConnectionName(c.fc, connection.hash(c.fc.UID))); ok {
-		return true
-	}
-	return c.s.NextProbe.Health == HealthGood && c.s.NextProbe.Of == c.probed(connection).hash(c.fc.UID)
+	return c.onRecord(connection) || c.s.NextProbe.Health == HealthGood && c.s.NextProbe.Of == c.probed(connection).hash(c.fc.UID)
+}
+
+func (c elastiCache) onRecord(connection Connection) bool {
+	_, ok := find[*corev1.Secret](c.s, privateConnectionName(c.fc, connection.hash(c.fc.UID)))
+	return ok
 }
 
 // probed is the connection as the operator's probe uses it. Pods that log in by IAM

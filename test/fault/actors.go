@@ -39,7 +39,7 @@ const brokenImage = "broken"
 // act has every actor take a step. They act again as long as one of them does.
 func (w *World) act() {
 	w.nextTick, w.alarm = time.Time{}, time.Time{}
-	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.sampler, w.jobController, w.kubelet, w.gateway}
+	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.sampler, w.jobController, w.kubelet, w.gateway, w.ackControllers}
 	for i := range w.plan.order % 6 {
 		actors[i], actors[i+1-i/5*6] = actors[i+1-i/5*6], actors[i]
 	}
@@ -268,19 +268,20 @@ func (w *World) probeOnce(p probing) probing {
 // probed is what a probe of a target finds.
 func (w *World) probed(t probe.Target) probe.Result {
 	down := probe.Result{Outcome: probe.Unhealthy, Reason: probe.ReasonConnectionRefused, Message: "nothing listens there"}
-	password, running := w.servers[t.Addr]
+	known, running := w.servers[t.Addr]
 	if set, ok := w.redisPod(t.Addr); ok {
 		running = set.Status.ReadyReplicas > 0
 		if set.Annotations[notePassword] == hash(string(t.Password)) {
-			password = string(t.Password)
+			known = takes(string(t.Password))
 		}
 	}
 	switch {
 	case !running:
 		return down
-	case password != string(t.Password):
+	case !known.take(string(t.Password)):
 		return probe.Result{Outcome: probe.Unhealthy, Reason: probe.ReasonWrongPassword, Message: "the password is wrong"}
 	default:
+		w.prove(t.Addr, string(t.Password))
 		return probe.Result{Outcome: probe.Healthy, Reason: probe.ReasonHealthy, Role: "master", Latency: time.Millisecond}
 	}
 }

@@ -44,7 +44,13 @@ type apiServer struct {
 var fieldManagers = sync.OnceValue(func() [kinds]*managedfields.FieldManager {
 	var managers [kinds]*managedfields.FieldManager
 	types := applyconfigurations.NewTypeConverter(clientgoscheme.Scheme)
-	for k := secrets; k < httpRoutes; k++ { // nobody applies FlagCaches and HTTPRoutes
+	for k := secrets; k < kinds; k++ {
+		if k == httpRoutes { // nobody applies these, nor FlagCaches
+			continue
+		}
+		if k > httpRoutes { // their lists are atomic, as in their CRDs
+			types = managedfields.NewDeducedTypeConverter()
+		}
 		gvk := facts[k].gvk
 		m, err := managedfields.NewDefaultFieldManager(types, scheme, noDefaults{}, scheme, gvk, gvk.GroupVersion(), "", nil)
 		if err != nil {

@@ -116,7 +116,7 @@ func afterAWhile(w *World) bool { return !w.time.Before(w.stepped.Add(30 * time.
 
 func patiently(stories []scenario) []scenario {
 	for i := range stories {
-		stories[i].patient = true
+		stories[i].patient, stories[i].canaried = true, true
 	}
 	return stories
 }
@@ -168,7 +168,7 @@ func createCanaried(weights ...int32) step { return create(canaried(weights...))
 // create creates a FlagCache with an external cache, and what it refers to.
 func create(fc *v1alpha1.FlagCache) step {
 	return step{"create the FlagCache with a canary", func(w *World) {
-		w.servers[externalHost+externalPort] = externalPassword
+		w.servers[externalHost+externalPort] = takes(externalPassword)
 		w.make(flagsFile(goodFlags))
 		w.make(externalSecret(externalHost))
 		w.make(fc)

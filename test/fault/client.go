@@ -137,6 +137,9 @@ var cacheSelectors = func() [kinds]labels.Selector {
 	for o, restriction := range controllers.CacheOptions(nil).ByObject {
 		selectors[kindOf(o)] = restriction.Label
 	}
+	for k := replicationGroups; k < kinds; k++ {
+		selectors[k] = controllers.ACKCacheOptions(nil).DefaultLabelSelector
+	}
 	return selectors
 }()
 

@@ -110,18 +110,21 @@ type skeleton struct {
 func (w *World) stateKey() stateKey {
 	h := sha256.New()
 	seen := map[string]int{}
+	tell := func(s skeleton) {
+		for _, t := range s.tokens {
+			if _, ok := seen[t]; !ok {
+				seen[t] = len(seen)
+			}
+			fmt.Fprint(h, seen[t], " ")
+		}
+	}
 	owner := find(w.api.now(flagCaches), name)
 	for k := range kinds {
 		for _, o := range w.api.now(k) {
 			s := w.skeleton(o)
 			ref := metav1.GetControllerOf(o)
-			fmt.Fprintln(h, s.text, ref != nil && owner != nil && ref.UID == owner.GetUID(), w.patienceLeft(o))
-			for _, t := range s.tokens {
-				if _, ok := seen[t]; !ok {
-					seen[t] = len(seen)
-				}
-				fmt.Fprint(h, seen[t], " ")
-			}
+			fmt.Fprintln(h, s.text, ref != nil && owner != nil && ref.UID == owner.GetUID(), w.patienceLeft(o), w.cloudState(o))
+			tell(s)
 		}
 	}
 	since := func(t time.Time) time.Duration {
@@ -131,7 +134,12 @@ func (w *World) stateKey() stateKey {
 		return t.Sub(w.time)
 	}
 	fmt.Fprintln(h, w.queue.dirty, w.queue.failed, w.queue.stale, since(w.queue.later), max(0, since(w.queue.ready)), w.step, since(w.stepped),
-		since(w.nextTick), since(w.alarm), w.load, len(w.servers), w.api.terminating, w.last.clean, w.last.again, w.last.revision == w.api.revision)
+		since(w.nextTick), since(w.alarm), w.load, w.cloud, w.api.terminating, w.last.clean, w.last.again, w.last.revision == w.api.revision)
+	for _, address := range slices.Sorted(maps.Keys(w.servers)) {
+		s := skeletonOf(fmt.Sprint(address, w.servers[address]))
+		fmt.Fprintln(h, s.text)
+		tell(s)
+	}
 	for _, key := range w.redis.keys() {
 		// An ID is a hash of what was drawn, among other things.
 		p := w.redis[key]
@@ -146,12 +154,7 @@ func (w *World) stateKey() stateKey {
 	if fc, ok := owner.(*v1alpha1.FlagCache); ok && fc.Spec.Canary != nil {
 		s := skeletonOf(w.canaryState(fc))
 		fmt.Fprintln(h, s.text)
-		for _, t := range s.tokens {
-			if _, ok := seen[t]; !ok {
-				seen[t] = len(seen)
-			}
-			fmt.Fprint(h, seen[t], " ")
-		}
+		tell(s)
 	}
 	return stateKey(h.Sum(nil))
 }
@@ -271,8 +274,12 @@ func newSkeleton(o client.Object) skeleton {
 	if s.GetDeletionTimestamp() != nil {
 		s.SetDeletionTimestamp(&metav1.Time{})
 	}
+	withoutTimes(s)
 	switch s := s.(type) {
 	case *v1alpha1.FlagCache:
+		if s.Status.Cache != nil {
+			s.Status.Cache.CreatedAt = nil
+		}
 		for i := range s.Status.Conditions {
 			s.Status.Conditions[i].LastTransitionTime = metav1.Time{}
 			s.Status.Conditions[i].Message = withoutCounts(s.Status.Conditions[i].Message)

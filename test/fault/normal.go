@@ -18,6 +18,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 	operatorplan "github.com/flagcache/flagcache/controllers/plan"
 )
 
@@ -61,8 +62,9 @@ func normalText(o client.Object) string {
 	o.SetResourceVersion("")
 	o.SetUID("")
 	o.SetCreationTimestamp(metav1.Time{})
+	withoutTimes(o)
 	if o.GetAnnotations() != nil {
-		for _, key := range []string{v1alpha1.AnnotationApplied, noteTemplate, notePassword} {
+		for _, key := range []string{v1alpha1.AnnotationApplied, noteTemplate, notePassword, noteSent} {
 			delete(o.GetAnnotations(), key)
 		}
 	}
@@ -80,6 +82,9 @@ func normalText(o client.Object) string {
 			o.Status.Conditions[i].Message = withoutCounts(o.Status.Conditions[i].Message)
 		}
 		o.Status.History = nil
+		if o.Status.Cache != nil {
+			o.Status.Cache.CreatedAt = nil
+		}
 		for _, key := range []string{v1alpha1.AnnotationPause, v1alpha1.AnnotationResume, v1alpha1.AnnotationPromote, v1alpha1.AnnotationAbort, v1alpha1.AnnotationRetry} {
 			if o.Annotations[key] != "" {
 				o.Annotations[key] = "a revision" // which one a person means depends on when
@@ -89,6 +94,9 @@ func normalText(o client.Object) string {
 			o.Status.Canary = &v1alpha1.CanaryStatus{Phase: c.Phase, Weight: c.Weight, Summary: c.Summary}
 		}
 		text, err = json.MarshalIndent(o, "", " ")
+	case *ack.ReplicationGroup:
+		o.Spec.Description = attempts.ReplaceAllString(o.Spec.Description, "")
+		text, err = json.MarshalIndent(withoutHistory(o), "", " ")
 	case *gatewayv1.HTTPRoute:
 		o.Generation, o.Status = 0, gatewayv1.HTTPRouteStatus{}
 		for i := range o.Spec.Rules[0].BackendRefs {
@@ -107,6 +115,9 @@ func normalText(o client.Object) string {
 	}
 	return string(text)
 }
+
+// attempts are how often AWS was asked anew, which depends on when it gave in.
+var attempts = regexp.MustCompile(`, attempt \d+`)
 
 // breachCounts are those of a sentence about a breach.
 var breachCounts = regexp.MustCompile(`[\d.]+% of \d+ events are bad \(at least [\d.]+%`)

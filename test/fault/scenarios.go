@@ -5,6 +5,7 @@ package fault
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +29,8 @@ type scenario struct {
 	patient bool
 	// without are events that have another end, as right, at another time.
 	without []fault
+	// canaried says that changes are tried in steps, inCloud that the cache is in AWS.
+	canaried, inCloud bool
 }
 
 type step struct {
@@ -45,14 +48,14 @@ const (
 )
 
 // scenarios are all stories, by what happens in them.
-var scenarios = append([]scenario{
+var scenarios = slices.Concat([]scenario{
 	{name: "createExternal", steps: []step{createExternal}},
 	{name: "createInCluster", steps: []step{createInCluster}},
 	{name: "createBeforeDependencies", steps: []step{
 		{"create the FlagCache", func(w *World) { w.make(external(aFlagCache())) }},
 		{"create the flags", func(w *World) { w.make(flagsFile(goodFlags)) }},
 		{"create the Secret", func(w *World) {
-			w.servers[externalHost+externalPort] = externalPassword
+			w.servers[externalHost+externalPort] = takes(externalPassword)
 			w.make(externalSecret(externalHost))
 		}},
 	}},
@@ -63,7 +66,7 @@ var scenarios = append([]scenario{
 	{name: "autoscaled", steps: []step{createExternal, autoscale, {"more load", func(w *World) { w.load = 5; w.nextTick = w.time.Add(tick) }}, newImage("flag-service:v2")}},
 	{name: "externalSecretEdited", steps: []step{createExternal,
 		{"the server moves, the Secret follows", func(w *World) {
-			w.servers[otherHost+externalPort] = externalPassword
+			w.servers[otherHost+externalPort] = takes(externalPassword)
 			edit(&w.api, secrets, externalName, func(s *corev1.Secret) { s.Data["host"] = []byte(otherHost) })
 		}},
 	}},
@@ -109,7 +112,7 @@ var scenarios = append([]scenario{
 		}},
 	}, patient: true, without: []fault{deleted, respecified}},
 	{name: "switchToExternal", steps: []step{createInCluster, {"switch to an external cache", func(w *World) {
-		w.servers[externalHost+externalPort] = externalPassword
+		w.servers[externalHost+externalPort] = takes(externalPassword)
 		w.make(externalSecret(externalHost))
 		w.respec(func(s *v1alpha1.FlagCacheSpec) { external(&v1alpha1.FlagCache{}).Spec.Cache.DeepCopyInto(&s.Cache) })
 	}}}},
@@ -126,7 +129,7 @@ var scenarios = append([]scenario{
 		w.api.terminating = true
 		w.nextTick = w.time.Add(tick)
 	}}}},
-}, canaries...)
+}, canaries, caches)
 
 // Credentials and files of the World.
 const (
@@ -135,7 +138,7 @@ const (
 )
 
 var createExternal = step{"create the FlagCache with an external cache", func(w *World) {
-	w.servers[externalHost+externalPort] = externalPassword
+	w.servers[externalHost+externalPort] = takes(externalPassword)
 	w.make(flagsFile(goodFlags))
 	w.make(externalSecret(externalHost))
 	w.make(external(aFlagCache()))

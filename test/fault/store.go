@@ -55,6 +55,15 @@ const (
 	policies
 	pods
 	httpRoutes
+	// ACK's kinds are the last ones.
+	replicationGroups
+	subnetGroups
+	parameterGroups
+	users
+	userGroups
+	snapshots
+	securityGroups
+	metricAlarms
 	kinds
 )
 
@@ -65,7 +74,7 @@ type kindFacts struct {
 	new      func() client.Object
 }
 
-var facts = [kinds]kindFacts{
+var facts = withACK([kinds]kindFacts{
 	flagCaches: {v1alpha1.GroupVersion.WithKind("FlagCache"), "flagcaches", func() client.Object { return &v1alpha1.FlagCache{} }},
 	secrets:    {corev1.SchemeGroupVersion.WithKind("Secret"), "secrets", func() client.Object { return &corev1.Secret{} }},
 	configMaps: {corev1.SchemeGroupVersion.WithKind("ConfigMap"), "configmaps", func() client.Object { return &corev1.ConfigMap{} }},
@@ -84,6 +93,14 @@ var facts = [kinds]kindFacts{
 	pods:       {corev1.SchemeGroupVersion.WithKind("Pod"), "pods", func() client.Object { return &corev1.Pod{} }},
 	httpRoutes: {schema.GroupVersionKind{Group: gatewayv1.GroupName, Version: "v1", Kind: "HTTPRoute"}, "httproutes", func() client.Object { return &gatewayv1.HTTPRoute{} }},
 	policies:   {networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), "networkpolicies", func() client.Object { return &networkingv1.NetworkPolicy{} }},
+})
+
+// withACK adds the kinds of ACK.
+func withACK(facts [kinds]kindFacts) [kinds]kindFacts {
+	for i, k := range ack.Kinds() {
+		facts[replicationGroups+kind(i)] = kindFacts{k.GroupVersionKind, k.Resource, k.New}
+	}
+	return facts
 }
 
 func (k kind) String() string { return facts[k].gvk.Kind }

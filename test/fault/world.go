@@ -78,8 +78,11 @@ type World struct {
 
 	// load is the number of replicas that an autoscaler would like.
 	load int32
-	// servers are the passwords of the Redis servers outside, by address.
-	servers map[string]string
+	// servers are the Redis servers outside, by address: what they take.
+	servers map[string]passwords
+	// cloud is what AWS does on demand, proven what probes of servers succeeded with.
+	cloud  cloud
+	proven map[string]bool
 
 	calls, looks, drawn int
 	// requests are the operator's attempts to write, writes those that changed
@@ -164,7 +167,7 @@ func newWorld(s scenario, p plan) *World {
 	began := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	w := &World{
 		api: apiServer{store: newStore()}, plan: p, scenario: s, time: began, began: began, stepped: began,
-		redis: prober{}, servers: map[string]string{}, load: 2, visited: map[stateKey]int{}, own: map[client.Object]skeleton{}, writer: "user", struck: make([]strike, len(p.points)),
+		redis: prober{}, servers: map[string]passwords{}, load: 2, visited: map[stateKey]int{}, own: map[client.Object]skeleton{}, writer: "user", struck: make([]strike, len(p.points)),
 	}
 	w.bind()
 	w.setTime(began)
@@ -183,10 +186,7 @@ func (w *World) fork(p plan) *World {
 	f.visited, f.own = map[stateKey]int{}, map[client.Object]skeleton{}
 	f.events, f.broken = slices.Clip(w.events), slices.Clip(w.broken)
 	f.redis = maps.Clone(w.redis)
-	f.servers = map[string]string{}
-	for address, password := range w.servers {
-		f.servers[address] = password
-	}
+	f.servers = maps.Clone(w.servers)
 	f.bind()
 	return &f
 }
@@ -268,7 +268,7 @@ func (w *World) as(writer string, do func()) {
 
 // atRest says that nothing will happen any more unless somebody does something.
 func (w *World) atRest() bool {
-	if w.queue.dirty || !w.nextTick.IsZero() || !w.alarm.IsZero() || w.cache.isOld() || w.strikesLater() {
+	if w.queue.dirty || !w.nextTick.IsZero() || !w.alarm.IsZero() || w.cache.isOld() || w.strikesLater() || w.awaitsCloud() {
 		return false
 	}
 	polls := w.last.clean && w.last.again >= 30*time.Second && w.last.revision == w.api.revision
@@ -398,6 +398,7 @@ func (w *World) operator() *controllers.Reconciler {
 		FlagFiles: w.files(),
 		Prober:    w.redis,
 		Sampler:   &w.metrics,
+		ACK:       w,
 		Events:    recorder{w},
 		Clock:     w,
 		Operator:  operatorplan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},

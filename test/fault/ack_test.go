@@ -1,0 +1,71 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/flagcache/flagcache/controllers/ack"
+)
+
+// TestCaches says how the stories of caches in AWS end with nothing going wrong: what
+// all plans are compared with is the right end.
+func TestCaches(t *testing.T) {
+	const one = "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 1 token"
+	ends := map[string]string{
+		"elastiCacheCreated":          one,
+		"elastiCacheChanged":          "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 taking 1 token",
+		"elastiCacheRotated":          "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 2 tokens",
+		"elastiCacheReplaced":         "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 1 token",
+		"elastiCacheReplacedByCanary": "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 1 token",
+		"elastiCacheRolledBack":       one,
+		"elastiCacheMigratedTo":       one,
+		"elastiCacheDeleted":          "AWS has 0",
+		"elastiCacheRetained":         "AWS has 1 taking 1 token",
+		"elastiCacheSnapshotted":      "AWS has 0",
+		"elastiCacheFailsOnce":        one,
+		"elastiCacheOverQuota":        one,
+		"elastiCacheBeforeACK":        one,
+		"elastiCacheByIAM":            "AWS has 0",
+	}
+	for _, s := range caches {
+		t.Run(s.name, func(t *testing.T) {
+			w := newWorld(s, plan{scenario: s.name})
+			w.drive(true)
+			for _, text := range w.broken {
+				t.Error(text)
+			}
+			if got := w.caches(); got != ends[s.name] {
+				t.Errorf("the story ends so:\n%s\nwant:\n%s", got, ends[s.name])
+			}
+		})
+	}
+}
+
+// caches are what runs in AWS and who uses it, in a sentence.
+func (w *World) caches() string {
+	var parts []string
+	for _, o := range w.api.now(replicationGroups) {
+		g := o.(*ack.ReplicationGroup)
+		parts = append(parts, fmt.Sprintf("%s on %d %s %s", g.Spec.Engine, len(g.Status.MemberClusters), g.Spec.CacheNodeType, g.Status.State))
+	}
+	if image := w.imageOf(w.serving()); image != "" {
+		connection, _ := live[*corev1.Secret](&w.api.store, secrets, name+"-connection")
+		parts = append(parts, fmt.Sprintf("serves %s by %s", image[strings.LastIndex(image, ":")+1:], connection.Data["provider"]))
+	}
+	has := fmt.Sprintf("AWS has %d", len(w.servers))
+	for _, address := range slices.Sorted(maps.Keys(w.servers)) {
+		has += " taking 1 token"
+		if w.servers[address][1] != "" {
+			has = strings.TrimSuffix(has, "1 token") + "2 tokens"
+		}
+	}
+	return strings.Join(append(parts, has), ", ")
+}
