@@ -199,6 +199,11 @@ build: ## Build every program of cmd/ into bin/.
 	@echo "Building the operator and the flag service; the first time it takes a minute or two."
 	$(GO_BUILD) -o $(LOCALBIN)/ ./cmd/...
 
+.PHONY: ackplayer
+ackplayer: ## Build the player of ACK and ElastiCache, for clusters without AWS, into bin/.
+	@mkdir -p $(LOCALBIN)
+	$(GO_BUILD) -o $(LOCALBIN)/ackplayer ./hack/ackplayer/cmd
+
 .PHONY: run
 run: install ## Run the operator on this machine against the cluster of the current kubeconfig.
 	FLAG_SERVICE_IMAGE=$(FLAG_SERVICE_IMG) go run ./cmd/manager

@@ -16,6 +16,7 @@ const (
 	ImageManager     = "ghcr.io/flagcache/manager"
 	ImageFlagService = "ghcr.io/flagcache/flag-service"
 	ImageRedis       = "docker.io/library/redis"
+	ImageACKPlayer   = "ghcr.io/flagcache/ackplayer"
 )
 
 // Programs are the executables that a cluster is made of.
@@ -28,11 +29,13 @@ type Programs struct {
 	FlagService string
 	// Redis is redis-server, "" where there is none.
 	Redis string
+	// ACKPlayer is hack/ackplayer/cmd, "" where it was not built.
+	ACKPlayer string
 }
 
 // FindPrograms looks for the programs where make puts them and says so: in the
-// environment variables KUBE, MANAGER and FLAG_SERVICE, else in bin. Redis is
-// looked for in PATH. The error says which of the first three are missing.
+// environment variables KUBE, MANAGER, FLAG_SERVICE and ACK_PLAYER, else in bin.
+// Redis is looked for in PATH. The error says which of the first three are missing.
 func FindPrograms() (Programs, error) {
 	var p Programs
 	root, err := Root()
@@ -40,16 +43,9 @@ func FindPrograms() (Programs, error) {
 		return p, err
 	}
 	find := func(variable, name string) string {
-		path := os.Getenv(variable)
-		if path == "" {
-			path = filepath.Join(root, "bin", name)
-		}
-		found, lookErr := exec.LookPath(path)
-		if lookErr == nil {
-			found, lookErr = filepath.Abs(found)
-		}
+		found, lookErr := findProgram(root, variable, name)
 		if lookErr != nil {
-			err = errors.Join(err, fmt.Errorf("%s (variable %s) is not there: run make kube build", path, variable))
+			err = errors.Join(err, fmt.Errorf("%w: run make kube build", lookErr))
 		}
 		return found
 	}
@@ -57,16 +53,37 @@ func FindPrograms() (Programs, error) {
 	p.Manager = find("MANAGER", "manager")
 	p.FlagService = find("FLAG_SERVICE", "flag-service")
 	p.Redis, _ = exec.LookPath("redis-server")
+	p.ACKPlayer, _ = findProgram(root, "ACK_PLAYER", "ackplayer")
 	return p, err
+}
+
+// findProgram is where a variable says, else in bin.
+func findProgram(root, variable, name string) (string, error) {
+	path := os.Getenv(variable)
+	if path == "" {
+		path = filepath.Join(root, "bin", name)
+	}
+	found, err := exec.LookPath(path)
+	if err == nil {
+		found, err = filepath.Abs(found)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s (variable %s) is not there", path, variable)
+	}
+	return found, nil
 }
 
 // Images maps the repositories of FlagCache's manifests to the programs.
 func (p Programs) Images() map[string]string {
-	return map[string]string{
+	images := map[string]string{
 		ImageManager:     p.Manager,
 		ImageFlagService: p.FlagService,
 		ImageRedis:       p.Redis,
 	}
+	if p.ACKPlayer != "" {
+		images[ImageACKPlayer] = p.ACKPlayer
+	}
+	return images
 }
 
 // Root is the repository's directory: the nearest one with a go.mod at or above

@@ -1,0 +1,239 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ackplayer
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/flagcache/flagcache/service/redistest"
+)
+
+const (
+	oldToken = "the-old-token-0123"
+	newToken = "the-new-token-4567"
+	// playing makes this test's program a process that has a fleet and waits to be
+	// killed.
+	playing = "ACKPLAYER_TEST_FLEET"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(playing); dir != "" {
+		waitToBeKilled(dir)
+	}
+	os.Exit(m.Run())
+}
+
+func waitToBeKilled(dir string) {
+	f, err := openFleet(context.Background(), dir, 1)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(f.now()[0].address())
+	select {}
+}
+
+func openFleet(ctx context.Context, dir string, nodes int) (*fleet, error) {
+	authority, err := newAuthority("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, fmt.Errorf("this test needs redis-server on the PATH, which hack/setup/redis.sh installs: %w", err)
+	}
+	f := &fleet{
+		id: "demo", host: "127.0.0.1", dir: dir, redisServer: path, password: "the-keepers-password", authority: authority, tls: true,
+		logins: []login{open(oldToken)},
+	}
+	if err := authority.write(dir); err != nil {
+		return nil, err
+	}
+	if err := f.open(); err != nil {
+		return nil, err
+	}
+	return f, f.resize(ctx, nodes)
+}
+
+func startFleet(t *testing.T, nodes int) *fleet {
+	t.Helper()
+	f, err := openFleet(t.Context(), t.TempDir(), nodes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.stop)
+	return f
+}
+
+func open(tokens ...string) login {
+	return login{"default", append([]string{"on", "~*", "&*", "+@all"}, passwords(tokens)...)}
+}
+
+// connect makes a client with one connection, which it never makes anew.
+func (f *fleet) connect(t *testing.T, r *relay, token string) *redis.Client {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{
+		Addr: net.JoinHostPort(f.host, strconv.Itoa(r.port())), Password: token, TLSConfig: f.authority.client(f.host), PoolSize: 1, MaxRetries: -1,
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func TestEndpointStaysOverFailover(t *testing.T) {
+	f := startFleet(t, 3)
+	writer := f.connect(t, f.writers, oldToken)
+	if err := writer.Set(t.Context(), "key", "before", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	replicas := f.now()[1:]
+	redistest.Eventually(t, nodeLimit, "the replicas did not copy the key", func() bool {
+		return replicas[0].client.Get(t.Context(), "key").Val() == "before" && replicas[1].client.Get(t.Context(), "key").Val() == "before"
+	})
+	port := f.writers.port()
+	if err := f.failover(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if f.writers.port() != port || f.now()[0] != replicas[0] {
+		t.Errorf("the endpoint leads from port %d to %s, not from %d to %s", f.writers.port(), f.now()[0].id, port, replicas[0].id)
+	}
+	if err := f.connect(t, f.writers, oldToken).Set(t.Context(), "key", "after", 0).Err(); err != nil {
+		t.Errorf("writing through the endpoint after the failover: %v", err)
+	}
+	redistest.Eventually(t, nodeLimit, "the connection to the demoted primary does not answer READONLY", func() bool {
+		err := writer.Set(t.Context(), "key", "lost", 0).Err()
+		return err != nil && strings.HasPrefix(err.Error(), "READONLY")
+	})
+	redistest.Eventually(t, nodeLimit, "the demoted primary does not follow the new one", func() bool {
+		return f.now()[2].client.Get(t.Context(), "key").Val() == "after"
+	})
+}
+
+func TestFailoverThatCuts(t *testing.T) {
+	f := startFleet(t, 2)
+	conn, err := net.Dial("tcp", net.JoinHostPort(f.host, strconv.Itoa(f.writers.port())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	redistest.Eventually(t, nodeLimit, "the connection did not reach the relay", func() bool {
+		f.writers.mu.Lock()
+		defer f.writers.mu.Unlock()
+		return len(f.writers.open) > 0
+	})
+	if err := f.failover(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(nodeLimit)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Errorf("the connection is open after the failover: %v", err)
+	}
+}
+
+func TestNoReplicaNoFailover(t *testing.T) {
+	f := startFleet(t, 1)
+	if err := f.failover(t.Context(), false); err == nil {
+		t.Error("a fleet of one node failed over")
+	}
+}
+
+func TestWhoHasLoggedInStays(t *testing.T) {
+	f := startFleet(t, 2)
+	before := f.connect(t, f.writers, oldToken)
+	id := before.ClientID(t.Context()).Val()
+	if err := f.admit(t.Context(), []login{open(newToken), {"app", []string{"on", ">an-apps-password-1", "~app:*", "+get"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := before.ClientID(t.Context()).Result(); err != nil || again != id {
+		t.Errorf("the connection %d is %d after its token was dropped: %v", id, again, err)
+	}
+	for token, want := range map[string]bool{oldToken: false, newToken: true} {
+		for name, r := range map[string]*relay{"writers": f.writers, "readers": f.readers} {
+			err := f.connect(t, r, token).Ping(t.Context()).Err()
+			if (err == nil) != want {
+				t.Errorf("logging in to the %s with %s: %v", name, token, err)
+			}
+		}
+	}
+	if err := f.admit(t.Context(), []login{open(newToken)}); err != nil {
+		t.Fatal(err)
+	}
+	if users := f.now()[0].client.Do(t.Context(), "ACL", "USERS").Val(); fmt.Sprint(users) != "[ackplayer default]" {
+		t.Errorf("the users are %v after app was removed", users)
+	}
+}
+
+func TestNewNodesKnowTheLogins(t *testing.T) {
+	f := startFleet(t, 1)
+	if err := f.admit(t.Context(), []login{open(newToken)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.resize(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	reader := f.connect(t, f.readers, newToken)
+	if info := reader.Info(t.Context(), "replication").Val(); !strings.Contains(info, "role:slave") {
+		t.Errorf("the reader endpoint leads to %q", info)
+	}
+	if err := f.resize(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if info := f.connect(t, f.readers, newToken).Info(t.Context(), "replication").Val(); !strings.Contains(info, "role:master") {
+		t.Errorf("without replicas the reader endpoint leads to %q", info)
+	}
+}
+
+func TestNothingIsLeft(t *testing.T) {
+	f := startFleet(t, 2)
+	endpoint := net.JoinHostPort(f.host, strconv.Itoa(f.writers.port()))
+	nodes := f.now()
+	f.stop()
+	for _, address := range []string{endpoint, nodes[0].address(), nodes[1].address()} {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			_ = conn.Close()
+			t.Errorf("%s still answers", address)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(f.dir, "demo-*")); err != nil || len(left) > 0 {
+		t.Errorf("%v is left: %v", left, err)
+	}
+}
+
+func TestServersEndWithAKilledPlayer(t *testing.T) {
+	player := exec.Command(os.Args[0])
+	player.Env = append(os.Environ(), playing+"="+t.TempDir())
+	player.Stderr = os.Stderr
+	stdout, err := player.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := player.Start(); err != nil {
+		t.Fatal(err)
+	}
+	address, err := bufio.NewReader(stdout).ReadString('\n')
+	if killErr := player.Process.Kill(); err != nil || killErr != nil {
+		t.Fatalf("killing a player: %v, %v", err, killErr)
+	}
+	_ = player.Wait() // it was killed
+	redistest.Eventually(t, nodeLimit, "the server outlives its player", func() bool {
+		conn, err := net.Dial("tcp", strings.TrimSpace(address))
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err != nil
+	})
+}
