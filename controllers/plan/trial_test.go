@@ -111,7 +111,9 @@ func TestNothingIsCountedTwiceByAnotherOrigin(t *testing.T) {
 			analysis.Counts{Bad: 1, Total: 5}},
 		"and back":                             {[]Evidence{sample(0, "x", "1", 1, 10), sample(1, "y", "2", 9, 90), sample(2, "x", "1", 7, 70)}, analysis.Counts{}},
 		"a retry of a trial of another origin": {[]Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "y", "1", 2, 30)}, analysis.Counts{}},
-		"a retry of a trial of the same":       {[]Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "x", "1", 6, 30)}, analysis.Counts{Bad: 1, Total: 20}},
+		"the end of the trial before a retry":  {[]Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "x", "1", 6, 30)}, analysis.Counts{}},
+		"a retry of a trial of the same": {[]Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "x", "1", 6, 30), sample(2, "x", "1", 7, 50)},
+			analysis.Counts{Bad: 1, Total: 20}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			trial := &Trial{}

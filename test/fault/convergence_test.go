@@ -214,6 +214,9 @@ var regressions = map[string]string{
 	"a load test does not begin again and again":                          "scenario=canaryLoadTested;139:unavailable:0",
 	"by Replicas no candidate has a share before its trial":               "scenario=canaryByReplicasSuperseded",
 	"a clock that went back does not keep the old revision":               "scenario=canaryPromoted;jump=31:-24h0m0s",
+	"a retry is not judged by the end of the trial before":                "scenario=canaryRetried;466:internal:1;memory=kept",
+	"the result of a load test is not lost":                               "scenario=canaryLoadTestFails;262:internal:1",
+	"a step that is not on record does not wake the operator":             "scenario=canaryByGatewayDeleted;147:forbidden:0",
 }
 
 // TestARunIsTheSameEveryTime is what replaying rests on.
