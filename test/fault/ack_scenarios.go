@@ -17,9 +17,7 @@ var caches = inCloud([]scenario{
 			s.Cache.ElastiCache.NodeType, s.Cache.ElastiCache.Replicas = "cache.t3.small", 2
 		})
 	}}}},
-	{name: "elastiCacheRotated", steps: []step{createElastiCache, {"ask for a new token", func(w *World) {
-		edit(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { note(fc, v1alpha1.AnnotationRotateToken, "today") })
-	}}}},
+	{name: "elastiCacheRotated", steps: []step{createElastiCache, rotate("today"), rotate("tomorrow")}, moments: moments{2: rotated}},
 	{name: "elastiCacheReplaced", steps: []step{createElastiCache, anotherEngine("")}},
 	{name: "elastiCacheReplacedByCanary", steps: []step{createInCloud(inAWS(canaried(20))), anotherEngine("")}, patient: true, canaried: true},
 	{name: "elastiCacheRolledBack", steps: []step{createInCloud(inAWS(canaried(20))), anotherEngine("flag-service:" + failingImage)},
@@ -53,6 +51,23 @@ func inCloud(stories []scenario) []scenario {
 		stories[i].inCloud = true
 	}
 	return stories
+}
+
+// rotate asks for a new token.
+func rotate(request string) step {
+	return step{"ask for a new token " + request, func(w *World) {
+		edit(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { note(fc, v1alpha1.AnnotationRotateToken, request) })
+	}}
+}
+
+// rotated: AWS takes two tokens, and the older one is still in use.
+func rotated(w *World) bool {
+	for _, known := range w.servers {
+		if known[1] != "" {
+			return true
+		}
+	}
+	return false
 }
 
 var createElastiCache = createInCloud(inAWS(aFlagCache()))

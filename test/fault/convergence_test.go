@@ -221,7 +221,7 @@ var regressions = map[string]string{
 
 // TestARunIsTheSameEveryTime is what replaying rests on.
 func TestARunIsTheSameEveryTime(t *testing.T) {
-	for _, line := range []string{"scenario=createInCluster;20:applied:1", "scenario=autoscaled;100:crashAfter:3", "scenario=newRevision;skew=6:all:3:true", "scenario=canaryByGateway;300:lost:3"} {
+	for _, line := range []string{"scenario=createInCluster;20:applied:1", "scenario=autoscaled;100:crashAfter:3", "scenario=newRevision;skew=6:all:3:true", "scenario=canaryByGateway;300:lost:3", "scenario=elastiCacheRotated;500:crashAfter:1"} {
 		p, err := parsePlan(line)
 		if err != nil {
 			t.Fatal(err)
@@ -241,7 +241,7 @@ func TestARunIsTheSameEveryTime(t *testing.T) {
 // TestForeseeing compares what a run comes to when its end is taken from memory
 // with what it comes to when it is played.
 func TestForeseeing(t *testing.T) {
-	for _, name := range []string{"newRevision", "canaryInTwoSteps", "canaryRetried", "canaryByGateway", "canaryLoadTested"} {
+	for _, name := range []string{"newRevision", "canaryInTwoSteps", "canaryRetried", "canaryByGateway", "canaryLoadTested", "elastiCacheReplaced", "elastiCacheFailsOnce"} {
 		t.Run(name, func(t *testing.T) { foresee(t, referenceOf(t, name)) })
 	}
 }
