@@ -69,7 +69,6 @@ func (c elastiCache) settled() bool {
 // looked tells whether ACK has looked at the group since it was changed.
 func (c elastiCache) looked() bool {
 	at, last := c.group.Status.LookedAt(), c.lastChange()
-	since := c.s.Now.Sub(last.At)
 	switch {
 	case at.IsZero():
 		return false
@@ -77,9 +76,9 @@ func (c elastiCache) looked() bool {
 		return true
 	case at.Time.Equal(last.Looked):
 		// Only a look about the time of the change can hide behind the one before.
-		return last.At.Sub(last.Looked).Abs() <= time.Minute && since >= doubtful
+		return last.At.Sub(last.Looked).Abs() <= time.Minute && c.s.Now.Sub(last.At) >= doubtful
 	default:
-		return since >= inFlight
+		return c.s.since(last.At) >= inFlight
 	}
 }
 
@@ -111,7 +110,7 @@ func (c elastiCache) plannedGroup(deps dependencies) *ack.ReplicationGroup {
 	switch {
 	case !c.inPlace(next) && c.mayChange(next, refused):
 		return c.changeGroup(next, last.Attempt, classOf(c.group.Spec, next))
-	case refused.retryable && c.s.Now.Sub(last.At) >= refusedRetry:
+	case refused.retryable && c.s.since(last.At) >= refusedRetry:
 		again := c.group.Spec
 		again.Description = c.description(last.Attempt + 1)
 		return c.changeGroup(again, last.Attempt+1, last.Class)
@@ -409,7 +408,7 @@ func (c elastiCache) pause() time.Duration {
 	if f.Count == 0 {
 		return 0
 	}
-	return max(firstPause<<(f.Count-1)-c.s.Now.Sub(f.At), 0)
+	return max(firstPause<<(f.Count-1)-c.s.since(f.At), 0)
 }
 
 // abandoned: the group is not created again.

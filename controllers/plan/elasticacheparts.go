@@ -121,7 +121,7 @@ func (c elastiCache) remade(o Object) bool {
 		return false
 	}
 	r := refusalOf(seen.ACKStatus())
-	return c.adoptable(seen) || r.terminal && r.retryable && c.s.Now.Sub(seen.ACKStatus().LookedAt().Time) >= refusedRetry
+	return c.adoptable(seen) || r.terminal && r.retryable && c.s.since(seen.ACKStatus().LookedAt().Time) >= refusedRetry
 }
 
 // seenLike is an object of ACK's as it was seen, nil where there is none.

@@ -220,7 +220,7 @@ func takeSnapshot(s Snapshot, wanted *ack.Snapshot) retirement {
 	if refused.reason != "" {
 		step.waitsFor += ". AWS refuses: " + refused.words
 	}
-	again := refused.terminal && refused.retryable && s.Now.Sub(seen.Status.LookedAt().Time) >= refusedRetry
+	again := refused.terminal && refused.retryable && s.since(seen.Status.LookedAt().Time) >= refusedRetry
 	switch ofAnother := seen.Spec.SnapshotName != wanted.Spec.SnapshotName; {
 	case again, ofAnother:
 		step.apply, step.delete = nil, notYetDeleted([]Object{seen})

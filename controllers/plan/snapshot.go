@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"math"
 	"reflect"
 	"time"
 
@@ -227,4 +228,18 @@ func secretValue(s Snapshot, name, key string) string {
 		return ""
 	}
 	return string(secret.Data[key])
+}
+
+// mostAhead is how far a time on record may be ahead of the clock: clocks differ, and
+// are set.
+const mostAhead = time.Minute
+
+// since is how long ago a time on record is. One that is further ahead was written by
+// a clock that has gone back since, and counts as long ago: who waits for it would
+// wait until the clock is there again.
+func (s Snapshot) since(at time.Time) time.Duration {
+	if passed := s.Now.Sub(at); passed >= -mostAhead {
+		return passed
+	}
+	return math.MaxInt64
 }

@@ -213,6 +213,7 @@ var regressions = map[string]string{
 	"a candidate does not grow and shrink while nothing can be recorded":  "scenario=canaryPromoted;373:lost:0",
 	"a load test does not begin again and again":                          "scenario=canaryLoadTested;139:unavailable:0",
 	"by Replicas no candidate has a share before its trial":               "scenario=canaryByReplicasSuperseded",
+	"a clock that went back does not keep a cache from being made":        "scenario=elastiCacheOverQuota;jump=13:-24h0m0s",
 	"a clock that went back does not keep the old revision":               "scenario=canaryPromoted;jump=31:-24h0m0s",
 	"a retry is not judged by the end of the trial before":                "scenario=canaryRetried;466:internal:1;memory=kept",
 	"the result of a load test is not lost":                               "scenario=canaryLoadTestFails;262:internal:1",
