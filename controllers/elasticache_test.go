@@ -170,8 +170,8 @@ func newCloud(ctx context.Context, player *ackplayer.Player) cloud {
 	s := cloud{newStage(ctx)}
 	prober := probe.New(probe.Options{Log: ctrl.Log})
 	run(prober)
-	s.Reconciler.ACK, s.Reconciler.Prober, s.Reconciler.Clock = allKinds{}, prober, clock.RealClock{}
-	s.Reconciler.Operator.ElastiCacheCA = string(player.CA())
+	s.ACK, s.Prober, s.Clock = allKinds{}, prober, clock.RealClock{}
+	s.Operator.ElastiCacheCA = string(player.CA())
 	DeferCleanup(s.clear)
 	return s
 }
@@ -280,7 +280,7 @@ func (s cloud) expectLeftAlone(ctx context.Context) {
 	Expect(group.Generation).To(BeEquivalentTo(1))
 	for _, e := range group.ManagedFields {
 		if e.Manager == "controller" && e.Subresource == "" {
-			Expect(string(e.FieldsV1.Raw)).NotTo(ContainSubstring("f:spec"), "ACK's fields")
+			Expect(e.FieldsV1.GetRawString()).NotTo(ContainSubstring("f:spec"), "ACK's fields")
 		}
 	}
 }

@@ -34,7 +34,7 @@ func main() {
 // run brings the table up to date with the price lists.
 func run(file string, lists []string) error {
 	if len(lists) == 0 {
-		return errors.New("name a price list: go run ./hack/prices FILE.json|FILE.csv ...")
+		return errors.New("name one price list or more: go run ./hack/prices FILE.json|FILE.csv [FILE]")
 	}
 	table, err := readTable(file)
 	if err != nil {
