@@ -112,10 +112,7 @@ var _ = Describe("The kinds of ACK", Ordered, func() {
 	It("that cannot be read hold up those that need them, for a while, and nobody else", func(ctx SpecContext) {
 		o.bring(ctx, replicationGroups())
 		o.expectInstalled(ctx, true, "ReplicationGroup")
-		r := o.reconciler
-		readable := r.Client
-		DeferCleanup(func() { r.Client = readable })
-		r.Client = unreadable{o.routed}
+		r := o.newReconciler(unreadable{o.routed})
 		began := time.Now()
 		_, err := r.Reconcile(ctx, ctrl.Request{NamespacedName: o.key("elasticache")})
 		Expect(err).To(MatchError(ContainSubstring("listing the children of kind ReplicationGroup")))
@@ -128,12 +125,27 @@ var _ = Describe("The kinds of ACK", Ordered, func() {
 // operator runs as cmd/manager wires it.
 type operator struct {
 	client.Client
-	kinds      *controllers.ACKKinds
-	discovery  *flaky
-	reconciler *controllers.Reconciler
+	mgr       ctrl.Manager
+	flagFiles cache.Cache
+	kinds     *controllers.ACKKinds
+	discovery *flaky
 	// routed is the operator's own client.
 	routed client.Client
 	looks  *looks
+}
+
+func (o *operator) newReconciler(c client.Client) *controllers.Reconciler {
+	return &controllers.Reconciler{
+		Client:    c,
+		Live:      o.mgr.GetAPIReader(),
+		FlagFiles: &controllers.FlagFiles{Metadata: o.flagFiles, Validate: validJSON},
+		Prober:    &answers{watched: map[types.NamespacedName]probe.Target{}},
+		Sampler:   &samples{watched: map[types.NamespacedName]metrics.Target{}},
+		ACK:       o.kinds,
+		Events:    events.NewFakeRecorder(10_000),
+		Clock:     clock.RealClock{},
+		Operator:  plan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+	}
 }
 
 func startOperator(ctx SpecContext, config *rest.Config) *operator {
@@ -151,23 +163,13 @@ func startOperator(ctx SpecContext, config *rest.Config) *operator {
 	flagFiles, err := cache.New(config, options)
 	Expect(err).NotTo(HaveOccurred())
 	Expect(mgr.Add(flagFiles)).To(Succeed())
+	o.mgr, o.flagFiles = mgr, flagFiles
 	o.kinds, err = controllers.NewACKKinds(mgr, nil)
 	Expect(err).NotTo(HaveOccurred())
 	o.discovery = &flaky{Discovery: o.kinds.Discovery}
 	o.kinds.Discovery, o.kinds.Interval = o.discovery, 100*time.Millisecond
 	o.routed = o.kinds.Client(mgr.GetClient())
-	o.reconciler = &controllers.Reconciler{
-		Client:    watchful{o.routed, o.looks},
-		Live:      mgr.GetAPIReader(),
-		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: validJSON},
-		Prober:    &answers{watched: map[types.NamespacedName]probe.Target{}},
-		Sampler:   &samples{watched: map[types.NamespacedName]metrics.Target{}},
-		ACK:       o.kinds,
-		Events:    events.NewFakeRecorder(10_000),
-		Clock:     clock.RealClock{},
-		Operator:  plan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
-	}
-	Expect(o.reconciler.SetupWithManager(mgr, flagFiles, make(chan event.GenericEvent), 1, o.kinds)).To(Succeed())
+	Expect(o.newReconciler(watchful{o.routed, o.looks}).SetupWithManager(mgr, flagFiles, make(chan event.GenericEvent), 1, o.kinds)).To(Succeed())
 	running, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(running) }()
