@@ -41,8 +41,9 @@ type rollout struct {
 	rejected bool
 	// canary of the target, nil where there is none.
 	canary *canary
-	// lingers says that the candidate was rejected by this look, and that a gateway
-	// goes on sending it requests until it has seen the route without it.
+	// lingers says that the candidate was rejected by this look. Its pods stay until
+	// that is on record: taken down before, they would be missing at the next look,
+	// which then has no reason to reject them.
 	lingers bool
 	// begun says that the canary's trial is on record, tested that the result of its
 	// load test is.
@@ -137,7 +138,7 @@ func (r *rollout) change(s Snapshot, target *revisionTemplate) {
 		r.serves = r.target
 	}
 	r.canary = &tried
-	r.lingers = tried.record.Outcome == RolledBack && s.routed(r.target)
+	r.lingers = tried.record.Outcome == RolledBack
 	r.history.records[r.target] = tried.record
 }
 

@@ -30,6 +30,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers"
 	operatorplan "github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
@@ -213,8 +214,8 @@ func (m *manager) watches(t *testing.T) {
 	g := NewWithT(t)
 	for k, children := range cacheSelectors {
 		k := kind(k)
-		if children == nil || k == jobs || k == serviceAccounts {
-			continue // a Job is there only while a candidate is tested under load, an account only for IAM
+		if children == nil || k == jobs || k == serviceAccounts || ack.KindOf(facts[k].new()).Kind != "" {
+			continue // a Job is there only while a candidate is tested under load, an account only for IAM, ACK not at all
 		}
 		m.awaitReady(t, name)
 		m.awaitRest(t, name)
