@@ -30,8 +30,8 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers"
+	"github.com/flagcache/flagcache/controllers/ack"
 	operatorplan "github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
