@@ -276,7 +276,13 @@ func (c *canary) advance(in trialInput, gap, observed time.Duration, shared stri
 		return
 	}
 	if in.given < in.spec.Steps[t.Step-1].Weight {
-		return // the share of the step is yet to be written, and may have failed to be
+		// The share of the step is yet to be written, and may have failed to be. Or a
+		// rollback for want of evidence took it away and is not on record: the deadline
+		// goes on, so that this is decided again.
+		if in.spec.OnInconclusive != v1alpha1.InconclusiveRollback {
+			return
+		}
+		observed = 0
 	}
 	t.Elapsed += gap
 	t.Observed += observed
