@@ -68,6 +68,38 @@ func checkStatuses(t *Trial) []v1alpha1.CheckStatus {
 	return checks
 }
 
+// historyStatus are the trials that are over. While a beginning or an end cannot be
+// recorded, each look decides it anew and at another time: what was said first stays.
+func historyStatus(s Snapshot, r rollout) []v1alpha1.HistoryEntry {
+	recorded := readHistory(s).records
+	var entries []v1alpha1.HistoryEntry
+	for _, record := range r.history.newest() {
+		if record.Outcome == "" || len(entries) == mostRecords {
+			continue
+		}
+		entry := v1alpha1.HistoryEntry{
+			Revision: record.Revision, Outcome: string(record.Outcome), Reason: record.Reason,
+			StartedAt: timeOf(record.StartedAt), FinishedAt: timeOf(record.FinishedAt),
+		}
+		seen, begun := recorded[record.Revision]
+		if !begun || seen.Outcome != record.Outcome {
+			entry.StartedAt, entry.FinishedAt = saidTimes(s, entry, begun)
+		}
+		entries = append(entries, entry)
+	}
+	return entries
+}
+
+// saidTimes are when a trial began and ended by the status, or else as they are now.
+func saidTimes(s Snapshot, entry v1alpha1.HistoryEntry, begun bool) (started, finished *metav1.Time) {
+	for _, said := range s.FlagCache.Status.History {
+		if said.Revision == entry.Revision && said.Outcome == entry.Outcome && (!begun || said.StartedAt.Equal(entry.StartedAt)) {
+			return said.StartedAt, said.FinishedAt
+		}
+	}
+	return entry.StartedAt, entry.FinishedAt
+}
+
 // canaryHealthy says how a canary goes.
 func canaryHealthy(c canary, stable string) metav1.Condition {
 	const kind = v1alpha1.ConditionRolloutHealthy

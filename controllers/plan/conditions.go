@@ -97,7 +97,7 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 	r := p.service.rollout
 	st.Revisions = revisionsStatus(r)
 	st.Canary = canaryStatus(s, r)
-	st.History = r.history.entries()
+	st.History = historyStatus(s, r)
 	before := s.FlagCache.Status.Cache
 	st.Cache = &v1alpha1.CacheStatus{State: p.cache.state, EngineVersion: p.cache.engine, Nodes: p.cache.nodes}
 	st.Cache.Hint = sizeHint(s, p)

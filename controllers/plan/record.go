@@ -212,21 +212,6 @@ func controllerRevision(fc *v1alpha1.FlagCache, r Record, observed *appsv1.Contr
 	return kept
 }
 
-// entries are the history for the status.
-func (h history) entries() []v1alpha1.HistoryEntry {
-	var entries []v1alpha1.HistoryEntry
-	for _, r := range h.newest() {
-		if r.Outcome == "" || len(entries) == mostRecords {
-			continue
-		}
-		entries = append(entries, v1alpha1.HistoryEntry{
-			Revision: r.Revision, Outcome: string(r.Outcome), Reason: r.Reason,
-			StartedAt: timeOf(r.StartedAt), FinishedAt: timeOf(r.FinishedAt),
-		})
-	}
-	return entries
-}
-
 func timeOf(t time.Time) *metav1.Time {
 	if t.IsZero() {
 		return nil
