@@ -73,11 +73,12 @@ type EvidenceTarget struct {
 	Canary v1alpha1.CanarySpec
 }
 
-// evidenceTarget is what to count while a canary is under way. One that this look
-// ended is, until that is on record: without the evidence a look after a record that
-// could not be written would go on with the trial.
+// evidenceTarget is what to count while a canary is under way, from when its beginning
+// is on record until its end is: without a beginning each look would begin to count
+// anew, without the evidence a look after an end that could not be recorded would go
+// on with the trial.
 func evidenceTarget(s Snapshot, r rollout) *EvidenceTarget {
-	if r.canary == nil {
+	if r.canary == nil || !r.begun {
 		return nil
 	}
 	return &EvidenceTarget{Candidate: r.target, Stable: r.stable, Since: r.canary.record.StartedAt, Canary: *s.FlagCache.Spec.Canary}
