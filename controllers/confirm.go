@@ -6,7 +6,9 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -31,8 +33,8 @@ type view struct {
 }
 
 // confirm makes sure, once per look and only when something is to be written,
-// that what decides about traffic is as it was seen: the spec, the
-// Service, and the revisions. Each was read from a cache of its own, and a
+// that what decides about traffic is as it was seen: the spec, what people ask for
+// by annotation, the Service, and the revisions. Each was read from a cache of its own, and a
 // cache may be old, after a restart by minutes; by an old view a revision that
 // serves would be scaled down, passed over or deleted, and children would be
 // made for a FlagCache that is gone.
@@ -49,7 +51,7 @@ func (r *Reconciler) compare(ctx context.Context, seen plan.Snapshot) error {
 	if err := r.Live.Get(ctx, key, fc); err != nil {
 		return unlessGone(err, "reading the FlagCache live")
 	}
-	if fc.UID != seen.FlagCache.UID || fc.Generation != seen.FlagCache.Generation {
+	if fc.UID != seen.FlagCache.UID || fc.Generation != seen.FlagCache.Generation || !maps.Equal(wishes(fc), wishes(seen.FlagCache)) {
 		return errStale
 	}
 	if !fc.DeletionTimestamp.IsZero() {
@@ -65,6 +67,18 @@ func (r *Reconciler) compare(ctx context.Context, seen plan.Snapshot) error {
 		return err
 	}
 	return r.compareRevisions(ctx, seen)
+}
+
+// wishes are the annotations by which people say what they want now and not for
+// ever: a rejected revision would be tried again by one that was taken away.
+func wishes(fc *v1alpha1.FlagCache) map[string]string {
+	of := map[string]string{}
+	for key, value := range fc.Annotations {
+		if strings.HasPrefix(key, v1alpha1.GroupVersion.Group+"/") {
+			of[key] = value
+		}
+	}
+	return of
 }
 
 func (r *Reconciler) compareService(ctx context.Context, seen plan.Snapshot) error {
