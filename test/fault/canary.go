@@ -4,6 +4,7 @@
 package fault
 
 import (
+	"cmp"
 	"encoding/json"
 	"reflect"
 	"time"
@@ -338,8 +339,10 @@ func (w *World) candidate() string {
 		return revision
 	}
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if ok && fc.Status.Revisions != nil && fc.Status.Revisions.Rejected != "" {
-		return fc.Status.Revisions.Rejected
+	if ok && fc.Status.Revisions != nil {
+		if told := cmp.Or(fc.Status.Revisions.Candidate, fc.Status.Revisions.Rejected); told != "" {
+			return told
+		}
 	}
 	return w.serving()
 }

@@ -119,13 +119,18 @@ func normalText(o client.Object) string {
 // attempts are how often AWS was asked anew, which depends on when it gave in.
 var attempts = regexp.MustCompile(`, attempt \d+`)
 
-// breachCounts are those of a sentence about a breach.
-var breachCounts = regexp.MustCompile(`[\d.]+% of \d+ events are bad \(at least [\d.]+%`)
+// breachCounts are those of a sentence about a breach, lackingChecks the checks that
+// one about too little evidence names.
+var (
+	breachCounts  = regexp.MustCompile(`[\d.]+% of \d+ events are bad \(at least [\d.]+%`)
+	lackingChecks = regexp.MustCompile(`(too little evidence): [a-zA-Z0-9]+(, [a-zA-Z0-9]+)*`)
+)
 
 // withoutCounts is a message without how much evidence there was when it was
 // written.
 func withoutCounts(message string) string {
-	return breachCounts.ReplaceAllString(message, "too many events are bad (at least some")
+	message = breachCounts.ReplaceAllString(message, "too many events are bad (at least some")
+	return lackingChecks.ReplaceAllString(message, "$1: some checks")
 }
 
 // verdict is a ControllerRevision with what its record says of the outcome. When
