@@ -114,7 +114,7 @@ test-unit: $(TEST_API_SERVER) redis postgres prometheus ## Run the unit tests, a
 	go test -timeout 10m $(GO_TEST_FLAGS) $$(go list ./... | grep -v /test/e2e)
 
 .PHONY: test-e2e
-test-e2e: kube build redis ## Run the end-to-end tests on a local cluster.
+test-e2e: kube build ackplayer redis ## Run the end-to-end tests on a local cluster.
 	@# -count=1 because go test cannot see what the cluster is made of.
 	go test -timeout 12m -count=1 $(GO_TEST_FLAGS) ./test/e2e/...
 

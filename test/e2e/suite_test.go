@@ -34,6 +34,7 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	programs, err := cluster.FindPrograms()
 	Expect(err).NotTo(HaveOccurred(), "make test-e2e builds what the tests run")
 	Expect(programs.Redis).NotTo(BeEmpty(), "redis-server is not in PATH: make redis installs it")
+	Expect(programs.ACKPlayer).NotTo(BeEmpty(), "make ackplayer builds it")
 
 	By("starting a cluster")
 	images := programs.Images()
