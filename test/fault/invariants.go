@@ -44,11 +44,15 @@ func (w *World) checkWrite(k kind, before, after client.Object) {
 	if k != secrets && after != nil {
 		w.checkSecrecy(k, after)
 	}
+	if w.writer == operator {
+		w.checkOwn(k, before, after) // before it is noted who serves by now
+	}
 	w.checkCanary(k, before, after)
 	w.checkCloud(k, before, after)
-	if w.writer != operator {
-		return
-	}
+}
+
+// checkOwn holds the invariants that are about the operator's writes alone.
+func (w *World) checkOwn(k kind, before, after client.Object) {
 	w.checkOwnership(k, before, after)
 	switch k {
 	case deployments:
