@@ -98,6 +98,15 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s.create(ctx, fc)
 		s.becomesReady(ctx)
 		id := s.group(ctx).Spec.ReplicationGroupID
+		s.expectLeftAlone(ctx)
+
+		By("deleting ACK's resource first, as a namespace that goes does")
+		Expect(k8s.Delete(ctx, s.group(ctx))).To(Succeed())
+		Eventually(ctx, func(g Gomega) {
+			groups := &ack.ReplicationGroupList{}
+			g.Expect(k8s.List(ctx, groups, client.InNamespace(s.namespace))).To(Succeed())
+			g.Expect(groups.Items).To(BeEmpty())
+		}).WithTimeout(time.Minute).WithPolling(200 * time.Millisecond).Should(Succeed())
 		s.isDeleted(ctx)
 		Expect(player.Groups()).To(ContainElement(id))
 
@@ -114,6 +123,23 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		Expect(s.group(ctx).Spec.ReplicationGroupID).To(Equal(id))
 		s.expectMatchingTokens(ctx)
 		s.isDeleted(ctx)
+	})
+
+	It("has ACK keep what it keeps itself, for as long as the policy says so", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		fc := s.anElastiCache()
+		fc.Spec.DeletionPolicy = v1alpha1.DeletionRetain
+		s.create(ctx, fc)
+		s.becomesReady(ctx)
+		id := s.group(ctx).Spec.ReplicationGroupID
+		Expect(s.group(ctx).Annotations).To(HaveKeyWithValue(ack.AnnotationDeletionPolicy, ack.DeletionRetain))
+		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.DeletionPolicy = v1alpha1.DeletionDelete })
+		s.eventually(ctx, func(g Gomega) {
+			g.Expect(s.group(ctx).Annotations).NotTo(HaveKey(ack.AnnotationDeletionPolicy))
+		})
+		s.expectLeftAlone(ctx)
+		s.isDeleted(ctx)
+		Expect(player.Groups()).NotTo(ContainElement(id))
 	})
 
 	It("says in words what AWS refuses for good", func(ctx context.Context) {

@@ -124,6 +124,17 @@ func (c elastiCache) meta(name string) metav1.ObjectMeta {
 	return meta
 }
 
+// lastingMeta is the metadata of what stays in AWS with deletionPolicy Retain, which
+// is all but alarms. ACK judges by the mark whoever deletes the object, such as a
+// namespace that goes, so it is there from the beginning.
+func (c elastiCache) lastingMeta(name string) metav1.ObjectMeta {
+	meta := c.meta(name)
+	if retains(c.fc) {
+		mark(meta.Annotations)
+	}
+	return meta
+}
+
 // adopts tells whether a person lets the FlagCache take over what AWS has.
 func (c elastiCache) adopts() bool {
 	return c.fc.Annotations[v1alpha1.AnnotationAdopt] == c.awsID()

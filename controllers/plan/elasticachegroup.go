@@ -189,7 +189,7 @@ func (c elastiCache) now() time.Time { return c.s.Now.UTC().Truncate(time.Second
 func (c elastiCache) renderGroup(spec ack.ReplicationGroupSpec, last change) *ack.ReplicationGroup {
 	group := &ack.ReplicationGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "ReplicationGroup"},
-		ObjectMeta: c.meta(c.name()),
+		ObjectMeta: c.lastingMeta(c.name()),
 		Spec:       spec,
 	}
 	group.Annotations[v1alpha1.AnnotationChange] = inJSON(last)

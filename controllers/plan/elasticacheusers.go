@@ -84,7 +84,7 @@ func (c elastiCache) needUsers(deps *dependencies) {
 	}
 	group := &ack.UserGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "UserGroup"},
-		ObjectMeta: c.meta(c.name()),
+		ObjectMeta: c.lastingMeta(c.name()),
 		Spec:       ack.UserGroupSpec{UserGroupID: c.userGroupID(), Engine: strings.ToLower(string(c.spec.Engine)), Tags: c.tags()},
 	}
 	for _, user := range users {
@@ -104,7 +104,7 @@ func (c elastiCache) shortID(letter string) string {
 func (c elastiCache) user(role, id, name, access string, mode ack.AuthenticationMode) *ack.User {
 	return &ack.User{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "User"},
-		ObjectMeta: c.meta(c.name() + "-" + role),
+		ObjectMeta: c.lastingMeta(c.name() + "-" + role),
 		Spec: ack.UserSpec{
 			UserID: id, UserName: name, Engine: strings.ToLower(string(c.spec.Engine)),
 			AccessString: access, AuthenticationMode: &mode, Tags: c.tags(),
