@@ -118,6 +118,7 @@ var _ = Describe("The API server", func() {
 		Entry("a cache without its type", someFlags+"cache: {external: {secretRef: {name: a}}}", "set cache.type to External"),
 		Entry("a type without its cache", someFlags+"cache: {type: External}", "cache.external.secretRef.name is required"),
 		Entry("ElastiCache without its part", someFlags+"cache: {type: ElastiCache}", "cache.elastiCache is required for cache.type ElastiCache"),
+		Entry("data tiering with an old engine", someFlags+`cache: {type: ElastiCache, elastiCache: {engine: Redis, engineVersion: "6.0", nodeType: cache.r6gd.xlarge}}`, "has data tiering, which needs engineVersion 6.2 or later"),
 		Entry("two sources", "flags: {type: Postgres, configMap: {name: a}, postgres: {secretRef: {name: a, key: uri}}}", "flags.configMap is only for flags.type ConfigMap"),
 		Entry("a source without its type", "flags: {configMap: {name: a}, postgres: {secretRef: {name: a, key: uri}}}", "set flags.type to Postgres"),
 		Entry("a type without its source", "flags: {type: Postgres}", "flags.postgres.secretRef is required"),

@@ -85,8 +85,22 @@ func cacheIdentity(fc *v1alpha1.FlagCache) string {
 	if e.AtRestEncryption != nil {
 		key = e.AtRestEncryption.KMSKeyID
 	}
-	return fingerprint("", fc.Namespace, fc.Name, string(e.Engine), e.SubnetGroupName, strings.Join(subnets, ","), e.VPCID,
-		key, string(e.TransitEncryption), string(e.Authentication.Type), e.Region)
+	parts := []string{
+		fc.Namespace, fc.Name, string(e.Engine), e.SubnetGroupName, strings.Join(subnets, ","), e.VPCID,
+		key, string(e.TransitEncryption), string(e.Authentication.Type), e.Region,
+	}
+	if tiered(e.NodeType) {
+		parts = append(parts, "data tiering")
+	}
+	return fingerprint("", parts...)
+}
+
+// tiered tells whether nodes of a type keep part of their data on a disk. AWS makes
+// those of the family r6gd only so, others never, and changes no group from one to
+// the other (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/data-tiering.html).
+func tiered(nodeType string) bool {
+	family, _, _ := strings.Cut(strings.TrimPrefix(nodeType, "cache."), ".")
+	return strings.HasSuffix(family, "gd")
 }
 
 // name of the cache's objects in Kubernetes.

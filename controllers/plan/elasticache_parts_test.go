@@ -125,6 +125,36 @@ func TestAMissingKindIsNamed(t *testing.T) {
 	}
 }
 
+// TestDataTieringFollowsTheNodeType: AWS makes nodes of the family r6gd only with it,
+// and changes no group from one to the other.
+func TestDataTieringFollowsTheNodeType(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	for _, test := range []struct {
+		nodeType        string
+		tiered, another bool
+	}{
+		{"cache.r6g.xlarge", false, false},
+		{"cache.r6gd.xlarge", true, true},
+		{"cache.r6gd.2xlarge", true, false},
+		{"cache.c7gn.xlarge", false, true},
+	} {
+		before := c.group().Spec.ReplicationGroupID
+		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = test.nodeType })
+		c.run(20 * time.Minute)
+		g, aws := c.only()
+		if aws.spec.CacheNodeType != test.nodeType || aws.spec.DataTieringEnabled != test.tiered {
+			t.Errorf("AWS has %s with data tiering %t", aws.spec.CacheNodeType, aws.spec.DataTieringEnabled)
+		}
+		if another := g.Spec.ReplicationGroupID != before; another != test.another || len(c.groups) != 1 {
+			t.Errorf("for %s it is another group: %t; AWS has %d", test.nodeType, another, len(c.groups))
+		}
+	}
+	if got := fmt.Sprint(c.applies); got != "[node node]" {
+		t.Errorf("the changes in place are %s", got)
+	}
+	c.expectSilence()
+}
+
 // TestAKindThatGoesStopsNothing: a cache in use goes on.
 func TestAKindThatGoesStopsNothing(t *testing.T) {
 	c := aReadyCloud(t, withEverything(aFlagCache()))

@@ -206,6 +206,7 @@ func (c elastiCache) groupSpec(deps dependencies) ack.ReplicationGroupSpec {
 		Engine:                     strings.ToLower(string(e.Engine)),
 		EngineVersion:              e.EngineVersion,
 		CacheNodeType:              e.NodeType,
+		DataTieringEnabled:         tiered(e.NodeType),
 		NumNodeGroups:              1,
 		ReplicasPerNodeGroup:       int64(e.Replicas),
 		AutomaticFailoverEnabled:   e.Replicas > 0,
