@@ -115,13 +115,19 @@ func cacheSecretName(fc *v1alpha1.FlagCache, id string) string { return fc.Name 
 // (https://docs.aws.amazon.com/AmazonElastiCache/latest/APIReference/API_CreateReplicationGroup.html).
 // AWS answers in lower case, so another spelling would be written back by ACK.
 func (c elastiCache) awsID() string {
-	const most = 40 - len("fc-") - len("-01234567")
+	return c.nameInAWS("fc", c.id)
+}
+
+// nameInAWS is the FlagCache's namespace and name, as far as there is room for them,
+// between what tells names apart.
+func (c elastiCache) nameInAWS(prefix, suffix string) string {
+	most := 40 - len(prefix) - len(suffix) - len("--")
 	words := strings.FieldsFunc(c.fc.Namespace+"-"+c.fc.Name, func(r rune) bool { return r == '-' })
 	readable := strings.Join(words, "-")
 	if len(readable) > most {
 		readable = strings.TrimRight(readable[:most], "-")
 	}
-	return "fc-" + readable + "-" + c.id
+	return prefix + "-" + readable + "-" + suffix
 }
 
 // meta is the metadata of one of the cache's objects.
@@ -394,7 +400,7 @@ func (c elastiCache) onRecord(connection Connection) bool {
 // own, who may touch the probe's key and nothing else.
 func (c elastiCache) probed(connection Connection) *Connection {
 	if c.usesIAM() {
-		connection.Username, connection.Password = probeUserName, c.token()
+		connection.Username, connection.Password = probeUser(c.fc, c.token()), c.token()
 		connection.IAMCache, connection.IAMRegion = "", ""
 	}
 	return &connection

@@ -34,7 +34,7 @@ func TestIDsAreWhatAWSTakes(t *testing.T) {
 		fc := withElastiCache(aFlagCache())
 		fc.Namespace, fc.Name = name(63, "ab0"), name(46, "ab")
 		c := seeCache(Snapshot{FlagCache: fc}, cacheIdentity(fc))
-		for _, id := range []string{c.awsID(), c.shortID("p"), c.shortID("d")} {
+		for _, id := range []string{c.awsID(), c.nameInAWS("p", c.id+"-"+c.tokenMark()), c.shortID("d")} {
 			if len(id) > 40 || !wellFormed.MatchString(id) {
 				t.Fatalf("the ID of %s/%s is %q", fc.Namespace, fc.Name, id)
 			}

@@ -57,11 +57,19 @@ func except(objects, others []Object) []Object {
 }
 
 // dispensable are those unwanted objects of a cache in use that it does not use
-// itself any more: parameters stay until AWS has given the group others.
+// itself any more: parameters stay until AWS has given the group others, and a user
+// until the user group is to be without it; should ACK be late with that, AWS takes a
+// user that is deleted out of its groups by itself.
 func dispensable(c elastiCache, objects []Object) []Object {
 	return slices.DeleteFunc(objects, func(o Object) bool {
-		parameters, ok := o.(*ack.CacheParameterGroup)
-		return ok && c.group != nil && (!c.settled() || c.group.Spec.CacheParameterGroupName == parameters.Spec.CacheParameterGroupName)
+		switch o := o.(type) {
+		case *ack.CacheParameterGroup:
+			return c.group != nil && (!c.settled() || c.group.Spec.CacheParameterGroupName == o.Spec.CacheParameterGroupName)
+		case *ack.User:
+			group, ok := find[*ack.UserGroup](c.s, c.name())
+			return ok && (!group.Status.Is(ack.ConditionSynced) || slices.Contains(group.Spec.UserIDs, o.Spec.UserID))
+		}
+		return false
 	})
 }
 
