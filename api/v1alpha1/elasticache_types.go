@@ -280,7 +280,7 @@ type AlarmsSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	EvictionsPerFiveMinutes int32 `json:"evictionsPerFiveMinutes"`
 
-	// topicARN of the SNS topic that is told.
+	// topicARN of the SNS topic that is told, in the region of the cache.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^arn:[a-z-]+:sns:`

@@ -209,6 +209,17 @@ func TestAlarmsFollowTheSpec(t *testing.T) {
 	if a := alarms()["001-cpu"]; a.Spec.MetricName != "EngineCPUUtilization" {
 		t.Errorf("the alarm on the processor of a large node is on %s", a.Spec.MetricName)
 	}
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Alarms.TopicARN = "arn:aws:sns:eu-west-1:1:t" })
+	c.run(time.Minute)
+	if a := alarms()["charges"]; len(a.Spec.AlarmActions) > 0 || len(a.Spec.OKActions) > 0 {
+		t.Errorf("the alarm on the charges tells a topic of another region, which AWS refuses: %+v", a.Spec)
+	}
+	if a := alarms()["001-cpu"]; len(a.Spec.AlarmActions) != 1 {
+		t.Errorf("the alarm on the processor is %+v", a.Spec)
+	}
+	c.expect(v1alpha1.ConditionAlarmsConfigured, "True", v1alpha1.ReasonConfigured)
+	c.expectMessage(v1alpha1.ConditionAlarmsConfigured, "That on the account's charges tells nobody", "us-east-1")
+	c.expectSilence()
 	c.refuse["MetricAlarm"] = recoverable("api error AccessDenied: no")
 	clear(c.polls)
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Alarms.CPUPercent = 60 })
