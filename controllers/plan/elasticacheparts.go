@@ -52,6 +52,9 @@ func (c elastiCache) plan(part *cachePart) {
 		if group := c.plannedGroup(deps); group != nil {
 			part.objects = append(part.objects, group)
 			part.changing = c.changing(group, deps)
+			if part.changing && c.justLooked() {
+				part.again = soonest(part.again, apart)
+			}
 		} else {
 			part.later = append(part.later, c.group)
 		}
