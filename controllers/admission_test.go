@@ -166,6 +166,19 @@ var _ = Describe("The API server", func() {
 		Entry("an environment that is no name", someFlags+"environment: Über", "spec.environment"),
 	)
 
+	It("refuses to remove security groups, which ACK would leave in place", func(ctx context.Context) {
+		in := func(part string) string { return someFlags + "cache: {type: ElastiCache, elastiCache: {" + part + "}}" }
+		Expect(k8s.Create(ctx, s.manifest("demo", in("securityGroupIDs: [sg-1]")))).To(Succeed())
+		update := func(part string) error {
+			o := s.manifest("demo", in(part))
+			o.SetResourceVersion(get(ctx, s, &v1alpha1.FlagCache{}, "demo").ResourceVersion)
+			return k8s.Update(ctx, o)
+		}
+		Expect(update("")).To(MatchError(ContainSubstring("elastiCache.securityGroupIDs cannot be removed")))
+		Expect(update("securityGroupIDs: [sg-2]")).To(Succeed())
+		Expect(update("vpcID: vpc-1, clientSecurityGroupIDs: [sg-2]")).To(Succeed())
+	})
+
 	DescribeTable("refuses a name",
 		func(ctx context.Context, name, sentence string) {
 			err := k8s.Create(ctx, s.manifest(name, someFlags), client.DryRunAll)

@@ -33,6 +33,7 @@ const (
 // the first, which takes over when its canary passed.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.vpcID) && has(self.securityGroupIDs))",message="elastiCache.vpcID (a managed security group) and elastiCache.securityGroupIDs (yours) exclude each other: remove one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.securityGroupIDs) || has(self.securityGroupIDs) || has(self.vpcID)",message="elastiCache.securityGroupIDs cannot be removed, because ACK would leave them in place: name others, such as the VPC's default one, or set vpcID for another cache with a managed one"
 // +kubebuilder:validation:XValidation:rule="has(self.vpcID) == has(self.clientSecurityGroupIDs)",message="elastiCache.vpcID and elastiCache.clientSecurityGroupIDs go together"
 // +kubebuilder:validation:XValidation:rule="!(has(self.subnetIDs) && has(self.subnetGroupName))",message="elastiCache.subnetIDs and elastiCache.subnetGroupName exclude each other: remove one"
 // +kubebuilder:validation:XValidation:rule="self.replicas > 0 || self.multiAZ == 'Disabled'",message="elastiCache.multiAZ needs at least one replica: raise replicas or set multiAZ to Disabled"
@@ -90,7 +91,8 @@ type ElastiCacheSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	ClientSecurityGroupIDs []SecurityGroupID `json:"clientSecurityGroupIDs,omitempty"`
 
-	// securityGroupIDs are yours and not managed. Excludes vpcID.
+	// securityGroupIDs are yours and not managed. They can be exchanged for others and
+	// not removed: ACK takes none away. Excludes vpcID.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
