@@ -118,6 +118,7 @@ var _ = Describe("The API server", func() {
 		Entry("a cache without its type", someFlags+"cache: {external: {secretRef: {name: a}}}", "set cache.type to External"),
 		Entry("a type without its cache", someFlags+"cache: {type: External}", "cache.external.secretRef.name is required"),
 		Entry("ElastiCache without its part", someFlags+"cache: {type: ElastiCache}", "cache.elastiCache is required for cache.type ElastiCache"),
+		Entry("data tiering with an old engine", someFlags+`cache: {type: ElastiCache, elastiCache: {engine: Redis, engineVersion: "6.0", nodeType: cache.r6gd.xlarge}}`, "has data tiering, which needs engineVersion 6.2 or later"),
 		Entry("two sources", "flags: {type: Postgres, configMap: {name: a}, postgres: {secretRef: {name: a, key: uri}}}", "flags.configMap is only for flags.type ConfigMap"),
 		Entry("a source without its type", "flags: {configMap: {name: a}, postgres: {secretRef: {name: a, key: uri}}}", "set flags.type to Postgres"),
 		Entry("a type without its source", "flags: {type: Postgres}", "flags.postgres.secretRef is required"),
@@ -164,6 +165,19 @@ var _ = Describe("The API server", func() {
 		Entry("a variable of the split", someFlags+"service: {env: [{name: SPLIT_FILE, value: x}]}", "must not set a variable that the operator sets"),
 		Entry("an environment that is no name", someFlags+"environment: Über", "spec.environment"),
 	)
+
+	It("refuses to remove security groups, which ACK would leave in place", func(ctx context.Context) {
+		in := func(part string) string { return someFlags + "cache: {type: ElastiCache, elastiCache: {" + part + "}}" }
+		Expect(k8s.Create(ctx, s.manifest("demo", in("securityGroupIDs: [sg-1]")))).To(Succeed())
+		update := func(part string) error {
+			o := s.manifest("demo", in(part))
+			o.SetResourceVersion(get(ctx, s, &v1alpha1.FlagCache{}, "demo").ResourceVersion)
+			return k8s.Update(ctx, o)
+		}
+		Expect(update("")).To(MatchError(ContainSubstring("elastiCache.securityGroupIDs cannot be removed")))
+		Expect(update("securityGroupIDs: [sg-2]")).To(Succeed())
+		Expect(update("vpcID: vpc-1, clientSecurityGroupIDs: [sg-2]")).To(Succeed())
+	})
 
 	DescribeTable("refuses a name",
 		func(ctx context.Context, name, sentence string) {

@@ -6,6 +6,8 @@ package controllers_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -69,11 +71,11 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s.create(ctx, s.anElastiCache())
 		s.becomesReady(ctx)
 		before := get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data["password"]
+		// ACK's times are of whole seconds: a look in the same one as the change would say
+		// nothing.
+		Expect(player.Resync(ctx)).To(Succeed())
 		s.annotate(ctx, v1alpha1.AnnotationRotateToken, "please")
 		s.eventually(ctx, func(g Gomega) {
-			// ACK's times are of whole seconds: a look in the same one as the change
-			// says nothing.
-			g.Expect(player.Resync(ctx)).To(Succeed())
 			g.Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data["password"]).NotTo(Equal(before))
 		})
 		s.becomesReady(ctx)
@@ -98,6 +100,15 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s.create(ctx, fc)
 		s.becomesReady(ctx)
 		id := s.group(ctx).Spec.ReplicationGroupID
+		s.expectLeftAlone(ctx)
+
+		By("deleting ACK's resource first, as a namespace that goes does")
+		Expect(k8s.Delete(ctx, s.group(ctx))).To(Succeed())
+		Eventually(ctx, func(g Gomega) {
+			groups := &ack.ReplicationGroupList{}
+			g.Expect(k8s.List(ctx, groups, client.InNamespace(s.namespace))).To(Succeed())
+			g.Expect(groups.Items).To(BeEmpty())
+		}).WithTimeout(time.Minute).WithPolling(200 * time.Millisecond).Should(Succeed())
 		s.isDeleted(ctx)
 		Expect(player.Groups()).To(ContainElement(id))
 
@@ -114,6 +125,86 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		Expect(s.group(ctx).Spec.ReplicationGroupID).To(Equal(id))
 		s.expectMatchingTokens(ctx)
 		s.isDeleted(ctx)
+	})
+
+	It("has ACK keep what it keeps itself, for as long as the policy says so", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		fc := s.anElastiCache()
+		fc.Spec.DeletionPolicy = v1alpha1.DeletionRetain
+		s.create(ctx, fc)
+		s.becomesReady(ctx)
+		id := s.group(ctx).Spec.ReplicationGroupID
+		Expect(s.group(ctx).Annotations).To(HaveKeyWithValue(ack.AnnotationDeletionPolicy, ack.DeletionRetain))
+		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.DeletionPolicy = v1alpha1.DeletionDelete })
+		s.eventually(ctx, func(g Gomega) {
+			g.Expect(s.group(ctx).Annotations).NotTo(HaveKey(ack.AnnotationDeletionPolicy))
+		})
+		s.expectLeftAlone(ctx)
+		s.isDeleted(ctx)
+		Expect(player.Groups()).NotTo(ContainElement(id))
+	})
+
+	It("goes only when its last snapshot is there", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		fc := s.anElastiCache()
+		fc.Spec.DeletionPolicy = v1alpha1.DeletionSnapshot
+		s.create(ctx, fc)
+		s.becomesReady(ctx)
+		group := s.group(ctx)
+		calls := len(player.Calls())
+
+		By("having ACK take none yet")
+		player.Pause()
+		DeferCleanup(player.Resume)
+		Expect(k8s.Delete(ctx, get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
+		s.eventually(ctx, func(g Gomega) {
+			c := s.says(g, ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeleting)
+			g.Expect(c.Message).To(ContainSubstring("the last snapshot to be taken"))
+		})
+		for range 5 {
+			s.reconcile(ctx)
+		}
+		Expect(s.group(ctx).DeletionTimestamp).To(BeNil())
+		snapshot := get(ctx, s.stage, &ack.Snapshot{}, group.Name)
+		Expect(snapshot.Spec.ReplicationGroupID).To(Equal(group.Spec.ReplicationGroupID))
+
+		player.Resume()
+		s.isDeleted(ctx)
+		Expect(happened(player, group, calls)).To(Equal([]string{"Create Snapshot", "Delete ReplicationGroup"}), "the snapshot outlives all else")
+		Expect(player.Groups()).NotTo(ContainElement(group.Spec.ReplicationGroupID))
+	})
+
+	It("lets pods in by IAM, and the probe by a user of its own", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		fc := s.anElastiCache()
+		fc.Spec.Cache.ElastiCache.Authentication.Type = v1alpha1.AuthenticationIAM
+		s.create(ctx, fc)
+		s.becomesReady(ctx)
+		group := s.group(ctx)
+		id := group.Spec.ReplicationGroupID
+		Expect(happened(player, group, 0)).To(Equal([]string{"Create User", "Create UserGroup", "Create ReplicationGroup"}))
+		Expect(group.Spec.UserGroupIDs).To(Equal([]string{id}))
+		Expect(group.Spec.AuthToken).To(BeNil())
+		s.expectLeftAlone(ctx)
+		published := get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data
+		Expect(published).NotTo(HaveKey("password"))
+		Expect([]string{string(published["username"]), string(published["iam-cache"]), string(published["iam-region"])}).To(Equal([]string{id, id, "eu-west-1"}))
+
+		By("losing the Secret with the probe's password")
+		users := get(ctx, s.stage, &ack.UserGroup{}, group.Name).Spec.UserIDs
+		calls := len(player.Calls())
+		Expect(k8s.Delete(ctx, get(ctx, s.stage, &corev1.Secret{}, "demo-cache-"+group.Labels[v1alpha1.LabelCache]))).To(Succeed())
+		s.eventually(ctx, func(g Gomega) {
+			others := get(ctx, s.stage, &ack.UserGroup{}, group.Name).Spec.UserIDs
+			g.Expect(others).To(And(HaveLen(len(users)), Not(Equal(users))))
+		})
+		s.becomesReady(ctx)
+		Expect(happened(player, group, calls)).To(Equal([]string{"Create User", "Modify UserGroup", "Delete User"}))
+		Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data).To(Equal(published), "pods do not notice")
+
+		calls = len(player.Calls())
+		s.isDeleted(ctx)
+		Expect(happened(player, group, calls)).To(Equal([]string{"Delete ReplicationGroup", "Delete UserGroup", "Delete User"}))
 	})
 
 	It("says in words what AWS refuses for good", func(ctx context.Context) {
@@ -292,6 +383,18 @@ func (s cloud) expectMatchingTokens(ctx context.Context) {
 	token := get(ctx, s.stage, &corev1.Secret{}, "demo-cache-"+id).Data["token"]
 	Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data["password"]).To(Equal(token))
 	Expect(token).NotTo(BeEmpty())
+}
+
+// happened is what AWS was asked for of a group and what goes with it, after some
+// calls, each once in a row.
+func happened(player *ackplayer.Player, group *ack.ReplicationGroup, after int) []string {
+	var calls []string
+	for _, call := range player.Calls()[after:] {
+		if strings.Contains(call.ID, group.Labels[v1alpha1.LabelCache]) {
+			calls = append(calls, string(call.Operation)+" "+call.Kind)
+		}
+	}
+	return slices.Compact(calls)
 }
 
 // modifications counts how often AWS was asked to change a group.

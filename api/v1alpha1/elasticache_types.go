@@ -29,10 +29,11 @@ const (
 
 // ElastiCacheSpec is an ElastiCache replication group, made through ACK. What AWS
 // cannot change in place (engine, subnets, VPC, KMS key, encryption in transit,
-// kind of authentication, region) is changed by a second group beside the first,
-// which takes over when its canary passed.
+// kind of authentication, region, data tiering) is changed by a second group beside
+// the first, which takes over when its canary passed.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.vpcID) && has(self.securityGroupIDs))",message="elastiCache.vpcID (a managed security group) and elastiCache.securityGroupIDs (yours) exclude each other: remove one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.securityGroupIDs) || has(self.securityGroupIDs) || has(self.vpcID)",message="elastiCache.securityGroupIDs cannot be removed, because ACK would leave them in place: name others, such as the VPC's default one, or set vpcID for another cache with a managed one"
 // +kubebuilder:validation:XValidation:rule="has(self.vpcID) == has(self.clientSecurityGroupIDs)",message="elastiCache.vpcID and elastiCache.clientSecurityGroupIDs go together"
 // +kubebuilder:validation:XValidation:rule="!(has(self.subnetIDs) && has(self.subnetGroupName))",message="elastiCache.subnetIDs and elastiCache.subnetGroupName exclude each other: remove one"
 // +kubebuilder:validation:XValidation:rule="self.replicas > 0 || self.multiAZ == 'Disabled'",message="elastiCache.multiAZ needs at least one replica: raise replicas or set multiAZ to Disabled"
@@ -40,6 +41,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.engine != 'Redis' || int(self.engineVersion.split('.')[0]) <= 7",message="elastiCache.engine Redis ends at version 7.1: set engineVersion to 7.1, or engine to Valkey"
 // +kubebuilder:validation:XValidation:rule="self.engine != 'Valkey' || int(self.engineVersion.split('.')[0]) >= 8 || self.engineVersion.startsWith('7.2')",message="elastiCache.engine Valkey begins at version 7.2: raise engineVersion, or set engine to Redis"
 // +kubebuilder:validation:XValidation:rule="self.authentication.type != 'IAM' || int(self.engineVersion.split('.')[0]) >= 7",message="elastiCache.authentication IAM needs engineVersion 7.0 or later"
+// +kubebuilder:validation:XValidation:rule="!self.nodeType.contains('gd.') || int(self.engineVersion.split('.')[0]) > 6 || self.engineVersion.startsWith('6.2')",message="elastiCache.nodeType of the family r6gd has data tiering, which needs engineVersion 6.2 or later"
 // +kubebuilder:validation:XValidation:rule="self.engine != oldSelf.engine || int(self.engineVersion.split('.')[0]) > int(oldSelf.engineVersion.split('.')[0]) || (int(self.engineVersion.split('.')[0]) == int(oldSelf.engineVersion.split('.')[0]) && int(self.engineVersion.split('.')[1]) >= int(oldSelf.engineVersion.split('.')[1]))",message="elastiCache.engineVersion cannot go down: AWS upgrades an engine in place and never downgrades it"
 type ElastiCacheSpec struct {
 	// engine is Redis or Valkey. Default: Valkey.
@@ -54,7 +56,8 @@ type ElastiCacheSpec struct {
 	// +kubebuilder:validation:Pattern=`^[0-9]+\.[0-9]+(\.[0-9]+)?$`
 	EngineVersion string `json:"engineVersion,omitempty"`
 
-	// nodeType of every node. Default: cache.t3.micro.
+	// nodeType of every node. Those of the family r6gd have data tiering, so from one
+	// to any other and back is a change to another group. Default: cache.t3.micro.
 	// +optional
 	// +kubebuilder:default=cache.t3.micro
 	// +kubebuilder:validation:MaxLength=64
@@ -88,7 +91,8 @@ type ElastiCacheSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	ClientSecurityGroupIDs []SecurityGroupID `json:"clientSecurityGroupIDs,omitempty"`
 
-	// securityGroupIDs are yours and not managed. Excludes vpcID.
+	// securityGroupIDs are yours and not managed. They can be exchanged for others and
+	// not removed: ACK takes none away. Excludes vpcID.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
@@ -278,7 +282,7 @@ type AlarmsSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	EvictionsPerFiveMinutes int32 `json:"evictionsPerFiveMinutes"`
 
-	// topicARN of the SNS topic that is told.
+	// topicARN of the SNS topic that is told, in the region of the cache.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^arn:[a-z-]+:sns:`

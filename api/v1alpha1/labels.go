@@ -77,6 +77,9 @@ const (
 	// AnnotationChange, on a ReplicationGroup, says when the operator changed it last,
 	// and when ACK had looked at it last by then.
 	AnnotationChange = "flagcache.dev/change"
+	// AnnotationRetained, on one of ACK's objects, says that it was the operator that
+	// had ACK retain what AWS has, for deletionPolicy Retain: a person's word stays.
+	AnnotationRetained = "flagcache.dev/retained"
 	// AnnotationCache, on a pod, is the cache that its connection is to.
 	AnnotationCache = "flagcache.dev/cache"
 	// AnnotationRole, on a pod, is the IAM role that its ServiceAccount had when it was

@@ -50,6 +50,7 @@ type ReplicationGroupSpec struct {
 	Engine                     string     `json:"engine"`
 	EngineVersion              string     `json:"engineVersion"`
 	CacheNodeType              string     `json:"cacheNodeType"`
+	DataTieringEnabled         bool       `json:"dataTieringEnabled,omitempty"`
 	NumNodeGroups              int64      `json:"numNodeGroups"`
 	ReplicasPerNodeGroup       int64      `json:"replicasPerNodeGroup"`
 	AutomaticFailoverEnabled   bool       `json:"automaticFailoverEnabled"`

@@ -106,7 +106,26 @@ func (c elastiCache) judgeAlarms(objects []Object) metav1.Condition {
 			return isFalse(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfiguring, "Waiting for MetricAlarm %s", o.GetName())
 		}
 	}
+	if c.chargesGoUntold() {
+		return isTrue(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfigured, "Every alarm exists. That on the account's charges tells nobody: "+
+			"AWS publishes charges in %s alone, and an alarm tells only a topic of its own region, which elastiCache.alarms.topicARN is not", billingRegion)
+	}
 	return isTrue(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfigured, "Every alarm exists")
+}
+
+// chargesGoUntold: CloudWatch refuses an alarm whose action is in another region.
+func (c elastiCache) chargesGoUntold() bool {
+	topic := c.spec.Alarms.TopicARN
+	return c.fc.Spec.Budget != nil && topic != "" && regionOfARN(topic) != billingRegion
+}
+
+// regionOfARN is the fourth part, "" where there is none.
+func regionOfARN(arn string) string {
+	parts := strings.Split(arn, ":")
+	if len(parts) < 4 {
+		return ""
+	}
+	return parts[3]
 }
 
 func (c elastiCache) nodeAlarm(node string, a alarm) *ack.MetricAlarm {
@@ -128,6 +147,9 @@ func (c elastiCache) chargesAlarm(monthlyUSD int64) *ack.MetricAlarm {
 	m.Spec.Namespace, m.Spec.MetricName, m.Spec.Statistic = "AWS/Billing", "EstimatedCharges", "Maximum"
 	m.Spec.Dimensions = []ack.Dimension{{Name: "Currency", Value: "USD"}, {Name: "ServiceName", Value: "AmazonElastiCache"}}
 	m.Spec.Threshold, m.Spec.EvaluationPeriods, m.Spec.Period = monthlyUSD, 1, 6*3600
+	if c.chargesGoUntold() {
+		m.Spec.AlarmActions, m.Spec.OKActions = nil, nil
+	}
 	return m
 }
 

@@ -157,7 +157,8 @@ func asProbe(s Snapshot, c Connection) Connection {
 		return c
 	}
 	id := c.IAMCache[strings.LastIndex(c.IAMCache, "-")+1:]
-	c.Username, c.Password = probeUserName, seeSecret(s, id)
+	password := seeSecret(s, id)
+	c.Username, c.Password = probeUser(s.FlagCache, password), password
 	c.IAMCache, c.IAMRegion = "", ""
 	return c
 }

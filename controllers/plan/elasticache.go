@@ -85,8 +85,22 @@ func cacheIdentity(fc *v1alpha1.FlagCache) string {
 	if e.AtRestEncryption != nil {
 		key = e.AtRestEncryption.KMSKeyID
 	}
-	return fingerprint("", fc.Namespace, fc.Name, string(e.Engine), e.SubnetGroupName, strings.Join(subnets, ","), e.VPCID,
-		key, string(e.TransitEncryption), string(e.Authentication.Type), e.Region)
+	parts := []string{
+		fc.Namespace, fc.Name, string(e.Engine), e.SubnetGroupName, strings.Join(subnets, ","), e.VPCID,
+		key, string(e.TransitEncryption), string(e.Authentication.Type), e.Region,
+	}
+	if tiered(e.NodeType) {
+		parts = append(parts, "data tiering")
+	}
+	return fingerprint("", parts...)
+}
+
+// tiered tells whether nodes of a type keep part of their data on a disk. AWS makes
+// those of the family r6gd only so, others never, and changes no group from one to
+// the other (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/data-tiering.html).
+func tiered(nodeType string) bool {
+	family, _, _ := strings.Cut(strings.TrimPrefix(nodeType, "cache."), ".")
+	return strings.HasSuffix(family, "gd")
 }
 
 // name of the cache's objects in Kubernetes.
@@ -101,13 +115,19 @@ func cacheSecretName(fc *v1alpha1.FlagCache, id string) string { return fc.Name 
 // (https://docs.aws.amazon.com/AmazonElastiCache/latest/APIReference/API_CreateReplicationGroup.html).
 // AWS answers in lower case, so another spelling would be written back by ACK.
 func (c elastiCache) awsID() string {
-	const most = 40 - len("fc-") - len("-01234567")
+	return c.nameInAWS("fc", c.id)
+}
+
+// nameInAWS is the FlagCache's namespace and name, as far as there is room for them,
+// between what tells names apart.
+func (c elastiCache) nameInAWS(prefix, suffix string) string {
+	most := 40 - len(prefix) - len(suffix) - len("--")
 	words := strings.FieldsFunc(c.fc.Namespace+"-"+c.fc.Name, func(r rune) bool { return r == '-' })
 	readable := strings.Join(words, "-")
 	if len(readable) > most {
 		readable = strings.TrimRight(readable[:most], "-")
 	}
-	return "fc-" + readable + "-" + c.id
+	return prefix + "-" + readable + "-" + suffix
 }
 
 // meta is the metadata of one of the cache's objects.
@@ -120,6 +140,17 @@ func (c elastiCache) meta(name string) metav1.ObjectMeta {
 	}
 	if c.adopts() {
 		meta.Annotations[ack.AnnotationAdoptionPolicy] = ack.AdoptOrCreate
+	}
+	return meta
+}
+
+// lastingMeta is the metadata of what stays in AWS with deletionPolicy Retain, which
+// is all but alarms. ACK judges by the mark whoever deletes the object, such as a
+// namespace that goes, so it is there from the beginning.
+func (c elastiCache) lastingMeta(name string) metav1.ObjectMeta {
+	meta := c.meta(name)
+	if retains(c.fc) {
+		mark(meta.Annotations)
 	}
 	return meta
 }
@@ -369,7 +400,7 @@ func (c elastiCache) onRecord(connection Connection) bool {
 // own, who may touch the probe's key and nothing else.
 func (c elastiCache) probed(connection Connection) *Connection {
 	if c.usesIAM() {
-		connection.Username, connection.Password = probeUserName, c.token()
+		connection.Username, connection.Password = probeUser(c.fc, c.token()), c.token()
 		connection.IAMCache, connection.IAMRegion = "", ""
 	}
 	return &connection

@@ -53,7 +53,7 @@ func (c *cloud) lookAt(o ack.Object) {
 	}
 	kind := ack.KindOf(o.(Object)).Kind
 	key := kind + "/" + o.GetName()
-	if len(o.ACKStatus().Conditions) > 0 && !c.due(key) {
+	if len(o.ACKStatus().Conditions) > 0 && !c.due(key) && !c.othersIn(o) {
 		return
 	}
 	switch {
@@ -69,6 +69,10 @@ func (c *cloud) lookAt(o ack.Object) {
 	switch o := o.(type) {
 	case *ack.SecurityGroup:
 		o.Status.ID = "sg-0" + o.Spec.Name
+	case *ack.User:
+		c.makes(o)
+	case *ack.UserGroup:
+		c.members[o.Spec.UserGroupID] = slices.Clone(o.Spec.UserIDs)
 	case *ack.Snapshot:
 		if c.now.Sub(o.CreationTimestamp.Time) >= c.slow {
 			o.Status.SnapshotStatus = ack.SnapshotAvailable
@@ -76,6 +80,35 @@ func (c *cloud) lookAt(o ack.Object) {
 	}
 	c.conditions(o, synced(true)...)
 	c.polls[key] = c.now.Add(ackPoll)
+}
+
+// othersIn tells whether a user group is to have other users, at which ACK looks at
+// once as at every change of a spec.
+func (c *cloud) othersIn(o ack.Object) bool {
+	group, ok := o.(*ack.UserGroup)
+	return ok && !slices.Equal(group.Spec.UserIDs, c.members[group.Spec.UserGroupID])
+}
+
+// makes a user. ACK sends a password with its creation and never again.
+func (c *cloud) makes(u *ack.User) {
+	if _, there := c.users[u.Spec.UserID]; there {
+		return
+	}
+	password := ""
+	for _, key := range u.Spec.AuthenticationMode.Passwords {
+		password = secretValue(c.snapshot(), key.Name, key.Key)
+	}
+	c.users[u.Spec.UserID] = u.Spec.UserName + " " + password
+}
+
+// losesUser takes a user from AWS, and complains while somebody counts on it.
+func (c *cloud) losesUser(id string) {
+	delete(c.users, id)
+	for group, members := range c.members {
+		if slices.Contains(members, id) {
+			c.t.Errorf("user %s is deleted while user group %s has it", id, group)
+		}
+	}
 }
 
 func (c *cloud) due(key string) bool { return c.polls[key].IsZero() || !c.now.Before(c.polls[key]) }
@@ -105,6 +138,12 @@ func (c *cloud) deletes(o ack.Object) {
 		delete(c.polls, id)
 	case !retained:
 		delete(c.parts, kind+"/"+o.GetName())
+		switch o := o.(type) {
+		case *ack.User:
+			c.losesUser(o.Spec.UserID)
+		case *ack.UserGroup:
+			delete(c.members, o.Spec.UserGroupID)
+		}
 		for id, aws := range c.groups {
 			if aws.spec.CacheSubnetGroupName == o.GetName() || aws.spec.CacheParameterGroupName == parameterName(o) {
 				c.t.Errorf("%s is deleted while group %s uses it", o.GetName(), c.number(id))

@@ -164,7 +164,31 @@ func TestAnEngineWaitsForItsParameters(t *testing.T) {
 	}
 }
 
-// TestALookWithinTheSameSecondDoesNotShow: ACK's times have a resolution of a second,
+// TestAChangeIsMadeApartFromALook, so that the look that it brings about shows.
+func TestAChangeIsMadeApartFromALook(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	g, aws := c.only()
+	c.shows(g, aws, true) // ACK looked just now
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.MaintenanceWindow = "sun:05:00-sun:07:00" })
+	c.now = c.now.Add(time.Second)
+	c.reconcileOnce()
+	if window := c.group().Spec.PreferredMaintenanceWindow; window != "" || c.last.LookAgain <= 0 || c.last.LookAgain > 2*time.Second {
+		t.Errorf("the window is %q, the next look in %s", window, c.last.LookAgain)
+	}
+	c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonModifying)
+	c.now = c.now.Add(c.last.LookAgain)
+	c.reconcileOnce()
+	if c.group().Spec.PreferredMaintenanceWindow == "" {
+		t.Error("the change is not made")
+	}
+	c.run(30 * time.Second)
+	c.expectSilence()
+	if d := cmp.Diff([]string{"quiet"}, c.applies); d != "" {
+		t.Errorf("the changes are (-want +got):\n%s", d)
+	}
+}
+
+// TestALookWithinTheSameSecondDoesNotShow where the clocks differ: ACK's times have a resolution of a second,
 // so a change may have been carried out though nothing says so. It is in doubt for two
 // minutes; of an ACK that last looked hours ago there is no doubt.
 func TestALookWithinTheSameSecondDoesNotShow(t *testing.T) {

@@ -38,6 +38,10 @@ type cloud struct {
 	groups map[string]*awsGroup
 	// parts are what AWS has besides groups.
 	parts map[string]bool
+	// users are by ID the names and passwords that AWS was told, members who may log in
+	// by user group.
+	users   map[string]string
+	members map[string][]string
 	// specs are the specs of groups as ACK saw them last, polls when it looks again.
 	specs map[string]ack.ReplicationGroupSpec
 	polls map[string]time.Time
@@ -78,6 +82,7 @@ func aCloud(t *testing.T, fc *v1alpha1.FlagCache, steps ...v1alpha1.CanaryStep) 
 			bad: map[string]map[checkName]float64{}, counted: map[string]map[checkName][2]float64{},
 		},
 		slow: 40 * time.Second, refuse: map[string][]ack.Condition{}, groups: map[string]*awsGroup{}, parts: map[string]bool{},
+		users: map[string]string{}, members: map[string][]string{},
 		specs: map[string]ack.ReplicationGroupSpec{}, polls: map[string]time.Time{}, proved: map[string]bool{}, numbers: map[string]string{},
 	}
 }
@@ -205,10 +210,20 @@ func (c *cloud) accepts(connection Connection) bool {
 	}
 	for _, g := range c.groups {
 		if g.host == connection.Host && g.state != ack.GroupCreating && g.state != ack.GroupCreateFailed {
+			if len(g.spec.UserGroupIDs) > 0 {
+				return c.lets(g.spec.UserGroupIDs[0], connection)
+			}
 			return len(g.tokens) == 0 || slices.Contains(g.tokens, connection.Password)
 		}
 	}
 	return false
+}
+
+// lets tells whether a user group has a user with a password.
+func (c *cloud) lets(group string, connection Connection) bool {
+	return slices.ContainsFunc(c.members[group], func(id string) bool {
+		return c.users[id] == connection.Username+" "+connection.Password
+	})
 }
 
 // expectSilence is no frame of the film.

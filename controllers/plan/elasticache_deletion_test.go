@@ -99,27 +99,147 @@ func TestDeletionWithIAM(t *testing.T) {
 	}
 }
 
-// TestRetainMarksEverythingFirst: what ACK deletes it judges by the annotation at
-// that time.
-func TestRetainMarksEverythingFirst(t *testing.T) {
-	fc := withEverything(aFlagCache())
-	fc.Spec.DeletionPolicy = v1alpha1.DeletionRetain
-	c := aReadyCloud(t, fc)
-	c.deletion()
-	for !strings.Contains(c.condition(v1alpha1.ConditionReady).Message, "marked") {
-		c.step()
-	}
-	if slices.Contains(c.gone, "MetricAlarm") {
-		t.Error("alarms went before the cache was marked")
-	}
+// expectMarks checks that all of ACK's objects that last are marked, or none.
+func (c *cloud) expectMarks(retained bool) {
+	c.t.Helper()
 	for _, child := range c.children {
-		if o, ok := child.(ack.Object); ok && !isAlarm(child) && o.GetAnnotations()[ack.AnnotationDeletionPolicy] != ack.DeletionRetain {
-			t.Errorf("%s is not marked", name(child))
+		if o, ok := child.(ack.Object); ok && (o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain) != (retained && !isAlarm(child)) {
+			c.t.Errorf("the deletion policy of %s is %q", name(child), o.GetAnnotations()[ack.AnnotationDeletionPolicy])
 		}
 	}
-	if g := c.group(); g.Annotations[v1alpha1.AnnotationChange] == "" || g.Spec.CacheNodeType == "" {
-		t.Errorf("marking took away what was there: %v", g.Annotations)
+}
+
+func isAlarm(o Object) bool {
+	_, ok := o.(*ack.MetricAlarm)
+	return ok
+}
+
+// retaining has deletionPolicy Retain.
+func retaining(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	fc.Spec.DeletionPolicy = v1alpha1.DeletionRetain
+	return fc
+}
+
+func (c *cloud) keeps(policy v1alpha1.DeletionPolicy) {
+	c.edit(func(s *v1alpha1.FlagCacheSpec) { s.DeletionPolicy = policy })
+}
+
+// TestRetainIsMarkedFromTheBeginning: a namespace that is deleted takes what is in it
+// in any order, and ACK judges by the mark at that time.
+func TestRetainIsMarkedFromTheBeginning(t *testing.T) {
+	for name, fc := range map[string]*v1alpha1.FlagCache{"with everything": withEverything(aFlagCache()), "with users": withIAM(aFlagCache())} {
+		t.Run(name, func(t *testing.T) {
+			c := aCloud(t, retaining(fc))
+			for !c.ready() {
+				c.look()
+				c.expectMarks(true)
+			}
+			c.run(3 * time.Minute)
+			c.expectSilence()
+			c.keeps(v1alpha1.DeletionSnapshot)
+			c.look()
+			c.expectMarks(false)
+			c.keeps(v1alpha1.DeletionRetain)
+			c.look()
+			c.expectMarks(true)
+			c.run(time.Minute)
+			if len(c.applies) > 0 {
+				t.Errorf("AWS was asked for changes of %v", c.applies)
+			}
+		})
 	}
+}
+
+// TestMarksFollowThePolicyInTheEnd: also where it changed with the deletion.
+func TestMarksFollowThePolicyInTheEnd(t *testing.T) {
+	for policy, left := range map[v1alpha1.DeletionPolicy]int{v1alpha1.DeletionRetain: 1, v1alpha1.DeletionDelete: 0, v1alpha1.DeletionSnapshot: 0} {
+		t.Run(string(policy), func(t *testing.T) {
+			fc := withEverything(aFlagCache())
+			if left == 0 {
+				retaining(fc)
+			}
+			c := aReadyCloud(t, fc)
+			c.keeps(policy)
+			c.deletion()
+			for !strings.Contains(c.condition(v1alpha1.ConditionReady).Message, "marked") {
+				c.step()
+			}
+			if slices.Contains(c.gone, "MetricAlarm") {
+				t.Error("alarms went before the cache was marked")
+			}
+			c.expectMarks(left > 0)
+			if g := c.group(); g.Annotations[v1alpha1.AnnotationChange] == "" || g.Spec.CacheNodeType == "" {
+				t.Errorf("marking took away what was there: %v", g.Annotations)
+			}
+			c.deleted()
+			if len(c.groups) != left || len(c.children) > 0 {
+				t.Errorf("AWS has %d groups, Kubernetes %v", len(c.groups), names(c.children))
+			}
+		})
+	}
+}
+
+// TestWhatWasReplacedIsNotRetained: the policy is about the FlagCache's deletion.
+func TestWhatWasReplacedIsNotRetained(t *testing.T) {
+	expectOne := func(c *cloud) {
+		c.t.Helper()
+		if len(c.groups) != 1 || slices.ContainsFunc(c.gone, func(kind string) bool { return strings.Contains(kind, "retained") }) {
+			c.t.Errorf("AWS has %d groups; gone are %v", len(c.groups), c.gone)
+		}
+		c.expectMarks(true)
+		c.expectSilence()
+	}
+	t.Run("a cache", func(t *testing.T) {
+		c := aReadyCloud(t, retaining(withEverything(aFlagCache())))
+		c.change(toRedis)
+		c.run(20 * time.Minute)
+		expectOne(c)
+	})
+	t.Run("a parameter group of another family", func(t *testing.T) {
+		c := aReadyCloud(t, retaining(withEverything(aFlagCache())))
+		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.EngineVersion = "9.0" })
+		c.run(20 * time.Minute)
+		expectOne(c)
+		if !slices.Contains(c.gone, "CacheParameterGroup") {
+			t.Errorf("gone are %v", c.gone)
+		}
+	})
+	t.Run("a group that AWS failed to create", func(t *testing.T) {
+		c := aCloud(t, retaining(withElastiCache(aFlagCache())))
+		c.failing = 1
+		c.until("Ready", c.ready)
+		expectOne(c)
+	})
+	t.Run("what a person marked stays", func(t *testing.T) {
+		c := aReadyCloud(t, withElastiCache(aFlagCache()))
+		c.deletion()
+		for c.group().DeletionTimestamp == nil {
+			c.group().Annotations[ack.AnnotationDeletionPolicy] = ack.DeletionRetain
+			c.step()
+		}
+		c.deleted()
+		if len(c.groups) != 1 {
+			t.Errorf("AWS has %d groups", len(c.groups))
+		}
+	})
+}
+
+// TestMarksWhileACacheIsReplaced: the one that serves is not what the spec asks for,
+// and nothing else of it is written.
+func TestMarksWhileACacheIsReplaced(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	c.refuse["ReplicationGroup"] = terminal("ClusterQuotaForCustomerExceeded: too many")
+	c.change(toRedis)
+	c.run(time.Minute)
+	for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.DeletionRetain, v1alpha1.DeletionDelete} {
+		c.keeps(policy)
+		c.look()
+		if n := len(observedGroups(c.snapshot())); n != 2 {
+			t.Fatalf("there are %d groups", n)
+		}
+		c.expectMarks(policy == v1alpha1.DeletionRetain)
+	}
+	c.expectSilence()
 }
 
 func TestARefusedDeletionIsShownAndGoesOn(t *testing.T) {

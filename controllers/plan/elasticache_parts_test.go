@@ -34,7 +34,7 @@ func TestIDsAreWhatAWSTakes(t *testing.T) {
 		fc := withElastiCache(aFlagCache())
 		fc.Namespace, fc.Name = name(63, "ab0"), name(46, "ab")
 		c := seeCache(Snapshot{FlagCache: fc}, cacheIdentity(fc))
-		for _, id := range []string{c.awsID(), c.shortID("p"), c.shortID("d")} {
+		for _, id := range []string{c.awsID(), c.nameInAWS("p", c.id+"-"+c.tokenMark()), c.shortID("d")} {
 			if len(id) > 40 || !wellFormed.MatchString(id) {
 				t.Fatalf("the ID of %s/%s is %q", fc.Namespace, fc.Name, id)
 			}
@@ -125,6 +125,36 @@ func TestAMissingKindIsNamed(t *testing.T) {
 	}
 }
 
+// TestDataTieringFollowsTheNodeType: AWS makes nodes of the family r6gd only with it,
+// and changes no group from one to the other.
+func TestDataTieringFollowsTheNodeType(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	for _, test := range []struct {
+		nodeType        string
+		tiered, another bool
+	}{
+		{"cache.r6g.xlarge", false, false},
+		{"cache.r6gd.xlarge", true, true},
+		{"cache.r6gd.2xlarge", true, false},
+		{"cache.c7gn.xlarge", false, true},
+	} {
+		before := c.group().Spec.ReplicationGroupID
+		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = test.nodeType })
+		c.run(20 * time.Minute)
+		g, aws := c.only()
+		if aws.spec.CacheNodeType != test.nodeType || aws.spec.DataTieringEnabled != test.tiered {
+			t.Errorf("AWS has %s with data tiering %t", aws.spec.CacheNodeType, aws.spec.DataTieringEnabled)
+		}
+		if another := g.Spec.ReplicationGroupID != before; another != test.another || len(c.groups) != 1 {
+			t.Errorf("for %s it is another group: %t; AWS has %d", test.nodeType, another, len(c.groups))
+		}
+	}
+	if got := fmt.Sprint(c.applies); got != "[node node]" {
+		t.Errorf("the changes in place are %s", got)
+	}
+	c.expectSilence()
+}
+
 // TestAKindThatGoesStopsNothing: a cache in use goes on.
 func TestAKindThatGoesStopsNothing(t *testing.T) {
 	c := aReadyCloud(t, withEverything(aFlagCache()))
@@ -179,6 +209,17 @@ func TestAlarmsFollowTheSpec(t *testing.T) {
 	if a := alarms()["001-cpu"]; a.Spec.MetricName != "EngineCPUUtilization" {
 		t.Errorf("the alarm on the processor of a large node is on %s", a.Spec.MetricName)
 	}
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Alarms.TopicARN = "arn:aws:sns:eu-west-1:1:t" })
+	c.run(time.Minute)
+	if a := alarms()["charges"]; len(a.Spec.AlarmActions) > 0 || len(a.Spec.OKActions) > 0 {
+		t.Errorf("the alarm on the charges tells a topic of another region, which AWS refuses: %+v", a.Spec)
+	}
+	if a := alarms()["001-cpu"]; len(a.Spec.AlarmActions) != 1 {
+		t.Errorf("the alarm on the processor is %+v", a.Spec)
+	}
+	c.expect(v1alpha1.ConditionAlarmsConfigured, "True", v1alpha1.ReasonConfigured)
+	c.expectMessage(v1alpha1.ConditionAlarmsConfigured, "That on the account's charges tells nobody", "us-east-1")
+	c.expectSilence()
 	c.refuse["MetricAlarm"] = recoverable("api error AccessDenied: no")
 	clear(c.polls)
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Alarms.CPUPercent = 60 })

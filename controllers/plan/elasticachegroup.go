@@ -29,9 +29,12 @@ const (
 	refusedRetry = 8 * time.Minute
 	// notResponding is how long ACK may take to look at an object.
 	notResponding = 5 * time.Minute
-	// doubtful is how long a change may be in doubt: ACK's times have a resolution of
-	// a second, so a look within the second of the one before does not show. ACK looks
-	// again every 30 seconds at what is not done.
+	// apart is how long after a look of ACK's a change is made: ACK's times have a
+	// resolution of a second, so the look that the change brings about shows.
+	apart = 2 * time.Second
+	// doubtful is how long a change may be in doubt, where clocks differ by more: a look
+	// within the second of the one before does not show. ACK looks again every 30
+	// seconds at what is not done.
 	doubtful = 2 * time.Minute
 	// inFlight is how long ACK may still be busy with the spec before: what it writes
 	// then is about that one.
@@ -119,10 +122,21 @@ func (c elastiCache) plannedGroup(deps dependencies) *ack.ReplicationGroup {
 	}
 }
 
+// justLooked tells whether ACK's next look might not show.
+func (c elastiCache) justLooked() bool {
+	return c.group != nil && c.s.Now.Sub(c.group.Status.LookedAt().Time).Abs() < apart
+}
+
 // mayChange tells whether the group may be given another spec now: when AWS has
-// carried out the last change, or refuses it and it is amended.
+// carried out the last change, or refuses it and it is amended, and ACK's answer will
+// be told from the one before.
 func (c elastiCache) mayChange(next ack.ReplicationGroupSpec, refused refusal) bool {
-	if !c.created() || c.settled() {
+	switch {
+	case !c.created():
+		return true
+	case c.justLooked():
+		return false
+	case c.settled():
 		return true
 	}
 	last := c.lastChange().Class
@@ -189,7 +203,7 @@ func (c elastiCache) now() time.Time { return c.s.Now.UTC().Truncate(time.Second
 func (c elastiCache) renderGroup(spec ack.ReplicationGroupSpec, last change) *ack.ReplicationGroup {
 	group := &ack.ReplicationGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "ReplicationGroup"},
-		ObjectMeta: c.meta(c.name()),
+		ObjectMeta: c.lastingMeta(c.name()),
 		Spec:       spec,
 	}
 	group.Annotations[v1alpha1.AnnotationChange] = inJSON(last)
@@ -206,6 +220,7 @@ func (c elastiCache) groupSpec(deps dependencies) ack.ReplicationGroupSpec {
 		Engine:                     strings.ToLower(string(e.Engine)),
 		EngineVersion:              e.EngineVersion,
 		CacheNodeType:              e.NodeType,
+		DataTieringEnabled:         tiered(e.NodeType),
 		NumNodeGroups:              1,
 		ReplicasPerNodeGroup:       int64(e.Replicas),
 		AutomaticFailoverEnabled:   e.Replicas > 0,

@@ -52,6 +52,9 @@ func (c elastiCache) plan(part *cachePart) {
 		if group := c.plannedGroup(deps); group != nil {
 			part.objects = append(part.objects, group)
 			part.changing = c.changing(group, deps)
+			if part.changing && c.justLooked() {
+				part.again = soonest(part.again, apart)
+			}
 		} else {
 			part.later = append(part.later, c.group)
 		}
@@ -150,7 +153,7 @@ func (c elastiCache) subnetGroupName() string {
 func (c elastiCache) subnetGroup() *ack.CacheSubnetGroup {
 	group := &ack.CacheSubnetGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "CacheSubnetGroup"},
-		ObjectMeta: c.meta(c.name()),
+		ObjectMeta: c.lastingMeta(c.name()),
 		Spec: ack.CacheSubnetGroupSpec{
 			CacheSubnetGroupName:        c.awsID(),
 			CacheSubnetGroupDescription: "FlagCache " + c.fc.Namespace + "/" + c.fc.Name,
@@ -191,7 +194,7 @@ func (c elastiCache) parameterGroupName() string {
 func (c elastiCache) parameterGroup() *ack.CacheParameterGroup {
 	group := &ack.CacheParameterGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "CacheParameterGroup"},
-		ObjectMeta: c.meta(c.name() + "-" + strings.ReplaceAll(c.family(), ".", "-")),
+		ObjectMeta: c.lastingMeta(c.name() + "-" + strings.ReplaceAll(c.family(), ".", "-")),
 		Spec: ack.CacheParameterGroupSpec{
 			CacheParameterGroupName:   c.parameterGroupName(),
 			CacheParameterGroupFamily: c.family(),
@@ -240,7 +243,7 @@ func (c elastiCache) securityGroup() *ack.SecurityGroup {
 	}
 	return &ack.SecurityGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.EC2.String(), Kind: "SecurityGroup"},
-		ObjectMeta: c.meta(c.name()),
+		ObjectMeta: c.lastingMeta(c.name()),
 		Spec: ack.SecurityGroupSpec{
 			Name:         c.awsID() + "-" + fingerprint(c.fc.UID),
 			Description:  "FlagCache " + c.fc.Namespace + "/" + c.fc.Name,

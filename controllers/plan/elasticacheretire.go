@@ -27,32 +27,49 @@ type retirement struct {
 }
 
 // retireCaches takes down what no part wants any more: objects of the cache that
-// the spec asks for, such as an alarm, and whole caches that no revision uses.
-func retireCaches(s Snapshot, wanted []Object) retirement {
+// the spec asks for, such as an alarm, and whole caches that no revision uses. What
+// stays and is not written now follows the policy all the same.
+func retireCaches(s Snapshot, wanted, written []Object) retirement {
 	var r retirement
 	used := map[string]bool{}
 	for _, d := range observedRevisions(s) {
 		used[cacheOf(d)] = true
 	}
 	for _, id := range cacheIDs(s) {
-		objects := unwantedOf(s, id, wanted)
+		var gone []Object
 		switch {
 		case wantsCache(wanted, id):
-			r.delete = append(r.delete, dispensable(seeCache(s, id), notYetDeleted(objects))...)
+			gone = dispensable(seeCache(s, id), notYetDeleted(unwantedOf(s, id, wanted)))
+			unmarked := remarked(gone, false)
+			r.apply, r.delete = append(r.apply, unmarked...), append(r.delete, except(gone, unmarked)...)
 		case !used[id]:
 			step := retire(s, id, v1alpha1.DeletionPolicy(""))
 			r.apply, r.delete, r.waitsFor = append(r.apply, step.apply...), append(r.delete, step.delete...), step.waitsFor
+			continue
 		}
+		r.apply = append(r.apply, remarked(except(unwantedOf(s, id, written), gone), retains(s.FlagCache))...)
 	}
 	return r
 }
 
+func except(objects, others []Object) []Object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o Object) bool { return contains(others, o) })
+}
+
 // dispensable are those unwanted objects of a cache in use that it does not use
-// itself any more: parameters stay until AWS has given the group others.
+// itself any more: parameters stay until AWS has given the group others, and a user
+// until the user group is to be without it; should ACK be late with that, AWS takes a
+// user that is deleted out of its groups by itself.
 func dispensable(c elastiCache, objects []Object) []Object {
 	return slices.DeleteFunc(objects, func(o Object) bool {
-		parameters, ok := o.(*ack.CacheParameterGroup)
-		return ok && c.group != nil && (!c.settled() || c.group.Spec.CacheParameterGroupName == parameters.Spec.CacheParameterGroupName)
+		switch o := o.(type) {
+		case *ack.CacheParameterGroup:
+			return c.group != nil && (!c.settled() || c.group.Spec.CacheParameterGroupName == o.Spec.CacheParameterGroupName)
+		case *ack.User:
+			group, ok := find[*ack.UserGroup](c.s, c.name())
+			return ok && (!group.Status.Is(ack.ConditionSynced) || slices.Contains(group.Spec.UserIDs, o.Spec.UserID))
+		}
+		return false
 	})
 }
 
@@ -89,10 +106,8 @@ func unwantedOf(s Snapshot, id string, wanted []Object) []Object {
 // rolled back.
 func retire(s Snapshot, id string, policy v1alpha1.DeletionPolicy) retirement {
 	objects := unwantedOf(s, id, nil)
-	if policy == v1alpha1.DeletionRetain {
-		if unmarked := unretained(objects); len(unmarked) > 0 {
-			return retirement{apply: unmarked, waitsFor: "the cache to be marked as retained"}
-		}
+	if others := remarked(objects, policy == v1alpha1.DeletionRetain); len(others) > 0 {
+		return retirement{apply: others, waitsFor: "ACK's resources to be marked by the deletion policy"}
 	}
 	for stage := range retireStages {
 		left := slices.DeleteFunc(slices.Clone(objects), func(o Object) bool { return retireStage(o) != stage })
@@ -139,31 +154,50 @@ func whyNot(o Object) string {
 	return ""
 }
 
-// unretained are ACK's objects that AWS would lose with them, each with the
-// annotation that keeps that from happening. What ACK deletes it judges by the
-// annotation at that time.
-func unretained(objects []Object) []Object {
-	var marked []Object
+// retains tells whether what AWS has stays when the FlagCache goes.
+func retains(fc *v1alpha1.FlagCache) bool { return fc.Spec.DeletionPolicy == v1alpha1.DeletionRetain }
+
+// mark has ACK retain what AWS has, and says who wants that.
+func mark(annotations map[string]string) {
+	annotations[ack.AnnotationDeletionPolicy], annotations[v1alpha1.AnnotationRetained] = ack.DeletionRetain, "true"
+}
+
+// remarked are those of ACK's objects that are to be retained and not marked so, or
+// marked by us and not to be retained, each as it should be. What ACK deletes it
+// judges by the mark at that time.
+func remarked(objects []Object, retained bool) []Object {
+	var others []Object
 	for _, o := range objects {
-		_, isACK := o.(ack.Object)
-		if !isACK || o.GetDeletionTimestamp() != nil || o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain || isAlarm(o) {
-			continue
+		asItShouldBe := o.GetAnnotations()[v1alpha1.AnnotationRetained] == ""
+		if retained {
+			asItShouldBe = o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain
 		}
-		marked = append(marked, withAnnotation(o, ack.AnnotationDeletionPolicy, ack.DeletionRetain))
+		if lasting(o) && o.GetDeletionTimestamp() == nil && !asItShouldBe {
+			others = append(others, withMark(o, retained))
+		}
 	}
-	return marked
+	return others
 }
 
-func isAlarm(o Object) bool {
-	_, ok := o.(*ack.MetricAlarm)
-	return ok
+// lasting objects are those that the policy is about: an alarm on nothing helps
+// nobody, and a snapshot always stays.
+func lasting(o Object) bool {
+	switch o.(type) {
+	case *ack.MetricAlarm, *ack.Snapshot:
+		return false
+	}
+	_, isACK := o.(ack.Object)
+	return isACK
 }
 
-// withAnnotation is an object as it was seen, as far as it is ours to say, with one
-// more annotation.
-func withAnnotation(o Object, key, value string) Object {
+// withMark is an object as it was seen, as far as it is ours to say, with the mark
+// or without it.
+func withMark(o Object, retained bool) Object {
 	marked := o.DeepCopyObject().(Object)
-	annotations := map[string]string{key: value}
+	annotations := map[string]string{}
+	if retained {
+		mark(annotations)
+	}
 	for _, ours := range []string{v1alpha1.AnnotationChange, ack.AnnotationRegion, ack.AnnotationAdoptionPolicy} {
 		if kept, ok := o.GetAnnotations()[ours]; ok {
 			annotations[ours] = kept

@@ -170,7 +170,9 @@ func (c elastiCache) mayRotate() bool {
 // tokenMark tells one token from another and does not help to guess it.
 func (c elastiCache) tokenMark() string { return c.markOf(c.token()) }
 
-func (c elastiCache) markOf(token string) string { return fingerprint(c.fc.UID, "token", token) }
+func (c elastiCache) markOf(token string) string { return markOf(c.fc, token) }
+
+func markOf(fc *v1alpha1.FlagCache, token string) string { return fingerprint(fc.UID, "token", token) }
 
 // tokenWords introduce the mark in a group's description.
 const tokenWords = ", token "

@@ -16,8 +16,12 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// probeUserName is the operator's user in a cache whose pods log in by IAM.
-const probeUserName = "flagcache-probe"
+// probeUser is the name of the operator's user in a cache whose pods log in by IAM.
+// ACK sends a password to AWS only with a user that it makes (elasticache-controller
+// v1.8.0, populateUpdatePayload), so another password is another user.
+func probeUser(fc *v1alpha1.FlagCache, password string) string {
+	return "flagcache-probe-" + markOf(fc, password)
+}
 
 // An access string takes every right away and gives back those that are used: the
 // names of commands, not categories, which grow with each version of the engine.
@@ -72,10 +76,11 @@ func (c elastiCache) iamUser() string { return c.awsID() }
 // named default; ours can do nothing, so that nobody gets in without a name. One of
 // Valkey needs none and takes no user without a password
 // (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/Clusters.RBAC.html).
+// A group that there is has the users that it has until AWS has the others.
 func (c elastiCache) needUsers(deps *dependencies) {
 	users := []*ack.User{
 		c.user("pods", c.iamUser(), c.iamUser(), serviceAccess(c.environments()), ack.AuthenticationMode{Type: "iam"}),
-		c.user("probe", c.shortID("p"), probeUserName, probeAccess(probeKey(c.fc)), ack.AuthenticationMode{
+		c.user("probe-"+c.tokenMark(), c.nameInAWS("p", c.id+"-"+c.tokenMark()), probeUser(c.fc, c.token()), probeAccess(probeKey(c.fc)), ack.AuthenticationMode{
 			Type: "password", Passwords: []ack.SecretKey{{Name: c.secretName(), Key: tokenKey}},
 		}),
 	}
@@ -84,14 +89,18 @@ func (c elastiCache) needUsers(deps *dependencies) {
 	}
 	group := &ack.UserGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "UserGroup"},
-		ObjectMeta: c.meta(c.name()),
+		ObjectMeta: c.lastingMeta(c.name()),
 		Spec:       ack.UserGroupSpec{UserGroupID: c.userGroupID(), Engine: strings.ToLower(string(c.spec.Engine)), Tags: c.tags()},
 	}
 	for _, user := range users {
 		deps.need(c, user)
 		group.Spec.UserIDs = append(group.Spec.UserIDs, user.Spec.UserID)
 	}
-	if deps.waiting == nil || c.group != nil || seenLike(c.s, group) != nil {
+	seen, ok := find[*ack.UserGroup](c.s, group.Name)
+	if ok && slices.ContainsFunc(users, func(user *ack.User) bool { return !c.isThere(user) }) {
+		group.Spec.UserIDs = seen.Spec.UserIDs
+	}
+	if deps.waiting == nil || c.group != nil || ok {
 		deps.need(c, group)
 	}
 }
@@ -104,7 +113,7 @@ func (c elastiCache) shortID(letter string) string {
 func (c elastiCache) user(role, id, name, access string, mode ack.AuthenticationMode) *ack.User {
 	return &ack.User{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "User"},
-		ObjectMeta: c.meta(c.name() + "-" + role),
+		ObjectMeta: c.lastingMeta(c.name() + "-" + role),
 		Spec: ack.UserSpec{
 			UserID: id, UserName: name, Engine: strings.ToLower(string(c.spec.Engine)),
 			AccessString: access, AuthenticationMode: &mode, Tags: c.tags(),

@@ -5,6 +5,7 @@ package plan
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -27,8 +28,8 @@ func TestUsersOfAUserGroup(t *testing.T) {
 		version string
 		modes   map[string]string
 	}{
-		v1alpha1.EngineRedis:  {"7.1", map[string]string{"pods": "iam", probeUserName: "password", "default": "no-password-required"}},
-		v1alpha1.EngineValkey: {"8.0", map[string]string{"pods": "iam", probeUserName: "password"}},
+		v1alpha1.EngineRedis:  {"7.1", map[string]string{"pods": "iam", "probe": "password", "default": "no-password-required"}},
+		v1alpha1.EngineValkey: {"8.0", map[string]string{"pods": "iam", "probe": "password"}},
 	}
 	for engine, test := range tests {
 		t.Run(string(engine), func(t *testing.T) {
@@ -51,8 +52,11 @@ func TestUsersOfAUserGroup(t *testing.T) {
 				ids = append(ids, user.Spec.UserID)
 				name := user.Spec.UserName
 				// By IAM only a user logs in whose name is its ID.
-				if name == user.Spec.UserID {
+				switch name {
+				case user.Spec.UserID:
 					name = "pods"
+				case probeUser(fc, c.token()):
+					name = "probe"
 				}
 				modes[name] = user.Spec.AuthenticationMode.Type
 				if len(user.Spec.UserID) > 40 {
@@ -81,6 +85,40 @@ func TestRightsFollowTheEnvironmentsInUse(t *testing.T) {
 		"resetchannels &feature_flags_changed:default &feature_flags_changed:next -@all " + serviceCommands
 	if got := serviceAccess(c.environments()); got != want {
 		t.Errorf("they are\n%s, not\n%s", got, want)
+	}
+}
+
+// TestTheProbeGetsInAgain after its password was lost or edited: ACK sends a password
+// to AWS only with a user that it makes, so another password is another user.
+func TestTheProbeGetsInAgain(t *testing.T) {
+	for _, engine := range []v1alpha1.Engine{v1alpha1.EngineRedis, v1alpha1.EngineValkey} {
+		for name, spoil := range map[string]func(*cloud){
+			"lost":   func(c *cloud) { c.children = without(c.children, Object(c.tokenSecret())) },
+			"edited": func(c *cloud) { c.tokenSecret().Data[tokenKey] = []byte("a-password-of-somebody") },
+		} {
+			t.Run(string(engine)+", "+name, func(t *testing.T) {
+				fc := withIAM(aFlagCache())
+				if engine == v1alpha1.EngineRedis {
+					toRedis(fc.Spec.Cache.ElastiCache)
+				}
+				c := aReadyCloud(t, fc)
+				users, group, revisions := len(c.users), c.group().Spec, len(observedRevisions(c.snapshot()))
+				for range 2 {
+					spoil(c)
+					c.run(5 * time.Minute)
+					c.expect(v1alpha1.ConditionCacheHealthy, "True", v1alpha1.ReasonHealthy)
+					c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
+				}
+				c.expectSilence()
+				if members := c.members[group.UserGroupIDs[0]]; len(members) != users || len(c.users) != users {
+					t.Errorf("the group has %v, AWS %v, and there were %d users", members, c.users, users)
+				}
+				if len(c.applies) > 0 || len(observedRevisions(c.snapshot())) != revisions {
+					t.Errorf("the group changed by %v; there are %d revisions", c.applies, len(observedRevisions(c.snapshot())))
+				}
+				c.deleted()
+			})
+		}
 	}
 }
 

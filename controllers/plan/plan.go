@@ -139,7 +139,7 @@ func progress(s Snapshot) Plan {
 	}
 	p.Routes = routeChanges(s, service.rollout)
 	p.Delete = obsolete(s, wanted, service.rollout)
-	retired := retireCaches(s, wanted)
+	retired := retireCaches(s, wanted, write)
 	p.Apply, p.Delete = append(p.Apply, retired.apply...), append(p.Delete, retired.delete...)
 	p.Status = status(s, parts{cache: cache, connection: connection, flags: flags, service: service, taken: taken})
 	p.LookAgain = soonest(lookAgain(s, service.rollout, taken), cache.again)

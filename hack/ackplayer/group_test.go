@@ -214,6 +214,19 @@ var _ = Describe("Refusals", func() {
 		Expect(s.count(ackplayer.Create, "busy")).To(Equal(3))
 	}, SpecTimeout(time.Minute))
 
+	It("of data tiering are about the family of the nodes", func(ctx SpecContext) {
+		s := play(ackplayer.Options{})
+		spec := small("tiered")
+		spec.CacheNodeType = "cache.r6gd.xlarge"
+		g := s.group(ctx, spec)
+		eventually(ctx, g, "AWS refuses", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionTerminal) })
+		Expect(message(g, ack.ConditionTerminal)).To(ContainSubstring("data tiering"))
+		patch(ctx, g, `{"dataTieringEnabled": true}`)
+		eventually(ctx, g, "it is ready", available)
+		patch(ctx, g, `{"cacheNodeType": "cache.r6g.xlarge"}`)
+		eventually(ctx, g, "AWS refuses", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionTerminal) })
+	}, SpecTimeout(time.Minute))
+
 	It("of a Secret heal by themselves", func(ctx SpecContext) {
 		s := play(ackplayer.Options{})
 		g := s.group(ctx, full("secret"))

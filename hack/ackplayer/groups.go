@@ -107,6 +107,8 @@ func (s groups) permit(op Operation, g *group, fields map[string]any, token stri
 		return refuse(codeCombination, "Automatic failover needs a replica.")
 	case all["multiAZEnabled"] == true && all["automaticFailoverEnabled"] != true:
 		return refuse(codeCombination, "Multi-AZ needs automatic failover.")
+	case strings.Contains(text(all, "cacheNodeType"), "gd.") != (all["dataTieringEnabled"] == true):
+		return refuse(codeCombination, "Nodes of the family r6gd have data tiering, and no others do.")
 	case all["numNodeGroups"] != int64(1):
 		return refuse(codeCombination, "Only groups of one shard are played.")
 	case op == Modify && g.fields["transitEncryptionEnabled"] != all["transitEncryptionEnabled"]:

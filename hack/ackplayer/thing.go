@@ -97,6 +97,9 @@ func (s things) put(ctx context.Context, op Operation, o *object) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if before := s.thing(s.kind, id); before != nil {
+		t.passwords = before.passwords // ACK sends them with a creation alone
+	}
 	if s.permit != nil {
 		if err := s.permit(op, t); err != nil {
 			return err

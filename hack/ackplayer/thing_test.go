@@ -10,7 +10,9 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -97,8 +99,11 @@ var _ = Describe("What is around a group", func() {
 		Expect(s.connect(g.PrimaryEndpoint(), "role", "a-signature-that-nobody-can-check").Ping(ctx).Err()).To(Succeed())
 		Expect(s.connect(g.PrimaryEndpoint(), "", "").Ping(ctx).Err()).To(MatchError(ContainSubstring("NOAUTH")))
 
+		Expect(k8s.Patch(ctx, &corev1.Secret{ObjectMeta: s.meta("app")},
+			client.RawPatch(types.MergePatchType, []byte(`{"stringData": {"token": "another-password-2"}}`)))).To(Succeed())
 		patch(ctx, user, `{"accessString": "on ~* +@all"}`)
 		Eventually(func() error { return app.Set(ctx, "other:1", "value", 0).Err() }).Should(Succeed(), "the rights are new")
+		Expect(s.connect(g.PrimaryEndpoint(), "app", "an-apps-password-1").Ping(ctx).Err()).To(Succeed(), "the password is not")
 		patch(ctx, group, `{"userIDs": ["role"]}`)
 		Eventually(func() error { return app.Ping(ctx).Err() }).ShouldNot(Succeed(), "the user is not in the group")
 	}, SpecTimeout(time.Minute))

@@ -28,6 +28,7 @@ var caches = inCloud([]scenario{
 	}}}},
 	{name: "elastiCacheDeleted", steps: []step{createElastiCache, {"delete the FlagCache", (*World).deleteFlagCache}}},
 	{name: "elastiCacheRetained", steps: []step{createInCloud(kept(inAWS(aFlagCache()), v1alpha1.DeletionRetain)), {"delete the FlagCache", (*World).deleteFlagCache}}},
+	{name: "elastiCacheRetainedReplaced", steps: []step{createInCloud(kept(inAWS(aFlagCache()), v1alpha1.DeletionRetain)), anotherEngine("")}},
 	{name: "elastiCacheSnapshotted", steps: []step{createInCloud(kept(inAWS(aFlagCache()), v1alpha1.DeletionSnapshot)), {"delete the FlagCache", (*World).deleteFlagCache}}},
 	{name: "elastiCacheFailsOnce", steps: []step{{"have AWS fail", func(w *World) { w.cloud.failing = 1 }}, createElastiCache}},
 	{name: "elastiCacheOverQuota", steps: []step{{"use up the quota", func(w *World) { w.cloud.full = true }}, createElastiCache,

@@ -29,6 +29,7 @@ func TestCaches(t *testing.T) {
 		"elastiCacheMigratedTo":       one,
 		"elastiCacheDeleted":          "AWS has 0",
 		"elastiCacheRetained":         "AWS has 1 taking 1 token",
+		"elastiCacheRetainedReplaced": "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 1 token",
 		"elastiCacheSnapshotted":      "AWS has 0",
 		"elastiCacheFailsOnce":        one,
 		"elastiCacheOverQuota":        one,

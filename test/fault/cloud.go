@@ -34,6 +34,7 @@ func (w *World) checkCloud(k kind, before, after client.Object) {
 	switch {
 	case k == replicationGroups && before == nil:
 		w.checkSpend()
+		w.checkMarked(after.(*ack.ReplicationGroup))
 	case k == replicationGroups && before.GetDeletionTimestamp() == nil && (after == nil || after.GetDeletionTimestamp() != nil):
 		w.checkGroupDeleted(before.(*ack.ReplicationGroup))
 	case k == replicationGroups && after != nil:
@@ -54,6 +55,15 @@ func (w *World) checkSpend() {
 	}
 	if len(groups) > mostGroups || len(ids) < len(groups) {
 		w.violate("S10 single spend: there are %d replication groups with %d IDs", len(groups), len(ids))
+	}
+}
+
+// checkMarked: S11, a group that the user wants to keep is marked from its creation
+// on, because a namespace that is deleted takes it first.
+func (w *World) checkMarked(g *ack.ReplicationGroup) {
+	fc := w.current.read
+	if fc != nil && fc.Spec.DeletionPolicy == v1alpha1.DeletionRetain && g.Annotations[ack.AnnotationDeletionPolicy] != ack.DeletionRetain {
+		w.violate("S11 kept: ReplicationGroup %s was created and is not marked as retained", g.Name)
 	}
 }
 
