@@ -6,7 +6,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -24,12 +23,22 @@ const shoppers = 50
 
 // rollOut changes what pods run, to something good and to something bad.
 func (d *demo) rollOut(ctx context.Context) error {
+	return d.amongShoppers(ctx, d.promote, d.rollBack)
+}
+
+// amongShoppers tells chapters in which a canary is judged.
+func (d *demo) amongShoppers(ctx context.Context, chapters ...func(context.Context) error) error {
 	var traffic []*cluster.Traffic
 	for i := range shoppers {
 		about := cluster.Context{"targetingKey": fmt.Sprintf("shopper-%d", i), "locale": "de-AT"}
 		traffic = append(traffic, cluster.StartTraffic(d.endpoint, "welcome-message", about, 100*time.Millisecond))
 	}
-	err := errors.Join(d.promote(ctx), d.rollBack(ctx))
+	var err error
+	for _, chapter := range chapters {
+		if err = chapter(ctx); err != nil {
+			break
+		}
+	}
 	failed := 0
 	for _, t := range traffic {
 		failed += t.Stop().Failed
@@ -54,15 +63,19 @@ func (d *demo) promote(ctx context.Context) error {
 	if err := d.patch(ctx, `{"spec": {`+accelerated+`, "service": {"env": [{"name": "RELEASE", "value": "2"}]}}}`); err != nil {
 		return err
 	}
-	old := before.Status.Revisions.Stable
-	took, err := d.await(ctx, "the new revision is promoted", 3*time.Minute, d.drawCanary(func(fc *v1alpha1.FlagCache) bool {
-		return fc.Status.Revisions.Stable != old && fc.Status.Revisions.Candidate == ""
-	}))
+	took, err := d.await(ctx, "the new revision is promoted", 3*time.Minute, d.drawCanary(promotedAfter(before)))
 	if err != nil {
 		return err
 	}
 	d.came("promoted, %s after the change", round(took))
 	return nil
+}
+
+// promotedAfter tells whether another revision serves than did before, alone.
+func promotedAfter(before *v1alpha1.FlagCache) func(*v1alpha1.FlagCache) bool {
+	return func(fc *v1alpha1.FlagCache) bool {
+		return fc.Status.Revisions.Stable != before.Status.Revisions.Stable && fc.Status.Revisions.Candidate == ""
+	}
 }
 
 // rollBack rolls out a release that cannot run, and mends the spec.
