@@ -55,10 +55,19 @@ help: ## Show this list.
 # Built as the programs are, so that their packages are compiled once.
 DEMO := CGO_ENABLED=0 go run -trimpath ./hack/demo
 
+# The cache that the demo is about: incluster, or elasticache, played without AWS.
+CACHE ?= incluster
+
 .PHONY: demo
-demo: kube build ## Show FlagCache at work on a local cluster, from apply to delete.
+demo: demo-cache kube build $(if $(filter elasticache,$(CACHE)),ackplayer) ## Show FlagCache at work on a local cluster, from apply to delete; CACHE=elasticache plays AWS, too.
 	@hack/setup/redis.sh || echo "The demo goes on with the Redis server that is built into it."
-	$(DEMO)
+	$(DEMO) --cache=$(CACHE)
+
+.PHONY: demo-cache
+demo-cache: # A slip of the pen is told before minutes of building.
+	@case '$(CACHE)' in incluster|elasticache) ;; *) \
+		echo "CACHE is '$(CACHE)', and has to be incluster or elasticache." >&2; exit 2 ;; \
+	esac
 
 .PHONY: dev
 dev: kube build ## Bring up a local cluster with the operator and leave it running.

@@ -16,11 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Where hack/ackplayer/deploy.yaml puts the player of ACK, and has it take orders.
-const (
-	PlayerNamespace   = "ack-system"
-	PlayerControlPort = "8090"
-)
+// playerNamespace is where hack/ackplayer/deploy.yaml puts the player of ACK.
+const playerNamespace = "ack-system"
 
 // Where the player writes its authority's certificate, and the operator reads it.
 const (
@@ -51,7 +48,7 @@ func (c *Cluster) TrustACKPlayer(ctx context.Context) error {
 // copyPlayerCA copies the certificate to where the operator can mount it.
 func (c *Cluster) copyPlayerCA(ctx context.Context) error {
 	published := &corev1.ConfigMap{}
-	key := client.ObjectKey{Namespace: PlayerNamespace, Name: playerCA}
+	key := client.ObjectKey{Namespace: playerNamespace, Name: playerCA}
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, deployLimit, true, func(ctx context.Context) (bool, error) {
 		err := c.Client.Get(ctx, key, published)
 		return err == nil, client.IgnoreNotFound(err)

@@ -6,7 +6,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -14,9 +13,10 @@ import (
 	"github.com/flagcache/flagcache/hack/cluster"
 )
 
-// accelerated is a canary in seconds. A real one takes an hour, at 5 %.
-const accelerated = `"canary": {"steps": [{"weight": 20, "duration": "8s"}], "metrics": {"interval": "1s"}, ` +
-	`"minimumRequests": 100, "thresholds": {"cacheHitRate": "50%"}, "scaleDownDelay": "0s"}`
+// accelerated is a canary in seconds. A real one takes an hour, at 5 %. It is
+// patient, because a busy machine says nothing about a release.
+const accelerated = `"canary": {"steps": [{"weight": 20, "duration": "8s"}], "metrics": {"interval": "1s"}, "minimumRequests": 100, ` +
+	`"thresholds": {"cacheHitRate": "50%", "latencyP95": "1s", "latencyP99": "1s", "missLatencyP95": "1s"}, "scaleDownDelay": "0s"}`
 
 // shoppers are the users whose requests a canary is judged by: many, because
 // each stays with the revision that it was given.
@@ -24,12 +24,22 @@ const shoppers = 50
 
 // rollOut changes what pods run, to something good and to something bad.
 func (d *demo) rollOut(ctx context.Context) error {
+	return d.amongShoppers(ctx, d.promote, d.rollBack)
+}
+
+// amongShoppers tells chapters in which a canary is judged.
+func (d *demo) amongShoppers(ctx context.Context, chapters ...func(context.Context) error) error {
 	var traffic []*cluster.Traffic
 	for i := range shoppers {
 		about := cluster.Context{"targetingKey": fmt.Sprintf("shopper-%d", i), "locale": "de-AT"}
 		traffic = append(traffic, cluster.StartTraffic(d.endpoint, "welcome-message", about, 100*time.Millisecond))
 	}
-	err := errors.Join(d.promote(ctx), d.rollBack(ctx))
+	var err error
+	for _, chapter := range chapters {
+		if err = chapter(ctx); err != nil {
+			break
+		}
+	}
 	failed := 0
 	for _, t := range traffic {
 		failed += t.Stop().Failed
@@ -54,15 +64,19 @@ func (d *demo) promote(ctx context.Context) error {
 	if err := d.patch(ctx, `{"spec": {`+accelerated+`, "service": {"env": [{"name": "RELEASE", "value": "2"}]}}}`); err != nil {
 		return err
 	}
-	old := before.Status.Revisions.Stable
-	took, err := d.await(ctx, "the new revision is promoted", 3*time.Minute, d.drawCanary(func(fc *v1alpha1.FlagCache) bool {
-		return fc.Status.Revisions.Stable != old && fc.Status.Revisions.Candidate == ""
-	}))
+	took, err := d.await(ctx, "the new revision is promoted", 3*time.Minute, d.drawCanary(promotedAfter(before)))
 	if err != nil {
 		return err
 	}
 	d.came("promoted, %s after the change", round(took))
 	return nil
+}
+
+// promotedAfter tells whether another revision serves than did before, alone.
+func promotedAfter(before *v1alpha1.FlagCache) func(*v1alpha1.FlagCache) bool {
+	return func(fc *v1alpha1.FlagCache) bool {
+		return fc.Status.Revisions.Stable != before.Status.Revisions.Stable && fc.Status.Revisions.Candidate == ""
+	}
 }
 
 // rollBack rolls out a release that cannot run, and mends the spec.

@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,9 +27,60 @@ const (
 	flagKey  = "flags.json"
 )
 
+// story is what is told about a kind of cache.
+type story struct {
+	// manifests are what is applied, as arguments of kubectl.
+	manifests []string
+	// cloud says that the cache is made in one, which is played.
+	cloud    bool
+	chapters []func(*demo, context.Context) error
+}
+
+// stories are by the value of --cache.
+var stories = map[string]story{
+	"incluster": {
+		manifests: []string{"-f", sample},
+		chapters: []func(*demo, context.Context) error{
+			(*demo).deploy,
+			(*demo).apply,
+			(*demo).evaluate,
+			(*demo).killRedis,
+			(*demo).startRedis,
+			(*demo).changeFlag,
+			(*demo).rollOut,
+			(*demo).delete,
+		},
+	},
+	"elasticache": {
+		manifests: []string{"-k", "hack/demo/elasticache"},
+		cloud:     true,
+		chapters: []func(*demo, context.Context) error{
+			(*demo).deploy,
+			(*demo).playAWS,
+			(*demo).apply,
+			(*demo).lookAtGroup,
+			(*demo).evaluate,
+			(*demo).failOver,
+			(*demo).changeFlag,
+			(*demo).renew,
+			(*demo).delete,
+		},
+	},
+}
+
+// storyAbout is the story about a kind of cache.
+func storyAbout(cache string) (story, error) {
+	s, ok := stories[cache]
+	if !ok {
+		return s, fmt.Errorf("there is no story about the cache %q: it is one of %s", cache, strings.Join(slices.Sorted(maps.Keys(stories)), ", "))
+	}
+	return s, nil
+}
+
 // demo is the story on its way.
 type demo struct {
 	*teller
+	story   story
 	cluster *cluster.Cluster
 	// before is what the namespace held before the FlagCache.
 	before   cluster.Inventory
@@ -37,9 +90,9 @@ type demo struct {
 }
 
 // run tells the whole story on a cluster that goes with it.
-func run(ctx context.Context, t *teller, embedded bool) (err error) {
+func run(ctx context.Context, t *teller, s story, embedded bool) (err error) {
 	began := time.Now()
-	options, clean, err := options(ctx, t, embedded)
+	options, clean, err := options(ctx, t, s, embedded)
 	if err != nil {
 		return err
 	}
@@ -51,7 +104,7 @@ func run(ctx context.Context, t *teller, embedded bool) (err error) {
 	defer func() { err = errors.Join(err, c.Stop()) }()
 	ctx, cancel := untilEnd(ctx, c)
 	defer cancel(nil)
-	d := &demo{teller: t, cluster: c}
+	d := &demo{teller: t, story: s, cluster: c}
 	if err := d.tell(ctx); err != nil {
 		return err
 	}
@@ -70,18 +123,8 @@ func (d *demo) tell(ctx context.Context) error {
 			d.traffic.Stop()
 		}
 	}()
-	chapters := []func(context.Context) error{
-		d.deploy,
-		d.apply,
-		d.evaluate,
-		d.killRedis,
-		d.startRedis,
-		d.changeFlag,
-		d.rollOut,
-		d.delete,
-	}
-	for _, chapter := range chapters {
-		if err := chapter(ctx); err != nil {
+	for _, chapter := range d.story.chapters {
+		if err := chapter(d, ctx); err != nil {
 			return err
 		}
 	}
@@ -89,10 +132,15 @@ func (d *demo) tell(ctx context.Context) error {
 }
 
 // options say what the cluster is made of; clean removes what that took.
-func options(ctx context.Context, t *teller, embedded bool) (o cluster.Options, clean func() error, err error) {
+func options(ctx context.Context, t *teller, s story, embedded bool) (o cluster.Options, clean func() error, err error) {
 	programs, err := cluster.FindPrograms()
 	if err != nil {
 		return o, nil, err
+	}
+	if s.cloud {
+		if err := canPlayAWS(programs, embedded); err != nil {
+			return o, nil, err
+		}
 	}
 	dir, err := os.MkdirTemp("", "flagcache-demo-")
 	if err != nil {
@@ -144,14 +192,14 @@ func (d *demo) deploy(ctx context.Context) error {
 	return nil
 }
 
-// apply applies the sample and waits until it is Ready.
+// apply applies the FlagCache and waits until it is Ready.
 func (d *demo) apply(ctx context.Context) error {
 	d.chapter("Applying a FlagCache and its flags")
 	var err error
 	if d.before, err = d.cluster.Inventory(ctx, namespace); err != nil {
 		return err
 	}
-	if err := d.kubectl(ctx, "apply", "-f", sample); err != nil {
+	if err := d.kubectl(ctx, append([]string{"apply"}, d.story.manifests...)...); err != nil {
 		return err
 	}
 	// The flags are the user's and stay.
@@ -170,7 +218,7 @@ func (d *demo) delete(ctx context.Context) error {
 	tally := d.traffic.Stop()
 	d.say("The traffic in the background ends here: %s.", tally)
 	if tally.Failed > 0 {
-		return fmt.Errorf("evaluations failed while Redis was dead or flags changed: %s", tally)
+		return fmt.Errorf("evaluations failed in the course of the story: %s", tally)
 	}
 	if err := d.kubectl(ctx, "delete", "flagcache", name, "--wait=false"); err != nil {
 		return err
@@ -179,7 +227,11 @@ func (d *demo) delete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.came("nothing is left of it in any type of API, %s after the delete", round(took))
+	where := "in any type of API"
+	if d.story.cloud {
+		where += ", nor in the cloud"
+	}
+	d.came("nothing is left of it %s, %s after the delete", where, round(took))
 	return nil
 }
 

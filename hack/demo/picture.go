@@ -127,7 +127,7 @@ func podState(pod corev1.Pod) string {
 	return string(pod.Status.Phase)
 }
 
-// drawLeft draws what is left of the FlagCache in its namespace.
+// drawLeft draws what is left of the FlagCache in its namespace and in the cloud.
 func (d *demo) drawLeft(ctx context.Context) (sight, error) {
 	now, err := d.cluster.Inventory(ctx, namespace)
 	if err != nil {
@@ -137,6 +137,15 @@ func (d *demo) drawLeft(ctx context.Context) (sight, error) {
 		return sight{}, err
 	}
 	left := now.Beyond(d.before)
+	if d.story.cloud {
+		groups, err := d.cluster.CloudGroups(ctx)
+		if err != nil {
+			return sight{}, err
+		}
+		for _, id := range groups {
+			left = append(left, "AWS/"+id)
+		}
+	}
 	if len(left) == 0 {
 		return sight{done: true, picture: []string{markGood + " nothing"}}, nil
 	}

@@ -39,20 +39,20 @@ func (d *demo) killRedis(ctx context.Context) error {
 	if err := d.kubectl(ctx, "get", "flagcaches"); err != nil {
 		return err
 	}
-	return d.serves(ctx, before.Succeeded)
+	return d.serves(ctx, "Redis was killed", before.Succeeded)
 }
 
-// serves shows that evaluations go on without Redis: those of the background
-// since then, and one more now.
-func (d *demo) serves(ctx context.Context, succeededBefore int) error {
+// serves shows that evaluations go on since something happened: those of the
+// background, and one more now.
+func (d *demo) serves(ctx context.Context, happened string, succeededBefore int) error {
 	if err := d.ask(ctx, questions[1]); err != nil {
 		return err
 	}
 	tally := d.traffic.Tally()
 	if tally.Failed > 0 {
-		return fmt.Errorf("evaluations fail while Redis is dead: %s", tally)
+		return fmt.Errorf("evaluations fail since %s: %s", happened, tally)
 	}
-	d.came("%d evaluations succeeded since Redis was killed, none failed", tally.Succeeded-succeededBefore)
+	d.came("%d evaluations succeeded since %s, none failed", tally.Succeeded-succeededBefore, happened)
 	return nil
 }
 
@@ -88,12 +88,18 @@ func (d *demo) node(ctx context.Context) (string, error) {
 
 // awaitCondition draws the FlagCache until a condition of it is as it should be.
 func (d *demo) awaitCondition(ctx context.Context, kind string, status metav1.ConditionStatus, limit time.Duration) (time.Duration, error) {
-	return d.await(ctx, fmt.Sprintf("%s is %s", kind, status), limit, func(ctx context.Context) (sight, error) {
+	return d.await(ctx, fmt.Sprintf("%s is %s", kind, status), limit, d.drawCondition(kind, status))
+}
+
+// drawCondition draws the FlagCache, and is done when a condition of it is as it
+// should be.
+func (d *demo) drawCondition(kind string, status metav1.ConditionStatus) func(context.Context) (sight, error) {
+	return func(ctx context.Context) (sight, error) {
 		fc, picture, err := d.flagCache(ctx)
 		if err != nil {
 			return sight{}, err
 		}
 		c := meta.FindStatusCondition(fc.Status.Conditions, kind)
 		return sight{picture: picture, done: c != nil && c.Status == status && c.ObservedGeneration == fc.Generation}, nil
-	})
+	}
 }

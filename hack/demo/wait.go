@@ -53,6 +53,24 @@ func (d *demo) await(ctx context.Context, what string, limit time.Duration, look
 	}
 }
 
+// steady is how long something has to stay as it is: the cache is probed twice
+// meanwhile.
+const steady = 5 * time.Second
+
+// stays looks until something has stayed as it should be, and draws what it sees.
+func (d *demo) stays(ctx context.Context, what string, look func(context.Context) (sight, error)) error {
+	since := time.Now()
+	_, err := d.await(ctx, fmt.Sprintf("for %s %s", steady, what), time.Minute, func(ctx context.Context) (sight, error) {
+		seen, err := look(ctx)
+		if !seen.done {
+			since = time.Now()
+		}
+		seen.done = seen.done && time.Since(since) >= steady
+		return seen, err
+	})
+	return err
+}
+
 // overdue says what did not come true, how it was at the end, and what the
 // operator has to say.
 func (d *demo) overdue(ctx context.Context, what string, limit time.Duration, last sight, lookErr error) error {

@@ -5,11 +5,7 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net"
-	"net/http"
-	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -19,7 +15,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/hack/cluster"
 )
 
 // cloudRate is how many requests a second clients send while the cache changes.
@@ -53,7 +48,7 @@ var _ = Describe("A FlagCache in ElastiCache", func() {
 		load := startLoad(ctx, fmt.Sprintf("%s.%s.svc:80", fc.Name, fc.Namespace), cloudRate)
 
 		By("failing its cache over")
-		tellPlayer(ctx, "/failover?id="+cloudGroups(ctx)[0])
+		Expect(local.OrderACKPlayer(ctx, "/failover?id="+cloudGroups(ctx)[0])).To(Succeed())
 
 		By("rotating its token, with the operator killed when the new one is made")
 		used, revision := passwordOf(ctx, fc), revisionOf(ctx, fc)
@@ -120,27 +115,7 @@ func tokensOf(ctx context.Context, fc *v1alpha1.FlagCache) []string {
 // cloudGroups are the groups that AWS has.
 func cloudGroups(ctx context.Context) []string {
 	GinkgoHelper()
-	response := askPlayer(ctx, http.MethodGet, "/groups")
-	defer func() { _ = response.Body.Close() }()
-	var groups []string
-	Expect(json.NewDecoder(response.Body).Decode(&groups)).To(Succeed())
+	groups, err := local.CloudGroups(ctx)
+	Expect(err).NotTo(HaveOccurred())
 	return groups
-}
-
-// tellPlayer has the player make something happen.
-func tellPlayer(ctx context.Context, order string) {
-	GinkgoHelper()
-	Expect(askPlayer(ctx, http.MethodPost, order).Body.Close()).To(Succeed())
-}
-
-func askPlayer(ctx context.Context, method, path string) *http.Response {
-	GinkgoHelper()
-	ip := strings.TrimSpace(kubectl(ctx, "get", "pods", "--namespace", cluster.PlayerNamespace, "--output", "jsonpath={.items[0].status.podIP}"))
-	url := "http://" + net.JoinHostPort(ip, cluster.PlayerControlPort) + path
-	request, err := http.NewRequestWithContext(ctx, method, url, nil)
-	Expect(err).NotTo(HaveOccurred())
-	response, err := local.HTTPClient(false).Do(request)
-	Expect(err).NotTo(HaveOccurred())
-	Expect(response.StatusCode).To(Equal(http.StatusOK), "%s %s", method, path)
-	return response
 }
