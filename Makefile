@@ -125,7 +125,7 @@ test-unit: $(TEST_API_SERVER) redis postgres prometheus ## Run the unit tests, a
 .PHONY: test-e2e
 test-e2e: kube build ackplayer redis ## Run the end-to-end tests on a local cluster.
 	@# -count=1 because go test cannot see what the cluster is made of.
-	go test -timeout 12m -count=1 $(GO_TEST_FLAGS) ./test/e2e/...
+	go test -timeout 20m -count=1 $(GO_TEST_FLAGS) ./test/e2e/...
 
 # About so many plans are played; FAULT_PLANS=all plays every one. Which ones is
 # drawn with FAULT_SEED.
