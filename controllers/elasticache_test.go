@@ -207,6 +207,125 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		Expect(happened(player, group, calls)).To(Equal([]string{"Delete ReplicationGroup", "Delete UserGroup", "Delete User"}))
 	})
 
+	It("is changed by one class at a time, and clients notice nothing", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		s.create(ctx, s.anElastiCache())
+		s.becomesReady(ctx)
+		before := s.group(ctx)
+		id := before.Spec.ReplicationGroupID
+
+		By("changing nodes, replicas, the engine and a window at once")
+		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
+			e := fc.Spec.Cache.ElastiCache
+			e.NodeType, e.Replicas, e.EngineVersion, e.MaintenanceWindow = "cache.t3.small", 2, "8.1", "sun:05:00-sun:06:00"
+		})
+		s.eventually(ctx, func(g Gomega) {
+			s.says(g, ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+			group := s.group(ctx)
+			g.Expect(group.Status.State).To(Equal(ack.GroupAvailable))
+			g.Expect(group.Spec.CacheNodeType).To(Equal("cache.t3.small"))
+			g.Expect(group.Spec.EngineVersion).To(Equal("8.1"))
+			g.Expect(group.Spec.PreferredMaintenanceWindow).To(Equal("sun:05:00-sun:06:00"))
+			g.Expect(group.Status.MemberClusters).To(HaveLen(3))
+		})
+		Expect(s.group(ctx).UID).To(Equal(before.UID))
+		Expect(player.Groups()).To(ContainElement(id))
+		s.isDeleted(ctx)
+	})
+
+	It("stays healthy while AWS backs it up and fails it over", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		s.create(ctx, s.anElastiCache())
+		s.becomesReady(ctx)
+		id := s.group(ctx).Spec.ReplicationGroupID
+		ready := func(g Gomega) {
+			s.look(ctx, g)
+			s.says(g, ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		}
+
+		Expect(player.Snapshotting(id, 2*time.Second)).To(Succeed())
+		Expect(player.Resync(ctx)).To(Succeed())
+		Consistently(ctx, ready).WithTimeout(4 * time.Second).WithPolling(200 * time.Millisecond).Should(Succeed())
+		Expect(player.Failover(ctx, id)).To(Succeed())
+		Consistently(ctx, ready).WithTimeout(4 * time.Second).WithPolling(200 * time.Millisecond).Should(Succeed())
+		s.isDeleted(ctx)
+	})
+
+	It("is deleted and made again when AWS fails to make it", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		player.Pause()
+		DeferCleanup(player.Resume)
+		s.create(ctx, s.anElastiCache())
+		for range 5 {
+			s.reconcile(ctx)
+		}
+		group := s.group(ctx)
+		player.Refuse(ackplayer.Create, group.Spec.ReplicationGroupID, ackplayer.CreateFailed, 1)
+		player.Resume()
+		s.eventually(ctx, func(g Gomega) {
+			s.provisioned(g, ctx, metav1.ConditionFalse, v1alpha1.ReasonCreateFailed)
+			g.Expect(player.Groups()).NotTo(ContainElement(group.Spec.ReplicationGroupID))
+		})
+		By("letting the pause pass that is kept before it is tried again")
+		s.Clock = ahead(2 * time.Minute)
+		s.becomesReady(ctx)
+		Expect(happened(player, group, 0)).To(Equal([]string{"Create ReplicationGroup", "Delete ReplicationGroup", "Create ReplicationGroup"}))
+		s.isDeleted(ctx)
+	})
+
+	It("is not made where it costs more than it may", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		fc := s.anElastiCache()
+		fc.Spec.Budget = &v1alpha1.BudgetSpec{MonthlyUSD: 1, WhenExceeded: v1alpha1.BudgetRefuse}
+		s.create(ctx, fc)
+		s.eventually(ctx, func(g Gomega) {
+			s.says(g, ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonRegionUnknown)
+		})
+
+		By("saying where")
+		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Cache.ElastiCache.Region = "eu-west-1" })
+		s.eventually(ctx, func(g Gomega) {
+			c := s.says(g, ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonBudgetExceeded)
+			g.Expect(c.Message).To(ContainSubstring("more than the budget of 1.00"))
+		})
+		groups := &ack.ReplicationGroupList{}
+		Expect(k8s.List(ctx, groups, client.InNamespace(s.namespace))).To(Succeed())
+		Expect(groups.Items).To(BeEmpty())
+
+		By("raising the budget")
+		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Budget.MonthlyUSD = 1000 })
+		s.becomesReady(ctx)
+		s.isDeleted(ctx)
+	})
+
+	It("has a network, parameters and alarms of its own, made before it and deleted after it", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		fc := s.anElastiCache()
+		e := fc.Spec.Cache.ElastiCache
+		e.SubnetIDs = []v1alpha1.SubnetID{"subnet-0a", "subnet-0b"}
+		e.VPCID, e.ClientSecurityGroupIDs = "vpc-0a", []v1alpha1.SecurityGroupID{"sg-0a"}
+		e.Parameters = map[string]v1alpha1.ParameterValue{"maxmemory-policy": "allkeys-lru"}
+		e.Alarms = &v1alpha1.AlarmsSpec{TopicARN: "arn:aws:sns:eu-west-1:123456789012:ops"}
+		s.create(ctx, fc)
+		s.becomesReady(ctx)
+		s.eventually(ctx, func(g Gomega) {
+			s.says(g, ctx, v1alpha1.ConditionAlarmsConfigured, metav1.ConditionTrue, v1alpha1.ReasonConfigured)
+		})
+		group := s.group(ctx)
+		security := get(ctx, s.stage, &ack.SecurityGroup{}, group.Name)
+		Expect(group.Spec.SecurityGroupIDs).To(Equal([]string{security.Status.ID}))
+		s.expectLeftAlone(ctx)
+		made := happened(player, group, 0)
+		Expect(made[len(made)-1]).To(Equal("Create MetricAlarm"))
+		Expect(made).To(ContainElements("Create CacheSubnetGroup", "Create CacheParameterGroup", "Create SecurityGroup", "Create ReplicationGroup"))
+
+		calls := len(player.Calls())
+		s.isDeleted(ctx)
+		gone := happened(player, group, calls)
+		Expect(gone[:2]).To(Equal([]string{"Delete MetricAlarm", "Delete ReplicationGroup"}))
+		Expect(gone[2:]).To(ConsistOf("Delete CacheSubnetGroup", "Delete CacheParameterGroup", "Delete SecurityGroup"))
+	})
+
 	It("says in words what AWS refuses for good", func(ctx context.Context) {
 		s := newCloud(ctx, player)
 		player.Pause()
@@ -224,6 +343,12 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s.isDeleted(ctx)
 	})
 })
+
+// ahead is a clock that goes before all others.
+type ahead time.Duration
+
+func (a ahead) Now() time.Time                  { return time.Now().Add(time.Duration(a)) }
+func (a ahead) Since(t time.Time) time.Duration { return a.Now().Sub(t) }
 
 // allKinds are installed.
 type allKinds struct{}

@@ -130,6 +130,8 @@ const (
 	ReasonBudgetExceeded = "BudgetExceeded"
 	// ReasonPriceUnknown: a price that the estimate needs is not known, so that nothing is held.
 	ReasonPriceUnknown = "PriceUnknown"
+	// ReasonRegionUnknown: whenExceeded is Refuse and nobody says in which region the cache is to be made, so that it is held; Ready is then False.
+	ReasonRegionUnknown = "RegionUnknown"
 )
 
 // ConditionConnectionReady says whether the connection Secret is published.

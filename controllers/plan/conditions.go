@@ -258,6 +258,7 @@ var terminalReasons = []string{
 	v1alpha1.ReasonRolledBack,
 	v1alpha1.ReasonCanaryInconclusive,
 	v1alpha1.ReasonBudgetExceeded,
+	v1alpha1.ReasonRegionUnknown,
 }
 
 // summarize finds the first thing in the way of Ready. What has to be there

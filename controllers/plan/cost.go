@@ -50,6 +50,8 @@ type estimate struct {
 	// unknown says which prices are missing; the cents are then the rest, a lower
 	// bound.
 	unknown []string
+	// unplaced: the region of a group is not known.
+	unplaced bool
 }
 
 // usd writes the estimate as it stands in the status: "24.82", or "" where a price
@@ -126,6 +128,7 @@ func estimateGroups(table prices.Table, groups []billedGroup) estimate {
 		total.Add(total, cost)
 		terms = append(terms, term)
 		e.unknown = append(e.unknown, missing...)
+		e.unplaced = e.unplaced || g.region == ""
 		if date := table.Regions[g.region].Date; date != "" && !slices.Contains(dates, date) {
 			dates = append(dates, date)
 		}
@@ -202,12 +205,17 @@ func unique(texts []string) []string {
 // withinBudget compares an estimate with the budget, and tells whether the change
 // from what there is now is to be held. A change that costs no more than what there
 // is now is never held: it may be the way back into the budget. Nor is one whose
-// known part is within the budget: an unknown price exceeds nothing.
+// known part is within the budget: an unknown price exceeds nothing. But where not
+// even the region is known, a person can help.
 func withinBudget(budget v1alpha1.BudgetSpec, now, then estimate) (metav1.Condition, bool) {
 	const kind = v1alpha1.ConditionWithinBudget
 	limit := int64(budget.MonthlyUSD) * 100
-	held := budget.WhenExceeded == v1alpha1.BudgetRefuse && then.cents > limit && then.cents > now.cents
+	refuses := budget.WhenExceeded == v1alpha1.BudgetRefuse
+	held := refuses && then.cents > limit && then.cents > now.cents
 	switch {
+	case refuses && then.unplaced && !now.unplaced:
+		return isFalse(kind, v1alpha1.ReasonRegionUnknown,
+			"The change is held: what it would cost depends on the region, which nobody says: set cache.elastiCache.region, or spec.budget.whenExceeded to Warn"), true
 	case held:
 		return isFalse(kind, v1alpha1.ReasonBudgetExceeded,
 			"The change is held: it would cost %s USD a month, %s more than the budget of %s: raise spec.budget.monthlyUSD, or ask for less",

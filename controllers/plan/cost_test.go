@@ -95,6 +95,7 @@ func TestWithinBudget(t *testing.T) {
 	cost := func(cents int64, unknown ...string) estimate { return estimate{cents: cents, unknown: unknown} }
 	warn := v1alpha1.BudgetSpec{MonthlyUSD: 50, WhenExceeded: v1alpha1.BudgetWarn}
 	refuse := v1alpha1.BudgetSpec{MonthlyUSD: 50, WhenExceeded: v1alpha1.BudgetRefuse}
+	nowhere := estimateGroups(fewPrices, []billedGroup{aGroup().with(func(g *billedGroup) { g.region = "" })})
 	const noPrice = "no price is known of cache.x for Valkey in eu-west-1"
 	for name, c := range map[string]struct {
 		budget    v1alpha1.BudgetSpec
@@ -131,6 +132,16 @@ func TestWithinBudget(t *testing.T) {
 		"unknown": {
 			refuse, cost(0), cost(0, noPrice), metav1.ConditionUnknown, v1alpha1.ReasonPriceUnknown,
 			"The cost cannot be estimated: " + noPrice, false,
+		},
+		"unknown, because the region is": {
+			refuse, cost(0), nowhere, metav1.ConditionFalse, v1alpha1.ReasonRegionUnknown,
+			"The change is held: what it would cost depends on the region, which nobody says: set cache.elastiCache.region, or spec.budget.whenExceeded to Warn", true,
+		},
+		"the region is unknown, and a warning would do": {
+			warn, cost(0), nowhere, metav1.ConditionUnknown, v1alpha1.ReasonPriceUnknown, "The cost cannot be estimated: the region is not known yet", false,
+		},
+		"the region of what there is has not been told yet": {
+			refuse, nowhere, nowhere, metav1.ConditionUnknown, v1alpha1.ReasonPriceUnknown, "The cost cannot be estimated: the region is not known yet", false,
 		},
 		"what is known is over": {
 			refuse, cost(0), cost(7446, noPrice), metav1.ConditionFalse, v1alpha1.ReasonBudgetExceeded,
