@@ -34,10 +34,10 @@ type view struct {
 
 // confirm makes sure, once per look and only when something is to be written,
 // that what decides about traffic is as it was seen: the spec, what people ask for
-// by annotation, the Service, and the revisions. Each was read from a cache of its own, and a
-// cache may be old, after a restart by minutes; by an old view a revision that
-// serves would be scaled down, passed over or deleted, and children would be
-// made for a FlagCache that is gone.
+// by annotation, the Service, and the revisions. Each was read from a cache of its
+// own, and a cache may be old, after a restart by minutes; by an old view a
+// revision that serves would be scaled down, passed over or deleted, and children
+// would be made for a FlagCache that is gone.
 func (r *Reconciler) confirm(ctx context.Context, v *view) error {
 	if !v.asked {
 		v.asked, v.answer = true, r.compare(ctx, v.seen)
