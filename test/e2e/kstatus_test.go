@@ -27,10 +27,11 @@ func (r *recorder) expectKstatusAgrees() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, versions := range r.flagCaches {
-		for _, version := range versions[r.judged[key]:] {
+		judged := r.judged[key]
+		r.judged[key] = len(versions) // before a failure, which is told once
+		for _, version := range versions[judged:] {
 			expectKstatusAgrees(version)
 		}
-		r.judged[key] = len(versions)
 	}
 }
 
@@ -62,6 +63,8 @@ func meant(fc *v1alpha1.FlagCache) status.Status {
 		return status.TerminatingStatus
 	case !current:
 		return status.InProgressStatus
+	case ready.Status == metav1.ConditionTrue && changing(fc):
+		return status.InProgressStatus
 	case ready.Status == metav1.ConditionTrue:
 		return status.CurrentStatus
 	case meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionStalled):
@@ -69,6 +72,12 @@ func meant(fc *v1alpha1.FlagCache) status.Status {
 	default:
 		return status.InProgressStatus
 	}
+}
+
+// changing says that the cache serves while AWS carries out a change of it.
+func changing(fc *v1alpha1.FlagCache) bool {
+	reconciling := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReconciling)
+	return reconciling != nil && reconciling.Reason == v1alpha1.ReasonModifying
 }
 
 // phases are the different things, one after the other, that kstatus said of a
