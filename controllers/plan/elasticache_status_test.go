@@ -166,6 +166,23 @@ func TestAStuckACKIsToldFromASlowAWS(t *testing.T) {
 		c.run(6 * time.Minute)
 		c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonACKNotResponding)
 	})
+	t.Run("at a change just after it looked", func(t *testing.T) {
+		c := aReadyCloud(t, withElastiCache(aFlagCache()))
+		g, aws := c.only()
+		c.shows(g, aws, true)
+		c.stopped = true
+		c.now = c.now.Add(interval)
+		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.t3.small" })
+		for range 20 {
+			c.run(10 * time.Second)
+			c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonModifying)
+		}
+		c.run(5 * time.Minute)
+		c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonACKNotResponding)
+		c.stopped = false
+		c.until("Ready", c.ready)
+		c.expectSilence()
+	})
 	t.Run("at a change", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
 		c.stopped = true

@@ -78,8 +78,9 @@ func (c elastiCache) looked() bool {
 	case last.Looked.IsZero():
 		return true
 	case at.Time.Equal(last.Looked):
-		// Only a look about the time of the change can hide behind the one before.
-		return last.At.Sub(last.Looked).Abs() <= time.Minute && c.s.Now.Sub(last.At) >= doubtful
+		// Only a look about the time of the change can hide behind the one before, and only
+		// where AWS needs no time, for which ACK would have looked again.
+		return instant(last.Class) && last.At.Sub(last.Looked).Abs() <= time.Minute && c.s.Now.Sub(last.At) >= doubtful
 	default:
 		return c.s.since(last.At) >= inFlight
 	}
@@ -334,6 +335,11 @@ func classes(wanted ack.ReplicationGroupSpec) []class {
 		return append(order, availabilityClass, replicasClass)
 	}
 	return append(order, replicasClass, availabilityClass)
+}
+
+// instant tells whether AWS may carry out a class of changes at once.
+func instant(class string) bool {
+	return class == quietClass.name || class == tagsClass.name || class == availabilityClass.name
 }
 
 // nextChange is the spec that AWS has, with one class of changes towards the one that
