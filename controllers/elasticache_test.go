@@ -10,8 +10,12 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -233,6 +237,105 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		Consistently(ctx, ready).WithTimeout(4 * time.Second).WithPolling(200 * time.Millisecond).Should(Succeed())
 		Expect(player.Failover(ctx, id)).To(Succeed())
 		Consistently(ctx, ready).WithTimeout(4 * time.Second).WithPolling(200 * time.Millisecond).Should(Succeed())
+		s.isDeleted(ctx)
+	})
+
+	It("goes with the revision that was to use it, and the cache before stays", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		fc := s.anElastiCache()
+		fc.Spec.Canary.Steps = []v1alpha1.CanaryStep{{Weight: 5, Duration: metav1.Duration{Duration: time.Hour}}}
+		s.comesUp(ctx, fc)
+		before, published := s.group(ctx), get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data
+
+		original := get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo").Spec.Cache
+		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
+			fc.Spec.Cache.ElastiCache.Engine, fc.Spec.Cache.ElastiCache.EngineVersion = v1alpha1.EngineRedis, "7.1"
+		})
+		s.eventually(ctx, func(g Gomega) {
+			s.says(g, ctx, v1alpha1.ConditionRolloutHealthy, metav1.ConditionTrue, v1alpha1.ReasonCanary)
+		})
+		Expect(player.Groups()).To(HaveLen(2))
+		s.annotate(ctx, v1alpha1.AnnotationAbort, get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Candidate)
+		s.eventually(ctx, func(g Gomega) {
+			s.provisioned(g, ctx, metav1.ConditionTrue, v1alpha1.ReasonReplacementRejected)
+			s.says(g, ctx, v1alpha1.ConditionRolloutHealthy, metav1.ConditionFalse, v1alpha1.ReasonRolledBack)
+			g.Expect(player.Groups()).To(Equal([]string{before.Spec.ReplicationGroupID}))
+		})
+		s.says(Default, ctx, v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+		Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data).To(Equal(published))
+
+		By("taking the change back")
+		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Cache = original })
+		s.becomesReady(ctx)
+		Expect(s.group(ctx).UID).To(Equal(before.UID))
+		s.isDeleted(ctx)
+	})
+
+	It("takes over from a Redis in the cluster that nobody reaches", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		fc := s.anElastiCache()
+		elastiCache := fc.Spec.Cache
+		fc.Spec.Cache = v1alpha1.CacheSpec{}
+		s.create(ctx, fc)
+		s.eventually(ctx, func(g Gomega) {
+			fc := get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo")
+			g.Expect(meta.IsStatusConditionFalse(fc.Status.Conditions, v1alpha1.ConditionCacheHealthy)).To(BeTrue(), "%v", fc.Status.Conditions)
+			s.says(g, ctx, v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+		})
+		get(ctx, s.stage, &appsv1.StatefulSet{}, "demo-redis")
+
+		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Cache = elastiCache })
+		s.becomesReady(ctx)
+		s.expectMatchingTokens(ctx)
+		s.expectGone(ctx, &appsv1.StatefulSet{}, "demo-redis")
+		s.isDeleted(ctx)
+	})
+
+	It("says that ACK is stuck, serves meanwhile, and goes on when ACK does", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		s.comesUp(ctx, s.anElastiCache())
+		player.Pause()
+		DeferCleanup(player.Resume)
+		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Cache.ElastiCache.NodeType = "cache.t3.small" })
+		s.eventually(ctx, func(g Gomega) {
+			g.Expect(s.group(ctx).Spec.CacheNodeType).To(Equal("cache.t3.small"))
+			c := s.says(g, ctx, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonModifying)
+			g.Expect(c.ObservedGeneration).To(BeEquivalentTo(2))
+		})
+
+		By("waiting for five minutes")
+		s.Clock = ahead(6 * time.Minute)
+		s.eventually(ctx, func(g Gomega) {
+			c := s.provisioned(g, ctx, metav1.ConditionFalse, v1alpha1.ReasonACKNotResponding)
+			g.Expect(c.Message).To(ContainSubstring("elasticache-controller runs and watches this namespace"))
+			s.says(g, ctx, v1alpha1.ConditionCacheHealthy, metav1.ConditionTrue, v1alpha1.ReasonHealthy)
+			s.says(g, ctx, v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+		})
+
+		s.Clock = clock.RealClock{}
+		player.Resume()
+		s.becomesReady(ctx)
+		Expect(get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo").Status.Cache.State).To(Equal(ack.GroupAvailable))
+		s.isDeleted(ctx)
+	})
+
+	It("notices when ACK makes anew what somebody deleted in AWS", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		s.comesUp(ctx, s.anElastiCache())
+		before := get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo").Status.Cache.CreatedAt
+		told := s.Events.(*events.FakeRecorder).Events
+		for len(told) > 0 {
+			<-told
+		}
+
+		Expect(player.Lose(s.group(ctx).Spec.ReplicationGroupID)).To(Succeed())
+		Expect(player.Resync(ctx)).To(Succeed())
+		s.eventually(ctx, func(g Gomega) {
+			s.look(ctx, g)
+			g.Expect(get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo").Status.Cache.CreatedAt).NotTo(Equal(before))
+			s.says(g, ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		})
+		Eventually(told).Should(Receive(ContainSubstring(v1alpha1.ReasonRecreated)))
 		s.isDeleted(ctx)
 	})
 
