@@ -6,34 +6,43 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 )
 
 // cloudRate is how many requests a second clients send while the cache changes.
 const cloudRate = 200
 
-// quickTrial passes a good release within seconds.
+// quickTrial passes a good release within seconds, and leaves the one before for
+// some more.
 var quickTrial = v1alpha1.CanarySpec{
 	Steps:           []v1alpha1.CanaryStep{{Weight: 50, Duration: metav1.Duration{Duration: 5 * time.Second}}},
 	Metrics:         v1alpha1.MetricsSpec{Interval: metav1.Duration{Duration: time.Second}},
 	Thresholds:      v1alpha1.ThresholdsSpec{CacheHitRate: "50%"},
 	MinimumRequests: 200,
-	ScaleDownDelay:  metav1.Duration{Duration: time.Second},
+	ScaleDownDelay:  metav1.Duration{Duration: 5 * time.Second},
 }
 
-// ACK and AWS are played by hack/ackplayer, the servers of Redis are real.
+// ACK and AWS are played by hack/ackplayer, the servers of Redis are real. The
+// operator is killed at each step that lasts; between two writes of one look
+// test/fault kills it.
 var _ = Describe("A FlagCache in ElastiCache", func() {
-	It("lives through all that happens to its cache, and its clients notice nothing", func(ctx context.Context) {
+	BeforeEach(func(ctx context.Context) {
 		Expect(local.DeployACKPlayer(ctx)).To(Succeed())
 		Expect(local.TrustACKPlayer(ctx)).To(Succeed())
+	})
+
+	It("lives through all that happens to its cache, and its clients notice nothing", func(ctx context.Context) {
 		namespace := aNamespace(ctx)
 		created(ctx, someFlags(namespace))
 		before := inventory(ctx, namespace)
@@ -50,41 +59,103 @@ var _ = Describe("A FlagCache in ElastiCache", func() {
 		By("failing its cache over")
 		Expect(local.OrderACKPlayer(ctx, "/failover?id="+cloudGroups(ctx)[0])).To(Succeed())
 
-		By("rotating its token, with the operator killed when the new one is made")
-		used, revision := passwordOf(ctx, fc), revisionOf(ctx, fc)
-		changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
-			metav1.SetMetaDataAnnotation(&fc.ObjectMeta, v1alpha1.AnnotationRotateToken, "please")
-		})
-		Eventually(ctx, func(ctx context.Context) []string { return tokensOf(ctx, fc) }).WithTimeout(soon).ShouldNot(ContainElement(used))
-		killOperator()
-		Expect(passwordOf(ctx, fc)).To(Equal(used), "it was killed in time")
-		Eventually(ctx, func(ctx context.Context) string { return passwordOf(ctx, fc) }).WithTimeout(soon).ShouldNot(Equal(used))
-		expectReady(ctx, fc)
-		Expect(tokensOf(ctx, fc)).To(ConsistOf(passwordOf(ctx, fc)))
-		Expect(revisionOf(ctx, fc)).NotTo(Equal(revision))
-
-		By("replacing its cache by one of another engine, with the operator killed when both are there")
-		used, revision = passwordOf(ctx, fc), revisionOf(ctx, fc)
+		By("rotating its token")
+		password, revision := passwordOf(ctx, fc), revisionOf(ctx, fc)
 		changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
 			fc.Spec.Canary = &quickTrial
+			metav1.SetMetaDataAnnotation(&fc.ObjectMeta, v1alpha1.AnnotationRotateToken, "please")
+		})
+		killOperatorAt(ctx, "the new token is on record", func(ctx context.Context) bool { return !slices.Contains(tokensOf(ctx, fc), password) })
+		Expect(passwordOf(ctx, fc)).To(Equal(password), "it was killed in time")
+		killOperatorAt(ctx, "AWS was told of it", func(ctx context.Context) bool { return groupsOf(ctx, fc)[0].Generation > 1 })
+		killOperatorAlongTheTrial(ctx, fc, revision)
+		expectReady(ctx, fc)
+		Expect(passwordOf(ctx, fc)).NotTo(Equal(password))
+		Expect(tokensOf(ctx, fc)).To(ConsistOf(passwordOf(ctx, fc)))
+
+		By("replacing its cache by one of another engine")
+		password, revision = passwordOf(ctx, fc), revisionOf(ctx, fc)
+		changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
 			fc.Spec.Cache.ElastiCache.Engine, fc.Spec.Cache.ElastiCache.EngineVersion = v1alpha1.EngineValkey, "8.0"
 		})
-		Eventually(ctx, cloudGroups).WithTimeout(soon).Should(HaveLen(2))
-		killOperator()
+		killOperatorAt(ctx, "AWS makes the new cache", func(ctx context.Context) bool { return len(cloudGroups(ctx)) == 2 })
 		Expect(revisionOf(ctx, fc)).To(Equal(revision), "it was killed in time")
-		Eventually(ctx, func(ctx context.Context) string { return revisionOf(ctx, fc) }).WithTimeout(rolledOut).ShouldNot(Equal(revision))
-		Eventually(ctx, func(ctx context.Context) string { return passwordOf(ctx, fc) }).WithTimeout(soon).ShouldNot(Equal(used))
+		killOperatorAlongTheTrial(ctx, fc, revision)
+		killOperatorAt(ctx, "the old cache goes", func(ctx context.Context) bool { return len(lasting(groupsOf(ctx, fc))) == 1 })
 		Eventually(ctx, cloudGroups).WithTimeout(soon).Should(HaveLen(1), "the old cache is to go")
 		expectReady(ctx, fc)
+		Expect(passwordOf(ctx, fc)).NotTo(Equal(password))
+		Eventually(ctx, func(ctx context.Context) []string { return tokensOf(ctx, fc) }).WithTimeout(soon).Should(ConsistOf(passwordOf(ctx, fc)), "the old token is to go")
 		load.expectNothingNoticed()
 
 		By("deleting it")
+		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
+		killOperatorAt(ctx, "its cache goes", func(ctx context.Context) bool { return len(lasting(groupsOf(ctx, fc))) == 0 })
+		expectGone(ctx, fc)
+		expectNothingLeft(ctx, namespace, before)
+		Expect(cloudGroups(ctx)).To(BeEmpty())
+	})
+
+	It("takes over from the Redis in the cluster when a release works with it, and not before", func(ctx context.Context) {
+		namespace := aNamespace(ctx)
+		created(ctx, someFlags(namespace))
+		before := inventory(ctx, namespace)
+		fc := aFlagCache(namespace, "moving", triedBy(quickTrial))
+		created(ctx, fc)
+		expectReady(ctx, fc)
+		load := startLoad(ctx, fmt.Sprintf("%s.%s.svc:80", fc.Name, fc.Namespace), cloudRate)
+		revision := revisionOf(ctx, fc)
+		inCluster := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "moving-redis"}}
+
+		By("moving it together with a release that does not start")
+		changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
+			inRedis(&fc.Spec)
+			fc.Spec.Service.Image = "localhost/missing:1"
+		})
+		Eventually(ctx, cloudGroups).WithTimeout(soon).Should(HaveLen(1))
+		Eventually(ctx, func() *v1alpha1.FlagCache { return read(ctx, fc) }).WithTimeout(rolledOut).
+			Should(haveCondition(v1alpha1.ConditionCacheProvisioned, metav1.ConditionTrue, v1alpha1.ReasonReplacementRejected))
+		Eventually(ctx, cloudGroups).WithTimeout(soon).Should(BeEmpty(), "the new cache is to go")
+		Expect(revisionOf(ctx, fc)).To(Equal(revision))
+		read(ctx, inCluster)
+
+		By("moving it alone")
+		changed(ctx, fc, func(fc *v1alpha1.FlagCache) { fc.Spec.Service.Image = "" })
+		Eventually(ctx, func() string { return revisionOf(ctx, fc) }).WithTimeout(rolledOut).ShouldNot(Equal(revision))
+		expectReady(ctx, fc)
+		Expect(cloudGroups(ctx)).To(HaveLen(1))
+		expectGone(ctx, inCluster)
+		load.expectNothingNoticed()
+
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
 		expectGone(ctx, fc)
 		expectNothingLeft(ctx, namespace, before)
 		Expect(cloudGroups(ctx)).To(BeEmpty())
 	})
 })
+
+// killOperatorAt kills the operator as soon as a step has begun.
+func killOperatorAt(ctx context.Context, step string, begun func(ctx context.Context) bool) {
+	GinkgoHelper()
+	By("killing the operator when " + step)
+	Eventually(ctx, begun).WithTimeout(rolledOut).WithPolling(50*time.Millisecond).Should(BeTrue(), step)
+	killOperator(ctx)
+}
+
+// killOperatorAlongTheTrial kills the operator at each step from the candidate that
+// follows a revision to the end of the revision.
+func killOperatorAlongTheTrial(ctx context.Context, fc *v1alpha1.FlagCache, revision string) {
+	GinkgoHelper()
+	killOperatorAt(ctx, "the candidate's pods start", func(ctx context.Context) bool { return len(deploymentsOf(ctx, fc)) == 2 })
+	Expect(revisionOf(ctx, fc)).To(Equal(revision), "it was killed in time")
+	killOperatorAt(ctx, "the candidate is on trial", func(ctx context.Context) bool {
+		canary := read(ctx, fc).Status.Canary
+		return canary != nil && canary.Weight > 0
+	})
+	Expect(revisionOf(ctx, fc)).To(Equal(revision), "it was killed in time")
+	killOperatorAt(ctx, "the candidate is promoted", func(ctx context.Context) bool { return revisionOf(ctx, fc) != revision })
+	Eventually(ctx, func(ctx context.Context) int { return len(deploymentsOf(ctx, fc)) }).WithTimeout(soon).Should(Equal(1), "the old revision is to go")
+}
 
 // inRedis has a cache in ElastiCache of the engine that it begins with.
 func inRedis(spec *v1alpha1.FlagCacheSpec) {
@@ -110,6 +181,19 @@ func tokensOf(ctx context.Context, fc *v1alpha1.FlagCache) []string {
 		tokens = append(tokens, string(secret.Data["token"]))
 	}
 	return tokens
+}
+
+// groupsOf are the replication groups of a FlagCache, as ACK has them.
+func groupsOf(ctx context.Context, fc *v1alpha1.FlagCache) []ack.ReplicationGroup {
+	GinkgoHelper()
+	groups := &ack.ReplicationGroupList{}
+	Expect(local.Client.List(ctx, groups, client.InNamespace(fc.Namespace))).To(Succeed())
+	return groups.Items
+}
+
+// lasting are those that are not being deleted.
+func lasting(groups []ack.ReplicationGroup) []ack.ReplicationGroup {
+	return slices.DeleteFunc(groups, func(g ack.ReplicationGroup) bool { return g.DeletionTimestamp != nil })
 }
 
 // cloudGroups are the groups that AWS has.

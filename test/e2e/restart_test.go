@@ -35,7 +35,7 @@ var _ = Describe("An operator that is killed in the middle of its work", func() 
 			g.Expect(deploymentsOf(ctx, old)).To(HaveLen(2))
 			g.Expect(local.Client.Get(ctx, client.ObjectKeyFromObject(redis), redis)).To(Succeed())
 		}).Should(Succeed(), "both are to be begun")
-		killOperator()
+		killOperator(ctx)
 		Expect(read(ctx, fresh).Status.Conditions).NotTo(ContainElement(
 			And(HaveField("Type", v1alpha1.ConditionReady), HaveField("Status", metav1.ConditionTrue))), "it was killed in time")
 

@@ -275,10 +275,12 @@ func scaleOperator(ctx context.Context, replicas int) {
 }
 
 // killOperator kills the operator's process: it gets no chance to finish what it
-// does, nor to give back its lease. The kubelet starts it again.
-func killOperator() {
+// does, nor to give back its lease. Its pod goes, too, because the kubelet takes
+// twice as long to start it again each time.
+func killOperator(ctx context.Context) {
 	GinkgoHelper()
-	Expect(local.Kill("manager")).To(Succeed())
+	Eventually(ctx, func() error { return local.Kill("manager") }).WithTimeout(soon).Should(Succeed())
+	kubectl(ctx, "delete", "pods", "--namespace", cluster.OperatorNamespace, "--all", "--force", "--grace-period=0")
 }
 
 // node is the name of the cluster's node.
