@@ -104,6 +104,23 @@ func (c Connection) data() map[string][]byte {
 	return data
 }
 
+// readConnection is the connection that data wrote. Who asks compares its hash,
+// because somebody may have edited the Secret since.
+func readConnection(data map[string][]byte) Connection {
+	port, _ := strconv.Atoi(string(data["port"]))
+	return Connection{
+		Provider:  string(data["provider"]),
+		Host:      string(data["host"]),
+		Port:      port,
+		Username:  string(data["username"]),
+		Password:  string(data[passwordKey]),
+		TLS:       string(data["tls"]) == "true",
+		CA:        string(data["ca"]),
+		IAMCache:  string(data[iamCacheKey]),
+		IAMRegion: string(data[iamRegionKey]),
+	}
+}
+
 // fingerprint of a text, salted with the FlagCache's UID and cut to 32 bits so
 // that it tells two values apart but does not help to guess one.
 func fingerprint(uid types.UID, parts ...string) string {
@@ -205,10 +222,7 @@ func connectionOf(s Snapshot, d *appsv1.Deployment) (Connection, bool) {
 		if !ok {
 			continue
 		}
-		connection, err := parseBinding(secret.Data)
-		connection.Provider = text(secret.Data, "provider")
-		connection.IAMCache, connection.IAMRegion = text(secret.Data, iamCacheKey), text(secret.Data, iamRegionKey)
-		if err == nil && connection.hash(s.FlagCache.UID) == connectionHash(d) {
+		if connection := readConnection(secret.Data); connection.hash(s.FlagCache.UID) == connectionHash(d) {
 			return connection, true
 		}
 	}

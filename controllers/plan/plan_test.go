@@ -6,7 +6,9 @@ package plan
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/pem"
 	"maps"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -206,6 +208,35 @@ func TestTheConnectionSecretIsAServiceBinding(t *testing.T) {
 	}
 	if secret.Type != "servicebinding.io/redis" || w.fc.Status.Binding.Name != secret.Name {
 		t.Errorf("type %s, binding %v", secret.Type, w.fc.Status.Binding)
+	}
+}
+
+// TestWhatPodsUseIsReadBackToTheByte: while another connection is not verified yet, the
+// one that pods use is taken from its Secret, and told by its hash.
+func TestWhatPodsUseIsReadBackToTheByte(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	authority := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	for name, used := range map[string]Connection{
+		"a password":    {Host: "cache", Port: 6379, Password: " p@ss/w?rd "},
+		"an account":    {Host: "fd00::1", Port: 6380, Username: "app", Password: "pw"},
+		"an authority":  {Host: "cache", Port: 6379, Password: "pw", TLS: true, CA: authority},
+		"IAM":           {Host: "cache", Port: 6379, TLS: true, Username: "app", IAMCache: "fc-demo", IAMRegion: "eu-west-1"},
+		"authorities":   {Host: "cache", Port: 6379, TLS: true, CA: "# first\n" + authority + "\n# second\n" + authority + "\n\n"},
+		"no protection": {Host: "cache", Port: 6379},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := aWorld(t, withExternal(aFlagCache()))
+			used.Provider = "somebody"
+			hash := used.hash(w.fc.UID)
+			w.put(connectionSecret(w.fc, privateConnectionName(w.fc, hash), used))
+			pods := &appsv1.Deployment{}
+			pods.Spec.Template.Annotations = map[string]string{v1alpha1.AnnotationConnection: hash}
+			got, ok := connectionOf(w.snapshot(), pods)
+			if d := cmp.Diff(used, got); !ok || d != "" {
+				t.Errorf("found %t, connection differs (-want +got):\n%s", ok, d)
+			}
+		})
 	}
 }
 
