@@ -148,6 +148,12 @@ func (s cloud) provisioned(g Gomega, ctx context.Context, status metav1.Conditio
 func (s cloud) isDeleted(ctx context.Context) {
 	GinkgoHelper()
 	Expect(k8s.Delete(ctx, get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
+	s.isGone(ctx)
+}
+
+// isGone looks until a FlagCache that is being deleted is gone.
+func (s cloud) isGone(ctx context.Context) {
+	GinkgoHelper()
 	s.eventually(ctx, func(g Gomega) {
 		// There is no garbage collector here.
 		err := k8s.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: "demo"}, &v1alpha1.FlagCache{})

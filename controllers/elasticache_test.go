@@ -70,7 +70,21 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		// ACK's times are of whole seconds: a look in the same one as the change would say
 		// nothing.
 		Expect(player.Resync(ctx)).To(Succeed())
+		By("having ACK not tell AWS of it yet")
+		player.Pause()
+		DeferCleanup(player.Resume)
 		s.annotate(ctx, v1alpha1.AnnotationRotateToken, "please")
+		id := s.group(ctx).Labels[v1alpha1.LabelCache]
+		s.eventually(ctx, func(g Gomega) {
+			g.Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-cache-"+id).Data["token"]).NotTo(Equal(before))
+		})
+		Consistently(ctx, func(g Gomega) {
+			s.look(ctx, g)
+			g.Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data["password"]).To(Equal(before), "it works and the new one does not")
+			s.says(g, ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		}).WithTimeout(4 * time.Second).WithPolling(200 * time.Millisecond).Should(Succeed())
+
+		player.Resume()
 		s.eventually(ctx, func(g Gomega) {
 			g.Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data["password"]).NotTo(Equal(before))
 		})
@@ -85,6 +99,20 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		id := s.group(ctx).Spec.ReplicationGroupID
 		Expect(player.Groups()).To(ContainElement(id))
 		s.isDeleted(ctx)
+		Expect(player.Groups()).NotTo(ContainElement(id))
+	})
+
+	It("says why AWS does not delete its cache, and goes when AWS does", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		s.comesUp(ctx, s.anElastiCache())
+		id := s.group(ctx).Spec.ReplicationGroupID
+		player.Refuse(ackplayer.Delete, id, "InvalidReplicationGroupState", 10)
+		Expect(k8s.Delete(ctx, get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
+		s.eventually(ctx, func(g Gomega) {
+			c := s.says(g, ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeleting)
+			g.Expect(c.Message).To(And(ContainSubstring("ReplicationGroup demo-"), ContainSubstring("AWS refuses: InvalidReplicationGroupState")))
+		})
+		s.isGone(ctx)
 		Expect(player.Groups()).NotTo(ContainElement(id))
 	})
 

@@ -72,6 +72,22 @@ var _ = Describe("A FlagCache", func() {
 		Expect([]byte(target.Password)).To(Equal(secret.Data["password"]))
 	})
 
+	It("says when the size of its cache should be looked at", func(ctx context.Context) {
+		s.ready(ctx)
+		hint := func() string { return get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Cache.Hint }
+		Expect(hint()).To(BeEmpty())
+
+		s.prober.result.Load = probe.LoadHighMemory
+		s.settle(ctx)
+		Expect(hint()).To(Equal("Memory stays over 80 %: raise spec.cache.inCluster.resources.limits.memory"))
+		s.prober.result.Load = ""
+		s.settle(ctx)
+		Expect(hint()).NotTo(BeEmpty(), "a restarted operator does not know better yet")
+		s.prober.result.Load = probe.LoadNormal
+		s.settle(ctx)
+		Expect(hint()).To(BeEmpty())
+	})
+
 	It("writes nothing once it is settled", func(ctx context.Context) {
 		s.ready(ctx)
 		for range 10 {
