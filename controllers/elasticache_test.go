@@ -217,8 +217,10 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 			others := get(ctx, s.stage, &ack.UserGroup{}, group.Name).Spec.UserIDs
 			g.Expect(others).To(And(HaveLen(len(users)), Not(Equal(users))))
 		})
+		s.eventually(ctx, func(g Gomega) {
+			g.Expect(happened(player, group, calls)).To(Equal([]string{"Create User", "Modify UserGroup", "Delete User"}))
+		})
 		s.becomesReady(ctx)
-		Expect(happened(player, group, calls)).To(Equal([]string{"Create User", "Modify UserGroup", "Delete User"}))
 		Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data).To(Equal(published), "pods do not notice")
 
 		calls = len(player.Calls())
