@@ -13,6 +13,7 @@ import (
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -61,6 +62,7 @@ var _ = Describe("A FlagCache in ElastiCache", func() {
 
 		By("rotating its token")
 		password, revision := passwordOf(ctx, fc), revisionOf(ctx, fc)
+		seen := len(record.versions(fc.Namespace, fc.Name))
 		changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
 			fc.Spec.Canary = &quickTrial
 			metav1.SetMetaDataAnnotation(&fc.ObjectMeta, v1alpha1.AnnotationRotateToken, "please")
@@ -72,6 +74,12 @@ var _ = Describe("A FlagCache in ElastiCache", func() {
 		expectReady(ctx, fc)
 		Expect(passwordOf(ctx, fc)).NotTo(Equal(password))
 		Expect(tokensOf(ctx, fc)).To(ConsistOf(passwordOf(ctx, fc)))
+
+		for _, version := range record.versions(fc.Namespace, fc.Name)[seen:] {
+			for _, kind := range []string{v1alpha1.ConditionCacheProvisioned, v1alpha1.ConditionServing} {
+				Expect(meta.IsStatusConditionTrue(typed(version).Status.Conditions, kind)).To(BeTrue(), "%s in %s", kind, asJSON(version))
+			}
+		}
 
 		By("replacing its cache by one of another engine")
 		password, revision = passwordOf(ctx, fc), revisionOf(ctx, fc)
