@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -46,6 +47,10 @@ type cloud struct {
 	failing int
 	// full says that the account's quota is used up.
 	full bool
+	// stopped says that ACK does not run, while its kinds are there.
+	stopped bool
+	// lost is the address of a group that somebody deleted in AWS.
+	lost string
 }
 
 // passwords that a server takes: the newest, and while AWS lets it in the one before.
@@ -67,12 +72,19 @@ func (w *World) Installed(context.Context) (map[string]bool, error) {
 	return installed, nil
 }
 
-// awaitsCloud says that a cache is to come that nothing stands in the way of: the
-// operator waits by its own clock.
+// silence is how long a user waits to be told that ACK is silent.
+const silence = 10 * time.Minute
+
+// awaitsCloud says that a cache is to come that nothing stands in the way of, or that
+// the user is yet to be told what does: the operator waits by its own clock.
 func (w *World) awaitsCloud() bool {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if !w.cloud.installed || w.cloud.full || !ok || fc.DeletionTimestamp != nil || fc.Spec.Cache.Type != v1alpha1.CacheElastiCache {
 		return false
+	}
+	if w.cloud.stopped {
+		c := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionCacheProvisioned)
+		return w.time.Before(w.stepped.Add(silence)) && (c == nil || c.Reason != v1alpha1.ReasonACKNotResponding)
 	}
 	for _, o := range w.api.now(replicationGroups) {
 		if o.(*ack.ReplicationGroup).Status.State == ack.GroupAvailable {
@@ -85,7 +97,7 @@ func (w *World) awaitsCloud() bool {
 // ackControllers do what ACK does: they look at an object when its spec changed, and
 // at intervals while AWS is not where the spec is.
 func (w *World) ackControllers() {
-	if !w.cloud.installed {
+	if !w.cloud.installed || w.cloud.stopped {
 		return
 	}
 	for k := replicationGroups; k < kinds; k++ {
@@ -125,7 +137,7 @@ func (w *World) lookAtGroup(g *ack.ReplicationGroup) {
 	switch {
 	case g.DeletionTimestamp != nil:
 		w.deleteGroup(g)
-	case g.Status.State == "":
+	case g.Status.State == "", addressOf(g) == w.cloud.lost:
 		w.createGroup(g)
 	case g.Status.State == ack.GroupCreating, g.Status.State == ack.GroupModifying:
 		w.awaitGroup(g)
@@ -149,7 +161,7 @@ func (w *World) createGroup(g *ack.ReplicationGroup) {
 		w.terminal(g, "Resource already exists")
 	default:
 		hold(g)
-		w.servers[addressOf(g)] = takes(token)
+		w.servers[addressOf(g)], w.cloud.lost = takes(token), ""
 		g.Status.State, g.Status.NodeGroups = ack.GroupCreating, []ack.NodeGroup{{NodeGroupID: "0001"}}
 		created := metav1.NewTime(w.time.Truncate(time.Second))
 		g.Status.ReplicationGroupCreateTime = &created
@@ -219,6 +231,17 @@ func (w *World) modifyGroup(g *ack.ReplicationGroup) {
 	}
 	g.Status.State = ack.GroupModifying
 	w.busy(g, "replication group currently being modified.")
+}
+
+// lose is somebody deleting all groups in AWS, which ACK finds out when it looks next.
+func (w *World) lose() {
+	for _, o := range w.api.now(replicationGroups) {
+		edit(&w.api, replicationGroups, o.GetName(), func(g *ack.ReplicationGroup) {
+			w.cloud.lost = addressOf(g)
+			delete(w.servers, w.cloud.lost)
+			w.noteTime(g, notePoll, ackPoll)
+		})
+	}
 }
 
 func (w *World) deleteGroup(g *ack.ReplicationGroup) {

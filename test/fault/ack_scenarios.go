@@ -18,6 +18,8 @@ var caches = inCloud([]scenario{
 		})
 	}}}},
 	{name: "elastiCacheRotated", steps: []step{createElastiCache, rotate("today"), rotate("tomorrow")}, moments: moments{2: rotated}},
+	{name: "elastiCacheRotatedOnTrial", steps: []step{createInCloud(inAWS(canaried(20))), rotate("today"), rotate("tomorrow")},
+		moments: moments{2: onTrial}, patient: true, canaried: true},
 	{name: "elastiCacheReplaced", steps: []step{createElastiCache, anotherEngine("")}},
 	{name: "elastiCacheReplacedByCanary", steps: []step{createInCloud(inAWS(canaried(20))), anotherEngine("")}, patient: true, canaried: true},
 	{name: "elastiCacheRolledBack", steps: []step{createInCloud(inAWS(canaried(20))), anotherEngine("flag-service:" + failingImage)},
@@ -44,6 +46,18 @@ var caches = inCloud([]scenario{
 			w.queue.wake(w.time)
 		}},
 	}},
+	{name: "elastiCacheWithoutACK", steps: []step{createElastiCache,
+		{"stop ACK and ask for larger nodes", func(w *World) {
+			w.cloud.stopped = true
+			w.respec(func(s *v1alpha1.FlagCacheSpec) { s.Cache.ElastiCache.NodeType = "cache.t3.small" })
+		}},
+		{"start ACK", func(w *World) {
+			w.cloud.stopped = false
+			w.nextTick = w.time.Add(tick)
+		}},
+	}, patient: true},
+	{name: "elastiCacheLost", steps: []step{createElastiCache, {"delete the group in AWS", (*World).lose}}},
+	{name: "elastiCacheNamespaceDeleted", steps: []step{createElastiCache, deleteNamespace}},
 	{name: "elastiCacheByIAM", steps: []step{createInCloud(withParts(inAWS(aFlagCache()))), {"delete the FlagCache", (*World).deleteFlagCache}}},
 })
 
@@ -57,6 +71,7 @@ func inCloud(stories []scenario) []scenario {
 // rotate asks for a new token.
 func rotate(request string) step {
 	return step{"ask for a new token " + request, func(w *World) {
+		w.asked = w.drawn
 		edit(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { note(fc, v1alpha1.AnnotationRotateToken, request) })
 	}}
 }

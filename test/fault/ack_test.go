@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
@@ -23,6 +24,7 @@ func TestCaches(t *testing.T) {
 		"elastiCacheCreated":          one,
 		"elastiCacheChanged":          "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 taking 1 token",
 		"elastiCacheRotated":          "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 2 tokens",
+		"elastiCacheRotatedOnTrial":   "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 2 tokens",
 		"elastiCacheReplaced":         "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 1 token",
 		"elastiCacheReplacedByCanary": "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 1 token",
 		"elastiCacheRolledBack":       one,
@@ -34,14 +36,25 @@ func TestCaches(t *testing.T) {
 		"elastiCacheFailsOnce":        one,
 		"elastiCacheOverQuota":        one,
 		"elastiCacheBeforeACK":        one,
+		"elastiCacheWithoutACK":       "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 taking 1 token",
+		"elastiCacheLost":             one,
+		"elastiCacheNamespaceDeleted": "AWS has 0",
 		"elastiCacheByIAM":            "AWS has 0",
+	}
+	told := map[string]string{
+		"elastiCacheWithoutACK": v1alpha1.ReasonACKNotResponding,
+		"elastiCacheLost":       v1alpha1.ReasonRecreated,
 	}
 	for _, s := range caches {
 		t.Run(s.name, func(t *testing.T) {
 			w := newWorld(s, plan{scenario: s.name})
 			w.drive(true)
+			w.checkRest()
 			for _, text := range w.broken {
 				t.Error(text)
+			}
+			if !strings.Contains(strings.Join(w.events, "\n"), told[s.name]) {
+				t.Errorf("nobody is told %s: %q", told[s.name], w.events)
 			}
 			if got := w.caches(); got != ends[s.name] {
 				t.Errorf("the story ends so:\n%s\nwant:\n%s", got, ends[s.name])

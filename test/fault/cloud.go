@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -149,29 +150,67 @@ func (w *World) checkProven(secret *corev1.Secret) {
 	w.violate("S12 evidence: Secret %s holds a connection that no probe succeeded with", secret.Name)
 }
 
-// checkToken: S12, AWS takes the token of the revision that serves.
+// checkToken: S12, AWS takes the token of the revision that serves, unless somebody
+// deleted its group there.
 func (w *World) checkToken() {
+	address, token := w.usedToken()
+	if known, up := w.servers[address]; token != "" && address != w.cloud.lost && (!up || !known.take(token)) {
+		w.violate("S12 evidence: AWS does not take the token of revision %s, which serves", w.serving())
+	}
+}
+
+// usedToken is the token of the revision that serves, and the address of its cache in
+// AWS; "" where there is none.
+func (w *World) usedToken() (address, token string) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	serving, serves := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+w.serving())
 	if !ok || fc.DeletionTimestamp != nil || !serves {
-		return
+		return "", ""
 	}
 	used := name + "-connection-" + serving.Spec.Template.Annotations[v1alpha1.AnnotationConnection]
 	secret, ok := live[*corev1.Secret](&w.api.store, secrets, used)
-	if !ok || string(secret.Data["provider"]) != "elasticache" || len(secret.Data["password"]) == 0 {
+	if !ok || string(secret.Data["provider"]) != "elasticache" {
+		return "", ""
+	}
+	return string(secret.Data["host"]) + ":" + string(secret.Data["port"]), string(secret.Data["password"])
+}
+
+// checkCloudRest: S10, in the end no group is there that no pods use; S12, who asked
+// for a new token is served by one.
+func (w *World) checkCloudRest() {
+	if fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name); !ok || fc.DeletionTimestamp != nil {
 		return
 	}
-	known, up := w.servers[string(secret.Data["host"])+":"+string(secret.Data["port"])]
-	if !up || !known.take(string(secret.Data["password"])) {
-		w.violate("S12 evidence: AWS does not take the token of revision %s, which serves", w.serving())
+	for _, g := range w.api.now(replicationGroups) {
+		if !w.used(g) {
+			w.violate("S10 single spend: ReplicationGroup %s stays, which no pods use", g.GetName())
+		}
 	}
+	if _, token := w.usedToken(); token != "" && w.outdated(token) {
+		w.violate("S12 evidence: revision %s serves by a token from before another one was asked for", w.serving())
+	}
+}
+
+// used tells whether there is a revision whose pods use a group.
+func (w *World) used(g client.Object) bool {
+	return slices.ContainsFunc(w.api.now(deployments), func(o client.Object) bool {
+		return o.(*appsv1.Deployment).Spec.Template.Annotations[v1alpha1.AnnotationCache] == g.GetLabels()[v1alpha1.LabelCache]
+	})
+}
+
+// outdated tells whether a token was drawn before the user asked for a new one.
+func (w *World) outdated(token string) bool {
+	first, err := strconv.Atoi(strings.TrimPrefix(drawn.FindString(token), canary))
+	return err == nil && first <= w.asked
 }
 
 // cloudState is what the future depends on of an object's times.
 func (w *World) cloudState(o client.Object) string {
 	switch o := o.(type) {
+	case *v1alpha1.FlagCache:
+		return fmt.Sprint(w.knowsGroup(o))
 	case *corev1.Secret:
-		return w.failureState(o)
+		return fmt.Sprint(w.failureState(o), w.outdated(string(o.Data["token"])+string(o.Data["password"])))
 	case *ack.ReplicationGroup:
 		var last struct {
 			At, Looked time.Time
@@ -191,6 +230,14 @@ func (w *World) cloudState(o client.Object) string {
 	default:
 		return ""
 	}
+}
+
+// knowsGroup tells whether the status is about a group that there is, and not about
+// one that was made anew since.
+func (w *World) knowsGroup(fc *v1alpha1.FlagCache) bool {
+	return fc.Status.Cache != nil && slices.ContainsFunc(w.api.now(replicationGroups), func(o client.Object) bool {
+		return fc.Status.Cache.CreatedAt.Equal(o.(*ack.ReplicationGroup).Status.ReplicationGroupCreateTime)
+	})
 }
 
 func (w *World) untilPoll(o client.Object) time.Duration {

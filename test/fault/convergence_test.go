@@ -247,7 +247,7 @@ func TestARunIsTheSameEveryTime(t *testing.T) {
 // TestForeseeing compares what a run comes to when its end is taken from memory
 // with what it comes to when it is played.
 func TestForeseeing(t *testing.T) {
-	for _, name := range []string{"newRevision", "canaryInTwoSteps", "canaryRetried", "canaryByGateway", "canaryLoadTested", "elastiCacheReplaced", "elastiCacheFailsOnce"} {
+	for _, name := range []string{"newRevision", "canaryInTwoSteps", "canaryRetried", "canaryByGateway", "canaryLoadTested", "elastiCacheReplaced", "elastiCacheFailsOnce", "elastiCacheRotated", "elastiCacheWithoutACK", "elastiCacheLost"} {
 		t.Run(name, func(t *testing.T) { foresee(t, referenceOf(t, name)) })
 	}
 }

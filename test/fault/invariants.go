@@ -387,8 +387,14 @@ func (s sink) Error(err error, text string, kv ...any) {
 	s.w.say("the log", fmt.Sprint(err, text, kv))
 }
 
-// checkRest: what serves can reach what it was told of.
+// checkRest holds the invariants of a World at rest.
 func (w *World) checkRest() {
+	w.checkReach()
+	w.checkCloudRest()
+}
+
+// checkReach: what serves can reach what it was told of.
+func (w *World) checkReach() {
 	policy, guarded := live[*networkingv1.NetworkPolicy](&w.api.store, policies, name)
 	connection, told := live[*corev1.Secret](&w.api.store, secrets, name+"-connection")
 	if !guarded || !told {

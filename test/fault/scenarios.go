@@ -125,10 +125,7 @@ var scenarios = slices.Concat([]scenario{
 		{"resume", func(w *World) { w.respec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = false }) }},
 	}},
 	{name: "operatorRestarts", steps: []step{createInCluster, {"restart the operator", (*World).restart}}},
-	{name: "namespaceDeleted", steps: []step{createInCluster, {"delete the namespace", func(w *World) {
-		w.api.terminating = true
-		w.nextTick = w.time.Add(tick)
-	}}}},
+	{name: "namespaceDeleted", steps: []step{createInCluster, deleteNamespace}},
 }, canaries, caches)
 
 // Credentials and files of the World.
@@ -147,6 +144,11 @@ var createExternal = step{"create the FlagCache with an external cache", func(w 
 var createInCluster = step{"create the FlagCache with an in-cluster cache", func(w *World) {
 	w.make(flagsFile(goodFlags))
 	w.make(aFlagCache())
+}}
+
+var deleteNamespace = step{"delete the namespace", func(w *World) {
+	w.api.terminating = true
+	w.nextTick = w.time.Add(tick)
 }}
 
 var autoscale = step{"autoscale", func(w *World) {

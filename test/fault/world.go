@@ -85,6 +85,8 @@ type World struct {
 	proven map[string]bool
 
 	calls, looks, drawn int
+	// asked is how many credentials were drawn when the user asked for a new token.
+	asked int
 	// requests are the operator's attempts to write, writes those that changed
 	// something.
 	requests, writes int
