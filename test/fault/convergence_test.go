@@ -222,6 +222,7 @@ var regressions = map[string]string{
 	"a rollback for want of evidence is not taken back while it cannot be recorded":      "scenario=canaryInconclusive;505:conflict:0",
 	"an end that cannot be recorded does not write the status again and again":           "scenario=canarySuperseded;353:tooMany:0",
 	"a trial whose beginning cannot be recorded does not begin to count again and again": "scenario=canaryCrashes;147:quota:0",
+	"a rollback before its candidate's share could be written ends like any other":       "scenario=canaryInconclusive;149:quota:0",
 	"a retry that was taken away tries nothing again":                                    "scenario=canaryRetried;skew=31:FlagCache:2:true",
 }
 

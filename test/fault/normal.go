@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/go-cmp/cmp"
@@ -20,6 +21,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	operatorplan "github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/service/config"
 )
 
 // normal is the state of a World in a form in which two runs can be compared:
@@ -32,11 +34,25 @@ func (w *World) normal() string {
 			if kept, ok := o.(*appsv1.ControllerRevision); ok && find(w.api.now(deployments), kept.Name) == nil {
 				continue // which revisions came and went depends on who was late
 			}
+			if w.leftBehind(o) {
+				continue // whether a rejected candidate came so far depends on it too
+			}
 			fmt.Fprintf(&lines, "%s %s\n%s\n", k, o.GetName(), normalText(o))
 		}
 	}
 	text := replaceByOrder(lines.String(), drawn, canary)
 	return replaceByOrder(text, revisionName, "REVISION")
+}
+
+// leftBehind tells whether an object is the file of the shares after a rollback, when
+// it gives nobody any: pods that read it do as without one.
+func (w *World) leftBehind(o client.Object) bool {
+	file, ok := o.(*corev1.ConfigMap)
+	return ok && file.Name == name+"-traffic" && file.Data[config.SplitKey] == `{"weight":0}` &&
+		slices.ContainsFunc(w.api.now(controllerRevisions), func(o client.Object) bool {
+			record, _ := readRecord(o)
+			return record.Outcome == operatorplan.RolledBack && !record.Lifted
+		})
 }
 
 // drawn are credentials, and revisionName is what is named after one.
