@@ -208,7 +208,7 @@ func (w *World) outdated(token string) bool {
 func (w *World) cloudState(o client.Object) string {
 	switch o := o.(type) {
 	case *v1alpha1.FlagCache:
-		return fmt.Sprint(w.knowsGroup(o))
+		return fmt.Sprint(w.knowsGroup(o), w.knowsRecords(o))
 	case *corev1.Secret:
 		return fmt.Sprint(w.failureState(o), w.outdated(string(o.Data["token"])+string(o.Data["password"])))
 	case *ack.ReplicationGroup:

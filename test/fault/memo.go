@@ -235,6 +235,32 @@ func asText(value any) string {
 	return string(text)
 }
 
+// knowsRecords tells whether the status gives the times that are on record, and not
+// those of a record that could not be written.
+func (w *World) knowsRecords(fc *v1alpha1.FlagCache) bool {
+	times := map[string][2]time.Time{}
+	for _, o := range w.api.now(controllerRevisions) {
+		if record, ok := readRecord(o); ok {
+			times[record.Revision] = [2]time.Time{record.StartedAt, record.FinishedAt}
+		}
+	}
+	for _, told := range fc.Status.History {
+		kept := times[told.Revision]
+		if !told.StartedAt.Equal(asTime(kept[0])) || !told.FinishedAt.Equal(asTime(kept[1])) {
+			return false
+		}
+	}
+	return true
+}
+
+// asTime is a time as a status has it, nil for none.
+func asTime(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &metav1.Time{Time: t}
+}
+
 // patienceLeft is how long the deployment controller, or a load test, will still
 // wait.
 func (w *World) patienceLeft(o client.Object) time.Duration {
