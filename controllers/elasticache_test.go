@@ -186,7 +186,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		}
 		Expect(s.group(ctx).DeletionTimestamp).To(BeNil())
 		snapshot := get(ctx, s.stage, &ack.Snapshot{}, group.Name)
-		Expect(snapshot.Spec.ReplicationGroupID).To(Equal(group.Spec.ReplicationGroupID))
+		Expect(group.Status.MemberClusters).To(ContainElement(snapshot.Spec.CacheClusterID))
 
 		player.Resume()
 		s.isDeleted(ctx)

@@ -283,7 +283,7 @@ type UserGroupList struct {
 // SnapshotAvailable is status.snapshotStatus of a Snapshot that was taken.
 const SnapshotAvailable = "available"
 
-// Snapshot is a backup of a replication group.
+// Snapshot is a backup of a replication group, taken of one of its nodes.
 //
 // +kubebuilder:object:root=true
 type Snapshot struct {
@@ -295,9 +295,11 @@ type Snapshot struct {
 
 // SnapshotSpec is what is wanted of a Snapshot.
 type SnapshotSpec struct {
-	SnapshotName       string `json:"snapshotName"`
-	ReplicationGroupID string `json:"replicationGroupID"`
-	Tags               []Tag  `json:"tags,omitempty"`
+	SnapshotName string `json:"snapshotName"`
+	// CacheClusterID is the node. AWS takes a replication group's ID only where its
+	// cluster mode is enabled.
+	CacheClusterID string `json:"cacheClusterID"`
+	Tags           []Tag  `json:"tags,omitempty"`
 }
 
 // SnapshotStatus is what AWS says of a Snapshot.

@@ -290,6 +290,19 @@ func TestTheLastSnapshotHoldsTheGroup(t *testing.T) {
 		delete(c.refuse, "Snapshot")
 		c.deleted()
 	})
+	t.Run("it is of a node, whatever order AWS names them in", func(t *testing.T) {
+		c := deleting(t)
+		c.refuse["Snapshot"] = recoverable("api error Throttling: Rate exceeded")
+		held(c, time.Minute, "the last snapshot to be taken")
+		asked, ok := find[*ack.Snapshot](c.snapshot(), c.group().Name)
+		if nodes := c.group().Status.MemberClusters; !ok || asked.Spec.CacheClusterID != nodes[len(nodes)-1] {
+			t.Fatalf("of the nodes %v the snapshot is %+v", nodes, asked)
+		}
+		slices.Reverse(c.group().Status.MemberClusters)
+		if node := snapshotNode(c.snapshot(), c.group()); node != asked.Spec.CacheClusterID {
+			t.Errorf("it is of %s first and then of %s", asked.Spec.CacheClusterID, node)
+		}
+	})
 	t.Run("its kind is missing", func(t *testing.T) {
 		c := deleting(t)
 		delete(c.ack, "Snapshot")

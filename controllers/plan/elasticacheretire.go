@@ -224,9 +224,9 @@ func lastSnapshot(s Snapshot, group *ack.ReplicationGroup) retirement {
 	snapshot := &ack.Snapshot{
 		ObjectMeta: childMeta(s.FlagCache, revisionName(s.FlagCache, id), v1alpha1.ComponentCache),
 		Spec: ack.SnapshotSpec{
-			SnapshotName:       snapshotName(group),
-			ReplicationGroupID: group.Spec.ReplicationGroupID,
-			Tags:               group.Spec.Tags,
+			SnapshotName:   snapshotName(group),
+			CacheClusterID: snapshotNode(s, group),
+			Tags:           group.Spec.Tags,
 		},
 	}
 	snapshot.SetGroupVersionKind(ack.ElastiCache.WithKind("Snapshot"))
@@ -270,6 +270,22 @@ func takeSnapshot(s Snapshot, wanted *ack.Snapshot) retirement {
 // (letters, digits and hyphens, at most 255).
 func snapshotName(group *ack.ReplicationGroup) string {
 	return group.Spec.ReplicationGroupID + "-last-" + strings.ToLower(fingerprint(group.UID))
+}
+
+// snapshotNode is the node that the snapshot is taken of: with cluster mode disabled
+// AWS asks for one (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/backups-manual.html).
+// The last one is rarely the primary. One that was asked for stays while it is there,
+// in whatever order AWS names them.
+func snapshotNode(s Snapshot, group *ack.ReplicationGroup) string {
+	nodes := group.Status.MemberClusters
+	if len(nodes) == 0 {
+		nodes = []string{group.Spec.ReplicationGroupID + "-001"} // as AWS names the first
+	}
+	seen, ok := find[*ack.Snapshot](s, revisionName(s.FlagCache, group.Labels[v1alpha1.LabelCache]))
+	if ok && slices.Contains(nodes, seen.Spec.CacheClusterID) {
+		return seen.Spec.CacheClusterID
+	}
+	return nodes[len(nodes)-1]
 }
 
 // tearDownCaches takes the next step towards no cache being left.

@@ -84,6 +84,11 @@ func (g *group) state() string {
 	return g.phase.state
 }
 
+// has tells whether a node is one of the group's.
+func (g *group) has(id string) bool {
+	return slices.ContainsFunc(g.fleet.now(), func(n *node) bool { return n.id == id })
+}
+
 // groupOf is the group with an ID, nil where there is none; the lock is held.
 func (a *account) groupOf(id string) *group {
 	g := a.groups[id]

@@ -6,6 +6,7 @@ package ackplayer
 import (
 	"crypto/sha256"
 	"fmt"
+	"strings"
 
 	"github.com/flagcache/flagcache/controllers/ack"
 )
@@ -56,10 +57,14 @@ func (a *account) permitSnapshot(op Operation, t *thing) error {
 	if op != Create {
 		return nil
 	}
-	id := text(t.spec, "replicationGroupID")
+	node := text(t.spec, "cacheClusterID")
+	if node == "" {
+		return fault{op: op, kind: "Snapshot", code: codeCombination, message: "With cluster mode disabled a snapshot is of a node."}
+	}
+	id := node[:max(strings.LastIndex(node, "-"), 0)]
 	g := a.groupOf(id)
-	if g == nil {
-		return fault{op: op, kind: "Snapshot", code: "ReplicationGroupNotFoundFault", message: "There is no replication group " + id + "."}
+	if g == nil || !g.has(node) {
+		return fault{op: op, kind: "Snapshot", code: "CacheClusterNotFound", message: "There is no node " + node + "."}
 	}
 	if state := g.state(); state != ack.GroupAvailable {
 		return fault{op: op, kind: "Snapshot", code: codeState, message: "Replication group " + id + " is " + state + "."}

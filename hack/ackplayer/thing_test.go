@@ -71,11 +71,19 @@ var _ = Describe("What is around a group", func() {
 		Eventually(func() int { return s.count(ackplayer.Modify, "demo") }).Should(Equal(1))
 	}, SpecTimeout(time.Minute))
 
-	It("takes a snapshot of a group that is available", func(ctx SpecContext) {
-		o := &ack.Snapshot{ObjectMeta: s.meta("last"), Spec: ack.SnapshotSpec{SnapshotName: "last", ReplicationGroupID: "demo"}}
+	It("takes a snapshot of a node of a group that is available", func(ctx SpecContext) {
 		g := s.group(ctx, small("demo"))
 		eventually(ctx, g, "it is ready", available)
+		o := &ack.Snapshot{ObjectMeta: s.meta("last"), Spec: ack.SnapshotSpec{SnapshotName: "last", CacheClusterID: g.Status.MemberClusters[0]}}
 		Expect(has(ctx, o).Status.SnapshotStatus).To(Equal(ack.SnapshotAvailable))
+	}, SpecTimeout(time.Minute))
+
+	It("takes none of a whole group, as AWS with cluster mode disabled", func(ctx SpecContext) {
+		g := s.group(ctx, small("demo"))
+		eventually(ctx, g, "it is ready", available)
+		o := &ack.Snapshot{ObjectMeta: s.meta("last"), Spec: ack.SnapshotSpec{SnapshotName: "last"}}
+		Expect(k8s.Create(ctx, o, operator)).To(Succeed())
+		eventually(ctx, o, "it is refused", func(o *ack.Snapshot) bool { return o.Status.Is(ack.ConditionTerminal) })
 	}, SpecTimeout(time.Minute))
 
 	It("lets the users of a user group in, with their rights", func(ctx SpecContext) {

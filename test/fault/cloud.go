@@ -105,7 +105,7 @@ func (w *World) checkGroupDeleted(g *ack.ReplicationGroup) {
 func (w *World) snapshotted(g *ack.ReplicationGroup) bool {
 	return slices.ContainsFunc(w.api.now(snapshots), func(o client.Object) bool {
 		s := o.(*ack.Snapshot)
-		return s.Spec.ReplicationGroupID == g.Spec.ReplicationGroupID && s.Status.SnapshotStatus == ack.SnapshotAvailable
+		return slices.Contains(g.Status.MemberClusters, s.Spec.CacheClusterID) && s.Status.SnapshotStatus == ack.SnapshotAvailable
 	})
 }
 
