@@ -226,13 +226,16 @@ type UserSpec struct {
 	Engine             string              `json:"engine"`
 	AccessString       string              `json:"accessString"`
 	AuthenticationMode *AuthenticationMode `json:"authenticationMode,omitempty"`
-	Passwords          []SecretKey         `json:"passwords,omitempty"`
-	Tags               []Tag               `json:"tags,omitempty"`
+	// NoPasswordRequired is for a user without a password. ACK writes what AWS calls
+	// such a user into authenticationMode.type, and AWS does not take that back.
+	NoPasswordRequired bool        `json:"noPasswordRequired,omitempty"`
+	Passwords          []SecretKey `json:"passwords,omitempty"`
+	Tags               []Tag       `json:"tags,omitempty"`
 }
 
 // AuthenticationMode is how a User proves who it is.
 type AuthenticationMode struct {
-	// Type is iam, password or no-password-required.
+	// Type is iam or password.
 	Type string `json:"type"`
 	// Passwords of type password.
 	Passwords []SecretKey `json:"passwords,omitempty"`

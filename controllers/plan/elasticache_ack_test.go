@@ -95,8 +95,10 @@ func (c *cloud) makes(u *ack.User) {
 		return
 	}
 	password := ""
-	for _, key := range u.Spec.AuthenticationMode.Passwords {
-		password = secretValue(c.snapshot(), key.Name, key.Key)
+	if mode := u.Spec.AuthenticationMode; mode != nil {
+		for _, key := range mode.Passwords {
+			password = secretValue(c.snapshot(), key.Name, key.Key)
+		}
 	}
 	c.users[u.Spec.UserID] = u.Spec.UserName + " " + password
 }

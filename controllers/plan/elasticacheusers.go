@@ -79,13 +79,15 @@ func (c elastiCache) iamUser() string { return c.awsID() }
 // A group that there is has the users that it has until AWS has the others.
 func (c elastiCache) needUsers(deps *dependencies) {
 	users := []*ack.User{
-		c.user("pods", c.iamUser(), c.iamUser(), serviceAccess(c.environments()), ack.AuthenticationMode{Type: "iam"}),
-		c.user("probe-"+c.tokenMark(), c.nameInAWS("p", c.id+"-"+c.tokenMark()), probeUser(c.fc, c.token()), probeAccess(probeKey(c.fc)), ack.AuthenticationMode{
+		c.user("pods", c.iamUser(), c.iamUser(), serviceAccess(c.environments()), &ack.AuthenticationMode{Type: "iam"}),
+		c.user("probe-"+c.tokenMark(), c.nameInAWS("p", c.id+"-"+c.tokenMark()), probeUser(c.fc, c.token()), probeAccess(probeKey(c.fc)), &ack.AuthenticationMode{
 			Type: "password", Passwords: []ack.SecretKey{{Name: c.secretName(), Key: tokenKey}},
 		}),
 	}
 	if c.spec.Engine == v1alpha1.EngineRedis {
-		users = append(users, c.user("default", c.shortID("d"), "default", "off -@all", ack.AuthenticationMode{Type: "no-password-required"}))
+		nobody := c.user("default", c.shortID("d"), "default", "off resetchannels -@all", nil)
+		nobody.Spec.NoPasswordRequired = true
+		users = append(users, nobody)
 	}
 	group := &ack.UserGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "UserGroup"},
@@ -110,13 +112,13 @@ func (c elastiCache) shortID(letter string) string {
 	return letter + strings.TrimPrefix(c.awsID(), "fc")
 }
 
-func (c elastiCache) user(role, id, name, access string, mode ack.AuthenticationMode) *ack.User {
+func (c elastiCache) user(role, id, name, access string, mode *ack.AuthenticationMode) *ack.User {
 	return &ack.User{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "User"},
 		ObjectMeta: c.lastingMeta(c.name() + "-" + role),
 		Spec: ack.UserSpec{
 			UserID: id, UserName: name, Engine: strings.ToLower(string(c.spec.Engine)),
-			AccessString: access, AuthenticationMode: &mode, Tags: c.tags(),
+			AccessString: access, AuthenticationMode: mode, Tags: c.tags(),
 		},
 	}
 }

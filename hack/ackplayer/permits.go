@@ -13,10 +13,17 @@ import (
 
 // What AWS checks of users, user groups and snapshots; the account's lock is held.
 
+// modeOpen is what AWS is asked for a user without a password, modeAnswered what it
+// answers, and what ACK writes over the spec.
+const (
+	modeOpen     = "no-password-required"
+	modeAnswered = "no-password"
+)
+
 func (a *account) permitUser(op Operation, t *thing) error {
 	refuse := func(message string) error { return fault{op: op, kind: "User", code: codeValue, message: message} }
 	mode := text(mapOf(t.spec["authenticationMode"]), "type")
-	open := mode == "no-password-required" || t.spec["noPasswordRequired"] == true
+	open := mode == modeOpen || mode == modeAnswered || t.spec["noPasswordRequired"] == true
 	switch {
 	case mode == "iam" && t.spec["userID"] != t.spec["userName"]:
 		return refuse("The ID and the name of a user of type iam must be the same.")

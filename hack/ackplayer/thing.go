@@ -63,7 +63,7 @@ func (s things) read(id string) *answer {
 	if t == nil {
 		return nil
 	}
-	said := &answer{status: map[string]any{}}
+	said := &answer{status: map[string]any{}, mentioned: pick(t.spec, "authenticationMode")}
 	if s.status != nil {
 		said.state, said.stateField, said.status = s.status(id, t)
 	}
@@ -81,13 +81,16 @@ func (s things) update(ctx context.Context, o *object) (map[string]any, error) {
 	if equal {
 		return nil, nil
 	}
-	return nil, s.put(ctx, Modify, o)
+	if err := s.put(ctx, Modify, o); err != nil {
+		return nil, err
+	}
+	return s.read(s.id(o.spec())).mentioned, nil
 }
 
 // put makes a thing or changes it.
 func (s things) put(ctx context.Context, op Operation, o *object) error {
 	id := s.id(o.spec())
-	t := &thing{spec: maps.Clone(o.spec()), readyAt: time.Now().Add(s.takes)}
+	t := &thing{spec: answered(o.spec()), readyAt: time.Now().Add(s.takes)}
 	var err error
 	if t.passwords, err = userPasswords(ctx, o); err != nil {
 		return err
@@ -110,6 +113,18 @@ func (s things) put(ctx context.Context, op Operation, o *object) error {
 	}
 	s.things[s.kind][id] = t
 	return s.readmit(ctx)
+}
+
+// answered is a spec in AWS' words, which has others for a user without a password
+// than it is asked with.
+func answered(spec map[string]any) map[string]any {
+	spec = maps.Clone(spec)
+	if mode := mapOf(spec["authenticationMode"]); text(mode, "type") == modeOpen {
+		mode = maps.Clone(mode)
+		mode["type"] = modeAnswered
+		spec["authenticationMode"] = mode
+	}
+	return spec
 }
 
 // readmit lets users into the groups that they may log in to now; the lock is

@@ -116,6 +116,20 @@ var _ = Describe("What is around a group", func() {
 		Eventually(func() error { return app.Ping(ctx).Err() }).ShouldNot(Succeed(), "the user is not in the group")
 	}, SpecTimeout(time.Minute))
 
+	It("writes over what type a user without a password is", func(ctx SpecContext) {
+		open := has(ctx, &ack.User{ObjectMeta: s.meta("open"), Spec: ack.UserSpec{
+			UserID: "open", UserName: "open", Engine: "redis", AccessString: "off -@all", NoPasswordRequired: true,
+		}})
+		Expect(open.Generation).To(BeEquivalentTo(1))
+		typed := has(ctx, &ack.User{ObjectMeta: s.meta("typed"), Spec: ack.UserSpec{
+			UserID: "typed", UserName: "typed", Engine: "redis", AccessString: "off -@all", AuthenticationMode: &ack.AuthenticationMode{Type: "no-password-required"},
+		}})
+		Expect(typed.Spec.AuthenticationMode.Type).To(Equal("no-password"))
+		patch(ctx, typed, `{"authenticationMode": {"type": "no-password-required"}}`)
+		eventually(ctx, typed, "ACK wrote over it again", func(u *ack.User) bool { return u.Spec.AuthenticationMode.Type == "no-password" })
+		Expect(s.count(ackplayer.Modify, "typed")).To(Equal(1))
+	}, SpecTimeout(time.Minute))
+
 	It("needs a default user in a group of users for Redis", func(ctx SpecContext) {
 		o := &ack.UserGroup{ObjectMeta: s.meta("users"), Spec: ack.UserGroupSpec{UserGroupID: "users", Engine: "redis"}}
 		Expect(k8s.Create(ctx, o, operator)).To(Succeed())
