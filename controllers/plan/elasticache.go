@@ -92,6 +92,12 @@ func cacheIdentity(fc *v1alpha1.FlagCache) string {
 	if tiered(e.NodeType) {
 		parts = append(parts, "data tiering")
 	}
+	// AWS turns daily snapshots on only where it is told of which node they are to be
+	// taken, and ACK tells it of the one that AWS chose for a group that began with them
+	// (https://github.com/aws-controllers-k8s/community/issues/1846).
+	if e.Snapshots != nil {
+		parts = append(parts, "daily snapshots")
+	}
 	return fingerprint("", parts...)
 }
 

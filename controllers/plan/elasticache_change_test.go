@@ -41,9 +41,11 @@ func TestOneClassOfChangeAtATime(t *testing.T) {
 		"tags":               {change: func(e spec) { e.Tags = map[string]v1alpha1.TagValue{"team": "shop"} }, want: []string{"tags"}},
 		"security groups":    {change: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }, want: []string{"security"}},
 		"no security groups": {before: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }, change: func(e spec) { e.SecurityGroupIDs = nil }},
-		"windows": {change: func(e spec) {
-			e.MaintenanceWindow, e.Snapshots = "sun:05:00-sun:07:00", &v1alpha1.SnapshotsSpec{RetentionDays: 3, Window: "01:00-02:00"}
-		}, want: []string{"quiet"}},
+		"windows": {
+			before: func(e spec) { e.Snapshots = &v1alpha1.SnapshotsSpec{RetentionDays: 1} }, change: func(e spec) {
+				e.MaintenanceWindow, e.Snapshots = "sun:05:00-sun:07:00", &v1alpha1.SnapshotsSpec{RetentionDays: 3, Window: "01:00-02:00"}
+			}, want: []string{"quiet"},
+		},
 		"what AWS is not told": {change: func(e spec) { e.Authentication.RotationInterval = &metav1.Duration{Duration: 24 * time.Hour} }},
 		"everything": {
 			change: func(e spec) {

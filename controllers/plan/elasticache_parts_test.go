@@ -155,6 +155,35 @@ func TestDataTieringFollowsTheNodeType(t *testing.T) {
 	c.expectSilence()
 }
 
+// TestDailySnapshotsComeWithAnotherGroup, and go with one: AWS turns them on in none
+// that began without.
+func TestDailySnapshotsComeWithAnotherGroup(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	for _, test := range []struct {
+		days    int64
+		another bool
+	}{{1, true}, {5, false}, {0, true}, {35, true}} {
+		before := c.group().Spec.ReplicationGroupID
+		c.change(func(e *v1alpha1.ElastiCacheSpec) {
+			if e.Snapshots = nil; test.days > 0 {
+				e.Snapshots = &v1alpha1.SnapshotsSpec{RetentionDays: int32(test.days)}
+			}
+		})
+		c.run(20 * time.Minute)
+		g, aws := c.only()
+		if aws.spec.SnapshotRetentionLimit != test.days {
+			t.Errorf("AWS keeps them for %d days, not %d", aws.spec.SnapshotRetentionLimit, test.days)
+		}
+		if another := g.Spec.ReplicationGroupID != before; another != test.another || len(c.groups) != 1 {
+			t.Errorf("for %d days it is another group: %t; AWS has %d", test.days, another, len(c.groups))
+		}
+	}
+	if got := fmt.Sprint(c.applies); got != "[quiet]" {
+		t.Errorf("the changes in place are %s", got)
+	}
+	c.expectSilence()
+}
+
 // TestAKindThatGoesStopsNothing: a cache in use goes on.
 func TestAKindThatGoesStopsNothing(t *testing.T) {
 	c := aReadyCloud(t, withEverything(aFlagCache()))

@@ -227,6 +227,15 @@ var _ = Describe("Refusals", func() {
 		eventually(ctx, g, "AWS refuses", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionTerminal) })
 	}, SpecTimeout(time.Minute))
 
+	It("of daily snapshots are about groups that began without", func(ctx SpecContext) {
+		s := play(ackplayer.Options{})
+		g := s.group(ctx, small("backups"))
+		eventually(ctx, g, "it is ready", available)
+		patch(ctx, g, `{"snapshotRetentionLimit": 5}`)
+		eventually(ctx, g, "AWS refuses", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionTerminal) })
+		Expect(message(g, ack.ConditionTerminal)).To(ContainSubstring("SnapshottingClusterId"))
+	}, SpecTimeout(time.Minute))
+
 	It("of a Secret heal by themselves", func(ctx SpecContext) {
 		s := play(ackplayer.Options{})
 		g := s.group(ctx, full("secret"))

@@ -111,6 +111,8 @@ func (s groups) permit(op Operation, g *group, fields map[string]any, token stri
 		return refuse(codeCombination, "Nodes of the family r6gd have data tiering, and no others do.")
 	case all["numNodeGroups"] != int64(1):
 		return refuse(codeCombination, "Only groups of one shard are played.")
+	case op == Modify && g.fields["snapshotRetentionLimit"] == int64(0) && all["snapshotRetentionLimit"] != int64(0):
+		return refuse(codeCombination, "Must specify both SnapshotRetentionLimit and SnapshottingClusterId to turn on snapshots")
 	case op == Modify && g.fields["transitEncryptionEnabled"] != all["transitEncryptionEnabled"]:
 		return refuse(codeCombination, "Encryption in transit cannot be changed at once.")
 	case op == Modify && semver.Compare("v"+text(all, "engineVersion"), "v"+text(g.fields, "engineVersion")) < 0:
