@@ -52,7 +52,7 @@ func (c *cloud) lookAt(o ack.Object) {
 		return
 	}
 	kind := ack.KindOf(o.(Object)).Kind
-	key := kind + "/" + o.GetName()
+	key := inAWS(o)
 	if len(o.ACKStatus().Conditions) > 0 && !c.due(key) && !c.othersIn(o) {
 		return
 	}
@@ -62,6 +62,7 @@ func (c *cloud) lookAt(o ack.Object) {
 		return
 	case c.parts[key] && len(o.GetFinalizers()) == 0 && o.GetAnnotations()[ack.AnnotationAdoptionPolicy] == "":
 		c.conditions(o, existsAlready()...)
+		c.polls[key] = c.now.Add(10 * time.Hour) // it is terminal
 		return
 	}
 	c.parts[key] = true
@@ -80,6 +81,15 @@ func (c *cloud) lookAt(o ack.Object) {
 	}
 	c.conditions(o, synced(true)...)
 	c.polls[key] = c.now.Add(ackPoll)
+}
+
+// inAWS tells what AWS has besides groups apart. A security group's name there is
+// another one for each FlagCache.
+func inAWS(o ack.Object) string {
+	if g, ok := o.(*ack.SecurityGroup); ok {
+		return "SecurityGroup/" + g.Spec.Name
+	}
+	return ack.KindOf(o.(Object)).Kind + "/" + o.GetName()
 }
 
 // othersIn tells whether a user group is to have other users, at which ACK looks at
@@ -139,7 +149,7 @@ func (c *cloud) deletes(o ack.Object) {
 		delete(c.specs, id)
 		delete(c.polls, id)
 	case !retained:
-		delete(c.parts, kind+"/"+o.GetName())
+		delete(c.parts, inAWS(o))
 		switch o := o.(type) {
 		case *ack.User:
 			c.losesUser(o.Spec.UserID)

@@ -123,8 +123,17 @@ func (c elastiCache) remade(o Object) bool {
 	if seen == nil || c.group != nil || seen.GetDeletionTimestamp() != nil {
 		return false
 	}
-	r := refusalOf(seen.ACKStatus())
-	return c.adoptable(seen) || r.terminal && r.retryable && c.s.since(seen.ACKStatus().LookedAt().Time) >= refusedRetry
+	r, waited := refusalOf(seen.ACKStatus()), c.s.since(seen.ACKStatus().LookedAt().Time)
+	return c.adoptable(seen) || r.terminal && r.retryable && waited >= refusedRetry || c.mayGo(seen) && waited >= cacheRetry
+}
+
+// mayGo: AWS has the object, perhaps for a moment only. ACK calls users and user
+// groups gone when AWS begins to delete them, so a FlagCache that was deleted and is
+// made again meets its own, and ACK looks no second time. There is no finalizer on
+// what is not ACK's, so AWS keeps what is somebody else's.
+func (c elastiCache) mayGo(o ack.Object) bool {
+	taken := refusalOf(o.ACKStatus()).reason == v1alpha1.ReasonAlreadyExists && len(o.GetFinalizers()) == 0
+	return taken && c.s.since(c.fc.CreationTimestamp.Time) < refusedRetry
 }
 
 // seenLike is an object of ACK's as it was seen, nil where there is none.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -124,6 +125,30 @@ func TestTheProbeGetsInAgain(t *testing.T) {
 				c.deleted()
 			})
 		}
+	}
+}
+
+// TestUsersThatAWSIsStillDeleting hold a FlagCache up that was deleted and made again
+// at once, and no longer than AWS takes. Those of somebody else stay as they are.
+func TestUsersThatAWSIsStillDeleting(t *testing.T) {
+	for name, age := range map[string]time.Duration{"made a moment ago": 0, "made long ago": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			c := aCloud(t, withIAM(aFlagCache()))
+			c.fc.CreationTimestamp = metav1.NewTime(c.now.Add(-age))
+			pods := "User/" + seeCache(c.snapshot(), cacheIdentity(c.fc)).name() + "-pods"
+			c.parts[pods] = true
+			c.until("a word about it", c.says(v1alpha1.ReasonAlreadyExists))
+			c.run(2 * time.Minute)
+			c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonAlreadyExists)
+			delete(c.parts, pods)
+			if age > 0 {
+				c.run(20 * time.Minute)
+				c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonAlreadyExists)
+				c.expectSilence()
+				return
+			}
+			c.until("Ready", c.ready)
+		})
 	}
 }
 
