@@ -40,6 +40,8 @@ type answer struct {
 	// stateField.
 	state, stateField string
 	status            map[string]any
+	// leaving says that AWS deletes it and that ACK calls it gone already.
+	leaving bool
 	// mentioned and late are fields that ACK writes into the spec where they are
 	// missing there: first one, then the other.
 	mentioned, late map[string]any
@@ -218,7 +220,7 @@ func (l *looker) remove(ctx context.Context, o *object) outcome {
 		}
 		return out
 	}
-	if found = l.service.read(id); found == nil {
+	if found = l.service.read(id); found == nil || found.leaving {
 		return outcome{gone: true, err: o.unmanage(ctx)}
 	}
 	return outcome{status: found.status, conditions: leaving(before, textDeleting, messageLeave), again: l.poll}

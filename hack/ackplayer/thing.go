@@ -23,6 +23,8 @@ type thing struct {
 	passwords []string
 	// readyAt is when it can be used.
 	readyAt time.Time
+	// goneAt is when AWS has deleted it, zero for what is to stay.
+	goneAt time.Time
 }
 
 func (t *thing) ready() bool { return !time.Now().Before(t.readyAt) }
@@ -33,8 +35,14 @@ func (t *thing) login() login {
 	return login{text(t.spec, "userName"), slices.Concat(passwords(t.passwords), strings.Fields(text(t.spec, "accessString")), withheld)}
 }
 
-// thing is the one with an ID, nil where there is none; the lock is held.
-func (a *account) thing(kind, id string) *thing { return a.things[kind][id] }
+// thing is the one with an ID, nil where there is none or it is being deleted; the
+// lock is held.
+func (a *account) thing(kind, id string) *thing {
+	if t := a.things[kind][id]; t != nil && t.goneAt.IsZero() {
+		return t
+	}
+	return nil
+}
 
 // things is the service of a kind that is no replication group.
 type things struct {
@@ -44,8 +52,9 @@ type things struct {
 	idField string
 	// arn is what AWS calls a thing.
 	arn func(id string) string
-	// takes is how long a new thing takes until it can be used.
-	takes time.Duration
+	// takes is how long a new thing takes until it can be used, lingers how long an
+	// old one stays in AWS, for which ACK does not wait.
+	takes, lingers time.Duration
 	// status is what AWS says beside the ARN, and how it is. Default: nothing.
 	status func(id string, t *thing) (state, stateField string, status map[string]any)
 	// permit is what AWS checks of a new or a changed one; the lock is held.
@@ -59,11 +68,11 @@ func (s things) id(spec map[string]any) string { return text(spec, s.idField) }
 func (s things) read(id string) *answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.thing(s.kind, id)
-	if t == nil {
+	t := s.things[s.kind][id]
+	if t == nil || !t.goneAt.IsZero() && !time.Now().Before(t.goneAt) {
 		return nil
 	}
-	said := &answer{status: map[string]any{}, mentioned: pick(t.spec, "authenticationMode")}
+	said := &answer{leaving: !t.goneAt.IsZero(), status: map[string]any{}, mentioned: pick(t.spec, "authenticationMode")}
 	if s.status != nil {
 		said.state, said.stateField, said.status = s.status(id, t)
 	}
@@ -153,7 +162,9 @@ func (s things) delete(ctx context.Context, id string) error {
 			return fault{op: Delete, kind: s.kind, code: s.kind + "InUse", message: "It is used by replication group " + g.id + "."}
 		}
 	}
-	delete(s.things[s.kind], id)
+	if t := s.thing(s.kind, id); t != nil {
+		t.goneAt = time.Now().Add(s.lingers)
+	}
 	return s.readmit(ctx)
 }
 
@@ -207,9 +218,9 @@ func (a *account) services() map[string]service {
 			arn: elasticache("subnetgroup"), used: names("cacheSubnetGroupName")},
 		"CacheParameterGroup": things{account: a, kind: "CacheParameterGroup", idField: "cacheParameterGroupName",
 			arn: elasticache("parametergroup"), used: names("cacheParameterGroupName")},
-		"User": things{account: a, kind: "User", idField: "userID", arn: elasticache("user"),
+		"User": things{account: a, kind: "User", idField: "userID", arn: elasticache("user"), lingers: o.DeleteTime,
 			status: states("status", stateActive), permit: a.permitUser},
-		"UserGroup": things{account: a, kind: "UserGroup", idField: "userGroupID", arn: elasticache("usergroup"), takes: o.CreateTime,
+		"UserGroup": things{account: a, kind: "UserGroup", idField: "userGroupID", arn: elasticache("usergroup"), takes: o.CreateTime, lingers: o.DeleteTime,
 			status: states("status", stateActive), permit: a.permitUserGroup, used: names("userGroupIDs")},
 		"Snapshot": things{account: a, kind: "Snapshot", idField: "snapshotName", arn: elasticache("snapshot"), takes: o.SnapshotTime,
 			status: states("snapshotStatus", ack.SnapshotAvailable), permit: a.permitSnapshot},

@@ -130,6 +130,29 @@ var _ = Describe("What is around a group", func() {
 		Expect(s.count(ackplayer.Modify, "typed")).To(Equal(1))
 	}, SpecTimeout(time.Minute))
 
+	It("calls a user gone that AWS has still, and then somebody else's", func(ctx SpecContext) {
+		s := play(ackplayer.Options{DeleteTime: 3 * time.Second})
+		user := func(name string) *ack.User {
+			return &ack.User{ObjectMeta: s.meta(name), Spec: ack.UserSpec{
+				UserID: "app", UserName: "app", Engine: "valkey", AccessString: "on ~* +@all", AuthenticationMode: &ack.AuthenticationMode{Type: "iam"},
+			}}
+		}
+		first := has(ctx, user("first"))
+		Expect(k8s.Delete(ctx, first)).To(Succeed())
+		gone(ctx, first)
+		second := user("second")
+		Expect(k8s.Create(ctx, second, operator)).To(Succeed())
+		eventually(ctx, second, "it is AWS' still", func(u *ack.User) bool { return u.Status.Is(ack.ConditionTerminal) })
+		Expect(message(second, ack.ConditionTerminal)).To(Equal("Resource already exists"))
+		Eventually(func(g Gomega) {
+			g.Expect(client.IgnoreNotFound(k8s.Delete(ctx, second))).To(Succeed())
+			second = user("second")
+			g.Expect(k8s.Create(ctx, second, operator)).To(Succeed())
+			eventually(ctx, second, "ACK looked", func(u *ack.User) bool { return len(u.Status.Conditions) > 0 })
+			g.Expect(isReady(second)).To(BeTrue())
+		}).WithTimeout(20 * time.Second).WithPolling(poll).Should(Succeed())
+	}, SpecTimeout(time.Minute))
+
 	It("needs a default user in a group of users for Redis", func(ctx SpecContext) {
 		o := &ack.UserGroup{ObjectMeta: s.meta("users"), Spec: ack.UserGroupSpec{UserGroupID: "users", Engine: "redis"}}
 		Expect(k8s.Create(ctx, o, operator)).To(Succeed())
