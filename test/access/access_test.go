@@ -52,10 +52,9 @@ func newRig(t *testing.T) *rig {
 	r.admin = r.as(t, "admin", "x")
 	for name, user := range r.users {
 		rules := strings.Fields(user.Spec.AccessString)
-		switch user.Spec.AuthenticationMode.Type {
-		case "password":
+		if mode := user.Spec.AuthenticationMode; mode != nil && mode.Type == "password" {
 			rules = append(rules, ">"+r.probe.Connection.Password)
-		default:
+		} else {
 			// Who signs a token right is ElastiCache's to judge; here any is taken.
 			rules = append(rules, "nopass")
 		}
