@@ -254,10 +254,18 @@ func (c *cloud) compares(g *ack.ReplicationGroup, aws *awsGroup) {
 		c.shows(g, aws, aws.state == ack.GroupAvailable && (before == ack.GroupAvailable || before == "") || aws.state == ack.GroupCreateFailed)
 		return
 	}
+	if g.Spec.Description == aws.spec.Description && class == securityClass.name {
+		c.shows(g, aws, true) // that alone is no difference for ACK
+		return
+	}
 	if refusal := c.refuse["update"]; refusal != nil {
 		g.Status.State = aws.state
 		c.conditions(g, refusal...)
 		c.polls[g.Spec.ReplicationGroupID] = c.now.Add(ackPoll)
+		return
+	}
+	if securityClass.differ(aws.spec, g.Spec) {
+		c.exchanges(g, aws)
 		return
 	}
 	aws.spec = g.Spec
@@ -266,6 +274,16 @@ func (c *cloud) compares(g *ack.ReplicationGroup, aws *awsGroup) {
 		aws.state, aws.until = ack.GroupModifying, c.now.Add(c.slow)
 	}
 	c.shows(g, aws, class == quietClass.name)
+}
+
+// exchanges the security groups, which ACK does before any other change, over which
+// it writes what AWS has.
+func (c *cloud) exchanges(g *ack.ReplicationGroup, aws *awsGroup) {
+	securityClass.take(&aws.spec, g.Spec)
+	g.Spec = aws.spec
+	c.specs[g.Spec.ReplicationGroupID] = g.Spec
+	aws.state, aws.until = ack.GroupModifying, c.now.Add(c.slow)
+	c.shows(g, aws, false)
 }
 
 // shows writes the status, and looks again soon at what is not done.

@@ -39,7 +39,7 @@ func TestOneClassOfChangeAtATime(t *testing.T) {
 		"parameters come":    {change: func(e spec) { e.Parameters = map[string]v1alpha1.ParameterValue{"timeout": "5"} }, want: []string{"engine"}},
 		"parameters go":      {before: func(e spec) { e.Parameters = map[string]v1alpha1.ParameterValue{"timeout": "5"} }, change: func(e spec) { e.Parameters = nil }, want: []string{"engine"}},
 		"tags":               {change: func(e spec) { e.Tags = map[string]v1alpha1.TagValue{"team": "shop"} }, want: []string{"tags"}},
-		"security groups":    {change: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }, want: []string{"security"}},
+		"security groups":    {change: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }, want: []string{"security", "quiet", "quiet"}},
 		"no security groups": {before: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }, change: func(e spec) { e.SecurityGroupIDs = nil }},
 		"windows": {
 			before: func(e spec) { e.Snapshots = &v1alpha1.SnapshotsSpec{RetentionDays: 1} }, change: func(e spec) {
@@ -52,7 +52,7 @@ func TestOneClassOfChangeAtATime(t *testing.T) {
 				e.NodeType, e.Replicas, e.EngineVersion, e.SecurityGroupIDs = "cache.m5.large", 2, "8.1", []v1alpha1.SecurityGroupID{"sg-1"}
 				e.Tags, e.MaintenanceWindow, e.MultiAZ = map[string]v1alpha1.TagValue{"team": "shop"}, "sun:05:00-sun:07:00", v1alpha1.Disabled
 			},
-			want: []string{"quiet", "tags", "security", "engine", "node", "replicas", "availability"},
+			want: []string{"quiet", "tags", "security", "quiet", "quiet", "engine", "node", "replicas", "availability"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,6 +93,26 @@ func TestAChangeShowsAsReconcilingWhileItServes(t *testing.T) {
 			t.Error("it is still reconciling")
 		}
 	}
+}
+
+// TestRefusedSecurityGroupsAreAmended: AWS says no when ACK sends them, which is with
+// the change after theirs.
+func TestRefusedSecurityGroupsAreAmended(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	c.refuse["update"] = terminal("InvalidParameterValue: Invalid security group")
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-0"} })
+	c.until("a word about it", c.says(v1alpha1.ReasonAWSRefused))
+	c.run(20 * time.Minute)
+	delete(c.refuse, "update")
+	c.change(func(e *v1alpha1.ElastiCacheSpec) {
+		e.SecurityGroupIDs, e.NodeType = []v1alpha1.SecurityGroupID{"sg-1"}, "cache.m5.large"
+	})
+	c.run(20 * time.Minute)
+	if _, aws := c.only(); aws.spec.SecurityGroupIDs[0] != "sg-1" || aws.spec.CacheNodeType != "cache.m5.large" {
+		t.Errorf("AWS has %v and %s", aws.spec.SecurityGroupIDs, aws.spec.CacheNodeType)
+	}
+	c.expectSilence()
+	c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 }
 
 // TestASpecChangedAgainWhileAChangeRuns waits for AWS and then goes where the spec is.

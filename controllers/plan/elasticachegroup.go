@@ -96,7 +96,9 @@ func (c elastiCache) refused() refusal {
 }
 
 // plannedGroup is the group as it should be now, nil while it is not to be
-// touched.
+// touched. Other security groups alone are no difference for ACK, which sends them
+// first with the next change there is, and forgets that: so a change follows that may
+// be forgotten.
 func (c elastiCache) plannedGroup(deps dependencies) *ack.ReplicationGroup {
 	wanted := c.groupSpec(deps)
 	if c.group == nil {
@@ -112,6 +114,10 @@ func (c elastiCache) plannedGroup(deps dependencies) *ack.ReplicationGroup {
 		next = nextChange(c.group.Spec, c.withoutEngine(wanted), amended(refused, last))
 	}
 	switch {
+	case last.Class == securityClass.name && c.settled() && !c.justLooked():
+		again := c.group.Spec
+		again.Description = c.description(last.Attempt + 1)
+		return c.changeGroup(again, last.Attempt+1, exchangeClass)
 	case !c.inPlace(next) && c.mayChange(next, refused):
 		return c.changeGroup(next, last.Attempt, classOf(c.group.Spec, next))
 	case refused.retryable && c.s.since(last.At) >= refusedRetry:
@@ -140,8 +146,9 @@ func (c elastiCache) mayChange(next ack.ReplicationGroupSpec, refused refusal) b
 	case c.settled():
 		return true
 	}
-	last := c.lastChange().Class
-	return refused.reason != "" && c.group.Status.State == ack.GroupAvailable && (last == "" || last == classOf(c.group.Spec, next))
+	last, amendment := c.lastChange().Class, classOf(c.group.Spec, next)
+	amends := last == "" || last == amendment || last == exchangeClass && amendment == securityClass.name
+	return refused.reason != "" && c.group.Status.State == ack.GroupAvailable && amends
 }
 
 // amended is the class of the change that AWS refuses: it is amended before any
@@ -337,9 +344,12 @@ func classes(wanted ack.ReplicationGroupSpec) []class {
 	return append(order, replicasClass, availabilityClass)
 }
 
+// exchangeClass is the change that has ACK send other security groups to AWS.
+const exchangeClass = "exchange"
+
 // instant tells whether AWS may carry out a class of changes at once.
 func instant(class string) bool {
-	return class == quietClass.name || class == tagsClass.name || class == availabilityClass.name
+	return slices.Contains([]string{quietClass.name, tagsClass.name, availabilityClass.name, exchangeClass}, class)
 }
 
 // nextChange is the spec that AWS has, with one class of changes towards the one that

@@ -300,12 +300,16 @@ var _ = Describe("Changing a group", func() {
 		Expect(g.Generation).To(Equal(int64(3)))
 	}, SpecTimeout(time.Minute))
 
-	It("by security groups and more takes two phases", func(ctx SpecContext) {
-		patch(ctx, g, `{"securityGroupIDs": ["sg-1"], "cacheNodeType": "cache.t3.small"}`)
+	It("by security groups waits for another change, which is lost", func(ctx SpecContext) {
+		patch(ctx, g, `{"securityGroupIDs": ["sg-1"]}`)
+		Consistently(func() int { return s.count(ackplayer.Modify, "demo") }, 3*poll).Should(BeZero())
+		patch(ctx, g, `{"description": "another"}`)
 		eventually(ctx, g, "the security groups are being changed", func(g *ack.ReplicationGroup) bool { return g.Status.State == ack.GroupModifying })
 		eventually(ctx, g, "it is ready", available)
-		Expect(s.count(ackplayer.Modify, "demo")).To(Equal(2))
-		Expect(g.Spec.CacheNodeType).To(Equal("cache.t3.small"))
+		Expect(s.count(ackplayer.Modify, "demo")).To(Equal(1))
+		Expect(g.Spec.Description).NotTo(Equal("another"))
+		patch(ctx, g, `{"description": "another"}`)
+		Eventually(func() int { return s.count(ackplayer.Modify, "demo") }).Should(Equal(2))
 	}, SpecTimeout(time.Minute))
 
 	It("by its tags says so for a poll", func(ctx SpecContext) {

@@ -152,7 +152,9 @@ func (s groups) update(ctx context.Context, o *object) (map[string]any, error) {
 			return nil, err
 		}
 	}
-	if len(diff) == 0 {
+	// What ACK compares other security groups with is a copy of them: it sends them,
+	// first, where something else differs.
+	if exchange := pick(diff, "securityGroupIDs"); len(diff) == len(exchange) {
 		return nil, nil
 	}
 	if tags := pick(diff, "tags"); len(tags) > 0 {
@@ -165,10 +167,9 @@ func (s groups) update(ctx context.Context, o *object) (map[string]any, error) {
 		return s.scale(ctx, g, replicas)
 	}
 	if first := pick(diff, "securityGroupIDs", "engineVersion"); len(first) > 0 {
-		// The rest follows when that is done.
+		// The rest is written over, as it is for replicas.
 		maps.Copy(first, pick(diff, "cacheParameterGroupName"))
-		_, err := s.modify(ctx, g, first, "", true)
-		return nil, err
+		return s.modify(ctx, g, first, "", true)
 	}
 	token, err := o.secret(ctx, o.spec()["authToken"])
 	if err != nil {
