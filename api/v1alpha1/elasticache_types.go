@@ -137,7 +137,8 @@ type ElastiCacheSpec struct {
 	// +kubebuilder:validation:Pattern=`^(mon|tue|wed|thu|fri|sat|sun):[0-2][0-9]:[0-5][0-9]-(mon|tue|wed|thu|fri|sat|sun):[0-2][0-9]:[0-5][0-9]$`
 	MaintenanceWindow string `json:"maintenanceWindow,omitempty"`
 
-	// snapshots are the daily backups. Default: none.
+	// snapshots are the daily backups. To turn them on or off makes another cache,
+	// which takes over by a canary. Default: none.
 	// +optional
 	Snapshots *SnapshotsSpec `json:"snapshots,omitempty"`
 
