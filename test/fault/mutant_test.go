@@ -20,7 +20,7 @@ func TestMutant(t *testing.T) {
 	hunted := os.Getenv("FAULT_MUTANT") != ""
 	patience := 2 * time.Second
 	if hunted {
-		patience = 30 * time.Second
+		patience = time.Minute
 	}
 	h := &hunter{deadline: time.Now().Add(patience), only: os.Getenv("FAULT_HUNT"), killers: map[string]string{}, left: -1}
 	h.hunt(rounds)
