@@ -117,6 +117,19 @@ func (s cloud) comesUp(ctx context.Context, fc *v1alpha1.FlagCache) {
 	s.becomesReady(ctx)
 }
 
+// asks creates a FlagCache and looks until it asks ACK for a group, at which ACK does
+// not look before Resume.
+func (s cloud) asks(ctx context.Context, player *ackplayer.Player) *ack.ReplicationGroup {
+	GinkgoHelper()
+	player.Pause()
+	DeferCleanup(player.Resume)
+	s.create(ctx, s.anElastiCache())
+	for range 5 {
+		s.reconcile(ctx)
+	}
+	return s.group(ctx)
+}
+
 func (s cloud) becomesReady(ctx context.Context) {
 	GinkgoHelper()
 	s.eventually(ctx, func(g Gomega) {

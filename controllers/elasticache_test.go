@@ -371,13 +371,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 
 	It("is deleted and made again when AWS fails to make it", func(ctx context.Context) {
 		s := newCloud(ctx, player)
-		player.Pause()
-		DeferCleanup(player.Resume)
-		s.create(ctx, s.anElastiCache())
-		for range 5 {
-			s.reconcile(ctx)
-		}
-		group := s.group(ctx)
+		group := s.asks(ctx, player)
 		player.Refuse(ackplayer.Create, group.Spec.ReplicationGroupID, ackplayer.CreateFailed, 1)
 		player.Resume()
 		s.eventually(ctx, func(g Gomega) {
@@ -445,13 +439,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 
 	It("says in words what AWS refuses for good", func(ctx context.Context) {
 		s := newCloud(ctx, player)
-		player.Pause()
-		DeferCleanup(player.Resume)
-		s.create(ctx, s.anElastiCache())
-		for range 5 {
-			s.reconcile(ctx)
-		}
-		player.Refuse(ackplayer.Create, s.group(ctx).Spec.ReplicationGroupID, "ClusterQuotaForCustomerExceeded", 1)
+		player.Refuse(ackplayer.Create, s.asks(ctx, player).Spec.ReplicationGroupID, "ClusterQuotaForCustomerExceeded", 1)
 		player.Resume()
 		s.eventually(ctx, func(g Gomega) {
 			c := s.provisioned(g, ctx, metav1.ConditionFalse, v1alpha1.ReasonAWSQuotaExceeded)

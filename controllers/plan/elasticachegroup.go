@@ -79,7 +79,7 @@ func (c elastiCache) looked() bool {
 		return true
 	case at.Time.Equal(last.Looked):
 		// Only a look about the time of the change can hide behind the one before, and only
-		// where AWS needs no time, for which ACK would have looked again.
+		// where AWS needs no time, in which ACK would have looked again.
 		return instant(last.Class) && last.At.Sub(last.Looked).Abs() <= time.Minute && c.s.Now.Sub(last.At) >= doubtful
 	default:
 		return c.s.since(last.At) >= inFlight
@@ -347,9 +347,9 @@ func classes(wanted ack.ReplicationGroupSpec) []class {
 // exchangeClass is the change that has ACK send other security groups to AWS.
 const exchangeClass = "exchange"
 
-// instant tells whether AWS may carry out a class of changes at once.
+// instant tells whether ACK may be done with a class of changes at once.
 func instant(class string) bool {
-	return slices.Contains([]string{quietClass.name, tagsClass.name, availabilityClass.name, exchangeClass}, class)
+	return slices.Contains([]string{quietClass.name, tagsClass.name, securityClass.name, availabilityClass.name, exchangeClass}, class)
 }
 
 // nextChange is the spec that AWS has, with one class of changes towards the one that
