@@ -211,7 +211,7 @@ build: ## Build every program of cmd/ into bin/.
 .PHONY: ackplayer
 ackplayer: ## Build the player of ACK and ElastiCache, for clusters without AWS, into bin/.
 	@mkdir -p $(LOCALBIN)
-	$(GO_BUILD) -o $(LOCALBIN)/ackplayer ./hack/ackplayer/cmd
+	$(GO_BUILD) -o $(LOCALBIN)/ackplayer ./test/ackplayer/cmd
 
 .PHONY: run
 run: install ## Run the operator on this machine against the cluster of the current kubeconfig.

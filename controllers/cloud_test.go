@@ -23,7 +23,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/probe"
-	"github.com/flagcache/flagcache/hack/ackplayer"
+	"github.com/flagcache/flagcache/test/ackplayer"
 )
 
 // ahead is a clock that goes before all others.

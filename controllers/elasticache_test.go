@@ -21,7 +21,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/hack/ackplayer"
+	"github.com/flagcache/flagcache/test/ackplayer"
 )
 
 // With ACK played, and real Redis servers that a real prober probes.

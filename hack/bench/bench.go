@@ -12,7 +12,7 @@ import (
 
 	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/hack/bench/page"
-	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // limit is how long any one thing that is waited for may take.

@@ -16,7 +16,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/hack/bench/counter"
 	"github.com/flagcache/flagcache/hack/bench/machine"
-	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // load is what a fleet of FlagCaches costs.

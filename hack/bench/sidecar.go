@@ -23,7 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/hack/bench/counter"
-	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // What the counter beside the operator in its pod is made of.

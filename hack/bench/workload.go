@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // Names in every namespace of the benchmark.

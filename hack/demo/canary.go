@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // accelerated is a canary in seconds. A real one takes an hour, at 5 %. It is

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // What the sample makes, and where the demo makes it.

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // dev starts the cluster of the demo and leaves it running.

@@ -13,6 +13,6 @@
 // The programs it runs are built by make (make demo, make dev, make dev-down).
 //
 // Redis is a real redis-server. Where there is none, an embedded server takes
-// its place, and the demo says so. ACK and ElastiCache are played by hack/ackplayer,
+// its place, and the demo says so. ACK and ElastiCache are played by test/ackplayer,
 // which takes the real one.
 package main

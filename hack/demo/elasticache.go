@@ -16,7 +16,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // canPlayAWS says what is missing for playing ACK and ElastiCache.
@@ -35,7 +35,7 @@ func (d *demo) playAWS(ctx context.Context) error {
 	d.chapter("Playing AWS")
 	d.say("There is no AWS account here: ACK's controllers and ElastiCache are played on this machine, with real")
 	d.say("redis-servers over TLS, which are there in seconds where AWS takes about ten minutes.")
-	d.command("kubectl apply --server-side -f hack/ackplayer/deploy.yaml")
+	d.command("kubectl apply --server-side -f test/ackplayer/deploy.yaml")
 	began := time.Now()
 	if err := d.cluster.DeployACKPlayer(ctx); err != nil {
 		return err

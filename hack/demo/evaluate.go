@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/hack/cluster"
 	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // question is an evaluation and the variant that the sample's flags give it.

@@ -23,8 +23,8 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/hack/cluster"
 	"github.com/flagcache/flagcache/service/loadtest"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // imageGateway is test/e2e/gateway.

@@ -34,7 +34,7 @@ var quickTrial = v1alpha1.CanarySpec{
 	ScaleDownDelay:  metav1.Duration{Duration: 5 * time.Second},
 }
 
-// ACK and AWS are played by hack/ackplayer, the servers of Redis are real. The
+// ACK and AWS are played by test/ackplayer, the servers of Redis are real. The
 // operator is killed at each step that lasts; between two writes of one look
 // test/fault kills it.
 var _ = Describe("A FlagCache in ElastiCache", func() {

@@ -31,8 +31,8 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/hack/cluster"
 	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // recorder keeps what the cluster told during the run.

@@ -12,7 +12,7 @@ import (
 	. "github.com/onsi/gomega"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // What every spec works on.

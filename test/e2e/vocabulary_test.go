@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 // soon is what a FlagCache may take from one settled state to the next. It takes

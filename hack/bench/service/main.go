@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/flagcache/flagcache/hack/cluster"
+	"github.com/flagcache/flagcache/test/cluster"
 )
 
 func main() {

@@ -17,7 +17,7 @@ import (
 // DeployACKPlayer puts the player of ACK and ElastiCache into the cluster, whose
 // images must have it, and returns when ACK's kinds are served.
 func (c *Cluster) DeployACKPlayer(ctx context.Context) error {
-	if _, err := c.Kubectl(ctx, "apply", "--server-side", "-f", "hack/ackplayer/deploy.yaml"); err != nil {
+	if _, err := c.Kubectl(ctx, "apply", "--server-side", "-f", "test/ackplayer/deploy.yaml"); err != nil {
 		return fmt.Errorf("installing the player of ACK: %w", err)
 	}
 	for _, k := range ack.Kinds() {

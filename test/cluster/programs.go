@@ -29,7 +29,7 @@ type Programs struct {
 	FlagService string
 	// Redis is redis-server, "" where there is none.
 	Redis string
-	// ACKPlayer is hack/ackplayer/cmd, "" where it was not built.
+	// ACKPlayer is test/ackplayer/cmd, "" where it was not built.
 	ACKPlayer string
 }
 

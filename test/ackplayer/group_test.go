@@ -24,7 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/hack/ackplayer"
+	"github.com/flagcache/flagcache/test/ackplayer"
 )
 
 // owned are the fields of an object's spec that a manager owns.

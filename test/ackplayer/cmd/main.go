@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
-	"github.com/flagcache/flagcache/hack/ackplayer"
+	"github.com/flagcache/flagcache/test/ackplayer"
 )
 
 // settings are the command line.

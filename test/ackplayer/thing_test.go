@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/hack/ackplayer"
+	"github.com/flagcache/flagcache/test/ackplayer"
 )
 
 // meta names an object in the stage.

@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// playerNamespace is where hack/ackplayer/deploy.yaml puts the player of ACK.
+// playerNamespace is where test/ackplayer/deploy.yaml puts the player of ACK.
 const playerNamespace = "ack-system"
 
 // Where the player writes its authority's certificate, and the operator reads it.
