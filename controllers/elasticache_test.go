@@ -282,7 +282,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 			fc.Spec.Cache.ElastiCache.Engine, fc.Spec.Cache.ElastiCache.EngineVersion = v1alpha1.EngineRedis, "7.1"
 		})
 		s.eventually(ctx, func(g Gomega) {
-			s.says(g, ctx, v1alpha1.ConditionRolloutHealthy, metav1.ConditionTrue, v1alpha1.ReasonCanary)
+			s.says(g, ctx, v1alpha1.ConditionRolloutHealthy, metav1.ConditionTrue, v1alpha1.ReasonCanaryProgressing)
 		})
 		Expect(player.Groups()).To(HaveLen(2))
 		s.annotate(ctx, v1alpha1.AnnotationAbort, get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Candidate)

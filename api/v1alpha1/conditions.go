@@ -75,16 +75,16 @@ const (
 	ReasonAWSAccessDenied = "AWSAccessDenied"
 	// ReasonAWSQuotaExceeded: a quota of the AWS account is used up; it is tried again every eight minutes.
 	ReasonAWSQuotaExceeded = "AWSQuotaExceeded"
-	// ReasonAWSCapacity: AWS has no such nodes for now; it is tried again every eight minutes.
-	ReasonAWSCapacity = "AWSCapacity"
-	// ReasonAWSRefused: AWS refuses the spec; only a change of it helps.
-	ReasonAWSRefused = "AWSRefused"
+	// ReasonAWSInsufficientCapacity: AWS has no such nodes for now; it is tried again every eight minutes.
+	ReasonAWSInsufficientCapacity = "AWSInsufficientCapacity"
+	// ReasonAWSRejected: AWS refuses the spec; only a change of it helps.
+	ReasonAWSRejected = "AWSRejected"
 	// ReasonAlreadyExists: AWS has a group of that ID that is not this FlagCache's; see the annotation flagcache.dev/adopt.
 	ReasonAlreadyExists = "AlreadyExists"
 	// ReasonCreateFailed: AWS failed to create the group, which is deleted and created again, at most five times.
 	ReasonCreateFailed = "CreateFailed"
-	// ReasonCreateFailedAgain: AWS failed to create the group five times, which is not tried again before the spec changes or a reconcile is asked for.
-	ReasonCreateFailedAgain = "CreateFailedAgain"
+	// ReasonCreateRetriesExhausted: AWS failed to create the group five times, which is not tried again before the spec changes or a reconcile is asked for.
+	ReasonCreateRetriesExhausted = "CreateRetriesExhausted"
 	// ReasonRecreated: an event only: AWS made the group anew behind FlagCache's back.
 	ReasonRecreated = "Recreated"
 	// ReasonVerifying: the group is there and the first probe of its endpoint has not succeeded yet.
@@ -154,8 +154,8 @@ const (
 
 	// ReasonValid: every flag is valid.
 	ReasonValid = "Valid"
-	// ReasonInDatabase: the flags are in a database, where the admin API validates each change; the operator does not look into it.
-	ReasonInDatabase = "InDatabase"
+	// ReasonStoredInDatabase: the flags are in a database, where the admin API validates each change; the operator does not look into it.
+	ReasonStoredInDatabase = "StoredInDatabase"
 	// ReasonConfigMapNotFound: the ConfigMap does not exist.
 	ReasonConfigMapNotFound = "ConfigMapNotFound"
 	// ReasonKeyNotFound: the ConfigMap lacks the key.
@@ -204,8 +204,8 @@ const (
 	ReasonRollingOut = "RollingOut"
 	// ReasonRolloutStuck: the next revision does not become available; the stable one serves.
 	ReasonRolloutStuck = "RolloutStuck"
-	// ReasonCanary: the next revision gets a share of the traffic and is judged; the stable one serves the rest.
-	ReasonCanary = "Canary"
+	// ReasonCanaryProgressing: the next revision gets a share of the traffic and is judged; the stable one serves the rest.
+	ReasonCanaryProgressing = "CanaryProgressing"
 	// ReasonCanaryPaused: the canary waits because of the annotation flagcache.dev/pause.
 	ReasonCanaryPaused = "CanaryPaused"
 	// ReasonCanaryHeld: something that both revisions depend on is in trouble, so the candidate is not judged.

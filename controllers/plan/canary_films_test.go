@@ -286,7 +286,7 @@ func evidenceFilms() map[string]film {
 				th.t.Errorf("%d events of before are counted by the new source", n)
 			}
 			th.run(9 * time.Minute)
-			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionTrue, v1alpha1.ReasonCanary)
+			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionTrue, v1alpha1.ReasonCanaryProgressing)
 			if n := th.trial().Candidate[analysis.ErrorRate].Total; n != 10*9*60 {
 				th.t.Errorf("%d events are counted in nine minutes of 10 a second", n)
 			}

@@ -134,7 +134,7 @@ func canaryReason(c canary) string {
 	if c.phase == v1alpha1.CanaryPaused {
 		return v1alpha1.ReasonCanaryPaused
 	}
-	return v1alpha1.ReasonCanary
+	return v1alpha1.ReasonCanaryProgressing
 }
 
 // canarySentence says what a canary does. It has no numbers that change from look

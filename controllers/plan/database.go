@@ -43,7 +43,7 @@ func judgeDatabase(s Snapshot) flagsPart {
 	}
 	return flagsPart{
 		usable: true, ports: ports,
-		valid: isTrue(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonInDatabase, "Secret %s, key %s names the database that holds the flags", ref.Name, ref.Key),
+		valid: isTrue(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonStoredInDatabase, "Secret %s, key %s names the database that holds the flags", ref.Name, ref.Key),
 	}
 }
 

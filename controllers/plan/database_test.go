@@ -41,7 +41,7 @@ func aDatabaseWorld(t *testing.T) *world {
 
 func TestFlagsInADatabase(t *testing.T) {
 	w := aDatabaseWorld(t).ready()
-	w.expect(v1alpha1.ConditionFlagsValid, metav1.ConditionTrue, v1alpha1.ReasonInDatabase)
+	w.expect(v1alpha1.ConditionFlagsValid, metav1.ConditionTrue, v1alpha1.ReasonStoredInDatabase)
 	w.expectSilence()
 
 	pod := mustFind[*appsv1.Deployment](w, "demo-"+w.fc.Status.Revisions.Stable).Spec.Template.Spec

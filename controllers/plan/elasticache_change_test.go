@@ -102,7 +102,7 @@ func TestRefusedSecurityGroupsAreAmended(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	c.refuse["update"] = terminal("InvalidParameterValue: Invalid security group")
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-0"} })
-	c.until("a word about it", c.says(v1alpha1.ReasonAWSRefused))
+	c.until("a word about it", c.says(v1alpha1.ReasonAWSRejected))
 	c.run(20 * time.Minute)
 	delete(c.refuse, "update")
 	c.change(func(e *v1alpha1.ElastiCacheSpec) {

@@ -49,17 +49,17 @@ func terminalCodes() map[string]refusalCase {
 		cases[code] = of(code, v1alpha1.ReasonAWSQuotaExceeded, "raise the quota", false)
 	}
 	for _, code := range []string{"InsufficientCacheClusterCapacity", "InsufficientCacheClusterCapacityFault"} {
-		cases[code] = of(code, v1alpha1.ReasonAWSCapacity, "wait, or choose another elastiCache.nodeType", false)
+		cases[code] = of(code, v1alpha1.ReasonAWSInsufficientCapacity, "wait, or choose another elastiCache.nodeType", false)
 	}
 	for _, code := range []string{
 		"InvalidParameterValue", "InvalidParameterValueException", "InvalidParameterCombination", "InvalidParameterCombinationException", "InvalidParameter",
 		"SomethingThatNobodyKnows",
 	} {
-		cases[code] = of(code, v1alpha1.ReasonAWSRefused, "change the spec", true)
+		cases[code] = of(code, v1alpha1.ReasonAWSRejected, "change the spec", true)
 	}
-	cases["InvalidVPCNetworkStateFault"] = of("InvalidVPCNetworkStateFault", v1alpha1.ReasonAWSRefused, "look at the subnets", true)
-	cases["InvalidKMSKeyFault"] = of("InvalidKMSKeyFault", v1alpha1.ReasonAWSRefused, "look at elastiCache.atRestEncryption.kmsKeyID", true)
-	cases["TagQuotaPerResourceExceeded"] = of("TagQuotaPerResourceExceeded", v1alpha1.ReasonAWSRefused, "remove some of elastiCache.tags", true)
+	cases["InvalidVPCNetworkStateFault"] = of("InvalidVPCNetworkStateFault", v1alpha1.ReasonAWSRejected, "look at the subnets", true)
+	cases["InvalidKMSKeyFault"] = of("InvalidKMSKeyFault", v1alpha1.ReasonAWSRejected, "look at elastiCache.atRestEncryption.kmsKeyID", true)
+	cases["TagQuotaPerResourceExceeded"] = of("TagQuotaPerResourceExceeded", v1alpha1.ReasonAWSRejected, "remove some of elastiCache.tags", true)
 	return cases
 }
 
@@ -74,7 +74,7 @@ func otherRefusals() map[string]refusalCase {
 		},
 		"a code behind other words": {
 			conditions: always(terminal("Cannot create ReplicationGroup: InvalidParameterValue: bad node type")...),
-			reason:     v1alpha1.ReasonAWSRefused, words: []string{": InvalidParameterValue: bad node type. Next: change the spec"}, stalled: true,
+			reason:     v1alpha1.ReasonAWSRejected, words: []string{": InvalidParameterValue: bad node type. Next: change the spec"}, stalled: true,
 		},
 		"the ID is taken":   {conditions: always(existsAlready()...), reason: v1alpha1.ReasonAlreadyExists, words: []string{"annotate the FlagCache with flagcache.dev/adopt=fc-shop-demo-"}, stalled: true},
 		"throttled":         {conditions: always(recoverable("api error Throttling: Rate exceeded")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"Throttling: Rate exceeded. ACK tries again by itself"}},
@@ -102,7 +102,7 @@ func otherRefusals() map[string]refusalCase {
 			conditions: func(try int) []ack.Condition {
 				return terminal(fmt.Sprintf("InvalidParameterValue: \x1b[31mbad\x07\nvalue\u202e (Request ID: ab%d-cd) read tcp 10.0.0.7:%d->52.0.0.1:443: %s", try, 40000+try, strings.Repeat("é", 300)))
 			},
-			reason: v1alpha1.ReasonAWSRefused, words: []string{"InvalidParameterValue: [31mbad value", "read tcp 52.0.0.1:443: é", "…. Next: change the spec"}, stalled: true,
+			reason: v1alpha1.ReasonAWSRejected, words: []string{"InvalidParameterValue: [31mbad value", "read tcp 52.0.0.1:443: é", "…. Next: change the spec"}, stalled: true,
 		},
 		"what EC2 encodes": {
 			conditions: func(try int) []ack.Condition {
@@ -110,7 +110,7 @@ func otherRefusals() map[string]refusalCase {
 			},
 			reason: v1alpha1.ReasonAWSAccessDenied, words: []string{"You are not authorized. Next: give"},
 		},
-		"nothing at all": {conditions: always(terminal("")...), reason: v1alpha1.ReasonAWSRefused, words: []string{"AWS gave no reason. Next: change the spec"}, stalled: true},
+		"nothing at all": {conditions: always(terminal("")...), reason: v1alpha1.ReasonAWSRejected, words: []string{"AWS gave no reason. Next: change the spec"}, stalled: true},
 	}
 }
 
@@ -153,7 +153,7 @@ func TestARefusedPartIsTold(t *testing.T) {
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Parameters["nonsense"] = "1" })
 	clear(c.polls)
 	c.run(time.Minute)
-	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRefused)
+	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRejected)
 	c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
 	c.expectMessage(v1alpha1.ConditionReady, "CacheParameterGroup demo-", "no such parameter. Next: change the spec")
 	delete(c.refuse, "CacheParameterGroup")

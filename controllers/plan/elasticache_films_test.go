@@ -174,7 +174,7 @@ func replacementFilms() map[string]cloudFilm {
 			c.refuse["ReplicationGroup"] = terminal("InvalidParameterCombination: no")
 			c.change(toRedis)
 			c.run(10 * time.Minute)
-			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRefused)
+			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRejected)
 			c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
 			c.expect(v1alpha1.ConditionCacheHealthy, "True", v1alpha1.ReasonHealthy)
 		}},

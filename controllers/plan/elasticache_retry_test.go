@@ -111,15 +111,15 @@ func TestAGroupThatFailsIsMadeAgain(t *testing.T) {
 			t.Errorf("the pause before group %d is %s, the one before that %s", i+1, pause, before)
 		}
 	}
-	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonCreateFailedAgain)
-	c.expect(v1alpha1.ConditionStalled, "True", v1alpha1.ReasonCreateFailedAgain)
+	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonCreateRetriesExhausted)
+	c.expect(v1alpha1.ConditionStalled, "True", v1alpha1.ReasonCreateRetriesExhausted)
 	c.expectMessage(v1alpha1.ConditionReady, "5 times", "change the spec, or annotate flagcache.dev/reconcile-at")
 	c.expectSilence()
 
 	c.note("a person asks for another try, and that fails too")
 	c.annotateFlagCache(v1alpha1.AnnotationReconcileAt, "now")
 	c.until("another try", func() bool { return c.reason() == v1alpha1.ReasonCreateFailed })
-	c.until("the end of it", c.says(v1alpha1.ReasonCreateFailedAgain))
+	c.until("the end of it", c.says(v1alpha1.ReasonCreateRetriesExhausted))
 
 	c.note("the spec changes, and AWS has mended what it had")
 	c.failing = 0

@@ -164,7 +164,7 @@ func rotationFilms() map[string]func(*cloud) {
 			c.refuse["update"] = terminal("InvalidParameterValue: no")
 			c.rotate("1")
 			c.run(10 * time.Minute)
-			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRefused)
+			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRejected)
 			c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
 			if c.published() != old {
 				c.t.Errorf("applications are given %s", c.published())

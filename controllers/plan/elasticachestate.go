@@ -59,17 +59,17 @@ var knownErrors = map[string]known{
 	"SnapshotQuotaExceededFault":                      {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
 	"UserQuotaExceeded":                               {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
 	"UserGroupQuotaExceeded":                          {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
-	"InsufficientCacheClusterCapacity":                {v1alpha1.ReasonAWSCapacity, adviceCapacity, true},
-	"InsufficientCacheClusterCapacityFault":           {v1alpha1.ReasonAWSCapacity, adviceCapacity, true},
-	"TagQuotaPerResourceExceeded":                     {v1alpha1.ReasonAWSRefused, "remove some of elastiCache.tags: AWS allows 50 together with FlagCache's own", false},
-	"InvalidParameterValue":                           {v1alpha1.ReasonAWSRefused, adviceSpec, false},
-	"InvalidParameterValueException":                  {v1alpha1.ReasonAWSRefused, adviceSpec, false},
-	"InvalidParameterCombination":                     {v1alpha1.ReasonAWSRefused, adviceSpec, false},
-	"InvalidParameterCombinationException":            {v1alpha1.ReasonAWSRefused, adviceSpec, false},
-	"InvalidParameter":                                {v1alpha1.ReasonAWSRefused, adviceSpec, false},
-	"InvalidVPCNetworkStateFault":                     {v1alpha1.ReasonAWSRefused, "look at the subnets and their VPC: they must exist, be in one VPC and have free addresses", false},
-	"InvalidKMSKeyFault":                              {v1alpha1.ReasonAWSRefused, "look at elastiCache.atRestEncryption.kmsKeyID: the key must exist in the region and let ElastiCache use it", false},
-	"InvalidSubnet":                                   {v1alpha1.ReasonAWSRefused, "look at elastiCache.subnetIDs", false},
+	"InsufficientCacheClusterCapacity":                {v1alpha1.ReasonAWSInsufficientCapacity, adviceCapacity, true},
+	"InsufficientCacheClusterCapacityFault":           {v1alpha1.ReasonAWSInsufficientCapacity, adviceCapacity, true},
+	"TagQuotaPerResourceExceeded":                     {v1alpha1.ReasonAWSRejected, "remove some of elastiCache.tags: AWS allows 50 together with FlagCache's own", false},
+	"InvalidParameterValue":                           {v1alpha1.ReasonAWSRejected, adviceSpec, false},
+	"InvalidParameterValueException":                  {v1alpha1.ReasonAWSRejected, adviceSpec, false},
+	"InvalidParameterCombination":                     {v1alpha1.ReasonAWSRejected, adviceSpec, false},
+	"InvalidParameterCombinationException":            {v1alpha1.ReasonAWSRejected, adviceSpec, false},
+	"InvalidParameter":                                {v1alpha1.ReasonAWSRejected, adviceSpec, false},
+	"InvalidVPCNetworkStateFault":                     {v1alpha1.ReasonAWSRejected, "look at the subnets and their VPC: they must exist, be in one VPC and have free addresses", false},
+	"InvalidKMSKeyFault":                              {v1alpha1.ReasonAWSRejected, "look at elastiCache.atRestEncryption.kmsKeyID: the key must exist in the region and let ElastiCache use it", false},
+	"InvalidSubnet":                                   {v1alpha1.ReasonAWSRejected, "look at elastiCache.subnetIDs", false},
 	"AccessDenied":                                    {v1alpha1.ReasonAWSAccessDenied, "give the IAM role of ACK's controller the permission", false},
 	"AccessDeniedException":                           {v1alpha1.ReasonAWSAccessDenied, "give the IAM role of ACK's controller the permission", false},
 	"UnauthorizedOperation":                           {v1alpha1.ReasonAWSAccessDenied, "give the IAM role of ACK's controller the permission", false},
@@ -103,7 +103,7 @@ func terminalRefusal(c ack.Condition) refusal {
 	code, text := awsError(c.Message)
 	k, ok := knownErrors[code]
 	if !ok {
-		k = known{reason: v1alpha1.ReasonAWSRefused, advice: adviceSpec}
+		k = known{reason: v1alpha1.ReasonAWSRejected, advice: adviceSpec}
 	}
 	return refusal{reason: k.reason, words: text + ". Next: " + k.advice, terminal: true, retryable: k.retryable}
 }
@@ -203,7 +203,7 @@ func (c elastiCache) not(reason, format string, args ...any) metav1.Condition {
 func (c elastiCache) judgeAbsent() metav1.Condition {
 	switch {
 	case c.abandoned():
-		return c.not(v1alpha1.ReasonCreateFailedAgain, "AWS failed to create the replication group %d times: change the spec, or annotate %s with a new value to try again",
+		return c.not(v1alpha1.ReasonCreateRetriesExhausted, "AWS failed to create the replication group %d times: change the spec, or annotate %s with a new value to try again",
 			mostFailures, v1alpha1.AnnotationReconcileAt)
 	case c.failures().Count > 0:
 		return c.not(v1alpha1.ReasonCreateFailed, "AWS failed to create the replication group; it is created again after a pause")
@@ -255,7 +255,7 @@ func (c elastiCache) judgeGroup() metav1.Condition {
 	case group.DeletionTimestamp != nil:
 		return c.not(v1alpha1.ReasonProvisioning, "%s is being deleted and is made again after that", what)
 	case group.Status.State == ack.GroupCreateFailed && c.abandoned():
-		return c.not(v1alpha1.ReasonCreateFailedAgain, "AWS failed to create %s %d times%s: change the spec, or annotate %s with a new value to try again",
+		return c.not(v1alpha1.ReasonCreateRetriesExhausted, "AWS failed to create %s %d times%s: change the spec, or annotate %s with a new value to try again",
 			what, mostFailures, c.lastEvent(), v1alpha1.AnnotationReconcileAt)
 	case group.Status.State == ack.GroupCreateFailed:
 		return c.not(v1alpha1.ReasonCreateFailed, "AWS failed to create %s%s; it is deleted and created again", what, c.lastEvent())

@@ -55,7 +55,7 @@ func classify(t Target, f failure) (Reason, string) {
 func diagnose(t Target, f failure) (Reason, string) {
 	switch f.step {
 	case stepAddress:
-		return ReasonFailed, fmt.Sprintf("The address %s is not of the form host:port; correct it.", where(t))
+		return ReasonProbeFailed, fmt.Sprintf("The address %s is not of the form host:port; correct it.", where(t))
 	case stepConnect:
 		return diagnoseConnect(t, f.err)
 	case stepTLS:
@@ -85,7 +85,7 @@ func diagnoseConnect(t Target, err error) (Reason, string) {
 	case isTimeout(err):
 		return ReasonTimedOut, fmt.Sprintf("Connecting to %s took longer than %s; check security groups and network policies.", at, t.Timeout)
 	}
-	return ReasonFailed, "Connecting to " + at + " failed" + cause(err) + "."
+	return ReasonProbeFailed, "Connecting to " + at + " failed" + cause(err) + "."
 }
 
 func diagnoseTLS(t Target, err error) (Reason, string) {
@@ -93,17 +93,17 @@ func diagnoseTLS(t Target, err error) (Reason, string) {
 	var plain tls.RecordHeaderError
 	switch {
 	case errors.As(err, &plain), errors.Is(err, errPlainText):
-		return ReasonTLSNotSpoken, at + " answers in plain text; switch TLS on in Redis, or off for this cache."
+		return ReasonTLSNotSupported, at + " answers in plain text; switch TLS on in Redis, or off for this cache."
 	case errors.Is(err, errNoCertificateInCA):
 		return ReasonTLSCertificateInvalid, "The CA for " + at + " holds no PEM certificate; correct it."
 	case errors.Is(err, errClientCertificate):
 		return diagnoseClientCertificate(at)
 	case isAlert(err):
-		return ReasonFailed, at + " refuses the TLS handshake; check that it accepts TLS 1.2 or later."
+		return ReasonProbeFailed, at + " refuses the TLS handshake; check that it accepts TLS 1.2 or later."
 	case isTimeout(err):
 		return ReasonTimedOut, fmt.Sprintf("The TLS handshake with %s took longer than %s; check that the port speaks TLS.", at, t.Timeout)
 	case isHangUp(err):
-		return ReasonFailed, at + " hangs up during the TLS handshake; check that the port speaks TLS 1.2 or later."
+		return ReasonProbeFailed, at + " hangs up during the TLS handshake; check that the port speaks TLS 1.2 or later."
 	}
 	return diagnoseCertificate(at, err)
 }
@@ -127,7 +127,7 @@ func diagnoseCertificate(at string, err error) (Reason, string) {
 	case errors.As(err, &verification), errors.As(err, &invalid):
 		return ReasonTLSCertificateInvalid, "The certificate of " + at + " does not verify; check it and its CA."
 	}
-	return ReasonFailed, "The TLS handshake with " + at + " failed; check that the port speaks TLS."
+	return ReasonProbeFailed, "The TLS handshake with " + at + " failed; check that the port speaks TLS."
 }
 
 func diagnoseReply(t Target, f failure) (Reason, string) {
@@ -159,7 +159,7 @@ func diagnoseHangUp(t Target, f failure) (Reason, string) {
 			return d.reason, d.sentence(t, f.command)
 		}
 	}
-	return ReasonFailed, where(t) + " hangs up without an answer; check Redis's log, and whether the port expects TLS."
+	return ReasonProbeFailed, where(t) + " hangs up without an answer; check Redis's log, and whether the port expects TLS."
 }
 
 // diagnosis is what an error reply means.
@@ -187,11 +187,11 @@ var diagnoses = []diagnosis{
 	{"OOM", ReasonOutOfMemory, "{addr} is out of memory and refuses to write; raise maxmemory, or set maxmemory-policy to evict."},
 	{"LOADING", ReasonLoading, "{addr} is loading its data set; wait until it is done."},
 	{"max number of clients", ReasonTooManyConnections, "{addr} has reached its limit of clients; close idle ones, or raise maxclients."},
-	{"MOVED", ReasonFailed, "{addr} runs in cluster mode and keeps the key {key} on another node; connect to a server without cluster mode."},
-	{"CLUSTERDOWN", ReasonFailed, "{addr} runs in cluster mode and its cluster is down; check the cluster's nodes."},
-	{"MISCONF", ReasonFailed, "{addr} refuses to write because it cannot save to disk; check its log and its disk."},
-	{"NOREPLICAS", ReasonFailed, "{addr} refuses to write because it has too few good replicas; check the replicas."},
-	{"BUSY", ReasonFailed, "{addr} is busy with a script; stop it with SCRIPT KILL."},
+	{"MOVED", ReasonProbeFailed, "{addr} runs in cluster mode and keeps the key {key} on another node; connect to a server without cluster mode."},
+	{"CLUSTERDOWN", ReasonProbeFailed, "{addr} runs in cluster mode and its cluster is down; check the cluster's nodes."},
+	{"MISCONF", ReasonProbeFailed, "{addr} refuses to write because it cannot save to disk; check its log and its disk."},
+	{"NOREPLICAS", ReasonProbeFailed, "{addr} refuses to write because it has too few good replicas; check the replicas."},
+	{"BUSY", ReasonProbeFailed, "{addr} is busy with a script; stop it with SCRIPT KILL."},
 }
 
 // sentence is the diagnosis in words.
@@ -203,7 +203,7 @@ func diagnoseError(t Target, command string, reply redis.Error) (Reason, string)
 	if d, ok := lookUpError(reply); ok {
 		return d.reason, d.sentence(t, command)
 	}
-	return ReasonFailed, fmt.Sprintf("%s answers %s with an error; check Redis's log.", where(t), command)
+	return ReasonProbeFailed, fmt.Sprintf("%s answers %s with an error; check Redis's log.", where(t), command)
 }
 
 func lookUpError(reply redis.Error) (diagnosis, bool) {

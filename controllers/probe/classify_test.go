@@ -70,15 +70,15 @@ func TestClassify(t *testing.T) {
 		},
 		"the operator is out of file descriptors": {
 			stepConnect, dialError(os.NewSyscallError("socket", syscall.EMFILE)),
-			ReasonFailed, "too many open files",
+			ReasonProbeFailed, "too many open files",
 		},
 		"an unknown failure to connect": {
 			stepConnect, errors.New("mystery at 10.1.2.3:54321"),
-			ReasonFailed, "Connecting to redis:6379 failed.",
+			ReasonProbeFailed, "Connecting to redis:6379 failed.",
 		},
 		"plain text instead of TLS": {
 			stepTLS, tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"},
-			ReasonTLSNotSpoken, "plain text",
+			ReasonTLSNotSupported, "plain text",
 		},
 		"a certificate for another host": {
 			stepTLS, &tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: &x509.Certificate{}, Host: "redis"}},
@@ -98,7 +98,7 @@ func TestClassify(t *testing.T) {
 		},
 		"an unknown failure of the handshake": {
 			stepTLS, errors.New("tls: mystery"),
-			ReasonFailed, "TLS handshake with redis:6379 failed",
+			ReasonProbeFailed, "TLS handshake with redis:6379 failed",
 		},
 		"the answer does not come": {
 			stepAsk, &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded},
@@ -106,11 +106,11 @@ func TestClassify(t *testing.T) {
 		},
 		"the connection is reset": {
 			stepAsk, &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)},
-			ReasonFailed, "hangs up",
+			ReasonProbeFailed, "hangs up",
 		},
 		"the connection ends within a reply": {
 			stepAsk, io.ErrUnexpectedEOF,
-			ReasonFailed, "hangs up",
+			ReasonProbeFailed, "hangs up",
 		},
 		"the reply is not Redis's": {
 			stepAsk, errNotRESP,
@@ -153,9 +153,9 @@ func TestClassifyErrorReplies(t *testing.T) {
 		"LOADING Redis is loading the dataset in memory":                                          ReasonLoading,
 		"ERR max number of clients reached":                                                       ReasonTooManyConnections,
 		"ERR max number of clients + cluster connections reached":                                 ReasonTooManyConnections,
-		"MOVED 3999 10.0.0.1:6379":                                                                ReasonFailed,
-		"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist": ReasonFailed,
-		"SURPRISE of a later version":                                                             ReasonFailed,
+		"MOVED 3999 10.0.0.1:6379":                                                                ReasonProbeFailed,
+		"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist": ReasonProbeFailed,
+		"SURPRISE of a later version":                                                             ReasonProbeFailed,
 	} {
 		target := Target{Addr: "redis:6379", Key: "k"}.withDefaults()
 		got, message := classify(target, failure{step: stepAsk, command: "SET", err: replyError(reply), conn: &guardedConn{}})

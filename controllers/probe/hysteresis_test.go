@@ -169,7 +169,7 @@ func TestSame(t *testing.T) {
 		"times and latency":   {with(func(r *Result) { r.Latency, r.At, r.Since = 1, time.Unix(1, 0), time.Unix(1, 0) }), true},
 		"a single failure":    {with(func(r *Result) { r.Failing = true }), true},
 		"the outcome":         {with(func(r *Result) { r.Outcome = Unhealthy }), false},
-		"the reason":          {with(func(r *Result) { r.Reason = ReasonFailed }), false},
+		"the reason":          {with(func(r *Result) { r.Reason = ReasonProbeFailed }), false},
 		"the message":         {with(func(r *Result) { r.Message = "Other." }), false},
 		"the role":            {with(func(r *Result) { r.Role = "slave" }), false},
 		"the replication lag": {with(func(r *Result) { r.ReplicationLag = time.Second }), false},

@@ -31,8 +31,8 @@ const (
 	ReasonNetworkUnreachable Reason = "NetworkUnreachable"
 	// ReasonTLSCertificateInvalid: a certificate did not verify; the message says how.
 	ReasonTLSCertificateInvalid Reason = "TLSCertificateInvalid"
-	// ReasonTLSNotSpoken: TLS is asked for, and the server answers in plain text.
-	ReasonTLSNotSpoken Reason = "TLSNotSpoken"
+	// ReasonTLSNotSupported: TLS is asked for, and the server answers in plain text.
+	ReasonTLSNotSupported Reason = "TLSNotSupported"
 	// ReasonTLSRequired: TLS is not asked for, and the server answers with TLS.
 	ReasonTLSRequired Reason = "TLSRequired"
 	// ReasonWrongPassword: the server rejects the user name or the password.
@@ -55,8 +55,8 @@ const (
 	ReasonTooManyConnections Reason = "TooManyConnections"
 	// ReasonAddressNotAllowed: the host resolves to an address that must not be probed.
 	ReasonAddressNotAllowed Reason = "AddressNotAllowed"
-	// ReasonFailed: anything else; the message says what is known.
-	ReasonFailed Reason = "Failed"
+	// ReasonProbeFailed: anything else; the message says what is known.
+	ReasonProbeFailed Reason = "ProbeFailed"
 )
 
 // Result is the present knowledge about one cache.

@@ -65,11 +65,11 @@ var troubles = map[string]scenario{
 	},
 	"the address has no port": {
 		arrange: func(*testing.T) Target { return at("redis.example") },
-		want:    ReasonFailed, says: "not of the form host:port",
+		want:    ReasonProbeFailed, says: "not of the form host:port",
 	},
 	"the address holds a credential": {
 		arrange: func(*testing.T) Target { return at("user:" + canary + "@redis.example") },
-		want:    ReasonFailed, says: "The address redis.example is not",
+		want:    ReasonProbeFailed, says: "The address redis.example is not",
 	},
 	"the host is the metadata service": {
 		arrange: func(*testing.T) Target { return at("169.254.169.254:80") },
@@ -152,7 +152,7 @@ var troubles = map[string]scenario{
 		arrange: func(t *testing.T) Target {
 			return at(startRedis(t, protected("--cluster-enabled", "yes")...))
 		},
-		want: ReasonFailed, says: "cluster mode", role: "master",
+		want: ReasonProbeFailed, says: "cluster mode", role: "master",
 	},
 	"the server is in protected mode": {
 		arrange: func(t *testing.T) Target {
@@ -162,11 +162,11 @@ var troubles = map[string]scenario{
 	},
 	"the server hangs up": {
 		arrange: func(t *testing.T) Target { return at(lastWords(t, "")) },
-		want:    ReasonFailed, says: "hangs up",
+		want:    ReasonProbeFailed, says: "hangs up",
 	},
 	"the server hangs up in the TLS handshake": {
 		arrange: func(t *testing.T) Target { return Target{Addr: lastWords(t, ""), TLS: true} },
-		want:    ReasonFailed, says: "hangs up during the TLS handshake",
+		want:    ReasonProbeFailed, says: "hangs up during the TLS handshake",
 	},
 	"the data set is loading": {
 		arrange: func(t *testing.T) Target {
@@ -190,7 +190,7 @@ var troubles = map[string]scenario{
 		arrange: func(t *testing.T) Target {
 			return at(scripted(t, strings.Repeat("-ERR bad arguments: AUTH default "+canary+"\r\n", 6)))
 		},
-		want: ReasonFailed, says: "answers AUTH with an error",
+		want: ReasonProbeFailed, says: "answers AUTH with an error",
 	},
 	"the server is a web server": {
 		arrange: func(t *testing.T) Target { return at(webServer(t)) },
@@ -212,11 +212,11 @@ var troubles = map[string]scenario{
 		arrange: func(t *testing.T) Target {
 			return Target{Addr: startRedis(t, protected()...), TLS: true, Timeout: time.Second}
 		},
-		want: ReasonTLSNotSpoken, says: "answers in plain text",
+		want: ReasonTLSNotSupported, says: "answers in plain text",
 	},
 	"TLS is asked for and a web server speaks plain text": {
 		arrange: func(t *testing.T) Target { return Target{Addr: webServer(t), TLS: true} },
-		want:    ReasonTLSNotSpoken, says: "answers in plain text",
+		want:    ReasonTLSNotSupported, says: "answers in plain text",
 	},
 	"plain text is asked for and the server speaks TLS": {
 		arrange: func(t *testing.T) Target {
@@ -276,7 +276,7 @@ var troubles = map[string]scenario{
 			addr := startTLSRedis(t, ca.certificateFor(t, "", inAnHour()), "--tls-protocols", "TLSv1.1")
 			return Target{Addr: addr, TLS: true, CA: ca.pem}
 		},
-		want: ReasonFailed, says: "check that it accepts TLS 1.2 or later",
+		want: ReasonProbeFailed, says: "check that it accepts TLS 1.2 or later",
 	},
 }
 

@@ -25,6 +25,18 @@ A FlagCache's conditions each say one thing. Reasons are part of the API: they d
 meaning. Every condition carries the generation of the spec that it is about.
 `
 
+// renamed are the reasons that had another name in an earlier commit, for alerts
+// and scripts that match on one.
+var renamed = []struct{ condition, old, new string }{
+	{"CacheProvisioned", "AWSCapacity", "AWSInsufficientCapacity"},
+	{"CacheProvisioned", "AWSRefused", "AWSRejected"},
+	{"CacheProvisioned", "CreateFailedAgain", "CreateRetriesExhausted"},
+	{"CacheHealthy", "Failed", "ProbeFailed"},
+	{"CacheHealthy", "TLSNotSpoken", "TLSNotSupported"},
+	{"FlagsValid", "InDatabase", "StoredInDatabase"},
+	{"RolloutHealthy", "Canary", "CanaryProgressing"},
+}
+
 func main() {
 	if err := write("docs/conditions.md"); err != nil {
 		fmt.Fprintf(os.Stderr, "conditions: %v\n", err)
@@ -54,7 +66,29 @@ func write(file string) error {
 			}
 		}
 	}
+	if err := printRenamed(&page, append(conditions, probe...)); err != nil {
+		return err
+	}
 	return os.WriteFile(file, []byte(page.String()), 0o644)
+}
+
+// printRenamed writes the table of renamed reasons. It returns an error when a new
+// name is not a reason, or an old one still is.
+func printRenamed(page *strings.Builder, constants []constant) error {
+	reasons := map[string]bool{}
+	for _, c := range constants {
+		if strings.HasPrefix(c.name, "Reason") {
+			reasons[c.value] = true
+		}
+	}
+	page.WriteString("\n## Renamed reasons\n\n| condition | old | new |\n| --- | --- | --- |\n")
+	for _, r := range renamed {
+		if reasons[r.old] || !reasons[r.new] {
+			return fmt.Errorf("renamed reason %s: %s must be a reason, and %s must not", r.old, r.new, r.old)
+		}
+		fmt.Fprintf(page, "| `%s` | `%s` | `%s` |\n", r.condition, r.old, r.new)
+	}
+	return nil
 }
 
 // conditionName is how comments speak of a condition.
