@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/metrics"
 	"github.com/flagcache/flagcache/controllers/plan"
 )
@@ -41,14 +42,14 @@ func (r *Reconciler) sample(fc *v1alpha1.FlagCache, target *plan.EvidenceTarget)
 }
 
 // evidence is the sampler's last sample in the words of the plan.
-func (r *Reconciler) evidence(fc *v1alpha1.FlagCache) plan.Evidence {
+func (r *Reconciler) evidence(fc *v1alpha1.FlagCache) canary.Evidence {
 	sample, ok := r.Sampler.Last(client.ObjectKeyFromObject(fc))
 	if !ok {
-		return plan.Evidence{}
+		return canary.Evidence{}
 	}
-	evidence := plan.Evidence{At: sample.At, Lag: sample.Lag, Origin: sample.Origin, Trouble: sample.Trouble}
+	evidence := canary.Evidence{At: sample.At, Lag: sample.Lag, Origin: sample.Origin, Trouble: sample.Trouble}
 	for _, s := range sample.Streams {
-		evidence.Streams = append(evidence.Streams, plan.Stream{ID: s.ID, Revision: s.Revision, Counts: s.Counts, Kept: s.Kept, Lasting: s.Lasting})
+		evidence.Streams = append(evidence.Streams, canary.Stream{ID: s.ID, Revision: s.Revision, Counts: s.Counts, Kept: s.Kept, Lasting: s.Lasting})
 	}
 	return evidence
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan"
 )
 
@@ -28,7 +29,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 func aRecord(failed int64, change func(*plan.Record)) plan.Record {
 	r := plan.Record{Revision: "0a1b2c3d", Outcome: plan.Promoted, Reason: "Promoted", Message: "the Service selects the revision", Trial: &plan.Trial{
 		Step: 2,
-		Candidate: plan.Counters{
+		Candidate: canary.Counters{
 			analysis.ErrorRate: {Bad: failed, Total: 100000}, analysis.LatencyP95: {Bad: 3000, Total: 100000},
 			analysis.LatencyP99: {Bad: 400, Total: 100000}, analysis.CacheHitRate: {Bad: 9, Total: 120}, analysis.MissLatencyP95: {Total: 9},
 		},

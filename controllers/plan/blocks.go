@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // TimeBlocks are a candidate's events, grouped by the time that was observed.
@@ -26,10 +27,10 @@ import (
 // whatever the stable revision did.
 type TimeBlocks struct {
 	// Open are the events of the block under way, OpenFor how long it was observed.
-	Open    Counters      `json:"open,omitempty"`
-	OpenFor time.Duration `json:"openFor,omitempty"`
+	Open    canary.Counters `json:"open,omitempty"`
+	OpenFor time.Duration   `json:"openFor,omitempty"`
 	// Stable are the stable revision's events meanwhile.
-	Stable Counters `json:"stable,omitempty"`
+	Stable canary.Counters `json:"stable,omitempty"`
 	// Complete blocks since the trial began that count, by check. One without events
 	// of a check is none of that check's.
 	Complete map[analysis.Check]analysis.Blocks `json:"complete,omitempty"`
@@ -39,13 +40,13 @@ type TimeBlocks struct {
 
 // add puts the events of a sample into the block under way, and completes it if
 // it was observed for long enough.
-func (b *TimeBlocks) add(candidate, stable Counters, observed time.Duration, p Policy) {
-	b.Open = b.Open.plus(candidate)
+func (b *TimeBlocks) add(candidate, stable canary.Counters, observed time.Duration, p Policy) {
+	b.Open = b.Open.Plus(candidate)
 	if !b.underWay() {
 		b.Open, b.OpenFor = nil, 0
 		return
 	}
-	b.Stable = b.Stable.plus(stable)
+	b.Stable = b.Stable.Plus(stable)
 	b.OpenFor += observed
 	if b.OpenFor < p.Block {
 		return

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // aTrialByBlocks is judged by blocks of a minute.
@@ -23,8 +24,8 @@ func aTrialByBlocks() *Trial {
 }
 
 // requestsOf is a sample of one candidate's pod that counted so much since it began.
-func requestsOf(at time.Time, bad, total int64) Evidence {
-	return Evidence{At: at, Streams: []Stream{{ID: "b/1", Revision: "b", Counts: Counters{analysis.ErrorRate: {Bad: bad, Total: total}}}}}
+func requestsOf(at time.Time, bad, total int64) canary.Evidence {
+	return canary.Evidence{At: at, Streams: []canary.Stream{{ID: "b/1", Revision: "b", Counts: canary.Counters{analysis.ErrorRate: {Bad: bad, Total: total}}}}}
 }
 
 // Whatever happens between samples, every event is in one block, and a block is
@@ -55,7 +56,7 @@ func TestEveryEventIsInOneBlock(t *testing.T) {
 			}
 			if trial.Blocks.of(analysis.ErrorRate).Count > before {
 				all := trial.Candidate[analysis.ErrorRate]
-				expected = expected.With(since(inBlocks, all))
+				expected = expected.With(canary.Since(inBlocks, all))
 				inBlocks = all
 			}
 			if rapid.Bool().Draw(t, "restart") {
@@ -65,7 +66,7 @@ func TestEveryEventIsInOneBlock(t *testing.T) {
 		if d := cmp.Diff(expected, trial.Blocks.of(analysis.ErrorRate)); d != "" {
 			t.Fatalf("the blocks differ from what was counted between their ends:\n%s", d)
 		}
-		if open, left := trial.Blocks.Open[analysis.ErrorRate], since(inBlocks, trial.Candidate[analysis.ErrorRate]); open != left {
+		if open, left := trial.Blocks.Open[analysis.ErrorRate], canary.Since(inBlocks, trial.Candidate[analysis.ErrorRate]); open != left {
 			t.Fatalf("%v are in the block under way, want %v", open, left)
 		}
 		if least := time.Duration(expected.Count)*time.Minute + trial.Blocks.OpenFor; observed < least {
@@ -89,27 +90,27 @@ func restarted(t *rapid.T, trial *Trial) *Trial {
 
 func TestBlocksTakeSamplesToComplete(t *testing.T) {
 	for name, c := range map[string]struct {
-		samples []Evidence
+		samples []canary.Evidence
 		struck  bool
 		blocks  int64
 		openFor time.Duration
 	}{
 		"a minute of samples is a block": {
-			samples: []Evidence{requestsOf(noon, 0, 10), requestsOf(noon.Add(20*time.Second), 0, 20), requestsOf(noon.Add(40*time.Second), 0, 30), requestsOf(noon.Add(time.Minute), 0, 40)},
+			samples: []canary.Evidence{requestsOf(noon, 0, 10), requestsOf(noon.Add(20*time.Second), 0, 20), requestsOf(noon.Add(40*time.Second), 0, 30), requestsOf(noon.Add(time.Minute), 0, 40)},
 			blocks:  1,
 		},
 		"an hour without one is no more than two intervals": {
-			samples: []Evidence{requestsOf(noon, 0, 10), requestsOf(noon.Add(time.Hour), 500, 1000)}, openFor: 2 * interval,
+			samples: []canary.Evidence{requestsOf(noon, 0, 10), requestsOf(noon.Add(time.Hour), 500, 1000)}, openFor: 2 * interval,
 		},
 		"neither is a clock that goes back": {
-			samples: []Evidence{requestsOf(noon, 0, 10), requestsOf(noon.Add(-time.Hour), 0, 20), requestsOf(noon.Add(-time.Hour+interval), 0, 30)}, openFor: interval,
+			samples: []canary.Evidence{requestsOf(noon, 0, 10), requestsOf(noon.Add(-time.Hour), 0, 20), requestsOf(noon.Add(-time.Hour+interval), 0, 30)}, openFor: interval,
 		},
 		"samples of shared trouble are in none": {
-			samples: []Evidence{requestsOf(noon, 0, 10), requestsOf(noon.Add(20*time.Second), 9, 20), requestsOf(noon.Add(40*time.Second), 9, 30), requestsOf(noon.Add(time.Minute), 9, 40)},
+			samples: []canary.Evidence{requestsOf(noon, 0, 10), requestsOf(noon.Add(20*time.Second), 9, 20), requestsOf(noon.Add(40*time.Second), 9, 30), requestsOf(noon.Add(time.Minute), 9, 40)},
 			struck:  true,
 		},
 		"without events none begins": {
-			samples: []Evidence{requestsOf(noon, 0, 0), requestsOf(noon.Add(20*time.Second), 0, 0), requestsOf(noon.Add(40*time.Second), 0, 0), requestsOf(noon.Add(time.Minute), 0, 0)},
+			samples: []canary.Evidence{requestsOf(noon, 0, 0), requestsOf(noon.Add(20*time.Second), 0, 0), requestsOf(noon.Add(40*time.Second), 0, 0), requestsOf(noon.Add(time.Minute), 0, 0)},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -127,8 +128,8 @@ func TestBlocksTakeSamplesToComplete(t *testing.T) {
 // A check that is struck is forgotten with its blocks, and only it.
 func TestStruckChecksHaveNoBlocks(t *testing.T) {
 	trial := aTrialByBlocks()
-	both := func(n int64) Counters {
-		return Counters{analysis.ErrorRate: {Bad: n, Total: n}, analysis.LatencyP95: {Total: n}}
+	both := func(n int64) canary.Counters {
+		return canary.Counters{analysis.ErrorRate: {Bad: n, Total: n}, analysis.LatencyP95: {Total: n}}
 	}
 	trial.Blocks.add(both(10), nil, time.Minute, trial.Policy)
 	trial.begin(1, noon)
@@ -161,7 +162,7 @@ func TestABlockInWhichTheStableRevisionIsNoBetterDoesNotCount(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			trial := aTrialByBlocks()
-			requests := func(bad int64) Counters { return Counters{analysis.ErrorRate: {Bad: bad, Total: 1000}} }
+			requests := func(bad int64) canary.Counters { return canary.Counters{analysis.ErrorRate: {Bad: bad, Total: 1000}} }
 			trial.Blocks.add(requests(c.candidate), requests(c.stable), time.Minute, trial.Policy)
 			if got := trial.Blocks.of(analysis.ErrorRate).Count == 1; got != c.counts {
 				t.Errorf("it counts: %t, want %t", got, c.counts)
@@ -173,10 +174,10 @@ func TestABlockInWhichTheStableRevisionIsNoBetterDoesNotCount(t *testing.T) {
 // Events that another source knows too must not be in blocks of both.
 func TestAnotherOriginBeginsBlocksAnew(t *testing.T) {
 	trial := aTrialByBlocks()
-	trial.follow(Evidence{At: noon, Origin: "one"})
-	trial.Blocks.add(Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
-	trial.Blocks.add(Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Second, trial.Policy)
-	trial.follow(Evidence{At: noon.Add(interval), Origin: "another"})
+	trial.follow(canary.Evidence{At: noon, Origin: "one"})
+	trial.Blocks.add(canary.Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
+	trial.Blocks.add(canary.Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Second, trial.Policy)
+	trial.follow(canary.Evidence{At: noon.Add(interval), Origin: "another"})
 	if n := trial.Blocks.of(analysis.ErrorRate).Count; n != 0 || trial.Blocks.underWay() {
 		t.Errorf("%d blocks are left, one under way: %t", n, trial.Blocks.underWay())
 	}
@@ -199,12 +200,12 @@ func TestBlocksBeforeTheStepDoNotPassIt(t *testing.T) {
 // A look is decided on a copy of the record, which is repeated if it cannot be written.
 func TestAClonedTrialSharesNoBlocks(t *testing.T) {
 	trial := aTrialByBlocks()
-	trial.Blocks.add(Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
-	trial.Blocks.add(Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Second, trial.Policy)
+	trial.Blocks.add(canary.Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
+	trial.Blocks.add(canary.Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Second, trial.Policy)
 	before := fmt.Sprintf("%+v", *trial.Blocks)
 	copied := trial.clone()
 	copied.strike(analysis.ErrorRate)
-	copied.Blocks.add(Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
+	copied.Blocks.add(canary.Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
 	copied.begin(2, noon)
 	if after := fmt.Sprintf("%+v", *trial.Blocks); after != before {
 		t.Errorf("the original changed from %s to %s", before, after)

@@ -12,7 +12,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/analysis"
 )
 
-// canary is the trial of a candidate, as it is after this look.
+// canaryState is the trial of a candidate, as it is after this look.
 //
 //	Starting ──▶ LoadTesting ──▶ step 1 … step n ──▶ Promoting ──▶ the Service selects it
 //	    └────────────┴──────────────┴──────────────────┴──▶ RolledBack
@@ -20,7 +20,7 @@ import (
 // A step is passed by evidence and never by time alone. A breach ends the trial
 // wherever it is. What the candidate shares with the stable revision is not held
 // against it.
-type canary struct {
+type canaryState struct {
 	// record of the candidate, as it is to be kept.
 	record Record
 	phase  v1alpha1.CanaryPhase
@@ -67,14 +67,14 @@ type trialInput struct {
 
 // decideCanary takes one look at a trial. The record is that of the candidate,
 // and its trial is begun here if it has none.
-func decideCanary(in trialInput, record Record) canary {
+func decideCanary(in trialInput, record Record) canaryState {
 	t, recorded, begun := &Trial{}, 0, time.Time{}
 	if record.Trial != nil {
 		t, recorded, begun = record.Trial.clone(), record.Trial.Step, record.Trial.StepStartedAt
 	}
 	t.judgeBy(policyOf(in.spec))
 	record.Trial = t
-	c := canary{record: record, phase: v1alpha1.CanaryStarting, stepStartedAt: begun}
+	c := canaryState{record: record, phase: v1alpha1.CanaryStarting, stepStartedAt: begun}
 
 	interval := in.spec.Metrics.Interval.Duration
 	gap := t.look(in.s.Now, t.isNew(in.s.Evidence), interval)
@@ -246,14 +246,14 @@ func describeBreach(r CheckResult, p Policy) string {
 // reject ends the trial. The rejection is recorded before anything is taken down,
 // so that a crash in between cannot start the candidate again; its traffic ends
 // with the same look.
-func (c canary) reject(in trialInput, reason, message string) canary {
+func (c canaryState) reject(in trialInput, reason, message string) canaryState {
 	c.record.finish(in.s.Now, RolledBack, reason, "%s", message)
 	c.phase, c.weight, c.replicas, c.message = "", 0, 0, message
 	return c
 }
 
 // advance moves the trial on, by one step at the most.
-func (c *canary) advance(in trialInput, gap, observed time.Duration, shared string) {
+func (c *canaryState) advance(in trialInput, gap, observed time.Duration, shared string) {
 	t := c.record.Trial
 	if t.Step == 0 {
 		c.start(in)
@@ -290,7 +290,7 @@ func (c *canary) advance(in trialInput, gap, observed time.Duration, shared stri
 }
 
 // start waits for the pods and for the load test, then begins the first step.
-func (c *canary) start(in trialInput) {
+func (c *canaryState) start(in trialInput) {
 	t := c.record.Trial
 	switch {
 	case in.crowded():
@@ -312,7 +312,7 @@ func (c *canary) start(in trialInput) {
 
 // step passes the step under way, or decides about one whose deadline is over. By
 // blocks it passes with the end of one: nothing that was seen is left unjudged.
-func (c *canary) step(in trialInput) {
+func (c *canaryState) step(in trialInput) {
 	t := c.record.Trial
 	step := in.spec.Steps[t.Step-1]
 	resume := in.commanded(v1alpha1.AnnotationResume)
@@ -331,7 +331,7 @@ func (c *canary) step(in trialInput) {
 }
 
 // undecided does what the spec says about too little evidence.
-func (c *canary) undecided(in trialInput) {
+func (c *canaryState) undecided(in trialInput) {
 	t := c.record.Trial
 	switch in.spec.OnInconclusive {
 	case v1alpha1.InconclusivePromote:
@@ -346,7 +346,7 @@ func (c *canary) undecided(in trialInput) {
 // size says what the candidate gets now, and names the phase. It gets no more than
 // it had, of pods and of traffic, before the step that allows it is on record, so
 // that a record which cannot be written holds it back.
-func (c *canary) size(in trialInput, recorded int, shared string) {
+func (c *canaryState) size(in trialInput, recorded int, shared string) {
 	t := c.record.Trial
 	switch {
 	case recorded == 0 && in.crowded():

@@ -14,6 +14,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 type film struct {
@@ -396,7 +397,7 @@ func blockFilms() map[string]film {
 				th.serve()
 			}
 			th.now = th.now.Add(20 * time.Minute)
-			th.evidence = Evidence{}
+			th.evidence = canary.Evidence{}
 			th.reconcileOnce()
 			th.noteBlocks()
 			th.look()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -66,7 +67,7 @@ type theatre struct {
 	origin string
 	// lag of the evidence, and what is on its way.
 	lag     time.Duration
-	pending []Evidence
+	pending []canary.Evidence
 	// lazy pods do not become available.
 	lazy bool
 	// blind: the evidence cannot be had.
@@ -241,9 +242,9 @@ func (th *theatre) serve() {
 		th.evidence.Trouble = "no pod answers"
 		return
 	}
-	th.evidence = Evidence{At: th.now, Origin: th.origin}
+	th.evidence = canary.Evidence{At: th.now, Origin: th.origin}
 	for _, revision := range slices.Sorted(maps.Keys(th.counted)) {
-		stream := Stream{ID: fmt.Sprintf("%s/%s%d", revision, th.origin, th.life), Revision: revision, Counts: Counters{}}
+		stream := canary.Stream{ID: fmt.Sprintf("%s/%s%d", revision, th.origin, th.life), Revision: revision, Counts: canary.Counters{}}
 		for check, c := range th.counted[revision] {
 			stream.Counts[check] = analysis.Counts{Bad: int64(c[0]), Total: int64(c[1])}
 		}
@@ -261,7 +262,7 @@ func (th *theatre) arrive() {
 		return
 	}
 	th.pending = append(th.pending, th.evidence)
-	th.evidence = Evidence{}
+	th.evidence = canary.Evidence{}
 	for _, e := range th.pending {
 		if !e.At.Add(th.lag).After(th.now) {
 			th.evidence, th.evidence.Lag = e, th.lag+interval

@@ -101,7 +101,7 @@ func saidTimes(s Snapshot, entry v1alpha1.HistoryEntry, begun bool) (started, fi
 }
 
 // canaryHealthy says how a canary goes.
-func canaryHealthy(c canary, stable string) metav1.Condition {
+func canaryHealthy(c canaryState, stable string) metav1.Condition {
 	const kind = v1alpha1.ConditionRolloutHealthy
 	switch {
 	case c.record.Outcome == RolledBack:
@@ -130,7 +130,7 @@ func onItsWay(r rollout) metav1.Condition {
 	return isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonRollingOut, "Revision %s is starting", r.candidate())
 }
 
-func canaryReason(c canary) string {
+func canaryReason(c canaryState) string {
 	if c.phase == v1alpha1.CanaryPaused {
 		return v1alpha1.ReasonCanaryPaused
 	}
@@ -139,7 +139,7 @@ func canaryReason(c canary) string {
 
 // canarySentence says what a canary does. It has no numbers that change from look
 // to look: those are in status.canary.
-func canarySentence(c canary, stable string) string {
+func canarySentence(c canaryState, stable string) string {
 	text := fmt.Sprintf("Revision %s is on trial (%s), revision %s serves", c.record.Revision, c.phase, stable)
 	if c.phase == v1alpha1.CanaryStepping {
 		text = fmt.Sprintf("Revision %s is on trial with %d %% of the traffic, revision %s serves the rest", c.record.Revision, c.weight, stable)

@@ -40,7 +40,7 @@ type rollout struct {
 	// rejected says that the target was rejected, and that this is on record.
 	rejected bool
 	// canary of the target, nil where there is none.
-	canary *canary
+	canary *canaryState
 	// lingers says that the candidate was rejected by this look. Its pods stay until
 	// that is on record: taken down before, they would be missing at the next look,
 	// which then has no reason to reject them.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // Object is any Kubernetes object.
@@ -43,7 +44,7 @@ type Snapshot struct {
 	// ACK has the names of ACK's kinds that the API server knows.
 	ACK map[string]bool
 	// Evidence is the last sample about the canary under way.
-	Evidence Evidence
+	Evidence canary.Evidence
 	// Pods are what is wrong with the pods of revisions that do not serve, by
 	// revision.
 	Pods map[string]PodTrouble

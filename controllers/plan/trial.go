@@ -11,45 +11,8 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
-
-// Evidence is a sample of what was counted about the revisions of a canary.
-type Evidence struct {
-	// At is when the sample was taken; zero while there is none.
-	At time.Time
-	// Lag is how long ago events may have happened that a sample is the first to have;
-	// zero where they are known at once.
-	Lag time.Duration
-	// Origin tells evidence that can be added up from evidence that cannot: it is
-	// another one where another source counts, or something else counts as bad.
-	Origin string
-	// Streams are the sets of counters that were read.
-	Streams []Stream
-	// Trouble says, in words that stay the same from sample to sample, why a part
-	// of the evidence could not be had; "" if all of it was.
-	Trouble string
-}
-
-// Stream is one life of one set of counters: they begin at zero and only grow. A
-// process that restarts begins another stream.
-type Stream struct {
-	// ID tells the stream from all others, for all time.
-	ID string
-	// Revision that the events are about, which need not be the revision of the
-	// pod that counted them.
-	Revision string
-	// Counts since the stream began, by check. A check that the stream does not
-	// count is absent.
-	Counts Counters
-	// Kept is how many requests a stable pod answered by itself although a
-	// candidate took a share.
-	Kept int64
-	// Lasting counters never begin anew: where one fell, the reading is a mistake.
-	Lasting bool
-}
-
-// Counters are events by check.
-type Counters map[analysis.Check]analysis.Counts
 
 // Trial is how far the canary of a revision got, and the evidence that was
 // gathered. It is all that the next look needs, besides what it sees.
@@ -70,13 +33,13 @@ type Trial struct {
 	// Calm is for how long nothing was in trouble that both revisions depend on.
 	Calm time.Duration `json:"calm,omitempty"`
 	// Candidate and Stable are all events since the trial began.
-	Candidate Counters `json:"candidate,omitempty"`
-	Stable    Counters `json:"stable,omitempty"`
+	Candidate canary.Counters `json:"candidate,omitempty"`
+	Stable    canary.Counters `json:"stable,omitempty"`
 	// Before are the candidate's events before the step, and KeptBefore the requests
 	// that stable pods had kept by then.
-	Before     Counters `json:"before,omitempty"`
-	Kept       int64    `json:"kept,omitempty"`
-	KeptBefore int64    `json:"keptBefore,omitempty"`
+	Before     canary.Counters `json:"before,omitempty"`
+	Kept       int64           `json:"kept,omitempty"`
+	KeptBefore int64           `json:"keptBefore,omitempty"`
 	// Blocks of the candidate's events, where the policy groups them by time; nil
 	// where it does not.
 	Blocks *TimeBlocks `json:"blocks,omitempty"`
@@ -117,8 +80,8 @@ type LoadTestResult struct {
 
 // Counted is what a trial has already counted of a stream.
 type Counted struct {
-	Counts Counters `json:"counts"`
-	Kept   int64    `json:"kept,omitempty"`
+	Counts canary.Counters `json:"counts"`
+	Kept   int64           `json:"kept,omitempty"`
 	// Missed is in how many samples in a row the stream was not seen.
 	Missed int `json:"missed,omitempty"`
 }
@@ -184,12 +147,12 @@ func (t *Trial) judgeBy(p Policy) {
 }
 
 // isNew tells whether a sample was not looked at yet.
-func (t *Trial) isNew(e Evidence) bool { return !e.At.IsZero() && !e.At.Equal(t.SampledAt) }
+func (t *Trial) isNew(e canary.Evidence) bool { return !e.At.IsZero() && !e.At.Equal(t.SampledAt) }
 
 // follow turns to the origin of a sample. Evidence of another one is about the same
 // events, so it takes the place of what was counted and is not added to it. What
 // happened until now is not known in its terms: its streams count from here.
-func (t *Trial) follow(e Evidence) (another bool) {
+func (t *Trial) follow(e canary.Evidence) (another bool) {
 	if !t.isNew(e) || e.Origin == t.Origin {
 		return false
 	}
@@ -213,7 +176,7 @@ func (t *Trial) follow(e Evidence) (another bool) {
 // after the last one it was taken. Looks come between samples too, so it is not
 // their time that was observed. Of what was counted while something that both
 // revisions depend on was in trouble nothing is kept but how far it is counted.
-func (t *Trial) absorb(e Evidence, candidate string, struck bool, interval time.Duration) (observed time.Duration) {
+func (t *Trial) absorb(e canary.Evidence, candidate string, struck bool, interval time.Duration) (observed time.Duration) {
 	if !t.isNew(e) {
 		return 0
 	}
@@ -224,7 +187,7 @@ func (t *Trial) absorb(e Evidence, candidate string, struck bool, interval time.
 	if struck {
 		return 0
 	}
-	t.Candidate, t.Stable = t.Candidate.plus(candidateNow), t.Stable.plus(stableNow)
+	t.Candidate, t.Stable = t.Candidate.Plus(candidateNow), t.Stable.Plus(stableNow)
 	t.RecentCandidate, t.RecentStable = t.RecentCandidate.plus(candidateNow), t.RecentStable.plus(stableNow)
 	t.Kept += kept
 	if t.Blocks != nil {
@@ -251,15 +214,15 @@ func (t *Trial) overshadowed(now bool, gap, lag time.Duration) bool {
 // candidate's stream began after the trial did, so all of it counts; of a stable
 // one only what comes after it was first seen, and so of one that an earlier trial
 // knew: until the first sample it went on with the end of that.
-func (t *Trial) count(e Evidence, candidate string, first bool) (candidateNow, stableNow Counters, kept int64) {
+func (t *Trial) count(e canary.Evidence, candidate string, first bool) (candidateNow, stableNow canary.Counters, kept int64) {
 	streams := make(map[string]Counted, len(e.Streams))
-	candidateNow, stableNow = Counters{}, Counters{}
+	candidateNow, stableNow = canary.Counters{}, canary.Counters{}
 	for _, stream := range e.Streams {
 		before, known := t.Streams[stream.ID]
 		if known && first || !known && stream.Revision != candidate {
 			before = Counted{Counts: stream.Counts, Kept: stream.Kept}
 		}
-		if known && stream.Lasting && stream.fell(before.Counts) {
+		if known && stream.Lasting && stream.Fell(before.Counts) {
 			streams[stream.ID] = before
 			continue
 		}
@@ -268,7 +231,7 @@ func (t *Trial) count(e Evidence, candidate string, first bool) (candidateNow, s
 			now = candidateNow
 		}
 		for check, counts := range stream.Counts {
-			now[check] = now[check].Plus(since(before.Counts[check], counts))
+			now[check] = now[check].Plus(canary.Since(before.Counts[check], counts))
 		}
 		kept += max(stream.Kept-before.Kept, 0)
 		streams[stream.ID] = Counted{Counts: maps.Clone(stream.Counts), Kept: stream.Kept}
@@ -276,16 +239,6 @@ func (t *Trial) count(e Evidence, candidate string, first bool) (candidateNow, s
 	t.remember(streams)
 	t.Streams = streams
 	return candidateNow, stableNow, kept
-}
-
-// fell tells whether a counter is smaller than it was.
-func (s Stream) fell(before Counters) bool {
-	for check, counts := range s.Counts {
-		if counts.Total < before[check].Total || counts.Bad < before[check].Bad {
-			return true
-		}
-	}
-	return false
 }
 
 // remember adds the streams that were not seen this time, as long as there is
@@ -307,27 +260,7 @@ func (t *Trial) remember(streams map[string]Counted) {
 	}
 }
 
-// since is what happened between two readings of a counter. One that fell was
-// reset in between, so all of it is new.
-func since(before, now analysis.Counts) analysis.Counts {
-	if now.Total < before.Total || now.Bad < before.Bad {
-		return now
-	}
-	return analysis.Counts{Bad: now.Bad - before.Bad, Total: now.Total - before.Total}
-}
-
-func (c Counters) plus(more Counters) Counters {
-	sum := maps.Clone(c)
-	if sum == nil {
-		sum = Counters{}
-	}
-	for check, counts := range more {
-		sum[check] = sum[check].Plus(counts)
-	}
-	return sum
-}
-
-func (f Fading) plus(more Counters) Fading {
+func (f Fading) plus(more canary.Counters) Fading {
 	faded := Fading{}
 	for check, counts := range f {
 		faded[check] = FadingCounts{Bad: fade * counts.Bad, Total: fade * counts.Total}
@@ -352,7 +285,7 @@ func (t *Trial) begin(step int, now time.Time) {
 // strike forgets what a check found: it was found while the stable revision was
 // no better.
 func (t *Trial) strike(check analysis.Check) {
-	for _, counts := range []Counters{t.Candidate, t.Stable, t.Before} {
+	for _, counts := range []canary.Counters{t.Candidate, t.Stable, t.Before} {
 		delete(counts, check)
 	}
 	delete(t.RecentCandidate, check)
@@ -362,7 +295,7 @@ func (t *Trial) strike(check analysis.Check) {
 
 // inStep are the candidate's events of the step under way.
 func (t *Trial) inStep(check analysis.Check) analysis.Counts {
-	return since(t.Before[check], t.Candidate[check])
+	return canary.Since(t.Before[check], t.Candidate[check])
 }
 
 // measuredWeight is the share of the step's requests that the candidate got; ok

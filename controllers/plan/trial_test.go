@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 func TestLookThatBringsNothingIsNone(t *testing.T) {
@@ -50,9 +51,9 @@ func TestLooksBetweenSamplesTakeNoTimeAway(t *testing.T) {
 	for n := range 7 {
 		at := start.Add(time.Duration(n) * interval)
 		trial.look(at, false, interval)
-		observed += trial.absorb(Evidence{}, "b", false, interval)
+		observed += trial.absorb(canary.Evidence{}, "b", false, interval)
 		trial.look(at, true, interval)
-		observed += trial.absorb(Evidence{At: at}, "b", false, interval)
+		observed += trial.absorb(canary.Evidence{At: at}, "b", false, interval)
 	}
 	if observed != 6*interval {
 		t.Errorf("%s were observed between seven samples", observed)
@@ -62,7 +63,7 @@ func TestLooksBetweenSamplesTakeNoTimeAway(t *testing.T) {
 // Pods of large fleets come and go. The record stays within what an annotation may
 // hold, and whoever was seen last is remembered.
 func TestARecordStaysSmall(t *testing.T) {
-	counts := Counters{}
+	counts := canary.Counters{}
 	for _, check := range checks() {
 		counts[check] = analysis.Counts{Bad: 123456, Total: 123456789}
 	}
@@ -72,9 +73,9 @@ func TestARecordStaysSmall(t *testing.T) {
 		trial.Blocks.add(counts, nil, time.Minute, trial.Policy)
 	}
 	for generation := range 5 {
-		e := Evidence{At: time.Date(2026, 1, 1, 0, generation, 0, 0, time.UTC)}
+		e := canary.Evidence{At: time.Date(2026, 1, 1, 0, generation, 0, 0, time.UTC)}
 		for pod := range 300 {
-			e.Streams = append(e.Streams, Stream{ID: fmt.Sprintf("00000000-0000-0000-0000-%06d%06d/1795427293.42", generation, pod), Revision: "a", Counts: counts})
+			e.Streams = append(e.Streams, canary.Stream{ID: fmt.Sprintf("00000000-0000-0000-0000-%06d%06d/1795427293.42", generation, pod), Revision: "a", Counts: counts})
 		}
 		trial.absorb(e, "b", false, time.Minute)
 	}
@@ -94,25 +95,25 @@ func TestARecordStaysSmall(t *testing.T) {
 // the same streams in another way. Neither is added to what was counted.
 func TestNothingIsCountedTwiceByAnotherOrigin(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	sample := func(n int, origin, id string, bad, total int64) Evidence {
-		return Evidence{At: start.Add(time.Duration(n) * time.Second), Origin: origin, Streams: []Stream{
-			{ID: id, Revision: "b", Counts: Counters{analysis.ErrorRate: {Bad: bad, Total: total}}},
+	sample := func(n int, origin, id string, bad, total int64) canary.Evidence {
+		return canary.Evidence{At: start.Add(time.Duration(n) * time.Second), Origin: origin, Streams: []canary.Stream{
+			{ID: id, Revision: "b", Counts: canary.Counters{analysis.ErrorRate: {Bad: bad, Total: total}}},
 		}}
 	}
 	for name, c := range map[string]struct {
-		samples []Evidence
+		samples []canary.Evidence
 		want    analysis.Counts
 	}{
-		"the same":                {[]Evidence{sample(0, "x", "1", 1, 10), sample(1, "x", "1", 2, 30)}, analysis.Counts{Bad: 2, Total: 30}},
-		"a record without origin": {[]Evidence{sample(0, "", "1", 1, 10), sample(1, "x", "1", 2, 30)}, analysis.Counts{Bad: 2, Total: 30}},
-		"another source":          {[]Evidence{sample(0, "x", "1", 1, 10), sample(1, "y", "2", 9, 90)}, analysis.Counts{}},
-		"another limit":           {[]Evidence{sample(0, "x", "1", 5, 10), sample(1, "y", "1", 2, 30)}, analysis.Counts{}},
-		"and what comes then": {[]Evidence{sample(0, "x", "1", 1, 10), sample(1, "y", "2", 9, 90), sample(2, "y", "2", 10, 95)},
+		"the same":                {[]canary.Evidence{sample(0, "x", "1", 1, 10), sample(1, "x", "1", 2, 30)}, analysis.Counts{Bad: 2, Total: 30}},
+		"a record without origin": {[]canary.Evidence{sample(0, "", "1", 1, 10), sample(1, "x", "1", 2, 30)}, analysis.Counts{Bad: 2, Total: 30}},
+		"another source":          {[]canary.Evidence{sample(0, "x", "1", 1, 10), sample(1, "y", "2", 9, 90)}, analysis.Counts{}},
+		"another limit":           {[]canary.Evidence{sample(0, "x", "1", 5, 10), sample(1, "y", "1", 2, 30)}, analysis.Counts{}},
+		"and what comes then": {[]canary.Evidence{sample(0, "x", "1", 1, 10), sample(1, "y", "2", 9, 90), sample(2, "y", "2", 10, 95)},
 			analysis.Counts{Bad: 1, Total: 5}},
-		"and back":                             {[]Evidence{sample(0, "x", "1", 1, 10), sample(1, "y", "2", 9, 90), sample(2, "x", "1", 7, 70)}, analysis.Counts{}},
-		"a retry of a trial of another origin": {[]Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "y", "1", 2, 30)}, analysis.Counts{}},
-		"the end of the trial before a retry":  {[]Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "x", "1", 6, 30)}, analysis.Counts{}},
-		"a retry of a trial of the same": {[]Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "x", "1", 6, 30), sample(2, "x", "1", 7, 50)},
+		"and back":                             {[]canary.Evidence{sample(0, "x", "1", 1, 10), sample(1, "y", "2", 9, 90), sample(2, "x", "1", 7, 70)}, analysis.Counts{}},
+		"a retry of a trial of another origin": {[]canary.Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "y", "1", 2, 30)}, analysis.Counts{}},
+		"the end of the trial before a retry":  {[]canary.Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "x", "1", 6, 30)}, analysis.Counts{}},
+		"a retry of a trial of the same": {[]canary.Evidence{sample(0, "x", "1", 5, 10), {}, sample(1, "x", "1", 6, 30), sample(2, "x", "1", 7, 50)},
 			analysis.Counts{Bad: 1, Total: 20}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -141,8 +142,8 @@ func TestALastingCounterThatFellIsAMistake(t *testing.T) {
 		{analysis.Counts{Bad: 0, Total: 120}, analysis.Counts{Bad: 1, Total: 100}},
 		{analysis.Counts{Bad: 2, Total: 150}, analysis.Counts{Bad: 2, Total: 150}},
 	} {
-		trial.absorb(Evidence{At: time.Date(2026, 1, 1, 0, n, 0, 0, time.UTC), Streams: []Stream{
-			{ID: "1", Revision: "b", Lasting: true, Counts: Counters{analysis.ErrorRate: c.now}},
+		trial.absorb(canary.Evidence{At: time.Date(2026, 1, 1, 0, n, 0, 0, time.UTC), Streams: []canary.Stream{
+			{ID: "1", Revision: "b", Lasting: true, Counts: canary.Counters{analysis.ErrorRate: c.now}},
 		}}, "b", false, time.Minute)
 		if got := trial.Candidate[analysis.ErrorRate]; got != c.want {
 			t.Errorf("counted %+v after %+v, want %+v", got, c.now, c.want)

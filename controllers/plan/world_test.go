@@ -25,6 +25,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -77,7 +78,7 @@ type world struct {
 	children []Object
 	film     []string
 	now      time.Time
-	evidence Evidence
+	evidence canary.Evidence
 	pods     map[string]PodTrouble
 	report   string
 	routes   map[string]Route
