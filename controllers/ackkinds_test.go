@@ -36,7 +36,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/controllers/metrics"
+	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
@@ -140,7 +140,7 @@ func (o *operator) newReconciler(c client.Client) *controllers.Reconciler {
 		Live:      o.mgr.GetAPIReader(),
 		FlagFiles: &controllers.FlagFiles{Metadata: o.flagFiles, Validate: validJSON},
 		Prober:    &answers{watched: map[types.NamespacedName]probe.Target{}},
-		Sampler:   &samples{watched: map[types.NamespacedName]metrics.Target{}},
+		Sampler:   &samples{watched: map[types.NamespacedName]evidence.Target{}},
 		ACK:       o.kinds,
 		Events:    events.NewFakeRecorder(10_000),
 		Clock:     clock.RealClock{},

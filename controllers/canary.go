@@ -14,7 +14,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
-	"github.com/flagcache/flagcache/controllers/metrics"
+	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan"
 )
 
@@ -26,7 +26,7 @@ func (r *Reconciler) sample(fc *v1alpha1.FlagCache, target *plan.EvidenceTarget)
 		return
 	}
 	thresholds := target.Canary.Thresholds
-	r.Sampler.Watch(key, metrics.Target{
+	r.Sampler.Watch(key, evidence.Target{
 		FlagCache:      key,
 		Candidate:      target.Candidate,
 		Stable:         target.Stable,

@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/metrics"
+	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
@@ -105,11 +105,11 @@ type Prober interface {
 // Sampler gathers the evidence of canaries in the background.
 type Sampler interface {
 	// Watch starts, or goes on, sampling a canary.
-	Watch(key types.NamespacedName, t metrics.Target)
+	Watch(key types.NamespacedName, t evidence.Target)
 	// Forget stops sampling.
 	Forget(key types.NamespacedName)
 	// Last is the last sample; false while there is none.
-	Last(key types.NamespacedName) (metrics.Sample, bool)
+	Last(key types.NamespacedName) (evidence.Sample, bool)
 }
 
 // Reconcile observes the world, decides, makes it so, and reports once.

@@ -36,7 +36,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/controllers/metrics"
+	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
@@ -109,15 +109,15 @@ func (a *answers) Last(key types.NamespacedName) (probe.Result, bool) {
 
 // samples are what the sampler says; what it was asked to watch is kept.
 type samples struct {
-	last    *metrics.Sample
-	watched map[types.NamespacedName]metrics.Target
+	last    *evidence.Sample
+	watched map[types.NamespacedName]evidence.Target
 }
 
-func (s *samples) Watch(key types.NamespacedName, t metrics.Target) { s.watched[key] = t }
-func (s *samples) Forget(key types.NamespacedName)                  { delete(s.watched, key) }
-func (s *samples) Last(types.NamespacedName) (metrics.Sample, bool) {
+func (s *samples) Watch(key types.NamespacedName, t evidence.Target) { s.watched[key] = t }
+func (s *samples) Forget(key types.NamespacedName)                   { delete(s.watched, key) }
+func (s *samples) Last(types.NamespacedName) (evidence.Sample, bool) {
 	if s.last == nil {
-		return metrics.Sample{}, false
+		return evidence.Sample{}, false
 	}
 	return *s.last, true
 }
@@ -128,7 +128,7 @@ func newStage(ctx context.Context) *stage {
 	s := &stage{
 		namespace: fmt.Sprintf("stage-%d", namespaces.Add(1)),
 		prober:    &answers{watched: map[types.NamespacedName]probe.Target{}},
-		sampler:   &samples{watched: map[types.NamespacedName]metrics.Target{}},
+		sampler:   &samples{watched: map[types.NamespacedName]evidence.Target{}},
 	}
 	counted := interceptor.NewClient(k8s, s.countWrites())
 	s.Reconciler = &controllers.Reconciler{

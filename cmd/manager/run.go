@@ -25,7 +25,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
-	evidence "github.com/flagcache/flagcache/controllers/metrics"
+	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/service/flags"

@@ -18,7 +18,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
-	"github.com/flagcache/flagcache/controllers/metrics"
+	"github.com/flagcache/flagcache/controllers/evidence"
 	operatorplan "github.com/flagcache/flagcache/controllers/plan"
 )
 
@@ -26,13 +26,13 @@ import (
 // it was asked to watch, and another at each interval, each of which wakes the
 // operator.
 type sampler struct {
-	target *metrics.Target
-	last   *metrics.Sample
+	target *evidence.Target
+	last   *evidence.Sample
 	next   time.Time
 }
 
 // Watch starts, or goes on, sampling a canary.
-func (s *sampler) Watch(_ types.NamespacedName, t metrics.Target) {
+func (s *sampler) Watch(_ types.NamespacedName, t evidence.Target) {
 	if s.target == nil || !reflect.DeepEqual(*s.target, t) {
 		*s = sampler{target: &t}
 	}
@@ -42,9 +42,9 @@ func (s *sampler) Watch(_ types.NamespacedName, t metrics.Target) {
 func (s *sampler) Forget(types.NamespacedName) { *s = sampler{} }
 
 // Last is the last sample.
-func (s *sampler) Last(types.NamespacedName) (metrics.Sample, bool) {
+func (s *sampler) Last(types.NamespacedName) (evidence.Sample, bool) {
 	if s.last == nil {
-		return metrics.Sample{}, false
+		return evidence.Sample{}, false
 	}
 	return *s.last, true
 }
@@ -67,15 +67,15 @@ func (w *World) sampler() {
 
 // sampled is what the pods of both revisions counted until now. The sample has the
 // time of the operator's clock: it is the operator that takes it.
-func (w *World) sampled() metrics.Sample {
-	sample := metrics.Sample{At: w.Now()}
+func (w *World) sampled() evidence.Sample {
+	sample := evidence.Sample{At: w.Now()}
 	for _, revision := range []string{w.metrics.target.Candidate, w.metrics.target.Stable} {
 		if w.upReplicas(revision) == 0 {
 			continue
 		}
 		counts := w.clients.answered[revision]
 		fast := analysis.Counts{Total: counts.Total}
-		sample.Streams = append(sample.Streams, metrics.Stream{ID: revision, Revision: revision, Counts: map[analysis.Check]analysis.Counts{
+		sample.Streams = append(sample.Streams, evidence.Stream{ID: revision, Revision: revision, Counts: map[analysis.Check]analysis.Counts{
 			analysis.ErrorRate: counts, analysis.LatencyP95: fast, analysis.LatencyP99: fast, analysis.CacheHitRate: fast, analysis.MissLatencyP95: fast,
 		}})
 	}

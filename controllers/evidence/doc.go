@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package metrics gathers the evidence of canaries in the background.
+// Package evidence gathers the evidence of canaries in the background.
 //
 // A Sampler samples each watched canary at its interval and keeps the last
 // sample; it decides nothing. A sample is a set of streams: cumulative counters
@@ -20,4 +20,4 @@
 //
 // CloudWatch has numbers of events per minute. All minutes since the canary began
 // are added up at each look, so that nothing has to be remembered.
-package metrics
+package evidence
