@@ -5,7 +5,6 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -68,7 +67,7 @@ func (r *Reconciler) podTroubles(ctx context.Context, fc *v1alpha1.FlagCache, ch
 			return nil, err
 		}
 		for i := range pods.Items {
-			if trouble := troubleOf(&pods.Items[i]); trouble.Reason != "" {
+			if trouble := plan.TroubleOf(&pods.Items[i]); trouble.Reason != "" {
 				troubles[revision] = trouble
 				break
 			}
@@ -103,28 +102,4 @@ func waitingRevisions(fc *v1alpha1.FlagCache, children []plan.Object) []string {
 		}
 	}
 	return waiting
-}
-
-// mostRestarts of a container that a candidate may have.
-const mostRestarts = 1
-
-// troubleOf says what keeps a pod from running, "" if nothing does that does not
-// pass.
-func troubleOf(pod *corev1.Pod) plan.PodTrouble {
-	for _, c := range pod.Status.ContainerStatuses {
-		waiting, restarted := c.State.Waiting, c.LastTerminationState.Terminated
-		switch {
-		case waiting != nil && hopeless[waiting.Reason]:
-			return plan.PodTrouble{Reason: waiting.Reason, Message: fmt.Sprintf("container %s of a pod is in %s: see kubectl logs and describe", c.Name, waiting.Reason)}
-		case c.RestartCount > mostRestarts && restarted != nil && restarted.ExitCode != 0:
-			return plan.PodTrouble{Reason: "CrashLoopBackOff", Message: fmt.Sprintf("container %s of a pod ended with the exit code %d again and again", c.Name, restarted.ExitCode)}
-		}
-	}
-	return plan.PodTrouble{}
-}
-
-// hopeless are the reasons of waiting containers that waiting does not mend.
-var hopeless = map[string]bool{
-	"CrashLoopBackOff": true, "ImagePullBackOff": true, "ErrImageNeverPull": true, "InvalidImageName": true,
-	"CreateContainerConfigError": true, "CreateContainerError": true, "RunContainerError": true,
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/evidence"
+	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
@@ -40,7 +41,7 @@ type Reconciler struct {
 	// ACK knows which of ACK's kinds the cluster has. Default: it has none.
 	ACK ACK
 	// Rollbacks counts those that are reported.
-	Rollbacks Rollbacks
+	Rollbacks exporter.Rollbacks
 	// Events tells people of transitions.
 	Events events.EventRecorder
 	// Clock is the time of observations.
@@ -120,12 +121,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 			r.Prober.Forget(req.NamespacedName)
 			r.Prober.Forget(nextProbe(req.NamespacedName))
 			r.Sampler.Forget(req.NamespacedName)
-			r.Rollbacks.forget(req.NamespacedName)
+			r.Rollbacks.Forget(req.NamespacedName)
 			return ctrl.Result{}, nil
 		}
 		return ctrl.Result{}, fmt.Errorf("reading FlagCache %s: %w", req, err)
 	}
-	r.Rollbacks.saw(fc)
+	r.Rollbacks.Observe(fc)
 	seen, err := r.observe(ctx, fc)
 	if err != nil {
 		return ctrl.Result{}, r.unseen(ctx, req, fc, err)

@@ -43,11 +43,11 @@ func (r *Reconciler) writeStatus(ctx context.Context, fc *v1alpha1.FlagCache, st
 		return nil
 	}
 	before := *fc.Status.DeepCopy()
-	r.Rollbacks.begin(fc, status)
+	r.Rollbacks.BeforeWrite(fc, status)
 	patch := client.MergeFromWithOptions(fc.DeepCopy(), client.MergeFromWithOptimisticLock{})
 	fc.Status = status
 	err := r.Client.Status().Patch(ctx, fc, patch, client.FieldOwner(v1alpha1.FieldManager))
-	r.Rollbacks.end(fc, err)
+	r.Rollbacks.AfterWrite(fc, err)
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/evidence"
+	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/service/flags"
@@ -85,7 +86,7 @@ func run(ctx context.Context, o options) error {
 	if err := reconciler.SetupWithManager(mgr, flagFiles, news, o.workers, kinds); err != nil {
 		return err
 	}
-	if err := metrics.Registry.Register(&controllers.Collector{FlagCaches: mgr.GetClient(), Rollbacks: &reconciler.Rollbacks}); err != nil {
+	if err := metrics.Registry.Register(&exporter.Collector{FlagCaches: mgr.GetClient(), Rollbacks: &reconciler.Rollbacks}); err != nil {
 		return fmt.Errorf("registering the metrics of FlagCaches: %w", err)
 	}
 	if err := addHealthChecks(mgr); err != nil {

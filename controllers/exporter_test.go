@@ -18,6 +18,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
+	"github.com/flagcache/flagcache/controllers/exporter"
 )
 
 var _ = Describe("The operator's metrics", func() {
@@ -26,14 +27,14 @@ var _ = Describe("The operator's metrics", func() {
 		s.create(ctx, s.aFlagCache())
 		s.reconcile(ctx)
 		want := strings.ReplaceAll(`
-# HELP flagcache_canary_weight Share of the traffic that the candidate gets, in percent; 0 without a canary.
+# HELP flagcache_canary_weight Share of the traffic that the candidate receives, in percent; 0 without a canary.
 # TYPE flagcache_canary_weight gauge
 flagcache_canary_weight{name="demo",namespace="NS"} 0
-# HELP flagcache_condition A condition of a FlagCache with its present status, True, False or Unknown; always 1.
+# HELP flagcache_condition A condition of a FlagCache with its current status, True, False or Unknown; always 1.
 # TYPE flagcache_condition gauge
 flagcache_condition{name="demo",namespace="NS",status="True",type="Reconciling"} 1
 flagcache_condition{name="demo",namespace="NS",status="Unknown",type="Ready"} 1
-# HELP flagcache_info A FlagCache with its cache type and the revision that serves; always 1.
+# HELP flagcache_info A FlagCache with its cache type and its stable revision; always 1.
 # TYPE flagcache_info gauge
 flagcache_info{cache="InCluster",name="demo",namespace="NS",revision=""} 1
 `, "NS", s.namespace)
@@ -92,8 +93,8 @@ flagcache_info{cache="InCluster",name="demo",namespace="NS",revision=""} 1
 })
 
 // collector exports what there is in the stage's namespace.
-func (s *stage) collector() *controllers.Collector {
-	return &controllers.Collector{FlagCaches: client.NewNamespacedClient(k8s, s.namespace), Rollbacks: &s.Rollbacks}
+func (s *stage) collector() *exporter.Collector {
+	return &exporter.Collector{FlagCaches: client.NewNamespacedClient(k8s, s.namespace), Rollbacks: &s.Rollbacks}
 }
 
 // rollbacks are those that are exported, by reason.

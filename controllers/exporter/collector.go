@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package exporter
 
 import (
 	"context"
@@ -15,39 +15,39 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// collectTimeout bounds a scrape that meets a cache which is not ready.
+// collectTimeout bounds a scrape that arrives before the cache is synced.
 const collectTimeout = 5 * time.Second
 
 var (
 	infoMetric = prometheus.NewDesc("flagcache_info",
-		"A FlagCache with its cache type and the revision that serves; always 1.",
+		"A FlagCache with its cache type and its stable revision; always 1.",
 		[]string{"namespace", "name", "cache", "revision"}, nil)
 	conditionMetric = prometheus.NewDesc("flagcache_condition",
-		"A condition of a FlagCache with its present status, True, False or Unknown; always 1.",
+		"A condition of a FlagCache with its current status, True, False or Unknown; always 1.",
 		[]string{"namespace", "name", "type", "status"}, nil)
 	readyReplicasMetric = prometheus.NewDesc("flagcache_ready_replicas",
-		"Replicas of the flag service that are ready behind the Service.",
+		"Ready replicas of the flag service behind the Service.",
 		[]string{"namespace", "name"}, nil)
 	canaryWeightMetric = prometheus.NewDesc("flagcache_canary_weight",
-		"Share of the traffic that the candidate gets, in percent; 0 without a canary.",
+		"Share of the traffic that the candidate receives, in percent; 0 without a canary.",
 		[]string{"namespace", "name"}, nil)
 	canaryCheckMetric = prometheus.NewDesc("flagcache_canary_check",
-		"Share of a check's events that were bad at the candidate, from 0 to 1, since its canary began.",
+		"Proportion of a check's events that were bad at the candidate since its canary started, from 0 to 1.",
 		[]string{"namespace", "name", "check"}, nil)
 	canaryLimitMetric = prometheus.NewDesc("flagcache_canary_check_threshold",
-		"Largest share of a check's events that may be bad, from 0 to 1.",
+		"Largest proportion of a check's events that may be bad, from 0 to 1.",
 		[]string{"namespace", "name", "check"}, nil)
 	rollbacksMetric = prometheus.NewDesc("flagcache_rollbacks_total",
-		"Rollbacks that this operator reported since it started, by reason.",
+		"Rollbacks reported by this operator since it started, by reason.",
 		[]string{"namespace", "name", "reason"}, nil)
 )
 
-// Collector exports what FlagCaches' statuses say. It reads them when it is
-// scraped, so a deleted FlagCache leaves no series behind.
+// Collector exports the statuses of FlagCaches. It reads them on each scrape, so a
+// deleted FlagCache leaves no series behind.
 type Collector struct {
-	// FlagCaches reads from a cache.
+	// FlagCaches reads FlagCaches from a cache.
 	FlagCaches client.Reader
-	// Rollbacks are what the reconciler counted.
+	// Rollbacks are the rollbacks that the reconciler counted.
 	Rollbacks *Rollbacks
 }
 
@@ -77,7 +77,7 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// collectRollbacks exports what was counted of FlagCaches that there are.
+// collectRollbacks exports the rollbacks of an existing FlagCache.
 func (c *Collector) collectRollbacks(metrics chan<- prometheus.Metric, fc *v1alpha1.FlagCache) {
 	for reason, count := range c.Rollbacks.byReason(fc) {
 		metrics <- prometheus.MustNewConstMetric(rollbacksMetric, prometheus.CounterValue, count, fc.Namespace, fc.Name, reason)
@@ -105,17 +105,17 @@ func collect(metrics chan<- prometheus.Metric, fc *v1alpha1.FlagCache) {
 	}
 	gauge(canaryWeightMetric, float64(fc.Status.Canary.Weight))
 	for _, c := range fc.Status.Canary.Checks {
-		if observed, ok := share(c.Observed); ok {
+		if observed, ok := proportion(c.Observed); ok {
 			gauge(canaryCheckMetric, observed, c.Name)
 		}
-		if limit, ok := share(c.Limit); ok {
+		if limit, ok := proportion(c.Limit); ok {
 			gauge(canaryLimitMetric, limit, c.Name)
 		}
 	}
 }
 
-// share of a percentage such as "0.1%"; ok is false where there is none.
-func share(p v1alpha1.Percentage) (share float64, ok bool) {
+// proportion parses a percentage such as "0.1%"; ok is false if there is none.
+func proportion(p v1alpha1.Percentage) (value float64, ok bool) {
 	percent, err := strconv.ParseFloat(strings.TrimSuffix(string(p), "%"), 64)
 	return percent / 100, err == nil
 }

@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package exporter
 
 import (
 	"maps"
@@ -17,39 +17,41 @@ import (
 )
 
 // Rollbacks counts the rollbacks that this process reported, by FlagCache and
-// reason. The zero value has none.
+// reason. The zero value is ready to use.
 //
-// Reporting one is writing a status whose history has it, over a status that did
-// not. The API server takes that write once, from whichever operator is the leader,
-// so a restart or another leader finds the rollback written and does not count it.
-// A write whose answer got lost counts when the status is read with it.
+// A rollback is reported by writing a status whose history contains it over a
+// status whose history does not. The API server accepts that write once, from
+// whichever operator is the leader, so a restarted operator or a new leader finds
+// the rollback in the status and does not count it. If the response to the write is
+// lost, the rollback is counted when it is next read from the status.
 type Rollbacks struct {
 	mu     sync.Mutex
 	counts map[types.NamespacedName]rollbackCount
 }
 
-// rollbackCount is that of one FlagCache.
+// rollbackCount is the count of one FlagCache.
 type rollbackCount struct {
-	// uid tells it from a predecessor of the same name.
+	// uid distinguishes it from a deleted FlagCache of the same name.
 	uid types.UID
-	// writing are the rollbacks of a status that is being written, with reasons.
+	// writing are the rollbacks in a status write in flight, with their reasons.
 	writing map[rollback]string
-	// counted are those that count already.
+	// counted are the rollbacks that were counted.
 	counted map[rollback]bool
-	// byReason is how many there were.
+	// byReason is the number of rollbacks for each reason.
 	byReason map[string]float64
 }
 
-// rollback is one trial that failed. It is known by its beginning: its end is
-// decided anew where it could not be recorded.
+// rollback is one rejected candidate. It is identified by its start time, because
+// its end is decided again if it could not be recorded.
 type rollback struct {
 	revision  string
 	startedAt int64
 }
 
-// begin is told of a status that is about to be written. One that is written where
-// there was none makes up for a lost one, whose rollbacks are old.
-func (r *Rollbacks) begin(fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatus) {
+// BeforeWrite notes the new rollbacks of a status that is about to be written. A
+// status written over an empty one restores a lost status, and its rollbacks are
+// not new.
+func (r *Rollbacks) BeforeWrite(fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatus) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.of(fc).writing)
@@ -64,11 +66,11 @@ func (r *Rollbacks) begin(fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatu
 	}
 }
 
-// end is told what became of writing the status.
-func (r *Rollbacks) end(fc *v1alpha1.FlagCache, err error) {
+// AfterWrite counts the rollbacks that BeforeWrite noted, unless the write failed.
+func (r *Rollbacks) AfterWrite(fc *v1alpha1.FlagCache, err error) {
 	switch {
 	case err == nil:
-		r.saw(fc)
+		r.Observe(fc)
 	case apierrors.IsConflict(err):
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -76,8 +78,8 @@ func (r *Rollbacks) end(fc *v1alpha1.FlagCache, err error) {
 	}
 }
 
-// saw counts what was being written and is in a status now.
-func (r *Rollbacks) saw(fc *v1alpha1.FlagCache) {
+// Observe counts the rollbacks in flight that a FlagCache's status now contains.
+func (r *Rollbacks) Observe(fc *v1alpha1.FlagCache) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.of(fc)
@@ -93,15 +95,15 @@ func (r *Rollbacks) saw(fc *v1alpha1.FlagCache) {
 	}
 }
 
-// forget a FlagCache that is gone.
-func (r *Rollbacks) forget(key types.NamespacedName) {
+// Forget drops the count of a deleted FlagCache.
+func (r *Rollbacks) Forget(key types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.counts, key)
 }
 
-// byReason is how many there were of a FlagCache, with each reason that there is:
-// who watches a counter grow has to see it at zero first.
+// byReason returns the rollbacks of a FlagCache for every possible reason, zero
+// included, so that increase() sees the first rollback.
 func (r *Rollbacks) byReason(fc *v1alpha1.FlagCache) map[string]float64 {
 	all := map[string]float64{}
 	for _, reason := range rollbackReasons {
@@ -113,7 +115,7 @@ func (r *Rollbacks) byReason(fc *v1alpha1.FlagCache) map[string]float64 {
 	return all
 }
 
-// of is the count of a FlagCache, one without rollbacks if none is kept.
+// of returns the count of a FlagCache, an empty one if none is kept.
 func (r *Rollbacks) of(fc *v1alpha1.FlagCache) rollbackCount {
 	if c, ok := r.counts[client.ObjectKeyFromObject(fc)]; ok && c.uid == fc.UID {
 		return c
@@ -121,7 +123,7 @@ func (r *Rollbacks) of(fc *v1alpha1.FlagCache) rollbackCount {
 	return rollbackCount{uid: fc.UID}
 }
 
-// keep is the count of a FlagCache, which is kept from now on.
+// keep returns the count of a FlagCache and keeps it.
 func (r *Rollbacks) keep(fc *v1alpha1.FlagCache) rollbackCount {
 	c := r.of(fc)
 	if c.writing == nil {
@@ -134,7 +136,7 @@ func (r *Rollbacks) keep(fc *v1alpha1.FlagCache) rollbackCount {
 	return c
 }
 
-// rollbacksOf are those in a status' history, with their reasons.
+// rollbacksOf returns the rollbacks in a status's history with their reasons.
 func rollbacksOf(status v1alpha1.FlagCacheStatus) map[rollback]string {
 	found := map[rollback]string{}
 	for _, entry := range status.History {
@@ -150,9 +152,9 @@ func rollbacksOf(status v1alpha1.FlagCacheStatus) map[rollback]string {
 	return found
 }
 
-// otherReason stands for reasons that are none of ours, so that the series of the
-// metric stay few whatever is written into a record.
+// otherReason replaces unknown reasons, which bounds the number of series whatever
+// a record contains.
 const otherReason = "Other"
 
-// rollbackReasons are all that the metric may have.
-var rollbackReasons = slices.Concat(plan.RollbackReasons(), slices.Sorted(maps.Keys(hopeless)), []string{otherReason})
+// rollbackReasons are all values of the metric's label reason.
+var rollbackReasons = slices.Concat(plan.RollbackReasons(), plan.PodTroubleReasons(), []string{otherReason})
