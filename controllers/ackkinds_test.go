@@ -36,6 +36,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/ackkinds"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
@@ -127,7 +128,7 @@ type operator struct {
 	client.Client
 	mgr       ctrl.Manager
 	flagFiles cache.Cache
-	kinds     *controllers.ACKKinds
+	kinds     *ackkinds.Kinds
 	discovery *flaky
 	// routed is the operator's own client.
 	routed client.Client
@@ -164,7 +165,7 @@ func startOperator(ctx SpecContext, config *rest.Config) *operator {
 	Expect(err).NotTo(HaveOccurred())
 	Expect(mgr.Add(flagFiles)).To(Succeed())
 	o.mgr, o.flagFiles = mgr, flagFiles
-	o.kinds, err = controllers.NewACKKinds(mgr, nil)
+	o.kinds, err = ackkinds.New(mgr, controllers.ACKCacheOptions(nil))
 	Expect(err).NotTo(HaveOccurred())
 	o.discovery = &flaky{Discovery: o.kinds.Discovery}
 	o.kinds.Discovery, o.kinds.Interval = o.discovery, 100*time.Millisecond
@@ -330,7 +331,7 @@ func (u unreadable) List(ctx context.Context, list client.ObjectList, options ..
 
 // flaky is a discovery that can be made to fail.
 type flaky struct {
-	controllers.Discovery
+	ackkinds.Discovery
 	fails atomic.Bool
 	asked atomic.Int64
 }

@@ -16,6 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/ackkinds"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
@@ -95,6 +97,44 @@ func (r *Reconciler) childrenOf(ctx context.Context, fc *v1alpha1.FlagCache, kin
 		children[i] = item.(plan.Object)
 	}
 	return children, nil
+}
+
+// observeACK reads which ACK kinds are installed, and the children of those kinds. A
+// kind that cannot be read fails the reconcile of a FlagCache whose plan depends on
+// it; for all others it counts as missing, so that trouble with the cloud does not
+// affect them.
+func (r *Reconciler) observeACK(ctx context.Context, seen *plan.Snapshot) error {
+	if r.ACK == nil {
+		return nil
+	}
+	installed, err := r.ACK.Installed(ctx)
+	if err != nil {
+		return readError{"discovering the kinds of ACK", err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, ackkinds.ReadTimeout)
+	defer cancel()
+	for _, kind := range ack.Kinds() {
+		if !installed[kind.Kind] {
+			continue
+		}
+		children, err := r.childrenOf(ctx, seen.FlagCache, childKind{kind.New(), kind.NewList()})
+		switch {
+		case err == nil:
+			seen.Children = append(seen.Children, children...)
+		case meta.IsNoMatchError(err), !dependsOnACK(seen.FlagCache):
+			installed[kind.Kind] = false
+		default:
+			return err
+		}
+	}
+	seen.ACK = installed
+	return nil
+}
+
+// dependsOnACK reports whether a plan depends on all objects of ACK's kinds: what
+// runs in the cloud, and what must be deleted before the FlagCache is.
+func dependsOnACK(fc *v1alpha1.FlagCache) bool {
+	return fc.Spec.Cache.Type == v1alpha1.CacheElastiCache || !fc.DeletionTimestamp.IsZero()
 }
 
 // externalSecret reads a Secret that the spec refers to. The cache holds only

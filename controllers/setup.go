@@ -8,14 +8,8 @@ import (
 	"fmt"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -56,69 +50,6 @@ const (
 	indexConfigMap = "spec.flags.configMap.name"
 	indexSecret    = "spec.secretRefs"
 )
-
-// childKind is a kind of children.
-type childKind struct {
-	object client.Object
-	list   client.ObjectList
-}
-
-// childKinds are the kinds that a FlagCache may have children of.
-func childKinds() []childKind {
-	return []childKind{
-		{&corev1.Secret{}, &corev1.SecretList{}},
-		{&corev1.ConfigMap{}, &corev1.ConfigMapList{}},
-		{&corev1.Service{}, &corev1.ServiceList{}},
-		{&corev1.ServiceAccount{}, &corev1.ServiceAccountList{}},
-		{&appsv1.Deployment{}, &appsv1.DeploymentList{}},
-		{&appsv1.StatefulSet{}, &appsv1.StatefulSetList{}},
-		{&appsv1.ControllerRevision{}, &appsv1.ControllerRevisionList{}},
-		{&batchv1.Job{}, &batchv1.JobList{}},
-		{&policyv1.PodDisruptionBudget{}, &policyv1.PodDisruptionBudgetList{}},
-		{&autoscalingv2.HorizontalPodAutoscaler{}, &autoscalingv2.HorizontalPodAutoscalerList{}},
-		{&networkingv1.NetworkPolicy{}, &networkingv1.NetworkPolicyList{}},
-	}
-}
-
-// CacheOptions keep the operator's cache to what is FlagCache's: children, and
-// Secrets whose owners let FlagCaches use them. No namespaces means all.
-func CacheOptions(namespaces []string) cache.Options {
-	managed := managed()
-	allowed := labels.SelectorFromSet(labels.Set{v1alpha1.LabelAllow: v1alpha1.AllowTrue})
-	byObject := map[client.Object]cache.ByObject{}
-	for _, kind := range childKinds() {
-		selector := managed
-		if _, ok := kind.object.(*corev1.Secret); ok {
-			selector = allowed
-		}
-		byObject[kind.object] = cache.ByObject{Label: selector}
-	}
-	return cache.Options{DefaultTransform: slim, DefaultNamespaces: only(namespaces), ByObject: byObject}
-}
-
-// managed selects the children of FlagCaches.
-func managed() labels.Selector {
-	return labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
-}
-
-// FlagFilesCacheOptions are those of the cache of ConfigMaps' versions. It is a
-// cache of its own because flags may be in any ConfigMap, and a cluster may have
-// very many.
-func FlagFilesCacheOptions(namespaces []string) cache.Options {
-	return cache.Options{DefaultTransform: identify, DefaultNamespaces: only(namespaces)}
-}
-
-// only keeps a cache to the namespaces; none means all.
-func only(namespaces []string) map[string]cache.Config {
-	if len(namespaces) == 0 {
-		return nil
-	}
-	configs := map[string]cache.Config{}
-	for _, namespace := range namespaces {
-		configs[namespace] = cache.Config{}
-	}
-	return configs
-}
 
 // SetupWithManager watches everything that a FlagCache depends on, its status
 // too: what another writer put there, such as an operator that was held up while

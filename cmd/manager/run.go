@@ -25,6 +25,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/ackkinds"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan"
@@ -68,7 +69,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	kinds, err := controllers.NewACKKinds(mgr, o.namespaces)
+	kinds, err := ackkinds.New(mgr, controllers.ACKCacheOptions(o.namespaces))
 	if err != nil {
 		return fmt.Errorf("setting up ACK's kinds: %w", err)
 	}

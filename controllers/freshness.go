@@ -113,7 +113,7 @@ var groupKind = kindOf(&ack.ReplicationGroup{})
 // compareGroups asks for the replication groups that the FlagCache has: one that
 // was not seen would be made once more, and taken for gone when the FlagCache is.
 func (r *Reconciler) compareGroups(ctx context.Context, seen plan.Snapshot) error {
-	if !seen.ACK[groupKind] || !restsOnACK(seen.FlagCache) {
+	if !seen.ACK[groupKind] || !dependsOnACK(seen.FlagCache) {
 		return nil
 	}
 	if err := r.compareChildren(ctx, seen, &ack.ReplicationGroupList{}); err != nil {

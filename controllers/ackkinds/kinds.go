@@ -1,0 +1,261 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ackkinds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+)
+
+// +kubebuilder:rbac:groups=elasticache.services.k8s.aws,resources=replicationgroups;cachesubnetgroups;cacheparametergroups;users;usergroups;snapshots,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=ec2.services.k8s.aws,resources=securitygroups,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=cloudwatch.services.k8s.aws,resources=metricalarms,verbs=get;list;watch;create;patch;delete
+
+// ReadTimeout bounds the wait for the first discovery, and for reading a kind whose
+// cache does not sync.
+const ReadTimeout = 5 * time.Second
+
+// Discovery intervals.
+const (
+	// defaultInterval is the default of Kinds.Interval.
+	defaultInterval = 30 * time.Second
+	// initialInterval is the interval until every group was discovered once, which
+	// every reconcile waits for.
+	initialInterval = time.Second
+	// jitterFactor is the largest random addition to an interval, as a share of it.
+	jitterFactor = 0.2
+)
+
+// Kinds keeps track of which ACK kinds the cluster serves, and watches the children
+// of FlagCaches among them. The kinds may be missing when the operator starts, and
+// be installed or removed later. Kinds uses the API server's discovery, which needs
+// no permission; an operator restricted to one namespace may not read
+// CustomResourceDefinitions.
+//
+// It is a source of the controller, which starts it on the leader. Each kind has
+// its own cache and client, created when the kind appears and stopped when it is
+// removed. The manager's must not be used: its client tracks the resource versions
+// that it wrote of a kind, and would wait forever for the watch of a reinstalled
+// kind to reach them.
+type Kinds struct {
+	// Discovery lists the resources that the API server serves.
+	Discovery Discovery
+	// Interval between two discoveries. Default: 30 s.
+	Interval time.Duration
+
+	mgr     ctrl.Manager
+	options cache.Options
+	// discovered is closed when every group was discovered once.
+	discovered chan struct{}
+	// pending are the groups that were not discovered yet.
+	pending sets.Set[schema.GroupVersion]
+
+	mu      sync.RWMutex
+	watched map[string]*watchedKind
+}
+
+// Discovery lists the resources that the API server serves.
+type Discovery interface {
+	// ServerResourcesForGroupVersionWithContext lists the resources of a group and
+	// version. It returns a NotFound error if the group is not served.
+	ServerResourcesForGroupVersionWithContext(ctx context.Context, groupVersion string) (*metav1.APIResourceList, error)
+}
+
+// New returns Kinds that discover nothing before they are started. The options,
+// without scheme, mapper and HTTP client, are those of the cache of each kind.
+func New(mgr ctrl.Manager, options cache.Options) (*Kinds, error) {
+	// Not with the manager's HTTP client: requests of this one have a timeout.
+	d, err := discovery.NewDiscoveryClientForConfig(mgr.GetConfig())
+	if err != nil {
+		return nil, fmt.Errorf("setting up discovery: %w", err)
+	}
+	options.Scheme, options.Mapper, options.HTTPClient = mgr.GetScheme(), mgr.GetRESTMapper(), mgr.GetHTTPClient()
+	k := &Kinds{
+		Discovery: d, Interval: defaultInterval, mgr: mgr, options: options,
+		discovered: make(chan struct{}), pending: sets.New(groups()...), watched: map[string]*watchedKind{},
+	}
+	return k, nil
+}
+
+// groups are the API groups of ACK's kinds.
+func groups() []schema.GroupVersion {
+	return []schema.GroupVersion{ack.ElastiCache, ack.EC2, ack.CloudWatch}
+}
+
+// Installed reports for each kind whether the cluster serves it. It waits for the
+// first discovery, because a kind that was not discovered yet is not a missing one.
+func (k *Kinds) Installed(ctx context.Context) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, ReadTimeout)
+	defer cancel()
+	select {
+	case <-k.discovered:
+	case <-ctx.Done():
+		return nil, errors.New("the API server did not answer the discovery of ACK's kinds yet")
+	}
+	installed := map[string]bool{}
+	for _, kind := range ack.Kinds() {
+		installed[kind.Kind] = k.get(kind.Kind) != nil
+	}
+	return installed, nil
+}
+
+// get returns a watched kind, nil if the cluster does not serve it.
+func (k *Kinds) get(kind string) *watchedKind {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.watched[kind]
+}
+
+// set stores a watched kind, or removes it if watched is nil.
+func (k *Kinds) set(kind string, watched *watchedKind) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if watched == nil {
+		delete(k.watched, kind)
+		return
+	}
+	k.watched[kind] = watched
+}
+
+// Start implements source.Source: it discovers kinds until ctx is done, and adds the
+// FlagCaches that depend on them to the queue when a kind appears or is removed.
+func (k *Kinds) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	go k.run(ctx, queue)
+	return nil
+}
+
+// String implements fmt.Stringer, for the controller's log.
+func (k *Kinds) String() string { return "ACK kinds" }
+
+func (k *Kinds) run(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	log := k.mgr.GetLogger().WithName("ack")
+	ctx = ctrl.LoggerInto(ctx, log)
+	changed := false
+	for ctx.Err() == nil {
+		changed = k.discover(ctx, queue) || changed
+		if changed {
+			err := k.enqueueDependents(ctx, queue)
+			if changed = err != nil; changed {
+				log.Error(err, "Enqueuing the FlagCaches that depend on ACK")
+			}
+		}
+		timer := time.NewTimer(k.nextInterval())
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+func (k *Kinds) nextInterval() time.Duration {
+	select {
+	case <-k.discovered:
+		return wait.Jitter(k.Interval, jitterFactor)
+	default:
+		return wait.Jitter(min(k.Interval, initialInterval), jitterFactor)
+	}
+}
+
+// discover updates all kinds and reports whether any appeared or was removed. A
+// group whose discovery fails stays as it was.
+func (k *Kinds) discover(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) (changed bool) {
+	for _, gv := range groups() {
+		updated, err := k.discoverGroup(ctx, gv, queue)
+		changed = changed || updated
+		if err != nil && ctx.Err() == nil {
+			ctrl.LoggerFrom(ctx).Error(err, "Discovering ACK kinds", "group", gv.Group)
+		}
+		if err == nil {
+			k.markDiscovered(gv)
+		}
+	}
+	return changed
+}
+
+func (k *Kinds) markDiscovered(gv schema.GroupVersion) {
+	if !k.pending.Has(gv) {
+		return
+	}
+	k.pending.Delete(gv)
+	if len(k.pending) == 0 {
+		close(k.discovered)
+	}
+}
+
+// discoverGroup starts watching the kinds of a group that appeared, and stops
+// watching those that were removed.
+func (k *Kinds) discoverGroup(ctx context.Context, gv schema.GroupVersion, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) (changed bool, err error) {
+	served, err := k.served(ctx, gv)
+	if err != nil {
+		return false, err
+	}
+	for _, kind := range ack.Kinds() {
+		switch current := k.get(kind.Kind); {
+		case kind.GroupVersion() != gv:
+		case served.Has(kind.Resource) && current == nil:
+			ctrl.LoggerFrom(ctx).Info("Starting to watch an ACK kind that is now installed", "kind", kind.Kind)
+			watched, watchErr := k.watch(ctx, kind, queue)
+			if watchErr != nil {
+				err = errors.Join(err, fmt.Errorf("watching kind %s: %w", kind.Kind, watchErr))
+				continue
+			}
+			k.set(kind.Kind, watched)
+			changed = true
+		case !served.Has(kind.Resource) && current != nil:
+			ctrl.LoggerFrom(ctx).Info("Stopping the watch of an ACK kind that was uninstalled", "kind", kind.Kind)
+			k.set(kind.Kind, nil)
+			current.stop()
+			changed = true
+		}
+	}
+	return changed, err
+}
+
+// served returns the names of a group's resources, none if the group is not served.
+func (k *Kinds) served(ctx context.Context, gv schema.GroupVersion) (sets.Set[string], error) {
+	resources, err := k.Discovery.ServerResourcesForGroupVersionWithContext(ctx, gv.String())
+	if err != nil && !apierrors.IsNotFound(err) {
+		return nil, err
+	}
+	names := sets.Set[string]{}
+	if err == nil {
+		for _, r := range resources.APIResources {
+			names.Insert(r.Name)
+		}
+	}
+	return names, nil
+}
+
+// enqueueDependents adds the FlagCaches that depend on ACK's kinds to the queue.
+func (k *Kinds) enqueueDependents(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	all := &v1alpha1.FlagCacheList{}
+	if err := k.mgr.GetClient().List(ctx, all); err != nil {
+		return fmt.Errorf("listing FlagCaches: %w", err)
+	}
+	for i := range all.Items {
+		if all.Items[i].Spec.Cache.Type == v1alpha1.CacheElastiCache {
+			queue.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&all.Items[i])})
+		}
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// childKind is a kind of children.
+type childKind struct {
+	object client.Object
+	list   client.ObjectList
+}
+
+// childKinds are the kinds that a FlagCache may have children of.
+func childKinds() []childKind {
+	return []childKind{
+		{&corev1.Secret{}, &corev1.SecretList{}},
+		{&corev1.ConfigMap{}, &corev1.ConfigMapList{}},
+		{&corev1.Service{}, &corev1.ServiceList{}},
+		{&corev1.ServiceAccount{}, &corev1.ServiceAccountList{}},
+		{&appsv1.Deployment{}, &appsv1.DeploymentList{}},
+		{&appsv1.StatefulSet{}, &appsv1.StatefulSetList{}},
+		{&appsv1.ControllerRevision{}, &appsv1.ControllerRevisionList{}},
+		{&batchv1.Job{}, &batchv1.JobList{}},
+		{&policyv1.PodDisruptionBudget{}, &policyv1.PodDisruptionBudgetList{}},
+		{&autoscalingv2.HorizontalPodAutoscaler{}, &autoscalingv2.HorizontalPodAutoscalerList{}},
+		{&networkingv1.NetworkPolicy{}, &networkingv1.NetworkPolicyList{}},
+	}
+}
+
+// CacheOptions keep the operator's cache to what is FlagCache's: children, and
+// Secrets whose owners let FlagCaches use them. No namespaces means all.
+func CacheOptions(namespaces []string) cache.Options {
+	managed := managed()
+	allowed := labels.SelectorFromSet(labels.Set{v1alpha1.LabelAllow: v1alpha1.AllowTrue})
+	byObject := map[client.Object]cache.ByObject{}
+	for _, kind := range childKinds() {
+		selector := managed
+		if _, ok := kind.object.(*corev1.Secret); ok {
+			selector = allowed
+		}
+		byObject[kind.object] = cache.ByObject{Label: selector}
+	}
+	return cache.Options{DefaultTransform: slim, DefaultNamespaces: only(namespaces), ByObject: byObject}
+}
+
+// managed selects the children of FlagCaches.
+func managed() labels.Selector {
+	return labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
+}
+
+// ACKCacheOptions restrict a cache of ACK's kinds to the children of FlagCaches. They
+// are not part of CacheOptions because the manager's cache requires its kinds to
+// exist.
+func ACKCacheOptions(namespaces []string) cache.Options {
+	return cache.Options{DefaultTransform: slim, DefaultNamespaces: only(namespaces), DefaultLabelSelector: managed()}
+}
+
+// FlagFilesCacheOptions are those of the cache of ConfigMaps' versions. It is a
+// cache of its own because flags may be in any ConfigMap, and a cluster may have
+// very many.
+func FlagFilesCacheOptions(namespaces []string) cache.Options {
+	return cache.Options{DefaultTransform: identify, DefaultNamespaces: only(namespaces)}
+}
+
+// only keeps a cache to the namespaces; none means all.
+func only(namespaces []string) map[string]cache.Config {
+	if len(namespaces) == 0 {
+		return nil
+	}
+	configs := map[string]cache.Config{}
+	for _, namespace := range namespaces {
+		configs[namespace] = cache.Config{}
+	}
+	return configs
+}
+
+// slim drops from an object, before it is cached, what nobody reads and what may
+// be as large as the rest of it: who manages its fields, and the copy of itself
+// that a client-side kubectl apply leaves in an annotation.
+func slim(o any) (any, error) {
+	m, err := meta.Accessor(o)
+	if err != nil {
+		return o, nil // the trace of a deletion, whose object was here before
+	}
+	// An object may come here again, while others read it.
+	if m.GetManagedFields() != nil {
+		m.SetManagedFields(nil)
+	}
+	if annotations := m.GetAnnotations(); annotations[corev1.LastAppliedConfigAnnotation] != "" {
+		delete(annotations, corev1.LastAppliedConfigAnnotation)
+	}
+	return o, nil
+}
+
+// identify keeps of an object's metadata its name and its version.
+func identify(o any) (any, error) {
+	m, ok := o.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return o, nil // as in slim
+	}
+	return &metav1.PartialObjectMetadata{
+		TypeMeta: m.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion,
+		},
+	}, nil
+}
