@@ -30,11 +30,11 @@ func aRecord(failed int64, change func(*plan.Record)) plan.Record {
 	r := plan.Record{Revision: "0a1b2c3d", Outcome: plan.Promoted, Reason: "Promoted", Message: "the Service selects the revision", Trial: &plan.Trial{
 		Step: 2,
 		Candidate: canary.Counters{
-			analysis.ErrorRate: {Bad: failed, Total: 100000}, analysis.LatencyP95: {Bad: 3000, Total: 100000},
-			analysis.LatencyP99: {Bad: 400, Total: 100000}, analysis.CacheHitRate: {Bad: 9, Total: 120}, analysis.MissLatencyP95: {Total: 9},
+			canary.ErrorRate: {Bad: failed, Total: 100000}, canary.LatencyP95: {Bad: 3000, Total: 100000},
+			canary.LatencyP99: {Bad: 400, Total: 100000}, canary.CacheHitRate: {Bad: 9, Total: 120}, canary.MissLatencyP95: {Total: 9},
 		},
-		Policy: plan.Policy{Alpha: 0.002, MinimumRequests: 1000, Limits: map[analysis.Check]float64{
-			analysis.ErrorRate: 0.001, analysis.LatencyP95: 0.05, analysis.LatencyP99: 0.01, analysis.CacheHitRate: 0.2, analysis.MissLatencyP95: 0.05,
+		Policy: plan.Policy{Alpha: 0.002, MinimumRequests: 1000, Limits: map[canary.Check]float64{
+			canary.ErrorRate: 0.001, canary.LatencyP95: 0.05, canary.LatencyP99: 0.01, canary.CacheHitRate: 0.2, canary.MissLatencyP95: 0.05,
 		}},
 	}}
 	change(&r)
@@ -46,10 +46,10 @@ func aRecord(failed int64, change func(*plan.Record)) plan.Record {
 func byBlocks(burst int64) func(*plan.Record) {
 	return func(r *plan.Record) {
 		r.Trial.Policy.Block, r.Trial.Policy.MinimumBlocks = time.Minute, 5
-		r.Trial.Blocks = &plan.TimeBlocks{Complete: map[analysis.Check]analysis.Blocks{}}
+		r.Trial.Blocks = &plan.TimeBlocks{Complete: map[canary.Check]analysis.Blocks{}}
 		for check, all := range r.Trial.Candidate {
 			first := int64(0)
-			if check == analysis.ErrorRate {
+			if check == canary.ErrorRate {
 				first = burst
 			}
 			var blocks analysis.Blocks

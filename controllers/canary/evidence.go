@@ -4,9 +4,10 @@
 package canary
 
 import (
-	"github.com/flagcache/flagcache/controllers/analysis"
 	"maps"
 	"time"
+
+	"github.com/flagcache/flagcache/controllers/analysis"
 )
 
 // Evidence is a sample of what was counted about the revisions of a canary.
@@ -45,7 +46,7 @@ type Stream struct {
 }
 
 // Counters are events by check.
-type Counters map[analysis.Check]analysis.Counts
+type Counters map[Check]analysis.Counts
 
 // Fell tells whether a counter is smaller than it was.
 func (s Stream) Fell(before Counters) bool {

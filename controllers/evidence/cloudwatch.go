@@ -24,6 +24,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // Limits of a question to CloudWatch, beside queryTimeout and mostAnswerBytes.
@@ -85,7 +86,7 @@ func (c *CloudWatch) Sample(ctx context.Context, t Target) Sample {
 }
 
 // askAll asks for checks of both revisions.
-func askAll(ctx context.Context, client *cloudwatch.Client, checks []analysis.Check, t Target, from, until time.Time) (all []Stream, troubles []string) {
+func askAll(ctx context.Context, client *cloudwatch.Client, checks []canary.Check, t Target, from, until time.Time) (all []Stream, troubles []string) {
 	streams := make([][]Stream, 2*len(checks))
 	troubles = make([]string, 2*len(checks))
 	var group errgroup.Group
@@ -108,7 +109,7 @@ func askAll(ctx context.Context, client *cloudwatch.Client, checks []analysis.Ch
 }
 
 // checksOf are those that there are queries for, and the rest.
-func checksOf(spec *v1alpha1.CloudWatchSpec) (asked, rest []analysis.Check) {
+func checksOf(spec *v1alpha1.CloudWatchSpec) (asked, rest []canary.Check) {
 	for _, check := range allChecks() {
 		if _, ok := spec.Queries[string(check)+"."+kindTotal]; ok {
 			asked = append(asked, check)
@@ -131,14 +132,14 @@ func minutes(since, now time.Time) (from, until time.Time) {
 
 // streamOf is the sum of a revision's events since the canary began. Another canary
 // of the revision begins at another minute and is another stream.
-func streamOf(check analysis.Check, revision string, counts analysis.Counts, t Target) Stream {
+func streamOf(check canary.Check, revision string, counts analysis.Counts, t Target) Stream {
 	stream := Stream{
 		ID:       fmt.Sprintf("cloudwatch/%s/%s/%d", check, revision, t.Since.Unix()),
 		Revision: revision,
-		Counts:   map[analysis.Check]analysis.Counts{check: counts},
+		Counts:   map[canary.Check]analysis.Counts{check: counts},
 		Lasting:  true,
 	}
-	if check == analysis.ErrorRate && revision == t.Stable {
+	if check == canary.ErrorRate && revision == t.Stable {
 		stream.Kept = counts.Total
 	}
 	return stream

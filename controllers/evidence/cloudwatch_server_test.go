@@ -18,6 +18,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // A double of CloudWatch, at a real HTTP server. It speaks what the AWS SDK speaks,
@@ -160,7 +161,7 @@ func sampledAt(ctx context.Context, now time.Time, t Target) Sample {
 type counting struct{}
 
 func (*counting) Sample(_ context.Context, t Target) Sample {
-	counts := map[analysis.Check]analysis.Counts{}
+	counts := map[canary.Check]analysis.Counts{}
 	for _, check := range allChecks() {
 		counts[check] = analysis.Counts{Bad: 1, Total: 7}
 	}

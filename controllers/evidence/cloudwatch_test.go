@@ -20,6 +20,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 func TestAddsUpWholeMinutesSinceTheCanaryBegan(t *testing.T) {
@@ -47,13 +48,13 @@ func TestAddsUpWholeMinutesSinceTheCanaryBegan(t *testing.T) {
 	want := Sample{
 		At: behind, Lag: 4 * time.Minute,
 		Streams: []Stream{
-			{ID: "pod", Revision: target.Candidate, Counts: map[analysis.Check]analysis.Counts{
-				analysis.LatencyP95: {Bad: 1, Total: 7}, analysis.LatencyP99: {Bad: 1, Total: 7}, analysis.CacheHitRate: {Bad: 1, Total: 7}, analysis.MissLatencyP95: {Bad: 1, Total: 7},
+			{ID: "pod", Revision: target.Candidate, Counts: map[canary.Check]analysis.Counts{
+				canary.LatencyP95: {Bad: 1, Total: 7}, canary.LatencyP99: {Bad: 1, Total: 7}, canary.CacheHitRate: {Bad: 1, Total: 7}, canary.MissLatencyP95: {Bad: 1, Total: 7},
 			}},
 			{ID: "cloudwatch/errorRate/8f2c1a3b/1780315220", Revision: target.Candidate, Lasting: true,
-				Counts: map[analysis.Check]analysis.Counts{analysis.ErrorRate: {Bad: 7, Total: 35}}},
+				Counts: map[canary.Check]analysis.Counts{canary.ErrorRate: {Bad: 7, Total: 35}}},
 			{ID: "cloudwatch/errorRate/5d1a9c00/1780315220", Revision: target.Stable, Lasting: true, Kept: 700,
-				Counts: map[analysis.Check]analysis.Counts{analysis.ErrorRate: {Bad: 7, Total: 700}}},
+				Counts: map[canary.Check]analysis.Counts{canary.ErrorRate: {Bad: 7, Total: 700}}},
 		},
 	}
 	for _, now := range []time.Time{itIs, itIs, itIs.Add(29 * time.Second)} {
@@ -79,7 +80,7 @@ func TestWhatIsPublishedLateIsCountedWhenItIsKnown(t *testing.T) {
 		want int64
 	}{{0, 60}, {4, 64}, {10, 70}, {10, 70}} {
 		published.Store(c.late)
-		if got := countsAbout(sampledAt(t.Context(), itIs, aCloudWatchTarget()), "8f2c1a3b")[analysis.ErrorRate].Total; got != c.want {
+		if got := countsAbout(sampledAt(t.Context(), itIs, aCloudWatchTarget()), "8f2c1a3b")[canary.ErrorRate].Total; got != c.want {
 			t.Errorf("%d events are known of the last minute, and %d of all, want %d", c.late, got, c.want)
 		}
 	}
@@ -103,7 +104,7 @@ func TestPutsPagesTogether(t *testing.T) {
 		sendCBOR(w, 200, encoded(t, answer))
 	})
 	sample := sampledAt(t.Context(), itIs, aCloudWatchTarget())
-	if got := countsAbout(sample, "8f2c1a3b")[analysis.ErrorRate]; got != (analysis.Counts{Bad: 7, Total: 70}) || sample.Trouble != "" {
+	if got := countsAbout(sample, "8f2c1a3b")[canary.ErrorRate]; got != (analysis.Counts{Bad: 7, Total: 70}) || sample.Trouble != "" {
 		t.Errorf("counted %+v, trouble %q", got, sample.Trouble)
 	}
 }
@@ -142,7 +143,7 @@ func TestNoBadEventsAreNoneOfThem(t *testing.T) {
 			if c.trouble != "" {
 				want, c.trouble = analysis.Counts{}, "errorRate: "+c.trouble
 			}
-			if got := countsAbout(sample, "8f2c1a3b")[analysis.ErrorRate]; got != want || sample.Trouble != c.trouble {
+			if got := countsAbout(sample, "8f2c1a3b")[canary.ErrorRate]; got != want || sample.Trouble != c.trouble {
 				t.Errorf("counted %+v, trouble %q", got, sample.Trouble)
 			}
 		})
@@ -270,10 +271,10 @@ func TestWhatIsNoGoodAnswerOfCloudWatchIsAbsent(t *testing.T) {
 			target.FlagCache.Name = fmt.Sprintf("case-%d", number)
 			sample := sampledAt(t.Context(), itIs, target)
 			counted := countsAbout(sample, target.Candidate)
-			if _, ok := counted[analysis.ErrorRate]; ok {
+			if _, ok := counted[canary.ErrorRate]; ok {
 				t.Errorf("counted %+v", counted)
 			}
-			if counted[analysis.LatencyP95].Total != 7 {
+			if counted[canary.LatencyP95].Total != 7 {
 				t.Error("what the pods count is gone as well")
 			}
 			switch want := cases[name].want; {
@@ -300,7 +301,7 @@ func TestSaysWhatTheOperatorLacks(t *testing.T) {
 			target := aCloudWatchTarget()
 			c.change(&target)
 			sample := sampledAt(t.Context(), itIs, target)
-			if sample.Trouble != c.want.Error() || countsAbout(sample, target.Candidate)[analysis.LatencyP95].Total != 7 {
+			if sample.Trouble != c.want.Error() || countsAbout(sample, target.Candidate)[canary.LatencyP95].Total != 7 {
 				t.Errorf("got %+v", sample)
 			}
 		})

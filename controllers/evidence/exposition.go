@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -157,9 +158,9 @@ func within(buckets []*dto.Bucket, limit float64) (fast, total int64, ok bool) {
 }
 
 // counters collect checks of which there are counts.
-type counters map[analysis.Check]analysis.Counts
+type counters map[canary.Check]analysis.Counts
 
-func (c counters) add(check analysis.Check, counts analysis.Counts, ok bool) {
+func (c counters) add(check canary.Check, counts analysis.Counts, ok bool) {
 	if ok {
 		c[check] = counts
 	}
@@ -170,7 +171,7 @@ func (c counters) add(check analysis.Check, counts analysis.Counts, ok bool) {
 func (c counters) requests(f families, t Target) {
 	all := f.series(config.MetricRequests, evaluation, handed.not)
 	counts, ok := proportion(all, f.series(config.MetricRequests, evaluation, handed.not, failed))
-	c.add(analysis.ErrorRate, counts, ok)
+	c.add(canary.ErrorRate, counts, ok)
 	c.latencies(f.series(config.MetricRequestDuration, evaluation, handed.not), t)
 }
 
@@ -179,24 +180,24 @@ func (c counters) split(f families, t Target) {
 	candidate := labelled("revision", is(t.Candidate))
 	all := f.series(config.MetricSplitRequests, candidate)
 	counts, ok := proportion(all, f.series(config.MetricSplitRequests, candidate, labelled("result", isNot(config.SplitOK))))
-	c.add(analysis.ErrorRate, counts, ok)
+	c.add(canary.ErrorRate, counts, ok)
 	c.latencies(f.series(config.MetricSplitDuration, candidate), t)
 }
 
 func (c counters) latencies(series []*dto.Metric, t Target) {
 	p95, ok := slower(series, t.LatencyP95)
-	c.add(analysis.LatencyP95, p95, ok)
+	c.add(canary.LatencyP95, p95, ok)
 	p99, ok := slower(series, t.LatencyP99)
-	c.add(analysis.LatencyP99, p99, ok)
+	c.add(canary.LatencyP99, p99, ok)
 }
 
 // cache are the checks about look-ups in Redis.
 func (c counters) cache(f families, t Target) {
 	all := f.series(config.MetricCacheRequests)
 	counts, ok := proportion(all, f.series(config.MetricCacheRequests, labelled("result", isNot("hit"))))
-	c.add(analysis.CacheHitRate, counts, ok)
+	c.add(canary.CacheHitRate, counts, ok)
 	misses, ok := slower(f.series(config.MetricCacheMissDuration), t.MissLatencyP95)
-	c.add(analysis.MissLatencyP95, misses, ok)
+	c.add(canary.MissLatencyP95, misses, ok)
 }
 
 // metricStarted tells one life of a process from the next.
@@ -217,7 +218,7 @@ func streams(f families, id, revision string, t Target) ([]Stream, error) {
 		return []Stream{own}, nil
 	}
 	counters(own.Counts).requests(f, t)
-	own.Kept = own.Counts[analysis.ErrorRate].Total
+	own.Kept = own.Counts[canary.ErrorRate].Total
 	if revision == t.Candidate {
 		own.Kept = 0
 	}

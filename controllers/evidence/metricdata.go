@@ -17,10 +17,11 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // ask adds up the events of a check since the canary began.
-func ask(ctx context.Context, client *cloudwatch.Client, check analysis.Check, revision string, t Target, from, until time.Time) (analysis.Counts, error) {
+func ask(ctx context.Context, client *cloudwatch.Client, check canary.Check, revision string, t Target, from, until time.Time) (analysis.Counts, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	sums := map[string]*minuteSum{}

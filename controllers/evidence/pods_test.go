@@ -28,6 +28,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // street is a network in which the addresses of pods lead to servers of the test.
@@ -107,8 +108,8 @@ func TestWithoutASplitEachRevisionCountsItsOwnRequests(t *testing.T) {
 	s.add(target.Stable, says(testdata(t, "stable.txt")))
 	sample := s.sample(target)
 	g := NewWithT(t)
-	g.Expect(countsAbout(sample, target.Candidate)).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Total: 28}))
-	g.Expect(countsAbout(sample, target.Stable)).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Total: 19}))
+	g.Expect(countsAbout(sample, target.Candidate)).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Total: 28}))
+	g.Expect(countsAbout(sample, target.Stable)).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Total: 19}))
 	g.Expect(sample.Streams[1].Kept).To(Equal(int64(19)))
 }
 
@@ -245,10 +246,10 @@ func TestOnlyCountsAreCounted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, ok := found[0].Counts[analysis.ErrorRate]; ok != c.want {
+			if _, ok := found[0].Counts[canary.ErrorRate]; ok != c.want {
 				t.Errorf("counted: %t", ok)
 			}
-			if _, ok := found[0].Counts[analysis.LatencyP95]; !ok {
+			if _, ok := found[0].Counts[canary.LatencyP95]; !ok {
 				t.Error("the trouble of one check is another's")
 			}
 		})

@@ -22,6 +22,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // exporter answers with metrics that a test can change.
@@ -100,8 +101,8 @@ func testdata(t *testing.T, name string) string {
 	return string(text)
 }
 
-func countsAbout(s Sample, revision string) map[analysis.Check]analysis.Counts {
-	sum := map[analysis.Check]analysis.Counts{}
+func countsAbout(s Sample, revision string) map[canary.Check]analysis.Counts {
+	sum := map[canary.Check]analysis.Counts{}
 	for _, stream := range s.Streams {
 		if stream.Revision == revision {
 			for check, counts := range stream.Counts {
@@ -117,11 +118,11 @@ func countsAbout(s Sample, revision string) map[analysis.Check]analysis.Counts {
 func theCounts(g Gomega, s Sample, t Target) {
 	g.Expect(s.Trouble).To(BeEmpty())
 	candidate, stable := countsAbout(s, t.Candidate), countsAbout(s, t.Stable)
-	g.Expect(candidate).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Bad: 5, Total: 33}))
-	g.Expect(candidate).To(HaveKeyWithValue(analysis.LatencyP95, analysis.Counts{Bad: 0, Total: 33}))
-	g.Expect(candidate).To(HaveKeyWithValue(analysis.CacheHitRate, analysis.Counts{Bad: 0, Total: 1}))
-	g.Expect(stable).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Bad: 0, Total: 19}))
-	g.Expect(stable).To(HaveKeyWithValue(analysis.LatencyP99, analysis.Counts{Bad: 0, Total: 19}))
+	g.Expect(candidate).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 5, Total: 33}))
+	g.Expect(candidate).To(HaveKeyWithValue(canary.LatencyP95, analysis.Counts{Bad: 0, Total: 33}))
+	g.Expect(candidate).To(HaveKeyWithValue(canary.CacheHitRate, analysis.Counts{Bad: 0, Total: 1}))
+	g.Expect(stable).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 0, Total: 19}))
+	g.Expect(stable).To(HaveKeyWithValue(canary.LatencyP99, analysis.Counts{Bad: 0, Total: 19}))
 	var kept int64
 	for _, stream := range s.Streams {
 		kept += stream.Kept
@@ -156,7 +157,7 @@ func TestARealPrometheusKnowsWhatThePodsDo(t *testing.T) {
 
 	candidate.Close()
 	g.Eventually(func() string { return sample().Trouble }).WithTimeout(time.Minute).Should(Equal(errNothing.Error()), "a pod that is not scraped is absent")
-	g.Expect(countsAbout(sample(), target.Stable)).To(HaveKey(analysis.ErrorRate), "and the others are not")
+	g.Expect(countsAbout(sample(), target.Stable)).To(HaveKey(canary.ErrorRate), "and the others are not")
 }
 
 func ids(s Sample) []string {
@@ -202,8 +203,8 @@ func TestARealPrometheusAnswersQueriesOfOnesOwn(t *testing.T) {
 	g.Eventually(func(g Gomega) {
 		sample := ask(bad, total)
 		g.Expect(sample.Trouble).To(BeEmpty())
-		g.Expect(countsAbout(sample, "8f2c1a3b")).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Bad: 10, Total: 100}))
-		g.Expect(countsAbout(sample, "5d1a9c00")).To(HaveKeyWithValue(analysis.ErrorRate, analysis.Counts{Bad: 0, Total: 1000}))
+		g.Expect(countsAbout(sample, "8f2c1a3b")).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 10, Total: 100}))
+		g.Expect(countsAbout(sample, "5d1a9c00")).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 0, Total: 1000}))
 		g.Expect(ids(sample)).To(HaveLen(15), "each series of each check is a stream")
 	}).WithTimeout(time.Minute).Should(Succeed(), "the server has scraped the target")
 
@@ -211,7 +212,7 @@ func TestARealPrometheusAnswersQueriesOfOnesOwn(t *testing.T) {
 	slow := v1alpha1.Query(`http_seconds_count{version="$revision"} - ignoring(le) http_seconds_bucket{version="$revision", le="0.1"}`)
 	sample := ask(slow, `http_seconds_count{version="$revision"}`)
 	g.Expect(sample.Trouble).To(BeEmpty())
-	g.Expect(countsAbout(sample, "8f2c1a3b")).To(HaveKeyWithValue(analysis.LatencyP95, analysis.Counts{Bad: 3, Total: 100}))
+	g.Expect(countsAbout(sample, "8f2c1a3b")).To(HaveKeyWithValue(canary.LatencyP95, analysis.Counts{Bad: 3, Total: 100}))
 
 	troubles := map[string]struct {
 		bad, total v1alpha1.Query

@@ -16,7 +16,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // anAnswer is Prometheus' to a query: samples of what the default query asks for,
@@ -56,7 +56,7 @@ func askedAt(t *testing.T, address string) Sample {
 
 func TestAGoodAnswerCounts(t *testing.T) {
 	sample := asked(t, says(anAnswer(0, 10*time.Second, "7")))
-	if got := countsAbout(sample, "8f2c1a3b")[analysis.ErrorRate]; got.Total != 7 || sample.Trouble != "" {
+	if got := countsAbout(sample, "8f2c1a3b")[canary.ErrorRate]; got.Total != 7 || sample.Trouble != "" {
 		t.Errorf("counted %+v, trouble %q", got, sample.Trouble)
 	}
 }

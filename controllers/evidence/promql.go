@@ -19,6 +19,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -35,15 +36,15 @@ const (
 	kindTotal   = "total"
 )
 
-func allChecks() []analysis.Check {
-	return []analysis.Check{analysis.ErrorRate, analysis.LatencyP95, analysis.LatencyP99, analysis.CacheHitRate, analysis.MissLatencyP95}
+func allChecks() []canary.Check {
+	return []canary.Check{canary.ErrorRate, canary.LatencyP95, canary.LatencyP99, canary.CacheHitRate, canary.MissLatencyP95}
 }
 
 // questionsAbout asks about a revision: for the user's own queries, and for the
 // flag service's metrics where there are not such for all checks.
 func questionsAbout(revision string, t Target) []question {
 	var questions []question
-	rest := slices.DeleteFunc(allChecks(), func(check analysis.Check) bool {
+	rest := slices.DeleteFunc(allChecks(), func(check canary.Check) bool {
 		bad, total := t.Prometheus.Queries[string(check)+".bad"], t.Prometheus.Queries[string(check)+".total"]
 		if bad == "" || total == "" {
 			return false
@@ -74,7 +75,7 @@ func ownQuery(bad, total v1alpha1.Query, revision string, t Target) string {
 
 // ownStreams reads the answer to ownQuery: each series of all events is a stream,
 // and its bad events are those of the series with the same labels, if there is one.
-func ownStreams(vector model.Vector, check analysis.Check, revision string, t Target) ([]Stream, error) {
+func ownStreams(vector model.Vector, check canary.Check, revision string, t Target) ([]Stream, error) {
 	counts := map[model.Fingerprint]analysis.Counts{}
 	bad := map[model.Fingerprint]int64{}
 	for _, sample := range vector {
@@ -109,9 +110,9 @@ func ownStreams(vector model.Vector, check analysis.Check, revision string, t Ta
 		stream := Stream{
 			ID:       fmt.Sprintf("%s/%s/%s", check, revision, series),
 			Revision: revision,
-			Counts:   map[analysis.Check]analysis.Counts{check: counts[series]},
+			Counts:   map[canary.Check]analysis.Counts{check: counts[series]},
 		}
-		if check == analysis.ErrorRate && revision == t.Stable {
+		if check == canary.ErrorRate && revision == t.Stable {
 			stream.Kept = counts[series].Total
 		}
 		streams = append(streams, stream)
@@ -142,7 +143,7 @@ func serviceQuery(revision string, t Target) string {
 }
 
 // serviceStreams reads the answer to serviceQuery for some checks.
-func serviceStreams(vector model.Vector, checks []analysis.Check, revision string, t Target) ([]Stream, error) {
+func serviceStreams(vector model.Vector, checks []canary.Check, revision string, t Target) ([]Stream, error) {
 	scraped, err := processesOf(vector)
 	if err != nil {
 		return nil, err
@@ -174,12 +175,12 @@ func serviceStreams(vector model.Vector, checks []analysis.Check, revision strin
 }
 
 // keepChecks drops what other queries count.
-func keepChecks(of []Stream, checks []analysis.Check) []Stream {
+func keepChecks(of []Stream, checks []canary.Check) []Stream {
 	for i, stream := range of {
-		if !slices.Contains(checks, analysis.ErrorRate) {
+		if !slices.Contains(checks, canary.ErrorRate) {
 			of[i].Kept = 0
 		}
-		maps.DeleteFunc(stream.Counts, func(check analysis.Check, _ analysis.Counts) bool { return !slices.Contains(checks, check) })
+		maps.DeleteFunc(stream.Counts, func(check canary.Check, _ analysis.Counts) bool { return !slices.Contains(checks, check) })
 	}
 	return of
 }

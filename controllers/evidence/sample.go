@@ -14,6 +14,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // Target is a canary to be sampled.
@@ -45,7 +46,7 @@ type Stream struct {
 	// Revision that the events are about.
 	Revision string
 	// Counts since the stream began; a check that it does not count is absent.
-	Counts map[analysis.Check]analysis.Counts
+	Counts map[canary.Check]analysis.Counts
 	// Kept is how many requests a stable pod answered by itself while a candidate
 	// took a share.
 	Kept int64

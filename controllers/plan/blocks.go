@@ -33,9 +33,9 @@ type TimeBlocks struct {
 	Stable canary.Counters `json:"stable,omitempty"`
 	// Complete blocks since the trial began that count, by check. One without events
 	// of a check is none of that check's.
-	Complete map[analysis.Check]analysis.Blocks `json:"complete,omitempty"`
+	Complete map[canary.Check]analysis.Blocks `json:"complete,omitempty"`
 	// Before is how many of them were complete before the step.
-	Before map[analysis.Check]int64 `json:"before,omitempty"`
+	Before map[canary.Check]int64 `json:"before,omitempty"`
 }
 
 // add puts the events of a sample into the block under way, and completes it if
@@ -52,7 +52,7 @@ func (b *TimeBlocks) add(candidate, stable canary.Counters, observed time.Durati
 		return
 	}
 	if b.Complete == nil {
-		b.Complete = map[analysis.Check]analysis.Blocks{}
+		b.Complete = map[canary.Check]analysis.Blocks{}
 	}
 	for check, counts := range b.Open {
 		limit, share := p.Limits[check], shareOf(counts)
@@ -77,7 +77,7 @@ func (b *TimeBlocks) underWay() bool {
 }
 
 // of are the complete blocks of a check.
-func (b *TimeBlocks) of(check analysis.Check) analysis.Blocks {
+func (b *TimeBlocks) of(check canary.Check) analysis.Blocks {
 	if b == nil {
 		return analysis.Blocks{}
 	}
@@ -85,7 +85,7 @@ func (b *TimeBlocks) of(check analysis.Check) analysis.Blocks {
 }
 
 // inStep is how many blocks of a check the step under way has completed.
-func (b *TimeBlocks) inStep(check analysis.Check) int64 {
+func (b *TimeBlocks) inStep(check canary.Check) int64 {
 	if b == nil {
 		return 0
 	}
@@ -97,14 +97,14 @@ func (b *TimeBlocks) begin() {
 	if b == nil {
 		return
 	}
-	b.Before = map[analysis.Check]int64{}
+	b.Before = map[canary.Check]int64{}
 	for check, blocks := range b.Complete {
 		b.Before[check] = blocks.Count
 	}
 }
 
 // strike forgets a check.
-func (b *TimeBlocks) strike(check analysis.Check) {
+func (b *TimeBlocks) strike(check canary.Check) {
 	if b == nil {
 		return
 	}

@@ -19,13 +19,13 @@ import (
 // aTrialByBlocks is judged by blocks of a minute.
 func aTrialByBlocks() *Trial {
 	t := &Trial{}
-	t.judgeBy(Policy{Alpha: 0.002, Block: time.Minute, MinimumBlocks: 5, Limits: map[analysis.Check]float64{analysis.ErrorRate: 0.001}})
+	t.judgeBy(Policy{Alpha: 0.002, Block: time.Minute, MinimumBlocks: 5, Limits: map[canary.Check]float64{canary.ErrorRate: 0.001}})
 	return t
 }
 
 // requestsOf is a sample of one candidate's pod that counted so much since it began.
 func requestsOf(at time.Time, bad, total int64) canary.Evidence {
-	return canary.Evidence{At: at, Streams: []canary.Stream{{ID: "b/1", Revision: "b", Counts: canary.Counters{analysis.ErrorRate: {Bad: bad, Total: total}}}}}
+	return canary.Evidence{At: at, Streams: []canary.Stream{{ID: "b/1", Revision: "b", Counts: canary.Counters{canary.ErrorRate: {Bad: bad, Total: total}}}}}
 }
 
 // Whatever happens between samples, every event is in one block, and a block is
@@ -46,7 +46,7 @@ func TestEveryEventIsInOneBlock(t *testing.T) {
 			counted = counted.Plus(more)
 			struck := rapid.IntRange(0, 9).Draw(t, "struck") == 0
 			evidence := requestsOf(now, counted.Bad, counted.Total)
-			before := trial.Blocks.of(analysis.ErrorRate).Count
+			before := trial.Blocks.of(canary.ErrorRate).Count
 			took := trial.absorb(evidence, "b", struck, interval)
 			if again := trial.absorb(evidence, "b", false, interval); again != 0 {
 				t.Fatalf("a sample was observed twice")
@@ -54,8 +54,8 @@ func TestEveryEventIsInOneBlock(t *testing.T) {
 			if !struck {
 				observed += took
 			}
-			if trial.Blocks.of(analysis.ErrorRate).Count > before {
-				all := trial.Candidate[analysis.ErrorRate]
+			if trial.Blocks.of(canary.ErrorRate).Count > before {
+				all := trial.Candidate[canary.ErrorRate]
 				expected = expected.With(canary.Since(inBlocks, all))
 				inBlocks = all
 			}
@@ -63,10 +63,10 @@ func TestEveryEventIsInOneBlock(t *testing.T) {
 				trial = restarted(t, trial)
 			}
 		}
-		if d := cmp.Diff(expected, trial.Blocks.of(analysis.ErrorRate)); d != "" {
+		if d := cmp.Diff(expected, trial.Blocks.of(canary.ErrorRate)); d != "" {
 			t.Fatalf("the blocks differ from what was counted between their ends:\n%s", d)
 		}
-		if open, left := trial.Blocks.Open[analysis.ErrorRate], canary.Since(inBlocks, trial.Candidate[analysis.ErrorRate]); open != left {
+		if open, left := trial.Blocks.Open[canary.ErrorRate], canary.Since(inBlocks, trial.Candidate[canary.ErrorRate]); open != left {
 			t.Fatalf("%v are in the block under way, want %v", open, left)
 		}
 		if least := time.Duration(expected.Count)*time.Minute + trial.Blocks.OpenFor; observed < least {
@@ -118,7 +118,7 @@ func TestBlocksTakeSamplesToComplete(t *testing.T) {
 			for _, e := range c.samples {
 				trial.absorb(e, "b", c.struck, interval)
 			}
-			if got := trial.Blocks.of(analysis.ErrorRate).Count; got != c.blocks || trial.Blocks.OpenFor != c.openFor {
+			if got := trial.Blocks.of(canary.ErrorRate).Count; got != c.blocks || trial.Blocks.OpenFor != c.openFor {
 				t.Errorf("%d blocks, %s of the next, want %d and %s", got, trial.Blocks.OpenFor, c.blocks, c.openFor)
 			}
 		})
@@ -129,17 +129,17 @@ func TestBlocksTakeSamplesToComplete(t *testing.T) {
 func TestStruckChecksHaveNoBlocks(t *testing.T) {
 	trial := aTrialByBlocks()
 	both := func(n int64) canary.Counters {
-		return canary.Counters{analysis.ErrorRate: {Bad: n, Total: n}, analysis.LatencyP95: {Total: n}}
+		return canary.Counters{canary.ErrorRate: {Bad: n, Total: n}, canary.LatencyP95: {Total: n}}
 	}
 	trial.Blocks.add(both(10), nil, time.Minute, trial.Policy)
 	trial.begin(1, noon)
 	trial.Blocks.add(both(10), nil, time.Minute/2, trial.Policy)
-	trial.strike(analysis.ErrorRate)
+	trial.strike(canary.ErrorRate)
 	trial.Blocks.add(both(10), nil, time.Minute/2, trial.Policy)
-	if got := trial.Blocks.of(analysis.ErrorRate); got != (analysis.Blocks{}).With(analysis.Counts{Bad: 10, Total: 10}) {
+	if got := trial.Blocks.of(canary.ErrorRate); got != (analysis.Blocks{}).With(analysis.Counts{Bad: 10, Total: 10}) {
 		t.Errorf("the struck check has %+v", got)
 	}
-	if n, inStep := trial.Blocks.of(analysis.LatencyP95).Count, trial.Blocks.inStep(analysis.LatencyP95); n != 2 || inStep != 1 {
+	if n, inStep := trial.Blocks.of(canary.LatencyP95).Count, trial.Blocks.inStep(canary.LatencyP95); n != 2 || inStep != 1 {
 		t.Errorf("the other check has %d blocks, %d of them in the step", n, inStep)
 	}
 }
@@ -162,9 +162,9 @@ func TestABlockInWhichTheStableRevisionIsNoBetterDoesNotCount(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			trial := aTrialByBlocks()
-			requests := func(bad int64) canary.Counters { return canary.Counters{analysis.ErrorRate: {Bad: bad, Total: 1000}} }
+			requests := func(bad int64) canary.Counters { return canary.Counters{canary.ErrorRate: {Bad: bad, Total: 1000}} }
 			trial.Blocks.add(requests(c.candidate), requests(c.stable), time.Minute, trial.Policy)
-			if got := trial.Blocks.of(analysis.ErrorRate).Count == 1; got != c.counts {
+			if got := trial.Blocks.of(canary.ErrorRate).Count == 1; got != c.counts {
 				t.Errorf("it counts: %t, want %t", got, c.counts)
 			}
 		})
@@ -175,10 +175,10 @@ func TestABlockInWhichTheStableRevisionIsNoBetterDoesNotCount(t *testing.T) {
 func TestAnotherOriginBeginsBlocksAnew(t *testing.T) {
 	trial := aTrialByBlocks()
 	trial.follow(canary.Evidence{At: noon, Origin: "one"})
-	trial.Blocks.add(canary.Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
-	trial.Blocks.add(canary.Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Second, trial.Policy)
+	trial.Blocks.add(canary.Counters{canary.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
+	trial.Blocks.add(canary.Counters{canary.ErrorRate: {Total: 10}}, nil, time.Second, trial.Policy)
 	trial.follow(canary.Evidence{At: noon.Add(interval), Origin: "another"})
-	if n := trial.Blocks.of(analysis.ErrorRate).Count; n != 0 || trial.Blocks.underWay() {
+	if n := trial.Blocks.of(canary.ErrorRate).Count; n != 0 || trial.Blocks.underWay() {
 		t.Errorf("%d blocks are left, one under way: %t", n, trial.Blocks.underWay())
 	}
 }
@@ -192,7 +192,7 @@ func TestBlocksBeforeTheStepDoNotPassIt(t *testing.T) {
 		e.Lag = time.Minute
 		trial.absorb(e, "b", false, interval)
 	}
-	if all, inStep := trial.Blocks.of(analysis.ErrorRate).Count, trial.Blocks.inStep(analysis.ErrorRate); all != 1 || inStep != 0 {
+	if all, inStep := trial.Blocks.of(canary.ErrorRate).Count, trial.Blocks.inStep(canary.ErrorRate); all != 1 || inStep != 0 {
 		t.Errorf("%d blocks, %d of them in the step", all, inStep)
 	}
 }
@@ -200,12 +200,12 @@ func TestBlocksBeforeTheStepDoNotPassIt(t *testing.T) {
 // A look is decided on a copy of the record, which is repeated if it cannot be written.
 func TestAClonedTrialSharesNoBlocks(t *testing.T) {
 	trial := aTrialByBlocks()
-	trial.Blocks.add(canary.Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
-	trial.Blocks.add(canary.Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Second, trial.Policy)
+	trial.Blocks.add(canary.Counters{canary.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
+	trial.Blocks.add(canary.Counters{canary.ErrorRate: {Total: 10}}, nil, time.Second, trial.Policy)
 	before := fmt.Sprintf("%+v", *trial.Blocks)
 	copied := trial.clone()
-	copied.strike(analysis.ErrorRate)
-	copied.Blocks.add(canary.Counters{analysis.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
+	copied.strike(canary.ErrorRate)
+	copied.Blocks.add(canary.Counters{canary.ErrorRate: {Total: 10}}, nil, time.Minute, trial.Policy)
 	copied.begin(2, noon)
 	if after := fmt.Sprintf("%+v", *trial.Blocks); after != before {
 		t.Errorf("the original changed from %s to %s", before, after)

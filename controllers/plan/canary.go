@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // canaryState is the trial of a candidate, as it is after this look.
@@ -202,7 +202,7 @@ const (
 func (in trialInput) doubt(t *Trial, results []CheckResult) doubt {
 	r, ok := breached(results)
 	probe := in.s.Probe
-	if !ok || !in.sharesCache || probe.At.IsZero() || r.Check != analysis.CacheHitRate && r.Check != analysis.MissLatencyP95 {
+	if !ok || !in.sharesCache || probe.At.IsZero() || r.Check != canary.CacheHitRate && r.Check != canary.MissLatencyP95 {
 		t.DoubtedAt = time.Time{}
 		return none
 	}

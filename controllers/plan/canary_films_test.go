@@ -13,7 +13,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/analysis"
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
@@ -43,7 +42,7 @@ func films() map[string]film {
 
 // verdictFilms: what the candidate does decides.
 func verdictFilms() map[string]film {
-	breach := func(check analysis.Check, share float64) film {
+	breach := func(check canary.Check, share float64) film {
 		return film{script: func(th *theatre) {
 			th.spoil(v2(th), check, share)
 			th.until("the rollback", th.rolledBack)
@@ -71,16 +70,16 @@ func verdictFilms() map[string]film {
 				th.run(time.Minute)
 			},
 		},
-		"breach-errors":        breach(analysis.ErrorRate, 0.02),
-		"breach-p95":           breach(analysis.LatencyP95, 0.2),
-		"breach-p99":           breach(analysis.LatencyP99, 0.05),
-		"breach-hit-rate":      breach(analysis.CacheHitRate, 1),
+		"breach-errors":        breach(canary.ErrorRate, 0.02),
+		"breach-p95":           breach(canary.LatencyP95, 0.2),
+		"breach-p99":           breach(canary.LatencyP99, 0.05),
+		"breach-hit-rate":      breach(canary.CacheHitRate, 1),
 		"barely-within-limits": {script: func(th *theatre) { barelyWithin(th) }},
 		"breach-miss-latency": {script: func(th *theatre) {
 			candidate := v2(th)
 			th.lookUps = 20
-			th.spoil(candidate, analysis.CacheHitRate, 0.15)
-			th.spoil(candidate, analysis.MissLatencyP95, 0.9)
+			th.spoil(candidate, canary.CacheHitRate, 0.15)
+			th.spoil(candidate, canary.MissLatencyP95, 0.9)
 			th.until("the rollback", th.rolledBack)
 			th.expectMessage(v1alpha1.ConditionRolloutHealthy, "missLatencyP95")
 		}},
@@ -89,7 +88,7 @@ func verdictFilms() map[string]film {
 			script: func(th *theatre) {
 				candidate := v2(th)
 				th.until("the last step", func() bool { return th.weight() == 50 })
-				th.spoil(candidate, analysis.ErrorRate, 0.01)
+				th.spoil(candidate, canary.ErrorRate, 0.01)
 				th.until("the rollback", th.rolledBack)
 			},
 		},
@@ -99,7 +98,7 @@ func verdictFilms() map[string]film {
 				th.lazy = th.lazy || th.fc.Status.Canary.ObservedFor > 580
 				return th.fc.Status.Canary.Phase == v1alpha1.CanaryPromoting
 			})
-			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.spoil(candidate, canary.ErrorRate, 0.05)
 			th.until("the rollback", th.rolledBack)
 		}},
 		"strict": {
@@ -118,9 +117,9 @@ func verdictFilms() map[string]film {
 
 func barelyWithin(th *theatre) {
 	candidate := v2(th)
-	th.spoil(candidate, analysis.ErrorRate, 0.0009)
-	th.spoil(candidate, analysis.LatencyP95, 0.045)
-	th.spoil(candidate, analysis.LatencyP99, 0.009)
+	th.spoil(candidate, canary.ErrorRate, 0.0009)
+	th.spoil(candidate, canary.LatencyP95, 0.045)
+	th.spoil(candidate, canary.LatencyP99, 0.009)
 	th.until("the promotion", th.promoted(candidate))
 }
 
@@ -171,8 +170,8 @@ func evidenceFilms() map[string]film {
 			th.run(time.Minute)
 			th.note("the cache that both use fails, and with it the look-ups of both")
 			th.probe = Probe{Health: HealthBad, Reason: "ConnectionRefused", Message: "refused"}
-			th.bad[candidate] = map[analysis.Check]float64{analysis.CacheHitRate: 1}
-			th.bad[th.stable()] = map[analysis.Check]float64{analysis.CacheHitRate: 1}
+			th.bad[candidate] = map[canary.Check]float64{canary.CacheHitRate: 1}
+			th.bad[th.stable()] = map[canary.Check]float64{canary.CacheHitRate: 1}
 			th.run(15 * time.Minute)
 			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
 			th.note("and comes back")
@@ -184,7 +183,7 @@ func evidenceFilms() map[string]film {
 			candidate := v2(th)
 			th.note("the cache is away, which the candidate alone noticed yet")
 			th.probe.At = th.now
-			th.bad[candidate] = map[analysis.Check]float64{analysis.CacheHitRate: 1}
+			th.bad[candidate] = map[canary.Check]float64{canary.CacheHitRate: 1}
 			th.lookUps = 10
 			th.run(30 * time.Second)
 			th.expectMessage(v1alpha1.ConditionRolloutHealthy, "Waiting for a probe of the cache")
@@ -200,7 +199,7 @@ func evidenceFilms() map[string]film {
 			candidate := v2(th)
 			th.probe.At = th.now
 			th.lookUps = 10
-			th.spoil(candidate, analysis.CacheHitRate, 1)
+			th.spoil(candidate, canary.CacheHitRate, 1)
 			th.run(30 * time.Second)
 			th.expectMessage(v1alpha1.ConditionRolloutHealthy, "Waiting for a probe of the cache")
 			th.note("a probe succeeds")
@@ -211,8 +210,8 @@ func evidenceFilms() map[string]film {
 		"stable-is-no-better": {script: func(th *theatre) {
 			candidate := v2(th)
 			th.note("both revisions fail, the stable one as much as the candidate")
-			th.bad[candidate] = map[analysis.Check]float64{analysis.ErrorRate: 0.05}
-			th.bad[th.stable()] = map[analysis.Check]float64{analysis.ErrorRate: 0.05}
+			th.bad[candidate] = map[canary.Check]float64{canary.ErrorRate: 0.05}
+			th.bad[th.stable()] = map[canary.Check]float64{canary.ErrorRate: 0.05}
 			th.run(3 * time.Minute)
 			th.note("what made them fail is mended")
 			clear(th.bad)
@@ -220,8 +219,8 @@ func evidenceFilms() map[string]film {
 		}},
 		"stable-fails-too-but-the-candidate-is-worse": {script: func(th *theatre) {
 			candidate := v2(th)
-			th.bad[candidate] = map[analysis.Check]float64{analysis.ErrorRate: 0.2}
-			th.bad[th.stable()] = map[analysis.Check]float64{analysis.ErrorRate: 0.01}
+			th.bad[candidate] = map[canary.Check]float64{canary.ErrorRate: 0.2}
+			th.bad[th.stable()] = map[canary.Check]float64{canary.ErrorRate: 0.01}
 			th.until("the rollback", th.rolledBack)
 		}},
 		"operator-down": {script: func(th *theatre) {
@@ -250,7 +249,7 @@ func evidenceFilms() map[string]film {
 				th.until("the second step", func() bool { return th.weight() == 25 })
 				th.note("a minute is too short for what happens in it to be known")
 				th.run(3 * time.Minute)
-				if n := th.trial().inStep(analysis.ErrorRate).Total; n != 0 {
+				if n := th.trial().inStep(canary.ErrorRate).Total; n != 0 {
 					th.t.Errorf("%d events of the first step count in the second", n)
 				}
 				th.until("the promotion", th.promoted(candidate))
@@ -260,7 +259,7 @@ func evidenceFilms() map[string]film {
 			th.lag = 3 * time.Minute
 			candidate := v2(th)
 			th.run(4 * time.Minute)
-			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.spoil(candidate, canary.ErrorRate, 0.05)
 			th.until("the rollback", th.rolledBack)
 		}},
 		"late-evidence-of-pods-that-were-away": {script: func(th *theatre) {
@@ -269,7 +268,7 @@ func evidenceFilms() map[string]film {
 			th.run(5 * time.Minute)
 			th.lazy = true
 			mustFind[*appsv1.Deployment](th.world, "demo-"+candidate).Status.AvailableReplicas = 0
-			th.spoil(candidate, analysis.ErrorRate, 1)
+			th.spoil(candidate, canary.ErrorRate, 1)
 			th.run(2 * time.Minute)
 			th.note("they are back before anything is known about that time")
 			th.lazy = false
@@ -283,12 +282,12 @@ func evidenceFilms() map[string]film {
 			th.note("another source counts: it knows all that happened, and none of it counts twice")
 			th.origin = "another"
 			th.look()
-			if n := th.trial().Candidate[analysis.ErrorRate].Total; n != 0 {
+			if n := th.trial().Candidate[canary.ErrorRate].Total; n != 0 {
 				th.t.Errorf("%d events of before are counted by the new source", n)
 			}
 			th.run(9 * time.Minute)
 			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionTrue, v1alpha1.ReasonCanaryProgressing)
-			if n := th.trial().Candidate[analysis.ErrorRate].Total; n != 10*9*60 {
+			if n := th.trial().Candidate[canary.ErrorRate].Total; n != 10*9*60 {
 				th.t.Errorf("%d events are counted in nine minutes of 10 a second", n)
 			}
 			th.until("the promotion", th.promoted(candidate))
@@ -298,7 +297,7 @@ func evidenceFilms() map[string]film {
 			candidate := v2(th)
 			th.run(time.Minute)
 			th.note("a wrong query calls everything an error; it is mended before the next look")
-			th.bad[candidate] = map[analysis.Check]float64{analysis.ErrorRate: 1}
+			th.bad[candidate] = map[canary.Check]float64{canary.ErrorRate: 1}
 			th.now = th.now.Add(interval)
 			th.serve()
 			clear(th.bad)
@@ -360,14 +359,14 @@ func blockFilms() map[string]film {
 				th.burst(candidate, 0.3)
 				th.run(50 * time.Second)
 			}
-			th.spoil(candidate, analysis.ErrorRate, 0.3)
+			th.spoil(candidate, canary.ErrorRate, 0.3)
 			th.look()
 			clear(th.bad)
 			th.until("the rollback", th.rolledBack)
 			th.expectMessage(v1alpha1.ConditionRolloutHealthy, "errorRate: on average of", "blocks of 1m0s")
 		}),
 		"breach-by-blocks": byBlocks(func(th *theatre) {
-			th.spoil(v2(th), analysis.ErrorRate, 0.01)
+			th.spoil(v2(th), canary.ErrorRate, 0.01)
 			th.run(time.Minute)
 			th.noteBlocks()
 			th.until("the rollback", th.rolledBack)
@@ -390,7 +389,7 @@ func blockFilms() map[string]film {
 			th.run(150 * time.Second)
 			th.noteBlocks()
 			th.note("no operator for twenty minutes, and a burst meanwhile; a new one begins without a sample")
-			th.bad[candidate] = map[analysis.Check]float64{analysis.ErrorRate: 0.15}
+			th.bad[candidate] = map[canary.Check]float64{canary.ErrorRate: 0.15}
 			th.serve()
 			clear(th.bad)
 			for range 119 {
@@ -437,8 +436,8 @@ func blockFilms() map[string]film {
 			th.noteBlocks()
 			th.note("the cache that both use fails: what is counted meanwhile is in no block")
 			th.probe = Probe{Health: HealthBad, Reason: "ConnectionRefused", Message: "refused"}
-			th.bad[candidate] = map[analysis.Check]float64{analysis.CacheHitRate: 1}
-			th.bad[th.stable()] = map[analysis.Check]float64{analysis.CacheHitRate: 1}
+			th.bad[candidate] = map[canary.Check]float64{canary.CacheHitRate: 1}
+			th.bad[th.stable()] = map[canary.Check]float64{canary.CacheHitRate: 1}
 			th.run(15 * time.Minute)
 			th.noteBlocks()
 			th.note("and comes back")
@@ -450,8 +449,8 @@ func blockFilms() map[string]film {
 		"blocks-stable-is-no-better": byBlocks(func(th *theatre) {
 			candidate := v2(th)
 			th.note("both revisions fail at the beginning of a block: it does not count")
-			th.bad[candidate] = map[analysis.Check]float64{analysis.ErrorRate: 1}
-			th.bad[th.stable()] = map[analysis.Check]float64{analysis.ErrorRate: 1}
+			th.bad[candidate] = map[canary.Check]float64{canary.ErrorRate: 1}
+			th.bad[th.stable()] = map[canary.Check]float64{canary.ErrorRate: 1}
 			th.run(40 * time.Second)
 			clear(th.bad)
 			th.run(20 * time.Second)
@@ -489,7 +488,7 @@ func peopleFilms() map[string]film {
 			candidate := v2(th)
 			th.annotate(v1alpha1.AnnotationPause, candidate)
 			th.look()
-			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.spoil(candidate, canary.ErrorRate, 0.05)
 			th.until("the rollback", th.rolledBack)
 		}},
 		"promote": {script: func(th *theatre) {
@@ -509,7 +508,7 @@ func peopleFilms() map[string]film {
 		}},
 		"retry-once": {script: func(th *theatre) {
 			candidate := v2(th)
-			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.spoil(candidate, canary.ErrorRate, 0.05)
 			th.until("the rollback", th.rolledBack)
 			th.annotate(v1alpha1.AnnotationRetry, candidate)
 			th.until("the next trial", func() bool { return !th.rolledBack() })
@@ -562,7 +561,7 @@ func revisionFilms() map[string]film {
 		}},
 		"rejected-then-asked-for-again": {script: func(th *theatre) {
 			candidate := v2(th)
-			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.spoil(candidate, canary.ErrorRate, 0.05)
 			th.until("the rollback", th.rolledBack)
 			th.change(fromImage(""))
 			th.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
@@ -630,7 +629,7 @@ func wrongPassword(th *theatre) {
 			th.t.Errorf("Secret %s names the host %q", name, host)
 		}
 	}
-	th.spoil(th.candidate(), analysis.CacheHitRate, 1)
+	th.spoil(th.candidate(), canary.CacheHitRate, 1)
 	th.until("the rollback", th.rolledBack)
 	th.run(time.Minute)
 	if password := secretValue(th.snapshot(), "demo-connection", "password"); password != "" {

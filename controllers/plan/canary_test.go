@@ -58,7 +58,7 @@ type theatre struct {
 	// perSecond are the requests of all clients.
 	perSecond float64
 	// bad shares of the events of each revision, by check.
-	bad map[string]map[analysis.Check]float64
+	bad map[string]map[canary.Check]float64
 	// lookUps is how many look-ups in Redis each revision makes in a look.
 	lookUps float64
 	// life is part of the names of streams: pods that start again have another.
@@ -72,7 +72,7 @@ type theatre struct {
 	lazy bool
 	// blind: the evidence cannot be had.
 	blind   bool
-	counted map[string]map[analysis.Check][2]float64
+	counted map[string]map[canary.Check][2]float64
 	kept    float64
 	names   map[string]string
 }
@@ -82,8 +82,8 @@ func aTheatre(t *testing.T, fc *v1alpha1.FlagCache) *theatre {
 	w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"host": []byte("cache")}}
 	th := &theatre{
 		world: w.ready(), perSecond: 200, lookUps: 2,
-		bad:     map[string]map[analysis.Check]float64{},
-		counted: map[string]map[analysis.Check][2]float64{},
+		bad:     map[string]map[canary.Check]float64{},
+		counted: map[string]map[canary.Check][2]float64{},
 		names:   map[string]string{},
 	}
 	th.name(th.stable())
@@ -132,17 +132,17 @@ func (th *theatre) annotate(annotation, value string) {
 }
 
 // spoil has a share of a revision's events be bad.
-func (th *theatre) spoil(revision string, check analysis.Check, share float64) {
+func (th *theatre) spoil(revision string, check canary.Check, share float64) {
 	th.note(fmt.Sprintf("%g %% of %s's %s are bad", share*100, th.name(revision), check))
 	if th.bad[revision] == nil {
-		th.bad[revision] = map[analysis.Check]float64{}
+		th.bad[revision] = map[canary.Check]float64{}
 	}
 	th.bad[revision][check] = share
 }
 
 // burst is a look in which a share of a revision's requests fail.
 func (th *theatre) burst(revision string, share float64) {
-	th.spoil(revision, analysis.ErrorRate, share)
+	th.spoil(revision, canary.ErrorRate, share)
 	th.look()
 	th.note("the burst is over")
 	delete(th.bad, revision)
@@ -151,7 +151,7 @@ func (th *theatre) burst(revision string, share float64) {
 // noteBlocks puts into the film how far the newest trial's blocks are.
 func (th *theatre) noteBlocks() {
 	blocks := readHistory(th.snapshot()).newest()[0].Trial.Blocks
-	th.note(fmt.Sprintf("blocks of requests: %d, and %s of the next", blocks.of(analysis.ErrorRate).Count, blocks.OpenFor))
+	th.note(fmt.Sprintf("blocks of requests: %d, and %s of the next", blocks.of(canary.ErrorRate).Count, blocks.OpenFor))
 }
 
 // run looks every ten seconds for as long, until then.
@@ -272,11 +272,11 @@ func (th *theatre) arrive() {
 
 func (th *theatre) count(revision string, requests float64) {
 	if th.counted[revision] == nil {
-		th.counted[revision] = map[analysis.Check][2]float64{}
+		th.counted[revision] = map[canary.Check][2]float64{}
 	}
-	for check, n := range map[analysis.Check]float64{
-		analysis.ErrorRate: requests, analysis.LatencyP95: requests, analysis.LatencyP99: requests,
-		analysis.CacheHitRate: th.lookUps, analysis.MissLatencyP95: th.lookUps * th.bad[revision][analysis.CacheHitRate],
+	for check, n := range map[canary.Check]float64{
+		canary.ErrorRate: requests, canary.LatencyP95: requests, canary.LatencyP99: requests,
+		canary.CacheHitRate: th.lookUps, canary.MissLatencyP95: th.lookUps * th.bad[revision][canary.CacheHitRate],
 	} {
 		c := th.counted[revision][check]
 		th.counted[revision][check] = [2]float64{c[0] + n*th.bad[revision][check], c[1] + n}
@@ -427,8 +427,8 @@ func TestTheVerdictRestsOnCountsAlone(t *testing.T) {
 	th.change(fromImage("flag-service:v2"))
 	th.run(5 * time.Minute)
 	trial := readHistory(th.snapshot()).records[th.candidate()].Trial
-	if d := math.Abs(float64(trial.Candidate[analysis.ErrorRate].Total) - 0.05*200*290); d > 300 {
-		t.Errorf("%d requests were counted in five minutes of 10 a second", trial.Candidate[analysis.ErrorRate].Total)
+	if d := math.Abs(float64(trial.Candidate[canary.ErrorRate].Total) - 0.05*200*290); d > 300 {
+		t.Errorf("%d requests were counted in five minutes of 10 a second", trial.Candidate[canary.ErrorRate].Total)
 	}
 	repeated := trial.Judge()
 	for i, c := range th.fc.Status.Canary.Checks {

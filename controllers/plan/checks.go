@@ -10,12 +10,13 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // Policy is what a candidate is judged by.
 type Policy struct {
 	// Limits on the share of bad events, by check.
-	Limits map[analysis.Check]float64 `json:"limits,omitempty"`
+	Limits map[canary.Check]float64 `json:"limits,omitempty"`
 	// Alpha of each check.
 	Alpha float64 `json:"alpha,omitempty"`
 	// MinimumRequests of a step.
@@ -30,20 +31,20 @@ type Policy struct {
 }
 
 // checks in the order in which people read them.
-func checks() []analysis.Check {
-	return []analysis.Check{analysis.ErrorRate, analysis.LatencyP95, analysis.LatencyP99, analysis.CacheHitRate, analysis.MissLatencyP95}
+func checks() []canary.Check {
+	return []canary.Check{canary.ErrorRate, canary.LatencyP95, canary.LatencyP99, canary.CacheHitRate, canary.MissLatencyP95}
 }
 
 // policyOf reads a canary's policy. A percentile is a share of requests that may
 // be slower.
 func policyOf(spec *v1alpha1.CanarySpec) Policy {
 	p := Policy{
-		Limits: map[analysis.Check]float64{
-			analysis.ErrorRate:      share(spec.Thresholds.ErrorRate, 0.001),
-			analysis.CacheHitRate:   1 - share(spec.Thresholds.CacheHitRate, 0.8),
-			analysis.LatencyP95:     0.05,
-			analysis.LatencyP99:     0.01,
-			analysis.MissLatencyP95: 0.05,
+		Limits: map[canary.Check]float64{
+			canary.ErrorRate:      share(spec.Thresholds.ErrorRate, 0.001),
+			canary.CacheHitRate:   1 - share(spec.Thresholds.CacheHitRate, 0.8),
+			canary.LatencyP95:     0.05,
+			canary.LatencyP99:     0.01,
+			canary.MissLatencyP95: 0.05,
 		},
 		Alpha:           analysis.Share(share(spec.Confidence, 0.99), len(checks())),
 		MinimumRequests: spec.MinimumRequests,
@@ -88,7 +89,7 @@ const (
 
 // CheckResult is a check with its evidence.
 type CheckResult struct {
-	Check  analysis.Check
+	Check  canary.Check
 	Limit  float64
 	Counts analysis.Counts
 	// Blocks that Result is about, where the policy wants them; else it is about
@@ -133,11 +134,11 @@ func (t *Trial) verdict(r CheckResult) Verdict {
 // enough tells whether there are enough events of a kind for a pass. Look-ups of
 // the cache are rare, because requests are answered from memory; and that nothing
 // missed the cache is as good as a miss that was fast.
-func (t *Trial) enough(check analysis.Check) bool {
+func (t *Trial) enough(check canary.Check) bool {
 	switch check {
-	case analysis.MissLatencyP95:
+	case canary.MissLatencyP95:
 		return true
-	case analysis.CacheHitRate:
+	case canary.CacheHitRate:
 		return t.Candidate[check].Total > 0 && (t.Policy.Block == 0 || t.Blocks.of(check).Count > 0)
 	default:
 		return t.inStep(check).Total >= max(t.Policy.MinimumRequests, 1) && t.Blocks.inStep(check) >= t.Policy.MinimumBlocks

@@ -13,10 +13,10 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-type checkName = analysis.Check
+type checkName = canary.Check
 
 // ackPoll is how often ACK looks at what is not done.
 const ackPoll = 30 * time.Second

@@ -11,7 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // toRedis asks for what AWS cannot change in place.
@@ -29,7 +29,7 @@ func onTrial(c *cloud, edit func(*v1alpha1.ElastiCacheSpec)) (candidate string) 
 
 // fails has the candidate's look-ups fail until it is rolled back and its group gone.
 func (c *cloud) fails(candidate string) {
-	c.spoil(candidate, analysis.CacheHitRate, 1)
+	c.spoil(candidate, canary.CacheHitRate, 1)
 	c.until("the rollback", c.rolledBack)
 	c.until("one group", func() bool { return len(c.groups) == 1 })
 	clear(c.bad)
@@ -160,7 +160,7 @@ func replacementFilms() map[string]cloudFilm {
 			script: func(c *cloud) {
 				c.edit(func(s *v1alpha1.FlagCacheSpec) { s.Cache.Type = v1alpha1.CacheElastiCache })
 				c.until("the first step", func() bool { return c.weight() > 0 })
-				c.spoil(c.candidate(), analysis.CacheHitRate, 1)
+				c.spoil(c.candidate(), canary.CacheHitRate, 1)
 				c.until("the rollback", c.rolledBack)
 				c.until("no group", func() bool { return len(c.groups) == 0 })
 				c.run(time.Hour)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // tokenSecret is the Secret of the only cache.
@@ -75,7 +75,7 @@ func rotationFilms() map[string]func(*cloud) {
 			old := c.token()
 			c.rotate("1")
 			c.until("the first step", func() bool { return c.weight() > 0 })
-			c.spoil(c.candidate(), analysis.CacheHitRate, 1)
+			c.spoil(c.candidate(), canary.CacheHitRate, 1)
 			c.until("the rollback", c.rolledBack)
 			clear(c.bad)
 			c.note("no further rotation: AWS would forget the token in use")

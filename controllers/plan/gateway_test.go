@@ -10,14 +10,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // aRoute is an HTTPRoute with a rule for each list of backends, which a gateway
@@ -129,7 +128,7 @@ func TestCanaryFilmsByGateway(t *testing.T) {
 			candidate := v2(th)
 			th.note("the gateway goes wrong, and the candidate with it")
 			th.routes["shop"] = judged(th.routes["shop"], "ResolvedRefs", "False")
-			th.spoil(candidate, analysis.ErrorRate, 0.05)
+			th.spoil(candidate, canary.ErrorRate, 0.05)
 			th.until("the rollback", th.rolledBack)
 			th.run(time.Minute)
 		},

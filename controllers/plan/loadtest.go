@@ -15,7 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 const (
@@ -52,7 +52,7 @@ func loadTestJob(s Snapshot, record Record) *batchv1.Job {
 }
 
 func loadTestPod(s Snapshot, revision string) corev1.PodSpec {
-	fc, canary := s.FlagCache, s.FlagCache.Spec.Canary
+	fc, spec := s.FlagCache, s.FlagCache.Spec.Canary
 	return corev1.PodSpec{
 		RestartPolicy:                corev1.RestartPolicyNever,
 		AutomountServiceAccountToken: ptr.To(false),
@@ -66,10 +66,10 @@ func loadTestPod(s Snapshot, revision string) corev1.PodSpec {
 			Image: s.Operator.FlagServiceImage,
 			Args: []string{
 				"loadtest", revisionEndpoint(fc, revision),
-				"--concurrency=" + strconv.Itoa(int(canary.LoadTest.Concurrency)),
-				"--duration=" + canary.LoadTest.Duration.Duration.String(),
-				"--p95=" + canary.LoadTest.LatencyP95.Duration.String(),
-				"--max-error-rate=" + strconv.FormatFloat(policyOf(canary).Limits[analysis.ErrorRate], 'f', -1, 64),
+				"--concurrency=" + strconv.Itoa(int(spec.LoadTest.Concurrency)),
+				"--duration=" + spec.LoadTest.Duration.Duration.String(),
+				"--p95=" + spec.LoadTest.LatencyP95.Duration.String(),
+				"--max-error-rate=" + strconv.FormatFloat(policyOf(spec).Limits[canary.ErrorRate], 'f', -1, 64),
 				"--output=json", "--report-file=" + loadTestReport,
 			},
 			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,

@@ -87,7 +87,7 @@ type Counted struct {
 }
 
 // Fading are events of which older ones count for less and less.
-type Fading map[analysis.Check]FadingCounts
+type Fading map[canary.Check]FadingCounts
 
 // FadingCounts are weights of events.
 type FadingCounts struct {
@@ -284,7 +284,7 @@ func (t *Trial) begin(step int, now time.Time) {
 
 // strike forgets what a check found: it was found while the stable revision was
 // no better.
-func (t *Trial) strike(check analysis.Check) {
+func (t *Trial) strike(check canary.Check) {
 	for _, counts := range []canary.Counters{t.Candidate, t.Stable, t.Before} {
 		delete(counts, check)
 	}
@@ -294,14 +294,14 @@ func (t *Trial) strike(check analysis.Check) {
 }
 
 // inStep are the candidate's events of the step under way.
-func (t *Trial) inStep(check analysis.Check) analysis.Counts {
+func (t *Trial) inStep(check canary.Check) analysis.Counts {
 	return canary.Since(t.Before[check], t.Candidate[check])
 }
 
 // measuredWeight is the share of the step's requests that the candidate got; ok
 // is false where there were none.
 func (t *Trial) measuredWeight() (weight float64, ok bool) {
-	candidate := float64(t.inStep(analysis.ErrorRate).Total)
+	candidate := float64(t.inStep(canary.ErrorRate).Total)
 	all := candidate + float64(t.Kept-t.KeptBefore)
 	if all <= 0 {
 		return 0, false

@@ -97,7 +97,7 @@ func TestNothingIsCountedTwiceByAnotherOrigin(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	sample := func(n int, origin, id string, bad, total int64) canary.Evidence {
 		return canary.Evidence{At: start.Add(time.Duration(n) * time.Second), Origin: origin, Streams: []canary.Stream{
-			{ID: id, Revision: "b", Counts: canary.Counters{analysis.ErrorRate: {Bad: bad, Total: total}}},
+			{ID: id, Revision: "b", Counts: canary.Counters{canary.ErrorRate: {Bad: bad, Total: total}}},
 		}}
 	}
 	for name, c := range map[string]struct {
@@ -125,7 +125,7 @@ func TestNothingIsCountedTwiceByAnotherOrigin(t *testing.T) {
 				trial.follow(e)
 				trial.absorb(e, "b", false, time.Second)
 			}
-			if got := trial.Candidate[analysis.ErrorRate]; got != c.want {
+			if got := trial.Candidate[canary.ErrorRate]; got != c.want {
 				t.Errorf("counted %+v, want %+v", got, c.want)
 			}
 		})
@@ -143,9 +143,9 @@ func TestALastingCounterThatFellIsAMistake(t *testing.T) {
 		{analysis.Counts{Bad: 2, Total: 150}, analysis.Counts{Bad: 2, Total: 150}},
 	} {
 		trial.absorb(canary.Evidence{At: time.Date(2026, 1, 1, 0, n, 0, 0, time.UTC), Streams: []canary.Stream{
-			{ID: "1", Revision: "b", Lasting: true, Counts: canary.Counters{analysis.ErrorRate: c.now}},
+			{ID: "1", Revision: "b", Lasting: true, Counts: canary.Counters{canary.ErrorRate: c.now}},
 		}}, "b", false, time.Minute)
-		if got := trial.Candidate[analysis.ErrorRate]; got != c.want {
+		if got := trial.Candidate[canary.ErrorRate]; got != c.want {
 			t.Errorf("counted %+v after %+v, want %+v", got, c.now, c.want)
 		}
 	}

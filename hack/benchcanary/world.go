@@ -7,7 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // Virtual time is counted in events: a service of 200 requests a second hands 5 %
@@ -20,17 +20,17 @@ const (
 
 // check is a proportion with the largest share of bad events that it may have.
 type check struct {
-	name  analysis.Check
+	name  canary.Check
 	limit float64
 }
 
 // checks with the default thresholds.
 var checks = []check{
-	{analysis.ErrorRate, 0.001},
-	{analysis.LatencyP99, 0.01},
-	{analysis.LatencyP95, 0.05},
-	{analysis.MissLatencyP95, 0.05},
-	{analysis.CacheHitRate, 0.20},
+	{canary.ErrorRate, 0.001},
+	{canary.LatencyP99, 0.01},
+	{canary.LatencyP95, 0.05},
+	{canary.MissLatencyP95, 0.05},
+	{canary.CacheHitRate, 0.20},
 }
 
 // world is a release on its way, as it truly is.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	operatorplan "github.com/flagcache/flagcache/controllers/plan"
 )
@@ -75,8 +76,8 @@ func (w *World) sampled() evidence.Sample {
 		}
 		counts := w.clients.answered[revision]
 		fast := analysis.Counts{Total: counts.Total}
-		sample.Streams = append(sample.Streams, evidence.Stream{ID: revision, Revision: revision, Counts: map[analysis.Check]analysis.Counts{
-			analysis.ErrorRate: counts, analysis.LatencyP95: fast, analysis.LatencyP99: fast, analysis.CacheHitRate: fast, analysis.MissLatencyP95: fast,
+		sample.Streams = append(sample.Streams, evidence.Stream{ID: revision, Revision: revision, Counts: map[canary.Check]analysis.Counts{
+			canary.ErrorRate: counts, canary.LatencyP95: fast, canary.LatencyP99: fast, canary.CacheHitRate: fast, canary.MissLatencyP95: fast,
 		}})
 	}
 	return sample
@@ -245,8 +246,8 @@ func (w *World) checkRecord(before, after client.Object) {
 		return
 	}
 	revision := record.Revision
-	if t := record.Trial; t != nil && t.Candidate[analysis.ErrorRate].Total > w.clients.answered[revision].Total {
-		w.violate("S7 evidence: %d requests are on record of revision %s, which answered %d", t.Candidate[analysis.ErrorRate].Total, revision, w.clients.answered[revision].Total)
+	if t := record.Trial; t != nil && t.Candidate[canary.ErrorRate].Total > w.clients.answered[revision].Total {
+		w.violate("S7 evidence: %d requests are on record of revision %s, which answered %d", t.Candidate[canary.ErrorRate].Total, revision, w.clients.answered[revision].Total)
 	}
 	if (record.Passed || record.Outcome == operatorplan.Promoted) && !w.clients.served[revision] {
 		w.violate("S7 evidence: revision %s is on record as promoted and never served", revision)

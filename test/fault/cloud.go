@@ -200,7 +200,7 @@ func (w *World) used(g client.Object) bool {
 
 // outdated tells whether a token was drawn before the user asked for a new one.
 func (w *World) outdated(token string) bool {
-	first, err := strconv.Atoi(strings.TrimPrefix(drawn.FindString(token), canary))
+	first, err := strconv.Atoi(strings.TrimPrefix(drawn.FindString(token), secretMarker))
 	return err == nil && first <= w.asked
 }
 

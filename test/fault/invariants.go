@@ -26,8 +26,8 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// canary begins every credential of the World: a word that nothing else has.
-const canary = "LINNET"
+// secretMarker begins every credential of the World: a word that nothing else has.
+const secretMarker = "LINNET"
 
 // violate notes that an invariant did not hold.
 func (w *World) violate(format string, args ...any) {
@@ -320,10 +320,10 @@ func (w *World) checkDelete(k kind, name string, p *metav1.Preconditions) {
 
 // leaks are the forms in which a credential may leak.
 var leaks = sync.OnceValue(func() []string {
-	forms := []string{canary, strings.ToLower(canary), hex.EncodeToString([]byte(canary))}
+	forms := []string{secretMarker, strings.ToLower(secretMarker), hex.EncodeToString([]byte(secretMarker))}
 	for shift := range 3 {
-		text := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + canary + "xx"))
-		forms = append(forms, text[(shift*8+5)/6:(shift+len(canary))*8/6])
+		text := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + secretMarker + "xx"))
+		forms = append(forms, text[(shift*8+5)/6:(shift+len(secretMarker))*8/6])
 	}
 	return forms
 })

@@ -21,6 +21,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
+	"github.com/flagcache/flagcache/controllers/canary"
 	operatorplan "github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
@@ -222,8 +223,8 @@ func (w *World) trialState(record operatorplan.Record) string {
 }
 
 // unread is what a revision answered since it was asked.
-func (w *World) unread(revision string, counts map[analysis.Check]analysis.Counts) analysis.Counts {
-	now, then := w.clients.answered[revision], counts[analysis.ErrorRate]
+func (w *World) unread(revision string, counts map[canary.Check]analysis.Counts) analysis.Counts {
+	now, then := w.clients.answered[revision], counts[canary.ErrorRate]
 	return analysis.Counts{Bad: now.Bad - then.Bad, Total: now.Total - then.Total}
 }
 
@@ -354,7 +355,7 @@ func skeletonOf(text string) skeleton {
 			take(word)
 			continue
 		}
-		for at := strings.Index(word, canary); at >= 0 && len(word) >= at+drawnLength; at = strings.Index(word, canary) {
+		for at := strings.Index(word, secretMarker); at >= 0 && len(word) >= at+drawnLength; at = strings.Index(word, secretMarker) {
 			kept = append(kept, word[:at]...)
 			take(word[at : at+drawnLength])
 			word = word[at+drawnLength:]
@@ -370,7 +371,7 @@ func skeletonOf(text string) skeleton {
 }
 
 // drawnLength is the length of a credential that the operator drew.
-const drawnLength = len(canary) + 4
+const drawnLength = len(secretMarker) + 4
 
 func isWord(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'

@@ -40,7 +40,7 @@ func (w *World) normal() string {
 			fmt.Fprintf(&lines, "%s %s\n%s\n", k, o.GetName(), normalText(o))
 		}
 	}
-	text := replaceByOrder(lines.String(), drawn, canary)
+	text := replaceByOrder(lines.String(), drawn, secretMarker)
 	return replaceByOrder(text, revisionName, "REVISION")
 }
 
@@ -57,7 +57,7 @@ func (w *World) leftBehind(o client.Object) bool {
 
 // drawn are credentials, and revisionName is what is named after one.
 var (
-	drawn        = regexp.MustCompile(canary + `\d{4}`)
+	drawn        = regexp.MustCompile(secretMarker + `\d{4}`)
 	revisionName = regexp.MustCompile(`\b[0-9a-f]{8}\b`)
 )
 

@@ -130,7 +130,7 @@ var scenarios = slices.Concat([]scenario{
 
 // Credentials and files of the World.
 const (
-	externalPassword = canary + "-external"
+	externalPassword = secretMarker + "-external"
 	goodFlags        = `{"flags":{"on":{"state":"ENABLED","variants":{"yes":true,"no":false},"defaultVariant":"yes"}}}`
 )
 

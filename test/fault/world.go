@@ -432,7 +432,7 @@ func validate(data []byte) ([]string, error) {
 // random draws a credential that is found again wherever it leaks to.
 func (w *World) random() string {
 	w.drawn++
-	return fmt.Sprintf("%s%04d", canary, w.drawn)
+	return fmt.Sprintf("%s%04d", secretMarker, w.drawn)
 }
 
 // restart ends the operator's process and starts another one.
