@@ -84,7 +84,7 @@ func (f *FlagFiles) judge(configMap *corev1.ConfigMap, key string) plan.Flags {
 	if err != nil {
 		return plan.Flags{State: plan.FlagsUnparseable, Error: err.Error()}
 	}
-	return plan.Flags{State: plan.FlagsRead, Problems: problems}
+	return plan.Flags{State: plan.FlagsLoaded, Problems: problems}
 }
 
 func (f *FlagFiles) known(file fileKey, resourceVersion string) (plan.Flags, bool) {

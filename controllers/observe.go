@@ -145,7 +145,7 @@ func (r *Reconciler) externalSecret(ctx context.Context, namespace, name string)
 	secret := &corev1.Secret{}
 	switch err := r.Client.Get(ctx, key, secret); {
 	case err == nil:
-		return plan.ExternalSecret{Presence: plan.There, Data: secret.Data}, nil
+		return plan.ExternalSecret{Presence: plan.Present, Data: secret.Data}, nil
 	case !apierrors.IsNotFound(err):
 		return plan.ExternalSecret{}, fmt.Errorf("reading Secret %s: %w", key, err)
 	}
@@ -185,10 +185,10 @@ func (r *Reconciler) lastProbe(key types.NamespacedName) plan.Probe {
 	p := plan.Probe{Of: result.ID, Reason: string(result.Reason), Message: result.Message, Role: result.Role, At: result.At, Failing: result.Failing}
 	switch result.Outcome {
 	case probe.Healthy:
-		p.Health = plan.HealthGood
+		p.Health = plan.Healthy
 		p.Latency = result.Latency.String()
 	case probe.Unhealthy:
-		p.Health = plan.HealthBad
+		p.Health = plan.Unhealthy
 	}
 	p.Load = loads[result.Load]
 	if result.ReplicationLag > 0 {

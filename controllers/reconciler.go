@@ -138,7 +138,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if done.retry != nil {
 		return ctrl.Result{}, done.retry
 	}
-	return ctrl.Result{RequeueAfter: cmp.Or(pause, done.lookAgain, want.LookAgain)}, nil
+	return ctrl.Result{RequeueAfter: cmp.Or(pause, done.lookAgain, want.RequeueAfter)}, nil
 }
 
 // unseen ends a look that could not read the world: nothing is decided, and what

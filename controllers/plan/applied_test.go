@@ -206,7 +206,7 @@ func TestAppliedObjects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := &ledger{cloud: aCloud(t, test.spec), applied: map[string]map[string]string{}}
 			l.fc.CreationTimestamp = metav1.NewTime(noon.Add(-time.Hour))
-			l.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"uri": []byte("rediss://user:secret@redis.example:7000")}}
+			l.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte("rediss://user:secret@redis.example:7000")}}
 			l.until("Ready", l.ready)
 			test.script(l)
 			l.deletes()

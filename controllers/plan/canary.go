@@ -126,7 +126,7 @@ func (in trialInput) paused() bool {
 
 // sharedTrouble is what is wrong with something that both revisions depend on.
 func (in trialInput) sharedTrouble() string {
-	if in.sharesCache && in.s.Probe.Health == HealthBad {
+	if in.sharesCache && in.s.Probe.Health == Unhealthy {
 		return "The cache that both revisions use is unhealthy"
 	}
 	return ""

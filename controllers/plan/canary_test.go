@@ -79,7 +79,7 @@ type theatre struct {
 
 func aTheatre(t *testing.T, fc *v1alpha1.FlagCache) *theatre {
 	w := aWorld(t, fc)
-	w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"host": []byte("cache")}}
+	w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"host": []byte("cache")}}
 	th := &theatre{
 		world: w.ready(), perSecond: 200, lookUps: 2,
 		bad:     map[string]map[canary.Check]float64{},
@@ -285,7 +285,7 @@ func (th *theatre) count(revision string, requests float64) {
 
 // share is what the stable pods read.
 func (th *theatre) share() (file splitFile) {
-	if kept, ok := find[*corev1.ConfigMap](th.snapshot(), "demo-traffic"); ok {
+	if kept, ok := Get[*corev1.ConfigMap](th.snapshot(), "demo-traffic"); ok {
 		if err := json.Unmarshal([]byte(kept.Data[config.SplitKey]), &file); err != nil {
 			th.t.Fatal(err)
 		}
@@ -298,7 +298,7 @@ func (th *theatre) weight() int32 {
 	if wantedRoute(th.fc) != "" {
 		return th.routedWeight()
 	}
-	svc, ok := find[*corev1.Service](th.snapshot(), "demo")
+	svc, ok := Get[*corev1.Service](th.snapshot(), "demo")
 	if !ok || svc.Spec.Selector[v1alpha1.LabelRevision] != "" {
 		return th.share().Weight
 	}
@@ -378,7 +378,7 @@ func reflectEqual(a, b *v1alpha1.CanaryStatus) bool {
 // would make every frame another.
 func (th *theatre) frame() string {
 	serves := "A+B"
-	if svc, ok := find[*corev1.Service](th.snapshot(), "demo"); ok && svc.Spec.Selector[v1alpha1.LabelRevision] != "" {
+	if svc, ok := Get[*corev1.Service](th.snapshot(), "demo"); ok && svc.Spec.Selector[v1alpha1.LabelRevision] != "" {
 		serves = th.name(svc.Spec.Selector[v1alpha1.LabelRevision])
 	}
 	var pods []string

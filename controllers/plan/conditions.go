@@ -4,9 +4,7 @@
 package plan
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -34,22 +32,6 @@ type verdict struct {
 	progressing bool
 	// stalled: only a person can change it.
 	stalled bool
-}
-
-func condition(kind string, status metav1.ConditionStatus, reason, format string, args ...any) metav1.Condition {
-	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: fmt.Sprintf(format, args...)}
-}
-
-func isTrue(kind, reason, format string, args ...any) metav1.Condition {
-	return condition(kind, metav1.ConditionTrue, reason, format, args...)
-}
-
-func isFalse(kind, reason, format string, args ...any) metav1.Condition {
-	return condition(kind, metav1.ConditionFalse, reason, format, args...)
-}
-
-func isUnknown(kind, reason, format string, args ...any) metav1.Condition {
-	return condition(kind, metav1.ConditionUnknown, reason, format, args...)
 }
 
 // status is the whole status of a FlagCache that is worked on.
@@ -132,7 +114,7 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 func probeStatus(s Snapshot) *v1alpha1.ProbeStatus {
 	old := s.FlagCache.Status.Probe
 	switch s.Probe.Health {
-	case HealthBad:
+	case Unhealthy:
 		return &v1alpha1.ProbeStatus{Result: "Unhealthy"}
 	case HealthUnknown:
 		return old
@@ -162,9 +144,9 @@ func cacheHealthy(s Snapshot, p parts) metav1.Condition {
 		return isUnknown(kind, v1alpha1.ReasonNoEndpoint, "There is no endpoint to probe yet")
 	}
 	switch s.Probe.Health {
-	case HealthGood:
+	case Healthy:
 		return isTrue(kind, v1alpha1.ReasonHealthy, "Connecting, authenticating, writing and reading back work")
-	case HealthBad:
+	case Unhealthy:
 		return isFalse(kind, s.Probe.Reason, "%s", s.Probe.Message)
 	}
 	if answered(s, p.connection.used) {
@@ -303,15 +285,7 @@ func inTheWay(c metav1.Condition) verdict {
 
 func nameConflict(other Object) verdict {
 	return verdict{stalled: true, ready: isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonNameConflict,
-		"%s %s exists and is not this FlagCache's: delete or rename it, or choose another name for the FlagCache", kindOf(other), other.GetName())}
-}
-
-func kindOf(o Object) string {
-	if kind := o.GetObjectKind().GroupVersionKind().Kind; kind != "" {
-		return kind
-	}
-	name := fmt.Sprintf("%T", o)
-	return name[strings.LastIndex(name, ".")+1:]
+		"%s %s exists and is not this FlagCache's: delete or rename it, or choose another name for the FlagCache", KindOf(other), other.GetName())}
 }
 
 // setConditions writes the verdict and the conditions. Reconciling and Stalled

@@ -4,9 +4,6 @@
 package plan
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
@@ -121,14 +118,6 @@ func readConnection(data map[string][]byte) Connection {
 	}
 }
 
-// fingerprint of a text, salted with the FlagCache's UID and cut to 32 bits so
-// that it tells two values apart but does not help to guess one.
-func fingerprint(uid types.UID, parts ...string) string {
-	h := sha256.New()
-	fmt.Fprintf(h, "%q", append([]string{string(uid)}, parts...))
-	return hex.EncodeToString(h.Sum(nil)[:4])
-}
-
 // connectionPart is what applications and the flag service read.
 type connectionPart struct {
 	objects []Object
@@ -218,7 +207,7 @@ func connectionOf(s Snapshot, d *appsv1.Deployment) (Connection, bool) {
 		return Connection{}, false
 	}
 	for _, name := range []string{privateConnectionName(s.FlagCache, connectionHash(d)), connectionName(s.FlagCache)} {
-		secret, ok := find[*corev1.Secret](s, name)
+		secret, ok := Get[*corev1.Secret](s, name)
 		if !ok {
 			continue
 		}
@@ -274,7 +263,7 @@ func connectionSecrets(s Snapshot) []*corev1.Secret {
 
 // publication says whether the Secret that exists is the one that is wanted.
 func publication(s Snapshot, wanted *corev1.Secret) metav1.Condition {
-	if secretValue(s, wanted.Name, "uri") != string(wanted.Data["uri"]) {
+	if SecretValue(s, wanted.Name, "uri") != string(wanted.Data["uri"]) {
 		return isFalse(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublishing, "Writing Secret %s", wanted.Name)
 	}
 	return isTrue(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublished, "Secret %s holds the connection", wanted.Name)
@@ -293,7 +282,7 @@ func connectionSecret(fc *v1alpha1.FlagCache, name string, c Connection) *corev1
 // Redis and not in the connection Secret, so who can write to Redis still
 // cannot forge flags.
 func integritySecret(s Snapshot) *corev1.Secret {
-	key := secretValue(s, integrityName(s.FlagCache), config.IntegrityKey)
+	key := SecretValue(s, integrityName(s.FlagCache), config.IntegrityKey)
 	if key == "" {
 		key = s.Fresh.IntegrityKey
 	}
@@ -316,5 +305,5 @@ func clientConfigMap(fc *v1alpha1.FlagCache) *corev1.ConfigMap {
 }
 
 func ofrepEndpoint(fc *v1alpha1.FlagCache) string {
-	return "http://" + serviceName(fc) + "." + fc.Namespace + ".svc"
+	return "http://" + ServiceName(fc) + "." + fc.Namespace + ".svc"
 }

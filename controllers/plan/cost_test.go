@@ -191,7 +191,7 @@ func TestABudgetWithoutABill(t *testing.T) {
 	for basis, fc := range map[string]*v1alpha1.FlagCache{basisInCluster: aFlagCache(), basisExternal: withExternal(aFlagCache())} {
 		fc.Spec.Budget = &v1alpha1.BudgetSpec{WhenExceeded: v1alpha1.BudgetRefuse}
 		w := aWorld(t, fc)
-		w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"host": []byte("cache.example.com")}}
+		w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"host": []byte("cache.example.com")}}
 		w.ready().expectSilence()
 		w.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 		w.expect(v1alpha1.ConditionWithinBudget, metav1.ConditionTrue, v1alpha1.ReasonWithinBudget)

@@ -102,7 +102,7 @@ func databasePort(address string) (int32, error) {
 // allowedPorts are those that the pods may reach by the policy that exists. A
 // Secret that is lost does not cut the pods off their database.
 func allowedPorts(s Snapshot) []int32 {
-	policy, ok := find[*networkingv1.NetworkPolicy](s, serviceName(s.FlagCache))
+	policy, ok := Get[*networkingv1.NetworkPolicy](s, ServiceName(s.FlagCache))
 	if !ok || len(policy.Spec.Egress) <= sourceRule {
 		return nil
 	}

@@ -28,7 +28,7 @@ func withPostgres(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 }
 
 func databaseSecret(uri string) ExternalSecret {
-	return ExternalSecret{Presence: There, Data: map[string][]byte{"uri": []byte(uri)}}
+	return ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte(uri)}}
 }
 
 // aDatabaseWorld holds one FlagCache with its flags in PostgreSQL.
@@ -101,7 +101,7 @@ func TestADatabaseSecretThatCannotBeUsed(t *testing.T) {
 	}{
 		"absent":        {reason: v1alpha1.ReasonSecretNotFound, says: []string{"flags-db", "key uri", "flagcache.dev/allow=true"}},
 		"not permitted": {secret: ExternalSecret{Presence: NotPermitted}, reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret flags-db flagcache.dev/allow=true"}, stalled: true},
-		"without a key": {secret: ExternalSecret{Presence: There}, reason: v1alpha1.ReasonSecretInvalid, says: []string{"key uri: expected postgres://"}, stalled: true},
+		"without a key": {secret: ExternalSecret{Presence: Present}, reason: v1alpha1.ReasonSecretInvalid, says: []string{"key uri: expected postgres://"}, stalled: true},
 		"another URI":   {secret: databaseSecret("mysql://db"), reason: v1alpha1.ReasonSecretInvalid, says: []string{"expected postgres://"}, stalled: true},
 	}
 	for name, test := range tests {

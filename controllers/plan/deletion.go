@@ -23,19 +23,19 @@ func tearDown(s Snapshot) Plan {
 		return Plan{Status: s.FlagCache.Status}
 	}
 	if routes := routeChanges(s, rollout{}); len(routes) > 0 {
-		return Plan{Routes: routes, LookAgain: routeRetry, Status: deletingStatus(s, "HTTPRoute "+routes[0].GetName()+" to be without the candidate")}
+		return Plan{Routes: routes, RequeueAfter: routeRetry, Status: deletingStatus(s, "HTTPRoute "+routes[0].GetName()+" to be without the candidate")}
 	}
 	for stage := range deletionStages {
 		if stage == deletionStages-1 {
 			if step := tearDownCaches(s); step.waitsFor != "" {
-				return Plan{Apply: step.apply, Delete: step.delete, Status: deletingStatus(s, step.waitsFor), LookAgain: cacheRetry}
+				return Plan{Apply: step.apply, Delete: step.delete, Status: deletingStatus(s, step.waitsFor), RequeueAfter: cacheRetry}
 			}
 		}
 		left := stageObjects(s, stage)
 		if len(left) == 0 {
 			continue
 		}
-		return Plan{Delete: notYetDeleted(left), Status: deletingStatus(s, kindOf(left[0])+" "+left[0].GetName()+" to be gone")}
+		return Plan{Delete: notYetDeleted(left), Status: deletingStatus(s, KindOf(left[0])+" "+left[0].GetName()+" to be gone")}
 	}
 	return Plan{Finalizer: RemoveFinalizer, Status: s.FlagCache.Status}
 }

@@ -66,8 +66,8 @@ type elastiCache struct {
 
 func seeCache(s Snapshot, id string) elastiCache {
 	c := elastiCache{s: s, fc: s.FlagCache, spec: s.FlagCache.Spec.Cache.ElastiCache, id: id}
-	c.secret, _ = find[*corev1.Secret](s, c.secretName())
-	c.group, _ = find[*ack.ReplicationGroup](s, c.name())
+	c.secret, _ = Get[*corev1.Secret](s, c.secretName())
+	c.group, _ = Get[*ack.ReplicationGroup](s, c.name())
 	return c
 }
 
@@ -393,11 +393,11 @@ func (c elastiCache) region() string {
 // verified says that a probe succeeded with exactly these bytes. It is on record in
 // the connection's own Secret, which is not written before.
 func (c elastiCache) verified(connection Connection) bool {
-	return c.onRecord(connection) || c.s.NextProbe.Health == HealthGood && c.s.NextProbe.Of == c.probed(connection).hash(c.fc.UID)
+	return c.onRecord(connection) || c.s.NextProbe.Health == Healthy && c.s.NextProbe.Of == c.probed(connection).hash(c.fc.UID)
 }
 
 func (c elastiCache) onRecord(connection Connection) bool {
-	_, ok := find[*corev1.Secret](c.s, privateConnectionName(c.fc, connection.hash(c.fc.UID)))
+	_, ok := Get[*corev1.Secret](c.s, privateConnectionName(c.fc, connection.hash(c.fc.UID)))
 	return ok
 }
 

@@ -107,7 +107,7 @@ func (c *cloud) makes(u *ack.User) {
 	password := ""
 	if mode := u.Spec.AuthenticationMode; mode != nil {
 		for _, key := range mode.Passwords {
-			password = secretValue(c.snapshot(), key.Name, key.Key)
+			password = SecretValue(c.snapshot(), key.Name, key.Key)
 		}
 	}
 	c.users[u.Spec.UserID] = u.Spec.UserName + " " + password
@@ -237,7 +237,7 @@ func (c *cloud) takesToken(aws *awsGroup, g *ack.ReplicationGroup) {
 	if g.Spec.AuthToken == nil {
 		return
 	}
-	token := secretValue(c.snapshot(), g.Spec.AuthToken.Name, g.Spec.AuthToken.Key)
+	token := SecretValue(c.snapshot(), g.Spec.AuthToken.Name, g.Spec.AuthToken.Key)
 	if len(aws.tokens) > 0 && aws.tokens[0] == token {
 		return
 	}

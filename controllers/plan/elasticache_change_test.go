@@ -195,11 +195,11 @@ func TestAChangeIsMadeApartFromALook(t *testing.T) {
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.MaintenanceWindow = "sun:05:00-sun:07:00" })
 	c.now = c.now.Add(time.Second)
 	c.reconcileOnce()
-	if window := c.group().Spec.PreferredMaintenanceWindow; window != "" || c.last.LookAgain <= 0 || c.last.LookAgain > 2*time.Second {
-		t.Errorf("the window is %q, the next look in %s", window, c.last.LookAgain)
+	if window := c.group().Spec.PreferredMaintenanceWindow; window != "" || c.last.RequeueAfter <= 0 || c.last.RequeueAfter > 2*time.Second {
+		t.Errorf("the window is %q, the next look in %s", window, c.last.RequeueAfter)
 	}
 	c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonModifying)
-	c.now = c.now.Add(c.last.LookAgain)
+	c.now = c.now.Add(c.last.RequeueAfter)
 	c.reconcileOnce()
 	if c.group().Spec.PreferredMaintenanceWindow == "" {
 		t.Error("the change is not made")

@@ -189,15 +189,15 @@ func (c *cloud) number(id string) string {
 // probes has the operator's probes answer.
 func (c *cloud) probes() {
 	if p := c.last.Probe; p != nil {
-		c.probe = Probe{Health: HealthBad, Reason: "WrongPassword", Message: "refused"}
+		c.probe = Probe{Health: Unhealthy, Reason: "WrongPassword", Message: "refused"}
 		if c.accepts(p.Connection) {
-			c.probe = Probe{Health: HealthGood, Of: p.ID}
+			c.probe = Probe{Health: Healthy, Of: p.ID}
 		}
 	}
 	if p := c.last.ProbeNext; p != nil {
-		c.nextProbe = Probe{Health: HealthBad, Of: p.ID, Reason: "WrongPassword", Message: "The password is refused"}
+		c.nextProbe = Probe{Health: Unhealthy, Of: p.ID, Reason: "WrongPassword", Message: "The password is refused"}
 		if c.accepts(p.Connection) {
-			c.nextProbe = Probe{Health: HealthGood, Of: p.ID}
+			c.nextProbe = Probe{Health: Healthy, Of: p.ID}
 			c.proved[p.Connection.URI()] = true
 		}
 	}

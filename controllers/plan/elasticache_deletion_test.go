@@ -256,8 +256,8 @@ func TestARefusedDeletionIsShownAndGoesOn(t *testing.T) {
 			}
 			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonDeleting)
 			c.expectMessage(v1alpha1.ConditionReady, "ReplicationGroup demo-", "to be gone. AWS refuses: ")
-			if len(c.fc.Finalizers) == 0 || c.last.LookAgain != cacheRetry {
-				t.Errorf("finalizers %v, next look in %s", c.fc.Finalizers, c.last.LookAgain)
+			if len(c.fc.Finalizers) == 0 || c.last.RequeueAfter != cacheRetry {
+				t.Errorf("finalizers %v, next look in %s", c.fc.Finalizers, c.last.RequeueAfter)
 			}
 			delete(c.refuse, "delete ReplicationGroup")
 			c.deleted()
@@ -294,7 +294,7 @@ func TestTheLastSnapshotHoldsTheGroup(t *testing.T) {
 		c := deleting(t)
 		c.refuse["Snapshot"] = recoverable("api error Throttling: Rate exceeded")
 		held(c, time.Minute, "the last snapshot to be taken")
-		asked, ok := find[*ack.Snapshot](c.snapshot(), c.group().Name)
+		asked, ok := Get[*ack.Snapshot](c.snapshot(), c.group().Name)
 		if nodes := c.group().Status.MemberClusters; !ok || asked.Spec.CacheClusterID != nodes[len(nodes)-1] {
 			t.Fatalf("of the nodes %v the snapshot is %+v", nodes, asked)
 		}

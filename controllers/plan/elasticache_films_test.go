@@ -195,7 +195,7 @@ func (c *cloud) twoCaches() {
 		c.t.Errorf("there are the connections %v to %d groups", uris, len(c.groups))
 	}
 	connection, _ := connectionOf(c.snapshot(), observedRevisions(c.snapshot())[c.stable()])
-	if got := secretValue(c.snapshot(), "demo-connection", "uri"); got != connection.URI() {
+	if got := SecretValue(c.snapshot(), "demo-connection", "uri"); got != connection.URI() {
 		c.t.Errorf("applications are bound to %s, the revision that serves uses %s", got, connection.URI())
 	}
 }

@@ -305,7 +305,7 @@ func TestABudgetHoldsWhatCostsMore(t *testing.T) {
 func TestTheConnectionSecret(t *testing.T) {
 	moved := func(t *testing.T) (*cloud, string) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		before := secretValue(c.snapshot(), "demo-connection", "uri")
+		before := SecretValue(c.snapshot(), "demo-connection", "uri")
 		g, aws := c.only()
 		c.outage = true
 		c.moves(g, aws, "elsewhere.example")
@@ -314,7 +314,7 @@ func TestTheConnectionSecret(t *testing.T) {
 	t.Run("an endpoint that moved is published once a probe came through", func(t *testing.T) {
 		c, before := moved(t)
 		c.run(5 * time.Minute)
-		if now := secretValue(c.snapshot(), "demo-connection", "uri"); now == before || !strings.Contains(now, "@elsewhere.example:6379") {
+		if now := SecretValue(c.snapshot(), "demo-connection", "uri"); now == before || !strings.Contains(now, "@elsewhere.example:6379") {
 			t.Errorf("it says %s", now)
 		}
 		if n := len(observedRevisions(c.snapshot())); n > 2 {
@@ -327,17 +327,17 @@ func TestTheConnectionSecret(t *testing.T) {
 		_, aws := c.only()
 		aws.tokens = []string{"unknown"}
 		c.run(10 * time.Minute)
-		if now := secretValue(c.snapshot(), "demo-connection", "uri"); now != before {
+		if now := SecretValue(c.snapshot(), "demo-connection", "uri"); now != before {
 			t.Errorf("it says %s", now)
 		}
 	})
 	t.Run("one that AWS takes back leaves the last good one", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		before := secretValue(c.snapshot(), "demo-connection", "uri")
+		before := SecretValue(c.snapshot(), "demo-connection", "uri")
 		g, _ := c.only()
 		g.Status.NodeGroups = nil
 		c.run(5 * time.Minute)
-		if now := secretValue(c.snapshot(), "demo-connection", "uri"); now != before || len(c.applies) > 0 {
+		if now := SecretValue(c.snapshot(), "demo-connection", "uri"); now != before || len(c.applies) > 0 {
 			t.Errorf("it says %s", now)
 		}
 	})
@@ -359,7 +359,7 @@ func TestTheConnectionSecret(t *testing.T) {
 		before := string(secret.Data["uri"])
 		secret.Data["uri"], secret.Data["host"] = []byte("rediss://evil"), []byte("evil")
 		c.reconcileOnce()
-		if now := secretValue(c.snapshot(), "demo-connection", "uri"); now != before {
+		if now := SecretValue(c.snapshot(), "demo-connection", "uri"); now != before {
 			t.Errorf("it says %s", now)
 		}
 	})

@@ -26,7 +26,7 @@ func (c *cloud) tokenSecret() *corev1.Secret {
 func (c *cloud) token() string { return string(c.tokenSecret().Data[tokenKey]) }
 
 // published is the token that applications are given.
-func (c *cloud) published() string { return secretValue(c.snapshot(), "demo-connection", passwordKey) }
+func (c *cloud) published() string { return SecretValue(c.snapshot(), "demo-connection", passwordKey) }
 
 // rotated tells whether everybody uses another token than the old one, and nothing
 // is under way.
@@ -65,8 +65,8 @@ func rotationFilms() map[string]func(*cloud) {
 			for range 2 {
 				old := c.token()
 				c.look()
-				if c.last.LookAgain <= 0 || c.last.LookAgain > 2*time.Hour {
-					c.t.Errorf("the next look is in %s", c.last.LookAgain)
+				if c.last.RequeueAfter <= 0 || c.last.RequeueAfter > 2*time.Hour {
+					c.t.Errorf("the next look is in %s", c.last.RequeueAfter)
 				}
 				c.until("the rotation", c.rotated(old))
 			}
@@ -81,8 +81,8 @@ func rotationFilms() map[string]func(*cloud) {
 			c.note("no further rotation: AWS would forget the token in use")
 			c.rotate("2")
 			c.run(time.Hour)
-			if c.last.LookAgain != 0 && c.last.LookAgain < 10*time.Second {
-				c.t.Errorf("the next look is in %s", c.last.LookAgain)
+			if c.last.RequeueAfter != 0 && c.last.RequeueAfter < 10*time.Second {
+				c.t.Errorf("the next look is in %s", c.last.RequeueAfter)
 			}
 			if _, aws := c.only(); c.published() != old || aws.tokens[1] != old {
 				c.t.Errorf("applications are given %s, AWS takes %v, old is %s", c.published(), aws.tokens, old)

@@ -153,7 +153,7 @@ func TestAStuckACKIsToldFromASlowAWS(t *testing.T) {
 		c.stopped = true
 		c.run(6 * time.Minute)
 		c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonACKNotResponding)
-		if c.last.LookAgain == 0 {
+		if c.last.RequeueAfter == 0 {
 			t.Error("nobody looks again to find that out")
 		}
 	})

@@ -61,7 +61,7 @@ func (w *world) nextProbeSucceeds() {
 	if p.ProbeNext == nil {
 		w.t.Fatal("no connection is to be probed")
 	}
-	w.nextProbe = Probe{Health: HealthGood, Of: p.ProbeNext.ID}
+	w.nextProbe = Probe{Health: Healthy, Of: p.ProbeNext.ID}
 }
 
 func TestAnElastiCacheBecomesReady(t *testing.T) {
@@ -83,7 +83,7 @@ func TestAnElastiCacheBecomesReady(t *testing.T) {
 	w.reconcile()
 	w.expect(v1alpha1.ConditionConnectionReady, metav1.ConditionFalse, v1alpha1.ReasonPublishing)
 	w.podsAvailable()
-	w.probe = Probe{Health: HealthGood}
+	w.probe = Probe{Health: Healthy}
 	w.reconcile()
 	w.reconcile()
 	w.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)

@@ -214,7 +214,7 @@ func (c elastiCache) renderGroup(spec ack.ReplicationGroupSpec, last change) *ac
 		ObjectMeta: c.lastingMeta(c.name()),
 		Spec:       spec,
 	}
-	group.Annotations[v1alpha1.AnnotationChange] = inJSON(last)
+	group.Annotations[v1alpha1.AnnotationChange] = toJSON(last)
 	return group
 }
 
@@ -421,7 +421,7 @@ func (c elastiCache) failures() failures {
 
 // attempted tells what is asked of AWS from what was asked before.
 func (c elastiCache) attempted() string {
-	return fingerprint(c.fc.UID, inJSON(c.spec), c.fc.Annotations[v1alpha1.AnnotationReconcileAt])
+	return fingerprint(c.fc.UID, toJSON(c.spec), c.fc.Annotations[v1alpha1.AnnotationReconcileAt])
 }
 
 // nextFailures counts a group that failed, before it is deleted.

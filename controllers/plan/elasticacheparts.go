@@ -63,7 +63,7 @@ func (c elastiCache) plan(part *cachePart) {
 	part.again = soonest(part.again, c.lookAgain())
 }
 
-// lookAgain is when a clock decides and no watch tells: the schedule of rotations,
+// requeueAfter is when a clock decides and no watch tells: the schedule of rotations,
 // and whether ACK is silent or AWS is to be asked again.
 func (c elastiCache) lookAgain() time.Duration {
 	again := c.rotationIn()
@@ -139,7 +139,7 @@ func (c elastiCache) mayGo(o ack.Object) bool {
 // seenLike is an object of ACK's as it was seen, nil where there is none.
 func seenLike(s Snapshot, o Object) ack.Object {
 	for _, child := range s.Children {
-		if sameObject(child, o) && s.owns(child) {
+		if Same(child, o) && s.owns(child) {
 			return child.(ack.Object)
 		}
 	}
@@ -233,7 +233,7 @@ func (c elastiCache) needSecurityGroups(deps *dependencies) {
 	}
 	wanted := c.securityGroup()
 	deps.objects = append(deps.objects, wanted)
-	seen, ok := find[*ack.SecurityGroup](c.s, wanted.Name)
+	seen, ok := Get[*ack.SecurityGroup](c.s, wanted.Name)
 	switch {
 	case ok && seen.Status.ID != "":
 		deps.securityGroupIDs = []string{seen.Status.ID}

@@ -53,7 +53,7 @@ func retireCaches(s Snapshot, wanted, written []Object) retirement {
 }
 
 func except(objects, others []Object) []Object {
-	return slices.DeleteFunc(slices.Clone(objects), func(o Object) bool { return contains(others, o) })
+	return slices.DeleteFunc(slices.Clone(objects), func(o Object) bool { return Contains(others, o) })
 }
 
 // dispensable are those unwanted objects of a cache in use that it does not use
@@ -66,7 +66,7 @@ func dispensable(c elastiCache, objects []Object) []Object {
 		case *ack.CacheParameterGroup:
 			return c.group != nil && (!c.settled() || c.group.Spec.CacheParameterGroupName == o.Spec.CacheParameterGroupName)
 		case *ack.User:
-			group, ok := find[*ack.UserGroup](c.s, c.name())
+			group, ok := Get[*ack.UserGroup](c.s, c.name())
 			return ok && (!group.Status.Is(ack.ConditionSynced) || slices.Contains(group.Spec.UserIDs, o.Spec.UserID))
 		}
 		return false
@@ -94,7 +94,7 @@ func wantsCache(wanted []Object, id string) bool {
 func unwantedOf(s Snapshot, id string, wanted []Object) []Object {
 	var objects []Object
 	for _, child := range s.Children {
-		if child.GetLabels()[v1alpha1.LabelCache] == id && s.owns(child) && !contains(wanted, child) {
+		if child.GetLabels()[v1alpha1.LabelCache] == id && s.owns(child) && !Contains(wanted, child) {
 			objects = append(objects, child)
 		}
 	}
@@ -119,7 +119,7 @@ func retire(s Snapshot, id string, policy v1alpha1.DeletionPolicy) retirement {
 				return step
 			}
 		}
-		return retirement{delete: notYetDeleted(left), waitsFor: kindOf(left[0]) + " " + left[0].GetName() + " to be gone" + whyNot(left[0])}
+		return retirement{delete: notYetDeleted(left), waitsFor: KindOf(left[0]) + " " + left[0].GetName() + " to be gone" + whyNot(left[0])}
 	}
 	return retirement{}
 }
@@ -246,7 +246,7 @@ func takeSnapshot(s Snapshot, wanted *ack.Snapshot) retirement {
 	if kind := ack.KindOf(wanted); !s.ACK[kind.Kind] {
 		return retirement{waitsFor: fmt.Sprintf("the last snapshot to be taken. The API server does not know %s: install ACK's %s", kind.CRD(), kind.Controller())}
 	}
-	seen, ok := find[*ack.Snapshot](s, wanted.Name)
+	seen, ok := Get[*ack.Snapshot](s, wanted.Name)
 	if !ok {
 		return step
 	}
@@ -281,7 +281,7 @@ func snapshotNode(s Snapshot, group *ack.ReplicationGroup) string {
 	if len(nodes) == 0 {
 		nodes = []string{group.Spec.ReplicationGroupID + "-001"} // as AWS names the first
 	}
-	seen, ok := find[*ack.Snapshot](s, revisionName(s.FlagCache, group.Labels[v1alpha1.LabelCache]))
+	seen, ok := Get[*ack.Snapshot](s, revisionName(s.FlagCache, group.Labels[v1alpha1.LabelCache]))
 	if ok && slices.Contains(nodes, seen.Spec.CacheClusterID) {
 		return seen.Spec.CacheClusterID
 	}

@@ -218,7 +218,7 @@ func (c elastiCache) judgeAbsent() metav1.Condition {
 
 // judgeDependency says why something that the group refers to is not there.
 func (c elastiCache) judgeDependency(wanted Object) metav1.Condition {
-	what := kindOf(wanted) + " " + wanted.GetName()
+	what := KindOf(wanted) + " " + wanted.GetName()
 	seen := seenLike(c.s, wanted)
 	if seen == nil {
 		return c.not(v1alpha1.ReasonProvisioning, "Asking for %s", what)
@@ -284,7 +284,7 @@ func (c elastiCache) judgeUsable(what string) metav1.Condition {
 			continue
 		}
 		if r := refusalOf(seen.ACKStatus()); r.terminal {
-			return c.not(r.reason, "%s %s: %s", kindOf(o), o.GetName(), r.words)
+			return c.not(r.reason, "%s %s: %s", KindOf(o), o.GetName(), r.words)
 		}
 	}
 	if c.spec.VPCID != "" && !c.s.ACK["SecurityGroup"] {

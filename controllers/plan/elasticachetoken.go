@@ -5,7 +5,6 @@ package plan
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +47,7 @@ func (c elastiCache) token() string {
 
 // seeSecret is the token of any cache of the FlagCache, by its identity.
 func seeSecret(s Snapshot, id string) string {
-	return secretValue(s, cacheSecretName(s.FlagCache, id), tokenKey)
+	return SecretValue(s, cacheSecretName(s.FlagCache, id), tokenKey)
 }
 
 // secretSuffices: nothing is told a token before a Secret was seen to hold it.
@@ -60,9 +59,9 @@ func (c elastiCache) cacheSecret() *corev1.Secret {
 	token, record := c.nextToken()
 	meta := secretMeta(c.fc, c.secretName(), v1alpha1.ComponentCache)
 	meta.Labels[v1alpha1.LabelCache] = c.id
-	meta.Annotations = map[string]string{v1alpha1.AnnotationToken: inJSON(record)}
+	meta.Annotations = map[string]string{v1alpha1.AnnotationToken: toJSON(record)}
 	if failures := c.nextFailures(); failures.Count > 0 {
-		meta.Annotations[v1alpha1.AnnotationFailures] = inJSON(failures)
+		meta.Annotations[v1alpha1.AnnotationFailures] = toJSON(failures)
 	}
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
@@ -182,12 +181,4 @@ func toldToken(description string) string {
 	_, mark, _ := strings.Cut(description, tokenWords)
 	mark, _, _ = strings.Cut(mark, ",")
 	return mark
-}
-
-func inJSON(v any) string {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic(fmt.Sprintf("plain data does not marshal: %v", err))
-	}
-	return string(text)
 }

@@ -36,21 +36,6 @@ func planExternal(s Snapshot) cachePart {
 	return part
 }
 
-// trouble says why a Secret was not read, as a reason and what to do about it;
-// the reason is "" when it was. Keys are those that it should have.
-func (e ExternalSecret) trouble(name, keys string) (reason, message string) {
-	const allow = v1alpha1.LabelAllow + "=" + v1alpha1.AllowTrue
-	switch e.Presence {
-	case Absent:
-		return v1alpha1.ReasonSecretNotFound, fmt.Sprintf("Secret %s does not exist: create it with %s and the label %s", name, keys, allow)
-	case NotPermitted:
-		return v1alpha1.ReasonSecretNotPermitted, fmt.Sprintf(
-			"Secret %s lacks the label %s, by which its owner lets FlagCaches use it: kubectl label secret %s %s", name, allow, name, allow)
-	default:
-		return "", ""
-	}
-}
-
 // parseBinding reads a connection from the keys of a Service Binding or from a
 // URI. Errors name keys, never values.
 func parseBinding(data map[string][]byte) (Connection, error) {

@@ -20,26 +20,8 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// RouteState is what looking for an HTTPRoute found.
-type RouteState int
-
-// What looking for an HTTPRoute finds.
-const (
-	// RouteAbsent: there is none of that name.
-	RouteAbsent RouteState = iota
-	// RouteUnknownKind: the cluster does not know HTTPRoutes.
-	RouteUnknownKind
-	// RouteThere: it was read.
-	RouteThere
-)
-
-// Route is an HTTPRoute of a user's.
-type Route struct {
-	State RouteState
-	// Object is the route that is there, with all its fields: what a newer version
-	// of its kind has must survive a change of weights.
-	Object *unstructured.Unstructured
-}
+// route is an HTTPRoute of a user's.
+type route Route
 
 // mostUnits is the largest weight of a user's that can be told again from a
 // candidate's and the stable revision's: a weight is a million at the most, and
@@ -73,15 +55,15 @@ func wantedRoute(fc *v1alpha1.FlagCache) string {
 // recordedRoute is the route to write into a candidate's Service: the one of the
 // spec, as soon as the one before does not name the candidate any more.
 func recordedRoute(s Snapshot, revision string) string {
-	if before := s.routeBefore(revision); s.Routes[before].names(s.FlagCache, revision) {
+	if before := routeBefore(s, revision); route(s.Routes[before]).names(s.FlagCache, revision) {
 		return before
 	}
 	return wantedRoute(s.FlagCache)
 }
 
 // routeBefore is the route that a candidate's Service was seen with.
-func (s Snapshot) routeBefore(revision string) string {
-	svc, ok := find[*corev1.Service](s, revisionName(s.FlagCache, revision))
+func routeBefore(s Snapshot, revision string) string {
+	svc, ok := Get[*corev1.Service](s, revisionName(s.FlagCache, revision))
 	if !ok {
 		return ""
 	}
@@ -90,9 +72,9 @@ func (s Snapshot) routeBefore(revision string) string {
 
 // routed says that a gateway may still send requests to a revision: its route
 // names it, or did until a gateway last looked.
-func (s Snapshot) routed(revision string) bool {
-	route := s.Routes[s.routeBefore(revision)]
-	return route.names(s.FlagCache, revision) || route.behind()
+func routed(s Snapshot, revision string) bool {
+	r := route(s.Routes[routeBefore(s, revision)])
+	return r.names(s.FlagCache, revision) || r.behind()
 }
 
 // routeChanges are the routes that differ from what they should be. The candidate
@@ -146,7 +128,7 @@ func readBackends(fc *v1alpha1.FlagCache, refs []any) backends {
 			b.candidates[name] = ref
 			b.sum += weightOf(ref)
 			continue
-		case name == serviceName(fc) && b.stable == nil:
+		case name == ServiceName(fc) && b.stable == nil:
 			b.stable = ref
 			b.sum += weightOf(ref)
 		default:
@@ -195,7 +177,7 @@ func (b backends) restored() []any {
 }
 
 // rules are the backends of each rule.
-func (r Route) rules(fc *v1alpha1.FlagCache) []backends {
+func (r route) rules(fc *v1alpha1.FlagCache) []backends {
 	if r.State != RouteThere {
 		return nil
 	}
@@ -208,7 +190,7 @@ func (r Route) rules(fc *v1alpha1.FlagCache) []backends {
 }
 
 // names says that a rule sends requests to a revision, beside the stable Service.
-func (r Route) names(fc *v1alpha1.FlagCache, revision string) bool {
+func (r route) names(fc *v1alpha1.FlagCache, revision string) bool {
 	return slices.ContainsFunc(r.rules(fc), func(b backends) bool {
 		return b.stable != nil && b.candidates[revisionName(fc, revision)] != nil
 	})
@@ -285,24 +267,25 @@ func readGate(s Snapshot, candidate string) *gate {
 	if name == "" {
 		return nil
 	}
-	route, read := s.Routes[name]
+	seen, read := s.Routes[name]
+	r := route(seen)
 	switch {
 	case !read:
 		return &gate{waiting: "Waiting for the candidate's Service"}
-	case route.State == RouteUnknownKind:
+	case r.State == RouteUnknownKind:
 		return &gate{trouble: "The cluster does not know the kind HTTPRoute: install the Gateway API, or use another canary.traffic.type"}
-	case route.State == RouteAbsent:
+	case r.State == RouteAbsent:
 		return &gate{trouble: "HTTPRoute " + name + " does not exist: make it, or change canary.traffic.httpRouteRef"}
 	}
-	g := route.weights(s.FlagCache, candidate)
+	g := r.weights(s.FlagCache, candidate)
 	if g.trouble == "" {
-		g.trouble, g.waiting = route.accepted(g.waiting)
+		g.trouble, g.waiting = r.accepted(g.waiting)
 	}
 	return &g
 }
 
 // weights are those of the candidate in the rules that serve the FlagCache.
-func (r Route) weights(fc *v1alpha1.FlagCache, candidate string) gate {
+func (r route) weights(fc *v1alpha1.FlagCache, candidate string) gate {
 	name := r.Object.GetName()
 	g := gate{least: 100}
 	served := false
@@ -312,7 +295,7 @@ func (r Route) weights(fc *v1alpha1.FlagCache, candidate string) gate {
 		}
 		served = true
 		if b.others > 0 {
-			g.trouble = fmt.Sprintf("A rule of HTTPRoute %s has Service %s beside other backends: a share of the rule can be told only where that Service is alone", name, serviceName(fc))
+			g.trouble = fmt.Sprintf("A rule of HTTPRoute %s has Service %s beside other backends: a share of the rule can be told only where that Service is alone", name, ServiceName(fc))
 		}
 		ref, there := b.candidates[revisionName(fc, candidate)]
 		if !there {
@@ -323,14 +306,14 @@ func (r Route) weights(fc *v1alpha1.FlagCache, candidate string) gate {
 		g.least, g.most = min(g.least, weight), max(g.most, weight)
 	}
 	if !served {
-		g.trouble = fmt.Sprintf("HTTPRoute %s sends nothing to Service %s: name it in the backendRefs of a rule, with a weight", name, serviceName(fc))
+		g.trouble = fmt.Sprintf("HTTPRoute %s sends nothing to Service %s: name it in the backendRefs of a rule, with a weight", name, ServiceName(fc))
 	}
 	return g
 }
 
 // accepted reads what the gateways say (RouteParentStatus): that they take the
 // route as it is now, and find all that it refers to.
-func (r Route) accepted(waiting string) (trouble, stillWaiting string) {
+func (r route) accepted(waiting string) (trouble, stillWaiting string) {
 	name, parents := r.Object.GetName(), r.parents()
 	if len(parents) == 0 {
 		return "", "Waiting for a gateway to take HTTPRoute " + name + ": see its parentRefs"
@@ -353,7 +336,7 @@ func (r Route) accepted(waiting string) (trouble, stillWaiting string) {
 }
 
 // behind says that a gateway has not yet seen the route as it is.
-func (r Route) behind() bool {
+func (r route) behind() bool {
 	if r.State != RouteThere {
 		return false
 	}
@@ -368,7 +351,7 @@ func (r Route) behind() bool {
 }
 
 // parents are the gateways' words. A status that cannot be read says nothing.
-func (r Route) parents() []gatewayv1.RouteParentStatus {
+func (r route) parents() []gatewayv1.RouteParentStatus {
 	var route gatewayv1.HTTPRoute
 	status, _ := r.Object.Object["status"].(map[string]any)
 	if runtime.DefaultUnstructuredConverter.FromUnstructured(status, &route.Status) != nil {

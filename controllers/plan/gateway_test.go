@@ -90,8 +90,8 @@ func (w *world) putRoute(route *unstructured.Unstructured) {
 // routedWeight is the candidate's share by the route.
 func (th *theatre) routedWeight() int32 {
 	most := int32(0)
-	for _, route := range th.routes {
-		for _, b := range route.rules(th.fc) {
+	for _, shared := range th.routes {
+		for _, b := range route(shared).rules(th.fc) {
 			for _, ref := range b.candidates {
 				most = max(most, int32(100*weightOf(ref)/b.sum))
 			}
@@ -141,7 +141,7 @@ func TestCanaryFilmsByGateway(t *testing.T) {
 			if got := backendsOf(th.routes["shop"]); got != "demo=1" {
 				t.Errorf("the route is left as %q", got)
 			}
-			if _, there := find[*corev1.ConfigMap](th.snapshot(), "demo-traffic"); there {
+			if _, there := Get[*corev1.ConfigMap](th.snapshot(), "demo-traffic"); there {
 				t.Error("stable pods were told to hand requests on, too")
 			}
 		})
@@ -245,15 +245,15 @@ func TestACandidateStaysUntilTheGatewayLetsGo(t *testing.T) {
 	behind := Route{State: RouteThere, Object: route.Object.DeepCopy()}
 	behind.Object.SetGeneration(route.Object.GetGeneration() + 1)
 	th.routes["shop"] = behind
-	if p := th.reconcile(); len(p.Delete) > 0 || p.LookAgain == 0 {
-		t.Errorf("%v are deleted while the gateway may send requests, and the next look is in %s", names(p.Delete), p.LookAgain)
+	if p := th.reconcile(); len(p.Delete) > 0 || p.RequeueAfter == 0 {
+		t.Errorf("%v are deleted while the gateway may send requests, and the next look is in %s", names(p.Delete), p.RequeueAfter)
 	}
 	th.routes["shop"] = taken(behind)
 	if p := th.reconcile(); len(p.Delete) != 2 {
 		t.Errorf("%v are deleted, want the Deployment and the Service of the candidate", names(p.Delete))
 	}
-	if p := th.reconcile(); p.LookAgain != 0 {
-		t.Errorf("a route that nobody is in is looked at again in %s", p.LookAgain)
+	if p := th.reconcile(); p.RequeueAfter != 0 {
+		t.Errorf("a route that nobody is in is looked at again in %s", p.RequeueAfter)
 	}
 }
 
@@ -287,7 +287,7 @@ func TestADeletionTakesTheCandidateOutOfTheRouteFirst(t *testing.T) {
 	th := aGatewayTheatre(t)
 	v2(th)
 	th.fc.DeletionTimestamp = &metav1.Time{Time: th.now}
-	if p := th.reconcile(); len(p.Delete) > 0 || p.LookAgain == 0 {
+	if p := th.reconcile(); len(p.Delete) > 0 || p.RequeueAfter == 0 {
 		t.Errorf("%v are deleted before the route is clean", names(p.Delete))
 	}
 	th.expectMessage(v1alpha1.ConditionReady, "Waiting for HTTPRoute shop to be without the candidate")

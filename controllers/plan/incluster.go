@@ -61,7 +61,7 @@ func planInCluster(s Snapshot) cachePart {
 
 // observe fills in what the StatefulSet says.
 func (p *cachePart) observe(s Snapshot) {
-	set, ok := find[*appsv1.StatefulSet](s, redisName(s.FlagCache))
+	set, ok := Get[*appsv1.StatefulSet](s, redisName(s.FlagCache))
 	if ok && set.Status.ReadyReplicas > 0 && set.Status.ObservedGeneration >= set.Generation {
 		p.state, p.nodes = stateAvailable, set.Status.ReadyReplicas
 		p.provisioned = isTrue(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned,
@@ -77,11 +77,11 @@ func (p *cachePart) observe(s Snapshot) {
 // one that clients were given, so that losing either Secret changes nothing. A
 // new one counts as stored only when a Secret was seen to hold it.
 func redisPassword(s Snapshot) (password string, stored bool) {
-	if p := secretValue(s, redisName(s.FlagCache), passwordKey); p != "" {
+	if p := SecretValue(s, redisName(s.FlagCache), passwordKey); p != "" {
 		return p, true
 	}
-	if secretValue(s, connectionName(s.FlagCache), "provider") == "in-cluster" {
-		if p := secretValue(s, connectionName(s.FlagCache), passwordKey); p != "" {
+	if SecretValue(s, connectionName(s.FlagCache), "provider") == "in-cluster" {
+		if p := SecretValue(s, connectionName(s.FlagCache), passwordKey); p != "" {
 			return p, true
 		}
 	}

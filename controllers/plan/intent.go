@@ -16,7 +16,7 @@ func intent(s Snapshot) string {
 	if s.FlagCache.Spec.Cache.Type != v1alpha1.CacheElastiCache {
 		return ""
 	}
-	return fingerprint(s.FlagCache.UID, inJSON(podTemplate(s, "")), inJSON(s.FlagCache.Spec.Cache.ElastiCache))
+	return fingerprint(s.FlagCache.UID, toJSON(podTemplate(s, "")), toJSON(s.FlagCache.Spec.Cache.ElastiCache))
 }
 
 // rejectedIntent is the record of a revision that was rejected and had the intent

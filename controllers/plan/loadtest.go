@@ -90,7 +90,7 @@ func loadTestObjects(s Snapshot, r rollout) (write, keep []Object) {
 	if r.canary == nil || s.FlagCache.Spec.Canary.LoadTest == nil || r.tested {
 		return nil, nil
 	}
-	job, there := find[*batchv1.Job](s, loadTestName(s.FlagCache, r.target))
+	job, there := Get[*batchv1.Job](s, loadTestName(s.FlagCache, r.target))
 	switch {
 	case there && job.Annotations[v1alpha1.AnnotationTrial] == attempt(r.canary.record):
 		return nil, []Object{job}
@@ -104,7 +104,7 @@ func loadTestObjects(s Snapshot, r rollout) (write, keep []Object) {
 // Nobody knows how fast a candidate is whose test did not come to an end, so that
 // does not pass.
 func loadTestResult(s Snapshot, record Record) *LoadTestResult {
-	job, there := find[*batchv1.Job](s, loadTestName(s.FlagCache, record.Revision))
+	job, there := Get[*batchv1.Job](s, loadTestName(s.FlagCache, record.Revision))
 	if !there || job.Annotations[v1alpha1.AnnotationTrial] != attempt(record) {
 		return nil
 	}

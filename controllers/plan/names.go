@@ -4,13 +4,21 @@
 package plan
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
+
+// servicePort is 80 so that the OFREP endpoint needs no port.
+const servicePort = 80
 
 // Names of children. The longest suffix, with what Kubernetes itself appends to
 // a StatefulSet's name for a label, is what bounds a FlagCache's name.
@@ -19,7 +27,10 @@ func connectionName(fc *v1alpha1.FlagCache) string { return fc.Name + "-connecti
 func trafficName(fc *v1alpha1.FlagCache) string    { return fc.Name + "-traffic" }
 func integrityName(fc *v1alpha1.FlagCache) string  { return fc.Name + "-integrity" }
 func clientName(fc *v1alpha1.FlagCache) string     { return fc.Name + "-client" }
-func serviceName(fc *v1alpha1.FlagCache) string    { return fc.Name }
+
+// ServiceName is the name of the Service that clients call. Its selector is the
+// record of which revision serves.
+func ServiceName(fc *v1alpha1.FlagCache) string { return fc.Name }
 
 // privateConnectionName is the Secret of one connection, by its hash.
 func privateConnectionName(fc *v1alpha1.FlagCache, hash string) string {
@@ -40,14 +51,10 @@ func loadTestName(fc *v1alpha1.FlagCache, revision string) string {
 	return revisionName(fc, revision) + "-load"
 }
 
-// ServiceName is the name of the Service that clients call. Its selector is the
-// record of which revision serves.
-func ServiceName(fc *v1alpha1.FlagCache) string { return serviceName(fc) }
-
 // ReservedNames are the names that children of a FlagCache use whatever its
 // spec; revisions' names are not among them.
 func ReservedNames(fc *v1alpha1.FlagCache) []string {
-	return []string{serviceName(fc), redisName(fc), connectionName(fc), integrityName(fc), clientName(fc), trafficName(fc)}
+	return []string{ServiceName(fc), redisName(fc), connectionName(fc), integrityName(fc), clientName(fc), trafficName(fc)}
 }
 
 // childMeta is the metadata of a child. No label or annotation of the FlagCache
@@ -86,4 +93,20 @@ func with(labels map[string]string, more map[string]string) map[string]string {
 	merged := maps.Clone(labels)
 	maps.Copy(merged, more)
 	return merged
+}
+
+// fingerprint of a text, salted with the FlagCache's UID and cut to 32 bits so
+// that it tells two values apart but does not help to guess one.
+func fingerprint(uid types.UID, parts ...string) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q", append([]string{string(uid)}, parts...))
+	return hex.EncodeToString(h.Sum(nil)[:4])
+}
+
+func toJSON(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("plain data does not marshal: %v", err))
+	}
+	return string(text)
 }

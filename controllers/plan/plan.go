@@ -38,8 +38,8 @@ type Plan struct {
 	Evidence *EvidenceTarget
 	// Status is the whole status as it should be if all of the above succeeds.
 	Status v1alpha1.FlagCacheStatus
-	// LookAgain is when to look again if nothing happens before; 0 is never.
-	LookAgain time.Duration
+	// RequeueAfter is when to look again if nothing happens before; 0 is never.
+	RequeueAfter time.Duration
 }
 
 // FinalizerChange says what to do about the finalizer.
@@ -115,7 +115,7 @@ func begin(s Snapshot) Plan {
 // suspended changes nothing but goes on watching what runs.
 func suspended(s Snapshot) Plan {
 	p := progress(s)
-	p.Apply, p.Routes, p.Delete, p.LookAgain = nil, nil, nil, 0
+	p.Apply, p.Routes, p.Delete, p.RequeueAfter = nil, nil, nil, 0
 	p.Status = suspendedStatus(s, p.Status)
 	return p
 }
@@ -133,7 +133,7 @@ func progress(s Snapshot) Plan {
 	wanted := slices.Concat(write, cache.later, connection.later, service.later)
 	taken := s.takenNames(wanted)
 	for _, o := range write {
-		if !contains(taken, o) {
+		if !Contains(taken, o) {
 			p.Apply = append(p.Apply, o)
 		}
 	}
@@ -142,15 +142,15 @@ func progress(s Snapshot) Plan {
 	retired := retireCaches(s, wanted, write)
 	p.Apply, p.Delete = append(p.Apply, retired.apply...), append(p.Delete, retired.delete...)
 	p.Status = status(s, parts{cache: cache, connection: connection, flags: flags, service: service, taken: taken})
-	p.LookAgain = soonest(lookAgain(s, service.rollout, taken), cache.again)
+	p.RequeueAfter = soonest(requeueAfter(s, service.rollout, taken), cache.again)
 	if retired.waitsFor != "" {
-		p.LookAgain = soonest(p.LookAgain, cacheRetry)
+		p.RequeueAfter = soonest(p.RequeueAfter, cacheRetry)
 	}
 	return p
 }
 
-// lookAgain is when something is due that no watch tells of.
-func lookAgain(s Snapshot, r rollout, taken []Object) time.Duration {
+// requeueAfter is when something is due that no watch tells of.
+func requeueAfter(s Snapshot, r rollout, taken []Object) time.Duration {
 	switch {
 	case r.canary != nil:
 		return s.FlagCache.Spec.Canary.Metrics.Interval.Duration
@@ -167,7 +167,7 @@ func lookAgain(s Snapshot, r rollout, taken []Object) time.Duration {
 func obsolete(s Snapshot, wanted []Object, r rollout) []Object {
 	var gone []Object
 	for _, child := range s.Children {
-		unwanted := s.owns(child) && !contains(wanted, child) && child.GetDeletionTimestamp() == nil && child.GetLabels()[v1alpha1.LabelCache] == ""
+		unwanted := s.owns(child) && !Contains(wanted, child) && child.GetDeletionTimestamp() == nil && child.GetLabels()[v1alpha1.LabelCache] == ""
 		if unwanted && mayGo(s, child, r) {
 			gone = append(gone, child)
 		}
@@ -185,10 +185,10 @@ func mayGo(s Snapshot, child Object, r rollout) bool {
 		return true
 	case *appsv1.Deployment:
 		revision := child.Labels[v1alpha1.LabelRevision]
-		return !r.keeps(revision) && !s.routed(revision)
+		return !r.keeps(revision) && !routed(s, revision)
 	case *corev1.Service:
 		if revision := child.Labels[v1alpha1.LabelRevision]; revision != "" {
-			return !s.routed(revision)
+			return !routed(s, revision)
 		}
 		return r.atRest()
 	case *corev1.Secret:

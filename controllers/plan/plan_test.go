@@ -57,7 +57,7 @@ func TestWhatAFlagCacheBecomes(t *testing.T) {
 	for file, fc := range tests {
 		t.Run(file, func(t *testing.T) {
 			w := aWorld(t, fc)
-			w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"uri": []byte("rediss://app:s3cret@cache.example.com:6380")}}
+			w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte("rediss://app:s3cret@cache.example.com:6380")}}
 			var text bytes.Buffer
 			for _, o := range w.reconcile().Apply {
 				fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
@@ -124,7 +124,7 @@ func TestASettledWorldIsLeftAlone(t *testing.T) {
 	})
 	t.Run("external", func(t *testing.T) {
 		w := aWorld(t, withExternal(aFlagCache()))
-		w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"host": []byte("cache.example.com")}}
+		w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"host": []byte("cache.example.com")}}
 		w.ready().expectSilence()
 	})
 }
@@ -147,7 +147,7 @@ func TestThePasswordOutlivesEitherOfItsSecrets(t *testing.T) {
 
 func TestALostSecretDoesNotCutThePodsOffTheirCache(t *testing.T) {
 	w := aWorld(t, withExternal(aFlagCache()))
-	w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"uri": []byte("redis://cache.example.com:6380")}}
+	w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte("redis://cache.example.com:6380")}}
 	w.ready()
 	w.secret = ExternalSecret{}
 	w.reconcile()
@@ -183,7 +183,7 @@ func TestAPasswordIsToldToNobodyBeforeItIsStored(t *testing.T) {
 func without(objects []Object, gone Object) []Object {
 	var rest []Object
 	for _, o := range objects {
-		if !sameObject(o, gone) {
+		if !Same(o, gone) {
 			rest = append(rest, o)
 		}
 	}
@@ -192,7 +192,7 @@ func without(objects []Object, gone Object) []Object {
 
 func TestTheConnectionSecretIsAServiceBinding(t *testing.T) {
 	w := aWorld(t, withExternal(aFlagCache()))
-	w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"uri": []byte("rediss://app:p%40ss@cache.example.com:6380")}}
+	w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte("rediss://app:p%40ss@cache.example.com:6380")}}
 	w.reconcile()
 	secret := mustFind[*corev1.Secret](w, "demo-connection")
 	got := map[string]string{}
@@ -304,7 +304,7 @@ func TestWhatIsInTheWayOfReady(t *testing.T) {
 			reason: v1alpha1.ReasonUnparseable, says: []string{"line 3, column 7"}, stalled: true,
 		},
 		"flags of which some are wrong": {
-			given:  func(w *world) { w.flags = Flags{State: FlagsRead, Problems: []string{"p1", "p2", "p3", "p4", "p5"}} },
+			given:  func(w *world) { w.flags = Flags{State: FlagsLoaded, Problems: []string{"p1", "p2", "p3", "p4", "p5"}} },
 			reason: v1alpha1.ReasonFlagsRejected, says: []string{"p1; p2; p3; and 2 more"}, stalled: true,
 		},
 		"no Secret": {
@@ -315,7 +315,7 @@ func TestWhatIsInTheWayOfReady(t *testing.T) {
 			reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret my-redis flagcache.dev/allow=true"}, stalled: true,
 		},
 		"a Secret without keys": {
-			given:  func(w *world) { external(w); w.secret.Presence = There },
+			given:  func(w *world) { external(w); w.secret.Presence = Present },
 			reason: v1alpha1.ReasonSecretInvalid, says: []string{"neither the key uri nor the key host"}, stalled: true,
 		},
 		"a Redis that is starting": {
@@ -344,7 +344,7 @@ func TestWhatIsInTheWayOfReady(t *testing.T) {
 func TestACacheThatFailsAfterItWorked(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	before := w.fc.Status
-	w.probe = Probe{Health: HealthBad, Reason: "ConnectionRefused", Message: "demo-redis.shop.svc:6379 refuses connections"}
+	w.probe = Probe{Health: Unhealthy, Reason: "ConnectionRefused", Message: "demo-redis.shop.svc:6379 refuses connections"}
 	w.reconcile()
 	w.expect(v1alpha1.ConditionCacheHealthy, metav1.ConditionFalse, "ConnectionRefused")
 	w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, "ConnectionRefused")
@@ -405,10 +405,10 @@ func TestNamesOfSomebodyElse(t *testing.T) {
 			w := aWorld(t, aFlagCache())
 			w.children = append(w.children, other)
 			p := w.reconcile()
-			if contains(p.Apply, other) || contains(p.Delete, other) {
+			if Contains(p.Apply, other) || Contains(p.Delete, other) {
 				t.Errorf("the plan touches it")
 			}
-			if p.LookAgain == 0 {
+			if p.RequeueAfter == 0 {
 				t.Errorf("nothing tells when the name is free again, so the plan must say when to look")
 			}
 			w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNameConflict)
@@ -524,7 +524,7 @@ func TestEveryConditionIsAboutTheCurrentGeneration(t *testing.T) {
 // FlagCaches.
 func TestNoCredentialReachesStatusOrEvents(t *testing.T) {
 	w := aWorld(t, withExternal(aFlagCache()))
-	w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"uri": []byte("redis://app:s3cret-value@cache:6379")}}
+	w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte("redis://app:s3cret-value@cache:6379")}}
 	before := w.fc.Status
 	w.ready()
 	text, err := yaml.Marshal(w.fc.Status)
@@ -574,7 +574,7 @@ func TestAnAutoscalerGoesAlsoWhileARolloutWaits(t *testing.T) {
 		s.Environment, s.Service.Autoscaling, s.Service.Replicas = "production", nil, ptr.To[int32](4)
 	})
 	w.reconcile()
-	if _, ok := find[*autoscalingv2.HorizontalPodAutoscaler](w.snapshot(), "demo"); ok {
+	if _, ok := Get[*autoscalingv2.HorizontalPodAutoscaler](w.snapshot(), "demo"); ok {
 		t.Errorf("the autoscaler is still there")
 	}
 }

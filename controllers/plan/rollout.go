@@ -81,7 +81,7 @@ func decideRollout(s Snapshot, target *revisionTemplate) rollout {
 // stableRevision is the revision that clients are served by. The Service selects
 // it, unless it selects the candidate's pods too and says so.
 func stableRevision(s Snapshot) string {
-	svc, ok := find[*corev1.Service](s, serviceName(s.FlagCache))
+	svc, ok := Get[*corev1.Service](s, ServiceName(s.FlagCache))
 	if !ok {
 		return ""
 	}

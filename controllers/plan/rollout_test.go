@@ -27,7 +27,7 @@ func TestRolloutFilms(t *testing.T) {
 			w.reconcile()
 			w.note("the pods become available")
 			w.podsAvailable()
-			w.probe = Probe{Health: HealthGood}
+			w.probe = Probe{Health: Healthy}
 			w.reconcile()
 			w.reconcile()
 		},
@@ -114,7 +114,7 @@ func TestRolloutFilms(t *testing.T) {
 			w.edit(production)
 			w.reconcile()
 			w.note("the flags are mended")
-			w.flags = Flags{State: FlagsRead}
+			w.flags = Flags{State: FlagsLoaded}
 			w.reconcile()
 		},
 	}
@@ -153,7 +153,7 @@ func TestWhatIsInARevision(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := aWorld(t, aFlagCache())
-			w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"host": []byte("cache")}}
+			w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"host": []byte("cache")}}
 			w.edit(test.change)
 			if same := revision(w) == before; same != test.same {
 				t.Errorf("the same revision: %v, want %v", same, test.same)
@@ -166,7 +166,7 @@ func TestWhatIsInARevision(t *testing.T) {
 // the pods that use it are gone.
 func TestTheOldCacheStaysUntilTheNewRevisionServes(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
-	w.secret = ExternalSecret{Presence: There, Data: map[string][]byte{"host": []byte("cache")}}
+	w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"host": []byte("cache")}}
 	w.edit(func(s *v1alpha1.FlagCacheSpec) {
 		s.Cache.Type, s.Cache.External = v1alpha1.CacheExternal, &v1alpha1.ExternalSpec{SecretRef: v1alpha1.LocalReference{Name: "my-redis"}}
 	})
@@ -176,7 +176,7 @@ func TestTheOldCacheStaysUntilTheNewRevisionServes(t *testing.T) {
 	w.reconcile()
 	mustFind[*appsv1.StatefulSet](w, "demo-redis")
 	w.reconcile()
-	if _, ok := find[*appsv1.StatefulSet](w.snapshot(), "demo-redis"); ok {
+	if _, ok := Get[*appsv1.StatefulSet](w.snapshot(), "demo-redis"); ok {
 		t.Errorf("the old Redis is still there after the new revision serves")
 	}
 	w.reconcile()

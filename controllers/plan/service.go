@@ -30,8 +30,6 @@ const (
 	containerName = "flag-service"
 	// defaultReplicas keep answering while one pod moves.
 	defaultReplicas = 2
-	// servicePort is 80 so that the OFREP endpoint needs no port.
-	servicePort = 80
 	// progressDeadline is how long a revision may take to become available.
 	progressDeadline = 300
 )
@@ -93,7 +91,7 @@ func target(s Snapshot, connection connectionPart, flags flagsPart) (*revisionTe
 		return nil, v1alpha1.ReasonWaitingForConnection
 	}
 	rendered := renderRevision(s, connection.hash)
-	_, begun := find[*appsv1.Deployment](s, revisionName(s.FlagCache, rendered.revision))
+	_, begun := Get[*appsv1.Deployment](s, revisionName(s.FlagCache, rendered.revision))
 	if !flags.usable && !begun {
 		return nil, v1alpha1.ReasonWaitingForFlags
 	}
@@ -296,7 +294,7 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 // serviceAccountName is the user's, or that of the account that carries the role.
 func serviceAccountName(fc *v1alpha1.FlagCache) string {
 	if roleARN(fc) != "" {
-		return serviceName(fc)
+		return ServiceName(fc)
 	}
 	return fc.Spec.Service.ServiceAccountName
 }
@@ -352,7 +350,7 @@ func serviceResources(fc *v1alpha1.FlagCache) corev1.ResourceRequirements {
 func disruptionBudget(fc *v1alpha1.FlagCache) *policyv1.PodDisruptionBudget {
 	return &policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
-		ObjectMeta: childMeta(fc, serviceName(fc), v1alpha1.ComponentService),
+		ObjectMeta: childMeta(fc, ServiceName(fc), v1alpha1.ComponentService),
 		Spec: policyv1.PodDisruptionBudgetSpec{
 			MaxUnavailable:             ptr.To(intstr.FromInt32(1)),
 			Selector:                   &metav1.LabelSelector{MatchLabels: selectorLabels(fc, v1alpha1.ComponentService)},
@@ -385,7 +383,7 @@ func serviceNetworkPolicy(fc *v1alpha1.FlagCache, connection connectionPart, sou
 	}
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
-		ObjectMeta: childMeta(fc, serviceName(fc), v1alpha1.ComponentService),
+		ObjectMeta: childMeta(fc, ServiceName(fc), v1alpha1.ComponentService),
 		Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: pods,
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
@@ -415,7 +413,7 @@ func autoscaler(fc *v1alpha1.FlagCache, revision string) *autoscalingv2.Horizont
 	auto := fc.Spec.Service.Autoscaling
 	return &autoscalingv2.HorizontalPodAutoscaler{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "autoscaling/v2", Kind: "HorizontalPodAutoscaler"},
-		ObjectMeta: childMeta(fc, serviceName(fc), v1alpha1.ComponentService),
+		ObjectMeta: childMeta(fc, ServiceName(fc), v1alpha1.ComponentService),
 		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
 			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{
 				APIVersion: "apps/v1", Kind: "Deployment", Name: revisionName(fc, revision),

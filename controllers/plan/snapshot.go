@@ -4,13 +4,14 @@
 package plan
 
 import (
-	"math"
-	"reflect"
-	"time"
-
+	"fmt"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"math"
+	"reflect"
+	"strings"
+	"time"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
@@ -89,8 +90,8 @@ const (
 	Absent Presence = iota
 	// NotPermitted: there is one, but its owner has not let FlagCaches use it.
 	NotPermitted
-	// There: it was read.
-	There
+	// Present: it was read.
+	Present
 )
 
 // ExternalSecret is a Secret of somebody else's that the spec refers to.
@@ -111,8 +112,8 @@ const (
 	FlagsNoKey
 	// FlagsUnparseable: the file as a whole cannot be used.
 	FlagsUnparseable
-	// FlagsRead: the file can be used, perhaps with some flags rejected.
-	FlagsRead
+	// FlagsLoaded: the file can be used, perhaps with some flags rejected.
+	FlagsLoaded
 )
 
 // Flags is the flags file as the flag service will see it.
@@ -131,10 +132,10 @@ type Health int
 const (
 	// HealthUnknown: no verdict yet.
 	HealthUnknown Health = iota
-	// HealthGood: the data path works.
-	HealthGood
-	// HealthBad: the data path does not work.
-	HealthBad
+	// Healthy: the data path works.
+	Healthy
+	// Unhealthy: the data path does not work.
+	Unhealthy
 )
 
 // Probe is the last answer about the data path.
@@ -179,8 +180,8 @@ type PodTrouble struct {
 	Message string
 }
 
-// find returns the child of type T with the given name that is ours.
-func find[T Object](s Snapshot, name string) (T, bool) {
+// Get returns the child of type T with the given name that is ours.
+func Get[T Object](s Snapshot, name string) (T, bool) {
 	for _, child := range s.Children {
 		if typed, ok := child.(T); ok && typed.GetName() == name && s.owns(typed) {
 			return typed, true
@@ -201,7 +202,7 @@ func (s Snapshot) takenNames(wanted []Object) []Object {
 	var taken []Object
 	for _, w := range wanted {
 		for _, child := range s.Children {
-			if sameObject(w, child) && !s.owns(child) {
+			if Same(w, child) && !s.owns(child) {
 				taken = append(taken, child)
 			}
 		}
@@ -209,38 +210,61 @@ func (s Snapshot) takenNames(wanted []Object) []Object {
 	return taken
 }
 
-func sameObject(a, b Object) bool {
+func Same(a, b Object) bool {
 	return reflect.TypeOf(a) == reflect.TypeOf(b) && a.GetName() == b.GetName()
 }
 
-func contains(objects []Object, o Object) bool {
+func Contains(objects []Object, o Object) bool {
 	for _, other := range objects {
-		if sameObject(other, o) {
+		if Same(other, o) {
 			return true
 		}
 	}
 	return false
 }
 
-// secretValue returns one value of a Secret of ours, "" where there is none.
-func secretValue(s Snapshot, name, key string) string {
-	secret, ok := find[*corev1.Secret](s, name)
+// SecretValue returns one value of a Secret of ours, "" where there is none.
+func SecretValue(s Snapshot, name, key string) string {
+	secret, ok := Get[*corev1.Secret](s, name)
 	if !ok {
 		return ""
 	}
 	return string(secret.Data[key])
 }
 
-// mostAhead is how far a time on record may be ahead of the clock: clocks differ, and
+// maxClockSkew is how far a time on record may be ahead of the clock: clocks differ, and
 // are set.
-const mostAhead = time.Minute
+const maxClockSkew = time.Minute
 
 // since is how long ago a time on record is. One that is further ahead was written by
 // a clock that has gone back since, and counts as long ago: who waits for it would
 // wait until the clock is there again.
 func (s Snapshot) since(at time.Time) time.Duration {
-	if passed := s.Now.Sub(at); passed >= -mostAhead {
+	if passed := s.Now.Sub(at); passed >= -maxClockSkew {
 		return passed
 	}
 	return math.MaxInt64
+}
+
+// trouble says why a Secret was not read, as a reason and what to do about it;
+// the reason is "" when it was. Keys are those that it should have.
+func (e ExternalSecret) trouble(name, keys string) (reason, message string) {
+	const allow = v1alpha1.LabelAllow + "=" + v1alpha1.AllowTrue
+	switch e.Presence {
+	case Absent:
+		return v1alpha1.ReasonSecretNotFound, fmt.Sprintf("Secret %s does not exist: create it with %s and the label %s", name, keys, allow)
+	case NotPermitted:
+		return v1alpha1.ReasonSecretNotPermitted, fmt.Sprintf(
+			"Secret %s lacks the label %s, by which its owner lets FlagCaches use it: kubectl label secret %s %s", name, allow, name, allow)
+	default:
+		return "", ""
+	}
+}
+
+func KindOf(o Object) string {
+	if kind := o.GetObjectKind().GroupVersionKind().Kind; kind != "" {
+		return kind
+	}
+	name := fmt.Sprintf("%T", o)
+	return name[strings.LastIndex(name, ".")+1:]
 }

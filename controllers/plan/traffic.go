@@ -39,7 +39,7 @@ func trafficObjects(s Snapshot, r rollout) []Object {
 	if traffic == v1alpha1.TrafficSplit {
 		return append(objects, trafficConfigMap(fc, splitFile{Revision: r.target, Address: revisionEndpoint(fc, r.target), Weight: r.canary.weight}))
 	}
-	if _, there := find[*corev1.ConfigMap](s, trafficName(fc)); there && !r.atRest() {
+	if _, there := Get[*corev1.ConfigMap](s, trafficName(fc)); there && !r.atRest() {
 		objects = append(objects, trafficConfigMap(fc, splitFile{}))
 	}
 	return objects
@@ -53,7 +53,7 @@ func givenWeight(s Snapshot, candidate string) int32 {
 	if g := readGate(s, candidate); g != nil {
 		return g.most
 	}
-	kept, ok := find[*corev1.ConfigMap](s, trafficName(s.FlagCache))
+	kept, ok := Get[*corev1.ConfigMap](s, trafficName(s.FlagCache))
 	if !ok {
 		return 0
 	}
@@ -66,7 +66,7 @@ func givenWeight(s Snapshot, candidate string) int32 {
 
 // selectsAll says that the Service was seen to select the pods of all revisions.
 func selectsAll(s Snapshot) bool {
-	svc, ok := find[*corev1.Service](s, serviceName(s.FlagCache))
+	svc, ok := Get[*corev1.Service](s, ServiceName(s.FlagCache))
 	return ok && svc.Spec.Selector[v1alpha1.LabelRevision] == ""
 }
 
@@ -86,7 +86,7 @@ func trafficConfigMap(fc *v1alpha1.FlagCache, file splitFile) *corev1.ConfigMap 
 // the number of pods is the share does it select the candidate's too, and then
 // says which revision is stable.
 func clientService(fc *v1alpha1.FlagCache, r rollout) *corev1.Service {
-	svc := ofrepService(fc, serviceName(fc), revisionLabels(fc, r.serves))
+	svc := ofrepService(fc, ServiceName(fc), revisionLabels(fc, r.serves))
 	shared := r.canary != nil && r.canary.weight > 0 && r.serves == r.stable && fc.Spec.Canary.Traffic.Type == v1alpha1.TrafficReplicas
 	if shared {
 		svc.Spec.Selector = selectorLabels(fc, v1alpha1.ComponentService)

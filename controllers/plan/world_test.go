@@ -102,7 +102,7 @@ func aWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
 
 // anEmptyWorld holds one FlagCache with valid flags and nothing else.
 func anEmptyWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
-	return &world{t: t, fc: fc, flags: Flags{State: FlagsRead}, now: noon}
+	return &world{t: t, fc: fc, flags: Flags{State: FlagsLoaded}, now: noon}
 }
 
 func (w *world) snapshot() Snapshot {
@@ -135,12 +135,12 @@ func (w *world) reconcile() Plan {
 		w.putRoute(route)
 	}
 	for _, o := range p.Delete {
-		if i := slices.IndexFunc(w.children, func(c Object) bool { return sameObject(c, o) }); i >= 0 && len(w.children[i].GetFinalizers()) > 0 {
+		if i := slices.IndexFunc(w.children, func(c Object) bool { return Same(c, o) }); i >= 0 && len(w.children[i].GetFinalizers()) > 0 {
 			at := metav1.NewTime(w.now)
 			w.children[i].SetDeletionTimestamp(&at)
 			continue
 		}
-		w.children = slices.DeleteFunc(w.children, func(c Object) bool { return sameObject(c, o) })
+		w.children = slices.DeleteFunc(w.children, func(c Object) bool { return Same(c, o) })
 	}
 	switch p.Finalizer {
 	case AddFinalizer:
@@ -157,7 +157,7 @@ func (w *world) reconcile() Plan {
 // spec is another generation.
 func (w *world) put(o Object) {
 	o = o.DeepCopyObject().(Object)
-	i := slices.IndexFunc(w.children, func(c Object) bool { return sameObject(c, o) })
+	i := slices.IndexFunc(w.children, func(c Object) bool { return Same(c, o) })
 	if i < 0 {
 		w.made++
 		o.SetUID(types.UID(fmt.Sprintf("%s-child-%d", w.fc.UID, w.made)))
@@ -221,7 +221,7 @@ func (w *world) edit(change func(*v1alpha1.FlagCacheSpec)) {
 func (w *world) ready() *world {
 	w.reconcile()
 	w.podsAvailable()
-	w.probe = Probe{Health: HealthGood, Latency: "1ms", Role: "master"}
+	w.probe = Probe{Health: Healthy, Latency: "1ms", Role: "master"}
 	w.reconcile()
 	w.reconcile()
 	w.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
@@ -282,7 +282,7 @@ func (w *world) expectSilence() {
 // frame is one line of a film: what traffic sees and what a person reads.
 func (w *world) frame() string {
 	serves := "-"
-	if svc, ok := find[*corev1.Service](w.snapshot(), w.fc.Name); ok {
+	if svc, ok := Get[*corev1.Service](w.snapshot(), w.fc.Name); ok {
 		serves = svc.Spec.Selector[v1alpha1.LabelRevision]
 	}
 	var revisions []string
@@ -307,14 +307,14 @@ func (w *world) note(text string) { w.film = append(w.film, "# "+text) }
 
 func mustFind[T Object](w *world, name string) T {
 	w.t.Helper()
-	o, ok := find[T](w.snapshot(), name)
+	o, ok := Get[T](w.snapshot(), name)
 	if !ok {
 		w.t.Fatalf("there is no %T %s among %v", o, name, names(w.children))
 	}
 	return o
 }
 
-func name(o Object) string { return kindOf(o) + " " + o.GetName() }
+func name(o Object) string { return KindOf(o) + " " + o.GetName() }
 
 func names(objects []Object) []string {
 	var names []string

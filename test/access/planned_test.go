@@ -47,7 +47,7 @@ func planCache(t *testing.T, g *gate) planned {
 		}
 		if p.ProbeNext != nil {
 			result.probe = *p.ProbeNext
-			s.NextProbe = plan.Probe{Health: plan.HealthGood, Of: p.ProbeNext.ID}
+			s.NextProbe = plan.Probe{Health: plan.Healthy, Of: p.ProbeNext.ID}
 		}
 		s.Now = s.Now.Add(time.Second)
 	}
@@ -76,7 +76,7 @@ func snapshot(g *gate) plan.Snapshot {
 		FlagCache: aFlagCache(),
 		Operator:  plan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1", ElastiCacheCA: g.authority},
 		Fresh:     plan.Fresh{IntegrityKey: strings.Repeat("k", 32), Token: strings.Repeat("t", 64)},
-		Flags:     plan.Flags{State: plan.FlagsRead},
+		Flags:     plan.Flags{State: plan.FlagsLoaded},
 		ACK:       map[string]bool{},
 	}
 	for _, kind := range ack.Kinds() {
