@@ -38,7 +38,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/ackkinds"
 	"github.com/flagcache/flagcache/controllers/evidence"
-	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
@@ -145,7 +145,7 @@ func (o *operator) newReconciler(c client.Client) *controllers.Reconciler {
 		ACK:       o.kinds,
 		Events:    events.NewFakeRecorder(10_000),
 		Clock:     clock.RealClock{},
-		Operator:  plan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // outcome is what became of a plan.
@@ -43,7 +44,7 @@ type outcome struct {
 // apply makes the plan so: the finalizer first when it is added and last when
 // it is removed, the objects in between. One that fails does not hold back the
 // others.
-func (r *Reconciler) apply(ctx context.Context, seen plan.Snapshot, want plan.Plan) outcome {
+func (r *Reconciler) apply(ctx context.Context, seen observed.Snapshot, want plan.Plan) outcome {
 	var done outcome
 	if want.Finalizer == plan.AddFinalizer {
 		done.add(ctx, "adding the finalizer", r.setFinalizer(ctx, seen.FlagCache, controllerutil.AddFinalizer))
@@ -79,7 +80,7 @@ func (r *Reconciler) watch(key types.NamespacedName, target *plan.ProbeTarget) {
 
 // release lets a FlagCache go, unless something of it runs in the cloud that was
 // not seen.
-func (r *Reconciler) release(ctx context.Context, seen plan.Snapshot) error {
+func (r *Reconciler) release(ctx context.Context, seen observed.Snapshot) error {
 	if err := r.compareGroups(ctx, seen); err != nil {
 		return err
 	}
@@ -95,7 +96,7 @@ func (r *Reconciler) setFinalizer(ctx context.Context, fc *v1alpha1.FlagCache, c
 
 // applyObject creates an object that was not seen, and brings one that was seen
 // to what it should be, unless it is so already.
-func (r *Reconciler) applyObject(ctx context.Context, v *view, o plan.Object) error {
+func (r *Reconciler) applyObject(ctx context.Context, v *view, o observed.Object) error {
 	desired, fields, err := prepare(o)
 	if err != nil {
 		return err
@@ -116,7 +117,7 @@ func (r *Reconciler) applyObject(ctx context.Context, v *view, o plan.Object) er
 }
 
 // create makes an object that must not exist yet, so nobody else's is touched.
-func (r *Reconciler) create(ctx context.Context, fc *v1alpha1.FlagCache, desired plan.Object) error {
+func (r *Reconciler) create(ctx context.Context, fc *v1alpha1.FlagCache, desired observed.Object) error {
 	ctrl.LoggerFrom(ctx).Info("Creating a child", "child", describe(desired))
 	err := r.Client.Create(ctx, desired, client.FieldOwner(v1alpha1.FieldManager))
 	if !apierrors.IsAlreadyExists(err) {
@@ -136,13 +137,13 @@ func (r *Reconciler) create(ctx context.Context, fc *v1alpha1.FlagCache, desired
 }
 
 // visible tells whether an object has the labels by which the cache finds it.
-func visible(live, desired plan.Object) bool {
+func visible(live, desired observed.Object) bool {
 	return labels.SelectorFromSet(desired.GetLabels()).Matches(labels.Set(live.GetLabels()))
 }
 
 // relabel gives an object of ours back the labels that somebody took away, and
 // nothing else: what its fields should be is decided when it is seen again.
-func (r *Reconciler) relabel(ctx context.Context, live, desired plan.Object) error {
+func (r *Reconciler) relabel(ctx context.Context, live, desired observed.Object) error {
 	ctrl.LoggerFrom(ctx).Info("Restoring a child's labels", "child", describe(desired))
 	patch := client.MergeFromWithOptions(live.DeepCopyObject().(client.Object), client.MergeFromWithOptimisticLock{})
 	merged := maps.Clone(desired.GetLabels())
@@ -158,7 +159,7 @@ func (r *Reconciler) relabel(ctx context.Context, live, desired plan.Object) err
 // update applies the fields to the object that was observed. It is read live
 // first, for its managed fields, and because the fields were decided on by what
 // was observed: an object that is another by now is decided on anew.
-func (r *Reconciler) update(ctx context.Context, observed, desired plan.Object, fields map[string]any) error {
+func (r *Reconciler) update(ctx context.Context, observed, desired observed.Object, fields map[string]any) error {
 	live, err := r.live(ctx, desired)
 	if err != nil {
 		return err
@@ -180,7 +181,7 @@ func (r *Reconciler) update(ctx context.Context, observed, desired plan.Object, 
 // takeOverCreation makes the fields that Create set fields that apply set.
 // Otherwise a field that is not applied any more would stay, owned by the
 // creation (https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply).
-func (r *Reconciler) takeOverCreation(ctx context.Context, live plan.Object) error {
+func (r *Reconciler) takeOverCreation(ctx context.Context, live observed.Object) error {
 	created := func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == v1alpha1.FieldManager && e.Operation == metav1.ManagedFieldsOperationUpdate && e.Subresource == ""
 	}
@@ -195,7 +196,7 @@ func (r *Reconciler) takeOverCreation(ctx context.Context, live plan.Object) err
 }
 
 // deleteObject deletes what was seen and nothing that came in its place.
-func (r *Reconciler) deleteObject(ctx context.Context, v *view, o plan.Object) error {
+func (r *Reconciler) deleteObject(ctx context.Context, v *view, o observed.Object) error {
 	if err := r.confirm(ctx, v); err != nil {
 		return err
 	}
@@ -208,8 +209,8 @@ func (r *Reconciler) deleteObject(ctx context.Context, v *view, o plan.Object) e
 }
 
 // live reads an object from the API server.
-func (r *Reconciler) live(ctx context.Context, like plan.Object) (plan.Object, error) {
-	o := reflect.New(reflect.TypeOf(like).Elem()).Interface().(plan.Object)
+func (r *Reconciler) live(ctx context.Context, like observed.Object) (observed.Object, error) {
+	o := reflect.New(reflect.TypeOf(like).Elem()).Interface().(observed.Object)
 	err := r.Live.Get(ctx, client.ObjectKeyFromObject(like), o)
 	if apierrors.IsNotFound(err) {
 		return nil, errStale
@@ -221,14 +222,14 @@ func (r *Reconciler) live(ctx context.Context, like plan.Object) (plan.Object, e
 var errStale = errors.New("the object changed since it was read")
 
 // nameTakenError says that a child's name is somebody else's.
-type nameTakenError struct{ other plan.Object }
+type nameTakenError struct{ other observed.Object }
 
 func (e nameTakenError) Error() string {
 	return fmt.Sprintf("%s exists and is not this FlagCache's: delete or rename it, or choose another name for the FlagCache", describe(e.other))
 }
 
 // lookUp finds an object among those that were seen.
-func lookUp(children []plan.Object, o plan.Object) plan.Object {
+func lookUp(children []observed.Object, o observed.Object) observed.Object {
 	for _, child := range children {
 		if reflect.TypeOf(child) == reflect.TypeOf(o) && child.GetName() == o.GetName() {
 			return child
@@ -238,7 +239,7 @@ func lookUp(children []plan.Object, o plan.Object) plan.Object {
 }
 
 // describe names an object for a person: "Deployment demo-3f2a91c0".
-func describe(o plan.Object) string {
+func describe(o observed.Object) string {
 	return kindOf(o) + " " + o.GetName()
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // sample has the sampler follow the plan.
@@ -56,8 +57,8 @@ func (r *Reconciler) evidence(fc *v1alpha1.FlagCache) canary.Evidence {
 // podTroubles look at the pods of revisions that do not serve. They are asked of
 // the API server and only while there are such revisions: a cache of all pods
 // would cost memory for something that is rare.
-func (r *Reconciler) podTroubles(ctx context.Context, fc *v1alpha1.FlagCache, children []plan.Object) (map[string]plan.PodTrouble, error) {
-	troubles := map[string]plan.PodTrouble{}
+func (r *Reconciler) podTroubles(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[string]observed.PodTrouble, error) {
+	troubles := map[string]observed.PodTrouble{}
 	for _, revision := range waitingRevisions(fc, children) {
 		pods := &corev1.PodList{}
 		err := r.Live.List(ctx, pods, client.InNamespace(fc.Namespace), client.Limit(mostPodsLookedAt), client.MatchingLabels{
@@ -80,13 +81,13 @@ func (r *Reconciler) podTroubles(ctx context.Context, fc *v1alpha1.FlagCache, ch
 const mostPodsLookedAt = 200
 
 // waitingRevisions have a Deployment and are not what the Service selects.
-func waitingRevisions(fc *v1alpha1.FlagCache, children []plan.Object) []string {
+func waitingRevisions(fc *v1alpha1.FlagCache, children []observed.Object) []string {
 	serves := ""
 	var revisions []string
 	for _, child := range children {
 		switch o := child.(type) {
 		case *corev1.Service:
-			if o.Name == plan.ServiceName(fc) {
+			if o.Name == observed.ServiceName(fc) {
 				serves = o.Spec.Selector[v1alpha1.LabelRevision]
 			}
 		case *appsv1.Deployment:

@@ -17,14 +17,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // prepare returns a copy of an object as it is to be written, and its fields.
 // Both carry a hash of the fields in an annotation, by which a field that is
 // not wanted any more is noticed.
-func prepare(o plan.Object) (plan.Object, map[string]any, error) {
-	desired := o.DeepCopyObject().(plan.Object)
+func prepare(o observed.Object) (observed.Object, map[string]any, error) {
+	desired := o.DeepCopyObject().(observed.Object)
 	fields, err := fieldsOf(desired)
 	if err != nil {
 		return nil, nil, err
@@ -40,7 +40,7 @@ func prepare(o plan.Object) (plan.Object, map[string]any, error) {
 }
 
 // fieldsOf are the fields of an object that its writer means to set.
-func fieldsOf(o plan.Object) (map[string]any, error) {
+func fieldsOf(o observed.Object) (map[string]any, error) {
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
 	if err != nil {
 		return nil, fmt.Errorf("converting %s: %w", describe(o), err)
@@ -68,7 +68,7 @@ func hashFields(fields map[string]any) (string, error) {
 
 // upToDate tells whether an observed object has every field as it should be.
 // What others added to it is theirs.
-func upToDate(fields map[string]any, observed plan.Object) (bool, error) {
+func upToDate(fields map[string]any, observed observed.Object) (bool, error) {
 	current, err := runtime.DefaultUnstructuredConverter.ToUnstructured(observed)
 	if err != nil {
 		return false, fmt.Errorf("converting %s: %w", describe(observed), err)
@@ -162,7 +162,7 @@ func isEmpty(value any) bool {
 
 // applyPatch is the server-side apply of fields to the very object that was
 // read, in the state in which it was read.
-func applyPatch(fields map[string]any, live plan.Object) (client.Patch, error) {
+func applyPatch(fields map[string]any, live observed.Object) (client.Patch, error) {
 	patch := &unstructured.Unstructured{Object: runtime.DeepCopyJSON(fields)}
 	patch.SetUID(live.GetUID())
 	patch.SetResourceVersion(live.GetResourceVersion())

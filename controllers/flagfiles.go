@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // FlagFiles reads the ConfigMaps that hold flags. It caches metadata and
@@ -38,24 +38,24 @@ type fileKey struct {
 
 type verdict struct {
 	resourceVersion string
-	flags           plan.Flags
+	flags           observed.Flags
 }
 
 // read says what the flags file of a FlagCache is like; one without a file has
 // nothing to read.
-func (f *FlagFiles) read(ctx context.Context, live client.Reader, fc *v1alpha1.FlagCache) (plan.Flags, error) {
+func (f *FlagFiles) read(ctx context.Context, live client.Reader, fc *v1alpha1.FlagCache) (observed.Flags, error) {
 	ref := fc.Spec.Flags.ConfigMap
 	if ref == nil {
-		return plan.Flags{}, nil
+		return observed.Flags{}, nil
 	}
 	file := fileKey{configMap: types.NamespacedName{Namespace: fc.Namespace, Name: ref.Name}, key: ref.Key}
 	metadata := configMapMetadata()
 	switch err := f.Metadata.Get(ctx, file.configMap, metadata); {
 	case apierrors.IsNotFound(err):
 		f.forget(file)
-		return plan.Flags{State: plan.FlagsNoConfigMap}, nil
+		return observed.Flags{State: observed.FlagsNoConfigMap}, nil
 	case err != nil:
-		return plan.Flags{}, fmt.Errorf("looking for ConfigMap %s: %w", file.configMap, err)
+		return observed.Flags{}, fmt.Errorf("looking for ConfigMap %s: %w", file.configMap, err)
 	}
 	if known, ok := f.known(file, metadata.ResourceVersion); ok {
 		return known, nil
@@ -63,31 +63,31 @@ func (f *FlagFiles) read(ctx context.Context, live client.Reader, fc *v1alpha1.F
 	configMap := &corev1.ConfigMap{}
 	switch err := live.Get(ctx, file.configMap, configMap); {
 	case apierrors.IsNotFound(err):
-		return plan.Flags{State: plan.FlagsNoConfigMap}, nil
+		return observed.Flags{State: observed.FlagsNoConfigMap}, nil
 	case err != nil:
-		return plan.Flags{}, fmt.Errorf("reading ConfigMap %s: %w", file.configMap, err)
+		return observed.Flags{}, fmt.Errorf("reading ConfigMap %s: %w", file.configMap, err)
 	}
 	flags := f.judge(configMap, ref.Key)
 	f.remember(file, verdict{resourceVersion: configMap.ResourceVersion, flags: flags})
 	return flags, nil
 }
 
-func (f *FlagFiles) judge(configMap *corev1.ConfigMap, key string) plan.Flags {
+func (f *FlagFiles) judge(configMap *corev1.ConfigMap, key string) observed.Flags {
 	data, ok := configMap.BinaryData[key]
 	if text, isText := configMap.Data[key]; isText {
 		data, ok = []byte(text), true
 	}
 	if !ok {
-		return plan.Flags{State: plan.FlagsNoKey}
+		return observed.Flags{State: observed.FlagsNoKey}
 	}
 	problems, err := f.Validate(data)
 	if err != nil {
-		return plan.Flags{State: plan.FlagsUnparseable, Error: err.Error()}
+		return observed.Flags{State: observed.FlagsUnparseable, Error: err.Error()}
 	}
-	return plan.Flags{State: plan.FlagsLoaded, Problems: problems}
+	return observed.Flags{State: observed.FlagsLoaded, Problems: problems}
 }
 
-func (f *FlagFiles) known(file fileKey, resourceVersion string) (plan.Flags, bool) {
+func (f *FlagFiles) known(file fileKey, resourceVersion string) (observed.Flags, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v, ok := f.verdicts[file]

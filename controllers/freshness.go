@@ -20,12 +20,12 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // view is what a plan rests on.
 type view struct {
-	seen plan.Snapshot
+	seen observed.Snapshot
 	// asked says that the API server was asked about it, and answer what came of
 	// that.
 	asked  bool
@@ -45,7 +45,7 @@ func (r *Reconciler) confirm(ctx context.Context, v *view) error {
 	return v.answer
 }
 
-func (r *Reconciler) compare(ctx context.Context, seen plan.Snapshot) error {
+func (r *Reconciler) compare(ctx context.Context, seen observed.Snapshot) error {
 	fc := &v1alpha1.FlagCache{}
 	key := client.ObjectKeyFromObject(seen.FlagCache)
 	if err := r.Live.Get(ctx, key, fc); err != nil {
@@ -81,9 +81,9 @@ func wishes(fc *v1alpha1.FlagCache) map[string]string {
 	return of
 }
 
-func (r *Reconciler) compareService(ctx context.Context, seen plan.Snapshot) error {
+func (r *Reconciler) compareService(ctx context.Context, seen observed.Snapshot) error {
 	service := &corev1.Service{}
-	service.Namespace, service.Name = seen.FlagCache.Namespace, plan.ServiceName(seen.FlagCache)
+	service.Namespace, service.Name = seen.FlagCache.Namespace, observed.ServiceName(seen.FlagCache)
 	observed := lookUp(seen.Children, service)
 	switch err := r.Live.Get(ctx, client.ObjectKeyFromObject(service), service); {
 	case apierrors.IsNotFound(err) && observed == nil:
@@ -98,7 +98,7 @@ func (r *Reconciler) compareService(ctx context.Context, seen plan.Snapshot) err
 
 // compareRevisions asks for what the cache would show, no more and no less: the
 // pods of revisions, and what is on record about them.
-func (r *Reconciler) compareRevisions(ctx context.Context, seen plan.Snapshot) error {
+func (r *Reconciler) compareRevisions(ctx context.Context, seen observed.Snapshot) error {
 	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &appsv1.ControllerRevisionList{}} {
 		if err := r.compareChildren(ctx, seen, list); err != nil {
 			return fmt.Errorf("comparing the revisions: %w", err)
@@ -112,7 +112,7 @@ var groupKind = kindOf(&ack.ReplicationGroup{})
 
 // compareGroups asks for the replication groups that the FlagCache has: one that
 // was not seen would be made once more, and taken for gone when the FlagCache is.
-func (r *Reconciler) compareGroups(ctx context.Context, seen plan.Snapshot) error {
+func (r *Reconciler) compareGroups(ctx context.Context, seen observed.Snapshot) error {
 	if !seen.ACK[groupKind] || !dependsOnACK(seen.FlagCache) {
 		return nil
 	}
@@ -124,7 +124,7 @@ func (r *Reconciler) compareGroups(ctx context.Context, seen plan.Snapshot) erro
 
 // compareTokens asks for the Secrets of a cache in the cloud: by an older token its
 // group would be described, and a revision be made, only to be taken back.
-func (r *Reconciler) compareTokens(ctx context.Context, seen plan.Snapshot) error {
+func (r *Reconciler) compareTokens(ctx context.Context, seen observed.Snapshot) error {
 	if seen.FlagCache.Spec.Cache.Type != v1alpha1.CacheElastiCache {
 		return nil
 	}
@@ -136,12 +136,12 @@ func (r *Reconciler) compareTokens(ctx context.Context, seen plan.Snapshot) erro
 
 // compareChildren compares the children of a kind that the cache knows by their
 // manager.
-func (r *Reconciler) compareChildren(ctx context.Context, seen plan.Snapshot, list client.ObjectList) error {
+func (r *Reconciler) compareChildren(ctx context.Context, seen observed.Snapshot, list client.ObjectList) error {
 	return r.compareChildrenWith(ctx, seen, list, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy)
 }
 
 // compareChildrenWith compares the children of a kind that the cache knows by a label.
-func (r *Reconciler) compareChildrenWith(ctx context.Context, seen plan.Snapshot, list client.ObjectList, label, value string) error {
+func (r *Reconciler) compareChildrenWith(ctx context.Context, seen observed.Snapshot, list client.ObjectList, label, value string) error {
 	err := r.Live.List(ctx, list, client.InNamespace(seen.FlagCache.Namespace),
 		client.MatchingLabels{v1alpha1.LabelName: seen.FlagCache.Name, label: value})
 	if err != nil {
@@ -159,7 +159,7 @@ func (r *Reconciler) compareChildrenWith(ctx context.Context, seen plan.Snapshot
 
 // sameObjects tells whether a live list and what was seen of its kind are the same
 // objects in the same state.
-func sameObjects(live []runtime.Object, children []plan.Object, list client.ObjectList) bool {
+func sameObjects(live []runtime.Object, children []observed.Object, list client.ObjectList) bool {
 	unseen := map[string]client.Object{}
 	for _, o := range live {
 		unseen[o.(client.Object).GetName()] = o.(client.Object)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;patch
@@ -23,34 +24,34 @@ import (
 // routes reads the HTTPRoutes that may name a candidate. They are asked of the API
 // server and only while there are such: a cluster may not know the kind, and a
 // watch of a kind that is not there would keep the operator from starting.
-func (r *Reconciler) routes(ctx context.Context, fc *v1alpha1.FlagCache, children []plan.Object) (map[string]plan.Route, error) {
-	var routes map[string]plan.Route
+func (r *Reconciler) routes(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[string]observed.Route, error) {
+	var routes map[string]observed.Route
 	for _, name := range plan.RoutesToRead(fc, children) {
 		route, err := r.route(ctx, client.ObjectKey{Namespace: fc.Namespace, Name: name})
 		if err != nil {
 			return nil, err
 		}
 		if routes == nil {
-			routes = map[string]plan.Route{}
+			routes = map[string]observed.Route{}
 		}
 		routes[name] = route
 	}
 	return routes, nil
 }
 
-func (r *Reconciler) route(ctx context.Context, key client.ObjectKey) (plan.Route, error) {
+func (r *Reconciler) route(ctx context.Context, key client.ObjectKey) (observed.Route, error) {
 	route := &unstructured.Unstructured{}
 	route.SetAPIVersion(gatewayv1.GroupVersion.String())
 	route.SetKind("HTTPRoute")
 	switch err := r.Live.Get(ctx, key, route); {
 	case err == nil:
-		return plan.Route{State: plan.RouteThere, Object: route}, nil
+		return observed.Route{State: observed.RouteThere, Object: route}, nil
 	case meta.IsNoMatchError(err):
-		return plan.Route{State: plan.RouteUnknownKind}, nil
+		return observed.Route{State: observed.RouteUnknownKind}, nil
 	case apierrors.IsNotFound(err):
-		return plan.Route{State: plan.RouteAbsent}, nil
+		return observed.Route{State: observed.RouteAbsent}, nil
 	default:
-		return plan.Route{}, fmt.Errorf("reading HTTPRoute %s: %w", key, err)
+		return observed.Route{}, fmt.Errorf("reading HTTPRoute %s: %w", key, err)
 	}
 }
 

@@ -10,13 +10,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // loadTestReport is what the pod of a load test that ended wrote, "" where there
 // is none. It is asked of the API server, and only between the end of the test
 // and the look that has the result on record.
-func (r *Reconciler) loadTestReport(ctx context.Context, children []plan.Object) (string, error) {
+func (r *Reconciler) loadTestReport(ctx context.Context, children []observed.Object) (string, error) {
 	for _, child := range children {
 		job, ok := child.(*batchv1.Job)
 		if !ok || !ended(job) {

@@ -19,60 +19,61 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/ackkinds"
 	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
 // observe reads everything that a decision may rest on, or fails with a
 // readError: by half of it, a child that could not be read would be one that is
 // gone. In steady state all of it comes from caches.
-func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (plan.Snapshot, error) {
-	seen := plan.Snapshot{
+func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observed.Snapshot, error) {
+	seen := observed.Snapshot{
 		Now:       r.Clock.Now(),
 		FlagCache: fc,
 		Operator:  r.Operator,
-		Fresh:     plan.Fresh{Password: r.random(), IntegrityKey: r.random(), Token: r.token()},
+		Fresh:     observed.Fresh{Password: r.random(), IntegrityKey: r.random(), Token: r.token()},
 		Probe:     r.lastProbe(client.ObjectKeyFromObject(fc)),
 		NextProbe: r.lastProbe(nextProbe(client.ObjectKeyFromObject(fc))),
 	}
 	var err error
 	if seen.Children, err = r.children(ctx, fc); err != nil {
-		return plan.Snapshot{}, err
+		return observed.Snapshot{}, err
 	}
 	if err := r.observeACK(ctx, &seen); err != nil {
-		return plan.Snapshot{}, err
+		return observed.Snapshot{}, err
 	}
 	if seen.Routes, err = r.routes(ctx, fc, seen.Children); err != nil {
-		return plan.Snapshot{}, readError{"reading the HTTPRoute of the canary", err}
+		return observed.Snapshot{}, readError{"reading the HTTPRoute of the canary", err}
 	}
 	if !fc.DeletionTimestamp.IsZero() {
 		return seen, nil
 	}
 	if external := fc.Spec.Cache.External; external != nil {
 		if seen.ExternalSecret, err = r.externalSecret(ctx, fc.Namespace, external.SecretRef.Name); err != nil {
-			return plan.Snapshot{}, readError{"reading the Secret of the cache", err}
+			return observed.Snapshot{}, readError{"reading the Secret of the cache", err}
 		}
 	}
 	if database := fc.Spec.Flags.Postgres; database != nil {
 		if seen.DatabaseSecret, err = r.externalSecret(ctx, fc.Namespace, database.SecretRef.Name); err != nil {
-			return plan.Snapshot{}, readError{"reading the Secret of the database", err}
+			return observed.Snapshot{}, readError{"reading the Secret of the database", err}
 		}
 	}
 	seen.Evidence = r.evidence(fc)
 	if seen.Pods, err = r.podTroubles(ctx, fc, seen.Children); err != nil {
-		return plan.Snapshot{}, readError{"listing the candidate's pods", err}
+		return observed.Snapshot{}, readError{"listing the candidate's pods", err}
 	}
 	if seen.LoadTestReport, err = r.loadTestReport(ctx, seen.Children); err != nil {
-		return plan.Snapshot{}, readError{"reading the load test's report", err}
+		return observed.Snapshot{}, readError{"reading the load test's report", err}
 	}
 	if seen.Flags, err = r.FlagFiles.read(ctx, r.Live, fc); err != nil {
-		return plan.Snapshot{}, readError{"reading the flags", err}
+		return observed.Snapshot{}, readError{"reading the flags", err}
 	}
 	return seen, nil
 }
 
 // children are the objects that carry the FlagCache's name label.
-func (r *Reconciler) children(ctx context.Context, fc *v1alpha1.FlagCache) ([]plan.Object, error) {
-	var children []plan.Object
+func (r *Reconciler) children(ctx context.Context, fc *v1alpha1.FlagCache) ([]observed.Object, error) {
+	var children []observed.Object
 	for _, kind := range childKinds() {
 		found, err := r.childrenOf(ctx, fc, kind)
 		if err != nil {
@@ -83,7 +84,7 @@ func (r *Reconciler) children(ctx context.Context, fc *v1alpha1.FlagCache) ([]pl
 	return children, nil
 }
 
-func (r *Reconciler) childrenOf(ctx context.Context, fc *v1alpha1.FlagCache, kind childKind) ([]plan.Object, error) {
+func (r *Reconciler) childrenOf(ctx context.Context, fc *v1alpha1.FlagCache, kind childKind) ([]observed.Object, error) {
 	err := r.Client.List(ctx, kind.list, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name})
 	if err != nil {
 		return nil, readError{"listing the children of kind " + kindOf(kind.object), err}
@@ -92,9 +93,9 @@ func (r *Reconciler) childrenOf(ctx context.Context, fc *v1alpha1.FlagCache, kin
 	if err != nil {
 		return nil, readError{"unpacking the children of kind " + kindOf(kind.object), err}
 	}
-	children := make([]plan.Object, len(items))
+	children := make([]observed.Object, len(items))
 	for i, item := range items {
-		children[i] = item.(plan.Object)
+		children[i] = item.(observed.Object)
 	}
 	return children, nil
 }
@@ -103,7 +104,7 @@ func (r *Reconciler) childrenOf(ctx context.Context, fc *v1alpha1.FlagCache, kin
 // kind that cannot be read fails the reconcile of a FlagCache whose plan depends on
 // it; for all others it counts as missing, so that trouble with the cloud does not
 // affect them.
-func (r *Reconciler) observeACK(ctx context.Context, seen *plan.Snapshot) error {
+func (r *Reconciler) observeACK(ctx context.Context, seen *observed.Snapshot) error {
 	if r.ACK == nil {
 		return nil
 	}
@@ -140,24 +141,24 @@ func dependsOnACK(fc *v1alpha1.FlagCache) bool {
 // externalSecret reads a Secret that the spec refers to. The cache holds only
 // Secrets that may be used; whether another one exists is asked of the API
 // server, for its metadata alone, so that the message can say what to do.
-func (r *Reconciler) externalSecret(ctx context.Context, namespace, name string) (plan.ExternalSecret, error) {
+func (r *Reconciler) externalSecret(ctx context.Context, namespace, name string) (observed.ExternalSecret, error) {
 	key := client.ObjectKey{Namespace: namespace, Name: name}
 	secret := &corev1.Secret{}
 	switch err := r.Client.Get(ctx, key, secret); {
 	case err == nil:
-		return plan.ExternalSecret{Presence: plan.Present, Data: secret.Data}, nil
+		return observed.ExternalSecret{Presence: observed.Present, Data: secret.Data}, nil
 	case !apierrors.IsNotFound(err):
-		return plan.ExternalSecret{}, fmt.Errorf("reading Secret %s: %w", key, err)
+		return observed.ExternalSecret{}, fmt.Errorf("reading Secret %s: %w", key, err)
 	}
 	metadata := &metav1.PartialObjectMetadata{}
 	metadata.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 	switch err := r.Live.Get(ctx, key, metadata); {
 	case err == nil:
-		return plan.ExternalSecret{Presence: plan.NotPermitted}, nil
+		return observed.ExternalSecret{Presence: observed.NotPermitted}, nil
 	case !apierrors.IsNotFound(err):
-		return plan.ExternalSecret{}, fmt.Errorf("looking for Secret %s: %w", key, err)
+		return observed.ExternalSecret{}, fmt.Errorf("looking for Secret %s: %w", key, err)
 	}
-	return plan.ExternalSecret{Presence: plan.Absent}, nil
+	return observed.ExternalSecret{Presence: observed.Absent}, nil
 }
 
 // nextMark sets the prober's key for the data path that is to come apart from the
@@ -177,18 +178,18 @@ func FlagCacheOf(probe types.NamespacedName) types.NamespacedName {
 }
 
 // lastProbe is the prober's answer in the words of the status.
-func (r *Reconciler) lastProbe(key types.NamespacedName) plan.Probe {
+func (r *Reconciler) lastProbe(key types.NamespacedName) observed.Probe {
 	result, ok := r.Prober.Last(key)
 	if !ok {
-		return plan.Probe{}
+		return observed.Probe{}
 	}
-	p := plan.Probe{Of: result.ID, Reason: string(result.Reason), Message: result.Message, Role: result.Role, At: result.At, Failing: result.Failing}
+	p := observed.Probe{Of: result.ID, Reason: string(result.Reason), Message: result.Message, Role: result.Role, At: result.At, Failing: result.Failing}
 	switch result.Outcome {
 	case probe.Healthy:
-		p.Health = plan.Healthy
+		p.Health = observed.Healthy
 		p.Latency = result.Latency.String()
 	case probe.Unhealthy:
-		p.Health = plan.Unhealthy
+		p.Health = observed.Unhealthy
 	}
 	p.Load = loads[result.Load]
 	if result.ReplicationLag > 0 {
@@ -198,11 +199,11 @@ func (r *Reconciler) lastProbe(key types.NamespacedName) plan.Probe {
 }
 
 // loads are the prober's words in the words of a plan.
-var loads = map[probe.Load]plan.Load{
-	probe.LoadNormal:     plan.LoadNormal,
-	probe.LoadLow:        plan.LoadLow,
-	probe.LoadHighMemory: plan.LoadHighMemory,
-	probe.LoadHighCPU:    plan.LoadHighCPU,
+var loads = map[probe.Load]observed.Load{
+	probe.LoadNormal:     observed.LoadNormal,
+	probe.LoadLow:        observed.LoadLow,
+	probe.LoadHighMemory: observed.LoadHighMemory,
+	probe.LoadHighCPU:    observed.LoadHighCPU,
 }
 
 // probeTarget is a plan's target in the words of the prober.

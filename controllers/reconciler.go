@@ -22,6 +22,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
@@ -47,7 +48,7 @@ type Reconciler struct {
 	// Clock is the time of observations.
 	Clock clock.PassiveClock
 	// Operator is what the operator knows of itself.
-	Operator plan.Operator
+	Operator observed.Operator
 	// Backoff counts the looks in a row that came to nothing, because a view
 	// turned out to be old or could not be had, and says how soon to look again.
 	// Default: none are counted, and the time is fixed and short.

@@ -12,12 +12,13 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // report writes the status of a look. After a stale view there is nothing to
 // say unless that lasts: the next look follows at once. Nor is there after a
 // FlagCache is gone.
-func (r *Reconciler) report(ctx context.Context, req ctrl.Request, seen plan.Snapshot, want plan.Plan, done outcome) error {
+func (r *Reconciler) report(ctx context.Context, req ctrl.Request, seen observed.Snapshot, want plan.Plan, done outcome) error {
 	switch {
 	case done.stale:
 		return r.reportUnseen(ctx, req, seen.FlagCache, append(done.failures, outdated)[0])

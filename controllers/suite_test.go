@@ -37,7 +37,7 @@ import (
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/evidence"
-	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
@@ -139,7 +139,7 @@ func newStage(ctx context.Context) *stage {
 		Sampler:   s.sampler,
 		Events:    events.NewFakeRecorder(100),
 		Clock:     clocktesting.NewFakePassiveClock(time.Now()),
-		Operator:  plan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 	}
 	Expect(k8s.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}})).To(Succeed())
 	s.create(ctx, s.flags(`{"flags": {}}`))

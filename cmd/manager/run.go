@@ -28,7 +28,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ackkinds"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/exporter"
-	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/service/flags"
 )
@@ -82,7 +82,7 @@ func run(ctx context.Context, o options) error {
 		ACK:       kinds,
 		Events:    mgr.GetEventRecorder("flagcache"),
 		Clock:     clock.RealClock{},
-		Operator:  plan.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA},
+		Operator:  observed.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA},
 	}
 	if err := reconciler.SetupWithManager(mgr, flagFiles, news, o.workers, kinds); err != nil {
 		return err

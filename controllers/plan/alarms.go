@@ -12,6 +12,8 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // alarm is one on a metric of each node.
@@ -64,17 +66,17 @@ func smallNode(nodeType string) bool {
 
 // alarms asks for the alarms on every node that AWS named, and for one on the
 // account's charges where there is a budget. That they are missing stops nothing.
-func (c elastiCache) alarms(condition **metav1.Condition) []Object {
+func (c elastiCache) alarms(condition **metav1.Condition) []observed.Object {
 	if c.spec.Alarms == nil {
 		return nil
 	}
 	say := func(said metav1.Condition) { *condition = &said }
 	if !c.s.ACK["MetricAlarm"] {
-		say(isFalse(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonACKNotInstalled,
+		say(conditions.False(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonACKNotInstalled,
 			"The API server does not know metricalarms.cloudwatch.services.k8s.aws: install ACK's cloudwatch-controller, or remove elastiCache.alarms"))
 		return nil
 	}
-	var objects []Object
+	var objects []observed.Object
 	if c.group != nil {
 		for _, node := range slices.Sorted(slices.Values(c.group.Status.MemberClusters)) {
 			for _, a := range c.nodeAlarms() {
@@ -83,7 +85,7 @@ func (c elastiCache) alarms(condition **metav1.Condition) []Object {
 		}
 	}
 	if len(objects) == 0 {
-		say(isFalse(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfiguring, "Waiting for AWS to name the nodes"))
+		say(conditions.False(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfiguring, "Waiting for AWS to name the nodes"))
 		return nil
 	}
 	if budget := c.fc.Spec.Budget; budget != nil && c.spec.Alarms.TopicARN != "" {
@@ -93,24 +95,24 @@ func (c elastiCache) alarms(condition **metav1.Condition) []Object {
 	return objects
 }
 
-func (c elastiCache) judgeAlarms(objects []Object) metav1.Condition {
+func (c elastiCache) judgeAlarms(objects []observed.Object) metav1.Condition {
 	for _, o := range objects {
 		seen := seenLike(c.s, o)
 		if seen == nil {
-			return isFalse(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfiguring, "Asking for the alarms")
+			return conditions.False(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfiguring, "Asking for the alarms")
 		}
 		if r := refusalOf(seen.ACKStatus()); r.reason != "" {
-			return isFalse(v1alpha1.ConditionAlarmsConfigured, r.reason, "MetricAlarm %s: %s", o.GetName(), r.words)
+			return conditions.False(v1alpha1.ConditionAlarmsConfigured, r.reason, "MetricAlarm %s: %s", o.GetName(), r.words)
 		}
 		if !seen.ACKStatus().Is(ack.ConditionSynced) {
-			return isFalse(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfiguring, "Waiting for MetricAlarm %s", o.GetName())
+			return conditions.False(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfiguring, "Waiting for MetricAlarm %s", o.GetName())
 		}
 	}
 	if c.chargesGoUntold() {
-		return isTrue(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfigured, "Every alarm exists. That on the account's charges tells nobody: "+
+		return conditions.True(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfigured, "Every alarm exists. That on the account's charges tells nobody: "+
 			"AWS publishes charges in %s alone, and an alarm tells only a topic of its own region, which elastiCache.alarms.topicARN is not", billingRegion)
 	}
-	return isTrue(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfigured, "Every alarm exists")
+	return conditions.True(v1alpha1.ConditionAlarmsConfigured, v1alpha1.ReasonConfigured, "Every alarm exists")
 }
 
 // chargesGoUntold: CloudWatch refuses an alarm whose action is in another region.

@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // ledger records every object that plans apply and delete: a new object with all
@@ -62,7 +63,7 @@ func (l *ledger) observe(p Plan) {
 }
 
 // fieldsOf are the values of an object's fields in JSON, by their path.
-func fieldsOf(t *testing.T, o Object) map[string]string {
+func fieldsOf(t *testing.T, o observed.Object) map[string]string {
 	t.Helper()
 	text, err := json.Marshal(o)
 	if err != nil {
@@ -206,7 +207,7 @@ func TestAppliedObjects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := &ledger{cloud: aCloud(t, test.spec), applied: map[string]map[string]string{}}
 			l.fc.CreationTimestamp = metav1.NewTime(noon.Add(-time.Hour))
-			l.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte("rediss://user:secret@redis.example:7000")}}
+			l.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"uri": []byte("rediss://user:secret@redis.example:7000")}}
 			l.until("Ready", l.ready)
 			test.script(l)
 			l.deletes()

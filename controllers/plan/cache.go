@@ -10,13 +10,14 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // cachePart is the Redis behind the flag service.
 type cachePart struct {
-	objects []Object
+	objects []observed.Object
 	// later are objects that are wanted but cannot be written yet.
-	later []Object
+	later []observed.Object
 	// connection is how clients reach the cache; nil while that is not known.
 	connection  *Connection
 	provisioned metav1.Condition
@@ -48,7 +49,7 @@ const (
 )
 
 // planCache plans the Redis of the chosen type.
-func planCache(s Snapshot) cachePart {
+func planCache(s observed.Snapshot) cachePart {
 	switch s.FlagCache.Spec.Cache.Type {
 	case v1alpha1.CacheExternal:
 		return planExternal(s)

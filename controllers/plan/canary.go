@@ -10,6 +10,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // canaryState is the trial of a candidate, as it is after this look.
@@ -40,11 +41,11 @@ type canaryState struct {
 
 // trialInput is what a canary is decided on, besides its record.
 type trialInput struct {
-	s    Snapshot
+	s    observed.Snapshot
 	spec *v1alpha1.CanarySpec
 	// candidate revision, and how its Deployment was seen.
 	candidate string
-	pods      PodTrouble
+	pods      observed.PodTrouble
 	stuck     bool
 	// available tells whether the candidate was seen available at a size.
 	available func(replicas int32) bool
@@ -126,7 +127,7 @@ func (in trialInput) paused() bool {
 
 // sharedTrouble is what is wrong with something that both revisions depend on.
 func (in trialInput) sharedTrouble() string {
-	if in.sharesCache && in.s.Probe.Health == Unhealthy {
+	if in.sharesCache && in.s.Probe.Health == observed.Unhealthy {
 		return "The cache that both revisions use is unhealthy"
 	}
 	return ""

@@ -14,6 +14,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 type film struct {
@@ -169,13 +170,13 @@ func evidenceFilms() map[string]film {
 			candidate := v2(th)
 			th.run(time.Minute)
 			th.note("the cache that both use fails, and with it the look-ups of both")
-			th.probe = Probe{Health: Unhealthy, Reason: "ConnectionRefused", Message: "refused"}
+			th.probe = observed.Probe{Health: observed.Unhealthy, Reason: "ConnectionRefused", Message: "refused"}
 			th.bad[candidate] = map[canary.Check]float64{canary.CacheHitRate: 1}
 			th.bad[th.stable()] = map[canary.Check]float64{canary.CacheHitRate: 1}
 			th.run(15 * time.Minute)
 			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
 			th.note("and comes back")
-			th.probe = Probe{Health: Healthy}
+			th.probe = observed.Probe{Health: observed.Healthy}
 			clear(th.bad)
 			th.until("the promotion", th.promoted(candidate))
 		}},
@@ -435,13 +436,13 @@ func blockFilms() map[string]film {
 			th.run(80 * time.Second)
 			th.noteBlocks()
 			th.note("the cache that both use fails: what is counted meanwhile is in no block")
-			th.probe = Probe{Health: Unhealthy, Reason: "ConnectionRefused", Message: "refused"}
+			th.probe = observed.Probe{Health: observed.Unhealthy, Reason: "ConnectionRefused", Message: "refused"}
 			th.bad[candidate] = map[canary.Check]float64{canary.CacheHitRate: 1}
 			th.bad[th.stable()] = map[canary.Check]float64{canary.CacheHitRate: 1}
 			th.run(15 * time.Minute)
 			th.noteBlocks()
 			th.note("and comes back")
-			th.probe = Probe{Health: Healthy}
+			th.probe = observed.Probe{Health: observed.Healthy}
 			clear(th.bad)
 			th.until("the promotion", th.promoted(candidate))
 			th.noteBlocks()
@@ -619,23 +620,23 @@ func revisionFilms() map[string]film {
 func wrongPassword(th *theatre) {
 	before := mustFind[*appsv1.Deployment](th.world, "demo-"+th.stable()).Spec.Template.Spec.Volumes[1].Secret.SecretName
 	th.note("the external Secret gets a wrong password")
-	th.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"host": []byte("cache"), "password": []byte("wrong")}}
+	th.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"host": []byte("cache"), "password": []byte("wrong")}}
 	th.look()
 	th.note("and somebody edits the Secrets of the stable revision, one after the other")
 	for _, name := range []string{"demo-connection", before} {
 		mustFind[*corev1.Secret](th.world, name).Data["host"] = []byte("evil")
 		th.look()
-		if host := SecretValue(th.snapshot(), name, "host"); host != "cache" {
+		if host := observed.SecretValue(th.snapshot(), name, "host"); host != "cache" {
 			th.t.Errorf("Secret %s names the host %q", name, host)
 		}
 	}
 	th.spoil(th.candidate(), canary.CacheHitRate, 1)
 	th.until("the rollback", th.rolledBack)
 	th.run(time.Minute)
-	if password := SecretValue(th.snapshot(), "demo-connection", "password"); password != "" {
+	if password := observed.SecretValue(th.snapshot(), "demo-connection", "password"); password != "" {
 		th.t.Errorf("applications were given the password %q that no revision could use", password)
 	}
-	if password := SecretValue(th.snapshot(), before, "password"); password != "" {
+	if password := observed.SecretValue(th.snapshot(), before, "password"); password != "" {
 		th.t.Errorf("the stable pods were given the password %q", password)
 	}
 }
@@ -647,7 +648,7 @@ func podFilms() map[string]film {
 			th.perSecond = 0
 			th.change(fromImage("flag-service:v2"))
 			th.note("the candidate's pods: " + reason)
-			th.pods = map[string]PodTrouble{th.candidate(): {Reason: reason, Message: "pod demo-1: " + reason}}
+			th.pods = map[string]observed.PodTrouble{th.candidate(): {Reason: reason, Message: "pod demo-1: " + reason}}
 			th.until("the rollback", th.rolledBack)
 			th.run(30 * time.Second)
 		}}

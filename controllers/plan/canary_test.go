@@ -22,6 +22,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -79,7 +80,7 @@ type theatre struct {
 
 func aTheatre(t *testing.T, fc *v1alpha1.FlagCache) *theatre {
 	w := aWorld(t, fc)
-	w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"host": []byte("cache")}}
+	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"host": []byte("cache")}}
 	th := &theatre{
 		world: w.ready(), perSecond: 200, lookUps: 2,
 		bad:     map[string]map[canary.Check]float64{},
@@ -285,7 +286,7 @@ func (th *theatre) count(revision string, requests float64) {
 
 // share is what the stable pods read.
 func (th *theatre) share() (file splitFile) {
-	if kept, ok := Get[*corev1.ConfigMap](th.snapshot(), "demo-traffic"); ok {
+	if kept, ok := observed.Get[*corev1.ConfigMap](th.snapshot(), "demo-traffic"); ok {
 		if err := json.Unmarshal([]byte(kept.Data[config.SplitKey]), &file); err != nil {
 			th.t.Fatal(err)
 		}
@@ -298,7 +299,7 @@ func (th *theatre) weight() int32 {
 	if wantedRoute(th.fc) != "" {
 		return th.routedWeight()
 	}
-	svc, ok := Get[*corev1.Service](th.snapshot(), "demo")
+	svc, ok := observed.Get[*corev1.Service](th.snapshot(), "demo")
 	if !ok || svc.Spec.Selector[v1alpha1.LabelRevision] != "" {
 		return th.share().Weight
 	}
@@ -378,7 +379,7 @@ func reflectEqual(a, b *v1alpha1.CanaryStatus) bool {
 // would make every frame another.
 func (th *theatre) frame() string {
 	serves := "A+B"
-	if svc, ok := Get[*corev1.Service](th.snapshot(), "demo"); ok && svc.Spec.Selector[v1alpha1.LabelRevision] != "" {
+	if svc, ok := observed.Get[*corev1.Service](th.snapshot(), "demo"); ok && svc.Spec.Selector[v1alpha1.LabelRevision] != "" {
 		serves = th.name(svc.Spec.Selector[v1alpha1.LabelRevision])
 	}
 	var pods []string

@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // revisionsStatus names the revisions, nil before the first.
@@ -25,7 +27,7 @@ func revisionsStatus(r rollout) *v1alpha1.RevisionsStatus {
 
 // canaryStatus shows a canary with all that it is judged by. That of a rejected
 // revision stays, because it says why.
-func canaryStatus(s Snapshot, r rollout) *v1alpha1.CanaryStatus {
+func canaryStatus(s observed.Snapshot, r rollout) *v1alpha1.CanaryStatus {
 	record, c := r.history.records[r.target], r.canary
 	if record.Trial == nil || (c == nil && !r.rejected) {
 		return nil
@@ -70,7 +72,7 @@ func checkStatuses(t *Trial) []v1alpha1.CheckStatus {
 
 // historyStatus are the trials that are over. While a beginning or an end cannot be
 // recorded, each look decides it anew and at another time: what was said first stays.
-func historyStatus(s Snapshot, r rollout) []v1alpha1.HistoryEntry {
+func historyStatus(s observed.Snapshot, r rollout) []v1alpha1.HistoryEntry {
 	recorded := readHistory(s).records
 	var entries []v1alpha1.HistoryEntry
 	for _, record := range r.history.newest() {
@@ -91,7 +93,7 @@ func historyStatus(s Snapshot, r rollout) []v1alpha1.HistoryEntry {
 }
 
 // saidTimes are when a trial began and ended by the status, or else as they are now.
-func saidTimes(s Snapshot, entry v1alpha1.HistoryEntry, begun bool) (started, finished *metav1.Time) {
+func saidTimes(s observed.Snapshot, entry v1alpha1.HistoryEntry, begun bool) (started, finished *metav1.Time) {
 	for _, said := range s.FlagCache.Status.History {
 		if said.Revision == entry.Revision && said.Outcome == entry.Outcome && (!begun || said.StartedAt.Equal(entry.StartedAt)) {
 			return said.StartedAt, said.FinishedAt
@@ -107,17 +109,17 @@ func canaryHealthy(c canaryState, stable string) metav1.Condition {
 	case c.record.Outcome == RolledBack:
 		return rolledBack(stable, c.record)
 	case c.record.Trial.Inconclusive:
-		return isUnknown(kind, v1alpha1.ReasonCanaryInconclusive, "%s", c.message)
+		return conditions.Unknown(kind, v1alpha1.ReasonCanaryInconclusive, "%s", c.message)
 	case c.phase == v1alpha1.CanaryHeld:
-		return isUnknown(kind, v1alpha1.ReasonCanaryHeld, "Revision %s does not get on for now: %s", c.record.Revision, c.message)
+		return conditions.Unknown(kind, v1alpha1.ReasonCanaryHeld, "Revision %s does not get on for now: %s", c.record.Revision, c.message)
 	default:
-		return isTrue(kind, canaryReason(c), "%s", canarySentence(c, stable))
+		return conditions.True(kind, canaryReason(c), "%s", canarySentence(c, stable))
 	}
 }
 
 // rolledBack says why a revision was rejected, and what to do.
 func rolledBack(stable string, record Record) metav1.Condition {
-	return isFalse(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonRolledBack,
+	return conditions.False(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonRolledBack,
 		"Revision %s was rolled back (%s): %s. Revision %s serves. Change the spec, or annotate %s=%s to try it once more",
 		record.Revision, record.Reason, record.Message, stable, v1alpha1.AnnotationRetry, record.Revision)
 }
@@ -125,9 +127,9 @@ func rolledBack(stable string, record Record) metav1.Condition {
 // onItsWay is what Ready says while another revision is on its way.
 func onItsWay(r rollout) metav1.Condition {
 	if r.canary != nil {
-		return isFalse(v1alpha1.ConditionReady, canaryReason(*r.canary), "%s", canarySentence(*r.canary, r.stable))
+		return conditions.False(v1alpha1.ConditionReady, canaryReason(*r.canary), "%s", canarySentence(*r.canary, r.stable))
 	}
-	return isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonRollingOut, "Revision %s is starting", r.candidate())
+	return conditions.False(v1alpha1.ConditionReady, v1alpha1.ReasonRollingOut, "Revision %s is starting", r.candidate())
 }
 
 func canaryReason(c canaryState) string {

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // parts are what the status is made of.
@@ -21,7 +23,7 @@ type parts struct {
 	flags      flagsPart
 	service    servicePart
 	// taken are the objects of somebody else that have the name of a child.
-	taken []Object
+	taken []observed.Object
 }
 
 // verdict is the summary: what Ready says, and which of kstatus' two conditions
@@ -35,12 +37,12 @@ type verdict struct {
 }
 
 // status is the whole status of a FlagCache that is worked on.
-func status(s Snapshot, p parts) v1alpha1.FlagCacheStatus {
+func status(s observed.Snapshot, p parts) v1alpha1.FlagCacheStatus {
 	st := *s.FlagCache.Status.DeepCopy()
 	st.ObservedGeneration = s.FlagCache.Generation
 	st.LastHandledReconcileAt = s.FlagCache.Annotations[v1alpha1.AnnotationReconcileAt]
 	fillFacts(&st, s, p)
-	conditions := []metav1.Condition{
+	all := []metav1.Condition{
 		p.cache.provisioned,
 		cacheHealthy(s, p),
 		p.connection.ready,
@@ -53,10 +55,10 @@ func status(s Snapshot, p parts) v1alpha1.FlagCacheStatus {
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionWithinBudget)
 	for _, c := range []*metav1.Condition{p.cache.alarms, p.cache.cost.budget} {
 		if c != nil {
-			conditions = append(conditions, *c)
+			all = append(all, *c)
 		}
 	}
-	setConditions(s, &st, summarize(p, conditions), conditions)
+	setConditions(s, &st, summarize(p, all), all)
 	if old := s.FlagCache.Status; saysTheSame(old, st) {
 		return old
 	}
@@ -75,7 +77,7 @@ func saysTheSame(old, now v1alpha1.FlagCacheStatus) bool {
 }
 
 // fillFacts sets what is not a condition.
-func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
+func fillFacts(st *v1alpha1.FlagCacheStatus, s observed.Snapshot, p parts) {
 	r := p.service.rollout
 	st.Revisions = revisionsStatus(r)
 	st.Canary = canaryStatus(s, r)
@@ -96,7 +98,7 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 	}
 	if p.connection.used != nil {
 		st.Cache.Endpoint = p.connection.used.Endpoint()
-		st.Binding = &v1alpha1.BindingStatus{Name: connectionName(s.FlagCache)}
+		st.Binding = &v1alpha1.BindingStatus{Name: observed.ConnectionName(s.FlagCache)}
 		st.Probe = probeStatus(s)
 	}
 	st.Service = &v1alpha1.ServiceStatus{
@@ -111,12 +113,12 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s Snapshot, p parts) {
 
 // probeStatus is the probe's answer. A lag that is about what it was before stays
 // as it is: a status that follows every probe would never be at rest.
-func probeStatus(s Snapshot) *v1alpha1.ProbeStatus {
+func probeStatus(s observed.Snapshot) *v1alpha1.ProbeStatus {
 	old := s.FlagCache.Status.Probe
 	switch s.Probe.Health {
-	case Unhealthy:
+	case observed.Unhealthy:
 		return &v1alpha1.ProbeStatus{Result: "Unhealthy"}
-	case HealthUnknown:
+	case observed.HealthUnknown:
 		return old
 	}
 	now := &v1alpha1.ProbeStatus{Result: "Healthy", Latency: s.Probe.Latency, Role: s.Probe.Role, ReplicationLag: s.Probe.ReplicationLag}
@@ -138,33 +140,33 @@ func about(a, b string) bool {
 
 // cacheHealthy is the probe's answer. Until a new probe has one, as after a
 // restart of the operator, the last answer about the same endpoint stands.
-func cacheHealthy(s Snapshot, p parts) metav1.Condition {
+func cacheHealthy(s observed.Snapshot, p parts) metav1.Condition {
 	const kind = v1alpha1.ConditionCacheHealthy
 	if p.connection.used == nil {
-		return isUnknown(kind, v1alpha1.ReasonNoEndpoint, "There is no endpoint to probe yet")
+		return conditions.Unknown(kind, v1alpha1.ReasonNoEndpoint, "There is no endpoint to probe yet")
 	}
 	switch s.Probe.Health {
-	case Healthy:
-		return isTrue(kind, v1alpha1.ReasonHealthy, "Connecting, authenticating, writing and reading back work")
-	case Unhealthy:
-		return isFalse(kind, s.Probe.Reason, "%s", s.Probe.Message)
+	case observed.Healthy:
+		return conditions.True(kind, v1alpha1.ReasonHealthy, "Connecting, authenticating, writing and reading back work")
+	case observed.Unhealthy:
+		return conditions.False(kind, s.Probe.Reason, "%s", s.Probe.Message)
 	}
 	if answered(s, p.connection.used) {
 		return *meta.FindStatusCondition(s.FlagCache.Status.Conditions, kind)
 	}
 	if s.Probe.Message != "" {
-		return isUnknown(kind, v1alpha1.ReasonProbing, "No probe has succeeded yet: %s", s.Probe.Message)
+		return conditions.Unknown(kind, v1alpha1.ReasonProbing, "No probe has succeeded yet: %s", s.Probe.Message)
 	}
-	return isUnknown(kind, v1alpha1.ReasonProbing, "The first probe has not answered yet")
+	return conditions.Unknown(kind, v1alpha1.ReasonProbing, "The first probe has not answered yet")
 }
 
 // answered tells whether the status has an answer of the probe about an endpoint.
-func answered(s Snapshot, c *Connection) bool {
+func answered(s observed.Snapshot, c *Connection) bool {
 	last := meta.FindStatusCondition(s.FlagCache.Status.Conditions, v1alpha1.ConditionCacheHealthy)
 	return last != nil && last.Status != metav1.ConditionUnknown && lastEndpoint(s) == c.Endpoint()
 }
 
-func lastEndpoint(s Snapshot) string {
+func lastEndpoint(s observed.Snapshot) string {
 	if s.FlagCache.Status.Cache == nil {
 		return ""
 	}
@@ -183,25 +185,25 @@ func serviceAvailable(p servicePart) metav1.Condition {
 	d := r.observed[revision]
 	switch {
 	case p.blocked == v1alpha1.ReasonWaitingForConnection:
-		return isFalse(kind, p.blocked, "Waiting for a connection to the cache before starting pods of this spec")
+		return conditions.False(kind, p.blocked, "Waiting for a connection to the cache before starting pods of this spec")
 	case p.blocked == v1alpha1.ReasonWaitingForFlags:
-		return isFalse(kind, p.blocked, "Waiting for a usable source of flags before starting pods of this spec")
+		return conditions.False(kind, p.blocked, "Waiting for a usable source of flags before starting pods of this spec")
 	case available(d, p.replicas):
-		return isTrue(kind, v1alpha1.ReasonAvailable, "Every replica is available")
+		return conditions.True(kind, v1alpha1.ReasonAvailable, "Every replica is available")
 	case stuck(d):
-		return isFalse(kind, v1alpha1.ReasonProgressDeadlineExceeded, "Deployment %s did not become available in %d seconds: see its pods and events",
+		return conditions.False(kind, v1alpha1.ReasonProgressDeadlineExceeded, "Deployment %s did not become available in %d seconds: see its pods and events",
 			d.Name, progressDeadline)
 	default:
-		return isFalse(kind, v1alpha1.ReasonProgressing, "Waiting for the replicas of revision %s", revision)
+		return conditions.False(kind, v1alpha1.ReasonProgressing, "Waiting for the replicas of revision %s", revision)
 	}
 }
 
 // serving is about whichever revision the Service selects.
 func serving(p servicePart) metav1.Condition {
 	if d := p.rollout.observed[p.rollout.stable]; d != nil && d.Status.ReadyReplicas > 0 {
-		return isTrue(v1alpha1.ConditionServing, v1alpha1.ReasonServing, "Revision %s answers", p.rollout.stable)
+		return conditions.True(v1alpha1.ConditionServing, v1alpha1.ReasonServing, "Revision %s answers", p.rollout.stable)
 	}
-	return isFalse(v1alpha1.ConditionServing, v1alpha1.ReasonNoReadyReplicas, "No replica behind the Service is ready")
+	return conditions.False(v1alpha1.ConditionServing, v1alpha1.ReasonNoReadyReplicas, "No replica behind the Service is ready")
 }
 
 func rolloutHealthy(p servicePart) metav1.Condition {
@@ -210,18 +212,18 @@ func rolloutHealthy(p servicePart) metav1.Condition {
 	candidate := r.candidate()
 	switch {
 	case r.stable == "":
-		return isUnknown(kind, v1alpha1.ReasonNotStarted, "No revision serves yet")
+		return conditions.Unknown(kind, v1alpha1.ReasonNotStarted, "No revision serves yet")
 	case r.rejected:
 		return rolledBack(r.stable, r.history.records[r.target])
 	case r.canary != nil:
 		return canaryHealthy(*r.canary, r.stable)
 	case candidate == "":
-		return isTrue(kind, v1alpha1.ReasonStable, "Revision %s serves", r.stable)
+		return conditions.True(kind, v1alpha1.ReasonStable, "Revision %s serves", r.stable)
 	case stuck(r.observed[candidate]):
-		return isFalse(kind, v1alpha1.ReasonRolloutStuck, "Revision %s does not become available, revision %s goes on serving: see the pods of Deployment %s",
+		return conditions.False(kind, v1alpha1.ReasonRolloutStuck, "Revision %s does not become available, revision %s goes on serving: see the pods of Deployment %s",
 			candidate, r.stable, r.observed[candidate].Name)
 	default:
-		return isTrue(kind, v1alpha1.ReasonRollingOut, "Revision %s is starting, revision %s serves", candidate, r.stable)
+		return conditions.True(kind, v1alpha1.ReasonRollingOut, "Revision %s is starting, revision %s serves", candidate, r.stable)
 	}
 }
 
@@ -245,7 +247,7 @@ var terminalReasons = []string{
 
 // summarize finds the first thing in the way of Ready. What has to be there
 // comes before what depends on it.
-func summarize(p parts, conditions []metav1.Condition) verdict {
+func summarize(p parts, all []metav1.Condition) verdict {
 	if len(p.taken) > 0 {
 		return nameConflict(p.taken[0])
 	}
@@ -262,14 +264,14 @@ func summarize(p parts, conditions []metav1.Condition) verdict {
 		v1alpha1.ConditionCacheHealthy,
 	}
 	for _, kind := range order {
-		if c := meta.FindStatusCondition(conditions, kind); c.Status != metav1.ConditionTrue {
+		if c := meta.FindStatusCondition(all, kind); c.Status != metav1.ConditionTrue {
 			return inTheWay(*c)
 		}
 	}
 	if candidate := p.service.rollout.candidate(); candidate != "" {
 		return verdict{progressing: true, ready: onItsWay(p.service.rollout)}
 	}
-	return verdict{progressing: p.cache.changing, ready: isTrue(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
+	return verdict{progressing: p.cache.changing, ready: conditions.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
 }
 
 // inTheWay makes Ready of the condition that is in its way. An unhealthy cache
@@ -277,32 +279,32 @@ func summarize(p parts, conditions []metav1.Condition) verdict {
 func inTheWay(c metav1.Condition) verdict {
 	stalled := slices.Contains(terminalReasons, c.Reason)
 	return verdict{
-		ready:       condition(v1alpha1.ConditionReady, c.Status, c.Reason, "%s", c.Message),
+		ready:       conditions.New(v1alpha1.ConditionReady, c.Status, c.Reason, "%s", c.Message),
 		stalled:     stalled,
 		progressing: !stalled && (c.Type != v1alpha1.ConditionCacheHealthy || c.Status == metav1.ConditionUnknown),
 	}
 }
 
-func nameConflict(other Object) verdict {
-	return verdict{stalled: true, ready: isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonNameConflict,
-		"%s %s exists and is not this FlagCache's: delete or rename it, or choose another name for the FlagCache", KindOf(other), other.GetName())}
+func nameConflict(other observed.Object) verdict {
+	return verdict{stalled: true, ready: conditions.False(v1alpha1.ConditionReady, v1alpha1.ReasonNameConflict,
+		"%s %s exists and is not this FlagCache's: delete or rename it, or choose another name for the FlagCache", observed.KindOf(other), other.GetName())}
 }
 
 // setConditions writes the verdict and the conditions. Reconciling and Stalled
 // are present only while true (kstatus).
-func setConditions(s Snapshot, st *v1alpha1.FlagCacheStatus, v verdict, conditions []metav1.Condition) {
+func setConditions(s observed.Snapshot, st *v1alpha1.FlagCacheStatus, v verdict, all []metav1.Condition) {
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionReconciling)
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionStalled)
 	switch {
 	case v.progressing && v.ready.Status == metav1.ConditionTrue:
-		conditions = append(conditions, isTrue(v1alpha1.ConditionReconciling, v1alpha1.ReasonModifying, "A change of the cache is being carried out, which serves meanwhile"))
+		all = append(all, conditions.True(v1alpha1.ConditionReconciling, v1alpha1.ReasonModifying, "A change of the cache is being carried out, which serves meanwhile"))
 	case v.progressing:
-		conditions = append(conditions, isTrue(v1alpha1.ConditionReconciling, v.ready.Reason, "%s", v.ready.Message))
+		all = append(all, conditions.True(v1alpha1.ConditionReconciling, v.ready.Reason, "%s", v.ready.Message))
 	}
 	if v.stalled {
-		conditions = append(conditions, isTrue(v1alpha1.ConditionStalled, v.ready.Reason, "%s", v.ready.Message))
+		all = append(all, conditions.True(v1alpha1.ConditionStalled, v.ready.Reason, "%s", v.ready.Message))
 	}
-	for _, c := range append([]metav1.Condition{v.ready}, conditions...) {
+	for _, c := range append([]metav1.Condition{v.ready}, all...) {
 		c.ObservedGeneration = s.FlagCache.Generation
 		c.LastTransitionTime = transitionTime(s, c)
 		meta.SetStatusCondition(&st.Conditions, c)
@@ -311,7 +313,7 @@ func setConditions(s Snapshot, st *v1alpha1.FlagCacheStatus, v verdict, conditio
 
 // transitionTime keeps the time of a condition whose status did not change,
 // also of one that was taken out to be put in again.
-func transitionTime(s Snapshot, c metav1.Condition) metav1.Time {
+func transitionTime(s observed.Snapshot, c metav1.Condition) metav1.Time {
 	if old := meta.FindStatusCondition(s.FlagCache.Status.Conditions, c.Type); old != nil && old.Status == c.Status {
 		return old.LastTransitionTime
 	}
@@ -319,30 +321,30 @@ func transitionTime(s Snapshot, c metav1.Condition) metav1.Time {
 }
 
 // initialStatus says that the FlagCache has been seen.
-func initialStatus(s Snapshot) v1alpha1.FlagCacheStatus {
+func initialStatus(s observed.Snapshot) v1alpha1.FlagCacheStatus {
 	st := *s.FlagCache.Status.DeepCopy()
 	st.ObservedGeneration = s.FlagCache.Generation
 	setConditions(s, &st, verdict{
 		progressing: true,
-		ready:       isUnknown(v1alpha1.ConditionReady, v1alpha1.ReasonInitializing, "Starting"),
+		ready:       conditions.Unknown(v1alpha1.ConditionReady, v1alpha1.ReasonInitializing, "Starting"),
 	}, nil)
 	return st
 }
 
 // suspendedStatus says that nothing is being done. What would become of revisions
 // is not recorded, so it is not shown either.
-func suspendedStatus(s Snapshot, st v1alpha1.FlagCacheStatus) v1alpha1.FlagCacheStatus {
+func suspendedStatus(s observed.Snapshot, st v1alpha1.FlagCacheStatus) v1alpha1.FlagCacheStatus {
 	st.Canary, st.History = s.FlagCache.Status.Canary, s.FlagCache.Status.History
-	setConditions(s, &st, verdict{ready: isUnknown(v1alpha1.ConditionReady, v1alpha1.ReasonSuspended,
+	setConditions(s, &st, verdict{ready: conditions.Unknown(v1alpha1.ConditionReady, v1alpha1.ReasonSuspended,
 		"spec.suspend is true: nothing is changed until it is false")}, nil)
 	return st
 }
 
 // deletingStatus says what a deletion waits for.
-func deletingStatus(s Snapshot, what string) v1alpha1.FlagCacheStatus {
+func deletingStatus(s observed.Snapshot, what string) v1alpha1.FlagCacheStatus {
 	st := *s.FlagCache.Status.DeepCopy()
 	st.ObservedGeneration = s.FlagCache.Generation
-	setConditions(s, &st, verdict{progressing: true, ready: isFalse(v1alpha1.ConditionReady, v1alpha1.ReasonDeleting,
+	setConditions(s, &st, verdict{progressing: true, ready: conditions.False(v1alpha1.ConditionReady, v1alpha1.ReasonDeleting,
 		"Waiting for %s", what)}, nil)
 	return st
 }
@@ -358,7 +360,7 @@ type Failure struct {
 
 // Conclude is the status after some of the plan's calls failed: the first
 // failure is then what is in the way, and the spec is not yet observed.
-func Conclude(s Snapshot, p Plan, failures []Failure) v1alpha1.FlagCacheStatus {
+func Conclude(s observed.Snapshot, p Plan, failures []Failure) v1alpha1.FlagCacheStatus {
 	if len(failures) == 0 {
 		return p.Status
 	}
@@ -366,7 +368,7 @@ func Conclude(s Snapshot, p Plan, failures []Failure) v1alpha1.FlagCacheStatus {
 	stalled := slices.Contains(terminalReasons, first.Reason)
 	st := *p.Status.DeepCopy()
 	setConditions(s, &st, verdict{
-		ready:       isFalse(v1alpha1.ConditionReady, first.Reason, "%s", first.Message),
+		ready:       conditions.False(v1alpha1.ConditionReady, first.Reason, "%s", first.Message),
 		stalled:     stalled,
 		progressing: !stalled,
 	}, nil)
@@ -377,9 +379,9 @@ func Conclude(s Snapshot, p Plan, failures []Failure) v1alpha1.FlagCacheStatus {
 // knows and why, and all else is what was seen last.
 func Unseen(fc *v1alpha1.FlagCache, now time.Time, why Failure) v1alpha1.FlagCacheStatus {
 	st := *fc.Status.DeepCopy()
-	setConditions(Snapshot{FlagCache: fc, Now: now}, &st, verdict{
+	setConditions(observed.Snapshot{FlagCache: fc, Now: now}, &st, verdict{
 		progressing: true,
-		ready:       isUnknown(v1alpha1.ConditionReady, why.Reason, "%s", why.Message),
+		ready:       conditions.Unknown(v1alpha1.ConditionReady, why.Reason, "%s", why.Message),
 	}, nil)
 	return st
 }

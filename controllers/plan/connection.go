@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -60,7 +62,7 @@ func (c Connection) hash(uid types.UID) string {
 	if c.IAMCache != "" {
 		parts = append(parts, c.Username, c.IAMCache, c.IAMRegion)
 	}
-	return fingerprint(uid, parts...)
+	return observed.Fingerprint(uid, parts...)
 }
 
 // secretType is the type of a Service Binding's Secret
@@ -120,9 +122,9 @@ func readConnection(data map[string][]byte) Connection {
 
 // connectionPart is what applications and the flag service read.
 type connectionPart struct {
-	objects []Object
+	objects []observed.Object
 	// later are objects that are wanted but not written now.
-	later []Object
+	later []observed.Object
 	// hash of the connection for the revision; "" while there is none.
 	hash string
 	// used is the connection of the revision that serves, which during a rollout
@@ -139,26 +141,26 @@ type connectionPart struct {
 // whatever becomes of the cache, the key that authenticates cached values and
 // the clients' ConfigMap. Each connection has a Secret of its own, so that a
 // wrong password or endpoint reaches no pod but a candidate's.
-func planConnection(s Snapshot, cache cachePart) connectionPart {
+func planConnection(s observed.Snapshot, cache cachePart) connectionPart {
 	fc := s.FlagCache
 	part := connectionPart{
-		objects: []Object{integritySecret(s), clientConfigMap(fc)},
+		objects: []observed.Object{integritySecret(s), clientConfigMap(fc)},
 		ports:   knownPorts(s, cache.connection),
 		iam:     logInByIAM(s, cache.connection),
 	}
 	if cache.connection == nil {
-		part.ready = isFalse(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonWaitingForCache,
+		part.ready = conditions.False(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonWaitingForCache,
 			"There is no connection to publish yet: %s", cache.provisioned.Message)
 		return part
 	}
 	part.hash = cache.connection.hash(fc.UID)
-	part.objects = append(part.objects, connectionSecret(fc, privateConnectionName(fc, part.hash), *cache.connection))
+	part.objects = append(part.objects, connectionSecret(fc, observed.PrivateConnectionName(fc, part.hash), *cache.connection))
 	return part
 }
 
 // asProbe is a connection as the operator's probe uses it: of a cache whose pods
 // log in by IAM the probe has a user of its own.
-func asProbe(s Snapshot, c Connection) Connection {
+func asProbe(s observed.Snapshot, c Connection) Connection {
 	if c.IAMCache == "" {
 		return c
 	}
@@ -171,10 +173,10 @@ func asProbe(s Snapshot, c Connection) Connection {
 
 // publish plans the Secret that applications bind to. It follows the revision
 // that serves: while another one is tried it holds what that one uses.
-func (part *connectionPart) publish(s Snapshot, connection *Connection, r rollout) {
+func (part *connectionPart) publish(s observed.Snapshot, connection *Connection, r rollout) {
 	serving := r.observed[r.stable]
 	if connection != nil && (r.stable == "" || r.target == r.stable || serving != nil && connectionHash(serving) == part.hash) {
-		secret := connectionSecret(s.FlagCache, connectionName(s.FlagCache), *connection)
+		secret := connectionSecret(s.FlagCache, observed.ConnectionName(s.FlagCache), *connection)
 		part.used = connection
 		part.objects = append(part.objects, secret)
 		part.ready = publication(s, secret)
@@ -187,9 +189,9 @@ func (part *connectionPart) publish(s Snapshot, connection *Connection, r rollou
 	if !ok && connection == nil {
 		return
 	}
-	name := connectionName(s.FlagCache)
+	name := observed.ConnectionName(s.FlagCache)
 	part.used = connection
-	part.ready = isTrue(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublished, "Secret %s holds the connection of revision %s, which serves", name, r.stable)
+	part.ready = conditions.True(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublished, "Secret %s holds the connection of revision %s, which serves", name, r.stable)
 	if !ok {
 		part.later = append(part.later, connectionSecret(s.FlagCache, name, *connection))
 		return
@@ -197,17 +199,17 @@ func (part *connectionPart) publish(s Snapshot, connection *Connection, r rollou
 	part.used = &stable
 	part.objects = append(part.objects,
 		connectionSecret(s.FlagCache, name, stable),
-		connectionSecret(s.FlagCache, privateConnectionName(s.FlagCache, connectionHash(serving)), stable))
+		connectionSecret(s.FlagCache, observed.PrivateConnectionName(s.FlagCache, connectionHash(serving)), stable))
 }
 
 // connectionOf is the connection that the pods of a revision use. It stands in
 // two Secrets, and whichever was not edited since is right.
-func connectionOf(s Snapshot, d *appsv1.Deployment) (Connection, bool) {
+func connectionOf(s observed.Snapshot, d *appsv1.Deployment) (Connection, bool) {
 	if d == nil {
 		return Connection{}, false
 	}
-	for _, name := range []string{privateConnectionName(s.FlagCache, connectionHash(d)), connectionName(s.FlagCache)} {
-		secret, ok := Get[*corev1.Secret](s, name)
+	for _, name := range []string{observed.PrivateConnectionName(s.FlagCache, connectionHash(d)), observed.ConnectionName(s.FlagCache)} {
+		secret, ok := observed.Get[*corev1.Secret](s, name)
 		if !ok {
 			continue
 		}
@@ -225,7 +227,7 @@ func connectionHash(d *appsv1.Deployment) string {
 
 // knownPorts are the ports of the connections that there are Secrets for, and of
 // the one to come; Redis' own where there is none.
-func knownPorts(s Snapshot, next *Connection) []int32 {
+func knownPorts(s observed.Snapshot, next *Connection) []int32 {
 	var ports []int32
 	if next != nil {
 		ports = append(ports, int32(next.Port))
@@ -244,17 +246,17 @@ func knownPorts(s Snapshot, next *Connection) []int32 {
 
 // logInByIAM tells whether pods of any revision log in with AWS credentials, or are
 // to.
-func logInByIAM(s Snapshot, next *Connection) bool {
+func logInByIAM(s observed.Snapshot, next *Connection) bool {
 	return next != nil && next.IAMCache != "" || slices.ContainsFunc(connectionSecrets(s), func(secret *corev1.Secret) bool {
 		return len(secret.Data[iamCacheKey]) > 0
 	})
 }
 
 // connectionSecrets are the Secrets of all connections.
-func connectionSecrets(s Snapshot) []*corev1.Secret {
+func connectionSecrets(s observed.Snapshot) []*corev1.Secret {
 	var secrets []*corev1.Secret
 	for _, child := range s.Children {
-		if secret, ok := child.(*corev1.Secret); ok && secret.Type == secretType && s.owns(secret) {
+		if secret, ok := child.(*corev1.Secret); ok && secret.Type == secretType && s.Owns(secret) {
 			secrets = append(secrets, secret)
 		}
 	}
@@ -262,17 +264,17 @@ func connectionSecrets(s Snapshot) []*corev1.Secret {
 }
 
 // publication says whether the Secret that exists is the one that is wanted.
-func publication(s Snapshot, wanted *corev1.Secret) metav1.Condition {
-	if SecretValue(s, wanted.Name, "uri") != string(wanted.Data["uri"]) {
-		return isFalse(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublishing, "Writing Secret %s", wanted.Name)
+func publication(s observed.Snapshot, wanted *corev1.Secret) metav1.Condition {
+	if observed.SecretValue(s, wanted.Name, "uri") != string(wanted.Data["uri"]) {
+		return conditions.False(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublishing, "Writing Secret %s", wanted.Name)
 	}
-	return isTrue(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublished, "Secret %s holds the connection", wanted.Name)
+	return conditions.True(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublished, "Secret %s holds the connection", wanted.Name)
 }
 
 func connectionSecret(fc *v1alpha1.FlagCache, name string, c Connection) *corev1.Secret {
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: secretMeta(fc, name, v1alpha1.ComponentService),
+		ObjectMeta: observed.SecretMeta(fc, name, v1alpha1.ComponentService),
 		Type:       secretType,
 		Data:       c.data(),
 	}
@@ -281,14 +283,14 @@ func connectionSecret(fc *v1alpha1.FlagCache, name string, c Connection) *corev1
 // integritySecret holds the key that authenticates cached values. It is not in
 // Redis and not in the connection Secret, so who can write to Redis still
 // cannot forge flags.
-func integritySecret(s Snapshot) *corev1.Secret {
-	key := SecretValue(s, integrityName(s.FlagCache), config.IntegrityKey)
+func integritySecret(s observed.Snapshot) *corev1.Secret {
+	key := observed.SecretValue(s, observed.IntegrityName(s.FlagCache), config.IntegrityKey)
 	if key == "" {
 		key = s.Fresh.IntegrityKey
 	}
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: secretMeta(s.FlagCache, integrityName(s.FlagCache), v1alpha1.ComponentService),
+		ObjectMeta: observed.SecretMeta(s.FlagCache, observed.IntegrityName(s.FlagCache), v1alpha1.ComponentService),
 		Type:       corev1.SecretTypeOpaque,
 		Data:       map[string][]byte{config.IntegrityKey: []byte(key)},
 	}
@@ -299,11 +301,11 @@ func integritySecret(s Snapshot) *corev1.Secret {
 func clientConfigMap(fc *v1alpha1.FlagCache) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
-		ObjectMeta: childMeta(fc, clientName(fc), v1alpha1.ComponentService),
+		ObjectMeta: observed.ChildMeta(fc, observed.ClientName(fc), v1alpha1.ComponentService),
 		Data:       map[string]string{"OFREP_ENDPOINT": ofrepEndpoint(fc)},
 	}
 }
 
 func ofrepEndpoint(fc *v1alpha1.FlagCache) string {
-	return "http://" + ServiceName(fc) + "." + fc.Namespace + ".svc"
+	return "http://" + observed.ServiceName(fc) + "." + fc.Namespace + ".svc"
 }

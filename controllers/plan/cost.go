@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/prices"
 )
 
@@ -71,7 +73,7 @@ func dollars(cents int64) string {
 // that there are to be. While one replaces another both run, and both are paid for:
 // they are then both in wanted. A change that is held leaves the estimate at what
 // there is.
-func planCost(s Snapshot, current, wanted []billedGroup) costPart {
+func planCost(s observed.Snapshot, current, wanted []billedGroup) costPart {
 	now, then := estimateGroups(prices.ElastiCache(), current), estimateGroups(prices.ElastiCache(), wanted)
 	part := costPart{estimate: &then}
 	if budget := s.FlagCache.Spec.Budget; budget != nil {
@@ -89,7 +91,7 @@ func planCost(s Snapshot, current, wanted []billedGroup) costPart {
 
 // planFreeCost is for a cache that the cloud sends no bill for. Without a budget
 // nobody asks. Groups of the cache before are paid for until they are gone.
-func planFreeCost(s Snapshot, basis string) costPart {
+func planFreeCost(s observed.Snapshot, basis string) costPart {
 	var left []billedGroup
 	for _, group := range observedGroups(s) {
 		left = append(left, billedAsSeen(group))
@@ -214,19 +216,19 @@ func withinBudget(budget v1alpha1.BudgetSpec, now, then estimate) (metav1.Condit
 	held := refuses && then.cents > limit && then.cents > now.cents
 	switch {
 	case refuses && then.unplaced && !now.unplaced:
-		return isFalse(kind, v1alpha1.ReasonRegionUnknown,
+		return conditions.False(kind, v1alpha1.ReasonRegionUnknown,
 			"The change is held: what it would cost depends on the region, which nobody says: set cache.elastiCache.region, or spec.budget.whenExceeded to Warn"), true
 	case held:
-		return isFalse(kind, v1alpha1.ReasonBudgetExceeded,
+		return conditions.False(kind, v1alpha1.ReasonBudgetExceeded,
 			"The change is held: it would cost %s USD a month, %s more than the budget of %s: raise spec.budget.monthlyUSD, or ask for less",
 			then.about(), dollars(then.cents-limit), dollars(limit)), true
 	case then.cents > limit:
-		return isFalse(kind, v1alpha1.ReasonBudgetExceeded, "The cache costs %s USD a month, %s more than the budget of %s",
+		return conditions.False(kind, v1alpha1.ReasonBudgetExceeded, "The cache costs %s USD a month, %s more than the budget of %s",
 			then.about(), dollars(then.cents-limit), dollars(limit)), false
 	case len(then.unknown) > 0:
-		return isUnknown(kind, v1alpha1.ReasonPriceUnknown, "The cost cannot be estimated: %s", strings.Join(then.unknown, "; ")), false
+		return conditions.Unknown(kind, v1alpha1.ReasonPriceUnknown, "The cost cannot be estimated: %s", strings.Join(then.unknown, "; ")), false
 	default:
-		return isTrue(kind, v1alpha1.ReasonWithinBudget, "The cache costs %s USD a month, and the budget is %s",
+		return conditions.True(kind, v1alpha1.ReasonWithinBudget, "The cache costs %s USD a month, and the budget is %s",
 			then.about(), dollars(limit)), false
 	}
 }
@@ -250,18 +252,18 @@ func (p costPart) status() *v1alpha1.CostStatus {
 // sizeHint says what the size of the cache should be looked at for, "" for nothing.
 // While the probe does not know, as for a day after a restart of the operator, what
 // was said about the same cache stands.
-func sizeHint(s Snapshot, p parts) string {
+func sizeHint(s observed.Snapshot, p parts) string {
 	old := s.FlagCache.Status.Cache
 	switch s.Probe.Load {
-	case LoadHighMemory:
+	case observed.LoadHighMemory:
 		return "Memory stays over 80 %: " + moreMemory[s.FlagCache.Spec.Cache.Type]
-	case LoadHighCPU:
+	case observed.LoadHighCPU:
 		return "CPU stays over 75 % of a core: " + moreCPU[s.FlagCache.Spec.Cache.Type]
-	case LoadLow:
+	case observed.LoadLow:
 		if p.cache.cost.smaller {
 			return "Memory stays under 20 %, CPU under 10 % of a core: a smaller spec.cache.elastiCache.nodeType would do"
 		}
-	case LoadUnknown:
+	case observed.LoadUnknown:
 		if old != nil && p.connection.used != nil && old.Endpoint == p.connection.used.Endpoint() {
 			return old.Hint
 		}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/prices"
 )
 
@@ -191,7 +192,7 @@ func TestABudgetWithoutABill(t *testing.T) {
 	for basis, fc := range map[string]*v1alpha1.FlagCache{basisInCluster: aFlagCache(), basisExternal: withExternal(aFlagCache())} {
 		fc.Spec.Budget = &v1alpha1.BudgetSpec{WhenExceeded: v1alpha1.BudgetRefuse}
 		w := aWorld(t, fc)
-		w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"host": []byte("cache.example.com")}}
+		w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"host": []byte("cache.example.com")}}
 		w.ready().expectSilence()
 		w.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 		w.expect(v1alpha1.ConditionWithinBudget, metav1.ConditionTrue, v1alpha1.ReasonWithinBudget)
@@ -209,7 +210,7 @@ func TestABudgetWithoutABill(t *testing.T) {
 func TestSizeHint(t *testing.T) {
 	fc := aFlagCache()
 	w := aWorld(t, fc).ready()
-	expect := func(load Load, want string) {
+	expect := func(load observed.Load, want string) {
 		t.Helper()
 		w.probe.Load = load
 		w.reconcile()
@@ -218,14 +219,14 @@ func TestSizeHint(t *testing.T) {
 		}
 		w.expectSilence()
 	}
-	expect(LoadUnknown, "")
-	expect(LoadHighMemory, "Memory stays over 80 %: raise spec.cache.inCluster.resources.limits.memory")
+	expect(observed.LoadUnknown, "")
+	expect(observed.LoadHighMemory, "Memory stays over 80 %: raise spec.cache.inCluster.resources.limits.memory")
 	// A restart of the operator is no news.
-	expect(LoadUnknown, "Memory stays over 80 %")
-	expect(LoadNormal, "")
-	expect(LoadHighCPU, "CPU stays over 75 % of a core")
+	expect(observed.LoadUnknown, "Memory stays over 80 %")
+	expect(observed.LoadNormal, "")
+	expect(observed.LoadHighCPU, "CPU stays over 75 % of a core")
 	// Nobody pays for the size of an in-cluster Redis as such.
-	expect(LoadLow, "")
+	expect(observed.LoadLow, "")
 
 	billed := func(nodeType string) parts {
 		g := aGroup().with(func(g *billedGroup) { g.nodeType, g.region = nodeType, "us-east-1" })

@@ -17,6 +17,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -29,12 +31,12 @@ const (
 // judgeDatabase says whether the Secret of flags.type Postgres can be used. The
 // operator has no client for the database: whether it answers is for the flag
 // service to say, which is unready until it has flags.
-func judgeDatabase(s Snapshot) flagsPart {
+func judgeDatabase(s observed.Snapshot) flagsPart {
 	ref := s.FlagCache.Spec.Flags.Postgres.SecretRef
 	refuse := func(reason, format string, args ...any) flagsPart {
-		return flagsPart{ports: allowedPorts(s), valid: isFalse(v1alpha1.ConditionFlagsValid, reason, format, args...)}
+		return flagsPart{ports: allowedPorts(s), valid: conditions.False(v1alpha1.ConditionFlagsValid, reason, format, args...)}
 	}
-	if reason, message := s.DatabaseSecret.trouble(ref.Name, "the key "+ref.Key); reason != "" {
+	if reason, message := s.DatabaseSecret.Trouble(ref.Name, "the key "+ref.Key); reason != "" {
 		return refuse(reason, "%s", message)
 	}
 	ports, err := databasePorts(text(s.DatabaseSecret.Data, ref.Key))
@@ -43,7 +45,7 @@ func judgeDatabase(s Snapshot) flagsPart {
 	}
 	return flagsPart{
 		usable: true, ports: ports,
-		valid: isTrue(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonStoredInDatabase, "Secret %s, key %s names the database that holds the flags", ref.Name, ref.Key),
+		valid: conditions.True(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonStoredInDatabase, "Secret %s, key %s names the database that holds the flags", ref.Name, ref.Key),
 	}
 }
 
@@ -101,8 +103,8 @@ func databasePort(address string) (int32, error) {
 
 // allowedPorts are those that the pods may reach by the policy that exists. A
 // Secret that is lost does not cut the pods off their database.
-func allowedPorts(s Snapshot) []int32 {
-	policy, ok := Get[*networkingv1.NetworkPolicy](s, ServiceName(s.FlagCache))
+func allowedPorts(s observed.Snapshot) []int32 {
+	policy, ok := observed.Get[*networkingv1.NetworkPolicy](s, observed.ServiceName(s.FlagCache))
 	if !ok || len(policy.Spec.Egress) <= sourceRule {
 		return nil
 	}

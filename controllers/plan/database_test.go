@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -27,15 +28,15 @@ func withPostgres(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	return fc
 }
 
-func databaseSecret(uri string) ExternalSecret {
-	return ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte(uri)}}
+func databaseSecret(uri string) observed.ExternalSecret {
+	return observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"uri": []byte(uri)}}
 }
 
 // aDatabaseWorld holds one FlagCache with its flags in PostgreSQL.
 func aDatabaseWorld(t *testing.T) *world {
 	w := aWorld(t, withPostgres(aFlagCache()))
 	w.database = databaseSecret("postgres://flags:s3cret@db.example.com:6432/flags\n")
-	w.flags = Flags{}
+	w.flags = observed.Flags{}
 	return w
 }
 
@@ -60,7 +61,7 @@ func TestFlagsInADatabase(t *testing.T) {
 	if d := cmp.Diff([]int32{6432}, sourcePorts(w)); d != "" {
 		t.Errorf("the ports of the database differ (-want +got):\n%s", d)
 	}
-	for _, o := range append(w.children, Object(w.fc)) {
+	for _, o := range append(w.children, observed.Object(w.fc)) {
 		text, err := yaml.Marshal(o)
 		if err != nil {
 			t.Fatal(err)
@@ -94,14 +95,14 @@ func sourcePorts(w *world) []int32 {
 
 func TestADatabaseSecretThatCannotBeUsed(t *testing.T) {
 	tests := map[string]struct {
-		secret  ExternalSecret
+		secret  observed.ExternalSecret
 		reason  string
 		says    []string
 		stalled bool
 	}{
 		"absent":        {reason: v1alpha1.ReasonSecretNotFound, says: []string{"flags-db", "key uri", "flagcache.dev/allow=true"}},
-		"not permitted": {secret: ExternalSecret{Presence: NotPermitted}, reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret flags-db flagcache.dev/allow=true"}, stalled: true},
-		"without a key": {secret: ExternalSecret{Presence: Present}, reason: v1alpha1.ReasonSecretInvalid, says: []string{"key uri: expected postgres://"}, stalled: true},
+		"not permitted": {secret: observed.ExternalSecret{Presence: observed.NotPermitted}, reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret flags-db flagcache.dev/allow=true"}, stalled: true},
+		"without a key": {secret: observed.ExternalSecret{Presence: observed.Present}, reason: v1alpha1.ReasonSecretInvalid, says: []string{"key uri: expected postgres://"}, stalled: true},
 		"another URI":   {secret: databaseSecret("mysql://db"), reason: v1alpha1.ReasonSecretInvalid, says: []string{"expected postgres://"}, stalled: true},
 	}
 	for name, test := range tests {
@@ -124,7 +125,7 @@ func TestADatabaseSecretThatCannotBeUsed(t *testing.T) {
 
 func TestALostSecretDoesNotCutThePodsOffTheirDatabase(t *testing.T) {
 	w := aDatabaseWorld(t).ready()
-	w.database = ExternalSecret{}
+	w.database = observed.ExternalSecret{}
 	w.reconcile()
 	w.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
 	if d := cmp.Diff([]int32{6432}, sourcePorts(w)); d != "" {

@@ -13,12 +13,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // tearDown removes what the FlagCache made, in an order that ends traffic
 // before what the traffic needs, beginning with the routes that name it, and stops at the first thing that is still
 // there. The finalizer goes last.
-func tearDown(s Snapshot) Plan {
+func tearDown(s observed.Snapshot) Plan {
 	if !slices.Contains(s.FlagCache.Finalizers, v1alpha1.Finalizer) {
 		return Plan{Status: s.FlagCache.Status}
 	}
@@ -35,7 +36,7 @@ func tearDown(s Snapshot) Plan {
 		if len(left) == 0 {
 			continue
 		}
-		return Plan{Delete: notYetDeleted(left), Status: deletingStatus(s, KindOf(left[0])+" "+left[0].GetName()+" to be gone")}
+		return Plan{Delete: notYetDeleted(left), Status: deletingStatus(s, observed.KindOf(left[0])+" "+left[0].GetName()+" to be gone")}
 	}
 	return Plan{Finalizer: RemoveFinalizer, Status: s.FlagCache.Status}
 }
@@ -49,7 +50,7 @@ const deletionStages = 4
 
 // stageOf is when an object goes: scaling and traffic, pods, the cache in the
 // cluster, those in the cloud, the rest.
-func stageOf(o Object) int {
+func stageOf(o observed.Object) int {
 	switch o := o.(type) {
 	case *autoscalingv2.HorizontalPodAutoscaler:
 		return 0
@@ -67,18 +68,18 @@ func stageOf(o Object) int {
 	}
 }
 
-func stageObjects(s Snapshot, stage int) []Object {
-	var objects []Object
+func stageObjects(s observed.Snapshot, stage int) []observed.Object {
+	var objects []observed.Object
 	for _, child := range s.Children {
-		if s.owns(child) && stageOf(child) == stage && child.GetLabels()[v1alpha1.LabelCache] == "" {
+		if s.Owns(child) && stageOf(child) == stage && child.GetLabels()[v1alpha1.LabelCache] == "" {
 			objects = append(objects, child)
 		}
 	}
 	return objects
 }
 
-func notYetDeleted(objects []Object) []Object {
-	var alive []Object
+func notYetDeleted(objects []observed.Object) []observed.Object {
+	var alive []observed.Object
 	for _, o := range objects {
 		if o.GetDeletionTimestamp() == nil {
 			alive = append(alive, o)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // An ElastiCache cache is one identity of what cannot be changed in place, and
@@ -32,7 +34,7 @@ import (
 
 // planElastiCache plans the cache that the spec asks for. Others that exist are
 // kept or taken down by obsolete.
-func planElastiCache(s Snapshot) cachePart {
+func planElastiCache(s observed.Snapshot) cachePart {
 	c := seeCache(s, cacheIdentity(s.FlagCache))
 	part := cachePart{engine: c.engineWords(), nodes: c.nodes(), state: c.state(), identity: c.id, group: c.group}
 	part.provisioned = c.judge()
@@ -54,7 +56,7 @@ func planElastiCache(s Snapshot) cachePart {
 
 // elastiCache is a cache as it was seen.
 type elastiCache struct {
-	s    Snapshot
+	s    observed.Snapshot
 	fc   *v1alpha1.FlagCache
 	spec *v1alpha1.ElastiCacheSpec
 	// id is the cache's identity.
@@ -64,10 +66,10 @@ type elastiCache struct {
 	group  *ack.ReplicationGroup
 }
 
-func seeCache(s Snapshot, id string) elastiCache {
+func seeCache(s observed.Snapshot, id string) elastiCache {
 	c := elastiCache{s: s, fc: s.FlagCache, spec: s.FlagCache.Spec.Cache.ElastiCache, id: id}
-	c.secret, _ = Get[*corev1.Secret](s, c.secretName())
-	c.group, _ = Get[*ack.ReplicationGroup](s, c.name())
+	c.secret, _ = observed.Get[*corev1.Secret](s, c.secretName())
+	c.group, _ = observed.Get[*ack.ReplicationGroup](s, c.name())
 	return c
 }
 
@@ -98,7 +100,7 @@ func cacheIdentity(fc *v1alpha1.FlagCache) string {
 	if e.Snapshots != nil {
 		parts = append(parts, "daily snapshots")
 	}
-	return fingerprint("", parts...)
+	return observed.Fingerprint("", parts...)
 }
 
 // tiered tells whether nodes of a type keep part of their data on a disk. AWS makes
@@ -110,7 +112,7 @@ func tiered(nodeType string) bool {
 }
 
 // name of the cache's objects in Kubernetes.
-func (c elastiCache) name() string { return revisionName(c.fc, c.id) }
+func (c elastiCache) name() string { return observed.RevisionName(c.fc, c.id) }
 
 func (c elastiCache) secretName() string { return cacheSecretName(c.fc, c.id) }
 
@@ -138,7 +140,7 @@ func (c elastiCache) nameInAWS(prefix, suffix string) string {
 
 // meta is the metadata of one of the cache's objects.
 func (c elastiCache) meta(name string) metav1.ObjectMeta {
-	meta := childMeta(c.fc, name, v1alpha1.ComponentCache)
+	meta := observed.ChildMeta(c.fc, name, v1alpha1.ComponentCache)
 	meta.Labels[v1alpha1.LabelCache] = c.id
 	meta.Annotations = map[string]string{}
 	if c.spec.Region != "" {
@@ -262,10 +264,10 @@ func (c elastiCache) cost() costPart {
 	return planCost(c.s, current, wanted)
 }
 
-func observedGroups(s Snapshot) []*ack.ReplicationGroup {
+func observedGroups(s observed.Snapshot) []*ack.ReplicationGroup {
 	var groups []*ack.ReplicationGroup
 	for _, child := range s.Children {
-		if group, ok := child.(*ack.ReplicationGroup); ok && s.owns(group) {
+		if group, ok := child.(*ack.ReplicationGroup); ok && s.Owns(group) {
 			groups = append(groups, group)
 		}
 	}
@@ -306,7 +308,7 @@ func regionOf(group *ack.ReplicationGroup) string {
 
 // servingCache fills in how the cache of the revision that serves is, where the one
 // that the spec asks for was rejected.
-func servingCache(s Snapshot, part cachePart) cachePart {
+func servingCache(s observed.Snapshot, part cachePart) cachePart {
 	d := observedRevisions(s)[stableRevision(s)]
 	if d == nil || cacheOf(d) == "" {
 		return part
@@ -334,7 +336,7 @@ func (c elastiCache) connect(part *cachePart) {
 		part.next = c.probed(connection)
 	}
 	if part.provisioned.Status == metav1.ConditionTrue && part.connection == nil {
-		part.provisioned = isFalse(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonVerifying,
+		part.provisioned = conditions.False(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonVerifying,
 			"ReplicationGroup %s is available and does not answer the probe yet%s", c.name(), c.nextTrouble(part.next))
 	}
 }
@@ -393,11 +395,11 @@ func (c elastiCache) region() string {
 // verified says that a probe succeeded with exactly these bytes. It is on record in
 // the connection's own Secret, which is not written before.
 func (c elastiCache) verified(connection Connection) bool {
-	return c.onRecord(connection) || c.s.NextProbe.Health == Healthy && c.s.NextProbe.Of == c.probed(connection).hash(c.fc.UID)
+	return c.onRecord(connection) || c.s.NextProbe.Health == observed.Healthy && c.s.NextProbe.Of == c.probed(connection).hash(c.fc.UID)
 }
 
 func (c elastiCache) onRecord(connection Connection) bool {
-	_, ok := Get[*corev1.Secret](c.s, privateConnectionName(c.fc, connection.hash(c.fc.UID)))
+	_, ok := observed.Get[*corev1.Secret](c.s, observed.PrivateConnectionName(c.fc, connection.hash(c.fc.UID)))
 	return ok
 }
 

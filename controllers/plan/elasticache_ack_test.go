@@ -14,6 +14,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 type checkName = canary.Check
@@ -51,7 +52,7 @@ func (c *cloud) lookAt(o ack.Object) {
 		c.lookAtGroup(g)
 		return
 	}
-	kind := ack.KindOf(o.(Object)).Kind
+	kind := ack.KindOf(o.(observed.Object)).Kind
 	key := inAWS(o)
 	if len(o.ACKStatus().Conditions) > 0 && !c.due(key) && !c.othersIn(o) {
 		return
@@ -89,7 +90,7 @@ func inAWS(o ack.Object) string {
 	if g, ok := o.(*ack.SecurityGroup); ok {
 		return "SecurityGroup/" + g.Spec.Name
 	}
-	return ack.KindOf(o.(Object)).Kind + "/" + o.GetName()
+	return ack.KindOf(o.(observed.Object)).Kind + "/" + o.GetName()
 }
 
 // othersIn tells whether a user group is to have other users, at which ACK looks at
@@ -107,7 +108,7 @@ func (c *cloud) makes(u *ack.User) {
 	password := ""
 	if mode := u.Spec.AuthenticationMode; mode != nil {
 		for _, key := range mode.Passwords {
-			password = SecretValue(c.snapshot(), key.Name, key.Key)
+			password = observed.SecretValue(c.snapshot(), key.Name, key.Key)
 		}
 	}
 	c.users[u.Spec.UserID] = u.Spec.UserName + " " + password
@@ -127,7 +128,7 @@ func (c *cloud) due(key string) bool { return c.polls[key].IsZero() || !c.now.Be
 
 // deletes does what ACK does with an object that is to go.
 func (c *cloud) deletes(o ack.Object) {
-	kind := ack.KindOf(o.(Object)).Kind
+	kind := ack.KindOf(o.(observed.Object)).Kind
 	retained := o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain
 	g, isGroup := o.(*ack.ReplicationGroup)
 	switch {
@@ -166,7 +167,7 @@ func (c *cloud) deletes(o ack.Object) {
 		kind += " (retained)"
 	}
 	c.gone = append(c.gone, kind)
-	c.children = without(c.children, o.(Object))
+	c.children = without(c.children, o.(observed.Object))
 }
 
 func parameterName(o ack.Object) string {
@@ -237,7 +238,7 @@ func (c *cloud) takesToken(aws *awsGroup, g *ack.ReplicationGroup) {
 	if g.Spec.AuthToken == nil {
 		return
 	}
-	token := SecretValue(c.snapshot(), g.Spec.AuthToken.Name, g.Spec.AuthToken.Key)
+	token := observed.SecretValue(c.snapshot(), g.Spec.AuthToken.Name, g.Spec.AuthToken.Key)
 	if len(aws.tokens) > 0 && aws.tokens[0] == token {
 		return
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // cloud is a theatre with ACK and AWS in it, which do as ack.md says: ACK looks at
@@ -189,15 +190,15 @@ func (c *cloud) number(id string) string {
 // probes has the operator's probes answer.
 func (c *cloud) probes() {
 	if p := c.last.Probe; p != nil {
-		c.probe = Probe{Health: Unhealthy, Reason: "WrongPassword", Message: "refused"}
+		c.probe = observed.Probe{Health: observed.Unhealthy, Reason: "WrongPassword", Message: "refused"}
 		if c.accepts(p.Connection) {
-			c.probe = Probe{Health: Healthy, Of: p.ID}
+			c.probe = observed.Probe{Health: observed.Healthy, Of: p.ID}
 		}
 	}
 	if p := c.last.ProbeNext; p != nil {
-		c.nextProbe = Probe{Health: Unhealthy, Of: p.ID, Reason: "WrongPassword", Message: "The password is refused"}
+		c.nextProbe = observed.Probe{Health: observed.Unhealthy, Of: p.ID, Reason: "WrongPassword", Message: "The password is refused"}
 		if c.accepts(p.Connection) {
-			c.nextProbe = Probe{Health: Healthy, Of: p.ID}
+			c.nextProbe = observed.Probe{Health: observed.Healthy, Of: p.ID}
 			c.proved[p.Connection.URI()] = true
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // withEverything asks for each kind that FlagCache makes in AWS.
@@ -109,7 +110,7 @@ func (c *cloud) expectMarks(retained bool) {
 	}
 }
 
-func isAlarm(o Object) bool {
+func isAlarm(o observed.Object) bool {
 	_, ok := o.(*ack.MetricAlarm)
 	return ok
 }
@@ -294,7 +295,7 @@ func TestTheLastSnapshotHoldsTheGroup(t *testing.T) {
 		c := deleting(t)
 		c.refuse["Snapshot"] = recoverable("api error Throttling: Rate exceeded")
 		held(c, time.Minute, "the last snapshot to be taken")
-		asked, ok := Get[*ack.Snapshot](c.snapshot(), c.group().Name)
+		asked, ok := observed.Get[*ack.Snapshot](c.snapshot(), c.group().Name)
 		if nodes := c.group().Status.MemberClusters; !ok || asked.Spec.CacheClusterID != nodes[len(nodes)-1] {
 			t.Fatalf("of the nodes %v the snapshot is %+v", nodes, asked)
 		}
@@ -339,7 +340,7 @@ func TestDeletionAtEveryLook(t *testing.T) {
 func TestACKThatIsGoneHoldsNothing(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	c.ack = nil
-	c.children = slices.DeleteFunc(c.children, func(o Object) bool { _, isACK := o.(ack.Object); return isACK })
+	c.children = slices.DeleteFunc(c.children, func(o observed.Object) bool { _, isACK := o.(ack.Object); return isACK })
 	c.deleted()
 }
 

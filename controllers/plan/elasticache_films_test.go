@@ -12,6 +12,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // toRedis asks for what AWS cannot change in place.
@@ -195,7 +196,7 @@ func (c *cloud) twoCaches() {
 		c.t.Errorf("there are the connections %v to %d groups", uris, len(c.groups))
 	}
 	connection, _ := connectionOf(c.snapshot(), observedRevisions(c.snapshot())[c.stable()])
-	if got := SecretValue(c.snapshot(), "demo-connection", "uri"); got != connection.URI() {
+	if got := observed.SecretValue(c.snapshot(), "demo-connection", "uri"); got != connection.URI() {
 		c.t.Errorf("applications are bound to %s, the revision that serves uses %s", got, connection.URI())
 	}
 }

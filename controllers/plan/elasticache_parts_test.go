@@ -15,6 +15,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // TestIDsAreWhatAWSTakes, and no two FlagCaches share one.
@@ -33,7 +34,7 @@ func TestIDsAreWhatAWSTakes(t *testing.T) {
 	for range 5000 {
 		fc := withElastiCache(aFlagCache())
 		fc.Namespace, fc.Name = name(63, "ab0"), name(46, "ab")
-		c := seeCache(Snapshot{FlagCache: fc}, cacheIdentity(fc))
+		c := seeCache(observed.Snapshot{FlagCache: fc}, cacheIdentity(fc))
 		for _, id := range []string{c.awsID(), c.nameInAWS("p", c.id+"-"+c.tokenMark()), c.shortID("d")} {
 			if len(id) > 40 || !wellFormed.MatchString(id) {
 				t.Fatalf("the ID of %s/%s is %q", fc.Namespace, fc.Name, id)
@@ -197,7 +198,7 @@ func TestAKindThatGoesStopsNothing(t *testing.T) {
 		t.Errorf("the security groups are %v, were %v; Ready flipped %d times", g.Spec.SecurityGroupIDs, groups, c.readyFlipped)
 	}
 	c.ack = map[string]bool{}
-	c.children = without(c.children, Object(g))
+	c.children = without(c.children, observed.Object(g))
 	c.outage = true
 	c.run(time.Minute)
 	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonACKNotInstalled)
@@ -305,7 +306,7 @@ func TestABudgetHoldsWhatCostsMore(t *testing.T) {
 func TestTheConnectionSecret(t *testing.T) {
 	moved := func(t *testing.T) (*cloud, string) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		before := SecretValue(c.snapshot(), "demo-connection", "uri")
+		before := observed.SecretValue(c.snapshot(), "demo-connection", "uri")
 		g, aws := c.only()
 		c.outage = true
 		c.moves(g, aws, "elsewhere.example")
@@ -314,7 +315,7 @@ func TestTheConnectionSecret(t *testing.T) {
 	t.Run("an endpoint that moved is published once a probe came through", func(t *testing.T) {
 		c, before := moved(t)
 		c.run(5 * time.Minute)
-		if now := SecretValue(c.snapshot(), "demo-connection", "uri"); now == before || !strings.Contains(now, "@elsewhere.example:6379") {
+		if now := observed.SecretValue(c.snapshot(), "demo-connection", "uri"); now == before || !strings.Contains(now, "@elsewhere.example:6379") {
 			t.Errorf("it says %s", now)
 		}
 		if n := len(observedRevisions(c.snapshot())); n > 2 {
@@ -327,30 +328,30 @@ func TestTheConnectionSecret(t *testing.T) {
 		_, aws := c.only()
 		aws.tokens = []string{"unknown"}
 		c.run(10 * time.Minute)
-		if now := SecretValue(c.snapshot(), "demo-connection", "uri"); now != before {
+		if now := observed.SecretValue(c.snapshot(), "demo-connection", "uri"); now != before {
 			t.Errorf("it says %s", now)
 		}
 	})
 	t.Run("one that AWS takes back leaves the last good one", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		before := SecretValue(c.snapshot(), "demo-connection", "uri")
+		before := observed.SecretValue(c.snapshot(), "demo-connection", "uri")
 		g, _ := c.only()
 		g.Status.NodeGroups = nil
 		c.run(5 * time.Minute)
-		if now := SecretValue(c.snapshot(), "demo-connection", "uri"); now != before || len(c.applies) > 0 {
+		if now := observed.SecretValue(c.snapshot(), "demo-connection", "uri"); now != before || len(c.applies) > 0 {
 			t.Errorf("it says %s", now)
 		}
 	})
 	t.Run("an operator that starts again knows no answers", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
 		c.look()
-		c.probe, c.nextProbe = Probe{}, Probe{}
+		c.probe, c.nextProbe = observed.Probe{}, observed.Probe{}
 		film := len(c.film)
 		c.reconcileOnce()
 		if !c.ready() || len(c.film) > film {
 			t.Errorf("it changed: %v", c.film[film:])
 		}
-		c.probe, c.nextProbe = Probe{}, Probe{}
+		c.probe, c.nextProbe = observed.Probe{}, observed.Probe{}
 		c.expectSilence()
 	})
 	t.Run("and an edit of it is undone", func(t *testing.T) {
@@ -359,7 +360,7 @@ func TestTheConnectionSecret(t *testing.T) {
 		before := string(secret.Data["uri"])
 		secret.Data["uri"], secret.Data["host"] = []byte("rediss://evil"), []byte("evil")
 		c.reconcileOnce()
-		if now := SecretValue(c.snapshot(), "demo-connection", "uri"); now != before {
+		if now := observed.SecretValue(c.snapshot(), "demo-connection", "uri"); now != before {
 			t.Errorf("it says %s", now)
 		}
 	})

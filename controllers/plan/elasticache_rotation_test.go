@@ -15,6 +15,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // tokenSecret is the Secret of the only cache.
@@ -26,7 +27,9 @@ func (c *cloud) tokenSecret() *corev1.Secret {
 func (c *cloud) token() string { return string(c.tokenSecret().Data[tokenKey]) }
 
 // published is the token that applications are given.
-func (c *cloud) published() string { return SecretValue(c.snapshot(), "demo-connection", passwordKey) }
+func (c *cloud) published() string {
+	return observed.SecretValue(c.snapshot(), "demo-connection", passwordKey)
+}
 
 // rotated tells whether everybody uses another token than the old one, and nothing
 // is under way.

@@ -8,12 +8,12 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // withElastiCache asks for the smallest group, with the API server's defaults.
@@ -61,7 +61,7 @@ func (w *world) nextProbeSucceeds() {
 	if p.ProbeNext == nil {
 		w.t.Fatal("no connection is to be probed")
 	}
-	w.nextProbe = Probe{Health: Healthy, Of: p.ProbeNext.ID}
+	w.nextProbe = observed.Probe{Health: observed.Healthy, Of: p.ProbeNext.ID}
 }
 
 func TestAnElastiCacheBecomesReady(t *testing.T) {
@@ -83,7 +83,7 @@ func TestAnElastiCacheBecomesReady(t *testing.T) {
 	w.reconcile()
 	w.expect(v1alpha1.ConditionConnectionReady, metav1.ConditionFalse, v1alpha1.ReasonPublishing)
 	w.podsAvailable()
-	w.probe = Probe{Health: Healthy}
+	w.probe = observed.Probe{Health: observed.Healthy}
 	w.reconcile()
 	w.reconcile()
 	w.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)

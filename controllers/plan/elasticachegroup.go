@@ -17,6 +17,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // ACK sends one kind of change at a time and forgets others that came with it, so
@@ -82,7 +83,7 @@ func (c elastiCache) looked() bool {
 		// where AWS needs no time, in which ACK would have looked again.
 		return instant(last.Class) && last.At.Sub(last.Looked).Abs() <= time.Minute && c.s.Now.Sub(last.At) >= doubtful
 	default:
-		return c.s.since(last.At) >= inFlight
+		return c.s.Since(last.At) >= inFlight
 	}
 }
 
@@ -120,7 +121,7 @@ func (c elastiCache) plannedGroup(deps dependencies) *ack.ReplicationGroup {
 		return c.changeGroup(again, last.Attempt+1, exchangeClass)
 	case !c.inPlace(next) && c.mayChange(next, refused):
 		return c.changeGroup(next, last.Attempt, classOf(c.group.Spec, next))
-	case refused.retryable && c.s.since(last.At) >= refusedRetry:
+	case refused.retryable && c.s.Since(last.At) >= refusedRetry:
 		again := c.group.Spec
 		again.Description = c.description(last.Attempt + 1)
 		return c.changeGroup(again, last.Attempt+1, last.Class)
@@ -214,7 +215,7 @@ func (c elastiCache) renderGroup(spec ack.ReplicationGroupSpec, last change) *ac
 		ObjectMeta: c.lastingMeta(c.name()),
 		Spec:       spec,
 	}
-	group.Annotations[v1alpha1.AnnotationChange] = toJSON(last)
+	group.Annotations[v1alpha1.AnnotationChange] = observed.ToJSON(last)
 	return group
 }
 
@@ -421,7 +422,7 @@ func (c elastiCache) failures() failures {
 
 // attempted tells what is asked of AWS from what was asked before.
 func (c elastiCache) attempted() string {
-	return fingerprint(c.fc.UID, toJSON(c.spec), c.fc.Annotations[v1alpha1.AnnotationReconcileAt])
+	return observed.Fingerprint(c.fc.UID, observed.ToJSON(c.spec), c.fc.Annotations[v1alpha1.AnnotationReconcileAt])
 }
 
 // nextFailures counts a group that failed, before it is deleted.
@@ -439,7 +440,7 @@ func (c elastiCache) pause() time.Duration {
 	if f.Count == 0 {
 		return 0
 	}
-	return max(firstPause<<(f.Count-1)-c.s.since(f.At), 0)
+	return max(firstPause<<(f.Count-1)-c.s.Since(f.At), 0)
 }
 
 // abandoned: the group is not created again.

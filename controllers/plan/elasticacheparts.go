@@ -13,11 +13,12 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // dependencies are what a group refers to.
 type dependencies struct {
-	objects []Object
+	objects []observed.Object
 	// waiting is the first object that the group has to wait for, nil when there is
 	// none: what is made in order is there sooner than what ACK waits for by itself.
 	waiting          ack.Object
@@ -33,7 +34,7 @@ func (c elastiCache) plan(part *cachePart) {
 	}
 	part.objects = append(part.objects, c.cacheSecret())
 	if c.discarded() {
-		part.later = append(part.later, slices.DeleteFunc(c.observed(), func(o Object) bool { return o == Object(c.group) })...)
+		part.later = append(part.later, slices.DeleteFunc(c.observed(), func(o observed.Object) bool { return o == observed.Object(c.group) })...)
 		return
 	}
 	if !c.secretSuffices() || c.forgetsToken() {
@@ -74,10 +75,10 @@ func (c elastiCache) lookAgain() time.Duration {
 }
 
 // observed are the cache's objects as they are.
-func (c elastiCache) observed() []Object {
-	var objects []Object
+func (c elastiCache) observed() []observed.Object {
+	var objects []observed.Object
 	for _, child := range c.s.Children {
-		if child.GetLabels()[v1alpha1.LabelCache] == c.id && c.s.owns(child) {
+		if child.GetLabels()[v1alpha1.LabelCache] == c.id && c.s.Owns(child) {
 			objects = append(objects, child)
 		}
 	}
@@ -100,7 +101,7 @@ func (c elastiCache) dependencies() dependencies {
 }
 
 // need asks for an object and waits until AWS has it.
-func (d *dependencies) need(c elastiCache, o Object) {
+func (d *dependencies) need(c elastiCache, o observed.Object) {
 	if !c.remade(o) {
 		d.objects = append(d.objects, o)
 	}
@@ -111,19 +112,19 @@ func (d *dependencies) need(c elastiCache, o Object) {
 
 // isThere tells whether AWS has an object. That ACK calls it synced is not enough:
 // so it calls what AWS has and is not ours.
-func (c elastiCache) isThere(o Object) bool {
+func (c elastiCache) isThere(o observed.Object) bool {
 	seen := seenLike(c.s, o)
 	return seen != nil && seen.ACKStatus().Is(ack.ConditionSynced) && refusalOf(seen.ACKStatus()).reason == ""
 }
 
 // remade tells whether an object that AWS refused is to be deleted and made again:
 // ACK tries it no more, and before there is a group nothing uses it.
-func (c elastiCache) remade(o Object) bool {
+func (c elastiCache) remade(o observed.Object) bool {
 	seen := seenLike(c.s, o)
 	if seen == nil || c.group != nil || seen.GetDeletionTimestamp() != nil {
 		return false
 	}
-	r, waited := refusalOf(seen.ACKStatus()), c.s.since(seen.ACKStatus().LookedAt().Time)
+	r, waited := refusalOf(seen.ACKStatus()), c.s.Since(seen.ACKStatus().LookedAt().Time)
 	return c.adoptable(seen) || r.terminal && r.retryable && waited >= refusedRetry || c.mayGo(seen) && waited >= cacheRetry
 }
 
@@ -133,13 +134,13 @@ func (c elastiCache) remade(o Object) bool {
 // what is not ACK's, so AWS keeps what is somebody else's.
 func (c elastiCache) mayGo(o ack.Object) bool {
 	taken := refusalOf(o.ACKStatus()).reason == v1alpha1.ReasonAlreadyExists && len(o.GetFinalizers()) == 0
-	return taken && c.s.since(c.fc.CreationTimestamp.Time) < refusedRetry
+	return taken && c.s.Since(c.fc.CreationTimestamp.Time) < refusedRetry
 }
 
 // seenLike is an object of ACK's as it was seen, nil where there is none.
-func seenLike(s Snapshot, o Object) ack.Object {
+func seenLike(s observed.Snapshot, o observed.Object) ack.Object {
 	for _, child := range s.Children {
-		if Same(child, o) && s.owns(child) {
+		if observed.Same(child, o) && s.Owns(child) {
 			return child.(ack.Object)
 		}
 	}
@@ -233,7 +234,7 @@ func (c elastiCache) needSecurityGroups(deps *dependencies) {
 	}
 	wanted := c.securityGroup()
 	deps.objects = append(deps.objects, wanted)
-	seen, ok := Get[*ack.SecurityGroup](c.s, wanted.Name)
+	seen, ok := observed.Get[*ack.SecurityGroup](c.s, wanted.Name)
 	switch {
 	case ok && seen.Status.ID != "":
 		deps.securityGroupIDs = []string{seen.Status.ID}
@@ -254,7 +255,7 @@ func (c elastiCache) securityGroup() *ack.SecurityGroup {
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.EC2.String(), Kind: "SecurityGroup"},
 		ObjectMeta: c.lastingMeta(c.name()),
 		Spec: ack.SecurityGroupSpec{
-			Name:         c.awsID() + "-" + fingerprint(c.fc.UID),
+			Name:         c.awsID() + "-" + observed.Fingerprint(c.fc.UID),
 			Description:  "FlagCache " + c.fc.Namespace + "/" + c.fc.Name,
 			VPCID:        c.spec.VPCID,
 			IngressRules: []ack.IPPermission{rule},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // retirement is the next step of taking a cache down:
@@ -21,7 +22,7 @@ import (
 // Each step waits until what comes before is gone: AWS refuses to delete what is in
 // use, and ACK would try again later and later.
 type retirement struct {
-	apply, delete []Object
+	apply, delete []observed.Object
 	// waitsFor says what is not gone yet, for people; "" when nothing is left.
 	waitsFor string
 }
@@ -29,14 +30,14 @@ type retirement struct {
 // retireCaches takes down what no part wants any more: objects of the cache that
 // the spec asks for, such as an alarm, and whole caches that no revision uses. What
 // stays and is not written now follows the policy all the same.
-func retireCaches(s Snapshot, wanted, written []Object) retirement {
+func retireCaches(s observed.Snapshot, wanted, written []observed.Object) retirement {
 	var r retirement
 	used := map[string]bool{}
 	for _, d := range observedRevisions(s) {
 		used[cacheOf(d)] = true
 	}
 	for _, id := range cacheIDs(s) {
-		var gone []Object
+		var gone []observed.Object
 		switch {
 		case wantsCache(wanted, id):
 			gone = dispensable(seeCache(s, id), notYetDeleted(unwantedOf(s, id, wanted)))
@@ -52,21 +53,21 @@ func retireCaches(s Snapshot, wanted, written []Object) retirement {
 	return r
 }
 
-func except(objects, others []Object) []Object {
-	return slices.DeleteFunc(slices.Clone(objects), func(o Object) bool { return Contains(others, o) })
+func except(objects, others []observed.Object) []observed.Object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o observed.Object) bool { return observed.Contains(others, o) })
 }
 
 // dispensable are those unwanted objects of a cache in use that it does not use
 // itself any more: parameters stay until AWS has given the group others, and a user
 // until the user group is to be without it; should ACK be late with that, AWS takes a
 // user that is deleted out of its groups by itself.
-func dispensable(c elastiCache, objects []Object) []Object {
-	return slices.DeleteFunc(objects, func(o Object) bool {
+func dispensable(c elastiCache, objects []observed.Object) []observed.Object {
+	return slices.DeleteFunc(objects, func(o observed.Object) bool {
 		switch o := o.(type) {
 		case *ack.CacheParameterGroup:
 			return c.group != nil && (!c.settled() || c.group.Spec.CacheParameterGroupName == o.Spec.CacheParameterGroupName)
 		case *ack.User:
-			group, ok := Get[*ack.UserGroup](c.s, c.name())
+			group, ok := observed.Get[*ack.UserGroup](c.s, c.name())
 			return ok && (!group.Status.Is(ack.ConditionSynced) || slices.Contains(group.Spec.UserIDs, o.Spec.UserID))
 		}
 		return false
@@ -74,10 +75,10 @@ func dispensable(c elastiCache, objects []Object) []Object {
 }
 
 // cacheIDs are the identities of the caches that there are objects of.
-func cacheIDs(s Snapshot) []string {
+func cacheIDs(s observed.Snapshot) []string {
 	var ids []string
 	for _, child := range s.Children {
-		if id := child.GetLabels()[v1alpha1.LabelCache]; id != "" && s.owns(child) && !slices.Contains(ids, id) {
+		if id := child.GetLabels()[v1alpha1.LabelCache]; id != "" && s.Owns(child) && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
@@ -86,15 +87,15 @@ func cacheIDs(s Snapshot) []string {
 }
 
 // wantsCache tells whether the cache is the one that the spec asks for.
-func wantsCache(wanted []Object, id string) bool {
-	return slices.ContainsFunc(wanted, func(o Object) bool { return o.GetLabels()[v1alpha1.LabelCache] == id })
+func wantsCache(wanted []observed.Object, id string) bool {
+	return slices.ContainsFunc(wanted, func(o observed.Object) bool { return o.GetLabels()[v1alpha1.LabelCache] == id })
 }
 
 // unwantedOf are the objects of a cache that no part wants.
-func unwantedOf(s Snapshot, id string, wanted []Object) []Object {
-	var objects []Object
+func unwantedOf(s observed.Snapshot, id string, wanted []observed.Object) []observed.Object {
+	var objects []observed.Object
 	for _, child := range s.Children {
-		if child.GetLabels()[v1alpha1.LabelCache] == id && s.owns(child) && !Contains(wanted, child) {
+		if child.GetLabels()[v1alpha1.LabelCache] == id && s.Owns(child) && !observed.Contains(wanted, child) {
 			objects = append(objects, child)
 		}
 	}
@@ -104,13 +105,13 @@ func unwantedOf(s Snapshot, id string, wanted []Object) []Object {
 // retire takes the next step towards a cache being gone. The policy is what the
 // spec says of the FlagCache's deletion, and "" for a cache that was replaced or
 // rolled back.
-func retire(s Snapshot, id string, policy v1alpha1.DeletionPolicy) retirement {
+func retire(s observed.Snapshot, id string, policy v1alpha1.DeletionPolicy) retirement {
 	objects := unwantedOf(s, id, nil)
 	if others := remarked(objects, policy == v1alpha1.DeletionRetain); len(others) > 0 {
 		return retirement{apply: others, waitsFor: "ACK's resources to be marked by the deletion policy"}
 	}
 	for stage := range retireStages {
-		left := slices.DeleteFunc(slices.Clone(objects), func(o Object) bool { return retireStage(o) != stage })
+		left := slices.DeleteFunc(slices.Clone(objects), func(o observed.Object) bool { return retireStage(o) != stage })
 		if len(left) == 0 {
 			continue
 		}
@@ -119,7 +120,7 @@ func retire(s Snapshot, id string, policy v1alpha1.DeletionPolicy) retirement {
 				return step
 			}
 		}
-		return retirement{delete: notYetDeleted(left), waitsFor: KindOf(left[0]) + " " + left[0].GetName() + " to be gone" + whyNot(left[0])}
+		return retirement{delete: notYetDeleted(left), waitsFor: observed.KindOf(left[0]) + " " + left[0].GetName() + " to be gone" + whyNot(left[0])}
 	}
 	return retirement{}
 }
@@ -127,7 +128,7 @@ func retire(s Snapshot, id string, policy v1alpha1.DeletionPolicy) retirement {
 // retireStages is the number of stages that retireStage knows.
 const retireStages = 5
 
-func retireStage(o Object) int {
+func retireStage(o observed.Object) int {
 	switch o.(type) {
 	case *ack.MetricAlarm:
 		return 0
@@ -143,7 +144,7 @@ func retireStage(o Object) int {
 }
 
 // whyNot says why AWS does not delete an object, as a part of a sentence.
-func whyNot(o Object) string {
+func whyNot(o observed.Object) string {
 	seen, ok := o.(ack.Object)
 	if !ok || o.GetDeletionTimestamp() == nil {
 		return ""
@@ -165,8 +166,8 @@ func mark(annotations map[string]string) {
 // remarked are those of ACK's objects that are to be retained and not marked so, or
 // marked by us and not to be retained, each as it should be. What ACK deletes it
 // judges by the mark at that time.
-func remarked(objects []Object, retained bool) []Object {
-	var others []Object
+func remarked(objects []observed.Object, retained bool) []observed.Object {
+	var others []observed.Object
 	for _, o := range objects {
 		asItShouldBe := o.GetAnnotations()[v1alpha1.AnnotationRetained] == ""
 		if retained {
@@ -181,7 +182,7 @@ func remarked(objects []Object, retained bool) []Object {
 
 // lasting objects are those that the policy is about: an alarm on nothing helps
 // nobody, and a snapshot always stays.
-func lasting(o Object) bool {
+func lasting(o observed.Object) bool {
 	switch o.(type) {
 	case *ack.MetricAlarm, *ack.Snapshot:
 		return false
@@ -192,8 +193,8 @@ func lasting(o Object) bool {
 
 // withMark is an object as it was seen, as far as it is ours to say, with the mark
 // or without it.
-func withMark(o Object, retained bool) Object {
-	marked := o.DeepCopyObject().(Object)
+func withMark(o observed.Object, retained bool) observed.Object {
+	marked := o.DeepCopyObject().(observed.Object)
 	annotations := map[string]string{}
 	if retained {
 		mark(annotations)
@@ -216,13 +217,13 @@ func withMark(o Object, retained bool) Object {
 
 // lastSnapshot is taken before a group goes, if there ever was one to take it of:
 // ACK takes none by itself. Until AWS has it the group stays.
-func lastSnapshot(s Snapshot, group *ack.ReplicationGroup) retirement {
+func lastSnapshot(s observed.Snapshot, group *ack.ReplicationGroup) retirement {
 	if group.PrimaryEndpoint() == nil || group.Status.State == ack.GroupCreateFailed {
 		return retirement{}
 	}
 	id := group.Labels[v1alpha1.LabelCache]
 	snapshot := &ack.Snapshot{
-		ObjectMeta: childMeta(s.FlagCache, revisionName(s.FlagCache, id), v1alpha1.ComponentCache),
+		ObjectMeta: observed.ChildMeta(s.FlagCache, observed.RevisionName(s.FlagCache, id), v1alpha1.ComponentCache),
 		Spec: ack.SnapshotSpec{
 			SnapshotName:   snapshotName(group),
 			CacheClusterID: snapshotNode(s, group),
@@ -241,12 +242,12 @@ func lastSnapshot(s Snapshot, group *ack.ReplicationGroup) retirement {
 
 // takeSnapshot waits until AWS has a snapshot. What a quota refuses is asked for
 // again by another object, because ACK does not ask again by itself.
-func takeSnapshot(s Snapshot, wanted *ack.Snapshot) retirement {
-	step := retirement{apply: []Object{wanted}, waitsFor: "the last snapshot to be taken"}
+func takeSnapshot(s observed.Snapshot, wanted *ack.Snapshot) retirement {
+	step := retirement{apply: []observed.Object{wanted}, waitsFor: "the last snapshot to be taken"}
 	if kind := ack.KindOf(wanted); !s.ACK[kind.Kind] {
 		return retirement{waitsFor: fmt.Sprintf("the last snapshot to be taken. The API server does not know %s: install ACK's %s", kind.CRD(), kind.Controller())}
 	}
-	seen, ok := Get[*ack.Snapshot](s, wanted.Name)
+	seen, ok := observed.Get[*ack.Snapshot](s, wanted.Name)
 	if !ok {
 		return step
 	}
@@ -254,10 +255,10 @@ func takeSnapshot(s Snapshot, wanted *ack.Snapshot) retirement {
 	if refused.reason != "" {
 		step.waitsFor += ". AWS refuses: " + refused.words
 	}
-	again := refused.terminal && refused.retryable && s.since(seen.Status.LookedAt().Time) >= refusedRetry
+	again := refused.terminal && refused.retryable && s.Since(seen.Status.LookedAt().Time) >= refusedRetry
 	switch ofAnother := seen.Spec.SnapshotName != wanted.Spec.SnapshotName; {
 	case again, ofAnother:
-		step.apply, step.delete = nil, notYetDeleted([]Object{seen})
+		step.apply, step.delete = nil, notYetDeleted([]observed.Object{seen})
 		return step
 	case seen.Status.SnapshotStatus == ack.SnapshotAvailable:
 		return retirement{}
@@ -269,19 +270,19 @@ func takeSnapshot(s Snapshot, wanted *ack.Snapshot) retirement {
 // snapshotName is one that no earlier group of the same ID has used
 // (letters, digits and hyphens, at most 255).
 func snapshotName(group *ack.ReplicationGroup) string {
-	return group.Spec.ReplicationGroupID + "-last-" + strings.ToLower(fingerprint(group.UID))
+	return group.Spec.ReplicationGroupID + "-last-" + strings.ToLower(observed.Fingerprint(group.UID))
 }
 
 // snapshotNode is the node that the snapshot is taken of: with cluster mode disabled
 // AWS asks for one (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/backups-manual.html).
 // The last one is rarely the primary. One that was asked for stays while it is there,
 // in whatever order AWS names them.
-func snapshotNode(s Snapshot, group *ack.ReplicationGroup) string {
+func snapshotNode(s observed.Snapshot, group *ack.ReplicationGroup) string {
 	nodes := group.Status.MemberClusters
 	if len(nodes) == 0 {
 		nodes = []string{group.Spec.ReplicationGroupID + "-001"} // as AWS names the first
 	}
-	seen, ok := Get[*ack.Snapshot](s, revisionName(s.FlagCache, group.Labels[v1alpha1.LabelCache]))
+	seen, ok := observed.Get[*ack.Snapshot](s, observed.RevisionName(s.FlagCache, group.Labels[v1alpha1.LabelCache]))
 	if ok && slices.Contains(nodes, seen.Spec.CacheClusterID) {
 		return seen.Spec.CacheClusterID
 	}
@@ -289,7 +290,7 @@ func snapshotNode(s Snapshot, group *ack.ReplicationGroup) string {
 }
 
 // tearDownCaches takes the next step towards no cache being left.
-func tearDownCaches(s Snapshot) retirement {
+func tearDownCaches(s observed.Snapshot) retirement {
 	for _, id := range cacheIDs(s) {
 		if step := retire(s, id, s.FlagCache.Spec.DeletionPolicy); step.waitsFor != "" {
 			return step

@@ -15,6 +15,8 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // refusal is why AWS does not do what an object asks for.
@@ -186,7 +188,7 @@ func (c elastiCache) judge() metav1.Condition {
 			"FlagCache goes on as soon as it is there", k.CRD(), k.Controller())
 	}
 	if c.rejected() {
-		return isTrue(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonReplacementRejected,
+		return conditions.True(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonReplacementRejected,
 			"The cache that the spec asks for was rolled back with its revision; the one before is in use")
 	}
 	if c.group == nil {
@@ -196,7 +198,7 @@ func (c elastiCache) judge() metav1.Condition {
 }
 
 func (c elastiCache) not(reason, format string, args ...any) metav1.Condition {
-	return isFalse(v1alpha1.ConditionCacheProvisioned, reason, format, args...)
+	return conditions.False(v1alpha1.ConditionCacheProvisioned, reason, format, args...)
 }
 
 // judgeAbsent says what the group waits for before it is asked for.
@@ -211,14 +213,14 @@ func (c elastiCache) judgeAbsent() metav1.Condition {
 		return c.not(v1alpha1.ReasonProvisioning, "Writing Secret %s", c.secretName())
 	}
 	if waiting := c.dependencies().waiting; waiting != nil {
-		return c.judgeDependency(waiting.(Object))
+		return c.judgeDependency(waiting.(observed.Object))
 	}
 	return c.not(v1alpha1.ReasonProvisioning, "Asking for ReplicationGroup %s", c.name())
 }
 
 // judgeDependency says why something that the group refers to is not there.
-func (c elastiCache) judgeDependency(wanted Object) metav1.Condition {
-	what := KindOf(wanted) + " " + wanted.GetName()
+func (c elastiCache) judgeDependency(wanted observed.Object) metav1.Condition {
+	what := observed.KindOf(wanted) + " " + wanted.GetName()
 	seen := seenLike(c.s, wanted)
 	if seen == nil {
 		return c.not(v1alpha1.ReasonProvisioning, "Asking for %s", what)
@@ -284,14 +286,14 @@ func (c elastiCache) judgeUsable(what string) metav1.Condition {
 			continue
 		}
 		if r := refusalOf(seen.ACKStatus()); r.terminal {
-			return c.not(r.reason, "%s %s: %s", KindOf(o), o.GetName(), r.words)
+			return c.not(r.reason, "%s %s: %s", observed.KindOf(o), o.GetName(), r.words)
 		}
 	}
 	if c.spec.VPCID != "" && !c.s.ACK["SecurityGroup"] {
-		return isTrue(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned, "%s is there, in the security groups that it has: the API server does not know "+
+		return conditions.True(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned, "%s is there, in the security groups that it has: the API server does not know "+
 			"securitygroups.ec2.services.k8s.aws, install ACK's ec2-controller to have one made", what)
 	}
-	return isTrue(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned, "%s is there", what)
+	return conditions.True(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned, "%s is there", what)
 }
 
 // usable says that the group serves. At first that takes all that ACK can say; a

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // A token is rotated without an evaluation that fails, because AWS takes the old
@@ -46,8 +47,8 @@ func (c elastiCache) token() string {
 }
 
 // seeSecret is the token of any cache of the FlagCache, by its identity.
-func seeSecret(s Snapshot, id string) string {
-	return SecretValue(s, cacheSecretName(s.FlagCache, id), tokenKey)
+func seeSecret(s observed.Snapshot, id string) string {
+	return observed.SecretValue(s, cacheSecretName(s.FlagCache, id), tokenKey)
 }
 
 // secretSuffices: nothing is told a token before a Secret was seen to hold it.
@@ -57,11 +58,11 @@ func (c elastiCache) secretSuffices() bool { return c.token() != "" }
 // type Opaque only.
 func (c elastiCache) cacheSecret() *corev1.Secret {
 	token, record := c.nextToken()
-	meta := secretMeta(c.fc, c.secretName(), v1alpha1.ComponentCache)
+	meta := observed.SecretMeta(c.fc, c.secretName(), v1alpha1.ComponentCache)
 	meta.Labels[v1alpha1.LabelCache] = c.id
-	meta.Annotations = map[string]string{v1alpha1.AnnotationToken: toJSON(record)}
+	meta.Annotations = map[string]string{v1alpha1.AnnotationToken: observed.ToJSON(record)}
 	if failures := c.nextFailures(); failures.Count > 0 {
-		meta.Annotations[v1alpha1.AnnotationFailures] = toJSON(failures)
+		meta.Annotations[v1alpha1.AnnotationFailures] = observed.ToJSON(failures)
 	}
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
@@ -171,7 +172,9 @@ func (c elastiCache) tokenMark() string { return c.markOf(c.token()) }
 
 func (c elastiCache) markOf(token string) string { return markOf(c.fc, token) }
 
-func markOf(fc *v1alpha1.FlagCache, token string) string { return fingerprint(fc.UID, "token", token) }
+func markOf(fc *v1alpha1.FlagCache, token string) string {
+	return observed.Fingerprint(fc.UID, "token", token)
+}
 
 // tokenWords introduce the mark in a group's description.
 const tokenWords = ", token "

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -98,7 +99,7 @@ func (c elastiCache) needUsers(deps *dependencies) {
 		deps.need(c, user)
 		group.Spec.UserIDs = append(group.Spec.UserIDs, user.Spec.UserID)
 	}
-	seen, ok := Get[*ack.UserGroup](c.s, group.Name)
+	seen, ok := observed.Get[*ack.UserGroup](c.s, group.Name)
 	if ok && slices.ContainsFunc(users, func(user *ack.User) bool { return !c.isThere(user) }) {
 		group.Spec.UserIDs = seen.Spec.UserIDs
 	}
@@ -126,7 +127,7 @@ func (c elastiCache) user(role, id, name, access string, mode *ack.Authenticatio
 // serviceAccount carries the IAM role that the pods take on EKS
 // (https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html).
 func serviceAccount(fc *v1alpha1.FlagCache) *corev1.ServiceAccount {
-	meta := childMeta(fc, ServiceName(fc), v1alpha1.ComponentService)
+	meta := observed.ChildMeta(fc, observed.ServiceName(fc), v1alpha1.ComponentService)
 	meta.Annotations = map[string]string{"eks.amazonaws.com/role-arn": roleARN(fc)}
 	return &corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: meta}
 }

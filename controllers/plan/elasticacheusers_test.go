@@ -13,6 +13,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // withIAM has pods log in with AWS credentials.
@@ -99,7 +100,7 @@ func TestRightsFollowTheEnvironmentsInUse(t *testing.T) {
 func TestTheProbeGetsInAgain(t *testing.T) {
 	for _, engine := range []v1alpha1.Engine{v1alpha1.EngineRedis, v1alpha1.EngineValkey} {
 		for name, spoil := range map[string]func(*cloud){
-			"lost":   func(c *cloud) { c.children = without(c.children, Object(c.tokenSecret())) },
+			"lost":   func(c *cloud) { c.children = without(c.children, observed.Object(c.tokenSecret())) },
 			"edited": func(c *cloud) { c.tokenSecret().Data[tokenKey] = []byte("a-password-of-somebody") },
 		} {
 			t.Run(string(engine)+", "+name, func(t *testing.T) {
@@ -185,7 +186,7 @@ func TestPodsMayFetchAWSCredentials(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := anEmptyWorld(t, aFlagCache())
 			if test.used != nil {
-				w.put(connectionSecret(w.fc, privateConnectionName(w.fc, test.used.hash(w.fc.UID)), *test.used))
+				w.put(connectionSecret(w.fc, observed.PrivateConnectionName(w.fc, test.used.hash(w.fc.UID)), *test.used))
 			}
 			part := planConnection(w.snapshot(), cachePart{connection: &test.next})
 			policy := serviceNetworkPolicy(w.fc, part, nil)

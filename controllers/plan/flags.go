@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // flagsPart is what is known of the source of flags.
@@ -27,24 +29,24 @@ const shownProblems = 3
 // judgeFlags says whether the source of flags can be served as it is. One that
 // cannot leaves what was served before in place: the flag service keeps its
 // last good set.
-func judgeFlags(s Snapshot) flagsPart {
+func judgeFlags(s observed.Snapshot) flagsPart {
 	if s.FlagCache.Spec.Flags.Type == v1alpha1.FlagsPostgres {
 		return judgeDatabase(s)
 	}
 	return judgeFile(s)
 }
 
-func judgeFile(s Snapshot) flagsPart {
+func judgeFile(s observed.Snapshot) flagsPart {
 	ref := s.FlagCache.Spec.Flags.ConfigMap
 	invalid := func(reason, format string, args ...any) flagsPart {
-		return flagsPart{valid: isFalse(v1alpha1.ConditionFlagsValid, reason, format, args...)}
+		return flagsPart{valid: conditions.False(v1alpha1.ConditionFlagsValid, reason, format, args...)}
 	}
 	switch s.Flags.State {
-	case FlagsNoConfigMap:
+	case observed.FlagsNoConfigMap:
 		return invalid(v1alpha1.ReasonConfigMapNotFound, "ConfigMap %s does not exist: create it with the key %s", ref.Name, ref.Key)
-	case FlagsNoKey:
+	case observed.FlagsNoKey:
 		return invalid(v1alpha1.ReasonKeyNotFound, "ConfigMap %s has no key %s: add it, or name another in spec.flags.configMap.key", ref.Name, ref.Key)
-	case FlagsUnparseable:
+	case observed.FlagsUnparseable:
 		return invalid(v1alpha1.ReasonUnparseable, "ConfigMap %s, key %s: %s. The last good flags go on being served", ref.Name, ref.Key, s.Flags.Error)
 	}
 	if len(s.Flags.Problems) > 0 {
@@ -54,7 +56,7 @@ func judgeFile(s Snapshot) flagsPart {
 	}
 	return flagsPart{
 		usable: true,
-		valid:  isTrue(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonValid, "ConfigMap %s, key %s is valid", ref.Name, ref.Key),
+		valid:  conditions.True(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonValid, "ConfigMap %s, key %s is valid", ref.Name, ref.Key),
 	}
 }
 

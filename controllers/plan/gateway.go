@@ -18,10 +18,11 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // route is an HTTPRoute of a user's.
-type route Route
+type route observed.Route
 
 // mostUnits is the largest weight of a user's that can be told again from a
 // candidate's and the stable revision's: a weight is a million at the most, and
@@ -33,7 +34,7 @@ const defaultWeight = 1
 
 // RoutesToRead are the HTTPRoutes that may name a candidate. The candidate's
 // Service says which; it is made before its route names it, and outlives that.
-func RoutesToRead(fc *v1alpha1.FlagCache, children []Object) []string {
+func RoutesToRead(fc *v1alpha1.FlagCache, children []observed.Object) []string {
 	var names []string
 	for _, child := range children {
 		if svc, ok := child.(*corev1.Service); ok && metav1.IsControlledBy(svc, fc) && svc.Annotations[v1alpha1.AnnotationRoute] != "" {
@@ -54,7 +55,7 @@ func wantedRoute(fc *v1alpha1.FlagCache) string {
 
 // recordedRoute is the route to write into a candidate's Service: the one of the
 // spec, as soon as the one before does not name the candidate any more.
-func recordedRoute(s Snapshot, revision string) string {
+func recordedRoute(s observed.Snapshot, revision string) string {
 	if before := routeBefore(s, revision); route(s.Routes[before]).names(s.FlagCache, revision) {
 		return before
 	}
@@ -62,8 +63,8 @@ func recordedRoute(s Snapshot, revision string) string {
 }
 
 // routeBefore is the route that a candidate's Service was seen with.
-func routeBefore(s Snapshot, revision string) string {
-	svc, ok := Get[*corev1.Service](s, revisionName(s.FlagCache, revision))
+func routeBefore(s observed.Snapshot, revision string) string {
+	svc, ok := observed.Get[*corev1.Service](s, observed.RevisionName(s.FlagCache, revision))
 	if !ok {
 		return ""
 	}
@@ -72,24 +73,24 @@ func routeBefore(s Snapshot, revision string) string {
 
 // routed says that a gateway may still send requests to a revision: its route
 // names it, or did until a gateway last looked.
-func routed(s Snapshot, revision string) bool {
+func routed(s observed.Snapshot, revision string) bool {
 	r := route(s.Routes[routeBefore(s, revision)])
 	return r.names(s.FlagCache, revision) || r.behind()
 }
 
 // routeChanges are the routes that differ from what they should be. The candidate
 // of a trial is in its route, and nowhere else; no other revision is in any.
-func routeChanges(s Snapshot, r rollout) []*unstructured.Unstructured {
+func routeChanges(s observed.Snapshot, r rollout) []*unstructured.Unstructured {
 	trial := r.canary != nil && r.canary.record.Outcome == ""
 	var changed []*unstructured.Unstructured
 	for _, name := range slices.Sorted(maps.Keys(s.Routes)) {
 		route := s.Routes[name]
-		if route.State != RouteThere {
+		if route.State != observed.RouteThere {
 			continue
 		}
 		edited := route.Object.DeepCopy()
 		if trial && name == wantedRoute(s.FlagCache) {
-			editRules(edited, s.FlagCache, func(b backends) []any { return b.shared(revisionName(s.FlagCache, r.target), r.canary.weight) })
+			editRules(edited, s.FlagCache, func(b backends) []any { return b.shared(observed.RevisionName(s.FlagCache, r.target), r.canary.weight) })
 		} else {
 			editRules(edited, s.FlagCache, backends.restored)
 		}
@@ -128,7 +129,7 @@ func readBackends(fc *v1alpha1.FlagCache, refs []any) backends {
 			b.candidates[name] = ref
 			b.sum += weightOf(ref)
 			continue
-		case name == ServiceName(fc) && b.stable == nil:
+		case name == observed.ServiceName(fc) && b.stable == nil:
 			b.stable = ref
 			b.sum += weightOf(ref)
 		default:
@@ -178,7 +179,7 @@ func (b backends) restored() []any {
 
 // rules are the backends of each rule.
 func (r route) rules(fc *v1alpha1.FlagCache) []backends {
-	if r.State != RouteThere {
+	if r.State != observed.RouteThere {
 		return nil
 	}
 	var all []backends
@@ -192,7 +193,7 @@ func (r route) rules(fc *v1alpha1.FlagCache) []backends {
 // names says that a rule sends requests to a revision, beside the stable Service.
 func (r route) names(fc *v1alpha1.FlagCache, revision string) bool {
 	return slices.ContainsFunc(r.rules(fc), func(b backends) bool {
-		return b.stable != nil && b.candidates[revisionName(fc, revision)] != nil
+		return b.stable != nil && b.candidates[observed.RevisionName(fc, revision)] != nil
 	})
 }
 
@@ -230,7 +231,7 @@ func weightOf(ref map[string]any) int64 {
 // isRevisionName says that a Service is that of a revision, also of one that
 // there is no record of any more.
 func isRevisionName(fc *v1alpha1.FlagCache, name string) bool {
-	hash, ok := strings.CutPrefix(name, revisionName(fc, ""))
+	hash, ok := strings.CutPrefix(name, observed.RevisionName(fc, ""))
 	return ok && len(hash) == 8 && strings.Trim(hash, "0123456789abcdef") == ""
 }
 
@@ -262,7 +263,7 @@ func (g *gate) held(weight int32) string {
 }
 
 // readGate judges the route of the spec; nil where there is none.
-func readGate(s Snapshot, candidate string) *gate {
+func readGate(s observed.Snapshot, candidate string) *gate {
 	name := wantedRoute(s.FlagCache)
 	if name == "" {
 		return nil
@@ -272,9 +273,9 @@ func readGate(s Snapshot, candidate string) *gate {
 	switch {
 	case !read:
 		return &gate{waiting: "Waiting for the candidate's Service"}
-	case r.State == RouteUnknownKind:
+	case r.State == observed.RouteUnknownKind:
 		return &gate{trouble: "The cluster does not know the kind HTTPRoute: install the Gateway API, or use another canary.traffic.type"}
-	case r.State == RouteAbsent:
+	case r.State == observed.RouteAbsent:
 		return &gate{trouble: "HTTPRoute " + name + " does not exist: make it, or change canary.traffic.httpRouteRef"}
 	}
 	g := r.weights(s.FlagCache, candidate)
@@ -295,9 +296,9 @@ func (r route) weights(fc *v1alpha1.FlagCache, candidate string) gate {
 		}
 		served = true
 		if b.others > 0 {
-			g.trouble = fmt.Sprintf("A rule of HTTPRoute %s has Service %s beside other backends: a share of the rule can be told only where that Service is alone", name, ServiceName(fc))
+			g.trouble = fmt.Sprintf("A rule of HTTPRoute %s has Service %s beside other backends: a share of the rule can be told only where that Service is alone", name, observed.ServiceName(fc))
 		}
-		ref, there := b.candidates[revisionName(fc, candidate)]
+		ref, there := b.candidates[observed.RevisionName(fc, candidate)]
 		if !there {
 			g.waiting, g.least = "Waiting for the route to name the candidate", 0
 			continue
@@ -306,7 +307,7 @@ func (r route) weights(fc *v1alpha1.FlagCache, candidate string) gate {
 		g.least, g.most = min(g.least, weight), max(g.most, weight)
 	}
 	if !served {
-		g.trouble = fmt.Sprintf("HTTPRoute %s sends nothing to Service %s: name it in the backendRefs of a rule, with a weight", name, ServiceName(fc))
+		g.trouble = fmt.Sprintf("HTTPRoute %s sends nothing to Service %s: name it in the backendRefs of a rule, with a weight", name, observed.ServiceName(fc))
 	}
 	return g
 }
@@ -337,7 +338,7 @@ func (r route) accepted(waiting string) (trouble, stillWaiting string) {
 
 // behind says that a gateway has not yet seen the route as it is.
 func (r route) behind() bool {
-	if r.State != RouteThere {
+	if r.State != observed.RouteThere {
 		return false
 	}
 	for _, parent := range r.parents() {

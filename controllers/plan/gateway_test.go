@@ -17,11 +17,12 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // aRoute is an HTTPRoute with a rule for each list of backends, which a gateway
 // has taken.
-func aRoute(t *testing.T, rules ...string) Route {
+func aRoute(t *testing.T, rules ...string) observed.Route {
 	t.Helper()
 	text := "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: shop, namespace: shop, generation: 1}\nspec:\n  rules:\n"
 	for _, backends := range rules {
@@ -35,14 +36,14 @@ func aRoute(t *testing.T, rules ...string) Route {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return taken(Route{State: RouteThere, Object: route})
+	return taken(observed.Route{State: observed.RouteThere, Object: route})
 }
 
 // taken is a route as a gateway leaves it that finds nothing wrong.
-func taken(r Route) Route { return judged(r, "Accepted", "True") }
+func taken(r observed.Route) observed.Route { return judged(r, "Accepted", "True") }
 
 // judged is a route of which a gateway says one thing, and good things besides.
-func judged(r Route, kind, status string) Route {
+func judged(r observed.Route, kind, status string) observed.Route {
 	var conditions []any
 	for _, k := range []string{"Accepted", "ResolvedRefs"} {
 		says := "True"
@@ -53,11 +54,11 @@ func judged(r Route, kind, status string) Route {
 	}
 	o := r.Object.DeepCopy()
 	o.Object["status"] = map[string]any{"parents": []any{map[string]any{"conditions": conditions}}}
-	return Route{State: RouteThere, Object: o}
+	return observed.Route{State: observed.RouteThere, Object: o}
 }
 
 // backendsOf shows the backends of a route: "demo=95 demo-B=5 | other=1".
-func backendsOf(r Route) string {
+func backendsOf(r observed.Route) string {
 	var rules []string
 	spec := r.Object.Object["spec"].(map[string]any)
 	for _, rule := range spec["rules"].([]any) {
@@ -72,8 +73,8 @@ func backendsOf(r Route) string {
 }
 
 // readRoutes are the routes that are read, as the reconciler does.
-func (w *world) readRoutes() map[string]Route {
-	routes := map[string]Route{}
+func (w *world) readRoutes() map[string]observed.Route {
+	routes := map[string]observed.Route{}
 	for _, name := range RoutesToRead(w.fc, w.children) {
 		routes[name] = w.routes[name]
 	}
@@ -84,7 +85,7 @@ func (w *world) readRoutes() map[string]Route {
 // the next look.
 func (w *world) putRoute(route *unstructured.Unstructured) {
 	route.SetGeneration(route.GetGeneration() + 1)
-	w.routes[route.GetName()] = taken(Route{State: RouteThere, Object: route})
+	w.routes[route.GetName()] = taken(observed.Route{State: observed.RouteThere, Object: route})
 }
 
 // routedWeight is the candidate's share by the route.
@@ -113,7 +114,7 @@ func aGatewayTheatre(t *testing.T, rules ...string) *theatre {
 		rules = []string{"{name: demo, port: 80}"}
 	}
 	th := aTheatre(t, fc)
-	th.routes = map[string]Route{"shop": aRoute(t, rules...)}
+	th.routes = map[string]observed.Route{"shop": aRoute(t, rules...)}
 	return th
 }
 
@@ -141,7 +142,7 @@ func TestCanaryFilmsByGateway(t *testing.T) {
 			if got := backendsOf(th.routes["shop"]); got != "demo=1" {
 				t.Errorf("the route is left as %q", got)
 			}
-			if _, there := Get[*corev1.ConfigMap](th.snapshot(), "demo-traffic"); there {
+			if _, there := observed.Get[*corev1.ConfigMap](th.snapshot(), "demo-traffic"); there {
 				t.Error("stable pods were told to hand requests on, too")
 			}
 		})
@@ -155,11 +156,11 @@ func TestAGatewayHoldsACanary(t *testing.T) {
 	alone.Object = good.Object.DeepCopy()
 	delete(alone.Object.Object, "status")
 	for name, c := range map[string]struct {
-		route Route
+		route observed.Route
 		says  string
 	}{
-		"no Gateway API":         {Route{State: RouteUnknownKind}, "install the Gateway API"},
-		"no route":               {Route{}, "HTTPRoute shop does not exist"},
+		"no Gateway API":         {observed.Route{State: observed.RouteUnknownKind}, "install the Gateway API"},
+		"no route":               {observed.Route{}, "HTTPRoute shop does not exist"},
 		"a route of others":      {aRoute(t, "{name: other, port: 80}"), "name it in the backendRefs"},
 		"a route without weight": {aRoute(t, "{name: demo, port: 80, weight: 0}"), "with a weight"},
 		"a shared rule":          {aRoute(t, "{name: demo, port: 80}, {name: other, port: 80}"), "beside other backends"},
@@ -172,7 +173,7 @@ func TestAGatewayHoldsACanary(t *testing.T) {
 			th.run(time.Minute)
 			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
 			th.expectMessage(v1alpha1.ConditionRolloutHealthy, c.says)
-			if c.route.State == RouteThere {
+			if c.route.State == observed.RouteThere {
 				if d := cmp.Diff(c.route.Object, th.routes["shop"].Object); d != "" {
 					t.Errorf("the route was changed (-before +after):\n%s", d)
 				}
@@ -186,13 +187,13 @@ func TestAGatewayHoldsACanary(t *testing.T) {
 
 // Time counts only while the gateway has the route as it is.
 func TestAStepWaitsForTheGateway(t *testing.T) {
-	for name, change := range map[string]func(Route) Route{
-		"not accepted":       func(r Route) Route { return judged(r, "Accepted", "False") },
-		"refs not resolved":  func(r Route) Route { return judged(r, "ResolvedRefs", "False") },
-		"not seen as it is":  func(r Route) Route { r.Object.SetGeneration(r.Object.GetGeneration() + 1); return r },
-		"taken by nobody":    func(r Route) Route { delete(r.Object.Object, "status"); return r },
-		"deleted":            func(Route) Route { return Route{} },
-		"of an unknown kind": func(Route) Route { return Route{State: RouteUnknownKind} },
+	for name, change := range map[string]func(observed.Route) observed.Route{
+		"not accepted":       func(r observed.Route) observed.Route { return judged(r, "Accepted", "False") },
+		"refs not resolved":  func(r observed.Route) observed.Route { return judged(r, "ResolvedRefs", "False") },
+		"not seen as it is":  func(r observed.Route) observed.Route { r.Object.SetGeneration(r.Object.GetGeneration() + 1); return r },
+		"taken by nobody":    func(r observed.Route) observed.Route { delete(r.Object.Object, "status"); return r },
+		"deleted":            func(observed.Route) observed.Route { return observed.Route{} },
+		"of an unknown kind": func(observed.Route) observed.Route { return observed.Route{State: observed.RouteUnknownKind} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			th := aGatewayTheatre(t)
@@ -200,7 +201,7 @@ func TestAStepWaitsForTheGateway(t *testing.T) {
 			th.run(time.Minute)
 			before := th.fc.Status.Canary.ObservedFor
 			good := th.routes["shop"]
-			th.routes["shop"] = change(Route{State: good.State, Object: good.Object.DeepCopy()})
+			th.routes["shop"] = change(observed.Route{State: good.State, Object: good.Object.DeepCopy()})
 			th.run(20 * time.Minute)
 			if now := th.fc.Status.Canary.ObservedFor; now != before {
 				t.Errorf("%d s of the step were counted, and %d before", now, before)
@@ -242,7 +243,7 @@ func TestACandidateStaysUntilTheGatewayLetsGo(t *testing.T) {
 		t.Errorf("the weight is %d after the rollback", th.weight())
 	}
 	route := th.routes["shop"]
-	behind := Route{State: RouteThere, Object: route.Object.DeepCopy()}
+	behind := observed.Route{State: observed.RouteThere, Object: route.Object.DeepCopy()}
 	behind.Object.SetGeneration(route.Object.GetGeneration() + 1)
 	th.routes["shop"] = behind
 	if p := th.reconcile(); len(p.Delete) > 0 || p.RequeueAfter == 0 {

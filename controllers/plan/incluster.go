@@ -17,6 +17,9 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/pods"
 )
 
 // DefaultRedisImage runs the in-cluster Redis.
@@ -34,25 +37,25 @@ const (
 // cache is derived data, and the flag service fills it again. Nothing is told a
 // password before a Secret was seen to hold it: one that was only drawn may be
 // another at the next look.
-func planInCluster(s Snapshot) cachePart {
+func planInCluster(s observed.Snapshot) cachePart {
 	fc := s.FlagCache
 	password, stored := redisPassword(s)
 	config := redisConfig(fc, password)
 	part := cachePart{
-		objects: []Object{redisSecret(fc, password, config), redisService(fc), redisNetworkPolicy(fc, s.Operator.Namespace)},
-		engine:  imageTag(redisImage(fc)),
+		objects: []observed.Object{redisSecret(fc, password, config), redisService(fc), redisNetworkPolicy(fc, s.Operator.Namespace)},
+		engine:  pods.ImageTag(redisImage(fc)),
 		cost:    planFreeCost(s, basisInCluster),
 	}
 	part.observe(s)
 	set := redisStatefulSet(fc, config)
 	if !stored {
-		part.later = []Object{set}
+		part.later = []observed.Object{set}
 		return part
 	}
-	part.objects = slices.Insert(part.objects, 2, Object(set))
+	part.objects = slices.Insert(part.objects, 2, observed.Object(set))
 	part.connection = &Connection{
 		Provider: "in-cluster",
-		Host:     redisName(fc) + "." + fc.Namespace + ".svc",
+		Host:     observed.RedisName(fc) + "." + fc.Namespace + ".svc",
 		Port:     redisPort,
 		Password: password,
 	}
@@ -60,28 +63,28 @@ func planInCluster(s Snapshot) cachePart {
 }
 
 // observe fills in what the StatefulSet says.
-func (p *cachePart) observe(s Snapshot) {
-	set, ok := Get[*appsv1.StatefulSet](s, redisName(s.FlagCache))
+func (p *cachePart) observe(s observed.Snapshot) {
+	set, ok := observed.Get[*appsv1.StatefulSet](s, observed.RedisName(s.FlagCache))
 	if ok && set.Status.ReadyReplicas > 0 && set.Status.ObservedGeneration >= set.Generation {
 		p.state, p.nodes = stateAvailable, set.Status.ReadyReplicas
-		p.provisioned = isTrue(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned,
-			"StatefulSet %s runs Redis", redisName(s.FlagCache))
+		p.provisioned = conditions.True(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned,
+			"StatefulSet %s runs Redis", observed.RedisName(s.FlagCache))
 		return
 	}
 	p.state = stateProvisioning
-	p.provisioned = isFalse(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioning,
-		"Waiting for the pod of StatefulSet %s to be ready", redisName(s.FlagCache))
+	p.provisioned = conditions.False(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioning,
+		"Waiting for the pod of StatefulSet %s to be ready", observed.RedisName(s.FlagCache))
 }
 
 // redisPassword is the password in use: the one that Redis was given, else the
 // one that clients were given, so that losing either Secret changes nothing. A
 // new one counts as stored only when a Secret was seen to hold it.
-func redisPassword(s Snapshot) (password string, stored bool) {
-	if p := SecretValue(s, redisName(s.FlagCache), passwordKey); p != "" {
+func redisPassword(s observed.Snapshot) (password string, stored bool) {
+	if p := observed.SecretValue(s, observed.RedisName(s.FlagCache), passwordKey); p != "" {
 		return p, true
 	}
-	if SecretValue(s, connectionName(s.FlagCache), "provider") == "in-cluster" {
-		if p := SecretValue(s, connectionName(s.FlagCache), passwordKey); p != "" {
+	if observed.SecretValue(s, observed.ConnectionName(s.FlagCache), "provider") == "in-cluster" {
+		if p := observed.SecretValue(s, observed.ConnectionName(s.FlagCache), passwordKey); p != "" {
 			return p, true
 		}
 	}
@@ -108,7 +111,7 @@ func redisConfig(fc *v1alpha1.FlagCache, password string) string {
 func redisSecret(fc *v1alpha1.FlagCache, password, config string) *corev1.Secret {
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: secretMeta(fc, redisName(fc), v1alpha1.ComponentCache),
+		ObjectMeta: observed.SecretMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache),
 		Type:       corev1.SecretTypeOpaque,
 		Data: map[string][]byte{
 			passwordKey:    []byte(password),
@@ -120,10 +123,10 @@ func redisSecret(fc *v1alpha1.FlagCache, password, config string) *corev1.Secret
 func redisService(fc *v1alpha1.FlagCache) *corev1.Service {
 	return &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: childMeta(fc, redisName(fc), v1alpha1.ComponentCache),
+		ObjectMeta: observed.ChildMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache),
 		Spec: corev1.ServiceSpec{
 			Type:     corev1.ServiceTypeClusterIP,
-			Selector: selectorLabels(fc, v1alpha1.ComponentCache),
+			Selector: observed.SelectorLabels(fc, v1alpha1.ComponentCache),
 			Ports: []corev1.ServicePort{{
 				Name: redisPortName, Port: redisPort, Protocol: corev1.ProtocolTCP,
 				TargetPort: intstr.FromString(redisPortName),
@@ -133,20 +136,20 @@ func redisService(fc *v1alpha1.FlagCache) *corev1.Service {
 }
 
 func redisStatefulSet(fc *v1alpha1.FlagCache, config string) *appsv1.StatefulSet {
-	labels := selectorLabels(fc, v1alpha1.ComponentCache)
+	labels := observed.SelectorLabels(fc, v1alpha1.ComponentCache)
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
-		ObjectMeta: childMeta(fc, redisName(fc), v1alpha1.ComponentCache),
+		ObjectMeta: observed.ChildMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache),
 		Spec: appsv1.StatefulSetSpec{
 			Replicas:       ptr.To[int32](1),
-			ServiceName:    redisName(fc),
+			ServiceName:    observed.RedisName(fc),
 			UpdateStrategy: appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
 			Selector:       &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
 					Labels: labels,
 					// Redis reads its file at start only, so a new configuration is a new pod.
-					Annotations: map[string]string{v1alpha1.AnnotationConfig: fingerprint(fc.UID, config)},
+					Annotations: map[string]string{v1alpha1.AnnotationConfig: observed.Fingerprint(fc.UID, config)},
 				},
 				Spec: redisPod(fc),
 			},
@@ -159,7 +162,7 @@ func redisPod(fc *v1alpha1.FlagCache) corev1.PodSpec {
 	return corev1.PodSpec{
 		AutomountServiceAccountToken:  ptr.To(false),
 		EnableServiceLinks:            ptr.To(false),
-		SecurityContext:               podSecurity(),
+		SecurityContext:               pods.PodSecurityContext(),
 		TerminationGracePeriodSeconds: ptr.To[int64](10),
 		Containers: []corev1.Container{{
 			Name:            "redis",
@@ -167,7 +170,7 @@ func redisPod(fc *v1alpha1.FlagCache) corev1.PodSpec {
 			Command:         []string{"redis-server", redisConfigDir + "/" + redisConfigKey},
 			Ports:           []corev1.ContainerPort{{Name: redisPortName, ContainerPort: redisPort, Protocol: corev1.ProtocolTCP}},
 			Resources:       redisResources(fc),
-			SecurityContext: containerSecurity(),
+			SecurityContext: pods.ContainerSecurityContext(),
 			ReadinessProbe:  &corev1.Probe{ProbeHandler: tcp, PeriodSeconds: 2, TimeoutSeconds: 2, FailureThreshold: 3},
 			LivenessProbe:   &corev1.Probe{ProbeHandler: tcp, InitialDelaySeconds: 10, PeriodSeconds: 10, TimeoutSeconds: 5, FailureThreshold: 3},
 			VolumeMounts: []corev1.VolumeMount{
@@ -177,7 +180,7 @@ func redisPod(fc *v1alpha1.FlagCache) corev1.PodSpec {
 		}},
 		Volumes: []corev1.Volume{
 			{Name: "config", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-				SecretName:  redisName(fc),
+				SecretName:  observed.RedisName(fc),
 				DefaultMode: ptr.To[int32](0o440),
 				Items:       []corev1.KeyToPath{{Key: redisConfigKey, Path: redisConfigKey}},
 			}}},
@@ -191,16 +194,16 @@ func redisPod(fc *v1alpha1.FlagCache) corev1.PodSpec {
 func redisNetworkPolicy(fc *v1alpha1.FlagCache, operatorNamespace string) *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
-		ObjectMeta: childMeta(fc, redisName(fc), v1alpha1.ComponentCache),
+		ObjectMeta: observed.ChildMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache),
 		Spec: networkingv1.NetworkPolicySpec{
-			PodSelector: metav1.LabelSelector{MatchLabels: selectorLabels(fc, v1alpha1.ComponentCache)},
+			PodSelector: metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentCache)},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 			Ingress: []networkingv1.NetworkPolicyIngressRule{{
 				From: []networkingv1.NetworkPolicyPeer{
-					{PodSelector: &metav1.LabelSelector{MatchLabels: selectorLabels(fc, v1alpha1.ComponentService)}},
+					{PodSelector: &metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)}},
 					{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: operatorNamespace}}},
 				},
-				Ports: []networkingv1.NetworkPolicyPort{tcpPort(redisPort)},
+				Ports: []networkingv1.NetworkPolicyPort{pods.TcpPort(redisPort)},
 			}},
 		},
 	}

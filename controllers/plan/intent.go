@@ -5,6 +5,7 @@ package plan
 
 import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // intent is what the spec asks for, whatever the connection to the cache turns out
@@ -12,16 +13,16 @@ import (
 // brought its own cache has another name each time: the cache is deleted with it,
 // and the next one has another token. By the intent it is known to be rejected
 // all the same.
-func intent(s Snapshot) string {
+func intent(s observed.Snapshot) string {
 	if s.FlagCache.Spec.Cache.Type != v1alpha1.CacheElastiCache {
 		return ""
 	}
-	return fingerprint(s.FlagCache.UID, toJSON(podTemplate(s, "")), toJSON(s.FlagCache.Spec.Cache.ElastiCache))
+	return observed.Fingerprint(s.FlagCache.UID, observed.ToJSON(podTemplate(s, "")), observed.ToJSON(s.FlagCache.Spec.Cache.ElastiCache))
 }
 
 // rejectedIntent is the record of a revision that was rejected and had the intent
 // of the present spec.
-func rejectedIntent(s Snapshot) (Record, bool) {
+func rejectedIntent(s observed.Snapshot) (Record, bool) {
 	wanted := intent(s)
 	if wanted == "" {
 		return Record{}, false

@@ -16,6 +16,8 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/pods"
 )
 
 const (
@@ -32,9 +34,9 @@ const (
 // loadTestJob asks the candidate as clients do, before any of them does. It runs
 // the operator's own flag service, whatever image the candidate has. It is bound
 // to one attempt, which has to be on record: a retry is tested anew.
-func loadTestJob(s Snapshot, record Record) *batchv1.Job {
+func loadTestJob(s observed.Snapshot, record Record) *batchv1.Job {
 	fc, test := s.FlagCache, s.FlagCache.Spec.Canary.LoadTest
-	meta := childMeta(fc, loadTestName(fc, record.Revision), v1alpha1.ComponentLoadTest)
+	meta := observed.ChildMeta(fc, observed.LoadTestName(fc, record.Revision), v1alpha1.ComponentLoadTest)
 	meta.Labels[v1alpha1.LabelRevision] = record.Revision
 	meta.Annotations = map[string]string{v1alpha1.AnnotationTrial: attempt(record)}
 	return &batchv1.Job{
@@ -51,13 +53,13 @@ func loadTestJob(s Snapshot, record Record) *batchv1.Job {
 	}
 }
 
-func loadTestPod(s Snapshot, revision string) corev1.PodSpec {
+func loadTestPod(s observed.Snapshot, revision string) corev1.PodSpec {
 	fc, spec := s.FlagCache, s.FlagCache.Spec.Canary
 	return corev1.PodSpec{
 		RestartPolicy:                corev1.RestartPolicyNever,
 		AutomountServiceAccountToken: ptr.To(false),
 		EnableServiceLinks:           ptr.To(false),
-		SecurityContext:              podSecurity(),
+		SecurityContext:              pods.PodSecurityContext(),
 		ImagePullSecrets:             pullSecrets(fc.Spec.Service.ImagePullSecrets),
 		NodeSelector:                 nodeSelector(fc.Spec.Service.NodeSelector),
 		Tolerations:                  fc.Spec.Service.Tolerations,
@@ -65,7 +67,7 @@ func loadTestPod(s Snapshot, revision string) corev1.PodSpec {
 			Name:  "load-test",
 			Image: s.Operator.FlagServiceImage,
 			Args: []string{
-				"loadtest", revisionEndpoint(fc, revision),
+				"loadtest", observed.RevisionEndpoint(fc, revision),
 				"--concurrency=" + strconv.Itoa(int(spec.LoadTest.Concurrency)),
 				"--duration=" + spec.LoadTest.Duration.Duration.String(),
 				"--p95=" + spec.LoadTest.LatencyP95.Duration.String(),
@@ -73,7 +75,7 @@ func loadTestPod(s Snapshot, revision string) corev1.PodSpec {
 				"--output=json", "--report-file=" + loadTestReport,
 			},
 			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-			SecurityContext:          containerSecurity(),
+			SecurityContext:          pods.ContainerSecurityContext(),
 			Resources:                serviceResources(fc),
 		}},
 	}
@@ -86,16 +88,16 @@ func attempt(record Record) string { return record.StartedAt.UTC().Format(time.R
 // is wanted as it is: most of a Job cannot change
 // (https://kubernetes.io/docs/concepts/workloads/controllers/job/). One of an
 // earlier attempt has to be gone first.
-func loadTestObjects(s Snapshot, r rollout) (write, keep []Object) {
+func loadTestObjects(s observed.Snapshot, r rollout) (write, keep []observed.Object) {
 	if r.canary == nil || s.FlagCache.Spec.Canary.LoadTest == nil || r.tested {
 		return nil, nil
 	}
-	job, there := Get[*batchv1.Job](s, loadTestName(s.FlagCache, r.target))
+	job, there := observed.Get[*batchv1.Job](s, observed.LoadTestName(s.FlagCache, r.target))
 	switch {
 	case there && job.Annotations[v1alpha1.AnnotationTrial] == attempt(r.canary.record):
-		return nil, []Object{job}
+		return nil, []observed.Object{job}
 	case !there && r.begun && r.canary.phase == v1alpha1.CanaryLoadTesting:
-		return []Object{loadTestJob(s, r.canary.record)}, nil
+		return []observed.Object{loadTestJob(s, r.canary.record)}, nil
 	}
 	return nil, nil
 }
@@ -103,8 +105,8 @@ func loadTestObjects(s Snapshot, r rollout) (write, keep []Object) {
 // loadTestResult is how the load test of an attempt ended, nil while it has not.
 // Nobody knows how fast a candidate is whose test did not come to an end, so that
 // does not pass.
-func loadTestResult(s Snapshot, record Record) *LoadTestResult {
-	job, there := Get[*batchv1.Job](s, loadTestName(s.FlagCache, record.Revision))
+func loadTestResult(s observed.Snapshot, record Record) *LoadTestResult {
+	job, there := observed.Get[*batchv1.Job](s, observed.LoadTestName(s.FlagCache, record.Revision))
 	if !there || job.Annotations[v1alpha1.AnnotationTrial] != attempt(record) {
 		return nil
 	}

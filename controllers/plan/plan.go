@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // Plan is what is to be done, in this order: the finalizer, the objects to
@@ -23,12 +24,12 @@ type Plan struct {
 	// Finalizer says whether the finalizer is to be added, removed or left.
 	Finalizer FinalizerChange
 	// Apply are the objects as they should be, in order.
-	Apply []Object
+	Apply []observed.Object
 	// Routes are HTTPRoutes of users as they should be, each with the version that
 	// it was observed in.
 	Routes []*unstructured.Unstructured
 	// Delete are the objects that should not be, in order, as they were observed.
-	Delete []Object
+	Delete []observed.Object
 	// Probe is the data path to watch; nil stops watching.
 	Probe *ProbeTarget
 	// ProbeNext is a data path to try beside it, before anybody uses it; nil where
@@ -77,7 +78,7 @@ type EvidenceTarget struct {
 // is on record until its end is: without a beginning each look would begin to count
 // anew, without the evidence a look after an end that could not be recorded would go
 // on with the trial.
-func evidenceTarget(s Snapshot, r rollout) *EvidenceTarget {
+func evidenceTarget(s observed.Snapshot, r rollout) *EvidenceTarget {
 	if r.canary == nil || !r.begun {
 		return nil
 	}
@@ -93,7 +94,7 @@ const nameConflictRetry = time.Minute
 const routeRetry = 5 * time.Second
 
 // Make decides what to do about one FlagCache.
-func Make(s Snapshot) Plan {
+func Make(s observed.Snapshot) Plan {
 	switch {
 	case !s.FlagCache.DeletionTimestamp.IsZero():
 		return tearDown(s)
@@ -108,12 +109,12 @@ func Make(s Snapshot) Plan {
 
 // begin takes charge: the finalizer, and a status that says so before anything
 // is made, because a resource without a status counts as done (kstatus).
-func begin(s Snapshot) Plan {
+func begin(s observed.Snapshot) Plan {
 	return Plan{Finalizer: AddFinalizer, Status: initialStatus(s)}
 }
 
 // suspended changes nothing but goes on watching what runs.
-func suspended(s Snapshot) Plan {
+func suspended(s observed.Snapshot) Plan {
 	p := progress(s)
 	p.Apply, p.Routes, p.Delete, p.RequeueAfter = nil, nil, nil, 0
 	p.Status = suspendedStatus(s, p.Status)
@@ -121,7 +122,7 @@ func suspended(s Snapshot) Plan {
 }
 
 // progress works towards the spec.
-func progress(s Snapshot) Plan {
+func progress(s observed.Snapshot) Plan {
 	cache := planCache(s)
 	connection := planConnection(s, cache)
 	flags := judgeFlags(s)
@@ -131,9 +132,9 @@ func progress(s Snapshot) Plan {
 	p := Plan{Probe: probeTarget(s, cache, connection.used), ProbeNext: nextTarget(s, cache), Evidence: evidenceTarget(s, service.rollout)}
 	write := slices.Concat(cache.objects, connection.objects, service.objects)
 	wanted := slices.Concat(write, cache.later, connection.later, service.later)
-	taken := s.takenNames(wanted)
+	taken := s.TakenNames(wanted)
 	for _, o := range write {
-		if !Contains(taken, o) {
+		if !observed.Contains(taken, o) {
 			p.Apply = append(p.Apply, o)
 		}
 	}
@@ -150,7 +151,7 @@ func progress(s Snapshot) Plan {
 }
 
 // requeueAfter is when something is due that no watch tells of.
-func requeueAfter(s Snapshot, r rollout, taken []Object) time.Duration {
+func requeueAfter(s observed.Snapshot, r rollout, taken []observed.Object) time.Duration {
 	switch {
 	case r.canary != nil:
 		return s.FlagCache.Spec.Canary.Metrics.Interval.Duration
@@ -164,10 +165,10 @@ func requeueAfter(s Snapshot, r rollout, taken []Object) time.Duration {
 }
 
 // obsolete are the children that no part wants.
-func obsolete(s Snapshot, wanted []Object, r rollout) []Object {
-	var gone []Object
+func obsolete(s observed.Snapshot, wanted []observed.Object, r rollout) []observed.Object {
+	var gone []observed.Object
 	for _, child := range s.Children {
-		unwanted := s.owns(child) && !Contains(wanted, child) && child.GetDeletionTimestamp() == nil && child.GetLabels()[v1alpha1.LabelCache] == ""
+		unwanted := s.Owns(child) && !observed.Contains(wanted, child) && child.GetDeletionTimestamp() == nil && child.GetLabels()[v1alpha1.LabelCache] == ""
 		if unwanted && mayGo(s, child, r) {
 			gone = append(gone, child)
 		}
@@ -179,7 +180,7 @@ func obsolete(s Snapshot, wanted []Object, r rollout) []Object {
 // way, and as long after it as going back is meant to be easy, what the old spec
 // asked for stays; but not what is a candidate's alone, once no gateway sends it
 // anything, nor an autoscaler, which would fight over the stable revision's size.
-func mayGo(s Snapshot, child Object, r rollout) bool {
+func mayGo(s observed.Snapshot, child observed.Object, r rollout) bool {
 	switch child := child.(type) {
 	case *autoscalingv2.HorizontalPodAutoscaler, *appsv1.ControllerRevision, *batchv1.Job:
 		return true
@@ -192,7 +193,7 @@ func mayGo(s Snapshot, child Object, r rollout) bool {
 		}
 		return r.atRest()
 	case *corev1.Secret:
-		hash, private := strings.CutPrefix(child.Name, privateConnectionName(s.FlagCache, ""))
+		hash, private := strings.CutPrefix(child.Name, observed.PrivateConnectionName(s.FlagCache, ""))
 		return private && !r.uses(hash) || r.atRest()
 	default:
 		return r.atRest()
@@ -211,7 +212,7 @@ func soonest(a, b time.Duration) time.Duration {
 // may succeed. A Redis that is being made is not probed before its pod is ready
 // for the first time: a probe that fails because it comes too soon keeps everyone
 // waiting for the next one, an interval later.
-func probeTarget(s Snapshot, cache cachePart, used *Connection) *ProbeTarget {
+func probeTarget(s observed.Snapshot, cache cachePart, used *Connection) *ProbeTarget {
 	if used == nil || (cache.state == stateProvisioning && !answered(s, used)) {
 		return nil
 	}
@@ -219,14 +220,14 @@ func probeTarget(s Snapshot, cache cachePart, used *Connection) *ProbeTarget {
 }
 
 // nextTarget is a connection that nobody uses before a probe of it succeeded.
-func nextTarget(s Snapshot, cache cachePart) *ProbeTarget {
+func nextTarget(s observed.Snapshot, cache cachePart) *ProbeTarget {
 	if cache.next == nil {
 		return nil
 	}
 	return targetOf(s, *cache.next)
 }
 
-func targetOf(s Snapshot, c Connection) *ProbeTarget {
+func targetOf(s observed.Snapshot, c Connection) *ProbeTarget {
 	return &ProbeTarget{ID: c.hash(s.FlagCache.UID), Connection: c, Key: probeKey(s.FlagCache), Spec: s.FlagCache.Spec.Probe}
 }
 

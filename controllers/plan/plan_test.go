@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // A resource without a status counts as done for kstatus, so the first look
@@ -57,7 +58,7 @@ func TestWhatAFlagCacheBecomes(t *testing.T) {
 	for file, fc := range tests {
 		t.Run(file, func(t *testing.T) {
 			w := aWorld(t, fc)
-			w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte("rediss://app:s3cret@cache.example.com:6380")}}
+			w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"uri": []byte("rediss://app:s3cret@cache.example.com:6380")}}
 			var text bytes.Buffer
 			for _, o := range w.reconcile().Apply {
 				fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
@@ -124,7 +125,7 @@ func TestASettledWorldIsLeftAlone(t *testing.T) {
 	})
 	t.Run("external", func(t *testing.T) {
 		w := aWorld(t, withExternal(aFlagCache()))
-		w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"host": []byte("cache.example.com")}}
+		w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"host": []byte("cache.example.com")}}
 		w.ready().expectSilence()
 	})
 }
@@ -147,9 +148,9 @@ func TestThePasswordOutlivesEitherOfItsSecrets(t *testing.T) {
 
 func TestALostSecretDoesNotCutThePodsOffTheirCache(t *testing.T) {
 	w := aWorld(t, withExternal(aFlagCache()))
-	w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte("redis://cache.example.com:6380")}}
+	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"uri": []byte("redis://cache.example.com:6380")}}
 	w.ready()
-	w.secret = ExternalSecret{}
+	w.secret = observed.ExternalSecret{}
 	w.reconcile()
 	egress := mustFind[*networkingv1.NetworkPolicy](w, "demo").Spec.Egress
 	if got := egress[1].Ports[0].Port.IntValue(); got != 6380 {
@@ -180,10 +181,10 @@ func TestAPasswordIsToldToNobodyBeforeItIsStored(t *testing.T) {
 	mustFind[*appsv1.StatefulSet](w, "demo-redis")
 }
 
-func without(objects []Object, gone Object) []Object {
-	var rest []Object
+func without(objects []observed.Object, gone observed.Object) []observed.Object {
+	var rest []observed.Object
 	for _, o := range objects {
-		if !Same(o, gone) {
+		if !observed.Same(o, gone) {
 			rest = append(rest, o)
 		}
 	}
@@ -192,7 +193,7 @@ func without(objects []Object, gone Object) []Object {
 
 func TestTheConnectionSecretIsAServiceBinding(t *testing.T) {
 	w := aWorld(t, withExternal(aFlagCache()))
-	w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte("rediss://app:p%40ss@cache.example.com:6380")}}
+	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"uri": []byte("rediss://app:p%40ss@cache.example.com:6380")}}
 	w.reconcile()
 	secret := mustFind[*corev1.Secret](w, "demo-connection")
 	got := map[string]string{}
@@ -229,7 +230,7 @@ func TestWhatPodsUseIsReadBackToTheByte(t *testing.T) {
 			w := aWorld(t, withExternal(aFlagCache()))
 			used.Provider = "somebody"
 			hash := used.hash(w.fc.UID)
-			w.put(connectionSecret(w.fc, privateConnectionName(w.fc, hash), used))
+			w.put(connectionSecret(w.fc, observed.PrivateConnectionName(w.fc, hash), used))
 			pods := &appsv1.Deployment{}
 			pods.Spec.Template.Annotations = map[string]string{v1alpha1.AnnotationConnection: hash}
 			got, ok := connectionOf(w.snapshot(), pods)
@@ -294,28 +295,32 @@ func TestWhatIsInTheWayOfReady(t *testing.T) {
 		stalled bool
 	}{
 		"no ConfigMap yet": {
-			given: func(w *world) { w.flags = Flags{State: FlagsNoConfigMap} }, reason: v1alpha1.ReasonConfigMapNotFound, says: []string{"demo-flags", "create it"},
+			given: func(w *world) { w.flags = observed.Flags{State: observed.FlagsNoConfigMap} }, reason: v1alpha1.ReasonConfigMapNotFound, says: []string{"demo-flags", "create it"},
 		},
 		"the ConfigMap lacks the key": {
-			given: func(w *world) { w.flags = Flags{State: FlagsNoKey} }, reason: v1alpha1.ReasonKeyNotFound, says: []string{"flags.json"},
+			given: func(w *world) { w.flags = observed.Flags{State: observed.FlagsNoKey} }, reason: v1alpha1.ReasonKeyNotFound, says: []string{"flags.json"},
 		},
 		"flags that are not JSON": {
-			given:  func(w *world) { w.flags = Flags{State: FlagsUnparseable, Error: "line 3, column 7: unexpected }"} },
+			given: func(w *world) {
+				w.flags = observed.Flags{State: observed.FlagsUnparseable, Error: "line 3, column 7: unexpected }"}
+			},
 			reason: v1alpha1.ReasonUnparseable, says: []string{"line 3, column 7"}, stalled: true,
 		},
 		"flags of which some are wrong": {
-			given:  func(w *world) { w.flags = Flags{State: FlagsLoaded, Problems: []string{"p1", "p2", "p3", "p4", "p5"}} },
+			given: func(w *world) {
+				w.flags = observed.Flags{State: observed.FlagsLoaded, Problems: []string{"p1", "p2", "p3", "p4", "p5"}}
+			},
 			reason: v1alpha1.ReasonFlagsRejected, says: []string{"p1; p2; p3; and 2 more"}, stalled: true,
 		},
 		"no Secret": {
 			given: external, reason: v1alpha1.ReasonSecretNotFound, says: []string{"my-redis", "create it"},
 		},
 		"a Secret that may not be used": {
-			given:  func(w *world) { external(w); w.secret.Presence = NotPermitted },
+			given:  func(w *world) { external(w); w.secret.Presence = observed.NotPermitted },
 			reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret my-redis flagcache.dev/allow=true"}, stalled: true,
 		},
 		"a Secret without keys": {
-			given:  func(w *world) { external(w); w.secret.Presence = Present },
+			given:  func(w *world) { external(w); w.secret.Presence = observed.Present },
 			reason: v1alpha1.ReasonSecretInvalid, says: []string{"neither the key uri nor the key host"}, stalled: true,
 		},
 		"a Redis that is starting": {
@@ -344,7 +349,7 @@ func TestWhatIsInTheWayOfReady(t *testing.T) {
 func TestACacheThatFailsAfterItWorked(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	before := w.fc.Status
-	w.probe = Probe{Health: Unhealthy, Reason: "ConnectionRefused", Message: "demo-redis.shop.svc:6379 refuses connections"}
+	w.probe = observed.Probe{Health: observed.Unhealthy, Reason: "ConnectionRefused", Message: "demo-redis.shop.svc:6379 refuses connections"}
 	w.reconcile()
 	w.expect(v1alpha1.ConditionCacheHealthy, metav1.ConditionFalse, "ConnectionRefused")
 	w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, "ConnectionRefused")
@@ -363,7 +368,7 @@ func TestACacheThatFailsAfterItWorked(t *testing.T) {
 // stands until it has; it would otherwise look as if the cache had failed.
 func TestARestartOfTheOperatorChangesNothing(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
-	w.probe = Probe{}
+	w.probe = observed.Probe{}
 	w.expectSilence()
 }
 
@@ -405,7 +410,7 @@ func TestNamesOfSomebodyElse(t *testing.T) {
 			w := aWorld(t, aFlagCache())
 			w.children = append(w.children, other)
 			p := w.reconcile()
-			if Contains(p.Apply, other) || Contains(p.Delete, other) {
+			if observed.Contains(p.Apply, other) || observed.Contains(p.Delete, other) {
 				t.Errorf("the plan touches it")
 			}
 			if p.RequeueAfter == 0 {
@@ -524,7 +529,7 @@ func TestEveryConditionIsAboutTheCurrentGeneration(t *testing.T) {
 // FlagCaches.
 func TestNoCredentialReachesStatusOrEvents(t *testing.T) {
 	w := aWorld(t, withExternal(aFlagCache()))
-	w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"uri": []byte("redis://app:s3cret-value@cache:6379")}}
+	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"uri": []byte("redis://app:s3cret-value@cache:6379")}}
 	before := w.fc.Status
 	w.ready()
 	text, err := yaml.Marshal(w.fc.Status)
@@ -569,12 +574,12 @@ func TestAnAutoscalerGoesAlsoWhileARolloutWaits(t *testing.T) {
 	fc := aFlagCache()
 	fc.Spec.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 3, MaxReplicas: 9, TargetCPUPercent: 70}
 	w := aWorld(t, fc).ready()
-	w.flags = Flags{State: FlagsUnparseable, Error: "line 1"}
+	w.flags = observed.Flags{State: observed.FlagsUnparseable, Error: "line 1"}
 	w.edit(func(s *v1alpha1.FlagCacheSpec) {
 		s.Environment, s.Service.Autoscaling, s.Service.Replicas = "production", nil, ptr.To[int32](4)
 	})
 	w.reconcile()
-	if _, ok := Get[*autoscalingv2.HorizontalPodAutoscaler](w.snapshot(), "demo"); ok {
+	if _, ok := observed.Get[*autoscalingv2.HorizontalPodAutoscaler](w.snapshot(), "demo"); ok {
 		t.Errorf("the autoscaler is still there")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // Outcome is what became of a revision.
@@ -120,11 +121,11 @@ type history struct {
 
 // readHistory collects the records. One that cannot be read, because somebody
 // wrote into it, counts as none: its revision is tried anew.
-func readHistory(s Snapshot) history {
+func readHistory(s observed.Snapshot) history {
 	h := history{records: map[string]Record{}, observed: map[string]*appsv1.ControllerRevision{}}
 	for _, child := range s.Children {
 		kept, ok := child.(*appsv1.ControllerRevision)
-		if !ok || !s.owns(kept) || kept.DeletionTimestamp != nil {
+		if !ok || !s.Owns(kept) || kept.DeletionTimestamp != nil {
 			continue
 		}
 		revision := kept.Labels[v1alpha1.LabelRevision]
@@ -174,8 +175,8 @@ func (h history) lastPromoted(stable string) (last Record, ok bool) {
 
 // objects are the ControllerRevisions as they should be: at most ten, and those
 // in use among them in any case.
-func (h history) objects(fc *v1alpha1.FlagCache, inUse []string) []Object {
-	var objects []Object
+func (h history) objects(fc *v1alpha1.FlagCache, inUse []string) []observed.Object {
+	var objects []observed.Object
 	others := mostRecords - len(inUse)
 	for _, r := range h.newest() {
 		if !slices.Contains(inUse, r.Revision) {
@@ -192,12 +193,12 @@ func (h history) objects(fc *v1alpha1.FlagCache, inUse []string) []Object {
 // (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controller-revision-v1/),
 // so it says which revision this is and the annotation says the rest. The pod
 // template itself is in the revision's Deployment.
-func controllerRevision(fc *v1alpha1.FlagCache, r Record, observed *appsv1.ControllerRevision) *appsv1.ControllerRevision {
+func controllerRevision(fc *v1alpha1.FlagCache, r Record, existing *appsv1.ControllerRevision) *appsv1.ControllerRevision {
 	text, err := json.Marshal(r)
 	if err != nil {
 		panic(fmt.Sprintf("a record made of plain data does not marshal: %v", err))
 	}
-	meta := childMeta(fc, revisionName(fc, r.Revision), v1alpha1.ComponentService)
+	meta := observed.ChildMeta(fc, observed.RevisionName(fc, r.Revision), v1alpha1.ComponentService)
 	meta.Labels[v1alpha1.LabelRevision] = r.Revision
 	meta.Annotations = map[string]string{v1alpha1.AnnotationRecord: string(text)}
 	kept := &appsv1.ControllerRevision{
@@ -206,8 +207,8 @@ func controllerRevision(fc *v1alpha1.FlagCache, r Record, observed *appsv1.Contr
 		Revision:   fc.Generation,
 		Data:       runtime.RawExtension{Raw: []byte(`{"revision":"` + r.Revision + `"}`)},
 	}
-	if observed != nil {
-		kept.Revision = observed.Revision
+	if existing != nil {
+		kept.Revision = existing.Revision
 	}
 	return kept
 }

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // rollout is how traffic moves from one revision to the next.
@@ -57,7 +58,7 @@ type rollout struct {
 }
 
 // decideRollout chooses the revision that serves, and says how far its successor is.
-func decideRollout(s Snapshot, target *revisionTemplate) rollout {
+func decideRollout(s observed.Snapshot, target *revisionTemplate) rollout {
 	r := rollout{observed: observedRevisions(s), history: readHistory(s), stable: stableRevision(s)}
 	if target != nil {
 		r.target = target.revision
@@ -80,8 +81,8 @@ func decideRollout(s Snapshot, target *revisionTemplate) rollout {
 
 // stableRevision is the revision that clients are served by. The Service selects
 // it, unless it selects the candidate's pods too and says so.
-func stableRevision(s Snapshot) string {
-	svc, ok := Get[*corev1.Service](s, ServiceName(s.FlagCache))
+func stableRevision(s observed.Snapshot) string {
+	svc, ok := observed.Get[*corev1.Service](s, observed.ServiceName(s.FlagCache))
 	if !ok {
 		return ""
 	}
@@ -93,7 +94,7 @@ func stableRevision(s Snapshot) string {
 
 // settle records that the target was seen to serve, and keeps its predecessor
 // for as long as the spec says.
-func (r *rollout) settle(s Snapshot) {
+func (r *rollout) settle(s observed.Snapshot) {
 	record := r.history.of(r.stable, s.Now)
 	if record.Outcome != Promoted {
 		record.promote(s.Now)
@@ -112,7 +113,7 @@ func (r *rollout) settle(s Snapshot) {
 }
 
 // change moves on towards the target.
-func (r *rollout) change(s Snapshot, target *revisionTemplate) {
+func (r *rollout) change(s observed.Snapshot, target *revisionTemplate) {
 	if r.stable == "" {
 		r.serves = r.target // the first needs no trial, and no record before it serves
 		return
@@ -143,7 +144,7 @@ func (r *rollout) change(s Snapshot, target *revisionTemplate) {
 }
 
 // reopen is the target's record, a new one if the last attempt is over.
-func (r *rollout) reopen(s Snapshot) Record {
+func (r *rollout) reopen(s observed.Snapshot) Record {
 	record := r.history.of(r.target, s.Now)
 	retry := s.FlagCache.Annotations[v1alpha1.AnnotationRetry] == r.target
 	if record.rejected() && (!retry || record.Retried) {
@@ -156,7 +157,7 @@ func (r *rollout) reopen(s Snapshot) Record {
 	return record
 }
 
-func (r *rollout) trialInput(s Snapshot, target *revisionTemplate, record Record) trialInput {
+func (r *rollout) trialInput(s observed.Snapshot, target *revisionTemplate, record Record) trialInput {
 	candidate := r.observed[r.target]
 	stable := r.observed[r.stable]
 	return trialInput{
@@ -299,10 +300,10 @@ func available(d *appsv1.Deployment, replicas int32) bool {
 		d.Status.AvailableReplicas >= max(replicas, ptr.Deref(d.Spec.Replicas, 1))
 }
 
-func observedRevisions(s Snapshot) map[string]*appsv1.Deployment {
+func observedRevisions(s observed.Snapshot) map[string]*appsv1.Deployment {
 	revisions := map[string]*appsv1.Deployment{}
 	for _, child := range s.Children {
-		if d, ok := child.(*appsv1.Deployment); ok && s.owns(d) && d.DeletionTimestamp == nil {
+		if d, ok := child.(*appsv1.Deployment); ok && s.Owns(d) && d.DeletionTimestamp == nil {
 			revisions[d.Labels[v1alpha1.LabelRevision]] = d
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 func production(s *v1alpha1.FlagCacheSpec)   { s.Environment = "production" }
@@ -27,7 +28,7 @@ func TestRolloutFilms(t *testing.T) {
 			w.reconcile()
 			w.note("the pods become available")
 			w.podsAvailable()
-			w.probe = Probe{Health: Healthy}
+			w.probe = observed.Probe{Health: observed.Healthy}
 			w.reconcile()
 			w.reconcile()
 		},
@@ -110,11 +111,11 @@ func TestRolloutFilms(t *testing.T) {
 		"broken-flags-hold-a-change-back": func(w *world) {
 			w.ready()
 			w.note("the flags break, then the environment changes")
-			w.flags = Flags{State: FlagsUnparseable, Error: "line 1"}
+			w.flags = observed.Flags{State: observed.FlagsUnparseable, Error: "line 1"}
 			w.edit(production)
 			w.reconcile()
 			w.note("the flags are mended")
-			w.flags = Flags{State: FlagsLoaded}
+			w.flags = observed.Flags{State: observed.FlagsLoaded}
 			w.reconcile()
 		},
 	}
@@ -153,7 +154,7 @@ func TestWhatIsInARevision(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := aWorld(t, aFlagCache())
-			w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"host": []byte("cache")}}
+			w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"host": []byte("cache")}}
 			w.edit(test.change)
 			if same := revision(w) == before; same != test.same {
 				t.Errorf("the same revision: %v, want %v", same, test.same)
@@ -166,7 +167,7 @@ func TestWhatIsInARevision(t *testing.T) {
 // the pods that use it are gone.
 func TestTheOldCacheStaysUntilTheNewRevisionServes(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
-	w.secret = ExternalSecret{Presence: Present, Data: map[string][]byte{"host": []byte("cache")}}
+	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"host": []byte("cache")}}
 	w.edit(func(s *v1alpha1.FlagCacheSpec) {
 		s.Cache.Type, s.Cache.External = v1alpha1.CacheExternal, &v1alpha1.ExternalSpec{SecretRef: v1alpha1.LocalReference{Name: "my-redis"}}
 	})
@@ -176,7 +177,7 @@ func TestTheOldCacheStaysUntilTheNewRevisionServes(t *testing.T) {
 	w.reconcile()
 	mustFind[*appsv1.StatefulSet](w, "demo-redis")
 	w.reconcile()
-	if _, ok := Get[*appsv1.StatefulSet](w.snapshot(), "demo-redis"); ok {
+	if _, ok := observed.Get[*appsv1.StatefulSet](w.snapshot(), "demo-redis"); ok {
 		t.Errorf("the old Redis is still there after the new revision serves")
 	}
 	w.reconcile()

@@ -23,6 +23,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/pods"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -36,9 +38,9 @@ const (
 
 // servicePart is the flag service.
 type servicePart struct {
-	objects []Object
+	objects []observed.Object
 	// later are objects that exist and stay as they are.
-	later   []Object
+	later   []observed.Object
 	rollout rollout
 	// blocked says why there is no target revision; "" when there is one.
 	blocked string
@@ -48,7 +50,7 @@ type servicePart struct {
 
 // planService plans the flag service: a Deployment for each revision that the
 // rollout keeps, and what is in front of them.
-func planService(s Snapshot, connection connectionPart, flags flagsPart) servicePart {
+func planService(s observed.Snapshot, connection connectionPart, flags flagsPart) servicePart {
 	fc := s.FlagCache
 	template, blocked := target(s, connection, flags)
 	part := servicePart{blocked: blocked, rollout: decideRollout(s, template)}
@@ -83,7 +85,7 @@ type revisionTemplate struct {
 // target is the revision that the spec asks for. Without a connection there is
 // none; without usable flags a new one could not become ready, so it is not
 // begun.
-func target(s Snapshot, connection connectionPart, flags flagsPart) (*revisionTemplate, string) {
+func target(s observed.Snapshot, connection connectionPart, flags flagsPart) (*revisionTemplate, string) {
 	if connection.hash == "" {
 		if record, rejected := rejectedIntent(s); rejected {
 			return &revisionTemplate{revision: record.Revision, intent: record.Intent}, ""
@@ -91,7 +93,7 @@ func target(s Snapshot, connection connectionPart, flags flagsPart) (*revisionTe
 		return nil, v1alpha1.ReasonWaitingForConnection
 	}
 	rendered := renderRevision(s, connection.hash)
-	_, begun := Get[*appsv1.Deployment](s, revisionName(s.FlagCache, rendered.revision))
+	_, begun := observed.Get[*appsv1.Deployment](s, observed.RevisionName(s.FlagCache, rendered.revision))
 	if !flags.usable && !begun {
 		return nil, v1alpha1.ReasonWaitingForFlags
 	}
@@ -101,7 +103,7 @@ func target(s Snapshot, connection connectionPart, flags flagsPart) (*revisionTe
 // renderRevision renders the pod template and names it by its hash. What is in
 // the template is in the revision; replicas, autoscaling, the probe and the
 // flags themselves are not, so changing them replaces no pod.
-func renderRevision(s Snapshot, connectionHash string) *revisionTemplate {
+func renderRevision(s observed.Snapshot, connectionHash string) *revisionTemplate {
 	template := podTemplate(s, connectionHash)
 	text, err := json.Marshal(template)
 	if err != nil {
@@ -118,8 +120,8 @@ func renderRevision(s Snapshot, connectionHash string) *revisionTemplate {
 // revisionDeployments are the Deployments of the revisions that the rollout
 // keeps. Of one that is not the target only the size is still ours to say: its
 // template is history.
-func revisionDeployments(fc *v1alpha1.FlagCache, template *revisionTemplate, r rollout) []Object {
-	var objects []Object
+func revisionDeployments(fc *v1alpha1.FlagCache, template *revisionTemplate, r rollout) []observed.Object {
+	var objects []observed.Object
 	for _, revision := range r.kept() {
 		observed := r.observed[revision]
 		replicas, ours := r.replicas(revision)
@@ -150,7 +152,7 @@ func wantedReplicas(fc *v1alpha1.FlagCache, r rollout) int32 {
 }
 
 func deployment(fc *v1alpha1.FlagCache, revision string, template corev1.PodTemplateSpec, replicas int32) *appsv1.Deployment {
-	meta := childMeta(fc, revisionName(fc, revision), v1alpha1.ComponentService)
+	meta := observed.ChildMeta(fc, observed.RevisionName(fc, revision), v1alpha1.ComponentService)
 	meta.Labels[v1alpha1.LabelRevision] = revision
 	return &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
@@ -167,11 +169,11 @@ func deployment(fc *v1alpha1.FlagCache, revision string, template corev1.PodTemp
 }
 
 func revisionLabels(fc *v1alpha1.FlagCache, revision string) map[string]string {
-	return with(selectorLabels(fc, v1alpha1.ComponentService), map[string]string{v1alpha1.LabelRevision: revision})
+	return observed.With(observed.SelectorLabels(fc, v1alpha1.ComponentService), map[string]string{v1alpha1.LabelRevision: revision})
 }
 
 // podTemplate is a flag service pod.
-func podTemplate(s Snapshot, connectionHash string) corev1.PodTemplateSpec {
+func podTemplate(s observed.Snapshot, connectionHash string) corev1.PodTemplateSpec {
 	fc := s.FlagCache
 	labels, annotations := map[string]string{}, map[string]string{}
 	for k, v := range fc.Spec.Service.PodLabels {
@@ -189,19 +191,19 @@ func podTemplate(s Snapshot, connectionHash string) corev1.PodTemplateSpec {
 	}
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
-			Labels:      with(labels, selectorLabels(fc, v1alpha1.ComponentService)),
+			Labels:      observed.With(labels, observed.SelectorLabels(fc, v1alpha1.ComponentService)),
 			Annotations: annotations,
 		},
 		Spec: podSpec(s, connectionHash),
 	}
 }
 
-func podSpec(s Snapshot, connectionHash string) corev1.PodSpec {
+func podSpec(s observed.Snapshot, connectionHash string) corev1.PodSpec {
 	spec := s.FlagCache.Spec.Service
 	return corev1.PodSpec{
 		AutomountServiceAccountToken:  ptr.To(false),
 		EnableServiceLinks:            ptr.To(false),
-		SecurityContext:               podSecurity(),
+		SecurityContext:               pods.PodSecurityContext(),
 		TerminationGracePeriodSeconds: ptr.To[int64](30),
 		ServiceAccountName:            serviceAccountName(s.FlagCache),
 		ImagePullSecrets:              pullSecrets(spec.ImagePullSecrets),
@@ -214,7 +216,7 @@ func podSpec(s Snapshot, connectionHash string) corev1.PodSpec {
 	}
 }
 
-func container(s Snapshot) corev1.Container {
+func container(s observed.Snapshot) corev1.Container {
 	fc := s.FlagCache
 	return corev1.Container{
 		Name:  containerName,
@@ -225,7 +227,7 @@ func container(s Snapshot) corev1.Container {
 			{Name: config.PortNameTelemetry, ContainerPort: config.PortTelemetry, Protocol: corev1.ProtocolTCP},
 		},
 		Resources:       serviceResources(fc),
-		SecurityContext: containerSecurity(),
+		SecurityContext: pods.ContainerSecurityContext(),
 		StartupProbe:    httpProbe(config.PathLive, 1, 30),
 		ReadinessProbe:  httpProbe(config.PathReady, 2, 2),
 		LivenessProbe:   httpProbe(config.PathLive, 10, 3),
@@ -238,7 +240,7 @@ func container(s Snapshot) corev1.Container {
 	}
 }
 
-func image(s Snapshot) string {
+func image(s observed.Snapshot) string {
 	if image := s.FlagCache.Spec.Service.Image; image != "" {
 		return image
 	}
@@ -268,10 +270,10 @@ func environment(fc *v1alpha1.FlagCache) []corev1.EnvVar {
 func volumes(fc *v1alpha1.FlagCache, connectionHash string) []corev1.Volume {
 	return []corev1.Volume{
 		{Name: "flags", VolumeSource: flagsVolume(fc)},
-		{Name: "connection", VolumeSource: secretVolume(privateConnectionName(fc, connectionHash))},
-		{Name: "integrity", VolumeSource: secretVolume(integrityName(fc))},
+		{Name: "connection", VolumeSource: secretVolume(observed.PrivateConnectionName(fc, connectionHash))},
+		{Name: "integrity", VolumeSource: secretVolume(observed.IntegrityName(fc))},
 		{Name: "traffic", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-			LocalObjectReference: corev1.LocalObjectReference{Name: trafficName(fc)},
+			LocalObjectReference: corev1.LocalObjectReference{Name: observed.TrafficName(fc)},
 			DefaultMode:          ptr.To[int32](0o444),
 			Optional:             ptr.To(true),
 		}}},
@@ -294,7 +296,7 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 // serviceAccountName is the user's, or that of the account that carries the role.
 func serviceAccountName(fc *v1alpha1.FlagCache) string {
 	if roleARN(fc) != "" {
-		return ServiceName(fc)
+		return observed.ServiceName(fc)
 	}
 	return fc.Spec.Service.ServiceAccountName
 }
@@ -327,7 +329,7 @@ func spread(fc *v1alpha1.FlagCache) []corev1.TopologySpreadConstraint {
 	for _, key := range []string{corev1.LabelTopologyZone, corev1.LabelHostname} {
 		constraints = append(constraints, corev1.TopologySpreadConstraint{
 			MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway,
-			LabelSelector: &metav1.LabelSelector{MatchLabels: selectorLabels(fc, v1alpha1.ComponentService)},
+			LabelSelector: &metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)},
 		})
 	}
 	return constraints
@@ -350,10 +352,10 @@ func serviceResources(fc *v1alpha1.FlagCache) corev1.ResourceRequirements {
 func disruptionBudget(fc *v1alpha1.FlagCache) *policyv1.PodDisruptionBudget {
 	return &policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
-		ObjectMeta: childMeta(fc, ServiceName(fc), v1alpha1.ComponentService),
+		ObjectMeta: observed.ChildMeta(fc, observed.ServiceName(fc), v1alpha1.ComponentService),
 		Spec: policyv1.PodDisruptionBudgetSpec{
 			MaxUnavailable:             ptr.To(intstr.FromInt32(1)),
-			Selector:                   &metav1.LabelSelector{MatchLabels: selectorLabels(fc, v1alpha1.ComponentService)},
+			Selector:                   &metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)},
 			UnhealthyPodEvictionPolicy: ptr.To(policyv1.AlwaysAllow),
 		},
 	}
@@ -366,29 +368,29 @@ const sourceRule = 3
 // and to the ports of the caches and of the source, which may be anywhere, and to
 // each other: stable pods ask the candidate's.
 func serviceNetworkPolicy(fc *v1alpha1.FlagCache, connection connectionPart, sourcePorts []int32) *networkingv1.NetworkPolicy {
-	pods := metav1.LabelSelector{MatchLabels: selectorLabels(fc, v1alpha1.ComponentService)}
+	pods := metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)}
 	egress := []networkingv1.NetworkPolicyEgressRule{
-		{Ports: []networkingv1.NetworkPolicyPort{udpPort(53), tcpPort(53)}},
-		{Ports: tcpPorts(connection.ports)},
+		{Ports: []networkingv1.NetworkPolicyPort{pods.UdpPort(53), pods.TcpPort(53)}},
+		{Ports: pods.TcpPorts(connection.ports)},
 		{
 			To:    []networkingv1.NetworkPolicyPeer{{PodSelector: &pods}},
-			Ports: []networkingv1.NetworkPolicyPort{tcpPort(config.PortOFREP)},
+			Ports: []networkingv1.NetworkPolicyPort{pods.TcpPort(config.PortOFREP)},
 		},
 	}
 	if len(sourcePorts) > 0 {
-		egress = append(egress, networkingv1.NetworkPolicyEgressRule{Ports: tcpPorts(sourcePorts)})
+		egress = append(egress, networkingv1.NetworkPolicyEgressRule{Ports: pods.TcpPorts(sourcePorts)})
 	}
 	if connection.iam {
 		egress = append(egress, credentialsEgress()...)
 	}
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
-		ObjectMeta: childMeta(fc, ServiceName(fc), v1alpha1.ComponentService),
+		ObjectMeta: observed.ChildMeta(fc, observed.ServiceName(fc), v1alpha1.ComponentService),
 		Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: pods,
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 			Ingress: []networkingv1.NetworkPolicyIngressRule{{
-				Ports: []networkingv1.NetworkPolicyPort{tcpPort(config.PortOFREP), tcpPort(config.PortTelemetry)},
+				Ports: []networkingv1.NetworkPolicyPort{pods.TcpPort(config.PortOFREP), pods.TcpPort(config.PortTelemetry)},
 			}},
 			Egress: egress,
 		},
@@ -404,8 +406,8 @@ func credentialsEgress() []networkingv1.NetworkPolicyEgressRule {
 		{IPBlock: &networkingv1.IPBlock{CIDR: "fd00:ec2::23/128"}},
 	}
 	return []networkingv1.NetworkPolicyEgressRule{
-		{Ports: []networkingv1.NetworkPolicyPort{tcpPort(443)}},
-		{To: agent, Ports: []networkingv1.NetworkPolicyPort{tcpPort(80)}},
+		{Ports: []networkingv1.NetworkPolicyPort{pods.TcpPort(443)}},
+		{To: agent, Ports: []networkingv1.NetworkPolicyPort{pods.TcpPort(80)}},
 	}
 }
 
@@ -413,10 +415,10 @@ func autoscaler(fc *v1alpha1.FlagCache, revision string) *autoscalingv2.Horizont
 	auto := fc.Spec.Service.Autoscaling
 	return &autoscalingv2.HorizontalPodAutoscaler{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "autoscaling/v2", Kind: "HorizontalPodAutoscaler"},
-		ObjectMeta: childMeta(fc, ServiceName(fc), v1alpha1.ComponentService),
+		ObjectMeta: observed.ChildMeta(fc, observed.ServiceName(fc), v1alpha1.ComponentService),
 		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
 			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{
-				APIVersion: "apps/v1", Kind: "Deployment", Name: revisionName(fc, revision),
+				APIVersion: "apps/v1", Kind: "Deployment", Name: observed.RevisionName(fc, revision),
 			},
 			MinReplicas: ptr.To(auto.MinReplicas),
 			MaxReplicas: auto.MaxReplicas,

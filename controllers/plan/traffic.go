@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -26,9 +27,9 @@ type splitFile struct {
 // trafficObjects give the candidate its share of the traffic. Where stable pods do
 // not hand it on, the file goes on saying so until all is at rest: pods may be
 // slow to see a file that is gone. The weights of a route are routeChanges.
-func trafficObjects(s Snapshot, r rollout) []Object {
+func trafficObjects(s observed.Snapshot, r rollout) []observed.Object {
 	fc := s.FlagCache
-	var objects []Object
+	var objects []observed.Object
 	traffic := v1alpha1.TrafficType("")
 	if r.canary != nil {
 		traffic = fc.Spec.Canary.Traffic.Type
@@ -37,23 +38,23 @@ func trafficObjects(s Snapshot, r rollout) []Object {
 		objects = append(objects, candidateService(s, r.target))
 	}
 	if traffic == v1alpha1.TrafficSplit {
-		return append(objects, trafficConfigMap(fc, splitFile{Revision: r.target, Address: revisionEndpoint(fc, r.target), Weight: r.canary.weight}))
+		return append(objects, trafficConfigMap(fc, splitFile{Revision: r.target, Address: observed.RevisionEndpoint(fc, r.target), Weight: r.canary.weight}))
 	}
-	if _, there := Get[*corev1.ConfigMap](s, trafficName(fc)); there && !r.atRest() {
+	if _, there := observed.Get[*corev1.ConfigMap](s, observed.TrafficName(fc)); there && !r.atRest() {
 		objects = append(objects, trafficConfigMap(fc, splitFile{}))
 	}
 	return objects
 }
 
 // givenWeight is the weight that a candidate was seen to have.
-func givenWeight(s Snapshot, candidate string) int32 {
+func givenWeight(s observed.Snapshot, candidate string) int32 {
 	if selectsAll(s) {
 		return 100
 	}
 	if g := readGate(s, candidate); g != nil {
 		return g.most
 	}
-	kept, ok := Get[*corev1.ConfigMap](s, trafficName(s.FlagCache))
+	kept, ok := observed.Get[*corev1.ConfigMap](s, observed.TrafficName(s.FlagCache))
 	if !ok {
 		return 0
 	}
@@ -65,8 +66,8 @@ func givenWeight(s Snapshot, candidate string) int32 {
 }
 
 // selectsAll says that the Service was seen to select the pods of all revisions.
-func selectsAll(s Snapshot) bool {
-	svc, ok := Get[*corev1.Service](s, ServiceName(s.FlagCache))
+func selectsAll(s observed.Snapshot) bool {
+	svc, ok := observed.Get[*corev1.Service](s, observed.ServiceName(s.FlagCache))
 	return ok && svc.Spec.Selector[v1alpha1.LabelRevision] == ""
 }
 
@@ -77,7 +78,7 @@ func trafficConfigMap(fc *v1alpha1.FlagCache, file splitFile) *corev1.ConfigMap 
 	}
 	return &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
-		ObjectMeta: childMeta(fc, trafficName(fc), v1alpha1.ComponentService),
+		ObjectMeta: observed.ChildMeta(fc, observed.TrafficName(fc), v1alpha1.ComponentService),
 		Data:       map[string]string{config.SplitKey: string(text)},
 	}
 }
@@ -86,19 +87,19 @@ func trafficConfigMap(fc *v1alpha1.FlagCache, file splitFile) *corev1.ConfigMap 
 // the number of pods is the share does it select the candidate's too, and then
 // says which revision is stable.
 func clientService(fc *v1alpha1.FlagCache, r rollout) *corev1.Service {
-	svc := ofrepService(fc, ServiceName(fc), revisionLabels(fc, r.serves))
+	svc := ofrepService(fc, observed.ServiceName(fc), revisionLabels(fc, r.serves))
 	shared := r.canary != nil && r.canary.weight > 0 && r.serves == r.stable && fc.Spec.Canary.Traffic.Type == v1alpha1.TrafficReplicas
 	if shared {
-		svc.Spec.Selector = selectorLabels(fc, v1alpha1.ComponentService)
+		svc.Spec.Selector = observed.SelectorLabels(fc, v1alpha1.ComponentService)
 		svc.Annotations = map[string]string{v1alpha1.AnnotationStable: r.stable}
 	}
 	return svc
 }
 
 // candidateService is where stable pods, or a gateway, reach the candidate.
-func candidateService(s Snapshot, revision string) *corev1.Service {
+func candidateService(s observed.Snapshot, revision string) *corev1.Service {
 	fc := s.FlagCache
-	svc := ofrepService(fc, revisionName(fc, revision), revisionLabels(fc, revision))
+	svc := ofrepService(fc, observed.RevisionName(fc, revision), revisionLabels(fc, revision))
 	svc.Labels[v1alpha1.LabelRevision] = revision
 	if route := recordedRoute(s, revision); route != "" {
 		svc.Annotations = map[string]string{v1alpha1.AnnotationRoute: route}
@@ -109,12 +110,12 @@ func candidateService(s Snapshot, revision string) *corev1.Service {
 func ofrepService(fc *v1alpha1.FlagCache, name string, selector map[string]string) *corev1.Service {
 	return &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: childMeta(fc, name, v1alpha1.ComponentService),
+		ObjectMeta: observed.ChildMeta(fc, name, v1alpha1.ComponentService),
 		Spec: corev1.ServiceSpec{
 			Type:     corev1.ServiceTypeClusterIP,
 			Selector: selector,
 			Ports: []corev1.ServicePort{{
-				Name: config.PortNameOFREP, Port: servicePort, Protocol: corev1.ProtocolTCP,
+				Name: config.PortNameOFREP, Port: observed.ServicePort, Protocol: corev1.ProtocolTCP,
 				TargetPort: intstr.FromString(config.PortNameOFREP),
 			}},
 		},

@@ -26,6 +26,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -71,20 +72,20 @@ func withExternal(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 type world struct {
 	t        *testing.T
 	fc       *v1alpha1.FlagCache
-	secret   ExternalSecret
-	database ExternalSecret
-	flags    Flags
-	probe    Probe
-	children []Object
+	secret   observed.ExternalSecret
+	database observed.ExternalSecret
+	flags    observed.Flags
+	probe    observed.Probe
+	children []observed.Object
 	film     []string
 	now      time.Time
 	evidence canary.Evidence
-	pods     map[string]PodTrouble
+	pods     map[string]observed.PodTrouble
 	report   string
-	routes   map[string]Route
+	routes   map[string]observed.Route
 	// nextProbe is the answer about the connection to come, ack the kinds that are
 	// installed.
-	nextProbe Probe
+	nextProbe observed.Probe
 	ack       map[string]bool
 	// made counts the children.
 	made int
@@ -102,15 +103,15 @@ func aWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
 
 // anEmptyWorld holds one FlagCache with valid flags and nothing else.
 func anEmptyWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
-	return &world{t: t, fc: fc, flags: Flags{State: FlagsLoaded}, now: noon}
+	return &world{t: t, fc: fc, flags: observed.Flags{State: observed.FlagsLoaded}, now: noon}
 }
 
-func (w *world) snapshot() Snapshot {
-	return Snapshot{
+func (w *world) snapshot() observed.Snapshot {
+	return observed.Snapshot{
 		Now:            w.now,
 		FlagCache:      w.fc,
-		Operator:       Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
-		Fresh:          Fresh{Password: fmt.Sprintf("password-%d", len(w.film)), IntegrityKey: "key", Token: fmt.Sprintf("token-%d", w.now.Unix())},
+		Operator:       observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Fresh:          observed.Fresh{Password: fmt.Sprintf("password-%d", len(w.film)), IntegrityKey: "key", Token: fmt.Sprintf("token-%d", w.now.Unix())},
 		ExternalSecret: w.secret,
 		DatabaseSecret: w.database,
 		Flags:          w.flags,
@@ -135,12 +136,12 @@ func (w *world) reconcile() Plan {
 		w.putRoute(route)
 	}
 	for _, o := range p.Delete {
-		if i := slices.IndexFunc(w.children, func(c Object) bool { return Same(c, o) }); i >= 0 && len(w.children[i].GetFinalizers()) > 0 {
+		if i := slices.IndexFunc(w.children, func(c observed.Object) bool { return observed.Same(c, o) }); i >= 0 && len(w.children[i].GetFinalizers()) > 0 {
 			at := metav1.NewTime(w.now)
 			w.children[i].SetDeletionTimestamp(&at)
 			continue
 		}
-		w.children = slices.DeleteFunc(w.children, func(c Object) bool { return Same(c, o) })
+		w.children = slices.DeleteFunc(w.children, func(c observed.Object) bool { return observed.Same(c, o) })
 	}
 	switch p.Finalizer {
 	case AddFinalizer:
@@ -155,9 +156,9 @@ func (w *world) reconcile() Plan {
 
 // put stores an object as an API server does: its status stays, and another
 // spec is another generation.
-func (w *world) put(o Object) {
-	o = o.DeepCopyObject().(Object)
-	i := slices.IndexFunc(w.children, func(c Object) bool { return Same(c, o) })
+func (w *world) put(o observed.Object) {
+	o = o.DeepCopyObject().(observed.Object)
+	i := slices.IndexFunc(w.children, func(c observed.Object) bool { return observed.Same(c, o) })
 	if i < 0 {
 		w.made++
 		o.SetUID(types.UID(fmt.Sprintf("%s-child-%d", w.fc.UID, w.made)))
@@ -221,7 +222,7 @@ func (w *world) edit(change func(*v1alpha1.FlagCacheSpec)) {
 func (w *world) ready() *world {
 	w.reconcile()
 	w.podsAvailable()
-	w.probe = Probe{Health: Healthy, Latency: "1ms", Role: "master"}
+	w.probe = observed.Probe{Health: observed.Healthy, Latency: "1ms", Role: "master"}
 	w.reconcile()
 	w.reconcile()
 	w.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
@@ -258,9 +259,9 @@ func (w *world) expectMessage(kind string, parts ...string) {
 func (w *world) expectSilence() {
 	w.t.Helper()
 	children, status := names(w.children), *w.fc.Status.DeepCopy()
-	before := map[string]Object{}
+	before := map[string]observed.Object{}
 	for _, c := range w.children {
-		before[name(c)] = c.DeepCopyObject().(Object)
+		before[name(c)] = c.DeepCopyObject().(observed.Object)
 	}
 	p := w.reconcile()
 	if len(p.Delete) > 0 || p.Finalizer != KeepFinalizer {
@@ -282,7 +283,7 @@ func (w *world) expectSilence() {
 // frame is one line of a film: what traffic sees and what a person reads.
 func (w *world) frame() string {
 	serves := "-"
-	if svc, ok := Get[*corev1.Service](w.snapshot(), w.fc.Name); ok {
+	if svc, ok := observed.Get[*corev1.Service](w.snapshot(), w.fc.Name); ok {
 		serves = svc.Spec.Selector[v1alpha1.LabelRevision]
 	}
 	var revisions []string
@@ -305,18 +306,18 @@ func (w *world) frame() string {
 // note puts a caption into the film.
 func (w *world) note(text string) { w.film = append(w.film, "# "+text) }
 
-func mustFind[T Object](w *world, name string) T {
+func mustFind[T observed.Object](w *world, name string) T {
 	w.t.Helper()
-	o, ok := Get[T](w.snapshot(), name)
+	o, ok := observed.Get[T](w.snapshot(), name)
 	if !ok {
 		w.t.Fatalf("there is no %T %s among %v", o, name, names(w.children))
 	}
 	return o
 }
 
-func name(o Object) string { return KindOf(o) + " " + o.GetName() }
+func name(o observed.Object) string { return observed.KindOf(o) + " " + o.GetName() }
 
-func names(objects []Object) []string {
+func names(objects []observed.Object) []string {
 	var names []string
 	for _, o := range objects {
 		names = append(names, name(o))

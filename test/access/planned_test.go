@@ -16,6 +16,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -47,7 +48,7 @@ func planCache(t *testing.T, g *gate) planned {
 		}
 		if p.ProbeNext != nil {
 			result.probe = *p.ProbeNext
-			s.NextProbe = plan.Probe{Health: plan.Healthy, Of: p.ProbeNext.ID}
+			s.NextProbe = observed.Probe{Health: observed.Healthy, Of: p.ProbeNext.ID}
 		}
 		s.Now = s.Now.Add(time.Second)
 	}
@@ -70,13 +71,13 @@ func planCache(t *testing.T, g *gate) planned {
 	return result
 }
 
-func snapshot(g *gate) plan.Snapshot {
-	s := plan.Snapshot{
+func snapshot(g *gate) observed.Snapshot {
+	s := observed.Snapshot{
 		Now:       time.Now().Truncate(time.Second),
 		FlagCache: aFlagCache(),
-		Operator:  plan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1", ElastiCacheCA: g.authority},
-		Fresh:     plan.Fresh{IntegrityKey: strings.Repeat("k", 32), Token: strings.Repeat("t", 64)},
-		Flags:     plan.Flags{State: plan.FlagsLoaded},
+		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1", ElastiCacheCA: g.authority},
+		Fresh:     observed.Fresh{IntegrityKey: strings.Repeat("k", 32), Token: strings.Repeat("t", 64)},
+		Flags:     observed.Flags{State: observed.FlagsLoaded},
 		ACK:       map[string]bool{},
 	}
 	for _, kind := range ack.Kinds() {
@@ -106,7 +107,7 @@ func aFlagCache() *v1alpha1.FlagCache {
 	}
 }
 
-func replace(children []plan.Object, o plan.Object) []plan.Object {
+func replace(children []observed.Object, o observed.Object) []observed.Object {
 	for i, child := range children {
 		if child.GetName() == o.GetName() && child.GetObjectKind().GroupVersionKind() == o.GetObjectKind().GroupVersionKind() {
 			children[i] = o
@@ -117,7 +118,7 @@ func replace(children []plan.Object, o plan.Object) []plan.Object {
 }
 
 // fulfil has AWS do what an object asks for.
-func fulfil(o plan.Object, now time.Time, port int) {
+func fulfil(o observed.Object, now time.Time, port int) {
 	at := metav1.NewTime(now.Add(time.Second))
 	done := ack.Status{Conditions: []ack.Condition{
 		{Type: ack.ConditionSynced, Status: corev1.ConditionTrue, LastTransitionTime: &at},

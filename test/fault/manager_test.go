@@ -32,7 +32,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
-	operatorplan "github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
@@ -112,7 +112,7 @@ func (m *manager) wire(t *testing.T, config *rest.Config) ctrl.Manager {
 		Sampler:   &sampler{},
 		Events:    wired.GetEventRecorder("flagcache"),
 		Clock:     clock.RealClock{},
-		Operator:  operatorplan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 	}
 	if err := r.SetupWithManager(wired, flagFiles, m.probes, 1); err != nil {
 		t.Fatalf("setting up the controller: %v", err)

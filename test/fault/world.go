@@ -17,7 +17,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
-	operatorplan "github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/flags"
 )
 
@@ -403,7 +403,7 @@ func (w *World) operator() *controllers.Reconciler {
 		ACK:       w,
 		Events:    recorder{w},
 		Clock:     w,
-		Operator:  operatorplan.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 		Random:    w.random,
 		Backoff:   &w.queue.stale,
 	}

@@ -1,17 +1,18 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plan
+package observed
 
 import (
 	"fmt"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"math"
 	"reflect"
 	"strings"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
@@ -183,7 +184,7 @@ type PodTrouble struct {
 // Get returns the child of type T with the given name that is ours.
 func Get[T Object](s Snapshot, name string) (T, bool) {
 	for _, child := range s.Children {
-		if typed, ok := child.(T); ok && typed.GetName() == name && s.owns(typed) {
+		if typed, ok := child.(T); ok && typed.GetName() == name && s.Owns(typed) {
 			return typed, true
 		}
 	}
@@ -191,18 +192,18 @@ func Get[T Object](s Snapshot, name string) (T, bool) {
 	return none, false
 }
 
-// owns tells whether the FlagCache, and not a predecessor of the same name,
+// Owns tells whether the FlagCache, and not a predecessor of the same name,
 // controls the object.
-func (s Snapshot) owns(o Object) bool {
+func (s Snapshot) Owns(o Object) bool {
 	return metav1.IsControlledBy(o, s.FlagCache)
 }
 
-// takenNames returns the wanted objects whose names belong to somebody else.
-func (s Snapshot) takenNames(wanted []Object) []Object {
+// TakenNames returns the wanted objects whose names belong to somebody else.
+func (s Snapshot) TakenNames(wanted []Object) []Object {
 	var taken []Object
 	for _, w := range wanted {
 		for _, child := range s.Children {
-			if Same(w, child) && !s.owns(child) {
+			if Same(w, child) && !s.Owns(child) {
 				taken = append(taken, child)
 			}
 		}
@@ -236,19 +237,19 @@ func SecretValue(s Snapshot, name, key string) string {
 // are set.
 const maxClockSkew = time.Minute
 
-// since is how long ago a time on record is. One that is further ahead was written by
+// Since is how long ago a time on record is. One that is further ahead was written by
 // a clock that has gone back since, and counts as long ago: who waits for it would
 // wait until the clock is there again.
-func (s Snapshot) since(at time.Time) time.Duration {
+func (s Snapshot) Since(at time.Time) time.Duration {
 	if passed := s.Now.Sub(at); passed >= -maxClockSkew {
 		return passed
 	}
 	return math.MaxInt64
 }
 
-// trouble says why a Secret was not read, as a reason and what to do about it;
+// Trouble says why a Secret was not read, as a reason and what to do about it;
 // the reason is "" when it was. Keys are those that it should have.
-func (e ExternalSecret) trouble(name, keys string) (reason, message string) {
+func (e ExternalSecret) Trouble(name, keys string) (reason, message string) {
 	const allow = v1alpha1.LabelAllow + "=" + v1alpha1.AllowTrue
 	switch e.Presence {
 	case Absent:

@@ -1,7 +1,9 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plan
+// Package pods holds what every pod of a FlagCache has in common: the security
+// context of Pod Security level restricted, and ports of network policies.
+package pods
 
 import (
 	"strings"
@@ -15,8 +17,8 @@ import (
 // nonroot is the user of distroless images; Redis runs as any user.
 const nonroot = 65532
 
-// podSecurity is what Pod Security's level "restricted" asks of a pod.
-func podSecurity() *corev1.PodSecurityContext {
+// PodSecurityContext is what Pod Security's level "restricted" asks of a pod.
+func PodSecurityContext() *corev1.PodSecurityContext {
 	return &corev1.PodSecurityContext{
 		RunAsNonRoot:   ptr.To(true),
 		RunAsUser:      ptr.To[int64](nonroot),
@@ -26,9 +28,9 @@ func podSecurity() *corev1.PodSecurityContext {
 	}
 }
 
-// containerSecurity is what Pod Security's level "restricted" asks of a
+// ContainerSecurityContext is what Pod Security's level "restricted" asks of a
 // container, with a read-only root file system.
-func containerSecurity() *corev1.SecurityContext {
+func ContainerSecurityContext() *corev1.SecurityContext {
 	return &corev1.SecurityContext{
 		AllowPrivilegeEscalation: ptr.To(false),
 		ReadOnlyRootFilesystem:   ptr.To(true),
@@ -36,25 +38,25 @@ func containerSecurity() *corev1.SecurityContext {
 	}
 }
 
-func tcpPort(port int32) networkingv1.NetworkPolicyPort {
+func TcpPort(port int32) networkingv1.NetworkPolicyPort {
 	return networkingv1.NetworkPolicyPort{Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(intstr.FromInt32(port))}
 }
 
-func tcpPorts(numbers []int32) []networkingv1.NetworkPolicyPort {
+func TcpPorts(numbers []int32) []networkingv1.NetworkPolicyPort {
 	var ports []networkingv1.NetworkPolicyPort
 	for _, number := range numbers {
-		ports = append(ports, tcpPort(number))
+		ports = append(ports, TcpPort(number))
 	}
 	return ports
 }
 
-func udpPort(port int32) networkingv1.NetworkPolicyPort {
+func UdpPort(port int32) networkingv1.NetworkPolicyPort {
 	return networkingv1.NetworkPolicyPort{Protocol: ptr.To(corev1.ProtocolUDP), Port: ptr.To(intstr.FromInt32(port))}
 }
 
-// imageTag is the last part of an image's repository with its tag, for a person
+// ImageTag is the last part of an image's repository with its tag, for a person
 // to read: "redis:7.2-alpine".
-func imageTag(image string) string {
+func ImageTag(image string) string {
 	image, _, _ = strings.Cut(image, "@")
 	return image[strings.LastIndex(image, "/")+1:]
 }

@@ -1,0 +1,112 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package observed
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// ServicePort is 80 so that the OFREP endpoint needs no port.
+const ServicePort = 80
+
+// Names of children. The longest suffix, with what Kubernetes itself appends to
+// a StatefulSet's name for a label, is what bounds a FlagCache's name.
+func RedisName(fc *v1alpha1.FlagCache) string      { return fc.Name + "-redis" }
+func ConnectionName(fc *v1alpha1.FlagCache) string { return fc.Name + "-connection" }
+func TrafficName(fc *v1alpha1.FlagCache) string    { return fc.Name + "-traffic" }
+func IntegrityName(fc *v1alpha1.FlagCache) string  { return fc.Name + "-integrity" }
+func ClientName(fc *v1alpha1.FlagCache) string     { return fc.Name + "-client" }
+
+// ServiceName is the name of the Service that clients call. Its selector is the
+// record of which revision serves.
+func ServiceName(fc *v1alpha1.FlagCache) string { return fc.Name }
+
+// PrivateConnectionName is the Secret of one connection, by its hash.
+func PrivateConnectionName(fc *v1alpha1.FlagCache, hash string) string {
+	return ConnectionName(fc) + "-" + hash
+}
+
+// RevisionEndpoint is where stable pods reach the pods of a revision.
+func RevisionEndpoint(fc *v1alpha1.FlagCache, revision string) string {
+	return "http://" + RevisionName(fc, revision) + "." + fc.Namespace + ".svc:" + strconv.Itoa(ServicePort)
+}
+
+func RevisionName(fc *v1alpha1.FlagCache, revision string) string {
+	return fc.Name + "-" + revision
+}
+
+// LoadTestName is the Job that tests a candidate.
+func LoadTestName(fc *v1alpha1.FlagCache, revision string) string {
+	return RevisionName(fc, revision) + "-load"
+}
+
+// ReservedNames are the names that children of a FlagCache use whatever its
+// spec; revisions' names are not among them.
+func ReservedNames(fc *v1alpha1.FlagCache) []string {
+	return []string{ServiceName(fc), RedisName(fc), ConnectionName(fc), IntegrityName(fc), ClientName(fc), TrafficName(fc)}
+}
+
+// ChildMeta is the metadata of a child. No label or annotation of the FlagCache
+// is copied: GitOps tools would take the child for one of theirs.
+func ChildMeta(fc *v1alpha1.FlagCache, name, component string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name:            name,
+		Namespace:       fc.Namespace,
+		Labels:          childLabels(fc, component),
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(fc, v1alpha1.GroupVersion.WithKind("FlagCache"))},
+	}
+}
+
+func childLabels(fc *v1alpha1.FlagCache, component string) map[string]string {
+	labels := SelectorLabels(fc, component)
+	labels[v1alpha1.LabelManagedBy] = v1alpha1.ManagedBy
+	return labels
+}
+
+// SelectorLabels select the pods of one component.
+func SelectorLabels(fc *v1alpha1.FlagCache, component string) map[string]string {
+	return map[string]string{
+		v1alpha1.LabelName:      fc.Name,
+		v1alpha1.LabelComponent: component,
+	}
+}
+
+// SecretMeta is ChildMeta with the label by which the operator's cache finds it.
+func SecretMeta(fc *v1alpha1.FlagCache, name, component string) metav1.ObjectMeta {
+	meta := ChildMeta(fc, name, component)
+	meta.Labels[v1alpha1.LabelAllow] = v1alpha1.AllowTrue
+	return meta
+}
+
+func With(labels map[string]string, more map[string]string) map[string]string {
+	merged := maps.Clone(labels)
+	maps.Copy(merged, more)
+	return merged
+}
+
+// Fingerprint of a text, salted with the FlagCache's UID and cut to 32 bits so
+// that it tells two values apart but does not help to guess one.
+func Fingerprint(uid types.UID, parts ...string) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q", append([]string{string(uid)}, parts...))
+	return hex.EncodeToString(h.Sum(nil)[:4])
+}
+
+func ToJSON(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("plain data does not marshal: %v", err))
+	}
+	return string(text)
+}
