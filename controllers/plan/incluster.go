@@ -203,7 +203,7 @@ func redisNetworkPolicy(fc *v1alpha1.FlagCache, operatorNamespace string) *netwo
 					{PodSelector: &metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)}},
 					{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: operatorNamespace}}},
 				},
-				Ports: []networkingv1.NetworkPolicyPort{pods.TcpPort(redisPort)},
+				Ports: []networkingv1.NetworkPolicyPort{pods.TCPPort(redisPort)},
 			}},
 		},
 	}

@@ -368,17 +368,17 @@ const sourceRule = 3
 // and to the ports of the caches and of the source, which may be anywhere, and to
 // each other: stable pods ask the candidate's.
 func serviceNetworkPolicy(fc *v1alpha1.FlagCache, connection connectionPart, sourcePorts []int32) *networkingv1.NetworkPolicy {
-	pods := metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)}
+	selected := metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)}
 	egress := []networkingv1.NetworkPolicyEgressRule{
-		{Ports: []networkingv1.NetworkPolicyPort{pods.UdpPort(53), pods.TcpPort(53)}},
-		{Ports: pods.TcpPorts(connection.ports)},
+		{Ports: []networkingv1.NetworkPolicyPort{pods.UDPPort(53), pods.TCPPort(53)}},
+		{Ports: pods.TCPPorts(connection.ports)},
 		{
-			To:    []networkingv1.NetworkPolicyPeer{{PodSelector: &pods}},
-			Ports: []networkingv1.NetworkPolicyPort{pods.TcpPort(config.PortOFREP)},
+			To:    []networkingv1.NetworkPolicyPeer{{PodSelector: &selected}},
+			Ports: []networkingv1.NetworkPolicyPort{pods.TCPPort(config.PortOFREP)},
 		},
 	}
 	if len(sourcePorts) > 0 {
-		egress = append(egress, networkingv1.NetworkPolicyEgressRule{Ports: pods.TcpPorts(sourcePorts)})
+		egress = append(egress, networkingv1.NetworkPolicyEgressRule{Ports: pods.TCPPorts(sourcePorts)})
 	}
 	if connection.iam {
 		egress = append(egress, credentialsEgress()...)
@@ -387,10 +387,10 @@ func serviceNetworkPolicy(fc *v1alpha1.FlagCache, connection connectionPart, sou
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
 		ObjectMeta: observed.ChildMeta(fc, observed.ServiceName(fc), v1alpha1.ComponentService),
 		Spec: networkingv1.NetworkPolicySpec{
-			PodSelector: pods,
+			PodSelector: selected,
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 			Ingress: []networkingv1.NetworkPolicyIngressRule{{
-				Ports: []networkingv1.NetworkPolicyPort{pods.TcpPort(config.PortOFREP), pods.TcpPort(config.PortTelemetry)},
+				Ports: []networkingv1.NetworkPolicyPort{pods.TCPPort(config.PortOFREP), pods.TCPPort(config.PortTelemetry)},
 			}},
 			Egress: egress,
 		},
@@ -406,8 +406,8 @@ func credentialsEgress() []networkingv1.NetworkPolicyEgressRule {
 		{IPBlock: &networkingv1.IPBlock{CIDR: "fd00:ec2::23/128"}},
 	}
 	return []networkingv1.NetworkPolicyEgressRule{
-		{Ports: []networkingv1.NetworkPolicyPort{pods.TcpPort(443)}},
-		{To: agent, Ports: []networkingv1.NetworkPolicyPort{pods.TcpPort(80)}},
+		{Ports: []networkingv1.NetworkPolicyPort{pods.TCPPort(443)}},
+		{To: agent, Ports: []networkingv1.NetworkPolicyPort{pods.TCPPort(80)}},
 	}
 }
 

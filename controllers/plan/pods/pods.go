@@ -38,19 +38,22 @@ func ContainerSecurityContext() *corev1.SecurityContext {
 	}
 }
 
-func TcpPort(port int32) networkingv1.NetworkPolicyPort {
+// TCPPort is one TCP port of a network policy.
+func TCPPort(port int32) networkingv1.NetworkPolicyPort {
 	return networkingv1.NetworkPolicyPort{Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(intstr.FromInt32(port))}
 }
 
-func TcpPorts(numbers []int32) []networkingv1.NetworkPolicyPort {
+// TCPPorts are several TCP ports of a network policy.
+func TCPPorts(numbers []int32) []networkingv1.NetworkPolicyPort {
 	var ports []networkingv1.NetworkPolicyPort
 	for _, number := range numbers {
-		ports = append(ports, TcpPort(number))
+		ports = append(ports, TCPPort(number))
 	}
 	return ports
 }
 
-func UdpPort(port int32) networkingv1.NetworkPolicyPort {
+// UDPPort is one UDP port of a network policy.
+func UDPPort(port int32) networkingv1.NetworkPolicyPort {
 	return networkingv1.NetworkPolicyPort{Protocol: ptr.To(corev1.ProtocolUDP), Port: ptr.To(intstr.FromInt32(port))}
 }
 
