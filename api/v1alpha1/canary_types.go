@@ -5,61 +5,65 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// CanarySpec says how a change is tried on a share of the traffic, judged, and
-// promoted or rolled back.
+// CanarySpec configures how a change is rolled out to a share of the traffic,
+// evaluated, and promoted or rolled back.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.blocks) || !has(self.strict) || !self.strict",message="canary.strict and canary.blocks exclude each other: a few dozen blocks never bring the whole interval within a limit"
-// +kubebuilder:validation:XValidation:rule="!has(self.blocks) || !has(self.metrics) || duration(self.blocks.duration) >= duration(self.metrics.interval)",message="canary.blocks.duration must not be shorter than canary.metrics.interval: a block is made of whole samples"
+// +kubebuilder:validation:XValidation:rule="!has(self.blocks) || !has(self.strict) || !self.strict",message="canary.strict and canary.blocks are mutually exclusive: a few dozen blocks are never enough for the whole interval to be within a limit"
+// +kubebuilder:validation:XValidation:rule="!has(self.blocks) || !has(self.metrics) || duration(self.blocks.duration) >= duration(self.metrics.interval)",message="canary.blocks.duration must not be shorter than canary.metrics.interval: a block consists of whole samples"
 // +kubebuilder:validation:XValidation:rule="!has(self.blocks) || !has(self.deadline) || duration(self.blocks.duration).getSeconds() * self.blocks.minimum <= duration(self.deadline).getSeconds()",message="canary.blocks.minimum blocks of canary.blocks.duration must fit into canary.deadline"
 type CanarySpec struct {
-	// steps in order; after the last one the candidate gets all traffic. An empty
-	// list switches the canary off: a change then only waits until its pods are
-	// ready. Default: 5 % for one hour.
+	// steps are run in order; after the last one the candidate is promoted to all
+	// traffic. An empty list disables the canary: a change is then promoted as soon
+	// as its pods are ready. Default: 5% for one hour.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:default={{weight: 5, duration: "1h"}}
 	// +kubebuilder:validation:MaxItems=20
 	Steps []CanaryStep `json:"steps"`
 
-	// traffic says how the share reaches the candidate. Default: Split.
+	// traffic configures how the candidate gets its share. Default: Split.
 	// +optional
 	// +kubebuilder:default={type: Split}
 	Traffic TrafficSpec `json:"traffic,omitempty,omitzero"`
 
-	// metrics says where the evidence comes from. Default: Pods.
+	// metrics is the source of the counters that the candidate is evaluated by.
+	// Default: Pods.
 	// +optional
 	// +kubebuilder:default={type: Pods}
 	Metrics MetricsSpec `json:"metrics,omitempty,omitzero"`
 
-	// thresholds that the candidate must keep.
+	// thresholds are the limits that the candidate must stay within.
 	// +optional
 	// +kubebuilder:default={}
 	Thresholds ThresholdsSpec `json:"thresholds,omitempty,omitzero"`
 
-	// confidence is one minus the chance to roll back a healthy release, over the
-	// whole canary and all checks, between 50% and 99.99%. Default: "99%".
+	// confidence is one minus the probability of rolling back a healthy release,
+	// over the whole canary and all checks, between 50% and 99.99%. Default: "99%".
 	// +optional
 	// +kubebuilder:default="99%"
 	Confidence Percentage `json:"confidence,omitempty"`
 
-	// strict wants the whole confidence interval within each limit before a step
-	// passes, not only the observed share. Not together with blocks. Default: false.
+	// strict requires the whole confidence interval, rather than the observed
+	// proportion, to be within each limit before a step passes. Mutually exclusive
+	// with blocks. Default: false.
 	// +optional
 	Strict bool `json:"strict,omitempty"`
 
-	// minimumRequests of a step before it can pass. Default: 1000.
+	// minimumRequests is the number of requests that a step must have observed before
+	// it can pass. Default: 1000.
 	// +optional
 	// +kubebuilder:default=1000
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000000
 	MinimumRequests int64 `json:"minimumRequests"`
 
-	// blocks have each check judged on stretches of time in place of single events,
-	// for failures that come in bursts. Default: none, every event counts by itself.
+	// blocks makes each check evaluate blocks of time rather than single events, for
+	// failures that occur in bursts. Default: none, each event counts individually.
 	// +optional
 	Blocks *BlocksSpec `json:"blocks,omitempty"`
 
-	// deadline of one step; then onInconclusive decides. Between 1m and 720h. Default: 6h.
+	// deadline is the maximum duration of a step, after which onInconclusive applies.
+	// Between 1m and 720h. Default: 6h.
 	// +optional
 	// +kubebuilder:default="6h"
 	// +kubebuilder:validation:Type=string
@@ -68,18 +72,20 @@ type CanarySpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="canary.deadline must be between 1m and 720h"
 	Deadline metav1.Duration `json:"deadline,omitempty,omitzero"`
 
-	// onInconclusive says what happens when a step's evidence is too little at its
-	// deadline: Pause, Promote or Rollback. Default: Pause.
+	// onInconclusive is what happens when a step reaches its deadline without enough
+	// evidence: Pause, Promote or Rollback. Default: Pause.
 	// +optional
 	// +kubebuilder:default=Pause
 	OnInconclusive InconclusivePolicy `json:"onInconclusive,omitempty"`
 
-	// loadTest against the candidate before any user sees it. Default: none.
+	// loadTest is run against the candidate before it gets any user traffic.
+	// Default: none.
 	// +optional
 	LoadTest *LoadTestSpec `json:"loadTest,omitempty"`
 
-	// scaleDownDelay is how long the old revision stays after a promotion, so that
-	// going back is a change of weight; at most 24h. Default: 10m.
+	// scaleDownDelay is how long the previous revision keeps running after a
+	// promotion, so that reverting to it only shifts traffic; at most 24h.
+	// Default: 10m.
 	// +optional
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:Type=string
@@ -89,7 +95,7 @@ type CanarySpec struct {
 	ScaleDownDelay metav1.Duration `json:"scaleDownDelay"`
 }
 
-// GetSteps are the steps, none where there is no canary.
+// GetSteps returns the steps, or nil if c is nil.
 func (c *CanarySpec) GetSteps() []CanaryStep {
 	if c == nil {
 		return nil
@@ -97,15 +103,16 @@ func (c *CanarySpec) GetSteps() []CanaryStep {
 	return c.Steps
 }
 
-// BlocksSpec groups the events of a canary by time. A block counts once, as the
-// share of its events that were bad, so that a burst of failures is one observation
-// and not hundreds. The shares must keep their limits over time, whatever happens
-// within a block. It takes several blocks to roll a bad release back.
+// BlocksSpec groups the events of a canary into blocks of time. Each block is one
+// observation, the proportion of its events that were bad, so that a burst of
+// failures counts once and not hundreds of times. The mean of the proportions must
+// be within the limit; events within a block may depend on each other. Rolling back
+// a bad release takes several blocks.
 type BlocksSpec struct {
-	// duration of a block, in time between samples that have evidence, between 1s and
-	// 1h. Bursts should be shorter by far, and a block should have many requests:
-	// one in which all fail is a breach of a limit of 0.1%, however few there were.
-	// Default: 1m.
+	// duration of a block, counting only the time between samples with evidence;
+	// between 1s and 1h. Choose it much longer than the bursts, and long enough for
+	// many requests: with a limit of 0.1%, a single block in which every request
+	// fails is a breach, however few requests it has. Default: 1m.
 	// +optional
 	// +kubebuilder:default="1m"
 	// +kubebuilder:validation:Type=string
@@ -114,8 +121,8 @@ type BlocksSpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="canary.blocks.duration must be between 1s and 1h"
 	Duration metav1.Duration `json:"duration,omitempty,omitzero"`
 
-	// minimum number of complete blocks of a step before it can pass, besides
-	// minimumRequests; 1 to 1000. Default: 5.
+	// minimum is the number of complete blocks that a step must have before it can
+	// pass, in addition to minimumRequests; 1 to 1000. Default: 5.
 	// +optional
 	// +kubebuilder:default=5
 	// +kubebuilder:validation:Minimum=1
@@ -123,21 +130,21 @@ type BlocksSpec struct {
 	Minimum int32 `json:"minimum,omitempty"`
 }
 
-// Percentage is a number with a percent sign, such as "0.1%".
+// Percentage is a percentage with up to four decimals, for example "0.1%".
 //
 // +kubebuilder:validation:MaxLength=10
 // +kubebuilder:validation:Pattern=`^(100|[0-9]{1,2})(\.[0-9]{1,4})?%$`
 type Percentage string
 
-// CanaryStep is a share of the traffic for a time.
+// CanaryStep is a share of the traffic for a minimum duration.
 type CanaryStep struct {
-	// weight of the candidate in percent, 1 to 100.
+	// weight is the candidate's share of the traffic in percent, 1 to 100.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	Weight int32 `json:"weight"`
 
-	// duration of the step at the least, between 1s and 720h.
+	// duration is the minimum duration of the step, between 1s and 720h.
 	// +required
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=16
@@ -146,64 +153,65 @@ type CanaryStep struct {
 	Duration metav1.Duration `json:"duration"`
 }
 
-// TrafficType says how a share of the traffic reaches the candidate.
+// TrafficType is the mechanism that shares traffic with the candidate.
 //
 // +kubebuilder:validation:Enum=Split;GatewayAPI;Replicas
 type TrafficType string
 
-// Ways to share traffic.
+// Traffic types.
 const (
-	// TrafficSplit has each stable pod hand the share on, and answer by itself if
-	// the candidate fails.
+	// TrafficSplit makes each stable pod forward the share to the candidate, and
+	// answer a request itself if the candidate fails.
 	TrafficSplit TrafficType = "Split"
 	// TrafficGatewayAPI sets weights on an HTTPRoute.
 	TrafficGatewayAPI TrafficType = "GatewayAPI"
-	// TrafficReplicas uses the ratio of pods behind one Service.
+	// TrafficReplicas approximates the share by the ratio of pods behind one Service.
 	TrafficReplicas TrafficType = "Replicas"
 )
 
-// TrafficSpec says how a share of the traffic reaches the candidate.
+// TrafficSpec configures how the candidate gets its share of the traffic.
 //
-// +kubebuilder:validation:XValidation:rule="self.type != 'GatewayAPI' || has(self.httpRouteRef)",message="canary.traffic.httpRouteRef is required for type GatewayAPI: name the HTTPRoute that sends clients' requests to the FlagCache's Service"
-// +kubebuilder:validation:XValidation:rule="self.type == 'GatewayAPI' || !has(self.httpRouteRef)",message="canary.traffic.httpRouteRef is only for type GatewayAPI"
+// +kubebuilder:validation:XValidation:rule="self.type != 'GatewayAPI' || has(self.httpRouteRef)",message="canary.traffic.httpRouteRef is required for type GatewayAPI: name the HTTPRoute that routes client requests to the FlagCache's Service"
+// +kubebuilder:validation:XValidation:rule="self.type == 'GatewayAPI' || !has(self.httpRouteRef)",message="canary.traffic.httpRouteRef is only allowed for type GatewayAPI"
 type TrafficSpec struct {
 	// type is Split, GatewayAPI or Replicas. Default: Split.
 	// +optional
 	// +kubebuilder:default=Split
 	Type TrafficType `json:"type,omitempty"`
 
-	// httpRouteRef names the HTTPRoute of type GatewayAPI, in the FlagCache's own
-	// namespace. In its rules that have the Service NAME as their only backend, a
-	// candidate is added with its weight, and taken out when the canary is over.
+	// httpRouteRef references the HTTPRoute for type GatewayAPI, in the namespace of
+	// the FlagCache. In each of its rules whose only backend is the Service of the
+	// FlagCache, the candidate is added as a weighted backend for the duration of the
+	// canary.
 	// +optional
 	HTTPRouteRef *LocalReference `json:"httpRouteRef,omitempty"`
 }
 
-// MetricsType says where a canary's numbers come from.
+// MetricsType is the source of the counters that a canary is evaluated by.
 //
 // +kubebuilder:validation:Enum=Pods;Prometheus;CloudWatch
 type MetricsType string
 
-// Sources of a canary's numbers.
+// Metrics types.
 const (
 	MetricsPods       MetricsType = "Pods"
 	MetricsPrometheus MetricsType = "Prometheus"
 	MetricsCloudWatch MetricsType = "CloudWatch"
 )
 
-// MetricsSpec says where a canary's numbers come from.
+// MetricsSpec configures the source of the counters that a canary is evaluated by.
 //
-// +kubebuilder:validation:XValidation:rule="(self.type == 'Prometheus') == has(self.prometheus)",message="canary.metrics.prometheus goes with type Prometheus"
-// +kubebuilder:validation:XValidation:rule="(self.type == 'CloudWatch') == has(self.cloudWatch)",message="canary.metrics.cloudWatch goes with type CloudWatch"
-// +kubebuilder:validation:XValidation:rule="self.type != 'CloudWatch' || (has(self.interval) && duration(self.interval) >= duration('30s'))",message="canary.metrics.interval must be at least 30s for type CloudWatch, which counts by the minute"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'Prometheus') == has(self.prometheus)",message="canary.metrics.prometheus is required for type Prometheus and not allowed otherwise"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'CloudWatch') == has(self.cloudWatch)",message="canary.metrics.cloudWatch is required for type CloudWatch and not allowed otherwise"
+// +kubebuilder:validation:XValidation:rule="self.type != 'CloudWatch' || (has(self.interval) && duration(self.interval) >= duration('30s'))",message="canary.metrics.interval must be at least 30s for type CloudWatch, which has a resolution of one minute"
 type MetricsSpec struct {
 	// type is Pods, Prometheus or CloudWatch. Default: Pods.
 	// +optional
 	// +kubebuilder:default=Pods
 	Type MetricsType `json:"type,omitempty"`
 
-	// interval between two looks at the evidence, between 1s and 5m, and at least 30s
-	// for type CloudWatch. Default: 10s.
+	// interval between two samples, between 1s and 5m, and at least 30s for type
+	// CloudWatch. Default: 10s.
 	// +optional
 	// +kubebuilder:default="10s"
 	// +kubebuilder:validation:Type=string
@@ -212,37 +220,37 @@ type MetricsSpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('5m')",message="canary.metrics.interval must be between 1s and 5m"
 	Interval metav1.Duration `json:"interval,omitempty,omitzero"`
 
-	// prometheus is the server of type Prometheus.
+	// prometheus configures type Prometheus.
 	// +optional
 	Prometheus *PrometheusSpec `json:"prometheus,omitempty"`
 
-	// cloudWatch is what to ask Amazon CloudWatch for type CloudWatch.
+	// cloudWatch configures type CloudWatch.
 	// +optional
 	CloudWatch *CloudWatchSpec `json:"cloudWatch,omitempty"`
 }
 
-// PrometheusSpec is a Prometheus server and what to ask it.
+// PrometheusSpec is a Prometheus server and the queries to run on it.
 type PrometheusSpec struct {
-	// address of the server's API, for example http://prometheus.monitoring:9090. It
-	// has no user, no query and no fragment; loopback and link-local addresses are
-	// never connected to.
+	// address is the URL of the server, for example http://prometheus.monitoring:9090,
+	// without user, query and fragment. Loopback and link-local addresses are not
+	// allowed.
 	// +required
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:Pattern=`^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$`
 	Address string `json:"address"`
 
-	// queries in PromQL for what is not the flag service's own metrics. The keys are
-	// CHECK.bad and CHECK.total, both or none, where CHECK is errorRate, latencyP95,
-	// latencyP99, cacheHitRate or missLatencyP95. Each is an instant vector of
-	// counters as they are, neither rated nor summed over pods, and they are matched
-	// by their labels. $revision, $namespace and $name stand for the revision that is
-	// asked about, once the candidate and once the stable one, and for the FlagCache.
-	// Default: what the flag service's own metrics say.
+	// queries are PromQL queries for images with metrics other than those of the flag
+	// service. The keys are CHECK.bad and CHECK.total, both or neither, where CHECK is
+	// errorRate, latencyP95, latencyP99, cacheHitRate or missLatencyP95. Each query
+	// must return an instant vector of raw counters, without rate() or a sum over
+	// pods; series of the two are matched by their labels. $revision is replaced by
+	// the candidate and by the stable revision in turn, $namespace and $name by those
+	// of the FlagCache. Default: the metrics of the flag service.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=10
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['errorRate.bad', 'errorRate.total', 'latencyP95.bad', 'latencyP95.total', 'latencyP99.bad', 'latencyP99.total', 'cacheHitRate.bad', 'cacheHitRate.total', 'missLatencyP95.bad', 'missLatencyP95.total'])",message="the keys of canary.metrics.prometheus.queries are CHECK.bad and CHECK.total, where CHECK is errorRate, latencyP95, latencyP99, cacheHitRate or missLatencyP95"
-	// +kubebuilder:validation:XValidation:rule="['errorRate', 'latencyP95', 'latencyP99', 'cacheHitRate', 'missLatencyP95'].all(c, ((c + '.bad') in self) == ((c + '.total') in self))",message="canary.metrics.prometheus.queries needs CHECK.bad and CHECK.total together"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k].contains('$revision'))",message="every query of canary.metrics.prometheus.queries must say $revision: what is not about one revision is no evidence"
+	// +kubebuilder:validation:XValidation:rule="['errorRate', 'latencyP95', 'latencyP99', 'cacheHitRate', 'missLatencyP95'].all(c, ((c + '.bad') in self) == ((c + '.total') in self))",message="canary.metrics.prometheus.queries requires both CHECK.bad and CHECK.total for each check"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k].contains('$revision'))",message="each query in canary.metrics.prometheus.queries must contain $revision, so that it selects a single revision"
 	Queries map[string]Query `json:"queries,omitempty"`
 }
 
@@ -252,13 +260,14 @@ type PrometheusSpec struct {
 // +kubebuilder:validation:MaxLength=4096
 type Query string
 
-// CloudWatchSpec is what to ask Amazon CloudWatch. The operator's own AWS identity is
-// used, as the AWS SDK finds it, and needs the right cloudwatch:GetMetricData.
+// CloudWatchSpec is a set of Amazon CloudWatch queries. The operator runs them with
+// its own AWS credentials, from the default chain of the AWS SDK, and needs the
+// permission cloudwatch:GetMetricData.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.namespace) || self.queries.all(k, !has(self.queries[k].metric))",message="canary.metrics.cloudWatch.namespace is required for queries with a metric"
+// +kubebuilder:validation:XValidation:rule="has(self.namespace) || self.queries.all(k, !has(self.queries[k].metric))",message="canary.metrics.cloudWatch.namespace is required by queries with a metric"
 type CloudWatchSpec struct {
-	// region of the metrics, for example eu-central-1. Default: the one that the AWS
-	// SDK finds where the operator runs.
+	// region of the metrics, for example eu-central-1. Default: the default region of
+	// the AWS SDK in the operator's pod.
 	// +optional
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:Pattern=`^[a-z]{2,8}(-[a-z]+)+-[0-9]{1,2}$`
@@ -271,47 +280,47 @@ type CloudWatchSpec struct {
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9 ._/#:-]+$`
 	Namespace string `json:"namespace,omitempty"`
 
-	// queries for numbers of events in a minute. The keys are CHECK.bad and
-	// CHECK.total, both or none, where CHECK is errorRate, latencyP95, latencyP99,
-	// cacheHitRate or missLatencyP95. $revision, $namespace and $name stand for the
-	// revision that is asked about, once the candidate and once the stable one, and
-	// for the FlagCache. A check without queries is counted at the pods, as by type Pods.
+	// queries return the number of events per minute. The keys are CHECK.bad and
+	// CHECK.total, both or neither, where CHECK is errorRate, latencyP95, latencyP99,
+	// cacheHitRate or missLatencyP95. $revision is replaced by the candidate and by the
+	// stable revision in turn, $namespace and $name by those of the FlagCache. A check
+	// without queries is counted as for type Pods.
 	// +required
 	// +kubebuilder:validation:MinProperties=2
 	// +kubebuilder:validation:MaxProperties=10
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['errorRate.bad', 'errorRate.total', 'latencyP95.bad', 'latencyP95.total', 'latencyP99.bad', 'latencyP99.total', 'cacheHitRate.bad', 'cacheHitRate.total', 'missLatencyP95.bad', 'missLatencyP95.total'])",message="the keys of canary.metrics.cloudWatch.queries are CHECK.bad and CHECK.total, where CHECK is errorRate, latencyP95, latencyP99, cacheHitRate or missLatencyP95"
-	// +kubebuilder:validation:XValidation:rule="['errorRate', 'latencyP95', 'latencyP99', 'cacheHitRate', 'missLatencyP95'].all(c, ((c + '.bad') in self) == ((c + '.total') in self))",message="canary.metrics.cloudWatch.queries needs CHECK.bad and CHECK.total together"
+	// +kubebuilder:validation:XValidation:rule="['errorRate', 'latencyP95', 'latencyP99', 'cacheHitRate', 'missLatencyP95'].all(c, ((c + '.bad') in self) == ((c + '.total') in self))",message="canary.metrics.cloudWatch.queries requires both CHECK.bad and CHECK.total for each check"
 	Queries map[string]CloudWatchQuery `json:"queries,omitempty"`
 }
 
-// CloudWatchQuery is a metric, or an expression over metrics.
+// CloudWatchQuery is either a metric or a metric math expression.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.metric) != has(self.expression)",message="a query of canary.metrics.cloudWatch.queries is either a metric or an expression"
-// +kubebuilder:validation:XValidation:rule="has(self.metric) || !(has(self.dimensions) || has(self.statistic))",message="dimensions and statistic of canary.metrics.cloudWatch.queries go with a metric"
-// +kubebuilder:validation:XValidation:rule="has(self.expression) ? self.expression.contains('$revision') : has(self.dimensions) && self.dimensions.exists(d, self.dimensions[d].contains('$revision'))",message="every query of canary.metrics.cloudWatch.queries must say $revision, in its expression or in a dimension: what is not about one revision is no evidence"
+// +kubebuilder:validation:XValidation:rule="has(self.metric) != has(self.expression)",message="a query in canary.metrics.cloudWatch.queries must have exactly one of metric and expression"
+// +kubebuilder:validation:XValidation:rule="has(self.metric) || !(has(self.dimensions) || has(self.statistic))",message="dimensions and statistic in canary.metrics.cloudWatch.queries require a metric"
+// +kubebuilder:validation:XValidation:rule="has(self.expression) ? self.expression.contains('$revision') : has(self.dimensions) && self.dimensions.exists(d, self.dimensions[d].contains('$revision'))",message="each query in canary.metrics.cloudWatch.queries must contain $revision, in its expression or in a dimension, so that it selects a single revision"
 type CloudWatchQuery struct {
-	// metric is its name.
+	// metric is the name of a metric.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=255
 	Metric string `json:"metric,omitempty"`
 
-	// dimensions of the metric, all that it was published with.
+	// dimensions of the metric: all those that it was published with.
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=30
 	Dimensions map[string]DimensionValue `json:"dimensions,omitempty"`
 
-	// statistic that counts events: Sum for metrics that are counts, and for those
-	// that have one value for each event SampleCount, or TC(FROM:TO) for the values in
-	// a range, of which an end may be left out. Default: Sum.
+	// statistic that counts events: Sum for metrics whose values are counts. For
+	// metrics with one value per event, SampleCount, or TC(FROM:TO) for the values in a
+	// range, either end of which may be omitted. Default: Sum.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^(Sum|SampleCount|TC\([0-9.]*:[0-9.]*\))$`
 	Statistic string `json:"statistic,omitempty"`
 
-	// expression of metric math with one series as its result, such as
-	// SUM(SEARCH(...)). Metrics Insights (SELECT) is not possible.
+	// expression is a metric math expression that returns one time series, such as
+	// SUM(SEARCH(...)). Metrics Insights queries (SELECT) are not supported.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
@@ -324,19 +333,19 @@ type CloudWatchQuery struct {
 // +kubebuilder:validation:MaxLength=1024
 type DimensionValue string
 
-// ThresholdsSpec are the limits that a candidate must keep.
+// ThresholdsSpec are the limits that a candidate must stay within.
 type ThresholdsSpec struct {
-	// errorRate is the largest share of failed requests. Default: "0.1%".
+	// errorRate is the maximum proportion of failed requests. Default: "0.1%".
 	// +optional
 	// +kubebuilder:default="0.1%"
 	ErrorRate Percentage `json:"errorRate,omitempty"`
 
-	// cacheHitRate is the smallest share of look-ups in Redis that hit. Default: "80%".
+	// cacheHitRate is the minimum proportion of Redis lookups that hit. Default: "80%".
 	// +optional
 	// +kubebuilder:default="80%"
 	CacheHitRate Percentage `json:"cacheHitRate,omitempty"`
 
-	// latencyP95 is the largest 95th percentile of latency. Default: 100ms.
+	// latencyP95 is the maximum 95th percentile of request latency. Default: 100ms.
 	// +optional
 	// +kubebuilder:default="100ms"
 	// +kubebuilder:validation:Type=string
@@ -345,7 +354,7 @@ type ThresholdsSpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('1h')",message="canary.thresholds.latencyP95 must be above 0 and at most 1h"
 	LatencyP95 metav1.Duration `json:"latencyP95,omitempty,omitzero"`
 
-	// latencyP99 is the largest 99th percentile of latency. Default: 300ms.
+	// latencyP99 is the maximum 99th percentile of request latency. Default: 300ms.
 	// +optional
 	// +kubebuilder:default="300ms"
 	// +kubebuilder:validation:Type=string
@@ -354,7 +363,8 @@ type ThresholdsSpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('1h')",message="canary.thresholds.latencyP99 must be above 0 and at most 1h"
 	LatencyP99 metav1.Duration `json:"latencyP99,omitempty,omitzero"`
 
-	// missLatencyP95 is the largest 95th percentile of the time to fill a miss. Default: 300ms.
+	// missLatencyP95 is the maximum 95th percentile of the time to fill the cache after
+	// a miss. Default: 300ms.
 	// +optional
 	// +kubebuilder:default="300ms"
 	// +kubebuilder:validation:Type=string
@@ -364,21 +374,21 @@ type ThresholdsSpec struct {
 	MissLatencyP95 metav1.Duration `json:"missLatencyP95,omitempty,omitzero"`
 }
 
-// InconclusivePolicy says what follows from too little evidence.
+// InconclusivePolicy is what happens to a step without enough evidence.
 //
 // +kubebuilder:validation:Enum=Pause;Promote;Rollback
 type InconclusivePolicy string
 
-// What follows from too little evidence.
+// Inconclusive policies.
 const (
 	InconclusivePause    InconclusivePolicy = "Pause"
 	InconclusivePromote  InconclusivePolicy = "Promote"
 	InconclusiveRollback InconclusivePolicy = "Rollback"
 )
 
-// LoadTestSpec is a load test against the candidate before any user sees it.
+// LoadTestSpec is a load test of the candidate before it gets any user traffic.
 type LoadTestSpec struct {
-	// concurrency is the number of clients, 1 to 1000. Default: 50.
+	// concurrency is the number of concurrent clients, 1 to 1000. Default: 50.
 	// +optional
 	// +kubebuilder:default=50
 	// +kubebuilder:validation:Minimum=1
@@ -394,7 +404,7 @@ type LoadTestSpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="canary.loadTest.duration must be between 1s and 1h"
 	Duration metav1.Duration `json:"duration,omitempty,omitzero"`
 
-	// latencyP95 is the largest 95th percentile of latency. Default: 50ms.
+	// latencyP95 is the maximum 95th percentile of request latency. Default: 50ms.
 	// +optional
 	// +kubebuilder:default="50ms"
 	// +kubebuilder:validation:Type=string
@@ -404,23 +414,23 @@ type LoadTestSpec struct {
 	LatencyP95 metav1.Duration `json:"latencyP95,omitempty,omitzero"`
 }
 
-// BudgetPolicy says what happens when the estimate exceeds the budget.
+// BudgetPolicy is what happens when the estimate exceeds the budget.
 //
 // +kubebuilder:validation:Enum=Warn;Refuse
 type BudgetPolicy string
 
-// What happens when the estimate exceeds the budget.
+// Budget policies.
 const (
-	// BudgetWarn says so in the condition WithinBudget.
+	// BudgetWarn reports it in the condition WithinBudget.
 	BudgetWarn BudgetPolicy = "Warn"
 	// BudgetRefuse also holds the change before anything is created. A change that
-	// costs no more than what there is is not held.
+	// does not raise the cost is never held.
 	BudgetRefuse BudgetPolicy = "Refuse"
 )
 
 // BudgetSpec is a limit on the estimated monthly cost.
 type BudgetSpec struct {
-	// monthlyUSD is the limit in US dollars a month.
+	// monthlyUSD is the limit in US dollars per month.
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000

@@ -3,142 +3,141 @@
 
 package v1alpha1
 
-// ConditionReady is the summary: the current spec is served, from valid flags,
-// with a healthy cache. False or Unknown carries the reason of the first
-// condition that is in the way.
+// ConditionReady summarizes all other conditions. It is True when the current
+// spec is being served, with valid flags and a healthy cache; otherwise it has
+// the reason and message of the first condition that prevents it.
 const (
 	ConditionReady = "Ready"
 
-	// ReasonReady: everything that the spec asks for is there and works.
+	// ReasonReady: everything in the spec exists and works.
 	ReasonReady = "Ready"
-	// ReasonSuspended: spec.suspend is true, so the operator changes nothing.
+	// ReasonSuspended: spec.suspend is true, so the operator makes no changes.
 	ReasonSuspended = "Suspended"
-	// ReasonInitializing: the operator has seen the FlagCache and starts.
+	// ReasonInitializing: the operator has accepted the FlagCache and reports its first results soon.
 	ReasonInitializing = "Initializing"
-	// ReasonDeleting: the FlagCache is being deleted; the message says what is left.
+	// ReasonDeleting: the FlagCache is being deleted; the message names what remains.
 	ReasonDeleting = "Deleting"
 )
 
-// ConditionReconciling is present, and True, while the operator works towards
-// the spec (kstatus).
+// ConditionReconciling is present, and True, while the operator is working
+// towards the spec, as defined by kstatus.
 const (
 	ConditionReconciling = "Reconciling"
 
-	// ReasonRetrying: a call to the API server failed and is tried again.
+	// ReasonRetrying: a call to the API server failed and is being retried.
 	ReasonRetrying = "Retrying"
-	// ReasonForbidden: the operator's RBAC does not allow a call it needs.
+	// ReasonForbidden: the operator's RBAC does not allow a call that it needs.
 	ReasonForbidden = "Forbidden"
-	// ReasonQuotaExceeded: a ResourceQuota or LimitRange refuses a child.
+	// ReasonQuotaExceeded: a ResourceQuota or LimitRange rejects a child object.
 	ReasonQuotaExceeded = "QuotaExceeded"
-	// ReasonNamespaceTerminating: the namespace is being deleted, nothing new can be made.
+	// ReasonNamespaceTerminating: the namespace is being deleted, so no objects can be created in it.
 	ReasonNamespaceTerminating = "NamespaceTerminating"
 )
 
-// ConditionStalled is present, and True, when only a person can make progress
-// possible (kstatus). Its reason is the same as Ready's.
+// ConditionStalled is present, and True, when the operator cannot make progress
+// until somebody intervenes, as defined by kstatus. It has the reason of Ready.
 const (
 	ConditionStalled = "Stalled"
 
-	// ReasonNameConflict: a child's name is taken by an object of someone else.
+	// ReasonNameConflict: an object with the name of a child exists and is not controlled by this FlagCache.
 	ReasonNameConflict = "NameConflict"
-	// ReasonInvalidChild: the API server refuses a child as invalid.
+	// ReasonInvalidChild: the API server rejects a child object as invalid.
 	ReasonInvalidChild = "InvalidChild"
 )
 
-// ConditionCacheProvisioned says what provides the cache: the cloud, the
-// StatefulSet, or the Secret of an external one. The data path is
-// ConditionCacheHealthy's business.
+// ConditionCacheProvisioned reports whether the cache exists, as seen by its
+// provider: the cloud, the StatefulSet, or the Secret of an external cache.
+// Whether clients can use it is reported by ConditionCacheHealthy.
 const (
 	ConditionCacheProvisioned = "CacheProvisioned"
 
 	// ReasonProvisioned: the cache exists.
 	ReasonProvisioned = "Provisioned"
-	// ReasonProvisioning: the cache is being made.
+	// ReasonProvisioning: the cache is being created.
 	ReasonProvisioning = "Provisioning"
 	// ReasonSecretNotFound: the Secret that the spec refers to does not exist.
 	ReasonSecretNotFound = "SecretNotFound"
-	// ReasonSecretNotPermitted: the Secret lacks the label that lets FlagCaches use it.
+	// ReasonSecretNotPermitted: the Secret lacks the label flagcache.dev/allow=true, without which FlagCaches may not use it.
 	ReasonSecretNotPermitted = "SecretNotPermitted"
-	// ReasonSecretInvalid: the Secret lacks a key or has an unusable value.
+	// ReasonSecretInvalid: a key of the Secret is missing or has an invalid value.
 	ReasonSecretInvalid = "SecretInvalid"
-	// ReasonModifying: the cache works, and a change of the spec is being carried out.
+	// ReasonModifying: the cache works, and a change to it is being applied.
 	ReasonModifying = "Modifying"
-	// ReasonACKNotInstalled: the CustomResourceDefinitions of an ACK controller are missing; it is noticed when they come.
+	// ReasonACKNotInstalled: the CustomResourceDefinitions of an ACK controller are not installed; reconciliation continues when they are.
 	ReasonACKNotInstalled = "ACKNotInstalled"
-	// ReasonACKNotResponding: ACK has not looked at an object for too long: its controller is stopped, overloaded, or watches other namespaces.
+	// ReasonACKNotResponding: ACK has not synced an object for too long: its controller is stopped, overloaded, or watches other namespaces.
 	ReasonACKNotResponding = "ACKNotResponding"
-	// ReasonReferenceNotFound: ACK does not find something that an object refers to.
+	// ReasonReferenceNotFound: ACK cannot resolve a reference of an object.
 	ReasonReferenceNotFound = "ReferenceNotFound"
-	// ReasonAWSRetrying: AWS refused a call for now and ACK tries it again.
+	// ReasonAWSRetrying: an AWS call failed with a temporary error and ACK is retrying it.
 	ReasonAWSRetrying = "AWSRetrying"
-	// ReasonAWSAccessDenied: ACK's role lacks a permission; ACK tries again.
+	// ReasonAWSAccessDenied: the IAM role of ACK lacks a permission; ACK is retrying.
 	ReasonAWSAccessDenied = "AWSAccessDenied"
-	// ReasonAWSQuotaExceeded: a quota of the AWS account is used up; it is tried again every eight minutes.
+	// ReasonAWSQuotaExceeded: a quota of the AWS account is exhausted; the call is retried every eight minutes.
 	ReasonAWSQuotaExceeded = "AWSQuotaExceeded"
-	// ReasonAWSInsufficientCapacity: AWS has no such nodes for now; it is tried again every eight minutes.
+	// ReasonAWSInsufficientCapacity: AWS has no capacity for this node type at the moment; the call is retried every eight minutes.
 	ReasonAWSInsufficientCapacity = "AWSInsufficientCapacity"
-	// ReasonAWSRejected: AWS refuses the spec; only a change of it helps.
+	// ReasonAWSRejected: AWS rejects the spec as invalid; it is not retried until the spec changes.
 	ReasonAWSRejected = "AWSRejected"
-	// ReasonAlreadyExists: AWS has a group of that ID that is not this FlagCache's; see the annotation flagcache.dev/adopt.
+	// ReasonAlreadyExists: AWS has a replication group with this ID that does not belong to this FlagCache; see the annotation flagcache.dev/adopt.
 	ReasonAlreadyExists = "AlreadyExists"
-	// ReasonCreateFailed: AWS failed to create the group, which is deleted and created again, at most five times.
+	// ReasonCreateFailed: AWS failed to create the replication group, which is deleted and created again, at most five times.
 	ReasonCreateFailed = "CreateFailed"
-	// ReasonCreateRetriesExhausted: AWS failed to create the group five times, which is not tried again before the spec changes or a reconcile is asked for.
+	// ReasonCreateRetriesExhausted: AWS failed to create the replication group five times; it is not retried until the spec or the annotation flagcache.dev/reconcile-at changes.
 	ReasonCreateRetriesExhausted = "CreateRetriesExhausted"
-	// ReasonRecreated: an event only: AWS made the group anew behind FlagCache's back.
+	// ReasonRecreated: event only: the replication group was deleted in AWS and ACK has created it again, empty.
 	ReasonRecreated = "Recreated"
-	// ReasonVerifying: the group is there and the first probe of its endpoint has not succeeded yet.
+	// ReasonVerifying: the replication group is available and the first probe of its endpoint has not succeeded yet.
 	ReasonVerifying = "Verifying"
-	// ReasonReplacementRejected: the cache that the spec asks for was rolled back with its revision and is gone; the one before serves.
+	// ReasonReplacementRejected: the cache in the spec was rolled back with its revision and deleted; the previous cache is in use.
 	ReasonReplacementRejected = "ReplacementRejected"
 )
 
-// ConditionAlarmsConfigured says whether the CloudWatch alarms of the spec
-// exist. It is present only where the spec asks for alarms, and keeps nothing
-// from being Ready.
+// ConditionAlarmsConfigured reports whether the CloudWatch alarms in the spec
+// exist. It is present only when the spec has alarms, and does not affect Ready.
 const (
 	ConditionAlarmsConfigured = "AlarmsConfigured"
 
-	// ReasonConfigured: every alarm exists.
+	// ReasonConfigured: all alarms exist.
 	ReasonConfigured = "Configured"
-	// ReasonConfiguring: alarms are being made.
+	// ReasonConfiguring: alarms are being created.
 	ReasonConfiguring = "Configuring"
 )
 
-// ConditionCacheHealthy says what the probe of the data path sees. When False,
-// its reason is the probe's: ConnectionRefused, TimedOut, HostNotFound,
-// WrongPassword and so on.
+// ConditionCacheHealthy reports the result of probing the cache the way its
+// clients use it. When False, it has the reason of the failing probe, such as
+// ConnectionRefused, TimedOut, HostNotFound or WrongPassword.
 const (
 	ConditionCacheHealthy = "CacheHealthy"
 
-	// ReasonHealthy: connecting, authenticating, writing and reading back work.
+	// ReasonHealthy: connecting, authenticating, writing and reading back succeed.
 	ReasonHealthy = "Healthy"
-	// ReasonProbing: no verdict yet.
+	// ReasonProbing: there is no probe result yet.
 	ReasonProbing = "Probing"
-	// ReasonNoEndpoint: there is no endpoint to probe yet.
+	// ReasonNoEndpoint: the cache has no endpoint to probe yet.
 	ReasonNoEndpoint = "NoEndpoint"
 )
 
-// ConditionWithinBudget says whether the estimated monthly cost of the cache is
-// within spec.budget. It is present only where there is a budget.
+// ConditionWithinBudget reports whether the estimated monthly cost of the cache
+// is within spec.budget. It is present only when the spec has a budget.
 const (
 	ConditionWithinBudget = "WithinBudget"
 
 	// ReasonWithinBudget: the estimate is within the budget.
 	ReasonWithinBudget = "WithinBudget"
-	// ReasonBudgetExceeded: the estimate is over the budget; with whenExceeded Refuse a change that costs more than what there is is held, and Ready is then False.
+	// ReasonBudgetExceeded: the estimate exceeds the budget; with whenExceeded Refuse, changes that raise the cost are held and Ready is False.
 	ReasonBudgetExceeded = "BudgetExceeded"
-	// ReasonPriceUnknown: a price that the estimate needs is not known, so that nothing is held.
+	// ReasonPriceUnknown: the price table lacks a price that the estimate needs; no change is held.
 	ReasonPriceUnknown = "PriceUnknown"
-	// ReasonRegionUnknown: whenExceeded is Refuse and nobody says in which region the cache is to be made, so that it is held; Ready is then False.
+	// ReasonRegionUnknown: whenExceeded is Refuse and the region of a new cache is not known, so its creation is held and Ready is False; set elastiCache.region.
 	ReasonRegionUnknown = "RegionUnknown"
 )
 
-// ConditionConnectionReady says whether the connection Secret is published.
+// ConditionConnectionReady reports whether the connection Secret is published.
 const (
 	ConditionConnectionReady = "ConnectionReady"
 
-	// ReasonPublished: the connection Secret holds the cache's endpoint and credentials.
+	// ReasonPublished: the connection Secret has the cache's endpoint and credentials.
 	ReasonPublished = "Published"
 	// ReasonPublishing: the connection Secret is being written.
 	ReasonPublishing = "Publishing"
@@ -146,45 +145,45 @@ const (
 	ReasonWaitingForCache = "WaitingForCache"
 )
 
-// ConditionFlagsValid says whether the source of flags can be served as it is.
-// The Secret of flags.type Postgres is judged with the reasons SecretNotFound,
-// SecretNotPermitted and SecretInvalid, as an external cache's is.
+// ConditionFlagsValid reports whether all flags of the source can be served. For
+// flags.type Postgres it also reports on the Secret, with the reasons
+// SecretNotFound, SecretNotPermitted and SecretInvalid.
 const (
 	ConditionFlagsValid = "FlagsValid"
 
-	// ReasonValid: every flag is valid.
+	// ReasonValid: all flags are valid.
 	ReasonValid = "Valid"
-	// ReasonStoredInDatabase: the flags are in a database, where the admin API validates each change; the operator does not look into it.
+	// ReasonStoredInDatabase: the flags are in a database, where the admin API validates each change; the operator does not read them.
 	ReasonStoredInDatabase = "StoredInDatabase"
 	// ReasonConfigMapNotFound: the ConfigMap does not exist.
 	ReasonConfigMapNotFound = "ConfigMapNotFound"
 	// ReasonKeyNotFound: the ConfigMap lacks the key.
 	ReasonKeyNotFound = "KeyNotFound"
-	// ReasonUnparseable: the file as a whole cannot be used; what was served before goes on.
+	// ReasonUnparseable: the file cannot be parsed; the last valid flags are still served.
 	ReasonUnparseable = "Unparseable"
 	// ReasonFlagsRejected: some flags are invalid and are not served; the others are.
 	ReasonFlagsRejected = "FlagsRejected"
 )
 
-// ConditionServiceAvailable says whether the current revision of the flag
-// service has all its replicas.
+// ConditionServiceAvailable reports whether all replicas of the current revision
+// of the flag service are available.
 const (
 	ConditionServiceAvailable = "ServiceAvailable"
 
-	// ReasonAvailable: every replica is available.
+	// ReasonAvailable: all replicas are available.
 	ReasonAvailable = "Available"
 	// ReasonProgressing: replicas are starting.
 	ReasonProgressing = "Progressing"
-	// ReasonProgressDeadlineExceeded: replicas did not start in time.
+	// ReasonProgressDeadlineExceeded: replicas did not become available in time.
 	ReasonProgressDeadlineExceeded = "ProgressDeadlineExceeded"
-	// ReasonWaitingForFlags: there has been no usable source of flags yet.
+	// ReasonWaitingForFlags: no valid source of flags has been seen yet.
 	ReasonWaitingForFlags = "WaitingForFlags"
-	// ReasonWaitingForConnection: there has been no connection to the cache yet.
+	// ReasonWaitingForConnection: no connection to the cache has been available yet.
 	ReasonWaitingForConnection = "WaitingForConnection"
 )
 
-// ConditionServing says whether clients get answers, of whichever revision.
-// Alerts about users belong on it.
+// ConditionServing reports whether clients get answers, from any revision. Use
+// it for alerts on user impact.
 const (
 	ConditionServing = "Serving"
 
@@ -194,25 +193,26 @@ const (
 	ReasonNoReadyReplicas = "NoReadyReplicas"
 )
 
-// ConditionRolloutHealthy says how the change from one revision to the next goes.
+// ConditionRolloutHealthy reports on the rollout from the stable revision to the
+// next one.
 const (
 	ConditionRolloutHealthy = "RolloutHealthy"
 
-	// ReasonStable: the current revision serves; no change is under way.
+	// ReasonStable: the revision of the current spec is stable; no rollout is in progress.
 	ReasonStable = "Stable"
-	// ReasonRollingOut: the next revision is starting; the stable one serves.
+	// ReasonRollingOut: the next revision is starting; the stable revision serves all traffic.
 	ReasonRollingOut = "RollingOut"
-	// ReasonRolloutStuck: the next revision does not become available; the stable one serves.
+	// ReasonRolloutStuck: the next revision does not become available; the stable revision serves all traffic.
 	ReasonRolloutStuck = "RolloutStuck"
-	// ReasonCanaryProgressing: the next revision gets a share of the traffic and is judged; the stable one serves the rest.
+	// ReasonCanaryProgressing: the candidate gets a share of the traffic and is being evaluated; the stable revision serves the rest.
 	ReasonCanaryProgressing = "CanaryProgressing"
-	// ReasonCanaryPaused: the canary waits because of the annotation flagcache.dev/pause.
+	// ReasonCanaryPaused: the canary is paused by the annotation flagcache.dev/pause.
 	ReasonCanaryPaused = "CanaryPaused"
-	// ReasonCanaryHeld: something that both revisions depend on is in trouble, so the candidate is not judged.
+	// ReasonCanaryHeld: a dependency of both revisions is failing, so the candidate is not evaluated.
 	ReasonCanaryHeld = "CanaryHeld"
-	// ReasonCanaryInconclusive: a step's deadline passed with too little evidence; a person decides.
+	// ReasonCanaryInconclusive: the deadline of a step passed with too little evidence; somebody has to resume, promote or abort the canary.
 	ReasonCanaryInconclusive = "CanaryInconclusive"
-	// ReasonRolledBack: the revision of the spec was rejected and the stable one serves; change the spec, or retry.
+	// ReasonRolledBack: the revision of the spec was rejected and the stable revision serves all traffic; change the spec, or retry.
 	ReasonRolledBack = "RolledBack"
 	// ReasonNotStarted: there is no revision yet.
 	ReasonNotStarted = "NotStarted"

@@ -16,7 +16,7 @@ const (
 	EngineValkey Engine = "Valkey"
 )
 
-// Switch is an option that is Enabled or Disabled.
+// Switch is Enabled or Disabled.
 //
 // +kubebuilder:validation:Enum=Enabled;Disabled
 type Switch string
@@ -27,22 +27,22 @@ const (
 	Disabled Switch = "Disabled"
 )
 
-// ElastiCacheSpec is an ElastiCache replication group, made through ACK. What AWS
-// cannot change in place (engine, subnets, VPC, KMS key, encryption in transit,
-// kind of authentication, region, data tiering) is changed by a second group beside
-// the first, which takes over when its canary passed.
+// ElastiCacheSpec is an ElastiCache replication group, created through ACK. Fields
+// that AWS cannot change in place (engine, subnets, VPC, KMS key, encryption in
+// transit, authentication type, region, data tiering) are changed by creating a
+// second group, which replaces the first when its canary has passed.
 //
-// +kubebuilder:validation:XValidation:rule="!(has(self.vpcID) && has(self.securityGroupIDs))",message="elastiCache.vpcID (a managed security group) and elastiCache.securityGroupIDs (yours) exclude each other: remove one"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.securityGroupIDs) || has(self.securityGroupIDs) || has(self.vpcID)",message="elastiCache.securityGroupIDs cannot be removed, because ACK would leave them in place: name others, such as the VPC's default one, or set vpcID for another cache with a managed one"
-// +kubebuilder:validation:XValidation:rule="has(self.vpcID) == has(self.clientSecurityGroupIDs)",message="elastiCache.vpcID and elastiCache.clientSecurityGroupIDs go together"
-// +kubebuilder:validation:XValidation:rule="!(has(self.subnetIDs) && has(self.subnetGroupName))",message="elastiCache.subnetIDs and elastiCache.subnetGroupName exclude each other: remove one"
-// +kubebuilder:validation:XValidation:rule="self.replicas > 0 || self.multiAZ == 'Disabled'",message="elastiCache.multiAZ needs at least one replica: raise replicas or set multiAZ to Disabled"
-// +kubebuilder:validation:XValidation:rule="self.transitEncryption == 'Required' || self.authentication.type == 'None'",message="elastiCache.authentication Token and IAM need elastiCache.transitEncryption Required: AWS takes no credentials over plain text"
-// +kubebuilder:validation:XValidation:rule="self.engine != 'Redis' || int(self.engineVersion.split('.')[0]) <= 7",message="elastiCache.engine Redis ends at version 7.1: set engineVersion to 7.1, or engine to Valkey"
-// +kubebuilder:validation:XValidation:rule="self.engine != 'Valkey' || int(self.engineVersion.split('.')[0]) >= 8 || self.engineVersion.startsWith('7.2')",message="elastiCache.engine Valkey begins at version 7.2: raise engineVersion, or set engine to Redis"
-// +kubebuilder:validation:XValidation:rule="self.authentication.type != 'IAM' || int(self.engineVersion.split('.')[0]) >= 7",message="elastiCache.authentication IAM needs engineVersion 7.0 or later"
-// +kubebuilder:validation:XValidation:rule="!self.nodeType.contains('gd.') || int(self.engineVersion.split('.')[0]) > 6 || self.engineVersion.startsWith('6.2')",message="elastiCache.nodeType of the family r6gd has data tiering, which needs engineVersion 6.2 or later"
-// +kubebuilder:validation:XValidation:rule="self.engine != oldSelf.engine || int(self.engineVersion.split('.')[0]) > int(oldSelf.engineVersion.split('.')[0]) || (int(self.engineVersion.split('.')[0]) == int(oldSelf.engineVersion.split('.')[0]) && int(self.engineVersion.split('.')[1]) >= int(oldSelf.engineVersion.split('.')[1]))",message="elastiCache.engineVersion cannot go down: AWS upgrades an engine in place and never downgrades it"
+// +kubebuilder:validation:XValidation:rule="!(has(self.vpcID) && has(self.securityGroupIDs))",message="elastiCache.vpcID (a managed security group) and elastiCache.securityGroupIDs (existing ones) are mutually exclusive: remove one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.securityGroupIDs) || has(self.securityGroupIDs) || has(self.vpcID)",message="elastiCache.securityGroupIDs cannot be removed, because ACK would leave them in place: replace them with others, such as the VPC's default security group, or set vpcID to replace the cache with one that has a managed security group"
+// +kubebuilder:validation:XValidation:rule="has(self.vpcID) == has(self.clientSecurityGroupIDs)",message="elastiCache.vpcID and elastiCache.clientSecurityGroupIDs must be set together"
+// +kubebuilder:validation:XValidation:rule="!(has(self.subnetIDs) && has(self.subnetGroupName))",message="elastiCache.subnetIDs and elastiCache.subnetGroupName are mutually exclusive: remove one"
+// +kubebuilder:validation:XValidation:rule="self.replicas > 0 || self.multiAZ == 'Disabled'",message="elastiCache.multiAZ Enabled requires at least one replica: increase replicas or set multiAZ to Disabled"
+// +kubebuilder:validation:XValidation:rule="self.transitEncryption == 'Required' || self.authentication.type == 'None'",message="elastiCache.authentication types Token and IAM require elastiCache.transitEncryption Required: AWS does not accept credentials over plain text"
+// +kubebuilder:validation:XValidation:rule="self.engine != 'Redis' || int(self.engineVersion.split('.')[0]) <= 7",message="elastiCache.engineVersion of engine Redis must be at most 7.1: set engineVersion to 7.1, or engine to Valkey"
+// +kubebuilder:validation:XValidation:rule="self.engine != 'Valkey' || int(self.engineVersion.split('.')[0]) >= 8 || self.engineVersion.startsWith('7.2')",message="elastiCache.engineVersion of engine Valkey must be at least 7.2: increase engineVersion, or set engine to Redis"
+// +kubebuilder:validation:XValidation:rule="self.authentication.type != 'IAM' || int(self.engineVersion.split('.')[0]) >= 7",message="elastiCache.authentication type IAM requires engineVersion 7.0 or later"
+// +kubebuilder:validation:XValidation:rule="!self.nodeType.contains('gd.') || int(self.engineVersion.split('.')[0]) > 6 || self.engineVersion.startsWith('6.2')",message="elastiCache.nodeType of the family r6gd has data tiering, which requires engineVersion 6.2 or later"
+// +kubebuilder:validation:XValidation:rule="self.engine != oldSelf.engine || int(self.engineVersion.split('.')[0]) > int(oldSelf.engineVersion.split('.')[0]) || (int(self.engineVersion.split('.')[0]) == int(oldSelf.engineVersion.split('.')[0]) && int(self.engineVersion.split('.')[1]) >= int(oldSelf.engineVersion.split('.')[1]))",message="elastiCache.engineVersion cannot be decreased: AWS does not support downgrading an engine in place"
 type ElastiCacheSpec struct {
 	// engine is Redis or Valkey. Default: Valkey.
 	// +optional
@@ -56,15 +56,15 @@ type ElastiCacheSpec struct {
 	// +kubebuilder:validation:Pattern=`^[0-9]+\.[0-9]+(\.[0-9]+)?$`
 	EngineVersion string `json:"engineVersion,omitempty"`
 
-	// nodeType of every node. Those of the family r6gd have data tiering, so from one
-	// to any other and back is a change to another group. Default: cache.t3.micro.
+	// nodeType of every node. Node types of the family r6gd have data tiering, so
+	// changing from or to that family replaces the cache. Default: cache.t3.micro.
 	// +optional
 	// +kubebuilder:default=cache.t3.micro
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^cache\.[a-z0-9-]+\.[a-z0-9]+$`
 	NodeType string `json:"nodeType,omitempty"`
 
-	// replicas is the number of read replicas, 0 to 5; with 0 there is one node
+	// replicas is the number of read replicas, 0 to 5; with 0 there is a single node
 	// and no failover. Default: 1.
 	// +optional
 	// +kubebuilder:default=1
@@ -72,41 +72,46 @@ type ElastiCacheSpec struct {
 	// +kubebuilder:validation:Maximum=5
 	Replicas int32 `json:"replicas"`
 
-	// multiAZ places nodes in several availability zones. Default: Enabled.
+	// multiAZ distributes the nodes over several availability zones. Default: Enabled.
 	// +optional
 	// +kubebuilder:default=Enabled
 	MultiAZ Switch `json:"multiAZ,omitempty"`
 
-	// vpcID is where a security group is made and managed that lets
-	// clientSecurityGroupIDs in on TCP 6379. Excludes securityGroupIDs.
+	// vpcID is the VPC in which a security group is created and managed that admits
+	// clientSecurityGroupIDs on TCP port 6379. Mutually exclusive with
+	// securityGroupIDs.
 	// +optional
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:Pattern=`^vpc-[0-9a-f]+$`
 	VPCID string `json:"vpcID,omitempty"`
 
-	// clientSecurityGroupIDs are let in by the managed security group.
+	// clientSecurityGroupIDs are the security groups that the managed security group
+	// admits.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	ClientSecurityGroupIDs []SecurityGroupID `json:"clientSecurityGroupIDs,omitempty"`
 
-	// securityGroupIDs are yours and not managed. They can be exchanged for others and
-	// not removed: ACK takes none away. Excludes vpcID.
+	// securityGroupIDs are existing security groups, which are not managed. They can be
+	// replaced with others but not removed, because ACK does not support that. Mutually
+	// exclusive with vpcID.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=5
 	SecurityGroupIDs []SecurityGroupID `json:"securityGroupIDs,omitempty"`
 
-	// subnetIDs of a subnet group that is made and managed. Excludes subnetGroupName.
+	// subnetIDs of a subnet group that is created and managed. Mutually exclusive with
+	// subnetGroupName.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20
 	SubnetIDs []SubnetID `json:"subnetIDs,omitempty"`
 
-	// subnetGroupName is an existing subnet group. Excludes subnetIDs.
+	// subnetGroupName is the name of an existing subnet group. Mutually exclusive with
+	// subnetIDs. Default: the default subnet group of the region.
 	// +optional
 	// +kubebuilder:validation:MaxLength=255
 	SubnetGroupName string `json:"subnetGroupName,omitempty"`
@@ -121,37 +126,38 @@ type ElastiCacheSpec struct {
 	// +kubebuilder:default={}
 	Authentication ElastiCacheAuthentication `json:"authentication,omitempty,omitzero"`
 
-	// transitEncryption is Required or Disabled; Disabled must be written out.
-	// Default: Required.
+	// transitEncryption is Required or Disabled. Default: Required.
 	// +optional
 	// +kubebuilder:default=Required
 	TransitEncryption TransitEncryption `json:"transitEncryption,omitempty"`
 
-	// atRestEncryption is always on; a key of your own can be named.
+	// atRestEncryption configures the KMS key of the encryption at rest, which is always
+	// enabled.
 	// +optional
 	AtRestEncryption *AtRestEncryption `json:"atRestEncryption,omitempty"`
 
-	// maintenanceWindow in UTC, for example "sun:05:00-sun:07:00". Default: AWS chooses.
+	// maintenanceWindow is the weekly maintenance window in UTC, for example
+	// "sun:05:00-sun:07:00". Default: chosen by AWS.
 	// +optional
 	// +kubebuilder:validation:MaxLength=19
 	// +kubebuilder:validation:Pattern=`^(mon|tue|wed|thu|fri|sat|sun):[0-2][0-9]:[0-5][0-9]-(mon|tue|wed|thu|fri|sat|sun):[0-2][0-9]:[0-5][0-9]$`
 	MaintenanceWindow string `json:"maintenanceWindow,omitempty"`
 
-	// snapshots are the daily backups. To turn them on or off makes another cache,
-	// which takes over by a canary. Default: none.
+	// snapshots configures daily snapshots. Enabling or disabling them replaces the
+	// cache, with a canary. Default: none.
 	// +optional
 	Snapshots *SnapshotsSpec `json:"snapshots,omitempty"`
 
-	// alarms are CloudWatch alarms on the replication group. Default: none.
+	// alarms configures CloudWatch alarms on the replication group. Default: none.
 	// +optional
 	Alarms *AlarmsSpec `json:"alarms,omitempty"`
 
-	// tags on every AWS resource, beside those that FlagCache sets.
+	// tags of every AWS resource, in addition to those that FlagCache sets.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=40
 	Tags map[string]TagValue `json:"tags,omitempty"`
 
-	// region of the resources. Default: ACK's own.
+	// region of the AWS resources. Default: the region of the ACK controller.
 	// +optional
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:Pattern=`^[a-z]{2}(-[a-z]+)+-[0-9]$`
@@ -180,7 +186,7 @@ type ParameterValue string
 // +kubebuilder:validation:MaxLength=256
 type TagValue string
 
-// TransitEncryption says whether clients must use TLS.
+// TransitEncryption is whether clients must use TLS.
 //
 // +kubebuilder:validation:Enum=Required;Disabled
 type TransitEncryption string
@@ -191,34 +197,35 @@ const (
 	TransitEncryptionDisabled TransitEncryption = "Disabled"
 )
 
-// ElastiCacheAuthenticationType says how clients prove who they are.
+// ElastiCacheAuthenticationType is how clients authenticate.
 //
 // +kubebuilder:validation:Enum=Token;IAM;None
 type ElastiCacheAuthenticationType string
 
-// Ways to authenticate.
+// Authentication types.
 const (
-	// AuthenticationToken is a generated and rotated AUTH token.
+	// AuthenticationToken is an AUTH token that is generated and can be rotated.
 	AuthenticationToken ElastiCacheAuthenticationType = "Token"
-	// AuthenticationIAM is a short-lived token made from an IAM role.
+	// AuthenticationIAM is a short-lived token derived from the credentials of an IAM
+	// role.
 	AuthenticationIAM ElastiCacheAuthenticationType = "IAM"
-	// AuthenticationNone is none.
+	// AuthenticationNone is no authentication.
 	AuthenticationNone ElastiCacheAuthenticationType = "None"
 )
 
-// ElastiCacheAuthentication says how clients prove who they are.
+// ElastiCacheAuthentication configures how clients authenticate.
 //
-// +kubebuilder:validation:XValidation:rule="self.type == 'Token' || !has(self.rotationInterval)",message="elastiCache.authentication.rotationInterval is only for type Token"
-// +kubebuilder:validation:XValidation:rule="self.type == 'IAM' || !has(self.roleARN)",message="elastiCache.authentication.roleARN is only for type IAM"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Token' || !has(self.rotationInterval)",message="elastiCache.authentication.rotationInterval is only allowed for type Token"
+// +kubebuilder:validation:XValidation:rule="self.type == 'IAM' || !has(self.roleARN)",message="elastiCache.authentication.roleARN is only allowed for type IAM"
 type ElastiCacheAuthentication struct {
 	// type is Token, IAM or None. Default: Token.
 	// +optional
 	// +kubebuilder:default=Token
 	Type ElastiCacheAuthenticationType `json:"type,omitempty"`
 
-	// rotationInterval is how often the token is rotated, between 1h and 8760h. The
-	// annotation flagcache.dev/rotate-token, with any new value, rotates it at once.
-	// Default: by the annotation only.
+	// rotationInterval is how often the token is rotated, between 1h and 8760h. Setting
+	// the annotation flagcache.dev/rotate-token to a new value rotates it immediately.
+	// Default: only on that annotation.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=16
@@ -226,64 +233,66 @@ type ElastiCacheAuthentication struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h') && duration(self) <= duration('8760h')",message="elastiCache.authentication.rotationInterval must be between 1h and 8760h"
 	RotationInterval *metav1.Duration `json:"rotationInterval,omitempty"`
 
-	// roleARN is the IAM role that the flag service's pods take on EKS (IRSA). A
-	// ServiceAccount is made for them that carries it; the role's trust policy must
-	// name that ServiceAccount, and the role must allow elasticache:Connect.
-	// Default: the pods get their AWS credentials in another way, such as EKS Pod
-	// Identity.
+	// roleARN is the IAM role of the flag service's pods on EKS (IRSA). A ServiceAccount
+	// with this role is created for them. The role's trust policy must allow that
+	// ServiceAccount, and the role must allow elasticache:Connect. Default: none, the
+	// pods get AWS credentials in another way, such as EKS Pod Identity.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^arn:[a-z-]+:iam::[0-9]{12}:role/.+$`
 	RoleARN string `json:"roleARN,omitempty"`
 }
 
-// AtRestEncryption names a key for encryption at rest.
+// AtRestEncryption configures the key of the encryption at rest.
 type AtRestEncryption struct {
-	// kmsKeyID is the ID or ARN of a KMS key. Default: AWS' own key.
+	// kmsKeyID is the ID or ARN of a KMS key. Default: the AWS managed key.
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
 	KMSKeyID string `json:"kmsKeyID,omitempty"`
 }
 
-// SnapshotsSpec are the daily backups.
+// SnapshotsSpec configures daily snapshots.
 type SnapshotsSpec struct {
-	// retentionDays is how long a snapshot is kept, 1 to 35. Default: 1.
+	// retentionDays is the number of days that a snapshot is kept, 1 to 35. Default: 1.
 	// +optional
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=35
 	RetentionDays int32 `json:"retentionDays,omitempty"`
 
-	// window in UTC, for example "03:00-05:00". Default: "03:00-04:00".
+	// window is the time of day in UTC at which snapshots are taken, for example
+	// "03:00-05:00". Default: "03:00-04:00".
 	// +optional
 	// +kubebuilder:validation:MaxLength=11
 	// +kubebuilder:validation:Pattern=`^[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]$`
 	Window string `json:"window,omitempty"`
 }
 
-// AlarmsSpec are the thresholds of CloudWatch alarms.
+// AlarmsSpec configures CloudWatch alarms.
 type AlarmsSpec struct {
-	// cpuPercent of the engine. Default: 75.
+	// cpuPercent is the threshold of CPU utilization in percent. Default: 75.
 	// +optional
 	// +kubebuilder:default=75
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	CPUPercent int32 `json:"cpuPercent,omitempty"`
 
-	// memoryPercent in use. Default: 80.
+	// memoryPercent is the threshold of memory in use in percent. Default: 80.
 	// +optional
 	// +kubebuilder:default=80
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	MemoryPercent int32 `json:"memoryPercent,omitempty"`
 
-	// evictionsPerFiveMinutes. Default: 100.
+	// evictionsPerFiveMinutes is the threshold of evictions within five minutes.
+	// Default: 100.
 	// +optional
 	// +kubebuilder:default=100
 	// +kubebuilder:validation:Minimum=0
 	EvictionsPerFiveMinutes int32 `json:"evictionsPerFiveMinutes"`
 
-	// topicARN of the SNS topic that is told, in the region of the cache.
+	// topicARN is the SNS topic that alarms notify, in the region of the cache.
+	// Default: none.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^arn:[a-z-]+:sns:`

@@ -1,9 +1,9 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package v1alpha1 holds the FlagCache resource: its spec, its status, its
-// conditions with their reasons, and the validation that the API server does.
-// It holds no logic.
+// Package v1alpha1 defines the FlagCache resource: its spec, its status, its
+// conditions with their reasons, and its validation by the API server. It has no
+// logic.
 //
 // +kubebuilder:object:generate=true
 // +groupName=flagcache.dev

@@ -5,22 +5,21 @@ package v1alpha1
 
 // Labels.
 const (
-	// LabelName carries the FlagCache's name on every child and pod.
+	// LabelName is the name of the FlagCache, on every child object and pod.
 	LabelName = "flagcache.dev/name"
-	// LabelRevision carries the revision on a revision's children and pods.
+	// LabelRevision is the revision, on the children and pods of a revision.
 	LabelRevision = "flagcache.dev/revision"
-	// LabelCache carries the identity of an ElastiCache group on everything that
-	// belongs to it.
+	// LabelCache is the identity of an ElastiCache replication group, on every object
+	// that belongs to it.
 	LabelCache = "flagcache.dev/cache"
-	// LabelComponent tells the parts of a FlagCache apart; it is
-	// app.kubernetes.io/component with one of the components below.
+	// LabelComponent distinguishes the components of a FlagCache: app.kubernetes.io/component
+	// with one of the values below.
 	LabelComponent = "app.kubernetes.io/component"
-	// LabelManagedBy is on every child, with the value ManagedBy.
+	// LabelManagedBy is on every child object, with the value ManagedBy.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
-	// LabelAllow, with the value AllowTrue, is the consent of a Secret's owner
-	// that FlagCaches of its namespace may use the Secret. The operator reads no
-	// other Secret, so a person who may create a FlagCache but not read Secrets
-	// gains nothing.
+	// LabelAllow, with the value AllowTrue, permits FlagCaches to use a Secret of
+	// their namespace. The operator reads no other Secret, so that the permission to
+	// create a FlagCache does not imply the permission to read Secrets.
 	LabelAllow = "flagcache.dev/allow"
 )
 
@@ -30,73 +29,75 @@ const (
 	AllowTrue        = "true"
 	ComponentService = "flag-service"
 	ComponentCache   = "cache"
-	// ComponentLoadTest is apart from the flag service: no Service selects its pods.
+	// ComponentLoadTest differs from ComponentService so that no Service selects its
+	// pods.
 	ComponentLoadTest = "load-test"
 )
 
 // Annotations.
 const (
-	// AnnotationReconcileAt asks for a reconcile; its value, usually a timestamp,
+	// AnnotationReconcileAt requests a reconciliation; its value, usually a timestamp,
 	// is echoed in status.lastHandledReconcileAt.
 	AnnotationReconcileAt = "flagcache.dev/reconcile-at"
-	// AnnotationApplied, on a child, is a hash of what the operator last applied
-	// to it.
+	// AnnotationApplied, on a child object, is a hash of what the operator last
+	// applied.
 	AnnotationApplied = "flagcache.dev/applied"
-	// AnnotationConnection, on a pod, is a hash of the connection it was made for.
+	// AnnotationConnection, on a pod, is a hash of its connection.
 	AnnotationConnection = "flagcache.dev/connection"
-	// AnnotationPromote, with a candidate's revision as its value, ends its canary
-	// in its favour. This one and the next four are void for any other revision.
+	// AnnotationPromote promotes a candidate regardless of its evaluation. Its value,
+	// like that of the next four, is a revision; it has no effect on any other.
 	AnnotationPromote = "flagcache.dev/promote"
 	// AnnotationAbort rejects a candidate.
 	AnnotationAbort = "flagcache.dev/abort"
-	// AnnotationRetry tries a rejected revision once more.
+	// AnnotationRetry retries a rejected revision, once.
 	AnnotationRetry = "flagcache.dev/retry"
-	// AnnotationPause keeps a canary where it is until the annotation goes, or
-	// AnnotationResume comes.
+	// AnnotationPause pauses a canary until the annotation is removed, or
+	// AnnotationResume is set.
 	AnnotationPause = "flagcache.dev/pause"
-	// AnnotationResume ends a pause, also one for too little evidence.
+	// AnnotationResume resumes a paused or inconclusive canary.
 	AnnotationResume = "flagcache.dev/resume"
-	// AnnotationRecord, on a ControllerRevision, is what is known of a revision
-	// in JSON: its outcome and the evidence for it.
+	// AnnotationRecord, on a ControllerRevision, is the record of a revision in JSON:
+	// its outcome and the evidence for it.
 	AnnotationRecord = "flagcache.dev/record"
-	// AnnotationTrial, on the Job of a load test, is when the trial that it belongs
-	// to began.
+	// AnnotationTrial, on the Job of a load test, is the start time of the canary that
+	// it belongs to.
 	AnnotationTrial = "flagcache.dev/trial"
-	// AnnotationRoute, on the Service of a candidate, is the HTTPRoute that may name
-	// it.
+	// AnnotationRoute, on the Service of a candidate, is the HTTPRoute that may
+	// reference it.
 	AnnotationRoute = "flagcache.dev/route"
-	// AnnotationStable, on the Service that clients call, names the stable
-	// revision while the Service selects the candidate's pods too.
+	// AnnotationStable, on the Service that clients use, is the stable revision while
+	// the Service also selects the pods of the candidate.
 	AnnotationStable = "flagcache.dev/stable"
-	// AnnotationRotateToken asks for a new token of an ElastiCache group, once for
-	// each value.
+	// AnnotationRotateToken requests a new token for an ElastiCache replication group,
+	// once per value.
 	AnnotationRotateToken = "flagcache.dev/rotate-token"
-	// AnnotationAdopt, with the ID of a replication group as its value, lets the
-	// FlagCache take over a group of that ID that AWS has already.
+	// AnnotationAdopt, with the ID of a replication group as its value, permits the
+	// FlagCache to adopt an existing group with that ID.
 	AnnotationAdopt = "flagcache.dev/adopt"
-	// AnnotationChange, on a ReplicationGroup, says when the operator changed it last,
-	// and when ACK had looked at it last by then.
+	// AnnotationChange, on a ReplicationGroup, is the time of the operator's last change
+	// and the last time that ACK had synced it before.
 	AnnotationChange = "flagcache.dev/change"
-	// AnnotationRetained, on one of ACK's objects, says that it was the operator that
-	// had ACK retain what AWS has, for deletionPolicy Retain: a person's word stays.
+	// AnnotationRetained, on an ACK resource, marks ACK's deletion-policy annotation as
+	// set by the operator, for deletionPolicy Retain. One set by a user is not changed.
 	AnnotationRetained = "flagcache.dev/retained"
-	// AnnotationCache, on a pod, is the cache that its connection is to.
+	// AnnotationCache, on a pod, is the identity of the cache that it connects to.
 	AnnotationCache = "flagcache.dev/cache"
-	// AnnotationRole, on a pod, is the IAM role that its ServiceAccount had when it was
-	// planned: pods keep the one that they began with.
+	// AnnotationRole, on a pod, is the IAM role of its ServiceAccount at the time that
+	// the pod's revision was created. Pods keep the role that they started with.
 	AnnotationRole = "flagcache.dev/role"
-	// AnnotationToken, on the Secret of a cache, says how old its token is and which
-	// wish for a new one it answers.
+	// AnnotationToken, on the Secret of a cache, is the creation time of its token and
+	// the value of AnnotationRotateToken that requested it.
 	AnnotationToken = "flagcache.dev/token"
-	// AnnotationFailures, on the Secret of a cache, counts the groups that AWS failed
-	// to create.
+	// AnnotationFailures, on the Secret of a cache, is the number of replication groups
+	// that AWS failed to create.
 	AnnotationFailures = "flagcache.dev/failures"
 	// AnnotationConfig, on a Redis pod, is a hash of its configuration.
 	AnnotationConfig = "flagcache.dev/config"
 )
 
-// Finalizer keeps a FlagCache until what it owns is gone.
+// Finalizer blocks the deletion of a FlagCache until everything that it owns is
+// deleted.
 const Finalizer = "flagcache.dev/finalizer"
 
-// FieldManager is the name under which the operator writes.
+// FieldManager is the field manager of the operator's server-side apply.
 const FieldManager = "flagcache"

@@ -8,59 +8,63 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ServiceSpec is the flag service: its size, its pods and its Redis client.
+// ServiceSpec configures the flag service: its replicas, its pods and its Redis client.
 //
-// +kubebuilder:validation:XValidation:rule="!(has(self.replicas) && has(self.autoscaling))",message="service.replicas and service.autoscaling exclude each other: remove one"
+// +kubebuilder:validation:XValidation:rule="!(has(self.replicas) && has(self.autoscaling))",message="service.replicas and service.autoscaling are mutually exclusive: remove one"
 type ServiceSpec struct {
-	// image of the flag service. Default: the one of the operator's own version.
+	// image of the flag service. Default: the image of the operator's version.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	Image string `json:"image,omitempty"`
 
-	// imagePullSecrets name Secrets for pulling the image.
+	// imagePullSecrets reference the Secrets for pulling the image.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=8
 	ImagePullSecrets []LocalReference `json:"imagePullSecrets,omitempty"`
 
-	// replicas of the flag service, 1 to 100. Excludes autoscaling. Default: 2.
+	// replicas is the number of pods, 1 to 100. Mutually exclusive with autoscaling.
+	// Default: 2.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// autoscaling hands the number of replicas to a HorizontalPodAutoscaler.
-	// Default: none.
+	// autoscaling configures a HorizontalPodAutoscaler, which then controls the number
+	// of replicas. Default: none.
 	// +optional
 	Autoscaling *AutoscalingSpec `json:"autoscaling,omitempty"`
 
-	// redis is the flag service's Redis client.
+	// redis configures the Redis client.
 	// +optional
 	// +kubebuilder:default={}
 	Redis RedisClientSpec `json:"redis,omitempty,omitzero"`
 
-	// resources of the container. Default: requests 100m CPU and 64Mi, limit 256Mi.
+	// resources of the container. Default: requests of 100m CPU and 64Mi memory, limit
+	// of 256Mi memory.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// podLabels are added to the pods. Nothing is copied from the FlagCache's own
-	// labels. Keys of Kubernetes, of FlagCache and of GitOps tools are refused.
+	// podLabels are added to the pods. The labels of the FlagCache itself are not
+	// propagated. Keys that belong to Kubernetes, FlagCache or GitOps tools are
+	// rejected.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('kubernetes.io/') && !k.contains('k8s.io/') && !k.contains('flagcache.dev/') && !k.contains('amazonaws.com/') && !k.contains('istio.io/') && !k.contains('argoproj.io/') && !k.contains('fluxcd.io/'))",message="service.podLabels must not use prefixes of kubernetes.io, k8s.io, flagcache.dev, amazonaws.com, istio.io, argoproj.io or fluxcd.io: they give a pod rights or owners that this field is not for"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('kubernetes.io/') && !k.contains('k8s.io/') && !k.contains('flagcache.dev/') && !k.contains('amazonaws.com/') && !k.contains('istio.io/') && !k.contains('argoproj.io/') && !k.contains('fluxcd.io/'))",message="service.podLabels must not use prefixes of kubernetes.io, k8s.io, flagcache.dev, amazonaws.com, istio.io, argoproj.io or fluxcd.io: they would give the pods permissions or owners"
 	PodLabels map[string]LabelValue `json:"podLabels,omitempty"`
 
-	// podAnnotations are added to the pods. Keys of Kubernetes, of FlagCache and
-	// of tools that change a pod's rights are refused.
+	// podAnnotations are added to the pods. Keys that belong to Kubernetes, FlagCache or
+	// tools that change the permissions of a pod are rejected.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('kubernetes.io/') && !k.contains('k8s.io/') && !k.contains('flagcache.dev/') && !k.contains('amazonaws.com/') && !k.contains('istio.io/') && !k.contains('argoproj.io/') && !k.contains('fluxcd.io/') && !k.contains('hashicorp.com/') && !k.contains('k8s.aws/'))",message="service.podAnnotations must not use prefixes of kubernetes.io, k8s.io, flagcache.dev, amazonaws.com, k8s.aws, istio.io, argoproj.io, fluxcd.io or hashicorp.com: they give a pod rights or owners that this field is not for"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('kubernetes.io/') && !k.contains('k8s.io/') && !k.contains('flagcache.dev/') && !k.contains('amazonaws.com/') && !k.contains('istio.io/') && !k.contains('argoproj.io/') && !k.contains('fluxcd.io/') && !k.contains('hashicorp.com/') && !k.contains('k8s.aws/'))",message="service.podAnnotations must not use prefixes of kubernetes.io, k8s.io, flagcache.dev, amazonaws.com, k8s.aws, istio.io, argoproj.io, fluxcd.io or hashicorp.com: they would give the pods permissions or owners"
 	PodAnnotations map[string]AnnotationValue `json:"podAnnotations,omitempty"`
 
-	// env are further environment variables of the container. Values are literal:
-	// a reference could read Secrets that the FlagCache's author may not.
+	// env are additional environment variables of the container. Only literal values
+	// are supported: a reference could expose Secrets that the author of the FlagCache
+	// has no permission to read.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -78,20 +82,20 @@ type ServiceSpec struct {
 	// +kubebuilder:validation:MaxItems=32
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 
-	// affinity of the pods. Default: prefer nodes and zones without another pod of
-	// the same FlagCache, by topologySpreadConstraints.
+	// affinity of the pods. Default: none; topologySpreadConstraints spread the pods
+	// over zones and nodes.
 	// +optional
 	Affinity *corev1.Affinity `json:"affinity,omitempty"`
 
-	// topologySpreadConstraints of the pods. Default: spread over zones and nodes
-	// where possible.
+	// topologySpreadConstraints of the pods. Default: spread over zones and nodes if
+	// possible.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=8
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 
-	// serviceAccountName of the pods; no token of it is mounted. Default: the
-	// namespace's default ServiceAccount.
+	// serviceAccountName of the pods. Its token is not mounted. Default: the default
+	// ServiceAccount of the namespace.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
@@ -111,7 +115,7 @@ type AnnotationValue string
 
 // EnvVar is an environment variable with a literal value.
 //
-// +kubebuilder:validation:XValidation:rule="!(self.name in ['FLAG_ENVIRONMENT', 'FLAGS_FILE', 'FLAGS_POSTGRES_URI_FILE', 'LISTEN_ADDRESS', 'TELEMETRY_ADDRESS', 'SERVICE_BINDING_ROOT', 'REDIS_URL', 'CACHE_TTL', 'CACHE_HMAC_KEY_FILE', 'REDIS_POOL_SIZE', 'REDIS_DIAL_TIMEOUT', 'FLAGCACHE_REVISION', 'SPLIT_FILE', 'SPLIT_SALT'])",message="service.env must not set a variable that the operator sets itself: use the field of the spec that stands for it"
+// +kubebuilder:validation:XValidation:rule="!(self.name in ['FLAG_ENVIRONMENT', 'FLAGS_FILE', 'FLAGS_POSTGRES_URI_FILE', 'LISTEN_ADDRESS', 'TELEMETRY_ADDRESS', 'SERVICE_BINDING_ROOT', 'REDIS_URL', 'CACHE_TTL', 'CACHE_HMAC_KEY_FILE', 'REDIS_POOL_SIZE', 'REDIS_DIAL_TIMEOUT', 'FLAGCACHE_REVISION', 'SPLIT_FILE', 'SPLIT_SALT'])",message="service.env must not contain variables that the operator sets: use the corresponding field of the spec"
 type EnvVar struct {
 	// name of the variable.
 	// +required
@@ -126,7 +130,7 @@ type EnvVar struct {
 	Value string `json:"value,omitempty"`
 }
 
-// ResourceRequirements are the requests and limits of a container.
+// ResourceRequirements are the resource requests and limits of a container.
 type ResourceRequirements struct {
 	// requests by resource name, for example cpu and memory.
 	// +optional
@@ -139,24 +143,24 @@ type ResourceRequirements struct {
 	Limits corev1.ResourceList `json:"limits,omitempty"`
 }
 
-// AutoscalingSpec is a HorizontalPodAutoscaler on CPU utilisation.
+// AutoscalingSpec configures a HorizontalPodAutoscaler on CPU utilization.
 //
 // +kubebuilder:validation:XValidation:rule="self.minReplicas <= self.maxReplicas",message="service.autoscaling.minReplicas must not be greater than maxReplicas"
 type AutoscalingSpec struct {
-	// minReplicas is the lower limit. Default: 2.
+	// minReplicas is the minimum number of replicas. Default: 2.
 	// +optional
 	// +kubebuilder:default=2
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	MinReplicas int32 `json:"minReplicas,omitempty"`
 
-	// maxReplicas is the upper limit.
+	// maxReplicas is the maximum number of replicas.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	MaxReplicas int32 `json:"maxReplicas"`
 
-	// targetCPUPercent is the average CPU utilisation aimed at, in percent of the
+	// targetCPUPercent is the target average CPU utilization, in percent of the CPU
 	// request. Default: 70.
 	// +optional
 	// +kubebuilder:default=70
@@ -165,16 +169,17 @@ type AutoscalingSpec struct {
 	TargetCPUPercent int32 `json:"targetCPUPercent,omitempty"`
 }
 
-// RedisClientSpec is the flag service's Redis client.
+// RedisClientSpec configures the Redis client of the flag service.
 type RedisClientSpec struct {
-	// poolSize is the most connections of one pod to Redis. Default: 10.
+	// poolSize is the maximum number of connections of a pod to Redis. Default: 10.
 	// +optional
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	PoolSize int32 `json:"poolSize,omitempty"`
 
-	// dialTimeout bounds one connection attempt, between 10ms and 30s. Default: 2s.
+	// dialTimeout is the timeout of a connection attempt, between 10ms and 30s.
+	// Default: 2s.
 	// +optional
 	// +kubebuilder:default="2s"
 	// +kubebuilder:validation:Type=string

@@ -5,30 +5,30 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// FlagCacheStatus is what the operator has seen and done. It is written only
-// when its meaning changes.
+// FlagCacheStatus is the observed state of a FlagCache.
 type FlagCacheStatus struct {
-	// observedGeneration is the generation of the spec that this status is about.
+	// observedGeneration is the generation of the spec that this status is based on.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions: Ready is the summary; Reconciling and Stalled follow kstatus and
-	// are present only while true; the others each say one thing.
+	// conditions of the FlagCache. Ready summarizes the others. Reconciling and Stalled
+	// follow kstatus and are present only while True.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// binding names the connection Secret (Service Binding "provisioned service").
+	// binding references the connection Secret, as in the Service Binding specification
+	// for provisioned services.
 	// +optional
 	Binding *BindingStatus `json:"binding,omitempty"`
 
-	// cache is what is known of the Redis.
+	// cache is the observed state of the Redis.
 	// +optional
 	Cache *CacheStatus `json:"cache,omitempty"`
 
-	// service is what is known of the flag service.
+	// service is the observed state of the flag service.
 	// +optional
 	Service *ServiceStatus `json:"service,omitempty"`
 
@@ -36,95 +36,96 @@ type FlagCacheStatus struct {
 	// +optional
 	Revisions *RevisionsStatus `json:"revisions,omitempty"`
 
-	// canary is the change that is being tried.
+	// canary is the canary in progress, if any.
 	// +optional
 	Canary *CanaryStatus `json:"canary,omitempty"`
 
-	// probe is the last answer of the probe that meant something new.
+	// probe is the result of the latest probes.
 	// +optional
 	Probe *ProbeStatus `json:"probe,omitempty"`
 
-	// cost is the monthly estimate.
+	// cost is the estimated monthly cost of the cache.
 	// +optional
 	Cost *CostStatus `json:"cost,omitempty"`
 
-	// history of revisions, newest first, 10 at most.
+	// history of revisions, newest first, at most 10.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10
 	History []HistoryEntry `json:"history,omitempty"`
 
-	// lastHandledReconcileAt echoes the annotation flagcache.dev/reconcile-at.
+	// lastHandledReconcileAt is the last value of the annotation
+	// flagcache.dev/reconcile-at that was handled.
 	// +optional
 	LastHandledReconcileAt string `json:"lastHandledReconcileAt,omitempty"`
 }
 
-// BindingStatus names the connection Secret.
+// BindingStatus references the connection Secret.
 type BindingStatus struct {
 	// name of the Secret.
 	Name string `json:"name"`
 }
 
-// CacheStatus is what is known of the Redis.
+// CacheStatus is the observed state of the Redis.
 type CacheStatus struct {
-	// state in a word: Provisioning, Available, External, or the cloud's own word.
+	// state is Provisioning, Available, External, or the state that AWS reports.
 	// +optional
 	State string `json:"state,omitempty"`
-	// endpoint that writers use, host:port.
+	// endpoint for reads and writes, host:port.
 	// +optional
 	Endpoint string `json:"endpoint,omitempty"`
-	// readerEndpoint that readers may use, host:port.
+	// readerEndpoint for reads only, host:port.
 	// +optional
 	ReaderEndpoint string `json:"readerEndpoint,omitempty"`
-	// engineVersion, for example "valkey 8.0".
+	// engineVersion is the engine and its version, for example "valkey 8.0".
 	// +optional
 	EngineVersion string `json:"engineVersion,omitempty"`
-	// nodes that the cache has.
+	// nodes is the number of nodes.
 	// +optional
 	Nodes int32 `json:"nodes,omitempty"`
-	// replicationGroupID is AWS' name of the cache.
+	// replicationGroupID is the ID of the replication group in AWS.
 	// +optional
 	ReplicationGroupID string `json:"replicationGroupID,omitempty"`
-	// createdAt is when AWS made the cache. A cache that is made anew behind
-	// FlagCache's back has another time.
+	// createdAt is when AWS created the cache. It changes when the cache is deleted in
+	// AWS and recreated by ACK.
 	// +optional
 	CreatedAt *metav1.Time `json:"createdAt,omitempty"`
-	// hint about the size of the cache, where the memory or the CPU that it uses
-	// stays high, or low while a smaller node type is to be had.
+	// hint recommends another size for the cache when its use of memory or CPU stays
+	// high, or stays low and a smaller node type exists.
 	// +optional
 	Hint string `json:"hint,omitempty"`
 }
 
-// ServiceStatus is what is known of the flag service.
+// ServiceStatus is the observed state of the flag service.
 type ServiceStatus struct {
-	// replicas wanted.
+	// replicas is the desired number of replicas.
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
-	// readyReplicas behind the Service.
+	// readyReplicas is the number of ready replicas behind the Service.
 	// +optional
 	ReadyReplicas int32 `json:"readyReplicas"`
-	// ofrepEndpoint is the base URL for OpenFeature's OFREP providers.
+	// ofrepEndpoint is the base URL for OpenFeature OFREP providers.
 	// +optional
 	OFREPEndpoint string `json:"ofrepEndpoint,omitempty"`
-	// image that the stable revision runs.
+	// image of the stable revision.
 	// +optional
 	Image string `json:"image,omitempty"`
 }
 
-// RevisionsStatus names the revisions of the flag service.
+// RevisionsStatus are the current revisions of the flag service.
 type RevisionsStatus struct {
 	// stable is the revision behind the Service.
 	// +optional
 	Stable string `json:"stable,omitempty"`
-	// candidate is the revision that is to become stable.
+	// candidate is the revision that is being rolled out.
 	// +optional
 	Candidate string `json:"candidate,omitempty"`
-	// rejected is the revision that was rolled back last.
+	// rejected is the last revision that was rolled back.
 	// +optional
 	Rejected string `json:"rejected,omitempty"`
 }
 
-// CanaryPhase says what a canary is doing.
+// CanaryPhase is the phase of a canary.
 //
 // +kubebuilder:validation:Enum=Starting;LoadTesting;Stepping;Paused;Held;Promoting
 type CanaryPhase string
@@ -133,75 +134,76 @@ type CanaryPhase string
 const (
 	// CanaryStarting: the candidate's pods are starting; it gets no traffic.
 	CanaryStarting CanaryPhase = "Starting"
-	// CanaryLoadTesting: the candidate is tested with made-up traffic.
+	// CanaryLoadTesting: the candidate is being load tested; it gets no user traffic.
 	CanaryLoadTesting CanaryPhase = "LoadTesting"
-	// CanaryStepping: the candidate gets the step's share of the traffic and is judged.
+	// CanaryStepping: the candidate gets the share of the current step and is being
+	// evaluated.
 	CanaryStepping CanaryPhase = "Stepping"
-	// CanaryPaused: the canary waits for a person.
+	// CanaryPaused: the canary is paused until somebody resumes, promotes or aborts it.
 	CanaryPaused CanaryPhase = "Paused"
-	// CanaryHeld: what the candidate shares with the stable revision is in
-	// trouble, so nothing is judged meanwhile.
+	// CanaryHeld: a dependency of both revisions is failing; the candidate is not
+	// evaluated until it recovers.
 	CanaryHeld CanaryPhase = "Held"
-	// CanaryPromoting: every step passed; the candidate grows to full size.
+	// CanaryPromoting: all steps passed; the candidate is being scaled up.
 	CanaryPromoting CanaryPhase = "Promoting"
 )
 
-// CanaryStatus is the change that is being tried.
+// CanaryStatus is the state of a canary.
 type CanaryStatus struct {
-	// phase says what the canary is doing.
+	// phase of the canary.
 	// +optional
 	Phase CanaryPhase `json:"phase,omitempty"`
-	// step, counted from 1.
+	// step is the current step, counted from 1.
 	// +optional
 	Step int32 `json:"step,omitempty"`
-	// weight that is asked for now, in percent.
+	// weight is the desired share of the traffic in percent.
 	// +optional
 	Weight int32 `json:"weight,omitempty"`
-	// actualWeight that was measured.
+	// actualWeight is the measured share of the traffic.
 	// +optional
 	ActualWeight Percentage `json:"actualWeight,omitempty"`
-	// observedFor is how much of the step's duration counts: time between looks
-	// that found evidence, in seconds.
+	// observedFor is the time in seconds that counts towards the duration of the step:
+	// the time between samples with evidence.
 	// +optional
 	ObservedFor int64 `json:"observedFor,omitempty"`
-	// stepStartedAt is when the step began.
+	// stepStartedAt is when the step started.
 	// +optional
 	StepStartedAt *metav1.Time `json:"stepStartedAt,omitempty"`
-	// deadlineAt is when onInconclusive decides.
+	// deadlineAt is when onInconclusive applies.
 	// +optional
 	DeadlineAt *metav1.Time `json:"deadlineAt,omitempty"`
-	// checks with their evidence.
+	// checks and their evidence.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
 	Checks []CheckStatus `json:"checks,omitempty"`
-	// summary for the table, for example "5% 1/1".
+	// summary for the print column, for example "5% 1/1".
 	// +optional
 	Summary string `json:"summary,omitempty"`
 }
 
-// CheckStatus is one check with its evidence.
+// CheckStatus is a check and its evidence.
 type CheckStatus struct {
 	// name of the check.
 	Name string `json:"name"`
-	// observed share of bad events; with canary.blocks, its mean over the blocks.
+	// observed is the proportion of bad events; with canary.blocks, its mean over the
+	// blocks.
 	// +optional
 	Observed Percentage `json:"observed,omitempty"`
-	// lower end of the confidence interval.
+	// lower bound of the confidence interval.
 	// +optional
 	Lower Percentage `json:"lower,omitempty"`
-	// upper end of the confidence interval.
+	// upper bound of the confidence interval.
 	// +optional
 	Upper Percentage `json:"upper,omitempty"`
-	// limit on the share of bad events.
+	// limit of the proportion of bad events.
 	// +optional
 	Limit Percentage `json:"limit,omitempty"`
-	// requests that were counted.
+	// requests is the number of events that were counted.
 	// +optional
 	Requests int64 `json:"requests,omitempty"`
-	// blocks that are complete and had events, where canary.blocks is set. Observed
-	// and the interval are about their mean.
+	// blocks is the number of complete blocks with events, if canary.blocks is set.
 	// +optional
 	Blocks int64 `json:"blocks,omitempty"`
 	// verdict is Pass, Breach or Inconclusive.
@@ -209,47 +211,47 @@ type CheckStatus struct {
 	Verdict string `json:"verdict,omitempty"`
 }
 
-// ProbeStatus is the probe's answer, rounded so that it changes only when it
-// means something else.
+// ProbeStatus is the result of the latest probes. Values are rounded, so that the
+// status changes only when the result does.
 type ProbeStatus struct {
 	// result is Healthy, Unhealthy or Unknown.
 	Result string `json:"result"`
-	// latency of a whole probe, rounded up to 1, 2 or 5 times a power of ten.
+	// latency of a probe, rounded up to 1, 2 or 5 times a power of ten.
 	// +optional
 	Latency string `json:"latency,omitempty"`
 	// role that the server reports: master or slave.
 	// +optional
 	Role string `json:"role,omitempty"`
-	// replicationLag of a replica.
+	// replicationLag is the lag of a replica behind its primary.
 	// +optional
 	ReplicationLag string `json:"replicationLag,omitempty"`
 }
 
-// CostStatus is the monthly estimate.
+// CostStatus is the estimated monthly cost of the cache.
 type CostStatus struct {
-	// monthlyUSD is the estimate in US dollars a month, for example "24.82"; absent
-	// where a price is not known.
+	// monthlyUSD is the estimate in US dollars per month, for example "24.82". It is
+	// absent if a price is unknown.
 	// +optional
 	MonthlyUSD string `json:"monthlyUSD,omitempty"`
-	// basis of the estimate: what is counted, at the prices of which day, and what
-	// is not.
+	// basis of the estimate: what it includes, the date of the prices, and what it
+	// excludes.
 	// +optional
 	Basis string `json:"basis,omitempty"`
 }
 
-// HistoryEntry is what became of a revision.
+// HistoryEntry is a past revision and its outcome.
 type HistoryEntry struct {
-	// revision by its hash.
+	// revision is the hash of the revision.
 	Revision string `json:"revision"`
 	// outcome is Promoted, RolledBack or Superseded.
 	Outcome string `json:"outcome"`
 	// reason of the outcome.
 	// +optional
 	Reason string `json:"reason,omitempty"`
-	// startedAt is when the revision was first seen.
+	// startedAt is when the rollout of the revision started.
 	// +optional
 	StartedAt *metav1.Time `json:"startedAt,omitempty"`
-	// finishedAt is when the outcome was known.
+	// finishedAt is when the outcome was decided.
 	// +optional
 	FinishedAt *metav1.Time `json:"finishedAt,omitempty"`
 }

@@ -19,43 +19,43 @@ const (
 type Reason string
 
 const (
-	// ReasonHealthy: every step of the probe succeeded.
+	// ReasonHealthy: all steps of the probe succeeded.
 	ReasonHealthy Reason = "Healthy"
-	// ReasonConnectionRefused: the host answers that nothing listens on the port.
+	// ReasonConnectionRefused: the host refuses connections, because nothing listens on the port.
 	ReasonConnectionRefused Reason = "ConnectionRefused"
-	// ReasonTimedOut: a step took longer than the timeout; the message says which.
+	// ReasonTimedOut: a step took longer than the timeout; the message names the step.
 	ReasonTimedOut Reason = "TimedOut"
 	// ReasonHostNotFound: the host name does not resolve.
 	ReasonHostNotFound Reason = "HostNotFound"
 	// ReasonNetworkUnreachable: there is no route to the host.
 	ReasonNetworkUnreachable Reason = "NetworkUnreachable"
-	// ReasonTLSCertificateInvalid: a certificate did not verify; the message says how.
+	// ReasonTLSCertificateInvalid: verification of the server certificate failed; the message has the cause.
 	ReasonTLSCertificateInvalid Reason = "TLSCertificateInvalid"
-	// ReasonTLSNotSupported: TLS is asked for, and the server answers in plain text.
+	// ReasonTLSNotSupported: TLS is enabled for the cache, but the server answers in plain text.
 	ReasonTLSNotSupported Reason = "TLSNotSupported"
-	// ReasonTLSRequired: TLS is not asked for, and the server answers with TLS.
+	// ReasonTLSRequired: TLS is disabled for the cache, but the server answers with TLS.
 	ReasonTLSRequired Reason = "TLSRequired"
 	// ReasonWrongPassword: the server rejects the user name or the password.
 	ReasonWrongPassword Reason = "WrongPassword"
-	// ReasonAuthenticationRequired: the server wants a password, and there is none.
+	// ReasonAuthenticationRequired: the server requires a password, and none is configured.
 	ReasonAuthenticationRequired Reason = "AuthenticationRequired"
-	// ReasonPermissionDenied: the user is logged in and may not do what is needed.
+	// ReasonPermissionDenied: the user is authenticated but lacks a permission.
 	ReasonPermissionDenied Reason = "PermissionDenied"
-	// ReasonReadOnlyReplica: the server is a replica and refuses to write.
+	// ReasonReadOnlyReplica: the server is a replica and rejects writes.
 	ReasonReadOnlyReplica Reason = "ReadOnlyReplica"
-	// ReasonOutOfMemory: the server refuses to write because its memory is full.
+	// ReasonOutOfMemory: the server rejects writes because it is out of memory.
 	ReasonOutOfMemory Reason = "OutOfMemory"
-	// ReasonLoading: the server is still reading its data set from disk.
+	// ReasonLoading: the server is still loading its data set from disk.
 	ReasonLoading Reason = "Loading"
-	// ReasonReadBackMismatch: what was read is not what was written.
+	// ReasonReadBackMismatch: the value that was read differs from the one that was written.
 	ReasonReadBackMismatch Reason = "ReadBackMismatch"
-	// ReasonNotRedis: the reply is not in Redis's protocol, or longer than any of its replies.
+	// ReasonNotRedis: a reply does not follow the Redis protocol, or is too long.
 	ReasonNotRedis Reason = "NotRedis"
-	// ReasonTooManyConnections: the server has reached its limit of clients.
+	// ReasonTooManyConnections: the server has reached its limit of connections.
 	ReasonTooManyConnections Reason = "TooManyConnections"
-	// ReasonAddressNotAllowed: the host resolves to an address that must not be probed.
+	// ReasonAddressNotAllowed: the host resolves to an address that is not allowed, such as a loopback or link-local one.
 	ReasonAddressNotAllowed Reason = "AddressNotAllowed"
-	// ReasonProbeFailed: anything else; the message says what is known.
+	// ReasonProbeFailed: the probe failed for another reason, which is in the message.
 	ReasonProbeFailed Reason = "ProbeFailed"
 )
 

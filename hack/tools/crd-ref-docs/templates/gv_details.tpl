@@ -1,8 +1,8 @@
 {{- define "gvDetails" -}}
 {{- $gv := . -}}
-{{- /* The resource with its spec and status first, then the rest by name. */ -}}
+{{- /* The resource, its spec and its status come first, then the other types by name. */ -}}
 {{- $first := list "FlagCache" "FlagCacheSpec" "FlagCacheStatus" -}}
-Group and version `{{ $gv.GroupVersionString }}`.
+API version `{{ $gv.GroupVersionString }}`.
 
 {{ range $name := $first -}}
 {{ template "type" (index $gv.Types $name) }}

@@ -5,17 +5,17 @@
 
 {{ $type.Doc }}
 {{ if $type.EnumValues }}
-| value | meaning |
+| value | description |
 | --- | --- |
 {{ range $type.EnumValues -}}
 | `{{ .Name }}` | {{ template "sentence" .Doc }} |
 {{ end -}}
 {{ else if not $type.Members }}
-Limits:
+Validation:
 {{- range $type.Validation }} {{ template "limit" . }}{{ end }}
 {{ end -}}
 {{ if $type.Members }}
-| field | type | meaning | limits |
+| field | type | description | validation |
 | --- | --- | --- | --- |
 {{ if $type.GVK -}}
 | `apiVersion` | string | `{{ $type.GVK.Group }}/{{ $type.GVK.Version }}` | |
@@ -26,17 +26,17 @@ Limits:
 {{ end -}}
 {{ end -}}
 {{ if $type.References }}
-Part of {{ range $i, $t := $type.SortedReferences }}{{ if $i }}, {{ end }}{{ markdownRenderTypeLink $t }}{{ end }}.
+Used by {{ range $i, $t := $type.SortedReferences }}{{ if $i }}, {{ end }}{{ markdownRenderTypeLink $t }}{{ end }}.
 {{ end -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* A comment on one line of a table. */ -}}
+{{- /* Renders a comment as a single line of a table. */ -}}
 {{- define "sentence" -}}
 {{ . | replace "\n" " " | replace "|" "\\|" }}
 {{- end -}}
 
-{{- /* A limit, except for being optional: a field is optional unless it says Required. */ -}}
+{{- /* Renders a validation rule. Optional is omitted, as fields are optional by default. */ -}}
 {{- define "limit" -}}
 {{- if hasPrefix "Required" . }}required<br />
 {{- else if hasPrefix "Enum" . }}one of {{ trimPrefix "Enum: [" . | trimSuffix "]" | replace " " ", " }}<br />
