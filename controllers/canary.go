@@ -36,22 +36,16 @@ func (r *Reconciler) sample(fc *v1alpha1.FlagCache, target *plan.EvidenceTarget)
 		LatencyP99:     thresholds.LatencyP99.Duration,
 		MissLatencyP95: thresholds.MissLatencyP95.Duration,
 		Since:          target.Since,
+		Type:           target.Canary.Metrics.Type,
 		Prometheus:     target.Canary.Metrics.Prometheus.DeepCopy(),
 		CloudWatch:     target.Canary.Metrics.CloudWatch.DeepCopy(),
 	})
 }
 
-// evidence is the sampler's last sample in the words of the plan.
+// evidence returns the sampler's last sample of a FlagCache's canary.
 func (r *Reconciler) evidence(fc *v1alpha1.FlagCache) canary.Evidence {
-	sample, ok := r.Sampler.Last(client.ObjectKeyFromObject(fc))
-	if !ok {
-		return canary.Evidence{}
-	}
-	evidence := canary.Evidence{At: sample.At, Lag: sample.Lag, Origin: sample.Origin, Trouble: sample.Trouble}
-	for _, s := range sample.Streams {
-		evidence.Streams = append(evidence.Streams, canary.Stream{ID: s.ID, Revision: s.Revision, Counts: s.Counts, Kept: s.Kept, Lasting: s.Lasting})
-	}
-	return evidence
+	sample, _ := r.Sampler.Last(client.ObjectKeyFromObject(fc))
+	return sample
 }
 
 // podTroubles look at the pods of revisions that do not serve. They are asked of

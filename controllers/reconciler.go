@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan"
@@ -111,7 +112,7 @@ type Sampler interface {
 	// Forget stops sampling.
 	Forget(key types.NamespacedName)
 	// Last is the last sample; false while there is none.
-	Last(key types.NamespacedName) (evidence.Sample, bool)
+	Last(key types.NamespacedName) (canary.Evidence, bool)
 }
 
 // Reconcile observes the world, decides, makes it so, and reports once.

@@ -36,6 +36,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
@@ -109,15 +110,15 @@ func (a *answers) Last(key types.NamespacedName) (probe.Result, bool) {
 
 // samples are what the sampler says; what it was asked to watch is kept.
 type samples struct {
-	last    *evidence.Sample
+	last    *canary.Evidence
 	watched map[types.NamespacedName]evidence.Target
 }
 
 func (s *samples) Watch(key types.NamespacedName, t evidence.Target) { s.watched[key] = t }
 func (s *samples) Forget(key types.NamespacedName)                   { delete(s.watched, key) }
-func (s *samples) Last(types.NamespacedName) (evidence.Sample, bool) {
+func (s *samples) Last(types.NamespacedName) (canary.Evidence, bool) {
 	if s.last == nil {
-		return evidence.Sample{}, false
+		return canary.Evidence{}, false
 	}
 	return *s.last, true
 }

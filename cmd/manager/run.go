@@ -158,9 +158,9 @@ func addSampler(ctx context.Context, mgr ctrl.Manager, news chan<- event.Generic
 	pods := &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient()}
 	sampler := evidence.NewSampler(evidence.Options{
 		Source: evidence.Sources{
-			Pods:       pods,
-			Prometheus: &evidence.Prometheus{Clock: clock.RealClock{}, HTTP: evidence.NewPrometheusHTTPClient()},
-			CloudWatch: &evidence.CloudWatch{Clock: clock.RealClock{}, Pods: pods},
+			v1alpha1.MetricsPods:       pods,
+			v1alpha1.MetricsPrometheus: &evidence.Prometheus{Clock: clock.RealClock{}, HTTP: evidence.NewPrometheusHTTPClient()},
+			v1alpha1.MetricsCloudWatch: &evidence.CloudWatch{Clock: clock.RealClock{}, Pods: pods},
 		},
 		Changed: teller(ctx, news),
 	})

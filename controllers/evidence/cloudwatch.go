@@ -27,48 +27,48 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// Limits of a question to CloudWatch, beside queryTimeout and mostAnswerBytes.
+// Limits of CloudWatch queries, in addition to queryTimeout and maxResponseBytes.
 const (
-	// cloudWatchAttempts of one request; queryTimeout is for all of them.
+	// cloudWatchAttempts of one request, all within queryTimeout.
 	cloudWatchAttempts = 2
-	// mostPages of one answer.
-	mostPages = 8
-	// minute is the period of all questions: what CloudWatch has for every metric and
-	// keeps for 15 days.
+	// maxPages of one result.
+	maxPages = 8
+	// minute is the period of all queries, which CloudWatch supports for every metric
+	// and retains for 15 days.
 	minute = time.Minute
-	// settling is how old a minute must be. What is published later than that is
-	// counted later, so this only spares looks at minutes of which half is there.
-	settling = 2 * time.Minute
-	// longestCanary is how far back questions go. Minutes that CloudWatch has begun to
-	// drop would make the sums smaller.
-	longestCanary = 14 * 24 * time.Hour
+	// settlingDelay is the age at which a minute is first queried. Data published later
+	// is counted by later samples.
+	settlingDelay = 2 * time.Minute
+	// maxCanaryAge is how far back queries reach: sums would shrink when CloudWatch
+	// drops minutes after its retention.
+	maxCanaryAge = 14 * 24 * time.Hour
 )
 
-// CloudWatch asks Amazon CloudWatch what a canary's queries count, and the pods what
-// there are no queries for.
+// CloudWatch reads the checks that a canary has queries for from Amazon CloudWatch,
+// and the other checks from the pods.
 //
-// CloudWatch has events per minute and no counters. They are made here, without any
-// memory: each look asks for all minutes since the canary began and adds them up.
-// Then an operator that starts anew, or looks twice, says the same again; a minute
-// is in the sum once; and what CloudWatch learns late of a minute is counted when it
-// is known. To ask for new minutes alone would need a record of which were counted,
-// and would lose what comes late.
+// CloudWatch has events per minute, not counters. Each sample computes the counters
+// without state, by adding up all minutes since the canary started: a restarted
+// operator gets the same sums, each minute is counted once, and events that are
+// published late are counted as soon as they are known. Querying only the new minutes
+// would require a record of those already counted, and would lose late events.
 type CloudWatch struct {
-	// Clock says which minutes are over.
+	// Clock decides which minutes are complete.
 	Clock clock.PassiveClock
-	// Pods count for the checks without queries.
+	// Pods is the source of the checks without queries.
 	Pods Source
 
 	mu sync.Mutex
-	// config is what the AWS SDK found, nil before; it renews its own credentials.
+	// config is the AWS SDK's configuration, nil until it is loaded; it refreshes its
+	// credentials.
 	config *aws.Config
 }
 
-// Sample asks for all checks of both revisions.
-func (c *CloudWatch) Sample(ctx context.Context, t Target) Sample {
+// Sample implements Source: it queries all checks of both revisions.
+func (c *CloudWatch) Sample(ctx context.Context, t Target) canary.Evidence {
 	from, until := minutes(t.Since, c.Clock.Now())
-	sample := Sample{At: until, Lag: settling + minute + max(minute, t.Interval)}
-	asked, rest := checksOf(t.CloudWatch)
+	sample := canary.Evidence{At: until, Lag: settlingDelay + minute + max(minute, t.Interval)}
+	queried, rest := checksOf(t.CloudWatch)
 	var troubles []string
 	if len(rest) > 0 {
 		pods := c.Pods.Sample(ctx, t)
@@ -77,63 +77,63 @@ func (c *CloudWatch) Sample(ctx context.Context, t Target) Sample {
 	switch client, err := c.client(ctx, t, from, until); {
 	case err != nil:
 		troubles = append(troubles, cloudWatchTrouble(err))
-	case until.After(from): // before that no minute of the canary is over, which is no trouble
-		streams, more := askAll(ctx, client, asked, t, from, until)
+	case until.After(from): // otherwise no minute of the canary is complete yet
+		streams, more := queryAll(ctx, client, queried, t, from, until)
 		sample.Streams, troubles = append(sample.Streams, streams...), append(troubles, more...)
 	}
-	sample.Trouble = oneText(troubles)
+	sample.Trouble = joinTroubles(troubles)
 	return sample
 }
 
-// askAll asks for checks of both revisions.
-func askAll(ctx context.Context, client *cloudwatch.Client, checks []canary.Check, t Target, from, until time.Time) (all []Stream, troubles []string) {
-	streams := make([][]Stream, 2*len(checks))
+// queryAll queries checks of both revisions.
+func queryAll(ctx context.Context, client *cloudwatch.Client, checks []canary.Check, t Target, from, until time.Time) (all []canary.Stream, troubles []string) {
+	streams := make([][]canary.Stream, 2*len(checks))
 	troubles = make([]string, 2*len(checks))
 	var group errgroup.Group
-	group.SetLimit(queriesAtOnce)
+	group.SetLimit(maxConcurrentQueries)
 	for i, check := range checks {
 		for j, revision := range []string{t.Candidate, t.Stable} {
 			group.Go(func() error {
-				counts, err := ask(ctx, client, check, revision, t, from, until)
+				counts, err := queryCounts(ctx, client, check, revision, t, from, until)
 				if err != nil {
 					troubles[2*i+j] = string(check) + ": " + cloudWatchTrouble(err)
 					return nil
 				}
-				streams[2*i+j] = []Stream{streamOf(check, revision, counts, t)}
+				streams[2*i+j] = []canary.Stream{streamOf(check, revision, counts, t)}
 				return nil
 			})
 		}
 	}
-	_ = group.Wait() // no question returns an error
+	_ = group.Wait() // no query returns an error
 	return slices.Concat(streams...), troubles
 }
 
-// checksOf are those that there are queries for, and the rest.
-func checksOf(spec *v1alpha1.CloudWatchSpec) (asked, rest []canary.Check) {
+// checksOf returns the checks with queries, and the rest.
+func checksOf(spec *v1alpha1.CloudWatchSpec) (queried, rest []canary.Check) {
 	for _, check := range allChecks() {
-		if _, ok := spec.Queries[string(check)+"."+kindTotal]; ok {
-			asked = append(asked, check)
+		if _, ok := spec.Queries[string(check)+"."+partTotal]; ok {
+			queried = append(queried, check)
 		} else {
 			rest = append(rest, check)
 		}
 	}
-	return asked, rest
+	return queried, rest
 }
 
-// minutes are those that are asked for: all that began after the canary did and are
-// settled.
+// minutes returns the range to query: the minutes that started after the canary did
+// and are settled.
 func minutes(since, now time.Time) (from, until time.Time) {
 	from = since.UTC().Truncate(minute)
 	if from.Before(since) {
 		from = from.Add(minute)
 	}
-	return from, now.UTC().Add(-settling).Truncate(minute)
+	return from, now.UTC().Add(-settlingDelay).Truncate(minute)
 }
 
-// streamOf is the sum of a revision's events since the canary began. Another canary
-// of the revision begins at another minute and is another stream.
-func streamOf(check canary.Check, revision string, counts analysis.Counts, t Target) Stream {
-	stream := Stream{
+// streamOf returns the stream of a revision's events since the canary started.
+// Another canary of the revision starts at another time and has another stream.
+func streamOf(check canary.Check, revision string, counts analysis.Counts, t Target) canary.Stream {
+	stream := canary.Stream{
 		ID:       fmt.Sprintf("cloudwatch/%s/%s/%d", check, revision, t.Since.Unix()),
 		Revision: revision,
 		Counts:   map[canary.Check]analysis.Counts{check: counts},
@@ -145,60 +145,58 @@ func streamOf(check canary.Check, revision string, counts analysis.Counts, t Tar
 	return stream
 }
 
-// What else can be, beside counts; the texts are for people and the same each time.
+// Reasons why counts are not available. They are part of condition messages, so their
+// texts are constant.
 var (
-	errUnfinished  = errors.New("CloudWatch calls its answer incomplete")
-	errNoEvents    = errors.New("CloudWatch has no events of a revision")
-	errNoNumbers   = errors.New("a query's result has values that are no numbers of events")
-	errTimes       = errors.New("a query's result has a minute that was not asked for, or one twice")
-	errSeveral     = errors.New("a query's result has several series: add them up by SUM")
-	errMoreBad     = errors.New("there are more bad events than events")
-	errLongCanary  = errors.New("the canary began more than 14 days ago, and CloudWatch keeps minutes for 15")
-	errNoRegion    = errors.New("no AWS region is known: set canary.metrics.cloudWatch.region")
-	errCredentials = errors.New("the operator has no AWS credentials that are accepted")
-	errForbidden   = errors.New("the operator's AWS identity is not allowed cloudwatch:GetMetricData")
-	errThrottled   = errors.New("CloudWatch throttles the operator's questions: let canary.metrics.interval be longer")
-	errRefused     = errors.New("CloudWatch refuses a query")
-	errSilent      = errors.New("CloudWatch does not answer")
+	errIncomplete      = errors.New("CloudWatch returned an incomplete result")
+	errNoEvents        = errors.New("CloudWatch has no events of a revision")
+	errNotCounts       = errors.New("a query's result has values that are not numbers of events")
+	errTimestamps      = errors.New("a query's result has a minute outside the queried range or a duplicate minute")
+	errSeveralSeries   = errors.New("a query's result has several series: aggregate them with SUM")
+	errBadExceedsTotal = errors.New("a query counts more bad events than events")
+	errCanaryTooOld    = errors.New("the canary started more than 14 days ago, and CloudWatch retains minutes for 15 days")
+	errNoRegion        = errors.New("the AWS region is unknown: set canary.metrics.cloudWatch.region")
+	errCredentials     = errors.New("the operator has no valid AWS credentials")
+	errForbidden       = errors.New("the operator's AWS identity is not allowed cloudwatch:GetMetricData")
+	errThrottled       = errors.New("CloudWatch throttles the operator's requests: increase canary.metrics.interval")
+	errRejected        = errors.New("CloudWatch rejects a query")
+	errNoResponse      = errors.New("no valid response from CloudWatch")
 )
 
-// cloudWatchTrouble is an error in words that stay the same: AWS' own have the
-// number of the request in them.
+// cloudWatchTrouble returns a constant message for an error. Messages of AWS contain
+// request IDs.
 func cloudWatchTrouble(err error) string {
 	for _, known := range []error{
-		errLargeAnswer, errUnfinished, errNoEvents, errNoNumbers, errTimes, errSeveral, errMoreBad, errLongCanary, errNoRegion, errCredentials, errForbidden,
+		errResponseTooLarge, errIncomplete, errNoEvents, errNotCounts, errTimestamps, errSeveralSeries, errBadExceedsTotal, errCanaryTooOld, errNoRegion, errCredentials, errForbidden,
 	} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}
 	}
-	var answered smithy.APIError
-	if !errors.As(err, &answered) {
-		return errSilent.Error()
+	var apiErr smithy.APIError
+	if errors.As(err, &apiErr) && errorCodes[apiErr.ErrorCode()] != nil {
+		return errorCodes[apiErr.ErrorCode()].Error()
 	}
-	if meaning := codes[answered.ErrorCode()]; meaning != nil {
-		return meaning.Error()
-	}
-	return errSilent.Error()
+	return errNoResponse.Error()
 }
 
-// codes of AWS' errors that a person can do something about.
-var codes = map[string]error{
+// errorCodes are AWS error codes that a user can act on.
+var errorCodes = map[string]error{
 	"AccessDenied": errForbidden, "AccessDeniedException": errForbidden, "NotAuthorized": errForbidden, "OptInRequired": errForbidden,
 	"ExpiredToken": errCredentials, "ExpiredTokenException": errCredentials, "InvalidClientTokenId": errCredentials,
 	"UnrecognizedClientException": errCredentials, "MissingAuthenticationToken": errCredentials, "MissingAuthenticationTokenException": errCredentials,
 	"InvalidSignatureException": errCredentials, "SignatureDoesNotMatch": errCredentials, "IncompleteSignature": errCredentials,
 	"Throttling": errThrottled, "ThrottlingException": errThrottled, "RequestLimitExceeded": errThrottled, "TooManyRequestsException": errThrottled,
 	"LimitExceeded": errThrottled, "LimitExceededException": errThrottled,
-	"ValidationError": errRefused, "ValidationException": errRefused, "InvalidParameterValue": errRefused, "InvalidParameterValueException": errRefused,
-	"InvalidParameterCombination": errRefused, "InvalidParameterCombinationException": errRefused,
-	"MissingParameter": errRefused, "MissingRequiredParameterException": errRefused,
+	"ValidationError": errRejected, "ValidationException": errRejected, "InvalidParameterValue": errRejected, "InvalidParameterValueException": errRejected,
+	"InvalidParameterCombination": errRejected, "InvalidParameterCombinationException": errRejected,
+	"MissingParameter": errRejected, "MissingRequiredParameterException": errRejected,
 }
 
-// client of a region, with credentials.
+// client returns a client of the target's region with valid credentials.
 func (c *CloudWatch) client(ctx context.Context, t Target, from, until time.Time) (*cloudwatch.Client, error) {
-	if until.Sub(from) > longestCanary {
-		return nil, errLongCanary
+	if until.Sub(from) > maxCanaryAge {
+		return nil, errCanaryTooOld
 	}
 	config, err := c.aws(ctx)
 	if err != nil {
@@ -221,10 +219,10 @@ func (c *CloudWatch) client(ctx context.Context, t Target, from, until time.Time
 	}), nil
 }
 
-// aws is what the AWS SDK finds where the operator runs. Unlike Prometheus, AWS has
-// no address that a user chooses, so it is reached as the SDK does: by a proxy, too,
-// and for credentials at link-local addresses. Its log would say at each look what is
-// in the trouble of the sample.
+// aws returns the AWS SDK's default configuration. Users cannot choose the address of
+// AWS, unlike that of Prometheus, so the SDK connects as it does by default: through a
+// proxy, and to link-local addresses for credentials. Its log is discarded because the
+// trouble of a sample contains the same errors.
 func (c *CloudWatch) aws(ctx context.Context) (aws.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -241,7 +239,7 @@ func (c *CloudWatch) aws(ctx context.Context) (aws.Config, error) {
 	return config, nil
 }
 
-// cappedClient ends answers that are too long. It counts after decompression.
+// cappedClient limits the size of decompressed responses.
 type cappedClient struct{ next aws.HTTPClient }
 
 // Do implements aws.HTTPClient.
@@ -250,12 +248,12 @@ func (c cappedClient) Do(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	response.Body = &cappedBody{ReadCloser: response.Body, left: mostAnswerBytes}
+	response.Body = &cappedBody{ReadCloser: response.Body, left: maxResponseBytes}
 	return response, nil
 }
 
-// fill puts names in the places that a query has for them. They are names and
-// hashes: nothing in them can end a string.
+// fill substitutes the placeholders of a query. The values are names and hashes,
+// which contain no character that could end a string.
 func fill(text, revision string, t Target) string {
 	return strings.NewReplacer("$revision", revision, "$namespace", t.FlagCache.Namespace, "$name", t.FlagCache.Name).Replace(text)
 }

@@ -21,10 +21,10 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// A double of CloudWatch, at a real HTTP server. It speaks what the AWS SDK speaks,
-// Smithy's RPC v2 in CBOR, by a codec that is not the SDK's.
+// A fake of CloudWatch on a real HTTP server. It implements the protocol of the AWS
+// SDK, Smithy's RPC v2 in CBOR, with a codec other than the SDK's.
 
-// metricDataRequest is what GetMetricData is asked.
+// metricDataRequest is the input of GetMetricData.
 type metricDataRequest struct {
 	StartTime, EndTime time.Time
 	NextToken          string
@@ -43,7 +43,7 @@ type metricDataRequest struct {
 	}
 }
 
-// result of a query, as CloudWatch has it.
+// result is the result of a query.
 type result struct {
 	ID         string `cbor:"Id"`
 	Label      string
@@ -55,14 +55,14 @@ type result struct {
 
 type message struct{ Code, Value string }
 
-type metricDataAnswer struct {
+type metricDataResponse struct {
 	MetricDataResults []result
 	NextToken         string    `cbor:",omitempty"`
 	Messages          []message `cbor:",omitempty"`
 }
 
-// encoded as AWS does: times are seconds with a tag.
-func encoded(t *testing.T, v any) []byte {
+// encodeCBOR encodes like AWS: times are tagged seconds.
+func encodeCBOR(t *testing.T, v any) []byte {
 	t.Helper()
 	mode, err := cbor.EncOptions{Time: cbor.TimeUnixMicro, TimeTag: cbor.EncTagRequired}.EncMode()
 	if err != nil {
@@ -75,7 +75,7 @@ func encoded(t *testing.T, v any) []byte {
 	return body
 }
 
-// sendCBOR sends an answer of the protocol.
+// sendCBOR sends a response of the protocol.
 func sendCBOR(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Smithy-Protocol", "rpc-v2-cbor")
 	w.Header().Set("Content-Type", "application/cbor")
@@ -84,11 +84,11 @@ func sendCBOR(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body)
 }
 
-// received is a request, checked to be what the protocol says.
-func received(t *testing.T, r *http.Request) (q metricDataRequest) {
+// decodeRequest decodes a request and checks that it conforms to the protocol.
+func decodeRequest(t *testing.T, r *http.Request) (q metricDataRequest) {
 	t.Helper()
 	if r.Method != http.MethodPost || r.URL.Path != "/service/GraniteServiceVersion20100801/operation/GetMetricData" || r.Header.Get("Smithy-Protocol") != "rpc-v2-cbor" {
-		t.Errorf("%s %s is not how CloudWatch is asked", r.Method, r.URL.Path)
+		t.Errorf("%s %s is not a request of GetMetricData", r.Method, r.URL.Path)
 	}
 	if !strings.Contains(r.Header.Get("Authorization"), "/eu-central-1/monitoring/aws4_request") {
 		t.Error("the request is not signed for CloudWatch in the region")
@@ -98,13 +98,13 @@ func received(t *testing.T, r *http.Request) (q metricDataRequest) {
 		t.Errorf("reading a request: %v", err)
 	}
 	if err := cbor.Unmarshal(body, &q); err != nil {
-		t.Errorf("the request is no CBOR: %v", err)
+		t.Errorf("decoding a request: %v", err)
 	}
 	return q
 }
 
-// anAWS has the AWS SDK find credentials, and CloudWatch at a server of the test's.
-func anAWS(t *testing.T, answer http.HandlerFunc) {
+// fakeAWS configures the AWS SDK with credentials and a fake CloudWatch.
+func fakeAWS(t *testing.T, answer http.HandlerFunc) {
 	t.Helper()
 	server := httptest.NewServer(answer)
 	t.Cleanup(server.Close)
@@ -114,7 +114,7 @@ func anAWS(t *testing.T, answer http.HandlerFunc) {
 	t.Setenv("AWS_ENDPOINT_URL_CLOUDWATCH", server.URL)
 }
 
-// withoutAWS has the AWS SDK find nothing of the machine that tests run on.
+// withoutAWS hides the AWS configuration of the machine from the AWS SDK.
 func withoutAWS(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{
@@ -128,18 +128,18 @@ func withoutAWS(t *testing.T) {
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(t.TempDir(), "none"))
 }
 
-// The canary of these tests began at 12:00:20, and it is 12:10:30: the minutes from
-// 12:01 up to 12:07 are asked for.
+// The canary of these tests started at 12:00:20, and it is 12:10:30: the minutes from
+// 12:01 to 12:07 are queried.
 var (
-	began  = time.Date(2026, 6, 1, 12, 0, 20, 0, time.UTC)
-	itIs   = time.Date(2026, 6, 1, 12, 10, 30, 0, time.UTC)
-	first  = time.Date(2026, 6, 1, 12, 1, 0, 0, time.UTC)
-	behind = time.Date(2026, 6, 1, 12, 8, 0, 0, time.UTC)
+	canaryStart = time.Date(2026, 6, 1, 12, 0, 20, 0, time.UTC)
+	now         = time.Date(2026, 6, 1, 12, 10, 30, 0, time.UTC)
+	firstMinute = time.Date(2026, 6, 1, 12, 1, 0, 0, time.UTC)
+	endMinute   = time.Date(2026, 6, 1, 12, 8, 0, 0, time.UTC)
 )
 
 func aCloudWatchTarget() Target {
 	t := aTarget()
-	t.Since, t.Interval = began, time.Minute
+	t.Since, t.Interval = canaryStart, time.Minute
 	query := func(metric string) v1alpha1.CloudWatchQuery {
 		return v1alpha1.CloudWatchQuery{Metric: metric, Dimensions: map[string]v1alpha1.DimensionValue{
 			"Service": "$namespace/$name", "Revision": "$revision",
@@ -151,25 +151,25 @@ func aCloudWatchTarget() Target {
 	return t
 }
 
-// sampledAt is what a CloudWatch that was just started says at a time.
-func sampledAt(ctx context.Context, now time.Time, t Target) Sample {
-	c := &CloudWatch{Clock: clocktesting.NewFakePassiveClock(now), Pods: &counting{}}
+// sampleAt returns a sample of a new CloudWatch source at the given time.
+func sampleAt(ctx context.Context, now time.Time, t Target) canary.Evidence {
+	c := &CloudWatch{Clock: clocktesting.NewFakePassiveClock(now), Pods: &everyCheck{}}
 	return c.Sample(ctx, t)
 }
 
-// counting is a source that has counts for every check.
-type counting struct{}
+// everyCheck is a source with counts for every check.
+type everyCheck struct{}
 
-func (*counting) Sample(_ context.Context, t Target) Sample {
+func (*everyCheck) Sample(_ context.Context, t Target) canary.Evidence {
 	counts := map[canary.Check]analysis.Counts{}
 	for _, check := range allChecks() {
 		counts[check] = analysis.Counts{Bad: 1, Total: 7}
 	}
-	return Sample{Streams: []Stream{{ID: "pod", Revision: t.Candidate, Counts: counts}}}
+	return canary.Evidence{Streams: []canary.Stream{{ID: "pod", Revision: t.Candidate, Counts: counts}}}
 }
 
-// perMinute is a result with the same number in each minute that was asked for.
-func perMinute(id string, q metricDataRequest, n float64) result {
+// everyMinute returns a result with the same number in each queried minute.
+func everyMinute(id string, q metricDataRequest, n float64) result {
 	r := result{ID: id, Label: id, StatusCode: "Complete"}
 	for at := q.StartTime; at.Before(q.EndTime); at = at.Add(time.Minute) {
 		r.Timestamps, r.Values = append(r.Timestamps, at), append(r.Values, n)

@@ -23,12 +23,12 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-func TestAddsUpWholeMinutesSinceTheCanaryBegan(t *testing.T) {
+func TestCloudWatchSumsMinutesSinceTheCanaryStarted(t *testing.T) {
 	target := aCloudWatchTarget()
-	anAWS(t, func(w http.ResponseWriter, r *http.Request) {
-		q := received(t, r)
-		if !q.StartTime.Equal(first) || !q.EndTime.Equal(behind) {
-			t.Errorf("asked for %s to %s", q.StartTime, q.EndTime)
+	fakeAWS(t, func(w http.ResponseWriter, r *http.Request) {
+		q := decodeRequest(t, r)
+		if !q.StartTime.Equal(firstMinute) || !q.EndTime.Equal(endMinute) {
+			t.Errorf("queried %s to %s", q.StartTime, q.EndTime)
 		}
 		total := q.MetricDataQueries[1].MetricStat
 		dimensions := fmt.Sprint(total.Metric.Dimensions)
@@ -38,16 +38,16 @@ func TestAddsUpWholeMinutesSinceTheCanaryBegan(t *testing.T) {
 			n = 5
 		case "[{Revision " + target.Stable + "} {Service shop/checkout}]":
 		default:
-			t.Errorf("asked for the dimensions %s", dimensions)
+			t.Errorf("queried the dimensions %s", dimensions)
 		}
 		if total.Metric.Namespace != "Shop" || total.Metric.MetricName != "requests" || total.Period != 60 || total.Stat != "Sum" {
-			t.Errorf("asked for %+v", total)
+			t.Errorf("queried %+v", total)
 		}
-		sendCBOR(w, 200, encoded(t, metricDataAnswer{MetricDataResults: []result{perMinute("bad", q, 1), perMinute("total", q, n)}}))
+		sendCBOR(w, 200, encodeCBOR(t, metricDataResponse{MetricDataResults: []result{everyMinute("bad", q, 1), everyMinute("total", q, n)}}))
 	})
-	want := Sample{
-		At: behind, Lag: 4 * time.Minute,
-		Streams: []Stream{
+	want := canary.Evidence{
+		At: endMinute, Lag: 4 * time.Minute,
+		Streams: []canary.Stream{
 			{ID: "pod", Revision: target.Candidate, Counts: map[canary.Check]analysis.Counts{
 				canary.LatencyP95: {Bad: 1, Total: 7}, canary.LatencyP99: {Bad: 1, Total: 7}, canary.CacheHitRate: {Bad: 1, Total: 7}, canary.MissLatencyP95: {Bad: 1, Total: 7},
 			}},
@@ -57,40 +57,39 @@ func TestAddsUpWholeMinutesSinceTheCanaryBegan(t *testing.T) {
 				Counts: map[canary.Check]analysis.Counts{canary.ErrorRate: {Bad: 7, Total: 700}}},
 		},
 	}
-	for _, now := range []time.Time{itIs, itIs, itIs.Add(29 * time.Second)} {
-		// Each is an operator that was just started, and none knows of the others.
-		if d := cmp.Diff(want, sampledAt(t.Context(), now, target)); d != "" {
+	for _, now := range []time.Time{now, now, now.Add(29 * time.Second)} {
+		// Each sample is that of a new source, without state of the others.
+		if d := cmp.Diff(want, sampleAt(t.Context(), now, target)); d != "" {
 			t.Errorf("at %s (-want +got):\n%s", now, d)
 		}
 	}
 }
 
-// What becomes known late of a minute is in the next sum, and what is known is never
-// in it twice.
-func TestWhatIsPublishedLateIsCountedWhenItIsKnown(t *testing.T) {
+// Events that are published late are in the next sum, and none are counted twice.
+func TestLateEventsAreCounted(t *testing.T) {
 	var published atomic.Int64
-	anAWS(t, func(w http.ResponseWriter, r *http.Request) {
-		q := received(t, r)
-		total := perMinute("total", q, 10)
+	fakeAWS(t, func(w http.ResponseWriter, r *http.Request) {
+		q := decodeRequest(t, r)
+		total := everyMinute("total", q, 10)
 		total.Values[len(total.Values)-1] = float64(published.Load())
-		sendCBOR(w, 200, encoded(t, metricDataAnswer{MetricDataResults: []result{perMinute("bad", q, 0), total}}))
+		sendCBOR(w, 200, encodeCBOR(t, metricDataResponse{MetricDataResults: []result{everyMinute("bad", q, 0), total}}))
 	})
 	for _, c := range []struct {
 		late int64
 		want int64
 	}{{0, 60}, {4, 64}, {10, 70}, {10, 70}} {
 		published.Store(c.late)
-		if got := countsAbout(sampledAt(t.Context(), itIs, aCloudWatchTarget()), "8f2c1a3b")[canary.ErrorRate].Total; got != c.want {
-			t.Errorf("%d events are known of the last minute, and %d of all, want %d", c.late, got, c.want)
+		if got := countsOfRevision(sampleAt(t.Context(), now, aCloudWatchTarget()), "8f2c1a3b")[canary.ErrorRate].Total; got != c.want {
+			t.Errorf("with %d events in the last minute the sum is %d, want %d", c.late, got, c.want)
 		}
 	}
 }
 
-func TestPutsPagesTogether(t *testing.T) {
-	anAWS(t, func(w http.ResponseWriter, r *http.Request) {
-		q := received(t, r)
-		bad, total := perMinute("bad", q, 1), perMinute("total", q, 10)
-		answer := metricDataAnswer{MetricDataResults: []result{bad, total}}
+func TestPagesOfOneResultAreCombined(t *testing.T) {
+	fakeAWS(t, func(w http.ResponseWriter, r *http.Request) {
+		q := decodeRequest(t, r)
+		bad, total := everyMinute("bad", q, 1), everyMinute("total", q, 10)
+		answer := metricDataResponse{MetricDataResults: []result{bad, total}}
 		half := func(r *result, status string, from, to int) {
 			r.StatusCode, r.Timestamps, r.Values = status, r.Timestamps[from:to], r.Values[from:to]
 		}
@@ -101,165 +100,167 @@ func TestPutsPagesTogether(t *testing.T) {
 			half(&answer.MetricDataResults[1], "Complete", 3, 7)
 			answer.MetricDataResults = answer.MetricDataResults[1:]
 		}
-		sendCBOR(w, 200, encoded(t, answer))
+		sendCBOR(w, 200, encodeCBOR(t, answer))
 	})
-	sample := sampledAt(t.Context(), itIs, aCloudWatchTarget())
-	if got := countsAbout(sample, "8f2c1a3b")[canary.ErrorRate]; got != (analysis.Counts{Bad: 7, Total: 70}) || sample.Trouble != "" {
+	sample := sampleAt(t.Context(), now, aCloudWatchTarget())
+	if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got != (analysis.Counts{Bad: 7, Total: 70}) || sample.Trouble != "" {
 		t.Errorf("counted %+v, trouble %q", got, sample.Trouble)
 	}
 }
 
-func TestNoBadEventsAreNoneOfThem(t *testing.T) {
+func TestMissingDataOfBadEvents(t *testing.T) {
 	for name, c := range map[string]struct {
 		expression string
 		results    func(q metricDataRequest) []result
 		trouble    string
 	}{
 		"an empty series": {"", func(q metricDataRequest) []result {
-			return []result{{ID: "bad", StatusCode: "Complete"}, perMinute("total", q, 3)}
+			return []result{{ID: "bad", StatusCode: "Complete"}, everyMinute("total", q, 3)}
 		}, ""},
-		"a search that finds nothing": {"SUM(SEARCH('r=$revision', 'Sum'))", func(q metricDataRequest) []result { return []result{perMinute("total", q, 3)} }, ""},
-		"a metric that is left out":   {"", func(q metricDataRequest) []result { return []result{perMinute("total", q, 3)} }, errUnfinished.Error()},
-		"nothing about all events":    {"", func(q metricDataRequest) []result { return []result{perMinute("bad", q, 0)} }, errNoEvents.Error()},
-		"an empty series of all": {"", func(q metricDataRequest) []result {
-			return []result{perMinute("bad", q, 0), {ID: "total", StatusCode: "Complete"}}
+		"a search without matches": {"SUM(SEARCH('r=$revision', 'Sum'))", func(q metricDataRequest) []result { return []result{everyMinute("total", q, 3)} }, ""},
+		"a missing metric":         {"", func(q metricDataRequest) []result { return []result{everyMinute("total", q, 3)} }, errIncomplete.Error()},
+		"no data about all events": {"", func(q metricDataRequest) []result { return []result{everyMinute("bad", q, 0)} }, errNoEvents.Error()},
+		"an empty series of all events": {"", func(q metricDataRequest) []result {
+			return []result{everyMinute("bad", q, 0), {ID: "total", StatusCode: "Complete"}}
 		}, errNoEvents.Error()},
-		"an expression that is filled": {"FILL(SUM(SEARCH('r=$revision', 'Sum')), 0)", func(q metricDataRequest) []result { return []result{perMinute("bad", q, 0), perMinute("total", q, 3)} }, ""},
+		"an expression with FILL": {"FILL(SUM(SEARCH('r=$revision', 'Sum')), 0)", func(q metricDataRequest) []result {
+			return []result{everyMinute("bad", q, 0), everyMinute("total", q, 3)}
+		}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			target := aCloudWatchTarget()
 			if c.expression != "" {
 				target.CloudWatch.Queries["errorRate.bad"] = v1alpha1.CloudWatchQuery{Expression: c.expression}
 			}
-			anAWS(t, func(w http.ResponseWriter, r *http.Request) {
-				q := received(t, r)
+			fakeAWS(t, func(w http.ResponseWriter, r *http.Request) {
+				q := decodeRequest(t, r)
 				if bad := q.MetricDataQueries[0]; c.expression != "" && (strings.Contains(bad.Expression, "$") || bad.Period != 60) {
-					t.Errorf("asked for %+v", bad)
+					t.Errorf("queried %+v", bad)
 				}
-				sendCBOR(w, 200, encoded(t, metricDataAnswer{MetricDataResults: c.results(q)}))
+				sendCBOR(w, 200, encodeCBOR(t, metricDataResponse{MetricDataResults: c.results(q)}))
 			})
-			sample := sampledAt(t.Context(), itIs, target)
+			sample := sampleAt(t.Context(), now, target)
 			want := analysis.Counts{Total: 21}
 			if c.trouble != "" {
 				want, c.trouble = analysis.Counts{}, "errorRate: "+c.trouble
 			}
-			if got := countsAbout(sample, "8f2c1a3b")[canary.ErrorRate]; got != want || sample.Trouble != c.trouble {
+			if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got != want || sample.Trouble != c.trouble {
 				t.Errorf("counted %+v, trouble %q", got, sample.Trouble)
 			}
 		})
 	}
 }
 
-// badAnswers of CloudWatch, and what is said of each.
-func badAnswers(t *testing.T) map[string]struct {
+// invalidResponses are responses of CloudWatch with the expected trouble.
+func invalidResponses(t *testing.T) map[string]struct {
 	answer func(w http.ResponseWriter, r *http.Request, q metricDataRequest)
 	want   error
 } {
 	type answer = func(w http.ResponseWriter, r *http.Request, q metricDataRequest)
 	changed := func(change func(bad, total *result)) answer {
 		return func(w http.ResponseWriter, _ *http.Request, q metricDataRequest) {
-			results := []result{perMinute("bad", q, 1), perMinute("total", q, 10)}
+			results := []result{everyMinute("bad", q, 1), everyMinute("total", q, 10)}
 			change(&results[0], &results[1])
-			sendCBOR(w, 200, encoded(t, metricDataAnswer{MetricDataResults: results}))
+			sendCBOR(w, 200, encodeCBOR(t, metricDataResponse{MetricDataResults: results}))
 		}
 	}
 	value := func(v float64) answer { return changed(func(_, total *result) { total.Values[2] = v }) }
 	bad := func(v float64) answer { return changed(func(bad, _ *result) { bad.Values[2] = v }) }
 	at := func(at time.Time) answer { return changed(func(_, total *result) { total.Timestamps[2] = at }) }
-	whole := func(change func(*metricDataAnswer)) answer {
+	whole := func(change func(*metricDataResponse)) answer {
 		return func(w http.ResponseWriter, _ *http.Request, q metricDataRequest) {
-			a := metricDataAnswer{MetricDataResults: []result{perMinute("bad", q, 1), perMinute("total", q, 10)}}
+			a := metricDataResponse{MetricDataResults: []result{everyMinute("bad", q, 1), everyMinute("total", q, 10)}}
 			change(&a)
-			sendCBOR(w, 200, encoded(t, a))
+			sendCBOR(w, 200, encodeCBOR(t, a))
 		}
 	}
 	fails := func(status int, code string) answer {
 		return func(w http.ResponseWriter, _ *http.Request, _ metricDataRequest) {
-			sendCBOR(w, status, encoded(t, map[string]string{"__type": "com.amazonaws.cloudwatch#" + code, "message": "secret"}))
+			sendCBOR(w, status, encodeCBOR(t, map[string]string{"__type": "com.amazonaws.cloudwatch#" + code, "message": "secret"}))
 		}
 	}
-	says := func(status int, body string) answer {
+	respondWith := func(status int, body string) answer {
 		return func(w http.ResponseWriter, _ *http.Request, _ metricDataRequest) { sendCBOR(w, status, []byte(body)) }
 	}
 	return map[string]struct {
 		answer answer
 		want   error
 	}{
-		"not a number":                   {value(math.NaN()), errNoNumbers},
-		"infinite":                       {value(math.Inf(1)), errNoNumbers},
-		"negative infinite":              {bad(math.Inf(-1)), errNoNumbers},
-		"negative":                       {value(-1), errNoNumbers},
-		"a fraction":                     {value(0.5), errNoNumbers},
-		"inexact":                        {value(1e308), errNoNumbers},
-		"too many in all":                {changed(func(_, total *result) { total.Values[1], total.Values[2] = 1<<53, 1 }), errNoNumbers},
-		"bad ones that are not a number": {bad(math.NaN()), errNoNumbers},
-		"more bad ones than events":      {bad(1000), errMoreBad},
-		"before the canary":              {at(first.Add(-time.Minute)), errTimes},
-		"a minute that is not over":      {at(behind), errTimes},
-		"half a minute":                  {at(first.Add(90 * time.Second)), errTimes},
-		"a minute twice":                 {at(first), errTimes},
-		"more times than values":         {changed(func(_, total *result) { total.Values = total.Values[1:] }), errNoNumbers},
-		"partial":                        {changed(func(_, total *result) { total.StatusCode = "PartialData" }), errUnfinished},
-		"partial about bad ones":         {changed(func(bad, _ *result) { bad.StatusCode = "PartialData" }), errUnfinished},
-		"an error in a result":           {changed(func(_, total *result) { total.StatusCode = "InternalError" }), errUnfinished},
-		"no status":                      {changed(func(_, total *result) { total.StatusCode = "" }), errUnfinished},
-		"forbidden":                      {changed(func(bad, _ *result) { bad.StatusCode = "Forbidden" }), errForbidden},
-		"a message about a result":       {changed(func(bad, _ *result) { bad.Messages = []message{{"ArithmeticError", "secret"}} }), errUnfinished},
-		"a message":                      {whole(func(a *metricDataAnswer) { a.Messages = []message{{"MaxMetricsExceeded", "secret"}} }), errUnfinished},
-		"several series": {whole(func(a *metricDataAnswer) {
+		"not a number":                     {value(math.NaN()), errNotCounts},
+		"infinite":                         {value(math.Inf(1)), errNotCounts},
+		"negative infinite":                {bad(math.Inf(-1)), errNotCounts},
+		"negative":                         {value(-1), errNotCounts},
+		"a fraction":                       {value(0.5), errNotCounts},
+		"inexact":                          {value(1e308), errNotCounts},
+		"an inexact sum":                   {changed(func(_, total *result) { total.Values[1], total.Values[2] = 1<<53, 1 }), errNotCounts},
+		"bad events that are not a number": {bad(math.NaN()), errNotCounts},
+		"more bad events than events":      {bad(1000), errBadExceedsTotal},
+		"before the canary":                {at(firstMinute.Add(-time.Minute)), errTimestamps},
+		"an incomplete minute":             {at(endMinute), errTimestamps},
+		"half a minute":                    {at(firstMinute.Add(90 * time.Second)), errTimestamps},
+		"a duplicate minute":               {at(firstMinute), errTimestamps},
+		"more timestamps than values":      {changed(func(_, total *result) { total.Values = total.Values[1:] }), errNotCounts},
+		"partial data":                     {changed(func(_, total *result) { total.StatusCode = "PartialData" }), errIncomplete},
+		"partial data of bad events":       {changed(func(bad, _ *result) { bad.StatusCode = "PartialData" }), errIncomplete},
+		"an error in a result":             {changed(func(_, total *result) { total.StatusCode = "InternalError" }), errIncomplete},
+		"no status":                        {changed(func(_, total *result) { total.StatusCode = "" }), errIncomplete},
+		"forbidden":                        {changed(func(bad, _ *result) { bad.StatusCode = "Forbidden" }), errForbidden},
+		"a message about a result":         {changed(func(bad, _ *result) { bad.Messages = []message{{"ArithmeticError", "secret"}} }), errIncomplete},
+		"a message":                        {whole(func(a *metricDataResponse) { a.Messages = []message{{"MaxMetricsExceeded", "secret"}} }), errIncomplete},
+		"several series": {whole(func(a *metricDataResponse) {
 			a.MetricDataResults = append(a.MetricDataResults, result{ID: "total", Label: "other", StatusCode: "Complete"})
-		}), errSeveral},
-		"the same series twice": {whole(func(a *metricDataAnswer) { a.MetricDataResults = append(a.MetricDataResults, a.MetricDataResults[1]) }), errTimes},
-		"what was not asked for": {whole(func(a *metricDataAnswer) {
+		}), errSeveralSeries},
+		"the same series twice": {whole(func(a *metricDataResponse) { a.MetricDataResults = append(a.MetricDataResults, a.MetricDataResults[1]) }), errTimestamps},
+		"a result of no query": {whole(func(a *metricDataResponse) {
 			a.MetricDataResults = append(a.MetricDataResults, result{ID: "x", StatusCode: "Complete"})
-		}), errNoNumbers},
-		"nothing in it":                   {whole(func(a *metricDataAnswer) { a.MetricDataResults = nil }), errUnfinished},
-		"pages without an end":            {whole(func(a *metricDataAnswer) { a.NextToken, a.MetricDataResults = "more", nil }), errLargeAnswer},
+		}), errNotCounts},
+		"no results":                      {whole(func(a *metricDataResponse) { a.MetricDataResults = nil }), errIncomplete},
+		"endless pages":                   {whole(func(a *metricDataResponse) { a.NextToken, a.MetricDataResults = "more", nil }), errResponseTooLarge},
 		"throttled":                       {fails(400, "ThrottlingException"), errThrottled},
 		"throttled by the query protocol": {fails(400, "Throttling"), errThrottled},
 		"not allowed":                     {fails(403, "AccessDeniedException"), errForbidden},
-		"a token that is over":            {fails(403, "ExpiredTokenException"), errCredentials},
-		"a query that is wrong":           {fails(400, "ValidationError"), errRefused},
-		"a parameter that is wrong":       {fails(400, "InvalidParameterValueException"), errRefused},
-		"an error of its own":             {fails(500, "InternalServiceFault"), errSilent},
-		"unavailable":                     {fails(503, "ServiceUnavailable"), errSilent},
-		"a gateway's error":               {says(502, "<html>secret</html>"), errSilent},
-		"HTML":                            {says(200, "<html>secret</html>"), errSilent},
-		"half an answer":                  {says(200, string(encoded(t, metricDataAnswer{NextToken: "x", MetricDataResults: []result{{ID: "bad"}}})[:20])), errSilent},
-		"too much":                        {says(200, strings.Repeat(" ", mostAnswerBytes+1)), errLargeAnswer},
-		"too much of an error":            {says(400, strings.Repeat(" ", mostAnswerBytes+1)), errLargeAnswer},
-		"a bomb": {func(w http.ResponseWriter, _ *http.Request, _ metricDataRequest) {
+		"an expired token":                {fails(403, "ExpiredTokenException"), errCredentials},
+		"an invalid query":                {fails(400, "ValidationError"), errRejected},
+		"an invalid parameter":            {fails(400, "InvalidParameterValueException"), errRejected},
+		"an internal error":               {fails(500, "InternalServiceFault"), errNoResponse},
+		"unavailable":                     {fails(503, "ServiceUnavailable"), errNoResponse},
+		"a gateway error":                 {respondWith(502, "<html>secret</html>"), errNoResponse},
+		"HTML":                            {respondWith(200, "<html>secret</html>"), errNoResponse},
+		"a truncated response":            {respondWith(200, string(encodeCBOR(t, metricDataResponse{NextToken: "x", MetricDataResults: []result{{ID: "bad"}}})[:20])), errNoResponse},
+		"an oversized response":           {respondWith(200, strings.Repeat(" ", maxResponseBytes+1)), errResponseTooLarge},
+		"an oversized error":              {respondWith(400, strings.Repeat(" ", maxResponseBytes+1)), errResponseTooLarge},
+		"a decompression bomb": {func(w http.ResponseWriter, _ *http.Request, _ metricDataRequest) {
 			var packed bytes.Buffer
 			zip := gzip.NewWriter(&packed)
-			_, _ = io.WriteString(zip, strings.Repeat(" ", mostAnswerBytes+1))
+			_, _ = io.WriteString(zip, strings.Repeat(" ", maxResponseBytes+1))
 			_ = zip.Close()
 			w.Header().Set("Content-Encoding", "gzip")
 			sendCBOR(w, 200, packed.Bytes())
 		}, nil},
-		"a hang-up": {func(http.ResponseWriter, *http.Request, metricDataRequest) { panic(http.ErrAbortHandler) }, errSilent},
-		"silence":   {func(_ http.ResponseWriter, r *http.Request, _ metricDataRequest) { <-r.Context().Done() }, errSilent},
-		"a trickle": {func(w http.ResponseWriter, r *http.Request, _ metricDataRequest) {
+		"a closed connection": {func(http.ResponseWriter, *http.Request, metricDataRequest) { panic(http.ErrAbortHandler) }, errNoResponse},
+		"no response":         {func(_ http.ResponseWriter, r *http.Request, _ metricDataRequest) { <-r.Context().Done() }, errNoResponse},
+		"a stalled response": {func(w http.ResponseWriter, r *http.Request, _ metricDataRequest) {
 			sendCBOR(w, 200, []byte{0xa1})
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
-		}, errSilent},
+		}, errNoResponse},
 	}
 }
 
-func TestWhatIsNoGoodAnswerOfCloudWatchIsAbsent(t *testing.T) {
-	cases := badAnswers(t)
+func TestInvalidCloudWatchResponseIsAbsent(t *testing.T) {
+	cases := invalidResponses(t)
 	names := make([]string, 0, len(cases))
 	for name := range cases {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	// One server for all, so that the SDK's settings are those of the whole test: the
-	// name of the FlagCache says which case is meant.
-	anAWS(t, func(w http.ResponseWriter, r *http.Request) {
-		q := received(t, r)
+	// All cases share one server, because the SDK is configured by environment
+	// variables: the name of the FlagCache selects the case.
+	fakeAWS(t, func(w http.ResponseWriter, r *http.Request) {
+		q := decodeRequest(t, r)
 		var number int
 		if _, err := fmt.Sscanf(q.MetricDataQueries[0].MetricStat.Metric.Dimensions[1].Value, "shop/case-%d", &number); err != nil {
-			t.Errorf("whose request is %+v?", q)
+			t.Errorf("request %+v of no case", q)
 			return
 		}
 		cases[names[number]].answer(w, r, q)
@@ -269,13 +270,13 @@ func TestWhatIsNoGoodAnswerOfCloudWatchIsAbsent(t *testing.T) {
 			t.Parallel()
 			target := aCloudWatchTarget()
 			target.FlagCache.Name = fmt.Sprintf("case-%d", number)
-			sample := sampledAt(t.Context(), itIs, target)
-			counted := countsAbout(sample, target.Candidate)
+			sample := sampleAt(t.Context(), now, target)
+			counted := countsOfRevision(sample, target.Candidate)
 			if _, ok := counted[canary.ErrorRate]; ok {
 				t.Errorf("counted %+v", counted)
 			}
 			if counted[canary.LatencyP95].Total != 7 {
-				t.Error("what the pods count is gone as well")
+				t.Error("the checks of the pods are missing as well")
 			}
 			switch want := cases[name].want; {
 			case sample.Trouble == "", strings.Contains(sample.Trouble, "secret"):
@@ -287,45 +288,44 @@ func TestWhatIsNoGoodAnswerOfCloudWatchIsAbsent(t *testing.T) {
 	}
 }
 
-func TestSaysWhatTheOperatorLacks(t *testing.T) {
+func TestMissingCloudWatchConfiguration(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*Target)
 		want   error
 	}{
 		"credentials": {func(*Target) {}, errCredentials},
 		"a region":    {func(t *Target) { t.CloudWatch.Region = "" }, errNoRegion},
-		"minutes":     {func(t *Target) { t.Since = t.Since.Add(-15 * 24 * time.Hour) }, errLongCanary},
+		"minutes":     {func(t *Target) { t.Since = t.Since.Add(-15 * 24 * time.Hour) }, errCanaryTooOld},
 	} {
 		t.Run(name, func(t *testing.T) {
 			withoutAWS(t)
 			target := aCloudWatchTarget()
 			c.change(&target)
-			sample := sampledAt(t.Context(), itIs, target)
-			if sample.Trouble != c.want.Error() || countsAbout(sample, target.Candidate)[canary.LatencyP95].Total != 7 {
+			sample := sampleAt(t.Context(), now, target)
+			if sample.Trouble != c.want.Error() || countsOfRevision(sample, target.Candidate)[canary.LatencyP95].Total != 7 {
 				t.Errorf("got %+v", sample)
 			}
 		})
 	}
 }
 
-func TestAsksNothingBeforeAMinuteIsOver(t *testing.T) {
-	anAWS(t, func(http.ResponseWriter, *http.Request) { t.Error("it asks about minutes that are not over") })
+func TestCloudWatchIsNotQueriedBeforeAMinuteIsComplete(t *testing.T) {
+	fakeAWS(t, func(http.ResponseWriter, *http.Request) { t.Error("queried minutes that are not complete") })
 	for _, after := range []time.Duration{0, time.Minute, 3*time.Minute + 39*time.Second} {
-		if sample := sampledAt(t.Context(), began.Add(after), aCloudWatchTarget()); sample.Trouble != "" || len(sample.Streams) != 1 {
+		if sample := sampleAt(t.Context(), canaryStart.Add(after), aCloudWatchTarget()); sample.Trouble != "" || len(sample.Streams) != 1 {
 			t.Errorf("after %s: %+v", after, sample)
 		}
 	}
 }
 
-// A canary that begins anew asks for minutes of its own, and has streams of its own.
-func TestEachCanaryHasItsOwnMinutes(t *testing.T) {
+func TestQueriedMinutes(t *testing.T) {
 	for name, c := range map[string]struct {
 		since, now, from, until string
 	}{
-		"at the full minute": {"12:00:00", "12:05:00", "12:00", "12:03"},
-		"just after it":      {"12:00:01", "12:05:59", "12:01", "12:03"},
-		"just before it":     {"12:00:59", "12:06:00", "12:01", "12:04"},
-		"before all":         {"12:05:00", "12:05:00", "12:05", "12:03"},
+		"at the full minute":               {"12:00:00", "12:05:00", "12:00", "12:03"},
+		"just after it":                    {"12:00:01", "12:05:59", "12:01", "12:03"},
+		"just before it":                   {"12:00:59", "12:06:00", "12:01", "12:04"},
+		"before the first complete minute": {"12:05:00", "12:05:00", "12:05", "12:03"},
 	} {
 		clock := func(text string) time.Time {
 			at, err := time.Parse("15:04:05", text)

@@ -14,16 +14,16 @@ import (
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
-// NewHTTPClient returns the client that Pods are reached by.
+// NewHTTPClient returns the client for scraping pods.
 func NewHTTPClient() *http.Client { return newHTTPClient(scrapeTimeout) }
 
-// NewPrometheusHTTPClient returns the client that Prometheus servers are reached by.
+// NewPrometheusHTTPClient returns the client for querying Prometheus servers.
 func NewPrometheusHTTPClient() *http.Client { return newHTTPClient(queryTimeout) }
 
-// newHTTPClient returns a client that goes where it is told to and nowhere else:
-// no proxy of the environment, no redirect, no address of the operator's own
-// machine or of what hands out credentials there. Connections are not kept: pods
-// come and go, and looks are rare.
+// newHTTPClient returns a client that connects to the given address only: it uses no
+// proxy from the environment, follows no redirects, and refuses loopback and
+// link-local addresses, such as those of metadata services. It keeps no idle
+// connections, because pods are short-lived and samples are infrequent.
 func newHTTPClient(timeout time.Duration) *http.Client {
 	return &http.Client{
 		Timeout: timeout,
@@ -39,7 +39,7 @@ func newHTTPClient(timeout time.Duration) *http.Client {
 
 var errLoopback = errors.New("loopback is not allowed")
 
-// denyLocal decides just before connecting, after the name was resolved.
+// denyLocal checks the resolved address just before connecting.
 func denyLocal(network, address string, conn syscall.RawConn) error {
 	if a, err := netip.ParseAddrPort(address); err == nil && a.Addr().Unmap().IsLoopback() {
 		return errLoopback

@@ -3,21 +3,23 @@
 
 // Package evidence gathers the evidence of canaries in the background.
 //
-// A Sampler samples each watched canary at its interval and keeps the last
-// sample; it decides nothing. A sample is a set of streams: cumulative counters
-// of one life of one process, or of one series of another source, so that whoever
-// adds them up can tell a reset from a decrease and never counts twice. What
-// cannot be had is absent and never zero.
+//	Sampler ──interval──▶ Sources ──type──▶ Pods, Prometheus, CloudWatch
 //
-// Pods are scraped directly, and no other target: their addresses come from the
-// API server, for pods that the operator's own Deployments made, at a fixed port
-// and path. A FlagCache of that type cannot make the operator fetch anything else.
+// A Sampler samples each watched canary at its interval and keeps the last sample; it
+// makes no decisions. A sample is a set of streams: cumulative counters of one run of
+// one process, or of one series of another source, so that their sum distinguishes a
+// reset from a decrease and never counts an event twice. What cannot be read is
+// absent, never zero.
 //
-// Prometheus is asked for the same counters as they are, put together again to
-// what each process exposed. Its address is the user's, so it is connected to by a
-// client that goes to no address of the operator's own machine, follows no
-// redirect, and repeats nothing of what it was answered.
+// Pods are scraped directly: the addresses come from the API server, for pods that
+// the operator's own Deployments created, at a fixed port and path. A FlagCache with
+// this source cannot make the operator connect to anything else.
 //
-// CloudWatch has numbers of events per minute. All minutes since the canary began
-// are added up at each look, so that nothing has to be remembered.
+// Prometheus is queried for the same counters, which are reassembled into what each
+// process exposed. Its address is chosen by the user, so the client refuses addresses
+// of the operator's own machine, follows no redirects, and no text of a response is
+// repeated.
+//
+// CloudWatch has the number of events per minute. Every sample adds up all minutes
+// since the canary started, so that no state is kept between samples.
 package evidence

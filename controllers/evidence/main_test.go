@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// aTarget is the canary of all these tests.
+// aTarget returns the canary of these tests.
 func aTarget() Target {
 	return Target{
 		FlagCache: types.NamespacedName{Namespace: "shop", Name: "checkout"},

@@ -20,24 +20,24 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// ask adds up the events of a check since the canary began.
-func ask(ctx context.Context, client *cloudwatch.Client, check canary.Check, revision string, t Target, from, until time.Time) (analysis.Counts, error) {
+// queryCounts returns the events of a check since the canary started.
+func queryCounts(ctx context.Context, client *cloudwatch.Client, check canary.Check, revision string, t Target, from, until time.Time) (analysis.Counts, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	sums := map[string]*minuteSum{}
 	input := &cloudwatch.GetMetricDataInput{StartTime: &from, EndTime: &until, ScanBy: types.ScanByTimestampAscending}
-	for _, kind := range []string{kindBad, kindTotal} {
-		query := t.CloudWatch.Queries[string(check)+"."+kind]
-		sums[kind] = &minuteSum{from: from, until: until, seen: map[time.Time]bool{}, search: query.Expression != ""}
-		input.MetricDataQueries = append(input.MetricDataQueries, metricQuery(kind, query, revision, t))
+	for _, part := range []string{partBad, partTotal} {
+		query := t.CloudWatch.Queries[string(check)+"."+part]
+		sums[part] = &minuteSum{from: from, until: until, seen: map[time.Time]bool{}, search: query.Expression != ""}
+		input.MetricDataQueries = append(input.MetricDataQueries, metricQuery(part, query, revision, t))
 	}
-	for range mostPages {
+	for range maxPages {
 		page, err := client.GetMetricData(ctx, input)
 		if err != nil {
-			return analysis.Counts{}, fmt.Errorf("asking CloudWatch: %w", err)
+			return analysis.Counts{}, fmt.Errorf("querying CloudWatch: %w", err)
 		}
 		if len(page.Messages) > 0 {
-			return analysis.Counts{}, errUnfinished
+			return analysis.Counts{}, errIncomplete
 		}
 		for _, result := range page.MetricDataResults {
 			if err := sums[aws.ToString(result.Id)].add(result); err != nil {
@@ -45,14 +45,14 @@ func ask(ctx context.Context, client *cloudwatch.Client, check canary.Check, rev
 			}
 		}
 		if aws.ToString(page.NextToken) == "" {
-			return countsOf(sums[kindBad], sums[kindTotal])
+			return countsOf(sums[partBad], sums[partTotal])
 		}
 		input.NextToken = page.NextToken
 	}
-	return analysis.Counts{}, errLargeAnswer
+	return analysis.Counts{}, errResponseTooLarge
 }
 
-// metricQuery is a query in CloudWatch's terms.
+// metricQuery converts a query to CloudWatch's API.
 func metricQuery(id string, q v1alpha1.CloudWatchQuery, revision string, t Target) types.MetricDataQuery {
 	query := types.MetricDataQuery{Id: aws.String(id)}
 	period := aws.Int32(int32(minute.Seconds()))
@@ -69,59 +69,59 @@ func metricQuery(id string, q v1alpha1.CloudWatchQuery, revision string, t Targe
 	return query
 }
 
-// minuteSum adds up the minutes of one query, which may come on several pages.
+// minuteSum adds up the minutes of one query, which may span several pages.
 type minuteSum struct {
 	from, until time.Time
-	// search says that the query is an expression, which may find no metric.
+	// search is set if the query is an expression, which may match no metric.
 	search bool
 	// label of the series, nil before the first result.
 	label *string
-	// complete is what the last result said.
+	// complete is the state of the last result.
 	complete bool
 	seen     map[time.Time]bool
 	events   int64
 }
 
-// add adds the minutes of a result. A partial one is completed by later pages, or
-// the sum never is.
+// add adds the minutes of a result. A partial result must be completed by a later
+// page.
 func (s *minuteSum) add(r types.MetricDataResult) error {
 	switch {
 	case s == nil, len(r.Timestamps) != len(r.Values):
-		return errNoNumbers
+		return errNotCounts
 	case r.StatusCode == types.StatusCodeForbidden:
 		return errForbidden
 	case len(r.Messages) > 0, r.StatusCode != types.StatusCodeComplete && r.StatusCode != types.StatusCodePartialData:
-		return errUnfinished
+		return errIncomplete
 	case s.label != nil && *s.label != aws.ToString(r.Label):
-		return errSeveral
+		return errSeveralSeries
 	}
 	s.label, s.complete = aws.String(aws.ToString(r.Label)), r.StatusCode == types.StatusCodeComplete
 	for i, at := range r.Timestamps {
 		at = at.UTC()
 		if at.Before(s.from) || !at.Before(s.until) || !at.Equal(at.Truncate(minute)) || s.seen[at] {
-			return errTimes
+			return errTimestamps
 		}
 		s.seen[at] = true
 		if !isCount(r.Values[i]) {
-			return errNoNumbers
+			return errNotCounts
 		}
-		if s.events += int64(r.Values[i]); s.events > mostEvents {
-			return errNoNumbers
+		if s.events += int64(r.Values[i]); s.events > maxEvents {
+			return errNotCounts
 		}
 	}
 	return nil
 }
 
-// countsOf are the sums of both queries. Where there are events and nothing about
-// bad ones there were none: who counts errors mostly says nothing of minutes without.
+// countsOf combines the sums of both queries. Events without data about bad ones mean
+// that none were bad: most error metrics have no data for minutes without errors.
 func countsOf(bad, total *minuteSum) (analysis.Counts, error) {
 	switch {
 	case total.label != nil && !total.complete, bad.label != nil && !bad.complete, bad.label == nil && !bad.search:
-		return analysis.Counts{}, errUnfinished
+		return analysis.Counts{}, errIncomplete
 	case len(total.seen) == 0:
 		return analysis.Counts{}, errNoEvents
 	case bad.events > total.events:
-		return analysis.Counts{}, errMoreBad
+		return analysis.Counts{}, errBadExceedsTotal
 	}
 	return analysis.Counts{Bad: bad.events, Total: total.events}, nil
 }

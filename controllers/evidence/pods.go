@@ -26,18 +26,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/service/config"
 )
 
 // Limits of a scrape.
 const (
 	scrapeTimeout = 2 * time.Second
-	// mostBytes of a pod's metrics; a flag service with 1,000 flags has 300 KB.
-	mostBytes = 4 << 20
-	// mostPods of one revision that are scraped.
-	mostPods = 200
-	// podsAtOnce of one canary.
-	podsAtOnce = 16
+	// maxBytes of a pod's metrics; a flag service with 1,000 flags has 300 KB.
+	maxBytes = 4 << 20
+	// maxPods of one revision that are scraped.
+	maxPods = 200
+	// maxConcurrentScrapes of one canary.
+	maxConcurrentScrapes = 16
 )
 
 // Pods scrapes the pods of a canary's revisions.
@@ -46,51 +47,51 @@ type Pods struct {
 	Client client.Reader
 	// Clock is the time of samples.
 	Clock clock.PassiveClock
-	// HTTP is how pods are reached. Default: directly, without a proxy or redirects.
+	// HTTP is the client for scraping pods; see NewHTTPClient.
 	HTTP *http.Client
 }
 
-// Sample scrapes all pods of both revisions.
-func (p *Pods) Sample(ctx context.Context, t Target) Sample {
-	sample := Sample{At: p.Clock.Now()}
+// Sample implements Source: it scrapes the running pods of both revisions.
+func (p *Pods) Sample(ctx context.Context, t Target) canary.Evidence {
+	sample := canary.Evidence{At: p.Clock.Now()}
 	pods, all, err := p.list(ctx, t)
 	if err != nil {
-		sample.Trouble = "the pods could not be listed"
+		sample.Trouble = "cannot list the pods"
 		return sample
 	}
 	if !all {
-		sample.Trouble = fmt.Sprintf("of each revision only %d pods are read", mostPods)
+		sample.Trouble = fmt.Sprintf("a revision has more pods than the %d that are scraped", maxPods)
 	}
 	var mu sync.Mutex
 	var group errgroup.Group
-	group.SetLimit(podsAtOnce)
-	missed := 0
+	group.SetLimit(maxConcurrentScrapes)
+	failed := 0
 	for _, pod := range pods {
 		group.Go(func() error {
 			scraped, err := p.scrape(ctx, pod, t)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				missed++
+				failed++
 			}
 			sample.Streams = append(sample.Streams, scraped...)
 			return nil
 		})
 	}
 	_ = group.Wait() // no scrape returns an error
-	slices.SortFunc(sample.Streams, func(a, b Stream) int { return strings.Compare(a.ID, b.ID) })
-	if missed > 0 {
-		sample.Trouble = "some pods did not answer with metrics"
+	slices.SortFunc(sample.Streams, func(a, b canary.Stream) int { return strings.Compare(a.ID, b.ID) })
+	if failed > 0 {
+		sample.Trouble = "the metrics of some pods cannot be read"
 	}
 	return sample
 }
 
-// list returns the pods of both revisions that run; all is false if there are more.
+// list returns the running pods of both revisions; all is false if there are more.
 func (p *Pods) list(ctx context.Context, t Target) (found []*corev1.Pod, all bool, err error) {
 	all = true
 	for _, revision := range []string{t.Candidate, t.Stable} {
 		pods := &corev1.PodList{}
-		err := p.Client.List(ctx, pods, client.InNamespace(t.FlagCache.Namespace), client.Limit(mostPods), client.MatchingLabels{
+		err := p.Client.List(ctx, pods, client.InNamespace(t.FlagCache.Namespace), client.Limit(maxPods), client.MatchingLabels{
 			v1alpha1.LabelName: t.FlagCache.Name, v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelRevision: revision,
 		})
 		if err != nil {
@@ -106,8 +107,8 @@ func (p *Pods) list(ctx context.Context, t Target) (found []*corev1.Pod, all boo
 	return found, all, nil
 }
 
-// scrapable says whether a pod runs, and is one that a revision's Deployment made:
-// anybody who may create pods can give them our labels.
+// scrapable reports whether a pod runs and was created by a revision's Deployment.
+// The labels do not prove it: any user who can create pods can set them.
 func scrapable(pod *corev1.Pod, deployment string) bool {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil || owner.APIVersion != appsv1.SchemeGroupVersion.String() || owner.Kind != "ReplicaSet" || !strings.HasPrefix(owner.Name, deployment+"-") || pod.Spec.HostNetwork {
@@ -118,16 +119,16 @@ func scrapable(pod *corev1.Pod, deployment string) bool {
 }
 
 var (
-	errStatus   = errors.New("the status is not 200")
-	errTooLarge = fmt.Errorf("the metrics have more than %d bytes", mostBytes)
+	errStatus   = errors.New("response status is not 200")
+	errTooLarge = fmt.Errorf("metrics exceed %d bytes", maxBytes)
 )
 
-// scrape reads the streams of one pod.
-func (p *Pods) scrape(ctx context.Context, pod *corev1.Pod, t Target) ([]Stream, error) {
+// scrape returns the streams of one pod.
+func (p *Pods) scrape(ctx context.Context, pod *corev1.Pod, t Target) ([]canary.Stream, error) {
 	url := "http://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(config.PortTelemetry)) + config.PathMetrics
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, fmt.Errorf("asking pod %s: %w", pod.Name, err)
+		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, err)
 	}
 	response, err := p.HTTP.Do(request)
 	if err != nil {
@@ -137,11 +138,11 @@ func (p *Pods) scrape(ctx context.Context, pod *corev1.Pod, t Target) ([]Stream,
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, errStatus)
 	}
-	text, err := io.ReadAll(io.LimitReader(response.Body, mostBytes+1))
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, err)
 	}
-	if len(text) > mostBytes {
+	if len(text) > maxBytes {
 		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, errTooLarge)
 	}
 	parsed, err := parse(bytes.NewReader(text))

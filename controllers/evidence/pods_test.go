@@ -31,90 +31,89 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// street is a network in which the addresses of pods lead to servers of the test.
-type street struct {
+// network routes the addresses of pods to test servers.
+type network struct {
 	t    *testing.T
 	pods []client.Object
 
-	mu     sync.Mutex
-	houses map[string]string
-	// called are the addresses that were connected to.
-	called []string
+	mu      sync.Mutex
+	servers map[string]string
+	// dialled are the addresses of connection attempts.
+	dialled []string
 }
 
-func aStreet(t *testing.T) *street { return &street{t: t, houses: map[string]string{}} }
+func newNetwork(t *testing.T) *network { return &network{t: t, servers: map[string]string{}} }
 
-// add a pod of a revision, at the next address, that answers with a handler.
-func (s *street) add(revision string, answer http.HandlerFunc, changes ...func(*corev1.Pod)) {
-	s.t.Helper()
+// add adds a pod of a revision, at the next address, with a handler for its metrics.
+func (n *network) add(revision string, answer http.HandlerFunc, changes ...func(*corev1.Pod)) {
+	n.t.Helper()
 	server := httptest.NewServer(answer)
-	s.t.Cleanup(server.Close)
-	n := len(s.pods) + 1
+	n.t.Cleanup(server.Close)
+	i := len(n.pods) + 1
 	deployment := "checkout-" + revision
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "shop", Name: fmt.Sprintf("%s-7d9f-%d", deployment, n), UID: types.UID(fmt.Sprint("uid-", n)),
+			Namespace: "shop", Name: fmt.Sprintf("%s-7d9f-%d", deployment, i), UID: types.UID(fmt.Sprint("uid-", i)),
 			Labels: map[string]string{
 				v1alpha1.LabelName: "checkout", v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelRevision: revision,
 			},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: deployment + "-7d9f", Controller: ptr.To(true)}},
 		},
-		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: fmt.Sprint("10.0.0.", n)},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: fmt.Sprint("10.0.0.", i)},
 	}
 	for _, change := range changes {
 		change(pod)
 	}
-	s.houses[net.JoinHostPort(pod.Status.PodIP, "8081")] = server.Listener.Addr().String()
-	s.pods = append(s.pods, pod)
+	n.servers[net.JoinHostPort(pod.Status.PodIP, "8081")] = server.Listener.Addr().String()
+	n.pods = append(n.pods, pod)
 }
 
-// dial leads to the server at an address.
-func (s *street) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	s.mu.Lock()
-	s.called = append(s.called, address)
-	house, ok := s.houses[address]
-	s.mu.Unlock()
+// dial connects to the server at an address.
+func (n *network) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	n.mu.Lock()
+	n.dialled = append(n.dialled, address)
+	server, ok := n.servers[address]
+	n.mu.Unlock()
 	if !ok {
-		return nil, fmt.Errorf("nobody is at %s", address)
+		return nil, fmt.Errorf("no server at %s", address)
 	}
-	return (&net.Dialer{}).DialContext(ctx, network, house)
+	return (&net.Dialer{}).DialContext(ctx, network, server)
 }
 
-// sample scrapes the pods of the street with the operator's own client.
-func (s *street) sample(t Target) Sample {
+// sample scrapes the pods of the network with the operator's own client.
+func (n *network) sample(t Target) canary.Evidence {
 	client := NewHTTPClient()
-	client.Transport.(*http.Transport).DialContext = s.dial
-	pods := &Pods{Client: fake.NewClientBuilder().WithObjects(s.pods...).Build(), Clock: clock.RealClock{}, HTTP: client}
-	return pods.Sample(s.t.Context(), t)
+	client.Transport.(*http.Transport).DialContext = n.dial
+	pods := &Pods{Client: fake.NewClientBuilder().WithObjects(n.pods...).Build(), Clock: clock.RealClock{}, HTTP: client}
+	return pods.Sample(n.t.Context(), t)
 }
 
-// says answers with a text.
-func says(text string) http.HandlerFunc {
+// respondWith returns a handler that responds with a text.
+func respondWith(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
 }
 
-func TestReadsWhatTheFlagServiceExposes(t *testing.T) {
-	s, target := aStreet(t), aTarget()
-	s.add(target.Candidate, says(testdata(t, "candidate.txt")))
-	s.add(target.Stable, says(testdata(t, "stable.txt")))
-	theCounts(NewWithT(t), s.sample(target), target)
+func TestReadsTheMetricsOfTheFlagService(t *testing.T) {
+	s, target := newNetwork(t), aTarget()
+	s.add(target.Candidate, respondWith(testdata(t, "candidate.txt")))
+	s.add(target.Stable, respondWith(testdata(t, "stable.txt")))
+	expectTestdataCounts(NewWithT(t), s.sample(target), target)
 }
 
-// Without a split the candidate's own pods say how it does.
-func TestWithoutASplitEachRevisionCountsItsOwnRequests(t *testing.T) {
-	s, target := aStreet(t), aTarget()
+func TestRevisionsCountTheirOwnRequestsWithoutSplit(t *testing.T) {
+	s, target := newNetwork(t), aTarget()
 	target.Split = false
-	s.add(target.Candidate, says(testdata(t, "candidate.txt")))
-	s.add(target.Stable, says(testdata(t, "stable.txt")))
+	s.add(target.Candidate, respondWith(testdata(t, "candidate.txt")))
+	s.add(target.Stable, respondWith(testdata(t, "stable.txt")))
 	sample := s.sample(target)
 	g := NewWithT(t)
-	g.Expect(countsAbout(sample, target.Candidate)).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Total: 28}))
-	g.Expect(countsAbout(sample, target.Stable)).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Total: 19}))
+	g.Expect(countsOfRevision(sample, target.Candidate)).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Total: 28}))
+	g.Expect(countsOfRevision(sample, target.Stable)).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Total: 19}))
 	g.Expect(sample.Streams[1].Kept).To(Equal(int64(19)))
 }
 
-func TestARestartIsAnotherStream(t *testing.T) {
-	s, target := aStreet(t), aTarget()
+func TestRestartedPodIsANewStream(t *testing.T) {
+	s, target := newNetwork(t), aTarget()
 	starts := 0
 	s.add(target.Candidate, func(w http.ResponseWriter, _ *http.Request) {
 		starts++
@@ -126,35 +125,35 @@ func TestARestartIsAnotherStream(t *testing.T) {
 	}
 }
 
-func TestAPodThatCannotBeReadIsAbsent(t *testing.T) {
+func TestPodWithUnreadableMetricsIsAbsent(t *testing.T) {
 	const started = "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1795432369\n"
 	answers := map[string]http.HandlerFunc{
 		"an error": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
 		"a redirect": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://10.0.0.1:8081/metrics", http.StatusFound)
 		},
-		"too much":    says(started + strings.Repeat("# a comment that says nothing\n", mostBytes/30+1)),
-		"garbage":     says("<html>hello</html>"),
-		"half a line": says(started + "split_requests_tot"),
-		"no start":    says("# TYPE split_local_total counter\nsplit_local_total 5\n"),
-		"a bad start": says("# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds NaN\n"),
-		"nothing":     says(""),
-		"a cut answer": func(w http.ResponseWriter, _ *http.Request) {
+		"oversized metrics":     respondWith(started + strings.Repeat("# a comment that says nothing\n", maxBytes/30+1)),
+		"garbage":               respondWith("<html>hello</html>"),
+		"a truncated line":      respondWith(started + "split_requests_tot"),
+		"no start time":         respondWith("# TYPE split_local_total counter\nsplit_local_total 5\n"),
+		"an invalid start time": respondWith("# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds NaN\n"),
+		"an empty response":     respondWith(""),
+		"a truncated response": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "999")
 			_, _ = io.WriteString(w, started)
 		},
-		"a hang-up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"endless headers": func(w http.ResponseWriter, _ *http.Request) {
+		"a closed connection": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"oversized headers": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X", strings.Repeat("x", 128<<10))
 		},
-		"a bomb": func(w http.ResponseWriter, _ *http.Request) {
+		"a decompression bomb": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			zip := gzip.NewWriter(w)
-			_, _ = io.WriteString(zip, started+strings.Repeat("# a comment that says nothing\n", mostBytes/30+1))
+			_, _ = io.WriteString(zip, started+strings.Repeat("# a comment that says nothing\n", maxBytes/30+1))
 			_ = zip.Close()
 		},
-		"silence": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"a trickle": func(w http.ResponseWriter, r *http.Request) {
+		"no response": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"a stalled response": func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, started)
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
@@ -163,8 +162,8 @@ func TestAPodThatCannotBeReadIsAbsent(t *testing.T) {
 	for name, answer := range answers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, target := aStreet(t), aTarget()
-			s.add(target.Stable, says(testdata(t, "stable.txt")))
+			s, target := newNetwork(t), aTarget()
+			s.add(target.Stable, respondWith(testdata(t, "stable.txt")))
 			s.add(target.Stable, answer)
 			sample := s.sample(target)
 			if sample.Trouble == "" || len(sample.Streams) != 2 || !strings.HasPrefix(sample.Streams[0].ID, "uid-1/") {
@@ -174,40 +173,40 @@ func TestAPodThatCannotBeReadIsAbsent(t *testing.T) {
 	}
 }
 
-// Anybody who may create pods can give them our labels.
-func TestForeignPodsAreNotAsked(t *testing.T) {
+// Any user who can create pods can set the labels of a revision.
+func TestForeignPodsAreNotScraped(t *testing.T) {
 	changes := map[string]func(*corev1.Pod){
-		"no owner":             func(p *corev1.Pod) { p.OwnerReferences = nil },
-		"an owner only":        func(p *corev1.Pod) { p.OwnerReferences[0].Controller = nil },
-		"another kind":         func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "Job" },
-		"another group":        func(p *corev1.Pod) { p.OwnerReferences[0].APIVersion = "example.com/v1" },
-		"another deployment":   func(p *corev1.Pod) { p.OwnerReferences[0].Name = "checkout2-8f2c1a3b-7d9f" },
-		"another namespace":    func(p *corev1.Pod) { p.Namespace = "bank" },
-		"another FlagCache":    func(p *corev1.Pod) { p.Labels[v1alpha1.LabelName] = "cart" },
-		"another component":    func(p *corev1.Pod) { p.Labels[v1alpha1.LabelComponent] = "redis" },
-		"the node's network":   func(p *corev1.Pod) { p.Spec.HostNetwork = true },
-		"loopback":             func(p *corev1.Pod) { p.Status.PodIP = "127.0.0.1" },
-		"loopback in IPv6":     func(p *corev1.Pod) { p.Status.PodIP = "::1" },
-		"loopback in disguise": func(p *corev1.Pod) { p.Status.PodIP = "::ffff:127.0.0.1" },
-		"a metadata service":   func(p *corev1.Pod) { p.Status.PodIP = "169.254.169.254" },
-		"a name":               func(p *corev1.Pod) { p.Status.PodIP = "example.com" },
-		"no address":           func(p *corev1.Pod) { p.Status.PodIP = "" },
-		"a pod that ended":     func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded },
+		"no owner":                       func(p *corev1.Pod) { p.OwnerReferences = nil },
+		"an owner that is no controller": func(p *corev1.Pod) { p.OwnerReferences[0].Controller = nil },
+		"another kind":                   func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "Job" },
+		"another group":                  func(p *corev1.Pod) { p.OwnerReferences[0].APIVersion = "example.com/v1" },
+		"another deployment":             func(p *corev1.Pod) { p.OwnerReferences[0].Name = "checkout2-8f2c1a3b-7d9f" },
+		"another namespace":              func(p *corev1.Pod) { p.Namespace = "bank" },
+		"another FlagCache":              func(p *corev1.Pod) { p.Labels[v1alpha1.LabelName] = "cart" },
+		"another component":              func(p *corev1.Pod) { p.Labels[v1alpha1.LabelComponent] = "redis" },
+		"host network":                   func(p *corev1.Pod) { p.Spec.HostNetwork = true },
+		"loopback":                       func(p *corev1.Pod) { p.Status.PodIP = "127.0.0.1" },
+		"loopback in IPv6":               func(p *corev1.Pod) { p.Status.PodIP = "::1" },
+		"loopback as IPv4-mapped IPv6":   func(p *corev1.Pod) { p.Status.PodIP = "::ffff:127.0.0.1" },
+		"a metadata service":             func(p *corev1.Pod) { p.Status.PodIP = "169.254.169.254" },
+		"a name":                         func(p *corev1.Pod) { p.Status.PodIP = "example.com" },
+		"no address":                     func(p *corev1.Pod) { p.Status.PodIP = "" },
+		"a pod that ended":               func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded },
 	}
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
-			s, target := aStreet(t), aTarget()
-			s.add(target.Candidate, says(testdata(t, "candidate.txt")), change)
+			s, target := newNetwork(t), aTarget()
+			s.add(target.Candidate, respondWith(testdata(t, "candidate.txt")), change)
 			sample := s.sample(target)
-			if len(s.called) > 0 || len(sample.Streams) > 0 {
-				t.Errorf("%v was connected to, and there are the streams %v", s.called, ids(sample))
+			if len(s.dialled) > 0 || len(sample.Streams) > 0 {
+				t.Errorf("connected to %v and got the streams %v", s.dialled, ids(sample))
 			}
 		})
 	}
 }
 
-func TestTheOperatorsClientsGoToNoLocalAddress(t *testing.T) {
-	server := httptest.NewServer(says("hello"))
+func TestClientsRefuseLocalAddresses(t *testing.T) {
+	server := httptest.NewServer(respondWith("hello"))
 	t.Cleanup(server.Close)
 	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
 	for _, c := range []*http.Client{NewHTTPClient(), NewPrometheusHTTPClient()} {
@@ -215,16 +214,16 @@ func TestTheOperatorsClientsGoToNoLocalAddress(t *testing.T) {
 			response, err := c.Get("http://" + net.JoinHostPort(strings.Trim(host, "[]"), port))
 			if err == nil {
 				_ = response.Body.Close()
-				t.Errorf("%s was connected to", host)
+				t.Errorf("connected to %s", host)
 			}
 		}
 		if c.Transport.(*http.Transport).Proxy != nil {
-			t.Error("a proxy of the environment would be used")
+			t.Error("the client uses a proxy of the environment")
 		}
 	}
 }
 
-func TestOnlyCountsAreCounted(t *testing.T) {
+func TestSamplesThatAreNoCountsAreAbsent(t *testing.T) {
 	for name, c := range map[string]struct {
 		value string
 		want  bool
@@ -250,13 +249,13 @@ func TestOnlyCountsAreCounted(t *testing.T) {
 				t.Errorf("counted: %t", ok)
 			}
 			if _, ok := found[0].Counts[canary.LatencyP95]; !ok {
-				t.Error("the trouble of one check is another's")
+				t.Error("an invalid sample of one check affects another")
 			}
 		})
 	}
 }
 
-func TestSlowIsCountedAtTheNextEdge(t *testing.T) {
+func TestSlowEventsAreCountedAtTheNextBoundary(t *testing.T) {
 	const text = "# TYPE h histogram\n" +
 		`h_bucket{le="0.1"} 70` + "\n" + `h_bucket{le="0.3"} 90` + "\n" + `h_bucket{le="1"} 99` + "\n" + `h_bucket{le="+Inf"} 100` + "\nh_sum 9\nh_count 100\n"
 	parsed, err := parse(strings.NewReader(text))
@@ -269,6 +268,6 @@ func TestSlowIsCountedAtTheNextEdge(t *testing.T) {
 		}
 	}
 	if got, ok := slower(parsed.series("h"), 2*time.Second); ok {
-		t.Errorf("over the last edge nothing is known, yet %+v are", got)
+		t.Errorf("got %+v for a limit above the last boundary, want no counts", got)
 	}
 }

@@ -18,154 +18,158 @@ import (
 	"github.com/prometheus/common/model"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/utils/clock"
+
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// Limits of a question to a Prometheus server.
+// Limits of a query to a Prometheus server.
 const (
 	queryTimeout = 5 * time.Second
-	// mostAnswerBytes of one answer. A pod of the flag service has about 30 KB.
-	mostAnswerBytes = 1 << 20
-	queriesAtOnce   = 4
-	// mostSkew between a server's clock and ours.
-	mostSkew = 30 * time.Second
+	// maxResponseBytes of one response. A pod of the flag service has about 30 KB.
+	maxResponseBytes     = 1 << 20
+	maxConcurrentQueries = 4
+	// maxClockSkew between the server and the operator.
+	maxClockSkew = 30 * time.Second
 )
 
-// Prometheus asks the server that a canary names.
+// Prometheus queries the server that a canary names.
 type Prometheus struct {
 	// Clock is the time of samples.
 	Clock clock.PassiveClock
-	// HTTP is how the server is reached; see NewPrometheusHTTPClient.
+	// HTTP is the client for querying the server; see NewPrometheusHTTPClient.
 	HTTP *http.Client
 }
 
-// question is one query and what to make of its answer.
-type question struct {
-	query string
-	// about is whom trouble is about, for people; "" where that is clear.
-	about string
-	read  func(model.Vector) ([]Stream, error)
+// query is one query and how to read its result.
+type query struct {
+	promQL string
+	// subject prefixes the trouble of the query, "" for none.
+	subject string
+	read    func(model.Vector) ([]canary.Stream, error)
 }
 
-// Sample asks for all checks of both revisions.
-func (p *Prometheus) Sample(ctx context.Context, t Target) Sample {
-	sample := Sample{At: p.Clock.Now()}
+// Sample implements Source: it queries all checks of both revisions.
+func (p *Prometheus) Sample(ctx context.Context, t Target) canary.Evidence {
+	sample := canary.Evidence{At: p.Clock.Now()}
 	server, err := p.server(t.Prometheus.Address)
 	if err != nil {
 		sample.Trouble = troubleOf(err)
 		return sample
 	}
-	var questions []question
+	var queries []query
 	for _, revision := range []string{t.Candidate, t.Stable} {
-		questions = append(questions, questionsAbout(revision, t)...)
+		queries = append(queries, queriesOf(revision, t)...)
 	}
-	streams := make([][]Stream, len(questions))
-	troubles := make([]string, len(questions))
+	streams := make([][]canary.Stream, len(queries))
+	troubles := make([]string, len(queries))
 	var group errgroup.Group
-	group.SetLimit(queriesAtOnce)
-	for i, q := range questions {
+	group.SetLimit(maxConcurrentQueries)
+	for i, q := range queries {
 		group.Go(func() error {
-			found, err := p.ask(ctx, server, q)
+			found, err := p.query(ctx, server, q)
 			streams[i] = found
 			if err != nil {
-				troubles[i] = strings.TrimPrefix(q.about+": "+troubleOf(err), ": ")
+				troubles[i] = strings.TrimPrefix(q.subject+": "+troubleOf(err), ": ")
 			}
 			return nil
 		})
 	}
-	_ = group.Wait() // no question returns an error
+	_ = group.Wait() // no query returns an error
 	sample.Streams = slices.Concat(streams...)
-	sample.Trouble = oneText(troubles)
+	sample.Trouble = joinTroubles(troubles)
 	return sample
 }
 
-// oneText is all different troubles in one sentence.
-func oneText(troubles []string) string {
+// joinTroubles joins the distinct troubles.
+func joinTroubles(troubles []string) string {
 	troubles = slices.DeleteFunc(troubles, func(s string) bool { return s == "" })
 	slices.Sort(troubles)
 	return strings.Join(slices.Compact(troubles), "; ")
 }
 
-// server is the API of the server at an address.
+// server returns the API of the server at an address.
 func (p *Prometheus) server(address string) (promv1.API, error) {
 	bounded := *p.HTTP
-	bounded.Transport = capped{p.HTTP.Transport}
+	bounded.Transport = cappedTransport{p.HTTP.Transport}
 	c, err := api.NewClient(api.Config{Address: address, Client: &bounded})
 	if err != nil {
-		return nil, fmt.Errorf("reading the address of Prometheus: %w", err)
+		return nil, fmt.Errorf("parsing the address of Prometheus: %w", err)
 	}
 	return promv1.NewAPI(c), nil
 }
 
-// What an answer can be, other than counters; the texts are for people.
+// Reasons why counters are not available. They are part of condition messages, so
+// their texts are constant.
 var (
-	errLargeAnswer = errors.New("an answer has more than 1 MiB")
-	errPartial     = errors.New("Prometheus calls its answer incomplete")
-	errNoVector    = errors.New("a query's result is no instant vector")
-	errSkew        = errors.New("the clocks of Prometheus and of the operator differ by more than 30 s")
-	errNothing     = errors.New("Prometheus has no series of a revision's pods")
-	errLate        = errors.New("samples are older than two intervals: let metrics.interval be no shorter than Prometheus' scrape interval")
-	errNoCounters  = errors.New("a query's result has samples that are no counters of events")
-	errManySeries  = fmt.Errorf("a query's result has more than %d series", mostSeries)
-	errUnmatched   = errors.New("a series of bad events has no series of all events with the same labels and at least as many")
+	errResponseTooLarge = errors.New("a response exceeds 1 MiB")
+	errPartial          = errors.New("Prometheus returned an incomplete result")
+	errNotVector        = errors.New("a query's result is not an instant vector")
+	errClockSkew        = errors.New("the clocks of Prometheus and of the operator differ by more than 30 s")
+	errNoSeries         = errors.New("Prometheus has no series of a revision's pods")
+	errStale            = errors.New("samples are older than two intervals: set canary.metrics.interval to at least the scrape interval of Prometheus")
+	errNotCounters      = errors.New("a query's result has samples that are not counters of events")
+	errTooManySeries    = fmt.Errorf("a query's result has more than %d series", maxSeries)
+	errUnmatched        = errors.New("a series of bad events has no series of all events with the same labels and at least as many events")
 )
 
-// troubleOf is an error in words that stay the same and that hold nothing the
-// server said. Whether an address refuses, is silent or is something else is not
-// told apart: that would make the operator a scanner of ports.
+// troubleOf returns a constant message for an error, without any text of the server.
+// It does not distinguish refused connections, timeouts and servers that are not
+// Prometheus: that would make the operator a port scanner.
 func troubleOf(err error) string {
-	for _, known := range []error{errLargeAnswer, errPartial, errNoVector, errSkew, errNothing, errLate, errNoCounters, errManySeries, errUnmatched} {
+	for _, known := range []error{errResponseTooLarge, errPartial, errNotVector, errClockSkew, errNoSeries, errStale, errNotCounters, errTooManySeries, errUnmatched} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}
 	}
-	var answered *promv1.Error
-	if errors.As(err, &answered) && (answered.Type == promv1.ErrBadData || answered.Type == promv1.ErrExec) {
-		return "Prometheus refuses a query"
+	var apiErr *promv1.Error
+	if errors.As(err, &apiErr) && (apiErr.Type == promv1.ErrBadData || apiErr.Type == promv1.ErrExec) {
+		return "Prometheus rejects a query"
 	}
-	return "Prometheus does not answer at canary.metrics.prometheus.address"
+	return "no valid response from Prometheus at canary.metrics.prometheus.address"
 }
 
-// ask asks one question. The answer to a question with trouble may be a part.
-func (p *Prometheus) ask(ctx context.Context, server promv1.API, q question) ([]Stream, error) {
+// query runs one query. With an error the streams may be a part of the result.
+func (p *Prometheus) query(ctx context.Context, server promv1.API, q query) ([]canary.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	// Without a time the server evaluates at its own, which shows how its clock goes.
-	value, warnings, _, err := server.Query(ctx, q.query, time.Time{})
+	// Without a time the server evaluates at its current time, which reveals clock skew.
+	value, warnings, _, err := server.Query(ctx, q.promQL, time.Time{})
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("asking Prometheus: %w", err)
+		return nil, fmt.Errorf("querying Prometheus: %w", err)
 	case len(warnings) > 0:
 		return nil, errPartial
 	}
 	vector, ok := value.(model.Vector)
 	if !ok {
-		return nil, errNoVector
+		return nil, errNotVector
 	}
 	now := p.Clock.Now()
 	for _, sample := range vector {
 		if sample.Histogram != nil {
-			return nil, errNoCounters
+			return nil, errNotCounters
 		}
-		if sample.Timestamp.Time().Sub(now).Abs() > mostSkew {
-			return nil, errSkew
+		if sample.Timestamp.Time().Sub(now).Abs() > maxClockSkew {
+			return nil, errClockSkew
 		}
 	}
 	return q.read(vector)
 }
 
-// capped ends answers that are too long. It counts after decompression.
-type capped struct{ next http.RoundTripper }
+// cappedTransport limits the size of decompressed responses.
+type cappedTransport struct{ next http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
-func (c capped) RoundTrip(request *http.Request) (*http.Response, error) {
+func (c cappedTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := c.next.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
-	response.Body = &cappedBody{ReadCloser: response.Body, left: mostAnswerBytes}
+	response.Body = &cappedBody{ReadCloser: response.Body, left: maxResponseBytes}
 	return response, nil
 }
 
+// cappedBody fails reads beyond a number of bytes.
 type cappedBody struct {
 	io.ReadCloser
 
@@ -176,7 +180,7 @@ type cappedBody struct {
 func (b *cappedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.left -= n; b.left < 0 {
-		return 0, errLargeAnswer
+		return 0, errResponseTooLarge
 	}
 	return n, err
 }

@@ -25,14 +25,14 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// exporter answers with metrics that a test can change.
+// exporter exposes metrics that a test can change.
 type exporter struct {
 	*httptest.Server
 
 	text atomic.Pointer[string]
 }
 
-func anExporter(t *testing.T, text string) *exporter {
+func newExporter(t *testing.T, text string) *exporter {
 	t.Helper()
 	e := &exporter{}
 	e.text.Store(&text)
@@ -44,8 +44,8 @@ func anExporter(t *testing.T, text string) *exporter {
 	return e
 }
 
-// job is a scrape configuration of the kind that the Prometheus Operator makes: it
-// gives its targets an endpoint, which is also a label of the flag service's.
+// job returns a scrape configuration like those of the Prometheus Operator, which set
+// the label endpoint on targets; the flag service sets it as well.
 func (e *exporter) job(name, pod string) string {
 	return fmt.Sprintf(`
 - job_name: %s
@@ -57,7 +57,7 @@ func (e *exporter) job(name, pod string) string {
 `, name, e.Listener.Addr(), pod)
 }
 
-// startPrometheus starts a real server that ends with the test.
+// startPrometheus starts a Prometheus server that is stopped when the test ends.
 func startPrometheus(t *testing.T, jobs ...string) (address string) {
 	t.Helper()
 	path, err := exec.LookPath("prometheus")
@@ -86,8 +86,9 @@ func startPrometheus(t *testing.T, jobs ...string) (address string) {
 	return "http://" + address
 }
 
-// fromHere reaches servers on loopback, which the operator's own client refuses.
-func fromHere(c *http.Client) *http.Client {
+// allowLoopback makes a client connect to loopback addresses, which the operator's
+// client refuses.
+func allowLoopback(c *http.Client) *http.Client {
 	c.Transport.(*http.Transport).DialContext = (&net.Dialer{}).DialContext
 	return c
 }
@@ -101,7 +102,7 @@ func testdata(t *testing.T, name string) string {
 	return string(text)
 }
 
-func countsAbout(s Sample, revision string) map[canary.Check]analysis.Counts {
+func countsOfRevision(s canary.Evidence, revision string) map[canary.Check]analysis.Counts {
 	sum := map[canary.Check]analysis.Counts{}
 	for _, stream := range s.Streams {
 		if stream.Revision == revision {
@@ -113,11 +114,11 @@ func countsAbout(s Sample, revision string) map[canary.Check]analysis.Counts {
 	return sum
 }
 
-// theCounts are what testdata says: of 33 requests that the candidate was asked 5
-// failed; 19 were answered by the stable pod itself.
-func theCounts(g Gomega, s Sample, t Target) {
+// expectTestdataCounts checks the counts in testdata: 5 of the candidate's 33 requests
+// failed, and the stable pod answered 19 itself.
+func expectTestdataCounts(g Gomega, s canary.Evidence, t Target) {
 	g.Expect(s.Trouble).To(BeEmpty())
-	candidate, stable := countsAbout(s, t.Candidate), countsAbout(s, t.Stable)
+	candidate, stable := countsOfRevision(s, t.Candidate), countsOfRevision(s, t.Stable)
 	g.Expect(candidate).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 5, Total: 33}))
 	g.Expect(candidate).To(HaveKeyWithValue(canary.LatencyP95, analysis.Counts{Bad: 0, Total: 33}))
 	g.Expect(candidate).To(HaveKeyWithValue(canary.CacheHitRate, analysis.Counts{Bad: 0, Total: 1}))
@@ -130,37 +131,37 @@ func theCounts(g Gomega, s Sample, t Target) {
 	g.Expect(kept).To(Equal(int64(14)))
 }
 
-// The same exposition gives the same counts, whether Prometheus scraped it or we did.
-func TestARealPrometheusKnowsWhatThePodsDo(t *testing.T) {
+// Prometheus and a direct scrape of the same exposition have the same counts.
+func TestPrometheusHasTheCountsOfThePods(t *testing.T) {
 	g := NewWithT(t)
 	target := aTarget()
-	stable := anExporter(t, testdata(t, "stable.txt"))
-	candidate := anExporter(t, testdata(t, "candidate.txt"))
-	foreign := anExporter(t, testdata(t, "candidate.txt"))
+	stable := newExporter(t, testdata(t, "stable.txt"))
+	candidate := newExporter(t, testdata(t, "candidate.txt"))
+	foreign := newExporter(t, testdata(t, "candidate.txt"))
 	target.Prometheus = &v1alpha1.PrometheusSpec{Address: startPrometheus(t,
 		stable.job("a", "checkout-5d1a9c00-7d9f-x2x2x"), stable.job("twice", "checkout-5d1a9c00-7d9f-x2x2x"),
 		candidate.job("b", "checkout-8f2c1a3b-7d9f-y3y3y"), foreign.job("c", "checkout2-8f2c1a3b-7d9f-z4z4z"),
 	)}
-	prometheus := &Prometheus{Clock: clock.RealClock{}, HTTP: fromHere(NewPrometheusHTTPClient())}
-	sample := func() Sample { return prometheus.Sample(t.Context(), target) }
+	prometheus := &Prometheus{Clock: clock.RealClock{}, HTTP: allowLoopback(NewPrometheusHTTPClient())}
+	sample := func() canary.Evidence { return prometheus.Sample(t.Context(), target) }
 
-	g.Eventually(func(g Gomega) { theCounts(g, sample(), target) }).WithTimeout(time.Minute).Should(Succeed(), "the server has scraped all targets")
+	g.Eventually(func(g Gomega) { expectTestdataCounts(g, sample(), target) }).WithTimeout(time.Minute).Should(Succeed(), "Prometheus scrapes all targets")
 	before := sample()
 
 	restarted := strings.Replace(testdata(t, "candidate.txt"), "process_start_time_seconds 1.79", "process_start_time_seconds 1.80", 1)
 	candidate.text.Store(&restarted)
-	g.Eventually(func() []string { return ids(sample()) }).WithTimeout(time.Minute).ShouldNot(ConsistOf(ids(before)), "a restarted process is another stream")
+	g.Eventually(func() []string { return ids(sample()) }).WithTimeout(time.Minute).ShouldNot(ConsistOf(ids(before)), "a restarted process is a new stream")
 
 	broken := strings.Replace(testdata(t, "candidate.txt"), `flag_cache_requests_total{result="hit"} 1`, `flag_cache_requests_total{result="hit"} NaN`, 1)
 	candidate.text.Store(&broken)
-	g.Eventually(func() string { return sample().Trouble }).WithTimeout(time.Minute).Should(Equal(errNoCounters.Error()), "NaN is no count")
+	g.Eventually(func() string { return sample().Trouble }).WithTimeout(time.Minute).Should(Equal(errNotCounters.Error()), "NaN is not a count")
 
 	candidate.Close()
-	g.Eventually(func() string { return sample().Trouble }).WithTimeout(time.Minute).Should(Equal(errNothing.Error()), "a pod that is not scraped is absent")
-	g.Expect(countsAbout(sample(), target.Stable)).To(HaveKey(canary.ErrorRate), "and the others are not")
+	g.Eventually(func() string { return sample().Trouble }).WithTimeout(time.Minute).Should(Equal(errNoSeries.Error()), "a pod that is not scraped is absent")
+	g.Expect(countsOfRevision(sample(), target.Stable)).To(HaveKey(canary.ErrorRate), "other pods are still counted")
 }
 
-func ids(s Sample) []string {
+func ids(s canary.Evidence) []string {
 	var all []string
 	for _, stream := range s.Streams {
 		all = append(all, stream.ID)
@@ -184,11 +185,11 @@ http_seconds_sum{version="5d1a9c00",pod="b"} 3
 http_seconds_count{version="5d1a9c00",pod="b"} 1000
 `
 
-func TestARealPrometheusAnswersQueriesOfOnesOwn(t *testing.T) {
-	app := anExporter(t, foreignMetrics)
+func TestPrometheusUserQueries(t *testing.T) {
+	app := newExporter(t, foreignMetrics)
 	address := startPrometheus(t, app.job("app", "of-another-name"))
-	prometheus := &Prometheus{Clock: clock.RealClock{}, HTTP: fromHere(NewPrometheusHTTPClient())}
-	ask := func(bad, total v1alpha1.Query) Sample {
+	prometheus := &Prometheus{Clock: clock.RealClock{}, HTTP: allowLoopback(NewPrometheusHTTPClient())}
+	ask := func(bad, total v1alpha1.Query) canary.Evidence {
 		target := aTarget()
 		target.Prometheus = &v1alpha1.PrometheusSpec{Address: address, Queries: map[string]v1alpha1.Query{
 			"latencyP95.bad": bad, "latencyP95.total": total, "latencyP99.bad": bad, "latencyP99.total": total,
@@ -203,36 +204,36 @@ func TestARealPrometheusAnswersQueriesOfOnesOwn(t *testing.T) {
 	g.Eventually(func(g Gomega) {
 		sample := ask(bad, total)
 		g.Expect(sample.Trouble).To(BeEmpty())
-		g.Expect(countsAbout(sample, "8f2c1a3b")).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 10, Total: 100}))
-		g.Expect(countsAbout(sample, "5d1a9c00")).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 0, Total: 1000}))
+		g.Expect(countsOfRevision(sample, "8f2c1a3b")).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 10, Total: 100}))
+		g.Expect(countsOfRevision(sample, "5d1a9c00")).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 0, Total: 1000}))
 		g.Expect(ids(sample)).To(HaveLen(15), "each series of each check is a stream")
-	}).WithTimeout(time.Minute).Should(Succeed(), "the server has scraped the target")
+	}).WithTimeout(time.Minute).Should(Succeed(), "Prometheus scrapes the target")
 
-	// As docs/canary.md has it.
+	// The example of docs/canary.md.
 	slow := v1alpha1.Query(`http_seconds_count{version="$revision"} - ignoring(le) http_seconds_bucket{version="$revision", le="0.1"}`)
 	sample := ask(slow, `http_seconds_count{version="$revision"}`)
 	g.Expect(sample.Trouble).To(BeEmpty())
-	g.Expect(countsAbout(sample, "8f2c1a3b")).To(HaveKeyWithValue(canary.LatencyP95, analysis.Counts{Bad: 3, Total: 100}))
+	g.Expect(countsOfRevision(sample, "8f2c1a3b")).To(HaveKeyWithValue(canary.LatencyP95, analysis.Counts{Bad: 3, Total: 100}))
 
 	troubles := map[string]struct {
 		bad, total v1alpha1.Query
 		want       string
 	}{
-		"a scalar":                 {`1`, total, "refuses a query"},
-		"a string":                 {`"$revision"`, total, "refuses a query"},
-		"a matrix":                 {`http_total{version="$revision"}[1m]`, total, "refuses a query"},
-		"no PromQL":                {`http_total{version="$revision"`, total, "refuses a query"},
-		"a ratio":                  {bad, `http_total{version="$revision"} / 3`, errNoCounters.Error()},
-		"not a number":             {bad, `http_total{version="$revision"} / 0 - http_total / 0`, errNoCounters.Error()},
-		"negative":                 {bad, `-http_total{version="$revision"}`, errNoCounters.Error()},
-		"nothing":                  {`none{v="$revision"}`, `none{v="$revision"}`, errNothing.Error()},
-		"a sum beside its parts":   {`sum(http_total{version="$revision"})`, total, errUnmatched.Error()},
-		"more bad ones than there": {`http_total{version="$revision"} * 2`, total, errUnmatched.Error()},
+		"a scalar":                     {`1`, total, "rejects a query"},
+		"a string":                     {`"$revision"`, total, "rejects a query"},
+		"a matrix":                     {`http_total{version="$revision"}[1m]`, total, "rejects a query"},
+		"a syntax error":               {`http_total{version="$revision"`, total, "rejects a query"},
+		"a ratio":                      {bad, `http_total{version="$revision"} / 3`, errNotCounters.Error()},
+		"not a number":                 {bad, `http_total{version="$revision"} / 0 - http_total / 0`, errNotCounters.Error()},
+		"negative":                     {bad, `-http_total{version="$revision"}`, errNotCounters.Error()},
+		"no series":                    {`none{v="$revision"}`, `none{v="$revision"}`, errNoSeries.Error()},
+		"bad events with other labels": {`sum(http_total{version="$revision"})`, total, errUnmatched.Error()},
+		"more bad events than events":  {`http_total{version="$revision"} * 2`, total, errUnmatched.Error()},
 	}
 	for name, c := range troubles {
 		t.Run(name, func(t *testing.T) {
 			sample := ask(c.bad, c.total)
-			if len(countsAbout(sample, "8f2c1a3b")) > 0 || !strings.Contains(sample.Trouble, "errorRate: ") || !strings.Contains(sample.Trouble, c.want) {
+			if len(countsOfRevision(sample, "8f2c1a3b")) > 0 || !strings.Contains(sample.Trouble, "errorRate: ") || !strings.Contains(sample.Trouble, c.want) {
 				t.Errorf("got %v, trouble %q", sample.Streams, sample.Trouble)
 			}
 		})

@@ -19,9 +19,9 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// anAnswer is Prometheus' to a query: samples of what the default query asks for,
-// evaluated and scraped some time ago.
-func anAnswer(evaluated, scraped time.Duration, value string) string {
+// response returns Prometheus' response to the default query, evaluated and scraped
+// the given time ago.
+func response(evaluated, scraped time.Duration, value string) string {
 	at := float64(time.Now().Add(-evaluated).UnixMilli()) / 1000
 	sample := func(labels, value string) string {
 		return fmt.Sprintf(`{"metric":{%s"namespace":"shop","pod":"p"},"value":[%f,%q]}`, labels, at, value)
@@ -37,35 +37,35 @@ func vector(samples ...string) string {
 	return `{"status":"success","data":{"resultType":"vector","result":[` + strings.Join(samples, ",") + `]}}`
 }
 
-// asked is the sample that comes of one server's answers.
-func asked(t *testing.T, answer http.HandlerFunc) Sample {
+// samplePrometheus samples a server with the given responses.
+func samplePrometheus(t *testing.T, answer http.HandlerFunc) canary.Evidence {
 	t.Helper()
 	server := httptest.NewServer(answer)
 	t.Cleanup(server.Close)
-	return askedAt(t, server.URL)
+	return sampleAddress(t, server.URL)
 }
 
-func askedAt(t *testing.T, address string) Sample {
+func sampleAddress(t *testing.T, address string) canary.Evidence {
 	t.Helper()
 	target := aTarget()
 	target.Split = false
 	target.Prometheus = &v1alpha1.PrometheusSpec{Address: address}
-	p := &Prometheus{Clock: clock.RealClock{}, HTTP: fromHere(NewPrometheusHTTPClient())}
+	p := &Prometheus{Clock: clock.RealClock{}, HTTP: allowLoopback(NewPrometheusHTTPClient())}
 	return p.Sample(t.Context(), target)
 }
 
-func TestAGoodAnswerCounts(t *testing.T) {
-	sample := asked(t, says(anAnswer(0, 10*time.Second, "7")))
-	if got := countsAbout(sample, "8f2c1a3b")[canary.ErrorRate]; got.Total != 7 || sample.Trouble != "" {
+func TestPrometheusSampleIsCounted(t *testing.T) {
+	sample := samplePrometheus(t, respondWith(response(0, 10*time.Second, "7")))
+	if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got.Total != 7 || sample.Trouble != "" {
 		t.Errorf("counted %+v, trouble %q", got, sample.Trouble)
 	}
 }
 
-func TestWhatIsNoGoodAnswerIsAbsent(t *testing.T) {
-	const unreachable = "Prometheus does not answer at canary.metrics.prometheus.address"
-	good := anAnswer(0, 0, "7")
+func TestInvalidPrometheusResponseIsAbsent(t *testing.T) {
+	const unreachable = "no valid response from Prometheus at canary.metrics.prometheus.address"
+	good := response(0, 0, "7")
 	result := func(kind, result string) http.HandlerFunc {
-		return says(`{"status":"success","data":{"resultType":"` + kind + `","result":` + result + `}}`)
+		return respondWith(`{"status":"success","data":{"resultType":"` + kind + `","result":` + result + `}}`)
 	}
 	status := func(code int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code); _, _ = io.WriteString(w, body) }
@@ -74,35 +74,35 @@ func TestWhatIsNoGoodAnswerIsAbsent(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"a scalar":              {result("scalar", `[1,"1"]`), errNoVector.Error()},
-		"a string":              {result("string", `[1,"a"]`), unreachable},
-		"a matrix":              {result("matrix", `[]`), errNoVector.Error()},
-		"an empty vector":       {result("vector", `[]`), errNothing.Error()},
-		"null":                  {result("vector", `null`), errNothing.Error()},
-		"an unknown type":       {result("tensor", `[]`), unreachable},
-		"a histogram":           {says(vector(fmt.Sprintf(`{"metric":{},"histogram":[%d,{"count":"1","sum":"1","buckets":[]}]}`, time.Now().Unix()))), errNoCounters.Error()},
-		"no value":              {says(vector(`{"metric":{},"value":[1,""]}`)), unreachable},
-		"a number":              {says(vector(`{"metric":{},"value":[1,1]}`)), unreachable},
-		"not a number":          {says(anAnswer(0, 0, "NaN")), errNoCounters.Error()},
-		"infinite":              {says(anAnswer(0, 0, "+Inf")), errNoCounters.Error()},
-		"negative":              {says(anAnswer(0, 0, "-1")), errNoCounters.Error()},
-		"inexact":               {says(anAnswer(0, 0, "1e308")), errNoCounters.Error()},
-		"a fraction":            {says(anAnswer(0, 0, "0.5")), errNoCounters.Error()},
-		"a warning":             {says(strings.Replace(good, `"data"`, `"warnings":["a store did not answer"],"data"`, 1)), errPartial.Error()},
-		"a late scrape":         {says(anAnswer(0, 30*time.Second, "7")), errLate.Error()},
-		"a scrape to come":      {says(anAnswer(0, -time.Minute, "7")), errLate.Error()},
-		"a late evaluation":     {says(anAnswer(5*time.Minute, 0, "7")), errSkew.Error()},
-		"an evaluation to come": {says(anAnswer(-5*time.Minute, 0, "7")), errSkew.Error()},
-		"no scrape":             {says(strings.Replace(good, "scraped", "other", 1)), errNoCounters.Error()},
-		"a refused query":       {status(400, `{"status":"error","errorType":"bad_data","error":"secret"}`), "Prometheus refuses a query"},
-		"too many samples":      {status(422, `{"status":"error","errorType":"execution","error":"secret"}`), "Prometheus refuses a query"},
-		"a time-out of its":     {status(503, `{"status":"error","errorType":"timeout","error":"secret"}`), unreachable},
-		"a gateway's error":     {status(502, "secret"), unreachable},
-		"a log-in":              {status(401, "secret"), unreachable},
-		"nothing at all":        {says(""), unreachable},
-		"HTML":                  {says("<html>secret</html>"), unreachable},
-		"half":                  {says(good[:len(good)/2]), unreachable},
-		"too much":              {says(good + strings.Repeat(" ", mostAnswerBytes)), errLargeAnswer.Error()},
+		"a scalar":                    {result("scalar", `[1,"1"]`), errNotVector.Error()},
+		"a string":                    {result("string", `[1,"a"]`), unreachable},
+		"a matrix":                    {result("matrix", `[]`), errNotVector.Error()},
+		"an empty vector":             {result("vector", `[]`), errNoSeries.Error()},
+		"null":                        {result("vector", `null`), errNoSeries.Error()},
+		"an unknown type":             {result("tensor", `[]`), unreachable},
+		"a histogram":                 {respondWith(vector(fmt.Sprintf(`{"metric":{},"histogram":[%d,{"count":"1","sum":"1","buckets":[]}]}`, time.Now().Unix()))), errNotCounters.Error()},
+		"no value":                    {respondWith(vector(`{"metric":{},"value":[1,""]}`)), unreachable},
+		"a number":                    {respondWith(vector(`{"metric":{},"value":[1,1]}`)), unreachable},
+		"not a number":                {respondWith(response(0, 0, "NaN")), errNotCounters.Error()},
+		"infinite":                    {respondWith(response(0, 0, "+Inf")), errNotCounters.Error()},
+		"negative":                    {respondWith(response(0, 0, "-1")), errNotCounters.Error()},
+		"inexact":                     {respondWith(response(0, 0, "1e308")), errNotCounters.Error()},
+		"a fraction":                  {respondWith(response(0, 0, "0.5")), errNotCounters.Error()},
+		"a warning":                   {respondWith(strings.Replace(good, `"data"`, `"warnings":["a store did not answer"],"data"`, 1)), errPartial.Error()},
+		"a stale scrape":              {respondWith(response(0, 30*time.Second, "7")), errStale.Error()},
+		"a scrape in the future":      {respondWith(response(0, -time.Minute, "7")), errStale.Error()},
+		"a stale evaluation":          {respondWith(response(5*time.Minute, 0, "7")), errClockSkew.Error()},
+		"an evaluation in the future": {respondWith(response(-5*time.Minute, 0, "7")), errClockSkew.Error()},
+		"no scrape time":              {respondWith(strings.Replace(good, "scraped", "other", 1)), errNotCounters.Error()},
+		"a rejected query":            {status(400, `{"status":"error","errorType":"bad_data","error":"secret"}`), "Prometheus rejects a query"},
+		"too many samples":            {status(422, `{"status":"error","errorType":"execution","error":"secret"}`), "Prometheus rejects a query"},
+		"a timeout of the server":     {status(503, `{"status":"error","errorType":"timeout","error":"secret"}`), unreachable},
+		"a gateway error":             {status(502, "secret"), unreachable},
+		"authentication required":     {status(401, "secret"), unreachable},
+		"an empty response":           {respondWith(""), unreachable},
+		"HTML":                        {respondWith("<html>secret</html>"), unreachable},
+		"a truncated response":        {respondWith(good[:len(good)/2]), unreachable},
+		"an oversized response":       {respondWith(good + strings.Repeat(" ", maxResponseBytes)), errResponseTooLarge.Error()},
 		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/elsewhere" {
 				_, _ = io.WriteString(w, good)
@@ -110,15 +110,15 @@ func TestWhatIsNoGoodAnswerIsAbsent(t *testing.T) {
 			}
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		}, unreachable},
-		"a bomb": {func(w http.ResponseWriter, _ *http.Request) {
+		"a decompression bomb": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			zip := gzip.NewWriter(w)
-			_, _ = io.WriteString(zip, good+strings.Repeat(" ", mostAnswerBytes))
+			_, _ = io.WriteString(zip, good+strings.Repeat(" ", maxResponseBytes))
 			_ = zip.Close()
-		}, errLargeAnswer.Error()},
-		"a hang-up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, unreachable},
-		"silence":   {func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() }, unreachable},
-		"a trickle": {func(w http.ResponseWriter, r *http.Request) {
+		}, errResponseTooLarge.Error()},
+		"a closed connection": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, unreachable},
+		"no response":         {func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() }, unreachable},
+		"a stalled response": {func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			_, _ = io.WriteString(w, "{")
 			w.(http.Flusher).Flush()
@@ -127,24 +127,23 @@ func TestWhatIsNoGoodAnswerIsAbsent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sample := asked(t, c.answer)
-			if len(countsAbout(sample, "8f2c1a3b")) > 0 || sample.Trouble != c.want {
+			sample := samplePrometheus(t, c.answer)
+			if len(countsOfRevision(sample, "8f2c1a3b")) > 0 || sample.Trouble != c.want {
 				t.Errorf("got %+v, trouble %q", sample.Streams, sample.Trouble)
 			}
 		})
 	}
 }
 
-func TestAnAddressThatCannotBeReachedIsAbsence(t *testing.T) {
+func TestUnreachableAddressIsAbsent(t *testing.T) {
 	for _, address := range []string{"http://127.0.0.1:1", "http://no-such-host.invalid", "https://127.0.0.1:1", "http://[::1", "ftp://a"} {
-		if sample := askedAt(t, address); len(sample.Streams) > 0 || sample.Trouble != "Prometheus does not answer at canary.metrics.prometheus.address" {
+		if sample := sampleAddress(t, address); len(sample.Streams) > 0 || sample.Trouble != "no valid response from Prometheus at canary.metrics.prometheus.address" {
 			t.Errorf("%s: got %+v, trouble %q", address, sample.Streams, sample.Trouble)
 		}
 	}
 }
 
-// A name can be of any text as far as the query is concerned.
-func TestNamesCannotLeaveTheirPlaceInAQuery(t *testing.T) {
+func TestNamesAreEscapedInQueries(t *testing.T) {
 	for _, hostile := range []string{`"} or vector(1) #`, `\`, `\"`, "a\nb", "'", "`", ".*", "a|b", "\x00", "Ä"} {
 		target := aTarget()
 		target.FlagCache.Namespace, target.FlagCache.Name = hostile, hostile
@@ -164,7 +163,7 @@ func TestNamesCannotLeaveTheirPlaceInAQuery(t *testing.T) {
 		}
 		const want = `{__name__=~,namespace=,pod=~} or label_replace(timestamp(process_start_time_seconds{namespace=,pod=~}),,,,)`
 		if left.String() != want {
-			t.Errorf("%q gives a query that says %s outside of its strings", hostile, left.String())
+			t.Errorf("the query for name %q has %s outside of its strings", hostile, left.String())
 		}
 	}
 }

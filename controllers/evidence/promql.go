@@ -23,80 +23,80 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// mostSeries of one user's query: each is a stream that the canary's record keeps.
-const mostSeries = 200
+// maxSeries of one user's query: each is a stream in the record of the canary.
+const maxSeries = 200
 
-// kind is the label by which a query tells its parts from each other.
-const kind = "flagcache"
+// partLabel is the label that distinguishes the parts of a combined query.
+const partLabel = "flagcache"
 
-// Values of kind.
+// Values of partLabel.
 const (
-	kindScraped = "scraped"
-	kindBad     = "bad"
-	kindTotal   = "total"
+	partScraped = "scraped"
+	partBad     = "bad"
+	partTotal   = "total"
 )
 
 func allChecks() []canary.Check {
 	return []canary.Check{canary.ErrorRate, canary.LatencyP95, canary.LatencyP99, canary.CacheHitRate, canary.MissLatencyP95}
 }
 
-// questionsAbout asks about a revision: for the user's own queries, and for the
-// flag service's metrics where there are not such for all checks.
-func questionsAbout(revision string, t Target) []question {
-	var questions []question
+// queriesOf returns the queries of a revision: those of the user, and one for the
+// metrics of the flag service unless the user has queries for all checks.
+func queriesOf(revision string, t Target) []query {
+	var queries []query
 	rest := slices.DeleteFunc(allChecks(), func(check canary.Check) bool {
 		bad, total := t.Prometheus.Queries[string(check)+".bad"], t.Prometheus.Queries[string(check)+".total"]
 		if bad == "" || total == "" {
 			return false
 		}
-		questions = append(questions, question{
-			query: ownQuery(bad, total, revision, t),
-			about: string(check),
-			read:  func(v model.Vector) ([]Stream, error) { return ownStreams(v, check, revision, t) },
+		queries = append(queries, query{
+			promQL:  userQuery(bad, total, revision, t),
+			subject: string(check),
+			read:    func(v model.Vector) ([]canary.Stream, error) { return userStreams(v, check, revision, t) },
 		})
 		return true
 	})
 	if len(rest) > 0 {
-		questions = append(questions, question{
-			query: serviceQuery(revision, t),
-			read:  func(v model.Vector) ([]Stream, error) { return serviceStreams(v, rest, revision, t) },
+		queries = append(queries, query{
+			promQL: serviceQuery(revision, t),
+			read:   func(v model.Vector) ([]canary.Stream, error) { return serviceStreams(v, rest, revision, t) },
 		})
 	}
-	return questions
+	return queries
 }
 
-// ownQuery is a pair of the user's queries as one, so that both are evaluated at
-// one instant. A line break ends a comment at the end of either. The values are
-// names and hashes: nothing in them can end a string of PromQL.
-func ownQuery(bad, total v1alpha1.Query, revision string, t Target) string {
-	query := fmt.Sprintf("label_replace((%s\n),%q,%q,\"\",\"\") or label_replace((%s\n),%q,%q,\"\",\"\")", bad, kind, kindBad, total, kind, kindTotal)
+// userQuery combines a pair of the user's queries, so that both are evaluated at the
+// same time. The line breaks end a comment at the end of either. The substituted
+// values are names and hashes, which contain no character that could end a string.
+func userQuery(bad, total v1alpha1.Query, revision string, t Target) string {
+	query := fmt.Sprintf("label_replace((%s\n),%q,%q,\"\",\"\") or label_replace((%s\n),%q,%q,\"\",\"\")", bad, partLabel, partBad, total, partLabel, partTotal)
 	return fill(query, revision, t)
 }
 
-// ownStreams reads the answer to ownQuery: each series of all events is a stream,
-// and its bad events are those of the series with the same labels, if there is one.
-func ownStreams(vector model.Vector, check canary.Check, revision string, t Target) ([]Stream, error) {
+// userStreams reads the result of userQuery: each series of all events is a stream,
+// and its bad events are those of the series with the same labels, if any.
+func userStreams(vector model.Vector, check canary.Check, revision string, t Target) ([]canary.Stream, error) {
 	counts := map[model.Fingerprint]analysis.Counts{}
 	bad := map[model.Fingerprint]int64{}
 	for _, sample := range vector {
 		value := float64(sample.Value)
 		if !isCount(value) {
-			return nil, errNoCounters
+			return nil, errNotCounters
 		}
 		series := sample.Metric.Clone()
 		delete(series, model.MetricNameLabel)
-		delete(series, kind)
-		if sample.Metric[kind] == kindBad {
+		delete(series, partLabel)
+		if sample.Metric[partLabel] == partBad {
 			bad[series.Fingerprint()] = int64(value)
 			continue
 		}
 		counts[series.Fingerprint()] = analysis.Counts{Total: int64(value)}
 	}
 	switch {
-	case len(counts) > mostSeries:
-		return nil, errManySeries
+	case len(counts) > maxSeries:
+		return nil, errTooManySeries
 	case len(vector) == 0:
-		return nil, errNothing
+		return nil, errNoSeries
 	}
 	for series, n := range bad {
 		all, ok := counts[series]
@@ -105,9 +105,9 @@ func ownStreams(vector model.Vector, check canary.Check, revision string, t Targ
 		}
 		counts[series] = analysis.Counts{Bad: n, Total: all.Total}
 	}
-	var streams []Stream
+	var streams []canary.Stream
 	for _, series := range slices.Sorted(maps.Keys(counts)) {
-		stream := Stream{
+		stream := canary.Stream{
 			ID:       fmt.Sprintf("%s/%s/%s", check, revision, series),
 			Revision: revision,
 			Counts:   map[canary.Check]analysis.Counts{check: counts[series]},
@@ -120,62 +120,61 @@ func ownStreams(vector model.Vector, check canary.Check, revision string, t Targ
 	return streams, nil
 }
 
-// histograms of the flag service that checks need, and all its other metrics that
-// they do.
+// Metrics of the flag service that the checks need.
 var (
 	histograms = []string{config.MetricRequestDuration, config.MetricCacheMissDuration, config.MetricSplitDuration}
-	counted    = []string{config.MetricRequests, config.MetricCacheRequests, config.MetricSplitRequests, config.MetricSplitLocal, metricStarted}
+	scalars    = []string{config.MetricRequests, config.MetricCacheRequests, config.MetricSplitRequests, config.MetricSplitLocal, metricStarted}
 )
 
 const bucketSuffix = "_bucket"
 
-// serviceQuery asks for the counters of a revision's pods as they are, and when
-// each pod was scraped: the values of an instant vector may be minutes old.
+// serviceQuery selects the counters of a revision's pods, and the time at which each
+// pod was scraped: samples of an instant vector may be minutes old.
 func serviceQuery(revision string, t Target) string {
-	names := slices.Clone(counted)
+	names := slices.Clone(scalars)
 	for _, name := range histograms {
 		names = append(names, name+bucketSuffix)
 	}
 	pods := regexp.QuoteMeta(t.FlagCache.Name+"-"+revision) + "-.+"
 	selector := "namespace=" + strconv.Quote(t.FlagCache.Namespace) + ",pod=~" + strconv.Quote(pods)
 	return fmt.Sprintf(`{__name__=~%q,%s} or label_replace(timestamp(%s{%s}),%q,%q,"","")`,
-		strings.Join(names, "|"), selector, metricStarted, selector, kind, kindScraped)
+		strings.Join(names, "|"), selector, metricStarted, selector, partLabel, partScraped)
 }
 
-// serviceStreams reads the answer to serviceQuery for some checks.
-func serviceStreams(vector model.Vector, checks []canary.Check, revision string, t Target) ([]Stream, error) {
+// serviceStreams reads the result of serviceQuery for some checks.
+func serviceStreams(vector model.Vector, checks []canary.Check, revision string, t Target) ([]canary.Stream, error) {
 	scraped, err := processesOf(vector)
 	if err != nil {
 		return nil, err
 	}
 	var trouble error
-	var found []Stream
+	var found []canary.Stream
 	seen := map[string]bool{}
 	for _, key := range slices.Sorted(maps.Keys(scraped)) {
 		p := scraped[key]
 		if seen[p.pod] {
-			continue // a second job scrapes the pod, or a second server does
+			continue // the pod is scraped by two jobs or two servers
 		}
 		if p.age() > 2*t.Interval {
-			trouble = errLate
+			trouble = errStale
 			continue
 		}
 		of, err := streams(p.families, p.pod, revision, t)
 		if err != nil {
-			trouble = errNoCounters
+			trouble = errNotCounters
 			continue
 		}
 		seen[p.pod] = true
 		found = append(found, keepChecks(of, checks)...)
 	}
 	if len(found) == 0 && trouble == nil {
-		trouble = errNothing
+		trouble = errNoSeries
 	}
 	return found, trouble
 }
 
-// keepChecks drops what other queries count.
-func keepChecks(of []Stream, checks []canary.Check) []Stream {
+// keepChecks removes the checks that other queries count.
+func keepChecks(of []canary.Stream, checks []canary.Check) []canary.Stream {
 	for i, stream := range of {
 		if !slices.Contains(checks, canary.ErrorRate) {
 			of[i].Kept = 0
@@ -185,25 +184,25 @@ func keepChecks(of []Stream, checks []canary.Check) []Stream {
 	return of
 }
 
-// scrape is what one scrape of one process found.
+// scrape is the result of one scrape of one process.
 type scrape struct {
 	pod      string
 	families families
-	// at is when it was scraped, and asked when the query was evaluated, both by the
-	// server's clock, in seconds since 1970.
-	at, asked float64
+	// at is the time of the scrape, and evaluated that of the query, both by the
+	// server's clock in Unix seconds.
+	at, evaluated float64
 }
 
-// age of the scrape; very old if it is not known.
+// age returns the age of the scrape, the maximum if it is unknown.
 func (s scrape) age() time.Duration {
-	seconds := s.asked - s.at
+	seconds := s.evaluated - s.at
 	if !(seconds >= 0 && seconds < 1e9) {
 		return math.MaxInt64
 	}
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// processesOf puts series back together to what each process exposed.
+// processesOf groups the series by the process that exposed them.
 func processesOf(vector model.Vector) (map[string]*scrape, error) {
 	found := map[string]*scrape{}
 	for _, sample := range vector {
@@ -211,27 +210,27 @@ func processesOf(vector model.Vector) (map[string]*scrape, error) {
 		key := target.String()
 		p := found[key]
 		if p == nil {
-			p = &scrape{pod: string(sample.Metric["pod"]), families: families{}, at: math.Inf(-1), asked: float64(sample.Timestamp) / 1000}
+			p = &scrape{pod: string(sample.Metric["pod"]), families: families{}, at: math.Inf(-1), evaluated: float64(sample.Timestamp) / 1000}
 			found[key] = p
 		}
 		value := float64(sample.Value)
-		if sample.Metric[kind] == kindScraped {
+		if sample.Metric[partLabel] == partScraped {
 			p.at = value
 			continue
 		}
 		if !p.families.put(string(sample.Metric[model.MetricNameLabel]), own, value) {
-			return nil, errNoCounters
+			return nil, errNotCounters
 		}
 	}
 	return found, nil
 }
 
-// ownLabels are those that the flag service gives its metrics.
+// ownLabels are the labels that the flag service sets on its metrics.
 var ownLabels = []model.LabelName{"endpoint", "code", "track", "result", "revision", "le"}
 
-// splitLabels tells the labels that the flag service gave from those of the
-// target. Where both have a name, Prometheus puts "exported_" before the former;
-// the Prometheus Operator gives every target an endpoint.
+// splitLabels separates the labels that the flag service set from those of the scrape
+// target. If both have a label, Prometheus prefixes the former with "exported_"; the
+// Prometheus Operator sets endpoint on every target.
 func splitLabels(series model.Metric) (own map[string]string, target model.Metric) {
 	own, target = map[string]string{}, series.Clone()
 	for _, name := range ownLabels {
@@ -241,20 +240,20 @@ func splitLabels(series model.Metric) (own map[string]string, target model.Metri
 		if !renamed {
 			value = plain
 		}
-		// A plain label beside a renamed one is the target's and says nothing about the
-		// process; it is not in the key, because series without the label of their own
-		// have it, too.
+		// A plain label beside a renamed one belongs to the target. It is not part of the
+		// key, because series for which the flag service does not set the label have it
+		// as well.
 		delete(target, name)
 		if renamed || ok {
 			own[string(name)] = string(value)
 		}
 	}
 	delete(target, model.MetricNameLabel)
-	delete(target, kind)
+	delete(target, partLabel)
 	return own, target
 }
 
-// put adds a sample; it is false if that is no count.
+// put adds a sample and reports whether it is a count.
 func (f families) put(name string, labels map[string]string, value float64) bool {
 	if name == metricStarted {
 		f.add(name, &dto.Metric{Gauge: &dto.Gauge{Value: &value}})
@@ -286,7 +285,7 @@ func (f families) add(name string, m *dto.Metric) {
 	f[name].Metric = append(f[name].Metric, m)
 }
 
-// histogram with some labels, made where it is missing.
+// histogram returns the histogram with the given labels, and adds it if missing.
 func (f families) histogram(name string, labels []*dto.LabelPair) *dto.Histogram {
 	for _, m := range f[name].GetMetric() {
 		if slices.EqualFunc(m.GetLabel(), labels, func(a, b *dto.LabelPair) bool { return a.GetName() == b.GetName() && a.GetValue() == b.GetValue() }) {

@@ -11,22 +11,24 @@ import (
 
 	"golang.org/x/sync/semaphore"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// sampleTimeout bounds one look at one canary.
+// sampleTimeout bounds one sample of one canary.
 const sampleTimeout = 10 * time.Second
 
-// shortestInterval between two looks at one canary, whatever its target says.
-const shortestInterval = time.Second
+// minInterval between two samples of one canary, whatever the target requests.
+const minInterval = time.Second
 
-// Options are what a Sampler works with.
+// Options configure a Sampler.
 type Options struct {
 	// Source of the samples.
 	Source Source
 	// Changed is called after each sample. It must not block for long.
 	Changed func(types.NamespacedName)
-	// AtOnce is how many canaries are sampled at the same time. Default: 8.
-	AtOnce int64
+	// MaxConcurrent is how many canaries are sampled at the same time. Default: 8.
+	MaxConcurrent int64
 }
 
 // Sampler samples canaries. It is safe for concurrent use.
@@ -37,110 +39,110 @@ type Sampler struct {
 
 	mu      sync.Mutex
 	watched map[types.NamespacedName]*watch
-	// parent of the watches' contexts, nil before Start and after its end.
+	// parent of the watches' contexts, nil while the Sampler does not run.
 	parent  context.Context
 	running sync.WaitGroup
 }
 
-// watch is one canary that is being sampled.
+// watch is the sampling of one canary.
 type watch struct {
 	target Target
 	stop   context.CancelFunc
-	last   Sample
+	last   canary.Evidence
 	known  bool
 }
 
-// NewSampler returns a Sampler that samples nothing before Start.
+// NewSampler returns a Sampler, which samples nothing until it is started.
 func NewSampler(o Options) *Sampler {
-	if o.AtOnce == 0 {
-		o.AtOnce = 8
+	if o.MaxConcurrent == 0 {
+		o.MaxConcurrent = 8
 	}
 	return &Sampler{
-		source: o.Source, changed: o.Changed, slots: semaphore.NewWeighted(o.AtOnce),
+		source: o.Source, changed: o.Changed, slots: semaphore.NewWeighted(o.MaxConcurrent),
 		watched: map[types.NamespacedName]*watch{},
 	}
 }
 
-// Start samples until ctx is done, and returns when nothing of it runs any more.
-func (c *Sampler) Start(ctx context.Context) error {
-	c.mu.Lock()
-	c.parent = ctx
-	for _, w := range c.watched {
-		c.run(w)
+// Start samples until ctx is done, and returns when all sampling has ended.
+func (s *Sampler) Start(ctx context.Context) error {
+	s.mu.Lock()
+	s.parent = ctx
+	for _, w := range s.watched {
+		s.run(w)
 	}
-	c.mu.Unlock()
+	s.mu.Unlock()
 	<-ctx.Done()
-	c.mu.Lock()
-	c.parent = nil
-	c.mu.Unlock()
-	c.running.Wait()
+	s.mu.Lock()
+	s.parent = nil
+	s.mu.Unlock()
+	s.running.Wait()
 	return nil
 }
 
-// Watch starts sampling a canary, or goes on. Another target under the same key
-// begins anew: what was sampled about the old one is no evidence about it.
-func (c *Sampler) Watch(key types.NamespacedName, target Target) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if w := c.watched[key]; w != nil {
+// Watch starts or continues sampling a canary. A changed target discards the last
+// sample, which is no evidence about the new target.
+func (s *Sampler) Watch(key types.NamespacedName, target Target) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.watched[key]; w != nil {
 		if reflect.DeepEqual(w.target, target) {
 			return
 		}
-		c.forget(key)
+		s.forget(key)
 	}
 	w := &watch{target: target, stop: func() {}}
-	c.watched[key] = w
-	c.run(w)
+	s.watched[key] = w
+	s.run(w)
 }
 
 // Forget stops sampling.
-func (c *Sampler) Forget(key types.NamespacedName) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.forget(key)
+func (s *Sampler) Forget(key types.NamespacedName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forget(key)
 }
 
-func (c *Sampler) forget(key types.NamespacedName) {
-	if w := c.watched[key]; w != nil {
+func (s *Sampler) forget(key types.NamespacedName) {
+	if w := s.watched[key]; w != nil {
 		w.stop()
-		delete(c.watched, key)
+		delete(s.watched, key)
 	}
 }
 
-// Last is the last sample; false while there is none.
-func (c *Sampler) Last(key types.NamespacedName) (Sample, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	w := c.watched[key]
+// Last returns the last sample; false if there is none yet.
+func (s *Sampler) Last(key types.NamespacedName) (canary.Evidence, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.watched[key]
 	if w == nil {
-		return Sample{}, false
+		return canary.Evidence{}, false
 	}
 	return w.last, w.known
 }
 
-// run samples in the background once the Sampler was started.
-func (c *Sampler) run(w *watch) {
-	if c.parent == nil {
+// run samples in the background if the Sampler runs.
+func (s *Sampler) run(w *watch) {
+	if s.parent == nil {
 		return
 	}
-	ctx, stop := context.WithCancel(c.parent)
+	ctx, stop := context.WithCancel(s.parent)
 	w.stop = stop
-	c.running.Go(func() {
+	s.running.Go(func() {
 		defer stop()
-		c.repeat(ctx, w)
+		s.repeat(ctx, w)
 	})
 }
 
-// repeat samples at once and at every interval.
-func (c *Sampler) repeat(ctx context.Context, w *watch) {
-	ticker := time.NewTicker(max(w.target.Interval, shortestInterval))
+// repeat samples immediately and at every interval.
+func (s *Sampler) repeat(ctx context.Context, w *watch) {
+	ticker := time.NewTicker(max(w.target.Interval, minInterval))
 	defer ticker.Stop()
 	for {
-		if sample, ok := c.sample(ctx, w.target); ok {
-			c.mu.Lock()
+		if sample, ok := s.sample(ctx, w.target); ok {
+			s.mu.Lock()
 			w.last, w.known = sample, true
-			c.mu.Unlock()
-			c.changed(w.target.FlagCache)
+			s.mu.Unlock()
+			s.changed(w.target.FlagCache)
 		}
 		select {
 		case <-ctx.Done():
@@ -150,14 +152,14 @@ func (c *Sampler) repeat(ctx context.Context, w *watch) {
 	}
 }
 
-// sample waits for its turn and looks once; ok is false when ctx ended.
-func (c *Sampler) sample(ctx context.Context, target Target) (sample Sample, ok bool) {
-	if c.slots.Acquire(ctx, 1) != nil {
-		return Sample{}, false
+// sample waits for a slot and samples once; ok is false if ctx is done.
+func (s *Sampler) sample(ctx context.Context, target Target) (sample canary.Evidence, ok bool) {
+	if s.slots.Acquire(ctx, 1) != nil {
+		return canary.Evidence{}, false
 	}
-	defer c.slots.Release(1)
+	defer s.slots.Release(1)
 	limited, cancel := context.WithTimeout(ctx, sampleTimeout)
 	defer cancel()
-	sample = c.source.Sample(limited, target)
+	sample = s.source.Sample(limited, target)
 	return sample, ctx.Err() == nil
 }

@@ -14,22 +14,23 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// scripted is a source that takes its time.
+// scripted is a slow source.
 type scripted struct {
 	takes time.Duration
 
-	mu           sync.Mutex
-	asked        []Target
-	inside, most int
+	mu                  sync.Mutex
+	targets             []Target
+	running, maxRunning int
 }
 
-func (s *scripted) Sample(ctx context.Context, t Target) Sample {
+func (s *scripted) Sample(ctx context.Context, t Target) canary.Evidence {
 	s.mu.Lock()
-	s.asked = append(s.asked, t)
-	s.inside++
-	s.most = max(s.most, s.inside)
+	s.targets = append(s.targets, t)
+	s.running++
+	s.maxRunning = max(s.maxRunning, s.running)
 	s.mu.Unlock()
 	select {
 	case <-time.After(s.takes):
@@ -37,21 +38,21 @@ func (s *scripted) Sample(ctx context.Context, t Target) Sample {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.inside--
-	return Sample{At: time.Now(), Trouble: t.Candidate}
+	s.running--
+	return canary.Evidence{At: time.Now(), Trouble: t.Candidate}
 }
 
 func (s *scripted) times() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.asked)
+	return len(s.targets)
 }
 
-// sampling runs a Sampler in virtual time, and fails if anything of it is left.
-func sampling(t *testing.T, source Source, test func(*Sampler)) {
+// runSampler runs a Sampler in virtual time, and fails if a goroutine of it remains.
+func runSampler(t *testing.T, source Source, test func(*Sampler)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSampler(Options{Source: source, Changed: func(types.NamespacedName) {}, AtOnce: 2})
+		s := NewSampler(Options{Source: source, Changed: func(types.NamespacedName) {}, MaxConcurrent: 2})
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.Start(ctx) }()
@@ -64,53 +65,53 @@ func sampling(t *testing.T, source Source, test func(*Sampler)) {
 	})
 }
 
-// pass lets virtual time go by.
-func pass(d time.Duration) {
+// advance advances virtual time.
+func advance(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
 
-func TestSamplesAtOnceAndAtEveryInterval(t *testing.T) {
+func TestSamplesImmediatelyAndAtEveryInterval(t *testing.T) {
 	source := &scripted{takes: time.Second}
 	target := aTarget()
-	sampling(t, source, func(s *Sampler) {
+	runSampler(t, source, func(s *Sampler) {
 		s.Watch(target.FlagCache, target)
 		if _, ok := s.Last(target.FlagCache); ok {
-			t.Error("there is a sample before one was taken")
+			t.Error("got a sample before the first was taken")
 		}
-		pass(time.Second)
+		advance(time.Second)
 		first, ok := s.Last(target.FlagCache)
 		if !ok {
-			t.Fatal("there is no sample after the first look")
+			t.Fatal("got no sample after the first was taken")
 		}
 		s.Watch(target.FlagCache, aTarget())
-		pass(30 * time.Second)
+		advance(30 * time.Second)
 		if last, _ := s.Last(target.FlagCache); source.times() != 4 || !last.At.After(first.At) {
-			t.Errorf("%d looks in 31 s with an interval of 10 s, the last at %s", source.times(), last.At)
+			t.Errorf("%d samples in 31 s with an interval of 10 s, the last at %s", source.times(), last.At)
 		}
 	})
 }
 
-func TestForgetsAtOnce(t *testing.T) {
+func TestForgetStopsARunningSample(t *testing.T) {
 	source := &scripted{takes: time.Hour}
 	target := aTarget()
-	sampling(t, source, func(s *Sampler) {
+	runSampler(t, source, func(s *Sampler) {
 		s.Watch(target.FlagCache, target)
 		synctest.Wait()
 		s.Forget(target.FlagCache)
 		s.Forget(target.FlagCache)
 		synctest.Wait()
-		if source.inside != 0 {
-			t.Error("a look goes on that nobody wants")
+		if source.running != 0 {
+			t.Error("the sample still runs")
 		}
-		pass(time.Minute)
+		advance(time.Minute)
 		if _, ok := s.Last(target.FlagCache); ok || source.times() != 1 {
-			t.Errorf("forgotten, and yet there is a sample (%t) after %d looks", ok, source.times())
+			t.Errorf("got a sample (%t) after Forget, %d were taken", ok, source.times())
 		}
 	})
 }
 
-func TestAnotherTargetBeginsAnew(t *testing.T) {
+func TestChangedTargetDiscardsTheSample(t *testing.T) {
 	changes := map[string]func(*Target){
 		"another candidate": func(t *Target) { t.Candidate = "00000000" },
 		"another limit":     func(t *Target) { t.LatencyP95 = time.Second },
@@ -120,51 +121,51 @@ func TestAnotherTargetBeginsAnew(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			source := &scripted{takes: time.Second}
 			target := aTarget()
-			sampling(t, source, func(s *Sampler) {
+			runSampler(t, source, func(s *Sampler) {
 				s.Watch(target.FlagCache, target)
-				pass(time.Second)
+				advance(time.Second)
 				change(&target)
 				s.Watch(target.FlagCache, target)
 				if _, ok := s.Last(target.FlagCache); ok {
-					t.Error("what was sampled about another target counts")
+					t.Error("got the sample of the previous target")
 				}
-				pass(time.Second)
+				advance(time.Second)
 				if last, _ := s.Last(target.FlagCache); last.Trouble != target.Candidate {
-					t.Errorf("the sample is about %s", last.Trouble)
+					t.Errorf("got the sample of candidate %s", last.Trouble)
 				}
 			})
 		})
 	}
 }
 
-func TestLooksAtFewCanariesAtOnce(t *testing.T) {
+func TestConcurrentSamplesAreLimited(t *testing.T) {
 	source := &scripted{takes: time.Second}
-	sampling(t, source, func(s *Sampler) {
+	runSampler(t, source, func(s *Sampler) {
 		for i := range 9 {
 			target := aTarget()
 			target.FlagCache.Name = fmt.Sprint("fc", i)
 			s.Watch(target.FlagCache, target)
 		}
-		pass(5 * time.Second)
-		if source.times() != 9 || source.most != 2 {
-			t.Errorf("%d looks, %d of them at the same time", source.times(), source.most)
+		advance(5 * time.Second)
+		if source.times() != 9 || source.maxRunning != 2 {
+			t.Errorf("%d samples, at most %d concurrently", source.times(), source.maxRunning)
 		}
 	})
 }
 
-func TestASourceThatHangsIsGivenUp(t *testing.T) {
+func TestSlowSourceTimesOut(t *testing.T) {
 	source := &scripted{takes: time.Hour}
 	target := aTarget()
-	sampling(t, source, func(s *Sampler) {
+	runSampler(t, source, func(s *Sampler) {
 		s.Watch(target.FlagCache, target)
-		pass(sampleTimeout)
+		advance(sampleTimeout)
 		if _, ok := s.Last(target.FlagCache); !ok {
-			t.Error("there is no sample after the time-out")
+			t.Error("got no sample after the timeout")
 		}
 	})
 }
 
-func TestWatchedBeforeTheStartAndAfterTheEnd(t *testing.T) {
+func TestWatchBeforeStartAndAfterStop(t *testing.T) {
 	source := &scripted{}
 	target := aTarget()
 	target.Interval = 0
@@ -174,9 +175,9 @@ func TestWatchedBeforeTheStartAndAfterTheEnd(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.Start(ctx) }()
-		pass(1500 * time.Millisecond)
+		advance(1500 * time.Millisecond)
 		if source.times() != 2 {
-			t.Errorf("%d looks in 1.5 s, although the shortest interval is 1 s", source.times())
+			t.Errorf("%d samples in 1.5 s with a minimum interval of 1 s", source.times())
 		}
 		stop()
 		if err := <-ended; err != nil {
@@ -184,38 +185,62 @@ func TestWatchedBeforeTheStartAndAfterTheEnd(t *testing.T) {
 		}
 		target.Candidate = "late"
 		s.Watch(target.FlagCache, target)
-		pass(time.Minute)
+		advance(time.Minute)
 		if source.times() != 2 {
-			t.Error("it looks after its end")
+			t.Error("sampled after it was stopped")
 		}
 	})
 }
 
-func TestAnotherOriginIsWhatCountsInAnotherWay(t *testing.T) {
+func TestOriginChangesWithWhatIsCounted(t *testing.T) {
 	of := func(change func(*Target)) string {
 		target := aTarget()
 		change(&target)
 		source := &scripted{}
-		return Sources{Pods: source, Prometheus: source, CloudWatch: source}.Sample(t.Context(), target).Origin
+		return Sources{v1alpha1.MetricsPods: source}.Sample(t.Context(), target).Origin
 	}
 	first := of(func(*Target) {})
-	for name, same := range map[string]func(*Target){
+	for name, change := range map[string]func(*Target){
 		"another interval":  func(t *Target) { t.Interval = time.Minute },
 		"another candidate": func(t *Target) { t.Candidate = "00000000" },
 		"another canary":    func(t *Target) { t.Since = t.Since.Add(time.Hour) },
 	} {
-		if of(same) != first {
-			t.Errorf("%s: what is counted cannot be added up any more", name)
+		if of(change) != first {
+			t.Errorf("%s changes the origin", name)
 		}
 	}
-	for name, other := range map[string]func(*Target){
+	for name, change := range map[string]func(*Target){
 		"another limit":  func(t *Target) { t.LatencyP95 = time.Second },
 		"another server": func(t *Target) { t.Prometheus = &v1alpha1.PrometheusSpec{Address: "http://a"} },
 		"CloudWatch":     func(t *Target) { t.CloudWatch = &v1alpha1.CloudWatchSpec{} },
 		"no split":       func(t *Target) { t.Split = false },
 	} {
-		if of(other) == first {
-			t.Errorf("%s: what is counted is added up", name)
+		if of(change) == first {
+			t.Errorf("%s does not change the origin", name)
 		}
+	}
+}
+
+// The origin is persisted in the record of a canary.
+func TestOriginStaysTheSameAcrossVersions(t *testing.T) {
+	sample := Sources{v1alpha1.MetricsPods: &scripted{}}.Sample(t.Context(), aTarget())
+	if want := "7211613091d4f90d"; sample.Origin != want {
+		t.Errorf("origin %s, want %s", sample.Origin, want)
+	}
+}
+
+func TestSourceIsSelectedByType(t *testing.T) {
+	pods, prometheus := &scripted{}, &scripted{}
+	sources := Sources{v1alpha1.MetricsPods: pods, v1alpha1.MetricsPrometheus: prometheus}
+	target := aTarget()
+	sources.Sample(t.Context(), target)
+	target.Type = v1alpha1.MetricsPrometheus
+	sources.Sample(t.Context(), target)
+	if pods.times() != 1 || prometheus.times() != 1 {
+		t.Errorf("the pods were sampled %d times and Prometheus %d times, want once each", pods.times(), prometheus.times())
+	}
+	target.Type = v1alpha1.MetricsCloudWatch
+	if sample := sources.Sample(t.Context(), target); sample.Trouble == "" || len(sample.Streams) > 0 {
+		t.Errorf("got %+v for a type without a source", sample)
 	}
 }

@@ -28,7 +28,7 @@ import (
 // operator.
 type sampler struct {
 	target *evidence.Target
-	last   *evidence.Sample
+	last   *canary.Evidence
 	next   time.Time
 }
 
@@ -43,9 +43,9 @@ func (s *sampler) Watch(_ types.NamespacedName, t evidence.Target) {
 func (s *sampler) Forget(types.NamespacedName) { *s = sampler{} }
 
 // Last is the last sample.
-func (s *sampler) Last(types.NamespacedName) (evidence.Sample, bool) {
+func (s *sampler) Last(types.NamespacedName) (canary.Evidence, bool) {
 	if s.last == nil {
-		return evidence.Sample{}, false
+		return canary.Evidence{}, false
 	}
 	return *s.last, true
 }
@@ -68,15 +68,15 @@ func (w *World) sampler() {
 
 // sampled is what the pods of both revisions counted until now. The sample has the
 // time of the operator's clock: it is the operator that takes it.
-func (w *World) sampled() evidence.Sample {
-	sample := evidence.Sample{At: w.Now()}
+func (w *World) sampled() canary.Evidence {
+	sample := canary.Evidence{At: w.Now()}
 	for _, revision := range []string{w.metrics.target.Candidate, w.metrics.target.Stable} {
 		if w.upReplicas(revision) == 0 {
 			continue
 		}
 		counts := w.clients.answered[revision]
 		fast := analysis.Counts{Total: counts.Total}
-		sample.Streams = append(sample.Streams, evidence.Stream{ID: revision, Revision: revision, Counts: map[canary.Check]analysis.Counts{
+		sample.Streams = append(sample.Streams, canary.Stream{ID: revision, Revision: revision, Counts: map[canary.Check]analysis.Counts{
 			canary.ErrorRate: counts, canary.LatencyP95: fast, canary.LatencyP99: fast, canary.CacheHitRate: fast, canary.MissLatencyP95: fast,
 		}})
 	}
