@@ -45,7 +45,7 @@ func (r *Reconciler) route(ctx context.Context, key client.ObjectKey) (observed.
 	route.SetKind("HTTPRoute")
 	switch err := r.Live.Get(ctx, key, route); {
 	case err == nil:
-		return observed.Route{State: observed.RouteThere, Object: route}, nil
+		return observed.Route{State: observed.RoutePresent, Object: route}, nil
 	case meta.IsNoMatchError(err):
 		return observed.Route{State: observed.RouteUnknownKind}, nil
 	case apierrors.IsNotFound(err):

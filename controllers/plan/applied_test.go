@@ -115,7 +115,7 @@ func (l *ledger) until(what string, holds func() bool) {
 }
 
 func (l *ledger) oneRevision() bool {
-	return l.ready() && l.candidate() == "" && len(observedRevisions(l.snapshot())) == 1 && len(l.groups) <= 1
+	return l.ready() && l.candidate() == "" && len(l.index().Revisions) == 1 && len(l.groups) <= 1
 }
 
 func (l *ledger) changes(what string, edit func(*v1alpha1.ElastiCacheSpec)) {

@@ -49,7 +49,7 @@ const (
 )
 
 // planCache plans the Redis of the chosen type.
-func planCache(s observed.Snapshot) cachePart {
+func planCache(s *observed.Index) cachePart {
 	switch s.FlagCache.Spec.Cache.Type {
 	case v1alpha1.CacheExternal:
 		return planExternal(s)

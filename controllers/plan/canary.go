@@ -41,7 +41,7 @@ type canaryState struct {
 
 // trialInput is what a canary is decided on, besides its record.
 type trialInput struct {
-	s    observed.Snapshot
+	s    *observed.Index
 	spec *v1alpha1.CanarySpec
 	// candidate revision, and how its Deployment was seen.
 	candidate string

@@ -626,17 +626,17 @@ func wrongPassword(th *theatre) {
 	for _, name := range []string{"demo-connection", before} {
 		mustFind[*corev1.Secret](th.world, name).Data["host"] = []byte("evil")
 		th.look()
-		if host := observed.SecretValue(th.snapshot(), name, "host"); host != "cache" {
+		if host := th.index().SecretValue(name, "host"); host != "cache" {
 			th.t.Errorf("Secret %s names the host %q", name, host)
 		}
 	}
 	th.spoil(th.candidate(), canary.CacheHitRate, 1)
 	th.until("the rollback", th.rolledBack)
 	th.run(time.Minute)
-	if password := observed.SecretValue(th.snapshot(), "demo-connection", "password"); password != "" {
+	if password := th.index().SecretValue("demo-connection", "password"); password != "" {
 		th.t.Errorf("applications were given the password %q that no revision could use", password)
 	}
-	if password := observed.SecretValue(th.snapshot(), before, "password"); password != "" {
+	if password := th.index().SecretValue(before, "password"); password != "" {
 		th.t.Errorf("the stable pods were given the password %q", password)
 	}
 }

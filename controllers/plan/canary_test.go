@@ -93,7 +93,7 @@ func aTheatre(t *testing.T, fc *v1alpha1.FlagCache) *theatre {
 
 func (th *theatre) stable() string {
 	if th.fc.Status.Revisions == nil {
-		return stableRevision(th.snapshot())
+		return th.index().Stable
 	}
 	return th.fc.Status.Revisions.Stable
 }
@@ -151,7 +151,7 @@ func (th *theatre) burst(revision string, share float64) {
 
 // noteBlocks puts into the film how far the newest trial's blocks are.
 func (th *theatre) noteBlocks() {
-	blocks := readHistory(th.snapshot()).newest()[0].Trial.Blocks
+	blocks := readHistory(th.index()).newest()[0].Trial.Blocks
 	th.note(fmt.Sprintf("blocks of requests: %d, and %s of the next", blocks.of(canary.ErrorRate).Count, blocks.OpenFor))
 }
 
@@ -196,7 +196,7 @@ func (th *theatre) loadTestEnds(how batchv1.JobConditionType, report string) {
 }
 
 // trial of the candidate, as it is on record.
-func (th *theatre) trial() *Trial { return readHistory(th.snapshot()).records[th.candidate()].Trial }
+func (th *theatre) trial() *Trial { return readHistory(th.index()).records[th.candidate()].Trial }
 
 func (th *theatre) promoted(revision string) func() bool {
 	return func() bool { return th.stable() == revision }
@@ -286,7 +286,7 @@ func (th *theatre) count(revision string, requests float64) {
 
 // share is what the stable pods read.
 func (th *theatre) share() (file splitFile) {
-	if kept, ok := observed.Get[*corev1.ConfigMap](th.snapshot(), "demo-traffic"); ok {
+	if kept, ok := observed.Get[*corev1.ConfigMap](th.index(), "demo-traffic"); ok {
 		if err := json.Unmarshal([]byte(kept.Data[config.SplitKey]), &file); err != nil {
 			th.t.Fatal(err)
 		}
@@ -299,7 +299,7 @@ func (th *theatre) weight() int32 {
 	if wantedRoute(th.fc) != "" {
 		return th.routedWeight()
 	}
-	svc, ok := observed.Get[*corev1.Service](th.snapshot(), "demo")
+	svc, ok := observed.Get[*corev1.Service](th.index(), "demo")
 	if !ok || svc.Spec.Selector[v1alpha1.LabelRevision] != "" {
 		return th.share().Weight
 	}
@@ -310,7 +310,7 @@ func (th *theatre) weight() int32 {
 
 func (th *theatre) recordedOutcome() map[string]Outcome {
 	outcomes := map[string]Outcome{}
-	for revision, r := range readHistory(th.snapshot()).records {
+	for revision, r := range readHistory(th.index()).records {
 		outcomes[revision] = r.Outcome
 	}
 	return outcomes
@@ -331,13 +331,13 @@ func (th *theatre) invariants(p Plan, weightBefore int32, outcomesBefore map[str
 		th.t.Errorf("the weight %d is over that of every step", w)
 	}
 	share := th.share()
-	if r := readHistory(th.snapshot()).records[share.Revision]; r.Outcome == RolledBack && share.Weight != 0 {
+	if r := readHistory(th.index()).records[share.Revision]; r.Outcome == RolledBack && share.Weight != 0 {
 		th.t.Errorf("revision %s was rolled back and has the weight %d", th.name(share.Revision), share.Weight)
 	}
 	if weightBefore > 0 && outcomesBefore[share.Revision] == RolledBack {
 		th.t.Errorf("the frame after a breach has the weight %d", weightBefore)
 	}
-	for revision, r := range readHistory(th.snapshot()).records {
+	for revision, r := range readHistory(th.index()).records {
 		if r.Outcome == RolledBack && r.Reason != th.pods[revision].Reason && !slices.Contains(RollbackReasons(), r.Reason) {
 			th.t.Errorf("revision %s was rolled back for %q, which is no reason that we know", th.name(revision), r.Reason)
 		}
@@ -360,7 +360,7 @@ func (th *theatre) capacity() {
 		switch {
 		case revision == th.stable() && replicas < ptr.Deref(th.fc.Spec.Service.Replicas, defaultReplicas):
 			th.t.Errorf("the stable revision %s has %d replicas", th.name(revision), replicas)
-		case revision != th.stable() && readHistory(th.snapshot()).records[revision].Outcome != Promoted:
+		case revision != th.stable() && readHistory(th.index()).records[revision].Outcome != Promoted:
 			others++
 		}
 	}
@@ -379,7 +379,7 @@ func reflectEqual(a, b *v1alpha1.CanaryStatus) bool {
 // would make every frame another.
 func (th *theatre) frame() string {
 	serves := "A+B"
-	if svc, ok := observed.Get[*corev1.Service](th.snapshot(), "demo"); ok && svc.Spec.Selector[v1alpha1.LabelRevision] != "" {
+	if svc, ok := observed.Get[*corev1.Service](th.index(), "demo"); ok && svc.Spec.Selector[v1alpha1.LabelRevision] != "" {
 		serves = th.name(svc.Spec.Selector[v1alpha1.LabelRevision])
 	}
 	var pods []string
@@ -427,7 +427,7 @@ func TestTheVerdictRestsOnCountsAlone(t *testing.T) {
 	th := aTheatre(t, withCanary(aFlagCache()))
 	th.change(fromImage("flag-service:v2"))
 	th.run(5 * time.Minute)
-	trial := readHistory(th.snapshot()).records[th.candidate()].Trial
+	trial := readHistory(th.index()).records[th.candidate()].Trial
 	if d := math.Abs(float64(trial.Candidate[canary.ErrorRate].Total) - 0.05*200*290); d > 300 {
 		t.Errorf("%d requests were counted in five minutes of 10 a second", trial.Candidate[canary.ErrorRate].Total)
 	}

@@ -27,7 +27,7 @@ func revisionsStatus(r rollout) *v1alpha1.RevisionsStatus {
 
 // canaryStatus shows a canary with all that it is judged by. That of a rejected
 // revision stays, because it says why.
-func canaryStatus(s observed.Snapshot, r rollout) *v1alpha1.CanaryStatus {
+func canaryStatus(s *observed.Index, r rollout) *v1alpha1.CanaryStatus {
 	record, c := r.history.records[r.target], r.canary
 	if record.Trial == nil || (c == nil && !r.rejected) {
 		return nil
@@ -72,7 +72,7 @@ func checkStatuses(t *Trial) []v1alpha1.CheckStatus {
 
 // historyStatus are the trials that are over. While a beginning or an end cannot be
 // recorded, each look decides it anew and at another time: what was said first stays.
-func historyStatus(s observed.Snapshot, r rollout) []v1alpha1.HistoryEntry {
+func historyStatus(s *observed.Index, r rollout) []v1alpha1.HistoryEntry {
 	recorded := readHistory(s).records
 	var entries []v1alpha1.HistoryEntry
 	for _, record := range r.history.newest() {
@@ -93,7 +93,7 @@ func historyStatus(s observed.Snapshot, r rollout) []v1alpha1.HistoryEntry {
 }
 
 // saidTimes are when a trial began and ended by the status, or else as they are now.
-func saidTimes(s observed.Snapshot, entry v1alpha1.HistoryEntry, begun bool) (started, finished *metav1.Time) {
+func saidTimes(s *observed.Index, entry v1alpha1.HistoryEntry, begun bool) (started, finished *metav1.Time) {
 	for _, said := range s.FlagCache.Status.History {
 		if said.Revision == entry.Revision && said.Outcome == entry.Outcome && (!begun || said.StartedAt.Equal(entry.StartedAt)) {
 			return said.StartedAt, said.FinishedAt

@@ -37,7 +37,7 @@ type verdict struct {
 }
 
 // status is the whole status of a FlagCache that is worked on.
-func status(s observed.Snapshot, p parts) v1alpha1.FlagCacheStatus {
+func status(s *observed.Index, p parts) v1alpha1.FlagCacheStatus {
 	st := *s.FlagCache.Status.DeepCopy()
 	st.ObservedGeneration = s.FlagCache.Generation
 	st.LastHandledReconcileAt = s.FlagCache.Annotations[v1alpha1.AnnotationReconcileAt]
@@ -77,7 +77,7 @@ func saysTheSame(old, now v1alpha1.FlagCacheStatus) bool {
 }
 
 // fillFacts sets what is not a condition.
-func fillFacts(st *v1alpha1.FlagCacheStatus, s observed.Snapshot, p parts) {
+func fillFacts(st *v1alpha1.FlagCacheStatus, s *observed.Index, p parts) {
 	r := p.service.rollout
 	st.Revisions = revisionsStatus(r)
 	st.Canary = canaryStatus(s, r)
@@ -113,7 +113,7 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s observed.Snapshot, p parts) {
 
 // probeStatus is the probe's answer. A lag that is about what it was before stays
 // as it is: a status that follows every probe would never be at rest.
-func probeStatus(s observed.Snapshot) *v1alpha1.ProbeStatus {
+func probeStatus(s *observed.Index) *v1alpha1.ProbeStatus {
 	old := s.FlagCache.Status.Probe
 	switch s.Probe.Health {
 	case observed.Unhealthy:
@@ -140,7 +140,7 @@ func about(a, b string) bool {
 
 // cacheHealthy is the probe's answer. Until a new probe has one, as after a
 // restart of the operator, the last answer about the same endpoint stands.
-func cacheHealthy(s observed.Snapshot, p parts) metav1.Condition {
+func cacheHealthy(s *observed.Index, p parts) metav1.Condition {
 	const kind = v1alpha1.ConditionCacheHealthy
 	if p.connection.used == nil {
 		return conditions.Unknown(kind, v1alpha1.ReasonNoEndpoint, "There is no endpoint to probe yet")
@@ -161,12 +161,12 @@ func cacheHealthy(s observed.Snapshot, p parts) metav1.Condition {
 }
 
 // answered tells whether the status has an answer of the probe about an endpoint.
-func answered(s observed.Snapshot, c *Connection) bool {
+func answered(s *observed.Index, c *Connection) bool {
 	last := meta.FindStatusCondition(s.FlagCache.Status.Conditions, v1alpha1.ConditionCacheHealthy)
 	return last != nil && last.Status != metav1.ConditionUnknown && lastEndpoint(s) == c.Endpoint()
 }
 
-func lastEndpoint(s observed.Snapshot) string {
+func lastEndpoint(s *observed.Index) string {
 	if s.FlagCache.Status.Cache == nil {
 		return ""
 	}
@@ -292,7 +292,7 @@ func nameConflict(other observed.Object) verdict {
 
 // setConditions writes the verdict and the conditions. Reconciling and Stalled
 // are present only while true (kstatus).
-func setConditions(s observed.Snapshot, st *v1alpha1.FlagCacheStatus, v verdict, all []metav1.Condition) {
+func setConditions(s *observed.Index, st *v1alpha1.FlagCacheStatus, v verdict, all []metav1.Condition) {
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionReconciling)
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionStalled)
 	switch {
@@ -313,7 +313,7 @@ func setConditions(s observed.Snapshot, st *v1alpha1.FlagCacheStatus, v verdict,
 
 // transitionTime keeps the time of a condition whose status did not change,
 // also of one that was taken out to be put in again.
-func transitionTime(s observed.Snapshot, c metav1.Condition) metav1.Time {
+func transitionTime(s *observed.Index, c metav1.Condition) metav1.Time {
 	if old := meta.FindStatusCondition(s.FlagCache.Status.Conditions, c.Type); old != nil && old.Status == c.Status {
 		return old.LastTransitionTime
 	}
@@ -321,7 +321,7 @@ func transitionTime(s observed.Snapshot, c metav1.Condition) metav1.Time {
 }
 
 // initialStatus says that the FlagCache has been seen.
-func initialStatus(s observed.Snapshot) v1alpha1.FlagCacheStatus {
+func initialStatus(s *observed.Index) v1alpha1.FlagCacheStatus {
 	st := *s.FlagCache.Status.DeepCopy()
 	st.ObservedGeneration = s.FlagCache.Generation
 	setConditions(s, &st, verdict{
@@ -333,7 +333,7 @@ func initialStatus(s observed.Snapshot) v1alpha1.FlagCacheStatus {
 
 // suspendedStatus says that nothing is being done. What would become of revisions
 // is not recorded, so it is not shown either.
-func suspendedStatus(s observed.Snapshot, st v1alpha1.FlagCacheStatus) v1alpha1.FlagCacheStatus {
+func suspendedStatus(s *observed.Index, st v1alpha1.FlagCacheStatus) v1alpha1.FlagCacheStatus {
 	st.Canary, st.History = s.FlagCache.Status.Canary, s.FlagCache.Status.History
 	setConditions(s, &st, verdict{ready: conditions.Unknown(v1alpha1.ConditionReady, v1alpha1.ReasonSuspended,
 		"spec.suspend is true: nothing is changed until it is false")}, nil)
@@ -341,7 +341,7 @@ func suspendedStatus(s observed.Snapshot, st v1alpha1.FlagCacheStatus) v1alpha1.
 }
 
 // deletingStatus says what a deletion waits for.
-func deletingStatus(s observed.Snapshot, what string) v1alpha1.FlagCacheStatus {
+func deletingStatus(s *observed.Index, what string) v1alpha1.FlagCacheStatus {
 	st := *s.FlagCache.Status.DeepCopy()
 	st.ObservedGeneration = s.FlagCache.Generation
 	setConditions(s, &st, verdict{progressing: true, ready: conditions.False(v1alpha1.ConditionReady, v1alpha1.ReasonDeleting,
@@ -360,14 +360,14 @@ type Failure struct {
 
 // Conclude is the status after some of the plan's calls failed: the first
 // failure is then what is in the way, and the spec is not yet observed.
-func Conclude(s observed.Snapshot, p Plan, failures []Failure) v1alpha1.FlagCacheStatus {
+func Conclude(snapshot observed.Snapshot, p Plan, failures []Failure) v1alpha1.FlagCacheStatus {
 	if len(failures) == 0 {
 		return p.Status
 	}
 	first := failures[0]
 	stalled := slices.Contains(terminalReasons, first.Reason)
 	st := *p.Status.DeepCopy()
-	setConditions(s, &st, verdict{
+	setConditions(observed.NewIndex(snapshot), &st, verdict{
 		ready:       conditions.False(v1alpha1.ConditionReady, first.Reason, "%s", first.Message),
 		stalled:     stalled,
 		progressing: !stalled,
@@ -379,7 +379,7 @@ func Conclude(s observed.Snapshot, p Plan, failures []Failure) v1alpha1.FlagCach
 // knows and why, and all else is what was seen last.
 func Unseen(fc *v1alpha1.FlagCache, now time.Time, why Failure) v1alpha1.FlagCacheStatus {
 	st := *fc.Status.DeepCopy()
-	setConditions(observed.Snapshot{FlagCache: fc, Now: now}, &st, verdict{
+	setConditions(observed.NewIndex(observed.Snapshot{FlagCache: fc, Now: now}), &st, verdict{
 		progressing: true,
 		ready:       conditions.Unknown(v1alpha1.ConditionReady, why.Reason, "%s", why.Message),
 	}, nil)

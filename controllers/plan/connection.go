@@ -141,7 +141,7 @@ type connectionPart struct {
 // whatever becomes of the cache, the key that authenticates cached values and
 // the clients' ConfigMap. Each connection has a Secret of its own, so that a
 // wrong password or endpoint reaches no pod but a candidate's.
-func planConnection(s observed.Snapshot, cache cachePart) connectionPart {
+func planConnection(s *observed.Index, cache cachePart) connectionPart {
 	fc := s.FlagCache
 	part := connectionPart{
 		objects: []observed.Object{integritySecret(s), clientConfigMap(fc)},
@@ -160,7 +160,7 @@ func planConnection(s observed.Snapshot, cache cachePart) connectionPart {
 
 // asProbe is a connection as the operator's probe uses it: of a cache whose pods
 // log in by IAM the probe has a user of its own.
-func asProbe(s observed.Snapshot, c Connection) Connection {
+func asProbe(s *observed.Index, c Connection) Connection {
 	if c.IAMCache == "" {
 		return c
 	}
@@ -173,7 +173,7 @@ func asProbe(s observed.Snapshot, c Connection) Connection {
 
 // publish plans the Secret that applications bind to. It follows the revision
 // that serves: while another one is tried it holds what that one uses.
-func (part *connectionPart) publish(s observed.Snapshot, connection *Connection, r rollout) {
+func (part *connectionPart) publish(s *observed.Index, connection *Connection, r rollout) {
 	serving := r.observed[r.stable]
 	if connection != nil && (r.stable == "" || r.target == r.stable || serving != nil && connectionHash(serving) == part.hash) {
 		secret := connectionSecret(s.FlagCache, observed.ConnectionName(s.FlagCache), *connection)
@@ -204,7 +204,7 @@ func (part *connectionPart) publish(s observed.Snapshot, connection *Connection,
 
 // connectionOf is the connection that the pods of a revision use. It stands in
 // two Secrets, and whichever was not edited since is right.
-func connectionOf(s observed.Snapshot, d *appsv1.Deployment) (Connection, bool) {
+func connectionOf(s *observed.Index, d *appsv1.Deployment) (Connection, bool) {
 	if d == nil {
 		return Connection{}, false
 	}
@@ -227,7 +227,7 @@ func connectionHash(d *appsv1.Deployment) string {
 
 // knownPorts are the ports of the connections that there are Secrets for, and of
 // the one to come; Redis' own where there is none.
-func knownPorts(s observed.Snapshot, next *Connection) []int32 {
+func knownPorts(s *observed.Index, next *Connection) []int32 {
 	var ports []int32
 	if next != nil {
 		ports = append(ports, int32(next.Port))
@@ -246,17 +246,17 @@ func knownPorts(s observed.Snapshot, next *Connection) []int32 {
 
 // logInByIAM tells whether pods of any revision log in with AWS credentials, or are
 // to.
-func logInByIAM(s observed.Snapshot, next *Connection) bool {
+func logInByIAM(s *observed.Index, next *Connection) bool {
 	return next != nil && next.IAMCache != "" || slices.ContainsFunc(connectionSecrets(s), func(secret *corev1.Secret) bool {
 		return len(secret.Data[iamCacheKey]) > 0
 	})
 }
 
 // connectionSecrets are the Secrets of all connections.
-func connectionSecrets(s observed.Snapshot) []*corev1.Secret {
+func connectionSecrets(s *observed.Index) []*corev1.Secret {
 	var secrets []*corev1.Secret
-	for _, child := range s.Children {
-		if secret, ok := child.(*corev1.Secret); ok && secret.Type == secretType && s.Owns(secret) {
+	for _, secret := range observed.All[*corev1.Secret](s) {
+		if secret.Type == secretType {
 			secrets = append(secrets, secret)
 		}
 	}
@@ -264,8 +264,8 @@ func connectionSecrets(s observed.Snapshot) []*corev1.Secret {
 }
 
 // publication says whether the Secret that exists is the one that is wanted.
-func publication(s observed.Snapshot, wanted *corev1.Secret) metav1.Condition {
-	if observed.SecretValue(s, wanted.Name, "uri") != string(wanted.Data["uri"]) {
+func publication(s *observed.Index, wanted *corev1.Secret) metav1.Condition {
+	if s.SecretValue(wanted.Name, "uri") != string(wanted.Data["uri"]) {
 		return conditions.False(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublishing, "Writing Secret %s", wanted.Name)
 	}
 	return conditions.True(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonPublished, "Secret %s holds the connection", wanted.Name)
@@ -283,8 +283,8 @@ func connectionSecret(fc *v1alpha1.FlagCache, name string, c Connection) *corev1
 // integritySecret holds the key that authenticates cached values. It is not in
 // Redis and not in the connection Secret, so who can write to Redis still
 // cannot forge flags.
-func integritySecret(s observed.Snapshot) *corev1.Secret {
-	key := observed.SecretValue(s, observed.IntegrityName(s.FlagCache), config.IntegrityKey)
+func integritySecret(s *observed.Index) *corev1.Secret {
+	key := s.SecretValue(observed.IntegrityName(s.FlagCache), config.IntegrityKey)
 	if key == "" {
 		key = s.Fresh.IntegrityKey
 	}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/prices"
@@ -73,7 +74,7 @@ func dollars(cents int64) string {
 // that there are to be. While one replaces another both run, and both are paid for:
 // they are then both in wanted. A change that is held leaves the estimate at what
 // there is.
-func planCost(s observed.Snapshot, current, wanted []billedGroup) costPart {
+func planCost(s *observed.Index, current, wanted []billedGroup) costPart {
 	now, then := estimateGroups(prices.ElastiCache(), current), estimateGroups(prices.ElastiCache(), wanted)
 	part := costPart{estimate: &then}
 	if budget := s.FlagCache.Spec.Budget; budget != nil {
@@ -91,9 +92,9 @@ func planCost(s observed.Snapshot, current, wanted []billedGroup) costPart {
 
 // planFreeCost is for a cache that the cloud sends no bill for. Without a budget
 // nobody asks. Groups of the cache before are paid for until they are gone.
-func planFreeCost(s observed.Snapshot, basis string) costPart {
+func planFreeCost(s *observed.Index, basis string) costPart {
 	var left []billedGroup
-	for _, group := range observedGroups(s) {
+	for _, group := range observed.All[*ack.ReplicationGroup](s) {
 		left = append(left, billedAsSeen(group))
 	}
 	if len(left) > 0 {
@@ -252,7 +253,7 @@ func (p costPart) status() *v1alpha1.CostStatus {
 // sizeHint says what the size of the cache should be looked at for, "" for nothing.
 // While the probe does not know, as for a day after a restart of the operator, what
 // was said about the same cache stands.
-func sizeHint(s observed.Snapshot, p parts) string {
+func sizeHint(s *observed.Index, p parts) string {
 	old := s.FlagCache.Status.Cache
 	switch s.Probe.Load {
 	case observed.LoadHighMemory:

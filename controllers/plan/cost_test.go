@@ -168,12 +168,12 @@ func TestTheEstimateOfAHeldChange(t *testing.T) {
 	fc.Spec.Budget = &v1alpha1.BudgetSpec{MonthlyUSD: 25, WhenExceeded: v1alpha1.BudgetRefuse}
 	s := aWorld(t, fc).snapshot()
 	now, then := []billedGroup{aGroup()}, []billedGroup{aGroup(), aGroup()}
-	part := planCost(s, now, then)
+	part := planCost(observed.NewIndex(s), now, then)
 	if !part.held || part.status().MonthlyUSD != estimateGroups(prices.ElastiCache(), now).usd() {
 		t.Errorf("held is %v at %s USD a month, want the change held and what there is estimated", part.held, part.status().MonthlyUSD)
 	}
 	fc.Spec.Budget.WhenExceeded = v1alpha1.BudgetWarn
-	part = planCost(s, now, then)
+	part = planCost(observed.NewIndex(s), now, then)
 	if part.held || part.status().MonthlyUSD != estimateGroups(prices.ElastiCache(), then).usd() {
 		t.Errorf("held is %v at %s USD a month, want a warning and both groups estimated", part.held, part.status().MonthlyUSD)
 	}
@@ -230,13 +230,13 @@ func TestSizeHint(t *testing.T) {
 
 	billed := func(nodeType string) parts {
 		g := aGroup().with(func(g *billedGroup) { g.nodeType, g.region = nodeType, "us-east-1" })
-		return parts{cache: cachePart{cost: planCost(w.snapshot(), []billedGroup{g}, []billedGroup{g})}}
+		return parts{cache: cachePart{cost: planCost(w.index(), []billedGroup{g}, []billedGroup{g})}}
 	}
 	s := w.snapshot()
-	if got := sizeHint(s, billed("cache.r7g.large")); !strings.Contains(got, "a smaller spec.cache.elastiCache.nodeType would do") {
+	if got := sizeHint(observed.NewIndex(s), billed("cache.r7g.large")); !strings.Contains(got, "a smaller spec.cache.elastiCache.nodeType would do") {
 		t.Errorf("a large node: the hint is %q", got)
 	}
-	if got := sizeHint(s, billed("cache.t4g.micro")); got != "" {
+	if got := sizeHint(observed.NewIndex(s), billed("cache.t4g.micro")); got != "" {
 		t.Errorf("the smallest node: the hint is %q", got)
 	}
 }

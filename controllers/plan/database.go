@@ -31,7 +31,7 @@ const (
 // judgeDatabase says whether the Secret of flags.type Postgres can be used. The
 // operator has no client for the database: whether it answers is for the flag
 // service to say, which is unready until it has flags.
-func judgeDatabase(s observed.Snapshot) flagsPart {
+func judgeDatabase(s *observed.Index) flagsPart {
 	ref := s.FlagCache.Spec.Flags.Postgres.SecretRef
 	refuse := func(reason, format string, args ...any) flagsPart {
 		return flagsPart{ports: allowedPorts(s), valid: conditions.False(v1alpha1.ConditionFlagsValid, reason, format, args...)}
@@ -103,7 +103,7 @@ func databasePort(address string) (int32, error) {
 
 // allowedPorts are those that the pods may reach by the policy that exists. A
 // Secret that is lost does not cut the pods off their database.
-func allowedPorts(s observed.Snapshot) []int32 {
+func allowedPorts(s *observed.Index) []int32 {
 	policy, ok := observed.Get[*networkingv1.NetworkPolicy](s, observed.ServiceName(s.FlagCache))
 	if !ok || len(policy.Spec.Egress) <= sourceRule {
 		return nil

@@ -19,7 +19,7 @@ import (
 // tearDown removes what the FlagCache made, in an order that ends traffic
 // before what the traffic needs, beginning with the routes that name it, and stops at the first thing that is still
 // there. The finalizer goes last.
-func tearDown(s observed.Snapshot) Plan {
+func tearDown(s *observed.Index) Plan {
 	if !slices.Contains(s.FlagCache.Finalizers, v1alpha1.Finalizer) {
 		return Plan{Status: s.FlagCache.Status}
 	}
@@ -36,7 +36,7 @@ func tearDown(s observed.Snapshot) Plan {
 		if len(left) == 0 {
 			continue
 		}
-		return Plan{Delete: notYetDeleted(left), Status: deletingStatus(s, observed.KindOf(left[0])+" "+left[0].GetName()+" to be gone")}
+		return Plan{Delete: observed.NotDeleting(left), Status: deletingStatus(s, observed.KindOf(left[0])+" "+left[0].GetName()+" to be gone")}
 	}
 	return Plan{Finalizer: RemoveFinalizer, Status: s.FlagCache.Status}
 }
@@ -68,22 +68,12 @@ func stageOf(o observed.Object) int {
 	}
 }
 
-func stageObjects(s observed.Snapshot, stage int) []observed.Object {
+func stageObjects(s *observed.Index, stage int) []observed.Object {
 	var objects []observed.Object
-	for _, child := range s.Children {
-		if s.Owns(child) && stageOf(child) == stage && child.GetLabels()[v1alpha1.LabelCache] == "" {
+	for _, child := range s.Owned {
+		if stageOf(child) == stage && child.GetLabels()[v1alpha1.LabelCache] == "" {
 			objects = append(objects, child)
 		}
 	}
 	return objects
-}
-
-func notYetDeleted(objects []observed.Object) []observed.Object {
-	var alive []observed.Object
-	for _, o := range objects {
-		if o.GetDeletionTimestamp() == nil {
-			alive = append(alive, o)
-		}
-	}
-	return alive
 }

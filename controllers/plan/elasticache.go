@@ -34,7 +34,7 @@ import (
 
 // planElastiCache plans the cache that the spec asks for. Others that exist are
 // kept or taken down by obsolete.
-func planElastiCache(s observed.Snapshot) cachePart {
+func planElastiCache(s *observed.Index) cachePart {
 	c := seeCache(s, cacheIdentity(s.FlagCache))
 	part := cachePart{engine: c.engineWords(), nodes: c.nodes(), state: c.state(), identity: c.id, group: c.group}
 	part.provisioned = c.judge()
@@ -56,7 +56,7 @@ func planElastiCache(s observed.Snapshot) cachePart {
 
 // elastiCache is a cache as it was seen.
 type elastiCache struct {
-	s    observed.Snapshot
+	s    *observed.Index
 	fc   *v1alpha1.FlagCache
 	spec *v1alpha1.ElastiCacheSpec
 	// id is the cache's identity.
@@ -66,7 +66,7 @@ type elastiCache struct {
 	group  *ack.ReplicationGroup
 }
 
-func seeCache(s observed.Snapshot, id string) elastiCache {
+func seeCache(s *observed.Index, id string) elastiCache {
 	c := elastiCache{s: s, fc: s.FlagCache, spec: s.FlagCache.Spec.Cache.ElastiCache, id: id}
 	c.secret, _ = observed.Get[*corev1.Secret](s, c.secretName())
 	c.group, _ = observed.Get[*ack.ReplicationGroup](s, c.name())
@@ -224,7 +224,7 @@ func (c elastiCache) usesToken() bool {
 // users are the revisions whose pods use the cache.
 func (c elastiCache) users() []*appsv1.Deployment {
 	var users []*appsv1.Deployment
-	for _, d := range observedRevisions(c.s) {
+	for _, d := range c.s.Revisions {
 		if cacheOf(d) == c.id {
 			users = append(users, d)
 		}
@@ -251,7 +251,7 @@ func (c elastiCache) rejected() bool {
 // replaces another both are paid for.
 func (c elastiCache) cost() costPart {
 	var current, wanted []billedGroup
-	for _, group := range observedGroups(c.s) {
+	for _, group := range observed.All[*ack.ReplicationGroup](c.s) {
 		billed := billedAsSeen(group)
 		current = append(current, billed)
 		if group.Name != c.name() || c.rejected() {
@@ -262,16 +262,6 @@ func (c elastiCache) cost() costPart {
 		wanted = append(wanted, c.billed())
 	}
 	return planCost(c.s, current, wanted)
-}
-
-func observedGroups(s observed.Snapshot) []*ack.ReplicationGroup {
-	var groups []*ack.ReplicationGroup
-	for _, child := range s.Children {
-		if group, ok := child.(*ack.ReplicationGroup); ok && s.Owns(group) {
-			groups = append(groups, group)
-		}
-	}
-	return groups
 }
 
 // billed is the group that the spec asks for.
@@ -308,8 +298,8 @@ func regionOf(group *ack.ReplicationGroup) string {
 
 // servingCache fills in how the cache of the revision that serves is, where the one
 // that the spec asks for was rejected.
-func servingCache(s observed.Snapshot, part cachePart) cachePart {
-	d := observedRevisions(s)[stableRevision(s)]
+func servingCache(s *observed.Index, part cachePart) cachePart {
+	d := s.Revisions[s.Stable]
 	if d == nil || cacheOf(d) == "" {
 		return part
 	}
@@ -384,7 +374,7 @@ func (c elastiCache) region() string {
 	case c.group != nil:
 		return regionOf(c.group)
 	}
-	for _, other := range observedGroups(c.s) {
+	for _, other := range observed.All[*ack.ReplicationGroup](c.s) {
 		if other.Annotations[ack.AnnotationRegion] == "" {
 			return regionOf(other)
 		}
@@ -418,7 +408,7 @@ func (c elastiCache) probed(connection Connection) *Connection {
 // the one that serves first.
 func (c elastiCache) withLastGood(part cachePart) cachePart {
 	users := c.users()
-	stable := stableRevision(c.s)
+	stable := c.s.Stable
 	slices.SortStableFunc(users, func(a, b *appsv1.Deployment) int {
 		return cmp.Compare(served(b, stable), served(a, stable))
 	})

@@ -108,7 +108,7 @@ func (c *cloud) makes(u *ack.User) {
 	password := ""
 	if mode := u.Spec.AuthenticationMode; mode != nil {
 		for _, key := range mode.Passwords {
-			password = observed.SecretValue(c.snapshot(), key.Name, key.Key)
+			password = c.index().SecretValue(key.Name, key.Key)
 		}
 	}
 	c.users[u.Spec.UserID] = u.Spec.UserName + " " + password
@@ -238,7 +238,7 @@ func (c *cloud) takesToken(aws *awsGroup, g *ack.ReplicationGroup) {
 	if g.Spec.AuthToken == nil {
 		return
 	}
-	token := observed.SecretValue(c.snapshot(), g.Spec.AuthToken.Name, g.Spec.AuthToken.Key)
+	token := c.index().SecretValue(g.Spec.AuthToken.Name, g.Spec.AuthToken.Key)
 	if len(aws.tokens) > 0 && aws.tokens[0] == token {
 		return
 	}

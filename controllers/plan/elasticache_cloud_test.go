@@ -245,7 +245,7 @@ func (c *cloud) holds() {
 				c.t.Errorf("Secret %s names %s, with which no probe has succeeded", o.Name, uri)
 			}
 		case *appsv1.Deployment:
-			connection, ok := connectionOf(c.snapshot(), o)
+			connection, ok := connectionOf(c.index(), o)
 			if ok && cacheOf(o) != "" && o.DeletionTimestamp == nil && connection.IAMCache == "" && !c.outage && !c.accepts(connection) {
 				c.t.Errorf("the pods of %s use %s, which AWS does not accept", o.Name, connection.URI())
 			}

@@ -235,7 +235,7 @@ func TestMarksWhileACacheIsReplaced(t *testing.T) {
 	for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.DeletionRetain, v1alpha1.DeletionDelete} {
 		c.keeps(policy)
 		c.look()
-		if n := len(observedGroups(c.snapshot())); n != 2 {
+		if n := len(observed.All[*ack.ReplicationGroup](c.index())); n != 2 {
 			t.Fatalf("there are %d groups", n)
 		}
 		c.expectMarks(policy == v1alpha1.DeletionRetain)
@@ -295,12 +295,12 @@ func TestTheLastSnapshotHoldsTheGroup(t *testing.T) {
 		c := deleting(t)
 		c.refuse["Snapshot"] = recoverable("api error Throttling: Rate exceeded")
 		held(c, time.Minute, "the last snapshot to be taken")
-		asked, ok := observed.Get[*ack.Snapshot](c.snapshot(), c.group().Name)
+		asked, ok := observed.Get[*ack.Snapshot](c.index(), c.group().Name)
 		if nodes := c.group().Status.MemberClusters; !ok || asked.Spec.CacheClusterID != nodes[len(nodes)-1] {
 			t.Fatalf("of the nodes %v the snapshot is %+v", nodes, asked)
 		}
 		slices.Reverse(c.group().Status.MemberClusters)
-		if node := snapshotNode(c.snapshot(), c.group()); node != asked.Spec.CacheClusterID {
+		if node := snapshotNode(c.index(), c.group()); node != asked.Spec.CacheClusterID {
 			t.Errorf("it is of %s first and then of %s", asked.Spec.CacheClusterID, node)
 		}
 	})
@@ -360,7 +360,7 @@ func TestALaterFlagCacheTakesOver(t *testing.T) {
 	c.run(10 * time.Minute)
 	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAlreadyExists)
 	c.expect(v1alpha1.ConditionStalled, "True", v1alpha1.ReasonAlreadyExists)
-	id := seeCache(c.snapshot(), cacheIdentity(c.fc)).awsID()
+	id := seeCache(c.index(), cacheIdentity(c.fc)).awsID()
 	c.expectMessage(v1alpha1.ConditionReady, "flagcache.dev/adopt="+id)
 	for _, aws := range c.groups {
 		if len(aws.tokens) != 1 {

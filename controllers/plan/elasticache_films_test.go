@@ -12,7 +12,6 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
-	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // toRedis asks for what AWS cannot change in place.
@@ -195,8 +194,8 @@ func (c *cloud) twoCaches() {
 	if len(uris) != 2 || len(c.groups) != 2 {
 		c.t.Errorf("there are the connections %v to %d groups", uris, len(c.groups))
 	}
-	connection, _ := connectionOf(c.snapshot(), observedRevisions(c.snapshot())[c.stable()])
-	if got := observed.SecretValue(c.snapshot(), "demo-connection", "uri"); got != connection.URI() {
+	connection, _ := connectionOf(c.index(), c.index().Revisions[c.stable()])
+	if got := c.index().SecretValue("demo-connection", "uri"); got != connection.URI() {
 		c.t.Errorf("applications are bound to %s, the revision that serves uses %s", got, connection.URI())
 	}
 }

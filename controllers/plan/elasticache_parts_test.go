@@ -34,7 +34,7 @@ func TestIDsAreWhatAWSTakes(t *testing.T) {
 	for range 5000 {
 		fc := withElastiCache(aFlagCache())
 		fc.Namespace, fc.Name = name(63, "ab0"), name(46, "ab")
-		c := seeCache(observed.Snapshot{FlagCache: fc}, cacheIdentity(fc))
+		c := seeCache(observed.NewIndex(observed.Snapshot{FlagCache: fc}), cacheIdentity(fc))
 		for _, id := range []string{c.awsID(), c.nameInAWS("p", c.id+"-"+c.tokenMark()), c.shortID("d")} {
 			if len(id) > 40 || !wellFormed.MatchString(id) {
 				t.Fatalf("the ID of %s/%s is %q", fc.Namespace, fc.Name, id)
@@ -306,7 +306,7 @@ func TestABudgetHoldsWhatCostsMore(t *testing.T) {
 func TestTheConnectionSecret(t *testing.T) {
 	moved := func(t *testing.T) (*cloud, string) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		before := observed.SecretValue(c.snapshot(), "demo-connection", "uri")
+		before := c.index().SecretValue("demo-connection", "uri")
 		g, aws := c.only()
 		c.outage = true
 		c.moves(g, aws, "elsewhere.example")
@@ -315,10 +315,10 @@ func TestTheConnectionSecret(t *testing.T) {
 	t.Run("an endpoint that moved is published once a probe came through", func(t *testing.T) {
 		c, before := moved(t)
 		c.run(5 * time.Minute)
-		if now := observed.SecretValue(c.snapshot(), "demo-connection", "uri"); now == before || !strings.Contains(now, "@elsewhere.example:6379") {
+		if now := c.index().SecretValue("demo-connection", "uri"); now == before || !strings.Contains(now, "@elsewhere.example:6379") {
 			t.Errorf("it says %s", now)
 		}
-		if n := len(observedRevisions(c.snapshot())); n > 2 {
+		if n := len(c.index().Revisions); n > 2 {
 			t.Errorf("one change made %d revisions", n)
 		}
 		c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
@@ -328,17 +328,17 @@ func TestTheConnectionSecret(t *testing.T) {
 		_, aws := c.only()
 		aws.tokens = []string{"unknown"}
 		c.run(10 * time.Minute)
-		if now := observed.SecretValue(c.snapshot(), "demo-connection", "uri"); now != before {
+		if now := c.index().SecretValue("demo-connection", "uri"); now != before {
 			t.Errorf("it says %s", now)
 		}
 	})
 	t.Run("one that AWS takes back leaves the last good one", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		before := observed.SecretValue(c.snapshot(), "demo-connection", "uri")
+		before := c.index().SecretValue("demo-connection", "uri")
 		g, _ := c.only()
 		g.Status.NodeGroups = nil
 		c.run(5 * time.Minute)
-		if now := observed.SecretValue(c.snapshot(), "demo-connection", "uri"); now != before || len(c.applies) > 0 {
+		if now := c.index().SecretValue("demo-connection", "uri"); now != before || len(c.applies) > 0 {
 			t.Errorf("it says %s", now)
 		}
 	})
@@ -360,7 +360,7 @@ func TestTheConnectionSecret(t *testing.T) {
 		before := string(secret.Data["uri"])
 		secret.Data["uri"], secret.Data["host"] = []byte("rediss://evil"), []byte("evil")
 		c.reconcileOnce()
-		if now := observed.SecretValue(c.snapshot(), "demo-connection", "uri"); now != before {
+		if now := c.index().SecretValue("demo-connection", "uri"); now != before {
 			t.Errorf("it says %s", now)
 		}
 	})

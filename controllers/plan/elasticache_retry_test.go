@@ -134,7 +134,7 @@ func TestAFailureIsOnRecordBeforeItsGroupGoes(t *testing.T) {
 	c := aCloud(t, withElastiCache(aFlagCache()))
 	c.failing = 1
 	c.until("the failure", c.says(v1alpha1.ReasonCreateFailed))
-	count := func() int { return seeCache(c.snapshot(), cacheIdentity(c.fc)).failures().Count }
+	count := func() int { return seeCache(c.index(), cacheIdentity(c.fc)).failures().Count }
 	if g := c.group(); g.DeletionTimestamp != nil || count() != 1 {
 		t.Errorf("the group is being deleted at %v, and %d failures are on record", g.DeletionTimestamp, count())
 	}

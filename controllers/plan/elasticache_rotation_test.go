@@ -15,27 +15,26 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/canary"
-	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // tokenSecret is the Secret of the only cache.
 func (c *cloud) tokenSecret() *corev1.Secret {
 	c.t.Helper()
-	return mustFind[*corev1.Secret](c.world, seeCache(c.snapshot(), cacheIdentity(c.fc)).secretName())
+	return mustFind[*corev1.Secret](c.world, seeCache(c.index(), cacheIdentity(c.fc)).secretName())
 }
 
 func (c *cloud) token() string { return string(c.tokenSecret().Data[tokenKey]) }
 
 // published is the token that applications are given.
 func (c *cloud) published() string {
-	return observed.SecretValue(c.snapshot(), "demo-connection", passwordKey)
+	return c.index().SecretValue("demo-connection", passwordKey)
 }
 
 // rotated tells whether everybody uses another token than the old one, and nothing
 // is under way.
 func (c *cloud) rotated(old string) func() bool {
 	return func() bool {
-		return c.token() != old && c.published() == c.token() && c.ready() && c.candidate() == "" && len(observedRevisions(c.snapshot())) == 1
+		return c.token() != old && c.published() == c.token() && c.ready() && c.candidate() == "" && len(c.index().Revisions) == 1
 	}
 }
 
@@ -211,7 +210,7 @@ func TestARotationSurvivesACrashAtEachStep(t *testing.T) {
 			c.run(3 * time.Minute)
 			c.expectSilence()
 			g, aws := c.only()
-			if len(aws.tokens) != 2 || aws.tokens[0] != c.token() || toldToken(g.Spec.Description) != seeCache(c.snapshot(), cacheIdentity(c.fc)).tokenMark() {
+			if len(aws.tokens) != 2 || aws.tokens[0] != c.token() || toldToken(g.Spec.Description) != seeCache(c.index(), cacheIdentity(c.fc)).tokenMark() {
 				t.Errorf("AWS takes %v, the Secret says %s, the group %q", aws.tokens, c.token(), g.Spec.Description)
 			}
 		})
@@ -237,7 +236,7 @@ func TestALookRepeatedRotatesOnce(t *testing.T) {
 // TestAReplacementIsCarriedOutInSpiteOfCrashes: as for the rotation.
 func TestAReplacementIsCarriedOutInSpiteOfCrashes(t *testing.T) {
 	done := func(c *cloud) func() bool {
-		return func() bool { return c.ready() && len(c.groups) == 1 && len(observedRevisions(c.snapshot())) == 1 }
+		return func() bool { return c.ready() && len(c.groups) == 1 && len(c.index().Revisions) == 1 }
 	}
 	looks := 0
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))

@@ -30,7 +30,7 @@ func withElastiCache(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 // group is the only ReplicationGroup.
 func (w *world) group() *ack.ReplicationGroup {
 	w.t.Helper()
-	return mustFind[*ack.ReplicationGroup](w, seeCache(w.snapshot(), cacheIdentity(w.fc)).name())
+	return mustFind[*ack.ReplicationGroup](w, seeCache(w.index(), cacheIdentity(w.fc)).name())
 }
 
 // ackReports has ACK look at the group, one second later than it did before.

@@ -76,13 +76,7 @@ func (c elastiCache) lookAgain() time.Duration {
 
 // observed are the cache's objects as they are.
 func (c elastiCache) observed() []observed.Object {
-	var objects []observed.Object
-	for _, child := range c.s.Children {
-		if child.GetLabels()[v1alpha1.LabelCache] == c.id && c.s.Owns(child) {
-			objects = append(objects, child)
-		}
-	}
-	return objects
+	return c.s.OfCache(c.id)
 }
 
 func (c elastiCache) dependencies() dependencies {
@@ -138,13 +132,9 @@ func (c elastiCache) mayGo(o ack.Object) bool {
 }
 
 // seenLike is an object of ACK's as it was seen, nil where there is none.
-func seenLike(s observed.Snapshot, o observed.Object) ack.Object {
-	for _, child := range s.Children {
-		if observed.Same(child, o) && s.Owns(child) {
-			return child.(ack.Object)
-		}
-	}
-	return nil
+func seenLike(s *observed.Index, o observed.Object) ack.Object {
+	seen, _ := s.Like(o).(ack.Object)
+	return seen
 }
 
 // subnetGroupName is the user's or ours; without one AWS takes its default, which

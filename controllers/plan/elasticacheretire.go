@@ -30,31 +30,27 @@ type retirement struct {
 // retireCaches takes down what no part wants any more: objects of the cache that
 // the spec asks for, such as an alarm, and whole caches that no revision uses. What
 // stays and is not written now follows the policy all the same.
-func retireCaches(s observed.Snapshot, wanted, written []observed.Object) retirement {
+func retireCaches(s *observed.Index, wanted, written []observed.Object) retirement {
 	var r retirement
 	used := map[string]bool{}
-	for _, d := range observedRevisions(s) {
+	for _, d := range s.Revisions {
 		used[cacheOf(d)] = true
 	}
-	for _, id := range cacheIDs(s) {
+	for _, id := range s.CacheIDs() {
 		var gone []observed.Object
 		switch {
 		case wantsCache(wanted, id):
-			gone = dispensable(seeCache(s, id), notYetDeleted(unwantedOf(s, id, wanted)))
+			gone = dispensable(seeCache(s, id), observed.NotDeleting(unwantedOf(s, id, wanted)))
 			unmarked := remarked(gone, false)
-			r.apply, r.delete = append(r.apply, unmarked...), append(r.delete, except(gone, unmarked)...)
+			r.apply, r.delete = append(r.apply, unmarked...), append(r.delete, observed.Without(gone, unmarked)...)
 		case !used[id]:
 			step := retire(s, id, v1alpha1.DeletionPolicy(""))
 			r.apply, r.delete, r.waitsFor = append(r.apply, step.apply...), append(r.delete, step.delete...), step.waitsFor
 			continue
 		}
-		r.apply = append(r.apply, remarked(except(unwantedOf(s, id, written), gone), retains(s.FlagCache))...)
+		r.apply = append(r.apply, remarked(observed.Without(unwantedOf(s, id, written), gone), retains(s.FlagCache))...)
 	}
 	return r
-}
-
-func except(objects, others []observed.Object) []observed.Object {
-	return slices.DeleteFunc(slices.Clone(objects), func(o observed.Object) bool { return observed.Contains(others, o) })
 }
 
 // dispensable are those unwanted objects of a cache in use that it does not use
@@ -74,38 +70,20 @@ func dispensable(c elastiCache, objects []observed.Object) []observed.Object {
 	})
 }
 
-// cacheIDs are the identities of the caches that there are objects of.
-func cacheIDs(s observed.Snapshot) []string {
-	var ids []string
-	for _, child := range s.Children {
-		if id := child.GetLabels()[v1alpha1.LabelCache]; id != "" && s.Owns(child) && !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}
-
 // wantsCache tells whether the cache is the one that the spec asks for.
 func wantsCache(wanted []observed.Object, id string) bool {
 	return slices.ContainsFunc(wanted, func(o observed.Object) bool { return o.GetLabels()[v1alpha1.LabelCache] == id })
 }
 
 // unwantedOf are the objects of a cache that no part wants.
-func unwantedOf(s observed.Snapshot, id string, wanted []observed.Object) []observed.Object {
-	var objects []observed.Object
-	for _, child := range s.Children {
-		if child.GetLabels()[v1alpha1.LabelCache] == id && s.Owns(child) && !observed.Contains(wanted, child) {
-			objects = append(objects, child)
-		}
-	}
-	return objects
+func unwantedOf(s *observed.Index, id string, wanted []observed.Object) []observed.Object {
+	return observed.Without(s.OfCache(id), wanted)
 }
 
 // retire takes the next step towards a cache being gone. The policy is what the
 // spec says of the FlagCache's deletion, and "" for a cache that was replaced or
 // rolled back.
-func retire(s observed.Snapshot, id string, policy v1alpha1.DeletionPolicy) retirement {
+func retire(s *observed.Index, id string, policy v1alpha1.DeletionPolicy) retirement {
 	objects := unwantedOf(s, id, nil)
 	if others := remarked(objects, policy == v1alpha1.DeletionRetain); len(others) > 0 {
 		return retirement{apply: others, waitsFor: "ACK's resources to be marked by the deletion policy"}
@@ -120,7 +98,7 @@ func retire(s observed.Snapshot, id string, policy v1alpha1.DeletionPolicy) reti
 				return step
 			}
 		}
-		return retirement{delete: notYetDeleted(left), waitsFor: observed.KindOf(left[0]) + " " + left[0].GetName() + " to be gone" + whyNot(left[0])}
+		return retirement{delete: observed.NotDeleting(left), waitsFor: observed.KindOf(left[0]) + " " + left[0].GetName() + " to be gone" + whyNot(left[0])}
 	}
 	return retirement{}
 }
@@ -217,7 +195,7 @@ func withMark(o observed.Object, retained bool) observed.Object {
 
 // lastSnapshot is taken before a group goes, if there ever was one to take it of:
 // ACK takes none by itself. Until AWS has it the group stays.
-func lastSnapshot(s observed.Snapshot, group *ack.ReplicationGroup) retirement {
+func lastSnapshot(s *observed.Index, group *ack.ReplicationGroup) retirement {
 	if group.PrimaryEndpoint() == nil || group.Status.State == ack.GroupCreateFailed {
 		return retirement{}
 	}
@@ -242,7 +220,7 @@ func lastSnapshot(s observed.Snapshot, group *ack.ReplicationGroup) retirement {
 
 // takeSnapshot waits until AWS has a snapshot. What a quota refuses is asked for
 // again by another object, because ACK does not ask again by itself.
-func takeSnapshot(s observed.Snapshot, wanted *ack.Snapshot) retirement {
+func takeSnapshot(s *observed.Index, wanted *ack.Snapshot) retirement {
 	step := retirement{apply: []observed.Object{wanted}, waitsFor: "the last snapshot to be taken"}
 	if kind := ack.KindOf(wanted); !s.ACK[kind.Kind] {
 		return retirement{waitsFor: fmt.Sprintf("the last snapshot to be taken. The API server does not know %s: install ACK's %s", kind.CRD(), kind.Controller())}
@@ -258,7 +236,7 @@ func takeSnapshot(s observed.Snapshot, wanted *ack.Snapshot) retirement {
 	again := refused.terminal && refused.retryable && s.Since(seen.Status.LookedAt().Time) >= refusedRetry
 	switch ofAnother := seen.Spec.SnapshotName != wanted.Spec.SnapshotName; {
 	case again, ofAnother:
-		step.apply, step.delete = nil, notYetDeleted([]observed.Object{seen})
+		step.apply, step.delete = nil, observed.NotDeleting([]observed.Object{seen})
 		return step
 	case seen.Status.SnapshotStatus == ack.SnapshotAvailable:
 		return retirement{}
@@ -277,7 +255,7 @@ func snapshotName(group *ack.ReplicationGroup) string {
 // AWS asks for one (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/backups-manual.html).
 // The last one is rarely the primary. One that was asked for stays while it is there,
 // in whatever order AWS names them.
-func snapshotNode(s observed.Snapshot, group *ack.ReplicationGroup) string {
+func snapshotNode(s *observed.Index, group *ack.ReplicationGroup) string {
 	nodes := group.Status.MemberClusters
 	if len(nodes) == 0 {
 		nodes = []string{group.Spec.ReplicationGroupID + "-001"} // as AWS names the first
@@ -290,8 +268,8 @@ func snapshotNode(s observed.Snapshot, group *ack.ReplicationGroup) string {
 }
 
 // tearDownCaches takes the next step towards no cache being left.
-func tearDownCaches(s observed.Snapshot) retirement {
-	for _, id := range cacheIDs(s) {
+func tearDownCaches(s *observed.Index) retirement {
+	for _, id := range s.CacheIDs() {
 		if step := retire(s, id, s.FlagCache.Spec.DeletionPolicy); step.waitsFor != "" {
 			return step
 		}

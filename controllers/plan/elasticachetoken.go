@@ -47,8 +47,8 @@ func (c elastiCache) token() string {
 }
 
 // seeSecret is the token of any cache of the FlagCache, by its identity.
-func seeSecret(s observed.Snapshot, id string) string {
-	return observed.SecretValue(s, cacheSecretName(s.FlagCache, id), tokenKey)
+func seeSecret(s *observed.Index, id string) string {
+	return s.SecretValue(cacheSecretName(s.FlagCache, id), tokenKey)
 }
 
 // secretSuffices: nothing is told a token before a Secret was seen to hold it.

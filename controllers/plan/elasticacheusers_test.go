@@ -39,7 +39,7 @@ func TestUsersOfAUserGroup(t *testing.T) {
 			fc.Spec.Cache.ElastiCache.Engine, fc.Spec.Cache.ElastiCache.EngineVersion = engine, test.version
 			w := anEmptyWorld(t, fc)
 			w.ack = everyKind()
-			c := seeCache(w.snapshot(), cacheIdentity(fc))
+			c := seeCache(w.index(), cacheIdentity(fc))
 			c.group = &ack.ReplicationGroup{}
 			var deps dependencies
 			c.needUsers(&deps)
@@ -85,9 +85,9 @@ func TestUsersOfAUserGroup(t *testing.T) {
 // their environment until they are gone.
 func TestRightsFollowTheEnvironmentsInUse(t *testing.T) {
 	w := anEmptyWorld(t, withIAM(aFlagCache()))
-	w.put(deployment(w.fc, "old", podTemplate(w.snapshot(), "connection"), 2))
+	w.put(deployment(w.fc, "old", podTemplate(w.index(), "connection"), 2))
 	w.fc.Spec.Environment = "next"
-	c := seeCache(w.snapshot(), cacheIdentity(w.fc))
+	c := seeCache(w.index(), cacheIdentity(w.fc))
 	const want = "on ~feature_flags:default ~feature_flags_lock:default ~feature_flags:next ~feature_flags_lock:next " +
 		"resetchannels &feature_flags_changed:default &feature_flags_changed:next -@all " + serviceCommands
 	if got := serviceAccess(c.environments()); got != want {
@@ -109,7 +109,7 @@ func TestTheProbeGetsInAgain(t *testing.T) {
 					toRedis(fc.Spec.Cache.ElastiCache)
 				}
 				c := aReadyCloud(t, fc)
-				users, group, revisions := len(c.users), c.group().Spec, len(observedRevisions(c.snapshot()))
+				users, group, revisions := len(c.users), c.group().Spec, len(c.index().Revisions)
 				for range 2 {
 					spoil(c)
 					c.run(5 * time.Minute)
@@ -120,8 +120,8 @@ func TestTheProbeGetsInAgain(t *testing.T) {
 				if members := c.members[group.UserGroupIDs[0]]; len(members) != users || len(c.users) != users {
 					t.Errorf("the group has %v, AWS %v, and there were %d users", members, c.users, users)
 				}
-				if len(c.applies) > 0 || len(observedRevisions(c.snapshot())) != revisions {
-					t.Errorf("the group changed by %v; there are %d revisions", c.applies, len(observedRevisions(c.snapshot())))
+				if len(c.applies) > 0 || len(c.index().Revisions) != revisions {
+					t.Errorf("the group changed by %v; there are %d revisions", c.applies, len(c.index().Revisions))
 				}
 				c.deleted()
 			})
@@ -136,7 +136,7 @@ func TestUsersThatAWSIsStillDeleting(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := aCloud(t, withIAM(aFlagCache()))
 			c.fc.CreationTimestamp = metav1.NewTime(c.now.Add(-age))
-			pods := "User/" + seeCache(c.snapshot(), cacheIdentity(c.fc)).name() + "-pods"
+			pods := "User/" + seeCache(c.index(), cacheIdentity(c.fc)).name() + "-pods"
 			c.parts[pods] = true
 			c.until("a word about it", c.says(v1alpha1.ReasonAlreadyExists))
 			c.run(2 * time.Minute)
@@ -160,7 +160,7 @@ func TestAnotherRoleIsAnotherRevision(t *testing.T) {
 	seen := map[string]bool{}
 	for _, role := range []string{"", "arn:aws:iam::111122223333:role/a", "arn:aws:iam::111122223333:role/b"} {
 		authentication.RoleARN = role
-		seen[renderRevision(w.snapshot(), "connection").revision] = true
+		seen[renderRevision(w.index(), "connection").revision] = true
 	}
 	if len(seen) != 3 {
 		t.Errorf("three roles make %d revisions", len(seen))
@@ -188,7 +188,7 @@ func TestPodsMayFetchAWSCredentials(t *testing.T) {
 			if test.used != nil {
 				w.put(connectionSecret(w.fc, observed.PrivateConnectionName(w.fc, test.used.hash(w.fc.UID)), *test.used))
 			}
-			part := planConnection(w.snapshot(), cachePart{connection: &test.next})
+			part := planConnection(w.index(), cachePart{connection: &test.next})
 			policy := serviceNetworkPolicy(w.fc, part, nil)
 			if got := reaches(policy, 443) && reaches(policy, 80); got != test.want {
 				t.Errorf("they may is %t, not %t", got, test.want)

@@ -18,7 +18,7 @@ import (
 
 // planExternal plans a Redis that somebody else runs: there is nothing to make,
 // only a Secret to understand.
-func planExternal(s observed.Snapshot) cachePart {
+func planExternal(s *observed.Index) cachePart {
 	part := cachePart{state: stateExternal, cost: planFreeCost(s, basisExternal)}
 	name := s.FlagCache.Spec.Cache.External.SecretRef.Name
 	refuse := func(reason, format string, args ...any) cachePart {

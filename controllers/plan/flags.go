@@ -29,14 +29,14 @@ const shownProblems = 3
 // judgeFlags says whether the source of flags can be served as it is. One that
 // cannot leaves what was served before in place: the flag service keeps its
 // last good set.
-func judgeFlags(s observed.Snapshot) flagsPart {
+func judgeFlags(s *observed.Index) flagsPart {
 	if s.FlagCache.Spec.Flags.Type == v1alpha1.FlagsPostgres {
 		return judgeDatabase(s)
 	}
 	return judgeFile(s)
 }
 
-func judgeFile(s observed.Snapshot) flagsPart {
+func judgeFile(s *observed.Index) flagsPart {
 	ref := s.FlagCache.Spec.Flags.ConfigMap
 	invalid := func(reason, format string, args ...any) flagsPart {
 		return flagsPart{valid: conditions.False(v1alpha1.ConditionFlagsValid, reason, format, args...)}

@@ -55,7 +55,7 @@ func wantedRoute(fc *v1alpha1.FlagCache) string {
 
 // recordedRoute is the route to write into a candidate's Service: the one of the
 // spec, as soon as the one before does not name the candidate any more.
-func recordedRoute(s observed.Snapshot, revision string) string {
+func recordedRoute(s *observed.Index, revision string) string {
 	if before := routeBefore(s, revision); route(s.Routes[before]).names(s.FlagCache, revision) {
 		return before
 	}
@@ -63,7 +63,7 @@ func recordedRoute(s observed.Snapshot, revision string) string {
 }
 
 // routeBefore is the route that a candidate's Service was seen with.
-func routeBefore(s observed.Snapshot, revision string) string {
+func routeBefore(s *observed.Index, revision string) string {
 	svc, ok := observed.Get[*corev1.Service](s, observed.RevisionName(s.FlagCache, revision))
 	if !ok {
 		return ""
@@ -73,19 +73,19 @@ func routeBefore(s observed.Snapshot, revision string) string {
 
 // routed says that a gateway may still send requests to a revision: its route
 // names it, or did until a gateway last looked.
-func routed(s observed.Snapshot, revision string) bool {
+func routed(s *observed.Index, revision string) bool {
 	r := route(s.Routes[routeBefore(s, revision)])
 	return r.names(s.FlagCache, revision) || r.behind()
 }
 
 // routeChanges are the routes that differ from what they should be. The candidate
 // of a trial is in its route, and nowhere else; no other revision is in any.
-func routeChanges(s observed.Snapshot, r rollout) []*unstructured.Unstructured {
+func routeChanges(s *observed.Index, r rollout) []*unstructured.Unstructured {
 	trial := r.canary != nil && r.canary.record.Outcome == ""
 	var changed []*unstructured.Unstructured
 	for _, name := range slices.Sorted(maps.Keys(s.Routes)) {
 		route := s.Routes[name]
-		if route.State != observed.RouteThere {
+		if route.State != observed.RoutePresent {
 			continue
 		}
 		edited := route.Object.DeepCopy()
@@ -179,7 +179,7 @@ func (b backends) restored() []any {
 
 // rules are the backends of each rule.
 func (r route) rules(fc *v1alpha1.FlagCache) []backends {
-	if r.State != observed.RouteThere {
+	if r.State != observed.RoutePresent {
 		return nil
 	}
 	var all []backends
@@ -263,7 +263,7 @@ func (g *gate) held(weight int32) string {
 }
 
 // readGate judges the route of the spec; nil where there is none.
-func readGate(s observed.Snapshot, candidate string) *gate {
+func readGate(s *observed.Index, candidate string) *gate {
 	name := wantedRoute(s.FlagCache)
 	if name == "" {
 		return nil
@@ -338,7 +338,7 @@ func (r route) accepted(waiting string) (trouble, stillWaiting string) {
 
 // behind says that a gateway has not yet seen the route as it is.
 func (r route) behind() bool {
-	if r.State != observed.RouteThere {
+	if r.State != observed.RoutePresent {
 		return false
 	}
 	for _, parent := range r.parents() {

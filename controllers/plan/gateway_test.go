@@ -36,7 +36,7 @@ func aRoute(t *testing.T, rules ...string) observed.Route {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return taken(observed.Route{State: observed.RouteThere, Object: route})
+	return taken(observed.Route{State: observed.RoutePresent, Object: route})
 }
 
 // taken is a route as a gateway leaves it that finds nothing wrong.
@@ -54,7 +54,7 @@ func judged(r observed.Route, kind, status string) observed.Route {
 	}
 	o := r.Object.DeepCopy()
 	o.Object["status"] = map[string]any{"parents": []any{map[string]any{"conditions": conditions}}}
-	return observed.Route{State: observed.RouteThere, Object: o}
+	return observed.Route{State: observed.RoutePresent, Object: o}
 }
 
 // backendsOf shows the backends of a route: "demo=95 demo-B=5 | other=1".
@@ -85,7 +85,7 @@ func (w *world) readRoutes() map[string]observed.Route {
 // the next look.
 func (w *world) putRoute(route *unstructured.Unstructured) {
 	route.SetGeneration(route.GetGeneration() + 1)
-	w.routes[route.GetName()] = taken(observed.Route{State: observed.RouteThere, Object: route})
+	w.routes[route.GetName()] = taken(observed.Route{State: observed.RoutePresent, Object: route})
 }
 
 // routedWeight is the candidate's share by the route.
@@ -142,7 +142,7 @@ func TestCanaryFilmsByGateway(t *testing.T) {
 			if got := backendsOf(th.routes["shop"]); got != "demo=1" {
 				t.Errorf("the route is left as %q", got)
 			}
-			if _, there := observed.Get[*corev1.ConfigMap](th.snapshot(), "demo-traffic"); there {
+			if _, there := observed.Get[*corev1.ConfigMap](th.index(), "demo-traffic"); there {
 				t.Error("stable pods were told to hand requests on, too")
 			}
 		})
@@ -173,7 +173,7 @@ func TestAGatewayHoldsACanary(t *testing.T) {
 			th.run(time.Minute)
 			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
 			th.expectMessage(v1alpha1.ConditionRolloutHealthy, c.says)
-			if c.route.State == observed.RouteThere {
+			if c.route.State == observed.RoutePresent {
 				if d := cmp.Diff(c.route.Object, th.routes["shop"].Object); d != "" {
 					t.Errorf("the route was changed (-before +after):\n%s", d)
 				}
@@ -243,7 +243,7 @@ func TestACandidateStaysUntilTheGatewayLetsGo(t *testing.T) {
 		t.Errorf("the weight is %d after the rollback", th.weight())
 	}
 	route := th.routes["shop"]
-	behind := observed.Route{State: observed.RouteThere, Object: route.Object.DeepCopy()}
+	behind := observed.Route{State: observed.RoutePresent, Object: route.Object.DeepCopy()}
 	behind.Object.SetGeneration(route.Object.GetGeneration() + 1)
 	th.routes["shop"] = behind
 	if p := th.reconcile(); len(p.Delete) > 0 || p.RequeueAfter == 0 {

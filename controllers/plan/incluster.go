@@ -37,7 +37,7 @@ const (
 // cache is derived data, and the flag service fills it again. Nothing is told a
 // password before a Secret was seen to hold it: one that was only drawn may be
 // another at the next look.
-func planInCluster(s observed.Snapshot) cachePart {
+func planInCluster(s *observed.Index) cachePart {
 	fc := s.FlagCache
 	password, stored := redisPassword(s)
 	config := redisConfig(fc, password)
@@ -63,7 +63,7 @@ func planInCluster(s observed.Snapshot) cachePart {
 }
 
 // observe fills in what the StatefulSet says.
-func (p *cachePart) observe(s observed.Snapshot) {
+func (p *cachePart) observe(s *observed.Index) {
 	set, ok := observed.Get[*appsv1.StatefulSet](s, observed.RedisName(s.FlagCache))
 	if ok && set.Status.ReadyReplicas > 0 && set.Status.ObservedGeneration >= set.Generation {
 		p.state, p.nodes = stateAvailable, set.Status.ReadyReplicas
@@ -79,12 +79,12 @@ func (p *cachePart) observe(s observed.Snapshot) {
 // redisPassword is the password in use: the one that Redis was given, else the
 // one that clients were given, so that losing either Secret changes nothing. A
 // new one counts as stored only when a Secret was seen to hold it.
-func redisPassword(s observed.Snapshot) (password string, stored bool) {
-	if p := observed.SecretValue(s, observed.RedisName(s.FlagCache), passwordKey); p != "" {
+func redisPassword(s *observed.Index) (password string, stored bool) {
+	if p := s.SecretValue(observed.RedisName(s.FlagCache), passwordKey); p != "" {
 		return p, true
 	}
-	if observed.SecretValue(s, observed.ConnectionName(s.FlagCache), "provider") == "in-cluster" {
-		if p := observed.SecretValue(s, observed.ConnectionName(s.FlagCache), passwordKey); p != "" {
+	if s.SecretValue(observed.ConnectionName(s.FlagCache), "provider") == "in-cluster" {
+		if p := s.SecretValue(observed.ConnectionName(s.FlagCache), passwordKey); p != "" {
 			return p, true
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // brought its own cache has another name each time: the cache is deleted with it,
 // and the next one has another token. By the intent it is known to be rejected
 // all the same.
-func intent(s observed.Snapshot) string {
+func intent(s *observed.Index) string {
 	if s.FlagCache.Spec.Cache.Type != v1alpha1.CacheElastiCache {
 		return ""
 	}
@@ -22,7 +22,7 @@ func intent(s observed.Snapshot) string {
 
 // rejectedIntent is the record of a revision that was rejected and had the intent
 // of the present spec.
-func rejectedIntent(s observed.Snapshot) (Record, bool) {
+func rejectedIntent(s *observed.Index) (Record, bool) {
 	wanted := intent(s)
 	if wanted == "" {
 		return Record{}, false

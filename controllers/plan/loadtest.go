@@ -34,7 +34,7 @@ const (
 // loadTestJob asks the candidate as clients do, before any of them does. It runs
 // the operator's own flag service, whatever image the candidate has. It is bound
 // to one attempt, which has to be on record: a retry is tested anew.
-func loadTestJob(s observed.Snapshot, record Record) *batchv1.Job {
+func loadTestJob(s *observed.Index, record Record) *batchv1.Job {
 	fc, test := s.FlagCache, s.FlagCache.Spec.Canary.LoadTest
 	meta := observed.ChildMeta(fc, observed.LoadTestName(fc, record.Revision), v1alpha1.ComponentLoadTest)
 	meta.Labels[v1alpha1.LabelRevision] = record.Revision
@@ -53,7 +53,7 @@ func loadTestJob(s observed.Snapshot, record Record) *batchv1.Job {
 	}
 }
 
-func loadTestPod(s observed.Snapshot, revision string) corev1.PodSpec {
+func loadTestPod(s *observed.Index, revision string) corev1.PodSpec {
 	fc, spec := s.FlagCache, s.FlagCache.Spec.Canary
 	return corev1.PodSpec{
 		RestartPolicy:                corev1.RestartPolicyNever,
@@ -88,7 +88,7 @@ func attempt(record Record) string { return record.StartedAt.UTC().Format(time.R
 // is wanted as it is: most of a Job cannot change
 // (https://kubernetes.io/docs/concepts/workloads/controllers/job/). One of an
 // earlier attempt has to be gone first.
-func loadTestObjects(s observed.Snapshot, r rollout) (write, keep []observed.Object) {
+func loadTestObjects(s *observed.Index, r rollout) (write, keep []observed.Object) {
 	if r.canary == nil || s.FlagCache.Spec.Canary.LoadTest == nil || r.tested {
 		return nil, nil
 	}
@@ -105,7 +105,7 @@ func loadTestObjects(s observed.Snapshot, r rollout) (write, keep []observed.Obj
 // loadTestResult is how the load test of an attempt ended, nil while it has not.
 // Nobody knows how fast a candidate is whose test did not come to an end, so that
 // does not pass.
-func loadTestResult(s observed.Snapshot, record Record) *LoadTestResult {
+func loadTestResult(s *observed.Index, record Record) *LoadTestResult {
 	job, there := observed.Get[*batchv1.Job](s, observed.LoadTestName(s.FlagCache, record.Revision))
 	if !there || job.Annotations[v1alpha1.AnnotationTrial] != attempt(record) {
 		return nil

@@ -78,7 +78,7 @@ type EvidenceTarget struct {
 // is on record until its end is: without a beginning each look would begin to count
 // anew, without the evidence a look after an end that could not be recorded would go
 // on with the trial.
-func evidenceTarget(s observed.Snapshot, r rollout) *EvidenceTarget {
+func evidenceTarget(s *observed.Index, r rollout) *EvidenceTarget {
 	if r.canary == nil || !r.begun {
 		return nil
 	}
@@ -94,7 +94,8 @@ const nameConflictRetry = time.Minute
 const routeRetry = 5 * time.Second
 
 // Make decides what to do about one FlagCache.
-func Make(s observed.Snapshot) Plan {
+func Make(snapshot observed.Snapshot) Plan {
+	s := observed.NewIndex(snapshot)
 	switch {
 	case !s.FlagCache.DeletionTimestamp.IsZero():
 		return tearDown(s)
@@ -109,12 +110,12 @@ func Make(s observed.Snapshot) Plan {
 
 // begin takes charge: the finalizer, and a status that says so before anything
 // is made, because a resource without a status counts as done (kstatus).
-func begin(s observed.Snapshot) Plan {
+func begin(s *observed.Index) Plan {
 	return Plan{Finalizer: AddFinalizer, Status: initialStatus(s)}
 }
 
 // suspended changes nothing but goes on watching what runs.
-func suspended(s observed.Snapshot) Plan {
+func suspended(s *observed.Index) Plan {
 	p := progress(s)
 	p.Apply, p.Routes, p.Delete, p.RequeueAfter = nil, nil, nil, 0
 	p.Status = suspendedStatus(s, p.Status)
@@ -122,7 +123,7 @@ func suspended(s observed.Snapshot) Plan {
 }
 
 // progress works towards the spec.
-func progress(s observed.Snapshot) Plan {
+func progress(s *observed.Index) Plan {
 	cache := planCache(s)
 	connection := planConnection(s, cache)
 	flags := judgeFlags(s)
@@ -132,7 +133,7 @@ func progress(s observed.Snapshot) Plan {
 	p := Plan{Probe: probeTarget(s, cache, connection.used), ProbeNext: nextTarget(s, cache), Evidence: evidenceTarget(s, service.rollout)}
 	write := slices.Concat(cache.objects, connection.objects, service.objects)
 	wanted := slices.Concat(write, cache.later, connection.later, service.later)
-	taken := s.TakenNames(wanted)
+	taken := s.Conflicts(wanted)
 	for _, o := range write {
 		if !observed.Contains(taken, o) {
 			p.Apply = append(p.Apply, o)
@@ -151,7 +152,7 @@ func progress(s observed.Snapshot) Plan {
 }
 
 // requeueAfter is when something is due that no watch tells of.
-func requeueAfter(s observed.Snapshot, r rollout, taken []observed.Object) time.Duration {
+func requeueAfter(s *observed.Index, r rollout, taken []observed.Object) time.Duration {
 	switch {
 	case r.canary != nil:
 		return s.FlagCache.Spec.Canary.Metrics.Interval.Duration
@@ -165,10 +166,10 @@ func requeueAfter(s observed.Snapshot, r rollout, taken []observed.Object) time.
 }
 
 // obsolete are the children that no part wants.
-func obsolete(s observed.Snapshot, wanted []observed.Object, r rollout) []observed.Object {
+func obsolete(s *observed.Index, wanted []observed.Object, r rollout) []observed.Object {
 	var gone []observed.Object
-	for _, child := range s.Children {
-		unwanted := s.Owns(child) && !observed.Contains(wanted, child) && child.GetDeletionTimestamp() == nil && child.GetLabels()[v1alpha1.LabelCache] == ""
+	for _, child := range s.Owned {
+		unwanted := !observed.Contains(wanted, child) && child.GetDeletionTimestamp() == nil && child.GetLabels()[v1alpha1.LabelCache] == ""
 		if unwanted && mayGo(s, child, r) {
 			gone = append(gone, child)
 		}
@@ -180,7 +181,7 @@ func obsolete(s observed.Snapshot, wanted []observed.Object, r rollout) []observ
 // way, and as long after it as going back is meant to be easy, what the old spec
 // asked for stays; but not what is a candidate's alone, once no gateway sends it
 // anything, nor an autoscaler, which would fight over the stable revision's size.
-func mayGo(s observed.Snapshot, child observed.Object, r rollout) bool {
+func mayGo(s *observed.Index, child observed.Object, r rollout) bool {
 	switch child := child.(type) {
 	case *autoscalingv2.HorizontalPodAutoscaler, *appsv1.ControllerRevision, *batchv1.Job:
 		return true
@@ -212,7 +213,7 @@ func soonest(a, b time.Duration) time.Duration {
 // may succeed. A Redis that is being made is not probed before its pod is ready
 // for the first time: a probe that fails because it comes too soon keeps everyone
 // waiting for the next one, an interval later.
-func probeTarget(s observed.Snapshot, cache cachePart, used *Connection) *ProbeTarget {
+func probeTarget(s *observed.Index, cache cachePart, used *Connection) *ProbeTarget {
 	if used == nil || (cache.state == stateProvisioning && !answered(s, used)) {
 		return nil
 	}
@@ -220,14 +221,14 @@ func probeTarget(s observed.Snapshot, cache cachePart, used *Connection) *ProbeT
 }
 
 // nextTarget is a connection that nobody uses before a probe of it succeeded.
-func nextTarget(s observed.Snapshot, cache cachePart) *ProbeTarget {
+func nextTarget(s *observed.Index, cache cachePart) *ProbeTarget {
 	if cache.next == nil {
 		return nil
 	}
 	return targetOf(s, *cache.next)
 }
 
-func targetOf(s observed.Snapshot, c Connection) *ProbeTarget {
+func targetOf(s *observed.Index, c Connection) *ProbeTarget {
 	return &ProbeTarget{ID: c.hash(s.FlagCache.UID), Connection: c, Key: probeKey(s.FlagCache), Spec: s.FlagCache.Spec.Probe}
 }
 

@@ -233,7 +233,7 @@ func TestWhatPodsUseIsReadBackToTheByte(t *testing.T) {
 			w.put(connectionSecret(w.fc, observed.PrivateConnectionName(w.fc, hash), used))
 			pods := &appsv1.Deployment{}
 			pods.Spec.Template.Annotations = map[string]string{v1alpha1.AnnotationConnection: hash}
-			got, ok := connectionOf(w.snapshot(), pods)
+			got, ok := connectionOf(w.index(), pods)
 			if d := cmp.Diff(used, got); !ok || d != "" {
 				t.Errorf("found %t, connection differs (-want +got):\n%s", ok, d)
 			}
@@ -579,7 +579,7 @@ func TestAnAutoscalerGoesAlsoWhileARolloutWaits(t *testing.T) {
 		s.Environment, s.Service.Autoscaling, s.Service.Replicas = "production", nil, ptr.To[int32](4)
 	})
 	w.reconcile()
-	if _, ok := observed.Get[*autoscalingv2.HorizontalPodAutoscaler](w.snapshot(), "demo"); ok {
+	if _, ok := observed.Get[*autoscalingv2.HorizontalPodAutoscaler](w.index(), "demo"); ok {
 		t.Errorf("the autoscaler is still there")
 	}
 }

@@ -121,11 +121,10 @@ type history struct {
 
 // readHistory collects the records. One that cannot be read, because somebody
 // wrote into it, counts as none: its revision is tried anew.
-func readHistory(s observed.Snapshot) history {
+func readHistory(s *observed.Index) history {
 	h := history{records: map[string]Record{}, observed: map[string]*appsv1.ControllerRevision{}}
-	for _, child := range s.Children {
-		kept, ok := child.(*appsv1.ControllerRevision)
-		if !ok || !s.Owns(kept) || kept.DeletionTimestamp != nil {
+	for _, kept := range observed.All[*appsv1.ControllerRevision](s) {
+		if kept.DeletionTimestamp != nil {
 			continue
 		}
 		revision := kept.Labels[v1alpha1.LabelRevision]

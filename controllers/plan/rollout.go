@@ -58,8 +58,8 @@ type rollout struct {
 }
 
 // decideRollout chooses the revision that serves, and says how far its successor is.
-func decideRollout(s observed.Snapshot, target *revisionTemplate) rollout {
-	r := rollout{observed: observedRevisions(s), history: readHistory(s), stable: stableRevision(s)}
+func decideRollout(s *observed.Index, target *revisionTemplate) rollout {
+	r := rollout{observed: s.Revisions, history: readHistory(s), stable: s.Stable}
 	if target != nil {
 		r.target = target.revision
 	}
@@ -79,22 +79,9 @@ func decideRollout(s observed.Snapshot, target *revisionTemplate) rollout {
 	return r
 }
 
-// stableRevision is the revision that clients are served by. The Service selects
-// it, unless it selects the candidate's pods too and says so.
-func stableRevision(s observed.Snapshot) string {
-	svc, ok := observed.Get[*corev1.Service](s, observed.ServiceName(s.FlagCache))
-	if !ok {
-		return ""
-	}
-	if selected := svc.Spec.Selector[v1alpha1.LabelRevision]; selected != "" {
-		return selected
-	}
-	return svc.Annotations[v1alpha1.AnnotationStable]
-}
-
 // settle records that the target was seen to serve, and keeps its predecessor
 // for as long as the spec says.
-func (r *rollout) settle(s observed.Snapshot) {
+func (r *rollout) settle(s *observed.Index) {
 	record := r.history.of(r.stable, s.Now)
 	if record.Outcome != Promoted {
 		record.promote(s.Now)
@@ -113,7 +100,7 @@ func (r *rollout) settle(s observed.Snapshot) {
 }
 
 // change moves on towards the target.
-func (r *rollout) change(s observed.Snapshot, target *revisionTemplate) {
+func (r *rollout) change(s *observed.Index, target *revisionTemplate) {
 	if r.stable == "" {
 		r.serves = r.target // the first needs no trial, and no record before it serves
 		return
@@ -144,7 +131,7 @@ func (r *rollout) change(s observed.Snapshot, target *revisionTemplate) {
 }
 
 // reopen is the target's record, a new one if the last attempt is over.
-func (r *rollout) reopen(s observed.Snapshot) Record {
+func (r *rollout) reopen(s *observed.Index) Record {
 	record := r.history.of(r.target, s.Now)
 	retry := s.FlagCache.Annotations[v1alpha1.AnnotationRetry] == r.target
 	if record.rejected() && (!retry || record.Retried) {
@@ -157,7 +144,7 @@ func (r *rollout) reopen(s observed.Snapshot) Record {
 	return record
 }
 
-func (r *rollout) trialInput(s observed.Snapshot, target *revisionTemplate, record Record) trialInput {
+func (r *rollout) trialInput(s *observed.Index, target *revisionTemplate, record Record) trialInput {
 	candidate := r.observed[r.target]
 	stable := r.observed[r.stable]
 	return trialInput{
@@ -169,7 +156,7 @@ func (r *rollout) trialInput(s observed.Snapshot, target *revisionTemplate, reco
 		full:        r.full,
 		sharesCache: stable != nil && connectionHash(stable) == target.template.Annotations[v1alpha1.AnnotationConnection],
 		given:       givenWeight(s, r.target),
-		open:        selectsAll(s),
+		open:        s.SharesService(),
 		others:      r.others(),
 		gate:        readGate(s, r.target),
 		loadTest:    loadTestResult(s, record),
@@ -298,14 +285,4 @@ func available(d *appsv1.Deployment, replicas int32) bool {
 		d.Status.ObservedGeneration >= d.Generation &&
 		d.Status.UpdatedReplicas >= replicas &&
 		d.Status.AvailableReplicas >= max(replicas, ptr.Deref(d.Spec.Replicas, 1))
-}
-
-func observedRevisions(s observed.Snapshot) map[string]*appsv1.Deployment {
-	revisions := map[string]*appsv1.Deployment{}
-	for _, child := range s.Children {
-		if d, ok := child.(*appsv1.Deployment); ok && s.Owns(d) && d.DeletionTimestamp == nil {
-			revisions[d.Labels[v1alpha1.LabelRevision]] = d
-		}
-	}
-	return revisions
 }

@@ -177,7 +177,7 @@ func TestTheOldCacheStaysUntilTheNewRevisionServes(t *testing.T) {
 	w.reconcile()
 	mustFind[*appsv1.StatefulSet](w, "demo-redis")
 	w.reconcile()
-	if _, ok := observed.Get[*appsv1.StatefulSet](w.snapshot(), "demo-redis"); ok {
+	if _, ok := observed.Get[*appsv1.StatefulSet](w.index(), "demo-redis"); ok {
 		t.Errorf("the old Redis is still there after the new revision serves")
 	}
 	w.reconcile()

@@ -50,7 +50,7 @@ type servicePart struct {
 
 // planService plans the flag service: a Deployment for each revision that the
 // rollout keeps, and what is in front of them.
-func planService(s observed.Snapshot, connection connectionPart, flags flagsPart) servicePart {
+func planService(s *observed.Index, connection connectionPart, flags flagsPart) servicePart {
 	fc := s.FlagCache
 	template, blocked := target(s, connection, flags)
 	part := servicePart{blocked: blocked, rollout: decideRollout(s, template)}
@@ -85,7 +85,7 @@ type revisionTemplate struct {
 // target is the revision that the spec asks for. Without a connection there is
 // none; without usable flags a new one could not become ready, so it is not
 // begun.
-func target(s observed.Snapshot, connection connectionPart, flags flagsPart) (*revisionTemplate, string) {
+func target(s *observed.Index, connection connectionPart, flags flagsPart) (*revisionTemplate, string) {
 	if connection.hash == "" {
 		if record, rejected := rejectedIntent(s); rejected {
 			return &revisionTemplate{revision: record.Revision, intent: record.Intent}, ""
@@ -103,7 +103,7 @@ func target(s observed.Snapshot, connection connectionPart, flags flagsPart) (*r
 // renderRevision renders the pod template and names it by its hash. What is in
 // the template is in the revision; replicas, autoscaling, the probe and the
 // flags themselves are not, so changing them replaces no pod.
-func renderRevision(s observed.Snapshot, connectionHash string) *revisionTemplate {
+func renderRevision(s *observed.Index, connectionHash string) *revisionTemplate {
 	template := podTemplate(s, connectionHash)
 	text, err := json.Marshal(template)
 	if err != nil {
@@ -173,7 +173,7 @@ func revisionLabels(fc *v1alpha1.FlagCache, revision string) map[string]string {
 }
 
 // podTemplate is a flag service pod.
-func podTemplate(s observed.Snapshot, connectionHash string) corev1.PodTemplateSpec {
+func podTemplate(s *observed.Index, connectionHash string) corev1.PodTemplateSpec {
 	fc := s.FlagCache
 	labels, annotations := map[string]string{}, map[string]string{}
 	for k, v := range fc.Spec.Service.PodLabels {
@@ -198,7 +198,7 @@ func podTemplate(s observed.Snapshot, connectionHash string) corev1.PodTemplateS
 	}
 }
 
-func podSpec(s observed.Snapshot, connectionHash string) corev1.PodSpec {
+func podSpec(s *observed.Index, connectionHash string) corev1.PodSpec {
 	spec := s.FlagCache.Spec.Service
 	return corev1.PodSpec{
 		AutomountServiceAccountToken:  ptr.To(false),
@@ -216,7 +216,7 @@ func podSpec(s observed.Snapshot, connectionHash string) corev1.PodSpec {
 	}
 }
 
-func container(s observed.Snapshot) corev1.Container {
+func container(s *observed.Index) corev1.Container {
 	fc := s.FlagCache
 	return corev1.Container{
 		Name:  containerName,
@@ -240,7 +240,7 @@ func container(s observed.Snapshot) corev1.Container {
 	}
 }
 
-func image(s observed.Snapshot) string {
+func image(s *observed.Index) string {
 	if image := s.FlagCache.Spec.Service.Image; image != "" {
 		return image
 	}

@@ -27,7 +27,7 @@ type splitFile struct {
 // trafficObjects give the candidate its share of the traffic. Where stable pods do
 // not hand it on, the file goes on saying so until all is at rest: pods may be
 // slow to see a file that is gone. The weights of a route are routeChanges.
-func trafficObjects(s observed.Snapshot, r rollout) []observed.Object {
+func trafficObjects(s *observed.Index, r rollout) []observed.Object {
 	fc := s.FlagCache
 	var objects []observed.Object
 	traffic := v1alpha1.TrafficType("")
@@ -47,8 +47,8 @@ func trafficObjects(s observed.Snapshot, r rollout) []observed.Object {
 }
 
 // givenWeight is the weight that a candidate was seen to have.
-func givenWeight(s observed.Snapshot, candidate string) int32 {
-	if selectsAll(s) {
+func givenWeight(s *observed.Index, candidate string) int32 {
+	if s.SharesService() {
 		return 100
 	}
 	if g := readGate(s, candidate); g != nil {
@@ -63,12 +63,6 @@ func givenWeight(s observed.Snapshot, candidate string) int32 {
 		return 0
 	}
 	return file.Weight
-}
-
-// selectsAll says that the Service was seen to select the pods of all revisions.
-func selectsAll(s observed.Snapshot) bool {
-	svc, ok := observed.Get[*corev1.Service](s, observed.ServiceName(s.FlagCache))
-	return ok && svc.Spec.Selector[v1alpha1.LabelRevision] == ""
 }
 
 func trafficConfigMap(fc *v1alpha1.FlagCache, file splitFile) *corev1.ConfigMap {
@@ -97,7 +91,7 @@ func clientService(fc *v1alpha1.FlagCache, r rollout) *corev1.Service {
 }
 
 // candidateService is where stable pods, or a gateway, reach the candidate.
-func candidateService(s observed.Snapshot, revision string) *corev1.Service {
+func candidateService(s *observed.Index, revision string) *corev1.Service {
 	fc := s.FlagCache
 	svc := ofrepService(fc, observed.RevisionName(fc, revision), revisionLabels(fc, revision))
 	svc.Labels[v1alpha1.LabelRevision] = revision

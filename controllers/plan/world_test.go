@@ -126,6 +126,9 @@ func (w *world) snapshot() observed.Snapshot {
 	}
 }
 
+// index is the snapshot with its children looked up.
+func (w *world) index() *observed.Index { return observed.NewIndex(w.snapshot()) }
+
 // reconcile does what the plan says and returns it.
 func (w *world) reconcile() Plan {
 	p := Make(w.snapshot())
@@ -283,7 +286,7 @@ func (w *world) expectSilence() {
 // frame is one line of a film: what traffic sees and what a person reads.
 func (w *world) frame() string {
 	serves := "-"
-	if svc, ok := observed.Get[*corev1.Service](w.snapshot(), w.fc.Name); ok {
+	if svc, ok := observed.Get[*corev1.Service](w.index(), w.fc.Name); ok {
 		serves = svc.Spec.Selector[v1alpha1.LabelRevision]
 	}
 	var revisions []string
@@ -308,7 +311,7 @@ func (w *world) note(text string) { w.film = append(w.film, "# "+text) }
 
 func mustFind[T observed.Object](w *world, name string) T {
 	w.t.Helper()
-	o, ok := observed.Get[T](w.snapshot(), name)
+	o, ok := observed.Get[T](w.index(), name)
 	if !ok {
 		w.t.Fatalf("there is no %T %s among %v", o, name, names(w.children))
 	}

@@ -17,16 +17,25 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// ServicePort is 80 so that the OFREP endpoint needs no port.
+// ServicePort is the port of the Services: 80, so that the OFREP endpoint needs no port.
 const ServicePort = 80
 
-// Names of children. The longest suffix, with what Kubernetes itself appends to
-// a StatefulSet's name for a label, is what bounds a FlagCache's name.
-func RedisName(fc *v1alpha1.FlagCache) string      { return fc.Name + "-redis" }
+// RedisName is the name of the StatefulSet, Service and Secret of an in-cluster
+// Redis. Of all suffixes it is the longest, with what Kubernetes appends to the
+// name of a StatefulSet for a label, and so bounds the name of a FlagCache.
+func RedisName(fc *v1alpha1.FlagCache) string { return fc.Name + "-redis" }
+
+// ConnectionName is the Secret that applications bind to.
 func ConnectionName(fc *v1alpha1.FlagCache) string { return fc.Name + "-connection" }
-func TrafficName(fc *v1alpha1.FlagCache) string    { return fc.Name + "-traffic" }
-func IntegrityName(fc *v1alpha1.FlagCache) string  { return fc.Name + "-integrity" }
-func ClientName(fc *v1alpha1.FlagCache) string     { return fc.Name + "-client" }
+
+// TrafficName is the ConfigMap from which stable pods read the candidate's share.
+func TrafficName(fc *v1alpha1.FlagCache) string { return fc.Name + "-traffic" }
+
+// IntegrityName is the Secret with the key that authenticates cached values.
+func IntegrityName(fc *v1alpha1.FlagCache) string { return fc.Name + "-integrity" }
+
+// ClientName is the ConfigMap with the variables of OpenFeature clients.
+func ClientName(fc *v1alpha1.FlagCache) string { return fc.Name + "-client" }
 
 // ServiceName is the name of the Service that clients call. Its selector is the
 // record of which revision serves.
@@ -42,6 +51,7 @@ func RevisionEndpoint(fc *v1alpha1.FlagCache, revision string) string {
 	return "http://" + RevisionName(fc, revision) + "." + fc.Namespace + ".svc:" + strconv.Itoa(ServicePort)
 }
 
+// RevisionName is the name of the objects of one revision.
 func RevisionName(fc *v1alpha1.FlagCache, revision string) string {
 	return fc.Name + "-" + revision
 }
@@ -82,27 +92,29 @@ func SelectorLabels(fc *v1alpha1.FlagCache, component string) map[string]string 
 	}
 }
 
-// SecretMeta is ChildMeta with the label by which the operator's cache finds it.
+// SecretMeta is ChildMeta with the label that the operator's cache selects Secrets by.
 func SecretMeta(fc *v1alpha1.FlagCache, name, component string) metav1.ObjectMeta {
 	meta := ChildMeta(fc, name, component)
 	meta.Labels[v1alpha1.LabelAllow] = v1alpha1.AllowTrue
 	return meta
 }
 
+// With returns labels with more of them, which win.
 func With(labels map[string]string, more map[string]string) map[string]string {
 	merged := maps.Clone(labels)
 	maps.Copy(merged, more)
 	return merged
 }
 
-// Fingerprint of a text, salted with the FlagCache's UID and cut to 32 bits so
-// that it tells two values apart but does not help to guess one.
+// Fingerprint is a hash of texts, salted with the UID of the FlagCache and cut to
+// 32 bits, so that it distinguishes two values but does not help to guess one.
 func Fingerprint(uid types.UID, parts ...string) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", append([]string{string(uid)}, parts...))
 	return hex.EncodeToString(h.Sum(nil)[:4])
 }
 
+// ToJSON marshals plain data, which cannot fail.
 func ToJSON(v any) string {
 	text, err := json.Marshal(v)
 	if err != nil {

@@ -7,23 +7,23 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// RouteState is what looking for an HTTPRoute found.
+// RouteState is the result of reading an HTTPRoute.
 type RouteState int
 
-// What looking for an HTTPRoute finds.
+// Results of reading an HTTPRoute.
 const (
-	// RouteAbsent: there is none of that name.
+	// RouteAbsent: it does not exist.
 	RouteAbsent RouteState = iota
-	// RouteUnknownKind: the cluster does not know HTTPRoutes.
+	// RouteUnknownKind: the API server does not serve HTTPRoutes.
 	RouteUnknownKind
-	// RouteThere: it was read.
-	RouteThere
+	// RoutePresent: it was read.
+	RoutePresent
 )
 
-// Route is an HTTPRoute of a user's.
+// Route is an HTTPRoute that a user owns.
 type Route struct {
 	State RouteState
-	// Object is the route that is there, with all its fields: what a newer version
-	// of its kind has must survive a change of weights.
+	// Object is the route with all its fields: those of a newer API version must
+	// survive a change of weights.
 	Object *unstructured.Unstructured
 }

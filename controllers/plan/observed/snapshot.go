@@ -5,12 +5,8 @@ package observed
 
 import (
 	"fmt"
-	"math"
-	"reflect"
-	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -24,13 +20,13 @@ type Object interface {
 	runtime.Object
 }
 
-// Snapshot is everything that a decision may rest on.
+// Snapshot is everything that a plan depends on.
 type Snapshot struct {
 	// Now is the time of the observation.
 	Now time.Time
 	// FlagCache is the resource as it was read.
 	FlagCache *v1alpha1.FlagCache
-	// Operator is what the operator knows of itself.
+	// Operator is what the operator knows about itself.
 	Operator Operator
 	// Fresh are random values, used only where a new credential is needed.
 	Fresh Fresh
@@ -40,34 +36,33 @@ type Snapshot struct {
 	DatabaseSecret ExternalSecret
 	// Flags is the flags file of flags.type ConfigMap.
 	Flags Flags
-	// Probe is the last answer about the data path, NextProbe that about the
-	// connection that is to come.
+	// Probe is the last result of the data path in use, NextProbe that of a
+	// connection that nothing uses yet.
 	Probe, NextProbe Probe
-	// ACK has the names of ACK's kinds that the API server knows.
+	// ACK has the kinds of ACK that the API server serves.
 	ACK map[string]bool
-	// Evidence is the last sample about the canary under way.
+	// Evidence is the last sample about the canary in progress.
 	Evidence canary.Evidence
-	// Pods are what is wrong with the pods of revisions that do not serve, by
-	// revision.
+	// Pods has the problems of the pods of revisions that do not serve, by revision.
 	Pods map[string]PodTrouble
-	// LoadTestReport is what the load tester said when it ended; whether there was
-	// one, and how it ended, is in its Job among the children.
+	// LoadTestReport is the report of the load test that ended. Whether there was
+	// one, and its result, is in its Job among the children.
 	LoadTestReport string
 	// Routes are the HTTPRoutes of RoutesToRead, by name.
 	Routes map[string]Route
-	// Children are the objects that carry the FlagCache's name label, or a name
-	// that a child of it needs; whether they are ours is for the plan to judge.
+	// Children are the objects with the FlagCache's name label, or with a name that
+	// a child of it needs. Index.Owned are those that the FlagCache controls.
 	Children []Object
 }
 
-// Operator is what the operator knows of itself.
+// Operator is what the operator knows about itself.
 type Operator struct {
 	// Namespace that the operator's pods run in.
 	Namespace string
 	// FlagServiceImage is the default image of the flag service.
 	FlagServiceImage string
-	// ElastiCacheCA holds the authorities, in PEM, that sign the certificates of
-	// ElastiCache's nodes; "" means the system's.
+	// ElastiCacheCA is the CA bundle, in PEM, for the certificates of ElastiCache's
+	// nodes; "" means the system's.
 	ElastiCacheCA string
 }
 
@@ -81,55 +76,55 @@ type Fresh struct {
 	Token string
 }
 
-// Presence is what looking for an object found.
+// Presence is the result of reading an object that may be absent.
 type Presence int
 
-// What looking for an object finds. That it could not be read is an error of
-// the observation, which then has no Snapshot.
+// Results of reading an object. An object that cannot be read is an error of the
+// observation, which then has no Snapshot.
 const (
-	// Absent: there is none.
+	// Absent: it does not exist.
 	Absent Presence = iota
-	// NotPermitted: there is one, but its owner has not let FlagCaches use it.
+	// NotPermitted: it exists, but its owner does not allow FlagCaches to use it.
 	NotPermitted
 	// Present: it was read.
 	Present
 )
 
-// ExternalSecret is a Secret of somebody else's that the spec refers to.
+// ExternalSecret is a Secret that the spec refers to and the operator does not own.
 type ExternalSecret struct {
 	Presence Presence
-	// Data of the Secret when it is There.
+	// Data of the Secret if it is Present.
 	Data map[string][]byte
 }
 
-// FlagsState is what reading the flags file found.
+// FlagsState is the result of reading the flags file.
 type FlagsState int
 
-// What reading the flags file finds.
+// Results of reading the flags file.
 const (
 	// FlagsNoConfigMap: the ConfigMap does not exist.
 	FlagsNoConfigMap FlagsState = iota
 	// FlagsNoKey: the ConfigMap lacks the key.
 	FlagsNoKey
-	// FlagsUnparseable: the file as a whole cannot be used.
+	// FlagsUnparseable: the whole file is invalid.
 	FlagsUnparseable
-	// FlagsLoaded: the file can be used, perhaps with some flags rejected.
+	// FlagsLoaded: the file is usable, perhaps with some flags rejected.
 	FlagsLoaded
 )
 
-// Flags is the flags file as the flag service will see it.
+// Flags is the flags file as the flag service reads it.
 type Flags struct {
 	State FlagsState
-	// Error says, with line and column, why an unparseable file is one.
+	// Error is why the file is unparseable, with line and column.
 	Error string
-	// Problems are the rejected flags, one sentence each.
+	// Problems are the rejected flags, one message each.
 	Problems []string
 }
 
-// Health is what the probe says.
+// Health is the verdict of the probe.
 type Health int
 
-// What the probe says.
+// Verdicts of the probe.
 const (
 	// HealthUnknown: no verdict yet.
 	HealthUnknown Health = iota
@@ -139,116 +134,50 @@ const (
 	Unhealthy
 )
 
-// Probe is the last answer about the data path.
+// Probe is the last result about a data path.
 type Probe struct {
 	Health Health
-	// Of is the ID of the target that this is about.
+	// Of is the ID of the probed target.
 	Of string
-	// Reason and Message say what was found; both are stable from probe to probe.
+	// Reason and Message describe the result; both are stable from probe to probe.
 	Reason, Message string
-	// Latency, Role and ReplicationLag go to the status as they are.
+	// Latency, Role and ReplicationLag are copied to the status.
 	Latency, Role, ReplicationLag string
-	// Load is how much of its memory and CPU the cache uses for long.
+	// Load is the sustained memory and CPU use of the cache.
 	Load Load
-	// At is when the last probe of all ended, zero while there was none, and Failing
-	// that it failed; Health takes several to change.
+	// At is when the last probe ended, zero before the first, and Failing whether it
+	// failed; Health changes after several results only.
 	At      time.Time
 	Failing bool
 }
 
-// Load is how much of its memory and CPU a cache uses for long.
+// Load is the sustained memory and CPU use of a cache.
 type Load int
 
-// What is said of a load.
+// Kinds of load.
 const (
-	// LoadUnknown: it has not been watched for long enough, or does not say.
+	// LoadUnknown: it was not observed for long enough, or is not reported.
 	LoadUnknown Load = iota
 	// LoadNormal: none of the others.
 	LoadNormal
-	// LoadLow: it has used little of either for a day.
+	// LoadLow: both have been low for a day.
 	LoadLow
-	// LoadHighMemory: its memory has been almost full for an hour.
+	// LoadHighMemory: memory has been almost full for an hour.
 	LoadHighMemory
-	// LoadHighCPU: it has kept a core busy for an hour.
+	// LoadHighCPU: a core has been busy for an hour.
 	LoadHighCPU
 )
 
-// PodTrouble is what keeps pods from running.
+// PodTrouble is the problem that keeps pods from running.
 type PodTrouble struct {
-	// Reason is Kubernetes' own, such as CrashLoopBackOff; "" if nothing is wrong.
+	// Reason is that of Kubernetes, such as CrashLoopBackOff; "" if there is no problem.
 	Reason string
-	// Message says more, for people.
+	// Message describes it for people.
 	Message string
 }
 
-// Get returns the child of type T with the given name that is ours.
-func Get[T Object](s Snapshot, name string) (T, bool) {
-	for _, child := range s.Children {
-		if typed, ok := child.(T); ok && typed.GetName() == name && s.Owns(typed) {
-			return typed, true
-		}
-	}
-	var none T
-	return none, false
-}
-
-// Owns tells whether the FlagCache, and not a predecessor of the same name,
-// controls the object.
-func (s Snapshot) Owns(o Object) bool {
-	return metav1.IsControlledBy(o, s.FlagCache)
-}
-
-// TakenNames returns the wanted objects whose names belong to somebody else.
-func (s Snapshot) TakenNames(wanted []Object) []Object {
-	var taken []Object
-	for _, w := range wanted {
-		for _, child := range s.Children {
-			if Same(w, child) && !s.Owns(child) {
-				taken = append(taken, child)
-			}
-		}
-	}
-	return taken
-}
-
-func Same(a, b Object) bool {
-	return reflect.TypeOf(a) == reflect.TypeOf(b) && a.GetName() == b.GetName()
-}
-
-func Contains(objects []Object, o Object) bool {
-	for _, other := range objects {
-		if Same(other, o) {
-			return true
-		}
-	}
-	return false
-}
-
-// SecretValue returns one value of a Secret of ours, "" where there is none.
-func SecretValue(s Snapshot, name, key string) string {
-	secret, ok := Get[*corev1.Secret](s, name)
-	if !ok {
-		return ""
-	}
-	return string(secret.Data[key])
-}
-
-// maxClockSkew is how far a time on record may be ahead of the clock: clocks differ, and
-// are set.
-const maxClockSkew = time.Minute
-
-// Since is how long ago a time on record is. One that is further ahead was written by
-// a clock that has gone back since, and counts as long ago: who waits for it would
-// wait until the clock is there again.
-func (s Snapshot) Since(at time.Time) time.Duration {
-	if passed := s.Now.Sub(at); passed >= -maxClockSkew {
-		return passed
-	}
-	return math.MaxInt64
-}
-
-// Trouble says why a Secret was not read, as a reason and what to do about it;
-// the reason is "" when it was. Keys are those that it should have.
+// Trouble returns why a Secret was not read, as the reason and message of a
+// condition; the reason is "" if it was read. Keys are those that it needs.
 func (e ExternalSecret) Trouble(name, keys string) (reason, message string) {
 	const allow = v1alpha1.LabelAllow + "=" + v1alpha1.AllowTrue
 	switch e.Presence {
@@ -260,12 +189,4 @@ func (e ExternalSecret) Trouble(name, keys string) (reason, message string) {
 	default:
 		return "", ""
 	}
-}
-
-func KindOf(o Object) string {
-	if kind := o.GetObjectKind().GroupVersionKind().Kind; kind != "" {
-		return kind
-	}
-	name := fmt.Sprintf("%T", o)
-	return name[strings.LastIndex(name, ".")+1:]
 }

@@ -1,0 +1,202 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package observed
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// Index is a Snapshot with its children looked up by type and name. It is built
+// once per plan, and never changed.
+type Index struct {
+	Snapshot
+	// Owned are the children that this FlagCache controls, in the order of the
+	// Snapshot. A predecessor of the same name may have left others.
+	Owned []Object
+	// Revisions are the Deployments of revisions that are not being deleted, by
+	// revision.
+	Revisions map[string]*appsv1.Deployment
+	// Stable is the revision that clients are served by, "" before the first.
+	Stable string
+
+	byName map[childKey]Object
+}
+
+type childKey struct {
+	kind reflect.Type
+	name string
+}
+
+// NewIndex indexes a Snapshot.
+func NewIndex(s Snapshot) *Index {
+	x := &Index{Snapshot: s, Revisions: map[string]*appsv1.Deployment{}, byName: map[childKey]Object{}}
+	for _, child := range s.Children {
+		if !x.Owns(child) {
+			continue
+		}
+		x.Owned = append(x.Owned, child)
+		x.byName[keyOf(child)] = child
+		if d, ok := child.(*appsv1.Deployment); ok && d.DeletionTimestamp == nil {
+			x.Revisions[d.Labels[v1alpha1.LabelRevision]] = d
+		}
+	}
+	x.Stable = stableRevision(x)
+	return x
+}
+
+func keyOf(o Object) childKey { return childKey{kind: reflect.TypeOf(o), name: o.GetName()} }
+
+// stableRevision is the revision that the Service selects. A Service that selects
+// the pods of all revisions names the stable one in an annotation.
+func stableRevision(x *Index) string {
+	svc, ok := Get[*corev1.Service](x, ServiceName(x.FlagCache))
+	if !ok {
+		return ""
+	}
+	if selected := svc.Spec.Selector[v1alpha1.LabelRevision]; selected != "" {
+		return selected
+	}
+	return svc.Annotations[v1alpha1.AnnotationStable]
+}
+
+// SharesService reports whether the Service was observed to select the pods of all
+// revisions.
+func (x *Index) SharesService() bool {
+	svc, ok := Get[*corev1.Service](x, ServiceName(x.FlagCache))
+	return ok && svc.Spec.Selector[v1alpha1.LabelRevision] == ""
+}
+
+// Get returns the owned child of type T with a name.
+func Get[T Object](x *Index, name string) (T, bool) {
+	var none T
+	child, ok := x.byName[childKey{kind: reflect.TypeOf(none), name: name}]
+	if !ok {
+		return none, false
+	}
+	return child.(T), true
+}
+
+// All returns the owned children of type T, in the order of the Snapshot.
+func All[T Object](x *Index) []T {
+	var all []T
+	for _, child := range x.Owned {
+		if typed, ok := child.(T); ok {
+			all = append(all, typed)
+		}
+	}
+	return all
+}
+
+// Like returns the owned child of the same type and name, nil if there is none.
+func (x *Index) Like(o Object) Object { return x.byName[keyOf(o)] }
+
+// OfCache returns the owned objects of one ElastiCache cache, by its identity.
+func (x *Index) OfCache(id string) []Object {
+	var objects []Object
+	for _, child := range x.Owned {
+		if child.GetLabels()[v1alpha1.LabelCache] == id {
+			objects = append(objects, child)
+		}
+	}
+	return objects
+}
+
+// CacheIDs returns the identities of the ElastiCache caches with owned objects,
+// sorted.
+func (x *Index) CacheIDs() []string {
+	var ids []string
+	for _, child := range x.Owned {
+		if id := child.GetLabels()[v1alpha1.LabelCache]; id != "" {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// SecretValue returns one value of an owned Secret, "" if there is none.
+func (x *Index) SecretValue(name, key string) string {
+	secret, ok := Get[*corev1.Secret](x, name)
+	if !ok {
+		return ""
+	}
+	return string(secret.Data[key])
+}
+
+// Owns reports whether the FlagCache, and not a predecessor of the same name,
+// controls an object.
+func (s Snapshot) Owns(o Object) bool {
+	return metav1.IsControlledBy(o, s.FlagCache)
+}
+
+// Conflicts returns the children that have the name of a desired object and
+// another owner.
+func (x *Index) Conflicts(desired []Object) []Object {
+	foreign := map[childKey]Object{}
+	for _, child := range x.Children {
+		if !x.Owns(child) {
+			foreign[keyOf(child)] = child
+		}
+	}
+	var conflicts []Object
+	for _, o := range desired {
+		if child := foreign[keyOf(o)]; child != nil {
+			conflicts = append(conflicts, child)
+		}
+	}
+	return conflicts
+}
+
+// Same reports whether two objects have the same type and name.
+func Same(a, b Object) bool { return keyOf(a) == keyOf(b) }
+
+// Contains reports whether an object of the same type and name is among objects.
+func Contains(objects []Object, o Object) bool {
+	return slices.ContainsFunc(objects, func(other Object) bool { return Same(other, o) })
+}
+
+// Without returns the objects that are not among others.
+func Without(objects, others []Object) []Object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o Object) bool { return Contains(others, o) })
+}
+
+// NotDeleting returns the objects that are not being deleted yet.
+func NotDeleting(objects []Object) []Object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o Object) bool { return o.GetDeletionTimestamp() != nil })
+}
+
+// KindOf returns the kind of an object, by its Go type if the object does not
+// name it.
+func KindOf(o Object) string {
+	if kind := o.GetObjectKind().GroupVersionKind().Kind; kind != "" {
+		return kind
+	}
+	name := fmt.Sprintf("%T", o)
+	return name[strings.LastIndex(name, ".")+1:]
+}
+
+// maxClockSkew is how far a recorded time may be ahead of the clock: the clocks of
+// two operator pods differ, and clocks are set.
+const maxClockSkew = time.Minute
+
+// Since returns how long ago a recorded time is. A time further ahead than clocks
+// differ was written by a clock that has been set back since; it counts as long
+// ago, because waiting for it could take forever.
+func (s Snapshot) Since(at time.Time) time.Duration {
+	if passed := s.Now.Sub(at); passed >= -maxClockSkew {
+		return passed
+	}
+	return math.MaxInt64
+}
