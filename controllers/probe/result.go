@@ -53,7 +53,7 @@ const (
 	ReasonNotRedis Reason = "NotRedis"
 	// ReasonTooManyConnections: the server has reached its limit of connections.
 	ReasonTooManyConnections Reason = "TooManyConnections"
-	// ReasonAddressNotAllowed: the host resolves to an address that is not allowed, such as a loopback or link-local one.
+	// ReasonAddressNotAllowed: the host resolves to an address that is not allowed, such as a link-local or multicast one.
 	ReasonAddressNotAllowed Reason = "AddressNotAllowed"
 	// ReasonProbeFailed: the probe failed for another reason, which is in the message.
 	ReasonProbeFailed Reason = "ProbeFailed"
