@@ -11,8 +11,8 @@ type bet struct {
 	// theta is the logarithm of the odds ratio: over 0 for a bet on a mean above
 	// p, under 0 for one on a mean below.
 	theta float64
-	// edge is the odds ratio less one.
-	edge float64
+	// oddsLessOne is the odds ratio less one.
+	oddsLessOne float64
 }
 
 // The grids of odds ratios. Sixteen from 1.3 to 30 would find twice the limit 2 %
@@ -34,7 +34,7 @@ func evenly(n int, low, high float64) []bet {
 	from, to := math.Log(low), math.Log(high)
 	for i := range bets {
 		theta := from + (to-from)*float64(i)/float64(n-1)
-		bets[i] = bet{theta: theta, edge: math.Expm1(theta)}
+		bets[i] = bet{theta: theta, oddsLessOne: math.Expm1(theta)}
 	}
 	return bets
 }
@@ -43,7 +43,7 @@ func evenly(n int, low, high float64) []bet {
 func mirrored(bets []bet) []bet {
 	turned := make([]bet, len(bets))
 	for i, b := range bets {
-		turned[i] = bet{theta: -b.theta, edge: math.Expm1(-b.theta)}
+		turned[i] = bet{theta: -b.theta, oddsLessOne: math.Expm1(-b.theta)}
 	}
 	return turned
 }
@@ -63,7 +63,7 @@ type game struct {
 func (g game) evidence(p float64) float64 {
 	largest, sum := math.Inf(-1), 0.0
 	for i, b := range g.bets {
-		capital := g.gains[i] - g.n*math.Log1p(p*b.edge)
+		capital := g.gains[i] - g.n*math.Log1p(p*b.oddsLessOne)
 		if capital > largest {
 			sum = sum*math.Exp(largest-capital) + 1
 			largest = capital

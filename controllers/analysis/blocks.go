@@ -43,8 +43,8 @@ func (b Blocks) With(c Counts) Blocks {
 	b.Count++
 	b.Sum += x
 	for i := range blockGrid {
-		b.Over[i] += math.Log1p(x * blockBets[i].edge)
-		b.Under[i] += math.Log1p(x * mirroredBlockBets[i].edge)
+		b.Over[i] += math.Log1p(x * blockBets[i].oddsLessOne)
+		b.Under[i] += math.Log1p(x * mirroredBlockBets[i].oddsLessOne)
 	}
 	return b
 }

@@ -22,9 +22,9 @@ type Evidence struct {
 	Origin string
 	// Streams are the sets of counters that were read.
 	Streams []Stream
-	// Trouble says, in words that stay the same from sample to sample, why a part
+	// Missing says, in words that stay the same from sample to sample, why a part
 	// of the evidence could not be had; "" if all of it was.
-	Trouble string
+	Missing string
 }
 
 // Stream is one life of one set of counters: they begin at zero and only grow. A
@@ -38,11 +38,11 @@ type Stream struct {
 	// Counts since the stream began, by check. A check that the stream does not
 	// count is absent.
 	Counts Counters
-	// Kept is how many requests a stable pod answered by itself although a
+	// Local is how many requests a stable pod answered by itself although a
 	// candidate took a share.
-	Kept int64
-	// Lasting counters never begin anew: where one fell, the reading is a mistake.
-	Lasting bool
+	Local int64
+	// Monotonic counters never begin anew: where one fell, the reading is a mistake.
+	Monotonic bool
 }
 
 // Counters are events by check.

@@ -72,7 +72,7 @@ func (c *CloudWatch) Sample(ctx context.Context, t Target) canary.Evidence {
 	var troubles []string
 	if len(rest) > 0 {
 		pods := c.Pods.Sample(ctx, t)
-		sample.Streams, troubles = keepChecks(pods.Streams, rest), append(troubles, pods.Trouble)
+		sample.Streams, troubles = keepChecks(pods.Streams, rest), append(troubles, pods.Missing)
 	}
 	switch client, err := c.client(ctx, t, from, until); {
 	case err != nil:
@@ -81,7 +81,7 @@ func (c *CloudWatch) Sample(ctx context.Context, t Target) canary.Evidence {
 		streams, more := queryAll(ctx, client, queried, t, from, until)
 		sample.Streams, troubles = append(sample.Streams, streams...), append(troubles, more...)
 	}
-	sample.Trouble = joinTroubles(troubles)
+	sample.Missing = joinTroubles(troubles)
 	return sample
 }
 
@@ -134,13 +134,13 @@ func minutes(since, now time.Time) (from, until time.Time) {
 // Another canary of the revision starts at another time and has another stream.
 func streamOf(check canary.Check, revision string, counts analysis.Counts, t Target) canary.Stream {
 	stream := canary.Stream{
-		ID:       fmt.Sprintf("cloudwatch/%s/%s/%d", check, revision, t.Since.Unix()),
-		Revision: revision,
-		Counts:   map[canary.Check]analysis.Counts{check: counts},
-		Lasting:  true,
+		ID:        fmt.Sprintf("cloudwatch/%s/%s/%d", check, revision, t.Since.Unix()),
+		Revision:  revision,
+		Counts:    map[canary.Check]analysis.Counts{check: counts},
+		Monotonic: true,
 	}
 	if check == canary.ErrorRate && revision == t.Stable {
-		stream.Kept = counts.Total
+		stream.Local = counts.Total
 	}
 	return stream
 }

@@ -51,9 +51,9 @@ func TestCloudWatchSumsMinutesSinceTheCanaryStarted(t *testing.T) {
 			{ID: "pod", Revision: target.Candidate, Counts: map[canary.Check]analysis.Counts{
 				canary.LatencyP95: {Bad: 1, Total: 7}, canary.LatencyP99: {Bad: 1, Total: 7}, canary.CacheHitRate: {Bad: 1, Total: 7}, canary.MissLatencyP95: {Bad: 1, Total: 7},
 			}},
-			{ID: "cloudwatch/errorRate/8f2c1a3b/1780315220", Revision: target.Candidate, Lasting: true,
+			{ID: "cloudwatch/errorRate/8f2c1a3b/1780315220", Revision: target.Candidate, Monotonic: true,
 				Counts: map[canary.Check]analysis.Counts{canary.ErrorRate: {Bad: 7, Total: 35}}},
-			{ID: "cloudwatch/errorRate/5d1a9c00/1780315220", Revision: target.Stable, Lasting: true, Kept: 700,
+			{ID: "cloudwatch/errorRate/5d1a9c00/1780315220", Revision: target.Stable, Monotonic: true, Local: 700,
 				Counts: map[canary.Check]analysis.Counts{canary.ErrorRate: {Bad: 7, Total: 700}}},
 		},
 	}
@@ -103,8 +103,8 @@ func TestPagesOfOneResultAreCombined(t *testing.T) {
 		sendCBOR(w, 200, encodeCBOR(t, answer))
 	})
 	sample := sampleAt(t.Context(), now, aCloudWatchTarget())
-	if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got != (analysis.Counts{Bad: 7, Total: 70}) || sample.Trouble != "" {
-		t.Errorf("counted %+v, trouble %q", got, sample.Trouble)
+	if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got != (analysis.Counts{Bad: 7, Total: 70}) || sample.Missing != "" {
+		t.Errorf("counted %+v, trouble %q", got, sample.Missing)
 	}
 }
 
@@ -144,8 +144,8 @@ func TestMissingDataOfBadEvents(t *testing.T) {
 			if c.trouble != "" {
 				want, c.trouble = analysis.Counts{}, "errorRate: "+c.trouble
 			}
-			if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got != want || sample.Trouble != c.trouble {
-				t.Errorf("counted %+v, trouble %q", got, sample.Trouble)
+			if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got != want || sample.Missing != c.trouble {
+				t.Errorf("counted %+v, trouble %q", got, sample.Missing)
 			}
 		})
 	}
@@ -279,10 +279,10 @@ func TestInvalidCloudWatchResponseIsAbsent(t *testing.T) {
 				t.Error("the checks of the pods are missing as well")
 			}
 			switch want := cases[name].want; {
-			case sample.Trouble == "", strings.Contains(sample.Trouble, "secret"):
-				t.Errorf("trouble %q", sample.Trouble)
-			case want != nil && sample.Trouble != "errorRate: "+want.Error():
-				t.Errorf("trouble %q, want %q", sample.Trouble, want)
+			case sample.Missing == "", strings.Contains(sample.Missing, "secret"):
+				t.Errorf("trouble %q", sample.Missing)
+			case want != nil && sample.Missing != "errorRate: "+want.Error():
+				t.Errorf("trouble %q, want %q", sample.Missing, want)
 			}
 		})
 	}
@@ -302,7 +302,7 @@ func TestMissingCloudWatchConfiguration(t *testing.T) {
 			target := aCloudWatchTarget()
 			c.change(&target)
 			sample := sampleAt(t.Context(), now, target)
-			if sample.Trouble != c.want.Error() || countsOfRevision(sample, target.Candidate)[canary.LatencyP95].Total != 7 {
+			if sample.Missing != c.want.Error() || countsOfRevision(sample, target.Candidate)[canary.LatencyP95].Total != 7 {
 				t.Errorf("got %+v", sample)
 			}
 		})
@@ -312,7 +312,7 @@ func TestMissingCloudWatchConfiguration(t *testing.T) {
 func TestCloudWatchIsNotQueriedBeforeAMinuteIsComplete(t *testing.T) {
 	fakeAWS(t, func(http.ResponseWriter, *http.Request) { t.Error("queried minutes that are not complete") })
 	for _, after := range []time.Duration{0, time.Minute, 3*time.Minute + 39*time.Second} {
-		if sample := sampleAt(t.Context(), canaryStart.Add(after), aCloudWatchTarget()); sample.Trouble != "" || len(sample.Streams) != 1 {
+		if sample := sampleAt(t.Context(), canaryStart.Add(after), aCloudWatchTarget()); sample.Missing != "" || len(sample.Streams) != 1 {
 			t.Errorf("after %s: %+v", after, sample)
 		}
 	}

@@ -220,14 +220,14 @@ func streams(f families, id, revision string, t Target) ([]canary.Stream, error)
 		return []canary.Stream{own}, nil
 	}
 	counters(own.Counts).addRequests(f, t)
-	own.Kept = own.Counts[canary.ErrorRate].Total
+	own.Local = own.Counts[canary.ErrorRate].Total
 	if revision == t.Candidate {
-		own.Kept = 0
+		own.Local = 0
 	}
 	if !t.Split {
 		return []canary.Stream{own}, nil
 	}
-	own.Kept, _ = sum(f.series(config.MetricSplitLocal))
+	own.Local, _ = sum(f.series(config.MetricSplitLocal))
 	forwarded := canary.Stream{ID: id + "/" + t.Candidate, Revision: t.Candidate, Counts: canary.Counters{}}
 	counters(forwarded.Counts).addForwarded(f, t)
 	return []canary.Stream{own, forwarded}, nil

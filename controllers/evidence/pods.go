@@ -56,11 +56,11 @@ func (p *Pods) Sample(ctx context.Context, t Target) canary.Evidence {
 	sample := canary.Evidence{At: p.Clock.Now()}
 	pods, all, err := p.list(ctx, t)
 	if err != nil {
-		sample.Trouble = "cannot list the pods"
+		sample.Missing = "cannot list the pods"
 		return sample
 	}
 	if !all {
-		sample.Trouble = fmt.Sprintf("a revision has more pods than the %d that are scraped", maxPods)
+		sample.Missing = fmt.Sprintf("a revision has more pods than the %d that are scraped", maxPods)
 	}
 	var mu sync.Mutex
 	var group errgroup.Group
@@ -81,7 +81,7 @@ func (p *Pods) Sample(ctx context.Context, t Target) canary.Evidence {
 	_ = group.Wait() // no scrape returns an error
 	slices.SortFunc(sample.Streams, func(a, b canary.Stream) int { return strings.Compare(a.ID, b.ID) })
 	if failed > 0 {
-		sample.Trouble = "the metrics of some pods cannot be read"
+		sample.Missing = "the metrics of some pods cannot be read"
 	}
 	return sample
 }

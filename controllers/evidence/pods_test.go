@@ -109,7 +109,7 @@ func TestRevisionsCountTheirOwnRequestsWithoutSplit(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(countsOfRevision(sample, target.Candidate)).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Total: 28}))
 	g.Expect(countsOfRevision(sample, target.Stable)).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Total: 19}))
-	g.Expect(sample.Streams[1].Kept).To(Equal(int64(19)))
+	g.Expect(sample.Streams[1].Local).To(Equal(int64(19)))
 }
 
 func TestRestartedPodIsANewStream(t *testing.T) {
@@ -166,8 +166,8 @@ func TestPodWithUnreadableMetricsIsAbsent(t *testing.T) {
 			s.add(target.Stable, respondWith(testdata(t, "stable.txt")))
 			s.add(target.Stable, answer)
 			sample := s.sample(target)
-			if sample.Trouble == "" || len(sample.Streams) != 2 || !strings.HasPrefix(sample.Streams[0].ID, "uid-1/") {
-				t.Errorf("got the streams %v, trouble %q", ids(sample), sample.Trouble)
+			if sample.Missing == "" || len(sample.Streams) != 2 || !strings.HasPrefix(sample.Streams[0].ID, "uid-1/") {
+				t.Errorf("got the streams %v, trouble %q", ids(sample), sample.Missing)
 			}
 		})
 	}

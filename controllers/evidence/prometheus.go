@@ -53,7 +53,7 @@ func (p *Prometheus) Sample(ctx context.Context, t Target) canary.Evidence {
 	sample := canary.Evidence{At: p.Clock.Now()}
 	server, err := p.server(t.Prometheus.Address)
 	if err != nil {
-		sample.Trouble = troubleOf(err)
+		sample.Missing = troubleOf(err)
 		return sample
 	}
 	var queries []query
@@ -76,7 +76,7 @@ func (p *Prometheus) Sample(ctx context.Context, t Target) canary.Evidence {
 	}
 	_ = group.Wait() // no query returns an error
 	sample.Streams = slices.Concat(streams...)
-	sample.Trouble = joinTroubles(troubles)
+	sample.Missing = joinTroubles(troubles)
 	return sample
 }
 

@@ -117,7 +117,7 @@ func countsOfRevision(s canary.Evidence, revision string) map[canary.Check]analy
 // expectTestdataCounts checks the counts in testdata: 5 of the candidate's 33 requests
 // failed, and the stable pod answered 19 itself.
 func expectTestdataCounts(g Gomega, s canary.Evidence, t Target) {
-	g.Expect(s.Trouble).To(BeEmpty())
+	g.Expect(s.Missing).To(BeEmpty())
 	candidate, stable := countsOfRevision(s, t.Candidate), countsOfRevision(s, t.Stable)
 	g.Expect(candidate).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 5, Total: 33}))
 	g.Expect(candidate).To(HaveKeyWithValue(canary.LatencyP95, analysis.Counts{Bad: 0, Total: 33}))
@@ -126,7 +126,7 @@ func expectTestdataCounts(g Gomega, s canary.Evidence, t Target) {
 	g.Expect(stable).To(HaveKeyWithValue(canary.LatencyP99, analysis.Counts{Bad: 0, Total: 19}))
 	var kept int64
 	for _, stream := range s.Streams {
-		kept += stream.Kept
+		kept += stream.Local
 	}
 	g.Expect(kept).To(Equal(int64(14)))
 }
@@ -154,10 +154,10 @@ func TestPrometheusHasTheCountsOfThePods(t *testing.T) {
 
 	broken := strings.Replace(testdata(t, "candidate.txt"), `flag_cache_requests_total{result="hit"} 1`, `flag_cache_requests_total{result="hit"} NaN`, 1)
 	candidate.text.Store(&broken)
-	g.Eventually(func() string { return sample().Trouble }).WithTimeout(time.Minute).Should(Equal(errNotCounters.Error()), "NaN is not a count")
+	g.Eventually(func() string { return sample().Missing }).WithTimeout(time.Minute).Should(Equal(errNotCounters.Error()), "NaN is not a count")
 
 	candidate.Close()
-	g.Eventually(func() string { return sample().Trouble }).WithTimeout(time.Minute).Should(Equal(errNoSeries.Error()), "a pod that is not scraped is absent")
+	g.Eventually(func() string { return sample().Missing }).WithTimeout(time.Minute).Should(Equal(errNoSeries.Error()), "a pod that is not scraped is absent")
 	g.Expect(countsOfRevision(sample(), target.Stable)).To(HaveKey(canary.ErrorRate), "other pods are still counted")
 }
 
@@ -203,7 +203,7 @@ func TestPrometheusUserQueries(t *testing.T) {
 	g := NewWithT(t)
 	g.Eventually(func(g Gomega) {
 		sample := ask(bad, total)
-		g.Expect(sample.Trouble).To(BeEmpty())
+		g.Expect(sample.Missing).To(BeEmpty())
 		g.Expect(countsOfRevision(sample, "8f2c1a3b")).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 10, Total: 100}))
 		g.Expect(countsOfRevision(sample, "5d1a9c00")).To(HaveKeyWithValue(canary.ErrorRate, analysis.Counts{Bad: 0, Total: 1000}))
 		g.Expect(ids(sample)).To(HaveLen(15), "each series of each check is a stream")
@@ -212,7 +212,7 @@ func TestPrometheusUserQueries(t *testing.T) {
 	// The example of docs/canary.md.
 	slow := v1alpha1.Query(`http_seconds_count{version="$revision"} - ignoring(le) http_seconds_bucket{version="$revision", le="0.1"}`)
 	sample := ask(slow, `http_seconds_count{version="$revision"}`)
-	g.Expect(sample.Trouble).To(BeEmpty())
+	g.Expect(sample.Missing).To(BeEmpty())
 	g.Expect(countsOfRevision(sample, "8f2c1a3b")).To(HaveKeyWithValue(canary.LatencyP95, analysis.Counts{Bad: 3, Total: 100}))
 
 	troubles := map[string]struct {
@@ -233,8 +233,8 @@ func TestPrometheusUserQueries(t *testing.T) {
 	for name, c := range troubles {
 		t.Run(name, func(t *testing.T) {
 			sample := ask(c.bad, c.total)
-			if len(countsOfRevision(sample, "8f2c1a3b")) > 0 || !strings.Contains(sample.Trouble, "errorRate: ") || !strings.Contains(sample.Trouble, c.want) {
-				t.Errorf("got %v, trouble %q", sample.Streams, sample.Trouble)
+			if len(countsOfRevision(sample, "8f2c1a3b")) > 0 || !strings.Contains(sample.Missing, "errorRate: ") || !strings.Contains(sample.Missing, c.want) {
+				t.Errorf("got %v, trouble %q", sample.Streams, sample.Missing)
 			}
 		})
 	}

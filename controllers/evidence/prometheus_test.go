@@ -56,8 +56,8 @@ func sampleAddress(t *testing.T, address string) canary.Evidence {
 
 func TestPrometheusSampleIsCounted(t *testing.T) {
 	sample := samplePrometheus(t, respondWith(response(0, 10*time.Second, "7")))
-	if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got.Total != 7 || sample.Trouble != "" {
-		t.Errorf("counted %+v, trouble %q", got, sample.Trouble)
+	if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got.Total != 7 || sample.Missing != "" {
+		t.Errorf("counted %+v, trouble %q", got, sample.Missing)
 	}
 }
 
@@ -128,8 +128,8 @@ func TestInvalidPrometheusResponseIsAbsent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			sample := samplePrometheus(t, c.answer)
-			if len(countsOfRevision(sample, "8f2c1a3b")) > 0 || sample.Trouble != c.want {
-				t.Errorf("got %+v, trouble %q", sample.Streams, sample.Trouble)
+			if len(countsOfRevision(sample, "8f2c1a3b")) > 0 || sample.Missing != c.want {
+				t.Errorf("got %+v, trouble %q", sample.Streams, sample.Missing)
 			}
 		})
 	}
@@ -137,8 +137,8 @@ func TestInvalidPrometheusResponseIsAbsent(t *testing.T) {
 
 func TestUnreachableAddressIsAbsent(t *testing.T) {
 	for _, address := range []string{"http://127.0.0.1:1", "http://no-such-host.invalid", "https://127.0.0.1:1", "http://[::1", "ftp://a"} {
-		if sample := sampleAddress(t, address); len(sample.Streams) > 0 || sample.Trouble != "no valid response from Prometheus at canary.metrics.prometheus.address" {
-			t.Errorf("%s: got %+v, trouble %q", address, sample.Streams, sample.Trouble)
+		if sample := sampleAddress(t, address); len(sample.Streams) > 0 || sample.Missing != "no valid response from Prometheus at canary.metrics.prometheus.address" {
+			t.Errorf("%s: got %+v, trouble %q", address, sample.Streams, sample.Missing)
 		}
 	}
 }

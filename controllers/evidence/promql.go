@@ -113,7 +113,7 @@ func userStreams(vector model.Vector, check canary.Check, revision string, t Tar
 			Counts:   map[canary.Check]analysis.Counts{check: counts[series]},
 		}
 		if check == canary.ErrorRate && revision == t.Stable {
-			stream.Kept = counts[series].Total
+			stream.Local = counts[series].Total
 		}
 		streams = append(streams, stream)
 	}
@@ -177,7 +177,7 @@ func serviceStreams(vector model.Vector, checks []canary.Check, revision string,
 func keepChecks(of []canary.Stream, checks []canary.Check) []canary.Stream {
 	for i, stream := range of {
 		if !slices.Contains(checks, canary.ErrorRate) {
-			of[i].Kept = 0
+			of[i].Local = 0
 		}
 		maps.DeleteFunc(stream.Counts, func(check canary.Check, _ analysis.Counts) bool { return !slices.Contains(checks, check) })
 	}

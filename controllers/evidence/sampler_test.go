@@ -39,7 +39,7 @@ func (s *scripted) Sample(ctx context.Context, t Target) canary.Evidence {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running--
-	return canary.Evidence{At: time.Now(), Trouble: t.Candidate}
+	return canary.Evidence{At: time.Now(), Missing: t.Candidate}
 }
 
 func (s *scripted) times() int {
@@ -130,8 +130,8 @@ func TestChangedTargetDiscardsTheSample(t *testing.T) {
 					t.Error("got the sample of the previous target")
 				}
 				advance(time.Second)
-				if last, _ := s.Last(target.FlagCache); last.Trouble != target.Candidate {
-					t.Errorf("got the sample of candidate %s", last.Trouble)
+				if last, _ := s.Last(target.FlagCache); last.Missing != target.Candidate {
+					t.Errorf("got the sample of candidate %s", last.Missing)
 				}
 			})
 		})
@@ -240,7 +240,7 @@ func TestSourceIsSelectedByType(t *testing.T) {
 		t.Errorf("the pods were sampled %d times and Prometheus %d times, want once each", pods.times(), prometheus.times())
 	}
 	target.Type = v1alpha1.MetricsCloudWatch
-	if sample := sources.Sample(t.Context(), target); sample.Trouble == "" || len(sample.Streams) > 0 {
+	if sample := sources.Sample(t.Context(), target); sample.Missing == "" || len(sample.Streams) > 0 {
 		t.Errorf("got %+v for a type without a source", sample)
 	}
 }

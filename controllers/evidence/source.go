@@ -68,7 +68,7 @@ func (s Sources) Sample(ctx context.Context, target Target) canary.Evidence {
 	kind := cmp.Or(target.Type, v1alpha1.MetricsPods)
 	source, ok := s[kind]
 	if !ok {
-		return canary.Evidence{Trouble: fmt.Sprintf("this operator has no source for canary.metrics.type %s", kind)}
+		return canary.Evidence{Missing: fmt.Sprintf("this operator has no source for canary.metrics.type %s", kind)}
 	}
 	sample := source.Sample(ctx, target)
 	sample.Origin = target.origin()

@@ -366,8 +366,8 @@ func (c *canaryState) size(in trialInput, recorded int, shared string) {
 			c.weight = min(c.weight, in.given)
 		}
 	}
-	if c.message == "" && in.s.Evidence.Trouble != "" {
-		c.message = "A part of the evidence is missing: " + in.s.Evidence.Trouble
+	if c.message == "" && in.s.Evidence.Missing != "" {
+		c.message = "A part of the evidence is missing: " + in.s.Evidence.Missing
 	}
 	switch {
 	case t.Step > in.steps():

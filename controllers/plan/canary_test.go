@@ -240,7 +240,7 @@ func (th *theatre) serve() {
 		th.count(candidate, all*weight)
 	}
 	if th.blind {
-		th.evidence.Trouble = "no pod answers"
+		th.evidence.Missing = "no pod answers"
 		return
 	}
 	th.evidence = canary.Evidence{At: th.now, Origin: th.origin}
@@ -250,7 +250,7 @@ func (th *theatre) serve() {
 			stream.Counts[check] = analysis.Counts{Bad: int64(c[0]), Total: int64(c[1])}
 		}
 		if revision == th.stable() {
-			stream.Kept = int64(th.kept)
+			stream.Local = int64(th.kept)
 		}
 		th.evidence.Streams = append(th.evidence.Streams, stream)
 	}

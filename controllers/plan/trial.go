@@ -167,7 +167,7 @@ func (t *Trial) follow(e canary.Evidence) (another bool) {
 	}
 	t.Streams = map[string]Counted{}
 	for _, stream := range e.Streams {
-		t.Streams[stream.ID] = Counted{Counts: maps.Clone(stream.Counts), Kept: stream.Kept}
+		t.Streams[stream.ID] = Counted{Counts: maps.Clone(stream.Counts), Kept: stream.Local}
 	}
 	return true
 }
@@ -220,9 +220,9 @@ func (t *Trial) count(e canary.Evidence, candidate string, first bool) (candidat
 	for _, stream := range e.Streams {
 		before, known := t.Streams[stream.ID]
 		if known && first || !known && stream.Revision != candidate {
-			before = Counted{Counts: stream.Counts, Kept: stream.Kept}
+			before = Counted{Counts: stream.Counts, Kept: stream.Local}
 		}
-		if known && stream.Lasting && stream.Fell(before.Counts) {
+		if known && stream.Monotonic && stream.Fell(before.Counts) {
 			streams[stream.ID] = before
 			continue
 		}
@@ -233,8 +233,8 @@ func (t *Trial) count(e canary.Evidence, candidate string, first bool) (candidat
 		for check, counts := range stream.Counts {
 			now[check] = now[check].Plus(canary.Since(before.Counts[check], counts))
 		}
-		kept += max(stream.Kept-before.Kept, 0)
-		streams[stream.ID] = Counted{Counts: maps.Clone(stream.Counts), Kept: stream.Kept}
+		kept += max(stream.Local-before.Kept, 0)
+		streams[stream.ID] = Counted{Counts: maps.Clone(stream.Counts), Kept: stream.Local}
 	}
 	t.remember(streams)
 	t.Streams = streams

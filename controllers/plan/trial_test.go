@@ -143,7 +143,7 @@ func TestALastingCounterThatFellIsAMistake(t *testing.T) {
 		{analysis.Counts{Bad: 2, Total: 150}, analysis.Counts{Bad: 2, Total: 150}},
 	} {
 		trial.absorb(canary.Evidence{At: time.Date(2026, 1, 1, 0, n, 0, 0, time.UTC), Streams: []canary.Stream{
-			{ID: "1", Revision: "b", Lasting: true, Counts: canary.Counters{canary.ErrorRate: c.now}},
+			{ID: "1", Revision: "b", Monotonic: true, Counts: canary.Counters{canary.ErrorRate: c.now}},
 		}}, "b", false, time.Minute)
 		if got := trial.Candidate[canary.ErrorRate]; got != c.want {
 			t.Errorf("counted %+v after %+v, want %+v", got, c.now, c.want)
