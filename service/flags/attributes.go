@@ -11,47 +11,46 @@ import (
 	"strings"
 )
 
-// Attributes are the places in a context that rules read. They are found out
+// Attributes are the paths in a context that rules read. They are determined
 // when the rules are compiled, so that nothing else of a request is decoded.
 type Attributes struct {
-	// request is what is wanted of a request's body.
-	request *wanted
-	// slots is how many places the whole set of flags reads.
+	// request selects values in a request's body.
+	request *pathNode
+	// slots is the number of paths that the whole set of flags reads.
 	slots int
 	time  bool
 }
 
-// NeedTime says whether an evaluation looks at the time.
+// NeedTime reports whether an evaluation reads the time.
 func (a *Attributes) NeedTime() bool { return a.time }
 
-// noAttributes are what a flag without a rule reads.
-var noAttributes = newPlaces().attributes()
+// noAttributes are the attributes of a flag without a rule.
+var noAttributes = newAttributeIndex().attributes()
 
-// Slots with a meaning of their own.
+// Special slots.
 const (
-	// noSlot marks a place on the way to others.
+	// noSlot marks a path that is only a prefix of selected ones.
 	noSlot = -1
-	// contextSlot marks the context itself.
+	// contextSlot is the whole context.
 	contextSlot = -2
-	// targetingKeySlot is the targeting key's in every set of flags.
+	// targetingKeySlot is the slot of the targeting key in every set of flags.
 	targetingKeySlot = 0
 )
 
-// places numbers the places that the rules of one document read.
-type places struct {
+// attributeIndex assigns slots to the paths that the rules of a document read.
+type attributeIndex struct {
 	slots map[string]int
 	paths [][]string
 }
 
-func newPlaces() *places {
-	p := &places{slots: map[string]int{}}
+func newAttributeIndex() *attributeIndex {
+	p := &attributeIndex{slots: map[string]int{}}
 	p.slot([]string{targetingKey})
 	return p
 }
 
-// slot returns the number of the place that a path leads to. The parts of a path
-// have no dots.
-func (p *places) slot(path []string) int {
+// slot returns the slot of a path, whose parts contain no dots.
+func (p *attributeIndex) slot(path []string) int {
 	name := strings.Join(path, ".")
 	slot, known := p.slots[name]
 	if !known {
@@ -62,64 +61,65 @@ func (p *places) slot(path []string) int {
 	return slot
 }
 
-// attributes are what some rules read.
-func (p *places) attributes(rules ...*compiledRule) *Attributes {
+// attributes returns the attributes that the given rules read.
+func (p *attributeIndex) attributes(rules ...*compiledRule) *Attributes {
 	slots, time := map[int]struct{}{}, false
 	for _, rule := range rules {
 		maps.Copy(slots, rule.reads)
 		time = time || rule.readsTime
 	}
-	context := &wanted{name: "context", slot: contextSlot}
+	context := &pathNode{name: "context", slot: contextSlot}
 	for _, slot := range slices.Sorted(maps.Keys(slots)) {
 		context.add(p.paths[slot], slot)
 	}
-	request := &wanted{slot: noSlot}
-	request.adopt(context)
+	request := &pathNode{slot: noSlot}
+	request.addChild(context)
 	return &Attributes{request: request, slots: len(p.paths), time: time}
 }
 
-// wanted is a place in a request, and the places under it.
-type wanted struct {
+// pathNode is a node in the tree of selected paths.
+type pathNode struct {
 	name     string
 	slot     int
-	children []*wanted
-	// byName finds a child among many.
-	byName map[string]*wanted
+	children []*pathNode
+	// byName indexes the children if there are many.
+	byName map[string]*pathNode
 }
 
-// manyNames is how many names it takes for a look-up in a map to be faster than
-// one comparison after the other.
-const manyNames = 8
+// maxLinearSearch is the number of names up to which comparing one after the
+// other is faster than a map.
+const maxLinearSearch = 8
 
-func (w *wanted) add(path []string, slot int) {
+func (n *pathNode) add(path []string, slot int) {
 	for _, name := range path {
-		child := w.child(name)
+		child := n.child(name)
 		if child == nil {
-			child = &wanted{name: name, slot: noSlot}
-			w.adopt(child)
+			child = &pathNode{name: name, slot: noSlot}
+			n.addChild(child)
 		}
-		w = child
+		n = child
 	}
-	w.slot = slot
+	n.slot = slot
 }
 
-func (w *wanted) adopt(child *wanted) {
-	w.children = append(w.children, child)
-	if len(w.children) <= manyNames {
+func (n *pathNode) addChild(child *pathNode) {
+	n.children = append(n.children, child)
+	if len(n.children) <= maxLinearSearch {
 		return
 	}
-	w.byName = make(map[string]*wanted, len(w.children))
-	for _, c := range w.children {
-		w.byName[c.name] = c
+	n.byName = make(map[string]*pathNode, len(n.children))
+	for _, c := range n.children {
+		n.byName[c.name] = c
 	}
 }
 
-// child returns the place of that name, nil where it is not wanted.
-func (w *wanted) child(name string) *wanted {
-	if w.byName != nil {
-		return w.byName[name]
+// child returns the child of that name, nil if nothing at or below it is
+// selected.
+func (n *pathNode) child(name string) *pathNode {
+	if n.byName != nil {
+		return n.byName[name]
 	}
-	for _, c := range w.children {
+	for _, c := range n.children {
 		if c.name == name {
 			return c
 		}
@@ -127,19 +127,19 @@ func (w *wanted) child(name string) *wanted {
 	return nil
 }
 
-// attribute is a value in a context, decoded as far as anybody has asked.
+// attribute is a value in a context, decoded on demand.
 type attribute struct {
-	// kind is kindNull where there is no value.
+	// kind is kindNull if there is no value.
 	kind kind
-	// text is a string's value, and the JSON of everything else.
+	// text is the value of a string, and the JSON text of everything else.
 	text string
-	// number is a number's value.
+	// number is the value of a number.
 	number float64
-	// value is the value as rules have it, nil until the first one asks.
+	// value is the decoded value, nil until it is first read.
 	value any
 }
 
-func (a *attribute) box() any {
+func (a *attribute) decode() any {
 	switch a.kind {
 	case kindString:
 		return a.text
@@ -154,7 +154,7 @@ func (a *attribute) box() any {
 	}
 }
 
-// decodeScanned decodes JSON that the scanner has found fit.
+// decodeScanned decodes JSON that the scanner has validated.
 func decodeScanned(text string) any {
 	var value any
 	if err := json.Unmarshal([]byte(text), &value); err != nil {
@@ -163,9 +163,9 @@ func decodeScanned(text string) any {
 	return value
 }
 
-// step follows one part of a path into a value, nil where it leads nowhere. In a
-// list the part is an index, and one that is no number is 0.
-func step(data any, part string) any {
+// descend follows one part of a path into a value; it returns nil if there is
+// nothing. In a list the part is an index; one that is not a number is 0.
+func descend(data any, part string) any {
 	switch container := data.(type) {
 	case map[string]any:
 		return container[part]

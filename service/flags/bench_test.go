@@ -13,8 +13,8 @@ import (
 
 const benchContext = `{"targetingKey":"user-1","email":"ann@corp.com","tier":"gold","age":30}`
 
-// evaluations are what is measured, each with the closure that somebody would
-// write by hand for it, for a context that is a map.
+// evaluations are the benchmarked evaluations, each with an equivalent
+// handwritten closure over a context that is a map.
 var evaluations = []struct {
 	name, definition string
 	byHand           func(on, off *Outcome, context map[string]any) *Outcome
@@ -36,7 +36,7 @@ var evaluations = []struct {
 		"fractional", targeted(`{"fractional":[["on",50],["off",50]]}`),
 		func(on, off *Outcome, context map[string]any) *Outcome {
 			key, _ := context["targetingKey"].(string)
-			if uint64(hashOf("flag", key))*100>>32 < 50 {
+			if uint64(bucketHash("flag", key))*100>>32 < 50 {
 				return on
 			}
 			return off
@@ -58,11 +58,11 @@ var evaluations = []struct {
 func TestEvaluationAllocatesNothing(t *testing.T) {
 	for _, evaluation := range evaluations {
 		t.Run(evaluation.name, func(t *testing.T) {
-			flag := parseOne(t, evaluation.definition)
+			flag := parseFlag(t, evaluation.definition)
 			ctx := read(t, benchContext, flag.Attributes())
 			allocations := testing.AllocsPerRun(1000, func() {
 				if outcome, _ := flag.Evaluate(ctx, 1); outcome.Value == nil {
-					t.Fatal("the evaluation came to nothing")
+					t.Fatal("the evaluation has no value")
 				}
 			})
 			if allocations > 0 {
@@ -73,7 +73,7 @@ func TestEvaluationAllocatesNothing(t *testing.T) {
 }
 
 func TestReadingAllocatesNothing(t *testing.T) {
-	flag := parseOne(t, evaluations[3].definition)
+	flag := parseFlag(t, evaluations[3].definition)
 	body := `{"context":` + benchContext + `}`
 	c := NewContext()
 	defer c.Release()
@@ -87,16 +87,16 @@ func TestReadingAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkEvaluate is one evaluation with the context decoded. The ratio is to
-// the closure by hand, measured in turns in the same run.
+// BenchmarkEvaluate measures one evaluation of a decoded context. The ratio is
+// to the handwritten closure, measured alternately in the same run.
 func BenchmarkEvaluate(b *testing.B) {
 	for _, evaluation := range evaluations {
 		b.Run(evaluation.name, func(b *testing.B) {
-			flag := parseOne(b, evaluation.definition)
+			flag := parseFlag(b, evaluation.definition)
 			ctx := read(b, benchContext, flag.Attributes())
 			on, off := flag.match("on"), flag.fallback
 			attributes := decodeScanned(benchContext).(map[string]any)
-			inTurns(b,
+			alternate(b,
 				func() { _, _ = flag.Evaluate(ctx, 1) },
 				func() { outcome = evaluation.byHand(on, off, attributes) },
 			)
@@ -104,13 +104,13 @@ func BenchmarkEvaluate(b *testing.B) {
 	}
 }
 
-// outcome keeps the compiler from leaving out what is measured.
+// outcome keeps the compiler from eliminating the benchmarked calls.
 var outcome *Outcome
 
-// inTurns measures a function and a baseline, many calls of each in turn. It
-// reports the medians of the turns, on which what else the machine does has
-// little influence, their ratio, and the function's allocations.
-func inTurns(b *testing.B, measured, baseline func()) {
+// alternate measures a function and a baseline in alternating batches. It
+// reports the medians of the batches, which are robust against other load on
+// the machine, their ratio, and the function's allocations.
+func alternate(b *testing.B, measured, baseline func()) {
 	const turn = 1000
 	b.Helper()
 	var took, compared []time.Duration
@@ -134,9 +134,9 @@ func inTurns(b *testing.B, measured, baseline func()) {
 	b.ReportMetric(testing.AllocsPerRun(100, measured), "allocs/call")
 }
 
-// BenchmarkRead is the scan of a request's body, for one attribute of many.
+// BenchmarkRead measures scanning a request's body for one attribute of many.
 func BenchmarkRead(b *testing.B) {
-	flag := parseOne(b, evaluations[1].definition)
+	flag := parseFlag(b, evaluations[1].definition)
 	for _, more := range []int{0, 10, 100} {
 		b.Run(fmt.Sprintf("%d-more", more), func(b *testing.B) {
 			body := `{"context":{"email":"ann@corp.com","targetingKey":"user-1"`

@@ -9,78 +9,78 @@ import (
 	"strings"
 )
 
-// Bounds on rules. Iterations inside iterations multiply, so a small rule can be
-// an endless one: the last bound is on the evaluation itself.
+// Limits on rules. Nested iterations multiply, so a small rule can run
+// practically for ever: the last limit is on the evaluation itself.
 const (
-	// MaxDepth is how deep operators may be nested.
+	// MaxDepth is the maximum nesting depth of operators.
 	MaxDepth = 32
-	// MaxNodes is how many parts a rule may have: operators and their arguments. A
-	// constant list counts as one, however long it is.
+	// MaxNodes is the maximum number of nodes in a rule: operators and their
+	// arguments. A constant list counts as one, whatever its length.
 	MaxNodes = 2000
-	// MaxSteps is how much work one evaluation may be: an operator is a step, and
-	// so are an element that is looked at and 64 bytes of text.
+	// MaxSteps is the maximum amount of work in one evaluation: an operator, an
+	// element that is visited and 64 bytes of text are one step each.
 	MaxSteps = 100_000
 )
 
-// rule is a compiled part of a rule: it returns its value for what e holds.
+// rule is a compiled (part of a) rule: it returns its value for the data in e.
 type rule func(e *env) any
 
-// compiledRule is a flag's whole targeting.
+// compiledRule is the compiled targeting of a flag.
 type compiledRule struct {
 	eval rule
 	// reads are the slots of the attributes that the rule reads.
 	reads map[int]struct{}
-	// readsAll says that the rule may read any of the context, and readsFlagd that
-	// it may look for $flagd there, which then has to carry it.
+	// readsAll means that the rule may read any attribute of the context, and
+	// readsFlagd that it may read $flagd there, so that the context must include
+	// it.
 	readsAll, readsFlagd bool
-	// readsTime says that the rule may look at the time.
+	// readsTime means that the rule may read the time.
 	readsTime bool
-	// frames is how many frames of data the rule uses.
+	// frames is the number of data frames that the rule uses.
 	frames int
 }
 
-// boundError refuses a rule that is too deep or too large.
-type boundError struct {
+// limitError is returned for a rule that is nested too deeply or too large.
+type limitError struct {
 	path    string
 	offset  int
 	message string
 }
 
-func (e *boundError) Error() string { return e.path + ": " + e.message }
+func (e *limitError) Error() string { return e.path + ": " + e.message }
 
 // compiler turns the tree of one rule into closures.
 type compiler struct {
 	report func(n *node, path, message string)
-	// places numbers what the rules of the document read.
-	places *places
+	// index numbers the attributes that the rules of the document read.
+	index *attributeIndex
 
 	rule  compiledRule
 	nodes int
-	err   *boundError
+	err   *limitError
 }
 
-// scope is what data a part of a rule sees, known when it is compiled. The data
-// of the rule is frame 0; each iteration around a part adds a frame for the
-// element.
+// scope is the data that a part of a rule can read, known at compile time. The
+// context is frame 0; each enclosing iteration adds a frame for its element.
 type scope struct {
-	// current is the frame that the part reads.
+	// current is the frame in which variables are looked up.
 	current int
-	// top is the highest frame in use; an iteration inside takes the next.
+	// top is the highest frame in use; a nested iteration uses the next one.
 	top int
-	// outer lists frames in which variables are looked up before the current one.
-	// The library substitutes variables in the body of filter, all, none and some
-	// from the surrounding data first.
+	// outer lists the frames in which variables are looked up before the current
+	// one: the library first substitutes variables in the body of filter, all, none
+	// and some from the surrounding data.
 	outer []int
-	// depth is how many operators are around the part.
+	// depth is the number of enclosing operators.
 	depth int
 }
 
-// reading returns the scope for a part that reads one frame and no other.
-func (s scope) reading(frame int) scope {
+// only returns the scope for a part that reads a single frame.
+func (s scope) only(frame int) scope {
 	return scope{current: frame, top: s.top, depth: s.depth}
 }
 
-// body returns the scope inside an iteration, in which variables are first
+// body returns the scope of an iteration's body, in which variables are first
 // looked up in the given frames.
 func (s scope) body(outer ...int) scope {
 	chain := append(append([]int(nil), s.outer...), outer...)
@@ -96,35 +96,35 @@ func (c *compiler) compile(n *node, path string) (*compiledRule, error) {
 	return &c.rule, nil
 }
 
-// slot returns the slot of an attribute that the rule reads.
+// slot records that the rule reads an attribute and returns its slot.
 func (c *compiler) slot(path ...string) int {
-	slot := c.places.slot(path)
+	slot := c.index.slot(path)
 	c.rule.reads[slot] = struct{}{}
 	return slot
 }
 
-// count takes parts into account and says whether compiling may go on.
+// count adds nodes to the rule's size and reports whether compilation can
+// continue.
 func (c *compiler) count(parts int, n *node, s scope, path string) bool {
 	c.nodes += parts
 	switch {
 	case c.err != nil:
 	case c.nodes > MaxNodes:
-		c.err = &boundError{path, n.offset, fmt.Sprintf("the rule has more than %d parts", MaxNodes)}
+		c.err = &limitError{path, n.offset, fmt.Sprintf("the rule has more than %d nodes", MaxNodes)}
 	case s.depth > MaxDepth:
-		c.err = &boundError{path, n.offset, fmt.Sprintf("the rule is nested deeper than %d operators", MaxDepth)}
+		c.err = &limitError{path, n.offset, fmt.Sprintf("the rule is nested deeper than %d operators", MaxDepth)}
 	}
 	return c.err == nil
 }
 
-// value compiles a part that stands for its value: an operator, a constant, or
-// a list of such.
+// value compiles an operator, a constant, or a list of these.
 func (c *compiler) value(n *node, s scope, path string) rule {
 	constant, ok := n.foldConstant()
 	if !ok {
 		s.depth++
 	}
 	if !c.count(1, n, s, path) {
-		return failing("the rule is over its bounds")
+		return failing("the rule exceeds its limits")
 	}
 	if ok {
 		return func(*env) any { return constant }
@@ -133,11 +133,11 @@ func (c *compiler) value(n *node, s scope, path string) rule {
 		return c.list(n, s, path)
 	}
 	m := n.members[0]
-	return c.operator(m.key, n, m.value, s, under(path, m.key))
+	return c.operator(m.key, n, m.value, s, memberPath(path, m.key))
 }
 
-// foldConstant returns the value of a part without operators. An object with two
-// keys or more, or none, is data, whatever it contains.
+// foldConstant returns the value of a node without operators. An object without
+// keys or with two or more is data, whatever it contains.
 func (n *node) foldConstant() (value any, ok bool) {
 	if n.folded == foldingUnknown {
 		n.folded = foldingDynamic
@@ -148,7 +148,7 @@ func (n *node) foldConstant() (value any, ok bool) {
 	if n.folded == foldingDynamic {
 		return nil, false
 	}
-	return n.plain(), true
+	return n.goValue(), true
 }
 
 func (n *node) isConstant() bool {
@@ -185,7 +185,7 @@ func (c *compiler) values(n *node, s scope, path string) []rule {
 	}
 	items := make([]rule, len(n.items))
 	for i, item := range n.items {
-		items[i] = c.value(item, s, at(path, i))
+		items[i] = c.value(item, s, itemPath(path, i))
 	}
 	return items
 }
@@ -205,17 +205,18 @@ func (c *compiler) operator(name string, n, args *node, s scope, path string) ru
 	}
 	op, known := operators[name]
 	if !known {
-		c.report(n, path, fmt.Sprintf("unknown operator %q; an evaluation that reaches it answers PARSE_ERROR", name))
+		c.report(n, path, fmt.Sprintf("unknown operator %q; an evaluation that reaches it returns PARSE_ERROR", name))
 		return failing("unknown operator " + name)
 	}
 	if s.current == 0 {
-		c.noteData(op.data, args)
+		c.recordReads(op.reads, args)
 	}
 	return c.call(op, args, s, path)
 }
 
-// noteData notes what an operator reads of the context by itself.
-func (c *compiler) noteData(data dataUse, args *node) {
+// recordReads records what an operator reads of the context besides its
+// arguments.
+func (c *compiler) recordReads(data implicitReads, args *node) {
 	switch data {
 	case readsTargetingKey:
 		c.slot(targetingKey)
@@ -224,15 +225,17 @@ func (c *compiler) noteData(data dataUse, args *node) {
 	}
 }
 
-// readAll notes that the rule may read any of the context, and of $flagd.
+// readAll records that the rule may read any attribute of the context and, with
+// flagd, of $flagd.
 func (c *compiler) readAll(flagd bool) {
 	c.rule.readsAll = true
 	c.rule.readsFlagd = c.rule.readsFlagd || flagd
 	c.rule.readsTime = c.rule.readsTime || flagd
 }
 
-// call compiles an operator whose arguments are all evaluated first. They lie on
-// the environment's stack meanwhile, so that a call allocates nothing.
+// call compiles an operator whose arguments are all evaluated first. The
+// arguments are kept on the environment's stack, so that a call does not
+// allocate.
 func (c *compiler) call(op operator, args *node, s scope, path string) rule {
 	frame := s.current
 	if args.kind != kindArray {
@@ -264,7 +267,7 @@ func (c *compiler) call(op operator, args *node, s scope, path string) rule {
 	}
 }
 
-// lazy compiles the operators that evaluate only the arguments they need.
+// lazy compiles the operators that evaluate only the arguments that they need.
 func (c *compiler) lazy(name string, args *node, s scope, path string) rule {
 	if args.kind != kindArray {
 		return failing(name + " needs a list of arguments")
@@ -280,7 +283,8 @@ func (c *compiler) lazy(name string, args *node, s scope, path string) rule {
 	}
 }
 
-// shortCircuit returns the first value that is as true as stop, or the last.
+// shortCircuit returns the first value whose truthiness equals stop, or the
+// last value.
 func shortCircuit(clauses []rule, stop bool) rule {
 	return func(e *env) any {
 		if !e.spend(1) {
@@ -318,14 +322,13 @@ func conditional(clauses []rule) rule {
 	}
 }
 
-// failing is a part that cannot be evaluated.
+// failing returns a rule that fails when it is evaluated.
 func failing(message string) rule {
 	err := errors.New(message)
 	return func(e *env) any { return e.fail(err) }
 }
 
-// mentionsFlagd says whether arguments may name $flagd; those that are computed
-// may.
+// mentionsFlagd reports whether arguments may name $flagd; computed ones may.
 func mentionsFlagd(n *node) bool {
 	if n.kind == kindObject {
 		return true

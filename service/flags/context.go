@@ -10,12 +10,11 @@ import (
 	"sync"
 )
 
-// maxContextNesting is how deep a context may be nested.
+// maxContextNesting is the maximum nesting depth of a context.
 const maxContextNesting = 64
 
-// Context is what a caller says about the subject of evaluations, as far as it
-// was read. It is used by one goroutine at a time; the zero value has nothing in
-// it.
+// Context is the evaluation context of a request: the attributes of it that
+// were read. It must not be used concurrently; the zero value is empty.
 type Context struct {
 	env
 	scanner scanner
@@ -25,11 +24,12 @@ type Context struct {
 
 var contexts = sync.Pool{New: func() any { return new(Context) }}
 
-// NewContext returns a context without anything in it. Release gives it back.
+// NewContext returns an empty context from a pool. Release returns it to the
+// pool.
 func NewContext() *Context { return contexts.Get().(*Context) }
 
-// Release gives the context back, without what it referred to. It must not be
-// used any more.
+// Release clears the context and returns it to the pool. The context must not
+// be used afterwards.
 func (c *Context) Release() {
 	c.reset()
 	contexts.Put(c)
@@ -40,19 +40,21 @@ func (c *Context) reset() {
 		c.attributes[slot] = attribute{}
 	}
 	c.read = c.read[:0]
-	c.context, c.whole = attribute{}, nil
+	c.context, c.decodedContext = attribute{}, nil
 	c.scanner.reset("", nil)
 }
 
-// Read reads the given attributes of the context in an OFREP request's body, all
-// of which is checked: what is accepted does not depend on the attributes.
+// Read reads the given attributes from the context in an OFREP request's body.
+// The whole body is validated: which bodies are accepted does not depend on the
+// attributes.
 //
-// A body is JSON that every parser reads the same way, in the sense of RFC 7493
-// (I-JSON): UTF-8 without a byte order mark, no name twice in an object, no half
-// of a surrogate pair, no number beyond a float64; and its context is an object
-// nested at most 64 levels deep. A body or a context that is not there, or a
-// context of null, is an empty context. An attribute $flagd does not count, it is
-// ours. Everything else is an error, which never quotes the body.
+// A body must be JSON that every parser reads the same way, in the sense of RFC
+// 7493 (I-JSON): UTF-8 without a byte order mark, no duplicate names in an
+// object, no unpaired surrogate, no number beyond a float64. Its context must
+// be an object nested at most 64 levels deep. An absent body, an absent context
+// and a null context are an empty context. An attribute $flagd is ignored,
+// because the name is reserved. Everything else is an error, which never quotes
+// the body.
 func (c *Context) Read(body string, attributes *Attributes) error {
 	c.reset()
 	if len(c.attributes) < attributes.slots {
@@ -75,8 +77,8 @@ var (
 	errNested           = fmt.Errorf("the context is nested deeper than %d levels", maxContextNesting)
 )
 
-// found takes a value that was wanted.
-func (c *Context) found(slot int, a attribute) {
+// store stores a selected value.
+func (c *Context) store(slot int, a attribute) {
 	switch slot {
 	case noSlot:
 	case contextSlot:
@@ -87,21 +89,21 @@ func (c *Context) found(slot int, a attribute) {
 	}
 }
 
-// foundIn takes what is wanted of a value that was decoded.
-func (c *Context) foundIn(value any, w *wanted) {
-	for _, child := range w.children {
-		value := step(value, child.name)
+// storeFrom stores the selected descendants of a decoded value.
+func (c *Context) storeFrom(value any, n *pathNode) {
+	for _, child := range n.children {
+		value := descend(value, child.name)
 		if value == nil {
 			continue
 		}
 		if child.slot >= 0 {
-			c.found(child.slot, attributeOf(value))
+			c.store(child.slot, attributeOf(value))
 		}
-		c.foundIn(value, child)
+		c.storeFrom(value, child)
 	}
 }
 
-// attributeOf is the attribute for a value that was decoded.
+// attributeOf returns the attribute for a decoded value.
 func attributeOf(value any) attribute {
 	a := attribute{value: value}
 	switch v := value.(type) {
@@ -119,18 +121,18 @@ func attributeOf(value any) attribute {
 	return a
 }
 
-// onlyTargetingKey are the attributes for TargetingKey.
-var onlyTargetingKey = newPlaces().attributes(&compiledRule{reads: map[int]struct{}{targetingKeySlot: {}}})
+// onlyTargetingKey selects the targeting key alone.
+var onlyTargetingKey = newAttributeIndex().attributes(&compiledRule{reads: map[int]struct{}{targetingKeySlot: {}}})
 
-// TargetingKey returns the targeting key in an OFREP request's body. ok is false
-// where there is none that tells callers apart: it is absent, empty or no text,
-// or the body is one that Read refuses.
+// TargetingKey returns the targeting key in an OFREP request's body. ok is
+// false if there is no usable one: it is absent, empty or not a string, or Read
+// rejects the body.
 func TargetingKey(body []byte) (key string, ok bool) {
 	c := NewContext()
 	defer c.Release()
 	if err := c.Read(string(body), onlyTargetingKey); err != nil {
 		return "", false
 	}
-	key, ok = c.textIn(targetingKeySlot)
+	key, ok = c.stringAt(targetingKeySlot)
 	return strings.Clone(key), ok && key != ""
 }

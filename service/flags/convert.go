@@ -12,16 +12,17 @@ import (
 	"strings"
 )
 
-// The conversions are those of jsonlogic/v3 3.9.1, which has two: a strict one
-// for arithmetic, which fails on booleans and null, and JavaScript's for
-// comparisons.
+// The conversions are those of jsonlogic/v3 3.9.1, which has two kinds: a
+// strict one for arithmetic, which fails for booleans and null, and
+// JavaScript's for comparisons.
 
 var (
-	errNotNumber = errors.New("a number or a text is needed")
-	errNotText   = errors.New("a text or a number is needed")
+	errNotNumber = errors.New("expected a number or a string")
+	errNotText   = errors.New("expected a string or a number")
 )
 
-// isTrue is truthiness: not false, 0, "", an empty list, an empty object or null.
+// isTrue reports whether a value is truthy: not false, 0, "", an empty list, an
+// empty object or null.
 func isTrue(v any) bool {
 	switch v := v.(type) {
 	case bool:
@@ -50,7 +51,7 @@ func isNumber(v any) bool {
 	}
 }
 
-// number is the strict conversion. A text that is no number counts as 0.
+// number is the strict conversion. A string that is not a number counts as 0.
 func (e *env) number(v any) float64 {
 	switch v := v.(type) {
 	case float64:
@@ -67,8 +68,9 @@ func (e *env) number(v any) float64 {
 	}
 }
 
-// integer cuts off the fraction. What an int cannot hold, and NaN, is the smallest
-// int, as the library has it on amd64: a rule must not depend on the machine.
+// integer truncates a number. NaN and numbers that an int cannot hold become
+// the smallest int, as in the library on amd64: a rule must not depend on the
+// architecture.
 func integer(number float64) int {
 	if number >= math.MinInt64 && number < math.MaxInt64 {
 		return int(number)
@@ -76,7 +78,7 @@ func integer(number float64) int {
 	return math.MinInt64
 }
 
-// text is the strict conversion; null counts as empty.
+// text is the strict conversion to a string; null counts as empty.
 func (e *env) text(v any) string {
 	switch v := v.(type) {
 	case string:
@@ -93,7 +95,7 @@ func (e *env) text(v any) string {
 	}
 }
 
-// looseNumber is JavaScript's conversion; what is no number is NaN.
+// looseNumber is JavaScript's conversion; anything that is not a number is NaN.
 func (e *env) looseNumber(v any) float64 {
 	switch v := v.(type) {
 	case nil:
@@ -149,7 +151,7 @@ func (e *env) identical(a, b any) bool {
 	return reflect.TypeOf(a).Kind() == reflect.TypeOf(b).Kind() && e.equal(a, b)
 }
 
-// less is <: texts by their code points, everything else by number.
+// less is <: strings are compared by code points, everything else as numbers.
 func (e *env) less(a, b any) bool {
 	if s, ok := a.(string); ok {
 		if t, ok := b.(string); ok {
@@ -161,8 +163,8 @@ func (e *env) less(a, b any) bool {
 
 func (e *env) lessOrEqual(a, b any) bool { return e.less(a, b) || e.equal(a, b) }
 
-// same compares two values that must not be lists or objects when both are of
-// one type: comparing those fails, as in the library.
+// same compares two values of the same type. As in the library it fails for two
+// lists or two objects.
 func (e *env) same(a, b any) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
@@ -180,8 +182,8 @@ func (e *env) same(a, b any) bool {
 	return a == b
 }
 
-// resultText is a rule's result as the name of a variant: its JSON without
-// quotes. ok is false for a value that JSON cannot hold (infinity).
+// resultText returns a rule's result as the name of a variant: its JSON without
+// quotes. ok is false for a value that JSON cannot represent (infinity).
 func resultText(v any) (text string, ok bool) {
 	switch v := v.(type) {
 	case bool:

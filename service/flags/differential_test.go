@@ -13,15 +13,15 @@ import (
 	"github.com/diegoholiveira/jsonlogic/v3"
 )
 
-// evaluateRule compiles a rule by itself and evaluates it for a context.
+// evaluateRule compiles a single rule and evaluates it for a context.
 func evaluateRule(t testing.TB, rule, data string) (any, error) {
 	t.Helper()
-	c := compiler{places: newPlaces(), report: func(*node, string, string) {}}
+	c := compiler{index: newAttributeIndex(), report: func(*node, string, string) {}}
 	compiled, err := c.compile(tree(t, rule), "rule")
 	if err != nil {
 		return nil, err
 	}
-	ctx := read(t, data, c.places.attributes(compiled))
+	ctx := read(t, data, c.index.attributes(compiled))
 	value := ctx.evaluate(compiled, "flag", 1)
 	return value, ctx.err
 }
@@ -36,7 +36,7 @@ func read(t testing.TB, context string, attributes *Attributes) *Context {
 	return c
 }
 
-// libraryResult evaluates the rule as flagd does, with the library that it uses.
+// libraryResult evaluates the rule with the library that flagd uses.
 func libraryResult(t testing.TB, rule, data string) (any, error) {
 	t.Helper()
 	var attributes map[string]any
@@ -51,7 +51,7 @@ func libraryResult(t testing.TB, rule, data string) (any, error) {
 	return jsonlogic.ApplyInterface(decoded, attributes)
 }
 
-// show makes values comparable that reflect.DeepEqual would not, such as NaN.
+// show formats a result so that values such as NaN can be compared.
 func show(value any, err error) string {
 	if err != nil {
 		return "error"
@@ -59,8 +59,8 @@ func show(value any, err error) string {
 	return fmt.Sprintf("%#v", value)
 }
 
-// disagreement compares both evaluations of a rule; it is empty if they agree.
-// failed says that the rule cannot be evaluated.
+// disagreement compares both evaluations of a rule. difference is empty if they
+// agree; failed reports whether the rule cannot be evaluated.
 func disagreement(t testing.TB, rule, data string) (difference string, failed bool) {
 	t.Helper()
 	ours, ourErr := evaluateRule(t, rule, data)
@@ -72,10 +72,10 @@ func disagreement(t testing.TB, rule, data string) (difference string, failed bo
 	return difference, ourErr != nil
 }
 
-// generator writes random rules. It keeps away from two things: data that the
-// library takes for rules (objects with one key, among them operators in a list
-// that an iteration goes through), and variables without a proper name inside
-// iterations, which it evaluates even where they are not reached.
+// generator generates random rules. It avoids two things: data that the library
+// evaluates as rules (objects with one key, including operators in the list of
+// an iteration), and variables without a constant name inside iterations, which
+// the library evaluates even if they are not reached.
 type generator struct {
 	random *rand.Rand
 	inBody int
@@ -186,7 +186,7 @@ var differentialData = []string{
 	`{"list":["a",["b"],null,4.5],"n":-3,"a":[1,2],"current":9,"accumulator":"s","1":"one","users":{"0":{"name":"x","tags":["t"]},"k":1}}`,
 }
 
-// context writes a random context, of two attributes at least.
+// context returns a random context with at least two attributes.
 func (g *generator) context() string {
 	members := `"unrelated":null,"n":` + g.datum(1)
 	for _, name := range []string{`"a"`, `"\u0062"`, `"list"`, `"users"`, `"deep"`, `"name"`, `"age"`, `"current"`, `"accumulator"`, `"1"`} {
@@ -197,7 +197,7 @@ func (g *generator) context() string {
 	return `{` + members + `}`
 }
 
-// datum writes a random value of a context. Its objects have two keys or more.
+// datum returns a random value. Its objects have at least two keys.
 func (g *generator) datum(depth int) string {
 	if depth <= 0 || g.random.IntN(2) == 0 {
 		return g.pick(`0`, `1`, `-3`, `4.5`, `1e2`, `"a"`, `"abc"`, `"\u0061\"\n"`, `""`, `"7"`, `"日本語"`, `true`, `false`, `null`)
@@ -237,12 +237,13 @@ func TestEvaluationAgreesWithLibrary(t *testing.T) {
 		}
 	}
 	if failures > count/2 {
-		t.Errorf("%d of %d rules fail to evaluate, too many to learn from the rest", failures, count)
+		t.Errorf("%d of %d rules fail to evaluate, too many for the comparison to be meaningful", failures, count)
 	}
 }
 
-// TestOddFormsAgreeWithLibrary compares what random rules seldom come to.
-func TestOddFormsAgreeWithLibrary(t *testing.T) {
+// TestUnusualRulesAgreeWithLibrary compares rules that the generator rarely
+// produces.
+func TestUnusualRulesAgreeWithLibrary(t *testing.T) {
 	rules := []string{
 		`{"set":[{"var":"deep"},"w",{"var":"n"}]}`, `{"set":[{"var":"deep"},"w"]}`, `{"set":[{"var":"n"},"w",1]}`,
 		`{"map":[]}`, `{"map":[[1]]}`, `{"filter":[]}`, `{"filter":[[1]]}`, `{"reduce":[]}`, `{"reduce":[[1],{"var":""}]}`,
@@ -269,7 +270,8 @@ func TestOddFormsAgreeWithLibrary(t *testing.T) {
 	}
 }
 
-// FuzzEvaluationAgreesWithLibrary is the same with seeds that the fuzzer finds.
+// FuzzEvaluationAgreesWithLibrary compares random rules with seeds from the
+// fuzzer.
 func FuzzEvaluationAgreesWithLibrary(f *testing.F) {
 	f.Add(uint64(1), uint64(2), uint8(3), uint8(0))
 	f.Add(uint64(9), uint64(9), uint8(5), uint8(3))

@@ -1,55 +1,55 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package flags understands flag definitions in flagd's open JSON format: it
-// parses and validates them, compiles their targeting rules and evaluates them.
-// It does no I/O and reads no clock.
+// Package flags parses, validates and compiles flag definitions in flagd's open
+// JSON format, and evaluates their targeting rules. It does no I/O and reads no
+// clock.
 //
-// A document goes in once, and every request reads what came of it:
+// A document is compiled once; every request reads the result:
 //
 //	bytes ─ Parse ─▶ tree with positions ─▶ Set of Flags, each a compiled rule
 //	                        │
-//	                        └─▶ Problems: which flag, which path, which line
+//	                        └─▶ Problems: flag, path, line and column
 //
 //	                                     │
-//	                                     └─▶ Attributes: what the rules read
+//	                                     └─▶ Attributes: the context attributes that rules read
 //
 //	request ─ Context.Read(body, Attributes) ─▶ Context ─ Flag.Evaluate ─▶ *Outcome
 //
 // # Outcomes
 //
-// What a flag can answer is known when it is compiled: its static answer, its
-// default, one match for each variant, and two errors. Evaluate therefore
-// returns a pointer to one of a Set's numbered Outcomes, and whoever speaks a
-// protocol can encode all of them beforehand, by number. Evaluating a flag
-// without targeting is a pointer read.
+// All possible results of a flag are known when it is compiled: its static
+// value, its default, one match for each variant, and three errors. Evaluate
+// therefore returns a pointer to one of a Set's numbered Outcomes, so that a
+// protocol handler can encode all of them in advance, indexed by number.
+// Evaluating a flag without targeting is a pointer read.
 //
 // # Contexts
 //
-// A rule knows the attributes that it reads. They are numbered when the document
-// is compiled, and a request is scanned once: all of it is checked, and what a
-// rule reads is decoded into its slot. Only a rule that may read anything, by a
-// name that is computed or by the empty name, has the whole context decoded.
+// The attributes that rules read are known, and numbered, when the document is
+// compiled. A request is scanned once: all of it is validated, and the
+// attributes that rules read are decoded into their slots. The whole context is
+// decoded only for a rule that may read any attribute, because it computes the
+// name or uses the empty name.
 //
 // # Rules
 //
 // Targeting is JsonLogic with flagd's own operators. A rule is compiled into
-// closures that agree with github.com/diegoholiveira/jsonlogic/v3 3.9.1, the
-// library inside flagd, in its oddities too: {"+":[null]} is an error, filter
-// looks a variable up in the surrounding data before it looks in the element.
-// One thing differs on purpose: that library evaluates data as if it were a
-// rule in some places (an object with one key, returned by "if"), and here data
-// is never code, because data comes from strangers.
+// closures that behave like github.com/diegoholiveira/jsonlogic/v3 3.9.1, the
+// library that flagd uses, including its quirks: {"+":[null]} is an error, and
+// filter resolves a variable in the surrounding data before the element. One
+// difference is deliberate: in some places that library evaluates data as a
+// rule (an object with one key, returned by "if"). Here data is never
+// evaluated, because it comes from untrusted clients.
 //
-// Rules are bounded in depth (MaxDepth), size (MaxNodes) and, because iterations
-// multiply, in the steps of one evaluation (MaxSteps). A flag over a bound fails
-// alone.
+// Rules are limited in depth (MaxDepth), size (MaxNodes) and, because nested
+// iterations multiply, in the steps of one evaluation (MaxSteps). Exceeding a
+// limit affects that flag only.
 //
-// # What is wrong with a flag, and what is done about it
+// # Invalid flags
 //
-// A flag that flagd's schema or its loader refuses is rejected alone: it is
-// reported as a Problem, it is not in the Set, and the others serve. A rule that
-// uses an operator or a $ref that does not exist is reported as well, but the
-// flag serves: as in flagd, only an evaluation that reaches the place answers
-// PARSE_ERROR.
+// A flag that flagd's schema or loader would refuse is rejected individually:
+// it is reported as a Problem and left out of the Set, while the other flags
+// are served. An unknown operator is reported too, but the flag is served: as
+// in flagd, only an evaluation that reaches the operator returns PARSE_ERROR.
 package flags

@@ -8,36 +8,36 @@ import (
 	"maps"
 )
 
-// env is the state of one evaluation, and the data it reads.
+// env is the state of one evaluation with the data that it reads.
 type env struct {
-	// attributes are the values in the context that rules read, by slot.
+	// attributes are the context attributes that rules read, by slot.
 	attributes []attribute
-	// context is the whole context; whole is the same decoded, for the rules that
-	// may read any of it.
-	context attribute
-	whole   map[string]any
+	// context is the whole context; decodedContext is the same, decoded, for rules
+	// that may read any attribute.
+	context        attribute
+	decodedContext map[string]any
 
-	// frames holds the data: the context as a whole, then the element of each
+	// frames holds the data: the whole context, then the element of each enclosing
 	// iteration.
 	frames [MaxDepth + 2]any
-	// stack holds arguments between their evaluation and the operator's.
+	// stack holds evaluated arguments until their operator runs.
 	stack []any
-	// steps is how many the evaluation may still take.
+	// steps is the number of steps left.
 	steps int
-	// err is the first failure. Parts return nil after it and the value that comes
-	// out in the end is not used.
+	// err is the first failure. After it all parts return nil, and the result is
+	// not used.
 	err     error
 	flagKey string
 	now     int64
 }
 
-var errTooManySteps = errors.New("the evaluation took more steps than it may")
+var errTooManySteps = errors.New("the evaluation exceeded the step limit")
 
 // evaluate returns a rule's value, nil if e.err is set.
 func (e *env) evaluate(r *compiledRule, flagKey string, now int64) any {
 	e.steps, e.flagKey, e.now, e.err = MaxSteps, flagKey, now, nil
 	if r.readsAll {
-		e.frames[0] = e.everything(r.readsFlagd)
+		e.frames[0] = e.wholeContext(r.readsFlagd)
 	}
 	value := r.eval(e)
 	if r.frames > 1 || r.readsAll {
@@ -46,43 +46,43 @@ func (e *env) evaluate(r *compiledRule, flagKey string, now int64) any {
 	return value
 }
 
-// everything returns the whole context, with $flagd in it if it is asked for.
-func (e *env) everything(withFlagd bool) map[string]any {
-	if e.whole == nil {
-		e.whole, _ = decodeScanned(e.context.text).(map[string]any)
-		if e.whole == nil {
-			e.whole = map[string]any{}
+// wholeContext returns the decoded context, with $flagd if requested.
+func (e *env) wholeContext(withFlagd bool) map[string]any {
+	if e.decodedContext == nil {
+		e.decodedContext, _ = decodeScanned(e.context.text).(map[string]any)
+		if e.decodedContext == nil {
+			e.decodedContext = map[string]any{}
 		}
-		delete(e.whole, flagdKey)
+		delete(e.decodedContext, flagdKey)
 	}
 	if !withFlagd {
-		return e.whole
+		return e.decodedContext
 	}
-	all := make(map[string]any, len(e.whole)+1)
-	maps.Copy(all, e.whole)
+	all := make(map[string]any, len(e.decodedContext)+1)
+	maps.Copy(all, e.decodedContext)
 	all[flagdKey] = e.flagd()
 	return all
 }
 
-// flagd is what rules see under $flagd.
+// flagd returns the value of $flagd.
 func (e *env) flagd() map[string]any {
 	return map[string]any{flagdFlagKey: e.flagKey, flagdTimestamp: float64(e.now)}
 }
 
-// attribute returns the value in a slot, nil where there is none.
+// attribute returns the value in a slot, nil if there is none.
 func (e *env) attribute(slot int) any {
 	if slot >= len(e.attributes) {
 		return nil
 	}
 	a := &e.attributes[slot]
 	if a.value == nil {
-		a.value = a.box()
+		a.value = a.decode()
 	}
 	return a.value
 }
 
-// textIn returns the value in a slot if it is a text.
-func (e *env) textIn(slot int) (text string, ok bool) {
+// stringAt returns the value in a slot if it is a string.
+func (e *env) stringAt(slot int) (text string, ok bool) {
 	if slot >= len(e.attributes) {
 		return "", false
 	}
@@ -92,8 +92,8 @@ func (e *env) textIn(slot int) (text string, ok bool) {
 	return "", false
 }
 
-// numberIn returns the value in a slot if it is a number.
-func (e *env) numberIn(slot int) (number float64, ok bool) {
+// numberAt returns the value in a slot if it is a number.
+func (e *env) numberAt(slot int) (number float64, ok bool) {
 	if slot >= len(e.attributes) {
 		return 0, false
 	}
@@ -101,8 +101,8 @@ func (e *env) numberIn(slot int) (number float64, ok bool) {
 	return a.number, a.kind == kindNumber
 }
 
-// fail ends the evaluation; the first failure is kept. It returns nil, the value
-// of a part that failed.
+// fail aborts the evaluation; the first failure is kept. It returns nil, the
+// value of a failed part.
 func (e *env) fail(err error) any {
 	if e.err == nil {
 		e.err = err
@@ -110,7 +110,7 @@ func (e *env) fail(err error) any {
 	return nil
 }
 
-// spend takes steps and says whether the evaluation may go on.
+// spend consumes steps and reports whether the evaluation can continue.
 func (e *env) spend(steps int) bool {
 	e.steps -= steps
 	if e.steps < 0 {
@@ -119,5 +119,5 @@ func (e *env) spend(steps int) bool {
 	return e.err == nil
 }
 
-// spendText takes steps for work on text, of which short ones are free.
+// spendText consumes steps for work on a string; short strings are free.
 func (e *env) spendText(text string) bool { return e.spend(len(text) >> 6) }

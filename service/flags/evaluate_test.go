@@ -13,9 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// parseOne parses a document with one flag, "flag", given without its braces'
-// state and variants where they do not matter.
-func parseOne(t testing.TB, definition string) *Flag {
+// parseFlag parses a document with one flag, "flag".
+func parseFlag(t testing.TB, definition string) *Flag {
 	t.Helper()
 	set, problems, err := Parse([]byte(`{"flags":{"flag":` + definition + `}}`))
 	if err != nil {
@@ -28,12 +27,13 @@ func parseOne(t testing.TB, definition string) *Flag {
 	return flag
 }
 
-// targeted is a flag with the variants on, off and "1", off being the default.
+// targeted returns a flag with the variants on, off, "1" and "true"; the
+// default is off.
 func targeted(rule string) string {
 	return `{"state":"ENABLED","variants":{"on":"ON","off":"OFF","1":"ONE","true":"YES"},"defaultVariant":"off","targeting":` + rule + `}`
 }
 
-// evaluate evaluates a flag for a context; an empty text is an empty context.
+// evaluate evaluates a flag for a context; an empty string is an empty context.
 func evaluate(t testing.TB, flag *Flag, context string, now int64) (*Outcome, error) {
 	t.Helper()
 	if context == "" {
@@ -42,7 +42,7 @@ func evaluate(t testing.TB, flag *Flag, context string, now int64) (*Outcome, er
 	return flag.Evaluate(read(t, context, flag.Attributes()), now)
 }
 
-// answer is what of an outcome a test compares.
+// answer holds the fields of an outcome that tests compare.
 type answer struct {
 	Reason  Reason
 	Variant string
@@ -53,7 +53,6 @@ type answer struct {
 func answerOf(o *Outcome) answer { return answer{o.Reason, o.Variant, string(o.Value), o.ErrorCode} }
 
 func TestEvaluation(t *testing.T) {
-	// The comments name the rule of flagd's that a case is about.
 	tests := map[string]struct {
 		flag    string
 		context string
@@ -63,39 +62,39 @@ func TestEvaluation(t *testing.T) {
 			flag: `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on"}`,
 			want: answer{ReasonStatic, "on", "true", ""},
 		},
-		"empty targeting is none": {
+		"empty targeting is no targeting": {
 			flag: `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","targeting":{ }}`,
 			want: answer{ReasonStatic, "on", "true", ""},
 		},
-		"a disabled flag answers without a value and runs no targeting": {
+		"a disabled flag has no value and evaluates no targeting": {
 			flag: `{"state":"DISABLED","variants":{"on":true},"defaultVariant":"on","targeting":{"no such":[]}}`,
 			want: answer{ReasonDisabled, "", "", ""},
 		},
-		"without a default variant the caller's own default counts": {
+		"without a default variant there is no value": {
 			flag: `{"state":"ENABLED","variants":{"on":true}}`,
 			want: answer{ReasonDefault, "", "", ""},
 		},
-		"a null default variant is none": {
+		"a null default variant is no default variant": {
 			flag: `{"state":"ENABLED","variants":{"on":true},"defaultVariant":null}`,
 			want: answer{ReasonDefault, "", "", ""},
 		},
-		"an empty default variant is none": {
+		"an empty default variant is no default variant": {
 			flag: `{"state":"ENABLED","variants":{"on":true},"defaultVariant":""}`,
 			want: answer{ReasonDefault, "", "", ""},
 		},
-		"a rule that comes to null falls to the default variant": {
+		"a rule that returns null selects the default variant": {
 			flag: targeted(`{"if":[{"var":"beta"},"on",null]}`),
 			want: answer{ReasonDefault, "off", `"OFF"`, ""},
 		},
-		"a rule that comes to null without a default variant has no value": {
+		"a rule that returns null without a default variant has no value": {
 			flag: `{"state":"ENABLED","variants":{"on":true},"targeting":{"if":[false,"on"]}}`,
 			want: answer{ReasonDefault, "", "", ""},
 		},
-		"a rule's text names the variant": {
+		"a rule's string names the variant": {
 			flag: targeted(`{"if":[{"var":"beta"},"on","off"]}`), context: `{"beta":true}`,
 			want: answer{ReasonTargetingMatch, "on", `"ON"`, ""},
 		},
-		"a rule that chooses the default variant is still a match": {
+		"a rule that selects the default variant is still a match": {
 			flag: targeted(`{"if":[{"var":"beta"},"on","off"]}`),
 			want: answer{ReasonTargetingMatch, "off", `"OFF"`, ""},
 		},
@@ -103,19 +102,19 @@ func TestEvaluation(t *testing.T) {
 			flag: targeted(`{"==":[1,1]}`),
 			want: answer{ReasonTargetingMatch, "true", `"YES"`, ""},
 		},
-		"a number names the variant called so": {
+		"a number names the variant with its string form": {
 			flag: targeted(`{"+":[0,1]}`),
 			want: answer{ReasonTargetingMatch, "1", `"ONE"`, ""},
 		},
-		"something that is no variant is a general error": {
+		"something that is not a variant is a general error": {
 			flag: targeted(`{"cat":["no","thing"]}`),
 			want: answer{ReasonError, "", "", CodeGeneral},
 		},
-		"a list is no variant": {
+		"a list is not a variant": {
 			flag: targeted(`{"merge":[1,2]}`),
 			want: answer{ReasonError, "", "", CodeGeneral},
 		},
-		"the text null is not null": {
+		"the string null is not null": {
 			flag: targeted(`{"cat":["null",""]}`),
 			want: answer{ReasonError, "", "", CodeGeneral},
 		},
@@ -123,7 +122,7 @@ func TestEvaluation(t *testing.T) {
 			flag: targeted(`{"+":[null,1]}`),
 			want: answer{ReasonError, "", "", CodeParse},
 		},
-		"a result that JSON cannot hold is a parse error": {
+		"a result that JSON cannot represent is a parse error": {
 			flag: targeted(`{"/":[1,0]}`),
 			want: answer{ReasonError, "", "", CodeParse},
 		},
@@ -131,7 +130,7 @@ func TestEvaluation(t *testing.T) {
 			flag: targeted(`{"if":[{"var":"beta"},{"spelt_wrong":[1]},"off"]}`), context: `{"beta":true}`,
 			want: answer{ReasonError, "", "", CodeParse},
 		},
-		"an unknown operator does no harm where it is not": {
+		"an unknown operator that is not reached has no effect": {
 			flag: targeted(`{"if":[{"var":"beta"},{"spelt_wrong":[1]},"off"]}`),
 			want: answer{ReasonTargetingMatch, "off", `"OFF"`, ""},
 		},
@@ -155,7 +154,7 @@ func TestEvaluation(t *testing.T) {
 			flag: targeted(`{"if":[{"missing":["$flagd.flagKey","$flagd.timestamp"]},"off",{"var":["$flagd.none","on"]}]}`),
 			want: answer{ReasonTargetingMatch, "on", `"ON"`, ""},
 		},
-		"a caller's own $flagd does not count": {
+		"a client's $flagd is ignored": {
 			flag:    targeted(`{"if":[{"==":[{"var":"$flagd.flagKey"},"mine"]},"on","off"]}`),
 			context: `{"$flagd":{"flagKey":"mine","timestamp":0}}`,
 			want:    answer{ReasonTargetingMatch, "off", `"OFF"`, ""},
@@ -172,12 +171,12 @@ func TestEvaluation(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			outcome, err := evaluate(t, parseOne(t, test.flag), test.context, 1_700_000_000)
+			outcome, err := evaluate(t, parseFlag(t, test.flag), test.context, 1_700_000_000)
 			if diff := cmp.Diff(test.want, answerOf(outcome)); diff != "" {
-				t.Errorf("unexpected outcome (-want +got):\n%s\nexplained as: %v", diff, err)
+				t.Errorf("unexpected outcome (-want +got):\n%s\nerror: %v", diff, err)
 			}
 			if (err != nil) != (outcome.ErrorCode != "") {
-				t.Errorf("the explanation is %v for the code %q", err, outcome.ErrorCode)
+				t.Errorf("the error is %v for the code %q", err, outcome.ErrorCode)
 			}
 		})
 	}
@@ -199,7 +198,7 @@ func TestFlagdOperators(t *testing.T) {
 		"sem_ver ~ is the same minor":           {`{"sem_ver":["1.2.9","~","1.2.3"]}`, true},
 		"sem_ver ~ with another minor":          {`{"sem_ver":["1.3.0","~","1.2.3"]}`, false},
 		"sem_ver takes a prefix v or V":         {`{"sem_ver":["v1.2.3","=","V1.2.3"]}`, true},
-		"sem_ver fills up short versions":       {`{"sem_ver":["1","=","1.0.0"]}`, true},
+		"sem_ver completes short versions":      {`{"sem_ver":["1","=","1.0.0"]}`, true},
 		"sem_ver takes numbers":                 {`{"sem_ver":[{"var":"n"},"=","1.2.0"]}`, true},
 		"sem_ver ignores build metadata":        {`{"sem_ver":["1.0.0+a","=","1.0.0+b"]}`, true},
 		"sem_ver orders pre-releases before":    {`{"sem_ver":["1.0.0-rc.1","<","1.0.0"]}`, true},
@@ -209,40 +208,40 @@ func TestFlagdOperators(t *testing.T) {
 		"sem_ver with four arguments is null":   {`{"sem_ver":["1.0.0","=","1.0.0","x"]}`, nil},
 		"sem_ver without a list is null":        {`{"sem_ver":"1.0.0"}`, nil},
 
-		"starts_with":                      {`{"starts_with":[{"var":"email"},"ann@"]}`, true},
-		"starts_with is case-sensitive":    {`{"starts_with":[{"var":"email"},"Ann@"]}`, false},
-		"ends_with":                        {`{"ends_with":[{"var":"email"},"corp.com"]}`, true},
-		"ends_with of a number is null":    {`{"ends_with":[{"var":"n"},"2"]}`, nil},
-		"ends_with of nothing is null":     {`{"ends_with":[{"var":"none"},"2"]}`, nil},
-		"ends_with of three texts is null": {`{"ends_with":["a","a","a"]}`, nil},
-		"ends_with without a list is null": {`{"ends_with":"a"}`, nil},
+		"starts_with":                              {`{"starts_with":[{"var":"email"},"ann@"]}`, true},
+		"starts_with is case-sensitive":            {`{"starts_with":[{"var":"email"},"Ann@"]}`, false},
+		"ends_with":                                {`{"ends_with":[{"var":"email"},"corp.com"]}`, true},
+		"ends_with of a number is null":            {`{"ends_with":[{"var":"n"},"2"]}`, nil},
+		"ends_with of a missing attribute is null": {`{"ends_with":[{"var":"none"},"2"]}`, nil},
+		"ends_with of three strings is null":       {`{"ends_with":["a","a","a"]}`, nil},
+		"ends_with without a list is null":         {`{"ends_with":"a"}`, nil},
 
-		"fractional without shares is null":           {`{"fractional":[]}`, nil},
-		"fractional with a seed only is null":         {`{"fractional":["seed"]}`, nil},
-		"fractional without a list is null":           {`{"fractional":"seed"}`, nil},
-		"fractional with one share":                   {`{"fractional":[["on",1]]}`, "on"},
-		"fractional weights default to 1":             {`{"fractional":[["on"]]}`, "on"},
-		"fractional with a weight of null is 1":       {`{"fractional":[["on",null]]}`, "on"},
-		"fractional with a weight of 0 only is null":  {`{"fractional":[["on",0]]}`, nil},
-		"fractional counts negative weights as 0":     {`{"fractional":[["on",-5],["off",1]]}`, "off"},
-		"fractional with a broken weight is null":     {`{"fractional":[["on",1.5]]}`, nil},
-		"fractional with a text as weight is null":    {`{"fractional":[["on","1"]]}`, nil},
-		"fractional beyond 2^31-1 is null":            {`{"fractional":[["on",2147483648]]}`, nil},
-		"fractional with a sum beyond 2^31-1 is null": {`{"fractional":[["on",2147483647],["off",1]]}`, nil},
-		"fractional may have a number as variant":     {`{"fractional":[[7,1]]}`, 7.0},
-		"fractional may have null as variant":         {`{"fractional":[[null,1]]}`, nil},
-		"fractional with a list as variant is null":   {`{"fractional":[[["on"],1]]}`, nil},
-		"fractional with an empty share is null":      {`{"fractional":[[]]}`, nil},
-		"fractional with a number as seed is null":    {`{"fractional":[5,["on",1]]}`, nil},
-		"fractional skips a seed of null":             {`{"fractional":[{"var":"none"},["on",1]]}`, "on"},
-		"fractional with nested rules":                {`{"fractional":["s",[{"if":[true,"on","off"]},{"+":[1,1]}]]}`, "on"},
-		"fractional in a body knows no targeting key": {`{"map":[[1],{"fractional":[["on",1]]}]}`, []any{nil}},
+		"fractional without shares is null":            {`{"fractional":[]}`, nil},
+		"fractional with a seed only is null":          {`{"fractional":["seed"]}`, nil},
+		"fractional without a list is null":            {`{"fractional":"seed"}`, nil},
+		"fractional with one share":                    {`{"fractional":[["on",1]]}`, "on"},
+		"fractional weights default to 1":              {`{"fractional":[["on"]]}`, "on"},
+		"fractional with a weight of null is 1":        {`{"fractional":[["on",null]]}`, "on"},
+		"fractional with a weight of 0 only is null":   {`{"fractional":[["on",0]]}`, nil},
+		"fractional counts negative weights as 0":      {`{"fractional":[["on",-5],["off",1]]}`, "off"},
+		"fractional with a fraction as weight is null": {`{"fractional":[["on",1.5]]}`, nil},
+		"fractional with a string as weight is null":   {`{"fractional":[["on","1"]]}`, nil},
+		"fractional beyond 2^31-1 is null":             {`{"fractional":[["on",2147483648]]}`, nil},
+		"fractional with a sum beyond 2^31-1 is null":  {`{"fractional":[["on",2147483647],["off",1]]}`, nil},
+		"fractional may have a number as variant":      {`{"fractional":[[7,1]]}`, 7.0},
+		"fractional may have null as variant":          {`{"fractional":[[null,1]]}`, nil},
+		"fractional with a list as variant is null":    {`{"fractional":[[["on"],1]]}`, nil},
+		"fractional with an empty share is null":       {`{"fractional":[[]]}`, nil},
+		"fractional with a number as seed is null":     {`{"fractional":[5,["on",1]]}`, nil},
+		"fractional skips a seed of null":              {`{"fractional":[{"var":"none"},["on",1]]}`, "on"},
+		"fractional with nested rules":                 {`{"fractional":["s",[{"if":[true,"on","off"]},{"+":[1,1]}]]}`, "on"},
+		"fractional in a body has no targeting key":    {`{"map":[[1],{"fractional":[["on",1]]}]}`, []any{nil}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			got, err := evaluateRule(t, test.rule, data)
 			if err != nil {
-				t.Fatalf("these operators never fail, but: %v", err)
+				t.Fatalf("these operators must not fail, but: %v", err)
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("unexpected value (-want +got):\n%s", diff)
@@ -251,30 +250,30 @@ func TestFlagdOperators(t *testing.T) {
 	}
 }
 
-// TestContextsInjectNothing has attributes with names that could mean more than
-// an attribute.
-func TestContextsInjectNothing(t *testing.T) {
+// TestReservedAttributesCannotBeInjected evaluates contexts with attributes whose names
+// could be misinterpreted.
+func TestReservedAttributesCannotBeInjected(t *testing.T) {
 	many := `{"email":"a@corp.com",` + membersUpTo(10_000) + `}`
 	tests := map[string]struct {
 		rule, context string
 		want          any
 	}{
-		"__proto__ is a name like others":          {`{"var":"__proto__.admin"}`, `{"__proto__":{"admin":true}}`, true},
-		"__proto__ adds no attributes":             {`{"var":"admin"}`, `{"__proto__":{"admin":true}}`, nil},
-		"constructor is a name like others":        {`{"var":"constructor"}`, `{}`, nil},
-		"a dotted name is no path":                 {`{"var":"user.admin"}`, `{"user.admin":true}`, nil},
-		"a path is no dotted name":                 {`{"var":"user.admin"}`, `{"user.admin":false,"user":{"admin":true}}`, true},
-		"names are case-sensitive":                 {`{"var":"Email"}`, `{"email":"x","EMAIL":"y"}`, nil},
-		"the time is ours":                         {`{"var":"$flagd.timestamp"}`, `{"$flagd":{"timestamp":99}}`, 1.0},
-		"nothing else is under $flagd":             {`{"var":"$flagd.x"}`, `{"$flagd":{"x":99}}`, nil},
-		"also by a name with a dot in front":       {`{"var":".$flagd.flagKey"}`, `{"$flagd":{"flagKey":"other"}}`, "flag"},
-		"also by a computed name":                  {`{"var":{"cat":["$flagd",".flagKey"]}}`, `{"$flagd":{"flagKey":"other"}}`, "flag"},
-		"also by a name that is asked for":         {`{"missing":["$flagd.timestamp","$flagd.x"]}`, `{"$flagd":{"x":1}}`, []any{"$flagd.x"}},
-		"a dotted $flagd is no path":               {`{"var":"$flagd.flagKey"}`, `{"$flagd.flagKey":"other"}`, "flag"},
-		"an escaped name is the same name":         {`{"var":"email"}`, `{"\u0065mail":"x"}`, "x"},
-		"a context inside the context is no other": {`{"var":"email"}`, `{"context":{"email":"x"}}`, nil},
-		"ten thousand attributes":                  {`{"var":"email"}`, many, "a@corp.com"},
-		"the last of ten thousand":                 {`{"var":"k9999"}`, many, 9999.0},
+		"__proto__ is an ordinary name":           {`{"var":"__proto__.admin"}`, `{"__proto__":{"admin":true}}`, true},
+		"__proto__ adds no attributes":            {`{"var":"admin"}`, `{"__proto__":{"admin":true}}`, nil},
+		"constructor is an ordinary name":         {`{"var":"constructor"}`, `{}`, nil},
+		"a dotted name is not a path":             {`{"var":"user.admin"}`, `{"user.admin":true}`, nil},
+		"a path is not a dotted name":             {`{"var":"user.admin"}`, `{"user.admin":false,"user":{"admin":true}}`, true},
+		"names are case-sensitive":                {`{"var":"Email"}`, `{"email":"x","EMAIL":"y"}`, nil},
+		"the time cannot be set":                  {`{"var":"$flagd.timestamp"}`, `{"$flagd":{"timestamp":99}}`, 1.0},
+		"nothing can be added to $flagd":          {`{"var":"$flagd.x"}`, `{"$flagd":{"x":99}}`, nil},
+		"$flagd with a leading dot":               {`{"var":".$flagd.flagKey"}`, `{"$flagd":{"flagKey":"other"}}`, "flag"},
+		"$flagd by a computed name":               {`{"var":{"cat":["$flagd",".flagKey"]}}`, `{"$flagd":{"flagKey":"other"}}`, "flag"},
+		"$flagd in missing":                       {`{"missing":["$flagd.timestamp","$flagd.x"]}`, `{"$flagd":{"x":1}}`, []any{"$flagd.x"}},
+		"a dotted $flagd is not a path":           {`{"var":"$flagd.flagKey"}`, `{"$flagd.flagKey":"other"}`, "flag"},
+		"an escaped name is the same name":        {`{"var":"email"}`, `{"\u0065mail":"x"}`, "x"},
+		"a context inside the context is ignored": {`{"var":"email"}`, `{"context":{"email":"x"}}`, nil},
+		"ten thousand attributes":                 {`{"var":"email"}`, many, "a@corp.com"},
+		"the last of ten thousand":                {`{"var":"k9999"}`, many, 9999.0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -289,9 +288,9 @@ func TestContextsInjectNothing(t *testing.T) {
 	}
 }
 
-// TestFormsAgree compares what is compiled for an attribute and a constant with
-// the general form of the same operator, for values of every type.
-func TestFormsAgree(t *testing.T) {
+// TestSpecialisedOperatorsAgreeWithGeneralOnes compares the specialised form of an operator for an
+// attribute and a constant with its general form, for values of every type.
+func TestSpecialisedOperatorsAgreeWithGeneralOnes(t *testing.T) {
 	operators := []string{"==", "===", "!=", "!==", "<", "<=", ">", ">=", "in", "starts_with", "ends_with"}
 	constants := []string{`"a"`, `""`, `"10"`, `"abc"`, `10`, `0`, `-1.5`}
 	values := []string{`"a"`, `""`, `"10"`, `" 10 "`, `"xabc"`, `"abcx"`, `"a\u0062c"`, `10`, `0`, `1e1`, `-1.5`, `true`, `false`, `null`, `[]`, `["a"]`, `[10]`, `{}`, `{"x":1,"y":2}`}
@@ -330,7 +329,7 @@ func TestReferences(t *testing.T) {
 		}
 	}`))
 	if err != nil {
-		t.Fatalf("the document is usable, but: %v", err)
+		t.Fatalf("parsing the document: %v", err)
 	}
 	for _, key := range []string{"good", "whole"} {
 		flag, ok := set.Flag(key)
@@ -339,11 +338,11 @@ func TestReferences(t *testing.T) {
 		}
 		outcome, _ := evaluate(t, flag, `{"email":"a@corp.com"}`, 0)
 		if outcome.Reason != ReasonTargetingMatch || string(outcome.Value) != "1" {
-			t.Errorf("%s comes to %+v", key, outcome)
+			t.Errorf("%s evaluates to %+v", key, outcome)
 		}
 	}
 	if set.Len() != 2 {
-		t.Errorf("%d flags serve; those with broken evaluators must not", set.Len())
+		t.Errorf("%d flags are served; want 2, those with valid evaluators", set.Len())
 	}
 	text := fmt.Sprint(problems)
 	for _, want := range []string{
@@ -353,14 +352,14 @@ func TestReferences(t *testing.T) {
 		`flag "uses-ping"`, `flag "uses-empty"`,
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("no problem says %s:\n%s", want, text)
+			t.Errorf("no problem contains %s:\n%s", want, text)
 		}
 	}
 }
 
-// TestReferencesCannotMultiply has a document whose references, written out,
-// would be hundreds of gigabytes.
-func TestReferencesCannotMultiply(t *testing.T) {
+// TestReferencesDoNotMultiply parses a document that would take hundreds of
+// gigabytes with its references expanded.
+func TestReferencesDoNotMultiply(t *testing.T) {
 	var document strings.Builder
 	document.WriteString(`{"$evaluators":{"big":{"in":["x",["` + strings.Repeat(`y","`, 100_000) + `"]]}},"flags":{"z":{"state":"ENABLED","variants":{"a":1}}`)
 	for i := range 1_000 {
@@ -379,7 +378,7 @@ func TestReferencesCannotMultiply(t *testing.T) {
 
 func TestMetadata(t *testing.T) {
 	set, problems, err := Parse([]byte(`{
-		"metadata": {"team":"shop","tier":1,"gone":null},
+		"metadata": {"team":"shop","tier":1,"unset":null},
 		"flags": {
 			"own": {"state":"ENABLED","variants":{"a":1},"metadata":{"tier":2,"z":true,"team":null}},
 			"none": {"state":"ENABLED","variants":{"a":1}}
@@ -409,7 +408,7 @@ func TestValuesAreCompactJSON(t *testing.T) {
 		`{"id":9007199254740993}`:      `{"id":9007199254740993}`,
 	}
 	for in, want := range tests {
-		outcome, _ := parseOne(t, `{"state":"ENABLED","variants":{"v":`+in+`},"defaultVariant":"v"}`).Evaluate(new(Context), 0)
+		outcome, _ := parseFlag(t, `{"state":"ENABLED","variants":{"v":`+in+`},"defaultVariant":"v"}`).Evaluate(new(Context), 0)
 		if string(outcome.Value) != want || !json.Valid(outcome.Value) {
 			t.Errorf("%s is served as %s, not %s", in, outcome.Value, want)
 		}
@@ -432,11 +431,11 @@ func TestOutcomesAreNumbered(t *testing.T) {
 		t.Errorf("the flags are not sorted: %v", keys)
 	}
 	if _, known := set.Flag("c"); known {
-		t.Error("there is a flag c")
+		t.Error("a flag c exists")
 	}
 }
 
-func TestBoundsOfRules(t *testing.T) {
+func TestRuleLimits(t *testing.T) {
 	nested := func(depth int) string {
 		return strings.Repeat(`{"!":[`, depth) + "true" + strings.Repeat("]}", depth)
 	}
@@ -447,12 +446,12 @@ func TestBoundsOfRules(t *testing.T) {
 		rule string
 		want string
 	}{
-		"as deep as allowed":          {nested(MaxDepth), ""},
-		"one deeper":                  {nested(MaxDepth + 1), "nested deeper than 32 operators"},
-		"as many parts as allowed":    {wide(MaxNodes - 1), ""},
-		"one part more":               {wide(MaxNodes), "more than 2000 parts"},
-		"a constant list of any size": {`{"in":["x",[` + strings.Repeat(`"y",`, 10_000) + `"x"]]}`, ""},
-		"deeper than the document is read": {
+		"at the maximum depth":             {nested(MaxDepth), ""},
+		"over the maximum depth":           {nested(MaxDepth + 1), "nested deeper than 32 operators"},
+		"at the maximum number of nodes":   {wide(MaxNodes - 1), ""},
+		"over the maximum number of nodes": {wide(MaxNodes), "more than 2000 nodes"},
+		"a constant list of any size":      {`{"in":["x",[` + strings.Repeat(`"y",`, 10_000) + `"x"]]}`, ""},
+		"over the maximum depth of a document": {
 			nested(500), "nested deeper than 128 levels",
 		},
 	}
@@ -461,11 +460,11 @@ func TestBoundsOfRules(t *testing.T) {
 			document := `{"flags":{"good":{"state":"ENABLED","variants":{"a":1}},"flag":` + targeted(test.rule) + `}}`
 			set, problems, err := Parse([]byte(document))
 			if err != nil {
-				t.Fatalf("the document is usable, but: %v", err)
+				t.Fatalf("parsing the document: %v", err)
 			}
 			_, served := set.Flag("flag")
 			if served != (test.want == "") || !strings.Contains(fmt.Sprint(problems), test.want) {
-				t.Errorf("served %t with the problems %v; wanted %q", served, problems, test.want)
+				t.Errorf("served %t with the problems %v; want %q", served, problems, test.want)
 			}
 			if _, good := set.Flag("good"); !good {
 				t.Error("the other flag was rejected too")
@@ -474,9 +473,9 @@ func TestBoundsOfRules(t *testing.T) {
 	}
 }
 
-// TestBoundsOfEvaluation has rules that are small and would run for ages or fill
-// the memory.
-func TestBoundsOfEvaluation(t *testing.T) {
+// TestEvaluationLimits evaluates small rules that would otherwise run for ages
+// or exhaust the memory.
+func TestEvaluationLimits(t *testing.T) {
 	list := `[` + strings.TrimSuffix(strings.Repeat(`1,`, 100), ",") + `]`
 	nestedReduce := `{"var":"accumulator"}`
 	for range 8 {
@@ -485,15 +484,15 @@ func TestBoundsOfEvaluation(t *testing.T) {
 	doubling := `{"reduce":[` + list + `,{"cat":[{"var":"accumulator"},{"var":"accumulator"}]},"xxxxxxxx"]}`
 	longText := strings.Repeat("9", 100_000)
 	tests := map[string]struct{ rule, context string }{
-		"nested reduces":    {nestedReduce, `{}`},
-		"a text that grows": {doubling, `{}`},
-		"a long text compared often": {
+		"nested reduces":   {nestedReduce, `{}`},
+		"a growing string": {doubling, `{}`},
+		"a long string compared often": {
 			`{"map":[` + `[` + strings.TrimSuffix(strings.Repeat(list+",", 10), ",") + `]` + `,{"map":[{"var":""},{"<":[{"var":["none","` + longText + `"]},1]}]}]}`, `{}`,
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			flag := parseOne(t, targeted(test.rule))
+			flag := parseFlag(t, targeted(test.rule))
 			start := time.Now()
 			outcome, err := evaluate(t, flag, test.context, 0)
 			if want := (answer{ReasonError, "", "", CodeGeneral}); answerOf(outcome) != want || err == nil {

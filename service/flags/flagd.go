@@ -12,8 +12,8 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// flagd's own operators. They never fail: for arguments they cannot use they
-// return null, and then the flag's default variant is the answer.
+// flagd's custom operators. They never fail: for invalid arguments they return
+// null, which selects the flag's default variant.
 
 // share is one variant of a fractional rollout.
 type share struct {
@@ -21,7 +21,7 @@ type share struct {
 	weight  uint64
 }
 
-// fractional puts the caller into one of several shares by hash:
+// fractional assigns the caller to one of several shares by hash:
 //
 //	{"fractional": [seed?, [variant, weight?], ...]}
 //
@@ -31,7 +31,7 @@ func fractional(e *env, frame int, args []any) any {
 		return nil
 	}
 	if seed, ok := args[0].(string); ok {
-		return e.distribute(args[1:], hashOf("", seed))
+		return e.distribute(args[1:], bucketHash("", seed))
 	}
 	if args[0] == nil {
 		args = args[1:]
@@ -40,14 +40,14 @@ func fractional(e *env, frame int, args []any) any {
 	if key == "" {
 		return nil
 	}
-	return e.distribute(args, hashOf(flagKey, key))
+	return e.distribute(args, bucketHash(flagKey, key))
 }
 
-// seed returns the flag's key and the targeting key as the data in a frame has
-// them: the context has both, an element of a list usually has not.
+// seed returns the flag's key and the targeting key in the data of a frame: the
+// context has both, an element of a list usually has neither.
 func (e *env) seed(frame int) (flagKey, key string) {
 	if frame == 0 {
-		key, _ = e.textIn(targetingKeySlot)
+		key, _ = e.stringAt(targetingKeySlot)
 		return e.flagKey, key
 	}
 	data, _ := e.frames[frame].(map[string]any)
@@ -57,15 +57,17 @@ func (e *env) seed(frame int) (flagKey, key string) {
 	return flagKey, key
 }
 
-// hashOf places a caller between 0 and 2^32-1. It is the only place that knows
-// the hash: murmur3 (x86, 32 bit, seed 0) over the UTF-8 bytes of both parts.
-func hashOf(flagKey, bucketingKey string) uint32 {
+// bucketHash returns a caller's hash, between 0 and 2^32-1: murmur3 (x86, 32
+// bit, seed 0) of the UTF-8 bytes of both parts. No other function depends on
+// the choice of hash.
+func bucketHash(flagKey, bucketingKey string) uint32 {
 	var buffer [128]byte
 	return murmur3.Sum32(append(append(buffer[:0], flagKey...), bucketingKey...))
 }
 
-// distribute returns the variant into whose share the hash falls. Shares are
-// summed as they come and the first whose end lies beyond the hash is taken.
+// distribute returns the variant whose share contains the hash. Shares are
+// summed in the given order, and the first whose end is beyond the hash is
+// selected.
 func (e *env) distribute(distribution []any, hash uint32) any {
 	var shares [16]share
 	parsed, total, ok := e.parseShares(shares[:0], distribution)
@@ -111,8 +113,8 @@ func parseShare(v any) (share, bool) {
 	return share{variant: element[0], weight: weight}, ok
 }
 
-// parseWeight returns the weight, 1 where there is none. It must be a whole
-// number; a negative one, which a computed rollout may have, counts as 0.
+// parseWeight returns the weight, 1 if there is none. It must be an integer; a
+// negative one, which a computed rollout may produce, counts as 0.
 func parseWeight(element []any) (weight uint64, ok bool) {
 	if len(element) < 2 || element[1] == nil {
 		return 1, true
@@ -124,7 +126,7 @@ func parseWeight(element []any) (weight uint64, ok bool) {
 	return uint64(max(0, value)), true
 }
 
-// affix compiles starts_with and ends_with: exactly two texts.
+// affix implements starts_with and ends_with, which take exactly two strings.
 func affix(has func(text, affix string) bool) func(*env, int, []any) any {
 	return func(_ *env, _ int, args []any) any {
 		if len(args) != 2 {
@@ -143,7 +145,7 @@ func affix(has func(text, affix string) bool) func(*env, int, []any) any {
 //
 //	{"sem_ver": [version, operator, version]}
 //
-// "^" is the same major, "~" the same major and minor version.
+// "^" means the same major version, "~" the same major and minor version.
 func semVer(e *env, _ int, args []any) any {
 	if len(args) != 3 {
 		return nil
@@ -181,8 +183,8 @@ func compareVersions(a, operator, b string) any {
 	}
 }
 
-// version returns a version with its v in front, which x/mod/semver wants.
-// Numbers are taken as they are printed, 1.2 as "1.2".
+// version returns a version with the prefix v that x/mod/semver requires. A
+// number is formatted as a string, 1.2 as "1.2".
 func (e *env) version(v any) (version string, ok bool) {
 	text, isText := v.(string)
 	if !isText {

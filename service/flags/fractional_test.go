@@ -11,15 +11,15 @@ import (
 	"testing"
 )
 
-// TestHashIsFrozen holds the hash of a million callers against values that were
-// made by another implementation of murmur3. A change here would put users of
-// every fractional rollout into other variants.
+// TestHashIsFrozen compares the hash of a million callers with values from
+// another implementation of murmur3. A change would move users of every
+// fractional rollout to other variants.
 func TestHashIsFrozen(t *testing.T) {
 	for key, want := range map[string]uint32{
 		"": 233592972, "a": 1268028470, "ab": 3514007024, "abc": 2846061565, "abcd": 1392239521,
 		"user-1": 3034658845, "ä": 3220714287, "日本語": 2097953931, "😀": 3538508242,
 	} {
-		if got := hashOf("flag", key); got != want {
+		if got := bucketHash("flag", key); got != want {
 			t.Errorf("the hash of %q is %d, not %d", key, got, want)
 		}
 	}
@@ -28,7 +28,7 @@ func TestHashIsFrozen(t *testing.T) {
 	shares := []share{{"a", 25}, {"b", 50}, {"c", 25}}
 	count := map[any]int{}
 	for i := range 1_000_000 {
-		hash := hashOf("new-checkout", fmt.Sprintf("user-%d", i))
+		hash := bucketHash("new-checkout", fmt.Sprintf("user-%d", i))
 		sum.Write(binary.BigEndian.AppendUint32(nil, hash))
 		count[pick(shares, 100, hash)]++
 	}
@@ -40,8 +40,8 @@ func TestHashIsFrozen(t *testing.T) {
 	}
 }
 
-func TestFractionalNeedsATargetingKey(t *testing.T) {
-	flag := parseOne(t, targeted(`{"fractional":[["on",1]]}`))
+func TestFractionalRequiresATargetingKey(t *testing.T) {
+	flag := parseFlag(t, targeted(`{"fractional":[["on",1]]}`))
 	for _, text := range []string{`{}`, `{"targetingKey":""}`, `{"targetingKey":5}`, `{"targetingKey":null}`} {
 		outcome, _ := evaluate(t, flag, text, 0)
 		if want := (answer{ReasonDefault, "off", `"OFF"`, ""}); answerOf(outcome) != want {
@@ -50,8 +50,9 @@ func TestFractionalNeedsATargetingKey(t *testing.T) {
 	}
 }
 
-// TestFractionalBoundaries has keys whose hashes lie at the edges of the range,
-// so that any other arithmetic puts one of them on the other side.
+// TestFractionalBoundaries uses keys whose hashes are at the edges of the
+// range, so that any other arithmetic would put one of them into the other
+// share.
 func TestFractionalBoundaries(t *testing.T) {
 	keys := []struct {
 		seed string
@@ -65,7 +66,7 @@ func TestFractionalBoundaries(t *testing.T) {
 		{"ceQdGm", 1<<32 - 1, "upper"},
 	}
 	for _, key := range keys {
-		if got := hashOf("", key.seed); got != key.hash {
+		if got := bucketHash("", key.seed); got != key.hash {
 			t.Errorf("the hash of %q is %d, not %d", key.seed, got, key.hash)
 		}
 		got, err := evaluateRule(t, fmt.Sprintf(`{"fractional":[%q,["lower",50],["upper",50]]}`, key.seed), `{}`)
@@ -75,13 +76,13 @@ func TestFractionalBoundaries(t *testing.T) {
 	}
 }
 
-// TestFractionalFormsAgree holds the compiled form of a rollout against the
-// general one, and both against the definition of the seed.
-func TestFractionalFormsAgree(t *testing.T) {
+// TestCompiledFractionalAgreesWithGeneral compares the specialised form of a rollout
+// with the general one, and both with the definition of the seed.
+func TestCompiledFractionalAgreesWithGeneral(t *testing.T) {
 	shares := `["on",30],["off",60],["1",10]`
-	compiled := parseOne(t, targeted(`{"fractional":[`+shares+`]}`))
-	general := parseOne(t, targeted(`{"fractional":[{"var":"none"},`+shares+`]}`))
-	seeded := parseOne(t, targeted(`{"fractional":[{"cat":[{"var":"$flagd.flagKey"},{"var":"targetingKey"}]},`+shares+`]}`))
+	compiled := parseFlag(t, targeted(`{"fractional":[`+shares+`]}`))
+	general := parseFlag(t, targeted(`{"fractional":[{"var":"none"},`+shares+`]}`))
+	seeded := parseFlag(t, targeted(`{"fractional":[{"cat":[{"var":"$flagd.flagKey"},{"var":"targetingKey"}]},`+shares+`]}`))
 	count := map[string]int{}
 	for i := range 10_000 {
 		c := fmt.Sprintf(`{"targetingKey":"user-%d"}`, i)

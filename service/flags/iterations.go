@@ -9,12 +9,12 @@ import (
 )
 
 var (
-	errNotList   = errors.New("an iteration needs a list to go through")
+	errNotList   = errors.New("an iteration requires a list")
 	errNotObject = errors.New("the body of this iteration must be an operator")
 )
 
 // iteration compiles the operators that evaluate a body for each element of a
-// list. What frames a variable in the body is looked up in is the library's way:
+// list. A variable in the body is looked up as in the library, in:
 //
 //	map, reduce   the element
 //	filter, none  the surrounding data, then the element
@@ -24,31 +24,31 @@ func (c *compiler) iteration(name string, args *node, s scope, path string) rule
 	if args.kind != kindArray {
 		return failing(name + " needs a list of arguments")
 	}
-	if short := tooShort(name, len(args.items)); short != nil {
+	if short := tooFewArguments(name, len(args.items)); short != nil {
 		return short
 	}
 	c.rule.frames = max(c.rule.frames, s.top+2)
-	it := iteration{frame: s.top + 1, subject: c.subject(args.items[0], s, at(path, 0))}
+	it := iteration{frame: s.top + 1, subject: c.subject(args.items[0], s, itemPath(path, 0))}
 	if len(args.items) < 2 {
 		return it.quantified(name, failing(name+" has no body"))
 	}
 	body := c.iterationScope(name, s)
-	node, place := args.items[1], at(path, 1)
+	node, place := args.items[1], itemPath(path, 1)
 	switch name {
 	case "map":
 		return it.mapped(c.value(node, body, place))
 	case "filter":
 		return it.filtered(c.value(node, body, place))
 	case "reduce":
-		return it.reduced(c.applied(node, body, place), c.value(args.items[2], s, at(path, 2)))
+		return it.reduced(c.operatorBody(node, body, place), c.value(args.items[2], s, itemPath(path, 2)))
 	default:
-		return it.quantified(name, c.applied(node, body, place))
+		return it.quantified(name, c.operatorBody(node, body, place))
 	}
 }
 
-// tooShort returns what an iteration with too few arguments is, nil where there
-// are enough.
-func tooShort(name string, arguments int) rule {
+// tooFewArguments returns the rule for an iteration with too few arguments, nil
+// if there are enough.
+func tooFewArguments(name string, arguments int) rule {
 	switch {
 	case (name == "map" || name == "filter") && arguments < 2:
 		return func(*env) any { return []any{} }
@@ -75,13 +75,13 @@ func (c *compiler) iterationScope(name string, s scope) scope {
 	}
 }
 
-// subject compiles what an iteration goes through. A list that is written out is
-// taken as it stands, its items are not evaluated. The rule returns nil for
-// something that is no list and no operator: then there is nothing to go through.
+// subject compiles the list that an iteration runs over. The items of a literal
+// list are not evaluated. The rule returns nil for anything that is neither a
+// list nor an operator: there is nothing to iterate over.
 func (c *compiler) subject(n *node, s scope, path string) rule {
 	switch n.kind {
 	case kindArray:
-		list := n.plain()
+		list := n.goValue()
 		return func(*env) any { return list }
 	case kindObject:
 		return c.computedSubject(n, s, path)
@@ -91,8 +91,7 @@ func (c *compiler) subject(n *node, s scope, path string) rule {
 }
 
 // computedSubject compiles a subject that is an operator. A variable that the
-// library substituted from surrounding data is a value by then, and counts as
-// one that was written out.
+// library substitutes from the surrounding data counts as a literal.
 func (c *compiler) computedSubject(n *node, s scope, path string) rule {
 	value := c.value(n, s, path)
 	substitution := c.substitution(n, s, path)
@@ -111,9 +110,9 @@ func (c *compiler) computedSubject(n *node, s scope, path string) rule {
 	}
 }
 
-// applied compiles a body that must be an operator. One that is a variable which
-// the library substituted fails, unless an object was put in its place.
-func (c *compiler) applied(n *node, s scope, path string) rule {
+// operatorBody compiles a body that must be an operator. A body that is a
+// variable which the library substitutes fails, unless its value is an object.
+func (c *compiler) operatorBody(n *node, s scope, path string) rule {
 	if n.kind != kindObject {
 		return func(e *env) any { return e.fail(errNotObject) }
 	}
@@ -134,13 +133,13 @@ func (c *compiler) applied(n *node, s scope, path string) rule {
 	}
 }
 
-// iteration is what the iterating operators share.
+// iteration is the part that the iterating operators share.
 type iteration struct {
 	frame   int
 	subject rule
 }
 
-// list returns what to go through; present is false where there is nothing.
+// list returns the list to iterate over; present is false if there is none.
 func (it iteration) list(e *env) (list []any, present bool) {
 	if !e.spend(1) {
 		return nil, false
@@ -156,8 +155,8 @@ func (it iteration) list(e *env) (list []any, present bool) {
 	return list, ok
 }
 
-// each evaluates the body for an element.
-func (it iteration) each(e *env, body rule, element any) any {
+// evaluate evaluates the body for an element.
+func (it iteration) evaluate(e *env, body rule, element any) any {
 	if !e.spend(1) {
 		return nil
 	}
@@ -170,7 +169,7 @@ func (it iteration) mapped(body rule) rule {
 		list, _ := it.list(e)
 		mapped := make([]any, 0, len(list))
 		for _, element := range list {
-			mapped = append(mapped, it.each(e, body, element))
+			mapped = append(mapped, it.evaluate(e, body, element))
 			if e.err != nil {
 				return nil
 			}
@@ -184,7 +183,7 @@ func (it iteration) filtered(body rule) rule {
 		list, _ := it.list(e)
 		kept := []any{}
 		for _, element := range list {
-			if isTrue(it.each(e, body, element)) {
+			if isTrue(it.evaluate(e, body, element)) {
 				kept = append(kept, element)
 			}
 			if e.err != nil {
@@ -199,7 +198,7 @@ func (it iteration) filtered(body rule) rule {
 func (it iteration) reduced(body, initial rule) rule {
 	return func(e *env) any {
 		accumulator := initial(e)
-		convert, name, err := accumulation(accumulator)
+		convert, name, err := accumulatorConversion(accumulator)
 		if err != nil || e.err != nil {
 			return e.fail(err)
 		}
@@ -214,7 +213,7 @@ func (it iteration) reduced(body, initial rule) rule {
 				continue
 			}
 			frame["current"] = element
-			frame["accumulator"] = convert(e, it.each(e, body, frame))
+			frame["accumulator"] = convert(e, it.evaluate(e, body, frame))
 			if e.err != nil {
 				return nil
 			}
@@ -223,8 +222,9 @@ func (it iteration) reduced(body, initial rule) rule {
 	}
 }
 
-// accumulation returns how an accumulator is kept to its type.
-func accumulation(initial any) (convert func(*env, any) any, name string, err error) {
+// accumulatorConversion returns the conversion that keeps an accumulator's
+// type.
+func accumulatorConversion(initial any) (convert func(*env, any) any, name string, err error) {
 	switch initial.(type) {
 	case bool:
 		return func(_ *env, v any) any { return isTrue(v) }, "bool", nil
@@ -237,7 +237,7 @@ func accumulation(initial any) (convert func(*env, any) any, name string, err er
 	}
 }
 
-// quantified is all, none and some: it stops at the first element that decides.
+// quantified is all, none and some: it stops at the first deciding element.
 func (it iteration) quantified(name string, body rule) rule {
 	deciding := name != "all"
 	decided := name == "some"
@@ -255,7 +255,7 @@ func (it iteration) quantified(name string, body rule) rule {
 			return e.fail(errNotList)
 		}
 		for _, element := range list {
-			if isTrue(it.each(e, body, element)) == deciding || e.err != nil {
+			if isTrue(it.evaluate(e, body, element)) == deciding || e.err != nil {
 				return decided
 			}
 		}

@@ -12,7 +12,7 @@ import (
 // numbers by name.
 type metadata map[string]*node
 
-// metadataError is what is wrong with metadata, and where.
+// metadataError is a defect of metadata with its position.
 type metadataError struct {
 	path    string
 	offset  int
@@ -33,7 +33,7 @@ func readMetadata(n *node, path string) (metadata, *metadataError) {
 		case kindNull:
 		case kindArray, kindObject:
 			return values, &metadataError{
-				under(path, m.key), m.value.offset,
+				memberPath(path, m.key), m.value.offset,
 				"metadata must be a boolean, a string or a number, not " + m.value.kind.String(),
 			}
 		default:
@@ -43,8 +43,8 @@ func readMetadata(n *node, path string) (metadata, *metadataError) {
 	return values, nil
 }
 
-// readMetadata reads the document's metadata. What is wrong with it is reported
-// and left out; the flags serve without it.
+// readMetadata reads the document's metadata. Invalid entries are reported and
+// left out; the flags are served without them.
 func (p *parser) readMetadata(n *node) {
 	values, err := readMetadata(n, "metadata")
 	if err != nil {
@@ -53,8 +53,8 @@ func (p *parser) readMetadata(n *node) {
 	p.metadata = values
 }
 
-// overlaid returns the metadata with another laid over it.
-func (m metadata) overlaid(over metadata) metadata {
+// overriddenBy returns the metadata overridden by other metadata.
+func (m metadata) overriddenBy(over metadata) metadata {
 	merged := make(metadata, len(m)+len(over))
 	for name, value := range m {
 		merged[name] = value
@@ -65,8 +65,8 @@ func (m metadata) overlaid(over metadata) metadata {
 	return merged
 }
 
-// encode returns the metadata as a JSON object sorted by name, nil where there
-// is none.
+// encode returns the metadata as a JSON object sorted by name, nil if there is
+// none.
 func (m metadata) encode() json.RawMessage {
 	if len(m) == 0 {
 		return nil

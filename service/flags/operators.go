@@ -9,23 +9,22 @@ import (
 	"strings"
 )
 
-// operator is one whose arguments are all evaluated before it runs.
+// operator is an operator whose arguments are all evaluated before it runs.
 type operator struct {
-	// list applies it to a list of arguments, which it must not keep.
+	// list applies it to a list of arguments, which it must not retain.
 	list func(e *env, frame int, args []any) any
-	// single applies it to one argument that is not a list; nil where the operator
-	// takes a list only.
+	// single applies it to one argument that is not a list; nil if the operator
+	// only accepts a list.
 	single func(e *env, frame int, arg any) any
-	// data is what the operator reads by itself of the data in the frame that it
-	// is given.
-	data dataUse
+	// reads is what the operator reads of its frame's data besides its arguments.
+	reads implicitReads
 }
 
-// dataUse is what of the data an operator reads beside its arguments.
-type dataUse uint8
+// implicitReads is what an operator reads of the data besides its arguments.
+type implicitReads uint8
 
 const (
-	readsNothing dataUse = iota
+	readsNothing implicitReads = iota
 	readsTargetingKey
 	readsAnything
 )
@@ -35,7 +34,7 @@ var (
 	errTooFew    = errors.New("the operator has too few arguments")
 )
 
-// apply calls the operator with an argument that was computed as a whole.
+// apply calls the operator with arguments that were computed as one value.
 func (o operator) apply(e *env, frame int, arg any) any {
 	if e.err != nil {
 		return nil
@@ -49,7 +48,7 @@ func (o operator) apply(e *env, frame int, arg any) any {
 	return o.single(e, frame, arg)
 }
 
-// operators are all but those that the compiler treats by name.
+// operators are all operators but those that the compiler handles by name.
 var operators = map[string]operator{
 	"==":  {list: comparing((*env).equal)},
 	"!=":  {list: negated(comparing((*env).equal))},
@@ -78,14 +77,14 @@ var operators = map[string]operator{
 	"merge":  {list: merge, single: mergeOne},
 	"set":    {list: set},
 
-	"missing":      {list: missing, single: missingOne, data: readsAnything},
-	"missing_some": {list: missingSome, data: readsAnything},
+	"missing":      {list: missing, single: missingOne, reads: readsAnything},
+	"missing_some": {list: missingSome, reads: readsAnything},
 
 	"contains_all":  {list: containing(containsAll, false), single: constantly(false)},
 	"contains_any":  {list: containing(containsAny, false), single: constantly(false)},
 	"contains_none": {list: containing(containsNone, true), single: constantly(true)},
 
-	"fractional":  {list: fractional, single: constantly(nil), data: readsTargetingKey},
+	"fractional":  {list: fractional, single: constantly(nil), reads: readsTargetingKey},
 	"sem_ver":     {list: semVer, single: constantly(nil)},
 	"starts_with": {list: affix(strings.HasPrefix), single: constantly(nil)},
 	"ends_with":   {list: affix(strings.HasSuffix), single: constantly(nil)},
@@ -105,8 +104,8 @@ func negated(list func(*env, int, []any) any) func(*env, int, []any) any {
 	return func(e *env, frame int, args []any) any { return !isTrue(list(e, frame, args)) }
 }
 
-// ordered compares two arguments, or three for "between"; backwards from the
-// last to the first.
+// ordered compares two arguments, or three for "between"; with backwards, from
+// the last to the first.
 func ordered(before func(e *env, a, b any) bool, backwards bool) func(*env, int, []any) any {
 	return func(e *env, _ int, args []any) any {
 		if len(args) < 2 {
@@ -215,7 +214,8 @@ func extreme(beats func(a, b float64) bool) func(*env, int, []any) any {
 	}
 }
 
-// concatenation joins texts and trims the result; one alone is not trimmed.
+// concatenation joins strings and trims the result; a single argument is not
+// trimmed.
 func concatenation(e *env, _ int, args []any) any {
 	switch len(args) {
 	case 0:
@@ -275,8 +275,8 @@ func substring(e *env, _ int, args []any) any {
 	return string(runes[from:to])
 }
 
-// in is membership in a list, or a text inside a text. A list inside the list is
-// a range, from its first to its second element.
+// in is membership in a list, or a substring test. A list inside the list is a
+// range from its first to its second element.
 func in(e *env, _ int, args []any) any {
 	if len(args) == 0 {
 		return e.fail(errTooFew)
@@ -394,7 +394,8 @@ func missingOne(e *env, frame int, arg any) any {
 	return missing(e, frame, []any{name})
 }
 
-// missingSome is what is missing if fewer than a number of names have a value.
+// missingSome lists the names without a value if fewer than a given number have
+// one.
 func missingSome(e *env, frame int, args []any) any {
 	if len(args) < 2 {
 		return e.fail(errTooFew)
@@ -426,8 +427,8 @@ func (e *env) absent(data any, names []any) (absent []any, present int) {
 	return absent, present
 }
 
-// containing applies a test of two lists; otherwise is the result for arguments
-// that are not two lists.
+// containing applies a test to two lists; otherwise is the result for any other
+// arguments.
 func containing(test func(e *env, list, wanted []any) bool, otherwise bool) func(*env, int, []any) any {
 	return func(e *env, _ int, args []any) any {
 		if len(args) != 2 {

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// MaxSize is the most bytes that a document of flags may have: 1 MiB, which is
-	// also what fits into a ConfigMap.
+	// MaxSize is the maximum size of a flag document in bytes: 1 MiB, which is also
+	// the limit of a ConfigMap.
 	MaxSize = 1 << 20
-	// maxNumber is the largest whole number that every client can read without
-	// loss, 2^53-1.
+	// maxNumber is the largest integer that every client can read without loss of
+	// precision, 2^53-1.
 	maxNumber = 1<<53 - 1
 )
 
@@ -28,16 +28,16 @@ const (
 
 // Parse reads a document in flagd's format.
 //
-// The error says that the document as a whole is of no use (it is not JSON, it
-// has no flags, it is larger than MaxSize); it is a *DocumentError. Problems
-// are about single flags: a flag that cannot be served is left out of the set,
-// and the others serve. Problems come in the order of the document.
+// The error is a *DocumentError: the document as a whole is unusable (it is not
+// JSON, has no "flags", or exceeds MaxSize). Problems concern single flags: a
+// flag that cannot be served is left out of the set, and the others are served.
+// Problems are in document order.
 func Parse(data []byte) (*Set, []Problem, error) {
 	if len(data) > MaxSize {
-		return nil, nil, newPositions(nil).failure(0, "the document has %d bytes; the limit is %d", len(data), MaxSize)
+		return nil, nil, newPositions(nil).errorAt(0, "the document is %d bytes long; the limit is %d", len(data), MaxSize)
 	}
-	p := &parser{at: newPositions(data), places: newPlaces()}
-	root, err := readTree(data, p.at)
+	p := &parser{positions: newPositions(data), index: newAttributeIndex()}
+	root, err := readTree(data, p.positions)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -48,12 +48,12 @@ func Parse(data []byte) (*Set, []Problem, error) {
 	p.readEvaluators(root.member("$evaluators"))
 	p.readMetadata(root.member("metadata"))
 
-	set := newSet(p.flags(definitions), p.places, p.metadata.encode())
+	set := newSet(p.flags(definitions), p.index, p.metadata.encode())
 	sort.SliceStable(p.problems, func(i, j int) bool { return p.problems[i].before(p.problems[j]) })
 	return set, slices.Compact(p.problems), nil
 }
 
-// before orders problems by their place in the document.
+// before orders problems by their position in the document.
 func (p Problem) before(other Problem) bool {
 	if p.Line != other.Line {
 		return p.Line < other.Line
@@ -61,25 +61,25 @@ func (p Problem) before(other Problem) bool {
 	return p.Column < other.Column
 }
 
-// parser holds what the flags of one document share.
+// parser holds the state shared by all flags of a document.
 type parser struct {
-	at         positions
+	positions  positions
 	evaluators map[string]evaluator
 	metadata   metadata
-	// places are what all rules together read of a context.
-	places   *places
+	// index numbers the attributes that the rules of all flags read.
+	index    *attributeIndex
 	problems []Problem
 }
 
-// report adds a problem; flag is empty for what flags share.
+// report adds a problem; flag is empty for the parts that flags share.
 func (p *parser) report(flag, path string, offset int, format string, values ...any) {
-	line, column := p.at.of(offset)
+	line, column := p.positions.lineColumn(offset)
 	p.problems = append(p.problems, Problem{
 		Flag: flag, Path: path, Line: line, Column: column, Message: fmt.Sprintf(format, values...),
 	})
 }
 
-// definition is a flag as the document states it.
+// definition is a flag as written in the document.
 type definition struct {
 	key    string
 	path   string
@@ -87,18 +87,18 @@ type definition struct {
 	value  *node
 }
 
-// definitions finds the flags: an object by key, or a list of objects that have
-// a key, which flagd takes too.
+// definitions returns the flags: an object by key or, as flagd accepts too, a
+// list of objects with a "key".
 func (p *parser) definitions(root *node) ([]definition, error) {
 	if root.kind != kindObject {
-		return nil, p.at.failure(root.offset, "the document is %s and must be an object", root.kind)
+		return nil, p.positions.errorAt(root.offset, "the document is %s and must be an object", root.kind)
 	}
 	if twice, found := root.duplicate(); found {
-		return nil, p.at.failure(twice.offset, "%q is there twice", twice.key)
+		return nil, p.positions.errorAt(twice.offset, "duplicate key %q", twice.key)
 	}
 	flags := root.member("flags")
 	if flags == nil {
-		return nil, p.at.failure(root.offset, "the document has no \"flags\" object")
+		return nil, p.positions.errorAt(root.offset, "the document has no \"flags\" object")
 	}
 	switch flags.kind {
 	case kindObject:
@@ -106,14 +106,14 @@ func (p *parser) definitions(root *node) ([]definition, error) {
 	case kindArray:
 		return p.definitionsInList(flags), nil
 	default:
-		return nil, p.at.failure(flags.offset, "\"flags\" is %s and must be an object", flags.kind)
+		return nil, p.positions.errorAt(flags.offset, "\"flags\" is %s and must be an object", flags.kind)
 	}
 }
 
 func definitionsByKey(flags *node) []definition {
 	list := make([]definition, 0, len(flags.members))
 	for _, m := range flags.members {
-		list = append(list, definition{key: m.key, path: under("flags", m.key), offset: m.offset, value: m.value})
+		list = append(list, definition{key: m.key, path: memberPath("flags", m.key), offset: m.offset, value: m.value})
 	}
 	return list
 }
@@ -121,7 +121,7 @@ func definitionsByKey(flags *node) []definition {
 func (p *parser) definitionsInList(flags *node) []definition {
 	list := make([]definition, 0, len(flags.items))
 	for i, item := range flags.items {
-		path := at("flags", i)
+		path := itemPath("flags", i)
 		key := item.member("key")
 		if key == nil || key.kind != kindString {
 			p.report("", path, item.offset, "a flag in a list must be an object with a \"key\" that is a string")
@@ -132,7 +132,7 @@ func (p *parser) definitionsInList(flags *node) []definition {
 	return list
 }
 
-// flags compiles the definitions that are fit to serve.
+// flags compiles the valid definitions.
 func (p *parser) flags(definitions []definition) []*Flag {
 	count := make(map[string]int, len(definitions))
 	for _, d := range definitions {
@@ -151,21 +151,21 @@ func (p *parser) flags(definitions []definition) []*Flag {
 	return flags
 }
 
-// flag compiles one definition. It returns nil for one that cannot be served,
-// after reporting everything that is wrong with it.
+// flag compiles one definition. If it is invalid, flag reports all its problems
+// and returns nil.
 func (p *parser) flag(d definition) *Flag {
 	r := &flagReader{parser: p, definition: d}
 	return r.read()
 }
 
-// flagReader reads one definition and knows whether it was found fit.
+// flagReader reads one definition and records whether it was rejected.
 type flagReader struct {
 	parser *parser
 	definition
 	rejected bool
 }
 
-// reject reports what rules the flag out.
+// reject reports a problem that makes the flag invalid.
 func (r *flagReader) reject(path string, offset int, format string, values ...any) {
 	r.rejected = true
 	r.parser.report(r.key, path, offset, format, values...)
@@ -207,13 +207,13 @@ func (r *flagReader) compile() *Flag {
 	case rule == nil:
 		flag.static = flag.add(Outcome{Reason: ReasonStatic, Variant: fallback, Value: variants[fallback]})
 	default:
-		flag.rule, flag.attributes = rule, r.parser.places.attributes(rule)
+		flag.rule, flag.attributes = rule, r.parser.index.attributes(rule)
 	}
 	return flag
 }
 
 func (r *flagReader) state() (enabled bool) {
-	state, path := r.value.member("state"), under(r.path, "state")
+	state, path := r.value.member("state"), memberPath(r.path, "state")
 	switch {
 	case state == nil:
 		r.reject(path, r.value.offset, "the flag has no state; it must be %q or %q", stateEnabled, stateDisabled)
@@ -225,7 +225,7 @@ func (r *flagReader) state() (enabled bool) {
 
 // variants returns each variant's value as compact JSON.
 func (r *flagReader) variants() map[string]json.RawMessage {
-	variants, path := r.value.member("variants"), under(r.path, "variants")
+	variants, path := r.value.member("variants"), memberPath(r.path, "variants")
 	switch {
 	case variants == nil:
 		r.reject(path, r.value.offset, "the flag has no variants")
@@ -240,32 +240,32 @@ func (r *flagReader) variants() map[string]json.RawMessage {
 	values := make(map[string]json.RawMessage, len(variants.members))
 	first := variants.members[0].value
 	for _, m := range variants.members {
-		r.checkVariant(m, first, under(path, m.key))
+		r.checkVariant(m, first, memberPath(path, m.key))
 		values[m.key] = m.value.appendJSON(nil)
 	}
 	return values
 }
 
-// checkVariant holds a variant against the schema: a boolean, a string, a number
-// or an object, and the same for all variants of a flag.
+// checkVariant validates a variant against the schema: a boolean, a string, a
+// number or an object, of the same type as the flag's other variants.
 func (r *flagReader) checkVariant(m member, first *node, path string) {
 	switch {
 	case m.value.kind == kindNull || m.value.kind == kindArray:
 		r.reject(path, m.value.offset, "a variant must be a boolean, a string, a number or an object, not %s", m.value.kind)
 	case m.value.kind != first.kind:
-		r.reject(path, m.value.offset, "all variants must have one type: this is %s and the first is %s", m.value.kind, first.kind)
+		r.reject(path, m.value.offset, "all variants must have the same type: this is %s and the first is %s", m.value.kind, first.kind)
 	case m.value.kind == kindNumber:
 		value, ok := m.value.number()
 		if !ok || value > maxNumber || value < -maxNumber {
-			r.reject(path, m.value.offset, "%s is beyond 2^53-1, the largest number that clients can read without loss", m.value.text)
+			r.reject(path, m.value.offset, "%s is beyond 2^53-1, the largest integer that clients can read without loss of precision", m.value.text)
 		}
 	}
 }
 
-// defaultVariant returns the name of the default variant, empty where there is
-// none: flagd takes an absent, a null and an empty one for the same.
+// defaultVariant returns the name of the default variant, empty if there is
+// none: flagd treats absent, null and empty alike.
 func (r *flagReader) defaultVariant(variants map[string]json.RawMessage) string {
-	name, path := r.value.member("defaultVariant"), under(r.path, "defaultVariant")
+	name, path := r.value.member("defaultVariant"), memberPath(r.path, "defaultVariant")
 	if name == nil || name.kind == kindNull {
 		return ""
 	}
@@ -279,18 +279,19 @@ func (r *flagReader) defaultVariant(variants map[string]json.RawMessage) string 
 	return name.text
 }
 
-// metadata returns the flag's metadata laid over the document's.
+// metadata returns the document's metadata overridden by the flag's.
 func (r *flagReader) metadata() metadata {
-	own, err := readMetadata(r.value.member("metadata"), under(r.path, "metadata"))
+	own, err := readMetadata(r.value.member("metadata"), memberPath(r.path, "metadata"))
 	if err != nil {
 		r.reject(err.path, err.offset, "%s", err.message)
 	}
-	return r.parser.metadata.overlaid(own)
+	return r.parser.metadata.overriddenBy(own)
 }
 
-// targeting compiles the rule, nil where there is none: absent or exactly {}.
+// targeting compiles the rule. It returns nil if there is none: it is absent or
+// exactly {}.
 func (r *flagReader) targeting() *compiledRule {
-	targeting, path := r.value.member("targeting"), under(r.path, "targeting")
+	targeting, path := r.value.member("targeting"), memberPath(r.path, "targeting")
 	if targeting == nil {
 		return nil
 	}
@@ -307,13 +308,13 @@ func (r *flagReader) targeting() *compiledRule {
 		return nil
 	}
 	compiler := compiler{
-		places: r.parser.places,
+		index: r.parser.index,
 		report: func(n *node, path, message string) {
 			r.parser.report(r.key, path, n.offset, "%s", message)
 		},
 	}
 	rule, err := compiler.compile(resolved, path)
-	var bound *boundError
+	var bound *limitError
 	if errors.As(err, &bound) {
 		r.reject(bound.path, bound.offset, "%s", bound.message)
 		return nil

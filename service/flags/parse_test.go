@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestParseReportsEveryProblemWithItsPlace(t *testing.T) {
+func TestParseReportsEveryProblemWithItsPosition(t *testing.T) {
 	document := `{
   "flags": {
     "good": {"state": "ENABLED", "variants": {"on": true}, "defaultVariant": "on"},
@@ -48,7 +48,7 @@ func TestParseReportsEveryProblemWithItsPlace(t *testing.T) {
 }`
 	set, problems, err := Parse([]byte(document))
 	if err != nil {
-		t.Fatalf("the document is usable, but: %v", err)
+		t.Fatalf("parsing the document: %v", err)
 	}
 	var got []string
 	for _, problem := range problems {
@@ -61,14 +61,14 @@ func TestParseReportsEveryProblemWithItsPlace(t *testing.T) {
 		`flag "no-variants": flags.no-variants.variants: the flag has no variants (line 11, column 20)`,
 		`flag "empty-variants": flags.empty-variants.variants: the flag has no variants (line 12, column 56)`,
 		`flag "list-variants": flags.list-variants.variants: the variants are a list and must be an object (line 13, column 55)`,
-		`flag "mixed": flags.mixed.variants.b: all variants must have one type: this is a string and the first is a number (line 14, column 61)`,
+		`flag "mixed": flags.mixed.variants.b: all variants must have the same type: this is a string and the first is a number (line 14, column 61)`,
 		`flag "null-variant": flags.null-variant.variants.a: a variant must be a boolean, a string, a number or an object, not null (line 15, column 60)`,
-		`flag "large": flags.large.variants.a: 9007199254740992 is beyond 2^53-1, the largest number that clients can read without loss (line 16, column 53)`,
-		`flag "huge": flags.huge.variants.a: 1e999 is too large a number (line 17, column 52)`,
+		`flag "large": flags.large.variants.a: 9007199254740992 is beyond 2^53-1, the largest integer that clients can read without loss of precision (line 16, column 53)`,
+		`flag "huge": flags.huge.variants.a: 1e999 is out of range for a number (line 17, column 52)`,
 		`flag "number-default": flags.number-default.defaultVariant: the default variant is a number and must be a string or null (line 18, column 84)`,
 		`flag "text-targeting": flags.text-targeting.targeting: the targeting is a string and must be an object (line 19, column 79)`,
-		`flag "typo": flags.typo.targeting.if[0].start_with: unknown operator "start_with"; an evaluation that reaches it answers PARSE_ERROR (line 20, column 77)`,
-		`flag "twice-inside": flags.twice-inside.state: "state" is there twice (line 21, column 42)`,
+		`flag "typo": flags.typo.targeting.if[0].start_with: unknown operator "start_with"; an evaluation that reaches it returns PARSE_ERROR (line 20, column 77)`,
+		`flag "twice-inside": flags.twice-inside.state: duplicate key "state" (line 21, column 42)`,
 		`flag "bad-metadata": flags.bad-metadata.metadata.list: metadata must be a boolean, a string or a number, not a list (line 22, column 85)`,
 		`flag "ä.dotted": flags["ä.dotted"].variants: the flag has no variants (line 23, column 17)`,
 		`flag "twice": flags.twice: the flag is defined 2 times, so none of the definitions is used (line 24, column 5)`,
@@ -80,26 +80,26 @@ func TestParseReportsEveryProblemWithItsPlace(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("unexpected problems (-want +got):\n%s", diff)
 	}
-	// The flag with the misspelt operator serves: only an evaluation that reaches
-	// it fails.
+	// The flag with the misspelt operator is served: only an evaluation that
+	// reaches it fails.
 	if got := set.Len(); got != 2 {
-		t.Errorf("%d flags serve, not 2", got)
+		t.Errorf("%d flags are served, not 2", got)
 	}
 }
 
-func TestParseRefusesWhatIsOfNoUse(t *testing.T) {
+func TestParseRejectsUnusableDocuments(t *testing.T) {
 	tests := map[string]struct{ document, want string }{
-		"nothing":               {"", "line 1, column 1: not valid JSON"},
-		"cut off":               {"{\n  \"flags\": {", "line 2, column 12: not valid JSON"},
-		"a comma too many":      {"{\n  \"flags\": {},\n}", "line 3, column 1: not valid JSON"},
-		"more after the end":    {"{\"flags\":{}}\n x", "line 2, column 2: not valid JSON"},
-		"not UTF-8":             {"{\"flags\":{},\n\"\xff\":1}", "line 2, column 2: the document is not valid UTF-8"},
-		"a list":                {"[]", "line 1, column 1: the document is a list and must be an object"},
-		"no flags":              {"{\n}", `line 1, column 1: the document has no "flags" object`},
-		"flags that are none":   {"{\"flags\": 5}", `line 1, column 11: "flags" is a number and must be an object`},
-		"flags twice":           {"{\"flags\":{},\n \"flags\":{}}", `line 2, column 2: "flags" is there twice`},
-		"larger than it may be": {strings.Repeat(" ", MaxSize+1), "has 1048577 bytes; the limit is 1048576"},
-		"absurd nesting":        {strings.Repeat("[", 100_000), "not valid JSON"},
+		"an empty document":            {"", "line 1, column 1: not valid JSON"},
+		"cut off":                      {"{\n  \"flags\": {", "line 2, column 12: not valid JSON"},
+		"a trailing comma":             {"{\n  \"flags\": {},\n}", "line 3, column 1: not valid JSON"},
+		"trailing data":                {"{\"flags\":{}}\n x", "line 2, column 2: not valid JSON"},
+		"not UTF-8":                    {"{\"flags\":{},\n\"\xff\":1}", "line 2, column 2: the document is not valid UTF-8"},
+		"a list":                       {"[]", "line 1, column 1: the document is a list and must be an object"},
+		"no flags":                     {"{\n}", `line 1, column 1: the document has no "flags" object`},
+		"flags that are not an object": {"{\"flags\": 5}", `line 1, column 11: "flags" is a number and must be an object`},
+		"duplicate flags":              {"{\"flags\":{},\n \"flags\":{}}", `line 2, column 2: duplicate key "flags"`},
+		"over the size limit":          {strings.Repeat(" ", MaxSize+1), "is 1048577 bytes long; the limit is 1048576"},
+		"extreme nesting":              {strings.Repeat("[", 100_000), "not valid JSON"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -108,21 +108,21 @@ func TestParseRefusesWhatIsOfNoUse(t *testing.T) {
 				t.Errorf("the error is %v, not one with %q", err, test.want)
 			}
 			if set != nil {
-				t.Error("there is a set in spite of the error")
+				t.Error("a set is returned with the error")
 			}
 		})
 	}
 }
 
-func TestParseTakesFlagsAsAList(t *testing.T) {
+func TestParseAcceptsFlagsAsAList(t *testing.T) {
 	set, problems, err := Parse([]byte(`{"flags":[{"key":"a","state":"ENABLED","variants":{"x":1}},{"state":"ENABLED"},5]}`))
 	if err != nil || set.Len() != 1 || len(problems) != 2 {
 		t.Errorf("unexpected result: %v, %v", problems, err)
 	}
 }
 
-// FuzzParse reads documents. Each flag serves or has a problem with a place, what
-// it can answer is JSON, and every evaluation ends.
+// FuzzParse parses documents. Each flag is served or has a problem with a
+// position, its outcomes are JSON, and every evaluation terminates.
 func FuzzParse(f *testing.F) {
 	f.Add(`{"flags":{"a":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","targeting":{"if":[{"var":"x"},"on",null]}}}}`)
 	f.Add(`{"$evaluators":{"e":{"in":[1,[1]]}},"metadata":{"a":1},"flags":[{"key":"a","state":"DISABLED","variants":{"x":{}},"targeting":{"$ref":"e"}}]}`)
@@ -136,14 +136,14 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			var useless *DocumentError
 			if set != nil || problems != nil || !errors.As(err, &useless) {
-				t.Fatalf("there is %v or %v beside the error %v", set, problems, err)
+				t.Fatalf("%v or %v is returned with the error %v", set, problems, err)
 			}
 			return
 		}
 		known := map[string]bool{"": true}
 		for _, problem := range problems {
 			if problem.Line < 1 || problem.Column < 1 || problem.Path == "" || problem.Message == "" {
-				t.Errorf("the problem has no place: %#v", problem)
+				t.Errorf("the problem has no position: %#v", problem)
 			}
 			known[problem.Flag] = true
 		}
@@ -151,25 +151,25 @@ func FuzzParse(f *testing.F) {
 			known[flag.Key] = true
 			outcome, err := evaluate(t, flag, `{"targetingKey":"k","x":[1,"2",null,{"a":true,"b":[]}],"s":"text"}`, 1)
 			if (err != nil) != (outcome.ErrorCode != "") {
-				t.Errorf("%s comes to %+v with %v", flag.Key, outcome, err)
+				t.Errorf("%s evaluates to %+v with %v", flag.Key, outcome, err)
 			}
 		}
 		for _, outcome := range set.Outcomes() {
 			for _, text := range []json.RawMessage{outcome.Value, outcome.Metadata} {
 				if text != nil && (!json.Valid(text) || string(text) == "null") {
-					t.Errorf("%s may answer %s, which is no JSON", outcome.Key, text)
+					t.Errorf("%s has an outcome with %s, which is not JSON", outcome.Key, text)
 				}
 			}
 		}
 		for _, key := range keysIn(document) {
 			if !known[key] {
-				t.Errorf("the flag %q neither serves nor has a problem", key)
+				t.Errorf("the flag %q is neither served nor has a problem", key)
 			}
 		}
 	})
 }
 
-// keysIn lists the flags in a document that has them by key.
+// keysIn returns the keys of the flags in a document that has them by key.
 func keysIn(document string) []string {
 	var members, flags map[string]json.RawMessage
 	if json.Unmarshal([]byte(document), &members) != nil || json.Unmarshal(members["flags"], &flags) != nil {
@@ -179,7 +179,7 @@ func keysIn(document string) []string {
 }
 
 // TestPositionsInLongLines compares lines and columns with a count from the
-// beginning, around the ends of blocks and lines.
+// start of the document, around the ends of blocks and lines.
 func TestPositionsInLongLines(t *testing.T) {
 	text := strings.Repeat("aä日😀", 300) + "\n" + strings.Repeat("x", 2*blockSize-1) + "\n\n" + strings.Repeat("ß", blockSize)
 	at := newPositions([]byte(text))
@@ -189,7 +189,7 @@ func TestPositionsInLongLines(t *testing.T) {
 		}
 		before := text[:offset]
 		wantLine, wantColumn := 1+strings.Count(before, "\n"), 1+utf8.RuneCountInString(before[strings.LastIndex(before, "\n")+1:])
-		if line, column := at.of(offset); line != wantLine || column != wantColumn {
+		if line, column := at.lineColumn(offset); line != wantLine || column != wantColumn {
 			t.Fatalf("byte %d is at %d:%d, not %d:%d", offset, line, column, wantLine, wantColumn)
 		}
 	}

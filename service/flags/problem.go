@@ -10,28 +10,28 @@ import (
 	"unicode"
 )
 
-// Problem is one thing that is wrong with one flag, or with a part that flags
-// share ($evaluators, metadata), in which case Flag is empty.
+// Problem describes one defect of a flag, or of a part that flags share
+// ($evaluators, metadata), in which case Flag is empty.
 type Problem struct {
 	// Flag is the flag's key.
 	Flag string
-	// Path leads from the document's root to the place, such as
+	// Path is the path from the document's root, such as
 	// flags.new-checkout.targeting.if[0].
 	Path string
-	// Line and Column say where the place is in the document, both from 1.
+	// Line and Column are the position in the document, both counted from 1.
 	Line, Column int
-	// Message is what is wrong, without the place.
+	// Message describes the defect, without its position.
 	Message string
 }
 
-// String is the problem in one line:
+// String returns the problem in one line:
 //
 //	flag "new-checkout": flags.new-checkout.defaultVariant: "blue" is not one of the variants (line 12, column 9)
 func (p Problem) String() string {
 	return fmt.Sprintf("%s (line %d, column %d)", p.Description(), p.Line, p.Column)
 }
 
-// Description is the problem without line and column.
+// Description returns the problem without line and column.
 func (p Problem) Description() string {
 	if p.Flag == "" {
 		return p.Path + ": " + p.Message
@@ -39,23 +39,23 @@ func (p Problem) Description() string {
 	return fmt.Sprintf("flag %q: %s: %s", p.Flag, p.Path, p.Message)
 }
 
-// DocumentError says why a document as a whole is of no use.
+// DocumentError is returned for a document that is unusable as a whole.
 type DocumentError struct {
-	// Line and Column say where that shows, both from 1.
+	// Line and Column are the position of the error, both counted from 1.
 	Line, Column int
-	// Message is what is wrong, without the place.
+	// Message describes the defect, without its position.
 	Message string
 }
 
-// Error is the error in one line:
+// Error returns the error in one line:
 //
 //	line 12, column 9: not valid JSON: unexpected end of JSON input
 func (e *DocumentError) Error() string {
 	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Message)
 }
 
-// isPlain says that a key needs no quotes in a path.
-func isPlain(key string) bool {
+// isBareKey reports whether a key needs no quotes in a path.
+func isBareKey(key string) bool {
 	for _, r := range key {
 		if !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune("_$@+:/-", r) {
 			return false
@@ -64,10 +64,10 @@ func isPlain(key string) bool {
 	return key != ""
 }
 
-// under extends a path by a member's key.
-func under(path, key string) string {
+// memberPath extends a path by the key of an object's member.
+func memberPath(path, key string) string {
 	switch {
-	case !isPlain(key):
+	case !isBareKey(key):
 		return path + "[" + strconv.Quote(key) + "]"
 	case path == "":
 		return key
@@ -76,7 +76,7 @@ func under(path, key string) string {
 	}
 }
 
-// at extends a path by a list's index.
-func at(path string, index int) string {
+// itemPath extends a path by an index into a list.
+func itemPath(path string, index int) string {
 	return path + "[" + strconv.Itoa(index) + "]"
 }

@@ -5,16 +5,16 @@ package flags
 
 import "fmt"
 
-// evaluator is a shared part of rules: what a {"$ref":"name"} stands for.
+// evaluator is a shared part of rules, referenced by {"$ref":"name"}.
 type evaluator struct {
 	value *node
-	// broken says why flags that refer to it cannot be served; empty if they can.
-	broken string
+	// defect is why flags that refer to it cannot be served; empty if they can.
+	defect string
 }
 
-// readEvaluators collects $evaluators. A reference inside an evaluator is
-// refused: flagd resolves it or not as its map order has it, and cycles would
-// never end.
+// readEvaluators reads $evaluators. A reference inside an evaluator is
+// rejected: whether flagd resolves it depends on its map order, and cycles
+// would never end.
 func (p *parser) readEvaluators(n *node) {
 	if n == nil || n.kind == kindNull {
 		return
@@ -26,15 +26,15 @@ func (p *parser) readEvaluators(n *node) {
 	p.evaluators = make(map[string]evaluator, len(n.members))
 	for _, m := range n.members {
 		_, twice := p.evaluators[m.key]
-		broken := evaluatorFault(m.value, under("$evaluators", m.key), twice)
+		broken := evaluatorDefect(m.value, memberPath("$evaluators", m.key), twice)
 		if broken != "" {
-			p.report("", under("$evaluators", m.key), m.offset, "the evaluator %s", broken)
+			p.report("", memberPath("$evaluators", m.key), m.offset, "the evaluator %s", broken)
 		}
-		p.evaluators[m.key] = evaluator{value: m.value, broken: broken}
+		p.evaluators[m.key] = evaluator{value: m.value, defect: broken}
 	}
 }
 
-func evaluatorFault(n *node, path string, twice bool) string {
+func evaluatorDefect(n *node, path string, twice bool) string {
 	switch {
 	case twice:
 		return "is defined more than once"
@@ -46,7 +46,7 @@ func evaluatorFault(n *node, path string, twice bool) string {
 		return "refers to another with $ref, which only flags may do"
 	}
 	if flaws := n.flaws(path); len(flaws) > 0 {
-		return "is unfit at " + flaws[0].path + ": " + flaws[0].message
+		return "is invalid at " + flaws[0].path + ": " + flaws[0].message
 	}
 	return ""
 }
@@ -76,17 +76,17 @@ func containsReference(n *node) bool {
 	return false
 }
 
-// resolve returns a rule with its references replaced. A name that no
-// evaluator has stays as it is: the rule answers PARSE_ERROR where an evaluation
-// comes upon it. The tree is shared where nothing in it changes.
+// resolve returns a rule with its references replaced. A reference to an
+// unknown evaluator is kept: an evaluation that reaches it returns PARSE_ERROR.
+// Unchanged subtrees are shared.
 func (p *parser) resolve(n *node) (*node, error) {
 	if name, is := reference(n); is {
 		found, known := p.evaluators[name]
 		switch {
 		case !known:
 			return n, nil
-		case found.broken != "":
-			return nil, fmt.Errorf("the evaluator %q %s", name, found.broken)
+		case found.defect != "":
+			return nil, fmt.Errorf("the evaluator %q %s", name, found.defect)
 		default:
 			return found.value, nil
 		}

@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// TestEveryGraphOfReferences goes through all ways in which four evaluators can
-// refer to each other and to themselves. A rule may use those that refer to none;
-// the others are reported and refused.
-func TestEveryGraphOfReferences(t *testing.T) {
+// TestEveryReferenceGraph tries all graphs of references among four evaluators,
+// self-references included. Rules may use the evaluators without references;
+// the others are reported and rejected.
+func TestEveryReferenceGraph(t *testing.T) {
 	const nodes = 4
 	var references [nodes]*node
 	for i := range references {
@@ -30,7 +30,7 @@ func TestEveryGraphOfReferences(t *testing.T) {
 	}
 	for graph := range 1 << (nodes * nodes) {
 		document := &node{kind: kindObject}
-		p := &parser{at: newPositions(nil)}
+		p := &parser{positions: newPositions(nil)}
 		for i := range nodes {
 			edges := graph >> (i * nodes) & (1<<nodes - 1)
 			document.members = append(document.members, member{key: fmt.Sprintf("e%d", i), value: evaluators[edges]})
@@ -40,7 +40,7 @@ func TestEveryGraphOfReferences(t *testing.T) {
 		for i, m := range document.members {
 			resolved, err := p.resolve(references[i])
 			if refers := m.value != evaluators[0]; (err != nil) != refers || !refers && resolved != m.value {
-				t.Fatalf("in graph %d the reference to %s comes to %v with %v", graph, m.key, resolved, err)
+				t.Fatalf("in graph %d the reference to %s resolves to %v with %v", graph, m.key, resolved, err)
 			}
 			if err != nil {
 				broken++
@@ -61,9 +61,9 @@ func tree(t testing.TB, text string) *node {
 	return n
 }
 
-// TestALongChainOfReferences has 10,000 evaluators, each of which refers to the
+// TestLongReferenceChain parses 10,000 evaluators, each of which refers to the
 // next.
-func TestALongChainOfReferences(t *testing.T) {
+func TestLongReferenceChain(t *testing.T) {
 	const length = 10_000
 	var document strings.Builder
 	document.WriteString(`{"$evaluators":{"last":{"==":[1,1]}`)
@@ -79,6 +79,6 @@ func TestALongChainOfReferences(t *testing.T) {
 	}
 	good, _ := set.Flag("good")
 	if outcome, err := evaluate(t, good, "", 0); outcome.Reason != ReasonTargetingMatch {
-		t.Errorf("the flag beside it comes to %+v (%v)", outcome, err)
+		t.Errorf("the other flag evaluates to %+v (%v)", outcome, err)
 	}
 }

@@ -11,34 +11,35 @@ import (
 	"unicode/utf8"
 )
 
-// scanner reads JSON once, from the first byte to the last. It checks all of it
-// and hands over the values that are wanted; nothing else is decoded.
+// scanner reads JSON once, from the first byte to the last. It validates all of
+// it and stores the selected values; nothing else is decoded.
 type scanner struct {
 	text  string
 	at    int
 	depth int
-	// names are those of the objects that are being read, the innermost last.
+	// names are the member names of the objects being read, the innermost object's
+	// last.
 	names []string
 	into  *Context
 	err   error
 }
 
-// keptNames is how many names there is room for from one request to the next.
-const keptNames = 256
+// maxPooledNames is the capacity of names that is kept between requests.
+const maxPooledNames = 256
 
 func (s *scanner) reset(text string, into *Context) {
 	clear(s.names)
 	names := s.names[:0]
-	if cap(names) > keptNames {
+	if cap(names) > maxPooledNames {
 		names = nil
 	}
 	*s = scanner{text: text, names: names, into: into}
 }
 
-// request reads a whole request; nothing at all is an empty one.
-func (s *scanner) request(w *wanted) error {
+// request reads a whole request body; an empty body is an empty request.
+func (s *scanner) request(n *pathNode) error {
 	if !utf8.ValidString(s.text) {
-		return fmt.Errorf("the body is not UTF-8")
+		return fmt.Errorf("the body is not valid UTF-8")
 	}
 	s.space()
 	if s.at == len(s.text) {
@@ -47,15 +48,15 @@ func (s *scanner) request(w *wanted) error {
 	if s.text[s.at] != '{' {
 		return fmt.Errorf("the body must be a JSON object with a context")
 	}
-	if s.value(w) {
+	if s.value(n) {
 		if s.space(); s.at < len(s.text) {
-			s.fail("something follows the body's end")
+			s.fail("data after the top-level value")
 		}
 	}
 	return s.err
 }
 
-// fail notes the first thing that is wrong and returns false.
+// fail records the first error and returns false.
 func (s *scanner) fail(what string) bool {
 	if s.err == nil {
 		s.err = fmt.Errorf("the body is not valid JSON: %s at byte %d", what, s.at)
@@ -74,7 +75,7 @@ func (s *scanner) space() {
 	}
 }
 
-// peek returns the byte that comes next, 0 at the end.
+// peek returns the next byte, 0 at the end.
 func (s *scanner) peek() byte {
 	if s.at < len(s.text) {
 		return s.text[s.at]
@@ -82,68 +83,69 @@ func (s *scanner) peek() byte {
 	return 0
 }
 
-// value reads a value; w is what is wanted of it, nil for nothing.
-func (s *scanner) value(w *wanted) bool {
+// value reads a value; n is the selected path at the value, nil if nothing at
+// or below it is selected.
+func (s *scanner) value(n *pathNode) bool {
 	switch s.peek() {
 	case '"':
-		return s.stringValue(w)
+		return s.stringValue(n)
 	case '{':
-		return s.container(w, kindObject)
+		return s.container(n, kindObject)
 	case '[':
-		return s.container(w, kindArray)
+		return s.container(n, kindArray)
 	case 't':
-		return s.literal(w, "true", kindBool)
+		return s.literal(n, "true", kindBool)
 	case 'f':
-		return s.literal(w, "false", kindBool)
+		return s.literal(n, "false", kindBool)
 	case 'n':
-		return s.literal(w, "null", kindNull)
+		return s.literal(n, "null", kindNull)
 	default:
-		return s.number(w)
+		return s.number(n)
 	}
 }
 
-func (s *scanner) stringValue(w *wanted) bool {
+func (s *scanner) stringValue(n *pathNode) bool {
 	raw, escaped, ok := s.string()
-	if !ok || w == nil {
+	if !ok || n == nil {
 		return ok
 	}
 	if escaped {
 		raw = unescape(raw)
 	}
-	s.into.found(w.slot, attribute{kind: kindString, text: raw})
+	s.into.store(n.slot, attribute{kind: kindString, text: raw})
 	return true
 }
 
-func (s *scanner) literal(w *wanted, literal string, kind kind) bool {
+func (s *scanner) literal(n *pathNode, literal string, kind kind) bool {
 	if len(s.text)-s.at < len(literal) || s.text[s.at:s.at+len(literal)] != literal {
-		return s.fail("an unknown word")
+		return s.fail("unknown literal")
 	}
 	s.at += len(literal)
-	if w != nil {
-		s.into.found(w.slot, attribute{kind: kind, text: literal})
+	if n != nil {
+		s.into.store(n.slot, attribute{kind: kind, text: literal})
 	}
 	return true
 }
 
 // container reads an object or a list.
-func (s *scanner) container(w *wanted, kind kind) bool {
+func (s *scanner) container(n *pathNode, kind kind) bool {
 	start := s.at
-	// The body is one level around the context.
+	// The body itself adds one level around the context.
 	if s.depth++; s.depth > maxContextNesting+1 {
 		s.err = errNested
 		return false
 	}
-	if kind == kindObject && !s.object(w) || kind == kindArray && !s.array() {
+	if kind == kindObject && !s.object(n) || kind == kindArray && !s.array() {
 		return false
 	}
 	s.depth--
-	if w == nil {
+	if n == nil {
 		return true
 	}
 	raw := s.text[start:s.at]
-	s.into.found(w.slot, attribute{kind: kind, text: raw})
-	if kind == kindArray && len(w.children) > 0 && w.slot != contextSlot {
-		s.into.foundIn(decodeScanned(raw), w)
+	s.into.store(n.slot, attribute{kind: kind, text: raw})
+	if kind == kindArray && len(n.children) > 0 && n.slot != contextSlot {
+		s.into.storeFrom(decodeScanned(raw), n)
 	}
 	return true
 }
@@ -164,7 +166,7 @@ func (s *scanner) array() bool {
 	}
 }
 
-// more reads what follows an element: a comma, or the end.
+// more reads the separator after an element: a comma, or the end.
 func (s *scanner) more(end byte) (more, ok bool) {
 	s.space()
 	switch s.peek() {
@@ -175,11 +177,11 @@ func (s *scanner) more(end byte) (more, ok bool) {
 		s.at++
 		return false, true
 	default:
-		return false, s.fail("a comma or an end is missing")
+		return false, s.fail("missing comma or closing bracket")
 	}
 }
 
-func (s *scanner) object(w *wanted) bool {
+func (s *scanner) object(n *pathNode) bool {
 	s.at++
 	if s.space(); s.peek() == '}' {
 		s.at++
@@ -191,9 +193,9 @@ func (s *scanner) object(w *wanted) bool {
 		if !ok || !s.unique(&seen, name) {
 			return false
 		}
-		var child *wanted
-		if w != nil && len(w.children) > 0 {
-			child = w.child(name)
+		var child *pathNode
+		if n != nil && len(n.children) > 0 {
+			child = n.child(name)
 		}
 		if !s.value(child) {
 			return false
@@ -209,7 +211,7 @@ func (s *scanner) object(w *wanted) bool {
 // name reads a member's name and the colon after it.
 func (s *scanner) name() (name string, ok bool) {
 	if s.space(); s.peek() != '"' {
-		return "", s.fail("a name is missing")
+		return "", s.fail("missing member name")
 	}
 	name, escaped, ok := s.string()
 	if !ok {
@@ -219,50 +221,50 @@ func (s *scanner) name() (name string, ok bool) {
 		name = unescape(name)
 	}
 	if s.space(); s.peek() != ':' {
-		return "", s.fail("a colon is missing")
+		return "", s.fail("missing colon")
 	}
 	s.at++
 	s.space()
 	return name, true
 }
 
-// nameSet finds a name that an object has twice.
+// nameSet detects duplicate names in an object.
 type nameSet struct {
-	// first is where the object's names begin.
+	// first is the index of the object's first name.
 	first int
-	// marks has a bit for the hash of each name: a name whose bit is not there is
-	// new, and most are.
-	marks uint64
-	// many is used by objects with more names than marks can tell apart.
-	many map[string]struct{}
+	// bloom has a bit for the hash of each name: a name whose bit is unset is new,
+	// which is the usual case.
+	bloom uint64
+	// all is used by objects with too many names for bloom.
+	all map[string]struct{}
 }
 
-// manyMembers is how many names it takes to fill a map with them.
-const manyMembers = 48
+// maxBloomNames is the number of names above which a map is used.
+const maxBloomNames = 48
 
 func (s *scanner) unique(seen *nameSet, name string) bool {
 	if seen.has(s.names, name) {
-		return s.fail("a name that the object already has")
+		return s.fail("duplicate member name")
 	}
 	s.names = append(s.names, name)
 	return true
 }
 
 func (n *nameSet) has(names []string, name string) bool {
-	if n.many == nil && len(names)-n.first >= manyMembers {
-		n.many = make(map[string]struct{}, 2*manyMembers)
+	if n.all == nil && len(names)-n.first >= maxBloomNames {
+		n.all = make(map[string]struct{}, 2*maxBloomNames)
 		for _, other := range names[n.first:] {
-			n.many[other] = struct{}{}
+			n.all[other] = struct{}{}
 		}
 	}
-	if n.many != nil {
-		_, twice := n.many[name]
-		n.many[name] = struct{}{}
+	if n.all != nil {
+		_, twice := n.all[name]
+		n.all[name] = struct{}{}
 		return twice
 	}
-	mark := markOf(name)
-	known := n.marks&mark != 0
-	n.marks |= mark
+	mark := bloomBit(name)
+	known := n.bloom&mark != 0
+	n.bloom |= mark
 	if known {
 		for _, other := range names[n.first:] {
 			if other == name {
@@ -273,14 +275,15 @@ func (n *nameSet) has(names []string, name string) bool {
 	return false
 }
 
-func markOf(name string) uint64 {
+func bloomBit(name string) uint64 {
 	if name == "" {
 		return 1
 	}
 	return 1 << ((uint(name[0]) + 7*uint(name[len(name)/2]) + 13*uint(name[len(name)-1]) + 29*uint(len(name))) % 64)
 }
 
-// special marks the bytes at which a string does not simply go on.
+// special marks the bytes that need attention within a string: quotes,
+// backslashes and control characters.
 var special = func() (table [256]bool) {
 	for b := range ' ' {
 		table[b] = true
@@ -289,7 +292,7 @@ var special = func() (table [256]bool) {
 	return table
 }()
 
-// string reads a string and returns what is between its quotes.
+// string reads a string and returns the raw text between its quotes.
 func (s *scanner) string() (raw string, escaped, ok bool) {
 	s.at++
 	start := s.at
@@ -304,7 +307,7 @@ func (s *scanner) string() (raw string, escaped, ok bool) {
 		}
 		s.at = i
 		if b != '\\' {
-			return "", false, s.fail("a control character in a string")
+			return "", false, s.fail("control character in a string")
 		}
 		if !s.escape() {
 			return "", false, false
@@ -313,7 +316,7 @@ func (s *scanner) string() (raw string, escaped, ok bool) {
 		i = s.at - 1
 	}
 	s.at = len(s.text)
-	return "", false, s.fail("the end inside a string")
+	return "", false, s.fail("unterminated string")
 }
 
 // escape reads an escape sequence; a pair of surrogates counts as one.
@@ -326,18 +329,18 @@ func (s *scanner) escape() bool {
 	case 'u':
 		s.at++
 	default:
-		return s.fail("an unknown escape sequence")
+		return s.fail("unknown escape sequence")
 	}
 	unit, ok := s.codeUnit()
 	if !ok || unit < 0xD800 || unit > 0xDFFF {
 		return ok
 	}
 	if unit >= 0xDC00 || s.peek() != '\\' || s.at+1 >= len(s.text) || s.text[s.at+1] != 'u' {
-		return s.fail("half of a surrogate pair")
+		return s.fail("unpaired surrogate")
 	}
 	s.at += 2
 	if unit, ok = s.codeUnit(); ok && (unit < 0xDC00 || unit > 0xDFFF) {
-		return s.fail("half of a surrogate pair")
+		return s.fail("unpaired surrogate")
 	}
 	return ok
 }
@@ -345,7 +348,7 @@ func (s *scanner) escape() bool {
 // codeUnit reads four hexadecimal digits.
 func (s *scanner) codeUnit() (unit uint16, ok bool) {
 	if len(s.text)-s.at < 4 {
-		return 0, s.fail("a broken escape sequence")
+		return 0, s.fail("invalid escape sequence")
 	}
 	for _, b := range []byte(s.text[s.at : s.at+4]) {
 		switch {
@@ -356,7 +359,7 @@ func (s *scanner) codeUnit() (unit uint16, ok bool) {
 		case 'A' <= b && b <= 'F':
 			b -= 'A' - 10
 		default:
-			return 0, s.fail("a broken escape sequence")
+			return 0, s.fail("invalid escape sequence")
 		}
 		unit = unit<<4 | uint16(b)
 	}
@@ -364,7 +367,7 @@ func (s *scanner) codeUnit() (unit uint16, ok bool) {
 	return unit, true
 }
 
-// unescape decodes what is between the quotes of a string that was read.
+// unescape decodes the raw text of a validated string.
 func unescape(raw string) string {
 	var text string
 	if err := json.Unmarshal([]byte(`"`+raw+`"`), &text); err != nil {
@@ -373,44 +376,44 @@ func unescape(raw string) string {
 	return text
 }
 
-// surelyFinite is how many characters a number without an exponent may have to
-// be within a float64 for sure.
-const surelyFinite = 300
+// maxFiniteDigits is the length up to which a number without an exponent is
+// certain to be finite as a float64.
+const maxFiniteDigits = 300
 
-func (s *scanner) number(w *wanted) bool {
+func (s *scanner) number(n *pathNode) bool {
 	start := s.at
-	exponent, ok := s.digitsOfNumber()
+	exponent, ok := s.numberLiteral()
 	if !ok {
 		return false
 	}
 	literal := s.text[start:s.at]
-	if w == nil && !exponent && len(literal) <= surelyFinite {
+	if n == nil && !exponent && len(literal) <= maxFiniteDigits {
 		return true
 	}
 	value, err := strconv.ParseFloat(literal, 64)
 	if err != nil || math.IsInf(value, 0) {
-		return s.fail("a number that is too large")
+		return s.fail("number out of range")
 	}
-	if w != nil {
-		s.into.found(w.slot, attribute{kind: kindNumber, text: literal, number: value})
+	if n != nil {
+		s.into.store(n.slot, attribute{kind: kindNumber, text: literal, number: value})
 	}
 	return true
 }
 
-// digitsOfNumber reads a number as JSON has it.
-func (s *scanner) digitsOfNumber() (exponent, ok bool) {
+// numberLiteral reads the characters of a JSON number.
+func (s *scanner) numberLiteral() (exponent, ok bool) {
 	if s.peek() == '-' {
 		s.at++
 	}
 	if s.peek() == '0' {
 		s.at++
 	} else if !s.digits() {
-		return false, s.fail("an unexpected character or end")
+		return false, s.fail("unexpected character or end of input")
 	}
 	if s.peek() == '.' {
 		s.at++
 		if !s.digits() {
-			return false, s.fail("a number without its fraction")
+			return false, s.fail("missing digits after the decimal point")
 		}
 	}
 	if s.peek()|0x20 != 'e' {
@@ -421,12 +424,12 @@ func (s *scanner) digitsOfNumber() (exponent, ok bool) {
 		s.at++
 	}
 	if !s.digits() {
-		return true, s.fail("a number without its exponent")
+		return true, s.fail("missing digits in the exponent")
 	}
 	return true, true
 }
 
-// digits reads digits, one at least.
+// digits reads one or more digits.
 func (s *scanner) digits() bool {
 	start := s.at
 	for s.at < len(s.text) && '0' <= s.text[s.at] && s.text[s.at] <= '9' {

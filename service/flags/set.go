@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Reason says why an outcome is what it is, in OpenFeature's words.
+// Reason is OpenFeature's reason for an outcome.
 type Reason string
 
 // Reasons of an outcome.
@@ -20,8 +20,8 @@ const (
 	ReasonStatic Reason = "STATIC"
 	// ReasonTargetingMatch: a rule chose the variant.
 	ReasonTargetingMatch Reason = "TARGETING_MATCH"
-	// ReasonDefault: a rule chose nothing, or there is no default variant, and then
-	// the outcome has no value.
+	// ReasonDefault: the rule returned null, or there is no default variant, in
+	// which case the outcome has no value.
 	ReasonDefault Reason = "DEFAULT"
 	// ReasonDisabled: the flag is disabled; the outcome has no value.
 	ReasonDisabled Reason = "DISABLED"
@@ -29,58 +29,59 @@ const (
 	ReasonError Reason = "ERROR"
 )
 
-// ErrorCode says what went wrong with an evaluation, in OpenFeature's words.
+// ErrorCode is OpenFeature's error code for a failed evaluation.
 type ErrorCode string
 
 // Error codes of an outcome.
 const (
-	// CodeParse: the rule cannot be evaluated as it is written.
+	// CodeParse: the rule cannot be evaluated.
 	CodeParse ErrorCode = "PARSE_ERROR"
-	// CodeGeneral: the rule chose something that is no variant, or took too many
-	// steps.
+	// CodeGeneral: the rule returned something that is not a variant, or exceeded
+	// MaxSteps.
 	CodeGeneral ErrorCode = "GENERAL"
 )
 
-// Outcome is one of the things that a flag can answer. Outcomes belong to a Set
-// and never change.
+// Outcome is one possible result of a flag. Outcomes belong to a Set and are
+// immutable.
 type Outcome struct {
 	// ID numbers the outcomes of a Set from 0.
 	ID int
-	// Key is the flag's.
+	// Key is the flag's key.
 	Key string
-	// Reason is always there.
+	// Reason is always set.
 	Reason Reason
 	// Variant is the name of the variant, empty if there is no value.
 	Variant string
 	// Value is the variant's value as compact JSON, nil if there is none: the
-	// caller's own default counts then.
+	// client then uses its code default.
 	Value json.RawMessage
-	// Metadata is the flag's metadata laid over the set's, as a compact JSON
+	// Metadata is the set's metadata overridden by the flag's, as a compact JSON
 	// object; nil if there is none.
 	Metadata json.RawMessage
 	// ErrorCode is empty unless the evaluation failed.
 	ErrorCode ErrorCode
-	// ErrorDetails is for people. It never quotes a rule or a context.
+	// ErrorDetails is a human-readable explanation. It never quotes a rule or a
+	// context.
 	ErrorDetails string
 }
 
 // Flag is one compiled flag, safe for concurrent use.
 type Flag struct {
-	// Key names the flag.
+	// Key is the flag's key.
 	Key string
 
 	rule     *compiledRule
 	metadata json.RawMessage
 	outcomes []*Outcome
-	// attributes are what the rule reads.
+	// attributes are the context attributes that the rule reads.
 	attributes *Attributes
 
 	// static is the outcome of a flag without a rule.
 	static *Outcome
-	// fallback is the outcome when a rule chooses nothing.
+	// fallback is the outcome when the rule returns null.
 	fallback *Outcome
-	// matches are the outcomes when a rule chooses a variant; byName finds one among
-	// many.
+	// matches are the outcomes when the rule selects a variant; byName indexes them
+	// for flags with many variants.
 	matches []*Outcome
 	byName  map[string]*Outcome
 
@@ -94,7 +95,7 @@ func (f *Flag) add(o Outcome) *Outcome {
 	return &o
 }
 
-// build prepares what a rule can come to.
+// build adds the possible outcomes of a flag with a rule.
 func (f *Flag) build(variants map[string]json.RawMessage, fallback string, metadata json.RawMessage) {
 	f.metadata = metadata
 	f.fallback = f.add(Outcome{Reason: ReasonDefault, Variant: fallback, Value: variants[fallback]})
@@ -104,20 +105,22 @@ func (f *Flag) build(variants map[string]json.RawMessage, fallback string, metad
 		f.matches, f.byName[name] = append(f.matches, match), match
 	}
 	f.unparsable = f.failure(CodeParse, "the targeting rule cannot be evaluated")
-	f.mismatched = f.failure(CodeGeneral, "the targeting rule chose something that is not a variant")
-	f.exhausted = f.failure(CodeGeneral, "the targeting rule takes too many steps")
+	f.mismatched = f.failure(CodeGeneral, "the targeting rule returned something that is not a variant")
+	f.exhausted = f.failure(CodeGeneral, "the targeting rule exceeds the step limit")
 }
 
 func (f *Flag) failure(code ErrorCode, details string) *Outcome {
 	return f.add(Outcome{Reason: ReasonError, ErrorCode: code, ErrorDetails: details})
 }
 
-// Attributes are what an evaluation of the flag reads of a context.
+// Attributes returns the context attributes that an evaluation of the flag
+// reads.
 func (f *Flag) Attributes() *Attributes { return f.attributes }
 
-// Evaluate returns the flag's outcome at a time in Unix seconds for a context,
-// into which the flag's attributes were read, or its set's. The error explains an
-// outcome that has an ErrorCode, for those who write rules; it is not for clients.
+// Evaluate returns the flag's outcome for a context, into which the attributes
+// of the flag or of its set were read, at a time in Unix seconds. The error
+// explains an outcome that has an ErrorCode to the authors of rules; it is not
+// for clients.
 func (f *Flag) Evaluate(c *Context, now int64) (*Outcome, error) {
 	if f.rule == nil {
 		return f.static, nil
@@ -133,14 +136,14 @@ func (f *Flag) Evaluate(c *Context, now int64) (*Outcome, error) {
 	}
 }
 
-// What a rule came to may be a caller's data, which has no place in an error.
+// A rule's result may be client data, which must not appear in an error.
 var (
-	errNotJSON   = errors.New("the rule came to a number that JSON does not have")
-	errNoVariant = errors.New("the rule came to something that is not a variant")
+	errNotJSON   = errors.New("the rule returned a number that JSON cannot represent")
+	errNoVariant = errors.New("the rule returned something that is not a variant")
 )
 
-// outcome finds the variant that a rule's result names: null is none, anything
-// else names a variant by its text.
+// outcome returns the outcome for a rule's result: null selects the default,
+// anything else names a variant by its string form.
 func (f *Flag) outcome(result any) (*Outcome, error) {
 	if result == nil {
 		return f.fallback, nil
@@ -160,9 +163,10 @@ func (f *Flag) outcome(result any) (*Outcome, error) {
 	return f.mismatched, errNoVariant
 }
 
-// match returns the outcome for a variant, nil if there is no such variant.
+// match returns the outcome for a variant, or nil if the flag has no such
+// variant.
 func (f *Flag) match(name string) *Outcome {
-	if len(f.matches) > manyNames {
+	if len(f.matches) > maxLinearSearch {
 		return f.byName[name]
 	}
 	for _, match := range f.matches {
@@ -173,17 +177,18 @@ func (f *Flag) match(name string) *Outcome {
 	return nil
 }
 
-// Set is all flags of a document, immutable and safe for concurrent use.
+// Set holds all flags of a document. It is immutable and safe for concurrent
+// use.
 type Set struct {
 	flags    map[string]*Flag
 	sorted   []*Flag
 	outcomes []*Outcome
 	metadata json.RawMessage
-	// attributes are what the rules of all flags read.
+	// attributes are the context attributes that the rules of all flags read.
 	attributes *Attributes
 }
 
-func newSet(flags []*Flag, places *places, metadata json.RawMessage) *Set {
+func newSet(flags []*Flag, places *attributeIndex, metadata json.RawMessage) *Set {
 	set := &Set{flags: make(map[string]*Flag, len(flags)), sorted: flags, metadata: metadata}
 	var rules []*compiledRule
 	slices.SortFunc(set.sorted, func(a, b *Flag) int { return strings.Compare(a.Key, b.Key) })
@@ -201,25 +206,26 @@ func newSet(flags []*Flag, places *places, metadata json.RawMessage) *Set {
 	return set
 }
 
-// Len is the number of flags in the set.
+// Len returns the number of flags in the set.
 func (s *Set) Len() int { return len(s.sorted) }
 
-// Flag returns the flag of that key.
+// Flag returns the flag with the given key.
 func (s *Set) Flag(key string) (*Flag, bool) {
 	flag, ok := s.flags[key]
 	return flag, ok
 }
 
-// Flags returns all flags, sorted by key. The slice must not be changed.
+// Flags returns all flags, sorted by key. Callers must not modify the slice.
 func (s *Set) Flags() []*Flag { return s.sorted }
 
-// Outcomes returns all that the set's flags can answer, in the order of their
-// IDs. The slice must not be changed.
+// Outcomes returns all possible outcomes of the set's flags, ordered by ID.
+// Callers must not modify the slice.
 func (s *Set) Outcomes() []*Outcome { return s.outcomes }
 
-// Attributes are what an evaluation of all flags reads of a context.
+// Attributes returns the context attributes that an evaluation of all flags
+// reads.
 func (s *Set) Attributes() *Attributes { return s.attributes }
 
-// Metadata is the metadata of the set as a compact JSON object, nil if there is
+// Metadata returns the set's metadata as a compact JSON object, nil if there is
 // none.
 func (s *Set) Metadata() json.RawMessage { return s.metadata }

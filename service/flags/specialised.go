@@ -5,39 +5,38 @@ package flags
 
 import "strings"
 
-// specialised compiles the forms that targeting is mostly made of, where more
-// can be known beforehand: an attribute compared with a constant is read where
-// it lies, without becoming a value of its own. What is not of the expected type
-// goes the general way, so the results are the same. It returns nil where it
-// knows no better.
+// specialised compiles the most common forms of operators, where more is known
+// at compile time: an attribute that is compared with a constant is read in
+// place, without boxing it. A value of another type takes the general path, so
+// the results are the same. It returns nil for all other forms.
 func (c *compiler) specialised(name string, args *node, s scope, path string) rule {
 	switch name {
 	case "fractional":
-		return c.fixedFractional(args, s, path)
+		return c.constantFractional(args, s, path)
 	case "in":
 		return c.inConstant(args, s, path)
 	case "starts_with":
-		return c.affixed(strings.HasPrefix, args, s, path)
+		return c.constantAffix(strings.HasPrefix, args, s, path)
 	case "ends_with":
-		return c.affixed(strings.HasSuffix, args, s, path)
+		return c.constantAffix(strings.HasSuffix, args, s, path)
 	case "==", "===", "!=", "!==":
 		return c.equality(name, args, s, path)
 	case "<", "<=", ">", ">=":
-		return c.limit(name, args, s, path)
+		return c.ordering(name, args, s, path)
 	case "missing":
-		return c.fixedMissing(args, s, path)
+		return c.constantMissing(args, s, path)
 	default:
 		return nil
 	}
 }
 
-// attributeName returns the path of an argument that is an attribute of the
-// context, written as {"var": "name"}; nil for anything else.
+// attributeName returns the path of an argument of the form {"var": "name"}
+// that is an attribute of the context; nil for anything else.
 func attributeName(n *node, s scope) []string {
 	if s.current != 0 || len(s.outer) > 0 || n.kind != kindObject || len(n.members) != 1 || n.members[0].key != "var" {
 		return nil
 	}
-	name, fallback, fixed := fixedName(n.members[0].value)
+	name, fallback, fixed := constantName(n.members[0].value)
 	parts := splitPath(name)
 	if !fixed || fallback != nil || len(parts) == 0 || parts[0] == flagdKey {
 		return nil
@@ -45,15 +44,15 @@ func attributeName(n *node, s scope) []string {
 	return parts
 }
 
-// pair is an attribute and a constant, which are the arguments of an operator.
+// pair is an operator's two arguments if they are an attribute and a constant.
 type pair struct {
 	attribute []string
 	constant  *node
-	// swapped says that the constant comes first.
+	// swapped means that the constant comes first.
 	swapped bool
 }
 
-// pairOf finds the two in a list of two arguments.
+// pairOf returns the attribute and the constant among two arguments.
 func pairOf(args *node, s scope) (p pair, ok bool) {
 	if args.kind != kindArray || len(args.items) != 2 {
 		return pair{}, false
@@ -66,25 +65,25 @@ func pairOf(args *node, s scope) (p pair, ok bool) {
 	return p, p.attribute != nil && isScalar
 }
 
-// take counts the pair and returns the attribute's slot.
-func (c *compiler) take(p pair, s scope, path string) (slot int) {
+// usePair counts the pair's nodes and returns the attribute's slot.
+func (c *compiler) usePair(p pair, s scope, path string) (slot int) {
 	s.depth++
 	c.count(2, p.constant, s, path)
 	return c.slot(p.attribute...)
 }
 
-// affixed compiles starts_with and ends_with for an attribute and a constant.
-func (c *compiler) affixed(has func(text, affix string) bool, args *node, s scope, path string) rule {
+// constantAffix compiles starts_with and ends_with for an attribute and a constant.
+func (c *compiler) constantAffix(has func(text, affix string) bool, args *node, s scope, path string) rule {
 	pair, ok := pairOf(args, s)
 	if !ok || pair.swapped || pair.constant.kind != kindString {
 		return nil
 	}
-	slot, affix := c.take(pair, s, path), pair.constant.text
+	slot, affix := c.usePair(pair, s, path), pair.constant.text
 	return func(e *env) any {
 		if !e.spend(1) {
 			return nil
 		}
-		text, ok := e.textIn(slot)
+		text, ok := e.stringAt(slot)
 		if !ok {
 			return nil
 		}
@@ -102,20 +101,20 @@ func (c *compiler) equality(name string, args *node, s scope, path string) rule 
 	if len(name) == len("===") {
 		compare = (*env).identical
 	}
-	slot, value, wanted := c.take(pair, s, path), pair.constant.plain(), name[0] == '='
+	slot, value, wanted := c.usePair(pair, s, path), pair.constant.goValue(), name[0] == '='
 	general := func(e *env) bool { return compare(e, e.attribute(slot), value) == wanted }
 	if pair.constant.kind == kindString {
-		return equalText(slot, pair.constant.text, wanted, general)
+		return equalString(slot, pair.constant.text, wanted, general)
 	}
 	return equalNumber(slot, value.(float64), wanted, general)
 }
 
-func equalText(slot int, text string, wanted bool, general func(*env) bool) rule {
+func equalString(slot int, text string, wanted bool, general func(*env) bool) rule {
 	return func(e *env) any {
 		if !e.spend(1 + len(text)>>6) {
 			return nil
 		}
-		if found, ok := e.textIn(slot); ok {
+		if found, ok := e.stringAt(slot); ok {
 			return (found == text) == wanted
 		}
 		return general(e)
@@ -127,26 +126,26 @@ func equalNumber(slot int, number float64, wanted bool, general func(*env) bool)
 		if !e.spend(1) {
 			return nil
 		}
-		if found, ok := e.numberIn(slot); ok {
+		if found, ok := e.numberAt(slot); ok {
 			return (found == number) == wanted
 		}
 		return general(e)
 	}
 }
 
-// limit compiles the comparison of an attribute with a number.
-func (c *compiler) limit(name string, args *node, s scope, path string) rule {
+// ordering compiles the comparison of an attribute with a number.
+func (c *compiler) ordering(name string, args *node, s scope, path string) rule {
 	pair, ok := pairOf(args, s)
 	if !ok || pair.constant.kind != kindNumber {
 		return nil
 	}
-	slot, value := c.take(pair, s, path), pair.constant.plain()
+	slot, value := c.usePair(pair, s, path), pair.constant.goValue()
 	compare, within, number := operators[name].list, withinLimit(name, pair.swapped), value.(float64)
 	return func(e *env) any {
 		if !e.spend(1) {
 			return nil
 		}
-		if found, ok := e.numberIn(slot); ok {
+		if found, ok := e.numberAt(slot); ok {
 			return within(found, number)
 		}
 		if pair.swapped {
@@ -156,8 +155,8 @@ func (c *compiler) limit(name string, args *node, s scope, path string) rule {
 	}
 }
 
-// withinLimit compares an attribute with a limit. All numbers are finite, so that
-// turning the arguments round is turning the operator round.
+// withinLimit compares an attribute with a limit. All numbers are finite, so
+// swapping the arguments is the same as mirroring the operator.
 func withinLimit(name string, swapped bool) func(value, limit float64) bool {
 	if swapped {
 		name = map[string]string{"<": ">", "<=": ">=", ">": "<", ">=": "<="}[name]
@@ -174,35 +173,35 @@ func withinLimit(name string, swapped bool) func(value, limit float64) bool {
 	}
 }
 
-// inConstant compiles membership in a list of texts that is written out as a
-// look-up, so that a list of thousands costs no more than a short one, and the
-// search for a text in an attribute.
+// inConstant compiles membership in a constant list of strings as a map lookup,
+// so that a list of thousands costs no more than a short one, and the search
+// for a constant substring in an attribute.
 func (c *compiler) inConstant(args *node, s scope, path string) rule {
 	if args.kind != kindArray || len(args.items) != 2 {
 		return nil
 	}
-	if texts := args.items[1].textSet(); texts != nil {
-		return c.inTexts(texts, args, s, path)
+	if texts := args.items[1].stringSet(); texts != nil {
+		return c.inStrings(texts, args, s, path)
 	}
 	pair, ok := pairOf(args, s)
 	if !ok || !pair.swapped || pair.constant.kind != kindString {
 		return nil
 	}
-	slot, text := c.take(pair, s, path), pair.constant.text
+	slot, text := c.usePair(pair, s, path), pair.constant.text
 	return func(e *env) any {
 		if !e.spend(1) {
 			return nil
 		}
-		if haystack, ok := e.textIn(slot); ok {
+		if haystack, ok := e.stringAt(slot); ok {
 			return e.spendText(haystack) && strings.Contains(haystack, text)
 		}
 		return in(e, 0, []any{text, e.attribute(slot)})
 	}
 }
 
-func (c *compiler) inTexts(texts map[string]struct{}, args *node, s scope, path string) rule {
-	list := args.items[1].plain().([]any)
-	needle := c.value(args.items[0], s, at(path, 0))
+func (c *compiler) inStrings(texts map[string]struct{}, args *node, s scope, path string) rule {
+	list := args.items[1].goValue().([]any)
+	needle := c.value(args.items[0], s, itemPath(path, 0))
 	general := func(e *env) any {
 		value := needle(e)
 		if text, ok := value.(string); ok {
@@ -225,7 +224,7 @@ func (c *compiler) inTexts(texts map[string]struct{}, args *node, s scope, path 
 		if !e.spend(1) {
 			return nil
 		}
-		if text, ok := e.textIn(slot); ok {
+		if text, ok := e.stringAt(slot); ok {
 			_, found := texts[text]
 			return found
 		}
@@ -233,15 +232,15 @@ func (c *compiler) inTexts(texts map[string]struct{}, args *node, s scope, path 
 	}
 }
 
-// fixedFractional compiles shares that are written out, for callers told apart
-// by their targeting key: no more is left to do than to hash.
-func (c *compiler) fixedFractional(args *node, s scope, path string) rule {
+// constantFractional compiles constant shares for callers identified by their
+// targeting key: only the hash remains to be computed at run time.
+func (c *compiler) constantFractional(args *node, s scope, path string) rule {
 	constant, ok := args.foldConstant()
 	if !ok || args.kind != kindArray || s.current != 0 {
 		return nil
 	}
 	distribution := constant.([]any)
-	if len(distribution) == 0 || isText(distribution[0]) {
+	if len(distribution) == 0 || isString(distribution[0]) {
 		return nil
 	}
 	if distribution[0] == nil {
@@ -257,27 +256,27 @@ func (c *compiler) fixedFractional(args *node, s scope, path string) rule {
 	}
 	slot := c.slot(targetingKey)
 	return func(e *env) any {
-		key, ok := e.textIn(slot)
+		key, ok := e.stringAt(slot)
 		if !ok || key == "" || !e.spend(1) {
 			return nil
 		}
-		return pick(shares, total, hashOf(e.flagKey, key))
+		return pick(shares, total, bucketHash(e.flagKey, key))
 	}
 }
 
-func isText(v any) bool {
+func isString(v any) bool {
 	_, ok := v.(string)
 	return ok
 }
 
-// fixedMissing compiles the question which of some attributes are missing, so
-// that only those are read.
-func (c *compiler) fixedMissing(args *node, s scope, path string) rule {
+// constantMissing compiles missing for constant names, so that only these
+// attributes are read.
+func (c *compiler) constantMissing(args *node, s scope, path string) rule {
 	names := []*node{args}
 	if args.kind == kindArray {
 		names = args.items
 	}
-	if s.current != 0 || !allTexts(names) || !c.count(len(names), args, s, path) {
+	if s.current != 0 || !allStrings(names) || !c.count(len(names), args, s, path) {
 		return nil
 	}
 	readers := make([]rule, len(names))
@@ -298,7 +297,7 @@ func (c *compiler) fixedMissing(args *node, s scope, path string) rule {
 	}
 }
 
-func allTexts(nodes []*node) bool {
+func allStrings(nodes []*node) bool {
 	for _, n := range nodes {
 		if n.kind != kindString {
 			return false

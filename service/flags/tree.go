@@ -26,12 +26,12 @@ const (
 	kindObject
 )
 
-// String names the kind as a message does, with its article.
+// String returns the name of the kind with its article, for messages.
 func (k kind) String() string {
 	return [...]string{"null", "a boolean", "a number", "a string", "a list", "an object"}[k]
 }
 
-// node is a JSON value that remembers where it stands in the document.
+// node is a JSON value with its position in the document.
 type node struct {
 	kind   kind
 	offset int
@@ -39,15 +39,15 @@ type node struct {
 	text    string
 	items   []*node
 	members []member
-	// deep marks a place where the document was nested too deeply to read on.
-	deep bool
-	// What follows is found out once, because many rules may share one node.
+	// tooDeep marks a value that was skipped because it is nested too deeply.
+	tooDeep bool
+	// The following are computed once, because rules may share a node.
 	folded  folding
 	decoded *any
-	texts   *map[string]struct{}
+	strings *map[string]struct{}
 }
 
-// folding is what is known about a node's being constant.
+// folding records whether a node is constant.
 type folding uint8
 
 const (
@@ -56,12 +56,11 @@ const (
 	foldingDynamic
 )
 
-// maxNesting is how deep a document is read. It leaves room for MaxDepth
-// operators, each an object with a list in it.
+// maxNesting is the maximum nesting depth of a document. It leaves room for
+// MaxDepth operators, each an object with a list in it.
 const maxNesting = 128
 
-// member is one entry of an object, in the document's order; a key that is
-// written twice has two.
+// member is one entry of an object, in document order; a duplicate key has two.
 type member struct {
 	key    string
 	offset int
@@ -78,7 +77,7 @@ func (n *node) member(key string) *node {
 	return nil
 }
 
-// duplicate returns the first member whose key was already used before it.
+// duplicate returns the first member whose key occurred before.
 func (n *node) duplicate() (member, bool) {
 	seen := make(map[string]struct{}, len(n.members))
 	for _, m := range n.members {
@@ -90,17 +89,17 @@ func (n *node) duplicate() (member, bool) {
 	return member{}, false
 }
 
-// number returns the value of a number node; ok is false where it is too large
-// for a float64.
+// number returns the value of a number node; ok is false if it is too large for
+// a float64.
 func (n *node) number() (value float64, ok bool) {
 	value, err := strconv.ParseFloat(n.text, 64)
 	return value, err == nil
 }
 
-// readTree parses a whole document. Its errors name line and column.
+// readTree parses a whole document. Its errors have a line and a column.
 func readTree(data []byte, at positions) (*node, error) {
 	if offset := invalidUTF8(data); offset >= 0 {
-		return nil, at.failure(offset, "the document is not valid UTF-8")
+		return nil, at.errorAt(offset, "the document is not valid UTF-8")
 	}
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {
@@ -110,18 +109,18 @@ func readTree(data []byte, at positions) (*node, error) {
 	reader.tokens.UseNumber()
 	root, err := reader.value()
 	if err != nil {
-		return nil, at.failure(int(reader.tokens.InputOffset()), "not valid JSON: %s", err)
+		return nil, at.errorAt(int(reader.tokens.InputOffset()), "not valid JSON: %s", err)
 	}
 	return root, nil
 }
 
-// describeSyntax puts line and column to a syntax error.
+// describeSyntax adds line and column to a syntax error.
 func describeSyntax(err error, at positions) error {
 	var syntax *json.SyntaxError
 	if !errors.As(err, &syntax) {
-		return at.failure(0, "not valid JSON: %s", err)
+		return at.errorAt(0, "not valid JSON: %s", err)
 	}
-	return at.failure(int(syntax.Offset)-1, "not valid JSON: %s", err)
+	return at.errorAt(int(syntax.Offset)-1, "not valid JSON: %s", err)
 }
 
 // invalidUTF8 returns the offset of the first byte that is not UTF-8, or -1.
@@ -139,15 +138,15 @@ func invalidUTF8(data []byte) int {
 	return -1
 }
 
-// treeReader builds nodes from the decoder's tokens. The document was checked
-// before, so that its nesting is bounded by encoding/json's own limit.
+// treeReader builds nodes from the decoder's tokens. The document has been
+// validated before, so that its nesting is within encoding/json's own limit.
 type treeReader struct {
 	data    []byte
 	tokens  *json.Decoder
 	nesting int
 }
 
-// next returns a token and the offset at which it starts.
+// next returns the next token and the offset at which it starts.
 func (r *treeReader) next() (json.Token, int, error) {
 	start := int(r.tokens.InputOffset())
 	for start < len(r.data) && bytes.IndexByte([]byte(" \t\r\n,:"), r.data[start]) >= 0 {
@@ -170,7 +169,7 @@ func (r *treeReader) value() (*node, error) {
 		r.nesting++
 		defer func() { r.nesting-- }()
 		if r.nesting > maxNesting {
-			return &node{kind: kindNull, offset: offset, deep: true}, r.skip()
+			return &node{kind: kindNull, offset: offset, tooDeep: true}, r.skip()
 		}
 		if token == '[' {
 			return r.array(offset)
@@ -187,7 +186,7 @@ func (r *treeReader) value() (*node, error) {
 	}
 }
 
-// skip reads on to the end of the object or list that has just begun.
+// skip reads to the end of the object or list that has just been opened.
 func (r *treeReader) skip() error {
 	for open := 1; open > 0; {
 		token, err := r.tokens.Token()
@@ -235,49 +234,49 @@ func (r *treeReader) object(offset int) (*node, error) {
 	return n, err
 }
 
-// flaw is what makes a part of a document unfit for use, whatever it means.
+// flaw is a defect that makes a value invalid wherever it is used.
 type flaw struct {
 	path    string
 	offset  int
 	message string
 }
 
-// flaws lists what is unfit in the node and below: keys that are written twice
-// (which of the two was meant cannot be known), numbers that no float64 holds,
-// and nesting that was not followed.
+// flaws returns the defects of the node and its descendants: duplicate keys (it
+// is unknown which one was meant), numbers beyond a float64, and values that
+// are nested too deeply.
 func (n *node) flaws(path string) []flaw {
 	var found []flaw
 	if m, twice := n.duplicate(); twice {
-		found = append(found, flaw{under(path, m.key), m.offset, strconv.Quote(m.key) + " is there twice"})
+		found = append(found, flaw{memberPath(path, m.key), m.offset, "duplicate key " + strconv.Quote(m.key)})
 	}
-	if n.deep {
+	if n.tooDeep {
 		found = append(found, flaw{path, n.offset, "nested deeper than " + strconv.Itoa(maxNesting) + " levels"})
 	}
 	if n.kind == kindNumber {
 		if _, ok := n.number(); !ok {
-			found = append(found, flaw{path, n.offset, n.text + " is too large a number"})
+			found = append(found, flaw{path, n.offset, n.text + " is out of range for a number"})
 		}
 	}
 	for _, m := range n.members {
-		found = append(found, m.value.flaws(under(path, m.key))...)
+		found = append(found, m.value.flaws(memberPath(path, m.key))...)
 	}
 	for i, item := range n.items {
-		found = append(found, item.flaws(at(path, i))...)
+		found = append(found, item.flaws(itemPath(path, i))...)
 	}
 	return found
 }
 
-// positions turns offsets into lines and columns.
+// positions converts offsets to lines and columns.
 type positions struct {
 	data []byte
 	// starts holds the offset of each line's first byte.
 	starts []int
-	// runes holds how many characters begin before each block of bytes, because a
-	// document may be one long line with many problems.
+	// runes holds the number of characters before each block of bytes, because a
+	// document may be a single long line with many problems.
 	runes []int
 }
 
-// blockSize is how many bytes are counted for one position at most.
+// blockSize is the maximum number of bytes that are counted for one position.
 const blockSize = 1 << 10
 
 func newPositions(data []byte) positions {
@@ -298,8 +297,9 @@ func newPositions(data []byte) positions {
 	return p
 }
 
-// of returns the line and the column, both from 1; a column counts characters.
-func (p positions) of(offset int) (line, column int) {
+// lineColumn returns the line and the column, both counted from 1; a column
+// counts characters.
+func (p positions) lineColumn(offset int) (line, column int) {
 	offset = max(0, min(offset, len(p.data)))
 	line = sort.SearchInts(p.starts, offset+1)
 	return line, p.runesBefore(offset) - p.runesBefore(p.starts[line-1]) + 1
@@ -316,15 +316,15 @@ func (p positions) runesBefore(offset int) int {
 	return runes
 }
 
-// failure is what makes the document useless, at an offset.
-func (p positions) failure(offset int, format string, values ...any) *DocumentError {
-	line, column := p.of(offset)
+// errorAt returns a DocumentError at an offset.
+func (p positions) errorAt(offset int, format string, values ...any) *DocumentError {
+	line, column := p.lineColumn(offset)
 	return &DocumentError{Line: line, Column: column, Message: fmt.Sprintf(format, values...)}
 }
 
-// plain returns the node as the value that encoding/json would decode it to. It
-// must not be changed.
-func (n *node) plain() any {
+// goValue returns the value that encoding/json would decode the node to.
+// Callers must not modify it.
+func (n *node) goValue() any {
 	if n.decoded == nil {
 		value := n.decode()
 		n.decoded = &value
@@ -344,13 +344,13 @@ func (n *node) decode() any {
 	case kindArray:
 		list := make([]any, 0, len(n.items))
 		for _, item := range n.items {
-			list = append(list, item.plain())
+			list = append(list, item.goValue())
 		}
 		return list
 	case kindObject:
 		object := make(map[string]any, len(n.members))
 		for _, m := range n.members {
-			object[m.key] = m.value.plain()
+			object[m.key] = m.value.goValue()
 		}
 		return object
 	default:
@@ -358,17 +358,16 @@ func (n *node) decode() any {
 	}
 }
 
-// textSet returns the texts of a list, nil if the node is not a list of texts
-// alone.
-func (n *node) textSet() map[string]struct{} {
-	if n.texts == nil {
-		texts := n.collectTexts()
-		n.texts = &texts
+// stringSet returns the items of a list of strings, nil for any other node.
+func (n *node) stringSet() map[string]struct{} {
+	if n.strings == nil {
+		texts := n.collectStrings()
+		n.strings = &texts
 	}
-	return *n.texts
+	return *n.strings
 }
 
-func (n *node) collectTexts() map[string]struct{} {
+func (n *node) collectStrings() map[string]struct{} {
 	if n.kind != kindArray {
 		return nil
 	}
@@ -382,7 +381,7 @@ func (n *node) collectTexts() map[string]struct{} {
 	return texts
 }
 
-// appendJSON appends the node as compact JSON, members in the document's order.
+// appendJSON appends the node as compact JSON, members in document order.
 func (n *node) appendJSON(to []byte) []byte {
 	switch n.kind {
 	case kindBool:
@@ -415,8 +414,8 @@ func (n *node) appendJSON(to []byte) []byte {
 	}
 }
 
-// appendNumber writes 1.0 as 1, as flagd does, but leaves a number alone that a
-// float64 cannot hold exactly.
+// appendNumber writes 1.0 as 1, as flagd does, but keeps a number that a
+// float64 cannot represent exactly.
 func (n *node) appendNumber(to []byte) []byte {
 	value, ok := n.number()
 	if !ok || value > maxNumber || value < -maxNumber {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// flagdKey is where a rule finds the flag's key and the time; flagdTimestamp is
+// flagdKey is the attribute with the flag's key and the time; flagdTimestamp is
 // in Unix seconds.
 const (
 	flagdKey       = "$flagd"
@@ -18,22 +18,22 @@ const (
 	targetingKey   = "targetingKey"
 )
 
-var errNotPath = errors.New("the name of a variable must be a text")
+var errNotPath = errors.New("the name of a variable must be a string")
 
 // variable compiles {"var": args}. In the body of an iteration it may be looked
-// up in several frames, the first value found counts.
+// up in several frames; the first value found is used.
 func (c *compiler) variable(args *node, s scope, path string) rule {
 	var lookups []rule
 	for _, frame := range c.substituted(args, s) {
-		lookups = append(lookups, c.variableIn(args, s.reading(frame), path))
+		lookups = append(lookups, c.variableIn(args, s.only(frame), path))
 	}
-	lookups = append(lookups, c.variableIn(args, s.reading(s.current), path))
+	lookups = append(lookups, c.variableIn(args, s.only(s.current), path))
 	return firstFound(lookups)
 }
 
-// substituted lists the frames from which the library replaces the variable
-// before it evaluates the body it stands in. Names that are empty or start with
-// a dot are left alone, they are always of the element.
+// substituted returns the frames from which the library substitutes the
+// variable before it evaluates the body. Names that are empty or start with a
+// dot always refer to the element.
 func (c *compiler) substituted(args *node, s scope) []int {
 	if args.kind == kindString && (args.text == "" || strings.HasPrefix(args.text, ".")) {
 		return nil
@@ -41,8 +41,8 @@ func (c *compiler) substituted(args *node, s scope) []int {
 	return s.outer
 }
 
-// substitution compiles the look-up in the surrounding frames alone, nil where
-// there is none.
+// substitution compiles the lookup in the surrounding frames alone; it returns
+// nil if there are none.
 func (c *compiler) substitution(n *node, s scope, path string) rule {
 	if n.kind != kindObject || len(n.members) != 1 || n.members[0].key != "var" {
 		return nil
@@ -50,7 +50,7 @@ func (c *compiler) substitution(n *node, s scope, path string) rule {
 	args := n.members[0].value
 	var lookups []rule
 	for _, frame := range c.substituted(args, s) {
-		lookups = append(lookups, c.variableIn(args, s.reading(frame), path))
+		lookups = append(lookups, c.variableIn(args, s.only(frame), path))
 	}
 	if lookups == nil {
 		return nil
@@ -72,9 +72,9 @@ func firstFound(lookups []rule) rule {
 	}
 }
 
-// variableIn compiles a look-up in the scope's current frame.
+// variableIn compiles a lookup in the scope's current frame.
 func (c *compiler) variableIn(args *node, s scope, path string) rule {
-	name, fallback, fixed := fixedName(args)
+	name, fallback, fixed := constantName(args)
 	if !fixed {
 		return c.computedVariable(args, s, path)
 	}
@@ -82,10 +82,10 @@ func (c *compiler) variableIn(args *node, s scope, path string) rule {
 	if fallback == nil {
 		return read
 	}
-	return withDefault(read, c.value(fallback, s, at(path, 1)))
+	return withDefault(read, c.value(fallback, s, itemPath(path, 1)))
 }
 
-// reader compiles the look-up of a name in a frame.
+// reader compiles the lookup of a name in a frame.
 func (c *compiler) reader(name string, frame int) rule {
 	parts := splitPath(name)
 	switch {
@@ -102,7 +102,7 @@ func (c *compiler) reader(name string, frame int) rule {
 	}
 }
 
-// flagdReader compiles a look-up in $flagd.
+// flagdReader compiles a lookup in $flagd.
 func (c *compiler) flagdReader(parts []string) rule {
 	name := strings.Join(parts, ".")
 	if name == flagdFlagKey {
@@ -115,9 +115,9 @@ func (c *compiler) flagdReader(parts []string) rule {
 	return func(e *env) any { return e.follow(e.flagd(), parts) }
 }
 
-// fixedName returns the name that {"var": ...} has when it is written out, and
-// the node of its default.
-func fixedName(args *node) (name string, fallback *node, ok bool) {
+// constantName returns the name in {"var": ...} if it is constant, and the node
+// of its default.
+func constantName(args *node) (name string, fallback *node, ok bool) {
 	switch args.kind {
 	case kindString:
 		return args.text, nil, true
@@ -137,13 +137,13 @@ func fixedName(args *node) (name string, fallback *node, ok bool) {
 	}
 }
 
-// splitPath returns the parts of a dotted name; empty ones do not count.
+// splitPath returns the parts of a dotted name without empty ones.
 func splitPath(name string) []string {
 	return strings.FieldsFunc(name, func(r rune) bool { return r == '.' })
 }
 
-// withDefault puts a default behind a look-up. It is evaluated beforehand, as the
-// library does, because its failure counts.
+// withDefault adds a default to a lookup. As in the library the default is
+// evaluated first, because its failure counts.
 func withDefault(read, otherwise rule) rule {
 	return func(e *env) any {
 		if !e.spend(1) {
@@ -157,18 +157,18 @@ func withDefault(read, otherwise rule) rule {
 	}
 }
 
-// follow walks a path into data, nil where it leads nowhere.
+// follow follows a path into data; it returns nil if there is nothing.
 func (e *env) follow(data any, parts []string) any {
 	if len(parts) > 0 && !e.spend(len(parts)) {
 		return nil
 	}
 	for _, part := range parts {
-		data = step(data, part)
+		data = descend(data, part)
 	}
 	return data
 }
 
-// computedVariable compiles a look-up whose name is only known on evaluation.
+// computedVariable compiles a lookup whose name is only known at run time.
 func (c *compiler) computedVariable(args *node, s scope, path string) rule {
 	if s.current == 0 {
 		c.readAll(true)
@@ -182,8 +182,8 @@ func (c *compiler) computedVariable(args *node, s scope, path string) rule {
 	}
 }
 
-// variable looks up what evaluated arguments of var name: nothing or an empty
-// text is the data itself, a list is a name and a default.
+// variable looks up a variable by the evaluated arguments of var: null or an
+// empty string is the data itself, a list is a name and a default.
 func (e *env) variable(args, data any) any {
 	var name, fallback any = args, nil
 	switch v := args.(type) {
