@@ -210,7 +210,7 @@ func (v *service) shutdown() error {
 // health is what /readyz says.
 func (v *service) health() ofrep.Health {
 	current := v.refresher.Current()
-	trouble := v.refresher.SourceTrouble()
+	trouble := v.refresher.SourceError()
 	switch {
 	case v.draining.Load():
 		return ofrep.Health{Details: "draining"}

@@ -11,38 +11,39 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// patience is how long Redis may take to answer before others are spared the wait.
-const patience = 100 * time.Millisecond
+// openDelay is the time without a reply after which the breaker opens, so that
+// other operations need not wait.
+const openDelay = 100 * time.Millisecond
 
-// breaker says whether it is worth asking Redis. A failure opens it, and so does
-// an operation without an answer for patience; an answer closes it. While it is
-// open, all that asks Redis is a probe a second (see Cache.probe).
+// breaker is a circuit breaker for Redis. A failure opens it, and so does an
+// operation without a reply for openDelay; a reply closes it. While it is open,
+// Redis is only probed once per second (see Cache.probe).
 type breaker struct {
 	state prometheus.Gauge
 
 	mu   sync.Mutex
 	open bool
-	// flipped is closed, and made anew, when open changes.
-	flipped chan struct{}
+	// changed is closed and replaced when open changes.
+	changed chan struct{}
 }
 
 func newBreaker(state prometheus.Gauge) *breaker {
-	return &breaker{state: state, flipped: make(chan struct{})}
+	return &breaker{state: state, changed: make(chan struct{})}
 }
 
-// isOpen says that Redis is not to be asked.
+// isOpen reports whether Redis must not be used.
 func (b *breaker) isOpen() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.open
 }
 
-// await waits until the breaker is open, or until it is not; it is false if ctx or
-// the channel ended first.
+// await waits until the breaker is in the given state. It returns false if ctx
+// or the channel ended first.
 func (b *breaker) await(ctx context.Context, open bool, or <-chan struct{}) bool {
 	for {
 		b.mu.Lock()
-		now, flipped := b.open, b.flipped
+		now, flipped := b.open, b.changed
 		b.mu.Unlock()
 		if now == open {
 			return true
@@ -61,35 +62,36 @@ func (b *breaker) await(ctx context.Context, open bool, or <-chan struct{}) bool
 func (b *breaker) set(open bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.flip(open)
+	b.setLocked(open)
 }
 
-func (b *breaker) flip(open bool) {
+// setLocked opens or closes the breaker; mu is held.
+func (b *breaker) setLocked(open bool) {
 	if b.open == open {
 		return
 	}
 	b.open = open
 	b.state.Set(map[bool]float64{true: 1, false: 0}[open])
-	close(b.flipped)
-	b.flipped = make(chan struct{})
+	close(b.changed)
+	b.changed = make(chan struct{})
 }
 
-// begin follows one operation. Finish must be called with whether Redis was in
-// trouble.
-func (b *breaker) begin() (finish func(trouble bool)) {
+// begin tracks one operation. finish must be called with whether Redis was
+// unavailable.
+func (b *breaker) begin() (finish func(unavailable bool)) {
 	ended := false
-	timer := time.AfterFunc(patience, func() {
+	timer := time.AfterFunc(openDelay, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if !ended {
-			b.flip(true)
+			b.setLocked(true)
 		}
 	})
-	return func(trouble bool) {
+	return func(unavailable bool) {
 		timer.Stop()
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		ended = true
-		b.flip(trouble)
+		b.setLocked(unavailable)
 	}
 }

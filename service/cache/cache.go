@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"sync"
 	"time"
 
@@ -16,51 +15,52 @@ import (
 
 	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/filewatch"
+	"github.com/flagcache/flagcache/service/wait"
 )
 
 const (
-	// poll is how often the files of the connection are read without a
+	// poll is the interval at which the connection's files are read without a
 	// notification.
 	poll = 5 * time.Second
-	// probeInterval is how often a Redis in trouble is asked whether it still is.
+	// probeInterval is the interval at which an unavailable Redis is probed.
 	probeInterval = time.Second
-	// heartbeat is how long a subscription may be silent before it is asked for a
-	// sign of life, and how long that may take.
+	// heartbeat is the time without messages after which a subscription is pinged,
+	// and the timeout of that ping.
 	heartbeat = 3 * time.Second
-	// MinKeySize is the fewest bytes of a key that authenticates values.
+	// MinKeySize is the minimum size in bytes of a key that authenticates values.
 	MinKeySize = 16
 )
 
-// Options say where Redis is and how it is used.
+// Options configure a Cache.
 type Options struct {
-	// Environment is part of the key.
+	// Environment is part of the Redis key.
 	Environment string
-	// BindingDir is the directory of a Service Binding, which may come later.
+	// BindingDir is the directory of a Service Binding, which may appear later.
 	BindingDir string
-	// URL is what CheckURL accepts; it counts while there is no binding.
+	// URL is a URL that CheckURL accepts. It is used while no binding is mounted.
 	URL string
-	// IAM replaces the password of URL by AWS credentials.
+	// IAM replaces the password of URL with AWS credentials.
 	IAM IAM
-	// CAFile holds the authorities that a server's certificate must come from, in
-	// PEM, for connections with TLS whose binding brings none. Without it the
-	// system's count.
+	// CAFile is the path of a CA bundle in PEM, for TLS connections whose binding
+	// contains none. Without it the system's CAs are trusted.
 	CAFile string
-	// TTL is how long an entry lives; a tenth is added or taken off at random.
+	// TTL is the lifetime of an entry, with a jitter of 10 %.
 	TTL time.Duration
-	// KeyFile holds the key that authenticates values. Without one, values carry a
-	// checksum. With one that cannot be read, the cache is not used at all.
+	// KeyFile is the path of the key that authenticates values. Without it, values
+	// carry a checksum. If it is set but cannot be read, the cache is not used.
 	KeyFile string
-	// MaxSize is the most bytes of a document.
+	// MaxSize is the maximum size of a document in bytes.
 	MaxSize int
-	// Connections is the most connections, for a cluster those to each server. With
-	// only one there is no subscription, and changes by others are found by looking.
+	// Connections is the maximum number of connections, for a cluster to each
+	// server. With only one there is no subscription, and changes by other
+	// instances are found by polling.
 	Connections int
-	// DialTimeout bounds one connection attempt.
+	// DialTimeout limits one connection attempt.
 	DialTimeout time.Duration
 	Log         *slog.Logger
 }
 
-// Cache is the document in Redis. It is safe for concurrent use.
+// Cache stores the flags document in Redis. It is safe for concurrent use.
 type Cache struct {
 	options  Options
 	key      string
@@ -71,19 +71,21 @@ type Cache struct {
 
 	mu     sync.Mutex
 	client redis.UniversalClient
-	// current is what client is for, nil without one.
+	// current is the endpoint of client, nil without one.
 	current *endpoint
 	sealer  Sealer
-	// usable is nil when there is a client and, if one is wanted, a key.
-	usable error
-	// reconnected is closed when client is replaced, renewed when it was.
-	reconnected chan struct{}
-	renewed     time.Time
-	// failing is the state that was logged last.
+	// unusable is why there is no client, or no key although one is configured; nil
+	// if the cache is usable.
+	unusable error
+	// replaced is closed when client is replaced, replacedAt is when that last
+	// happened.
+	replaced   chan struct{}
+	replacedAt time.Time
+	// failing is the state logged last.
 	failing bool
 }
 
-// New returns a cache that connects when Run runs.
+// New returns a cache. Run connects it.
 func New(options Options, registry prometheus.Registerer) *Cache {
 	c := &Cache{
 		options: options,
@@ -92,14 +94,14 @@ func New(options Options, registry prometheus.Registerer) *Cache {
 		lock:    config.RedisLockPrefix + options.Environment,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: config.MetricCacheRequests,
-			Help: "Look-ups of the flags document in Redis by result: hit, miss, error.",
+			Help: "Lookups of the flags document in Redis by result: hit, miss, error.",
 		}, []string{"result"}),
-		usable:      errNotConnected,
-		reconnected: make(chan struct{}),
+		unusable: errNotConnected,
+		replaced: make(chan struct{}),
 	}
 	open := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: config.MetricCacheBreakerOpen,
-		Help: "1 while Redis is in trouble and is asked once a second only, else 0.",
+		Help: "1 while Redis is unavailable and only probed once per second, else 0.",
 	})
 	c.breaker = newBreaker(open)
 	registry.MustRegister(c.requests, open)
@@ -109,10 +111,10 @@ func New(options Options, registry prometheus.Registerer) *Cache {
 	return c
 }
 
-// Run keeps the connection as the binding or the URL describes it, and calls
-// changed when the document may have changed: for the first time when it is known
-// whether there is a Redis to ask, then for every other connection and message. It
-// returns when ctx is done, with all connections closed.
+// Run maintains the connection described by the binding or the URL, and calls
+// changed when the document may have changed: first when it is known whether
+// Redis is configured, then after every reconnection and message. It returns
+// when ctx is done, with all connections closed.
 func (c *Cache) Run(ctx context.Context, changed func()) {
 	var running sync.WaitGroup
 	if c.options.Connections > 1 {
@@ -120,7 +122,7 @@ func (c *Cache) Run(ctx context.Context, changed func()) {
 	}
 	running.Go(func() { c.probe(ctx, changed) })
 	first := true
-	filewatch.Watch(ctx, c.options.Log, c.watched(), poll, nil, func() {
+	filewatch.Watch(ctx, c.options.Log, c.watchedDirs(), poll, nil, func() {
 		if c.configure() || first {
 			changed()
 		}
@@ -130,20 +132,21 @@ func (c *Cache) Run(ctx context.Context, changed func()) {
 	c.replace(nil, Sealer{}, errNotConnected)
 }
 
-// probe asks a Redis in trouble once a second, and calls changed when it answers.
+// probe probes an unavailable Redis once per second, and calls changed when it
+// replies.
 func (c *Cache) probe(ctx context.Context, changed func()) {
 	for c.breaker.await(ctx, true, nil) {
-		if !sleep(ctx, jittered(probeInterval)) {
+		if !wait.Sleep(ctx, wait.Jitter(probeInterval, 0.25)) {
 			return
 		}
-		if c.breaker.isOpen() && c.do(ctx, 1, c.touch) == nil {
+		if c.breaker.isOpen() && c.runAlways(ctx, 1, c.ping) == nil {
 			changed()
 		}
 	}
 }
 
-// touch reads as little as can be read.
-func (c *Cache) touch(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
+// ping reads as little as possible of the document.
+func (c *Cache) ping(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
 	err := client.GetRange(ctx, c.key, 0, 0).Err()
 	if isWrongType(err) {
 		return nil
@@ -151,8 +154,8 @@ func (c *Cache) touch(ctx context.Context, client redis.UniversalClient, _ Seale
 	return err
 }
 
-// subscribe calls changed for every message, and for every connection, because
-// there may have been messages before it.
+// subscribe calls changed for every message and for every new connection,
+// because messages may have been missed before it.
 func (c *Cache) subscribe(ctx context.Context, changed func()) {
 	for ctx.Err() == nil {
 		client, _, replaced, err := c.connected()
@@ -169,16 +172,17 @@ func (c *Cache) subscribe(ctx context.Context, changed func()) {
 			continue
 		default:
 		}
-		// The connection broke: Redis may be in trouble, and a read will tell. A Redis
-		// that refuses subscriptions alone is still good for the rest.
+		// The connection broke: a read shows whether Redis is unavailable. A Redis that
+		// only rejects subscriptions can still be used for the rest.
 		if !c.breaker.isOpen() {
-			_ = c.do(ctx, 1, c.touch)
+			_ = c.runAlways(ctx, 1, c.ping)
 		}
-		_ = sleep(ctx, jittered(probeInterval/2)) && c.breaker.await(ctx, false, replaced)
+		_ = wait.Sleep(ctx, wait.Jitter(probeInterval/2, 0.25)) && c.breaker.await(ctx, false, replaced)
 	}
 }
 
-// listen reads one client's messages until it is replaced or its connection breaks.
+// listen receives a client's messages until the client is replaced or its
+// connection breaks.
 func (c *Cache) listen(ctx context.Context, client redis.UniversalClient, replaced <-chan struct{}, changed func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -213,31 +217,16 @@ func (c *Cache) listen(ctx context.Context, client redis.UniversalClient, replac
 	}
 }
 
-// jittered is a duration, a quarter more or less.
-func jittered(d time.Duration) time.Duration { return d*3/4 + mathrand.N(d/2) }
-
-// sleep waits; it is false when ctx ended first.
-func sleep(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
-// note logs a change between working and not working, once.
-func (c *Cache) note(err error) {
+// logState logs each change between working and failing once.
+func (c *Cache) logState(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case err == nil && c.failing:
 		c.failing = false
-		c.options.Log.Info("Redis can be used again")
+		c.options.Log.Info("Redis is available again")
 	case err != nil && !errors.Is(err, context.Canceled) && !c.failing:
 		c.failing = true
-		c.options.Log.Warn("Redis cannot be used; flags are served without it", "error", err)
+		c.options.Log.Warn("Redis is unavailable, serving flags without it", "error", err)
 	}
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/flagcache/flagcache/service/logtest"
 	"github.com/flagcache/flagcache/service/redistest"
 	"github.com/flagcache/flagcache/service/source"
 )
@@ -41,37 +42,19 @@ const (
 	testChannel = "feature_flags_changed:test"
 )
 
-// running is a cache that runs until the test ends, and the number of times it
-// called changed.
-type running struct {
+// testCache is a cache that runs until the test ends, with the number of calls of
+// changed.
+type testCache struct {
 	*Cache
 	changes atomic.Int64
-	logs    *lockedBuffer
-}
-
-// lockedBuffer collects log lines.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
+	logs    *logtest.Buffer
 }
 
 func number(n int64) source.Version { return source.Version{Number: n} }
 
-func run(t *testing.T, options Options) *running {
+func runCache(t *testing.T, options Options) *testCache {
 	t.Helper()
-	r := &running{logs: &lockedBuffer{}}
+	r := &testCache{logs: &logtest.Buffer{}}
 	options.Environment = "test"
 	options.TTL = 5 * time.Minute
 	options.MaxSize = 1 << 20
@@ -88,28 +71,28 @@ func run(t *testing.T, options Options) *running {
 	return r
 }
 
-// connectedTo runs a cache on a server and waits until it listens.
-func connectedTo(t *testing.T, server *redistest.Server) *running {
+// connectedTo runs a cache on a server and waits until it has subscribed.
+func connectedTo(t *testing.T, server *redistest.Server) *testCache {
 	t.Helper()
-	r := run(t, Options{URL: server.URL()})
-	// It looks when it knows where Redis is, and again when it listens to it.
+	r := runCache(t, Options{URL: server.URL()})
+	// It calls changed when Redis is configured, and again when it has subscribed.
 	r.awaitChange(t, 1)
 	return r
 }
 
-func (r *running) awaitChange(t *testing.T, after int64) {
+func (r *testCache) awaitChange(t *testing.T, after int64) {
 	t.Helper()
 	redistest.Eventually(t, 5*time.Second, "changed was not called", func() bool { return r.changes.Load() > after })
 }
 
-func (r *running) mustStore(t *testing.T, e Entry) {
+func (r *testCache) mustStore(t *testing.T, e Entry) {
 	t.Helper()
 	if err := r.Store(t.Context(), e); err != nil {
 		t.Fatalf("storing: %v", err)
 	}
 }
 
-func (r *running) mustRead(t *testing.T, want string) {
+func (r *testCache) mustRead(t *testing.T, want string) {
 	t.Helper()
 	entry, err := r.Read(t.Context())
 	if err != nil || string(entry.Data) != want {
@@ -123,7 +106,7 @@ func TestStoreAndRead(t *testing.T) {
 	r := connectedTo(t, server)
 
 	if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
-		t.Fatalf("an empty Redis is %v, not a miss", err)
+		t.Fatalf("reading an empty Redis returns %v, not a miss", err)
 	}
 	seen := r.changes.Load()
 	r.mustStore(t, Entry{Version: number(2), Data: []byte("two")})
@@ -132,7 +115,7 @@ func TestStoreAndRead(t *testing.T) {
 
 	ttl := client.PTTL(t.Context(), testKey).Val()
 	if ttl < 269*time.Second || ttl > 330*time.Second {
-		t.Errorf("the entry lives for %s, not for 300 s give or take a tenth", ttl)
+		t.Errorf("the TTL of the entry is %s, not 300 s with a jitter of 10 %%", ttl)
 	}
 
 	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
@@ -142,12 +125,12 @@ func TestStoreAndRead(t *testing.T) {
 
 	for result, want := range map[string]float64{"hit": 3, "miss": 1, "error": 0} {
 		if got := testutil.ToFloat64(r.requests.WithLabelValues(result)); got != want {
-			t.Errorf("%v look-ups are counted as %s, not %v", got, result, want)
+			t.Errorf("%v lookups are counted as %s, not %v", got, result, want)
 		}
 	}
 }
 
-func TestInvalidateDeletesAndTells(t *testing.T) {
+func TestInvalidateDeletesAndNotifies(t *testing.T) {
 	server := redistest.Start(t)
 	r := connectedTo(t, server)
 	seen := r.changes.Load()
@@ -159,11 +142,11 @@ func TestInvalidateDeletesAndTells(t *testing.T) {
 	}
 	r.awaitChange(t, seen)
 	if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
-		t.Errorf("after invalidation a read is %v, not a miss", err)
+		t.Errorf("after invalidation a read returns %v, not a miss", err)
 	}
 }
 
-func TestRefillIsDoneByOne(t *testing.T) {
+func TestOneInstanceRefills(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	published := client.Subscribe(t.Context(), testChannel)
@@ -190,38 +173,38 @@ func TestRefillIsDoneByOne(t *testing.T) {
 		t.Errorf("%d instances filled the cache", fills.Load())
 	}
 	if _, err := published.ReceiveMessage(t.Context()); err != nil {
-		t.Fatalf("nobody wrote: %v", err)
+		t.Fatalf("no instance wrote: %v", err)
 	}
 	client.Publish(t.Context(), testChannel, "end")
 	if message, err := published.ReceiveMessage(t.Context()); err != nil || message.Payload != "end" {
 		t.Errorf("there was more than one write: %v %v", message, err)
 	}
 	if client.Exists(t.Context(), "feature_flags_lock:test").Val() != 0 {
-		t.Error("the lock was not given back")
+		t.Error("the lock was not released")
 	}
 }
 
-func TestRefillLeavesItToTheHolderOfTheLock(t *testing.T) {
+func TestRefillRespectsTheLock(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	r := connectedTo(t, server)
 	client.Set(t.Context(), "feature_flags_lock:test", "somebody", 0)
 	fill := func(context.Context) (Entry, error) { return Entry{Version: number(1), Data: []byte("one")}, nil }
 	if err := r.Refill(t.Context(), number(1), fill); !errors.Is(err, ErrBusy) {
-		t.Fatalf("the refill is %v, not busy", err)
+		t.Fatalf("the refill returns %v, not ErrBusy", err)
 	}
 	if client.Exists(t.Context(), testKey).Val() != 0 {
-		t.Error("it wrote although somebody else held the lock")
+		t.Error("it wrote although another instance held the lock")
 	}
 	if client.Get(t.Context(), "feature_flags_lock:test").Val() != "somebody" {
-		t.Error("it took somebody else's lock away")
+		t.Error("it released another instance's lock")
 	}
 }
 
 func TestPoisonedValuesAreMissesAndDeleted(t *testing.T) {
 	good := Sealer{}.Seal(testKey, Entry{Version: number(1), Data: []byte("x")})
 	poison := map[string]string{
-		"any text":            "{}",
+		"an arbitrary string": "{}",
 		"a damaged envelope":  strings.Replace(string(good), "x", "y", 1),
 		"another key's value": string(Sealer{}.Seal("feature_flags:other", Entry{Version: number(1), Data: []byte("x")})),
 		"far too large":       strings.Repeat("A", 8<<20),
@@ -233,44 +216,44 @@ func TestPoisonedValuesAreMissesAndDeleted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client.Set(t.Context(), testKey, value, 0)
 			if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
-				t.Errorf("the read is %v, not a miss", err)
+				t.Errorf("the read returns %v, not a miss", err)
 			}
 			if client.Exists(t.Context(), testKey).Val() != 0 {
-				t.Error("the value is still there")
+				t.Error("the value was not deleted")
 			}
 		})
 	}
 	t.Run("another type", func(t *testing.T) {
 		client.LPush(t.Context(), testKey, "x")
 		if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
-			t.Errorf("the read is %v, not a miss", err)
+			t.Errorf("the read returns %v, not a miss", err)
 		}
 		r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 		r.mustRead(t, "one")
 	})
 }
 
-func TestDiscardSparesAValueThatCameInBetween(t *testing.T) {
+func TestDiscardKeepsAConcurrentlyWrittenValue(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	r := connectedTo(t, server)
 	client.Set(t.Context(), testKey, "good", 0)
 	if err := r.discard(t.Context(), client, testKey, []byte("bad!")); !errors.Is(err, ErrMiss) {
-		t.Errorf("the result is %v, not a miss", err)
+		t.Errorf("discarding returns %v, not a miss", err)
 	}
 	if client.Get(t.Context(), testKey).Val() != "good" {
-		t.Error("it deleted a value that it had not seen")
+		t.Error("it deleted a value that it had not read")
 	}
 }
 
-func TestAFullServerStoresNothing(t *testing.T) {
+func TestFullRedisRejectsWrites(t *testing.T) {
 	server := redistest.Start(t, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction")
 	r := connectedTo(t, server)
 	if err := r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}); err == nil {
-		t.Error("storing into a full Redis went well")
+		t.Error("storing in a full Redis succeeded")
 	}
 	if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
-		t.Errorf("the read is %v, not a miss", err)
+		t.Errorf("the read returns %v, not a miss", err)
 	}
 }
 
@@ -280,81 +263,81 @@ func TestStateChangesAreLoggedOnce(t *testing.T) {
 	server.Kill()
 	for range 3 {
 		if _, err := r.Read(t.Context()); err == nil || errors.Is(err, ErrMiss) {
-			t.Fatalf("a killed Redis answers %v", err)
+			t.Fatalf("reading from a killed Redis returns %v", err)
 		}
 	}
 	if got := testutil.ToFloat64(r.requests.WithLabelValues("error")); got != 3 {
 		t.Errorf("%v errors are counted, not 3", got)
 	}
 	server.Restart()
-	// A pool whose connections all failed tries again once a second.
-	redistest.Eventually(t, 15*time.Second, "a restarted Redis did not answer", func() bool {
+	// A pool whose connections all failed retries once per second.
+	redistest.Eventually(t, 15*time.Second, "a restarted Redis was not used", func() bool {
 		_, err := r.Read(t.Context())
 		return errors.Is(err, ErrMiss)
 	})
 	logs := r.logs.String()
-	if strings.Count(logs, "cannot be used") != 1 || strings.Count(logs, "can be used again") != 1 {
+	if strings.Count(logs, "Redis is unavailable") != 1 || strings.Count(logs, "Redis is available again") != 1 {
 		t.Errorf("the log is not one line for each change:\n%s", logs)
 	}
 }
 
-func TestReconnectionCountsAsAChange(t *testing.T) {
+func TestReconnectionIsReportedAsAChange(t *testing.T) {
 	server := redistest.Start(t)
 	r := connectedTo(t, server)
 	seen := r.changes.Load()
 	server.Kill()
 	server.Restart()
-	redistest.Eventually(t, 15*time.Second, "the reconnection was not told", func() bool { return r.changes.Load() > seen })
+	redistest.Eventually(t, 15*time.Second, "the reconnection was not reported as a change", func() bool { return r.changes.Load() > seen })
 }
 
-func TestWaitsAreShort(t *testing.T) {
+func TestTimeoutsAreShort(t *testing.T) {
 	server := redistest.Start(t)
 	r := connectedTo(t, server)
 	server.Pause()
 	defer server.Resume()
 	start := time.Now()
 	if _, err := r.Read(t.Context()); err == nil {
-		t.Fatal("a paused Redis answered")
+		t.Fatal("reading from a paused Redis succeeded")
 	}
-	// Three tries of half a second each and the waits between them.
+	// Three attempts of half a second each and the waits between them.
 	if took := time.Since(start); took > 4*time.Second {
-		t.Errorf("giving up took %s", took)
+		t.Errorf("the read took %s", took)
 	}
 }
 
 func TestConnectionsAreLimited(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
-	r := run(t, Options{URL: server.URL(), Connections: 3})
+	r := runCache(t, Options{URL: server.URL(), Connections: 3})
 	r.awaitChange(t, 0)
 	var readers sync.WaitGroup
 	for range 20 {
 		readers.Go(func() {
 			for range 50 {
-				// Some fail for want of a connection, which is the point.
+				// Some fail because the pool is exhausted, which is intended.
 				_, _ = r.Read(t.Context())
 			}
 		})
 	}
-	most := 0
+	highest := 0
 	done := make(chan struct{})
 	go func() { readers.Wait(); close(done) }()
 	for watching := true; watching; {
-		most = max(most, server.Connections(client))
+		highest = max(highest, server.Connections(client))
 		select {
 		case <-done:
 			watching = false
 		default:
 		}
 	}
-	if most > 3 {
-		t.Errorf("%d connections were open, not at most 3", most)
+	if highest > 3 {
+		t.Errorf("%d connections were open, not at most 3", highest)
 	}
 }
 
-func TestOneConnectionIsEnough(t *testing.T) {
+func TestSingleConnectionIsSufficient(t *testing.T) {
 	server := redistest.Start(t)
-	r := run(t, Options{URL: server.URL(), Connections: 1})
+	r := runCache(t, Options{URL: server.URL(), Connections: 1})
 	redistest.Eventually(t, 5*time.Second, "the URL was not used", func() bool {
 		_, _, _, err := r.connected()
 		return err == nil
@@ -386,11 +369,11 @@ func binding(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-func TestBindingIsFollowed(t *testing.T) {
+func TestBindingChangesAreApplied(t *testing.T) {
 	first := redistest.Start(t, "--requirepass", "first-password")
 	second := redistest.Start(t)
 	dir := filepath.Join(t.TempDir(), "cache")
-	r := run(t, Options{BindingDir: dir})
+	r := runCache(t, Options{BindingDir: dir})
 
 	redistest.Eventually(t, 5*time.Second, "the missing binding was not logged", func() bool {
 		return strings.Contains(r.logs.String(), "reading the service binding")
@@ -414,23 +397,23 @@ func TestBindingIsFollowed(t *testing.T) {
 	})
 }
 
-func TestURLCountsWhereNoBindingIsMounted(t *testing.T) {
+func TestURLIsUsedWithoutABinding(t *testing.T) {
 	server := redistest.Start(t)
-	r := run(t, Options{BindingDir: filepath.Join(t.TempDir(), "none"), URL: server.URL()})
+	r := runCache(t, Options{BindingDir: filepath.Join(t.TempDir(), "none"), URL: server.URL()})
 	r.awaitChange(t, 0)
 	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 }
 
-func TestBrokenBindings(t *testing.T) {
+func TestInvalidBindings(t *testing.T) {
 	tests := map[string]struct {
 		files map[string]string
 		want  string
 	}{
-		"another type":           {map[string]string{"type": "postgresql", "host": "x"}, `of the type "postgresql", not redis`},
-		"no address":             {map[string]string{"type": "redis"}, "neither host nor uri"},
-		"tls neither way":        {map[string]string{"host": "x", "tls": "yes"}, "it must be true or false"},
-		"a ca that is none":      {map[string]string{"host": "x", "tls": "true", "ca": "x"}, "holds no PEM certificate"},
-		"a uri that is not ours": {map[string]string{"uri": "http://user:secret@x"}, "uri is not a URL like redis://"},
+		"another type":       {map[string]string{"type": "postgresql", "host": "x"}, `has type "postgresql", not redis`},
+		"no address":         {map[string]string{"type": "redis"}, "neither host nor uri"},
+		"an invalid tls":     {map[string]string{"host": "x", "tls": "yes"}, "it must be true or false"},
+		"an invalid ca":      {map[string]string{"host": "x", "tls": "true", "ca": "x"}, "contains no PEM certificate"},
+		"an unsupported uri": {map[string]string{"uri": "http://user:secret@x"}, "uri is not a URL like redis://"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -473,20 +456,20 @@ func TestTLS(t *testing.T) {
 
 	good := filepath.Join(t.TempDir(), "cache")
 	binding(t, good, map[string]string{"host": "127.0.0.1", "port": port, "tls": "true", "ca": ca})
-	r := run(t, Options{BindingDir: good})
+	r := runCache(t, Options{BindingDir: good})
 	r.awaitChange(t, 0)
 	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 	r.mustRead(t, "one")
 
 	for name, files := range map[string]map[string]string{
-		"an unknown authority":          {"host": "127.0.0.1", "port": port, "tls": "true"},
+		"an unknown CA":                 {"host": "127.0.0.1", "port": port, "tls": "true"},
 		"a server in plain text":        {"host": "127.0.0.1", "port": server.Port(), "tls": "true", "ca": ca},
 		"a name not in the certificate": {"host": "localhost", "port": port, "tls": "true", "ca": ca},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "cache")
 			binding(t, dir, files)
-			r := run(t, Options{BindingDir: dir})
+			r := runCache(t, Options{BindingDir: dir})
 			redistest.Eventually(t, 5*time.Second, "the binding was not read", func() bool {
 				_, _, _, err := r.connected()
 				return err == nil
@@ -548,15 +531,15 @@ func keyFile(t *testing.T, secret []byte) string {
 	return file
 }
 
-func TestKeyIsRequiredOnceWantedAndFollowed(t *testing.T) {
+func TestConfiguredKeyIsRequiredAndReloaded(t *testing.T) {
 	server := redistest.Start(t)
 	file := filepath.Join(t.TempDir(), "hmac-key")
-	r := run(t, Options{URL: server.URL(), KeyFile: file})
+	r := runCache(t, Options{URL: server.URL(), KeyFile: file})
 	redistest.Eventually(t, 5*time.Second, "the missing key was not logged", func() bool {
 		return strings.Contains(r.logs.String(), "reading the key")
 	})
 	if err := r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}); err == nil {
-		t.Fatal("it stored a value without the key that it was told to use")
+		t.Fatal("it stored a value without the configured key")
 	}
 	for _, key := range []string{"0123456789abcdef", "another key of the sort"} {
 		if err := os.WriteFile(file, []byte(key), 0o600); err != nil {
@@ -567,7 +550,7 @@ func TestKeyIsRequiredOnceWantedAndFollowed(t *testing.T) {
 			return err == nil && string(s.Secret) == key
 		})
 		if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
-			t.Fatalf("a value under the previous key is %v, not a miss", err)
+			t.Fatalf("reading a value under the previous key returns %v, not a miss", err)
 		}
 		r.mustStore(t, Entry{Version: number(1), Data: []byte(key)})
 		r.mustRead(t, key)
@@ -577,36 +560,36 @@ func TestKeyIsRequiredOnceWantedAndFollowed(t *testing.T) {
 func TestCheckURL(t *testing.T) {
 	for _, good := range []string{"redis://h", "redis://u:p@h:1/2", "rediss://h:6380"} {
 		if err := CheckURL(good); err != nil {
-			t.Errorf("%s is refused: %v", good, err)
+			t.Errorf("%s is rejected: %v", good, err)
 		}
 	}
 	for _, bad := range []string{"", "h:6379", "http://h", "unix:///secret", "redis://h/secret", "redis://u:secret@h:port"} {
 		if err := CheckURL(bad); err == nil || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s is not refused as it should: %v", bad, err)
+			t.Errorf("%s is not rejected as expected: %v", bad, err)
 		}
 	}
 }
 
-// TestEveryErrorOfAServerIsOneForUs scripts replies that a test cannot make a
-// real server give.
-func TestEveryErrorOfAServerIsOneForUs(t *testing.T) {
+// TestServerErrorsAreReturned uses scripted replies, because a real
+// server cannot be made to send them in a test.
+func TestServerErrorsAreReturned(t *testing.T) {
 	for _, reply := range []string{"LOADING x", "MASTERDOWN x", "CLUSTERDOWN x", "OOM x", "MISCONF x", "NOAUTH x", "WRONGPASS x",
 		"NOPERM x", "MOVED 1 127.0.0.1:1", "READONLY x", "TRYAGAIN x", "ERR x", "WHATEVER"} {
 		t.Run(strings.Fields(reply)[0], func(t *testing.T) {
-			r := run(t, Options{URL: "redis://" + answering(t, "-"+reply+"\r\n")})
+			r := runCache(t, Options{URL: "redis://" + startScripted(t, "-"+reply+"\r\n")})
 			redistest.Eventually(t, 5*time.Second, "the URL was not used", func() bool {
 				_, _, _, err := r.connected()
 				return err == nil
 			})
 			if _, err := r.Read(t.Context()); err == nil || errors.Is(err, ErrMiss) {
-				t.Errorf("the read is %v", err)
+				t.Errorf("the read returns %v", err)
 			}
 		})
 	}
 }
 
-// answering listens and gives the same reply to everything.
-func answering(t *testing.T, reply string) (address string) {
+// startScripted starts a server that sends the same reply to every command.
+func startScripted(t *testing.T, reply string) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -620,13 +603,13 @@ func answering(t *testing.T, reply string) (address string) {
 			if err != nil {
 				return
 			}
-			connections.Go(func() { answer(conn, reply) })
+			connections.Go(func() { serveScripted(conn, reply) })
 		}
 	})
 	return listener.Addr().String()
 }
 
-func answer(conn net.Conn, reply string) {
+func serveScripted(conn net.Conn, reply string) {
 	defer func() { _ = conn.Close() }()
 	buffer := make([]byte, 4096)
 	for {
@@ -634,7 +617,7 @@ func answer(conn net.Conn, reply string) {
 		if err != nil {
 			return
 		}
-		// A pipeline of several commands wants as many replies.
+		// A pipeline of several commands needs as many replies.
 		commands := strings.Count("\n"+string(buffer[:n]), "\n*")
 		if _, err := fmt.Fprint(conn, strings.Repeat(reply, max(1, commands))); err != nil {
 			return

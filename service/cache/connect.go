@@ -16,26 +16,28 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/flagcache/flagcache/service/wait"
 )
 
-// Limits on waiting for Redis. Nobody waits for these but the background, and a
-// Redis that takes longer is as good as none.
+// Timeouts of Redis. Only background work waits for Redis, and one that takes
+// longer is considered unavailable.
 const (
 	ioTimeout   = 500 * time.Millisecond
 	poolTimeout = 20 * time.Millisecond
 )
 
-// silent keeps the client's own log lines away: what they say is counted and
-// logged here, once per change.
-type silent struct{}
+// discardLogger drops the client's own log lines: errors are counted and logged
+// by this package, once per change.
+type discardLogger struct{}
 
-func (silent) Printf(context.Context, string, ...any) {}
+func (discardLogger) Printf(context.Context, string, ...any) {}
 
-func init() { redis.SetLogger(silent{}) }
+func init() { redis.SetLogger(discardLogger{}) }
 
-// watched lists the directories that say how to connect, and the one in which
-// the binding may appear.
-func (c *Cache) watched() []string {
+// watchedDirsDirs returns the directories of the files that configure the
+// connection, and the one in which the binding may appear.
+func (c *Cache) watchedDirs() []string {
 	var dirs []string
 	if c.options.BindingDir != "" {
 		dirs = append(dirs, c.options.BindingDir, filepath.Dir(c.options.BindingDir))
@@ -48,8 +50,8 @@ func (c *Cache) watched() []string {
 	return dirs
 }
 
-// configure reads how to connect. If that is not as it was, it connects again and
-// is true.
+// configure reads the connection's configuration. If it has changed, configure
+// reconnects and returns true.
 func (c *Cache) configure() bool {
 	secret, err := c.readKey()
 	if err != nil {
@@ -68,10 +70,11 @@ func (c *Cache) configure() bool {
 
 func (c *Cache) disconnect(reason error) {
 	c.replace(nil, Sealer{}, reason)
-	c.note(reason)
+	c.logState(reason)
 }
 
-// endpoint returns how to connect. The URL counts where no binding is mounted.
+// endpoint returns the configured endpoint. The URL is used if no binding is
+// mounted.
 func (c *Cache) endpoint() (endpoint, error) {
 	e, err := readBinding(c.options.BindingDir)
 	if c.options.URL != "" && (c.options.BindingDir == "" || errors.Is(err, os.ErrNotExist)) {
@@ -95,18 +98,18 @@ func (c *Cache) urlEndpoint() (endpoint, error) {
 	return e, e.iam.check()
 }
 
-// trustFile trusts the authorities in a file, where the connection has TLS and
-// brings none itself.
+// trustFile trusts the CA bundle in CAFile, if the connection uses TLS and the
+// binding contains none.
 func (c *Cache) trustFile(e *endpoint) error {
 	if c.options.CAFile == "" || e.TLSConfig == nil || e.TLSConfig.RootCAs != nil {
 		return nil
 	}
 	content, err := os.ReadFile(c.options.CAFile)
 	if err != nil {
-		return fmt.Errorf("reading the authorities to trust: %w", err)
+		return fmt.Errorf("reading the CA bundle: %w", err)
 	}
 	if err := trust(e.TLSConfig, content); err != nil {
-		return fmt.Errorf("%s %w", c.options.CAFile, err)
+		return fmt.Errorf("CA bundle %s %w", c.options.CAFile, err)
 	}
 	e.identity += string(content)
 	return nil
@@ -127,10 +130,10 @@ func (c *Cache) readKey() ([]byte, error) {
 	return secret, nil
 }
 
-// tune replaces the client's defaults, which are hostile to a cache: they retry,
-// wait for seconds and ignore deadlines. One connection of the limit is left for
-// the subscription, which is not of the pool. The older protocol has all we need
-// and fewer ways for a reply to be wrong.
+// tune replaces the client's defaults, which are unsuitable for a cache: they
+// retry, wait for seconds and ignore deadlines. One connection of the limit is
+// reserved for the subscription, which is not part of the pool. RESP2 is
+// sufficient, and its replies are simpler to validate.
 func (c *Cache) tune(e *endpoint) {
 	pool := max(1, c.options.Connections-1)
 	e.PoolSize, e.MaxActiveConns, e.PipelinePoolSize = pool, pool, -1
@@ -149,8 +152,8 @@ func (c *Cache) tune(e *endpoint) {
 	}
 }
 
-// dialer returns how to open one connection, all tries within the time-out. Whatever is no reply of Redis's ends
-// the connection before the client sees it.
+// dialer returns a function that opens one connection, with all attempts within the timeout. A connection
+// that delivers anything but valid replies is closed before the client reads them.
 func dialer(secured *tls.Config, timeout time.Duration, maxString int64) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	plain := net.Dialer{Timeout: timeout, KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
@@ -164,7 +167,7 @@ func dialer(secured *tls.Config, timeout time.Duration, maxString int64) func(ct
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		conn, err := retried(ctx, func() (net.Conn, error) { return dial(ctx, network, addr) })
+		conn, err := withRetries(ctx, func() (net.Conn, error) { return dial(ctx, network, addr) })
 		if err != nil {
 			return nil, err
 		}
@@ -172,63 +175,63 @@ func dialer(secured *tls.Config, timeout time.Duration, maxString int64) func(ct
 	}
 }
 
-// retried tries three times to connect, as long as ctx lasts.
-func retried(ctx context.Context, dial func() (net.Conn, error)) (net.Conn, error) {
-	wait := firstWait
+// withRetries dials up to three times until ctx is done.
+func withRetries(ctx context.Context, dial func() (net.Conn, error)) (net.Conn, error) {
+	delay := minWait
 	for attempt := 1; ; attempt++ {
 		conn, err := dial()
-		if err == nil || attempt == tries || !sleep(ctx, wait) {
+		if err == nil || attempt == maxAttempts || !wait.Sleep(ctx, delay) {
 			return conn, err
 		}
-		wait = min(2*wait, longestWait)
+		delay = min(2*delay, maxWait)
 	}
 }
 
-// replace puts another client in place of the one there is, and is true, unless it
-// is for the same endpoint. Usable is why there is none, nil if there is.
-func (c *Cache) replace(e *endpoint, s Sealer, usable error) bool {
+// replace replaces the client and returns true, unless it is for the same
+// endpoint. unusable is why there is none, nil if there is.
+func (c *Cache) replace(e *endpoint, s Sealer, unusable error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.usable == nil && usable == nil && c.current.identity == e.identity {
+	if c.unusable == nil && unusable == nil && c.current.identity == e.identity {
 		return false
 	}
-	c.current, c.sealer, c.usable = e, s, usable
+	c.current, c.sealer, c.unusable = e, s, unusable
 	c.renew()
 	c.breaker.set(false)
 	return true
 }
 
-// reconnect replaces a client whose server is not what it was: a demoted primary or
-// one that is starting keeps its connections, and only a new one finds its
-// successor. A server that stays so is not asked again at once.
+// reconnect replaces a client whose server changed its role: a demoted or a
+// loading primary keeps its connections open, and only a new connection reaches
+// its successor. This is done at most once per probeInterval.
 func (c *Cache) reconnect(failed redis.UniversalClient) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.client != failed || c.usable != nil || time.Since(c.renewed) < probeInterval {
+	if c.client != failed || c.unusable != nil || time.Since(c.replacedAt) < probeInterval {
 		return
 	}
 	c.renew()
 }
 
-// renew makes a client for the current endpoint.
+// renew replaces the client by a new one for the current endpoint.
 func (c *Cache) renew() {
 	if c.client != nil {
-		// Whoever still uses it gets an error and tries again with the next.
+		// Operations that still use it fail and are retried with the new one.
 		_ = c.client.Close()
 		c.client = nil
 	}
-	if c.usable == nil {
+	if c.unusable == nil {
 		c.client = redis.NewUniversalClient(&c.current.UniversalOptions)
 	}
-	c.renewed = time.Now()
-	close(c.reconnected)
-	c.reconnected = make(chan struct{})
+	c.replacedAt = time.Now()
+	close(c.replaced)
+	c.replaced = make(chan struct{})
 }
 
-// connected returns the client, and a channel that is closed when it has been
+// connected returns the client and a channel that is closed when it is
 // replaced.
 func (c *Cache) connected() (client redis.UniversalClient, s Sealer, replaced <-chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.client, c.sealer, c.reconnected, c.usable
+	return c.client, c.sealer, c.replaced, c.unusable
 }

@@ -16,28 +16,28 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// endpoint is where Redis is and how to log in.
+// endpoint is the address of Redis with the credentials.
 type endpoint struct {
 	redis.UniversalOptions
 	iam IAM
-	// identity is different for a different endpoint and holds its secrets: it stays
-	// in memory.
+	// identity differs between endpoints. It contains secrets and must not be
+	// logged.
 	identity string
 }
 
-// CheckURL says whether text can be used as a connection. The error does not
-// repeat the text, which may hold a password.
+// CheckURL returns an error if text is not a supported URL. The error does not
+// quote the text, which may contain a password.
 func CheckURL(text string) error {
 	_, err := parseURL(text)
 	return err
 }
 
-var errURL = errors.New("not a URL like redis://user:password@host:6379/0, rediss://host:6379, " +
+var errInvalidURL = errors.New("not a URL like redis://user:password@host:6379/0, rediss://host:6379, " +
 	"redis+sentinel://host:26379?master_name=name or rediss+cluster://host:6379")
 
-// parseURL understands what go-redis does, with +sentinel or +cluster after the
-// scheme for these. Of the parameters only those about places and names count:
-// limits and waits are ours (see tune).
+// parseURL parses the URLs of go-redis, with +sentinel or +cluster appended to
+// the scheme for these. Only the parameters for addresses and names are used:
+// timeouts and limits are set by tune.
 func parseURL(text string) (*redis.UniversalOptions, error) {
 	scheme, rest, _ := strings.Cut(strings.TrimSpace(text), "://")
 	scheme, kind, _ := strings.Cut(scheme, "+")
@@ -46,7 +46,7 @@ func parseURL(text string) (*redis.UniversalOptions, error) {
 	var err error
 	switch {
 	case scheme != "redis" && scheme != "rediss":
-		return nil, errURL
+		return nil, errInvalidURL
 	case kind == "":
 		options, err = parseStandalone(plain)
 	case kind == "sentinel":
@@ -54,10 +54,10 @@ func parseURL(text string) (*redis.UniversalOptions, error) {
 	case kind == "cluster":
 		options, err = parseCluster(plain)
 	default:
-		return nil, errURL
+		return nil, errInvalidURL
 	}
 	if err != nil {
-		return nil, errURL
+		return nil, errInvalidURL
 	}
 	return options, nil
 }
@@ -70,8 +70,8 @@ func parseStandalone(text string) (*redis.UniversalOptions, error) {
 	return &redis.UniversalOptions{Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig}, nil
 }
 
-// parseSentinel reads a URL whose host, user and password are a sentinel's; those
-// of Redis are the parameters username and password.
+// parseSentinel parses a URL with the host, user and password of the sentinels;
+// those of Redis are the parameters username and password.
 func parseSentinel(text string) (*redis.UniversalOptions, error) {
 	o, err := redis.ParseFailoverURL(text)
 	if err != nil {
@@ -96,7 +96,7 @@ func parseCluster(text string) (*redis.UniversalOptions, error) {
 	}, nil
 }
 
-// anyServer lets each server have a certificate for its own name.
+// anyServer allows each server to have a certificate for its own name.
 func anyServer(config *tls.Config) *tls.Config {
 	if config != nil {
 		config.ServerName = ""
@@ -104,10 +104,11 @@ func anyServer(config *tls.Config) *tls.Config {
 	return config
 }
 
-// readBinding reads a Service Binding: a directory with a file for each of type,
-// provider, host, port, username, password, uri, tls and ca. Host and port count
-// before uri. The file mode says cluster where host is one; iam-cache, iam-region
-// and iam-serverless replace the password by AWS credentials.
+// readBinding reads a Service Binding: a directory with a file for each of
+// type, provider, host, port, username, password, uri, tls and ca. Host and
+// port take precedence over uri. The file mode is cluster if host is a cluster;
+// iam-cache, iam-region and iam-serverless replace the password with AWS
+// credentials.
 func readBinding(dir string) (endpoint, error) {
 	values, err := readFiles(dir, "type", "host", "port", "username", "password", "uri", "tls", "ca",
 		"mode", "iam-cache", "iam-region", "iam-serverless")
@@ -121,7 +122,7 @@ func readBinding(dir string) (endpoint, error) {
 
 func bindingEndpoint(values map[string]string) (endpoint, error) {
 	if kind := values["type"]; kind != "" && kind != "redis" && kind != "valkey" {
-		return endpoint{}, fmt.Errorf("the service binding is of the type %q, not redis", kind)
+		return endpoint{}, fmt.Errorf("the service binding has type %q, not redis", kind)
 	}
 	options, err := bindingAddress(values)
 	if err != nil {
@@ -165,8 +166,8 @@ func bindingAddress(values map[string]string) (*redis.UniversalOptions, error) {
 	}
 }
 
-// bindingTLS turns TLS on where the binding wants it. There is no way back to
-// plain text: a certificate that does not hold is an error.
+// bindingTLS enables TLS if the binding requires it. There is no fallback to
+// plain text: an invalid certificate is an error.
 func bindingTLS(options *redis.UniversalOptions, values map[string]string) error {
 	switch values["tls"] {
 	case "true":
@@ -184,22 +185,22 @@ func bindingTLS(options *redis.UniversalOptions, values map[string]string) error
 		return nil
 	}
 	if err := trust(options.TLSConfig, []byte(values["ca"])); err != nil {
-		return fmt.Errorf("the service binding's ca %w", err)
+		return fmt.Errorf("the service binding's CA bundle %w", err)
 	}
 	return nil
 }
 
-// trust makes authorities the only ones that count.
-func trust(config *tls.Config, authorities []byte) error {
+// trust makes a CA bundle the only trusted one.
+func trust(config *tls.Config, bundle []byte) error {
 	config.RootCAs = x509.NewCertPool()
-	if !config.RootCAs.AppendCertsFromPEM(authorities) {
-		return errors.New("holds no PEM certificate")
+	if !config.RootCAs.AppendCertsFromPEM(bundle) {
+		return errors.New("contains no PEM certificate")
 	}
 	return nil
 }
 
-// readFiles reads small files of a directory; those that do not exist are
-// absent. White space around a value does not belong to it.
+// readFiles reads small files in a directory. Missing files are left out, and
+// white space around a value is trimmed.
 func readFiles(dir string, names ...string) (map[string]string, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return nil, err

@@ -21,7 +21,7 @@ import (
 	"github.com/flagcache/flagcache/service/redistest"
 )
 
-func TestClusterIsUsed(t *testing.T) {
+func TestCluster(t *testing.T) {
 	server := redistest.StartCluster(t)
 	for name, options := range map[string]Options{
 		"by URL":     {URL: "redis+cluster://" + server.Addr},
@@ -29,7 +29,7 @@ func TestClusterIsUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server.Client().FlushAll(t.Context())
-			r := run(t, options)
+			r := runCache(t, options)
 			r.awaitChange(t, 1)
 			r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 			r.mustRead(t, "one")
@@ -44,7 +44,7 @@ func TestClusterIsUsed(t *testing.T) {
 			}
 			r.mustRead(t, "two")
 			if server.Client().Exists(t.Context(), "feature_flags_lock:test").Val() != 0 {
-				t.Error("the lock was not given back")
+				t.Error("the lock was not released")
 			}
 		})
 	}
@@ -57,13 +57,13 @@ func boundTo(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// TestSentinelsFailoverIsFollowed is C5 and C6 with a real sentinel: the primary is
+// TestSentinelFailover is C5 and C6 with a real sentinel: the primary is
 // killed, and its replica takes over.
-func TestSentinelsFailoverIsFollowed(t *testing.T) {
+func TestSentinelFailover(t *testing.T) {
 	primary := redistest.Start(t)
 	replica := redistest.StartReplica(t, primary)
 	sentinel := redistest.StartSentinel(t, primary, 1)
-	r := run(t, Options{URL: sentinel.SentinelURL()})
+	r := runCache(t, Options{URL: sentinel.SentinelURL()})
 	r.awaitChange(t, 1)
 	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 	r.mustRead(t, "one")
@@ -78,9 +78,9 @@ func TestSentinelsFailoverIsFollowed(t *testing.T) {
 	}
 }
 
-// TestAuthoritiesAreReadAgain is C8: the certificate and its authority are replaced,
-// the server's live, ours in its file.
-func TestAuthoritiesAreReadAgain(t *testing.T) {
+// TestCABundleIsReloaded is C8: the server's certificate and its CA are
+// replaced at run time, and then the CA bundle in the file.
+func TestCABundleIsReloaded(t *testing.T) {
 	old, renewed := t.TempDir(), t.TempDir()
 	oldCA, renewedCA := certificate(t, old), certificate(t, renewed)
 	port := freePort(t)
@@ -93,7 +93,7 @@ func TestAuthoritiesAreReadAgain(t *testing.T) {
 		}
 	}
 	write(oldCA)
-	r := run(t, Options{URL: "rediss://127.0.0.1:" + port, CAFile: file})
+	r := runCache(t, Options{URL: "rediss://127.0.0.1:" + port, CAFile: file})
 	r.awaitChange(t, 1)
 	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 
@@ -101,13 +101,13 @@ func TestAuthoritiesAreReadAgain(t *testing.T) {
 		"tls-key-file", filepath.Join(renewed, "key.pem"), "tls-ca-cert-file", filepath.Join(renewed, "cert.pem"))
 	mustDo(t, server.Client(), "CLIENT", "KILL", "TYPE", "pubsub")
 	mustDo(t, server.Client(), "CLIENT", "KILL", "TYPE", "normal")
-	// Nothing is said in plain text, and nothing to a server that we do not know.
+	// Nothing is sent in plain text, nor to an untrusted server.
 	r.awaitBreaker(t, true)
 	write(oldCA + renewedCA)
 	r.readsSoon(t, "one")
 }
 
-func TestURLForms(t *testing.T) {
+func TestParseURL(t *testing.T) {
 	sentinel, err := parseURL("rediss+sentinel://su:sp@a:1/2?master_name=m&addr=b:2&username=u&password=p")
 	if err != nil {
 		t.Fatal(err)
@@ -124,14 +124,14 @@ func TestURLForms(t *testing.T) {
 		t.Errorf("unexpected options: %+v", cluster)
 	}
 	for _, bad := range []string{"redis+sentinel://a:1", "redis+other://a:1", "http+cluster://a", "redis+cluster://u:secret@a:1?addr=secret"} {
-		if _, err := parseURL(bad); !errors.Is(err, errURL) {
-			t.Errorf("%s is %v", bad, err)
+		if _, err := parseURL(bad); !errors.Is(err, errInvalidURL) {
+			t.Errorf("parsing %s returns %v", bad, err)
 		}
 	}
 }
 
-// signedAt is an authenticator with credentials of a test.
-func signedAt(iam IAM, now func() time.Time) *authenticator {
+// testAuthenticator returns an authenticator with test credentials.
+func testAuthenticator(iam IAM, now func() time.Time) *authenticator {
 	return &authenticator{iam: iam, now: now, load: func(context.Context) (aws.Config, error) {
 		return aws.Config{Region: "eu-west-1", Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "wJalrXUtnFEMI"}, nil
@@ -139,14 +139,14 @@ func signedAt(iam IAM, now func() time.Time) *authenticator {
 	}}
 }
 
-// TestIAMTokenIsWhatElastiCacheWants signs once more by the rules of Signature
-// Version 4 and compares.
-func TestIAMTokenIsWhatElastiCacheWants(t *testing.T) {
+// TestIAMTokenIsSignedForElastiCache compares the token with an independent
+// implementation of Signature Version 4.
+func TestIAMTokenIsSignedForElastiCache(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	a := signedAt(IAM{CacheName: "My-Cache", User: "app", Serverless: true}, func() time.Time { return at })
+	a := testAuthenticator(IAM{CacheName: "My-Cache", User: "app", Serverless: true}, func() time.Time { return at })
 	user, token, err := a.credentials(t.Context())
 	if err != nil || user != "app" {
-		t.Fatalf("it is %q, %v", user, err)
+		t.Fatalf("the user is %q, error %v", user, err)
 	}
 	request, signature, _ := strings.Cut(token, "&X-Amz-Signature=")
 	host, query, _ := strings.Cut(request, "/?")
@@ -173,20 +173,20 @@ func TestIAMTokenIsWhatElastiCacheWants(t *testing.T) {
 	}
 }
 
-// TestIAMTokenIsNewForEveryConnection: a connection that is made after the first
-// token is too old gets another.
-func TestIAMTokenIsNewForEveryConnection(t *testing.T) {
+// TestEachConnectionGetsANewIAMToken: a connection that is opened after the
+// first token has expired gets a new one.
+func TestEachConnectionGetsANewIAMToken(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	a := signedAt(IAM{CacheName: "c", User: "app"}, func() time.Time { return now })
+	a := testAuthenticator(IAM{CacheName: "c", User: "app"}, func() time.Time { return now })
 	_, first, err := a.credentials(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	now = now.Add(tokenLife)
 	if _, second, _ := a.credentials(t.Context()); second == first || !strings.Contains(second, "20260301T121500Z") {
-		t.Errorf("after %s it is %q", tokenLife, second)
+		t.Errorf("after %s the token is %q", tokenLife, second)
 	}
 	if err := (IAM{CacheName: "c"}).check(); err == nil {
-		t.Error("no user is wanted")
+		t.Error("a missing user is accepted")
 	}
 }

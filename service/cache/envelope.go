@@ -18,23 +18,23 @@ import (
 
 // Entry is a cached document.
 type Entry struct {
-	// Version orders documents: of two, the larger was written later.
+	// Version orders documents: a larger version was written later.
 	Version source.Version
 	// Data is the document.
 	Data []byte
 }
 
-// format names the layout of an envelope; a different one is a different format.
+// format is the version of the envelope's layout.
 const format = "flagcache/2"
 
-// maxHeader is more than an envelope's first line has.
+// maxHeader is an upper bound of the length of an envelope's first line.
 const maxHeader = 1024
 
 var errNotEnvelope = errors.New("the value is not an intact envelope for its key")
 
-// Sealer makes and opens envelopes.
+// Sealer creates and opens envelopes.
 type Sealer struct {
-	// Secret authenticates values; without one they carry a checksum.
+	// Secret authenticates values; without it they carry a checksum.
 	Secret []byte
 }
 
@@ -62,9 +62,9 @@ func (s Sealer) Seal(key string, e Entry) []byte {
 	return append([]byte(header), e.Data...)
 }
 
-// Open returns the entry in an envelope. It reads no more than the version from
-// the header and then compares the value with the envelope of what it found, so
-// that there is exactly one form in which a value is accepted.
+// Open returns the entry in an envelope. It parses only the version in the
+// header, and then compares the value with the envelope that Seal produces for
+// the entry, so that exactly one encoding is accepted.
 func (s Sealer) Open(key string, value []byte) (Entry, error) {
 	header, data, found := bytes.Cut(value, []byte("\n"))
 	fields := bytes.Split(header, []byte(" "))

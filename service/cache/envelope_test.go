@@ -10,8 +10,8 @@ import (
 	"github.com/flagcache/flagcache/service/source"
 )
 
-// sealedTo is a document whose envelope under a key has that many bytes.
-func sealedTo(s Sealer, key string, version source.Version, size int) (Entry, []byte) {
+// sealedEntry returns a document whose envelope under a key has the given size.
+func sealedEntry(s Sealer, key string, version source.Version, size int) (Entry, []byte) {
 	e := Entry{Version: version}
 	for len(s.Seal(key, e)) < size {
 		e.Data = append(e.Data, `{"flags":{}}`[len(e.Data)%12])
@@ -19,12 +19,12 @@ func sealedTo(s Sealer, key string, version source.Version, size int) (Entry, []
 	return e, s.Seal(key, e)
 }
 
-// TestEnvelopeRejectsEveryDamage flips every bit of an envelope of 512 bytes and
+// TestEnvelopeDetectsCorruption flips every bit of an envelope of 512 bytes and
 // cuts it at every length.
-func TestEnvelopeRejectsEveryDamage(t *testing.T) {
+func TestEnvelopeDetectsCorruption(t *testing.T) {
 	for name, s := range map[string]Sealer{"checksum": {}, "authenticated": {Secret: []byte("0123456789abcdef")}} {
 		t.Run(name, func(t *testing.T) {
-			entry, value := sealedTo(s, "feature_flags:test", source.Version{Epoch: 3, Number: 1_700_000_000_000_000_000}, 512)
+			entry, value := sealedEntry(s, "feature_flags:test", source.Version{Epoch: 3, Number: 1_700_000_000_000_000_000}, 512)
 			if len(value) != 512 {
 				t.Fatalf("the envelope has %d bytes", len(value))
 			}
@@ -50,12 +50,13 @@ func TestEnvelopeRejectsEveryDamage(t *testing.T) {
 	}
 }
 
-// TestEnvelopeRejectsEveryOthersValue puts each key's value under each other key.
-func TestEnvelopeRejectsEveryOthersValue(t *testing.T) {
+// TestEnvelopeIsBoundToItsKey stores each key's value under every other
+// key.
+func TestEnvelopeIsBoundToItsKey(t *testing.T) {
 	keys := []string{"feature_flags:a", "feature_flags:b", "feature_flags:ab", "feature_flags:A", "feature_flags:a ", "feature_flags:", "feature_flags_lock:a", "", " "}
 	for name, s := range map[string]Sealer{"checksum": {}, "authenticated": {Secret: []byte("0123456789abcdef")}} {
 		for _, from := range keys {
-			_, value := sealedTo(s, from, source.Version{Epoch: 1, Number: 7}, 512)
+			_, value := sealedEntry(s, from, source.Version{Epoch: 1, Number: 7}, 512)
 			for _, to := range keys {
 				if _, err := s.Open(to, value); (err == nil) != (from == to) {
 					t.Errorf("%s: the value of %q is %v under %q", name, from, err, to)
@@ -65,7 +66,7 @@ func TestEnvelopeRejectsEveryOthersValue(t *testing.T) {
 	}
 }
 
-func TestEnvelopeIsForItsKeyAndSecretOnly(t *testing.T) {
+func TestEnvelopeRejectsForeignValues(t *testing.T) {
 	ours := Sealer{Secret: []byte("0123456789abcdef")}
 	entry := Entry{Version: source.Version{Epoch: 3, Number: 5}, Data: []byte("data")}
 	foreign := map[string][]byte{
@@ -73,9 +74,9 @@ func TestEnvelopeIsForItsKeyAndSecretOnly(t *testing.T) {
 		"another secret's value":     Sealer{Secret: []byte("fedcba9876543210")}.Seal("feature_flags:a", entry),
 		"a checksum instead of HMAC": Sealer{}.Seal("feature_flags:a", entry),
 		"the bare document":          entry.Data,
-		"nothing":                    nil,
+		"an empty value":             nil,
 		"a header without a version": []byte("flagcache/2 hmac-sha256 00 3 x 4 feature_flags:a\ndata"),
-		"a version written otherwise": bytes.Replace(ours.Seal("feature_flags:a", entry),
+		"a version in another notation": bytes.Replace(ours.Seal("feature_flags:a", entry),
 			[]byte(" 3 5 4 "), []byte(" 3 +5 4 "), 1),
 	}
 	for name, value := range foreign {
@@ -92,7 +93,7 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value []byte) {
 		entry, err := s.Open("key", value)
 		if err == nil && !bytes.Equal(s.Seal("key", entry), value) {
-			t.Errorf("%q is accepted although it is not the envelope of what it holds", value)
+			t.Errorf("%q is accepted although it is not the envelope of its content", value)
 		}
 	})
 }

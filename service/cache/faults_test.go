@@ -20,26 +20,26 @@ import (
 	"github.com/flagcache/flagcache/service/redistest"
 )
 
-// recovery is long enough for a probe, on a busy machine.
+// recovery is long enough for a probe, even on a busy machine.
 const recovery = 15 * time.Second
 
-func (r *running) awaitBreaker(t *testing.T, open bool) {
+func (r *testCache) awaitBreaker(t *testing.T, open bool) {
 	t.Helper()
 	redistest.Eventually(t, recovery, "the breaker did not change", func() bool { return r.breaker.isOpen() == open })
 }
 
-// readsSoon waits until the document is there.
-func (r *running) readsSoon(t *testing.T, want string) {
+// readsSoon waits until the document can be read.
+func (r *testCache) readsSoon(t *testing.T, want string) {
 	t.Helper()
-	redistest.Eventually(t, recovery, "the document did not come back", func() bool {
+	redistest.Eventually(t, recovery, "the document could not be read again", func() bool {
 		entry, err := r.Read(t.Context())
 		return err == nil && string(entry.Data) == want
 	})
 }
 
-// TestBreakerOpensAtOnceAndProbes is C1 and C2: whatever the trouble, nobody waits
-// for Redis after the first, and the first not long.
-func TestBreakerOpensAtOnceAndProbes(t *testing.T) {
+// TestBreakerOpensImmediatelyAndProbes is C1 and C2: only the first operation waits
+// for an unavailable Redis, and not for long.
+func TestBreakerOpensImmediatelyAndProbes(t *testing.T) {
 	troubles := map[string]struct{ begin, end func(*redistest.Server) }{
 		"killed": {(*redistest.Server).Kill, (*redistest.Server).Restart},
 		"paused": {(*redistest.Server).Pause, (*redistest.Server).Resume},
@@ -54,26 +54,26 @@ func TestBreakerOpensAtOnceAndProbes(t *testing.T) {
 				t.Fatal("the breaker is closed")
 			}
 			for range 100 {
-				if _, err := r.Read(t.Context()); !errors.Is(err, errTrouble) {
+				if _, err := r.Read(t.Context()); !errors.Is(err, errUnavailable) {
 					t.Fatalf("an open breaker lets a read through: %v", err)
 				}
 			}
-			if err := r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}); !errors.Is(err, errTrouble) {
+			if err := r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}); !errors.Is(err, errUnavailable) {
 				t.Errorf("an open breaker lets a write through: %v", err)
 			}
 			seen := r.changes.Load()
 			trouble.end(server)
 			r.awaitBreaker(t, false)
-			// Whatever happened meanwhile may have changed the document.
+			// The document may have changed meanwhile.
 			r.awaitChange(t, seen)
 			r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 		})
 	}
 }
 
-// TestBreakerOpensWhileAnAnswerIsAwaited: others are spared the wait long before
-// the first of them has given up.
-func TestBreakerOpensWhileAnAnswerIsAwaited(t *testing.T) {
+// TestBreakerOpensBeforeTheTimeout: other operations need not wait long
+// before the first one has timed out.
+func TestBreakerOpensBeforeTheTimeout(t *testing.T) {
 	server := redistest.Start(t)
 	r := connectedTo(t, server)
 	server.Pause()
@@ -81,30 +81,30 @@ func TestBreakerOpensWhileAnAnswerIsAwaited(t *testing.T) {
 	waiting := make(chan struct{})
 	go func() { defer close(waiting); _, _ = r.Read(t.Context()) }()
 	if !r.breaker.await(t.Context(), true, waiting) {
-		t.Error("the breaker was closed until the wait was over")
+		t.Error("the breaker was not open before the timeout")
 	}
 	<-waiting
 }
 
-// TestASlowRedisIsUsed: an answer that comes late is an answer.
-func TestASlowRedisIsUsed(t *testing.T) {
+// TestSlowRedisIsUsed: a late reply is still used.
+func TestSlowRedisIsUsed(t *testing.T) {
 	server := redistest.Start(t)
 	r := connectedTo(t, server)
 	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 	server.Pause()
-	time.AfterFunc(2*patience, server.Resume)
+	time.AfterFunc(2*openDelay, server.Resume)
 	r.mustRead(t, "one")
 	if r.breaker.isOpen() {
-		t.Error("the answer did not close the breaker")
+		t.Error("the reply did not close the breaker")
 	}
 }
 
-// TestAProbeASecondIsAllThatIsAsked counts connection attempts at a server that is
-// there and says nothing.
-func TestAProbeASecondIsAllThatIsAsked(t *testing.T) {
+// TestUnavailableRedisIsProbedOncePerSecond counts connection attempts to an
+// unavailable server.
+func TestUnavailableRedisIsProbedOncePerSecond(t *testing.T) {
 	server := redistest.Start(t)
 	proxy := redistest.StartProxy(t, server.Addr)
-	r := run(t, Options{URL: proxy.URL()})
+	r := runCache(t, Options{URL: proxy.URL()})
 	r.awaitChange(t, 1)
 	proxy.Point("127.0.0.1:1")
 	proxy.Cut()
@@ -114,64 +114,64 @@ func TestAProbeASecondIsAllThatIsAsked(t *testing.T) {
 	defer stop.Stop()
 	for r.breaker.isOpen() {
 		if _, err := r.Read(t.Context()); err == nil {
-			t.Fatal("the read went well")
+			t.Fatal("the read succeeded")
 		}
 	}
-	// A probe dials three times at most.
-	dials, most := proxy.Dials()-before, tries*int(2+time.Since(began)/(probeInterval*3/4))
-	if dials > most {
-		t.Errorf("%d connections were tried in %s, more than %d", dials, time.Since(began), most)
+	// A probe dials at most three times.
+	dials, limit := proxy.Dials()-before, maxAttempts*int(2+time.Since(began)/(probeInterval*3/4))
+	if dials > limit {
+		t.Errorf("%d connections were attempted in %s, more than %d", dials, time.Since(began), limit)
 	}
 }
 
-// TestAnAnswerCutAnywhereIsNeverAWrongOne is C4: the connection is reset after every
-// number of bytes of the reply.
-func TestAnAnswerCutAnywhereIsNeverAWrongOne(t *testing.T) {
+// TestTruncatedRepliesAreErrors is C4: the connection is closed after
+// each possible number of bytes of the reply.
+func TestTruncatedRepliesAreErrors(t *testing.T) {
 	server := redistest.Start(t)
 	proxy := redistest.StartProxy(t, server.Addr)
-	r := run(t, Options{URL: proxy.URL(), Connections: 1})
+	r := runCache(t, Options{URL: proxy.URL(), Connections: 1})
 	r.awaitChange(t, 0)
-	entry, value := sealedTo(Sealer{}, testKey, number(1), 512)
+	entry, value := sealedEntry(Sealer{}, testKey, number(1), 512)
 	r.mustStore(t, entry)
 	reply := "$512\r\n" + string(value) + "\r\n"
 	for cut := range len(reply) {
-		proxy.Spoil(func(_ int, part []byte) ([]byte, bool) {
+		proxy.Corrupt(func(_ int, part []byte) ([]byte, bool) {
 			at := bytes.Index(part, []byte("$512\r\n"))
 			if at < 0 {
 				return part, true
 			}
 			return part[:at+cut], false
 		})
-		// The breaker is told to forget, or each cut would take a second.
+		// Reset the breaker, or each case would take a second.
 		r.breaker.set(false)
 		if got, err := r.Read(t.Context()); err == nil || errors.Is(err, ErrMiss) {
-			t.Fatalf("cut after %d bytes the read is %q, %v", cut, got.Data, err)
+			t.Fatalf("with the reply truncated after %d bytes the read returns %q, %v", cut, got.Data, err)
 		}
-		proxy.Spoil(nil)
+		proxy.Corrupt(nil)
 		r.breaker.set(false)
-		redistest.Eventually(t, recovery, "the document did not come back", func() bool {
+		redistest.Eventually(t, recovery, "the document could not be read again", func() bool {
 			r.breaker.set(false)
 			got, err := r.Read(t.Context())
 			if err == nil && !bytes.Equal(got.Data, entry.Data) {
-				t.Fatalf("after a cut at %d bytes the read is %q", cut, got.Data)
+				t.Fatalf("after a reply truncated at %d bytes the read returns %q", cut, got.Data)
 			}
 			return err == nil
 		})
 	}
 }
 
-// TestBytesDamagedOnTheWayAreNeverServed is C11 for the wire: each byte of the reply
-// is changed on its way.
-func TestBytesDamagedOnTheWayAreNeverServed(t *testing.T) {
+// TestCorruptedRepliesAreMisses is C11 for the network: each byte of the
+// reply is corrupted in transit.
+func TestCorruptedRepliesAreMisses(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	proxy := redistest.StartProxy(t, server.Addr)
-	r := run(t, Options{URL: proxy.URL(), Connections: 1})
+	r := runCache(t, Options{URL: proxy.URL(), Connections: 1})
 	r.awaitChange(t, 0)
-	_, value := sealedTo(Sealer{}, testKey, number(1), 512)
+	_, value := sealedEntry(Sealer{}, testKey, number(1), 512)
 	for at := range len(value) {
 		client.Set(t.Context(), testKey, value, 0)
-		proxy.Spoil(func(_ int, part []byte) ([]byte, bool) {
+		proxy.Corrupt(func(_ int, part []byte) ([]byte, bool) {
 			spoilt := bytes.Clone(part)
 			if begin := bytes.Index(spoilt, []byte("$512\r\n")); begin >= 0 {
 				spoilt[begin+6+at] ^= 1
@@ -179,24 +179,25 @@ func TestBytesDamagedOnTheWayAreNeverServed(t *testing.T) {
 			return spoilt, true
 		})
 		if got, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
-			t.Fatalf("with byte %d damaged the read is %q, %v", at, got.Data, err)
+			t.Fatalf("with byte %d corrupted the read returns %q, %v", at, got.Data, err)
 		}
 	}
 }
 
-// TestAPooledConnectionToADemotedPrimaryIsLeft is C5: the name leads to the new
-// primary while connections to the old one, which now refuses writes, stay open.
-func TestAPooledConnectionToADemotedPrimaryIsLeft(t *testing.T) {
+// TestConnectionsToADemotedPrimaryAreReplaced is C5: the name resolves to the
+// new primary while connections to the old one, which now rejects writes, stay
+// open.
+func TestConnectionsToADemotedPrimaryAreReplaced(t *testing.T) {
 	primary := redistest.Start(t)
 	replica := redistest.StartReplica(t, primary)
 	name := redistest.StartProxy(t, primary.Addr)
-	r := run(t, Options{URL: name.URL()})
+	r := runCache(t, Options{URL: name.URL()})
 	r.awaitChange(t, 1)
 	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 
 	promote(t, replica, primary)
 	if err := r.Store(t.Context(), Entry{Version: number(2), Data: []byte("two")}); err == nil {
-		t.Fatal("a demoted primary took a write")
+		t.Fatal("a demoted primary accepted a write")
 	}
 	name.Point(replica.Addr)
 	redistest.Eventually(t, recovery, "writes did not resume", func() bool {
@@ -218,22 +219,23 @@ func promote(t *testing.T, replica, primary *redistest.Server) {
 	}
 }
 
-// TestARedisThatIsLoadingIsAskedAgain is LOADING of C7, from a server that scripts it.
-func TestARedisThatIsLoadingIsAskedAgain(t *testing.T) {
+// TestReconnectsWhileRedisIsLoading is LOADING of C7, sent by a scripted
+// server.
+func TestReconnectsWhileRedisIsLoading(t *testing.T) {
 	server := redistest.Start(t)
-	name := redistest.StartProxy(t, answering(t, "-LOADING Redis is loading the dataset in memory\r\n"))
-	r := run(t, Options{URL: name.URL()})
+	name := redistest.StartProxy(t, startScripted(t, "-LOADING Redis is loading the dataset in memory\r\n"))
+	r := runCache(t, Options{URL: name.URL()})
 	r.awaitBreaker(t, true)
 	name.Point(server.Addr)
-	// Connections to the one that loads are open still.
-	redistest.Eventually(t, recovery, "the successor was not found", func() bool {
+	// Connections to the loading server are still open.
+	redistest.Eventually(t, recovery, "the new server was not used", func() bool {
 		return r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}) == nil
 	})
 }
 
-// TestAPasswordIsReplacedWithoutAGap is C9: both passwords work for a while, then the
+// TestPasswordRotation is C9: both passwords work for a while, then the
 // old one is revoked and its connections are closed.
-func TestAPasswordIsReplacedWithoutAGap(t *testing.T) {
+func TestPasswordRotation(t *testing.T) {
 	server := redistest.Start(t)
 	admin := server.Client()
 	rights := []string{"ACL", "SETUSER", "app", "on", ">first-password", "~feature_flags*", "&feature_flags_changed:*",
@@ -241,7 +243,7 @@ func TestAPasswordIsReplacedWithoutAGap(t *testing.T) {
 	mustDo(t, admin, rights...)
 	dir := t.TempDir()
 	binding(t, dir, map[string]string{"host": "127.0.0.1", "port": server.Port(), "username": "app", "password": "first-password"})
-	r := run(t, Options{BindingDir: dir})
+	r := runCache(t, Options{BindingDir: dir})
 	r.awaitChange(t, 1)
 	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 
@@ -249,14 +251,14 @@ func TestAPasswordIsReplacedWithoutAGap(t *testing.T) {
 	r.mustRead(t, "one")
 	binding(t, dir, map[string]string{"password": "second-password"})
 	redistest.Eventually(t, recovery, "the new password was not used", func() bool {
-		e := r.endpointNow()
+		e := r.currentEndpoint()
 		return e != nil && e.Password == "second-password"
 	})
 	mustDo(t, admin, "ACL", "SETUSER", "app", "<first-password")
 	mustDo(t, admin, "CLIENT", "KILL", "USER", "app")
 	r.readsSoon(t, "one")
 	if logs := r.logs.String(); strings.Contains(logs, "-password") {
-		t.Errorf("a password is in the log:\n%s", logs)
+		t.Errorf("the log contains a password:\n%s", logs)
 	}
 }
 
@@ -271,14 +273,15 @@ func mustDo(t *testing.T, client *redis.Client, args ...string) {
 	}
 }
 
-func (c *Cache) endpointNow() *endpoint {
+func (c *Cache) currentEndpoint() *endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.current
 }
 
-// TestAServerWithoutRoomForUsIsNoHarm is C10: others hold all its connections.
-func TestAServerWithoutRoomForUsIsNoHarm(t *testing.T) {
+// TestServerWithoutFreeConnections is C10: other clients hold all its
+// connections.
+func TestServerWithoutFreeConnections(t *testing.T) {
 	server := redistest.Start(t)
 	admin := server.Client()
 	mustDo(t, admin, "CONFIG", "SET", "maxclients", "3")
@@ -292,10 +295,10 @@ func TestAServerWithoutRoomForUsIsNoHarm(t *testing.T) {
 		others = append(others, conn)
 	}
 	redistest.Eventually(t, recovery, "the connections were not all taken", func() bool { return server.Connections(admin) == 2 })
-	r := run(t, Options{URL: server.URL()})
+	r := runCache(t, Options{URL: server.URL()})
 	r.awaitBreaker(t, true)
 	if _, err := r.Read(t.Context()); err == nil || errors.Is(err, ErrMiss) {
-		t.Errorf("the read is %v", err)
+		t.Errorf("the read returns %v", err)
 	}
 	for _, conn := range others {
 		_ = conn.Close()
@@ -305,24 +308,24 @@ func TestAServerWithoutRoomForUsIsNoHarm(t *testing.T) {
 	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
 }
 
-// TestAttackerWithRedisCannotInject is C12: whoever can write to Redis, and has seen
-// our values, writes all they can think of.
+// TestAttackerWithRedisCannotInject is C12: an attacker who can write to Redis,
+// and has seen valid values, forges values.
 func TestAttackerWithRedisCannotInject(t *testing.T) {
 	server := redistest.Start(t)
 	attacker := server.Client()
 	secret := []byte("0123456789abcdef")
 	ours := Sealer{secret}
 	seen := ours.Seal(testKey, Entry{Version: number(5), Data: []byte("good")})
-	r := run(t, Options{URL: server.URL(), KeyFile: keyFile(t, secret)})
+	r := runCache(t, Options{URL: server.URL(), KeyFile: keyFile(t, secret)})
 	r.awaitChange(t, 1)
 	forged := map[string]string{
-		"a document":                 "evil",
-		"a checksum":                 string(Sealer{}.Seal(testKey, Entry{Version: number(9), Data: []byte("evil")})),
-		"another key":                string(Sealer{[]byte("fedcba9876543210")}.Seal(testKey, Entry{Version: number(9), Data: []byte("evil")})),
-		"our seal on other data":     strings.Replace(string(seen), "good", "evil", 1),
-		"our seal on a newer one":    strings.Replace(string(seen), " 0 5 4 ", " 0 6 4 ", 1),
-		"our value of another place": string(ours.Seal("feature_flags:other", Entry{Version: number(9), Data: []byte("evil")})),
-		"the former format":          strings.Replace(string(seen), "flagcache/2", "flagcache/1", 1),
+		"a document":                          "evil",
+		"a checksum":                          string(Sealer{}.Seal(testKey, Entry{Version: number(9), Data: []byte("evil")})),
+		"another key":                         string(Sealer{[]byte("fedcba9876543210")}.Seal(testKey, Entry{Version: number(9), Data: []byte("evil")})),
+		"a valid header on other data":        strings.Replace(string(seen), "good", "evil", 1),
+		"a valid header with a newer version": strings.Replace(string(seen), " 0 5 4 ", " 0 6 4 ", 1),
+		"a valid value of another key":        string(ours.Seal("feature_flags:other", Entry{Version: number(9), Data: []byte("evil")})),
+		"the former format":                   strings.Replace(string(seen), "flagcache/2", "flagcache/1", 1),
 	}
 	for name, value := range forged {
 		attacker.Set(t.Context(), testKey, value, 0)
@@ -334,8 +337,8 @@ func TestAttackerWithRedisCannotInject(t *testing.T) {
 	r.mustRead(t, "good")
 }
 
-// TestValuesThatVanishAreMisses is C14: Redis is emptied all the while.
-func TestValuesThatVanishAreMisses(t *testing.T) {
+// TestFlushedValuesAreMisses is C14: Redis is flushed continuously.
+func TestFlushedValuesAreMisses(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	r := connectedTo(t, server)
@@ -352,21 +355,22 @@ func TestValuesThatVanishAreMisses(t *testing.T) {
 	for i := int64(1); i < 200 || emptied.Load() < 200; i++ {
 		r.mustStore(t, Entry{Version: number(i), Data: []byte("one")})
 		if got, err := r.Read(t.Context()); err != nil && !errors.Is(err, ErrMiss) || err == nil && string(got.Data) != "one" {
-			t.Fatalf("the read is %q, %v", got.Data, err)
+			t.Fatalf("the read returns %q, %v", got.Data, err)
 		}
 	}
 	stop()
 	emptying.Wait()
 }
 
-// TestAnOlderVersionNeverReplacesANewerOne lets instances write in every order.
-func TestAnOlderVersionNeverReplacesANewerOne(t *testing.T) {
+// TestOlderVersionNeverReplacesANewerOne lets instances write in arbitrary
+// order.
+func TestOlderVersionNeverReplacesANewerOne(t *testing.T) {
 	server := redistest.Start(t)
 	r := connectedTo(t, server)
 	var writers sync.WaitGroup
 	for n := range int64(40) {
 		writers.Go(func() {
-			// Of writers at the same time some give up; the newest must be tried again.
+			// Some concurrent writers give up; the newest must be retried.
 			for r.Store(t.Context(), Entry{Version: number(n), Data: []byte{byte(n)}}) != nil {
 				if n != 39 || t.Context().Err() != nil {
 					return

@@ -9,20 +9,21 @@ import (
 	"strings"
 )
 
-// Bounds on the replies of a server. The client allocates what a reply announces
-// before it arrives, for lists at every level of nesting, and follows nesting by
-// recursion; an honest server needs a small part of this.
+// Limits on the replies of a server. The client allocates the size that a reply
+// announces before it arrives, for lists at every nesting level, and parses
+// nested lists recursively. Valid replies need a small part of these limits.
 const (
 	maxElements = 4096
 	maxDepth    = 16
 	maxLine     = 16 << 10
 )
 
-var errReply = errors.New("a reply that is larger than any of Redis's, or none")
+var errInvalidReply = errors.New("the reply is not valid RESP, or too large")
 
-// guardedConn hands on what a server sends as long as it is replies in Redis's
-// protocol (https://redis.io/docs/latest/develop/reference/protocol-spec) within
-// bounds. What goes over a bound is never handed on, and nothing after it.
+// guardedConn passes on what a server sends as long as it is valid replies in
+// Redis's protocol
+// (https://redis.io/docs/latest/develop/reference/protocol-spec) within the
+// limits. Data over a limit, and everything after it, is never passed on.
 type guardedConn struct {
 	net.Conn
 	scanner replyScanner
@@ -41,20 +42,20 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// replyScanner follows a stream of replies, as far as their lengths go.
+// replyScanner validates the structure and the lengths of a stream of replies.
 type replyScanner struct {
-	// maxString is the most bytes of a string, maxTotal those of a whole reply.
+	// maxString is the maximum size of a string, maxTotal of a whole reply, in
+	// bytes.
 	maxString, maxTotal int64
 
-	// open has, for each list around the current position, how many of its elements
-	// are to come.
+	// open holds the number of outstanding elements of each enclosing list.
 	open []int64
-	// total is how many bytes of the current reply were seen.
+	// total is the number of bytes read of the current reply.
 	total int64
-	// skip is how many bytes are left of the string being read.
+	// skip is the number of bytes left of the current string.
 	skip int64
-	// kind is the first byte of the line being read, 0 between lines; number and
-	// negative are what it announces, length how long it is.
+	// kind is the first byte of the current line, 0 between lines; number and
+	// negative are the length that it announces, length its own length.
 	kind     byte
 	number   int64
 	negative bool
@@ -68,10 +69,10 @@ func (s *replyScanner) scan(p []byte) error {
 			n = min(s.skip, int64(len(p)))
 		}
 		if s.total += n; s.total > s.maxTotal {
-			return errReply
+			return errInvalidReply
 		}
 		if s.skip == 0 {
-			if err := s.byteOfLine(p[0]); err != nil {
+			if err := s.lineByte(p[0]); err != nil {
 				return err
 			}
 		} else if s.skip -= n; s.skip == 0 {
@@ -82,10 +83,10 @@ func (s *replyScanner) scan(p []byte) error {
 	return nil
 }
 
-func (s *replyScanner) byteOfLine(b byte) error {
+func (s *replyScanner) lineByte(b byte) error {
 	switch {
 	case s.kind == 0 && strings.IndexByte(kinds, b) < 0:
-		return errReply
+		return errInvalidReply
 	case s.kind == 0:
 		s.kind, s.number, s.negative, s.length = b, 0, false, 0
 	case b == '\n':
@@ -97,27 +98,27 @@ func (s *replyScanner) byteOfLine(b byte) error {
 	case announces(s.kind) && b == '-' && s.length == 1:
 		s.negative = true
 	case announces(s.kind) && b != '\r':
-		return errReply
+		return errInvalidReply
 	}
-	// So short a line holds no number that overflows.
+	// A line this short cannot hold a number that overflows.
 	if s.length++; s.length > maxLine || announces(s.kind) && s.length > 16 {
-		return errReply
+		return errInvalidReply
 	}
 	return nil
 }
 
-// kinds are all first bytes of a reply.
+// kinds are all valid first bytes of a reply.
 const kinds = "+-:_#,(" + announcing
 
-// announcing are those whose line is a length.
+// announcing are the kinds whose line is a length.
 const announcing = "$=!*~>%|"
 
-// announces says that a line of the kind is a length.
+// announces reports whether a line of the kind is a length.
 func announces(kind byte) bool {
 	return strings.IndexByte(announcing, kind) >= 0
 }
 
-// line ends a line of a kind.
+// line handles the end of a line.
 func (s *replyScanner) line(kind byte) error {
 	if s.negative && announces(kind) {
 		s.element()
@@ -126,7 +127,7 @@ func (s *replyScanner) line(kind byte) error {
 	switch kind {
 	case '$', '=', '!':
 		if s.number > s.maxString {
-			return errReply
+			return errInvalidReply
 		}
 		s.skip = s.number + 2
 	case '*', '~', '>':
@@ -134,7 +135,7 @@ func (s *replyScanner) line(kind byte) error {
 	case '%':
 		return s.list(2 * s.number)
 	case '|':
-		// An attribute is not an element: one more is to come.
+		// An attribute is not an element: another one follows.
 		return s.list(2*s.number + 1)
 	default:
 		s.element()
@@ -144,7 +145,7 @@ func (s *replyScanner) line(kind byte) error {
 
 func (s *replyScanner) list(elements int64) error {
 	if elements > maxElements || len(s.open) == maxDepth {
-		return errReply
+		return errInvalidReply
 	}
 	if elements == 0 {
 		s.element()
@@ -154,7 +155,7 @@ func (s *replyScanner) list(elements int64) error {
 	return nil
 }
 
-// element ends an element, and the lists whose last one it was.
+// element handles the end of an element, and of the lists that it completes.
 func (s *replyScanner) element() {
 	for len(s.open) > 0 {
 		last := len(s.open) - 1

@@ -16,14 +16,14 @@ import (
 
 func newScanner() replyScanner { return replyScanner{maxString: 1000, maxTotal: 5000} }
 
-func TestGuardPassesReplies(t *testing.T) {
+func TestGuardAcceptsValidReplies(t *testing.T) {
 	replies := map[string]string{
 		"a status":               "+OK\r\n",
 		"an error":               "-LOADING Redis is loading\r\n",
 		"a number":               ":-12\r\n",
 		"a string":               "$5\r\nhello\r\n",
 		"an empty string":        "$0\r\n\r\n",
-		"no string":              "$-1\r\n",
+		"a null string":          "$-1\r\n",
 		"the longest string":     "$1000\r\n" + strings.Repeat("x", 1000) + "\r\n",
 		"a string of replies":    "$17\r\n$9999999999\r\n*9\r\n\r\n",
 		"a list":                 "*2\r\n$1\r\na\r\n*1\r\n:1\r\n",
@@ -38,44 +38,44 @@ func TestGuardPassesReplies(t *testing.T) {
 	for name, reply := range replies {
 		t.Run(name, func(t *testing.T) {
 			whole, bytewise := newScanner(), newScanner()
-			// After any number of replies the scanner is where it began.
+			// After any number of replies the scanner must be in its initial state.
 			for range 100 {
 				if err := whole.scan([]byte(reply)); err != nil {
-					t.Fatalf("it is refused: %v", err)
+					t.Fatalf("the reply is rejected: %v", err)
 				}
 				for i := range reply {
 					if err := bytewise.scan([]byte{reply[i]}); err != nil {
-						t.Fatalf("it is refused at byte %d: %v", i, err)
+						t.Fatalf("the reply is rejected at byte %d: %v", i, err)
 					}
 				}
 			}
 			if whole.kind != 0 || whole.skip != 0 || len(whole.open) != 0 || bytewise.kind != 0 || bytewise.skip != 0 || len(bytewise.open) != 0 {
-				t.Errorf("it did not end: %+v", whole)
+				t.Errorf("the reply did not end: %+v", whole)
 			}
 		})
 	}
 }
 
-func TestGuardRefusesWhatIsNoReply(t *testing.T) {
+func TestGuardRejectsInvalidReplies(t *testing.T) {
 	replies := map[string]string{
-		"another protocol":       "HTTP/1.1 400 Bad Request\r\n",
-		"a TLS alert":            "\x15\x03\x01\x00\x02\x02\x46",
-		"a string too long":      "$1001\r\n",
-		"a length that wraps":    "$99999999999999999999\r\n",
-		"a length that is none":  "$1x\r\n",
-		"a streamed string":      "$?\r\n",
-		"a list too long":        "*4097\r\n",
-		"a map too long":         "%4096\r\n",
-		"lists without end":      strings.Repeat("*1\r\n", 100),
-		"a line without end":     "+" + strings.Repeat("x", 100_000),
-		"a reply without end":    "*4096\r\n" + strings.Repeat("$900\r\n"+strings.Repeat("x", 900)+"\r\n", 100),
-		"a string's end missing": "$1\r\nxyzzy\r\n",
+		"another protocol":        "HTTP/1.1 400 Bad Request\r\n",
+		"a TLS alert":             "\x15\x03\x01\x00\x02\x02\x46",
+		"a string too long":       "$1001\r\n",
+		"a length that overflows": "$99999999999999999999\r\n",
+		"an invalid length":       "$1x\r\n",
+		"a streamed string":       "$?\r\n",
+		"a list too long":         "*4097\r\n",
+		"a map too long":          "%4096\r\n",
+		"endlessly nested lists":  strings.Repeat("*1\r\n", 100),
+		"an endless line":         "+" + strings.Repeat("x", 100_000),
+		"an endless reply":        "*4096\r\n" + strings.Repeat("$900\r\n"+strings.Repeat("x", 900)+"\r\n", 100),
+		"a string's end missing":  "$1\r\nxyzzy\r\n",
 	}
 	for name, reply := range replies {
 		t.Run(name, func(t *testing.T) {
 			s := newScanner()
-			if err := s.scan([]byte(reply)); !errors.Is(err, errReply) {
-				t.Errorf("it is passed on: %v", err)
+			if err := s.scan([]byte(reply)); !errors.Is(err, errInvalidReply) {
+				t.Errorf("the reply is accepted: %v", err)
 			}
 		})
 	}
@@ -94,25 +94,26 @@ func FuzzGuard(f *testing.F) {
 			partedErr = parted.scan(stream[at:])
 		}
 		if (err == nil) != (partedErr == nil) {
-			t.Errorf("as a whole it is %v, cut at %d %v", err, at, partedErr)
+			t.Errorf("scanned as a whole: %v; in two parts at %d: %v", err, at, partedErr)
 		}
 		if len(whole.open) > maxDepth || whole.skip > whole.maxString+2 {
-			t.Errorf("it is out of bounds: %+v", whole)
+			t.Errorf("the scanner exceeds its limits: %+v", whole)
 		}
 	})
 }
 
-// TestAnAnnouncedGiantAllocatesNothing lets a server announce 2 GiB, and lists in
-// lists without end, which the client alone would allocate and descend into.
-func TestAnAnnouncedGiantAllocatesNothing(t *testing.T) {
+// TestAnnouncedSizesAreNotAllocated has a server announce 2 GiB, and
+// endlessly nested lists, which the client alone would allocate and parse
+// recursively.
+func TestAnnouncedSizesAreNotAllocated(t *testing.T) {
 	for _, reply := range []string{"$2147483647\r\n", "*1048576\r\n", strings.Repeat("*1\r\n", 1<<16)} {
 		t.Run(fmt.Sprintf("%.12q", reply), func(t *testing.T) {
-			r := run(t, Options{URL: "redis://" + answering(t, reply), Connections: 1})
+			r := runCache(t, Options{URL: "redis://" + startScripted(t, reply), Connections: 1})
 			r.awaitChange(t, 0)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			if _, err := r.Read(t.Context()); err == nil || errors.Is(err, ErrMiss) {
-				t.Errorf("the read is %v", err)
+				t.Errorf("the read returns %v", err)
 			}
 			runtime.ReadMemStats(&after)
 			if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
@@ -122,9 +123,9 @@ func TestAnAnnouncedGiantAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestAGiantValueIsAMiss is C13 with a real server: a value of 512 MiB costs no more
-// than a document may have, and goes.
-func TestAGiantValueIsAMiss(t *testing.T) {
+// TestHugeValueIsAMiss is C13 with a real server: a value of 512 MiB takes no
+// more memory than the largest document, and is deleted.
+func TestHugeValueIsAMiss(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	r := connectedTo(t, server)
@@ -134,11 +135,11 @@ func TestAGiantValueIsAMiss(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
-		t.Errorf("the read is %v, not a miss", err)
+		t.Errorf("the read returns %v, not a miss", err)
 	}
 	runtime.ReadMemStats(&after)
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
 		t.Errorf("it allocated %d MiB", grown>>20)
 	}
-	redistest.Eventually(t, 5*time.Second, "the value is still there", func() bool { return client.Exists(t.Context(), testKey).Val() == 0 })
+	redistest.Eventually(t, 5*time.Second, "the value was not deleted", func() bool { return client.Exists(t.Context(), testKey).Val() == 0 })
 }

@@ -18,46 +18,46 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 )
 
-// IAM says how to authenticate with ElastiCache by AWS credentials instead of a
-// password. It is off while CacheName is empty.
+// IAM configures authentication to ElastiCache by AWS credentials instead of a
+// password. It is disabled while CacheName is empty.
 type IAM struct {
 	// CacheName is the name of the replication group or the serverless cache.
 	CacheName string
-	// User is the ElastiCache user, whose id and name must be the same.
+	// User is the ElastiCache user, whose ID and name must be identical.
 	User string
-	// Region is the cache's; empty means the one the AWS SDK finds.
+	// Region is the cache's AWS region; if empty, it is determined by the AWS SDK.
 	Region string
-	// Serverless says that it is a serverless cache.
+	// Serverless must be set for a serverless cache.
 	Serverless bool
 }
 
 const (
-	// tokenLife is how long ElastiCache takes a token for a new connection, at most
+	// tokenLife is the maximum lifetime of a token for a new connection
 	// (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth-iam.html).
 	tokenLife = 900 * time.Second
-	// iamConnectionLife is how long a connection is used: ElastiCache ends one after
-	// 12 hours.
+	// iamConnectionLife is the maximum age of a connection: ElastiCache closes it
+	// after 12 hours.
 	iamConnectionLife = 11 * time.Hour
-	// emptyPayload is the SHA-256 of nothing.
+	// emptyPayload is the SHA-256 of an empty payload.
 	emptyPayload = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 )
 
-// check says what is missing.
+// check returns an error if the configuration is incomplete.
 func (i IAM) check() error {
 	if i.CacheName != "" && i.User == "" {
-		return errors.New("authentication by IAM needs a user name")
+		return errors.New("IAM authentication requires a user name")
 	}
 	return nil
 }
 
-// authenticator makes tokens. Signing is local and takes microseconds, so there is a
-// new one for each connection and none is ever too old.
+// authenticator creates tokens. Signing is local and takes microseconds, so each
+// connection gets a new token and none is ever expired.
 type authenticator struct {
 	iam IAM
 	now func() time.Time
 
 	mu sync.Mutex
-	// load finds region and credentials, once it succeeds.
+	// load determines region and credentials; it is called until it succeeds.
 	load   func(ctx context.Context) (aws.Config, error)
 	loaded *aws.Config
 }
@@ -93,7 +93,7 @@ func (a *authenticator) config(ctx context.Context) (aws.Config, error) {
 		return aws.Config{}, fmt.Errorf("reading the AWS configuration: %w", err)
 	}
 	if config.Region == "" {
-		return aws.Config{}, errors.New("authentication by IAM needs a region")
+		return aws.Config{}, errors.New("IAM authentication requires a region")
 	}
 	a.loaded = &config
 	return config, nil
@@ -109,11 +109,11 @@ func (a *authenticator) sign(ctx context.Context, credentials aws.Credentials, r
 	if a.iam.Serverless {
 		query.Set("ResourceType", "ServerlessCache")
 	}
-	// ElastiCache keeps names in lower case.
+	// ElastiCache stores names in lower case.
 	target := url.URL{Scheme: "http", Host: strings.ToLower(a.iam.CacheName), Path: "/", RawQuery: query.Encode()}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
-		return "", fmt.Errorf("making a token: %w", err)
+		return "", fmt.Errorf("creating a token: %w", err)
 	}
 	signed, _, err := v4.NewSigner().PresignHTTP(ctx, credentials, request, emptyPayload, "elasticache", region, a.now())
 	if err != nil {

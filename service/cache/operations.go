@@ -17,36 +17,38 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/flagcache/flagcache/service/source"
+	"github.com/flagcache/flagcache/service/wait"
 )
 
 var (
-	// ErrMiss says that there is no usable document in Redis.
+	// ErrMiss is returned if there is no usable document in Redis.
 	ErrMiss = errors.New("no usable document in Redis")
-	// ErrBusy says that another instance is filling the cache.
+	// ErrBusy is returned if another instance is filling the cache.
 	ErrBusy = errors.New("another instance is filling the cache")
 
-	// errNotConnected says that no connection is configured yet.
+	// errNotConnected is returned while no connection is configured.
 	errNotConnected = errors.New("no connection to Redis is configured")
-	// errTrouble says that the breaker is open.
-	errTrouble = errors.New("not asking a Redis in trouble")
+	// errUnavailable is returned while the breaker is open.
+	errUnavailable = errors.New("Redis is unavailable")
 )
 
-// LockTime is how long an instance that fills the cache keeps others from doing the
-// same, if it does not finish.
+// LockTime is the lifetime of the lock of an instance that fills the cache,
+// unless it releases the lock before.
 const LockTime = 5 * time.Second
 
-// Tries of a write, and the wait between them.
+// Attempts of a write, and the wait between them.
 const (
-	tries       = 3
-	firstWait   = 100 * time.Millisecond
-	longestWait = 2 * time.Second
+	maxAttempts = 3
+	minWait     = 100 * time.Millisecond
+	maxWait     = 2 * time.Second
 )
 
-// Read returns the document, or ErrMiss. A value that is no intact envelope is a
-// miss and is deleted. It tries once: what has to wait can ask the source.
+// Read returns the document, or ErrMiss. A value that is not an intact envelope
+// is a miss and is deleted. Read does not retry: the caller can read the source
+// instead.
 func (c *Cache) Read(ctx context.Context) (Entry, error) {
 	var entry Entry
-	err := c.ask(ctx, 1, func(ctx context.Context, client redis.UniversalClient, s Sealer) error {
+	err := c.run(ctx, 1, func(ctx context.Context, client redis.UniversalClient, s Sealer) error {
 		var err error
 		entry, err = c.get(ctx, client, s)
 		return err
@@ -57,28 +59,28 @@ func (c *Cache) Read(ctx context.Context) (Entry, error) {
 	case errors.Is(err, ErrMiss):
 		c.requests.WithLabelValues("miss").Inc()
 	case errors.Is(err, errNotConnected):
-		// Before the first connection is read there is nothing to look into.
+		// Before the connection is configured there is nothing to count.
 	default:
 		c.requests.WithLabelValues("error").Inc()
 	}
 	return entry, err
 }
 
-// Store writes the document and tells everyone, unless the same or a newer one is
-// there.
+// Store writes the document and notifies all instances, unless the same or a
+// newer one is stored.
 func (c *Cache) Store(ctx context.Context, entry Entry) error {
-	return c.ask(ctx, tries, func(ctx context.Context, client redis.UniversalClient, s Sealer) error {
+	return c.run(ctx, maxAttempts, func(ctx context.Context, client redis.UniversalClient, s Sealer) error {
 		return c.put(ctx, client, s, entry)
 	})
 }
 
-// Refill fills the cache with what fill returns, unless there is a document of that
-// version or a newer one. Of all instances the holder of a lock in Redis does it; the
-// others get ErrBusy. An error of fill is returned as it is. Fill is not called if
-// Redis cannot be asked. It must take less than LockTime.
+// Refill fills the cache with the result of fill, unless a document of the given
+// version or a newer one is stored. A lock in Redis ensures that one instance at a
+// time does so; the others get ErrBusy. An error of fill is returned unwrapped.
+// fill is not called while Redis is unavailable. It must take less than LockTime.
 func (c *Cache) Refill(ctx context.Context, version source.Version, fill func(context.Context) (Entry, error)) error {
 	token := []byte(rand.Text())
-	err := c.ask(ctx, 1, func(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
+	err := c.run(ctx, 1, func(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
 		held, err := client.SetNX(ctx, c.lock, token, LockTime).Result()
 		if err == nil && !held {
 			return ErrBusy
@@ -99,32 +101,34 @@ func (c *Cache) Refill(ctx context.Context, version source.Version, fill func(co
 	return c.Store(ctx, entry)
 }
 
-// has says that a document of the version or a newer one is there: somebody may have
-// held the lock just before. It does not count as a look-up.
+// has reports whether a document of the version or a newer one is stored: another
+// instance may have held the lock just before. It is not counted as a lookup.
 func (c *Cache) has(ctx context.Context, version source.Version) bool {
-	return c.ask(ctx, 1, func(ctx context.Context, client redis.UniversalClient, s Sealer) error {
-		there, err := c.get(ctx, client, s)
-		if err == nil && there.Version.Compare(version) < 0 {
+	return c.run(ctx, 1, func(ctx context.Context, client redis.UniversalClient, s Sealer) error {
+		stored, err := c.get(ctx, client, s)
+		if err == nil && stored.Version.Compare(version) < 0 {
 			return ErrMiss
 		}
 		return err
 	}) == nil
 }
 
-// unlock gives the lock back. One that cannot be given back expires.
+// unlock releases the lock. If that fails, the lock expires.
 func (c *Cache) unlock(ctx context.Context, token []byte) {
-	// Also a Redis in trouble is asked: a lock that stays keeps everybody waiting.
-	_ = c.do(ctx, 1, func(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
+	// Try even if Redis is unavailable: all instances wait for a lock that is not
+	// released.
+	_ = c.runAlways(ctx, 1, func(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
 		return c.discard(ctx, client, c.lock, token)
 	})
 }
 
-// Invalidate deletes the document and tells everyone, for whoever changed the
-// source. It does not wait for a Redis in trouble: instances find the change by
-// themselves, only later.
+// Invalidate deletes the document and notifies all instances after a change of
+// the source. It does not wait for an unavailable Redis: instances then detect
+// the change by themselves, only later.
 func (c *Cache) Invalidate(ctx context.Context) error {
-	return c.ask(ctx, tries, func(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
-		// One after the other: a cluster has the key and the channel in different places.
+	return c.run(ctx, maxAttempts, func(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
+		// Not in a transaction: in a cluster the key and the channel are in different
+		// slots.
 		if err := client.Del(ctx, c.key).Err(); err != nil {
 			return err
 		}
@@ -134,18 +138,18 @@ func (c *Cache) Invalidate(ctx context.Context) error {
 
 type operation func(context.Context, redis.UniversalClient, Sealer) error
 
-// ask runs an operation, unless Redis is in trouble.
-func (c *Cache) ask(ctx context.Context, tries int, run operation) error {
+// run runs an operation, unless the breaker is open.
+func (c *Cache) run(ctx context.Context, tries int, run operation) error {
 	if c.breaker.isOpen() {
-		return errTrouble
+		return errUnavailable
 	}
-	return c.do(ctx, tries, run)
+	return c.runAlways(ctx, tries, run)
 }
 
-// do runs an operation up to some times and tells the breaker and the log how it
-// went.
-func (c *Cache) do(ctx context.Context, tries int, run operation) error {
-	wait := firstWait
+// runAlways runs an operation with a number of attempts, and reports the result to the
+// breaker and the log.
+func (c *Cache) runAlways(ctx context.Context, tries int, run operation) error {
+	delay := minWait
 	for attempt := 1; ; attempt++ {
 		client, s, _, err := c.connected()
 		if err != nil {
@@ -153,28 +157,28 @@ func (c *Cache) do(ctx context.Context, tries int, run operation) error {
 		}
 		finish := c.breaker.begin()
 		err = run(ctx, client, s)
-		finish(isTrouble(err))
+		finish(isUnavailable(err))
 		if meansReconnect(err) {
 			c.reconnect(client)
 		}
 		if err == nil || isAnswer(err) {
-			c.note(nil)
+			c.logState(nil)
 			return err
 		}
-		if attempt == tries || !sleep(ctx, wait) {
-			c.note(err)
+		if attempt == tries || !wait.Sleep(ctx, delay) {
+			c.logState(err)
 			return fmt.Errorf("using Redis: %w", err)
 		}
-		wait = min(2*wait, longestWait)
+		delay = min(2*delay, maxWait)
 	}
 }
 
-// isAnswer says that the error is what we wanted to know.
+// isAnswer reports whether the error is a valid result.
 func isAnswer(err error) bool { return errors.Is(err, ErrMiss) || errors.Is(err, ErrBusy) }
 
-// isTrouble says that the error is a reason not to ask Redis again soon. A refused
-// write is none: what is there can still be read.
-func isTrouble(err error) bool {
+// isUnavailable reports whether the error should open the breaker. A rejected
+// write should not: the stored document can still be read.
+func isUnavailable(err error) bool {
 	var reply redis.Error
 	switch {
 	case err == nil, isAnswer(err), errors.Is(err, context.Canceled), errors.Is(err, redis.ErrClosed):
@@ -185,14 +189,15 @@ func isTrouble(err error) bool {
 	return true
 }
 
-// meansReconnect says that another server may be there by now under the same name.
+// meansReconnect reports whether another server may have taken over the name.
 func meansReconnect(err error) bool { return startsWith(err, "READONLY", "LOADING", "MASTERDOWN") }
 
 func startsWith(err error, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
 }
 
-// isWrongType says that the key holds no text; writing replaces it.
+// isWrongType reports whether the key does not hold a string; writing replaces
+// it.
 func isWrongType(err error) bool { return startsWith(err, "WRONGTYPE") }
 
 func isTimeout(err error) bool {
@@ -217,7 +222,7 @@ func (c *Cache) get(ctx context.Context, client redis.UniversalClient, s Sealer)
 	return entry, nil
 }
 
-// load reads the value, but never more than an envelope can have.
+// load reads the value, up to the maximum size of an envelope.
 func (c *Cache) load(ctx context.Context, client redis.Cmdable) ([]byte, error) {
 	value, err := client.GetRange(ctx, c.key, 0, int64(c.options.MaxSize+maxHeader)-1).Bytes()
 	if err != nil {
@@ -229,8 +234,8 @@ func (c *Cache) load(ctx context.Context, client redis.Cmdable) ([]byte, error) 
 	return value, nil
 }
 
-// discard deletes a key if it still begins with the value. It returns ErrMiss
-// unless Redis fails.
+// discard deletes a key if its value still begins with value. It returns
+// ErrMiss unless Redis fails.
 func (c *Cache) discard(ctx context.Context, client redis.UniversalClient, key string, value []byte) error {
 	err := client.Watch(ctx, func(tx *redis.Tx) error {
 		now, err := tx.GetRange(ctx, key, 0, int64(len(value))-1).Bytes()
@@ -245,32 +250,33 @@ func (c *Cache) discard(ctx context.Context, client redis.UniversalClient, key s
 	return ErrMiss
 }
 
-// put writes in a transaction that fails if someone else writes meanwhile, so
-// that an older document never replaces a newer one. A newer version of the same
-// document is written without a word: nobody serves anything else by it.
+// put writes in a transaction that fails if another client writes concurrently,
+// so that an older document never replaces a newer one. A newer version of the
+// same document is written without a message, because the flags do not change.
 func (c *Cache) put(ctx context.Context, client redis.UniversalClient, s Sealer, entry Entry) error {
-	tell := false
+	notify := false
 	err := client.Watch(ctx, func(tx *redis.Tx) error {
 		value, err := c.load(ctx, tx)
 		if err != nil && !errors.Is(err, ErrMiss) && !isWrongType(err) {
 			return err
 		}
-		there, err := s.Open(c.key, value)
-		if err == nil && there.Version.Compare(entry.Version) >= 0 {
+		stored, err := s.Open(c.key, value)
+		if err == nil && stored.Version.Compare(entry.Version) >= 0 {
 			return nil
 		}
-		tell = err != nil || !bytes.Equal(there.Data, entry.Data)
+		notify = err != nil || !bytes.Equal(stored.Data, entry.Data)
 		return transact(ctx, tx, func(p redis.Pipeliner) { p.Set(ctx, c.key, s.Seal(c.key, entry), c.ttl()) })
 	}, c.key)
-	if err != nil || !tell {
+	if err != nil || !notify {
 		return err
 	}
-	// Not within the transaction: who may not publish can store all the same.
+	// Outside of the transaction, so that a user without the right to publish can
+	// still store.
 	return client.Publish(ctx, c.channel, "").Err()
 }
 
-// transact runs commands in a transaction. Where a command was refused the error is
-// that, and not that the rest was therefore refused too.
+// transact runs commands in a transaction. If a command was rejected, it returns
+// that command's error rather than EXECABORT.
 func transact(ctx context.Context, tx *redis.Tx, queue func(redis.Pipeliner)) error {
 	commands, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		queue(p)
@@ -284,7 +290,7 @@ func transact(ctx context.Context, tx *redis.Tx, queue func(redis.Pipeliner)) er
 	return err
 }
 
-// ttl spreads expiries by a tenth.
+// ttl returns the TTL with a jitter of 10 %.
 func (c *Cache) ttl() time.Duration {
 	return c.options.TTL*9/10 + mathrand.N(c.options.TTL/5+1)
 }

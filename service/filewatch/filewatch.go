@@ -1,14 +1,14 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package filewatch says when it is worth looking at files again.
+// Package filewatch detects changes of files.
 //
-// It watches directories rather than files, because what matters is rarely
-// written in place: a ConfigMap or Secret mount swaps the symlink ..data, an
-// editor renames a new file over the old one. Notifications can be lost, limits
-// on watches can be used up and directories can be replaced, so there is a slow
-// poll besides. A look at files that have not changed must therefore be cheap
-// and without consequence.
+// It watches directories rather than files, because files are rarely written in
+// place: a ConfigMap or Secret mount swaps the symlink ..data, an editor
+// renames a new file over the old one. Notifications can be lost, limits on
+// watches can be exhausted and directories can be replaced, so the files are
+// polled slowly as well. Reading unchanged files must therefore be cheap and
+// without effect.
 package filewatch
 
 import (
@@ -19,28 +19,28 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settle is how long to wait after a notification for the ones that follow it:
-// writing a file and swapping a mount cause several.
-const settle = 20 * time.Millisecond
+// settleDelayDelay is the time to wait for further notifications after one: writing
+// a file and swapping a mount cause several.
+const settleDelay = 20 * time.Millisecond
 
-// Watch looks at once, shortly after something changed in one of the
-// directories, when hint has something, and every poll. It returns when ctx is
-// done. A directory need not exist yet. A nil hint is never used.
-func Watch(ctx context.Context, log *slog.Logger, dirs []string, poll time.Duration, hint <-chan struct{}, look func()) {
+// Watch calls read at the start, shortly after a change in one of the
+// directories, when hint receives a value, and at every poll interval. It
+// returns when ctx is done. A directory need not exist yet. hint may be nil.
+func Watch(ctx context.Context, log *slog.Logger, dirs []string, poll time.Duration, hint <-chan struct{}, read func()) {
 	events, closeWatcher := subscribe(log, dirs)
 	defer closeWatcher()
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
 	for {
 		events.watch()
-		look()
+		read()
 		select {
 		case <-ctx.Done():
 			return
 		case <-hint:
 		case <-ticker.C:
 		case err := <-events.failed:
-			log.Warn("notifications of changed files were lost", "error", err)
+			log.Warn("notifications of file changes were lost", "error", err)
 		case <-events.changed:
 			if !events.drain(ctx) {
 				return
@@ -49,13 +49,13 @@ func Watch(ctx context.Context, log *slog.Logger, dirs []string, poll time.Durat
 	}
 }
 
-// subscription is a watcher on the directories, or nothing where the system has
-// no more watches to give.
+// subscription is a watcher on the directories, or empty if the system's limit
+// of watches is reached.
 type subscription struct {
 	watcher *fsnotify.Watcher
 	dirs    []string
 	changed chan fsnotify.Event
-	// failed says that notifications were lost.
+	// failed receives an error when notifications were lost.
 	failed chan error
 }
 
@@ -68,21 +68,21 @@ func subscribe(log *slog.Logger, dirs []string) (s subscription, closeWatcher fu
 	return subscription{watcher: watcher, dirs: dirs, changed: watcher.Events, failed: watcher.Errors}, func() { _ = watcher.Close() }
 }
 
-// watch asks for notifications again: a directory that was absent may be there,
-// one that was replaced is another.
+// watch adds the directories again: a missing one may exist by now, another may
+// have been replaced.
 func (s subscription) watch() {
 	for _, dir := range s.dirs {
 		if s.watcher != nil {
-			// What cannot be watched is polled.
+			// A directory that cannot be watched is polled.
 			_ = s.watcher.Add(dir)
 		}
 	}
 }
 
-// drain takes further notifications until there are none for a moment; it is
-// false when ctx is done.
+// drain discards notifications for settleDelay. It returns false if ctx is
+// done.
 func (s subscription) drain(ctx context.Context) bool {
-	timer := time.NewTimer(settle)
+	timer := time.NewTimer(settleDelay)
 	defer timer.Stop()
 	for {
 		select {

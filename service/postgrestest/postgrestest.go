@@ -3,8 +3,8 @@
 
 // Package postgrestest starts real PostgreSQL servers for tests.
 //
-// A server of its own is for tests that kill it; all others share one, where each
-// has a database of its own:
+// Tests that kill the server start their own; all others share one, in which
+// each has its own database:
 //
 //	func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 //
@@ -31,16 +31,16 @@ import (
 )
 
 const (
-	// startTimeout is how long a server may take to answer, on a machine that has
-	// much else to do.
+	// startTimeout limits the time until a server accepts connections, even on a
+	// busy machine.
 	startTimeout = 30 * time.Second
 	// Password of the server's superuser, postgres.
 	Password = "postgrestest-password"
 )
 
-// Server is a PostgreSQL server on loopback.
+// Server is a PostgreSQL server on the loopback interface.
 type Server struct {
-	// Addr is host:port. It stays the same when the server is started again.
+	// Addr is host:port. It stays the same when the server is restarted.
 	Addr string
 
 	dir     string
@@ -58,7 +58,7 @@ var shared struct {
 
 var databases atomic.Int64
 
-// Main runs the tests and then ends the server that they shared.
+// Main runs the tests and then stops the shared server.
 func Main(m *testing.M) int {
 	defer func() {
 		if shared.server != nil {
@@ -68,7 +68,7 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// Database makes an empty database on the shared server and returns its URI.
+// Database creates an empty database on the shared server and returns its URI.
 func Database(t testing.TB) string {
 	t.Helper()
 	shared.Lock()
@@ -87,7 +87,7 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// Database makes an empty database and returns its URI.
+// Database creates an empty database and returns its URI.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
 	name := fmt.Sprintf("test%d", databases.Add(1))
@@ -99,7 +99,7 @@ func (s *Server) Database(t testing.TB) string {
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
-		t.Fatalf("making a database: %v", err)
+		t.Fatalf("creating a database: %v", err)
 	}
 	return s.uri(name)
 }
@@ -108,8 +108,7 @@ func (s *Server) uri(database string) string {
 	return fmt.Sprintf("postgres://postgres:%s@%s/%s", Password, s.Addr, database)
 }
 
-// Kill ends the server and all its connections at once, as a crash would. What
-// was committed stays.
+// Kill kills the server, like a crash. Committed data is kept.
 func (s *Server) Kill() {
 	if s.command != nil {
 		_ = s.command.Process.Signal(syscall.SIGQUIT)
@@ -118,7 +117,7 @@ func (s *Server) Kill() {
 	}
 }
 
-// Restart starts a killed server again at its address, with its data.
+// Restart restarts a killed server at its address, with its data.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	for range 20 {
@@ -126,7 +125,7 @@ func (s *Server) Restart(t testing.TB) {
 			return
 		}
 	}
-	t.Fatalf("PostgreSQL could not be started again on %s:\n%s", s.Addr, s.output.String())
+	t.Fatalf("PostgreSQL could not be restarted on %s:\n%s", s.Addr, s.output.String())
 }
 
 func (s *Server) remove() {
@@ -134,16 +133,16 @@ func (s *Server) remove() {
 	_ = os.RemoveAll(s.dir)
 }
 
-// launch makes a cluster and starts it.
+// launch creates a cluster and starts the server.
 func launch(t testing.TB) *Server {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "postgrestest-")
 	if err != nil {
-		t.Fatalf("making a directory for PostgreSQL: %v", err)
+		t.Fatalf("creating a directory for PostgreSQL: %v", err)
 	}
 	s := &Server{dir: dir, account: account(t)}
 	s.initialize(t)
-	// Between choosing a port and listening on it somebody else may take it.
+	// Another process may take the port before the server listens on it.
 	for range 5 {
 		s.Addr = freeAddress(t)
 		if s.start(t) {
@@ -164,31 +163,32 @@ func (s *Server) initialize(t testing.TB) {
 	if s.account != nil {
 		for _, path := range []string{s.dir, passwordFile} {
 			if err := os.Chown(path, int(s.account.Uid), int(s.account.Gid)); err != nil {
-				t.Fatalf("giving PostgreSQL its directory: %v", err)
+				t.Fatalf("changing the owner of PostgreSQL's directory: %v", err)
 			}
 		}
 	}
 	command := s.program(t, "initdb", "--pgdata", s.data(), "--username", "postgres", "--pwfile", passwordFile,
 		"--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync")
 	if output, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("making a PostgreSQL cluster: %v\n%s", err, output)
+		t.Fatalf("creating a PostgreSQL cluster: %v\n%s", err, output)
 	}
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
-// program is one of PostgreSQL's, run by the account that owns the data.
+// program returns a command that runs one of PostgreSQL's programs as the owner
+// of the data.
 func (s *Server) program(t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	command := exec.Command(find(t, name), args...)
 	command.Dir = s.dir
 	command.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
-	command.SysProcAttr = attributes(s.account)
+	command.SysProcAttr = processAttributes(s.account)
 	return command
 }
 
-// start runs the server and waits for it to answer; it is false if it ends
-// instead.
+// start runs the server and waits until it accepts connections. It returns
+// false if the server exits instead.
 func (s *Server) start(t testing.TB) bool {
 	t.Helper()
 	_, port, err := net.SplitHostPort(s.Addr)
@@ -209,10 +209,10 @@ func (s *Server) start(t testing.TB) bool {
 	}
 	s.ended = make(chan struct{})
 	go func(c *exec.Cmd, ended chan struct{}) { _ = c.Wait(); close(ended) }(s.command, s.ended)
-	return s.answers(t)
+	return s.awaitReady(t)
 }
 
-func (s *Server) answers(t testing.TB) bool {
+func (s *Server) awaitReady(t testing.TB) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
@@ -228,13 +228,14 @@ func (s *Server) answers(t testing.TB) bool {
 			s.command = nil
 			return false
 		case <-ctx.Done():
-			t.Fatalf("PostgreSQL does not answer on %s after %s", s.Addr, startTimeout)
+			t.Fatalf("PostgreSQL does not accept connections on %s after %s", s.Addr, startTimeout)
 		case <-tick.C:
 		}
 	}
 }
 
-// account is whom the server runs as: PostgreSQL refuses to be root.
+// account returns the account to run the server as, because PostgreSQL refuses
+// to run as root. It is nil for the current one.
 func account(t testing.TB) *syscall.Credential {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -255,7 +256,7 @@ func account(t testing.TB) *syscall.Credential {
 	return nil
 }
 
-// find looks for a program in PATH and where Debian puts it.
+// find returns the path of a program in PATH or in Debian's directory.
 func find(t testing.TB, name string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {
@@ -263,7 +264,7 @@ func find(t testing.TB, name string) string {
 	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
 	if err != nil || len(found) == 0 {
-		t.Fatalf("this test needs PostgreSQL's %s: install it with `make postgres`, "+
+		t.Fatalf("this test requires PostgreSQL's %s: install it with `make postgres`, "+
 			"`apt-get install postgresql` (Debian, Ubuntu) or `brew install postgresql`", name)
 	}
 	return found[len(found)-1]
@@ -273,7 +274,7 @@ func freeAddress(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatalf("looking for a free port: %v", err)
+		t.Fatalf("finding a free port: %v", err)
 	}
 	defer listener.Close()
 	return listener.Addr().String()

@@ -28,21 +28,21 @@ func mustQuery(t *testing.T, uri, query string) (text string) {
 	return text
 }
 
-func TestEachTestHasADatabaseOfItsOwn(t *testing.T) {
+func TestEachTestHasItsOwnDatabase(t *testing.T) {
 	first, second := postgrestest.Database(t), postgrestest.Database(t)
 	if a, b := mustQuery(t, first, "SELECT current_database()"), mustQuery(t, second, "SELECT current_database()"); a == b {
 		t.Errorf("both are %s", a)
 	}
 }
 
-func TestAKilledServerKeepsWhatWasCommitted(t *testing.T) {
+func TestKilledServerKeepsCommittedData(t *testing.T) {
 	server := postgrestest.Start(t)
 	uri := server.Database(t)
 	mustQuery(t, uri, "SELECT lo_from_bytea(4711, 'here')::text")
 	server.Kill()
 	if conn, err := pgx.Connect(context.Background(), uri); err == nil {
 		_ = conn.Close(context.Background())
-		t.Fatal("a killed server takes connections")
+		t.Fatal("a killed server accepts connections")
 	}
 	server.Restart(t)
 	if got := mustQuery(t, uri, "SELECT convert_from(lo_get(4711), 'UTF8')"); got != "here" {

@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// arranged is how long servers may take to find each other.
-const arranged = 30 * time.Second
+// setupTimeout limits the time until servers have found each other.
+const setupTimeout = 30 * time.Second
 
-// StartReplica starts a server that copies another, and waits until it has.
+// StartReplica starts a replica of a server and waits until it is in sync.
 func StartReplica(t testing.TB, of *Server, args ...string) *Server {
 	t.Helper()
 	replica := Start(t, append([]string{"--replicaof", "127.0.0.1 " + of.Port(), "--repl-diskless-sync-delay", "0"}, args...)...)
 	client := replica.Client()
-	Eventually(t, arranged, "the replica did not follow its primary", func() bool {
+	Eventually(t, setupTimeout, "the replica did not sync with its primary", func() bool {
 		return strings.Contains(client.Info(t.Context(), "replication").Val(), "master_link_status:up")
 	})
 	return replica
@@ -33,19 +33,19 @@ func StartCluster(t testing.TB, args ...string) *Server {
 	server := Start(t, append([]string{"--cluster-enabled", "yes", "--cluster-config-file", filepath.Join(t.TempDir(), "nodes.conf")}, args...)...)
 	client := server.Client()
 	if err := client.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
-		t.Fatalf("giving the cluster its slots: %v", err)
+		t.Fatalf("assigning the cluster's slots: %v", err)
 	}
-	Eventually(t, arranged, "the cluster did not become ready", func() bool {
+	Eventually(t, setupTimeout, "the cluster did not become ready", func() bool {
 		return strings.Contains(client.ClusterInfo(t.Context()).Val(), "cluster_state:ok")
 	})
 	return server
 }
 
-// SentinelName is what a sentinel calls the primary that it watches.
+// SentinelName is the name of the primary that a sentinel watches.
 const SentinelName = "flags"
 
-// StartSentinel starts a sentinel that watches a primary, and waits until it knows
-// of the replicas.
+// StartSentinel starts a sentinel that watches a primary and waits until it has
+// discovered the replicas.
 func StartSentinel(t testing.TB, primary *Server, replicas int) *Server {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "sentinel.conf")
@@ -60,7 +60,7 @@ func StartSentinel(t testing.TB, primary *Server, replicas int) *Server {
 	sentinel := &Server{t: t, args: []string{file, "--sentinel", "--bind", "127.0.0.1"}, bare: true}
 	sentinel.launch()
 	client := sentinel.Client()
-	Eventually(t, arranged, "the sentinel did not find the replicas", func() bool {
+	Eventually(t, setupTimeout, "the sentinel did not find the replicas", func() bool {
 		found := client.Do(t.Context(), "SENTINEL", "REPLICAS", SentinelName)
 		list, err := found.Slice()
 		return err == nil && len(list) == replicas
@@ -68,19 +68,19 @@ func StartSentinel(t testing.TB, primary *Server, replicas int) *Server {
 	return sentinel
 }
 
-// Primary is the address of the primary that a sentinel knows.
+// Primary returns the address of a sentinel's current primary.
 func (s *Server) Primary() string {
 	s.t.Helper()
 	client := s.Client()
 	address, err := client.Do(s.t.Context(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SentinelName).StringSlice()
 	if err != nil || len(address) != 2 {
-		s.t.Fatalf("asking the sentinel for the primary: %q, %v", address, err)
+		s.t.Fatalf("querying the sentinel for the primary: %q, %v", address, err)
 	}
 	return net.JoinHostPort(address[0], address[1])
 }
 
-// SentinelURL is redis+sentinel:// with the sentinel's address and its name for the
-// primary.
+// SentinelURL returns a redis+sentinel:// URL with the sentinel's address and
+// the primary's name.
 func (s *Server) SentinelURL() string {
 	return fmt.Sprintf("redis+sentinel://%s?master_name=%s", s.Addr, SentinelName)
 }

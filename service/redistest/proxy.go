@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Proxy passes connections on to a server that can be another one for the next
-// connection, as behind a name, and can spoil what the server answers.
+// Proxy forwards connections to a server, which can be replaced for new
+// connections, like a DNS name, and can corrupt the server's replies.
 type Proxy struct {
 	// Addr is host:port.
 	Addr string
@@ -19,14 +19,14 @@ type Proxy struct {
 	listener net.Listener
 	running  sync.WaitGroup
 
-	mu    sync.Mutex
-	to    string
-	spoil func(sent int, part []byte) (pass []byte, goOn bool)
-	open  map[net.Conn]bool
-	dials int
+	mu      sync.Mutex
+	to      string
+	corrupt func(sent int, part []byte) (pass []byte, goOn bool)
+	open    map[net.Conn]bool
+	dials   int
 }
 
-// StartProxy starts a proxy to an address. It ends with the test.
+// StartProxy starts a proxy to an address. It is closed with the test.
 func StartProxy(t testing.TB, to string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,23 +43,23 @@ func StartProxy(t testing.TB, to string) *Proxy {
 	return p
 }
 
-// URL is redis:// with the address.
+// URL returns redis:// with the address.
 func (p *Proxy) URL() string { return "redis://" + p.Addr }
 
-// Point makes new connections go to another address. Those that are open stay.
+// Point directs new connections to another address. Open connections are kept.
 func (p *Proxy) Point(to string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.to = to
 }
 
-// Spoil changes what servers answer: it gets how many bytes of the connection's
-// answers came before, and a part of them, and returns what to pass on and whether
-// to go on. Nil ends that.
-func (p *Proxy) Spoil(spoil func(sent int, part []byte) (pass []byte, goOn bool)) {
+// Corrupt sets a function that changes the servers' replies: it receives the
+// number of bytes already sent on the connection and the next part, and returns
+// the bytes to forward and whether to keep the connection. Nil removes it.
+func (p *Proxy) Corrupt(spoil func(sent int, part []byte) (pass []byte, goOn bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.spoil = spoil
+	p.corrupt = spoil
 }
 
 // Cut closes all connections.
@@ -71,7 +71,7 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Dials is how many connections were opened so far.
+// Dials returns the number of connections opened so far.
 func (p *Proxy) Dials() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -97,16 +97,16 @@ func (p *Proxy) accept() {
 		p.track(server, true)
 		end := sync.OnceFunc(func() { p.track(client, false); p.track(server, false) })
 		p.running.Go(func() { defer end(); p.pass(server, client, nil) })
-		p.running.Go(func() { defer end(); p.pass(client, server, p.answers()) })
+		p.running.Go(func() { defer end(); p.pass(client, server, p.replies()) })
 	}
 }
 
-// answers returns what spoils the answers of one connection.
-func (p *Proxy) answers() func(part []byte) ([]byte, bool) {
+// replies returns the function that changes the replies of one connection.
+func (p *Proxy) replies() func(part []byte) ([]byte, bool) {
 	sent := 0
 	return func(part []byte) ([]byte, bool) {
 		p.mu.Lock()
-		spoil := p.spoil
+		spoil := p.corrupt
 		p.mu.Unlock()
 		before := sent
 		sent += len(part)

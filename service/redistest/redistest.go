@@ -17,22 +17,22 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// startTimeout is how long a server may take to answer.
+// startTimeout limits the time until a server listens.
 const startTimeout = 10 * time.Second
 
-// Server is a redis-server on loopback that ends with the test.
+// Server is a redis-server on the loopback interface that ends with the test.
 type Server struct {
-	// Addr is host:port. It stays the same when the server is started again.
+	// Addr is host:port. It stays the same when the server is restarted.
 	Addr string
 
 	t    testing.TB
 	args []string
-	// bare says that args are all there is.
+	// bare means that no arguments are added to args but the port.
 	bare    bool
 	command *exec.Cmd
 }
 
-// Start starts a server with further arguments, such as --requirepass.
+// Start starts a server with additional arguments, such as --requirepass.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s := &Server{t: t, args: args}
@@ -48,7 +48,7 @@ func (s *Server) launch() {
 			s.Kill()
 		}
 	})
-	// Between choosing a port and listening on it somebody else may take it.
+	// Another process may take the port before the server listens on it.
 	for range 5 {
 		s.Addr = freeAddress(s.t)
 		if s.start() {
@@ -62,19 +62,19 @@ func freeAddress(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatalf("looking for a free port: %v", err)
+		t.Fatalf("finding a free port: %v", err)
 	}
 	defer func() { _ = listener.Close() }()
 	return listener.Addr().String()
 }
 
-// start runs the server and waits for it to listen; it is false if it ends
-// instead.
+// start runs the server and waits until it listens. It returns false if the
+// server exits instead.
 func (s *Server) start() bool {
 	s.t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
-		s.t.Fatalf("this test needs redis-server on the PATH: install it with " +
+		s.t.Fatalf("this test requires redis-server on the PATH: install it with " +
 			"`apt-get install redis-server` (Debian, Ubuntu) or `brew install redis`")
 	}
 	_, port, err := net.SplitHostPort(s.Addr)
@@ -86,16 +86,16 @@ func (s *Server) start() bool {
 		args = slices.Concat(s.args, []string{"--port", port})
 	}
 	s.command = exec.Command(path, args...)
-	s.command.SysProcAttr = attached()
+	s.command.SysProcAttr = endWithParent()
 	if err := s.command.Start(); err != nil {
 		s.t.Fatalf("starting redis-server: %v", err)
 	}
 	ended := make(chan struct{})
 	go func(c *exec.Cmd) { _ = c.Wait(); close(ended) }(s.command)
-	return s.listens(ended)
+	return s.awaitListening(ended)
 }
 
-func (s *Server) listens(ended <-chan struct{}) bool {
+func (s *Server) awaitListening(ended <-chan struct{}) bool {
 	s.t.Helper()
 	deadline := time.After(startTimeout)
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -115,11 +115,11 @@ func (s *Server) listens(ended <-chan struct{}) bool {
 	}
 }
 
-// Kill ends the server at once, as a crash would.
+// Kill kills the server, like a crash.
 func (s *Server) Kill() { s.signal(syscall.SIGKILL); s.command = nil }
 
-// Pause stops the server without closing anything: it takes connections and
-// answers nothing. Resume lets it go on.
+// Pause suspends the server: connections stay open and are accepted, but
+// nothing is answered.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
 // Resume ends a Pause.
@@ -132,8 +132,8 @@ func (s *Server) signal(signal syscall.Signal) {
 	}
 }
 
-// Restart starts a killed server again at its address, empty. The system may need
-// a moment to let go of the port.
+// Restart restarts a killed server at its address, without data. The system may
+// take a moment to release the port.
 func (s *Server) Restart() {
 	s.t.Helper()
 	for range 50 {
@@ -141,10 +141,10 @@ func (s *Server) Restart() {
 			return
 		}
 	}
-	s.t.Fatalf("redis-server could not be started again on %s", s.Addr)
+	s.t.Fatalf("redis-server could not be restarted on %s", s.Addr)
 }
 
-// Port is the port alone.
+// Port returns the port.
 func (s *Server) Port() string {
 	_, port, _ := net.SplitHostPort(s.Addr)
 	return port
@@ -153,14 +153,14 @@ func (s *Server) Port() string {
 // URL is redis:// with the address.
 func (s *Server) URL() string { return "redis://" + s.Addr }
 
-// Client returns a client for looking at the server, closed with the test.
+// Client returns a client of the server that is closed with the test.
 func (s *Server) Client() *redis.Client {
 	client := redis.NewClient(&redis.Options{Addr: s.Addr, ClientName: "redistest"})
 	s.t.Cleanup(func() { _ = client.Close() })
 	return client
 }
 
-// Connections counts the connections of others than Client.
+// Connections returns the number of connections, not counting those of Client.
 func (s *Server) Connections(client *redis.Client) int {
 	s.t.Helper()
 	list, err := client.ClientList(context.Background()).Result()
@@ -177,7 +177,7 @@ func (s *Server) Connections(client *redis.Client) int {
 }
 
 // Eventually waits until a condition holds, and fails the test with the reason
-// if it does not in time.
+// if it does not hold in time.
 func Eventually(t testing.TB, within time.Duration, reason string, condition func() bool) {
 	t.Helper()
 	deadline := time.After(within)

@@ -12,41 +12,41 @@ import (
 	"github.com/flagcache/flagcache/service/source"
 )
 
-// Why a document is not served.
+// Reasons for not serving a document.
 var (
-	errOutranked   = errors.New("what is served is as good or better")
-	errOlder       = errors.New("the source's document is older than what is served")
-	errShrunk      = errors.New("the document lost most of its flags and is to be read a second time")
-	errNothingLeft = errors.New("none of its flags can be used")
+	errNotNewer    = errors.New("the served flags are at least as recent")
+	errOlder       = errors.New("the source's document is older than the served flags")
+	errShrunk      = errors.New("the document lost most of its flags and must be read again before it is served")
+	errNoValidFlag = errors.New("none of its flags is valid")
 )
 
-// candidate is a document that could be served.
-type candidate struct {
+// proposal is a document that may be served.
+type proposal struct {
 	data    []byte
 	digest  string
 	version source.Version
 	origin  string
 }
 
-func fromSource(d source.Document) candidate {
-	return candidate{data: d.Data, digest: d.Digest, version: d.Version, origin: OriginSource}
+func fromSource(d source.Document) proposal {
+	return proposal{data: d.Data, digest: d.Digest, version: d.Version, origin: OriginSource}
 }
 
-func fromEntry(e cache.Entry, origin string) candidate {
-	return candidate{data: e.Data, digest: source.Digest(e.Data), version: e.Version, origin: origin}
+func fromEntry(e cache.Entry, origin string) proposal {
+	return proposal{data: e.Data, digest: source.Digest(e.Data), version: e.Version, origin: origin}
 }
 
-// consider serves a document unless there is a reason not to, which it returns. If
-// it is served already, that is confirmed.
-func (r *Refresher) consider(c candidate) error {
+// consider serves a document, or returns the reason not to. If the document is
+// already served, its freshness is confirmed.
+func (r *Refresher) consider(c proposal) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	current := r.Current()
 	if current != nil && current.Digest == c.digest {
-		r.sameAgain(current, c)
+		r.confirmCurrent(current, c)
 		return nil
 	}
-	if err := r.rank(c, current); err != nil {
+	if err := r.checkPrecedence(c, current); err != nil {
 		return err
 	}
 	next, problems, err := parse(c.data)
@@ -59,18 +59,19 @@ func (r *Refresher) consider(c candidate) error {
 	next.Digest, next.Version, next.Origin, next.Generation = c.digest, c.version, c.origin, 1
 	if current != nil {
 		next.Generation = current.Generation + 1
-		next.Version = r.order(c, current)
+		next.Version = r.versionAfter(c, current)
 	}
 	r.replace(next, problems)
 	return nil
 }
 
-// rank says why a document does not come before what is served.
+// checkPrecedence returns an error if a document does not take precedence over
+// the served one.
 //
-// A file is each instance's own, so it comes before all else, and Redis is for the
-// time without it. A shared source and Redis tell of the same documents: there the
-// newer one counts, wherever it is from.
-func (r *Refresher) rank(c candidate, current *Snapshot) error {
+// A file belongs to each instance, so it takes precedence over all else, and
+// Redis is used only without it. A shared source and Redis have the same
+// documents: there the newer one takes precedence, wherever it is from.
+func (r *Refresher) checkPrecedence(c proposal, current *Snapshot) error {
 	if !r.live(current) {
 		return nil
 	}
@@ -83,14 +84,15 @@ func (r *Refresher) rank(c candidate, current *Snapshot) error {
 	case c.origin == OriginSource:
 		return nil
 	case age <= 0, !r.Source.Shared() && r.sourceGood.Load():
-		return errOutranked
+		return errNotNewer
 	}
 	return nil
 }
 
-// order is the version of a document that follows another. The file that is there
-// now is the later one, also if it has an older date.
-func (r *Refresher) order(c candidate, current *Snapshot) source.Version {
+// versionAfter returns the version of a document that replaces the current one.
+// The current file is considered the later one, even if its modification time
+// is older.
+func (r *Refresher) versionAfter(c proposal, current *Snapshot) source.Version {
 	next := c.version
 	if !r.Source.Shared() && c.origin == OriginSource && current.Origin == OriginSource {
 		next.Number = max(next.Number, current.Version.Number+1)
@@ -98,9 +100,9 @@ func (r *Refresher) order(c candidate, current *Snapshot) source.Version {
 	return next
 }
 
-// sameAgain notes that what is served was found once more, perhaps in a better place
-// or as a newer version.
-func (r *Refresher) sameAgain(current *Snapshot, c candidate) {
+// confirmCurrent records that the served document was read again, possibly from a
+// source that takes precedence or with a newer version.
+func (r *Refresher) confirmCurrent(current *Snapshot, c proposal) {
 	if c.origin == OriginSource {
 		r.shrunk = ""
 	}
@@ -117,21 +119,22 @@ func (r *Refresher) sameAgain(current *Snapshot, c candidate) {
 	r.confirm()
 }
 
-// leastLost is how many flags a set must lose for a second reading to be wanted:
-// one or two more or less are everyday changes to a small set.
-const leastLost = 3
+// minShrink is the number of flags that a set must lose to be read a second
+// time: losing one or two is an everyday change of a small set.
+const minShrink = 3
 
-// confirmShrink wants a document that lost more than half of the flags to be read
-// again, later, and to be the same then: a file that is being written, a database
-// that is being restored and a mistake that is mended at once are none of those.
+// confirmShrink returns errShrunk for a document that lost more than half of
+// the flags, until a later read returns the same document. This excludes a file
+// that is being written, a database that is being restored and a mistake that
+// is corrected at once.
 func (r *Refresher) confirmShrink(current, next *Snapshot, digest string) error {
-	if current == nil || current.Set.Len()-next.Set.Len() < leastLost || 2*next.Set.Len() >= current.Set.Len() {
+	if current == nil || current.Set.Len()-next.Set.Len() < minShrink || 2*next.Set.Len() >= current.Set.Len() {
 		r.shrunk = ""
 		return nil
 	}
 	if r.shrunk != digest {
 		r.shrunk, r.shrunkAt = digest, r.Now()
-		r.Log.Warn("the flags became far fewer, reading them again before they are served",
+		r.Log.Warn("most flags are missing from the document, reading it again before serving it",
 			"served", current.Set.Len(), "read", next.Set.Len())
 		return errShrunk
 	}
@@ -142,61 +145,61 @@ func (r *Refresher) confirmShrink(current, next *Snapshot, digest string) error 
 	return nil
 }
 
-// parse compiles a document. One whose flags were all rejected is of no use. A
-// panic is one document's fault and must not end the service, nor every other
-// instance that reads it.
+// parse compiles a document. A document whose flags were all rejected is
+// unusable. A panic is caused by the document, and must not terminate this
+// service and all other instances that read it.
 func parse(data []byte) (s *Snapshot, problems []flags.Problem, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			s, problems, err = nil, nil, fmt.Errorf("the flags document cannot be used: parsing it failed: %v", cause)
+			s, problems, err = nil, nil, fmt.Errorf("the flags document is unusable: parsing it panicked: %v", cause)
 		}
 	}()
 	set, problems, err := flags.Parse(data)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the flags document cannot be used: %w", err)
+		return nil, nil, fmt.Errorf("the flags document is unusable: %w", err)
 	}
 	if set.Len() == 0 && len(problems) > 0 {
-		return nil, nil, fmt.Errorf("the flags document cannot be used: %w; the first problem: %s", errNothingLeft, problems[0])
+		return nil, nil, fmt.Errorf("the flags document is unusable: %w; the first problem: %s", errNoValidFlag, problems[0])
 	}
 	return &Snapshot{Set: set, Data: data, Rejected: len(problems)}, problems, nil
 }
 
-// replace makes a snapshot the current one.
+// replace serves a new snapshot.
 func (r *Refresher) replace(next *Snapshot, problems []flags.Problem) {
 	r.Serve(next.Set)
 	r.confirm()
 	r.current.Store(next)
-	r.announce(next, problems)
+	r.logServing(next, problems)
 	wake(r.served)
 }
 
-// mostProblems is how many problems of a document are logged.
-const mostProblems = 20
+// maxLoggedProblems limits the problems of one document that are logged.
+const maxLoggedProblems = 20
 
-func (r *Refresher) announce(s *Snapshot, problems []flags.Problem) {
+func (r *Refresher) logServing(s *Snapshot, problems []flags.Problem) {
 	r.Log.Info("serving flags", "generation", s.Generation, "flags", s.Set.Len(), "origin", s.Origin, "digest", s.Digest[:12])
 	for i, problem := range problems {
-		if i == mostProblems {
-			r.Log.Warn("more problems are not logged", "problems", len(problems))
+		if i == maxLoggedProblems {
+			r.Log.Warn("further problems are not logged", "problems", len(problems))
 			return
 		}
 		r.Log.Warn("found a problem in the flags", "problem", problem.String())
 	}
 }
 
-// confirm notes that what is served is fresh.
+// confirm records that the served flags are fresh.
 func (r *Refresher) confirm() {
 	now := r.Now()
 	r.confirmed.Store(&now)
 }
 
-// sourceFailed notes that the source has nothing to serve, logged when the reason
-// changes.
+// sourceFailed records that the source has no usable document. It logs the
+// reason when it changes.
 func (r *Refresher) sourceFailed(err error) {
 	r.sourceGood.Store(false)
-	trouble := err.Error()
-	previous := r.sourceTrouble.Swap(&trouble)
-	if previous != nil && *previous == trouble {
+	reason := err.Error()
+	previous := r.sourceError.Swap(&reason)
+	if previous != nil && *previous == reason {
 		return
 	}
 	kept := "none"
@@ -208,7 +211,7 @@ func (r *Refresher) sourceFailed(err error) {
 
 func (r *Refresher) sourceRecovered() {
 	r.sourceGood.Store(true)
-	if r.sourceTrouble.Swap(nil) != nil {
-		r.Log.Info("the source can be used again")
+	if r.sourceError.Swap(nil) != nil {
+		r.Log.Info("the source is usable again")
 	}
 }

@@ -1,36 +1,38 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package snapshot decides which flags are served, and keeps them fresh.
+// Package snapshot decides which flags are served and keeps them fresh.
 //
-// Requests read one immutable set. What is behind it depends on whose the source is.
+// Requests read one immutable set. How it is refreshed depends on whether the
+// source is shared.
 //
-// A file is each instance's own. It wins over all else: while it gives usable
-// documents, Redis is only written to, and a message that something changed there
-// makes us read the file again. While the file is broken or absent, a document in
-// Redis that is newer than ours is served. Two loops, so that trouble with Redis never
-// delays a change in the file:
+// A file belongs to each instance and takes precedence over all else: while it is
+// usable, Redis is only written to, and a change message makes the instance read
+// the file again. While the file is invalid or absent, a newer document in Redis is
+// served. There are two loops, so that a failing Redis never delays a change of the
+// file:
 //
-//	file ──▶ readOwn ──▶ consider ──Serve──▶ requests
+//	file ──▶ readOwnSource ──▶ consider ──Serve──▶ requests
 //	                        ▲   │
-//	Redis ◀──▶ keepCache ───┘ ◀─┘
+//	Redis ◀──▶ syncCache ───┘ ◀─┘
 //
-// A shared source, a database, is asked by one for all:
+// A shared source, such as a database, is read by one instance for all:
 //
-//	source says "version 7"    a message    a while without either
+//	source reports version 7     a message    an interval without either
 //	          └────────────────────┼────────────────┘
 //	                               ▼
 //	            Redis: 7 or newer? ── yes ──▶ serve it
-//	              │ no           │ cannot be asked
+//	              │ no           │ unavailable
 //	              ▼              ▼
-//	        whoever has     everyone by itself, one reading at a
-//	        the lock        time, at most one a second that fails
+//	        the holder of   each instance for itself, one read at a
+//	        the lock        time, at most one failure per second
 //	              └──── load ────┘──▶ serve it ──▶ Redis, message
 //
-// Versions are (epoch, number); an older document never replaces a newer one, here
-// or in Redis. A document that is no use, as a whole or because no flag of it is left,
-// changes nothing: the last good set goes on serving, for ever if need be, its age
-// grows, and a metric and the log say so. One that lost more than half of the flags is
-// read a second time before it counts. With Options.LastGoodFile the flags outlive the
-// process too; anything that source or Redis say comes before them.
+// Versions are (epoch, number); an older document never replaces a newer one,
+// neither here nor in Redis. A document that is unusable, as a whole or because all
+// its flags were rejected, changes nothing: the last good set is still served,
+// without time limit; its age grows, and a metric and the log report it. A document
+// that lost more than half of the flags is read a second time before it is served.
+// With Options.LastGoodFile the flags survive a restart; any document from the
+// source or Redis takes precedence over them.
 package snapshot

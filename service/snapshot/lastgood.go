@@ -16,17 +16,19 @@ import (
 	"github.com/flagcache/flagcache/service/flags"
 )
 
-// lastGoodKey is followed by the environment, in the envelope in the file.
+// lastGoodKey is the prefix of the key in the file's envelope; the environment
+// follows.
 const lastGoodKey = "last_good:"
 
-// mostEnvelope is more than an envelope adds to a document.
-const mostEnvelope = 4096
+// maxEnvelope is an upper bound of the size that an envelope adds to a
+// document.
+const maxEnvelope = 4096
 
-// saveAgain is when a file that could not be written is tried again.
-const saveAgain = 30 * time.Second
+// saveRetryInterval is the time until a failed write is retried.
+const saveRetryInterval = 30 * time.Second
 
-// serveLastGood serves what the last process left behind, until something better
-// comes. Its age counts from when it was written.
+// serveLastGood serves the flags saved by the previous process, until a better
+// document is available. Their age counts from when they were written.
 func (r *Refresher) serveLastGood() {
 	if r.LastGoodFile == "" {
 		return
@@ -42,7 +44,8 @@ func (r *Refresher) serveLastGood() {
 		r.Log.Warn("ignoring the last good flags", "file", r.LastGoodFile, "error", err)
 		return
 	}
-	// Only here does the wall clock count: the file comes from another process.
+	// The wall clock is used here only, because the file was written by another
+	// process.
 	now := r.Now()
 	confirmed := now.Add(-max(0, now.Sub(written)))
 	r.confirmed.Store(&confirmed)
@@ -53,15 +56,15 @@ func readLastGood(path, key string) (cache.Entry, time.Time, error) {
 	if err != nil {
 		return cache.Entry{}, time.Time{}, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > flags.MaxSize+mostEnvelope {
-		return cache.Entry{}, time.Time{}, errors.New("it is no regular file or too large")
+	if !info.Mode().IsRegular() || info.Size() > flags.MaxSize+maxEnvelope {
+		return cache.Entry{}, time.Time{}, errors.New("it is not a regular file, or too large")
 	}
 	file, err := os.Open(path)
 	if err != nil {
 		return cache.Entry{}, time.Time{}, err
 	}
 	defer func() { _ = file.Close() }()
-	content, err := io.ReadAll(io.LimitReader(file, flags.MaxSize+mostEnvelope))
+	content, err := io.ReadAll(io.LimitReader(file, flags.MaxSize+maxEnvelope))
 	if err != nil {
 		return cache.Entry{}, time.Time{}, err
 	}
@@ -69,31 +72,31 @@ func readLastGood(path, key string) (cache.Entry, time.Time, error) {
 	return entry, info.ModTime(), err
 }
 
-// saveLastGood is the step of the loop that keeps the file.
+// saveLastGood is the step of the loop that saves the last good flags.
 func (r *Refresher) saveLastGood(context.Context) time.Duration {
 	current := r.Current()
 	if !r.live(current) {
 		return 0
 	}
-	err := writeWhole(r.LastGoodFile, cache.Sealer{}.Seal(lastGoodKey+r.Environment, entryOf(current)))
+	err := writeAtomically(r.LastGoodFile, cache.Sealer{}.Seal(lastGoodKey+r.Environment, entryOf(current)))
 	if err != nil {
 		r.metrics.lastGoodFailures.Inc()
-		if !r.unsaved {
-			r.Log.Warn("cannot keep the last good flags for the next start", "error", err)
+		if !r.saveFailing {
+			r.Log.Warn("cannot save the last good flags", "error", err)
 		}
-		r.unsaved = true
-		return saveAgain
+		r.saveFailing = true
+		return saveRetryInterval
 	}
-	r.unsaved = false
+	r.saveFailing = false
 	return 0
 }
 
-// writeWhole puts a file in place at once: whoever reads it, also after a crash,
-// finds the old content or the new.
-func writeWhole(path string, content []byte) error {
+// writeAtomically replaces a file atomically: readers see the old content or
+// the new, even after a crash.
+func writeAtomically(path string, content []byte) error {
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
-		return fmt.Errorf("making a new file: %w", err)
+		return fmt.Errorf("creating a temporary file: %w", err)
 	}
 	_, err = file.Write(content)
 	err = errors.Join(err, file.Sync(), file.Close())

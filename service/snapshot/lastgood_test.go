@@ -21,7 +21,7 @@ func put(t *testing.T, path, content string) {
 	}
 }
 
-func TestTheLastGoodFlagsOutliveTheProcess(t *testing.T) {
+func TestLastGoodFlagsSurviveARestart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "last-good")
 	kept := func(o *snapshot.Options) { o.LastGoodFile = file }
 	d := newDatabase(document(7))
@@ -33,24 +33,24 @@ func TestTheLastGoodFlagsOutliveTheProcess(t *testing.T) {
 	}
 
 	gone := newDatabase(document(8))
-	gone.err = errors.New("gone")
+	gone.err = errors.New("unreachable")
 	next := share(t, gone, "", kept)
 	next.awaitValue("7")
 	if next.Current().Origin != snapshot.OriginLastGood || next.Age() < time.Hour {
-		t.Errorf("it is from %s and %s old", next.Current().Origin, next.Age())
+		t.Errorf("the origin is %s and the age %s", next.Current().Origin, next.Age())
 	}
-	// All that the source says comes before it, also an older version.
+	// Any document from the source takes precedence, even an older version.
 	gone.set(func() { gone.err = nil })
 	next.awaitValue("8")
 	other := share(t, gone, "", kept, func(o *snapshot.Options) { o.Environment = "other" })
 	other.awaitLog("ignoring the last good flags")
 }
 
-// TestADiskThatTakesNothingIsNoHarm is C37.
-func TestADiskThatTakesNothingIsNoHarm(t *testing.T) {
+// TestLastGoodWriteFailureIsCounted is C37.
+func TestLastGoodWriteFailureIsCounted(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "no such directory", "last-good")
 	i := share(t, newDatabase(document(1)), "", func(o *snapshot.Options) { o.LastGoodFile = file })
 	i.awaitValue("1")
-	i.awaitLog("cannot keep the last good flags")
+	i.awaitLog("cannot save the last good flags")
 	redistest.Eventually(t, soon, "the failure was not counted", func() bool { return i.counter("flag_last_good_write_failures_total") == 1 })
 }

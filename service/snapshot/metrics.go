@@ -12,7 +12,7 @@ import (
 	"github.com/flagcache/flagcache/service/source"
 )
 
-// metrics count what the refresher does.
+// metrics are the refresher's metrics.
 type metrics struct {
 	loads            *prometheus.CounterVec
 	loading          prometheus.Gauge
@@ -24,22 +24,22 @@ func newMetrics() *metrics {
 	m := &metrics{
 		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: config.MetricSourceLoads,
-			Help: "Readings of the source by result: ok, error.",
+			Help: "Reads of the source by result: ok, error.",
 		}, []string{"result"}),
 		loading: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: config.MetricSourceLoading,
-			Help: "Readings of the source that are going on: 0 or 1.",
+			Help: "Reads of the source in progress: 0 or 1.",
 		}),
 		missDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: config.MetricCacheMissDuration,
-			Help: "Time from a miss in Redis until the flags were there again, in seconds.",
-			// As OFREP's: the canary's limits are edges, so that they are counted and not
-			// estimated.
+			Help: "Time from a miss in Redis until the flags were available again, in seconds.",
+			// The same buckets as for OFREP: the canary's limits are bucket bounds, so that
+			// requests over a limit are counted exactly.
 			Buckets: []float64{0.001, 0.002, 0.005, 0.010, 0.025, 0.050, 0.100, 0.150, 0.300, 0.500, 1},
 		}),
 		lastGoodFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: config.MetricLastGoodFailures,
-			Help: "Failures to write the file that keeps the last good flags.",
+			Help: "Failures to write the file with the last good flags.",
 		}),
 	}
 	for _, result := range []string{"ok", "error"} {
@@ -48,7 +48,7 @@ func newMetrics() *metrics {
 	return m
 }
 
-// read reads the source once, bounded and counted.
+// read reads the source once, with a timeout, and counts the result.
 func (r *Refresher) read(ctx context.Context) (source.Document, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
@@ -63,21 +63,21 @@ func (r *Refresher) read(ctx context.Context) (source.Document, error) {
 	return document, err
 }
 
-// Register registers the metrics about what is served.
+// Register registers the metrics of the source and the served flags.
 func (r *Refresher) Register(registry prometheus.Registerer) {
 	registry.MustRegister(r.metrics.loads, r.metrics.loading, r.metrics.missDuration, r.metrics.lastGoodFailures)
 	gauge := func(name, help string, value func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
-	gauge(config.MetricSnapshotAge, "Seconds since source or Redis last confirmed the flags being served.",
+	gauge(config.MetricSnapshotAge, "Seconds since the source or Redis last confirmed the served flags.",
 		func() float64 { return r.Age().Seconds() })
-	gauge(config.MetricSnapshotGeneration, "How many sets of flags this process has served; 0 before the first.",
-		r.of(func(s *Snapshot) float64 { return float64(s.Generation) }))
-	gauge(config.MetricSnapshotFlags, "How many flags are being served.",
-		r.of(func(s *Snapshot) float64 { return float64(s.Set.Len()) }))
-	gauge(config.MetricSnapshotProblems, "How many problems single flags of the document being served have.",
-		r.of(func(s *Snapshot) float64 { return float64(s.Rejected) }))
-	gauge(config.MetricSourceGood, "1 while the source's document is the one being served, else 0.", func() float64 {
+	gauge(config.MetricSnapshotGeneration, "Number of flag sets that this process has served; 0 before the first.",
+		r.ofCurrent(func(s *Snapshot) float64 { return float64(s.Generation) }))
+	gauge(config.MetricSnapshotFlags, "Number of flags served.",
+		r.ofCurrent(func(s *Snapshot) float64 { return float64(s.Set.Len()) }))
+	gauge(config.MetricSnapshotProblems, "Number of problems with single flags in the served document.",
+		r.ofCurrent(func(s *Snapshot) float64 { return float64(s.Rejected) }))
+	gauge(config.MetricSourceGood, "1 while the source's document is served, else 0.", func() float64 {
 		if r.sourceGood.Load() {
 			return 1
 		}
@@ -85,8 +85,9 @@ func (r *Refresher) Register(registry prometheus.Registerer) {
 	})
 }
 
-// of reads a value off the current snapshot, 0 before the first.
-func (r *Refresher) of(value func(*Snapshot) float64) func() float64 {
+// ofCurrentCurrent returns a function that reads a value of the current snapshot, 0
+// before the first.
+func (r *Refresher) ofCurrent(value func(*Snapshot) float64) func() float64 {
 	return func() float64 {
 		if current := r.Current(); current != nil {
 			return value(current)

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/service/cache"
+	"github.com/flagcache/flagcache/service/wait"
 )
 
-// With a source that is each instance's own, two loops run, so that trouble with
-// Redis never delays a change in the source.
+// With a source that is not shared, two loops run, so that a failing Redis
+// never delays a change of the source.
 
-// readOwn is the step of the loop that follows such a source.
-func (r *Refresher) readOwn(ctx context.Context) time.Duration {
+// readOwnSourceSource is the step of the loop that reads such a source.
+func (r *Refresher) readOwnSource(ctx context.Context) time.Duration {
 	before := r.Current()
 	err := r.load(ctx)
 	if errors.Is(err, errShrunk) {
@@ -27,25 +28,25 @@ func (r *Refresher) readOwn(ctx context.Context) time.Duration {
 	return 0
 }
 
-// keepCache is the step of the loop in which all that may wait for Redis happens:
-// it stores what the source said last, unless that is done, and looks at what is
-// there. It looks also where it cannot store: look-ups are what tells operators
-// whether an instance can use the cache.
-func (r *Refresher) keepCache(ctx context.Context) time.Duration {
+// syncCache is the step of the loop that does everything that may wait for
+// Redis: it stores the source's last document, unless it is stored already, and
+// reads the cached one. It also reads if it could not store: lookups show
+// operators whether an instance can use the cache.
+func (r *Refresher) syncCache(ctx context.Context) time.Duration {
 	current := r.Current()
 	if current != nil && r.sourceGood.Load() && current != r.stored && r.Cache.Store(ctx, entryOf(current)) == nil {
 		r.stored = current
 	}
-	r.maintain(ctx)
-	return between(r.lookInterval())
+	r.readOrRefill(ctx)
+	return wait.Jitter(r.readInterval(), 0.5)
 }
 
-// maintain looks at Redis once. What expired is filled in again as long as the
-// source stands behind it: after that it would only look fresh.
-func (r *Refresher) maintain(ctx context.Context) {
-	entry, err := r.lookUp(ctx)
+// readOrRefill reads Redis once. An expired document is stored again only while
+// the source still confirms it; otherwise it would only appear fresh.
+func (r *Refresher) readOrRefill(ctx context.Context) {
+	entry, err := r.lookup(ctx)
 	if err == nil {
-		// What cannot be used is in the log, and changes nothing.
+		// An unusable document is logged and changes nothing.
 		_ = r.considerEntry(entry)
 	}
 	current := r.Current()
@@ -53,39 +54,40 @@ func (r *Refresher) maintain(ctx context.Context) {
 		return
 	}
 	missed := time.Now()
-	// A failure is counted and logged by the cache; the next look tries again.
+	// A failure is counted and logged by the cache; the next read retries.
 	err = r.Cache.Refill(ctx, current.Version, func(context.Context) (cache.Entry, error) { return entryOf(current), nil })
 	if err == nil {
 		r.metrics.missDuration.Observe(time.Since(missed).Seconds())
 	}
 }
 
-// considerEntry considers a document from Redis. One that cannot be used changes
-// nothing: the source is asked as if there were none.
+// considerEntry considers a document from Redis. An unusable one changes
+// nothing: the source is read as after a miss.
 func (r *Refresher) considerEntry(entry cache.Entry) error {
 	err := r.consider(fromEntry(entry, OriginCache))
-	if err != nil && !errors.Is(err, errOutranked) && !errors.Is(err, errShrunk) {
-		r.Log.Warn("ignoring a document in Redis that cannot be used", "error", err)
+	if err != nil && !errors.Is(err, errNotNewer) && !errors.Is(err, errShrunk) {
+		r.Log.Warn("ignoring an unusable document in Redis", "error", err)
 	}
 	return err
 }
 
-// lookUp reads what Redis holds, and notes whether Redis ever answered.
-func (r *Refresher) lookUp(ctx context.Context) (cache.Entry, error) {
+// lookup reads the document in Redis and records whether Redis has ever
+// replied.
+func (r *Refresher) lookup(ctx context.Context) (cache.Entry, error) {
 	entry, err := r.Cache.Read(ctx)
 	r.answered = r.answered || err == nil || errors.Is(err, cache.ErrMiss)
 	return entry, err
 }
 
-// unansweredInterval is how often a Redis that never answered is looked at.
+// unansweredInterval is how often a Redis that has never replied is read.
 const unansweredInterval = time.Second
 
-// lookInterval is how often Redis is looked at without a message. One that never
-// answered is looked at more often: it may only be late, and if it is this instance
-// that cannot use it, as after a release with a wrong password, operators are to see
-// it in seconds. One that answered before is not, or the look-ups that fail while it
-// is away would weigh more than those that do not.
-func (r *Refresher) lookInterval() time.Duration {
+// readInterval returns the interval at which Redis is read without a message. A
+// Redis that has never replied is read more often: it may just be starting, and
+// if only this instance cannot use it, as after a release with a wrong password,
+// operators should see it within seconds. A Redis that has replied before is not,
+// or failed lookups during an outage would outweigh the successful ones.
+func (r *Refresher) readInterval() time.Duration {
 	if r.Cache != nil && !r.answered {
 		return min(unansweredInterval, r.CacheInterval)
 	}

@@ -6,7 +6,6 @@ package snapshot
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,20 +13,22 @@ import (
 	"github.com/flagcache/flagcache/service/cache"
 	"github.com/flagcache/flagcache/service/flags"
 	"github.com/flagcache/flagcache/service/source"
+	"github.com/flagcache/flagcache/service/wait"
 )
 
 // Cache is the shared cache.
 type Cache interface {
-	// Run keeps the connection and calls changed when the cached document may have
-	// changed, until ctx is done.
+	// Run maintains the connection and calls changed when the cached document may
+	// have changed, until ctx is done.
 	Run(ctx context.Context, changed func())
 	// Read returns the cached document, or cache.ErrMiss.
 	Read(ctx context.Context) (cache.Entry, error)
-	// Store writes the document and tells everyone, unless a newer one or the same
-	// is there.
+	// Store writes the document and notifies all instances, unless the same or a
+	// newer one is stored.
 	Store(ctx context.Context, entry cache.Entry) error
-	// Refill stores what fill returns, if there is nothing of the version or newer. Of
-	// all instances one at a time may; the others get cache.ErrBusy.
+	// Refill stores the result of fill, unless a document of the version or newer
+	// is stored. Only one instance at a time may refill; the others get
+	// cache.ErrBusy.
 	Refill(ctx context.Context, version source.Version, fill func(context.Context) (cache.Entry, error)) error
 }
 
@@ -38,44 +39,44 @@ const (
 	OriginLastGood = "last-good"
 )
 
-// Snapshot is what is served. It never changes.
+// Snapshot is a served set of flags. It is immutable.
 type Snapshot struct {
-	// Set is the compiled flags, Data the document they come from.
+	// Set holds the compiled flags, Data the document they were compiled from.
 	Set  *flags.Set
 	Data []byte
 	// Digest identifies the document's content.
 	Digest string
-	// Version orders documents: of two, the larger was written later.
+	// Version orders documents: a larger version was written later.
 	Version source.Version
-	// Generation counts the sets that this process has served, from 1.
+	// Generation numbers the sets that this process has served, from 1.
 	Generation uint64
-	// Origin is where the document came from: an Origin constant.
+	// Origin is where the document was read from, one of the Origin constants.
 	Origin string
-	// Rejected is how many problems single flags of the document have.
+	// Rejected is the number of problems with single flags of the document.
 	Rejected int
 }
 
-// Options are what a Refresher works with.
+// Options configure a Refresher.
 type Options struct {
 	// Source is required.
 	Source source.Source
-	// Cache is nil where there is no Redis.
+	// Cache is nil without Redis.
 	Cache Cache
-	// Serve is called with each new set before it counts as served.
+	// Serve is called with each new set before it becomes current.
 	Serve func(*flags.Set)
-	// Environment names the set of flags, in the last good file.
+	// Environment is the name of the flag set in the last good file.
 	Environment string
-	// LastGoodFile is where the last good flags are kept for the next start, empty
-	// for nowhere.
+	// LastGoodFile is the path of the file that keeps the last good flags for the
+	// next start; empty disables it.
 	LastGoodFile string
-	// CacheInterval is how often Redis is looked at without a message, 30 s by
-	// default; about each second at the most until it first answers.
+	// CacheInterval is the interval at which Redis is read without a message, 30 s
+	// by default. Until Redis first replies, it is about one second at most.
 	CacheInterval time.Duration
-	// ShrinkDelay is when a set that lost most of its flags is read a second time, 1 s
-	// by default.
+	// ShrinkDelay is the time after which a set that lost most of its flags is read
+	// a second time, 1 s by default.
 	ShrinkDelay time.Duration
-	// Now is the clock. Only differences between its readings count, and those are by
-	// the monotonic clock if it is time.Now.
+	// Now is the clock. Only differences between its results are used, so with
+	// time.Now they are monotonic.
 	Now func() time.Time
 	Log *slog.Logger
 }
@@ -85,42 +86,44 @@ type Refresher struct {
 	Options
 	metrics *metrics
 	current atomic.Pointer[Snapshot]
-	// confirmed is when what is served was last known to be fresh.
+	// confirmed is when the served flags were last known to be fresh.
 	confirmed atomic.Pointer[time.Time]
 
-	// sourceGood says that the source's last document is the one served.
+	// sourceGood means that the source's last document is served.
 	sourceGood atomic.Bool
-	// sourceTrouble holds why it is not, as text.
-	sourceTrouble atomic.Pointer[string]
+	// sourceError holds the reason if it is not.
+	sourceError atomic.Pointer[string]
 
-	// mu is held while it is decided what to serve.
+	// mu is held while deciding what to serve.
 	mu sync.Mutex
-	// wanted is the newest version that the source spoke of; suspect says that it spoke
-	// of a change without a version.
-	wanted  source.Version
-	suspect bool
-	// shrunk is the digest of the document that awaits its second reading, since
-	// shrunkAt.
+	// reported is the newest version that the source reported; suspect means that it
+	// reported a change without a version.
+	reported source.Version
+	suspect  bool
+	// shrunk is the digest of a document that must be read a second time, first
+	// read at shrunkAt.
 	shrunk   string
 	shrunkAt time.Time
 
-	// Of the loop that loads:
+	// Used by the loop that loads only:
 	notBefore time.Time
 	missed    time.Time
 
-	// stored is what Redis was told last; answered says that Redis ever did. Both of
-	// the loop that looks at Redis.
+	// stored is the snapshot last stored in Redis; answered means that Redis has
+	// ever replied. Used by the loop that reads Redis only.
 	stored   *Snapshot
 	answered bool
 
-	// unsaved says that the last good file could not be written; of its loop.
-	unsaved bool
+	// saveFailing means that the last good file could not be written; used by its
+	// loop only.
+	saveFailing bool
 
-	// Reasons to look: at the source, at Redis, at the last good file.
+	// These wake the loops: to read the source, to read Redis, to save the last
+	// good flags.
 	sourceChanged, redisChanged, served chan struct{}
 }
 
-// New returns a Refresher that has nothing yet.
+// New returns a Refresher without flags. Run fills it.
 func New(options Options) *Refresher {
 	if options.CacheInterval == 0 {
 		options.CacheInterval = 30 * time.Second
@@ -137,11 +140,11 @@ func New(options Options) *Refresher {
 	}
 }
 
-// Current returns what is served, nil before the first set.
+// Current returns the served snapshot, nil before the first.
 func (r *Refresher) Current() *Snapshot { return r.current.Load() }
 
-// Age is the time since source or Redis last confirmed what is served, for the last
-// good file since it was written; 0 before the first set.
+// Age returns the time since the source or Redis last confirmed the served
+// flags, or since the last good file was written; 0 before the first set.
 func (r *Refresher) Age() time.Duration {
 	if r.Current() == nil {
 		return 0
@@ -149,47 +152,48 @@ func (r *Refresher) Age() time.Duration {
 	return r.Now().Sub(*r.confirmed.Load())
 }
 
-// SourceTrouble says why the source's document is not served, empty if it is.
-func (r *Refresher) SourceTrouble() string {
-	if trouble := r.sourceTrouble.Load(); trouble != nil {
-		return *trouble
+// SourceError returns why the source's document is not served, empty if it is.
+func (r *Refresher) SourceError() string {
+	if reason := r.sourceError.Load(); reason != nil {
+		return *reason
 	}
 	if r.sourceGood.Load() {
 		return ""
 	}
-	return "the source has not answered yet"
+	return "the source has not been read yet"
 }
 
-// Run keeps the snapshot fresh until ctx is done, and returns when everything it
-// started has ended.
+// Run keeps the snapshot fresh until ctx is done. It returns when all its
+// goroutines have ended.
 func (r *Refresher) Run(ctx context.Context) {
 	r.serveLastGood()
 	var running sync.WaitGroup
 	defer running.Wait()
-	running.Go(func() { r.Source.Watch(ctx, r.heard) })
+	running.Go(func() { r.Source.Watch(ctx, r.sourceReported) })
 	if r.LastGoodFile != "" {
 		running.Go(func() { loop(ctx, r.served, r.saveLastGood) })
 	}
 	if r.Cache != nil {
-		running.Go(func() { r.Cache.Run(ctx, r.messaged) })
+		running.Go(func() { r.Cache.Run(ctx, r.cacheReported) })
 	}
 	if r.Source.Shared() {
-		// The source may speak up before it is known whether there is a Redis to ask.
+		// The source may report a version before it is known whether Redis is
+		// available.
 		if r.Cache != nil && !await(ctx, r.redisChanged) {
 			return
 		}
 		wake(r.sourceChanged)
-		loop(ctx, r.sourceChanged, r.follow)
+		loop(ctx, r.sourceChanged, r.refreshShared)
 		return
 	}
 	if r.Cache != nil {
-		running.Go(func() { loop(ctx, r.redisChanged, r.keepCache) })
+		running.Go(func() { loop(ctx, r.redisChanged, r.syncCache) })
 	}
-	loop(ctx, r.sourceChanged, r.readOwn)
+	loop(ctx, r.sourceChanged, r.readOwnSource)
 }
 
-// heard takes what the source says about itself.
-func (r *Refresher) heard(latest source.Version) {
+// sourceReported handles a version reported by the source.
+func (r *Refresher) sourceReported(latest source.Version) {
 	if r.upToDate(latest) {
 		r.sourceRecovered()
 		return
@@ -197,7 +201,8 @@ func (r *Refresher) heard(latest source.Version) {
 	wake(r.sourceChanged)
 }
 
-// upToDate notes the source's latest version; it is true if that is what is served.
+// upToDate records the source's latest version and reports whether it is
+// served.
 func (r *Refresher) upToDate(latest source.Version) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -205,8 +210,8 @@ func (r *Refresher) upToDate(latest source.Version) bool {
 		r.suspect = true
 		return false
 	}
-	if latest.Compare(r.wanted) > 0 {
-		r.wanted = latest
+	if latest.Compare(r.reported) > 0 {
+		r.reported = latest
 	}
 	current := r.Current()
 	if !r.live(current) || current.Version != latest {
@@ -216,16 +221,18 @@ func (r *Refresher) upToDate(latest source.Version) bool {
 	return true
 }
 
-// live says that a snapshot is not only what the last process left behind.
+// live reports whether a snapshot was read by this process rather than from the
+// last good file.
 func (r *Refresher) live(s *Snapshot) bool { return s != nil && s.Origin != OriginLastGood }
 
-// messaged is called when Redis may have changed: the source may be why.
-func (r *Refresher) messaged() {
+// cacheReported handles a possible change in Redis, which the source may have
+// caused.
+func (r *Refresher) cacheReported() {
 	wake(r.redisChanged)
 	wake(r.sourceChanged)
 }
 
-// wake makes a loop run its step once more.
+// wake makes a loop run its step again.
 func wake(loop chan struct{}) {
 	select {
 	case loop <- struct{}{}:
@@ -233,7 +240,7 @@ func wake(loop chan struct{}) {
 	}
 }
 
-// await waits to be woken; it is false when ctx ended first.
+// await waits to be woken and returns false if ctx ended first.
 func await(ctx context.Context, woken <-chan struct{}) bool {
 	select {
 	case <-ctx.Done():
@@ -243,12 +250,12 @@ func await(ctx context.Context, woken <-chan struct{}) bool {
 	}
 }
 
-// rest is the least time between two steps of a loop, so that a flood of reasons is
-// as good as one.
-const rest = 20 * time.Millisecond
+// minStepInterval is the minimum time between two steps of a loop, so that a
+// burst of notifications is handled as one.
+const minStepInterval = 20 * time.Millisecond
 
-// loop runs a step when it is woken and after the time that the step returned, if
-// it is not 0, until ctx is done.
+// loop runs a step when it is woken, and after the time returned by the last
+// step unless that is 0, until ctx is done.
 func loop(ctx context.Context, woken <-chan struct{}, step func(context.Context) time.Duration) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -265,24 +272,8 @@ func loop(ctx context.Context, woken <-chan struct{}, step func(context.Context)
 		if again > 0 {
 			timer.Reset(again)
 		}
-		if !sleep(ctx, rest) {
+		if !wait.Sleep(ctx, minStepInterval) {
 			return
 		}
 	}
 }
-
-// sleep waits; it is false when ctx ended first.
-func sleep(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
-// between is a time between half of d more and half of it less, so that instances
-// do not come in step.
-func between(d time.Duration) time.Duration { return d/2 + rand.N(d) }

@@ -10,43 +10,44 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/service/cache"
+	"github.com/flagcache/flagcache/service/wait"
 )
 
 const (
-	// loadTimeout bounds one reading of the source. It is less than the life of the
-	// lock that a reading may hold.
+	// loadTimeout limits one read of the source. It is shorter than the lifetime of
+	// the lock that a read may hold.
 	loadTimeout = cache.LockTime - time.Second
-	// failedPause is the least time after a reading that failed, okPause the one after
-	// a good one, until the source is read again.
-	failedPause = time.Second
-	okPause     = 100 * time.Millisecond
-	// busyPause is about when one that waits for another instance looks again, if no
-	// message comes.
-	busyPause = 250 * time.Millisecond
-	// spread is the most that instances which all have to read the source put off, so
-	// that they do not do it at once.
-	spread = 250 * time.Millisecond
+	// minFailedInterval is the minimum time between a failed read of the source and
+	// the next, minLoadInterval the one after a successful read.
+	minFailedInterval = time.Second
+	minLoadInterval   = 100 * time.Millisecond
+	// busyInterval is about the time after which an instance that waits for another
+	// reads Redis again without a message.
+	busyInterval = 250 * time.Millisecond
+	// maxLoadDelay is the maximum delay by which instances that all have to read
+	// the source spread their reads.
+	maxLoadDelay = 250 * time.Millisecond
 )
 
-var errNoRedis = errors.New("there is no Redis")
+var errNoRedis = errors.New("Redis is not configured")
 
-// follow is the step of the loop that follows a source which is the same for all
-// instances: Redis is asked first, and of those who find nothing there, or something
-// older than the source spoke of, one reads the source for all.
-func (r *Refresher) follow(ctx context.Context) time.Duration {
-	behind, err := r.look(ctx)
+// refreshShared is the step of the loop for a shared source: Redis is read first,
+// and of the instances that find no document there, or an older one than the
+// source reported, one reads the source for all.
+func (r *Refresher) refreshShared(ctx context.Context) time.Duration {
+	behind, err := r.readCache(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return 0
 	case errors.Is(err, errShrunk):
 		return r.ShrinkDelay
-	case err == nil && r.satisfied():
-		r.found()
+	case err == nil && r.servesReported():
+		r.observeMiss()
 		if behind {
-			// Redis lost what it was told. A failure is counted and logged by the cache.
+			// Redis lost the stored document. A failure is counted and logged by the cache.
 			_ = r.Cache.Store(ctx, entryOf(r.Current()))
 		}
-		return between(r.lookInterval())
+		return wait.Jitter(r.readInterval(), 0.5)
 	case err == nil:
 		return r.fill(ctx)
 	case errors.Is(err, cache.ErrMiss):
@@ -58,45 +59,46 @@ func (r *Refresher) follow(ctx context.Context) time.Duration {
 	return r.loadAlone(ctx)
 }
 
-// look considers what Redis holds. Behind says that this is older than what is
-// served, which is no error.
-func (r *Refresher) look(ctx context.Context) (behind bool, err error) {
+// readCache considers the document in Redis. behind means that it is older than
+// the served one, which is not an error.
+func (r *Refresher) readCache(ctx context.Context) (behind bool, err error) {
 	if r.Cache == nil {
 		return false, errNoRedis
 	}
-	entry, err := r.lookUp(ctx)
+	entry, err := r.lookup(ctx)
 	if err != nil {
 		return false, err
 	}
-	if err := r.considerEntry(entry); !errors.Is(err, errOutranked) {
+	if err := r.considerEntry(entry); !errors.Is(err, errNotNewer) {
 		return false, err
 	}
 	return entry.Version.Compare(r.Current().Version) < 0, nil
 }
 
-// satisfied says that what is served is as new as all that the source spoke of.
-func (r *Refresher) satisfied() bool {
+// servesReported reports whether the served flags are as recent as the newest
+// version that the source reported.
+func (r *Refresher) servesReported() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	current := r.Current()
-	return r.live(current) && current.Version.Compare(r.wanted) >= 0
+	return r.live(current) && current.Version.Compare(r.reported) >= 0
 }
 
-// found ends the time of a miss.
-func (r *Refresher) found() {
+// observeMiss records the duration of a miss that has ended.
+func (r *Refresher) observeMiss() {
 	if !r.missed.IsZero() {
 		r.metrics.missDuration.Observe(time.Since(r.missed).Seconds())
 		r.missed = time.Time{}
 	}
 }
 
-// fill reads the source for all, unless another instance is at it.
+// fill reads the source for all instances, unless another one is doing so.
 func (r *Refresher) fill(ctx context.Context) time.Duration {
-	if wait := time.Until(r.notBefore); wait > 0 {
-		return wait
+	if delay := time.Until(r.notBefore); delay > 0 {
+		return delay
 	}
 	r.mu.Lock()
-	wanted := r.wanted
+	wanted := r.reported
 	r.mu.Unlock()
 	loaded := false
 	var loadErr error
@@ -111,48 +113,48 @@ func (r *Refresher) fill(ctx context.Context) time.Duration {
 	case loaded:
 		return r.afterLoad(loadErr)
 	case err == nil:
-		// Another instance was faster: look at what it stored.
-		return rest
+		// Another instance was faster: read what it stored.
+		return minStepInterval
 	case errors.Is(err, cache.ErrBusy):
-		return between(busyPause)
+		return wait.Jitter(busyInterval, 0.5)
 	}
 	return r.loadAlone(ctx)
 }
 
-// loadAlone reads the source while Redis cannot be asked, if there is a reason to.
+// loadAlone reads the source if necessary while Redis is unavailable.
 func (r *Refresher) loadAlone(ctx context.Context) time.Duration {
 	r.mu.Lock()
 	suspect := r.suspect
 	r.mu.Unlock()
-	if r.satisfied() && !suspect && r.Age() < r.CacheInterval {
-		return between(r.lookInterval())
+	if r.servesReported() && !suspect && r.Age() < r.CacheInterval {
+		return wait.Jitter(r.readInterval(), 0.5)
 	}
-	if wait := time.Until(r.notBefore); wait > 0 {
-		return wait
+	if delay := time.Until(r.notBefore); delay > 0 {
+		return delay
 	}
-	if r.live(r.Current()) && !sleep(ctx, rand.N(spread)) {
+	if r.live(r.Current()) && !wait.Sleep(ctx, rand.N(maxLoadDelay)) {
 		return 0
 	}
 	return r.afterLoad(r.load(ctx))
 }
 
-// afterLoad says when to look again after the source was read.
+// afterLoad returns the time until the next step after the source was read.
 func (r *Refresher) afterLoad(err error) time.Duration {
-	r.notBefore = time.Now().Add(okPause)
+	r.notBefore = time.Now().Add(minLoadInterval)
 	switch {
 	case errors.Is(err, errShrunk):
 		return r.ShrinkDelay
 	case err != nil:
-		pause := failedPause + rand.N(failedPause)
+		pause := minFailedInterval + rand.N(minFailedInterval)
 		r.notBefore = time.Now().Add(pause)
 		return pause
 	}
-	r.found()
-	return between(r.lookInterval())
+	r.observeMiss()
+	return wait.Jitter(r.readInterval(), 0.5)
 }
 
-// load reads the source once and serves what it has. It notes how that went, but for
-// a document that must be read a second time.
+// load reads the source once and serves its document. It records success or
+// failure, unless the document must be read a second time.
 func (r *Refresher) load(ctx context.Context) error {
 	r.mu.Lock()
 	r.suspect = false

@@ -19,21 +19,23 @@ import (
 
 	"github.com/flagcache/flagcache/service/cache"
 	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/logtest"
 	"github.com/flagcache/flagcache/service/redistest"
 	"github.com/flagcache/flagcache/service/snapshot"
 	"github.com/flagcache/flagcache/service/source"
 )
 
-// database stands in for one that instances share, and fails as it is told to.
+// database is a fake for a database that instances share, with configurable
+// failures.
 type database struct {
 	mu       sync.Mutex
 	document source.Document
 	err      error
 	delay    time.Duration
 	silent   bool
-	// loads and most count readings, and those at the same time.
-	loads, loading, most int
-	began                []time.Time
+	// loads counts reads, maxLoading is the maximum of concurrent ones.
+	loads, loading, maxLoading int
+	began                      []time.Time
 }
 
 func newDatabase(content string) *database {
@@ -57,10 +59,10 @@ func (d *database) set(change func()) {
 func (d *database) count() (loads, most int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.loads, d.most
+	return d.loads, d.maxLoading
 }
 
-// Watch implements source.Source: it asks for the version often.
+// Watch implements source.Source: it polls the version frequently.
 func (d *database) Watch(ctx context.Context, changed func(source.Version)) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -84,7 +86,7 @@ func (d *database) Load(ctx context.Context) (source.Document, error) {
 	d.mu.Lock()
 	d.loads++
 	d.loading++
-	d.most = max(d.most, d.loading)
+	d.maxLoading = max(d.maxLoading, d.loading)
 	d.began = append(d.began, time.Now())
 	delay := d.delay
 	d.mu.Unlock()
@@ -103,10 +105,11 @@ func (d *database) Load(ctx context.Context) (source.Document, error) {
 // Shared implements source.Source.
 func (d *database) Shared() bool { return true }
 
-// share runs an instance on a database, with a Redis at that URL unless it is empty.
+// share runs an instance on a database, with Redis at the URL unless it is
+// empty.
 func share(t *testing.T, d *database, url string, change ...func(*snapshot.Options)) *instance {
 	t.Helper()
-	i := &instance{t: t, registry: prometheus.NewRegistry(), logs: &logBuffer{}}
+	i := &instance{t: t, registry: prometheus.NewRegistry(), logs: &logtest.Buffer{}}
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(i.logs, t.Output()), nil))
 	options := snapshot.Options{
 		Source:        d,
@@ -149,9 +152,9 @@ func awaitAll(instances []*instance, want string) {
 
 func version(number int64) source.Version { return source.Version{Epoch: 1, Number: number} }
 
-// TestAColdStartReadsTheSourceOnce is C15: three instances, a slow source, and
+// TestColdStartReadsTheSourceOnce is C15: three instances, a slow source, and
 // requests that wait for the first flags.
-func TestAColdStartReadsTheSourceOnce(t *testing.T) {
+func TestColdStartReadsTheSourceOnce(t *testing.T) {
 	server := redistest.Start(t)
 	d := newDatabase(document(1))
 	d.delay = 500 * time.Millisecond
@@ -166,8 +169,8 @@ func TestAColdStartReadsTheSourceOnce(t *testing.T) {
 	}
 }
 
-// TestAChangeIsReadOnceAndReachesAll is the same for every change.
-func TestAChangeIsReadOnceAndReachesAll(t *testing.T) {
+// TestChangeIsReadOnceAndReachesAllInstances does the same for every change.
+func TestChangeIsReadOnceAndReachesAllInstances(t *testing.T) {
 	server := redistest.Start(t)
 	d := newDatabase(document(1))
 	instances := shareAll(t, d, server.URL())
@@ -184,9 +187,9 @@ func TestAChangeIsReadOnceAndReachesAll(t *testing.T) {
 	}
 }
 
-// TestInvalidationReachesAllWithoutTheSourcesWord: an administrator's message is
-// enough, also where the source tells nobody.
-func TestInvalidationReachesAllWithoutTheSourcesWord(t *testing.T) {
+// TestInvalidationMessageReachesAllInstances: an administrator's message
+// is sufficient even if the source reports nothing.
+func TestInvalidationMessageReachesAllInstances(t *testing.T) {
 	server := redistest.Start(t)
 	d := newDatabase(document(1))
 	instances := shareAll(t, d, server.URL())
@@ -199,8 +202,8 @@ func TestInvalidationReachesAllWithoutTheSourcesWord(t *testing.T) {
 	awaitAll(instances, "2")
 }
 
-// TestLostMessagesDelayAChangeOnly is C18: the channel says nothing, to anybody.
-func TestLostMessagesDelayAChangeOnly(t *testing.T) {
+// TestLostMessagesOnlyDelayChanges is C18: no messages are delivered.
+func TestLostMessagesOnlyDelayChanges(t *testing.T) {
 	server := redistest.Start(t)
 	server.Client().Do(t.Context(), "ACL", "SETUSER", "default", "resetchannels")
 	d := newDatabase(document(1))
@@ -210,8 +213,9 @@ func TestLostMessagesDelayAChangeOnly(t *testing.T) {
 	awaitAll(instances, "2")
 }
 
-// TestEveryInstanceReadsForItselfWithoutRedis has no Redis, or one that is down.
-func TestEveryInstanceReadsForItselfWithoutRedis(t *testing.T) {
+// TestInstancesReadTheSourceWithoutRedis runs without Redis, and with one
+// that is down.
+func TestInstancesReadTheSourceWithoutRedis(t *testing.T) {
 	for name, url := range map[string]string{"none": "", "down": "redis://127.0.0.1:1"} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(document(1))
@@ -226,8 +230,8 @@ func TestEveryInstanceReadsForItselfWithoutRedis(t *testing.T) {
 	}
 }
 
-// TestASourceThatFailsIsReadOnceASecond is C17.
-func TestASourceThatFailsIsReadOnceASecond(t *testing.T) {
+// TestFailingSourceIsReadOncePerSecond is C17.
+func TestFailingSourceIsReadOncePerSecond(t *testing.T) {
 	for name, withRedis := range map[string]bool{"with Redis": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
 			url := ""
@@ -235,19 +239,19 @@ func TestASourceThatFailsIsReadOnceASecond(t *testing.T) {
 				url = redistest.Start(t).URL()
 			}
 			d := newDatabase(document(1))
-			d.err = errors.New("the database is on fire")
+			d.err = errors.New("the database failed")
 			i := share(t, d, url)
-			redistest.Eventually(t, soon, "it gave up", func() bool { loads, _ := d.count(); return loads >= 4 })
+			redistest.Eventually(t, soon, "it stopped retrying", func() bool { loads, _ := d.count(); return loads >= 4 })
 			d.mu.Lock()
 			began := d.began
 			d.mu.Unlock()
 			for n := 1; n < len(began); n++ {
 				if gap := began[n].Sub(began[n-1]); gap < 990*time.Millisecond {
-					t.Errorf("it was read again after %s", gap)
+					t.Errorf("the source was read again after %s", gap)
 				}
 			}
-			if i.Current() != nil || !strings.Contains(i.SourceTrouble(), "on fire") {
-				t.Errorf("it serves %v; trouble: %q", i.Current(), i.SourceTrouble())
+			if i.Current() != nil || !strings.Contains(i.SourceError(), "database failed") {
+				t.Errorf("it serves %v; source error: %q", i.Current(), i.SourceError())
 			}
 			d.set(func() { d.err = nil })
 			i.awaitValue("1")
@@ -255,11 +259,11 @@ func TestASourceThatFailsIsReadOnceASecond(t *testing.T) {
 	}
 }
 
-// TestAHolderOfTheLockThatDiesIsReplaced is C16 and C25: the lock of an instance that
-// is gone expires.
-func TestAHolderOfTheLockThatDiesIsReplaced(t *testing.T) {
+// TestLockOfAKilledInstanceExpires is C16 and C25: the lock of an instance
+// that was killed expires.
+func TestLockOfAKilledInstanceExpires(t *testing.T) {
 	server := redistest.Start(t)
-	server.Client().Set(t.Context(), "feature_flags_lock:test", "one that was killed", cache.LockTime)
+	server.Client().Set(t.Context(), "feature_flags_lock:test", "a killed instance", cache.LockTime)
 	d := newDatabase(document(1))
 	instances := shareAll(t, d, server.URL())
 	awaitAll(instances, "1")
@@ -268,9 +272,9 @@ func TestAHolderOfTheLockThatDiesIsReplaced(t *testing.T) {
 	}
 }
 
-// TestAnOlderVersionFromAnywhereIsNotServed is C6: a failover brought back an older
+// TestOlderVersionIsNeverServed is C6: a failover restored an older
 // document, and a replica of the source lags.
-func TestAnOlderVersionFromAnywhereIsNotServed(t *testing.T) {
+func TestOlderVersionIsNeverServed(t *testing.T) {
 	server := redistest.Start(t)
 	d := newDatabase(document(5))
 	d.change(document(5), version(5))
@@ -280,7 +284,7 @@ func TestAnOlderVersionFromAnywhereIsNotServed(t *testing.T) {
 	client := server.Client()
 	client.Set(t.Context(), "feature_flags:test", old, 0)
 	client.Publish(t.Context(), "feature_flags_changed:test", "")
-	// It puts right what Redis has lost.
+	// It restores what Redis has lost.
 	awaitCached(t, server, document(5))
 	if i.value() != "5" {
 		t.Errorf("it serves %s", i.value())
@@ -289,24 +293,24 @@ func TestAnOlderVersionFromAnywhereIsNotServed(t *testing.T) {
 	d.change(document(3), version(3))
 	client.FlushAll(t.Context())
 	client.Publish(t.Context(), "feature_flags_changed:test", "")
-	i.awaitLog("older than what is served: 1.3 after 1.5")
+	i.awaitLog("older than the served flags: 1.3 after 1.5")
 	if i.value() != "5" {
 		t.Errorf("it serves %s", i.value())
 	}
-	// A restored database has another epoch, and its low numbers count.
+	// A restored database has another epoch, so its lower numbers are newer.
 	d.change(document(1), source.Version{Epoch: 2, Number: 1})
 	i.awaitValue("1")
 	awaitCached(t, server, document(1))
 }
 
-// TestBothDownForADayChangesNothing is C21.
-func TestBothDownForADayChangesNothing(t *testing.T) {
+// TestServesForADayWithoutSourceAndRedis is C21.
+func TestServesForADayWithoutSourceAndRedis(t *testing.T) {
 	server := redistest.Start(t)
 	d := newDatabase(document(1))
 	i := share(t, d, server.URL())
 	i.awaitValue("1")
 	server.Kill()
-	d.set(func() { d.err = errors.New("gone") })
+	d.set(func() { d.err = errors.New("unreachable") })
 	i.clock.Add(int64(24 * time.Hour))
 	i.awaitLog("cannot use the source, keeping the last good flags")
 	if i.value() != "1" || i.metric("flag_config_age_seconds") < 24*3600 {
@@ -317,7 +321,8 @@ func TestBothDownForADayChangesNothing(t *testing.T) {
 	i.awaitValue("2")
 }
 
-// many is a document of so many flags, one of which has that value.
+// many returns a document with the given number of flags, one of which has the
+// value.
 func many(flags, value int) string {
 	list := []string{fmt.Sprintf(`"flag":{"state":"ENABLED","variants":{"v":%d},"defaultVariant":"v"}`, value)}
 	for n := 1; n < flags; n++ {
@@ -326,53 +331,55 @@ func many(flags, value int) string {
 	return `{"flags":{` + strings.Join(list, ",") + `}}`
 }
 
-// TestAShrunkSetIsReadTwice is the end of C20: half of the flags gone.
-func TestAShrunkSetIsReadTwice(t *testing.T) {
-	t.Run("a database that is being restored is not believed", func(t *testing.T) {
+// TestShrunkSetIsReadTwice is the last part of C20: more than half of the
+// flags are missing.
+func TestShrunkSetIsReadTwice(t *testing.T) {
+	t.Run("a database that is being restored", func(t *testing.T) {
 		d := newDatabase(many(10, 1))
 		i := share(t, d, "", func(o *snapshot.Options) { o.ShrinkDelay = time.Hour })
 		i.awaitValue("1")
 		d.change(many(4, 2), version(2))
-		i.awaitLog("the flags became far fewer")
+		i.awaitLog("most flags are missing")
 		if i.value() != "1" {
 			t.Errorf("it serves %s", i.value())
 		}
 		d.change(many(10, 3), version(3))
 		i.awaitValue("3")
 	})
-	t.Run("one that says so twice is", func(t *testing.T) {
+	t.Run("a database that returns the same set twice", func(t *testing.T) {
 		server := redistest.Start(t)
 		d := newDatabase(many(10, 1))
 		instances := shareAll(t, d, server.URL())
 		awaitAll(instances, "1")
 		d.change(many(4, 2), version(2))
 		awaitAll(instances, "2")
-		if !strings.Contains(instances[0].logs.String(), "the flags became far fewer") {
-			t.Error("it was believed at once")
+		if !strings.Contains(instances[0].logs.String(), "most flags are missing") {
+			t.Error("the set was served without a second read")
 		}
 	})
-	t.Run("so is a file", func(t *testing.T) {
+	t.Run("a file", func(t *testing.T) {
 		i := start(t, many(10, 1), nil)
 		i.awaitValue("1")
 		i.write(many(4, 2))
-		i.awaitLog("the flags became far fewer")
+		i.awaitLog("most flags are missing")
 		i.awaitValue("2")
 	})
-	t.Run("half is not far fewer", func(t *testing.T) {
+	t.Run("half of the flags", func(t *testing.T) {
 		i := start(t, many(10, 1), nil)
 		i.awaitValue("1")
 		i.write(many(5, 2))
 		i.awaitValue("2")
-		if strings.Contains(i.logs.String(), "the flags became far fewer") {
-			t.Error("it was read twice")
+		if strings.Contains(i.logs.String(), "most flags are missing") {
+			t.Error("it was read a second time")
 		}
 	})
 }
 
-// TestClocksThatJumpChangeNothing is C34, for the worst clock, one without a
-// monotonic part: whichever way it jumps, flags are served and changes followed,
-// and the age is right again with the next word of the source.
-func TestClocksThatJumpChangeNothing(t *testing.T) {
+// TestClockJumpsAreHarmless is C34 for the worst case, a clock without a
+// monotonic part: in whichever direction it jumps, flags are served and
+// updated, and the age is correct again with the next version that the source
+// reports.
+func TestClockJumpsAreHarmless(t *testing.T) {
 	d := newDatabase(document(1))
 	i := share(t, d, redistest.Start(t).URL())
 	i.awaitValue("1")
@@ -384,19 +391,19 @@ func TestClocksThatJumpChangeNothing(t *testing.T) {
 		next := int64(n) + 2
 		d.change(document(int(next)), version(next))
 		i.awaitValue(fmt.Sprint(next))
-		redistest.Eventually(t, soon, "the age is not right after a jump by "+jump.String(), func() bool {
+		redistest.Eventually(t, soon, "the age is wrong after a jump by "+jump.String(), func() bool {
 			return i.Age() >= 0 && i.Age() < time.Hour
 		})
 	}
 }
 
-// TestStartsWithWhateverIsThere is C22 and C23: all 27 combinations of source, Redis
-// and last good file being there, broken or slow.
-func TestStartsWithWhateverIsThere(t *testing.T) {
+// TestStartsWithWhateverIsAvailable is C22 and C23: all 27 combinations of the states
+// of source, Redis and last good file.
+func TestStartsWithWhateverIsAvailable(t *testing.T) {
 	states := []string{"up", "down", "slow"}
 	for _, ofSource := range states {
 		for _, ofRedis := range states {
-			for _, ofFile := range []string{"there", "absent", "broken"} {
+			for _, ofFile := range []string{"present", "absent", "broken"} {
 				t.Run("source "+ofSource+", Redis "+ofRedis+", file "+ofFile, func(t *testing.T) {
 					t.Parallel()
 					startWith(t, ofSource, ofRedis, ofFile)
@@ -413,14 +420,14 @@ func startWith(t *testing.T, ofSource, ofRedis, ofFile string) {
 	d := newDatabase(document(1))
 	file := filepath.Join(t.TempDir(), "last-good")
 	switch ofFile {
-	case "there":
+	case "present":
 		put(t, file, string(cache.Sealer{}.Seal("last_good:test", cache.Entry{Version: version(1), Data: []byte(document(1))})))
 	case "broken":
-		put(t, file, "flagcache/2 what is left of it")
+		put(t, file, "flagcache/2 truncated")
 	}
 	switch ofSource {
 	case "down":
-		d.err = errors.New("gone")
+		d.err = errors.New("unreachable")
 	case "slow":
 		d.delay = time.Second
 	}
@@ -433,10 +440,10 @@ func startWith(t *testing.T, ofSource, ofRedis, ofFile string) {
 		t.Cleanup(func() { resume.Stop() })
 	}
 	i := share(t, d, server.URL(), func(o *snapshot.Options) { o.LastGoodFile = file })
-	if ofSource == "down" && ofRedis == "down" && ofFile != "there" {
+	if ofSource == "down" && ofRedis == "down" && ofFile != "present" {
 		i.awaitLog("cannot use the source")
 		if i.Current() != nil {
-			t.Fatalf("it serves %s out of nothing", i.value())
+			t.Fatalf("it serves %s although nothing is available", i.value())
 		}
 		d.set(func() { d.err = nil })
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/flagcache/flagcache/service/cache"
 	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/logtest"
 	"github.com/flagcache/flagcache/service/redistest"
 	"github.com/flagcache/flagcache/service/snapshot"
 	"github.com/flagcache/flagcache/service/source"
@@ -28,50 +29,33 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// soon is long enough for everything that is notified, on a busy machine.
+// soon is long enough for every notification, even on a busy machine.
 const soon = 10 * time.Second
 
-// document is a document with one flag of that value.
+// document returns a document with one flag of the given value.
 func document(value int) string {
 	return fmt.Sprintf(`{"flags":{"flag":{"state":"ENABLED","variants":{"v":%d},"defaultVariant":"v"}}}`, value)
 }
 
-// instance is one flag service without HTTP: a file, perhaps a Redis, and the
-// refresher between them.
+// instance is a flag service without HTTP: a source, possibly Redis, and the
+// refresher.
 type instance struct {
 	*snapshot.Refresher
 	t        *testing.T
 	file     string
 	registry *prometheus.Registry
-	logs     *logBuffer
-	// served is what requests would read.
+	logs     *logtest.Buffer
+	// served is the set that requests would read.
 	served atomic.Pointer[flags.Set]
-	// clock is how far the instance's clock is ahead.
+	// clock is the offset of the instance's clock.
 	clock atomic.Int64
 }
 
-type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// start runs an instance with a file of that content, none if it is empty, and
-// with a Redis unless that is nil.
+// start runs an instance with a file of the given content, without a file if it
+// is empty, and with Redis unless server is nil.
 func start(t *testing.T, content string, server *redistest.Server, change ...func(*snapshot.Options)) *instance {
 	t.Helper()
-	i := &instance{t: t, file: filepath.Join(t.TempDir(), "flags.json"), registry: prometheus.NewRegistry(), logs: &logBuffer{}}
+	i := &instance{t: t, file: filepath.Join(t.TempDir(), "flags.json"), registry: prometheus.NewRegistry(), logs: &logtest.Buffer{}}
 	if content != "" {
 		i.write(content)
 	}
@@ -101,7 +85,7 @@ func start(t *testing.T, content string, server *redistest.Server, change ...fun
 	return i
 }
 
-// write puts a document in the file's place, as a whole.
+// write replaces the file atomically.
 func (i *instance) write(content string) {
 	i.t.Helper()
 	if err := os.WriteFile(i.file+".new", []byte(content), 0o600); err != nil {
@@ -112,7 +96,7 @@ func (i *instance) write(content string) {
 	}
 }
 
-// value is what the flag evaluates to, empty where there are no flags.
+// value returns the value of the flag, empty without flags.
 func (i *instance) value() string {
 	set := i.served.Load()
 	if set == nil {
@@ -136,7 +120,7 @@ func (i *instance) awaitValue(want string) {
 
 func (i *instance) awaitLog(want string) {
 	i.t.Helper()
-	redistest.Eventually(i.t, soon, "the log did not say "+want, func() bool { return strings.Contains(i.logs.String(), want) })
+	redistest.Eventually(i.t, soon, "the log does not contain "+want, func() bool { return strings.Contains(i.logs.String(), want) })
 }
 
 func (i *instance) awaitOrigin(want string) {
@@ -158,7 +142,7 @@ func (i *instance) metric(name string) float64 {
 			return family.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
-	i.t.Fatalf("there is no metric %s", name)
+	i.t.Fatalf("the metric %s does not exist", name)
 	return 0
 }
 
@@ -176,8 +160,8 @@ func (i *instance) counter(name string) float64 {
 	return 0
 }
 
-// lookUps is how many look-ups in Redis had that result.
-func (i *instance) lookUps(result string) float64 {
+// lookups returns the number of lookups in Redis with the given result.
+func (i *instance) lookups(result string) float64 {
 	i.t.Helper()
 	families, err := i.registry.Gather()
 	if err != nil {
@@ -193,22 +177,22 @@ func (i *instance) lookUps(result string) float64 {
 	return 0
 }
 
-// awaitCached waits until Redis holds a document with the text.
+// awaitCached waits until Redis holds the given document.
 func awaitCached(t *testing.T, server *redistest.Server, want string) {
 	t.Helper()
 	client := server.Client()
-	redistest.Eventually(t, soon, "Redis did not come to hold "+want, func() bool {
+	redistest.Eventually(t, soon, "Redis does not hold "+want, func() bool {
 		return strings.HasSuffix(client.Get(t.Context(), "feature_flags:test").Val(), want)
 	})
 }
 
-func TestServesTheSourceAndFollowsIt(t *testing.T) {
+func TestServesTheSourceAndItsChanges(t *testing.T) {
 	i := start(t, document(1), nil)
 	i.awaitValue("1")
 	i.write(document(2))
 	i.awaitValue("2")
 	if got := i.Current().Generation; got != 2 {
-		t.Errorf("this is generation %d, not 2", got)
+		t.Errorf("the generation is %d, not 2", got)
 	}
 	for name, want := range map[string]float64{
 		"flag_config_generation": 2, "flag_config_flags": 1, "flag_config_problems": 0, "flag_source_good": 1,
@@ -224,22 +208,22 @@ func TestWaitsForFlagsWithNothingReachable(t *testing.T) {
 	server.Kill()
 	i := start(t, "", server)
 	i.awaitLog("cannot use the source")
-	if i.Current() != nil || i.Age() != 0 || !strings.Contains(i.SourceTrouble(), "no such file") {
-		t.Errorf("without anything it serves %v; trouble: %q", i.Current(), i.SourceTrouble())
+	if i.Current() != nil || i.Age() != 0 || !strings.Contains(i.SourceError(), "no such file") {
+		t.Errorf("without a source it serves %v; source error: %q", i.Current(), i.SourceError())
 	}
 	i.write(document(1))
 	i.awaitValue("1")
-	if trouble := i.SourceTrouble(); trouble != "" {
-		t.Errorf("the source is good, but its trouble is %q", trouble)
+	if reason := i.SourceError(); reason != "" {
+		t.Errorf("the source is good, but its error is %q", reason)
 	}
 }
 
 func TestKeepsTheLastGoodFlags(t *testing.T) {
 	broken := map[string]string{
-		"not JSON":                   "{\n  oops",
-		"without flags":              `{}`,
-		"with none that can be used": `{"flags":{"flag":{"state":"ENABLED"}}}`,
-		"too large":                  strings.Repeat(" ", flags.MaxSize+1),
+		"not JSON":             "{\n  oops",
+		"without flags":        `{}`,
+		"without a valid flag": `{"flags":{"flag":{"state":"ENABLED"}}}`,
+		"too large":            strings.Repeat(" ", flags.MaxSize+1),
 	}
 	for name, content := range broken {
 		t.Run(name, func(t *testing.T) {
@@ -248,7 +232,7 @@ func TestKeepsTheLastGoodFlags(t *testing.T) {
 			i.write(content)
 			i.awaitLog("cannot use the source, keeping the last good flags")
 			if i.value() != "1" || i.metric("flag_source_good") != 0 || i.metric("flag_config_generation") != 1 {
-				t.Errorf("a broken document changed something: %s", i.value())
+				t.Errorf("an unusable document changed the flags: %s", i.value())
 			}
 			i.clock.Add(int64(time.Hour))
 			if age := i.metric("flag_config_age_seconds"); age < 3600 {
@@ -256,21 +240,21 @@ func TestKeepsTheLastGoodFlags(t *testing.T) {
 			}
 			i.write(document(2))
 			i.awaitValue("2")
-			i.awaitLog("the source can be used again")
+			i.awaitLog("the source is usable again")
 			if n := strings.Count(i.logs.String(), "cannot use the source"); n != 1 {
-				t.Errorf("the trouble was logged %d times", n)
+				t.Errorf("the error was logged %d times", n)
 			}
 			redistest.Eventually(t, soon, "the age did not fall", func() bool { return i.metric("flag_config_age_seconds") < 60 })
 		})
 	}
 }
 
-func TestABrokenDocumentIsNamedWithItsLine(t *testing.T) {
+func TestInvalidDocumentIsLoggedWithItsPosition(t *testing.T) {
 	i := start(t, "{\n  \"flags\": oops\n}", nil)
 	i.awaitLog("line 2, column 12")
 }
 
-func TestABrokenFlagIsRejectedAlone(t *testing.T) {
+func TestInvalidFlagIsRejectedAlone(t *testing.T) {
 	i := start(t, `{"flags":{"flag":{"state":"ENABLED","variants":{"v":1},"defaultVariant":"v"},"bad":{"state":"ENABLED"}}}`, nil)
 	i.awaitValue("1")
 	i.awaitLog("flags.bad.variants: the flag has no variants (line 1, column")
@@ -279,7 +263,7 @@ func TestABrokenFlagIsRejectedAlone(t *testing.T) {
 	}
 }
 
-func TestServesFromRedisWhileTheSourceIsAbsent(t *testing.T) {
+func TestServesFromRedisWithoutTheSource(t *testing.T) {
 	server := redistest.Start(t)
 	first := start(t, document(1), server)
 	awaitCached(t, server, document(1))
@@ -289,7 +273,7 @@ func TestServesFromRedisWhileTheSourceIsAbsent(t *testing.T) {
 	second.awaitOrigin(snapshot.OriginCache)
 	first.write(document(2))
 	second.awaitValue("2")
-	// Going back to what was before is a change like any other.
+	// Reverting to the previous document is a change like any other.
 	first.write(document(1))
 	second.awaitValue("1")
 
@@ -298,26 +282,27 @@ func TestServesFromRedisWhileTheSourceIsAbsent(t *testing.T) {
 	second.awaitOrigin(snapshot.OriginSource)
 }
 
-func TestTheSourceWinsOverRedis(t *testing.T) {
+func TestSourceTakesPrecedenceOverRedis(t *testing.T) {
 	server := redistest.Start(t)
 	first := start(t, document(1), server)
 	awaitCached(t, server, document(1))
 	second := start(t, document(2), server)
 	second.awaitValue("2")
 	awaitCached(t, server, document(2))
-	// The first hears of it and sees it, but its own source says otherwise.
-	seen := first.lookUps("hit")
-	redistest.Eventually(t, soon, "the first did not look at Redis", func() bool { return first.lookUps("hit") > seen+1 })
+	// The first instance is notified and reads it, but its own source takes
+	// precedence.
+	seen := first.lookups("hit")
+	redistest.Eventually(t, soon, "the first did not read Redis", func() bool { return first.lookups("hit") > seen+1 })
 	if first.value() != "1" {
 		t.Errorf("the first serves %s from Redis although its source is good", first.value())
 	}
 }
 
-func TestAnOlderDocumentDoesNotReplaceANewerOne(t *testing.T) {
+func TestOlderDocumentDoesNotReplaceANewerOne(t *testing.T) {
 	server := redistest.Start(t)
 	first := start(t, document(2), server)
 	awaitCached(t, server, document(2))
-	// A file that was written before comes late, as on a node that lags.
+	// An older file appears late, as on a lagging node.
 	late := start(t, "", server)
 	late.awaitValue("2")
 	path := late.file + ".old"
@@ -339,7 +324,7 @@ func TestAnOlderDocumentDoesNotReplaceANewerOne(t *testing.T) {
 	}
 }
 
-func TestRedisIsFilledAgain(t *testing.T) {
+func TestRedisIsRefilled(t *testing.T) {
 	server := redistest.Start(t)
 	i := start(t, document(1), server)
 	awaitCached(t, server, document(1))
@@ -363,7 +348,7 @@ func TestRedisIsFilledAgain(t *testing.T) {
 	}
 }
 
-func TestARedisThatNeverAnsweredIsLookedAtOftener(t *testing.T) {
+func TestUnansweredRedisIsReadMoreOften(t *testing.T) {
 	seldom := func(o *snapshot.Options) { o.CacheInterval = time.Hour }
 	for name, begin := range map[string]func(*redistest.Server) *instance{
 		"with a file": func(server *redistest.Server) *instance { return start(t, document(1), server, seldom) },
@@ -375,14 +360,14 @@ func TestARedisThatNeverAnsweredIsLookedAtOftener(t *testing.T) {
 			server := redistest.Start(t)
 			server.Kill()
 			i := begin(server)
-			redistest.Eventually(t, soon, "it looked seldom", func() bool { return i.lookUps("error") >= 3 })
+			redistest.Eventually(t, soon, "it read Redis too rarely", func() bool { return i.lookups("error") >= 3 })
 			server.Restart()
-			redistest.Eventually(t, soon, "it did not find the Redis", func() bool { return i.lookUps("hit")+i.lookUps("miss") > 0 })
+			redistest.Eventually(t, soon, "it did not reach Redis", func() bool { return i.lookups("hit")+i.lookups("miss") > 0 })
 		})
 	}
 }
 
-func TestPoisonIsNeverServed(t *testing.T) {
+func TestPoisonedValuesAreNeverServed(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	client.Set(t.Context(), "feature_flags:test", document(666), 0)
@@ -391,12 +376,12 @@ func TestPoisonIsNeverServed(t *testing.T) {
 	if i.Current() != nil {
 		t.Fatalf("it serves %s", i.value())
 	}
-	redistest.Eventually(t, soon, "the poison is still there", func() bool {
+	redistest.Eventually(t, soon, "the poisoned value was not deleted", func() bool {
 		return client.Exists(t.Context(), "feature_flags:test").Val() == 0
 	})
 }
 
-func TestNothingIsFilledInWithoutASource(t *testing.T) {
+func TestRedisIsNotRefilledWithoutASource(t *testing.T) {
 	server := redistest.Start(t)
 	i := start(t, document(1), server)
 	awaitCached(t, server, document(1))
@@ -404,19 +389,19 @@ func TestNothingIsFilledInWithoutASource(t *testing.T) {
 	i.awaitLog("cannot use the source")
 	client := server.Client()
 	client.FlushAll(t.Context())
-	looked := i.lookUps("miss")
-	redistest.Eventually(t, soon, "it did not look at Redis again", func() bool { return i.lookUps("miss") > looked+1 })
+	before := i.lookups("miss")
+	redistest.Eventually(t, soon, "it did not read Redis again", func() bool { return i.lookups("miss") > before+1 })
 	if client.Exists(t.Context(), "feature_flags:test").Val() != 0 {
-		t.Error("it filled Redis with what its source does not stand behind")
+		t.Error("it stored a document that its source does not confirm")
 	}
 	if i.value() != "1" {
 		t.Errorf("it serves %s", i.value())
 	}
 }
 
-// TestTroubleWithRedisNeverTouchesEvaluations evaluates all the while that Redis
-// is killed, paused and restarted, and changes the source meanwhile.
-func TestTroubleWithRedisNeverTouchesEvaluations(t *testing.T) {
+// TestRedisFailuresNeverAffectEvaluations evaluates continuously while
+// Redis is killed, paused and restarted and the source changes.
+func TestRedisFailuresNeverAffectEvaluations(t *testing.T) {
 	server := redistest.Start(t)
 	i := start(t, document(1), server)
 	awaitCached(t, server, document(1))
@@ -455,10 +440,10 @@ func TestTroubleWithRedisNeverTouchesEvaluations(t *testing.T) {
 	stop()
 	running.Wait()
 	wrong.Range(func(value, _ any) bool {
-		t.Errorf("an evaluation came to %q", value)
+		t.Errorf("an evaluation returned %q", value)
 		return true
 	})
 	if evaluations.Load() < 1000 {
-		t.Errorf("only %d evaluations were tried", evaluations.Load())
+		t.Errorf("only %d evaluations ran", evaluations.Load())
 	}
 }

@@ -1,8 +1,9 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package source reads flag definitions from where they are kept. It delivers
-// bytes with a version; what they mean is for others to say.
+// Package source reads flag documents from their source of truth. It returns
+// bytes with a version and does not interpret them.
 //
-// File is a path: usually a ConfigMap that is mounted, or any file.
+// File reads a file, usually a mounted ConfigMap. Package postgres reads a
+// database.
 package source

@@ -15,10 +15,12 @@ import (
 	"github.com/flagcache/flagcache/service/filewatch"
 )
 
-// DefaultPoll is how often a file is read without a notification.
+// DefaultPoll is the default interval at which a file is read without a
+// notification.
 const DefaultPoll = 5 * time.Second
 
-// File is a document in a file: each instance has its own.
+// File is a source that reads a document from a file, which each instance has
+// for itself.
 type File struct {
 	path    string
 	maxSize int64
@@ -26,14 +28,15 @@ type File struct {
 	log     *slog.Logger
 }
 
-// NewFile returns the source for a path, whose file need not exist yet. A file
-// larger than maxSize bytes is an error. It is looked at when its directory changes
-// and every poll.
+// NewFile returns the source for a path. The file need not exist yet; one larger
+// than maxSize bytes is an error. It is read when its directory changes and at
+// every poll interval.
 func NewFile(path string, maxSize int64, poll time.Duration, log *slog.Logger) *File {
 	return &File{path: path, maxSize: maxSize, poll: poll, log: log}
 }
 
-// Watch implements Source. Only reading a file tells what it holds.
+// Watch implements Source. It reports the zero Version, because a file's
+// version is only known once it is read.
 func (f *File) Watch(ctx context.Context, changed func(Version)) {
 	dirs := []string{filepath.Dir(f.path)}
 	filewatch.Watch(ctx, f.log, dirs, f.poll, nil, func() { changed(Version{}) })
@@ -42,12 +45,12 @@ func (f *File) Watch(ctx context.Context, changed func(Version)) {
 // Load implements Source.
 func (f *File) Load(context.Context) (Document, error) { return ReadFile(f.path, f.maxSize) }
 
-// Shared implements Source: a file is each instance's own.
+// Shared implements Source: each instance has its own file.
 func (f *File) Shared() bool { return false }
 
-// ReadFile reads a document from a file once; its version is the file's date. One
-// larger than maxSize bytes is an error, and so is anything but a regular file:
-// opening a named pipe would block for ever.
+// ReadFile reads a document from a file once; its version is the file's
+// modification time. A file larger than maxSize bytes is an error, and so is
+// anything but a regular file: opening a named pipe would block for ever.
 func ReadFile(path string, maxSize int64) (Document, error) {
 	data, modified, err := readRegular(path, maxSize)
 	if err != nil {

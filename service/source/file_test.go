@@ -19,51 +19,53 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// never is a poll interval that no test waits for: what arrives was notified.
-const never = time.Hour
+// noPoll is a poll interval longer than any test: every read follows a
+// notification.
+const noPoll = time.Hour
 
-// watched runs a file source and collects what it finds when it says to look.
-type watched struct {
+// fileRecorder runs a file source and records a read for each reported change.
+type fileRecorder struct {
 	file  *File
-	looks chan look
+	reads chan readResult
 }
 
-type look struct {
+type readResult struct {
 	Document
 	err error
 }
 
-func watch(t *testing.T, path string, poll time.Duration) *watched {
+func recordFile(t *testing.T, path string, poll time.Duration) *fileRecorder {
 	t.Helper()
-	w := &watched{
+	w := &fileRecorder{
 		file:  NewFile(path, 64, poll, slog.New(slog.NewTextHandler(t.Output(), nil))),
-		looks: make(chan look, 100),
+		reads: make(chan readResult, 100),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
 	ended.Go(func() {
 		w.file.Watch(ctx, func(Version) {
 			document, err := w.file.Load(ctx)
-			w.looks <- look{document, err}
+			w.reads <- readResult{document, err}
 		})
 	})
 	t.Cleanup(func() { cancel(); ended.Wait() })
 	return w
 }
 
-// await waits for a document with the text, or an error that contains it.
-func (w *watched) await(t *testing.T, want string) {
+// await waits for a document with the given content, or an error that contains
+// it.
+func (w *fileRecorder) await(t *testing.T, want string) {
 	t.Helper()
 	deadline := time.After(5 * time.Second)
-	last := look{}
+	last := readResult{}
 	for {
 		select {
-		case last = <-w.looks:
+		case last = <-w.reads:
 			if string(last.Data) == want || last.err != nil && strings.Contains(last.err.Error(), want) {
 				return
 			}
 		case <-deadline:
-			t.Fatalf("%q did not arrive; the last was %q, %v", want, last.Data, last.err)
+			t.Fatalf("%q was not read; the last read was %q, %v", want, last.Data, last.err)
 		}
 	}
 }
@@ -82,10 +84,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func TestFileIsFollowedThroughItsChanges(t *testing.T) {
+func TestFileChangesAreDetected(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "flags.json")
-	w := watch(t, path, never)
+	w := recordFile(t, path, noPoll)
 	w.await(t, "no such file")
 	put(t, path, "created")
 	w.await(t, "created")
@@ -100,8 +102,8 @@ func TestFileIsFollowedThroughItsChanges(t *testing.T) {
 	w.await(t, "created again")
 }
 
-// mount writes a document as the kubelet does: into a new directory, to which
-// the link ..data is switched.
+// mount writes a document as the kubelet does: into a new directory, at which
+// the symlink ..data is then pointed.
 func mount(t *testing.T, dir, version, text string) {
 	t.Helper()
 	must(t, os.Mkdir(filepath.Join(dir, version), 0o755))
@@ -110,12 +112,12 @@ func mount(t *testing.T, dir, version, text string) {
 	must(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
 }
 
-func TestConfigMapMountIsFollowed(t *testing.T) {
+func TestConfigMapUpdatesAreDetected(t *testing.T) {
 	dir := t.TempDir()
 	mount(t, dir, "..2026_01", "one")
 	path := filepath.Join(dir, "flags.json")
 	must(t, os.Symlink(filepath.Join("..data", "flags.json"), path))
-	w := watch(t, path, never)
+	w := recordFile(t, path, noPoll)
 	w.await(t, "one")
 	mount(t, dir, "..2026_02", "two")
 	w.await(t, "two")
@@ -124,16 +126,16 @@ func TestConfigMapMountIsFollowed(t *testing.T) {
 	w.await(t, "three")
 }
 
-func TestPollFindsWhatIsNotNotified(t *testing.T) {
+func TestPollDetectsUnnotifiedChanges(t *testing.T) {
 	real := filepath.Join(t.TempDir(), "real.json")
 	path := filepath.Join(t.TempDir(), "later", "flags.json")
-	w := watch(t, path, 10*time.Millisecond)
+	w := recordFile(t, path, 10*time.Millisecond)
 	w.await(t, "no such file")
 	must(t, os.Mkdir(filepath.Dir(path), 0o755))
 	put(t, real, "one")
 	must(t, os.Symlink(real, path))
 	w.await(t, "one")
-	// The link's directory does not change when the file behind it does.
+	// The directory of the link does not change when the linked file does.
 	put(t, real, "two")
 	w.await(t, "two")
 }
@@ -143,7 +145,7 @@ func TestReadFile(t *testing.T) {
 	put(t, path, strings.Repeat("x", 64))
 	first, err := ReadFile(path, 64)
 	if err != nil || len(first.Data) != 64 || len(first.Digest) != 64 || first.Modified.IsZero() {
-		t.Errorf("unexpected update: %+v", first)
+		t.Errorf("unexpected document: %+v", first)
 	}
 	put(t, path, strings.Repeat("y", 64))
 	if second, _ := ReadFile(path, 64); second.Digest == first.Digest {
@@ -151,14 +153,14 @@ func TestReadFile(t *testing.T) {
 	}
 	put(t, path, strings.Repeat("x", 65))
 	if _, err := ReadFile(path, 64); err == nil || !strings.Contains(err.Error(), "more than 64 bytes") {
-		t.Errorf("a file over the limit is %v", err)
+		t.Errorf("reading a file over the limit: %v", err)
 	}
 	if _, err := ReadFile(filepath.Dir(path), 64); err == nil || !strings.Contains(err.Error(), "not a regular file") {
-		t.Errorf("a directory is %v", err)
+		t.Errorf("reading a directory: %v", err)
 	}
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	must(t, syscall.Mkfifo(pipe, 0o600))
 	if _, err := ReadFile(pipe, 64); err == nil || !strings.Contains(err.Error(), "not a regular file") {
-		t.Errorf("a named pipe is %v", err)
+		t.Errorf("reading a named pipe: %v", err)
 	}
 }

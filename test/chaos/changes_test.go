@@ -41,9 +41,9 @@ func TestAChangeReachesEveryInstance(t *testing.T) {
 	measure("with messages lost")
 }
 
-// TestAColdStartReadsTheSourceOnce starts everything at once, with clients that
+// TestColdStartReadsTheSourceOnce starts everything at once, with clients that
 // ask from the first moment on and have no patience.
-func TestAColdStartReadsTheSourceOnce(t *testing.T) {
+func TestColdStartReadsTheSourceOnce(t *testing.T) {
 	const clients = 1000
 	r := prepareRig(t)
 	first := launch(t, r.environ()...)

@@ -16,40 +16,41 @@ import (
 	"github.com/flagcache/flagcache/service/source"
 )
 
-// changeTimeout bounds one change, waiting for others' included.
+// changeTimeout limits one change, including the wait for concurrent ones.
 const changeTimeout = 5 * time.Second
 
-// MaxKey is the most bytes that a flag's key may have.
+// MaxKey is the maximum length of a flag's key in bytes.
 const MaxKey = 256
 
-// Flag is one flag as it is stored.
+// Flag is a stored flag.
 type Flag struct {
 	Key string
 	// Definition is a JSON object in flagd's format.
 	Definition json.RawMessage
-	// Version is that of the document which the flag's last change made. No two
-	// contents of a flag have the same, also if it was deleted in between.
+	// Version is the version of the document that the flag's last change created.
+	// Different contents of a flag never share a version, even if the flag was
+	// deleted in between.
 	Version   source.Version
 	UpdatedAt time.Time
-	// UpdatedBy is who changed it last: a client of the admin API, or a user of the
-	// database.
+	// UpdatedBy is the author of the last change: a client of the admin API, or a
+	// user of the database.
 	UpdatedBy string
 }
 
-// Author is who asks for a change, for the audit.
+// Author identifies the client that requests a change, for the audit.
 type Author struct {
-	// Actor is the name of the client, RequestID that of its request.
+	// Actor is the client's name, RequestID the ID of its request.
 	Actor, RequestID string
 }
 
-// EditFlag decides about one flag: edit gets the environment and the flag as they
-// are, nil where there is none, and returns the definition that is to be, nil to
-// delete. Nobody else changes anything of the environment meanwhile. An error of
-// edit is returned as it is, and then nothing has changed. The environment is made
-// where it is missing.
+// EditFlag changes one flag. edit receives the environment and the current
+// flag, nil if there is none, and returns the new definition, nil to delete the
+// flag. Concurrent changes of the environment are locked out meanwhile. If edit
+// fails, nothing is changed and its error is returned unwrapped. A missing
+// environment is created.
 //
-// The flag returned is what is stored then, nil if it was deleted. A definition
-// that is the same as before is no change.
+// EditFlag returns the stored flag, nil if it was deleted. An unchanged
+// definition is not a change.
 func (s *Store) EditFlag(ctx context.Context, who Author, environment, key string,
 	edit func(Environment, *Flag) (definition []byte, err error),
 ) (stored *Flag, err error) {
@@ -74,9 +75,9 @@ func (s *Store) EditFlag(ctx context.Context, who Author, environment, key strin
 	return stored, nil
 }
 
-// EditEnvironment decides about what the flags of an environment share: edit gets
-// it as it is, with its document, and returns the evaluators and the metadata that
-// are to be, nil for none.
+// EditEnvironment changes the parts that the flags of an environment share.
+// edit receives the current environment and its document, and returns the new
+// evaluators and metadata, nil for none.
 func (s *Store) EditEnvironment(ctx context.Context, who Author, environment string,
 	edit func(current Environment, document []byte) (evaluators, metadata []byte, err error),
 ) (stored Environment, err error) {
@@ -102,7 +103,7 @@ func (s *Store) EditEnvironment(ctx context.Context, who Author, environment str
 	return stored, err
 }
 
-// nullable is a JSON text, or SQL's null.
+// nullable returns JSON as a string, or nil for SQL's NULL.
 func nullable(text []byte) *string {
 	if text == nil {
 		return nil
@@ -111,14 +112,14 @@ func nullable(text []byte) *string {
 	return &s
 }
 
-// change does something in a transaction that has the environment for itself.
+// change runs do in a transaction that holds a lock on the environment.
 func (s *Store) change(ctx context.Context, who Author, environment string, do func(pgx.Tx, Environment) error) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT set_config('flagcache.actor', $1, true), set_config('flagcache.request_id', $2, true)",
 			who.Actor, who.RequestID); err != nil {
-			return fmt.Errorf("naming the author of a change: %w", err)
+			return fmt.Errorf("setting the author of a change: %w", err)
 		}
 		if _, err := tx.Exec(ctx, "INSERT INTO flagcache.environments (name) VALUES ($1) ON CONFLICT DO NOTHING", environment); err != nil {
 			return fmt.Errorf("adding environment %s: %w", environment, err)
@@ -131,7 +132,7 @@ func (s *Store) change(ctx context.Context, who Author, environment string, do f
 	})
 }
 
-// write stores a definition in the place of the current one.
+// write replaces the current definition.
 func (s *Store) write(ctx context.Context, tx pgx.Tx, e Environment, key string, current *Flag, definition []byte) (*Flag, error) {
 	switch {
 	case definition == nil:
@@ -150,7 +151,7 @@ func (s *Store) write(ctx context.Context, tx pgx.Tx, e Environment, key string,
 	if _, err := tx.Exec(ctx, statement, e.Name, key, string(definition)); err != nil {
 		return nil, fmt.Errorf("writing flag %q: %w", key, err)
 	}
-	// What is too large to be loaded must not be committed.
+	// A document that is too large to be loaded must not be committed.
 	if _, err := document(ctx, tx, e, s.options.MaxSize); err != nil {
 		return nil, err
 	}

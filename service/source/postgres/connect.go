@@ -19,49 +19,51 @@ import (
 )
 
 const (
-	// maxConnections is how many connections a process has for loading and
-	// changing, besides the one that listens.
+	// maxConnections limits the connections of a process for loading and changing
+	// flags, besides the listening one.
 	maxConnections = 4
-	// connectTimeout bounds one attempt at one host, unless the URI says otherwise.
+	// connectTimeout limits one attempt at one host, unless the URI sets another
+	// limit.
 	connectTimeout = 3 * time.Second
-	// maxURISize bounds the file with the URI.
+	// maxURISize limits the size of the file with the URI.
 	maxURISize = 8 << 10
-	// applicationName is what pg_stat_activity shows, unless the URI says otherwise.
+	// applicationName is shown in pg_stat_activity, unless the URI sets another
+	// name.
 	applicationName = "flagcache"
 )
 
-// sessionSettings bound what the server does for a connection, also when we are
-// gone. They are set after connecting, because poolers refuse them as parameters
-// of a connection.
+// sessionSettings limit the server's work for a connection, even after the
+// client has disconnected. They are set after connecting, because poolers
+// reject them as connection parameters.
 const sessionSettings = "SET statement_timeout = '5s'; SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '10s'"
 
-// errNoURI never quotes the file, which holds a password.
-var errNoURI = errors.New("the file holds no PostgreSQL URI such as postgres://user:password@host:5432/database; " +
-	"special characters of a password must be percent-encoded")
+// errInvalidURI never quotes the file, which contains a password.
+var errInvalidURI = errors.New("the file does not contain a PostgreSQL URI such as postgres://user:password@host:5432/database; " +
+	"special characters in the password must be percent-encoded")
 
-// readURI reads the URI that the file holds now.
+// readURI reads the URI from the file.
 func readURI(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("reading the database's URI: %w", err)
+		return "", fmt.Errorf("reading the database URI: %w", err)
 	}
 	uri := strings.TrimSpace(string(data))
 	if len(data) > maxURISize || !strings.HasPrefix(uri, "postgres://") && !strings.HasPrefix(uri, "postgresql://") {
-		return "", errNoURI
+		return "", errInvalidURI
 	}
 	return uri, nil
 }
 
-// parseURI makes a configuration of a URI. Of what pgx says about a bad one only
-// a file that cannot be read is passed on: the rest may quote a password.
+// parseURI converts a URI to a configuration. Of pgx's errors only an
+// unreadable file is passed on: all others may quote a password.
 func parseURI(uri string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(uri)
 	var file *fs.PathError
 	switch {
 	case errors.As(err, &file):
-		return nil, fmt.Errorf("a file that the database's URI names: %w", file)
+		return nil, fmt.Errorf("a file referenced by the database URI: %w", file)
 	case err != nil:
-		return nil, errNoURI
+		return nil, errInvalidURI
 	}
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}
 	config.DialFunc = dialer.DialContext
@@ -71,13 +73,13 @@ func parseURI(uri string) (*pgx.ConnConfig, error) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = applicationName
 	}
-	// Prepared statements do not survive a pooler between us and the server.
+	// Prepared statements do not work through a connection pooler.
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	return config, nil
 }
 
-// configure reads the URI for each new connection, so that another password
-// counts from the next one on.
+// configure reads the URI for each new connection, so that a new password is
+// used from the next connection on.
 func (s *Store) configure(_ context.Context, config *pgx.ConnConfig) error {
 	uri, err := readURI(s.options.URIFile)
 	if err != nil {
@@ -91,14 +93,14 @@ func (s *Store) configure(_ context.Context, config *pgx.ConnConfig) error {
 	return nil
 }
 
-func setUp(ctx context.Context, conn *pgx.Conn) error {
+func configureSession(ctx context.Context, conn *pgx.Conn) error {
 	if err := conn.PgConn().Exec(ctx, sessionSettings).Close(); err != nil {
 		return fmt.Errorf("setting the connection's time limits: %w", err)
 	}
 	return nil
 }
 
-// connect opens a connection that is not of the pool.
+// connect opens a connection outside of the pool.
 func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 	config := &pgx.ConnConfig{}
 	if err := s.configure(ctx, config); err != nil {
@@ -108,30 +110,31 @@ func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := setUp(ctx, conn); err != nil {
+	if err := configureSession(ctx, conn); err != nil {
 		closeConn(conn)
 		return nil, err
 	}
 	return conn, nil
 }
 
-// closeConn says good-bye to a server that may be gone.
+// closeConn closes a connection without waiting long for a server that may be
+// down.
 func closeConn(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx)
 }
 
-// newPool makes a pool that connects when it is first used.
+// newPool returns a pool that connects on first use.
 func (s *Store) newPool() *pgxpool.Pool {
 	config, err := pgxpool.ParseConfig("postgres://localhost")
 	if err != nil {
-		panic(fmt.Sprintf("a constant URI does not parse: %v", err))
+		panic(fmt.Sprintf("parsing a constant URI: %v", err))
 	}
 	config.BeforeConnect = s.configure
-	config.AfterConnect = setUp
+	config.AfterConnect = configureSession
 	config.MaxConns = maxConnections
-	// A server that was restarted has left dead connections behind.
+	// A restarted server leaves dead connections in the pool.
 	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
 	config.PingTimeout = time.Second
 	config.MaxConnIdleTime = time.Minute
@@ -139,12 +142,12 @@ func (s *Store) newPool() *pgxpool.Pool {
 	config.MaxConnLifetimeJitter = 5 * time.Minute
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
-		panic(fmt.Sprintf("a pool that does not connect cannot be made: %v", err))
+		panic(fmt.Sprintf("creating a pool: %v", err))
 	}
 	return pool
 }
 
-// hasCode tells whether the server refused with one of the SQLSTATE codes.
+// hasCode reports whether the server returned one of the SQLSTATE codes.
 func hasCode(err error, codes ...string) bool {
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {

@@ -20,7 +20,8 @@ var migrations embed.FS
 // migrates: "flagcach" in ASCII.
 const migrationLock = 0x666c616763616368
 
-// prepare makes the schema for whoever comes before the watcher has done so.
+// prepare ensures that the schema exists, for callers that run before the
+// watcher has done so.
 func (s *Store) prepare(ctx context.Context) error {
 	if s.prepared.Load() {
 		return nil
@@ -33,8 +34,8 @@ func (s *Store) prepare(ctx context.Context) error {
 	return s.ensureSchema(ctx, conn.Conn())
 }
 
-// ensureSchema brings the schema up to this version, and makes the row of the
-// environment. A role that may only read can use a schema that is there already.
+// ensureSchema migrates the schema to this version and creates the
+// environment's row. A read-only role can use a schema that already exists.
 func (s *Store) ensureSchema(ctx context.Context, conn *pgx.Conn) error {
 	steps, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
@@ -56,8 +57,9 @@ func (s *Store) ensureSchema(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// appliedMigrations is how many migrations the database has had, 0 where there is
-// no schema yet. There may be more than we know of: they only add.
+// appliedMigrations returns the number of applied migrations, 0 without a
+// schema. It may exceed the number known to this version: migrations are only
+// additive.
 func appliedMigrations(ctx context.Context, q querier) (applied int, err error) {
 	err = q.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM flagcache.migrations").Scan(&applied)
 	if hasCode(err, codeUndefinedTable, codeInvalidSchema) {
@@ -66,8 +68,8 @@ func appliedMigrations(ctx context.Context, q querier) (applied int, err error) 
 	return applied, err
 }
 
-// migrate applies what is missing, in one transaction. Of several processes that
-// begin at the same time, one does it and the others find it done.
+// migrate applies the missing migrations in one transaction. Of concurrent
+// processes only one applies them.
 func migrate(ctx context.Context, conn *pgx.Conn, steps []string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
@@ -97,17 +99,17 @@ func migrate(ctx context.Context, conn *pgx.Conn, steps []string) error {
 	})
 }
 
-// run runs several statements.
+// run executes several statements.
 func run(ctx context.Context, tx pgx.Tx, statements string) error {
 	return tx.Conn().PgConn().Exec(ctx, statements).Close()
 }
 
-// errNoEnvironment says that there is nothing to serve, and that we may not
-// change that.
-var errNoEnvironment = errors.New("the environment is not in the database, and this role may not add it")
+// errNoEnvironment is returned if the environment does not exist and cannot be
+// created.
+var errNoEnvironment = errors.New("the environment does not exist in the database, and this role may not create it")
 
-// ensureEnvironment makes the row of the environment, so that a fresh database
-// is an empty set of flags and not a failure.
+// ensureEnvironment creates the environment's row, so that a new database is an
+// empty set of flags and not a failure.
 func (s *Store) ensureEnvironment(ctx context.Context, conn *pgx.Conn) error {
 	var known bool
 	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM flagcache.environments WHERE name = $1)", s.options.Environment).Scan(&known); err != nil {

@@ -19,46 +19,29 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/logtest"
 	"github.com/flagcache/flagcache/service/postgrestest"
 	"github.com/flagcache/flagcache/service/source"
 )
 
 func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 
-// logged keeps what is logged.
-type logged struct {
-	sync.Mutex
-	text strings.Builder
-}
-
-func (l *logged) Write(line []byte) (int, error) {
-	l.Lock()
-	defer l.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *logged) String() string {
-	l.Lock()
-	defer l.Unlock()
-	return l.text.String()
-}
-
-// fixture is a store with a database to look at.
+// fixture is a store with access to its database.
 type fixture struct {
 	*Store
 	t   *testing.T
 	uri string
-	log *logged
+	log *logtest.Buffer
 }
 
-// aStore is a store on a database.
-func aStore(t *testing.T, uri string) *fixture {
+// newFixture returns a store on a database.
+func newFixture(t *testing.T, uri string) *fixture {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "uri")
 	if err := os.WriteFile(file, []byte(uri+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, uri: uri, log: &logged{}}
+	f := &fixture{t: t, uri: uri, log: &logtest.Buffer{}}
 	f.Store = Open(Options{
 		URIFile: file, Environment: "shop", MaxSize: flags.MaxSize, Poll: 100 * time.Millisecond, Log: slog.New(slog.NewTextHandler(f.log, nil)),
 	})
@@ -66,10 +49,10 @@ func aStore(t *testing.T, uri string) *fixture {
 	return f
 }
 
-// migrated is a store whose schema is there.
-func migrated(t *testing.T) *fixture {
+// newMigratedFixture returns a store on a new database with a migrated schema.
+func newMigratedFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := aStore(t, postgrestest.Database(t))
+	f := newFixture(t, postgrestest.Database(t))
 	f.migrate()
 	return f
 }
@@ -86,7 +69,7 @@ func (f *fixture) migrate() {
 	}
 }
 
-// exec runs SQL as somebody else does, with psql say.
+// exec runs SQL outside of the store, as with psql.
 func (f *fixture) exec(sql string, args ...any) {
 	f.t.Helper()
 	conn, err := pgx.Connect(f.t.Context(), f.uri)
@@ -99,7 +82,7 @@ func (f *fixture) exec(sql string, args ...any) {
 	}
 }
 
-// put stores a flag as the admin API does.
+// put stores a flag like the admin API.
 func (f *fixture) put(key, definition string) *Flag {
 	f.t.Helper()
 	flag, err := f.EditFlag(f.t.Context(), Author{Actor: "ann", RequestID: "r1"}, "shop", key,
@@ -128,12 +111,12 @@ func (f *fixture) load() source.Document {
 	return d
 }
 
-// watched is what Watch has called with.
-type watched struct{ versions chan source.Version }
+// versionRecorder records the versions that Watch reports.
+type versionRecorder struct{ versions chan source.Version }
 
 // watch runs Watch until the test ends.
-func (f *fixture) watch() *watched {
-	w := &watched{versions: make(chan source.Version, 10_000)}
+func (f *fixture) watch() *versionRecorder {
+	w := &versionRecorder{versions: make(chan source.Version, 10_000)}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); f.Watch(ctx, func(v source.Version) { w.versions <- v }) }()
@@ -141,8 +124,8 @@ func (f *fixture) watch() *watched {
 	return w
 }
 
-// await waits for a version at least as late as one.
-func (w *watched) await(t *testing.T, want source.Version) source.Version {
+// await waits for the given version or a later one.
+func (w *versionRecorder) await(t *testing.T, want source.Version) source.Version {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {
@@ -152,7 +135,7 @@ func (w *watched) await(t *testing.T, want source.Version) source.Version {
 				return got
 			}
 		case <-deadline:
-			t.Fatalf("version %s was not announced", want)
+			t.Fatalf("version %s was not reported", want)
 		}
 	}
 }
@@ -162,8 +145,8 @@ const (
 	off = `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off"}`
 )
 
-func TestADocumentIsAllFlagsOfOneEnvironment(t *testing.T) {
-	f := migrated(t)
+func TestDocumentHasAllFlagsOfOneEnvironment(t *testing.T) {
+	f := newMigratedFixture(t)
 	empty := f.load()
 	if string(empty.Data) != "{\"flags\":{\n\n}}\n" {
 		t.Errorf("without flags the document is %q", empty.Data)
@@ -198,35 +181,35 @@ func TestADocumentIsAllFlagsOfOneEnvironment(t *testing.T) {
 		t.Errorf("modified %s, shared %v", d.Modified, f.Shared())
 	}
 	if again := f.load(); string(again.Data) != string(d.Data) || again.Version != d.Version {
-		t.Errorf("loading again gives something else:\n%s", again.Data)
+		t.Errorf("loading again returns a different document:\n%s", again.Data)
 	}
 }
 
-func TestADocumentThatIsTooLargeIsAnError(t *testing.T) {
-	f := migrated(t)
+func TestOversizedDocumentIsAnError(t *testing.T) {
+	f := newMigratedFixture(t)
 	f.exec(`INSERT INTO flagcache.flags (environment, key, definition) SELECT 'shop', i::text, json_build_object('pad', repeat('x', 300000)) FROM generate_series(1, 4) i`)
 	var tooLarge *TooLargeError
 	if _, err := f.Load(t.Context()); !errors.As(err, &tooLarge) || tooLarge.Limit != flags.MaxSize {
-		t.Errorf("loading gives %v", err)
+		t.Errorf("loading returns %v", err)
 	}
 	_, err := f.EditFlag(t.Context(), Author{}, "shop", "a", func(Environment, *Flag) ([]byte, error) { return []byte(on), nil })
 	if !errors.As(err, &tooLarge) {
-		t.Errorf("adding to it gives %v", err)
+		t.Errorf("adding a flag returns %v", err)
 	}
 	if _, err := f.Flag(t.Context(), "shop", "a"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("the flag is there: %v", err)
+		t.Errorf("the flag was stored: %v", err)
 	}
 }
 
-func TestMigratingAtTheSameTime(t *testing.T) {
+func TestConcurrentMigrations(t *testing.T) {
 	uri := postgrestest.Database(t)
 	var running sync.WaitGroup
 	for range 6 {
-		f := aStore(t, uri)
+		f := newFixture(t, uri)
 		running.Go(func() { f.migrate() })
 	}
 	running.Wait()
-	f := aStore(t, uri)
+	f := newFixture(t, uri)
 	f.put("a", on)
 	f.migrate()
 	if got := f.load(); !strings.Contains(string(got.Data), `"a"`) {
@@ -234,26 +217,26 @@ func TestMigratingAtTheSameTime(t *testing.T) {
 	}
 }
 
-// A role that may only read serves what others have put there.
-func TestAReaderNeedsNoMoreThanToRead(t *testing.T) {
-	f := migrated(t)
+// A read-only role can serve existing flags.
+func TestReadOnlyRoleCanServe(t *testing.T) {
+	f := newMigratedFixture(t)
 	f.put("a", on)
 	role := "reader" + strings.TrimPrefix(filepath.Base(f.uri), "test")
 	f.exec("CREATE ROLE " + role + " LOGIN PASSWORD 'reader-password'")
 	f.exec("GRANT USAGE ON SCHEMA flagcache TO " + role)
 	f.exec("GRANT SELECT ON flagcache.environments, flagcache.flags, flagcache.migrations TO " + role)
-	reader := aStore(t, strings.Replace(f.uri, "postgres:"+postgrestest.Password, role+":reader-password", 1))
+	reader := newFixture(t, strings.Replace(f.uri, "postgres:"+postgrestest.Password, role+":reader-password", 1))
 	w := reader.watch()
 	w.await(t, f.load().Version)
 	if got := reader.load(); got.Digest != f.load().Digest {
-		t.Errorf("the reader loads %s", got.Data)
+		t.Errorf("the read-only role loads %s", got.Data)
 	}
 	f.put("a", off)
 	w.await(t, f.load().Version)
 
 	_, err := reader.EditFlag(t.Context(), Author{Actor: "eve"}, "shop", "a", func(Environment, *Flag) ([]byte, error) { return []byte(on), nil })
 	if !hasCode(err, codeInsufficientPrivilege) {
-		t.Errorf("writing gives %v", err)
+		t.Errorf("writing returns %v", err)
 	}
 	reader.options.Environment = "elsewhere"
 	conn, err := reader.connect(t.Context())
@@ -262,13 +245,13 @@ func TestAReaderNeedsNoMoreThanToRead(t *testing.T) {
 	}
 	defer closeConn(conn)
 	if err := reader.ensureSchema(t.Context(), conn); !errors.Is(err, errNoEnvironment) {
-		t.Errorf("an environment that is not there gives %v", err)
+		t.Errorf("a missing environment returns %v", err)
 	}
 }
 
-// However a flag is changed, the change has a version and an audit row.
+// Every change of a flag, by whatever client, has a version and an audit row.
 func TestEveryChangeIsAudited(t *testing.T) {
-	f := migrated(t)
+	f := newMigratedFixture(t)
 	before := f.load().Version
 	f.put("a", on)
 	f.put("a", on)
@@ -308,13 +291,13 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		t.Errorf("version %s after %s and %d changes", after, before, len(want))
 	}
 	if page, err := f.Audit(t.Context(), "shop", "a", entries[len(entries)-2].ID+1, 1); err != nil || len(page) != 1 || page[0].ID != entries[len(entries)-2].ID {
-		t.Errorf("a page of flag a is %v, error %v", page, err)
+		t.Errorf("the page of flag a is %v, error %v", page, err)
 	}
 }
 
-// A change that cannot be audited is not made.
-func TestNoAuditNoChange(t *testing.T) {
-	f := migrated(t)
+// A change that cannot be audited must fail.
+func TestChangeFailsWithoutAudit(t *testing.T) {
+	f := newMigratedFixture(t)
 	f.put("a", on)
 	version := f.load().Version
 	f.exec("ALTER TABLE flagcache.audit ADD CHECK (actor <> 'mallory')")
@@ -327,8 +310,8 @@ func TestNoAuditNoChange(t *testing.T) {
 	}
 }
 
-func TestAFlagCannotBeRenamed(t *testing.T) {
-	f := migrated(t)
+func TestFlagCannotBeRenamed(t *testing.T) {
+	f := newMigratedFixture(t)
 	f.put("a", on)
 	conn, err := pgx.Connect(t.Context(), f.uri)
 	if err != nil {
@@ -336,13 +319,13 @@ func TestAFlagCannotBeRenamed(t *testing.T) {
 	}
 	defer closeConn(conn)
 	if _, err := conn.Exec(t.Context(), "UPDATE flagcache.flags SET key = 'b'"); err == nil || !strings.Contains(err.Error(), "cannot be renamed") {
-		t.Errorf("renaming gives %v", err)
+		t.Errorf("renaming returns %v", err)
 	}
 }
 
-// Eight writers count in one flag, each adding to what it has read.
-func TestNoUpdateIsLost(t *testing.T) {
-	f := migrated(t)
+// Eight writers increment a counter in one flag concurrently.
+func TestConcurrentUpdatesAreNotLost(t *testing.T) {
+	f := newMigratedFixture(t)
 	f.put("count", `{"n":0}`)
 	const writers, times = 8, 25
 	var running sync.WaitGroup

@@ -16,26 +16,26 @@ import (
 	"github.com/flagcache/flagcache/service/source"
 )
 
-// readTimeout bounds one question.
+// readTimeout limits one query.
 const readTimeout = 5 * time.Second
 
-// AuditEntry is one change.
+// AuditEntry records one change.
 type AuditEntry struct {
-	// ID rises with time.
+	// ID increases with time.
 	ID int64
-	// Key is the flag's; it is empty for a change of the environment itself.
+	// Key is the flag's key, empty for a change of the environment itself.
 	Key string
 	// Action is create, update, delete, configure or truncate.
 	Action string
-	// Actor is the client of the admin API, or the database's user for a change by
+	// Actor is the client of the admin API, or the database user for a change by
 	// SQL, which has no RequestID.
 	Actor, RequestID string
-	// Before and After are the definition, nil where there was none.
+	// Before and After are the definition, nil if there is none.
 	Before, After json.RawMessage
 	At            time.Time
 }
 
-// Flag reads one flag. It is ErrNotFound if there is none.
+// Flag reads one flag. The error is ErrNotFound if it does not exist.
 func (s *Store) Flag(ctx context.Context, environment, key string) (*Flag, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -68,7 +68,7 @@ func scanFlag(row pgx.CollectableRow) (Flag, error) {
 	return f, err
 }
 
-// Flags reads up to limit flags whose keys come after a key, in order.
+// Flags reads up to limit flags with keys greater than after, sorted by key.
 func (s *Store) Flags(ctx context.Context, environment, after string, limit int) ([]Flag, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -83,16 +83,16 @@ func (s *Store) Flags(ctx context.Context, environment, after string, limit int)
 	return flags, nil
 }
 
-// ReadEnvironment reads what the flags of an environment share. It is ErrNotFound
-// if there is no such environment.
+// ReadEnvironment reads an environment. The error is ErrNotFound if it does not
+// exist.
 func (s *Store) ReadEnvironment(ctx context.Context, name string) (Environment, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	return readEnvironment(ctx, s.pool, name, "")
 }
 
-// Environments reads the names and versions of up to limit environments whose
-// names come after a name, in order.
+// Environments reads the names and versions of up to limit environments with
+// names greater than after, sorted by name.
 func (s *Store) Environments(ctx context.Context, after string, limit int) ([]Environment, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -113,8 +113,9 @@ func (s *Store) Environments(ctx context.Context, after string, limit int) ([]En
 	return environments, nil
 }
 
-// Audit reads up to limit changes of an environment, the latest first: those of
-// one flag, or all for an empty key, and only those before an ID, or all for 0.
+// Audit reads up to limit changes of an environment, latest first: those of one
+// flag, or of all if key is empty; and only those with an ID less than before,
+// unless it is 0.
 func (s *Store) Audit(ctx context.Context, environment, key string, before int64, limit int) ([]AuditEntry, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()

@@ -19,64 +19,65 @@ import (
 	"github.com/flagcache/flagcache/service/source"
 )
 
-// DefaultPoll is how often the version is read without a notification.
+// DefaultPoll is the default interval at which the version is read without a
+// notification.
 const DefaultPoll = 2 * time.Second
 
-// loadTimeout bounds reading a document.
+// loadTimeout limits reading a document.
 const loadTimeout = 5 * time.Second
 
-// Options are what a Store works with.
+// Options configure a Store.
 type Options struct {
-	// URIFile is the path of a file that holds the connection URI. It is read again
-	// when it changes.
+	// URIFile is the path of a file with the connection URI. It is reloaded when it
+	// changes.
 	URIFile string
-	// Environment is the one that Watch and Load are about.
+	// Environment is the environment that Watch and Load read.
 	Environment string
-	// MaxSize is the most bytes that a document may have.
+	// MaxSize is the maximum size of a document in bytes.
 	MaxSize int
-	// Poll is how often the version is read without a notification, DefaultPoll by
-	// default.
+	// Poll is the interval at which the version is read without a notification; the
+	// default is DefaultPoll.
 	Poll time.Duration
 	Log  *slog.Logger
 }
 
-// Store is the flags in a PostgreSQL database. It is a source.Source.
+// Store stores flags in a PostgreSQL database. It implements source.Source.
 type Store struct {
 	options Options
 	pool    *pgxpool.Pool
-	// moved says that the URI is another one.
-	moved chan struct{}
-	// prepared says that the schema was found or made once.
+	// uriChanged receives a value when the URI changes.
+	uriChanged chan struct{}
+	// prepared is set once the schema is known to exist.
 	prepared atomic.Bool
 }
 
-// querier is a connection, a pool or a transaction.
+// querier is implemented by connections, pools and transactions.
 type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// Open returns a store that connects when it is first used. The URI's file need
+// Open returns a store that connects on first use. The file with the URI need
 // not exist yet.
 func Open(options Options) *Store {
 	if options.Poll == 0 {
 		options.Poll = DefaultPoll
 	}
-	s := &Store{options: options, moved: make(chan struct{}, 1)}
+	s := &Store{options: options, uriChanged: make(chan struct{}, 1)}
 	s.pool = s.newPool()
 	return s
 }
 
-// Close ends all connections, after the requests that use them.
+// Close closes all connections, after the requests that use them.
 func (s *Store) Close() { s.pool.Close() }
 
-// Shared says that all instances read one database.
+// Shared implements source.Source: all instances read one database.
 func (s *Store) Shared() bool { return true }
 
 var _ source.Source = (*Store)(nil)
 
-// Load reads the environment's flags as one document, all of one version, with
-// the flags in the order of their keys. Equal flags give equal bytes.
+// Load reads a consistent version of the environment's flags as one document,
+// sorted by key. Equal flags result in equal bytes.
 func (s *Store) Load(ctx context.Context) (source.Document, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
@@ -100,10 +101,10 @@ func (s *Store) Load(ctx context.Context) (source.Document, error) {
 	return d, nil
 }
 
-// Environment is what an environment's flags share.
+// Environment holds what the flags of an environment share.
 type Environment struct {
 	Name string
-	// Version is that of the environment's document.
+	// Version is the version of the environment's document.
 	Version source.Version
 	// Evaluators and Metadata are the document's $evaluators and metadata: JSON
 	// objects, or nil.
@@ -111,21 +112,21 @@ type Environment struct {
 	UpdatedAt            time.Time
 }
 
-// TooLargeError says that an environment's document is larger than flag services
-// take.
+// TooLargeError is returned if an environment's document is larger than flag
+// services accept.
 type TooLargeError struct {
-	// Limit is what it may have, in bytes.
+	// Limit is the maximum size in bytes.
 	Limit int
 }
 
 func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("all flags of the environment together have more than %d bytes", e.Limit)
+	return fmt.Sprintf("the flags of the environment exceed %d bytes in total", e.Limit)
 }
 
-// ErrNotFound says that there is no such environment or flag.
-var ErrNotFound = errors.New("it is not in the database")
+// ErrNotFound is returned if an environment or a flag does not exist.
+var ErrNotFound = errors.New("not found in the database")
 
-// readEnvironment reads an environment's row. Locking is appended to the query.
+// readEnvironment reads an environment's row. locking is appended to the query.
 func readEnvironment(ctx context.Context, q querier, name, locking string) (Environment, error) {
 	e := Environment{Name: name}
 	row := q.QueryRow(ctx, "SELECT epoch, version, evaluators::text, metadata::text, updated_at FROM flagcache.environments WHERE name = $1 "+locking, name)
@@ -148,8 +149,7 @@ func rawJSON(text *string) json.RawMessage {
 	return json.RawMessage(*text)
 }
 
-// document writes an environment's flags in flagd's format, each flag on a line
-// of its own.
+// document renders an environment's flags in flagd's format, one flag per line.
 func document(ctx context.Context, q querier, e Environment, maxSize int) ([]byte, error) {
 	rows, err := q.Query(ctx, "SELECT key, definition::text FROM flagcache.flags WHERE environment = $1 ORDER BY key", e.Name)
 	if err != nil {
@@ -180,7 +180,8 @@ func document(ctx context.Context, q querier, e Environment, maxSize int) ([]byt
 	return b.Bytes(), nil
 }
 
-// beginDocument writes what comes before the flags, which begin on a new line.
+// beginDocument writes the part of a document before the flags, which begin on
+// a new line.
 func beginDocument(e Environment) *bytes.Buffer {
 	b := bytes.NewBufferString("{")
 	if e.Metadata != nil {
@@ -198,7 +199,7 @@ func beginDocument(e Environment) *bytes.Buffer {
 func writeMember(b *bytes.Buffer, key string, value []byte) {
 	name, err := json.Marshal(key)
 	if err != nil {
-		panic(fmt.Sprintf("a string does not marshal: %v", err))
+		panic(fmt.Sprintf("marshalling a string: %v", err))
 	}
 	b.Write(name)
 	b.WriteByte(':')

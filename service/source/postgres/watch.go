@@ -19,112 +19,115 @@ import (
 )
 
 const (
-	// channel carries the names of environments that changed.
+	// channel is the notification channel; the payload is the name of a changed
+	// environment.
 	channel = "flagcache"
-	// lookTimeout bounds one look at the version: a connection that takes longer
-	// counts as dead.
-	lookTimeout = 2 * time.Second
-	// setUpTimeout bounds connecting and migrating.
-	setUpTimeout = 15 * time.Second
-	// Back-off of connecting. The upper limit is how long a database that is back
-	// may wait to be noticed.
-	firstBackoff, lastBackoff = 100 * time.Millisecond, 2 * time.Second
-	// uriPoll is how often the URI's file is read without a notification.
+	// pollTimeout limits reading the version: a slower connection is considered
+	// dead.
+	pollTimeout = 2 * time.Second
+	// subscribeTimeout limits connecting and migrating.
+	subscribeTimeout = 15 * time.Second
+	// Back-off between connection attempts. The maximum limits how long a recovered
+	// database goes unnoticed.
+	minBackoff, maxBackoff = 100 * time.Millisecond, 2 * time.Second
+	// uriPoll is the interval at which the file with the URI is read without a
+	// notification.
 	uriPoll = 10 * time.Second
 )
 
-// Watch calls changed with the environment's version when it is notified and
-// every poll, until ctx is done. It migrates the schema where that is missing.
+// Watch calls changed with the environment's version on each notification and
+// at every poll interval, until ctx is done. It migrates the schema if
+// necessary.
 func (s *Store) Watch(ctx context.Context, changed func(latest source.Version)) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { s.watchURI(ctx) })
 
 	w := &watcher{store: s, changed: changed}
-	backoff := firstBackoff
+	backoff := minBackoff
 	for ctx.Err() == nil {
 		err := w.listen(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if w.connected {
-			backoff = firstBackoff
+			backoff = minBackoff
 		}
-		w.lost(err)
-		s.wait(ctx, jittered(backoff))
-		backoff = min(2*backoff, lastBackoff)
+		w.connectionLost(err)
+		s.wait(ctx, withJitter(backoff))
+		backoff = min(2*backoff, maxBackoff)
 	}
 }
 
-// wait waits for a time, or until the URI is another one.
+// wait waits for d, or until the URI changes.
 func (s *Store) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-	case <-s.moved:
+	case <-s.uriChanged:
 	}
 }
 
-// jittered is a duration between half of d and d, so that instances do not come
-// back all at once.
-func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
+// withJitter returns a random duration between d/2 and d, so that instances do
+// not reconnect all at once.
+func withJitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
-// watchURI has connections made anew when the URI is another one.
+// watchURI replaces all connections when the URI changes.
 func (s *Store) watchURI(ctx context.Context) {
 	previous, _ := readURI(s.options.URIFile)
 	filewatch.Watch(ctx, s.options.Log, []string{filepath.Dir(s.options.URIFile)}, uriPoll, nil, func() {
-		// One that cannot be read just now is no reason to drop connections.
+		// A temporarily unreadable file is no reason to drop connections.
 		uri, err := readURI(s.options.URIFile)
 		if err != nil || uri == previous {
 			return
 		}
 		previous = uri
-		s.options.Log.Info("connecting anew: the database's URI changed")
+		s.options.Log.Info("the database URI changed, reconnecting")
 		s.pool.Reset()
 		select {
-		case s.moved <- struct{}{}:
+		case s.uriChanged <- struct{}{}:
 		default:
 		}
 	})
 }
 
-// watcher is what Watch knows from one connection to the next.
+// watcher is the state of Watch across connections.
 type watcher struct {
 	store   *Store
 	changed func(source.Version)
-	// last is the latest version that was seen.
+	// last is the latest version observed.
 	last source.Version
-	// connected says that the last connection was of use.
+	// connected is set while the current connection works.
 	connected bool
-	// readOnly says that this connection's role may not give a new epoch.
+	// readOnly is set if this connection's role may not assign a new epoch.
 	readOnly bool
-	// trouble is what the log says is wrong.
-	trouble string
+	// lastError is the error logged last.
+	lastError string
 }
 
-// lost says once why there is no connection.
-func (w *watcher) lost(err error) {
+// connectionLost logs why there is no connection, once per reason.
+func (w *watcher) connectionLost(err error) {
 	w.connected, w.readOnly = false, false
-	if text := err.Error(); text != w.trouble {
-		w.trouble = text
-		w.store.options.Log.Error("cannot watch the database, trying again", "error", err)
+	if text := err.Error(); text != w.lastError {
+		w.lastError = text
+		w.store.options.Log.Error("cannot watch the database, retrying", "error", err)
 	}
 }
 
-func (w *watcher) found() {
+func (w *watcher) connectionRestored() {
 	if w.connected {
 		return
 	}
 	w.connected = true
-	if w.trouble != "" {
-		w.trouble = ""
+	if w.lastError != "" {
+		w.lastError = ""
 		w.store.options.Log.Info("watching the database again")
 	}
 }
 
-// listen watches on one connection until that fails.
+// listen watches on one connection until it fails.
 func (w *watcher) listen(ctx context.Context) error {
 	conn, err := w.subscribe(ctx)
 	if err != nil {
@@ -132,18 +135,18 @@ func (w *watcher) listen(ctx context.Context) error {
 	}
 	defer closeConn(conn)
 	for {
-		if err := w.look(ctx, conn); err != nil {
+		if err := w.poll(ctx, conn); err != nil {
 			return err
 		}
-		w.found()
-		if err := w.pause(ctx, conn); err != nil {
+		w.connectionRestored()
+		if err := w.awaitChange(ctx, conn); err != nil {
 			return err
 		}
 	}
 }
 
 func (w *watcher) subscribe(ctx context.Context) (*pgx.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, setUpTimeout)
+	ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
 	defer cancel()
 	conn, err := w.store.connect(ctx)
 	if err != nil {
@@ -153,7 +156,7 @@ func (w *watcher) subscribe(ctx context.Context) (*pgx.Conn, error) {
 		closeConn(conn)
 		return nil, err
 	}
-	// A standby cannot listen. There the poll has to do.
+	// A standby does not support LISTEN, so only polling works there.
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil && !hasCode(err, codeReadOnly) {
 		closeConn(conn)
 		return nil, fmt.Errorf("listening for changes: %w", err)
@@ -161,15 +164,15 @@ func (w *watcher) subscribe(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// pause waits for a notification about the environment, at most until the next
-// poll is due.
-func (w *watcher) pause(ctx context.Context, conn *pgx.Conn) error {
-	due, cancel := context.WithTimeout(ctx, jittered(w.store.options.Poll))
+// awaitChange waits for a notification about the environment, at most until the
+// next poll is due.
+func (w *watcher) awaitChange(ctx context.Context, conn *pgx.Conn) error {
+	due, cancel := context.WithTimeout(ctx, withJitter(w.store.options.Poll))
 	defer cancel()
 	for {
 		select {
-		case <-w.store.moved:
-			return errors.New("the database's URI changed")
+		case <-w.store.uriChanged:
+			return errors.New("the database URI changed")
 		default:
 		}
 		notification, err := conn.WaitForNotification(due)
@@ -187,16 +190,17 @@ func (w *watcher) pause(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-// look reads the version, and gives a store that went back a new epoch.
-func (w *watcher) look(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+// poll reads the version, and assigns a new epoch to a store that was reset to
+// an earlier state.
+func (w *watcher) poll(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	seen, err := w.store.latest(ctx, conn)
 	if err != nil {
 		return err
 	}
 	if wentBack := seen.restored || seen.version.Compare(w.last) < 0; wentBack && !seen.standby && !w.readOnly {
-		if seen, err = w.renew(ctx, conn, seen); err != nil {
+		if seen, err = w.assignEpoch(ctx, conn, seen); err != nil {
 			return err
 		}
 	}
@@ -205,28 +209,28 @@ func (w *watcher) look(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// sight is what a look at the environment finds.
-type sight struct {
+// observation is the observed state of the environment.
+type observation struct {
 	version source.Version
-	// restored says that the epoch was given in another store.
+	// restored means that the epoch was assigned in another store.
 	restored bool
-	// standby says that this server cannot be written to, and may be behind.
+	// standby means that this server is read-only and may lag behind.
 	standby bool
 }
 
-func (s *Store) latest(ctx context.Context, q querier) (sight, error) {
-	var seen sight
+func (s *Store) latest(ctx context.Context, q querier) (observation, error) {
+	var seen observation
 	row := q.QueryRow(ctx, "SELECT epoch, version, incarnation <> flagcache.incarnation(), pg_is_in_recovery() FROM flagcache.environments WHERE name = $1",
 		s.options.Environment)
 	if err := row.Scan(&seen.version.Epoch, &seen.version.Number, &seen.restored, &seen.standby); err != nil {
-		return sight{}, fmt.Errorf("reading the version of the flags: %w", err)
+		return observation{}, fmt.Errorf("reading the version of the flags: %w", err)
 	}
 	return seen, nil
 }
 
-// renew gives the environment a new epoch, unless another instance has done so. A
-// role that may only read leaves that to one that may write.
-func (w *watcher) renew(ctx context.Context, conn *pgx.Conn, seen sight) (sight, error) {
+// assignEpoch assigns a new epoch to the environment, unless another instance
+// has done so. A read-only role leaves this to others.
+func (w *watcher) assignEpoch(ctx context.Context, conn *pgx.Conn, seen observation) (observation, error) {
 	_, err := conn.Exec(ctx, `UPDATE flagcache.environments
 		SET epoch = greatest(flagcache.new_epoch(), $3::bigint, epoch + 1), incarnation = flagcache.incarnation()
 		WHERE name = $1 AND epoch = $2::bigint`,
@@ -234,14 +238,14 @@ func (w *watcher) renew(ctx context.Context, conn *pgx.Conn, seen sight) (sight,
 	switch {
 	case hasCode(err, codeInsufficientPrivilege, codeReadOnly):
 		w.readOnly = true
-		w.store.options.Log.Warn("the database went back, as after a restore, and this role may not give it a new epoch: "+
-			"instances that saw later versions keep them until one that may write looks, or a flag changes often enough",
+		w.store.options.Log.Warn("the database was reset to an earlier state, as after a restore, and this role may not assign a new epoch: "+
+			"instances keep later versions that they have seen until an instance with write access connects, or until the version has caught up",
 			"environment", w.store.options.Environment, "error", err)
 		return seen, nil
 	case err != nil:
-		return seen, fmt.Errorf("giving a restored database a new epoch: %w", err)
+		return seen, fmt.Errorf("assigning a new epoch to a restored database: %w", err)
 	}
-	w.store.options.Log.Warn("the database went back, as after a restore: what it holds counts as the latest",
-		"environment", w.store.options.Environment, "seen", w.last.String(), "found", seen.version.String())
+	w.store.options.Log.Warn("the database was reset to an earlier state, as after a restore: assigned a new epoch",
+		"environment", w.store.options.Environment, "last", w.last.String(), "current", seen.version.String())
 	return w.store.latest(ctx, conn)
 }

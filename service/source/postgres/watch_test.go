@@ -18,28 +18,29 @@ import (
 	"github.com/flagcache/flagcache/service/source"
 )
 
-// next is the version after one.
+// next returns the version after v.
 func next(v source.Version) source.Version {
 	return source.Version{Epoch: v.Epoch, Number: v.Number + 1}
 }
 
-// seldom polls so seldom that only a notification can be what is seen.
-func (f *fixture) seldom() *fixture {
+// withoutPolling disables polling in effect, so that changes are only detected
+// by notifications.
+func (f *fixture) withoutPolling() *fixture {
 	f.options.Poll = time.Hour
 	return f
 }
 
-func TestWatchingMigratesAndSaysWhatIsThere(t *testing.T) {
-	f := aStore(t, postgrestest.Database(t))
+func TestWatchMigratesAndReportsTheVersion(t *testing.T) {
+	f := newFixture(t, postgrestest.Database(t))
 	f.load()
 	got := f.watch().await(t, source.Version{Number: 1})
 	if want := f.load().Version; got != want {
-		t.Errorf("version %s was announced, %s is there", got, want)
+		t.Errorf("version %s was reported, not %s", got, want)
 	}
 }
 
-func TestAChangeIsAnnounced(t *testing.T) {
-	f := migrated(t).seldom()
+func TestChangesAreNotified(t *testing.T) {
+	f := newMigratedFixture(t).withoutPolling()
 	w := f.watch()
 	v := w.await(t, f.load().Version)
 	f.exec("INSERT INTO flagcache.environments (name) VALUES ('other')")
@@ -51,8 +52,8 @@ func TestAChangeIsAnnounced(t *testing.T) {
 	w.await(t, next(v))
 }
 
-func TestALostNotificationIsMadeUpFor(t *testing.T) {
-	f := migrated(t)
+func TestPollingCoversLostNotifications(t *testing.T) {
+	f := newMigratedFixture(t)
 	w := f.watch()
 	v := w.await(t, f.load().Version)
 	f.exec("ALTER TABLE flagcache.environments DISABLE TRIGGER announce")
@@ -60,8 +61,8 @@ func TestALostNotificationIsMadeUpFor(t *testing.T) {
 	w.await(t, next(v))
 }
 
-func TestATerminatedConnectionIsReplaced(t *testing.T) {
-	f := migrated(t).seldom()
+func TestTerminatedConnectionIsReplaced(t *testing.T) {
+	f := newMigratedFixture(t).withoutPolling()
 	w := f.watch()
 	v := w.await(t, f.load().Version)
 	f.exec("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
@@ -70,16 +71,16 @@ func TestATerminatedConnectionIsReplaced(t *testing.T) {
 	f.load()
 }
 
-func TestADatabaseThatIsKilledAndComesBack(t *testing.T) {
+func TestReconnectsAfterTheDatabaseIsKilled(t *testing.T) {
 	server := postgrestest.Start(t)
-	f := aStore(t, server.Database(t))
+	f := newFixture(t, server.Database(t))
 	w := f.watch()
 	v := w.await(t, source.Version{Number: 1})
 	f.put("a", on)
 	v = w.await(t, next(v))
 	server.Kill()
 	if _, err := f.Load(t.Context()); err == nil || strings.Contains(err.Error(), postgrestest.Password) {
-		t.Errorf("loading from a dead database gives %v", err)
+		t.Errorf("loading from a killed database returns %v", err)
 	}
 	server.Restart(t)
 	f.put("a", off)
@@ -88,32 +89,32 @@ func TestADatabaseThatIsKilledAndComesBack(t *testing.T) {
 		t.Errorf("the document is %s", got.Data)
 	}
 	if got := strings.Count(f.log.String(), "watching the database again"); got != 1 {
-		t.Errorf("it is said %d times that the database is back:\n%s", got, f.log)
+		t.Errorf("the recovery was logged %d times:\n%s", got, f.log)
 	}
 }
 
-// hole passes connections on until it swallows everything.
-type hole struct {
+// blackHole is a proxy that can drop all traffic.
+type blackHole struct {
 	net.Listener
-	to    string
-	mu    sync.Mutex
-	conns []net.Conn
-	stuck bool
+	to       string
+	mu       sync.Mutex
+	conns    []net.Conn
+	dropping bool
 }
 
-func aHole(t *testing.T, to string) *hole {
+func newBlackHole(t *testing.T, to string) *blackHole {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hole{Listener: listener, to: to}
+	h := &blackHole{Listener: listener, to: to}
 	go h.accept()
 	t.Cleanup(func() { listener.Close(); h.each(func(c net.Conn) { c.Close() }) })
 	return h
 }
 
-func (h *hole) accept() {
+func (h *blackHole) accept() {
 	for {
 		in, err := h.Accept()
 		if err != nil {
@@ -132,12 +133,12 @@ func (h *hole) accept() {
 	}
 }
 
-func (h *hole) pass(to, from net.Conn) {
+func (h *blackHole) pass(to, from net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
 		h.mu.Lock()
-		stuck := h.stuck
+		stuck := h.dropping
 		h.mu.Unlock()
 		if err != nil {
 			to.Close()
@@ -149,14 +150,14 @@ func (h *hole) pass(to, from net.Conn) {
 	}
 }
 
-// swallow has everything from now on vanish, or not.
-func (h *hole) swallow(stuck bool) {
+// drop starts or stops dropping all traffic.
+func (h *blackHole) drop(stuck bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stuck = stuck
+	h.dropping = stuck
 }
 
-func (h *hole) each(do func(net.Conn)) {
+func (h *blackHole) each(do func(net.Conn)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.conns {
@@ -164,20 +165,19 @@ func (h *hole) each(do func(net.Conn)) {
 	}
 }
 
-// A connection whose other end is gone without a word says nothing, as one
-// without changes does.
-func TestASilentConnectionIsNoticed(t *testing.T) {
+// A dead connection is as silent as one without changes.
+func TestDeadConnectionIsDetected(t *testing.T) {
 	uri := postgrestest.Database(t)
 	parsed, err := url.Parse(uri)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := aHole(t, parsed.Host)
-	f := aStore(t, strings.Replace(uri, parsed.Host, h.Addr().String(), 1))
+	h := newBlackHole(t, parsed.Host)
+	f := newFixture(t, strings.Replace(uri, parsed.Host, h.Addr().String(), 1))
 	w := f.watch()
 	v := w.await(t, source.Version{Number: 1})
-	h.swallow(true)
-	direct := aStore(t, uri)
+	h.drop(true)
+	direct := newFixture(t, uri)
 	direct.put("a", on)
 	for f.log.String() == "" {
 		select {
@@ -185,11 +185,11 @@ func TestASilentConnectionIsNoticed(t *testing.T) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	h.swallow(false)
+	h.drop(false)
 	w.await(t, next(v))
 }
 
-func TestAStoreThatWentBackGetsANewEpoch(t *testing.T) {
+func TestRestoredDatabaseGetsANewEpoch(t *testing.T) {
 	tests := map[string]func(f *fixture, seen source.Version){
 		"another table, as after a dump was restored": func(f *fixture, _ source.Version) {
 			f.exec("UPDATE flagcache.environments SET incarnation = '1.2', version = 3")
@@ -201,7 +201,7 @@ func TestAStoreThatWentBackGetsANewEpoch(t *testing.T) {
 	}
 	for name, goBack := range tests {
 		t.Run(name, func(t *testing.T) {
-			f := migrated(t)
+			f := newMigratedFixture(t)
 			for range 5 {
 				f.put("a", on)
 				f.put("a", off)
@@ -211,21 +211,21 @@ func TestAStoreThatWentBackGetsANewEpoch(t *testing.T) {
 			goBack(f, before)
 			after := w.await(t, source.Version{Epoch: before.Epoch + 1})
 			if got := f.load().Version; got.Compare(after) < 0 || got.Compare(before) <= 0 {
-				t.Errorf("the document has version %s; %s was before, %s was announced", got, before, after)
+				t.Errorf("the document has version %s; it was %s before, and %s was reported", got, before, after)
 			}
-			if !strings.Contains(f.log.String(), "the database went back") {
-				t.Errorf("nobody is told:\n%s", f.log)
+			if !strings.Contains(f.log.String(), "the database was reset") {
+				t.Errorf("the reset was not logged:\n%s", f.log)
 			}
 		})
 	}
 }
 
-func TestAnotherURIIsFollowed(t *testing.T) {
+func TestURIChangeIsApplied(t *testing.T) {
 	first, second := postgrestest.Database(t), postgrestest.Database(t)
-	other := aStore(t, second)
+	other := newFixture(t, second)
 	other.migrate()
 	other.put("a", on)
-	f := aStore(t, first)
+	f := newFixture(t, first)
 	w := f.watch()
 	w.await(t, source.Version{Number: 1})
 	if err := os.WriteFile(f.options.URIFile, []byte("postgres://nobody:half-writ"), 0o600); err != nil {
@@ -236,32 +236,32 @@ func TestAnotherURIIsFollowed(t *testing.T) {
 	}
 	w.await(t, other.load().Version)
 	if got := f.load(); got.Digest != other.load().Digest {
-		t.Errorf("it loads %s", got.Data)
+		t.Errorf("the document is %s", got.Data)
 	}
 	if strings.Contains(f.log.String(), postgrestest.Password) {
-		t.Errorf("the log holds the password:\n%s", f.log)
+		t.Errorf("the log contains the password:\n%s", f.log)
 	}
 }
 
-// Nothing need be there at the start, and nothing is left at the end.
-func TestWhatCannotBeReachedIsTriedAgain(t *testing.T) {
+// Nothing is reachable at the start, and no goroutine is left at the end.
+func TestUnreachableDatabaseIsRetried(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	t.Run("", func(t *testing.T) {
 		uri := postgrestest.Database(t)
-		f := aStore(t, uri)
+		f := newFixture(t, uri)
 		if err := os.Remove(f.options.URIFile); err != nil {
 			t.Fatal(err)
 		}
 		w := f.watch()
 		if _, err := f.Load(t.Context()); err == nil {
-			t.Error("something was loaded from nowhere")
+			t.Error("loading succeeded without a URI")
 		}
 		if err := os.WriteFile(f.options.URIFile, []byte(strings.Replace(uri, postgrestest.Password, "wrong-s3cret", 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, err := f.Load(t.Context())
 		if err == nil || strings.Contains(err.Error(), "s3cret") {
-			t.Errorf("a wrong password gives %v", err)
+			t.Errorf("a wrong password returns %v", err)
 		}
 		if err := os.WriteFile(f.options.URIFile, []byte(uri), 0o600); err != nil {
 			t.Fatal(err)
@@ -273,15 +273,15 @@ func TestWhatCannotBeReachedIsTriedAgain(t *testing.T) {
 	})
 }
 
-func TestABadURIIsNotRepeated(t *testing.T) {
+func TestInvalidURIIsNotLeaked(t *testing.T) {
 	for _, uri := range []string{
 		"", "host=db password=s3cret", "mysql://u:s3cret@db", "postgres://u:s3cret/@db/x", "postgres://u:s3cret%zz@db/x", "postgres://u:s3cret@db:port/x",
 		"postgres://u:s3cret@db/x?sslmode=s3cret", "postgres://u:s3cret@db/x?sslrootcert=/absent/ca.crt", strings.Repeat("postgres://s3cret", 1000),
 	} {
-		f := aStore(t, uri)
+		f := newFixture(t, uri)
 		_, err := f.connect(t.Context())
 		if err == nil || strings.Contains(err.Error(), "s3cret") {
-			t.Errorf("%.40q gives %v", uri, err)
+			t.Errorf("%.40q returns %v", uri, err)
 		}
 		if strings.Contains(uri, "absent") && !strings.Contains(err.Error(), "/absent/ca.crt") {
 			t.Errorf("the missing file is not named: %v", err)

@@ -7,8 +7,8 @@ package postgrestest
 
 import "syscall"
 
-// attributes make a server run as account, nil for our own. It ends with the test
-// alone.
+// processAttributes makes a server run as account, nil for the current one. On
+// this platform it only ends with its test.
 func attributes(account *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: account}
 }

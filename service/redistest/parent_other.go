@@ -7,6 +7,6 @@ package redistest
 
 import "syscall"
 
-// attached would make a server end with the test process; here it ends with the
-// test alone.
+// endWithParent does nothing on this platform: a server only ends with its
+// test.
 func attached() *syscall.SysProcAttr { return nil }
