@@ -10,6 +10,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -19,7 +20,7 @@ type cachePart struct {
 	// later are objects that are wanted but cannot be written yet.
 	later []observed.Object
 	// connection is how clients reach the cache; nil while that is not known.
-	connection  *Connection
+	connection  *connection.Connection
 	provisioned metav1.Condition
 	state       string
 	nodes       int32
@@ -31,7 +32,7 @@ type cachePart struct {
 	identity string
 	group    *ack.ReplicationGroup
 	// next is a connection that is to be probed before anybody uses it.
-	next *Connection
+	next *connection.Connection
 	// changing: the cache works, and a change of the spec is being carried out.
 	changing bool
 	// alarms is the condition about them, nil where the spec asks for none.

@@ -13,13 +13,14 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // parts are what the status is made of.
 type parts struct {
 	cache      cachePart
-	connection connectionPart
+	connection connection.Published
 	flags      flagsPart
 	service    servicePart
 	// taken are the objects of somebody else that have the name of a child.
@@ -45,7 +46,7 @@ func status(s *observed.Index, p parts) v1alpha1.FlagCacheStatus {
 	all := []metav1.Condition{
 		p.cache.provisioned,
 		cacheHealthy(s, p),
-		p.connection.ready,
+		p.connection.Ready,
 		p.flags.valid,
 		serviceAvailable(p.service),
 		serving(p.service),
@@ -96,14 +97,14 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s *observed.Index, p parts) {
 			st.Cache.ReaderEndpoint = group.Status.NodeGroups[0].ReaderEndpoint.String()
 		}
 	}
-	if p.connection.used != nil {
-		st.Cache.Endpoint = p.connection.used.Endpoint()
+	if p.connection.InUse != nil {
+		st.Cache.Endpoint = p.connection.InUse.Endpoint()
 		st.Binding = &v1alpha1.BindingStatus{Name: observed.ConnectionName(s.FlagCache)}
 		st.Probe = probeStatus(s)
 	}
 	st.Service = &v1alpha1.ServiceStatus{
 		Replicas:      p.service.replicas,
-		OFREPEndpoint: ofrepEndpoint(s.FlagCache),
+		OFREPEndpoint: connection.OFREPEndpoint(s.FlagCache),
 	}
 	if d := r.observed[r.stable]; d != nil {
 		st.Service.ReadyReplicas = d.Status.ReadyReplicas
@@ -142,7 +143,7 @@ func about(a, b string) bool {
 // restart of the operator, the last answer about the same endpoint stands.
 func cacheHealthy(s *observed.Index, p parts) metav1.Condition {
 	const kind = v1alpha1.ConditionCacheHealthy
-	if p.connection.used == nil {
+	if p.connection.InUse == nil {
 		return conditions.Unknown(kind, v1alpha1.ReasonNoEndpoint, "There is no endpoint to probe yet")
 	}
 	switch s.Probe.Health {
@@ -151,7 +152,7 @@ func cacheHealthy(s *observed.Index, p parts) metav1.Condition {
 	case observed.Unhealthy:
 		return conditions.False(kind, s.Probe.Reason, "%s", s.Probe.Message)
 	}
-	if answered(s, p.connection.used) {
+	if answered(s, p.connection.InUse) {
 		return *meta.FindStatusCondition(s.FlagCache.Status.Conditions, kind)
 	}
 	if s.Probe.Message != "" {
@@ -161,7 +162,7 @@ func cacheHealthy(s *observed.Index, p parts) metav1.Condition {
 }
 
 // answered tells whether the status has an answer of the probe about an endpoint.
-func answered(s *observed.Index, c *Connection) bool {
+func answered(s *observed.Index, c *connection.Connection) bool {
 	last := meta.FindStatusCondition(s.FlagCache.Status.Conditions, v1alpha1.ConditionCacheHealthy)
 	return last != nil && last.Status != metav1.ConditionUnknown && lastEndpoint(s) == c.Endpoint()
 }

@@ -265,7 +265,7 @@ func sizeHint(s *observed.Index, p parts) string {
 			return "Memory stays under 20 %, CPU under 10 % of a core: a smaller spec.cache.elastiCache.nodeType would do"
 		}
 	case observed.LoadUnknown:
-		if old != nil && p.connection.used != nil && old.Endpoint == p.connection.used.Endpoint() {
+		if old != nil && p.connection.InUse != nil && old.Endpoint == p.connection.InUse.Endpoint() {
 			return old.Hint
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/config"
 )
@@ -39,7 +40,7 @@ func judgeDatabase(s *observed.Index) flagsPart {
 	if reason, message := s.DatabaseSecret.Trouble(ref.Name, "the key "+ref.Key); reason != "" {
 		return refuse(reason, "%s", message)
 	}
-	ports, err := databasePorts(text(s.DatabaseSecret.Data, ref.Key))
+	ports, err := databasePorts(connection.Text(s.DatabaseSecret.Data, ref.Key))
 	if err != nil {
 		return refuse(v1alpha1.ReasonSecretInvalid, "Secret %s, key %s: %v", ref.Name, ref.Key, err)
 	}

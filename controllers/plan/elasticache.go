@@ -15,6 +15,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -332,20 +333,20 @@ func (c elastiCache) connect(part *cachePart) {
 }
 
 // nextTrouble says what the probe of a connection that is not verified found.
-func (c elastiCache) nextTrouble(next *Connection) string {
-	if next == nil || c.s.NextProbe.Of != next.hash(c.fc.UID) || c.s.NextProbe.Message == "" {
+func (c elastiCache) nextTrouble(next *connection.Connection) string {
+	if next == nil || c.s.NextProbe.Of != next.Hash(c.fc.UID) || c.s.NextProbe.Message == "" {
 		return ""
 	}
 	return ": " + c.s.NextProbe.Message
 }
 
 // connection is what AWS says, with the token on record.
-func (c elastiCache) connection() (Connection, bool) {
+func (c elastiCache) connection() (connection.Connection, bool) {
 	if c.group == nil || c.group.DeletionTimestamp != nil || !c.usable() || !c.secretSuffices() {
-		return Connection{}, false
+		return connection.Connection{}, false
 	}
 	endpoint := c.group.PrimaryEndpoint()
-	connection := Connection{
+	connection := connection.Connection{
 		Provider: providerElastiCache,
 		Host:     endpoint.Address,
 		Port:     int(endpoint.Port),
@@ -384,19 +385,19 @@ func (c elastiCache) region() string {
 
 // verified says that a probe succeeded with exactly these bytes. It is on record in
 // the connection's own Secret, which is not written before.
-func (c elastiCache) verified(connection Connection) bool {
-	return c.onRecord(connection) || c.s.NextProbe.Health == observed.Healthy && c.s.NextProbe.Of == c.probed(connection).hash(c.fc.UID)
+func (c elastiCache) verified(connection connection.Connection) bool {
+	return c.onRecord(connection) || c.s.NextProbe.Health == observed.Healthy && c.s.NextProbe.Of == c.probed(connection).Hash(c.fc.UID)
 }
 
-func (c elastiCache) onRecord(connection Connection) bool {
-	_, ok := observed.Get[*corev1.Secret](c.s, observed.PrivateConnectionName(c.fc, connection.hash(c.fc.UID)))
+func (c elastiCache) onRecord(connection connection.Connection) bool {
+	_, ok := observed.Get[*corev1.Secret](c.s, observed.PrivateConnectionName(c.fc, connection.Hash(c.fc.UID)))
 	return ok
 }
 
 // probed is the connection as the operator's probe uses it. Pods that log in by IAM
 // do so with AWS credentials that the operator has not, so it has a user of its
 // own, who may touch the probe's key and nothing else.
-func (c elastiCache) probed(connection Connection) *Connection {
+func (c elastiCache) probed(connection connection.Connection) *connection.Connection {
 	if c.usesIAM() {
 		connection.Username, connection.Password = probeUser(c.fc, c.token()), c.token()
 		connection.IAMCache, connection.IAMRegion = "", ""
@@ -413,7 +414,7 @@ func (c elastiCache) withLastGood(part cachePart) cachePart {
 		return cmp.Compare(served(b, stable), served(a, stable))
 	})
 	for _, d := range users {
-		if connection, ok := connectionOf(c.s, d); ok {
+		if connection, ok := connection.Of(c.s, d); ok {
 			part.connection = &connection
 			return part
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -293,7 +294,7 @@ func (c *cloud) shows(g *ack.ReplicationGroup, aws *awsGroup, ready bool) {
 	g.Status.ACKResourceMetadata = &ack.ResourceMetadata{Region: "us-east-1"}
 	g.Status.NodeGroups = []ack.NodeGroup{{}}
 	if aws.state != ack.GroupCreating && aws.state != ack.GroupCreateFailed {
-		g.Status.NodeGroups[0].PrimaryEndpoint = &ack.Endpoint{Address: aws.host, Port: redisPort}
+		g.Status.NodeGroups[0].PrimaryEndpoint = &ack.Endpoint{Address: aws.host, Port: connection.DefaultPort}
 		for i := range aws.spec.ReplicasPerNodeGroup + 1 {
 			g.Status.MemberClusters = append(g.Status.MemberClusters, g.Spec.ReplicationGroupID+"-00"+string(rune('1'+i)))
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -205,7 +206,7 @@ func (c *cloud) probes() {
 }
 
 // accepts tells whether a client gets through.
-func (c *cloud) accepts(connection Connection) bool {
+func (c *cloud) accepts(connection connection.Connection) bool {
 	if connection.Provider != providerElastiCache {
 		return true
 	}
@@ -221,7 +222,7 @@ func (c *cloud) accepts(connection Connection) bool {
 }
 
 // lets tells whether a user group has a user with a password.
-func (c *cloud) lets(group string, connection Connection) bool {
+func (c *cloud) lets(group string, connection connection.Connection) bool {
 	return slices.ContainsFunc(c.members[group], func(id string) bool {
 		return c.users[id] == connection.Username+" "+connection.Password
 	})
@@ -241,11 +242,11 @@ func (c *cloud) holds() {
 	for _, child := range c.children {
 		switch o := child.(type) {
 		case *corev1.Secret:
-			if uri := string(o.Data["uri"]); o.Type == secretType && string(o.Data["provider"]) == providerElastiCache && !c.proved[uri] && o.Data[iamCacheKey] == nil {
+			if uri := string(o.Data["uri"]); o.Type == connection.SecretType && string(o.Data["provider"]) == providerElastiCache && !c.proved[uri] && o.Data[connection.IamCacheKey] == nil {
 				c.t.Errorf("Secret %s names %s, with which no probe has succeeded", o.Name, uri)
 			}
 		case *appsv1.Deployment:
-			connection, ok := connectionOf(c.index(), o)
+			connection, ok := connection.Of(c.index(), o)
 			if ok && cacheOf(o) != "" && o.DeletionTimestamp == nil && connection.IAMCache == "" && !c.outage && !c.accepts(connection) {
 				c.t.Errorf("the pods of %s use %s, which AWS does not accept", o.Name, connection.URI())
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 )
 
 // toRedis asks for what AWS cannot change in place.
@@ -187,14 +188,14 @@ func (c *cloud) twoCaches() {
 	c.t.Helper()
 	uris := map[string]bool{}
 	for _, child := range c.children {
-		if secret, ok := child.(*corev1.Secret); ok && secret.Type == secretType && secret.Name != "demo-connection" {
+		if secret, ok := child.(*corev1.Secret); ok && secret.Type == connection.SecretType && secret.Name != "demo-connection" {
 			uris[string(secret.Data["uri"])] = true
 		}
 	}
 	if len(uris) != 2 || len(c.groups) != 2 {
 		c.t.Errorf("there are the connections %v to %d groups", uris, len(c.groups))
 	}
-	connection, _ := connectionOf(c.index(), c.index().Revisions[c.stable()])
+	connection, _ := connection.Of(c.index(), c.index().Revisions[c.stable()])
 	if got := c.index().SecretValue("demo-connection", "uri"); got != connection.URI() {
 		c.t.Errorf("applications are bound to %s, the revision that serves uses %s", got, connection.URI())
 	}

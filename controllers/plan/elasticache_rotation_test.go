@@ -15,6 +15,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 )
 
 // tokenSecret is the Secret of the only cache.
@@ -27,7 +28,7 @@ func (c *cloud) token() string { return string(c.tokenSecret().Data[tokenKey]) }
 
 // published is the token that applications are given.
 func (c *cloud) published() string {
-	return c.index().SecretValue("demo-connection", passwordKey)
+	return c.index().SecretValue("demo-connection", connection.PasswordKey)
 }
 
 // rotated tells whether everybody uses another token than the old one, and nothing

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -237,7 +238,7 @@ func (c elastiCache) needSecurityGroups(deps *dependencies) {
 // else. AWS tells them apart by an ID of its own, by which alone one could be
 // adopted, so a FlagCache that adopts a group makes itself another.
 func (c elastiCache) securityGroup() *ack.SecurityGroup {
-	rule := ack.IPPermission{IPProtocol: "tcp", FromPort: redisPort, ToPort: redisPort}
+	rule := ack.IPPermission{IPProtocol: "tcp", FromPort: connection.DefaultPort, ToPort: connection.DefaultPort}
 	for _, id := range c.spec.ClientSecurityGroupIDs {
 		rule.UserIDGroupPairs = append(rule.UserIDGroupPairs, ack.UserIDGroupPair{GroupID: string(id)})
 	}

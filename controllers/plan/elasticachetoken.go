@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -135,7 +136,7 @@ func (c elastiCache) forgetsToken() bool {
 		return false
 	}
 	return slices.ContainsFunc(c.users(), func(d *appsv1.Deployment) bool {
-		connection, ok := connectionOf(c.s, d)
+		connection, ok := connection.Of(c.s, d)
 		mark := c.markOf(connection.Password)
 		return ok && mark != told && mark != c.tokenMark()
 	})
@@ -159,12 +160,12 @@ func (c elastiCache) rotationIn() time.Duration {
 // revision whose pods use the cache uses the present one, so no other is on trial
 // or may come back, and no change of the group is under way.
 func (c elastiCache) mayRotate() bool {
-	connection, ok := c.connection()
+	current, ok := c.connection()
 	if !ok || !c.settled() {
 		return false
 	}
 	users := c.users()
-	return len(users) == 1 && connectionHash(users[0]) == connection.hash(c.fc.UID)
+	return len(users) == 1 && connection.HashOf(users[0]) == current.Hash(c.fc.UID)
 }
 
 // tokenMark tells one token from another and does not help to guess it.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -169,12 +170,12 @@ func TestAnotherRoleIsAnotherRevision(t *testing.T) {
 
 // TestPodsMayFetchAWSCredentials where they log in with them, and only there.
 func TestPodsMayFetchAWSCredentials(t *testing.T) {
-	byIAM := Connection{Host: "h", Port: 6379, TLS: true, Username: "fc-1", IAMCache: "fc-1"}
-	byToken := Connection{Host: "h", Port: 6379, TLS: true, Password: "token"}
+	byIAM := connection.Connection{Host: "h", Port: 6379, TLS: true, Username: "fc-1", IAMCache: "fc-1"}
+	byToken := connection.Connection{Host: "h", Port: 6379, TLS: true, Password: "token"}
 	tests := map[string]struct {
-		next Connection
+		next connection.Connection
 		// used is the connection of pods that there are.
-		used *Connection
+		used *connection.Connection
 		want bool
 	}{
 		"a token":                          {next: byToken},
@@ -186,7 +187,7 @@ func TestPodsMayFetchAWSCredentials(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := anEmptyWorld(t, aFlagCache())
 			if test.used != nil {
-				w.put(connectionSecret(w.fc, observed.PrivateConnectionName(w.fc, test.used.hash(w.fc.UID)), *test.used))
+				w.put(connection.NewSecret(w.fc, observed.PrivateConnectionName(w.fc, test.used.Hash(w.fc.UID)), *test.used))
 			}
 			part := planConnection(w.index(), cachePart{connection: &test.next})
 			policy := serviceNetworkPolicy(w.fc, part, nil)

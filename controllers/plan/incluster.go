@@ -18,6 +18,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/pods"
 )
@@ -26,11 +27,9 @@ import (
 const DefaultRedisImage = "docker.io/library/redis:7.2-alpine"
 
 const (
-	redisPort      = 6379
 	redisPortName  = "redis"
 	redisConfigDir = "/etc/redis"
 	redisConfigKey = "redis.conf"
-	passwordKey    = "password"
 )
 
 // planInCluster plans one Redis in a StatefulSet. It keeps nothing on disk: the
@@ -53,10 +52,10 @@ func planInCluster(s *observed.Index) cachePart {
 		return part
 	}
 	part.objects = slices.Insert(part.objects, 2, observed.Object(set))
-	part.connection = &Connection{
+	part.connection = &connection.Connection{
 		Provider: "in-cluster",
 		Host:     observed.RedisName(fc) + "." + fc.Namespace + ".svc",
-		Port:     redisPort,
+		Port:     connection.DefaultPort,
 		Password: password,
 	}
 	return part
@@ -80,11 +79,11 @@ func (p *cachePart) observe(s *observed.Index) {
 // one that clients were given, so that losing either Secret changes nothing. A
 // new one counts as stored only when a Secret was seen to hold it.
 func redisPassword(s *observed.Index) (password string, stored bool) {
-	if p := s.SecretValue(observed.RedisName(s.FlagCache), passwordKey); p != "" {
+	if p := s.SecretValue(observed.RedisName(s.FlagCache), connection.PasswordKey); p != "" {
 		return p, true
 	}
 	if s.SecretValue(observed.ConnectionName(s.FlagCache), "provider") == "in-cluster" {
-		if p := s.SecretValue(observed.ConnectionName(s.FlagCache), passwordKey); p != "" {
+		if p := s.SecretValue(observed.ConnectionName(s.FlagCache), connection.PasswordKey); p != "" {
 			return p, true
 		}
 	}
@@ -114,8 +113,8 @@ func redisSecret(fc *v1alpha1.FlagCache, password, config string) *corev1.Secret
 		ObjectMeta: observed.SecretMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache),
 		Type:       corev1.SecretTypeOpaque,
 		Data: map[string][]byte{
-			passwordKey:    []byte(password),
-			redisConfigKey: []byte(config),
+			connection.PasswordKey: []byte(password),
+			redisConfigKey:         []byte(config),
 		},
 	}
 }
@@ -128,7 +127,7 @@ func redisService(fc *v1alpha1.FlagCache) *corev1.Service {
 			Type:     corev1.ServiceTypeClusterIP,
 			Selector: observed.SelectorLabels(fc, v1alpha1.ComponentCache),
 			Ports: []corev1.ServicePort{{
-				Name: redisPortName, Port: redisPort, Protocol: corev1.ProtocolTCP,
+				Name: redisPortName, Port: connection.DefaultPort, Protocol: corev1.ProtocolTCP,
 				TargetPort: intstr.FromString(redisPortName),
 			}},
 		},
@@ -168,7 +167,7 @@ func redisPod(fc *v1alpha1.FlagCache) corev1.PodSpec {
 			Name:            "redis",
 			Image:           redisImage(fc),
 			Command:         []string{"redis-server", redisConfigDir + "/" + redisConfigKey},
-			Ports:           []corev1.ContainerPort{{Name: redisPortName, ContainerPort: redisPort, Protocol: corev1.ProtocolTCP}},
+			Ports:           []corev1.ContainerPort{{Name: redisPortName, ContainerPort: connection.DefaultPort, Protocol: corev1.ProtocolTCP}},
 			Resources:       redisResources(fc),
 			SecurityContext: pods.ContainerSecurityContext(),
 			ReadinessProbe:  &corev1.Probe{ProbeHandler: tcp, PeriodSeconds: 2, TimeoutSeconds: 2, FailureThreshold: 3},
@@ -203,7 +202,7 @@ func redisNetworkPolicy(fc *v1alpha1.FlagCache, operatorNamespace string) *netwo
 					{PodSelector: &metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)}},
 					{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: operatorNamespace}}},
 				},
-				Ports: []networkingv1.NetworkPolicyPort{pods.TCPPort(redisPort)},
+				Ports: []networkingv1.NetworkPolicyPort{pods.TCPPort(connection.DefaultPort)},
 			}},
 		},
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -57,7 +58,7 @@ const (
 type ProbeTarget struct {
 	// ID tells these very bytes from others.
 	ID         string
-	Connection Connection
+	Connection connection.Connection
 	// Key that is written and read back; it is this FlagCache's alone, also on a
 	// Redis that several clusters share.
 	Key string
@@ -125,14 +126,15 @@ func suspended(s *observed.Index) Plan {
 // progress works towards the spec.
 func progress(s *observed.Index) Plan {
 	cache := planCache(s)
-	connection := planConnection(s, cache)
+	desired := connection.Desire(s, cache.connection)
 	flags := judgeFlags(s)
-	service := planService(s, connection, flags)
-	connection.publish(s, cache.connection, service.rollout)
+	service := planService(s, desired, flags)
+	published := connection.Publish(s, desired, connection.Serving{Stable: service.rollout.stable, Target: service.rollout.target},
+		s.FlagCache.Spec.Cache.Type == v1alpha1.CacheElastiCache, cache.provisioned.Message)
 
-	p := Plan{Probe: probeTarget(s, cache, connection.used), ProbeNext: nextTarget(s, cache), Evidence: evidenceTarget(s, service.rollout)}
-	write := slices.Concat(cache.objects, connection.objects, service.objects)
-	wanted := slices.Concat(write, cache.later, connection.later, service.later)
+	p := Plan{Probe: probeTarget(s, cache, published.InUse), ProbeNext: nextTarget(s, cache), Evidence: evidenceTarget(s, service.rollout)}
+	write := slices.Concat(cache.objects, desired.Apply, published.Apply, service.objects)
+	wanted := slices.Concat(write, cache.later, published.Keep, service.later)
 	taken := s.Conflicts(wanted)
 	for _, o := range write {
 		if !observed.Contains(taken, o) {
@@ -143,7 +145,7 @@ func progress(s *observed.Index) Plan {
 	p.Delete = obsolete(s, wanted, service.rollout)
 	retired := retireCaches(s, wanted, write)
 	p.Apply, p.Delete = append(p.Apply, retired.apply...), append(p.Delete, retired.delete...)
-	p.Status = status(s, parts{cache: cache, connection: connection, flags: flags, service: service, taken: taken})
+	p.Status = status(s, parts{cache: cache, connection: published, flags: flags, service: service, taken: taken})
 	p.RequeueAfter = soonest(requeueAfter(s, service.rollout, taken), cache.again)
 	if retired.waitsFor != "" {
 		p.RequeueAfter = soonest(p.RequeueAfter, cacheRetry)
@@ -213,7 +215,7 @@ func soonest(a, b time.Duration) time.Duration {
 // may succeed. A Redis that is being made is not probed before its pod is ready
 // for the first time: a probe that fails because it comes too soon keeps everyone
 // waiting for the next one, an interval later.
-func probeTarget(s *observed.Index, cache cachePart, used *Connection) *ProbeTarget {
+func probeTarget(s *observed.Index, cache cachePart, used *connection.Connection) *ProbeTarget {
 	if used == nil || (cache.state == stateProvisioning && !answered(s, used)) {
 		return nil
 	}
@@ -228,10 +230,23 @@ func nextTarget(s *observed.Index, cache cachePart) *ProbeTarget {
 	return targetOf(s, *cache.next)
 }
 
-func targetOf(s *observed.Index, c Connection) *ProbeTarget {
-	return &ProbeTarget{ID: c.hash(s.FlagCache.UID), Connection: c, Key: probeKey(s.FlagCache), Spec: s.FlagCache.Spec.Probe}
+func targetOf(s *observed.Index, c connection.Connection) *ProbeTarget {
+	return &ProbeTarget{ID: c.Hash(s.FlagCache.UID), Connection: c, Key: probeKey(s.FlagCache), Spec: s.FlagCache.Spec.Probe}
 }
 
 func probeKey(fc *v1alpha1.FlagCache) string {
 	return "flagcache_probe:" + fc.Namespace + "/" + fc.Name + ":" + string(fc.UID)
+}
+
+// asProbe is a connection as the operator's probe uses it: of a cache whose pods
+// authenticate with IAM the probe has a user of its own.
+func asProbe(s *observed.Index, c connection.Connection) connection.Connection {
+	if c.IAMCache == "" {
+		return c
+	}
+	id := c.IAMCache[strings.LastIndex(c.IAMCache, "-")+1:]
+	password := seeSecret(s, id)
+	c.Username, c.Password = probeUser(s.FlagCache, password), password
+	c.IAMCache, c.IAMRegion = "", ""
+	return c
 }

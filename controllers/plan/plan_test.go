@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -218,7 +219,7 @@ func TestWhatPodsUseIsReadBackToTheByte(t *testing.T) {
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
 	authority := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
-	for name, used := range map[string]Connection{
+	for name, used := range map[string]connection.Connection{
 		"a password":    {Host: "cache", Port: 6379, Password: " p@ss/w?rd "},
 		"an account":    {Host: "fd00::1", Port: 6380, Username: "app", Password: "pw"},
 		"an authority":  {Host: "cache", Port: 6379, Password: "pw", TLS: true, CA: authority},
@@ -229,11 +230,11 @@ func TestWhatPodsUseIsReadBackToTheByte(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := aWorld(t, withExternal(aFlagCache()))
 			used.Provider = "somebody"
-			hash := used.hash(w.fc.UID)
-			w.put(connectionSecret(w.fc, observed.PrivateConnectionName(w.fc, hash), used))
+			hash := used.Hash(w.fc.UID)
+			w.put(connection.NewSecret(w.fc, observed.PrivateConnectionName(w.fc, hash), used))
 			pods := &appsv1.Deployment{}
 			pods.Spec.Template.Annotations = map[string]string{v1alpha1.AnnotationConnection: hash}
-			got, ok := connectionOf(w.index(), pods)
+			got, ok := connection.Of(w.index(), pods)
 			if d := cmp.Diff(used, got); !ok || d != "" {
 				t.Errorf("found %t, connection differs (-want +got):\n%s", ok, d)
 			}
@@ -244,16 +245,16 @@ func TestWhatPodsUseIsReadBackToTheByte(t *testing.T) {
 func TestWhatAnExternalSecretMayHold(t *testing.T) {
 	tests := map[string]struct {
 		data map[string]string
-		want Connection
+		want connection.Connection
 		err  string
 	}{
-		"a redis URI":                  {data: map[string]string{"uri": "redis://cache:7000"}, want: Connection{Host: "cache", Port: 7000}},
-		"a URI without a port":         {data: map[string]string{"uri": "redis://cache"}, want: Connection{Host: "cache", Port: 6379}},
-		"a rediss URI with an account": {data: map[string]string{"uri": "rediss://app:pw@cache"}, want: Connection{Host: "cache", Port: 6379, TLS: true, Username: "app", Password: "pw"}},
-		"an IPv6 address":              {data: map[string]string{"uri": "redis://[fd00::1]:6379"}, want: Connection{Host: "fd00::1", Port: 6379}},
-		"a trailing newline":           {data: map[string]string{"host": "cache\n", "port": "6380\n"}, want: Connection{Host: "cache", Port: 6380}},
-		"the keys of a binding":        {data: map[string]string{"host": "cache", "username": "app", "password": "pw", "tls": "true"}, want: Connection{Host: "cache", Port: 6379, Username: "app", Password: "pw", TLS: true}},
-		"database 0":                   {data: map[string]string{"uri": "redis://cache/0"}, want: Connection{Host: "cache", Port: 6379}},
+		"a redis URI":                  {data: map[string]string{"uri": "redis://cache:7000"}, want: connection.Connection{Host: "cache", Port: 7000}},
+		"a URI without a port":         {data: map[string]string{"uri": "redis://cache"}, want: connection.Connection{Host: "cache", Port: 6379}},
+		"a rediss URI with an account": {data: map[string]string{"uri": "rediss://app:pw@cache"}, want: connection.Connection{Host: "cache", Port: 6379, TLS: true, Username: "app", Password: "pw"}},
+		"an IPv6 address":              {data: map[string]string{"uri": "redis://[fd00::1]:6379"}, want: connection.Connection{Host: "fd00::1", Port: 6379}},
+		"a trailing newline":           {data: map[string]string{"host": "cache\n", "port": "6380\n"}, want: connection.Connection{Host: "cache", Port: 6380}},
+		"the keys of a binding":        {data: map[string]string{"host": "cache", "username": "app", "password": "pw", "tls": "true"}, want: connection.Connection{Host: "cache", Port: 6379, Username: "app", Password: "pw", TLS: true}},
+		"database 0":                   {data: map[string]string{"uri": "redis://cache/0"}, want: connection.Connection{Host: "cache", Port: 6379}},
 		"nothing":                      {err: "neither the key uri nor the key host"},
 		"another scheme":               {data: map[string]string{"uri": "http://cache"}, err: "another scheme"},
 		"no URL":                       {data: map[string]string{"uri": "redis://a b:s3cret"}, err: "not a URL"},
@@ -271,7 +272,7 @@ func TestWhatAnExternalSecretMayHold(t *testing.T) {
 			for k, v := range test.data {
 				data[k] = []byte(v)
 			}
-			got, err := parseBinding(data)
+			got, err := connection.Parse(data)
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "s3cret") {
 					t.Fatalf("got error %v, want one that says %q and no secret", err, test.err)

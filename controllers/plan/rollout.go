@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -154,7 +155,7 @@ func (r *rollout) trialInput(s *observed.Index, target *revisionTemplate, record
 		stuck:       stuck(candidate),
 		available:   func(replicas int32) bool { return available(candidate, replicas) },
 		full:        r.full,
-		sharesCache: stable != nil && connectionHash(stable) == target.template.Annotations[v1alpha1.AnnotationConnection],
+		sharesCache: stable != nil && connection.HashOf(stable) == target.template.Annotations[v1alpha1.AnnotationConnection],
 		given:       givenWeight(s, r.target),
 		open:        s.SharesService(),
 		others:      r.others(),
@@ -245,7 +246,7 @@ func (r rollout) atRest() bool { return r.settled() && r.previous == "" }
 // uses says that the pods of some revision use a connection.
 func (r rollout) uses(hash string) bool {
 	for _, d := range r.observed {
-		if connectionHash(d) == hash {
+		if connection.HashOf(d) == hash {
 			return true
 		}
 	}

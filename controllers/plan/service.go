@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/pods"
 	"github.com/flagcache/flagcache/service/config"
@@ -50,9 +51,9 @@ type servicePart struct {
 
 // planService plans the flag service: a Deployment for each revision that the
 // rollout keeps, and what is in front of them.
-func planService(s *observed.Index, connection connectionPart, flags flagsPart) servicePart {
+func planService(s *observed.Index, desired connection.Desired, flags flagsPart) servicePart {
 	fc := s.FlagCache
-	template, blocked := target(s, connection, flags)
+	template, blocked := target(s, desired, flags)
 	part := servicePart{blocked: blocked, rollout: decideRollout(s, template)}
 	part.replicas = part.rollout.full
 	part.objects = part.rollout.history.objects(fc, part.rollout.inUse())
@@ -66,7 +67,7 @@ func planService(s *observed.Index, connection connectionPart, flags flagsPart) 
 	if part.rollout.serves == "" {
 		return part
 	}
-	part.objects = append(part.objects, clientService(fc, part.rollout), disruptionBudget(fc), serviceNetworkPolicy(fc, connection, flags.ports))
+	part.objects = append(part.objects, clientService(fc, part.rollout), disruptionBudget(fc), serviceNetworkPolicy(fc, desired, flags.ports))
 	if fc.Spec.Service.Autoscaling != nil {
 		part.objects = append(part.objects, autoscaler(fc, part.rollout.serves))
 	}
@@ -85,14 +86,14 @@ type revisionTemplate struct {
 // target is the revision that the spec asks for. Without a connection there is
 // none; without usable flags a new one could not become ready, so it is not
 // begun.
-func target(s *observed.Index, connection connectionPart, flags flagsPart) (*revisionTemplate, string) {
-	if connection.hash == "" {
+func target(s *observed.Index, desired connection.Desired, flags flagsPart) (*revisionTemplate, string) {
+	if desired.Hash == "" {
 		if record, rejected := rejectedIntent(s); rejected {
 			return &revisionTemplate{revision: record.Revision, intent: record.Intent}, ""
 		}
 		return nil, v1alpha1.ReasonWaitingForConnection
 	}
-	rendered := renderRevision(s, connection.hash)
+	rendered := renderRevision(s, desired.Hash)
 	_, begun := observed.Get[*appsv1.Deployment](s, observed.RevisionName(s.FlagCache, rendered.revision))
 	if !flags.usable && !begun {
 		return nil, v1alpha1.ReasonWaitingForFlags
@@ -367,11 +368,11 @@ const sourceRule = 3
 // serviceNetworkPolicy lets clients and scrapers in, and the pods out to DNS
 // and to the ports of the caches and of the source, which may be anywhere, and to
 // each other: stable pods ask the candidate's.
-func serviceNetworkPolicy(fc *v1alpha1.FlagCache, connection connectionPart, sourcePorts []int32) *networkingv1.NetworkPolicy {
+func serviceNetworkPolicy(fc *v1alpha1.FlagCache, desired connection.Desired, sourcePorts []int32) *networkingv1.NetworkPolicy {
 	selected := metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)}
 	egress := []networkingv1.NetworkPolicyEgressRule{
 		{Ports: []networkingv1.NetworkPolicyPort{pods.UDPPort(53), pods.TCPPort(53)}},
-		{Ports: pods.TCPPorts(connection.ports)},
+		{Ports: pods.TCPPorts(desired.Ports)},
 		{
 			To:    []networkingv1.NetworkPolicyPeer{{PodSelector: &selected}},
 			Ports: []networkingv1.NetworkPolicyPort{pods.TCPPort(config.PortOFREP)},
@@ -380,7 +381,7 @@ func serviceNetworkPolicy(fc *v1alpha1.FlagCache, connection connectionPart, sou
 	if len(sourcePorts) > 0 {
 		egress = append(egress, networkingv1.NetworkPolicyEgressRule{Ports: pods.TCPPorts(sourcePorts)})
 	}
-	if connection.iam {
+	if desired.IAM {
 		egress = append(egress, credentialsEgress()...)
 	}
 	return &networkingv1.NetworkPolicy{
