@@ -242,7 +242,7 @@ func (c *cloud) holds() {
 	for _, child := range c.children {
 		switch o := child.(type) {
 		case *corev1.Secret:
-			if uri := string(o.Data["uri"]); o.Type == connection.SecretType && string(o.Data["provider"]) == providerElastiCache && !c.proved[uri] && o.Data[connection.IamCacheKey] == nil {
+			if uri := string(o.Data["uri"]); o.Type == connection.SecretType && string(o.Data["provider"]) == providerElastiCache && !c.proved[uri] && o.Data["iam-cache"] == nil {
 				c.t.Errorf("Secret %s names %s, with which no probe has succeeded", o.Name, uri)
 			}
 		case *appsv1.Deployment:

@@ -187,10 +187,11 @@ func TestPodsMayFetchAWSCredentials(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := anEmptyWorld(t, aFlagCache())
 			if test.used != nil {
-				w.put(connection.NewSecret(w.fc, observed.PrivateConnectionName(w.fc, test.used.Hash(w.fc.UID)), *test.used))
+				for _, o := range connection.Desire(w.index(), test.used).Apply {
+					w.put(o)
+				}
 			}
-			part := planConnection(w.index(), cachePart{connection: &test.next})
-			policy := serviceNetworkPolicy(w.fc, part, nil)
+			policy := serviceNetworkPolicy(w.fc, connection.Desire(w.index(), &test.next), nil)
 			if got := reaches(policy, 443) && reaches(policy, 80); got != test.want {
 				t.Errorf("they may is %t, not %t", got, test.want)
 			}

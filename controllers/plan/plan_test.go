@@ -231,7 +231,9 @@ func TestWhatPodsUseIsReadBackToTheByte(t *testing.T) {
 			w := aWorld(t, withExternal(aFlagCache()))
 			used.Provider = "somebody"
 			hash := used.Hash(w.fc.UID)
-			w.put(connection.NewSecret(w.fc, observed.PrivateConnectionName(w.fc, hash), used))
+			for _, o := range connection.Desire(w.index(), &used).Apply {
+				w.put(o)
+			}
 			pods := &appsv1.Deployment{}
 			pods.Spec.Template.Annotations = map[string]string{v1alpha1.AnnotationConnection: hash}
 			got, ok := connection.Of(w.index(), pods)
@@ -256,15 +258,15 @@ func TestWhatAnExternalSecretMayHold(t *testing.T) {
 		"the keys of a binding":        {data: map[string]string{"host": "cache", "username": "app", "password": "pw", "tls": "true"}, want: connection.Connection{Host: "cache", Port: 6379, Username: "app", Password: "pw", TLS: true}},
 		"database 0":                   {data: map[string]string{"uri": "redis://cache/0"}, want: connection.Connection{Host: "cache", Port: 6379}},
 		"nothing":                      {err: "neither the key uri nor the key host"},
-		"another scheme":               {data: map[string]string{"uri": "http://cache"}, err: "another scheme"},
+		"a scheme other than":               {data: map[string]string{"uri": "http://cache"}, err: "another scheme"},
 		"no URL":                       {data: map[string]string{"uri": "redis://a b:s3cret"}, err: "not a URL"},
-		"no host":                      {data: map[string]string{"uri": "redis://:s3cret@"}, err: "no usable host"},
+		"no host":                      {data: map[string]string{"uri": "redis://:s3cret@"}, err: "no valid host"},
 		"another database":             {data: map[string]string{"uri": "redis://cache/3"}, err: "database 0"},
 		"parameters":                   {data: map[string]string{"uri": "redis://cache?db=3"}, err: "query parameters"},
 		"a port out of range":          {data: map[string]string{"host": "cache", "port": "70000"}, err: "from 1 to 65535"},
-		"an address as host":           {data: map[string]string{"host": "redis://cache"}, err: "no usable host"},
+		"an address as host":           {data: map[string]string{"host": "redis://cache"}, err: "no valid host"},
 		"a strange tls":                {data: map[string]string{"host": "cache", "tls": "yes"}, err: "true or false"},
-		"a ca that is none":            {data: map[string]string{"host": "cache", "ca": "s3cret"}, err: "no certificate"},
+		"a ca that is none":            {data: map[string]string{"host": "cache", "ca": "s3cret"}, err: "not a certificate"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
