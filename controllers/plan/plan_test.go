@@ -258,7 +258,7 @@ func TestWhatAnExternalSecretMayHold(t *testing.T) {
 		"the keys of a binding":        {data: map[string]string{"host": "cache", "username": "app", "password": "pw", "tls": "true"}, want: connection.Connection{Host: "cache", Port: 6379, Username: "app", Password: "pw", TLS: true}},
 		"database 0":                   {data: map[string]string{"uri": "redis://cache/0"}, want: connection.Connection{Host: "cache", Port: 6379}},
 		"nothing":                      {err: "neither the key uri nor the key host"},
-		"a scheme other than":               {data: map[string]string{"uri": "http://cache"}, err: "another scheme"},
+		"another scheme":               {data: map[string]string{"uri": "http://cache"}, err: "a scheme other than"},
 		"no URL":                       {data: map[string]string{"uri": "redis://a b:s3cret"}, err: "not a URL"},
 		"no host":                      {data: map[string]string{"uri": "redis://:s3cret@"}, err: "no valid host"},
 		"another database":             {data: map[string]string{"uri": "redis://cache/3"}, err: "database 0"},
