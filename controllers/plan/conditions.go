@@ -15,13 +15,14 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/source"
 )
 
 // parts are what the status is made of.
 type parts struct {
 	cache      cachePart
 	connection connection.Published
-	flags      flagsPart
+	flags      source.Part
 	service    servicePart
 	// taken are the objects of somebody else that have the name of a child.
 	taken []observed.Object
@@ -47,7 +48,7 @@ func status(s *observed.Index, p parts) v1alpha1.FlagCacheStatus {
 		p.cache.provisioned,
 		cacheHealthy(s, p),
 		p.connection.Ready,
-		p.flags.valid,
+		p.flags.Valid,
 		serviceAvailable(p.service),
 		serving(p.service),
 		rolloutHealthy(p.service),

@@ -16,6 +16,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/source"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -85,7 +86,7 @@ func variable(pod corev1.PodSpec, name string) []string {
 func sourcePorts(w *world) []int32 {
 	w.t.Helper()
 	var ports []int32
-	for _, rule := range mustFind[*networkingv1.NetworkPolicy](w, "demo").Spec.Egress[sourceRule:] {
+	for _, rule := range mustFind[*networkingv1.NetworkPolicy](w, "demo").Spec.Egress[source.EgressRule:] {
 		for _, port := range rule.Ports {
 			ports = append(ports, port.Port.IntVal)
 		}
@@ -146,47 +147,5 @@ func TestAnotherURIIsNoOtherRevision(t *testing.T) {
 	}
 	if d := cmp.Diff([]int32{5432}, sourcePorts(w)); d != "" {
 		t.Errorf("the ports of the database differ (-want +got):\n%s", d)
-	}
-}
-
-func TestWhatADatabaseURIMayBe(t *testing.T) {
-	tests := map[string]struct {
-		uri  string
-		want []int32
-		err  string
-	}{
-		"a host":                     {uri: "postgres://db/flags", want: []int32{5432}},
-		"the other scheme":           {uri: "postgresql://db:1/flags", want: []int32{1}},
-		"an account":                 {uri: "postgres://u:p%40%2F@db:6432/flags?sslmode=verify-full", want: []int32{6432}},
-		"no database":                {uri: "postgres://u@db?sslmode=require", want: []int32{5432}},
-		"several hosts":              {uri: "postgres://u:p@b:6433,a,c:6433/flags?target_session_attrs=read-write", want: []int32{5432, 6433}},
-		"IPv6":                       {uri: "postgres://[fd00::1]:6432,[::1]/flags", want: []int32{5432, 6432}},
-		"nothing":                    {err: "expected postgres://"},
-		"keywords":                   {uri: "host=db password=s3cret", err: "expected postgres://"},
-		"another scheme":             {uri: "redis://:s3cret@db", err: "expected postgres://"},
-		"a socket":                   {uri: "postgres:///flags?host=/run", err: "belong before the database's name"},
-		"a port among parameters":    {uri: "postgres://db/flags?port=1", err: "belong before the database's name"},
-		"no host":                    {uri: "postgres://u:s3cret@/flags", err: "no usable host"},
-		"a host missing":             {uri: "postgres://a,,b/flags", err: "no usable host"},
-		"an open bracket":            {uri: "postgres://[fd00::1/flags", err: "no usable host"},
-		"a bracket around a name":    {uri: "postgres://[db]/flags", err: "no usable host"},
-		"a password as it comes":     {uri: "postgres://u:s3cret/@db/flags", err: "from 1 to 65535"},
-		"a port out of range":        {uri: "postgres://db:70000/flags", err: "from 1 to 65535"},
-		"more hosts than one allows": {uri: "postgres://a,b,c,d,e,f,g,h,i/flags", err: "more hosts than 8"},
-		"a broken escape":            {uri: "postgres://db/flags?a=%zz", err: "cannot be used"},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			got, err := databasePorts(test.uri)
-			if test.err != "" {
-				if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "s3cret") {
-					t.Fatalf("got error %v, want one that says %q and no secret", err, test.err)
-				}
-				return
-			}
-			if d := cmp.Diff(test.want, got); err != nil || d != "" {
-				t.Errorf("error %v, ports differ (-want +got):\n%s", err, d)
-			}
-		})
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/source"
 )
 
 // Plan is what is to be done, in this order: the finalizer, the objects to
@@ -127,7 +128,7 @@ func suspended(s *observed.Index) Plan {
 func progress(s *observed.Index) Plan {
 	cache := planCache(s)
 	desired := connection.Desire(s, cache.connection)
-	flags := judgeFlags(s)
+	flags := source.Check(s)
 	service := planService(s, desired, flags)
 	published := connection.Publish(s, desired, connection.Serving{Stable: service.rollout.stable, Target: service.rollout.target},
 		s.FlagCache.Spec.Cache.Type == v1alpha1.CacheElastiCache, cache.provisioned.Message)

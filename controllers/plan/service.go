@@ -26,6 +26,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/pods"
+	"github.com/flagcache/flagcache/controllers/plan/source"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -51,7 +52,7 @@ type servicePart struct {
 
 // planService plans the flag service: a Deployment for each revision that the
 // rollout keeps, and what is in front of them.
-func planService(s *observed.Index, desired connection.Desired, flags flagsPart) servicePart {
+func planService(s *observed.Index, desired connection.Desired, flags source.Part) servicePart {
 	fc := s.FlagCache
 	template, blocked := target(s, desired, flags)
 	part := servicePart{blocked: blocked, rollout: decideRollout(s, template)}
@@ -67,7 +68,7 @@ func planService(s *observed.Index, desired connection.Desired, flags flagsPart)
 	if part.rollout.serves == "" {
 		return part
 	}
-	part.objects = append(part.objects, clientService(fc, part.rollout), disruptionBudget(fc), serviceNetworkPolicy(fc, desired, flags.ports))
+	part.objects = append(part.objects, clientService(fc, part.rollout), disruptionBudget(fc), serviceNetworkPolicy(fc, desired, flags.Ports))
 	if fc.Spec.Service.Autoscaling != nil {
 		part.objects = append(part.objects, autoscaler(fc, part.rollout.serves))
 	}
@@ -86,7 +87,7 @@ type revisionTemplate struct {
 // target is the revision that the spec asks for. Without a connection there is
 // none; without usable flags a new one could not become ready, so it is not
 // begun.
-func target(s *observed.Index, desired connection.Desired, flags flagsPart) (*revisionTemplate, string) {
+func target(s *observed.Index, desired connection.Desired, flags source.Part) (*revisionTemplate, string) {
 	if desired.Hash == "" {
 		if record, rejected := rejectedIntent(s); rejected {
 			return &revisionTemplate{revision: record.Revision, intent: record.Intent}, ""
@@ -95,7 +96,7 @@ func target(s *observed.Index, desired connection.Desired, flags flagsPart) (*re
 	}
 	rendered := renderRevision(s, desired.Hash)
 	_, begun := observed.Get[*appsv1.Deployment](s, observed.RevisionName(s.FlagCache, rendered.revision))
-	if !flags.usable && !begun {
+	if !flags.Usable && !begun {
 		return nil, v1alpha1.ReasonWaitingForFlags
 	}
 	return rendered, ""
@@ -233,7 +234,7 @@ func container(s *observed.Index) corev1.Container {
 		ReadinessProbe:  httpProbe(config.PathReady, 2, 2),
 		LivenessProbe:   httpProbe(config.PathLive, 10, 3),
 		VolumeMounts: []corev1.VolumeMount{
-			{Name: "flags", MountPath: flagsDir(fc), ReadOnly: true},
+			{Name: "flags", MountPath: source.Dir(fc), ReadOnly: true},
 			{Name: "connection", MountPath: config.BindingRoot + "/" + config.BindingName, ReadOnly: true},
 			{Name: "integrity", MountPath: config.IntegrityDir, ReadOnly: true},
 			{Name: "traffic", MountPath: config.TrafficDir, ReadOnly: true},
@@ -251,7 +252,7 @@ func image(s *observed.Index) string {
 func environment(fc *v1alpha1.FlagCache) []corev1.EnvVar {
 	env := []corev1.EnvVar{
 		{Name: config.EnvEnvironment, Value: fc.Spec.Environment},
-		flagsVariable(fc),
+		source.EnvVar(fc),
 		{Name: config.EnvListenAddress, Value: ":" + strconv.Itoa(config.PortOFREP)},
 		{Name: config.EnvTelemetryAddress, Value: ":" + strconv.Itoa(config.PortTelemetry)},
 		{Name: config.EnvServiceBindingRoot, Value: config.BindingRoot},
@@ -270,19 +271,15 @@ func environment(fc *v1alpha1.FlagCache) []corev1.EnvVar {
 
 func volumes(fc *v1alpha1.FlagCache, connectionHash string) []corev1.Volume {
 	return []corev1.Volume{
-		{Name: "flags", VolumeSource: flagsVolume(fc)},
-		{Name: "connection", VolumeSource: secretVolume(observed.PrivateConnectionName(fc, connectionHash))},
-		{Name: "integrity", VolumeSource: secretVolume(observed.IntegrityName(fc))},
+		{Name: "flags", VolumeSource: source.Volume(fc)},
+		{Name: "connection", VolumeSource: pods.SecretVolume(observed.PrivateConnectionName(fc, connectionHash))},
+		{Name: "integrity", VolumeSource: pods.SecretVolume(observed.IntegrityName(fc))},
 		{Name: "traffic", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: observed.TrafficName(fc)},
 			DefaultMode:          ptr.To[int32](0o444),
 			Optional:             ptr.To(true),
 		}}},
 	}
-}
-
-func secretVolume(name string) corev1.VolumeSource {
-	return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name, DefaultMode: ptr.To[int32](0o440)}}
 }
 
 func httpProbe(path string, period, failures int32) *corev1.Probe {
@@ -361,9 +358,6 @@ func disruptionBudget(fc *v1alpha1.FlagCache) *policyv1.PodDisruptionBudget {
 		},
 	}
 }
-
-// sourceRule is the index of the egress rule for the source, where there is one.
-const sourceRule = 3
 
 // serviceNetworkPolicy lets clients and scrapers in, and the pods out to DNS
 // and to the ports of the caches and of the source, which may be anywhere, and to

@@ -63,3 +63,8 @@ func ImageTag(image string) string {
 	image, _, _ = strings.Cut(image, "@")
 	return image[strings.LastIndex(image, "/")+1:]
 }
+
+// SecretVolume mounts a whole Secret, readable by the group of the pod.
+func SecretVolume(name string) corev1.VolumeSource {
+	return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name, DefaultMode: ptr.To[int32](0o440)}}
+}

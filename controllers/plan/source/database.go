@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plan
+package source
 
 import (
 	"errors"
@@ -20,22 +20,23 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/pods"
 	"github.com/flagcache/flagcache/service/config"
 )
 
 const (
 	postgresPort = 5432
-	// mostDatabaseHosts bounds what one URI adds to a NetworkPolicy.
-	mostDatabaseHosts = 8
+	// maxDatabaseHosts bounds what one URI adds to a NetworkPolicy.
+	maxDatabaseHosts = 8
 )
 
-// judgeDatabase says whether the Secret of flags.type Postgres can be used. The
-// operator has no client for the database: whether it answers is for the flag
-// service to say, which is unready until it has flags.
-func judgeDatabase(s *observed.Index) flagsPart {
+// checkDatabase reports whether the Secret of flags.type Postgres is valid. The
+// operator does not connect to the database: the flag service does, and is not
+// ready until it has flags.
+func checkDatabase(s *observed.Index) Part {
 	ref := s.FlagCache.Spec.Flags.Postgres.SecretRef
-	refuse := func(reason, format string, args ...any) flagsPart {
-		return flagsPart{ports: allowedPorts(s), valid: conditions.False(v1alpha1.ConditionFlagsValid, reason, format, args...)}
+	refuse := func(reason, format string, args ...any) Part {
+		return Part{Ports: allowedPorts(s), Valid: conditions.False(v1alpha1.ConditionFlagsValid, reason, format, args...)}
 	}
 	if reason, message := s.DatabaseSecret.Trouble(ref.Name, "the key "+ref.Key); reason != "" {
 		return refuse(reason, "%s", message)
@@ -44,14 +45,14 @@ func judgeDatabase(s *observed.Index) flagsPart {
 	if err != nil {
 		return refuse(v1alpha1.ReasonSecretInvalid, "Secret %s, key %s: %v", ref.Name, ref.Key, err)
 	}
-	return flagsPart{
-		usable: true, ports: ports,
-		valid: conditions.True(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonStoredInDatabase, "Secret %s, key %s names the database that holds the flags", ref.Name, ref.Key),
+	return Part{
+		Usable: true, Ports: ports,
+		Valid: conditions.True(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonStoredInDatabase, "Secret %s, key %s has the URI of the database of the flags", ref.Name, ref.Key),
 	}
 }
 
-// databasePorts are the ports of a PostgreSQL URI with one or several hosts, in
-// order and each once. Errors name what is wrong, never the value.
+// databasePorts returns the ports of a PostgreSQL URI with one or more hosts,
+// sorted, without duplicates. Errors never contain the value.
 func databasePorts(uri string) ([]int32, error) {
 	rest, ok := strings.CutPrefix(uri, "postgres://")
 	if !ok {
@@ -64,11 +65,11 @@ func databasePorts(uri string) ([]int32, error) {
 	address, _, _ = strings.Cut(address, "/")
 	parameters, err := url.ParseQuery(query)
 	if err != nil || parameters.Has("host") || parameters.Has("port") {
-		return nil, errors.New("the URI's parameters cannot be used: hosts and ports belong before the database's name")
+		return nil, errors.New("the URI's parameters are invalid: hosts and ports belong before the name of the database")
 	}
 	hosts := strings.Split(address[strings.LastIndex(address, "@")+1:], ",")
-	if len(hosts) > mostDatabaseHosts {
-		return nil, errors.New("the URI names more hosts than 8")
+	if len(hosts) > maxDatabaseHosts {
+		return nil, errors.New("the URI has more than 8 hosts")
 	}
 	var ports []int32
 	for _, host := range hosts {
@@ -90,10 +91,10 @@ func databasePort(address string) (int32, error) {
 	if inner, bracketed := strings.CutPrefix(host, "["); bracketed {
 		ip, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
 		if err != nil || !ip.Is6() {
-			return 0, errors.New("the URI names no usable host")
+			return 0, errors.New("the URI has no valid host")
 		}
 	} else if host == "" || strings.ContainsAny(host, " \t\r\n:%[]") {
-		return 0, errors.New("the URI names no usable host")
+		return 0, errors.New("the URI has no valid host")
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {
@@ -102,44 +103,48 @@ func databasePort(address string) (int32, error) {
 	return int32(n), nil
 }
 
-// allowedPorts are those that the pods may reach by the policy that exists. A
-// Secret that is lost does not cut the pods off their database.
+// allowedPorts returns the ports of the source that the existing NetworkPolicy
+// allows, so that losing the Secret does not cut the pods off their database.
 func allowedPorts(s *observed.Index) []int32 {
 	policy, ok := observed.Get[*networkingv1.NetworkPolicy](s, observed.ServiceName(s.FlagCache))
-	if !ok || len(policy.Spec.Egress) <= sourceRule {
+	if !ok || len(policy.Spec.Egress) <= EgressRule {
 		return nil
 	}
 	var ports []int32
-	for _, port := range policy.Spec.Egress[sourceRule].Ports {
+	for _, port := range policy.Spec.Egress[EgressRule].Ports {
 		ports = append(ports, ptr.Deref(port.Port, intstr.IntOrString{}).IntVal)
 	}
 	return ports
 }
 
-// flagsVariable tells the flag service where its flags are.
-func flagsVariable(fc *v1alpha1.FlagCache) corev1.EnvVar {
+// EnvVar is the variable that names the source of the flags.
+func EnvVar(fc *v1alpha1.FlagCache) corev1.EnvVar {
 	if database := fc.Spec.Flags.Postgres; database != nil {
 		return corev1.EnvVar{Name: config.EnvPostgresURIFile, Value: config.PostgresDir + "/" + database.SecretRef.Key}
 	}
 	return corev1.EnvVar{Name: config.EnvFlagsFile, Value: config.FlagsDir + "/" + fc.Spec.Flags.ConfigMap.Key}
 }
 
-// flagsDir is where the flag service finds its flags, or the way to them.
-func flagsDir(fc *v1alpha1.FlagCache) string {
+// Dir is where the flags, or the URI of their database, are mounted.
+func Dir(fc *v1alpha1.FlagCache) string {
 	if fc.Spec.Flags.Postgres != nil {
 		return config.PostgresDir
 	}
 	return config.FlagsDir
 }
 
-// flagsVolume is the ConfigMap of the flags, or the Secret of their database.
-// The Secret is mounted whole, so that certificates may lie beside the URI.
-func flagsVolume(fc *v1alpha1.FlagCache) corev1.VolumeSource {
+// Volume is the ConfigMap of the flags or the Secret of their database. The Secret
+// is mounted as a whole, so that it may hold certificates beside the URI.
+func Volume(fc *v1alpha1.FlagCache) corev1.VolumeSource {
 	if database := fc.Spec.Flags.Postgres; database != nil {
-		return secretVolume(database.SecretRef.Name)
+		return pods.SecretVolume(database.SecretRef.Name)
 	}
 	return corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 		LocalObjectReference: corev1.LocalObjectReference{Name: fc.Spec.Flags.ConfigMap.Name},
 		DefaultMode:          ptr.To[int32](0o444),
 	}}
 }
+
+// EgressRule is the index of the egress rule for the source in the NetworkPolicy of
+// the pods, if it has one.
+const EgressRule = 3

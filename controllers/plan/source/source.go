@@ -1,0 +1,71 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package source plans where the flag service reads its flags: the condition
+// FlagsValid, and the variable, volume and ports that its pods need.
+package source
+
+import (
+	"fmt"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+)
+
+// Part is the state of the source of flags.
+type Part struct {
+	Valid metav1.Condition
+	// Usable: a flag service that starts now could serve it.
+	Usable bool
+	// Ports that the pods must reach to read it.
+	Ports []int32
+}
+
+// maxProblems is how many rejected flags a condition names.
+const maxProblems = 3
+
+// Check reports whether the source of flags can be served. If it cannot, the flag
+// service goes on serving its last good set.
+func Check(s *observed.Index) Part {
+	if s.FlagCache.Spec.Flags.Type == v1alpha1.FlagsPostgres {
+		return checkDatabase(s)
+	}
+	return checkFile(s)
+}
+
+func checkFile(s *observed.Index) Part {
+	ref := s.FlagCache.Spec.Flags.ConfigMap
+	invalid := func(reason, format string, args ...any) Part {
+		return Part{Valid: conditions.False(v1alpha1.ConditionFlagsValid, reason, format, args...)}
+	}
+	switch s.Flags.State {
+	case observed.FlagsNoConfigMap:
+		return invalid(v1alpha1.ReasonConfigMapNotFound, "ConfigMap %s does not exist: create it with the key %s", ref.Name, ref.Key)
+	case observed.FlagsNoKey:
+		return invalid(v1alpha1.ReasonKeyNotFound, "ConfigMap %s has no key %s: add it, or name another in spec.flags.configMap.key", ref.Name, ref.Key)
+	case observed.FlagsUnparseable:
+		return invalid(v1alpha1.ReasonUnparseable, "ConfigMap %s, key %s: %s. The last good flags are still served", ref.Name, ref.Key, s.Flags.Error)
+	}
+	if len(s.Flags.Problems) > 0 {
+		part := invalid(v1alpha1.ReasonFlagsRejected, "ConfigMap %s, key %s: %s. All other flags are served", ref.Name, ref.Key, summary(s.Flags.Problems))
+		part.Usable = true
+		return part
+	}
+	return Part{
+		Usable: true,
+		Valid:  conditions.True(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonValid, "ConfigMap %s, key %s is valid", ref.Name, ref.Key),
+	}
+}
+
+func summary(problems []string) string {
+	shown := problems[:min(len(problems), maxProblems)]
+	text := strings.Join(shown, "; ")
+	if more := len(problems) - len(shown); more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
