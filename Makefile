@@ -127,23 +127,32 @@ test-e2e: kube build ackplayer redis ## Run the end-to-end tests on a local clus
 	@# -count=1 because go test cannot see what the cluster is made of.
 	go test -timeout 20m -count=1 $(GO_TEST_FLAGS) ./test/e2e/...
 
-# About so many plans are played; FAULT_PLANS=all plays every one. Which ones is
-# drawn with FAULT_SEED.
+# About how many plans are run (FAULT_PLANS=all runs every one), and the seed that
+# selects them.
 FAULT_PLANS ?= 24000
 FAULT_SEED ?= 1
 
 .PHONY: fault
-fault: $(TEST_API_SERVER) ## Fail every call of the operator in every way, then seed bugs and see that they are found.
+fault: fault-plans mutants ## Fail every call of the operator in every way, then seed bugs and check that they are found.
+
+.PHONY: fault-plans
+fault-plans: # The plans of make fault.
 	FAULT_PLANS=$(FAULT_PLANS) FAULT_SEED=$(FAULT_SEED) go test -count=1 -timeout 20m -v -run '^TestConvergence$$' ./test/fault | grep -v '^=== \|--- PASS\|plans, 0 bad$$'
+
+.PHONY: mutants
+mutants: $(TEST_API_SERVER) # The seeded bugs of make fault.
 	go run ./hack/mutants
 
-# How long each fuzz target runs, and whose.
+# How long each fuzz target runs, how many of the packages' targets run (a number
+# or all), and the seed that selects them.
 FUZZ_TIME ?= 30s
+FUZZ_TARGETS ?= all
+FUZZ_SEED ?= $(shell date +%s)
 FUZZ_PACKAGES ?= ./service/flags ./service/ofrep
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parser of flags, the evaluator and the OFREP decoder.
-	hack/fuzz.sh $(FUZZ_TIME) $(FUZZ_PACKAGES)
+	hack/fuzz.sh $(FUZZ_TIME) $(FUZZ_TARGETS) $(FUZZ_SEED) $(FUZZ_PACKAGES)
 
 .PHONY: load
 load: redis postgres ## Ask a flag service 50 questions at a time for 30 s, with Redis and PostgreSQL behind it.
