@@ -7,13 +7,12 @@
 // the comparison of end states and the invariants must each kill some that the
 // other does not: an oracle that adds nothing has gone blind.
 //
-// The operator's files are not touched: a mutant is built with go test -overlay.
+// The operator's files are not touched: mutants are built with go test -overlay, all
+// those within functions into one binary.
 package main
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -58,14 +57,21 @@ func run(parallel int, only string) error {
 		return fmt.Errorf("finding mutants in %s: %w", patches, errors.Join(err, errors.New("there are none; run it in the repository's root")))
 	}
 	began := time.Now()
-	results := make([]result, len(found))
+	dir, err := os.MkdirTemp("", "mutants-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	hunts := prepare(dir, found)
+	fmt.Printf("prepared %d mutants in %v\n", len(hunts), time.Since(began).Round(time.Second))
+	results := make([]result, len(hunts))
 	slots := make(chan struct{}, max(1, parallel))
 	var all sync.WaitGroup
-	for i, patch := range found {
+	for i, h := range hunts {
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			results[i] = try(patch)
+			results[i] = h.run()
 			fmt.Println(results[i])
 		})
 	}
@@ -81,25 +87,75 @@ func (r result) String() string {
 	return fmt.Sprintf("%-46s %s [%v]", r.name, r.line, r.took.Round(100*time.Millisecond))
 }
 
-// try builds one mutant and hunts it.
-func try(patch string) result {
-	r := result{name: strings.TrimSuffix(filepath.Base(patch), ".patch")}
-	began := time.Now()
-	dir, err := os.MkdirTemp("", "mutant-")
-	if err != nil {
-		return result{name: r.name, err: err}
+// hunt is a mutant and the binary that carries it.
+type hunt struct {
+	mutant
+	binary string
+	// own reports that the binary is yet to be built, for this mutant alone.
+	own bool
+	err error
+}
+
+// prepare seeds the bugs and builds the binary that carries those within functions.
+func prepare(dir string, patches []string) []hunt {
+	hunts := make([]hunt, len(patches))
+	all := combiner{files: map[string]*combined{}}
+	shared := filepath.Join(dir, "mutants.test")
+	for i, patch := range patches {
+		h := &hunts[i]
+		h.binary = shared
+		h.mutant, h.err = seed(strings.TrimSuffix(filepath.Base(patch), ".patch"), patch)
+		if h.err != nil {
+			continue
+		}
+		if err := all.add(h.mutant); err != nil {
+			fmt.Printf("%-46s gets a binary of its own: %v\n", h.name, err)
+			h.own, h.binary = true, filepath.Join(dir, h.name+".test")
+		}
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	binary := filepath.Join(dir, "mutant.test")
-	if r.err = build(patch, dir, binary); r.err != nil {
+	err := build(all.sources(), shared)
+	if err == nil {
+		err = control(shared)
+	}
+	if err != nil {
+		fmt.Printf("The common binary is of no use, so each mutant gets its own: %v\n", err)
+		for i := range hunts {
+			hunts[i].own, hunts[i].binary = true, filepath.Join(dir, hunts[i].name+".test")
+		}
+	}
+	return hunts
+}
+
+// control runs the binary with no bug active: there must be nothing to find.
+func control(binary string) error {
+	command := exec.Command(binary, "-test.run", "^TestMutant$", "-test.timeout", "2m")
+	command.Dir = target
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("running it without a bug: %w\n%s", err, output)
+	}
+	return nil
+}
+
+// run builds a mutant where that is yet to be done, and hunts it.
+func (h hunt) run() result {
+	r := result{name: h.name, err: h.err}
+	began := time.Now()
+	if r.err == nil && h.own {
+		r.err = build(h.files, h.binary)
+	}
+	if r.err != nil {
 		return r
 	}
-	test := cmp.Or(header(patch, "Test"), "TestMutant")
-	hunt := exec.Command(binary, "-test.run", "^"+test+"$", "-test.timeout", "2m")
-	hunt.Dir = target
-	hunt.Env = append(os.Environ(), "FAULT_MUTANT="+r.name, "FAULT_HUNT="+header(patch, "Hunt"), "GOMAXPROCS=1")
-	output, err := hunt.CombinedOutput()
+	test := cmp.Or(header(h.patch, "Test"), "TestMutant")
+	command := exec.Command(h.binary, "-test.run", "^"+test+"$", "-test.timeout", "2m")
+	command.Dir = target
+	command.Env = append(os.Environ(), "FAULT_MUTANT="+h.name, "FAULT_HUNT="+header(h.patch, "Hunt"), "GOMAXPROCS=1")
+	output, err := command.CombinedOutput()
 	r.took = time.Since(began)
+	if exit := (&exec.ExitError{}); err != nil && !errors.As(err, &exit) {
+		r.err = fmt.Errorf("starting the hunt: %w", err)
+		return r
+	}
 	if test == "TestMutant" {
 		r.line, r.killers = verdict(string(output), err)
 	} else {
@@ -128,54 +184,6 @@ func verdictOf(test string, err error) (line string, killers []string) {
 		return "SURVIVED", nil
 	}
 	return "KILLED by " + test, []string{test}
-}
-
-// build seeds the bug into copies of the files and builds the test with them.
-func build(patch, dir, binary string) error {
-	text, err := os.ReadFile(patch)
-	if err != nil {
-		return fmt.Errorf("reading the mutant: %w", err)
-	}
-	replace := map[string]string{}
-	for _, match := range regexp.MustCompile(`(?m)^\+\+\+ b/(.+)$`).FindAllStringSubmatch(string(text), -1) {
-		original, err := filepath.Abs(match[1])
-		if err != nil {
-			return err
-		}
-		copied := filepath.Join(dir, match[1])
-		if err := copyFile(original, copied); err != nil {
-			return err
-		}
-		replace[original] = copied
-	}
-	apply := exec.Command("git", "apply", "-C1", "-")
-	apply.Dir, apply.Stdin = dir, bytes.NewReader(text)
-	if output, err := apply.CombinedOutput(); err != nil {
-		return fmt.Errorf("the patch does not apply to the operator as it is, write it anew: %s", bytes.TrimSpace(output))
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		return err
-	}
-	file := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(file, overlay, 0o600); err != nil {
-		return err
-	}
-	if output, err := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", file, "-o", binary, target).CombinedOutput(); err != nil {
-		return fmt.Errorf("building it: %s", bytes.TrimSpace(output))
-	}
-	return nil
-}
-
-func copyFile(from, to string) error {
-	text, err := os.ReadFile(from)
-	if err != nil {
-		return fmt.Errorf("reading what the mutant changes: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
-	}
-	return os.WriteFile(to, text, 0o600)
 }
 
 // verdict reads what the hunt said. A mutant that panics or never ends is found
