@@ -122,10 +122,14 @@ test: test-unit test-e2e ## Run every test; builds and installs what they need.
 test-unit: $(TEST_API_SERVER) redis postgres prometheus ## Run the unit tests, and the suites against a real API server.
 	go test -timeout 10m $(GO_TEST_FLAGS) $$(go list ./... | grep -v /test/e2e)
 
+# How many processes share the cluster of the end-to-end tests, and further flags of
+# ginkgo, such as GINKGO_FLAGS='--focus "A canary"'.
+E2E_PROCS ?= 3
+GINKGO_FLAGS ?=
+
 .PHONY: test-e2e
 test-e2e: kube build ackplayer redis ## Run the end-to-end tests on a local cluster.
-	@# -count=1 because go test cannot see what the cluster is made of.
-	go test -timeout 20m -count=1 $(GO_TEST_FLAGS) ./test/e2e/...
+	go run -trimpath github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=20m --trimpath $(GINKGO_FLAGS) ./test/e2e
 
 # About how many plans are run (FAULT_PLANS=all runs every one), and the seed that
 # selects them.

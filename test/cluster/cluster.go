@@ -120,6 +120,16 @@ func Detach(ctx context.Context, o Options) (*Cluster, error) {
 	return c, nil
 }
 
+// Join connects to a cluster that another program started in dir, with the
+// executable of hack/kube for kubectl. Stop leaves the cluster running.
+func Join(kube, dir string) (*Cluster, error) {
+	c := &Cluster{Dir: dir, kube: kube, stop: func() error { return nil }}
+	if err := c.connect(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
 // End ends the cluster in dir, started or detached. It is no error if there is
 // none.
 func End(kube, dir string) error {

@@ -10,15 +10,20 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 )
 
-// Inventory is every object of a namespace, by kind and name, with its resource
-// version. Events are left out: they are a record of what was, and go by age.
+// Inventory holds the resource version of every object of a namespace, by kind and
+// name. Left out are Events, which expire by age, and what Kubernetes itself keeps
+// in every namespace, because it may appear at any time after the namespace.
 type Inventory map[string]string
+
+// inEveryNamespace are the objects that Kubernetes makes for each namespace.
+var inEveryNamespace = []string{"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}
 
 // Inventory lists the objects of every type of API that the cluster serves.
 func (c *Cluster) Inventory(ctx context.Context, namespace string) (Inventory, error) {
@@ -33,11 +38,16 @@ func (c *Cluster) Inventory(ctx context.Context, namespace string) (Inventory, e
 	inventory := Inventory{}
 	for resource, kind := range resources {
 		list, err := client.Resource(resource).Namespace(namespace).List(ctx, metav1.ListOptions{})
+		if apierrors.IsNotFound(err) {
+			continue // the type was installed or removed just now
+		}
 		if err != nil {
 			return nil, fmt.Errorf("listing %s: %w", resource.Resource, err)
 		}
 		for _, o := range list.Items {
-			inventory[kind+"/"+o.Name] = o.ResourceVersion
+			if name := kind + "/" + o.Name; !slices.Contains(inEveryNamespace, name) {
+				inventory[name] = o.ResourceVersion
+			}
 		}
 	}
 	return inventory, nil

@@ -65,9 +65,11 @@ func readProcesses() (processes, error) {
 		}
 		process := all[pid]
 		process.program = after[:end]
-		if fields := strings.Fields(after[end+1:]); len(fields) > 1 {
-			process.parent, _ = strconv.Atoi(fields[1])
+		fields := strings.Fields(after[end+1:])
+		if len(fields) < 2 || fields[0] == "Z" {
+			continue // it has ended and is still to be reaped
 		}
+		process.parent, _ = strconv.Atoi(fields[1])
 		all[pid] = process
 	}
 	return all, nil

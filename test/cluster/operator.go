@@ -11,6 +11,8 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -19,6 +21,7 @@ import (
 const (
 	OperatorNamespace  = "flagcache-system"
 	OperatorDeployment = "flagcache-controller-manager"
+	operatorLease      = "manager.flagcache.dev"
 )
 
 // deployLimit is how long the operator may take to become available.
@@ -47,6 +50,17 @@ func (c *Cluster) AwaitOperator(ctx context.Context, namespace string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for Deployment %s: %w\n%s", key, err, c.describeOperator(ctx, namespace))
+	}
+	return nil
+}
+
+// ReleaseLease deletes the operator's lease, as an operator does that is stopped in
+// good order. The next one then begins at once, where it would have to wait for the
+// lease of one that was killed to expire.
+func (c *Cluster) ReleaseLease(ctx context.Context) error {
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: OperatorNamespace, Name: operatorLease}}
+	if err := c.Client.Delete(ctx, lease); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting the operator's lease: %w", err)
 	}
 	return nil
 }

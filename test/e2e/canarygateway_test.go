@@ -82,7 +82,7 @@ var _ = Describe("A canary by a gateway", Ordered, Label("canary"), func() {
 	It("gives a good release its share, and promotes it", func(ctx context.Context) {
 		load := startLoad(ctx, door, clientRate/2)
 		stable := revisionOf(ctx, fc)
-		changeRelease(ctx, fc, "none", routed(longTrial))
+		changeRelease(ctx, fc, "none", routed(good(longTrial)))
 		candidate := expectShared(ctx)
 
 		By("measuring the share")
@@ -118,7 +118,7 @@ var _ = Describe("A canary by a gateway", Ordered, Label("canary"), func() {
 	}, SpecTimeout(rolledOut))
 
 	It("leaves the route as it was when it is deleted in the middle", func(ctx context.Context) {
-		changeRelease(ctx, fc, "another good one", routed(longTrial))
+		changeRelease(ctx, fc, "another good one", routed(good(longTrial)))
 		expectShared(ctx)
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
 		expectGone(ctx, fc)

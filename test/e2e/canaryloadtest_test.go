@@ -56,7 +56,7 @@ var _ = Describe("A canary with a load test", Ordered, Label("canary"), func() {
 		expectReady(ctx, fc)
 
 		candidate := revisionOf(ctx, fc)
-		Expect(phasesOf(fc)).To(ContainElement(string(v1alpha1.CanaryLoadTesting)+" 0%"), "the test ran while the candidate had no traffic")
+		Expect(phasesOf(ctx, fc)).To(ContainElement(string(v1alpha1.CanaryLoadTesting)+" 0%"), "the test ran while the candidate had no traffic")
 		result := recordOf(ctx, fc, candidate).Trial.LoadTest
 		Expect(result).NotTo(BeNil())
 		Expect(result.Passed).To(BeTrue(), "%s", result.Report)
@@ -69,15 +69,14 @@ var _ = Describe("A canary with a load test", Ordered, Label("canary"), func() {
 	It("rolls back a release that is too slow before it has any traffic", func(ctx context.Context) {
 		stable := revisionOf(ctx, fc)
 		changeRelease(ctx, fc, "late", tested(longTrial))
-		Eventually(ctx, func() *v1alpha1.RevisionsStatus { return read(ctx, fc).Status.Revisions }).WithTimeout(rolledOut).
-			Should(And(Not(BeNil()), HaveField("Rejected", Not(BeEmpty()))))
-
+		Eventually(ctx, func() bool { return rolledBack(read(ctx, fc)) }).WithTimeout(rolledOut).Should(BeTrue(), "the release is to be rolled back")
 		rejected := fc.Status.Revisions.Rejected
+		Expect(rejected).NotTo(BeEmpty())
 		Expect(fc.Status.Revisions.Stable).To(Equal(stable))
 		Expect(fc).To(haveCondition(v1alpha1.ConditionRolloutHealthy, metav1.ConditionFalse, v1alpha1.ReasonRolledBack))
 		Expect(messageOf(fc, v1alpha1.ConditionRolloutHealthy)).To(ContainSubstring("LoadTestFailed"))
 		AddReportEntry("Why", messageOf(fc, v1alpha1.ConditionRolloutHealthy), ReportEntryVisibilityAlways)
-		Expect(weightsGiven(fc, rejected)).To(HaveEach(BeZero()))
+		Expect(weightsGiven(ctx, fc, rejected)).To(HaveEach(BeZero()))
 		Expect(countBad(ctx, fc, handedTo(rejected))).To(BeZero(), "requests that stable pods handed on")
 		Expect(explained(ctx, fc, rejected)).To(And(ContainSubstring("LoadTestFailed"), ContainSubstring("Load test failed: of ")))
 		expectNoneFailed()
@@ -113,9 +112,10 @@ func handedTo(revision string) badAnswers {
 
 // phasesOf are the phases of all canaries of a FlagCache with the weight in each,
 // as anybody could see them.
-func phasesOf(fc *v1alpha1.FlagCache) []string {
+func phasesOf(ctx context.Context, fc *v1alpha1.FlagCache) []string {
+	GinkgoHelper()
 	var phases []string
-	for _, version := range record.versions(fc.Namespace, fc.Name) {
+	for _, version := range record.versions(ctx, fc) {
 		phase, _, _ := unstructured.NestedString(version.Object, "status", "canary", "phase")
 		summary, _, _ := unstructured.NestedString(version.Object, "status", "canary", "summary")
 		weight, _, _ := strings.Cut(summary, " ")
@@ -125,10 +125,10 @@ func phasesOf(fc *v1alpha1.FlagCache) []string {
 }
 
 // weightsGiven are the weights that a candidate had, as anybody could see them.
-func weightsGiven(fc *v1alpha1.FlagCache, candidate string) []int64 {
+func weightsGiven(ctx context.Context, fc *v1alpha1.FlagCache, candidate string) []int64 {
 	GinkgoHelper()
 	var weights []int64
-	for _, version := range record.versions(fc.Namespace, fc.Name) {
+	for _, version := range record.versions(ctx, fc) {
 		if name, _, _ := unstructured.NestedString(version.Object, "status", "revisions", "candidate"); name == candidate {
 			weight, _, _ := unstructured.NestedInt64(version.Object, "status", "canary", "weight")
 			weights = append(weights, weight)

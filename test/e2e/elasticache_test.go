@@ -29,15 +29,16 @@ const cloudRate = 200
 var quickTrial = v1alpha1.CanarySpec{
 	Steps:           []v1alpha1.CanaryStep{{Weight: 50, Duration: metav1.Duration{Duration: 5 * time.Second}}},
 	Metrics:         v1alpha1.MetricsSpec{Interval: metav1.Duration{Duration: time.Second}},
-	Thresholds:      v1alpha1.ThresholdsSpec{CacheHitRate: "50%"},
+	Thresholds:      goodRelease,
 	MinimumRequests: 200,
 	ScaleDownDelay:  metav1.Duration{Duration: 5 * time.Second},
 }
 
-// ACK and AWS are played by test/ackplayer, the servers of Redis are real. The
-// operator is killed at each step that lasts; between two writes of one look
-// test/fault kills it.
-var _ = Describe("A FlagCache in ElastiCache", func() {
+// ACK and AWS are simulated by test/ackplayer, with real Redis servers. The operator is
+// killed at each step that lasts; test/fault kills it between two writes of one
+// reconcile. Serial, because ACK's kinds are installed for the whole cluster and the
+// operator is restarted and killed.
+var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 	BeforeEach(func(ctx context.Context) {
 		Expect(local.DeployACKPlayer(ctx)).To(Succeed())
 		Expect(local.TrustACKPlayer(ctx)).To(Succeed())
@@ -62,7 +63,7 @@ var _ = Describe("A FlagCache in ElastiCache", func() {
 
 		By("rotating its token")
 		password, revision := passwordOf(ctx, fc), revisionOf(ctx, fc)
-		seen := len(record.versions(fc.Namespace, fc.Name))
+		seen := len(record.versions(ctx, fc))
 		changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
 			fc.Spec.Canary = &quickTrial
 			metav1.SetMetaDataAnnotation(&fc.ObjectMeta, v1alpha1.AnnotationRotateToken, "please")
@@ -75,7 +76,7 @@ var _ = Describe("A FlagCache in ElastiCache", func() {
 		Expect(passwordOf(ctx, fc)).NotTo(Equal(password))
 		Expect(tokensOf(ctx, fc)).To(ConsistOf(passwordOf(ctx, fc)))
 
-		for _, version := range record.versions(fc.Namespace, fc.Name)[seen:] {
+		for _, version := range record.versions(ctx, fc)[seen:] {
 			for _, kind := range []string{v1alpha1.ConditionCacheProvisioned, v1alpha1.ConditionServing} {
 				Expect(meta.IsStatusConditionTrue(typed(version).Status.Conditions, kind)).To(BeTrue(), "%s in %s", kind, asJSON(version))
 			}
@@ -148,6 +149,7 @@ func killOperatorAt(ctx context.Context, step string, begun func(ctx context.Con
 	By("killing the operator when " + step)
 	Eventually(ctx, begun).WithTimeout(rolledOut).WithPolling(50*time.Millisecond).Should(BeTrue(), step)
 	killOperator(ctx)
+	Expect(local.ReleaseLease(ctx)).To(Succeed()) // how one expires is seen in restart_test.go
 }
 
 // killOperatorAlongTheTrial kills the operator at each step from the candidate that

@@ -6,6 +6,7 @@ package e2e
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	. "github.com/onsi/ginkgo/v2"
@@ -19,16 +20,21 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// expectKstatusAgrees compares what kstatus makes of each new version of each
-// FlagCache with what the version says. A version without a status is left out:
-// it is the user's, from before the operator saw it, and kstatus takes it for done.
-func (r *recorder) expectKstatusAgrees() {
+// expectKstatusAgrees compares what kstatus computes for each new version of each
+// FlagCache, in some namespaces or in all, with what the version reports. A version
+// without a status is left out: it is the user's, from before the operator saw it,
+// and kstatus considers it current.
+func (r *recorder) expectKstatusAgrees(namespaces ...string) {
 	GinkgoHelper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, versions := range r.flagCaches {
+		namespace, _, _ := strings.Cut(key, "/")
+		if len(namespaces) > 0 && !slices.Contains(namespaces, namespace) {
+			continue
+		}
 		judged := r.judged[key]
-		r.judged[key] = len(versions) // before a failure, which is told once
+		r.judged[key] = len(versions) // before a failure, which is reported once
 		for _, version := range versions[judged:] {
 			expectKstatusAgrees(version)
 		}
@@ -85,7 +91,7 @@ func changing(fc *v1alpha1.FlagCache) bool {
 func (r *recorder) phases(namespace, name string) []status.Status {
 	GinkgoHelper()
 	var phases []status.Status
-	for _, version := range r.versions(namespace, name) {
+	for _, version := range r.recorded(namespace, name) {
 		if typed(version).Status.ObservedGeneration == 0 {
 			continue
 		}

@@ -14,7 +14,8 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-var _ = Describe("An operator with rights in its own namespace only", func() {
+// Serial, because the operator of the cluster is stopped.
+var _ = Describe("An operator with rights in its own namespace only", Serial, func() {
 	It("works there and nowhere else", func(ctx context.Context) {
 		here, elsewhere := aNamespace(ctx), aNamespace(ctx)
 		stopOperator(ctx)

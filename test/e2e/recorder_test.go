@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -35,7 +36,17 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// recorder keeps what the cluster told during the run.
+// scope is how much of the cluster a recorder records.
+type scope int
+
+const (
+	// wholeCluster is FlagCaches, events, credentials and the logs of all containers.
+	wholeCluster scope = iota
+	// flagCachesOnly is for further processes beside one that records everything.
+	flagCachesOnly
+)
+
+// recorder keeps what happens in the cluster during the run.
 type recorder struct {
 	cluster *cluster.Cluster
 	pods    kubernetes.Interface
@@ -54,7 +65,7 @@ type recorder struct {
 	credentials map[string]string
 }
 
-func startRecorder(c *cluster.Cluster) *recorder {
+func startRecorder(c *cluster.Cluster, what scope) *recorder {
 	GinkgoHelper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &recorder{
@@ -69,12 +80,15 @@ func startRecorder(c *cluster.Cluster) *recorder {
 	Expect(err).NotTo(HaveOccurred())
 
 	informers := dynamicinformer.NewDynamicSharedInformerFactory(client, 0)
-	for resource, keep := range map[schema.GroupVersionResource]func(context.Context, *unstructured.Unstructured){
-		v1alpha1.GroupVersion.WithResource("flagcaches"):            r.keepFlagCache,
-		{Group: "events.k8s.io", Version: "v1", Resource: "events"}: r.keepEvent,
-		corev1.SchemeGroupVersion.WithResource("secrets"):           r.keepSecret,
-		corev1.SchemeGroupVersion.WithResource("pods"):              r.keepLogs,
-	} {
+	kept := map[schema.GroupVersionResource]func(context.Context, *unstructured.Unstructured){
+		v1alpha1.GroupVersion.WithResource("flagcaches"): r.keepFlagCache,
+	}
+	if what == wholeCluster {
+		kept[schema.GroupVersionResource{Group: "events.k8s.io", Version: "v1", Resource: "events"}] = r.keepEvent
+		kept[corev1.SchemeGroupVersion.WithResource("secrets")] = r.keepSecret
+		kept[corev1.SchemeGroupVersion.WithResource("pods")] = r.keepLogs
+	}
+	for resource, keep := range kept {
 		_, err := informers.ForResource(resource).Informer().AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { keep(ctx, o.(*unstructured.Unstructured)) },
 			UpdateFunc: func(_, o any) { keep(ctx, o.(*unstructured.Unstructured)) },
@@ -170,11 +184,24 @@ func (l *locked) Write(p []byte) (int, error) {
 	return l.log.Write(p)
 }
 
-// versions are the versions of a FlagCache that were seen, in order.
-func (r *recorder) versions(namespace, name string) []*unstructured.Unstructured {
+// versions are the versions of a FlagCache, in order, up to the present one: it waits
+// until the record, which lags behind the API server, has that.
+func (r *recorder) versions(ctx context.Context, fc *v1alpha1.FlagCache) []*unstructured.Unstructured {
+	GinkgoHelper()
+	present := read(ctx, fc).ResourceVersion
+	var versions []*unstructured.Unstructured
+	Eventually(ctx, func() []*unstructured.Unstructured {
+		versions = r.recorded(fc.Namespace, fc.Name)
+		return versions
+	}).Should(ContainElement(WithTransform((*unstructured.Unstructured).GetResourceVersion, Equal(present))), "recorded versions")
+	return versions
+}
+
+// recorded are the versions of a FlagCache that were recorded so far, in order.
+func (r *recorder) recorded(namespace, name string) []*unstructured.Unstructured {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]*unstructured.Unstructured(nil), r.flagCaches[namespace+"/"+name]...)
+	return slices.Clone(r.flagCaches[namespace+"/"+name])
 }
 
 // lastFlagCaches is the last version of each FlagCache, to explain a failure.
@@ -190,9 +217,9 @@ func (r *recorder) lastFlagCaches() string {
 	return strings.Join(texts, "\n")
 }
 
-// expectNoCredentialTold searches everything that was told for everything that is
+// expectNoCredentialLeaked searches everything that was told for everything that is
 // secret.
-func (r *recorder) expectNoCredentialTold() {
+func (r *recorder) expectNoCredentialLeaked() {
 	GinkgoHelper()
 	told := r.told()
 	r.mu.Lock()

@@ -16,7 +16,8 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-var _ = Describe("An operator that is killed in the middle of its work", func() {
+// Serial, because other specs need the operator.
+var _ = Describe("An operator that is killed in the middle of its work", Serial, func() {
 	It("finishes it when it is back", func(ctx context.Context) {
 		namespace := aNamespace(ctx)
 		old, fresh := aFlagCache(namespace, "old"), aFlagCache(namespace, "fresh")

@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -15,21 +16,27 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// What every spec works on.
 var (
-	local  *cluster.Cluster
+	// local is the cluster that all specs share.
+	local *cluster.Cluster
+	// record is what this process recorded of the cluster.
 	record *recorder
 )
 
 func TestEndToEnd(t *testing.T) {
 	RegisterFailHandler(Fail)
 	SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
-	SetDefaultEventuallyTimeout(time.Minute)
+	SetDefaultEventuallyTimeout(soon)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	RunSpecs(t, "FlagCache from end to end")
 }
 
-var _ = BeforeSuite(func(ctx context.Context) {
+// shared is what the first process passes to the others.
+type shared struct{ Kube, Dir string }
+
+// The first process starts the cluster and records everything; the others join it and
+// record what their own specs read.
+var _ = SynchronizedBeforeSuite(func(ctx context.Context) []byte {
 	ctrllog.SetLogger(GinkgoLogr)
 	programs, err := cluster.FindPrograms()
 	Expect(err).NotTo(HaveOccurred(), "make test-e2e builds what the tests run")
@@ -45,16 +52,33 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	}})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() { Expect(local.Stop()).To(Succeed()) })
-	record = startRecorder(local)
+	record = startRecorder(local, wholeCluster)
 	DeferCleanup(record.stop)
 
 	By("installing the operator")
 	Expect(local.Deploy(ctx)).To(Succeed())
+	joined, err := json.Marshal(shared{Kube: programs.Kube, Dir: local.Dir})
+	Expect(err).NotTo(HaveOccurred())
+	return joined
+}, func(_ context.Context, joined []byte) {
+	if local != nil {
+		return
+	}
+	ctrllog.SetLogger(GinkgoLogr)
+	var first shared
+	Expect(json.Unmarshal(joined, &first)).To(Succeed())
+	var err error
+	local, err = cluster.Join(first.Kube, first.Dir)
+	Expect(err).NotTo(HaveOccurred())
+	record = startRecorder(local, flagCachesOnly)
+	DeferCleanup(record.stop)
 })
 
-var _ = AfterSuite(func(ctx context.Context) {
+// After all specs the first process judges what it recorded of all of them.
+var _ = SynchronizedAfterSuite(func() {}, func() {
 	if record != nil {
-		record.expectNoCredentialTold()
+		record.expectKstatusAgrees()
+		record.expectNoCredentialLeaked()
 		record.expectNoErrorsLogged()
 	}
 })
@@ -64,5 +88,5 @@ var _ = AfterEach(func(ctx context.Context) {
 		AddReportEntry("The operator's log", local.OperatorLog(ctx, 60))
 		AddReportEntry("The last FlagCaches", record.lastFlagCaches())
 	}
-	record.expectKstatusAgrees()
+	record.expectKstatusAgrees(ownNamespaces...)
 })

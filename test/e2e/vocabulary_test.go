@@ -25,11 +25,14 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// soon is what a FlagCache may take from one settled state to the next. It takes
-// seconds; a busy machine may need more.
+// soon is the limit for a FlagCache to get from one settled state to the next. It
+// takes seconds; a busy machine may need more.
 const soon = 2 * time.Minute
 
-// aNamespace makes a namespace under Pod Security's level "restricted", which is
+// ownNamespaces are those that this process created.
+var ownNamespaces = []string{"none"}
+
+// aNamespace creates a namespace under Pod Security's level "restricted", which is
 // deleted after the spec.
 func aNamespace(ctx context.Context) string {
 	GinkgoHelper()
@@ -37,7 +40,8 @@ func aNamespace(ctx context.Context) string {
 		GenerateName: "e2e-",
 		Labels:       map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
 	}}
-	Expect(local.Client.Create(ctx, namespace)).To(Succeed())
+	Expect(local.CreateNamespace(ctx, namespace)).To(Succeed())
+	ownNamespaces = append(ownNamespaces, namespace.Name)
 	DeferCleanup(func(ctx context.Context) {
 		Expect(client.IgnoreNotFound(local.Client.Delete(ctx, namespace))).To(Succeed())
 	})
@@ -274,9 +278,9 @@ func scaleOperator(ctx context.Context, replicas int) {
 	kubectl(ctx, "scale", "--namespace", cluster.OperatorNamespace, "deployment", cluster.OperatorDeployment, fmt.Sprintf("--replicas=%d", replicas))
 }
 
-// killOperator kills the operator's process: it gets no chance to finish what it
-// does, nor to give back its lease. Its pod goes, too, because the kubelet takes
-// twice as long to start it again each time.
+// killOperator kills the operator's process: it can neither finish what it does nor
+// release its lease. Its pod is deleted as well, because the kubelet doubles the
+// delay of each restart. Specs that use it are Serial.
 func killOperator(ctx context.Context) {
 	GinkgoHelper()
 	Eventually(ctx, func() error { return local.Kill("manager") }).WithTimeout(soon).Should(Succeed())
