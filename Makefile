@@ -3,7 +3,7 @@
 # What is built, and where.
 LOCALBIN := $(CURDIR)/bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+GO_BUILD := go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
 # The images that deploy and build-installer write into the manifests.
 IMAGE_TAG ?= latest
@@ -33,12 +33,17 @@ TEST_API_SERVER := envtest
 endif
 export KUBEBUILDER_ASSETS
 
-# Further flags of go test, such as GO_TEST_FLAGS='-race -run Probe'.
+# Further flags of go test, such as GO_TEST_FLAGS='-run Probe'.
 GO_TEST_FLAGS ?=
 
 # A CRD over this many bytes comes too close to the 262,144 that a client-side
 # `kubectl apply` can keep in its annotation.
 CRD_SIZE_LIMIT := 200000
+
+# Programs and tests are built with the same settings, so that each package is compiled
+# once. The race detector needs cgo: make test-unit CGO_ENABLED=1 GO_TEST_FLAGS=-race.
+export CGO_ENABLED ?= 0
+export GOFLAGS ?= -trimpath
 
 SHELL := /usr/bin/env bash -o pipefail
 .SHELLFLAGS := -ec
@@ -52,8 +57,7 @@ all: build
 help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*##"; printf "\nUsage:\n  make \033[36m<target>\033[0m\n"} /^[a-zA-Z_0-9-]+:.*?##/ { printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2 } /^##@/ { printf "\n\033[1m%s\033[0m\n", substr($$0, 5) } ' $(MAKEFILE_LIST)
 
-# Built as the programs are, so that their packages are compiled once.
-DEMO := CGO_ENABLED=0 go run -trimpath ./hack/demo
+DEMO := go run ./hack/demo
 
 # The cache that the demo is about: incluster, or elasticache, played without AWS.
 CACHE ?= incluster
@@ -129,7 +133,7 @@ GINKGO_FLAGS ?=
 
 .PHONY: test-e2e
 test-e2e: kube build ackplayer redis ## Run the end-to-end tests on a local cluster.
-	go run -trimpath github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=20m --trimpath $(GINKGO_FLAGS) ./test/e2e
+	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=20m $(GINKGO_FLAGS) ./test/e2e
 
 # About how many plans are run (FAULT_PLANS=all runs every one), and the seed that
 # selects them.
@@ -173,11 +177,11 @@ chaos: redis postgres ## Take away what three flag services depend on, while cli
 .PHONY: bench
 bench: kube build redis $(KWOK) ## Measure the operator with 1, 100 and 1,000 FlagCaches.
 	KWOK=$(KWOK) KWOK_STAGES=$$(cd hack/tools/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage \
-		CGO_ENABLED=0 go run -trimpath ./hack/bench
+		go run ./hack/bench
 
 .PHONY: bench-service
 bench-service: build ## Measure the flag service against a bare net/http handler (two idle cores, Linux).
-	CGO_ENABLED=0 go run -trimpath ./hack/bench/service
+	go run ./hack/bench/service
 
 .PHONY: bench-canary
 bench-canary: ## Show by simulation how rarely and how soon the verdict rolls a canary back.
@@ -349,7 +353,7 @@ $(KWOK): hack/tools/kwok/go.mod hack/tools/kwok/go.sum
 define build-tool
 @echo "Building $(notdir $@), once; the first time it can take minutes."
 @mkdir -p $(@D)
-cd $(1) && CGO_ENABLED=0 go build -trimpath -o $@ $(2)
+cd $(1) && go build -o $@ $(2)
 @touch $@
 endef
 

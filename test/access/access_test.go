@@ -40,7 +40,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	// Not the server's own setting but the ACL is to refuse DEBUG.
+	// DEBUG is to be refused by the ACL, not by the server's own setting.
 	server := redistest.Start(t, "--enable-debug-command", "yes")
 	r := &rig{gate: startGate(t, server.Addr), server: server}
 	r.planned = planCache(t, r.gate)
@@ -55,7 +55,7 @@ func newRig(t *testing.T) *rig {
 		if mode := user.Spec.AuthenticationMode; mode != nil && mode.Type == "password" {
 			rules = append(rules, ">"+r.probe.Connection.Password)
 		} else {
-			// Who signs a token right is ElastiCache's to judge; here any is taken.
+			// Signatures are verified by ElastiCache; this server accepts any token.
 			rules = append(rules, "nopass")
 		}
 		args := []any{"ACL", "SETUSER", name, "reset"}
@@ -63,13 +63,13 @@ func newRig(t *testing.T) *rig {
 			args = append(args, rule)
 		}
 		if err := r.admin.Do(t.Context(), args...).Err(); err != nil {
-			t.Fatalf("the server does not take the access string %q: %v", user.Spec.AccessString, err)
+			t.Fatalf("the server does not accept the access string %q: %v", user.Spec.AccessString, err)
 		}
 	}
 	return r
 }
 
-// as is a client of a user's, past the gate.
+// as is a client with a user's login that bypasses the gate.
 func (r *rig) as(t *testing.T, user, password string) *redis.Client {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: r.server.Addr, Username: user, Password: password, Protocol: 2, DisableIdentity: true})
@@ -95,14 +95,14 @@ func (r *rig) startPod(t *testing.T) *pod {
 	var ended sync.WaitGroup
 	ended.Go(func() { p.Run(ctx, func() { p.changes.Add(1) }) })
 	t.Cleanup(func() { cancel(); ended.Wait() })
-	// It looks when it knows where Redis is, and again when it listens to it.
+	// It reads once it knows the address of Redis, and again once it has subscribed.
 	p.awaitChange(t, 1)
 	return p
 }
 
 func (p *pod) awaitChange(t *testing.T, after int64) {
 	t.Helper()
-	redistest.Eventually(t, 30*time.Second, "the pod was not told of a change", func() bool { return p.changes.Load() > after })
+	redistest.Eventually(t, 30*time.Second, "the pod was not notified of a change", func() bool { return p.changes.Load() > after })
 }
 
 func (p *pod) mustRead(t *testing.T, want string) {
@@ -115,7 +115,7 @@ func (p *pod) mustRead(t *testing.T, want string) {
 func (p *pod) mustMiss(t *testing.T) {
 	t.Helper()
 	if _, err := p.Read(t.Context()); !errors.Is(err, cache.ErrMiss) {
-		t.Fatalf("a read is %v, not a miss", err)
+		t.Fatalf("the read returned %v, not a miss", err)
 	}
 }
 
@@ -123,8 +123,8 @@ func entry(number int64, data string) cache.Entry {
 	return cache.Entry{Version: source.Version{Number: number}, Data: []byte(data)}
 }
 
-// withCredentials gives the process AWS credentials of a test, as EKS gives a pod its
-// own, and keeps those of the machine out.
+// withCredentials gives the process AWS credentials for the test, as EKS does for a pod,
+// and hides those of the machine.
 func withCredentials(t *testing.T) {
 	t.Helper()
 	none := filepath.Join(t.TempDir(), "none")
@@ -136,15 +136,15 @@ func withCredentials(t *testing.T) {
 	}
 }
 
-// TestTheServiceWorksWithItsRights does all that the flag service does with Redis as
-// the user that the operator makes for it, bound by the Secret that it writes.
-func TestTheServiceWorksWithItsRights(t *testing.T) {
+// TestServiceNeedsExactlyItsPermissions does everything that the flag service does with
+// Redis, as the user that the operator creates and with the binding that it writes.
+func TestServiceNeedsExactlyItsPermissions(t *testing.T) {
 	withCredentials(t)
 	r := newRig(t)
 	a, b := r.startPod(t), r.startPod(t)
 	key := config.RedisKeyPrefix + environment
 
-	t.Run("a document is stored, read and told of", func(t *testing.T) {
+	t.Run("a document is stored and read, and others are notified", func(t *testing.T) {
 		a.mustMiss(t)
 		seen := b.changes.Load()
 		if err := a.Store(t.Context(), entry(1, "one")); err != nil {
@@ -153,13 +153,13 @@ func TestTheServiceWorksWithItsRights(t *testing.T) {
 		b.awaitChange(t, seen)
 		b.mustRead(t, "one")
 	})
-	t.Run("an older one replaces nothing", func(t *testing.T) {
+	t.Run("an older document does not replace a newer one", func(t *testing.T) {
 		if err := b.Store(t.Context(), entry(0, "zero")); err != nil {
 			t.Fatalf("storing: %v", err)
 		}
 		a.mustRead(t, "one")
 	})
-	t.Run("invalidation deletes it and tells", func(t *testing.T) {
+	t.Run("invalidation deletes the document and notifies others", func(t *testing.T) {
 		seen := b.changes.Load()
 		if err := a.Invalidate(t.Context()); err != nil {
 			t.Fatalf("invalidating: %v", err)
@@ -167,10 +167,10 @@ func TestTheServiceWorksWithItsRights(t *testing.T) {
 		b.awaitChange(t, seen)
 		b.mustMiss(t)
 	})
-	t.Run("one refills for all, under the lock", func(t *testing.T) {
+	t.Run("one pod refills for all, holding the lock", func(t *testing.T) {
 		fill := func(ctx context.Context) (cache.Entry, error) {
 			if err := b.Refill(ctx, source.Version{Number: 2}, nil); !errors.Is(err, cache.ErrBusy) {
-				t.Errorf("a second refill is %v, not busy", err)
+				t.Errorf("a second refill returned %v, not ErrBusy", err)
 			}
 			return entry(2, "two"), nil
 		}
@@ -179,14 +179,14 @@ func TestTheServiceWorksWithItsRights(t *testing.T) {
 		}
 		b.mustRead(t, "two")
 		if r.admin.Exists(t.Context(), config.RedisLockPrefix+environment).Val() != 0 {
-			t.Error("the lock was not given back")
+			t.Error("the lock was not released")
 		}
 	})
-	t.Run("poison is deleted, another type replaced", func(t *testing.T) {
+	t.Run("an invalid value is deleted, a value of another type replaced", func(t *testing.T) {
 		r.admin.Set(t.Context(), key, "poison", 0)
 		a.mustMiss(t)
 		if r.admin.Exists(t.Context(), key).Val() != 0 {
-			t.Error("the poison is still there")
+			t.Error("the invalid value still exists")
 		}
 		r.admin.LPush(t.Context(), key, "x")
 		a.mustMiss(t)
@@ -195,7 +195,7 @@ func TestTheServiceWorksWithItsRights(t *testing.T) {
 		}
 		b.mustRead(t, "three")
 	})
-	t.Run("a lost connection comes back", func(t *testing.T) {
+	t.Run("a lost connection is established again", func(t *testing.T) {
 		seen := b.changes.Load()
 		r.gate.cut()
 		b.awaitChange(t, seen)
@@ -204,23 +204,23 @@ func TestTheServiceWorksWithItsRights(t *testing.T) {
 			return err == nil && string(entry.Data) == "three"
 		})
 	})
-	t.Run("a silent subscription is asked for a sign of life", func(t *testing.T) { r.gate.await(t, "ping") })
+	t.Run("an idle subscription is pinged", func(t *testing.T) { r.gate.await(t, "ping") })
 
-	t.Run("it has no right that it does not use, and lacks none", func(t *testing.T) {
-		if diff := cmp.Diff(rights(r.pods), r.gate.names()); diff != "" {
+	t.Run("it has exactly the permissions that it uses", func(t *testing.T) {
+		if diff := cmp.Diff(allowed(r.pods), r.gate.names()); diff != "" {
 			t.Errorf("commands that are allowed (-) and that were sent (+) differ:\n%s", diff)
 		}
 		r.mustRefuseNothing(t)
 	})
-	t.Run("it logs in by the Secret, with AWS credentials", r.loggedIn)
+	t.Run("it logs in as the Secret says, with a token signed by AWS credentials", r.loggedIn)
 }
 
-// loggedIn: every connection began with the user of the Secret and a token for the
-// cache and the region that the Secret names.
+// loggedIn expects that every connection began with the user of the Secret and a token
+// for the cache and the region of the Secret.
 func (r *rig) loggedIn(t *testing.T) {
 	logins := 0
-	for _, command := range r.gate.heard() {
-		i := slices.IndexFunc(command, func(word string) bool { return strings.EqualFold(word, "auth") })
+	for _, command := range r.gate.recorded() {
+		i := slices.IndexFunc(command, func(argument string) bool { return strings.EqualFold(argument, "auth") })
 		if i < 0 || strings.ToLower(command[0]) != "hello" && i != 0 {
 			continue
 		}
@@ -235,7 +235,7 @@ func (r *rig) loggedIn(t *testing.T) {
 			"region": strings.Split(values.Get("X-Amz-Credential"), "/")[2]}
 		want := map[string]string{"cache": r.group(), "user": user, "action": "connect", "region": region}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Fatalf("the token is not the wanted one (-):\n%s", diff)
+			t.Fatalf("the token differs (-want +got):\n%s", diff)
 		}
 	}
 	if logins < 2 {
@@ -246,8 +246,8 @@ func (r *rig) loggedIn(t *testing.T) {
 // group is the ID of the replication group. For IAM the user's is the same.
 func (r *rig) group() string { return string(r.binding["iam-cache"]) }
 
-// rights are the commands that an access string allows.
-func rights(user *ack.User) []string {
+// allowed are the commands that an access string allows.
+func allowed(user *ack.User) []string {
 	var commands []string
 	for _, rule := range strings.Fields(user.Spec.AccessString) {
 		if command, ok := strings.CutPrefix(rule, "+"); ok {
@@ -258,7 +258,8 @@ func rights(user *ack.User) []string {
 	return commands
 }
 
-// mustRefuseNothing: the server's own record of what its ACL refused is empty.
+// mustRefuseNothing expects that the server's ACL log, which records refused commands,
+// is empty.
 func (r *rig) mustRefuseNothing(t *testing.T) {
 	t.Helper()
 	log, err := r.admin.ACLLog(t.Context(), 10).Result()
@@ -270,8 +271,8 @@ func (r *rig) mustRefuseNothing(t *testing.T) {
 	}
 }
 
-// TestTheProbeWorksWithItsRights probes as the operator does.
-func TestTheProbeWorksWithItsRights(t *testing.T) {
+// TestProbeNeedsExactlyItsPermissions probes as the operator does.
+func TestProbeNeedsExactlyItsPermissions(t *testing.T) {
 	r := newRig(t)
 	connection := r.probe.Connection
 	attempt := probe.Once(t.Context(), probe.Target{
@@ -279,17 +280,17 @@ func TestTheProbeWorksWithItsRights(t *testing.T) {
 		TLS: connection.TLS, CA: []byte(connection.CA), Key: r.probe.Key, Timeout: 30 * time.Second,
 	})
 	if attempt.Err != nil || attempt.Role != "master" || attempt.Usage == (probe.Usage{}) {
-		t.Fatalf("the probe found %+v", attempt)
+		t.Fatalf("the probe returned %+v", attempt)
 	}
-	if diff := cmp.Diff(rights(r.users[connection.Username]), r.gate.names()); diff != "" {
+	if diff := cmp.Diff(allowed(r.users[connection.Username]), r.gate.names()); diff != "" {
 		t.Errorf("commands that are allowed (-) and that were sent (+) differ:\n%s", diff)
 	}
 	r.mustRefuseNothing(t)
 }
 
-// TestWhatIsNotNeededIsRefused asks for what somebody could do with the login of a
-// pod or of the probe.
-func TestWhatIsNotNeededIsRefused(t *testing.T) {
+// TestUnneededCommandsAreRefused tries what somebody could do with the login of a pod or
+// of the probe.
+func TestUnneededCommandsAreRefused(t *testing.T) {
 	r := newRig(t)
 	const ours = config.RedisKeyPrefix + environment
 	const foreign = config.RedisKeyPrefix + "payments"
@@ -313,19 +314,19 @@ func TestWhatIsNotNeededIsRefused(t *testing.T) {
 	for user, more := range refused {
 		client := r.as(t, user, r.probe.Connection.Password)
 		for _, line := range slices.Concat(toAll, more) {
-			words := strings.Fields(line)
-			args := make([]any, len(words))
-			for i, word := range words {
-				args[i] = word
+			parts := strings.Fields(line)
+			args := make([]any, len(parts))
+			for i, part := range parts {
+				args[i] = part
 			}
 			if err := client.Do(t.Context(), args...).Err(); !redis.HasErrorPrefix(err, "NOPERM") {
 				t.Errorf("%s may %s: %v", user, line, err)
 			}
 		}
 	}
-	t.Run("nobody gets in without a name", func(t *testing.T) {
+	t.Run("a login without a user name is refused", func(t *testing.T) {
 		if err := r.server.Client().Ping(t.Context()).Err(); err == nil {
-			t.Error("somebody did")
+			t.Error("the default user may send commands")
 		}
 	})
 }

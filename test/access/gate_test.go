@@ -26,12 +26,12 @@ import (
 	"github.com/flagcache/flagcache/service/redistest"
 )
 
-// gate speaks TLS, notes the commands that come, and passes them on to a server
-// without TLS.
+// gate terminates TLS, records the commands it receives, and forwards them to a
+// server without TLS. A command is recorded before the server can answer it.
 type gate struct {
 	port int
-	// authority is the certificate to trust, in PEM.
-	authority string
+	// ca is the certificate to trust, in PEM.
+	ca string
 
 	to       string
 	listener net.Listener
@@ -44,12 +44,12 @@ type gate struct {
 
 func startGate(t *testing.T, to string) *gate {
 	t.Helper()
-	certificate, authority := newCertificate(t)
+	certificate, ca := newCertificate(t)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
 	if err != nil {
 		t.Fatalf("listening: %v", err)
 	}
-	g := &gate{port: listener.Addr().(*net.TCPAddr).Port, authority: authority, to: to, listener: listener}
+	g := &gate{port: listener.Addr().(*net.TCPAddr).Port, ca: ca, to: to, listener: listener}
 	g.running.Go(g.accept)
 	t.Cleanup(func() {
 		_ = listener.Close()
@@ -59,7 +59,7 @@ func startGate(t *testing.T, to string) *gate {
 	return g
 }
 
-func newCertificate(t *testing.T) (certificate tls.Certificate, authority string) {
+func newCertificate(t *testing.T) (certificate tls.Certificate, ca string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -93,7 +93,7 @@ func (g *gate) accept() {
 		g.mu.Unlock()
 		g.running.Go(func() {
 			defer server.Close()
-			g.listen(bufio.NewReader(io.TeeReader(client, server)))
+			g.forward(bufio.NewReader(client), server)
 		})
 		g.running.Go(func() {
 			defer client.Close()
@@ -112,8 +112,8 @@ func (g *gate) cut() {
 	g.open = nil
 }
 
-// listen notes what one client says, until it hangs up.
-func (g *gate) listen(from *bufio.Reader) {
+// forward records and forwards the commands of one client until either side closes.
+func (g *gate) forward(from *bufio.Reader, to io.Writer) {
 	for {
 		command, err := readCommand(from)
 		if err != nil {
@@ -122,7 +122,20 @@ func (g *gate) listen(from *bufio.Reader) {
 		g.mu.Lock()
 		g.commands = append(g.commands, command)
 		g.mu.Unlock()
+		if err := writeCommand(to, command); err != nil {
+			return
+		}
 	}
+}
+
+// writeCommand writes a list of strings in Redis's protocol.
+func writeCommand(to io.Writer, command []string) error {
+	text := fmt.Appendf(nil, "*%d\r\n", len(command))
+	for _, part := range command {
+		text = fmt.Appendf(text, "$%d\r\n%s\r\n", len(part), part)
+	}
+	_, err := to.Write(text)
+	return err
 }
 
 // readCommand reads a list of strings in Redis's protocol.
@@ -157,17 +170,17 @@ func readLength(from *bufio.Reader, kind byte) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(line[1:]))
 }
 
-// heard are the commands so far.
-func (g *gate) heard() [][]string {
+// recorded are the commands so far.
+func (g *gate) recorded() [][]string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.commands)
 }
 
-// names of the commands so far but for those of the login, which need no right.
+// names are the commands so far, except those of the login, which need no permission.
 func (g *gate) names() []string {
 	var names []string
-	for _, command := range g.heard() {
+	for _, command := range g.recorded() {
 		if name := strings.ToLower(command[0]); name != "hello" && name != "auth" {
 			names = append(names, name)
 		}
@@ -176,8 +189,8 @@ func (g *gate) names() []string {
 	return slices.Compact(names)
 }
 
-// await waits until a command of a name came.
+// await waits until a command was received.
 func (g *gate) await(t *testing.T, name string) {
 	t.Helper()
-	redistest.Eventually(t, 30*time.Second, "nobody sent "+name, func() bool { return slices.Contains(g.names(), name) })
+	redistest.Eventually(t, 30*time.Second, "command "+name+" was not sent", func() bool { return slices.Contains(g.names(), name) })
 }

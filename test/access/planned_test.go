@@ -25,17 +25,17 @@ const (
 	region      = "eu-west-1"
 )
 
-// planned is what the operator makes of a cache with authentication IAM.
+// planned is what the operator creates for a cache with authentication IAM.
 type planned struct {
 	users map[string]*ack.User
-	// binding is what pods see of the cache, integrity the key for its values.
+	// binding is the binding that pods mount, integrity the key for the cached values.
 	binding   map[string][]byte
 	integrity []byte
 	probe     plan.ProbeTarget
 }
 
-// planCache has the operator plan until pods have a connection, in a world in which
-// AWS does at once what it is asked for, with the gate as the endpoint.
+// planCache runs the planner until pods have a connection. AWS provisions everything at
+// once, and the endpoint is the gate.
 func planCache(t *testing.T, g *gate) planned {
 	t.Helper()
 	s := snapshot(g)
@@ -75,7 +75,7 @@ func snapshot(g *gate) observed.Snapshot {
 	s := observed.Snapshot{
 		Now:       time.Now().Truncate(time.Second),
 		FlagCache: aFlagCache(),
-		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1", ElastiCacheCA: g.authority},
+		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1", ElastiCacheCA: g.ca},
 		Fresh:     observed.Fresh{IntegrityKey: strings.Repeat("k", 32), Token: strings.Repeat("t", 64)},
 		Flags:     observed.Flags{State: observed.FlagsLoaded},
 		ACK:       map[string]bool{},
@@ -117,7 +117,7 @@ func replace(children []observed.Object, o observed.Object) []observed.Object {
 	return append(children, o)
 }
 
-// fulfil has AWS do what an object asks for.
+// fulfil sets the status of an object as if AWS had provisioned it.
 func fulfil(o observed.Object, now time.Time, port int) {
 	at := metav1.NewTime(now.Add(time.Second))
 	done := ack.Status{Conditions: []ack.Condition{
@@ -135,7 +135,7 @@ func fulfil(o observed.Object, now time.Time, port int) {
 	}
 }
 
-// mount writes the binding as it is in a pod, and the key beside it.
+// mount writes the binding as a pod mounts it, and the integrity key beside it.
 func (p planned) mount(t *testing.T) (bindingDir, keyFile string) {
 	t.Helper()
 	dir := t.TempDir()
