@@ -27,16 +27,16 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// imageGateway is test/e2e/gateway.
+// imageGateway is the image of test/e2e/gateway.
 const imageGateway = "localhost/gateway"
 
 var _ = Describe("A canary by a gateway", Ordered, Label("canary"), func() {
 	const weight = 20
 	var (
-		fc     *v1alpha1.FlagCache
-		route  *gatewayv1.HTTPRoute
-		before gatewayv1.HTTPRouteSpec
-		door   string
+		fc      *v1alpha1.FlagCache
+		route   *gatewayv1.HTTPRoute
+		before  gatewayv1.HTTPRouteSpec
+		address string
 	)
 
 	routed := func(trial v1alpha1.CanarySpec) v1alpha1.CanarySpec {
@@ -51,21 +51,21 @@ var _ = Describe("A canary by a gateway", Ordered, Label("canary"), func() {
 		created(ctx, someFlags(namespace), fc)
 		expectReady(ctx, fc)
 
-		By("installing the Gateway API beside an operator that runs, and a gateway")
+		By("installing the Gateway API, while the operator runs, and a gateway")
 		installGatewayAPI(ctx)
 		route = aRoute(namespace, fc.Name)
 		created(ctx, append(aGateway(namespace), route)...)
-		door = "gateway." + namespace + ".svc:80"
-		endpoint := cluster.Endpoint{URL: "http://" + door, HTTP: local.HTTPClient(false)}
+		address = "gateway." + namespace + ".svc:80"
+		endpoint := cluster.Endpoint{URL: "http://" + address, HTTP: local.HTTPClient(false)}
 		Eventually(ctx, func(ctx context.Context) error {
 			_, err := endpoint.Evaluate(ctx, "colour", nil)
 			return err
-		}).WithTimeout(soon).Should(Succeed(), "the gateway is to take the route")
+		}).WithTimeout(soon).Should(Succeed(), "the gateway accepts the route")
 		before = *read(ctx, route).Spec.DeepCopy()
 	})
 
-	// expectShared waits until the candidate has its weight, in the route and by the
-	// gateway's word.
+	// expectShared waits until the candidate has its weight in the route, and the gateway
+	// has accepted that.
 	expectShared := func(ctx context.Context) (candidate string) {
 		GinkgoHelper()
 		Eventually(ctx, func(g Gomega) {
@@ -80,7 +80,7 @@ var _ = Describe("A canary by a gateway", Ordered, Label("canary"), func() {
 	}
 
 	It("gives a good release its share, and promotes it", func(ctx context.Context) {
-		load := startLoad(ctx, door, clientRate/2)
+		load := startLoad(ctx, address, clientRate/2)
 		stable := revisionOf(ctx, fc)
 		changeRelease(ctx, fc, "none", routed(good(longTrial)))
 		candidate := expectShared(ctx)
@@ -91,33 +91,33 @@ var _ = Describe("A canary by a gateway", Ordered, Label("canary"), func() {
 		measured, err := loadtest.Run(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		share := float64(measured.Revisions[candidate]) / float64(measured.Requests)
-		AddReportEntry("Share of the candidate", fmt.Sprintf("%d of %d requests, %.1f %%; the operator says %s, the route %d %%",
+		AddReportEntry("Share of the candidate", fmt.Sprintf("%d of %d requests, %.1f %%; the operator reports %s, the route has %d %%",
 			measured.Revisions[candidate], measured.Requests, 100*share, read(ctx, fc).Status.Canary.ActualWeight, weight), ReportEntryVisibilityAlways)
 		Expect(share).To(BeNumerically("~", weight/100., 0.06))
 
-		By("having it pass")
+		By("shortening the canary so that it passes")
 		changed(ctx, fc, func(fc *v1alpha1.FlagCache) { fc.Spec.Canary = ptr.To(routed(shortTrial)) })
 		Eventually(ctx, func() string { return revisionOf(ctx, fc) }).WithTimeout(rolledOut).Should(Equal(candidate))
 		Expect(candidate).NotTo(Equal(stable))
 		expectReady(ctx, fc)
 		expectRestored(ctx, route, before)
-		load.expectNothingNoticed()
+		load.expectNoClientAffected()
 	}, SpecTimeout(rolledOut))
 
-	It("takes a bad release out of the route", func(ctx context.Context) {
-		load := startLoad(ctx, door, clientRate/2)
+	It("removes a bad release from the route", func(ctx context.Context) {
+		load := startLoad(ctx, address, clientRate/2)
 		stable := revisionOf(ctx, fc)
 		changeRelease(ctx, fc, "errors", routed(longTrial))
 		expectRolledBack(ctx, fc, stable, "errorRate", ownFailures)
 		expectRestored(ctx, route, before)
 
 		report := load.end()
-		Expect(report.Revisions).To(HaveKey(fc.Status.Revisions.Rejected), "it had a share until then")
+		Expect(report.Revisions).To(HaveKey(fc.Status.Revisions.Rejected), "it had a share before")
 		delete(report.ErrorsByKind, "status 500")
-		Expect(report.ErrorsByKind).To(BeEmpty(), "nobody stands in for a candidate behind a gateway, and nothing else fails")
+		Expect(report.ErrorsByKind).To(BeEmpty(), "behind a gateway no stable pod answers instead of a failing candidate; nothing else fails")
 	}, SpecTimeout(rolledOut))
 
-	It("leaves the route as it was when it is deleted in the middle", func(ctx context.Context) {
+	It("restores the route when it is deleted during a canary", func(ctx context.Context) {
 		changeRelease(ctx, fc, "another good one", routed(good(longTrial)))
 		expectShared(ctx)
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
@@ -127,7 +127,7 @@ var _ = Describe("A canary by a gateway", Ordered, Label("canary"), func() {
 	}, SpecTimeout(rolledOut))
 })
 
-// expectRestored waits until a route's spec is what it was.
+// expectRestored waits until a route has its previous spec.
 func expectRestored(ctx context.Context, route *gatewayv1.HTTPRoute, before gatewayv1.HTTPRouteSpec) {
 	GinkgoHelper()
 	Eventually(ctx, func() gatewayv1.HTTPRouteSpec { return read(ctx, route).Spec }).WithTimeout(soon).Should(Equal(before))
@@ -144,7 +144,7 @@ func weightsOf(route *gatewayv1.HTTPRoute) map[string]int32 {
 	return weights
 }
 
-// installGatewayAPI installs the Gateway API as its module has it.
+// installGatewayAPI installs the CRDs of the Gateway API from its Go module.
 func installGatewayAPI(ctx context.Context) {
 	GinkgoHelper()
 	module, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
@@ -154,7 +154,7 @@ func installGatewayAPI(ctx context.Context) {
 	kubectl(ctx, "wait", "--for=condition=Established", "--timeout=1m", "crd/httproutes.gateway.networking.k8s.io")
 }
 
-// aRoute has a weight that is nobody's default, so that it is seen to come back.
+// aRoute has a weight that is no default, which shows whether it is restored.
 func aRoute(namespace, service string) *gatewayv1.HTTPRoute {
 	backend := gatewayv1.HTTPBackendRef{BackendRef: gatewayv1.BackendRef{
 		BackendObjectReference: gatewayv1.BackendObjectReference{Name: gatewayv1.ObjectName(service), Port: ptr.To[gatewayv1.PortNumber](80)},
@@ -169,7 +169,7 @@ func aRoute(namespace, service string) *gatewayv1.HTTPRoute {
 	}
 }
 
-// aGateway is a gateway that runs in a namespace, for its routes.
+// aGateway is a gateway for the routes of its namespace.
 func aGateway(namespace string) []client.Object {
 	const port = 8080
 	meta := metav1.ObjectMeta{Namespace: namespace, Name: "gateway", Labels: map[string]string{"app": "gateway"}}

@@ -38,12 +38,11 @@ import (
 )
 
 const (
-	// imageFaulty is test/e2e/faulty with the flag service in it.
+	// imageFaulty is the image of test/e2e/faulty, which contains the flag service.
 	imageFaulty = "localhost/faulty-flag-service"
 	// clientRate is how many requests a second the clients of a canary send.
 	clientRate = 400
-	// rolledOut is what a canary may take on a busy machine, from the change to its
-	// end.
+	// rolledOut is the limit for a canary on a busy machine, from the change to its end.
 	rolledOut = 6 * time.Minute
 )
 
@@ -55,7 +54,7 @@ func buildFaulty(ctx context.Context, flagService string) (path string) {
 	return path
 }
 
-// built builds a program of this repository as make does.
+// built builds a program of this repository with the settings of the Makefile.
 func built(ctx context.Context, source string) (path string) {
 	GinkgoHelper()
 	path = filepath.Join(GinkgoT().TempDir(), filepath.Base(source))
@@ -114,9 +113,9 @@ func changeRelease(ctx context.Context, fc *v1alpha1.FlagCache, fault string, tr
 	})
 }
 
-// canaryLoad are the clients of a FlagCache, from the start to the end of a spec.
+// canaryLoad is the load of clients on a FlagCache during a spec.
 type canaryLoad struct {
-	// options are what they ask.
+	// options of the load.
 	options loadtest.Options
 	cancel  context.CancelFunc
 	ended   chan struct{}
@@ -130,11 +129,11 @@ func startCanaryLoad(ctx context.Context, fc *v1alpha1.FlagCache) *canaryLoad {
 	return startLoad(ctx, fmt.Sprintf("%s.%s.svc:80", fc.Name, fc.Namespace), clientRate)
 }
 
-// startLoad starts clients that call an address in the cluster. What it answers now
-// is right for all time: the releases differ, their flags do not.
-func startLoad(ctx context.Context, called string, rate float64) *canaryLoad {
+// startLoad starts clients that call an address in the cluster. Its present answers are
+// the expected ones for the whole spec: releases differ, their flags do not.
+func startLoad(ctx context.Context, target string, rate float64) *canaryLoad {
 	GinkgoHelper()
-	address, stop, err := local.Forward(called)
+	address, stop, err := local.Forward(target)
 	Expect(err).NotTo(HaveOccurred())
 	answers := &loadtest.Learned{}
 	options := loadtest.Options{URL: "http://" + address, Connections: 20, Duration: time.Hour, Rate: rate, Users: 500, Answers: answers}
@@ -150,40 +149,39 @@ func startLoad(ctx context.Context, called string, rate float64) *canaryLoad {
 	return load
 }
 
-// end ends the load and waits for its report.
+// end stops the load and returns its report.
 func (l *canaryLoad) end() loadtest.Report {
 	l.cancel()
 	<-l.ended
 	return l.report
 }
 
-// expectNothingNoticed ends the load: no request failed, no value was wrong, and
-// every revision that answered did so to clients that asked often enough.
-func (l *canaryLoad) expectNothingNoticed() loadtest.Report {
+// expectNoClientAffected stops the load and expects that no request failed and no value
+// was wrong.
+func (l *canaryLoad) expectNoClientAffected() loadtest.Report {
 	GinkgoHelper()
 	report := l.end()
 	Expect(l.err).NotTo(HaveOccurred())
-	AddReportEntry("What the clients saw", report.String(), ReportEntryVisibilityAlways)
+	AddReportEntry("The load's report", report.String(), ReportEntryVisibilityAlways)
 	Expect(report.ErrorsByKind).To(BeEmpty())
 	Expect(report.Requests).To(BeNumerically(">", 0))
 	return report
 }
 
-// badAnswers counts, in what a pod tells of itself, what a client would have
-// suffered from.
+// badAnswers counts, in the metrics of a pod, what would have affected a client.
 type badAnswers func(map[string]*dto.MetricFamily) float64
 
-// failedHandOns are requests that a stable pod handed on in vain.
+// failedHandOns are requests that a stable pod forwarded to the candidate in vain.
 func failedHandOns(families map[string]*dto.MetricFamily) (n float64) {
 	return sumUnless(families[config.MetricSplitRequests], config.SplitOK)
 }
 
-// failedLookups are look-ups in Redis that failed.
+// failedLookups are lookups in Redis that failed.
 func failedLookups(families map[string]*dto.MetricFamily) float64 {
 	return sumUnless(families[config.MetricCacheRequests], "hit", "miss")
 }
 
-// ownFailures are requests to which a pod's own answer was a failure.
+// ownFailures are requests that a pod answered with 5xx.
 func ownFailures(families map[string]*dto.MetricFamily) (n float64) {
 	for _, m := range families[config.MetricRequests].GetMetric() {
 		for _, label := range m.GetLabel() {
@@ -195,7 +193,7 @@ func ownFailures(families map[string]*dto.MetricFamily) (n float64) {
 	return n
 }
 
-// slowHandOns are requests handed on that took over 100 ms.
+// slowHandOns are forwarded requests that took over 100 ms.
 func slowHandOns(families map[string]*dto.MetricFamily) (n float64) {
 	for _, m := range families[config.MetricSplitDuration].GetMetric() {
 		for _, bucket := range m.GetHistogram().GetBucket() {
@@ -208,7 +206,7 @@ func slowHandOns(families map[string]*dto.MetricFamily) (n float64) {
 	return n
 }
 
-// sumUnless adds up a family's counters whose result is none of these.
+// sumUnless adds up a family's counters with other results than these.
 func sumUnless(family *dto.MetricFamily, fine ...string) (n float64) {
 	for _, m := range family.GetMetric() {
 		for _, label := range m.GetLabel() {
@@ -288,9 +286,8 @@ func rolledBack(fc *v1alpha1.FlagCache) bool {
 	return c != nil && c.ObservedGeneration == fc.Generation && c.Reason == v1alpha1.ReasonRolledBack
 }
 
-// reportBound reports how many events a verdict needs on average at the rate that
-// was observed, whoever gives it: log(1/alpha)/KL. It is for the reader, and
-// decides nothing.
+// reportBound reports how many events any test needs on average for a verdict at the
+// observed rate: log(1/alpha)/KL. It is for the reader and decides nothing.
 func reportBound(ctx context.Context, fc *v1alpha1.FlagCache) {
 	GinkgoHelper()
 	trial := recordOf(ctx, fc, fc.Status.Revisions.Rejected).Trial
@@ -300,12 +297,12 @@ func reportBound(ctx context.Context, fc *v1alpha1.FlagCache) {
 		}
 		p, limit := min(r.Result.Observed, 1-1e-9), r.Limit
 		divergence := p*math.Log(p/limit) + (1-p)*math.Log((1-p)/(1-limit))
-		AddReportEntry("What it takes", fmt.Sprintf("%s: %d of %d events were bad; at that rate no verdict with alpha %.3g can need fewer than %.0f on average",
+		AddReportEntry("Statistical bound", fmt.Sprintf("%s: %d of %d events were bad; at that rate no verdict with alpha %.3g can need fewer than %.0f on average",
 			r.Check, r.Counts.Bad, r.Counts.Total, trial.Policy.Alpha, math.Log(1/trial.Policy.Alpha)/divergence), ReportEntryVisibilityAlways)
 	}
 }
 
-// recordOf is what is kept of a revision.
+// recordOf is the record of a revision.
 func recordOf(ctx context.Context, fc *v1alpha1.FlagCache, revision string) plan.Record {
 	GinkgoHelper()
 	kept := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: fc.Namespace, Name: fc.Name + "-" + revision}}
@@ -314,17 +311,16 @@ func recordOf(ctx context.Context, fc *v1alpha1.FlagCache, revision string) plan
 	return r
 }
 
-// weightOf is the share that stable pods are told to hand on, 0 where they are told
-// nothing.
+// weightOf is the share that stable pods are to forward, 0 where that is not configured.
 func weightOf(ctx context.Context, fc *v1alpha1.FlagCache) float64 {
 	GinkgoHelper()
-	told := &corev1.ConfigMap{}
-	err := local.Client.Get(ctx, client.ObjectKey{Namespace: fc.Namespace, Name: fc.Name + "-traffic"}, told)
+	traffic := &corev1.ConfigMap{}
+	err := local.Client.Get(ctx, client.ObjectKey{Namespace: fc.Namespace, Name: fc.Name + "-traffic"}, traffic)
 	if client.IgnoreNotFound(err) == nil && err != nil {
 		return 0
 	}
 	Expect(err).NotTo(HaveOccurred())
 	var split struct{ Weight float64 }
-	Expect(json.Unmarshal([]byte(told.Data[config.SplitKey]), &split)).To(Succeed())
+	Expect(json.Unmarshal([]byte(traffic.Data[config.SplitKey]), &split)).To(Succeed())
 	return split.Weight
 }

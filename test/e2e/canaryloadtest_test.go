@@ -29,8 +29,8 @@ var _ = Describe("A canary with a load test", Ordered, Label("canary"), func() {
 		expectNoneFailed func()
 	)
 
-	// The limit is far over what a good release takes on a busy machine, and far under
-	// what the bad one adds to each answer.
+	// The limit is far above the latency of a good release on a busy machine, and far
+	// below what the bad one adds to each answer.
 	tested := func(trial v1alpha1.CanarySpec) v1alpha1.CanarySpec {
 		trial.LoadTest = &v1alpha1.LoadTestSpec{
 			Concurrency: 4,
@@ -49,20 +49,20 @@ var _ = Describe("A canary with a load test", Ordered, Label("canary"), func() {
 		expectNoneFailed = withTraffic(ctx, fc, "colour")
 	})
 
-	It("asks a good release before any user does, and keeps what it found", func(ctx context.Context) {
+	It("tests a good release before it has traffic, and records the result", func(ctx context.Context) {
 		stable := revisionOf(ctx, fc)
 		changeRelease(ctx, fc, "none", tested(shortTrial))
 		Eventually(ctx, func() string { return revisionOf(ctx, fc) }).WithTimeout(rolledOut).ShouldNot(Equal(stable))
 		expectReady(ctx, fc)
 
 		candidate := revisionOf(ctx, fc)
-		Expect(phasesOf(ctx, fc)).To(ContainElement(string(v1alpha1.CanaryLoadTesting)+" 0%"), "the test ran while the candidate had no traffic")
+		Expect(phasesOf(ctx, fc)).To(ContainElement(string(v1alpha1.CanaryLoadTesting)+" 0%"), "the candidate had no traffic during the test")
 		result := recordOf(ctx, fc, candidate).Trial.LoadTest
 		Expect(result).NotTo(BeNil())
 		Expect(result.Passed).To(BeTrue(), "%s", result.Report)
 		var report loadtest.Report
 		Expect(json.Unmarshal([]byte(result.Report), &report)).To(Succeed())
-		Expect(report.Revisions).To(Equal(map[string]int64{candidate: report.Requests}), "the candidate alone was asked")
+		Expect(report.Revisions).To(Equal(map[string]int64{candidate: report.Requests}), "only the candidate was tested")
 		Expect(explained(ctx, fc, candidate)).To(ContainSubstring("Load test passed: of "))
 	}, SpecTimeout(rolledOut))
 
@@ -77,13 +77,13 @@ var _ = Describe("A canary with a load test", Ordered, Label("canary"), func() {
 		Expect(messageOf(fc, v1alpha1.ConditionRolloutHealthy)).To(ContainSubstring("LoadTestFailed"))
 		AddReportEntry("Why", messageOf(fc, v1alpha1.ConditionRolloutHealthy), ReportEntryVisibilityAlways)
 		Expect(weightsGiven(ctx, fc, rejected)).To(HaveEach(BeZero()))
-		Expect(countBad(ctx, fc, handedTo(rejected))).To(BeZero(), "requests that stable pods handed on")
+		Expect(countBad(ctx, fc, handedTo(rejected))).To(BeZero(), "requests that stable pods forwarded")
 		Expect(explained(ctx, fc, rejected)).To(And(ContainSubstring("LoadTestFailed"), ContainSubstring("Load test failed: of ")))
 		expectNoneFailed()
 	}, SpecTimeout(rolledOut))
 })
 
-// explained is what the kubectl plugin makes of a revision's record.
+// explained is how the kubectl plugin explains a revision's record.
 func explained(ctx context.Context, fc *v1alpha1.FlagCache, revision string) string {
 	GinkgoHelper()
 	kept := kubectl(ctx, "get", "controllerrevision", "--namespace", fc.Namespace, fc.Name+"-"+revision, "--output", "yaml")
@@ -110,8 +110,8 @@ func handedTo(revision string) badAnswers {
 	}
 }
 
-// phasesOf are the phases of all canaries of a FlagCache with the weight in each,
-// as anybody could see them.
+// phasesOf are the phases of all canaries of a FlagCache with the weight in each, as its
+// status reported them.
 func phasesOf(ctx context.Context, fc *v1alpha1.FlagCache) []string {
 	GinkgoHelper()
 	var phases []string
@@ -124,7 +124,7 @@ func phasesOf(ctx context.Context, fc *v1alpha1.FlagCache) []string {
 	return phases
 }
 
-// weightsGiven are the weights that a candidate had, as anybody could see them.
+// weightsGiven are the weights of a candidate, as the status reported them.
 func weightsGiven(ctx context.Context, fc *v1alpha1.FlagCache, candidate string) []int64 {
 	GinkgoHelper()
 	var weights []int64
@@ -134,6 +134,6 @@ func weightsGiven(ctx context.Context, fc *v1alpha1.FlagCache, candidate string)
 			weights = append(weights, weight)
 		}
 	}
-	Expect(weights).NotTo(BeEmpty(), "nobody saw revision %s on trial", candidate)
+	Expect(weights).NotTo(BeEmpty(), "revision %s was never reported as a candidate", candidate)
 	return weights
 }

@@ -95,7 +95,7 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		expectReady(ctx, fc)
 		Expect(passwordOf(ctx, fc)).NotTo(Equal(password))
 		Eventually(ctx, func(ctx context.Context) []string { return tokensOf(ctx, fc) }).WithTimeout(soon).Should(ConsistOf(passwordOf(ctx, fc)), "the old token is to go")
-		load.expectNothingNoticed()
+		load.expectNoClientAffected()
 
 		By("deleting it")
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
@@ -134,7 +134,7 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		expectReady(ctx, fc)
 		Expect(cloudGroups(ctx)).To(HaveLen(1))
 		expectGone(ctx, inCluster)
-		load.expectNothingNoticed()
+		load.expectNoClientAffected()
 
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
 		expectGone(ctx, fc)

@@ -19,17 +19,17 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// Passwords of the Redis that somebody else runs, right and wrong.
+// Passwords of the external Redis.
 const (
-	rightPassword = "the-right-password-of-somebody-elses-redis"
-	wrongPassword = "a-wrong-password-for-somebody-elses-redis"
+	rightPassword = "the-right-password-of-the-external-redis"
+	wrongPassword = "a-wrong-password-for-the-external-redis"
 )
 
-var _ = Describe("A Redis that somebody else runs", func() {
-	It("is used as its Secret says, follows the Secret, and outlives the FlagCache", func(ctx context.Context) {
+var _ = Describe("An external Redis", func() {
+	It("is used as its Secret specifies, follows the Secret, and survives the FlagCache", func(ctx context.Context) {
 		namespace := aNamespace(ctx)
 		created(ctx, someFlags(namespace))
-		created(ctx, somebodysRedis(namespace)...)
+		created(ctx, externalRedis(namespace)...)
 		secret := &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "shared"},
 			StringData: map[string]string{"host": "shared." + namespace + ".svc", "port": "6379", "password": wrongPassword},
@@ -40,17 +40,17 @@ var _ = Describe("A Redis that somebody else runs", func() {
 			spec.Cache.External = &v1alpha1.ExternalSpec{SecretRef: v1alpha1.LocalReference{Name: "shared"}}
 		})
 
-		By("naming a Secret whose owner has not agreed")
+		By("naming a Secret that its owner has not labelled")
 		created(ctx, fc)
 		expectCondition(ctx, fc, v1alpha1.ConditionCacheProvisioned, metav1.ConditionFalse, v1alpha1.ReasonSecretNotPermitted)
 		expectCondition(ctx, fc, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSecretNotPermitted)
 
-		By("agreeing, with a wrong password")
+		By("labelling it, with a wrong password")
 		changed(ctx, secret, func(s *corev1.Secret) { s.Labels = map[string]string{v1alpha1.LabelAllow: v1alpha1.AllowTrue} })
 		expectCondition(ctx, fc, v1alpha1.ConditionCacheHealthy, metav1.ConditionFalse, "WrongPassword")
 		expectEveryPodServes(ctx, fc, "colour", "blue")
 
-		By("giving the right password")
+		By("setting the right password")
 		expectNoneFailed := withTraffic(ctx, fc, "colour")
 		changed(ctx, secret, func(s *corev1.Secret) { s.Data["password"] = []byte(rightPassword) })
 		expectReady(ctx, fc)
@@ -58,20 +58,19 @@ var _ = Describe("A Redis that somebody else runs", func() {
 		expectNoneFailed()
 
 		By("deleting the FlagCache")
-		mine := []string{"Pod/shared", "Service/shared", "Secret/shared", "Secret/shared-config", "ConfigMap/flags"}
-		held := inventory(ctx, namespace)
+		external := []string{"Pod/shared", "Service/shared", "Secret/shared", "Secret/shared-config", "ConfigMap/flags"}
+		before := inventory(ctx, namespace)
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
 		expectGone(ctx, fc)
 		left := inventory(ctx, namespace)
-		for _, o := range mine {
-			Expect(left).To(HaveKeyWithValue(o, held[o]), "%s is somebody else's", o)
+		for _, o := range external {
+			Expect(left).To(HaveKeyWithValue(o, before[o]), "%s is not the operator's", o)
 		}
 	})
 })
 
-// somebodysRedis is a Redis with a password, in a pod that knows nothing of
-// FlagCache.
-func somebodysRedis(namespace string) []client.Object {
+// externalRedis is a Redis with a password that the operator does not manage.
+func externalRedis(namespace string) []client.Object {
 	labels := map[string]string{"app": "shared"}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "shared-config"},

@@ -47,10 +47,10 @@ func expectKstatusAgrees(o *unstructured.Unstructured) {
 	if fc.Status.ObservedGeneration == 0 {
 		return
 	}
-	judgement, err := status.Compute(o)
+	computed, err := status.Compute(o)
 	Expect(err).NotTo(HaveOccurred())
 	about := fmt.Sprintf("of %s/%s at version %s: %s", fc.Namespace, fc.Name, fc.ResourceVersion, asJSON(o))
-	Expect(judgement.Status).To(Equal(meant(fc)), "what kstatus says %s", about)
+	Expect(computed.Status).To(Equal(expectedStatus(fc)), "kstatus %s", about)
 
 	reconciling := meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionReconciling)
 	stalled := meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionStalled)
@@ -60,8 +60,8 @@ func expectKstatusAgrees(o *unstructured.Unstructured) {
 	}
 }
 
-// meant is what a FlagCache says of itself, in kstatus' words.
-func meant(fc *v1alpha1.FlagCache) status.Status {
+// expectedStatus is what the conditions of a FlagCache mean in the terms of kstatus.
+func expectedStatus(fc *v1alpha1.FlagCache) status.Status {
 	ready := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReady)
 	current := ready != nil && ready.ObservedGeneration == fc.Generation
 	switch {
@@ -80,14 +80,14 @@ func meant(fc *v1alpha1.FlagCache) status.Status {
 	}
 }
 
-// changing says that the cache serves while AWS carries out a change of it.
+// changing reports whether the cache serves while AWS carries out a change of it.
 func changing(fc *v1alpha1.FlagCache) bool {
 	reconciling := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReconciling)
 	return reconciling != nil && reconciling.Reason == v1alpha1.ReasonModifying
 }
 
-// phases are the different things, one after the other, that kstatus said of a
-// FlagCache.
+// phases are the statuses that kstatus computed for a FlagCache, in order, without
+// repetitions.
 func (r *recorder) phases(namespace, name string) []status.Status {
 	GinkgoHelper()
 	var phases []status.Status
@@ -95,9 +95,9 @@ func (r *recorder) phases(namespace, name string) []status.Status {
 		if typed(version).Status.ObservedGeneration == 0 {
 			continue
 		}
-		judgement, err := status.Compute(version)
+		computed, err := status.Compute(version)
 		Expect(err).NotTo(HaveOccurred())
-		phases = append(phases, judgement.Status)
+		phases = append(phases, computed.Status)
 	}
 	return slices.Compact(phases)
 }

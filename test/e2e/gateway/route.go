@@ -21,10 +21,10 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// controllerName by which this gateway's word is told from others'.
+// controllerName distinguishes this gateway's status from that of others.
 const controllerName = "flagcache.dev/test-gateway"
 
-// gateway keeps what the routes say, for the requests to come.
+// gateway holds the backends that requests are distributed to.
 type gateway struct {
 	client client.Client
 	// namespace and name of the Gateway that routes name.
@@ -41,29 +41,29 @@ type backend struct {
 	weight int32
 }
 
-// Reconcile takes a route as it is now, and then says so in its status.
+// Reconcile applies the current spec of a route, and then reports that in its status.
 func (g *gateway) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	route := &gatewayv1.HTTPRoute{}
 	if err := g.client.Get(ctx, req.NamespacedName, route); err != nil {
-		g.take(req.Name, nil)
+		g.setBackends(req.Name, nil)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	parent := slices.IndexFunc(route.Spec.ParentRefs, func(p gatewayv1.ParentReference) bool { return string(p.Name) == g.name })
 	if parent < 0 {
-		g.take(req.Name, nil)
+		g.setBackends(req.Name, nil)
 		return ctrl.Result{}, nil
 	}
 	accepted, resolved := g.judge(ctx, route)
-	g.take(req.Name, g.backends(route, accepted))
+	g.setBackends(req.Name, g.backends(route, accepted))
 	err := g.report(ctx, route, route.Spec.ParentRefs[parent], accepted, resolved)
 	if apierrors.IsConflict(err) {
-		return ctrl.Result{}, nil // a newer version is on its way
+		return ctrl.Result{}, nil // the watch delivers the newer version
 	}
 	return ctrl.Result{}, err
 }
 
-// judge says whether this gateway can do what the route asks for, and whether its
-// backends exist.
+// judge reports whether this gateway supports the route, and whether its backends
+// exist.
 func (g *gateway) judge(ctx context.Context, route *gatewayv1.HTTPRoute) (accepted, resolved metav1.Condition) {
 	condition := func(kind gatewayv1.RouteConditionType, reason gatewayv1.RouteConditionReason, err error) metav1.Condition {
 		c := metav1.Condition{Type: string(kind), Status: metav1.ConditionTrue, Reason: string(kind), ObservedGeneration: route.Generation}
@@ -107,7 +107,7 @@ func (g *gateway) resolve(ctx context.Context, route *gatewayv1.HTTPRoute) error
 	return nil
 }
 
-// backends of a route, none of one that is not accepted.
+// backends of a route; none if it is not accepted.
 func (g *gateway) backends(route *gatewayv1.HTTPRoute, accepted metav1.Condition) []backend {
 	if accepted.Status != metav1.ConditionTrue {
 		return nil
@@ -120,14 +120,14 @@ func (g *gateway) backends(route *gatewayv1.HTTPRoute, accepted metav1.Condition
 	return backends
 }
 
-// take has requests go to the backends from now on.
-func (g *gateway) take(route string, backends []backend) {
+// setBackends replaces the backends of a route.
+func (g *gateway) setBackends(route string, backends []backend) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.routes[route] = backends
 }
 
-// report writes this gateway's word into the status, beside that of others.
+// report writes this gateway's conditions into the status, beside those of others.
 func (g *gateway) report(ctx context.Context, route *gatewayv1.HTTPRoute, ref gatewayv1.ParentReference, conditions ...metav1.Condition) error {
 	before := route.DeepCopy()
 	mine := slices.IndexFunc(route.Status.Parents, func(p gatewayv1.RouteParentStatus) bool { return p.ControllerName == controllerName })
