@@ -34,13 +34,13 @@ var _ = Describe("Autoscaling", func() {
 		kubectl(ctx, "scale", "--namespace", namespace, "deployment", deployment, "--replicas=2")
 		Eventually(ctx, func() int32 { return read(ctx, fc).Status.Service.ReadyReplicas }).Should(Equal(int32(2)))
 		Consistently(ctx, func() int32 { return *deploymentsOf(ctx, fc)[0].Spec.Replicas }).
-			WithTimeout(2*time.Second).Should(Equal(int32(2)), "the operator is to leave it so")
+			WithTimeout(2*time.Second).Should(Equal(int32(2)), "the operator does not change it")
 
-		By("asking for a number of replicas instead")
+		By("setting a number of replicas instead")
 		changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
 			fc.Spec.Service.Replicas, fc.Spec.Service.Autoscaling = ptr.To[int32](1), nil
 		})
-		expectGone(ctx, autoscaler)
+		expectDeleted(ctx, autoscaler)
 		expectReady(ctx, fc)
 		Expect(read(ctx, fc).Status.Service.Replicas).To(Equal(int32(1)))
 	})

@@ -121,7 +121,7 @@ var _ = Describe("A canary by a gateway", Ordered, Label("canary"), func() {
 		changeRelease(ctx, fc, "another good one", routed(good(longTrial)))
 		expectShared(ctx)
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
-		expectGone(ctx, fc)
+		expectDeleted(ctx, fc)
 		expectRestored(ctx, route, before)
 		Expect(route.DeletionTimestamp).To(BeNil(), "the route is the user's")
 	}, SpecTimeout(rolledOut))

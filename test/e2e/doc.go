@@ -5,14 +5,15 @@
 // kubelet, real Redis, and the operator as config/ installs it, under its own
 // ServiceAccount.
 //
-// The specs tell what a person sees who applies, changes and deletes FlagCaches,
-// and can be read as such. They run one after the other on one cluster, each in a
-// namespace of its own under Pod Security's level "restricted".
+// The specs describe what a user observes who applies, changes and deletes FlagCaches.
+// They share one cluster, each in namespaces of its own under the Pod Security level
+// "restricted", and run in parallel in several processes. Specs that affect all
+// others, such as those that stop or kill the operator, are Serial and say why.
 //
-// A recorder watches the whole run: every version of every FlagCache, every
-// event, and the log of every container. After each spec it says whether kstatus,
-// by which GitOps tools judge, ever called a FlagCache something else than it was;
-// after the last one, whether a credential was ever told to anyone.
+// A recorder watches the whole run: every version of every FlagCache, every event, and
+// the log of every container. After each spec it compares the status that kstatus, which
+// GitOps tools use, computes of each version with what the version reports; after the
+// last one it searches everything for credentials.
 //
 //	make test-e2e
 package e2e

@@ -21,10 +21,10 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// cloudRate is how many requests a second clients send while the cache changes.
+// cloudRate is the rate of requests per second while the cache changes.
 const cloudRate = 200
 
-// quickTrial passes a good release within seconds, and leaves the one before for
+// quickTrial passes a good release within seconds, and keeps the previous revision for
 // some more.
 var quickTrial = v1alpha1.CanarySpec{
 	Steps:           []v1alpha1.CanaryStep{{Weight: 50, Duration: metav1.Duration{Duration: 5 * time.Second}}},
@@ -44,11 +44,11 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		Expect(local.TrustACKPlayer(ctx)).To(Succeed())
 	})
 
-	It("lives through all that happens to its cache, and its clients notice nothing", func(ctx context.Context) {
+	It("survives failover, rotation, replacement and deletion of its cache, without effect on clients", func(ctx context.Context) {
 		namespace := aNamespace(ctx)
 		created(ctx, someFlags(namespace))
 		before := inventory(ctx, namespace)
-		fc := aFlagCache(namespace, "cloud", inRedis)
+		fc := aFlagCache(namespace, "cloud", inElastiCache)
 
 		By("applying it")
 		began := time.Now()
@@ -58,7 +58,7 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		Expect(cloudGroups(ctx)).To(HaveLen(1))
 		load := startLoad(ctx, fmt.Sprintf("%s.%s.svc:80", fc.Name, fc.Namespace), cloudRate)
 
-		By("failing its cache over")
+		By("triggering a failover")
 		Expect(local.OrderACKPlayer(ctx, "/failover?id="+cloudGroups(ctx)[0])).To(Succeed())
 
 		By("rotating its token")
@@ -68,10 +68,10 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 			fc.Spec.Canary = &quickTrial
 			metav1.SetMetaDataAnnotation(&fc.ObjectMeta, v1alpha1.AnnotationRotateToken, "please")
 		})
-		killOperatorAt(ctx, "the new token is on record", func(ctx context.Context) bool { return !slices.Contains(tokensOf(ctx, fc), password) })
-		Expect(passwordOf(ctx, fc)).To(Equal(password), "it was killed in time")
-		killOperatorAt(ctx, "AWS was told of it", func(ctx context.Context) bool { return groupsOf(ctx, fc)[0].Generation > 1 })
-		killOperatorAlongTheTrial(ctx, fc, revision)
+		killOperatorAt(ctx, "the new token is recorded", func(ctx context.Context) bool { return !slices.Contains(tokensOf(ctx, fc), password) })
+		Expect(passwordOf(ctx, fc)).To(Equal(password), "the step had not ended")
+		killOperatorAt(ctx, "the group has the new token", func(ctx context.Context) bool { return groupsOf(ctx, fc)[0].Generation > 1 })
+		killOperatorDuringRollout(ctx, fc, revision)
 		expectReady(ctx, fc)
 		Expect(passwordOf(ctx, fc)).NotTo(Equal(password))
 		Expect(tokensOf(ctx, fc)).To(ConsistOf(passwordOf(ctx, fc)))
@@ -87,25 +87,25 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
 			fc.Spec.Cache.ElastiCache.Engine, fc.Spec.Cache.ElastiCache.EngineVersion = v1alpha1.EngineValkey, "8.0"
 		})
-		killOperatorAt(ctx, "AWS makes the new cache", func(ctx context.Context) bool { return len(cloudGroups(ctx)) == 2 })
-		Expect(revisionOf(ctx, fc)).To(Equal(revision), "it was killed in time")
-		killOperatorAlongTheTrial(ctx, fc, revision)
-		killOperatorAt(ctx, "the old cache goes", func(ctx context.Context) bool { return len(lasting(groupsOf(ctx, fc))) == 1 })
-		Eventually(ctx, cloudGroups).WithTimeout(soon).Should(HaveLen(1), "the old cache is to go")
+		killOperatorAt(ctx, "AWS creates the new cache", func(ctx context.Context) bool { return len(cloudGroups(ctx)) == 2 })
+		Expect(revisionOf(ctx, fc)).To(Equal(revision), "the step had not ended")
+		killOperatorDuringRollout(ctx, fc, revision)
+		killOperatorAt(ctx, "the old cache is being deleted", func(ctx context.Context) bool { return len(notDeleting(groupsOf(ctx, fc))) == 1 })
+		Eventually(ctx, cloudGroups).WithTimeout(soon).Should(HaveLen(1), "the old cache is deleted")
 		expectReady(ctx, fc)
 		Expect(passwordOf(ctx, fc)).NotTo(Equal(password))
-		Eventually(ctx, func(ctx context.Context) []string { return tokensOf(ctx, fc) }).WithTimeout(soon).Should(ConsistOf(passwordOf(ctx, fc)), "the old token is to go")
+		Eventually(ctx, func(ctx context.Context) []string { return tokensOf(ctx, fc) }).WithTimeout(soon).Should(ConsistOf(passwordOf(ctx, fc)), "the old token is deleted")
 		load.expectNoClientAffected()
 
 		By("deleting it")
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
-		killOperatorAt(ctx, "its cache goes", func(ctx context.Context) bool { return len(lasting(groupsOf(ctx, fc))) == 0 })
-		expectGone(ctx, fc)
+		killOperatorAt(ctx, "its cache is being deleted", func(ctx context.Context) bool { return len(notDeleting(groupsOf(ctx, fc))) == 0 })
+		expectDeleted(ctx, fc)
 		expectNothingLeft(ctx, namespace, before)
 		Expect(cloudGroups(ctx)).To(BeEmpty())
 	})
 
-	It("takes over from the Redis in the cluster when a release works with it, and not before", func(ctx context.Context) {
+	It("replaces the Redis in the cluster once a release works with it, and not before", func(ctx context.Context) {
 		namespace := aNamespace(ctx)
 		created(ctx, someFlags(namespace))
 		before := inventory(ctx, namespace)
@@ -118,13 +118,13 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 
 		By("moving it together with a release that does not start")
 		changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
-			inRedis(&fc.Spec)
+			inElastiCache(&fc.Spec)
 			fc.Spec.Service.Image = "localhost/missing:1"
 		})
 		Eventually(ctx, cloudGroups).WithTimeout(soon).Should(HaveLen(1))
 		Eventually(ctx, func() *v1alpha1.FlagCache { return read(ctx, fc) }).WithTimeout(rolledOut).
 			Should(haveCondition(v1alpha1.ConditionCacheProvisioned, metav1.ConditionTrue, v1alpha1.ReasonReplacementRejected))
-		Eventually(ctx, cloudGroups).WithTimeout(soon).Should(BeEmpty(), "the new cache is to go")
+		Eventually(ctx, cloudGroups).WithTimeout(soon).Should(BeEmpty(), "the new cache is deleted")
 		Expect(revisionOf(ctx, fc)).To(Equal(revision))
 		read(ctx, inCluster)
 
@@ -133,11 +133,11 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		Eventually(ctx, func() string { return revisionOf(ctx, fc) }).WithTimeout(rolledOut).ShouldNot(Equal(revision))
 		expectReady(ctx, fc)
 		Expect(cloudGroups(ctx)).To(HaveLen(1))
-		expectGone(ctx, inCluster)
+		expectDeleted(ctx, inCluster)
 		load.expectNoClientAffected()
 
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
-		expectGone(ctx, fc)
+		expectDeleted(ctx, fc)
 		expectNothingLeft(ctx, namespace, before)
 		Expect(cloudGroups(ctx)).To(BeEmpty())
 	})
@@ -152,36 +152,36 @@ func killOperatorAt(ctx context.Context, step string, begun func(ctx context.Con
 	Expect(local.ReleaseLease(ctx)).To(Succeed()) // how one expires is seen in restart_test.go
 }
 
-// killOperatorAlongTheTrial kills the operator at each step from the candidate that
-// follows a revision to the end of the revision.
-func killOperatorAlongTheTrial(ctx context.Context, fc *v1alpha1.FlagCache, revision string) {
+// killOperatorDuringRollout kills the operator at each step of the rollout that replaces
+// a revision.
+func killOperatorDuringRollout(ctx context.Context, fc *v1alpha1.FlagCache, revision string) {
 	GinkgoHelper()
 	killOperatorAt(ctx, "the candidate's pods start", func(ctx context.Context) bool { return len(deploymentsOf(ctx, fc)) == 2 })
-	Expect(revisionOf(ctx, fc)).To(Equal(revision), "it was killed in time")
-	killOperatorAt(ctx, "the candidate is on trial", func(ctx context.Context) bool {
+	Expect(revisionOf(ctx, fc)).To(Equal(revision), "the step had not ended")
+	killOperatorAt(ctx, "the candidate has traffic", func(ctx context.Context) bool {
 		canary := read(ctx, fc).Status.Canary
 		return canary != nil && canary.Weight > 0
 	})
-	Expect(revisionOf(ctx, fc)).To(Equal(revision), "it was killed in time")
+	Expect(revisionOf(ctx, fc)).To(Equal(revision), "the step had not ended")
 	killOperatorAt(ctx, "the candidate is promoted", func(ctx context.Context) bool { return revisionOf(ctx, fc) != revision })
-	Eventually(ctx, func(ctx context.Context) int { return len(deploymentsOf(ctx, fc)) }).WithTimeout(soon).Should(Equal(1), "the old revision is to go")
+	Eventually(ctx, func(ctx context.Context) int { return len(deploymentsOf(ctx, fc)) }).WithTimeout(soon).Should(Equal(1), "the old revision is deleted")
 }
 
-// inRedis has a cache in ElastiCache of the engine that it begins with.
-func inRedis(spec *v1alpha1.FlagCacheSpec) {
+// inElastiCache gives a FlagCache a cache in ElastiCache.
+func inElastiCache(spec *v1alpha1.FlagCacheSpec) {
 	spec.Cache = v1alpha1.CacheSpec{Type: v1alpha1.CacheElastiCache, ElastiCache: &v1alpha1.ElastiCacheSpec{
 		Engine: v1alpha1.EngineRedis, EngineVersion: "7.1", Replicas: 1,
 	}}
 }
 
-// passwordOf is what applications log in to the cache with.
+// passwordOf is the password in the connection Secret.
 func passwordOf(ctx context.Context, fc *v1alpha1.FlagCache) string {
 	GinkgoHelper()
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: fc.Namespace, Name: fc.Name + "-connection"}}
 	return string(read(ctx, secret).Data["password"])
 }
 
-// tokensOf are the tokens on record, one for each cache.
+// tokensOf are the recorded tokens, one for each cache.
 func tokensOf(ctx context.Context, fc *v1alpha1.FlagCache) []string {
 	GinkgoHelper()
 	secrets := &corev1.SecretList{}
@@ -193,7 +193,7 @@ func tokensOf(ctx context.Context, fc *v1alpha1.FlagCache) []string {
 	return tokens
 }
 
-// groupsOf are the replication groups of a FlagCache, as ACK has them.
+// groupsOf are the ReplicationGroup objects of a FlagCache.
 func groupsOf(ctx context.Context, fc *v1alpha1.FlagCache) []ack.ReplicationGroup {
 	GinkgoHelper()
 	groups := &ack.ReplicationGroupList{}
@@ -201,12 +201,12 @@ func groupsOf(ctx context.Context, fc *v1alpha1.FlagCache) []ack.ReplicationGrou
 	return groups.Items
 }
 
-// lasting are those that are not being deleted.
-func lasting(groups []ack.ReplicationGroup) []ack.ReplicationGroup {
+// notDeleting are the groups that are not being deleted.
+func notDeleting(groups []ack.ReplicationGroup) []ack.ReplicationGroup {
 	return slices.DeleteFunc(groups, func(g ack.ReplicationGroup) bool { return g.DeletionTimestamp != nil })
 }
 
-// cloudGroups are the groups that AWS has.
+// cloudGroups are the IDs of the groups in AWS.
 func cloudGroups(ctx context.Context) []string {
 	GinkgoHelper()
 	groups, err := local.CloudGroups(ctx)

@@ -61,7 +61,7 @@ var _ = Describe("An external Redis", func() {
 		external := []string{"Pod/shared", "Service/shared", "Secret/shared", "Secret/shared-config", "ConfigMap/flags"}
 		before := inventory(ctx, namespace)
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
-		expectGone(ctx, fc)
+		expectDeleted(ctx, fc)
 		left := inventory(ctx, namespace)
 		for _, o := range external {
 			Expect(left).To(HaveKeyWithValue(o, before[o]), "%s is not the operator's", o)

@@ -83,7 +83,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 		Expect(answers).To(HaveEach(HaveField("Code", BeEmpty())))
 	})
 
-	It("gives applications all they need by name", func(ctx context.Context) {
+	It("publishes the binding and the endpoint for applications", func(ctx context.Context) {
 		binding := read(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: demo.Status.Binding.Name}})
 		Expect(binding.Type).To(Equal(corev1.SecretType("servicebinding.io/redis")))
 		for _, key := range []string{"type", "provider", "host", "port", "password", "uri", "REDIS_URL"} {
@@ -93,7 +93,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 		Expect(environment.Data).To(HaveKeyWithValue("OFREP_ENDPOINT", demo.Status.Service.OFREPEndpoint))
 	})
 
-	It("is protected from drains and strangers", func(ctx context.Context) {
+	It("has disruption budgets and network policies", func(ctx context.Context) {
 		in := client.InNamespace(namespace)
 		budgets := &policyv1.PodDisruptionBudgetList{}
 		Expect(local.Client.List(ctx, budgets, in)).To(Succeed())
@@ -103,7 +103,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 		Expect(policies.Items).To(ConsistOf(HaveField("Name", "demo"), HaveField("Name", "demo-redis")))
 	})
 
-	It("goes on serving when Redis is killed, and says so", func(ctx context.Context) {
+	It("keeps serving while Redis is down, and reports it", func(ctx context.Context) {
 		expectNoneFailed = withTraffic(ctx, demo, "welcome-message")
 		// A quota of no pods keeps Redis down, in this namespace alone.
 		quota := &corev1.ResourceQuota{
@@ -119,7 +119,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 		expectNoneFailed()
 	})
 
-	It("is well again when Redis is back", func(ctx context.Context) {
+	It("is healthy again once Redis is back", func(ctx context.Context) {
 		expectCondition(ctx, demo, v1alpha1.ConditionCacheHealthy, metav1.ConditionTrue, v1alpha1.ReasonHealthy)
 		expectReady(ctx, demo)
 		expectNoneFailed()
@@ -133,7 +133,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 		expectNoneFailed()
 	})
 
-	It("keeps the last good flags when the file is broken, and says where", func(ctx context.Context) {
+	It("keeps the last good flags when the file is invalid, and reports where", func(ctx context.Context) {
 		good := read(ctx, flags).Data["flags.json"]
 		changed(ctx, flags, func(f *corev1.ConfigMap) { f.Data["flags.json"] = "{\n  \"flags\": {\n    oops" })
 		expectCondition(ctx, demo, v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, v1alpha1.ReasonUnparseable)
@@ -143,7 +143,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 			answer, err := endpointOf(ctx, demo).Evaluate(ctx, "maintenance", nil)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(answer.Variant).To(Equal("on"))
-		}).WithTimeout(5*time.Second).WithPolling(100*time.Millisecond).Should(Succeed(), "pods see the broken file within seconds")
+		}).WithTimeout(5*time.Second).WithPolling(100*time.Millisecond).Should(Succeed(), "pods read the invalid file within seconds")
 
 		changed(ctx, flags, func(f *corev1.ConfigMap) { f.Data["flags.json"] = good })
 		expectReady(ctx, demo)
@@ -166,8 +166,8 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 		kubectl(ctx, "wait", "--namespace", namespace, "--for=condition=Ready", "--timeout=2m", "flagcache/demo")
 		expectReady(ctx, demo)
 		Expect(revisionOf(ctx, demo)).NotTo(Equal(revision))
-		Eventually(ctx, func() int { return len(deploymentsOf(ctx, demo)) }).Should(Equal(1), "the old revision is to go")
-		Eventually(ctx, func() []corev1.Pod { return podsOf(ctx, demo, v1alpha1.ComponentService) }).Should(HaveLen(3), "its pods, too")
+		Eventually(ctx, func() int { return len(deploymentsOf(ctx, demo)) }).Should(Equal(1), "the old revision is deleted")
+		Eventually(ctx, func() []corev1.Pod { return podsOf(ctx, demo, v1alpha1.ComponentService) }).Should(HaveLen(3), "pods of the new revision alone")
 		expectNoneFailed()
 		answer, err := endpointOf(ctx, demo).Evaluate(ctx, "maintenance", nil)
 		Expect(err).NotTo(HaveOccurred())
@@ -178,16 +178,16 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 		expectNoneFailed()
 		kubectl(ctx, "delete", "flagcache", "demo", "--namespace", namespace, "--timeout=2m")
 		expectNothingLeft(ctx, namespace, before)
-		Expect(read(ctx, flags).Data).NotTo(BeEmpty(), "the flags are the user's")
+		Expect(read(ctx, flags).Data).NotTo(BeEmpty(), "the flags belong to the user")
 	})
 
-	It("was seen by kstatus as what it was, all along", func(ctx context.Context) {
+	It("had the right status for kstatus at all times", func(ctx context.Context) {
 		Eventually(ctx, func() []status.Status { return record.phases(namespace, "demo") }).Should(Equal([]status.Status{
-			status.InProgressStatus, // being made
+			status.InProgressStatus, // being created
 			status.CurrentStatus,
-			status.InProgressStatus, // Redis is dead
+			status.InProgressStatus, // Redis is down
 			status.CurrentStatus,
-			status.FailedStatus, // the flags are broken
+			status.FailedStatus, // the flags are invalid
 			status.CurrentStatus,
 			status.InProgressStatus, // scaling
 			status.CurrentStatus,

@@ -15,7 +15,7 @@ import (
 )
 
 // Serial, because the operator of the cluster is stopped.
-var _ = Describe("An operator with rights in its own namespace only", Serial, func() {
+var _ = Describe("An operator with permissions in its own namespace only", Serial, func() {
 	It("works there and nowhere else", func(ctx context.Context) {
 		here, elsewhere := aNamespace(ctx), aNamespace(ctx)
 		stopOperator(ctx)
@@ -29,7 +29,7 @@ var _ = Describe("An operator with rights in its own namespace only", Serial, fu
 		Expect(read(ctx, theirs).Status.Conditions).To(BeEmpty())
 
 		Expect(local.Client.Delete(ctx, mine)).To(Succeed())
-		expectGone(ctx, mine)
+		expectDeleted(ctx, mine)
 		Expect(read(ctx, theirs).Finalizers).To(BeEmpty())
 	})
 })

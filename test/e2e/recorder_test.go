@@ -122,8 +122,8 @@ func (r *recorder) keepEvent(_ context.Context, o *unstructured.Unstructured) {
 	r.events = append(r.events, asJSON(o))
 }
 
-// keepSecret remembers what nobody is to be told: what the operator generated,
-// and what the specs gave it.
+// keepSecret keeps the credentials that must not leak: those that the operator
+// generated, and those that the specs gave it.
 func (r *recorder) keepSecret(_ context.Context, o *unstructured.Unstructured) {
 	secret := &corev1.Secret{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, secret); err != nil {
@@ -164,11 +164,11 @@ func (r *recorder) follow(ctx context.Context, pod *corev1.Pod, container string
 	options := &corev1.PodLogOptions{Container: container, Follow: true}
 	stream, err := r.pods.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, options).Stream(ctx)
 	if err != nil {
-		fmt.Fprintf(&locked{r, log}, "there is no log: %v\n", err)
+		fmt.Fprintf(&locked{r, log}, "reading the log: %v\n", err)
 		return
 	}
 	defer stream.Close()
-	// The end of the container ends the log; how is of no interest.
+	// The log ends with the container, possibly with an error.
 	_, _ = io.Copy(&locked{r, log}, stream)
 }
 
@@ -204,7 +204,7 @@ func (r *recorder) recorded(namespace, name string) []*unstructured.Unstructured
 	return slices.Clone(r.flagCaches[namespace+"/"+name])
 }
 
-// lastFlagCaches is the last version of each FlagCache, to explain a failure.
+// lastFlagCaches is the last recorded status of each FlagCache, to explain a failure.
 func (r *recorder) lastFlagCaches() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -217,42 +217,41 @@ func (r *recorder) lastFlagCaches() string {
 	return strings.Join(texts, "\n")
 }
 
-// expectNoCredentialLeaked searches everything that was told for everything that is
-// secret.
+// expectNoCredentialLeaked searches everything that was recorded for credentials.
 func (r *recorder) expectNoCredentialLeaked() {
 	GinkgoHelper()
-	told := r.told()
+	texts := r.texts()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.expectHeard()
+	r.expectRecorded()
 	for value, what := range r.credentials {
 		for _, form := range []string{value, url.QueryEscape(value), base64.StdEncoding.EncodeToString([]byte(value))} {
-			for where, text := range told {
-				Expect(strings.Contains(text, form)).To(BeFalse(), "%s is told in %s", what, where)
+			for where, text := range texts {
+				Expect(strings.Contains(text, form)).To(BeFalse(), "%s appears in %s", what, where)
 			}
 		}
 	}
 }
 
-// expectHeard makes sure that the recorder was not deaf, where all was there to be
-// heard. The caller holds its lock.
-func (r *recorder) expectHeard() {
+// expectRecorded expects that something of each kind was recorded, unless only some
+// specs ran. The caller holds the lock.
+func (r *recorder) expectRecorded() {
 	GinkgoHelper()
 	if suite, _ := GinkgoConfiguration(); len(suite.FocusStrings) > 0 {
 		return
 	}
-	heard := map[string]int{"credentials": len(r.credentials), "events": len(r.events), "FlagCaches": len(r.flagCaches)}
+	recorded := map[string]int{"credentials": len(r.credentials), "events": len(r.events), "FlagCaches": len(r.flagCaches)}
 	for key, log := range r.logs {
-		heard["logs of "+strings.Split(key, "/")[2]] += log.Len()
+		recorded["logs of "+strings.Split(key, "/")[2]] += log.Len()
 	}
-	GinkgoWriter.Println("the recorder heard:", heard)
+	GinkgoWriter.Println("recorded:", recorded)
 	for _, what := range []string{"credentials", "events", "FlagCaches", "logs of manager", "logs of flag-service", "logs of redis"} {
-		Expect(heard).To(HaveKeyWithValue(what, BeNumerically(">", 0)))
+		Expect(recorded).To(HaveKeyWithValue(what, BeNumerically(">", 0)))
 	}
 }
 
-// expectNoErrorsLogged expects that the operator lacked no right and met nothing
-// that it did not expect.
+// expectNoErrorsLogged expects that the operator lacked no permission and logged no
+// error.
 func (r *recorder) expectNoErrorsLogged() {
 	GinkgoHelper()
 	r.mu.Lock()
@@ -260,7 +259,7 @@ func (r *recorder) expectNoErrorsLogged() {
 	var errors []string
 	for key, log := range r.logs {
 		for line := range strings.Lines(log.String()) {
-			if strings.Contains(key, "/manager/") && strings.Contains(line, `"level":"error"`) && !isOfTheEnvironment(line) {
+			if strings.Contains(key, "/manager/") && strings.Contains(line, `"level":"error"`) && !isEnvironmental(line) {
 				errors = append(errors, line)
 			}
 		}
@@ -268,10 +267,10 @@ func (r *recorder) expectNoErrorsLogged() {
 	Expect(errors).To(BeEmpty(), "errors in the operator's log")
 }
 
-// isOfTheEnvironment says that an error is not about the operator's work: a
-// namespace that is being deleted takes no more events, and a machine that stands
-// still for seconds costs the lease.
-func isOfTheEnvironment(line string) bool {
+// isEnvironmental reports whether an error is not the operator's: a namespace that is
+// being deleted accepts no events, and a machine that stalls for seconds loses the
+// lease.
+func isEnvironmental(line string) bool {
 	for _, text := range []string{"because it is being terminated", "lease lock", "leader election lost"} {
 		if strings.Contains(line, text) {
 			return true
@@ -280,33 +279,33 @@ func isOfTheEnvironment(line string) bool {
 	return false
 }
 
-// told is everything that was told, by where.
-func (r *recorder) told() map[string]string {
+// texts are all recorded texts, by where they appeared.
+func (r *recorder) texts() map[string]string {
 	GinkgoHelper()
-	told := map[string]string{}
+	texts := map[string]string{}
 	parts := filepath.Join(r.cluster.Dir, "logs")
 	Expect(filepath.WalkDir(parts, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		told[path] = string(text)
+		texts[path] = string(text)
 		return err
 	})).To(Succeed())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, log := range r.logs {
-		told["the log of "+key] = log.String()
+		texts["the log of "+key] = log.String()
 	}
 	for key, versions := range r.flagCaches {
 		for _, version := range versions {
-			told[fmt.Sprintf("FlagCache %s at version %s", key, version.GetResourceVersion())] = asJSON(version)
+			texts[fmt.Sprintf("FlagCache %s at version %s", key, version.GetResourceVersion())] = asJSON(version)
 		}
 	}
 	for i, event := range r.events {
-		told[fmt.Sprintf("event %d", i)] = event
+		texts[fmt.Sprintf("event %d", i)] = event
 	}
-	return told
+	return texts
 }
 
 func asJSON(o *unstructured.Unstructured) string {

@@ -17,8 +17,8 @@ import (
 )
 
 // Serial, because other specs need the operator.
-var _ = Describe("An operator that is killed in the middle of its work", Serial, func() {
-	It("finishes it when it is back", func(ctx context.Context) {
+var _ = Describe("An operator that is killed during its work", Serial, func() {
+	It("completes the work after its restart", func(ctx context.Context) {
 		namespace := aNamespace(ctx)
 		old, fresh := aFlagCache(namespace, "old"), aFlagCache(namespace, "fresh")
 		created(ctx, someFlags(namespace), old)
@@ -26,7 +26,7 @@ var _ = Describe("An operator that is killed in the middle of its work", Serial,
 		revision := revisionOf(ctx, old)
 		expectNoneFailed := withTraffic(ctx, old, "colour")
 
-		By("killing it when one FlagCache is half made and another is half changed")
+		By("killing it while one FlagCache is being created and another changed")
 		changed(ctx, old, func(fc *v1alpha1.FlagCache) {
 			fc.Spec.Service.Env = []v1alpha1.EnvVar{{Name: "LOG_LEVEL", Value: "debug"}}
 		})
@@ -35,16 +35,16 @@ var _ = Describe("An operator that is killed in the middle of its work", Serial,
 		Eventually(ctx, func(g Gomega, ctx context.Context) {
 			g.Expect(deploymentsOf(ctx, old)).To(HaveLen(2))
 			g.Expect(local.Client.Get(ctx, client.ObjectKeyFromObject(redis), redis)).To(Succeed())
-		}).Should(Succeed(), "both are to be begun")
+		}).Should(Succeed(), "both have begun")
 		killOperator(ctx)
 		Expect(read(ctx, fresh).Status.Conditions).NotTo(ContainElement(
-			And(HaveField("Type", v1alpha1.ConditionReady), HaveField("Status", metav1.ConditionTrue))), "it was killed in time")
+			And(HaveField("Type", v1alpha1.ConditionReady), HaveField("Status", metav1.ConditionTrue))), "it had not finished")
 
-		By("waiting for both; its lease has to run out first")
+		By("waiting for both, after its lease has expired")
 		expectReady(ctx, fresh)
 		expectReady(ctx, old)
 		Expect(revisionOf(ctx, old)).NotTo(Equal(revision))
-		Eventually(ctx, func() int { return len(deploymentsOf(ctx, old)) }).Should(Equal(1), "the old revision is to go")
+		Eventually(ctx, func() int { return len(deploymentsOf(ctx, old)) }).Should(Equal(1), "the old revision is deleted")
 		Expect(deploymentsOf(ctx, fresh)).To(HaveLen(1))
 		expectEveryPodServes(ctx, fresh, "colour", "blue")
 		expectNoneFailed()

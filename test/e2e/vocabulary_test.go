@@ -6,7 +6,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -48,7 +47,7 @@ func aNamespace(ctx context.Context) string {
 	return namespace.Name
 }
 
-// someFlags is a ConfigMap of flags that is good enough for most specs.
+// someFlags is a ConfigMap with flags for specs that are not about flags.
 func someFlags(namespace string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "flags"},
@@ -56,7 +55,7 @@ func someFlags(namespace string) *corev1.ConfigMap {
 	}
 }
 
-// flagsJSON has one flag, colour, with the given default.
+// flagsJSON is a file with one flag, colour, with the given default.
 func flagsJSON(colour string) string {
 	return fmt.Sprintf(`{
   "flags": {
@@ -65,8 +64,8 @@ func flagsJSON(colour string) string {
 }`, colour)
 }
 
-// aFlagCache uses someFlags, has one replica, is probed often, and changes without
-// a canary.
+// aFlagCache uses someFlags, has one replica, is probed every second, and changes
+// without a canary.
 func aFlagCache(namespace, name string, with ...func(*v1alpha1.FlagCacheSpec)) *v1alpha1.FlagCache {
 	fc := &v1alpha1.FlagCache{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -94,14 +93,14 @@ func created(ctx context.Context, objects ...client.Object) {
 	}
 }
 
-// read is the object as it is now.
+// read reads the present version of an object.
 func read[T client.Object](ctx context.Context, o T) T {
 	GinkgoHelper()
 	Expect(local.Client.Get(ctx, client.ObjectKeyFromObject(o), o)).To(Succeed())
 	return o
 }
 
-// changed changes an object as it is now.
+// changed changes the present version of an object.
 func changed[T client.Object](ctx context.Context, o T, change func(T)) {
 	GinkgoHelper()
 	Expect(retry.RetryOnConflict(retry.DefaultRetry, func() error {
@@ -121,12 +120,12 @@ func kubectl(ctx context.Context, args ...string) string {
 	return output
 }
 
-// haveCondition matches a FlagCache that says so of its current spec.
+// haveCondition matches a FlagCache with this condition about its current spec.
 func haveCondition(kind string, state metav1.ConditionStatus, reason string) types.GomegaMatcher {
 	return WithTransform(func(fc *v1alpha1.FlagCache) string {
 		c := meta.FindStatusCondition(fc.Status.Conditions, kind)
 		if c == nil {
-			return kind + " is not there"
+			return kind + " is missing"
 		}
 		if c.ObservedGeneration != fc.Generation {
 			return kind + " is about an older spec"
@@ -143,7 +142,7 @@ func messageOf(fc *v1alpha1.FlagCache, kind string) string {
 	return ""
 }
 
-// expectCondition waits until a FlagCache says so, and returns it.
+// expectCondition waits until a FlagCache has a condition, and returns it.
 func expectCondition(ctx context.Context, fc *v1alpha1.FlagCache, kind string, state metav1.ConditionStatus, reason string) *v1alpha1.FlagCache {
 	GinkgoHelper()
 	Eventually(ctx, func(ctx context.Context) (*v1alpha1.FlagCache, error) {
@@ -158,40 +157,40 @@ func expectReady(ctx context.Context, fc *v1alpha1.FlagCache) *v1alpha1.FlagCach
 	return expectCondition(ctx, fc, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 }
 
-// expectGone waits until an object is gone.
-func expectGone(ctx context.Context, o client.Object) {
+// expectDeleted waits until an object does not exist.
+func expectDeleted(ctx context.Context, o client.Object) {
 	GinkgoHelper()
 	Eventually(ctx, func(ctx context.Context) error {
 		return local.Client.Get(ctx, client.ObjectKeyFromObject(o), o)
-	}).WithTimeout(soon).Should(MatchError(ContainSubstring("not found")), "%T %s is to go", o, o.GetName())
+	}).WithTimeout(soon).Should(MatchError(ContainSubstring("not found")), "%T %s is deleted", o, o.GetName())
 }
 
-// expectNothingLeft waits until a namespace holds what it held before.
+// expectNothingLeft waits until a namespace has no objects but those of an inventory.
 func expectNothingLeft(ctx context.Context, namespace string, before cluster.Inventory) {
 	GinkgoHelper()
 	Eventually(ctx, func(ctx context.Context) ([]string, error) {
 		now, err := local.Inventory(ctx, namespace)
 		return now.Beyond(before), err
-	}).WithTimeout(soon).Should(BeEmpty(), "what is left in namespace %s", namespace)
+	}).WithTimeout(soon).Should(BeEmpty(), "objects left in namespace %s", namespace)
 }
 
-// inventory is what a namespace holds.
+// inventory lists the objects of a namespace.
 func inventory(ctx context.Context, namespace string) cluster.Inventory {
 	GinkgoHelper()
-	held, err := local.Inventory(ctx, namespace)
+	objects, err := local.Inventory(ctx, namespace)
 	Expect(err).NotTo(HaveOccurred())
-	return held
+	return objects
 }
 
-// endpointOf is the flag service of a FlagCache, for a client that makes a new
-// connection for each request.
+// endpointOf is the flag service of a FlagCache, for a client that opens a connection
+// for each request.
 func endpointOf(ctx context.Context, fc *v1alpha1.FlagCache) cluster.Endpoint {
 	GinkgoHelper()
 	return cluster.Endpoint{URL: read(ctx, fc).Status.Service.OFREPEndpoint, HTTP: local.HTTPClient(false)}
 }
 
-// expectEveryPodServes waits until every pod gives a flag the variant: so many
-// answers in a row that each gave some.
+// expectEveryPodServes waits until every pod serves a variant of a flag: until so many
+// answers in a row have it that each pod gave some.
 func expectEveryPodServes(ctx context.Context, fc *v1alpha1.FlagCache, flag, variant string) {
 	GinkgoHelper()
 	endpoint := endpointOf(ctx, fc)
@@ -204,9 +203,9 @@ func expectEveryPodServes(ctx context.Context, fc *v1alpha1.FlagCache, flag, var
 	}).Should(Succeed(), "the variant of flag %s", flag)
 }
 
-// withTraffic starts applications that evaluate a flag over and over: one makes a
-// new connection for each request, one keeps its connections. The function that
-// it returns expects that not one evaluation failed so far.
+// withTraffic starts two applications that evaluate a flag repeatedly: one opens a
+// connection for each request, one keeps its connections. The function that it returns
+// expects that no evaluation has failed so far.
 func withTraffic(ctx context.Context, fc *v1alpha1.FlagCache, flag string) (expectNoneFailed func()) {
 	GinkgoHelper()
 	url := read(ctx, fc).Status.Service.OFREPEndpoint
@@ -257,13 +256,13 @@ func deploymentsOf(ctx context.Context, fc *v1alpha1.FlagCache) []appsv1.Deploym
 	return deployments.Items
 }
 
-// stopOperator stops the operator in good order, as a drain of its node does.
+// stopOperator stops the operator gracefully, as a drain of its node does.
 func stopOperator(ctx context.Context) {
 	GinkgoHelper()
 	scaleOperator(ctx, 0)
 	Eventually(ctx, func() string {
 		return kubectl(ctx, "get", "pods", "--namespace", cluster.OperatorNamespace, "--output", "name")
-	}).Should(BeEmpty(), "the operator's pod is to go")
+	}).Should(BeEmpty(), "pods of the operator")
 }
 
 // startOperator starts the operator again.
@@ -285,10 +284,4 @@ func killOperator(ctx context.Context) {
 	GinkgoHelper()
 	Eventually(ctx, func() error { return local.Kill("manager") }).WithTimeout(soon).Should(Succeed())
 	kubectl(ctx, "delete", "pods", "--namespace", cluster.OperatorNamespace, "--all", "--force", "--grace-period=0")
-}
-
-// node is the name of the cluster's node.
-func node(ctx context.Context) string {
-	GinkgoHelper()
-	return strings.TrimSpace(kubectl(ctx, "get", "nodes", "--output", "jsonpath={.items[*].metadata.name}"))
 }

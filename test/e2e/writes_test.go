@@ -17,10 +17,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// writes counts the requests that the API server got to write what a FlagCache is
-// made of, by verb and resource, whoever sent them and whether or not they
-// changed anything. Subresources of children are left out: they are written by
-// Kubernetes.
+// writes counts the requests to write FlagCaches and the kinds of their children, by
+// verb and resource, of all clients and whether or not they changed anything.
+// Subresources of children are left out: Kubernetes writes those.
 func writes(ctx context.Context) map[string]int {
 	GinkgoHelper()
 	client, err := kubernetes.NewForConfig(local.Config)
@@ -80,7 +79,7 @@ func terminatingNamespaces(ctx context.Context) ([]string, error) {
 	return terminating, nil
 }
 
-// since is what was written since an earlier count.
+// since are the writes after an earlier count.
 func since(earlier, now map[string]int) map[string]int {
 	more := map[string]int{}
 	for request, n := range now {

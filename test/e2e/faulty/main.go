@@ -1,18 +1,18 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command faulty is a release of the flag service that is no good. It runs the
-// real one, which is appended to this executable (see package release), and spoils
-// what clients get of it as the environment variable FAULT says:
+// Command faulty is a bad release of the flag service. It runs the real one, which is
+// appended to this executable (see package release), and degrades its answers according
+// to the environment variable FAULT:
 //
 //	errors   2 % of the answers have the status 500
 //	slow     one answer in ten takes 250 ms longer
 //	late     every answer takes 2 s longer
-//	nocache  its cache is a port that nobody listens on
-//	crash    it ends after a few seconds with the exit code 1
+//	nocache  its cache is a closed port
+//	crash    it exits after a few seconds with code 1
 //
-// Any other value spoils nothing. Its metrics are the real one's, with the answers
-// that it spoilt.
+// Any other value degrades nothing. Its metrics are those of the real one, with the
+// errors added.
 package main
 
 import (
@@ -38,8 +38,8 @@ import (
 )
 
 const (
-	// inside is where the real flag service listens, insideTelemetry where it tells of
-	// itself.
+	// inside is the address of the real flag service, insideTelemetry that of its
+	// telemetry.
 	inside          = "127.0.0.1:18080"
 	insideTelemetry = "127.0.0.1:18081"
 	// everyNth answer is an error, 2 %; everySlow is a slow one.
@@ -47,18 +47,18 @@ const (
 	everySlow = 10
 	delay     = 250 * time.Millisecond
 	longDelay = 2 * time.Second
-	// lifetime is what a crashing release lives.
+	// lifetime is the time until a crashing release exits.
 	lifetime = 8 * time.Second
 )
 
 func main() {
 	if err := run(os.Getenv("FAULT")); err != nil {
-		slog.Error("A faulty release ends", "error", err)
+		slog.Error("Exiting", "error", err)
 		os.Exit(1)
 	}
 }
 
-var errCrash = errors.New("crashing, as asked")
+var errCrash = errors.New("crashing, as FAULT requests")
 
 func run(fault string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -72,7 +72,7 @@ func run(fault string) error {
 	f := &faulty{fault: fault}
 	served := make(chan error, 2)
 	for address, handler := range map[string]http.Handler{
-		os.Getenv(config.EnvListenAddress):       f.spoilt(),
+		os.Getenv(config.EnvListenAddress):       f.degraded(),
 		":" + strconv.Itoa(config.PortTelemetry): f.telemetry(),
 	} {
 		server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 5 * time.Second}
@@ -84,7 +84,7 @@ func run(fault string) error {
 	}
 	select {
 	case <-ctx.Done():
-		_ = service.Process.Signal(syscall.SIGTERM) // it drains, and ends with that
+		_ = service.Process.Signal(syscall.SIGTERM) // it drains and exits
 		return <-ended
 	case err := <-ended:
 		return err
@@ -114,22 +114,22 @@ func startService(fault string) (*exec.Cmd, error) {
 	return cmd, cmd.Start()
 }
 
-// faulty is a release under way.
+// faulty is a running release.
 type faulty struct {
 	fault string
-	// requests that came, and failures among them.
+	// requests received, and failures among them.
 	requests, failures atomic.Int64
 }
 
-// spoilt passes requests on and spoils some of them.
-func (f *faulty) spoilt() http.Handler {
-	proxy := passOn(inside)
+// degraded forwards requests and degrades some of the answers.
+func (f *faulty) degraded() http.Handler {
+	proxy := forward(inside)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		nth := f.requests.Add(1)
 		switch {
 		case f.fault == "errors" && nth%everyNth == 0:
 			f.failures.Add(1)
-			http.Error(w, "spoilt", http.StatusInternalServerError)
+			http.Error(w, "injected failure", http.StatusInternalServerError)
 			return
 		case f.fault == "slow" && nth%everySlow == 0:
 			wait(delay)
@@ -146,10 +146,10 @@ func wait(delay time.Duration) {
 	<-late.C
 }
 
-// telemetry passes on what the real service tells of itself, and adds the failures
-// that it knows nothing of.
+// telemetry forwards the metrics of the real service, and adds the failures that it
+// does not know of.
 func (f *faulty) telemetry() http.Handler {
-	proxy := passOn(insideTelemetry)
+	proxy := forward(insideTelemetry)
 	proxy.ModifyResponse = func(r *http.Response) error {
 		if n := f.failures.Load(); n > 0 && r.Request.URL.Path == config.PathMetrics {
 			line := fmt.Sprintf("%s{endpoint=\"single\",code=\"500\",track=%q} %d\n", config.MetricRequests, config.TrackOwn, n)
@@ -162,14 +162,15 @@ func (f *faulty) telemetry() http.Handler {
 	return proxy
 }
 
-// withMore is a body with something after it.
+// withMore is a body with a suffix.
 type withMore struct {
 	io.Reader
 	io.Closer
 }
 
-// passOn asks a server, in plain text that can be added to.
-func passOn(address string) *httputil.ReverseProxy {
+// forward proxies to a server, whose metrics it requests without compression so that a
+// line can be appended.
+func forward(address string) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(&url.URL{Scheme: "http", Host: address})

@@ -1,12 +1,12 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command gateway is a small gateway for tests. It takes the HTTPRoutes of its
-// namespace that name it as a parent, says so in their status, and shares requests
-// out by the weights of their backends. A route has one rule here, for all
+// Command gateway is a small gateway for tests. It serves the HTTPRoutes of its
+// namespace that name it as a parent, reports that in their status, and distributes
+// requests by the weights of their backends. A route has one rule here, for all
 // requests.
 //
-// The environment variable GATEWAY is its own namespace/name, PORT where it listens.
+// The environment variable GATEWAY is its own namespace/name, PORT its port.
 package main
 
 import (
@@ -35,7 +35,7 @@ import (
 func main() {
 	ctrl.SetLogger(logr.FromSlogHandler(slog.NewJSONHandler(os.Stdout, nil)))
 	if err := run(ctrl.SetupSignalHandler(), os.Getenv("GATEWAY"), os.Getenv("PORT")); err != nil {
-		slog.Error("The gateway ends", "error", err)
+		slog.Error("Exiting", "error", err)
 		os.Exit(1)
 	}
 }
@@ -91,7 +91,7 @@ func serving(h http.Handler, port string) manager.Runnable {
 	})
 }
 
-// allRoutes are looked at again when a Service comes or goes.
+// allRoutes requests a reconcile of all routes when a Service is created or deleted.
 func (g *gateway) allRoutes(ctx context.Context, _ client.Object) []ctrl.Request {
 	routes := &gatewayv1.HTTPRouteList{}
 	if err := g.client.List(ctx, routes); err != nil {
