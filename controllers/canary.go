@@ -62,7 +62,7 @@ func (r *Reconciler) podTroubles(ctx context.Context, fc *v1alpha1.FlagCache, ch
 			return nil, err
 		}
 		for i := range pods.Items {
-			if trouble := plan.TroubleOf(&pods.Items[i]); trouble.Reason != "" {
+			if trouble := observed.TroubleOf(&pods.Items[i]); trouble.Reason != "" {
 				troubles[revision] = trouble
 				break
 			}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // Rollbacks counts the rollbacks that this process reported, by FlagCache and
@@ -157,4 +158,4 @@ func rollbacksOf(status v1alpha1.FlagCacheStatus) map[rollback]string {
 const otherReason = "Other"
 
 // rollbackReasons are all values of the metric's label reason.
-var rollbackReasons = slices.Concat(plan.RollbackReasons(), plan.PodTroubleReasons(), []string{otherReason})
+var rollbackReasons = slices.Concat(plan.RollbackReasons(), observed.PodTroubleReasons(), []string{otherReason})

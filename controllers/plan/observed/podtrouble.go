@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plan
+package observed
 
 import (
 	"fmt"
@@ -9,8 +9,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // maxRestarts is how often a candidate's container may restart before that counts
@@ -32,15 +30,15 @@ func PodTroubleReasons() []string { return slices.Sorted(maps.Keys(fatalReasons)
 
 // TroubleOf returns what keeps a pod from running and does not resolve by itself;
 // its Reason is empty if nothing does.
-func TroubleOf(pod *corev1.Pod) observed.PodTrouble {
+func TroubleOf(pod *corev1.Pod) PodTrouble {
 	for _, c := range pod.Status.ContainerStatuses {
 		waiting, last := c.State.Waiting, c.LastTerminationState.Terminated
 		switch {
 		case waiting != nil && fatalReasons[waiting.Reason]:
-			return observed.PodTrouble{Reason: waiting.Reason, Message: fmt.Sprintf("container %s of a pod is in %s: see kubectl logs and describe", c.Name, waiting.Reason)}
+			return PodTrouble{Reason: waiting.Reason, Message: fmt.Sprintf("container %s of a pod is in %s: see kubectl logs and describe", c.Name, waiting.Reason)}
 		case c.RestartCount > maxRestarts && last != nil && last.ExitCode != 0:
-			return observed.PodTrouble{Reason: crashLoop, Message: fmt.Sprintf("container %s of a pod exits repeatedly with code %d", c.Name, last.ExitCode)}
+			return PodTrouble{Reason: crashLoop, Message: fmt.Sprintf("container %s of a pod exits repeatedly with code %d", c.Name, last.ExitCode)}
 		}
 	}
-	return observed.PodTrouble{}
+	return PodTrouble{}
 }
