@@ -19,13 +19,13 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// childKind is a kind of children.
+// childKind is a kind of child.
 type childKind struct {
 	object client.Object
 	list   client.ObjectList
 }
 
-// childKinds are the kinds that a FlagCache may have children of.
+// childKinds returns the kinds of children, except those of ACK.
 func childKinds() []childKind {
 	return []childKind{
 		{&corev1.Secret{}, &corev1.SecretList{}},
@@ -42,8 +42,8 @@ func childKinds() []childKind {
 	}
 }
 
-// CacheOptions keep the operator's cache to what is FlagCache's: children, and
-// Secrets whose owners let FlagCaches use them. No namespaces means all.
+// CacheOptions restrict the manager's cache to children of FlagCaches, and to Secrets
+// whose owners allow FlagCaches to use them. No namespaces means all.
 func CacheOptions(namespaces []string) cache.Options {
 	managed := managed()
 	allowed := labels.SelectorFromSet(labels.Set{v1alpha1.LabelAllow: v1alpha1.AllowTrue})
@@ -70,14 +70,14 @@ func ACKCacheOptions(namespaces []string) cache.Options {
 	return cache.Options{DefaultTransform: slim, DefaultNamespaces: only(namespaces), DefaultLabelSelector: managed()}
 }
 
-// FlagFilesCacheOptions are those of the cache of ConfigMaps' versions. It is a
-// cache of its own because flags may be in any ConfigMap, and a cluster may have
-// very many.
+// FlagFilesCacheOptions are the options of the cache of ConfigMap versions. It is a
+// separate cache, of metadata only, because any ConfigMap may hold flags and a cluster
+// may have very many.
 func FlagFilesCacheOptions(namespaces []string) cache.Options {
 	return cache.Options{DefaultTransform: identify, DefaultNamespaces: only(namespaces)}
 }
 
-// only keeps a cache to the namespaces; none means all.
+// only restricts a cache to the namespaces; none means all.
 func only(namespaces []string) map[string]cache.Config {
 	if len(namespaces) == 0 {
 		return nil
@@ -89,15 +89,15 @@ func only(namespaces []string) map[string]cache.Config {
 	return configs
 }
 
-// slim drops from an object, before it is cached, what nobody reads and what may
-// be as large as the rest of it: who manages its fields, and the copy of itself
-// that a client-side kubectl apply leaves in an annotation.
+// slim is a cache transform. It drops what no reader needs and what may be as large as
+// the rest of the object: the managed fields, and the annotation that client-side
+// kubectl apply sets.
 func slim(o any) (any, error) {
 	m, err := meta.Accessor(o)
 	if err != nil {
-		return o, nil // the trace of a deletion, whose object was here before
+		return o, nil // a tombstone, whose object was transformed before
 	}
-	// An object may come here again, while others read it.
+	// An object may be transformed again while it is read, so write only what differs.
 	if m.GetManagedFields() != nil {
 		m.SetManagedFields(nil)
 	}
@@ -107,11 +107,11 @@ func slim(o any) (any, error) {
 	return o, nil
 }
 
-// identify keeps of an object's metadata its name and its version.
+// identify is a cache transform. It keeps only the name and the version of an object.
 func identify(o any) (any, error) {
 	m, ok := o.(*metav1.PartialObjectMetadata)
 	if !ok {
-		return o, nil // as in slim
+		return o, nil // a tombstone
 	}
 	return &metav1.PartialObjectMetadata{
 		TypeMeta: m.TypeMeta,

@@ -21,7 +21,7 @@ func applied() metav1.ObjectMeta {
 	}
 }
 
-func TestTheCacheHoldsNoCopiesOfObjects(t *testing.T) {
+func TestSlimDropsManagedFieldsAndAppliedConfiguration(t *testing.T) {
 	got, err := slim(&corev1.Secret{ObjectMeta: applied(), Data: map[string][]byte{"host": []byte("redis")}})
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func TestTheCacheHoldsNoCopiesOfObjects(t *testing.T) {
 	}
 }
 
-func TestTheCacheHoldsOfConfigMapsTheirVersionsOnly(t *testing.T) {
+func TestIdentifyKeepsNameAndVersion(t *testing.T) {
 	got, err := identify(&metav1.PartialObjectMetadata{ObjectMeta: applied()})
 	if err != nil {
 		t.Fatal(err)
@@ -46,11 +46,11 @@ func TestTheCacheHoldsOfConfigMapsTheirVersionsOnly(t *testing.T) {
 	}
 }
 
-func TestTracesOfDeletionsPass(t *testing.T) {
-	trace := cache.DeletedFinalStateUnknown{Key: "shop/demo"}
+func TestTransformsKeepTombstones(t *testing.T) {
+	tombstone := cache.DeletedFinalStateUnknown{Key: "shop/demo"}
 	for name, transform := range map[string]cache.TransformFunc{"slim": slim, "identify": identify} {
-		if got, err := transform(trace); got != any(trace) || err != nil {
-			t.Errorf("%s makes of a deletion's trace %v, %v", name, got, err)
+		if got, err := transform(tombstone); got != any(tombstone) || err != nil {
+			t.Errorf("%s returned %v, %v for a tombstone", name, got, err)
 		}
 	}
 }

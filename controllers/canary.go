@@ -7,19 +7,19 @@ import (
 	"context"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
-// sample has the sampler follow the plan.
-func (r *Reconciler) sample(fc *v1alpha1.FlagCache, target *plan.EvidenceTarget) {
+// watchCanary starts, continues or stops sampling a canary as planned.
+func (r *Reconciler) watchCanary(fc *v1alpha1.FlagCache, target *plan.EvidenceTarget) {
 	key := client.ObjectKeyFromObject(fc)
 	if target == nil {
 		r.Sampler.Forget(key)
@@ -42,20 +42,17 @@ func (r *Reconciler) sample(fc *v1alpha1.FlagCache, target *plan.EvidenceTarget)
 	})
 }
 
-// evidence returns the sampler's last sample of a FlagCache's canary.
-func (r *Reconciler) evidence(fc *v1alpha1.FlagCache) canary.Evidence {
-	sample, _ := r.Sampler.Last(client.ObjectKeyFromObject(fc))
-	return sample
-}
+// maxPodsRead of one revision.
+const maxPodsRead = 200
 
-// podTroubles look at the pods of revisions that do not serve. They are asked of
-// the API server and only while there are such revisions: a cache of all pods
-// would cost memory for something that is rare.
-func (r *Reconciler) podTroubles(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[string]observed.PodTrouble, error) {
+// podTroubles returns what keeps the pods of non-serving revisions from running. Pods
+// are read from the API server, and only while there are such revisions: a cache of
+// all pods would cost memory for a rare need.
+func (o *observer) podTroubles(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[string]observed.PodTrouble, error) {
 	troubles := map[string]observed.PodTrouble{}
-	for _, revision := range waitingRevisions(fc, children) {
+	for _, revision := range nonServingRevisions(fc, children) {
 		pods := &corev1.PodList{}
-		err := r.Live.List(ctx, pods, client.InNamespace(fc.Namespace), client.Limit(mostPodsLookedAt), client.MatchingLabels{
+		err := o.live.List(ctx, pods, client.InNamespace(fc.Namespace), client.Limit(maxPodsRead), client.MatchingLabels{
 			v1alpha1.LabelName: fc.Name, v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelRevision: revision,
 		})
 		if err != nil {
@@ -71,18 +68,16 @@ func (r *Reconciler) podTroubles(ctx context.Context, fc *v1alpha1.FlagCache, ch
 	return troubles, nil
 }
 
-// mostPodsLookedAt bounds a look at a revision's pods.
-const mostPodsLookedAt = 200
-
-// waitingRevisions have a Deployment and are not what the Service selects.
-func waitingRevisions(fc *v1alpha1.FlagCache, children []observed.Object) []string {
-	serves := ""
+// nonServingRevisions returns the revisions that have a Deployment and are not
+// selected by the Service. There are none while the Service selects no revision.
+func nonServingRevisions(fc *v1alpha1.FlagCache, children []observed.Object) []string {
+	stable := ""
 	var revisions []string
 	for _, child := range children {
 		switch o := child.(type) {
 		case *corev1.Service:
 			if o.Name == observed.ServiceName(fc) {
-				serves = o.Spec.Selector[v1alpha1.LabelRevision]
+				stable = o.Spec.Selector[v1alpha1.LabelRevision]
 			}
 		case *appsv1.Deployment:
 			if metav1.IsControlledBy(o, fc) && o.DeletionTimestamp == nil {
@@ -90,11 +85,50 @@ func waitingRevisions(fc *v1alpha1.FlagCache, children []observed.Object) []stri
 			}
 		}
 	}
-	var waiting []string
+	var others []string
 	for _, revision := range revisions {
-		if serves != "" && revision != serves {
-			waiting = append(waiting, revision)
+		if stable != "" && revision != stable {
+			others = append(others, revision)
 		}
 	}
-	return waiting
+	return others
+}
+
+// loadTestReport returns the report of a finished load test, "" if there is none. It
+// is read from the API server, and only while the finished Job exists.
+func (o *observer) loadTestReport(ctx context.Context, children []observed.Object) (string, error) {
+	for _, child := range children {
+		job, ok := child.(*batchv1.Job)
+		if !ok || !finished(job) {
+			continue
+		}
+		pods := &corev1.PodList{}
+		err := o.live.List(ctx, pods, client.InNamespace(job.Namespace), client.Limit(1),
+			client.MatchingLabels{batchv1.ControllerUidLabel: string(job.UID)})
+		if err != nil {
+			return "", err
+		}
+		return terminationMessage(pods.Items), nil
+	}
+	return "", nil
+}
+
+func finished(job *batchv1.Job) bool {
+	for _, c := range job.Status.Conditions {
+		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue {
+			return true
+		}
+	}
+	return false
+}
+
+func terminationMessage(pods []corev1.Pod) string {
+	for i := range pods {
+		for _, c := range pods[i].Status.ContainerStatuses {
+			if c.State.Terminated != nil {
+				return c.State.Terminated.Message
+			}
+		}
+	}
+	return ""
 }

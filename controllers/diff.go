@@ -20,9 +20,8 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
-// prepare returns a copy of an object as it is to be written, and its fields.
-// Both carry a hash of the fields in an annotation, by which a field that is
-// not wanted any more is noticed.
+// prepare returns a copy of an object to write, and its fields. Both have a hash of
+// the fields as an annotation, which detects fields that are no longer desired.
 func prepare(o observed.Object) (observed.Object, map[string]any, error) {
 	desired := o.DeepCopyObject().(observed.Object)
 	fields, err := fieldsOf(desired)
@@ -39,7 +38,7 @@ func prepare(o observed.Object) (observed.Object, map[string]any, error) {
 	return desired, fields, unstructured.SetNestedStringMap(fields, annotations, "metadata", "annotations")
 }
 
-// fieldsOf are the fields of an object that its writer means to set.
+// fieldsOf returns the fields of an object to apply.
 func fieldsOf(o observed.Object) (map[string]any, error) {
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
 	if err != nil {
@@ -49,8 +48,8 @@ func fieldsOf(o observed.Object) (map[string]any, error) {
 	return fields, nil
 }
 
-// hashFields leaves the number of replicas out: it changes without a change of
-// what is wanted, and differing from what was observed is enough to notice it.
+// hashFields returns a hash of the fields without the number of replicas, which varies
+// independently of the spec; a difference from the observed number is detected anyway.
 func hashFields(fields map[string]any) (string, error) {
 	hashed := fields
 	if spec, ok := fields["spec"].(map[string]any); ok {
@@ -66,19 +65,19 @@ func hashFields(fields map[string]any) (string, error) {
 	return hex.EncodeToString(sum[:8]), nil
 }
 
-// upToDate tells whether an observed object has every field as it should be.
-// What others added to it is theirs.
-func upToDate(fields map[string]any, observed observed.Object) (bool, error) {
+// isUpToDate reports whether an observed object has all fields as desired. Fields of
+// other writers are ignored.
+func isUpToDate(fields map[string]any, observed observed.Object) (bool, error) {
 	current, err := runtime.DefaultUnstructuredConverter.ToUnstructured(observed)
 	if err != nil {
 		return false, fmt.Errorf("converting %s: %w", describe(observed), err)
 	}
-	// Objects read from a cache have no type of their own.
+	// Objects read from a cache have no type metadata.
 	current["apiVersion"], current["kind"] = fields["apiVersion"], fields["kind"]
 	return covers(current, fields), nil
 }
 
-// covers tells whether every part of want is in have.
+// covers reports whether have contains everything in want.
 func covers(have, want any) bool {
 	switch want := want.(type) {
 	case map[string]any:
@@ -104,8 +103,8 @@ func coversMap(have, want map[string]any) bool {
 	return true
 }
 
-// coversList compares by name where the items have one, because others may add
-// items; else by position.
+// coversList compares items by name if they have one, because other writers may add
+// items, else by position.
 func coversList(have, want []any) bool {
 	for i, item := range want {
 		other, ok := named(have, item)
@@ -144,7 +143,7 @@ func nameOf(item any) (string, bool) {
 	return name, ok
 }
 
-// isEmpty tells whether a value says nothing: the API server leaves such out.
+// isEmpty reports whether a value is empty. The API server omits empty values.
 func isEmpty(value any) bool {
 	switch value := value.(type) {
 	case nil:
@@ -160,15 +159,15 @@ func isEmpty(value any) bool {
 	}
 }
 
-// applyPatch is the server-side apply of fields to the very object that was
-// read, in the state in which it was read.
+// applyPatch returns a server-side apply patch of the fields, bound to the UID and the
+// resourceVersion of the live object.
 func applyPatch(fields map[string]any, live observed.Object) (client.Patch, error) {
 	patch := &unstructured.Unstructured{Object: runtime.DeepCopyJSON(fields)}
 	patch.SetUID(live.GetUID())
 	patch.SetResourceVersion(live.GetResourceVersion())
 	text, err := json.Marshal(patch.Object)
 	if err != nil {
-		return nil, fmt.Errorf("writing the patch of %s: %w", describe(live), err)
+		return nil, fmt.Errorf("marshalling the patch of %s: %w", describe(live), err)
 	}
 	return client.RawPatch(types.ApplyPatchType, text), nil
 }

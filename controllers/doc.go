@@ -1,13 +1,13 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package controllers is the imperative shell of the operator. It reads the
-// world into a plan.Snapshot, asks plan.Make what to do, does it, and reports
-// once:
+// Package controllers is the imperative shell of the operator:
 //
 //	observe ──▶ plan.Make ──▶ apply ──▶ report
 //
-// Every decision is plan's. What is here is how things are read and written:
-// from caches that hold only what is FlagCache's, by server-side apply under
-// one field manager, and not at all when nothing would change.
+// It reads a snapshot of the cluster, plans, writes the planned objects, and patches
+// the status once. All decisions are made by package plan. This package defines how
+// objects are read and written: read from caches that hold FlagCaches' own objects
+// only, written by server-side apply with one field manager, and not written at all
+// if nothing would change.
 package controllers

@@ -19,35 +19,35 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan"
 )
 
-// unwatchedRetry is how soon a failure is looked at again that only a person
-// can mend and no watch will tell of.
-const unwatchedRetry = time.Minute
+// terminalRetryDelay is the delay before a terminal failure is retried: its cause may
+// be removed without an event that a watch delivers.
+const terminalRetryDelay = time.Minute
 
-// staleRetry is how soon to look again after a view turned out to be old: the
-// caches need about as long to catch up.
-const staleRetry = firstBackoff
+// staleRetryDelay is the delay before a stale snapshot is retried without a Backoff:
+// about as long as the caches need to catch up.
+const staleRetryDelay = minBackoff
 
-// patience is how many looks in a row may come to nothing before the status
-// says so; by their back-off that takes six seconds. What is over before is a
-// hiccup of the API server, and a FlagCache that works is not ill spoken of.
-const patience = 6
+// persistentFailures is the number of consecutive failed observations after which the
+// status reports them, about six seconds with back-off. Shorter disruptions of the API
+// server do not flip the conditions of a working FlagCache.
+const persistentFailures = 6
 
-// lasts tells whether enough looks came to nothing in a row before this one,
-// which does too.
-func (r *Reconciler) lasts(req ctrl.Request) bool {
-	return r.Backoff != nil && r.Backoff.NumRequeues(req)+1 >= patience
+// persists reports whether the current failure is at least the persistentFailures-th
+// in a row.
+func (r *Reconciler) persists(req ctrl.Request) bool {
+	return r.Backoff != nil && r.Backoff.NumRequeues(req)+1 >= persistentFailures
 }
 
-// catchUp is how long to wait for the caches; 0 when what was seen was so. Most
-// catch up at once, but a conflict that does not go away must not become a hot
-// loop.
-func (r *Reconciler) catchUp(req ctrl.Request, done outcome) time.Duration {
+// backOff returns the delay before the retry of a stale snapshot, 0 if it was fresh.
+// Most caches catch up immediately; the back-off keeps a persistent conflict from
+// becoming a hot loop.
+func (r *Reconciler) backOff(req ctrl.Request, result outcome) time.Duration {
 	switch {
-	case r.Backoff == nil && done.stale:
-		return staleRetry
+	case r.Backoff == nil && result.stale:
+		return staleRetryDelay
 	case r.Backoff == nil:
 		return 0
-	case done.stale:
+	case result.stale:
 		return r.Backoff.When(req)
 	default:
 		r.Backoff.Forget(req)
@@ -55,7 +55,20 @@ func (r *Reconciler) catchUp(req ctrl.Request, done outcome) time.Duration {
 	}
 }
 
-// add records how a call went.
+// outcome is the result of applying a plan.
+type outcome struct {
+	// failures to report, in order.
+	failures []plan.Failure
+	// retry is the error to return for a retry with back-off.
+	retry error
+	// stale is set if the snapshot was stale: the next reconcile plans again, and what
+	// was not applied is not reported.
+	stale bool
+	// requeueAfter is the delay before a terminal failure is retried.
+	requeueAfter time.Duration
+}
+
+// add adds the error of one call, if any. The attempt describes the call.
 func (o *outcome) add(ctx context.Context, attempt string, err error) {
 	switch {
 	case err == nil:
@@ -63,21 +76,21 @@ func (o *outcome) add(ctx context.Context, attempt string, err error) {
 	case ctx.Err() != nil, errors.Is(err, errStale), apierrors.IsConflict(err):
 		o.stale = true
 	case isTerminal(err):
-		o.lookAgain = unwatchedRetry
-		o.failures = append(o.failures, plan.Failure{Reason: reasonOf(err), Message: sentence(attempt, err)})
+		o.requeueAfter = terminalRetryDelay
+		o.failures = append(o.failures, plan.Failure{Reason: reasonOf(err), Message: messageOf(attempt, err)})
 	default:
 		o.retry = errors.Join(o.retry, fmt.Errorf("%s: %w", attempt, err))
-		o.failures = append(o.failures, plan.Failure{Reason: reasonOf(err), Message: sentence(attempt, err)})
+		o.failures = append(o.failures, plan.Failure{Reason: reasonOf(err), Message: messageOf(attempt, err)})
 	}
 }
 
-// outdated is what to say of an old view that lasts.
-var outdated = plan.Failure{Reason: v1alpha1.ReasonRetrying,
-	Message: "The cluster is not as it was read, time and again: nothing is changed until both agree"}
+// staleFailure is the failure to report if snapshots stay stale.
+var staleFailure = plan.Failure{Reason: v1alpha1.ReasonRetrying,
+	Message: "The operator's caches differ from the API server repeatedly: nothing is changed until they agree"}
 
-// readError is a read that failed.
+// readError is the error of a failed read.
 type readError struct {
-	// attempt says what was read, in the same words at each try.
+	// attempt describes the read; it is the same for every retry.
 	attempt string
 	err     error
 }
@@ -85,23 +98,24 @@ type readError struct {
 func (e readError) Error() string { return e.attempt + ": " + e.err.Error() }
 func (e readError) Unwrap() error { return e.err }
 
-// unreadable is what to say of a read that keeps failing.
-func unreadable(err error) plan.Failure {
+// readFailure returns the failure to report for a read that keeps failing.
+func readFailure(err error) plan.Failure {
 	failed := readError{"reading the cluster", err}
 	errors.As(err, &failed)
-	return plan.Failure{Reason: reasonOf(err), Message: sentence(failed.attempt, failed.err)}
+	return plan.Failure{Reason: reasonOf(err), Message: messageOf(failed.attempt, failed.err)}
 }
 
-// isTerminal says that trying the same again cannot succeed.
+// isTerminal reports whether the same call cannot succeed.
 func isTerminal(err error) bool {
-	var taken nameTakenError
-	return errors.As(err, &taken) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
+	var conflict nameConflictError
+	return errors.As(err, &conflict) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
 }
 
+// reasonOf returns the condition reason for an error.
 func reasonOf(err error) string {
-	var taken nameTakenError
+	var conflict nameConflictError
 	switch {
-	case errors.As(err, &taken):
+	case errors.As(err, &conflict):
 		return v1alpha1.ReasonNameConflict
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return v1alpha1.ReasonInvalidChild
@@ -116,21 +130,21 @@ func reasonOf(err error) string {
 	}
 }
 
-// sentence says for a condition what was attempted and why it failed. Texts of
-// the API server are taken only where they are the same at each try; others may
-// carry times, addresses and counters.
-func sentence(attempt string, err error) string {
-	var taken nameTakenError
-	if errors.As(err, &taken) {
-		return taken.Error()
+// messageOf returns the condition message for a failed attempt. It includes a text of
+// the API server only if that is the same for every retry; other texts may contain
+// times, addresses and counters.
+func messageOf(attempt string, err error) string {
+	var conflict nameConflictError
+	if errors.As(err, &conflict) {
+		return conflict.Error()
 	}
 	reason := apierrors.ReasonForError(err)
 	switch reason {
 	case metav1.StatusReasonForbidden, metav1.StatusReasonInvalid, metav1.StatusReasonBadRequest:
 		return fmt.Sprintf("%s: %v", attempt, err)
 	case metav1.StatusReasonUnknown:
-		return attempt + " failed and is tried again"
+		return attempt + " failed; retrying"
 	default:
-		return fmt.Sprintf("%s failed (%s) and is tried again", attempt, reason)
+		return fmt.Sprintf("%s failed (%s); retrying", attempt, reason)
 	}
 }

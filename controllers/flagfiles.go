@@ -17,18 +17,18 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
-// FlagFiles reads the ConfigMaps that hold flags. It caches metadata and
-// verdicts, never the files: a verdict depends on nothing but the ConfigMap's
-// resourceVersion, so it is asked for once for each.
+// FlagFiles reads and validates the ConfigMaps that hold flags. It caches metadata and
+// validation results, not the files: a file is read and validated once for each
+// resourceVersion of its ConfigMap.
 type FlagFiles struct {
-	// Metadata reads ConfigMaps' metadata from a cache.
+	// Metadata reads the metadata of ConfigMaps from a cache.
 	Metadata client.Reader
-	// Validate says what is wrong with a flags file: an error when it cannot be
-	// used as a whole, else the flags that are rejected.
+	// Validate validates a flags file: it returns an error if no flag can be used, else
+	// the problems of the rejected flags.
 	Validate func(data []byte) (problems []string, err error)
 
-	mu       sync.Mutex
-	verdicts map[fileKey]verdict
+	mu      sync.Mutex
+	results map[fileKey]validation
 }
 
 type fileKey struct {
@@ -36,13 +36,13 @@ type fileKey struct {
 	key       string
 }
 
-type verdict struct {
+// validation is the result of validating a file in one version of its ConfigMap.
+type validation struct {
 	resourceVersion string
 	flags           observed.Flags
 }
 
-// read says what the flags file of a FlagCache is like; one without a file has
-// nothing to read.
+// read returns the state of a FlagCache's flags file, the zero value if it has none.
 func (f *FlagFiles) read(ctx context.Context, live client.Reader, fc *v1alpha1.FlagCache) (observed.Flags, error) {
 	ref := fc.Spec.Flags.ConfigMap
 	if ref == nil {
@@ -55,10 +55,10 @@ func (f *FlagFiles) read(ctx context.Context, live client.Reader, fc *v1alpha1.F
 		f.forget(file)
 		return observed.Flags{State: observed.FlagsNoConfigMap}, nil
 	case err != nil:
-		return observed.Flags{}, fmt.Errorf("looking for ConfigMap %s: %w", file.configMap, err)
+		return observed.Flags{}, fmt.Errorf("reading the metadata of ConfigMap %s: %w", file.configMap, err)
 	}
-	if known, ok := f.known(file, metadata.ResourceVersion); ok {
-		return known, nil
+	if cached, ok := f.cached(file, metadata.ResourceVersion); ok {
+		return cached, nil
 	}
 	configMap := &corev1.ConfigMap{}
 	switch err := live.Get(ctx, file.configMap, configMap); {
@@ -67,12 +67,12 @@ func (f *FlagFiles) read(ctx context.Context, live client.Reader, fc *v1alpha1.F
 	case err != nil:
 		return observed.Flags{}, fmt.Errorf("reading ConfigMap %s: %w", file.configMap, err)
 	}
-	flags := f.judge(configMap, ref.Key)
-	f.remember(file, verdict{resourceVersion: configMap.ResourceVersion, flags: flags})
+	flags := f.validate(configMap, ref.Key)
+	f.store(file, validation{resourceVersion: configMap.ResourceVersion, flags: flags})
 	return flags, nil
 }
 
-func (f *FlagFiles) judge(configMap *corev1.ConfigMap, key string) observed.Flags {
+func (f *FlagFiles) validate(configMap *corev1.ConfigMap, key string) observed.Flags {
 	data, ok := configMap.BinaryData[key]
 	if text, isText := configMap.Data[key]; isText {
 		data, ok = []byte(text), true
@@ -87,24 +87,24 @@ func (f *FlagFiles) judge(configMap *corev1.ConfigMap, key string) observed.Flag
 	return observed.Flags{State: observed.FlagsLoaded, Problems: problems}
 }
 
-func (f *FlagFiles) known(file fileKey, resourceVersion string) (observed.Flags, bool) {
+func (f *FlagFiles) cached(file fileKey, resourceVersion string) (observed.Flags, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	v, ok := f.verdicts[file]
+	v, ok := f.results[file]
 	return v.flags, ok && v.resourceVersion == resourceVersion
 }
 
-func (f *FlagFiles) remember(file fileKey, v verdict) {
+func (f *FlagFiles) store(file fileKey, v validation) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.verdicts == nil {
-		f.verdicts = map[fileKey]verdict{}
+	if f.results == nil {
+		f.results = map[fileKey]validation{}
 	}
-	f.verdicts[file] = v
+	f.results[file] = v
 }
 
 func (f *FlagFiles) forget(file fileKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.verdicts, file)
+	delete(f.results, file)
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"reflect"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -23,161 +22,158 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
-// view is what a plan rests on.
-type view struct {
-	seen observed.Snapshot
-	// asked says that the API server was asked about it, and answer what came of
-	// that.
-	asked  bool
-	answer error
+// freshness checks a snapshot against the API server before anything is written.
+//
+// The snapshot was read from several caches, and a cache may be stale, after a restart
+// by minutes. A plan made from stale revisions would scale down, skip or delete the
+// revision that serves, and one made from a stale FlagCache would create children of a
+// deleted FlagCache.
+type freshness struct {
+	live     client.Reader
+	snapshot observed.Snapshot
+	// checked is set after the first check, and err is its result.
+	checked bool
+	err     error
 }
 
-// confirm makes sure, once per look and only when something is to be written,
-// that what decides about traffic is as it was seen: the spec, what people ask for
-// by annotation, the Service, and the revisions. Each was read from a cache of its
-// own, and a cache may be old, after a restart by minutes; by an old view a
-// revision that serves would be scaled down, passed over or deleted, and children
-// would be made for a FlagCache that is gone.
-func (r *Reconciler) confirm(ctx context.Context, v *view) error {
-	if !v.asked {
-		v.asked, v.answer = true, r.compare(ctx, v.seen)
+// ensure returns errStale unless everything that decides about traffic is in the
+// snapshot as it is on the API server: the spec, the request annotations, the Service,
+// and the revisions. It reads from the API server once per reconcile.
+func (f *freshness) ensure(ctx context.Context) error {
+	if !f.checked {
+		f.checked, f.err = true, f.check(ctx)
 	}
-	return v.answer
+	return f.err
 }
 
-func (r *Reconciler) compare(ctx context.Context, seen observed.Snapshot) error {
-	fc := &v1alpha1.FlagCache{}
-	key := client.ObjectKeyFromObject(seen.FlagCache)
-	if err := r.Live.Get(ctx, key, fc); err != nil {
-		return unlessGone(err, "reading the FlagCache live")
+func (f *freshness) check(ctx context.Context) error {
+	fc, observedFC := &v1alpha1.FlagCache{}, f.snapshot.FlagCache
+	if err := f.live.Get(ctx, client.ObjectKeyFromObject(observedFC), fc); err != nil {
+		return staleIfNotFound(err, "reading the FlagCache from the API server")
 	}
-	if fc.UID != seen.FlagCache.UID || fc.Generation != seen.FlagCache.Generation || !maps.Equal(wishes(fc), wishes(seen.FlagCache)) {
+	if fc.UID != observedFC.UID || fc.Generation != observedFC.Generation || !maps.Equal(requestsOf(fc), requestsOf(observedFC)) {
 		return errStale
 	}
 	if !fc.DeletionTimestamp.IsZero() {
-		return r.compareGroups(ctx, seen)
+		return f.checkGroups(ctx)
 	}
-	if err := r.compareService(ctx, seen); err != nil {
-		return err
-	}
-	if err := r.compareGroups(ctx, seen); err != nil {
-		return err
-	}
-	if err := r.compareTokens(ctx, seen); err != nil {
-		return err
-	}
-	return r.compareRevisions(ctx, seen)
-}
-
-// wishes are the annotations by which people say what they want now and not for
-// ever: a rejected revision would be tried again by one that was taken away.
-func wishes(fc *v1alpha1.FlagCache) map[string]string {
-	of := map[string]string{}
-	for key, value := range fc.Annotations {
-		if strings.HasPrefix(key, v1alpha1.GroupVersion.Group+"/") {
-			of[key] = value
+	for _, check := range []func(context.Context) error{f.checkService, f.checkGroups, f.checkTokens, f.checkRevisions} {
+		if err := check(ctx); err != nil {
+			return err
 		}
 	}
-	return of
+	return nil
 }
 
-func (r *Reconciler) compareService(ctx context.Context, seen observed.Snapshot) error {
-	service := &corev1.Service{}
-	service.Namespace, service.Name = seen.FlagCache.Namespace, observed.ServiceName(seen.FlagCache)
-	observed := lookUp(seen.Children, service)
-	switch err := r.Live.Get(ctx, client.ObjectKeyFromObject(service), service); {
-	case apierrors.IsNotFound(err) && observed == nil:
+// requestsOf returns the annotations by which users request an action. Acting on one
+// that was removed would, for example, retry a rejected revision.
+func requestsOf(fc *v1alpha1.FlagCache) map[string]string {
+	requests := map[string]string{}
+	for key, value := range fc.Annotations {
+		if strings.HasPrefix(key, v1alpha1.GroupVersion.Group+"/") {
+			requests[key] = value
+		}
+	}
+	return requests
+}
+
+func (f *freshness) checkService(ctx context.Context) error {
+	fc, service := f.snapshot.FlagCache, &corev1.Service{}
+	service.Namespace, service.Name = fc.Namespace, observed.ServiceName(fc)
+	current := find(f.snapshot.Children, service)
+	switch err := f.live.Get(ctx, client.ObjectKeyFromObject(service), service); {
+	case apierrors.IsNotFound(err) && current == nil:
 		return nil
 	case err != nil:
-		return unlessGone(err, "reading the Service live")
-	case observed == nil && metav1.IsControlledBy(service, seen.FlagCache), observed != nil && !sameVersion(service, observed):
+		return staleIfNotFound(err, "reading the Service from the API server")
+	case current == nil && metav1.IsControlledBy(service, fc), current != nil && !sameVersion(service, current):
 		return errStale
 	}
 	return nil
 }
 
-// compareRevisions asks for what the cache would show, no more and no less: the
-// pods of revisions, and what is on record about them.
-func (r *Reconciler) compareRevisions(ctx context.Context, seen observed.Snapshot) error {
+// checkRevisions checks the Deployments and ControllerRevisions of the revisions.
+func (f *freshness) checkRevisions(ctx context.Context) error {
 	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &appsv1.ControllerRevisionList{}} {
-		if err := r.compareChildren(ctx, seen, list); err != nil {
-			return fmt.Errorf("comparing the revisions: %w", err)
+		if err := f.checkChildren(ctx, list, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy); err != nil {
+			return fmt.Errorf("checking the revisions: %w", err)
 		}
 	}
 	return nil
 }
 
 // groupKind is the kind of replication groups.
-var groupKind = kindOf(&ack.ReplicationGroup{})
+var groupKind = observed.KindOf(&ack.ReplicationGroup{})
 
-// compareGroups asks for the replication groups that the FlagCache has: one that
-// was not seen would be made once more, and taken for gone when the FlagCache is.
-func (r *Reconciler) compareGroups(ctx context.Context, seen observed.Snapshot) error {
-	if !seen.ACK[groupKind] || !dependsOnACK(seen.FlagCache) {
+// checkGroups checks the replication groups: a group that the snapshot lacks would be
+// created again, or be left behind when the FlagCache is deleted.
+func (f *freshness) checkGroups(ctx context.Context) error {
+	if !f.snapshot.ACK[groupKind] || !dependsOnACK(f.snapshot.FlagCache) {
 		return nil
 	}
-	if err := r.compareChildren(ctx, seen, &ack.ReplicationGroupList{}); err != nil {
-		return fmt.Errorf("comparing the replication groups: %w", err)
+	if err := f.checkChildren(ctx, &ack.ReplicationGroupList{}, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy); err != nil {
+		return fmt.Errorf("checking the replication groups: %w", err)
 	}
 	return nil
 }
 
-// compareTokens asks for the Secrets of a cache in the cloud: by an older token its
-// group would be described, and a revision be made, only to be taken back.
-func (r *Reconciler) compareTokens(ctx context.Context, seen observed.Snapshot) error {
-	if seen.FlagCache.Spec.Cache.Type != v1alpha1.CacheElastiCache {
+// checkTokens checks the Secrets of a cache in the cloud: a stale token would be set on
+// the group and make a revision, both to be reverted by the next reconcile.
+func (f *freshness) checkTokens(ctx context.Context) error {
+	if f.snapshot.FlagCache.Spec.Cache.Type != v1alpha1.CacheElastiCache {
 		return nil
 	}
-	if err := r.compareChildrenWith(ctx, seen, &corev1.SecretList{}, v1alpha1.LabelAllow, v1alpha1.AllowTrue); err != nil {
-		return fmt.Errorf("comparing the Secrets: %w", err)
+	if err := f.checkChildren(ctx, &corev1.SecretList{}, v1alpha1.LabelAllow, v1alpha1.AllowTrue); err != nil {
+		return fmt.Errorf("checking the Secrets: %w", err)
 	}
 	return nil
 }
 
-// compareChildren compares the children of a kind that the cache knows by their
-// manager.
-func (r *Reconciler) compareChildren(ctx context.Context, seen observed.Snapshot, list client.ObjectList) error {
-	return r.compareChildrenWith(ctx, seen, list, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy)
-}
-
-// compareChildrenWith compares the children of a kind that the cache knows by a label.
-func (r *Reconciler) compareChildrenWith(ctx context.Context, seen observed.Snapshot, list client.ObjectList, label, value string) error {
-	err := r.Live.List(ctx, list, client.InNamespace(seen.FlagCache.Namespace),
-		client.MatchingLabels{v1alpha1.LabelName: seen.FlagCache.Name, label: value})
+// checkChildren checks the children of one kind. The label and its value are those by
+// which the cache selects the kind.
+func (f *freshness) checkChildren(ctx context.Context, list client.ObjectList, label, value string) error {
+	fc := f.snapshot.FlagCache
+	err := f.live.List(ctx, list, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name, label: value})
 	if err != nil {
-		return fmt.Errorf("listing live: %w", err)
+		return fmt.Errorf("listing from the API server: %w", err)
 	}
 	live, err := meta.ExtractList(list)
 	if err != nil {
-		return fmt.Errorf("reading a live list: %w", err)
+		return fmt.Errorf("unpacking a list: %w", err)
 	}
-	if !sameObjects(live, seen.Children, list) {
+	if !sameObjects(live, f.snapshot.Children, strings.TrimSuffix(kindOfList(list), "List")) {
 		return errStale
 	}
 	return nil
 }
 
-// sameObjects tells whether a live list and what was seen of its kind are the same
-// objects in the same state.
-func sameObjects(live []runtime.Object, children []observed.Object, list client.ObjectList) bool {
-	unseen := map[string]client.Object{}
-	for _, o := range live {
-		unseen[o.(client.Object).GetName()] = o.(client.Object)
-	}
-	for _, child := range children {
-		if reflect.TypeOf(child).Elem().Name()+"List" != reflect.TypeOf(list).Elem().Name() {
-			continue
-		}
-		if o := unseen[child.GetName()]; o == nil || !sameVersion(o, child) {
-			return false
-		}
-		delete(unseen, child.GetName())
-	}
-	return len(unseen) == 0
+// kindOfList returns the kind of a list, such as "SecretList".
+func kindOfList(list client.ObjectList) string {
+	name := fmt.Sprintf("%T", list)
+	return name[strings.LastIndex(name, ".")+1:]
 }
 
-// unlessGone makes of an object that is gone what it is: an old view.
-func unlessGone(err error, attempt string) error {
+// sameObjects reports whether the live objects are the children of the kind in the same
+// versions.
+func sameObjects(live []runtime.Object, children []observed.Object, kind string) bool {
+	missing := map[string]client.Object{}
+	for _, o := range live {
+		missing[o.(client.Object).GetName()] = o.(client.Object)
+	}
+	for _, child := range children {
+		if observed.KindOf(child) != kind {
+			continue
+		}
+		if o := missing[child.GetName()]; o == nil || !sameVersion(o, child) {
+			return false
+		}
+		delete(missing, child.GetName())
+	}
+	return len(missing) == 0
+}
+
+// staleIfNotFound turns a NotFound error into errStale, and wraps any other.
+func staleIfNotFound(err error, attempt string) error {
 	if apierrors.IsNotFound(err) {
 		return errStale
 	}

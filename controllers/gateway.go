@@ -21,13 +21,13 @@ import (
 
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;patch
 
-// routes reads the HTTPRoutes that may name a candidate. They are asked of the API
-// server and only while there are such: a cluster may not know the kind, and a
-// watch of a kind that is not there would keep the operator from starting.
-func (r *Reconciler) routes(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[string]observed.Route, error) {
+// routes reads the HTTPRoutes that may name a candidate. They are read from the API
+// server, and only while there are any: the cluster may not serve the kind, and a watch
+// of a missing kind would keep the operator from starting.
+func (o *observer) routes(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[string]observed.Route, error) {
 	var routes map[string]observed.Route
 	for _, name := range plan.RoutesToRead(fc, children) {
-		route, err := r.route(ctx, client.ObjectKey{Namespace: fc.Namespace, Name: name})
+		route, err := o.route(ctx, client.ObjectKey{Namespace: fc.Namespace, Name: name})
 		if err != nil {
 			return nil, err
 		}
@@ -39,11 +39,11 @@ func (r *Reconciler) routes(ctx context.Context, fc *v1alpha1.FlagCache, childre
 	return routes, nil
 }
 
-func (r *Reconciler) route(ctx context.Context, key client.ObjectKey) (observed.Route, error) {
+func (o *observer) route(ctx context.Context, key client.ObjectKey) (observed.Route, error) {
 	route := &unstructured.Unstructured{}
 	route.SetAPIVersion(gatewayv1.GroupVersion.String())
 	route.SetKind("HTTPRoute")
-	switch err := r.Live.Get(ctx, key, route); {
+	switch err := o.live.Get(ctx, key, route); {
 	case err == nil:
 		return observed.Route{State: observed.RoutePresent, Object: route}, nil
 	case meta.IsNoMatchError(err):
@@ -55,15 +55,15 @@ func (r *Reconciler) route(ctx context.Context, key client.ObjectKey) (observed.
 	}
 }
 
-// changeRoute writes the weights into the very version of a user's route that was
-// read. A route that is gone needs none. There is no cache of routes that could be
-// waited for until it has the change.
-func (r *Reconciler) changeRoute(ctx context.Context, v *view, route *unstructured.Unstructured) error {
-	if err := r.confirm(ctx, v); err != nil {
+// patchRoute sets the weights of a user's route, in the version of the snapshot. A
+// deleted route is ignored. Read-your-writes consistency is disabled because there is no
+// cache of routes to wait for.
+func (a *applier) patchRoute(ctx context.Context, route *unstructured.Unstructured) error {
+	if err := a.fresh.ensure(ctx); err != nil {
 		return err
 	}
-	ctrl.LoggerFrom(ctx).Info("Setting the weights of an HTTPRoute", "route", route.GetName())
-	read := v.seen.Routes[route.GetName()].Object
-	patch := client.MergeFromWithOptions(read, client.MergeFromWithOptimisticLock{})
-	return client.IgnoreNotFound(r.Client.Patch(ctx, route, patch, client.FieldOwner(v1alpha1.FieldManager), client.DisableReadYourWritesConsistency))
+	ctrl.LoggerFrom(ctx).Info("Setting weights of HTTPRoute", "route", route.GetName())
+	current := a.fresh.snapshot.Routes[route.GetName()].Object
+	patch := client.MergeFromWithOptions(current, client.MergeFromWithOptimisticLock{})
+	return client.IgnoreNotFound(a.client.Patch(ctx, route, patch, client.FieldOwner(v1alpha1.FieldManager), client.DisableReadYourWritesConsistency))
 }

@@ -5,77 +5,112 @@ package controllers
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
-	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/ackkinds"
-	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
-	"github.com/flagcache/flagcache/controllers/probe"
 )
 
-// observe reads everything that a decision may rest on, or fails with a
-// readError: by half of it, a child that could not be read would be one that is
-// gone. In steady state all of it comes from caches.
-func (r *Reconciler) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observed.Snapshot, error) {
-	seen := observed.Snapshot{
-		Now:       r.Clock.Now(),
+// observer reads snapshots.
+type observer struct {
+	// cached reads from the cache, live from the API server.
+	cached, live client.Reader
+	flagFiles    *FlagFiles
+	prober       Prober
+	sampler      Sampler
+	ack          ACK
+	now          time.Time
+	operator     observed.Operator
+	random       func() string
+}
+
+func (r *Reconciler) observer() *observer {
+	o := &observer{
+		cached: r.Client, live: r.Live, flagFiles: r.FlagFiles, prober: r.Prober, sampler: r.Sampler, ack: r.ACK,
+		now: r.Clock.Now(), operator: r.Operator, random: r.Random,
+	}
+	if o.random == nil {
+		o.random = rand.Text
+	}
+	return o
+}
+
+// observe reads everything that a decision may depend on, or returns a readError: a
+// partial snapshot would make an unreadable child look deleted. In steady state it
+// reads from caches only.
+func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observed.Snapshot, error) {
+	key := client.ObjectKeyFromObject(fc)
+	snapshot := observed.Snapshot{
+		Now:       o.now,
 		FlagCache: fc,
-		Operator:  r.Operator,
-		Fresh:     observed.Fresh{Password: r.random(), IntegrityKey: r.random(), Token: r.token()},
-		Probe:     r.lastProbe(client.ObjectKeyFromObject(fc)),
-		NextProbe: r.lastProbe(nextProbe(client.ObjectKeyFromObject(fc))),
+		Operator:  o.operator,
+		Fresh:     observed.Fresh{Password: o.random(), IntegrityKey: o.random(), Token: o.token()},
+		Probe:     o.lastProbe(key),
+		NextProbe: o.lastProbe(nextProbeKey(key)),
 	}
 	var err error
-	if seen.Children, err = r.children(ctx, fc); err != nil {
+	if snapshot.Children, err = o.children(ctx, fc); err != nil {
 		return observed.Snapshot{}, err
 	}
-	if err := r.observeACK(ctx, &seen); err != nil {
+	if err := o.observeACK(ctx, &snapshot); err != nil {
 		return observed.Snapshot{}, err
 	}
-	if seen.Routes, err = r.routes(ctx, fc, seen.Children); err != nil {
+	if snapshot.Routes, err = o.routes(ctx, fc, snapshot.Children); err != nil {
 		return observed.Snapshot{}, readError{"reading the HTTPRoute of the canary", err}
 	}
 	if !fc.DeletionTimestamp.IsZero() {
-		return seen, nil
+		return snapshot, nil
 	}
 	if external := fc.Spec.Cache.External; external != nil {
-		if seen.ExternalSecret, err = r.externalSecret(ctx, fc.Namespace, external.SecretRef.Name); err != nil {
+		if snapshot.ExternalSecret, err = o.referencedSecret(ctx, fc.Namespace, external.SecretRef.Name); err != nil {
 			return observed.Snapshot{}, readError{"reading the Secret of the cache", err}
 		}
 	}
 	if database := fc.Spec.Flags.Postgres; database != nil {
-		if seen.DatabaseSecret, err = r.externalSecret(ctx, fc.Namespace, database.SecretRef.Name); err != nil {
+		if snapshot.DatabaseSecret, err = o.referencedSecret(ctx, fc.Namespace, database.SecretRef.Name); err != nil {
 			return observed.Snapshot{}, readError{"reading the Secret of the database", err}
 		}
 	}
-	seen.Evidence = r.evidence(fc)
-	if seen.Pods, err = r.podTroubles(ctx, fc, seen.Children); err != nil {
+	snapshot.Evidence, _ = o.sampler.Last(key)
+	if snapshot.Pods, err = o.podTroubles(ctx, fc, snapshot.Children); err != nil {
 		return observed.Snapshot{}, readError{"listing the candidate's pods", err}
 	}
-	if seen.LoadTestReport, err = r.loadTestReport(ctx, seen.Children); err != nil {
+	if snapshot.LoadTestReport, err = o.loadTestReport(ctx, snapshot.Children); err != nil {
 		return observed.Snapshot{}, readError{"reading the load test's report", err}
 	}
-	if seen.Flags, err = r.FlagFiles.read(ctx, r.Live, fc); err != nil {
+	if snapshot.Flags, err = o.flagFiles.read(ctx, o.live, fc); err != nil {
 		return observed.Snapshot{}, readError{"reading the flags", err}
 	}
-	return seen, nil
+	return snapshot, nil
 }
 
-// children are the objects that carry the FlagCache's name label.
-func (r *Reconciler) children(ctx context.Context, fc *v1alpha1.FlagCache) ([]observed.Object, error) {
+// tokenLength is within ElastiCache's limits of 16 to 128 characters.
+const tokenLength = 64
+
+// token returns a new ElastiCache AUTH token of letters and digits.
+func (o *observer) token() string {
+	token := ""
+	for len(token) < tokenLength {
+		token += o.random()
+	}
+	return token[:tokenLength]
+}
+
+// children returns the objects that carry the FlagCache's name label.
+func (o *observer) children(ctx context.Context, fc *v1alpha1.FlagCache) ([]observed.Object, error) {
 	var children []observed.Object
 	for _, kind := range childKinds() {
-		found, err := r.childrenOf(ctx, fc, kind)
+		found, err := o.childrenOf(ctx, fc, kind)
 		if err != nil {
 			return nil, err
 		}
@@ -84,14 +119,15 @@ func (r *Reconciler) children(ctx context.Context, fc *v1alpha1.FlagCache) ([]ob
 	return children, nil
 }
 
-func (r *Reconciler) childrenOf(ctx context.Context, fc *v1alpha1.FlagCache, kind childKind) ([]observed.Object, error) {
-	err := r.Client.List(ctx, kind.list, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name})
+// childrenOf returns the children of one kind.
+func (o *observer) childrenOf(ctx context.Context, fc *v1alpha1.FlagCache, kind childKind) ([]observed.Object, error) {
+	err := o.cached.List(ctx, kind.list, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name})
 	if err != nil {
-		return nil, readError{"listing the children of kind " + kindOf(kind.object), err}
+		return nil, readError{"listing the children of kind " + observed.KindOf(kind.object), err}
 	}
 	items, err := meta.ExtractList(kind.list)
 	if err != nil {
-		return nil, readError{"unpacking the children of kind " + kindOf(kind.object), err}
+		return nil, readError{"unpacking the children of kind " + observed.KindOf(kind.object), err}
 	}
 	children := make([]observed.Object, len(items))
 	for i, item := range items {
@@ -104,11 +140,11 @@ func (r *Reconciler) childrenOf(ctx context.Context, fc *v1alpha1.FlagCache, kin
 // kind that cannot be read fails the reconcile of a FlagCache whose plan depends on
 // it; for all others it counts as missing, so that trouble with the cloud does not
 // affect them.
-func (r *Reconciler) observeACK(ctx context.Context, seen *observed.Snapshot) error {
-	if r.ACK == nil {
+func (o *observer) observeACK(ctx context.Context, snapshot *observed.Snapshot) error {
+	if o.ack == nil {
 		return nil
 	}
-	installed, err := r.ACK.Installed(ctx)
+	installed, err := o.ack.Installed(ctx)
 	if err != nil {
 		return readError{"discovering the kinds of ACK", err}
 	}
@@ -118,17 +154,17 @@ func (r *Reconciler) observeACK(ctx context.Context, seen *observed.Snapshot) er
 		if !installed[kind.Kind] {
 			continue
 		}
-		children, err := r.childrenOf(ctx, seen.FlagCache, childKind{kind.New(), kind.NewList()})
+		children, err := o.childrenOf(ctx, snapshot.FlagCache, childKind{kind.New(), kind.NewList()})
 		switch {
 		case err == nil:
-			seen.Children = append(seen.Children, children...)
-		case meta.IsNoMatchError(err), !dependsOnACK(seen.FlagCache):
+			snapshot.Children = append(snapshot.Children, children...)
+		case meta.IsNoMatchError(err), !dependsOnACK(snapshot.FlagCache):
 			installed[kind.Kind] = false
 		default:
 			return err
 		}
 	}
-	seen.ACK = installed
+	snapshot.ACK = installed
 	return nil
 }
 
@@ -138,13 +174,13 @@ func dependsOnACK(fc *v1alpha1.FlagCache) bool {
 	return fc.Spec.Cache.Type == v1alpha1.CacheElastiCache || !fc.DeletionTimestamp.IsZero()
 }
 
-// externalSecret reads a Secret that the spec refers to. The cache holds only
-// Secrets that may be used; whether another one exists is asked of the API
-// server, for its metadata alone, so that the message can say what to do.
-func (r *Reconciler) externalSecret(ctx context.Context, namespace, name string) (observed.ExternalSecret, error) {
+// referencedSecret reads a Secret that the spec refers to. The cache holds only
+// Secrets whose owners allow their use; the existence of others is checked on the API
+// server, reading only metadata, for a helpful condition message.
+func (o *observer) referencedSecret(ctx context.Context, namespace, name string) (observed.ExternalSecret, error) {
 	key := client.ObjectKey{Namespace: namespace, Name: name}
 	secret := &corev1.Secret{}
-	switch err := r.Client.Get(ctx, key, secret); {
+	switch err := o.cached.Get(ctx, key, secret); {
 	case err == nil:
 		return observed.ExternalSecret{Presence: observed.Present, Data: secret.Data}, nil
 	case !apierrors.IsNotFound(err):
@@ -152,73 +188,11 @@ func (r *Reconciler) externalSecret(ctx context.Context, namespace, name string)
 	}
 	metadata := &metav1.PartialObjectMetadata{}
 	metadata.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	switch err := r.Live.Get(ctx, key, metadata); {
+	switch err := o.live.Get(ctx, key, metadata); {
 	case err == nil:
 		return observed.ExternalSecret{Presence: observed.NotPermitted}, nil
 	case !apierrors.IsNotFound(err):
-		return observed.ExternalSecret{}, fmt.Errorf("looking for Secret %s: %w", key, err)
+		return observed.ExternalSecret{}, fmt.Errorf("reading the metadata of Secret %s: %w", key, err)
 	}
 	return observed.ExternalSecret{Presence: observed.Absent}, nil
-}
-
-// nextMark sets the prober's key for the data path that is to come apart from the
-// FlagCache's own: a name holds no slash.
-const nextMark = "/next"
-
-// nextProbe is the prober's key for the data path that is to come.
-func nextProbe(fc types.NamespacedName) types.NamespacedName {
-	fc.Name += nextMark
-	return fc
-}
-
-// FlagCacheOf is the FlagCache that a key of the prober belongs to.
-func FlagCacheOf(probe types.NamespacedName) types.NamespacedName {
-	probe.Name = strings.TrimSuffix(probe.Name, nextMark)
-	return probe
-}
-
-// lastProbe is the prober's answer in the words of the status.
-func (r *Reconciler) lastProbe(key types.NamespacedName) observed.Probe {
-	result, ok := r.Prober.Last(key)
-	if !ok {
-		return observed.Probe{}
-	}
-	p := observed.Probe{Of: result.ID, Reason: string(result.Reason), Message: result.Message, Role: result.Role, At: result.At, Failing: result.Failing}
-	switch result.Outcome {
-	case probe.Healthy:
-		p.Health = observed.Healthy
-		p.Latency = result.Latency.String()
-	case probe.Unhealthy:
-		p.Health = observed.Unhealthy
-	}
-	p.Load = loads[result.Load]
-	if result.ReplicationLag > 0 {
-		p.ReplicationLag = result.ReplicationLag.String()
-	}
-	return p
-}
-
-// loads are the prober's words in the words of a plan.
-var loads = map[probe.Load]observed.Load{
-	probe.LoadNormal:     observed.LoadNormal,
-	probe.LoadLow:        observed.LoadLow,
-	probe.LoadHighMemory: observed.LoadHighMemory,
-	probe.LoadHighCPU:    observed.LoadHighCPU,
-}
-
-// probeTarget is a plan's target in the words of the prober.
-func probeTarget(t *plan.ProbeTarget) probe.Target {
-	return probe.Target{
-		ID:               t.ID,
-		Addr:             t.Connection.Endpoint(),
-		Username:         t.Connection.Username,
-		Password:         probe.Secret(t.Connection.Password),
-		TLS:              t.Connection.TLS,
-		CA:               []byte(t.Connection.CA),
-		Key:              t.Key,
-		Interval:         t.Spec.Interval.Duration,
-		Timeout:          t.Spec.Timeout.Duration,
-		FailureThreshold: int(t.Spec.FailureThreshold),
-		SuccessThreshold: int(t.Spec.SuccessThreshold),
-	}
 }

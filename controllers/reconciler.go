@@ -6,7 +6,6 @@ package controllers
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -27,8 +26,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
-// Reconciler brings the world to what a FlagCache's spec says. It keeps nothing
-// in memory that a decision rests on.
+// Reconciler reconciles FlagCaches. No decision depends on state in its memory.
 type Reconciler struct {
 	// Client reads from the cache and writes to the API server.
 	Client client.Client
@@ -36,122 +34,106 @@ type Reconciler struct {
 	Live client.Reader
 	// FlagFiles reads the ConfigMaps that hold flags.
 	FlagFiles *FlagFiles
-	// Prober watches the data paths.
+	// Prober probes the caches.
 	Prober Prober
 	// Sampler gathers the evidence of canaries.
 	Sampler Sampler
-	// ACK knows which of ACK's kinds the cluster has. Default: it has none.
+	// ACK reports which ACK kinds are installed. Default: none.
 	ACK ACK
-	// Rollbacks counts those that are reported.
+	// Rollbacks counts the reported rollbacks.
 	Rollbacks exporter.Rollbacks
-	// Events tells people of transitions.
+	// Events records condition transitions.
 	Events events.EventRecorder
 	// Clock is the time of observations.
 	Clock clock.PassiveClock
-	// Operator is what the operator knows of itself.
+	// Operator is the operator's own configuration.
 	Operator observed.Operator
-	// Backoff counts the looks in a row that came to nothing, because a view
-	// turned out to be old or could not be had, and says how soon to look again.
-	// Default: none are counted, and the time is fixed and short.
+	// Backoff delays reconciles after consecutive failures: stale or unreadable
+	// observations. Default: stale observations are retried after a short fixed delay.
 	Backoff Backoff
-	// Random makes a credential that nobody can guess. Default: crypto/rand.Text.
+	// Random returns an unguessable string for credentials. Default: crypto/rand.Text.
 	Random func() string
 }
 
-// Backoff grows with each failure in a row.
+// Backoff grows with each consecutive failure.
 type Backoff interface {
-	// When is how long to wait after one more failure.
+	// When records a failure and returns the delay before the retry.
 	When(ctrl.Request) time.Duration
-	// NumRequeues is how many failures there were in a row.
+	// NumRequeues is the number of consecutive failures.
 	NumRequeues(ctrl.Request) int
-	// Forget begins again.
+	// Forget resets the count.
 	Forget(ctrl.Request)
 }
 
-// random is a new credential.
-func (r *Reconciler) random() string {
-	if r.Random == nil {
-		return rand.Text()
-	}
-	return r.Random()
-}
-
-// tokenLength is within what ElastiCache takes, 16 to 128 characters.
-const tokenLength = 64
-
-// token is a new AUTH token of ElastiCache, which takes letters and digits.
-func (r *Reconciler) token() string {
-	token := ""
-	for len(token) < tokenLength {
-		token += r.random()
-	}
-	return token[:tokenLength]
-}
-
-// ACK knows which of ACK's kinds the cluster has.
+// ACK reports which kinds of AWS Controllers for Kubernetes are installed.
 type ACK interface {
-	// Installed tells for each kind, by its name, whether the cluster has it. It is
-	// an error while that is not known.
+	// Installed reports for each kind, by name, whether the cluster serves it. It
+	// returns an error while that is unknown.
 	Installed(ctx context.Context) (map[string]bool, error)
 }
 
-// Prober watches data paths in the background.
+// Prober probes caches in the background.
 type Prober interface {
-	// Watch starts, or goes on, probing a target.
+	// Watch starts or continues probing a target.
 	Watch(key types.NamespacedName, t probe.Target)
 	// Forget stops probing.
 	Forget(key types.NamespacedName)
-	// Last is the last answer; false while there is none.
+	// Last returns the last result; false if there is none yet.
 	Last(key types.NamespacedName) (probe.Result, bool)
 }
 
 // Sampler gathers the evidence of canaries in the background.
 type Sampler interface {
-	// Watch starts, or goes on, sampling a canary.
+	// Watch starts or continues sampling a canary.
 	Watch(key types.NamespacedName, t evidence.Target)
 	// Forget stops sampling.
 	Forget(key types.NamespacedName)
-	// Last is the last sample; false while there is none.
+	// Last returns the last sample; false if there is none yet.
 	Last(key types.NamespacedName) (canary.Evidence, bool)
 }
 
-// Reconcile observes the world, decides, makes it so, and reports once.
+// Reconcile observes the cluster, plans, applies the plan, and reports the status.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	fc := &v1alpha1.FlagCache{}
 	if err := r.Client.Get(ctx, req.NamespacedName, fc); err != nil {
 		if apierrors.IsNotFound(err) {
-			r.Prober.Forget(req.NamespacedName)
-			r.Prober.Forget(nextProbe(req.NamespacedName))
-			r.Sampler.Forget(req.NamespacedName)
-			r.Rollbacks.Forget(req.NamespacedName)
+			r.forget(req.NamespacedName)
 			return ctrl.Result{}, nil
 		}
 		return ctrl.Result{}, fmt.Errorf("reading FlagCache %s: %w", req, err)
 	}
 	r.Rollbacks.Observe(fc)
-	seen, err := r.observe(ctx, fc)
+	snapshot, err := r.observer().observe(ctx, fc)
 	if err != nil {
-		return ctrl.Result{}, r.unseen(ctx, req, fc, err)
+		return ctrl.Result{}, r.failObservation(ctx, req, fc, err)
 	}
-	want := plan.Make(seen)
-	done := r.apply(ctx, seen, want)
-	done.add(ctx, "writing the status", r.report(ctx, req, seen, want, done))
-	pause := r.catchUp(req, done)
-	if done.retry != nil {
-		return ctrl.Result{}, done.retry
+	desired := plan.Make(snapshot)
+	result := r.apply(ctx, snapshot, desired)
+	result.add(ctx, "writing the status", r.report(ctx, req, snapshot, desired, result))
+	delay := r.backOff(req, result)
+	if result.retry != nil {
+		return ctrl.Result{}, result.retry
 	}
-	return ctrl.Result{RequeueAfter: cmp.Or(pause, done.lookAgain, want.RequeueAfter)}, nil
+	return ctrl.Result{RequeueAfter: cmp.Or(delay, result.requeueAfter, desired.RequeueAfter)}, nil
 }
 
-// unseen ends a look that could not read the world: nothing is decided, and what
-// keeps failing is reported.
-func (r *Reconciler) unseen(ctx context.Context, req ctrl.Request, fc *v1alpha1.FlagCache, err error) error {
-	var reported error
+// forget stops everything that runs in the background for a deleted FlagCache.
+func (r *Reconciler) forget(key types.NamespacedName) {
+	r.Prober.Forget(key)
+	r.Prober.Forget(nextProbeKey(key))
+	r.Sampler.Forget(key)
+	r.Rollbacks.Forget(key)
+}
+
+// failObservation ends a reconcile that could not read the cluster: nothing is
+// planned, and a persistent failure is reported.
+func (r *Reconciler) failObservation(ctx context.Context, req ctrl.Request, fc *v1alpha1.FlagCache, err error) error {
+	var reportErr error
 	if ctx.Err() == nil {
-		reported = r.reportUnseen(ctx, req, fc, unreadable(err))
+		reportErr = r.reportUnobserved(ctx, req, fc, readFailure(err))
 	}
 	if r.Backoff != nil {
 		r.Backoff.When(req)
 	}
-	return errors.Join(err, reported)
+	return errors.Join(err, reportErr)
 }

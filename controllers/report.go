@@ -15,30 +15,28 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
-// report writes the status of a look. After a stale view there is nothing to
-// say unless that lasts: the next look follows at once. Nor is there after a
-// FlagCache is gone.
-func (r *Reconciler) report(ctx context.Context, req ctrl.Request, seen observed.Snapshot, want plan.Plan, done outcome) error {
+// report writes the status. A stale snapshot is reported only if it persists, because
+// the next reconcile follows immediately, and a removed FlagCache has no status.
+func (r *Reconciler) report(ctx context.Context, req ctrl.Request, snapshot observed.Snapshot, desired plan.Plan, result outcome) error {
 	switch {
-	case done.stale:
-		return r.reportUnseen(ctx, req, seen.FlagCache, append(done.failures, outdated)[0])
-	case want.Finalizer == plan.RemoveFinalizer && len(done.failures) == 0:
+	case result.stale:
+		return r.reportUnobserved(ctx, req, snapshot.FlagCache, append(result.failures, staleFailure)[0])
+	case desired.Finalizer == plan.RemoveFinalizer && len(result.failures) == 0:
 		return nil
 	default:
-		return r.writeStatus(ctx, seen.FlagCache, plan.Conclude(seen, want, done.failures))
+		return r.writeStatus(ctx, snapshot.FlagCache, plan.Conclude(snapshot, desired, result.failures))
 	}
 }
 
-// reportUnseen says, once that has lasted, that the world is not seen as it is.
-func (r *Reconciler) reportUnseen(ctx context.Context, req ctrl.Request, fc *v1alpha1.FlagCache, why plan.Failure) error {
-	if !r.lasts(req) {
+// reportUnobserved reports a failure to observe the cluster if it persists.
+func (r *Reconciler) reportUnobserved(ctx context.Context, req ctrl.Request, fc *v1alpha1.FlagCache, failure plan.Failure) error {
+	if !r.persists(req) {
 		return nil
 	}
-	return r.writeStatus(ctx, fc, plan.Unseen(fc, r.Clock.Now(), why))
+	return r.writeStatus(ctx, fc, plan.Unseen(fc, r.Clock.Now(), failure))
 }
 
-// writeStatus writes a status, once and only if it says something new, and
-// tells of the transitions.
+// writeStatus writes a status if it changed, and records the transitions.
 func (r *Reconciler) writeStatus(ctx context.Context, fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatus) error {
 	if equality.Semantic.DeepEqual(fc.Status, status) {
 		return nil
@@ -52,12 +50,12 @@ func (r *Reconciler) writeStatus(ctx context.Context, fc *v1alpha1.FlagCache, st
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	r.announce(ctx, fc, plan.Transitions(before, status))
+	r.recordTransitions(ctx, fc, plan.Transitions(before, status))
 	return nil
 }
 
-// announce tells people by events, and whoever reads the log.
-func (r *Reconciler) announce(ctx context.Context, fc *v1alpha1.FlagCache, transitions []plan.Event) {
+// recordTransitions records transitions as events and in the log.
+func (r *Reconciler) recordTransitions(ctx context.Context, fc *v1alpha1.FlagCache, transitions []plan.Event) {
 	for _, e := range transitions {
 		ctrl.LoggerFrom(ctx).Info("Condition changed", "condition", e.Action, "reason", e.Reason, "message", e.Message)
 		r.Events.Eventf(fc, nil, e.Type, e.Reason, e.Action, "%s", e.Message)

@@ -36,41 +36,40 @@ import (
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// Back-off of a failing reconcile. The upper limit is how long a mended cluster
-// may wait for the operator to notice.
+// Back-off of failing reconciles. The maximum is how long a FlagCache may wait after
+// the cause of its failures was removed.
 const (
-	firstBackoff = 200 * time.Millisecond
-	lastBackoff  = 2 * time.Minute
-	// reconcileTimeout ends a reconcile whose cache does not catch up.
+	minBackoff = 200 * time.Millisecond
+	maxBackoff = 2 * time.Minute
+	// reconcileTimeout ends a reconcile that waits for its cache to catch up.
 	reconcileTimeout = time.Minute
 )
 
-// Indexes of FlagCaches by what they refer to.
+// Indexes of FlagCaches by the objects that they refer to.
 const (
 	indexConfigMap = "spec.flags.configMap.name"
 	indexSecret    = "spec.secretRefs"
 )
 
-// SetupWithManager watches everything that a FlagCache depends on, its status
-// too: what another writer put there, such as an operator that was held up while
-// this one took over, is mended at once. Changes of
-// ConfigMaps' metadata come from flagFiles, answers of the prober from probes, and
-// changes of children whose kinds may be missing from others.
-func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, probes <-chan event.GenericEvent, workers int, others ...source.Source) error {
+// SetupWithManager watches everything that a FlagCache depends on, including its status:
+// a write of another operator, such as one that lost its leader lease, is reverted
+// immediately. Changes of ConfigMaps come from flagFiles, results of the prober and the
+// sampler from results, and changes of optional kinds from others.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, results <-chan event.GenericEvent, workers int, others ...source.Source) error {
 	if err := addIndexes(mgr); err != nil {
 		return err
 	}
-	r.Backoff = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstBackoff, lastBackoff)
+	r.Backoff = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff)
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("flagcache").
 		For(&v1alpha1.FlagCache{}).
 		Watches(&corev1.Secret{}, r.enqueueUsers(indexSecret)).
 		WatchesRawSource(source.Kind(flagFiles, configMapMetadata(), r.enqueueConfigMapUsers())).
-		WatchesRawSource(source.Channel(probes, &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(source.Channel(results, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
 			ReconciliationTimeout:   reconcileTimeout,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstBackoff, lastBackoff),
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
 		})
 	for _, kind := range childKinds() {
 		b = b.Owns(kind.object)
@@ -130,11 +129,11 @@ func (r *Reconciler) enqueueConfigMapUsers() handler.TypedEventHandler[*metav1.P
 	})
 }
 
-// usersOf are the FlagCaches that refer to an object.
+// usersOf returns the FlagCaches that refer to an object.
 func (r *Reconciler) usersOf(ctx context.Context, index string, key types.NamespacedName) []reconcile.Request {
 	users := &v1alpha1.FlagCacheList{}
 	if err := r.Client.List(ctx, users, client.InNamespace(key.Namespace), client.MatchingFields{index: key.Name}); err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Listing FlagCaches that refer to an object", "index", index, "object", key)
+		ctrl.LoggerFrom(ctx).Error(err, "Listing FlagCaches by index", "index", index, "object", key)
 		return nil
 	}
 	var requests []reconcile.Request
