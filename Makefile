@@ -96,6 +96,7 @@ manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Write the CRD, the RBAC role, do
 		--templates-dir=hack/tools/crd-ref-docs/templates --renderer=markdown \
 		--output-path=docs/api.md --log-level=ERROR
 	go run ./hack/conditions
+	go run ./hack/packages
 
 .PHONY: fmt
 fmt: ## Format the Go code.
