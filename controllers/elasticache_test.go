@@ -358,7 +358,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 			<-told
 		}
 
-		Expect(player.Lose(s.group(ctx).Spec.ReplicationGroupID)).To(Succeed())
+		Expect(player.DeleteOutOfBand(s.group(ctx).Spec.ReplicationGroupID)).To(Succeed())
 		Expect(player.Resync(ctx)).To(Succeed())
 		s.eventually(ctx, func(g Gomega) {
 			s.look(ctx, g)

@@ -184,7 +184,7 @@ func (b *fleetBench) measureRestart(ctx context.Context, n int) (load, error) {
 
 // spent takes note of what the operator used until now.
 func (l *load) spent(o *operator) error {
-	used, err := machine.UsageOf(o.cmd.Process.Pid)
+	used, err := machine.UsageOf(o.Cmd.Process.Pid)
 	l.CPU, l.RSS = used.CPU, used.PeakRSS
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/hack/bench/machine"
+	"github.com/flagcache/flagcache/test/child"
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
@@ -26,12 +27,12 @@ type operator struct {
 
 // startOperator returns when the operator answers.
 func (ps *processes) startOperator(ctx context.Context, program, kubeconfig string) (*operator, error) {
-	address, err := freeAddress()
+	address, err := child.FreeAddress("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(program, "--leader-elect=false", "--health-probe-bind-address=0",
-		"--metrics-bind-address="+address, "--metrics-secure=false")
+		"--metrics-bind-address="+address.String(), "--metrics-secure=false")
 	if cmd.Env, err = deployedEnv(); err != nil {
 		return nil, err
 	}
@@ -40,7 +41,7 @@ func (ps *processes) startOperator(ctx context.Context, program, kubeconfig stri
 	if err != nil {
 		return nil, err
 	}
-	o := &operator{process: p, metrics: "http://" + address + "/metrics"}
+	o := &operator{process: p, metrics: "http://" + address.String() + "/metrics"}
 	err = poll(ctx, func(ctx context.Context) (bool, error) {
 		_, err := scrape(ctx, o.metrics)
 		return err == nil, nil
@@ -95,7 +96,7 @@ func (o *operator) watch(ctx context.Context, window time.Duration) (cost, error
 		return cost{}, err
 	}
 	start := time.Now()
-	first, err := machine.UsageOf(o.cmd.Process.Pid)
+	first, err := machine.UsageOf(o.Cmd.Process.Pid)
 	if err != nil {
 		return cost{}, err
 	}
@@ -104,7 +105,7 @@ func (o *operator) watch(ctx context.Context, window time.Duration) (cost, error
 		if err := sleep(ctx, min(time.Second, window)); err != nil {
 			return cost{}, err
 		}
-		if last, err = machine.UsageOf(o.cmd.Process.Pid); err != nil {
+		if last, err = machine.UsageOf(o.Cmd.Process.Pid); err != nil {
 			return cost{}, err
 		}
 		most = max(most, last.RSS)

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/hack/bench/counter"
+	"github.com/flagcache/flagcache/test/child"
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
@@ -26,32 +27,16 @@ const playedNodes = 3
 
 // startRedis runs a redis-server that keeps nothing on disk.
 func (ps *processes) startRedis(program string) (redis, error) {
-	address, err := freeAddress()
+	address, err := child.FreeAddress("127.0.0.1")
 	if err != nil {
 		return redis{}, err
 	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return redis{}, fmt.Errorf("reading Redis's address: %w", err)
-	}
-	server := redis{address: address, password: rand.Text()}
+	server := redis{address: address.String(), password: rand.Text()}
 	cmd := exec.Command(program, "-") // settings on standard input, so that no password is on the command line
-	cmd.Stdin = strings.NewReader(fmt.Sprintf("bind %s\nport %s\nrequirepass %s\nsave \"\"\nappendonly no\n", host, port, server.password))
+	cmd.Stdin = strings.NewReader(fmt.Sprintf("bind %s\nport %d\nrequirepass %s\nsave \"\"\nappendonly no\n", address.IP, address.Port, server.password))
 	cmd.Dir = ps.dir
 	_, err = ps.start("redis-server", cmd)
 	return server, err
-}
-
-// freeAddress is one on loopback that was free a moment ago. The kernel hands
-// out ports in an order that makes it unlikely that another program gets the same
-// one before it is used.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("finding a free port: %w", err)
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }
 
 // startKwok has kwok play nodes, and every pod on them.

@@ -11,74 +11,61 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/flagcache/flagcache/test/child"
 )
 
-// stopLimit is how long a process may take to end before it is killed.
+// stopLimit is how long a process may take to stop before it is killed.
 const stopLimit = 20 * time.Second
 
-// processes are what was started beside a cluster.
+// processes are the programs that were started beside a cluster.
 type processes struct {
-	// dir holds a log for each.
+	// dir holds their logs.
 	dir string
-	// failed is told when one ends that was not stopped.
+	// failed is called when a process ends without being stopped.
 	failed  context.CancelCauseFunc
 	running []*process
 }
 
 // process is a running program.
 type process struct {
-	name string
-	cmd  *exec.Cmd
-	log  string
-	// stopping is closed when it is asked to end, ended when it has.
-	stopping, ended chan struct{}
+	*child.Process
+	name, log string
+	// stopping is closed when the process is stopped.
+	stopping chan struct{}
 }
 
-// start runs a program with its output in a log. It ends with this program,
-// however that ends.
+// start runs a program with its output in a log.
 func (ps *processes) start(name string, cmd *exec.Cmd) (*process, error) {
-	p := &process{
-		name: name, cmd: cmd, log: filepath.Join(ps.dir, name+".log"),
-		stopping: make(chan struct{}), ended: make(chan struct{}),
-	}
+	p := &process{name: name, log: filepath.Join(ps.dir, name+".log"), stopping: make(chan struct{})}
 	log, err := os.Create(p.log)
 	if err != nil {
-		return nil, fmt.Errorf("opening the log of %s: %w", name, err)
+		return nil, fmt.Errorf("creating the log of %s: %w", name, err)
 	}
 	defer log.Close()
-	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, endWithParent()
-	started := make(chan error)
-	go ps.run(p, started)
-	if err := <-started; err != nil {
+	cmd.Stdout, cmd.Stderr = log, log
+	if p.Process, err = child.Start(cmd, syscall.SIGKILL); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	ps.running = append(ps.running, p)
+	go ps.watch(p)
 	return p, nil
 }
 
-// run owns a process from its start to its end. It keeps its thread, because the
-// kernel ends the process with the thread that started it.
-func (ps *processes) run(p *process, started chan<- error) {
-	runtime.LockOSThread()
-	defer close(p.ended)
-	err := p.cmd.Start()
-	started <- err
-	if err != nil {
-		return
-	}
-	_ = p.cmd.Wait() // its state says more
+// watch reports a process that ends without being stopped.
+func (ps *processes) watch(p *process) {
+	<-p.Ended()
 	select {
 	case <-p.stopping:
 	default:
-		ps.failed(fmt.Errorf("%s ended by itself (%s): %s", p.name, p.cmd.ProcessState, p.lastWords()))
+		ps.failed(fmt.Errorf("%s exited unexpectedly (%s): %s", p.name, p.Cmd.ProcessState, p.logTail()))
 	}
 }
 
-// stop ends all processes, the last one first.
+// stop stops all processes in reverse order.
 func (ps *processes) stop() error {
 	var err error
 	for i := len(ps.running) - 1; i >= 0; i-- {
@@ -87,7 +74,7 @@ func (ps *processes) stop() error {
 	return err
 }
 
-// stop ends the process and waits for its end. Stopping twice is no error.
+// stop stops the process and waits for it to end. Stopping twice is no error.
 func (p *process) stop() error {
 	select {
 	case <-p.stopping:
@@ -95,28 +82,28 @@ func (p *process) stop() error {
 	default:
 		close(p.stopping)
 	}
-	// It may have ended by now; the wait tells.
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	// If it has ended already, so much the better.
+	_ = p.Cmd.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-p.ended:
+	case <-p.Ended():
 		return nil
 	case <-time.After(stopLimit):
 	}
-	_ = p.cmd.Process.Kill()
-	<-p.ended
-	return fmt.Errorf("%s did not end within %s and was killed: %s", p.name, stopLimit, p.lastWords())
+	_ = p.Cmd.Process.Kill()
+	<-p.Ended()
+	return fmt.Errorf("%s did not stop within %s and was killed: %s", p.name, stopLimit, p.logTail())
 }
 
-// lastWords are the end of the process's log.
-func (p *process) lastWords() string {
-	const most = 2000
+// logTail is the end of the process's log.
+func (p *process) logTail() string {
+	const limit = 2000
 	file, err := os.Open(p.log)
 	if err != nil {
 		return err.Error()
 	}
 	defer file.Close()
 	if size, err := file.Seek(0, io.SeekEnd); err == nil {
-		_, _ = file.Seek(max(0, size-most), io.SeekStart)
+		_, _ = file.Seek(max(0, size-limit), io.SeekStart)
 	}
 	text, err := io.ReadAll(file)
 	if err != nil {

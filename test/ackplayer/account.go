@@ -16,13 +16,13 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// What a player's AWS account is called.
+// The simulated AWS account.
 const (
 	accountID = "123456789012"
 	region    = "eu-west-1"
 )
 
-// Operation is something that AWS can be told to refuse.
+// Operation is a kind of AWS API call that Refuse can fail.
 type Operation string
 
 // The operations.
@@ -32,63 +32,64 @@ const (
 	Delete Operation = "Delete"
 )
 
-// account is what AWS has, as long as the player runs.
+// account is the state of AWS, kept in memory while the player runs.
 type account struct {
-	options   Options
-	log       logr.Logger
-	authority *authority
-	dir       string
+	options Options
+	log     logr.Logger
+	ca      *certificateAuthority
+	dir     string
 
-	// ends is closed at the end, running is what goes on beside the looks.
-	ends    context.Context
-	end     context.CancelFunc
-	running sync.WaitGroup
+	// ctx ends when the player stops; background counts the goroutines that run
+	// beside the controllers.
+	ctx        context.Context
+	cancel     context.CancelFunc
+	background sync.WaitGroup
 
 	mu     sync.Mutex
 	groups map[string]*group
-	// things are by kind and ID.
-	things   map[string]map[string]*thing
-	refusals []refusal
-	calls    []Call
+	// resources are keyed by kind and ID.
+	resources map[string]map[string]*resource
+	refusals  []refusal
+	calls     []Call
 }
 
-// Call is one that changes something in AWS.
+// Call is a mutating call to the AWS API.
 type Call struct {
 	Operation Operation
-	// Kind is ACK's, ID what AWS calls the object.
+	// Kind is the kind of the ACK resource, ID its identifier in AWS.
 	Kind, ID string
 }
 
-// refusal is an order to refuse calls.
+// refusal makes the next calls of an operation on an ID fail.
 type refusal struct {
 	operation Operation
 	id, code  string
 	times     int
 }
 
-func newAccount(o Options, a *authority) *account {
-	account := &account{options: o, log: o.Log, authority: a, groups: map[string]*group{}, things: map[string]map[string]*thing{}}
-	account.ends, account.end = context.WithCancel(context.Background())
-	// AWS has a user default from the start.
-	account.things["User"] = map[string]*thing{"default": {spec: map[string]any{
+func newAccount(o Options, a *certificateAuthority) *account {
+	account := &account{options: o, log: o.Log, ca: a, groups: map[string]*group{}, resources: map[string]map[string]*resource{}}
+	account.ctx, account.cancel = context.WithCancel(context.Background())
+	// Every AWS account has a user named default.
+	account.resources["User"] = map[string]*resource{"default": {spec: map[string]any{
 		"userID": "default", "userName": "default", "engine": "redis", "accessString": "on ~* &* +@all", "noPasswordRequired": true,
 	}}}
 	return account
 }
 
-// open makes the directory of the servers.
+// open creates the directory for the servers' files.
 func (a *account) open() error {
 	var err error
 	if a.dir, err = os.MkdirTemp("", "ackplayer-"); err != nil {
-		return fmt.Errorf("making a directory: %w", err)
+		return fmt.Errorf("creating a directory: %w", err)
 	}
-	return a.authority.write(a.dir)
+	return a.ca.write(a.dir)
 }
 
-// close ends all servers and returns when nothing of the account is left.
+// close stops all servers and waits until everything is cleaned up.
 func (a *account) close() {
-	a.end()
-	a.running.Wait()
+	a.cancel()
+	a.background.Wait()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, g := range a.groups {
@@ -97,23 +98,23 @@ func (a *account) close() {
 	_ = os.RemoveAll(a.dir)
 }
 
-// call is a call of AWS that changes something, which may be refused.
+// call records a mutating AWS call and fails it if Refuse said so.
 func (a *account) call(ctx context.Context, op Operation, kind, id string) error {
 	code := a.record(op, kind, id)
 	switch code {
 	case "":
 		return nil
 	case "Throttling":
-		// The SDK tries three times, and meanwhile the kind's only worker waits.
+		// The SDK makes three attempts, which block the kind's only worker.
 		select {
 		case <-time.After(a.options.Poll / 6):
 		case <-ctx.Done():
 		}
 	}
-	return fault{op: op, kind: kind, code: code}
+	return awsError{op: op, kind: kind, code: code}
 }
 
-// record keeps a call, and returns the code to refuse it with, mostly "".
+// record stores a call and returns the error code to fail it with, or "".
 func (a *account) record(op Operation, kind, id string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -129,14 +130,14 @@ func (a *account) record(op Operation, kind, id string) string {
 	return code
 }
 
-// arn is what AWS calls a resource of ElastiCache.
+// arn is the ARN of an ElastiCache resource.
 func arn(resource, id string) string {
 	return fmt.Sprintf("arn:aws:elasticache:%s:%s:%s:%s", region, accountID, resource, id)
 }
 
-// Codes with a meaning of their own.
+// Error codes that the player treats specially.
 const (
-	// CreateFailed lets a group's creation begin and then fail.
+	// CreateFailed accepts the call that creates a group and then fails its creation.
 	CreateFailed = "create-failed"
 
 	codeState       = "InvalidReplicationGroupState"
@@ -144,7 +145,7 @@ const (
 	codeValue       = "InvalidParameterValue"
 )
 
-// terminalCodes are those of AWS' errors after which ACK does not try again.
+// terminalCodes are the AWS error codes on which ACK sets ACK.Terminal.
 var terminalCodes = []string{
 	"ClusterQuotaForCustomerExceeded", "NodeQuotaForClusterExceeded", "NodeQuotaForCustomerExceeded",
 	"InsufficientCacheClusterCapacity", codeValue, codeCombination, "InvalidParameter", "InvalidVPCNetworkStateFault",
@@ -154,19 +155,19 @@ var terminalCodes = []string{
 	"SecurityGroupLimitExceeded", "LimitExceeded",
 }
 
-// fault is an error of AWS.
-type fault struct {
+// awsError is an error of the AWS API.
+type awsError struct {
 	op   Operation
 	kind string
 	code string
-	// message is a sentence; default: a quota's.
+	// message is the text of the error; it has a default.
 	message string
 }
 
-func (f fault) Error() string {
+func (f awsError) Error() string {
 	message := f.message
 	if message == "" {
-		message = "The request cannot be processed because AWS was told to refuse it."
+		message = "The request cannot be processed."
 	}
 	if f.terminal() {
 		return f.code + ": " + message
@@ -175,30 +176,29 @@ func (f fault) Error() string {
 		f.op, f.kind, requestID(), f.code, message)
 }
 
-// terminal tells whether ACK gives up. For user groups it looks for codes that
-// AWS does not send, so there only wrong parameters are final.
-func (f fault) terminal() bool {
+// terminal reports whether ACK stops retrying. For user groups it checks for codes
+// that AWS does not send, so that only wrong parameters are terminal there.
+func (f awsError) terminal() bool {
 	if f.kind == "UserGroup" {
 		return f.code == codeValue || f.code == codeCombination
 	}
 	return slices.Contains(terminalCodes, f.code)
 }
 
-// terminal tells whether an error is one of AWS after which ACK does not try
-// again.
+// terminal reports whether err is an AWS error on which ACK stops retrying.
 func terminal(err error) bool {
-	var f fault
+	var f awsError
 	return errors.As(err, &f) && f.terminal()
 }
 
-// requestID is another one each time, as AWS' are.
+// requestID returns a new request ID, in the format of AWS.
 func requestID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// pending is ACK's own reason to try again after a poll.
-type pending string
+// requeueError makes ACK retry after its poll interval; it is no error of AWS.
+type requeueError string
 
-func (p pending) Error() string { return string(p) }
+func (p requeueError) Error() string { return string(p) }

@@ -11,43 +11,45 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// conditionLateInitialized says whether ACK has filled in what it fills in.
+// conditionLateInitialized is True once ACK has written AWS's defaults into the spec.
 const conditionLateInitialized = "ACK.LateInitialized"
 
-// Texts of ACK.
+// ACK's messages and reasons, verbatim.
 const (
-	textSynced     = "Resource synced successfully"
-	textNotSynced  = "Resource not synced"
-	textUnknown    = "Unable to determine if desired resource state matches latest observed state"
-	textTerminal   = "resource is in terminal condition"
-	textTaken      = "Resource already exists"
-	textTakenWhy   = "This resource already exists but is not managed by ACK. To bring the resource under ACK management, you should explicitly adopt the resource by enabling the ResourceAdoption feature gate and populating the `services.k8s.aws/adoption-policy` and `services.k8s.aws/adoption-fields` annotations."
-	textDeleting   = "Delete is in progress."
-	textModifying  = "Modify is in progress."
-	textUnmodified = "Replication Group can not be modified, it is not in 'available' state."
-	textTagging    = "tags Update is in progress"
+	messageSynced        = "Resource synced successfully"
+	messageNotSynced     = "Resource not synced"
+	messageUnknown       = "Unable to determine if desired resource state matches latest observed state"
+	reasonTerminal       = "resource is in terminal condition"
+	messageAlreadyExists = "Resource already exists"
+	reasonAlreadyExists  = "This resource already exists but is not managed by ACK. To bring the resource under ACK management, you should explicitly adopt the resource by enabling the ResourceAdoption feature gate and populating the `services.k8s.aws/adoption-policy` and `services.k8s.aws/adoption-fields` annotations."
+	messageDeleting      = "Delete is in progress."
+	messageModifying     = "Modify is in progress."
+	messageNotModifiable = "Replication Group can not be modified, it is not in 'available' state."
+	messageTagsUpdating  = "tags Update is in progress"
 )
 
-// condition is one as ACK makes it anew at each look, dated to the second.
+// condition builds a condition as ACK does on each reconcile: with the current time,
+// to the second, whether or not the status changed.
 func condition(kind string, status corev1.ConditionStatus, reason, message string) ack.Condition {
 	now := metav1.Now().Rfc3339Copy()
 	return ack.Condition{Type: kind, Status: status, Reason: reason, Message: message, LastTransitionTime: &now}
 }
 
-// settled is an object as it should be. One whose creation failed looks the same
-// to ACK, with a word more.
-func settled(failed bool) []ack.Condition {
-	conditions := []ack.Condition{condition(ack.ConditionSynced, corev1.ConditionTrue, "", textSynced)}
+// syncedConditions are those of an object that matches AWS. A group whose creation
+// failed gets them too, with ACK.Terminal=False in addition.
+func syncedConditions(failed bool) []ack.Condition {
+	conditions := []ack.Condition{condition(ack.ConditionSynced, corev1.ConditionTrue, "", messageSynced)}
 	if failed {
 		conditions = append(conditions, condition(ack.ConditionTerminal, corev1.ConditionFalse, "", ""))
 	}
 	return append(conditions,
 		condition(conditionLateInitialized, corev1.ConditionTrue, "Late initialization successful", "Late initialization successful"),
-		condition(ack.ConditionReady, corev1.ConditionTrue, "", textSynced))
+		condition(ack.ConditionReady, corev1.ConditionTrue, "", messageSynced))
 }
 
-// unsettled is an object that AWS is at work on, or was at the look before.
-func unsettled(message string) []ack.Condition {
+// notSyncedConditions are those of an object that AWS is changing, or was at the
+// previous reconcile.
+func notSyncedConditions(message string) []ack.Condition {
 	return []ack.Condition{
 		condition(ack.ConditionSynced, corev1.ConditionFalse, "", message),
 		condition(conditionLateInitialized, corev1.ConditionTrue, "Late initialization successful", "Late initialization successful"),
@@ -55,31 +57,33 @@ func unsettled(message string) []ack.Condition {
 	}
 }
 
-// refused is an object that something stands in the way of. Of one that exists in
-// AWS, ACK says that it is in sync all the same.
-func refused(message string, terminal, exists bool) []ack.Condition {
-	trouble, synced := condition(ack.ConditionRecoverable, corev1.ConditionTrue, "", message), condition(ack.ConditionSynced, corev1.ConditionUnknown, message, textUnknown)
+// errorConditions are those of an object whose reconcile failed. If the object exists
+// in AWS, ACK reports it as synced nonetheless.
+func errorConditions(message string, terminal, exists bool) []ack.Condition {
+	trouble, synced := condition(ack.ConditionRecoverable, corev1.ConditionTrue, "", message), condition(ack.ConditionSynced, corev1.ConditionUnknown, message, messageUnknown)
 	if terminal {
 		trouble.Type = ack.ConditionTerminal
-		synced = condition(ack.ConditionSynced, corev1.ConditionFalse, textTerminal, textNotSynced)
+		synced = condition(ack.ConditionSynced, corev1.ConditionFalse, reasonTerminal, messageNotSynced)
 	}
 	if exists {
-		synced = condition(ack.ConditionSynced, corev1.ConditionTrue, "", textSynced)
+		synced = condition(ack.ConditionSynced, corev1.ConditionTrue, "", messageSynced)
 	}
 	return []ack.Condition{trouble, synced, condition(ack.ConditionReady, corev1.ConditionFalse, trouble.Type, message)}
 }
 
-// taken is an object whose ID AWS has for something that is not ACK's.
-func taken() []ack.Condition {
+// alreadyExistsConditions are those of an object whose ID is taken in AWS by a
+// resource that ACK does not manage.
+func alreadyExistsConditions() []ack.Condition {
 	return []ack.Condition{
-		condition(ack.ConditionTerminal, corev1.ConditionTrue, textTakenWhy, textTaken),
-		condition(ack.ConditionSynced, corev1.ConditionTrue, "", textSynced),
-		condition(ack.ConditionReady, corev1.ConditionFalse, ack.ConditionTerminal, textTaken),
+		condition(ack.ConditionTerminal, corev1.ConditionTrue, reasonAlreadyExists, messageAlreadyExists),
+		condition(ack.ConditionSynced, corev1.ConditionTrue, "", messageSynced),
+		condition(ack.ConditionReady, corev1.ConditionFalse, ack.ConditionTerminal, messageAlreadyExists),
 	}
 }
 
-// leaving is an object that is being deleted. Ready keeps what it last said.
-func leaving(before []ack.Condition, message, synced string) []ack.Condition {
+// deletingConditions are those of an object that is being deleted. Ready keeps its
+// previous value.
+func deletingConditions(before []ack.Condition, message, synced string) []ack.Condition {
 	conditions := []ack.Condition{
 		condition(ack.ConditionRecoverable, corev1.ConditionTrue, "", message),
 		condition(ack.ConditionSynced, corev1.ConditionFalse, "", synced),
@@ -90,11 +94,11 @@ func leaving(before []ack.Condition, message, synced string) []ack.Condition {
 	return conditions
 }
 
-// conditionsOf are those that an object has.
+// conditionsOf returns an object's conditions.
 func conditionsOf(o *object) []ack.Condition {
 	var status ack.Status
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.status(), &status); err != nil {
-		return nil // what nobody can read is written anew
+		return nil // conditions that cannot be decoded are overwritten
 	}
 	return status.Conditions
 }

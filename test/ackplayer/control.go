@@ -18,33 +18,33 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// Refuse has AWS refuse the next calls of an operation on an ID with a code, such
-// as ClusterQuotaForCustomerExceeded. With CreateFailed, a group's creation begins
-// and fails.
+// Refuse makes the next calls of an operation on an ID fail with an error code, such
+// as ClusterQuotaForCustomerExceeded. With the code CreateFailed the call that creates
+// a group succeeds, and the creation fails afterwards.
 func (p *Player) Refuse(op Operation, id, code string, times int) {
 	p.account.mu.Lock()
 	defer p.account.mu.Unlock()
 	p.account.refusals = append(p.account.refusals, refusal{op, id, code, times})
 }
 
-// Calls are all that changed something in AWS, or were refused to, in order.
+// Calls returns all mutating AWS calls in order, including those that were refused.
 func (p *Player) Calls() []Call {
 	p.account.mu.Lock()
 	defer p.account.mu.Unlock()
 	return slices.Clone(p.account.calls)
 }
 
-// Groups are the IDs of the replication groups that AWS has, sorted.
+// Groups returns the IDs of the replication groups that exist in AWS, sorted.
 func (p *Player) Groups() []string {
 	p.account.mu.Lock()
 	defer p.account.mu.Unlock()
 	for id := range p.account.groups {
-		p.account.groupOf(id)
+		p.account.findGroup(id)
 	}
 	return slices.Sorted(maps.Keys(p.account.groups))
 }
 
-// Failover makes a replica of a group its primary, really. ACK does not notice.
+// Failover promotes a replica of a group for real. ACK does not notice.
 func (p *Player) Failover(ctx context.Context, id string) error {
 	g, err := p.available(id)
 	if err != nil {
@@ -53,7 +53,7 @@ func (p *Player) Failover(ctx context.Context, id string) error {
 	return g.fleet.failover(ctx, p.options.CutOnFailover)
 }
 
-// Cut closes the connections of a group's clients.
+// Cut closes all client connections of a group.
 func (p *Player) Cut(id string) error {
 	g, err := p.available(id)
 	if err != nil {
@@ -63,7 +63,8 @@ func (p *Player) Cut(id string) error {
 	return nil
 }
 
-// Snapshotting has AWS back a group up for a time, as it does each night.
+// Snapshotting puts a group into the state snapshotting for a time, as AWS does for
+// its nightly backup.
 func (p *Player) Snapshotting(id string, d time.Duration) error {
 	g, err := p.available(id)
 	if err != nil {
@@ -71,19 +72,19 @@ func (p *Player) Snapshotting(id string, d time.Duration) error {
 	}
 	p.account.mu.Lock()
 	defer p.account.mu.Unlock()
-	p.account.begin(g, ack.GroupSnapshotting, d, nil)
+	p.account.startPhase(g, ack.GroupSnapshotting, d, nil)
 	return nil
 }
 
-// Lose deletes a group behind ACK's back. At its next look ACK makes an empty one
-// in its place.
-func (p *Player) Lose(id string) error {
+// DeleteOutOfBand deletes a group without ACK. On its next reconcile ACK creates an
+// empty one in its place.
+func (p *Player) DeleteOutOfBand(id string) error {
 	p.account.mu.Lock()
 	g := p.account.groups[id]
 	delete(p.account.groups, id)
 	p.account.mu.Unlock()
 	if g == nil {
-		return fmt.Errorf("there is no group %s", id)
+		return fmt.Errorf("group %s does not exist", id)
 	}
 	g.fleet.stop()
 	return nil
@@ -92,9 +93,9 @@ func (p *Player) Lose(id string) error {
 func (p *Player) available(id string) (*group, error) {
 	p.account.mu.Lock()
 	defer p.account.mu.Unlock()
-	g := p.account.groupOf(id)
+	g := p.account.findGroup(id)
 	if g == nil {
-		return nil, fmt.Errorf("there is no group %s", id)
+		return nil, fmt.Errorf("group %s does not exist", id)
 	}
 	if state := g.state(); state != ack.GroupAvailable {
 		return nil, fmt.Errorf("group %s is %s", id, state)
@@ -102,16 +103,16 @@ func (p *Player) available(id string) (*group, error) {
 	return g, nil
 }
 
-// Pause has ACK look at nothing, as if it were stuck, until Resume.
+// Pause stops ACK from reconciling, as if it hung, until Resume.
 func (p *Player) Pause() { p.gate.close() }
 
 // Resume ends a Pause.
 func (p *Player) Resume() { p.gate.open() }
 
-// Slow has each look begin late by d.
-func (p *Player) Slow(d time.Duration) { p.gate.slow(d) }
+// Slow delays every reconcile of ACK by d.
+func (p *Player) Slow(d time.Duration) { p.gate.setDelay(d) }
 
-// Resync has ACK look at everything, as after a restart.
+// Resync makes ACK reconcile every object, as after a restart.
 func (p *Player) Resync(ctx context.Context) error {
 	for _, k := range ack.Kinds() {
 		list := &metav1.PartialObjectMetadataList{}
@@ -122,7 +123,7 @@ func (p *Player) Resync(ctx context.Context) error {
 		for i := range list.Items {
 			var o client.Object = &list.Items[i]
 			select {
-			case p.wakes[k.Kind] <- event.GenericEvent{Object: o}:
+			case p.resyncs[k.Kind] <- event.GenericEvent{Object: o}:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
@@ -131,21 +132,21 @@ func (p *Player) Resync(ctx context.Context) error {
 	return nil
 }
 
-// gate is what each look passes.
+// gate holds back or delays reconciles.
 type gate struct {
 	mu     sync.Mutex
-	closed chan struct{} // closed when the gate opens again; nil while it is open
+	closed chan struct{} // nil while the gate is open; closed when it opens again
 	delay  time.Duration
 }
 
-// pass waits until the gate is open, and then as long as looks are late.
-func (g *gate) pass(ctx context.Context) error {
+// wait returns once the gate is open and the delay has passed.
+func (g *gate) wait(ctx context.Context) error {
 	for {
 		g.mu.Lock()
 		closed, delay := g.closed, g.delay
 		g.mu.Unlock()
 		if closed == nil {
-			return late(ctx, delay)
+			return sleep(ctx, delay)
 		}
 		select {
 		case <-closed:
@@ -155,7 +156,7 @@ func (g *gate) pass(ctx context.Context) error {
 	}
 }
 
-func late(ctx context.Context, d time.Duration) error {
+func sleep(ctx context.Context, d time.Duration) error {
 	if d == 0 {
 		return nil
 	}
@@ -184,7 +185,7 @@ func (g *gate) open() {
 	}
 }
 
-func (g *gate) slow(d time.Duration) {
+func (g *gate) setDelay(d time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.delay = d

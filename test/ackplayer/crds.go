@@ -24,13 +24,13 @@ import (
 //go:embed schemas.yaml
 var schemas []byte
 
-// installLimit is how long an API server may take to serve a new kind, or to be
-// rid of one.
+// installLimit bounds the time until an API server serves a new kind, or has removed
+// one.
 const installLimit = 30 * time.Second
 
 var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 
-// CRDs are the definitions of all kinds that are played.
+// CRDs returns the definitions of all simulated kinds.
 func CRDs() ([]*unstructured.Unstructured, error) {
 	specs := map[string]any{}
 	if err := yaml.Unmarshal(schemas, &specs); err != nil {
@@ -70,8 +70,8 @@ func crd(k ack.Kind, spec any) *unstructured.Unstructured {
 	return u
 }
 
-// InstallCRDs makes an API server serve the kinds that are played, and returns
-// when it does.
+// InstallCRDs installs the CRDs of the simulated kinds and waits until the API server
+// serves them.
 func InstallCRDs(ctx context.Context, c client.Client) error {
 	crds, err := CRDs()
 	if err != nil {
@@ -91,7 +91,7 @@ func InstallCRDs(ctx context.Context, c client.Client) error {
 	return nil
 }
 
-// served tells whether objects of a kind can be listed.
+// served reports whether objects of a kind can be listed.
 func served(c client.Client, k ack.Kind) wait.ConditionWithContextFunc {
 	return func(ctx context.Context) (bool, error) {
 		list := &unstructured.UnstructuredList{}
@@ -100,8 +100,8 @@ func served(c client.Client, k ack.Kind) wait.ConditionWithContextFunc {
 	}
 }
 
-// RemoveCRDs removes the kinds, and with them every object of theirs, and returns
-// when they are gone. Objects with a finalizer need a player that removes it.
+// RemoveCRDs removes the CRDs together with all their objects and waits until they are
+// removed. Objects with a finalizer need a running player that removes it.
 func RemoveCRDs(ctx context.Context, c client.Client) error {
 	var errs error
 	for _, k := range ack.Kinds() {
@@ -112,11 +112,11 @@ func RemoveCRDs(ctx context.Context, c client.Client) error {
 			errs = errors.Join(errs, fmt.Errorf("removing %s: %w", k.CRD(), err))
 			continue
 		}
-		gone := func(ctx context.Context) (bool, error) {
+		removed := func(ctx context.Context) (bool, error) {
 			return apierrors.IsNotFound(c.Get(ctx, client.ObjectKeyFromObject(u), u)), nil
 		}
-		if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, installLimit, true, gone); err != nil {
-			errs = errors.Join(errs, fmt.Errorf("waiting until %s is gone: %w", k.CRD(), err))
+		if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, installLimit, true, removed); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("waiting until %s is removed: %w", k.CRD(), err))
 		}
 	}
 	return errs

@@ -15,37 +15,35 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// login is a user of Redis with the rules of its ACL.
-type login struct {
+// aclUser is a Redis user with its ACL rules.
+type aclUser struct {
 	name  string
 	rules []string
 }
 
-// fleet is what AWS runs for a replication group: real servers behind endpoints
-// that stay.
+// fleet runs the servers of a replication group: real ones, behind stable endpoints.
 type fleet struct {
 	id          string
 	host        string
 	dir         string
 	redisServer string
-	password    string // the keeper's
-	authority   *authority
+	password    string // of adminUser
+	ca          *certificateAuthority
 	tls         bool
-	// writers leads to the primary, readers to the replicas.
+	// writers forwards to the primary, readers to the replicas.
 	writers, readers *relay
 
-	// busy is held by whoever changes something.
-	busy   sync.Mutex
-	logins []login
-	made   int // how many nodes there ever were, for their names
+	// changing serializes changes.
+	changing sync.Mutex
+	users    []aclUser
+	created  int // number of nodes created so far, for their names
 
 	mu sync.Mutex
-	// nodes are the servers, the primary first. The slice is not changed, but
-	// replaced.
+	// nodes are the servers, the primary first. The slice is replaced, never modified.
 	nodes []*node
 }
 
-// open opens the endpoints, behind which is nothing yet.
+// open opens the endpoints, which have no servers yet.
 func (f *fleet) open() error {
 	var err error
 	if f.writers, err = newRelay(f.host); err != nil {
@@ -55,52 +53,52 @@ func (f *fleet) open() error {
 	return err
 }
 
-// resize starts or stops servers until there are n, each with the logins.
+// resize starts or stops servers until there are n, each with the current users.
 func (f *fleet) resize(ctx context.Context, n int) error {
-	f.busy.Lock()
-	defer f.busy.Unlock()
-	for len(f.now()) < n {
+	f.changing.Lock()
+	defer f.changing.Unlock()
+	for len(f.members()) < n {
 		added, err := f.add(ctx)
 		if err != nil {
 			return err
 		}
-		f.become(append(slices.Clone(f.now()), added))
+		f.setNodes(append(slices.Clone(f.members()), added))
 	}
-	nodes := f.now()
-	f.become(slices.Clone(nodes[:n]))
-	for _, left := range nodes[n:] {
-		left.stop()
+	nodes := f.members()
+	f.setNodes(slices.Clone(nodes[:n]))
+	for _, removed := range nodes[n:] {
+		removed.stop()
 	}
 	return nil
 }
 
-// add starts a server that is not yet one of the nodes.
+// add starts a server, which is not one of the nodes yet.
 func (f *fleet) add(ctx context.Context) (*node, error) {
 	var primary *node
-	if nodes := f.now(); len(nodes) > 0 {
+	if nodes := f.members(); len(nodes) > 0 {
 		primary = nodes[0]
 	}
-	f.made++
-	added, err := f.startNode(ctx, fmt.Sprintf("%s-%03d", f.id, f.made), primary)
+	f.created++
+	added, err := f.startNode(ctx, fmt.Sprintf("%s-%03d", f.id, f.created), primary)
 	if err != nil {
 		return nil, err
 	}
-	if err := admit(ctx, added, f.logins, nil); err != nil {
+	if err := setUsers(ctx, added, f.users, nil); err != nil {
 		added.stop()
 		return nil, err
 	}
 	return added, nil
 }
 
-// now are the nodes, the primary first.
-func (f *fleet) now() []*node {
+// members returns the nodes, the primary first.
+func (f *fleet) members() []*node {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.nodes
 }
 
-// become replaces the nodes and has the endpoints lead to the new ones.
-func (f *fleet) become(nodes []*node) {
+// setNodes replaces the nodes and points the endpoints at the new ones.
+func (f *fleet) setNodes(nodes []*node) {
 	f.mu.Lock()
 	f.nodes = nodes
 	f.mu.Unlock()
@@ -108,38 +106,38 @@ func (f *fleet) become(nodes []*node) {
 	for _, n := range nodes {
 		addresses = append(addresses, n.address())
 	}
-	f.writers.point(addresses[:min(1, len(addresses))]...)
+	f.writers.setTargets(addresses[:min(1, len(addresses))]...)
 	if len(addresses) > 1 {
 		addresses = addresses[1:]
 	}
-	f.readers.point(addresses...)
+	f.readers.setTargets(addresses...)
 }
 
-// admit sets who can log in, on all servers. Connections of those who still can
-// stay, whatever they logged in with.
-func (f *fleet) admit(ctx context.Context, logins []login) error {
-	f.busy.Lock()
-	defer f.busy.Unlock()
+// setUsers sets the ACL users of all servers. Connections of users that still exist
+// stay open, whichever password they authenticated with.
+func (f *fleet) setUsers(ctx context.Context, users []aclUser) error {
+	f.changing.Lock()
+	defer f.changing.Unlock()
 	var errs error
-	for _, n := range f.now() {
-		errs = errors.Join(errs, admit(ctx, n, logins, f.logins))
+	for _, n := range f.members() {
+		errs = errors.Join(errs, setUsers(ctx, n, users, f.users))
 	}
-	f.logins = logins
+	f.users = users
 	return errs
 }
 
-func admit(ctx context.Context, n *node, logins, before []login) error {
-	for _, l := range logins {
+func setUsers(ctx context.Context, n *node, users, before []aclUser) error {
+	for _, l := range users {
 		args := []any{"ACL", "SETUSER", l.name, "reset"}
 		for _, rule := range l.rules {
 			args = append(args, rule)
 		}
 		if err := n.client.Do(ctx, args...).Err(); err != nil {
-			return fmt.Errorf("letting user %s into %s: %w", l.name, n.id, err)
+			return fmt.Errorf("creating user %s on %s: %w", l.name, n.id, err)
 		}
 	}
 	for _, old := range before {
-		if slices.ContainsFunc(logins, func(l login) bool { return l.name == old.name }) {
+		if slices.ContainsFunc(users, func(l aclUser) bool { return l.name == old.name }) {
 			continue
 		}
 		args := []any{"ACL", "DELUSER", old.name}
@@ -147,18 +145,18 @@ func admit(ctx context.Context, n *node, logins, before []login) error {
 			args = []any{"ACL", "SETUSER", "default", "reset"}
 		}
 		if err := n.client.Do(ctx, args...).Err(); err != nil {
-			return fmt.Errorf("keeping user %s out of %s: %w", old.name, n.id, err)
+			return fmt.Errorf("removing user %s from %s: %w", old.name, n.id, err)
 		}
 	}
 	return nil
 }
 
-// failover promotes the first replica and makes the others, with the old primary,
-// replicas of it.
+// failover promotes the first replica and makes all other nodes, including the old
+// primary, replicas of it.
 func (f *fleet) failover(ctx context.Context, cut bool) error {
-	f.busy.Lock()
-	defer f.busy.Unlock()
-	nodes := f.now()
+	f.changing.Lock()
+	defer f.changing.Unlock()
+	nodes := f.members()
 	if len(nodes) < 2 {
 		return fmt.Errorf("group %s has no replica to fail over to", f.id)
 	}
@@ -166,7 +164,7 @@ func (f *fleet) failover(ctx context.Context, cut bool) error {
 	if err := promoted.client.Do(ctx, "REPLICAOF", "NO", "ONE").Err(); err != nil {
 		return fmt.Errorf("promoting %s: %w", promoted.id, err)
 	}
-	f.become(append([]*node{promoted}, others...))
+	f.setNodes(append([]*node{promoted}, others...))
 	var errs error
 	for _, n := range others {
 		if err := n.client.Do(ctx, "REPLICAOF", promoted.host, promoted.port).Err(); err != nil {
@@ -179,16 +177,16 @@ func (f *fleet) failover(ctx context.Context, cut bool) error {
 	return errs
 }
 
-// cut closes the connections of all clients.
+// cut closes all client connections.
 func (f *fleet) cut() {
 	f.writers.cut()
 	f.readers.cut()
 }
 
-// stop ends the endpoints and the servers.
+// stop closes the endpoints and stops the servers.
 func (f *fleet) stop() {
-	f.busy.Lock()
-	defer f.busy.Unlock()
+	f.changing.Lock()
+	defer f.changing.Unlock()
 	for _, r := range []*relay{f.writers, f.readers} {
 		if r != nil {
 			r.close()
@@ -203,12 +201,12 @@ func (f *fleet) stop() {
 	}
 }
 
-// config is a node's redis.conf.
+// config renders a node's redis.conf.
 func (f *fleet) config(n, primary *node) string {
 	lines := []string{
 		"bind " + n.host, "protected-mode no", "dir " + n.dir, "save \"\"", "appendonly no", "loglevel warning",
 		"repl-diskless-sync-delay 0", "user default off",
-		"user " + keeper + " on >" + f.password + " ~* &* +@all", "masteruser " + keeper, "masterauth " + f.password,
+		"user " + adminUser + " on >" + f.password + " ~* &* +@all", "masteruser " + adminUser, "masterauth " + f.password,
 	}
 	port := fmt.Sprint(n.port)
 	if f.tls {
@@ -224,28 +222,29 @@ func (f *fleet) config(n, primary *node) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-func (f *fleet) keeperOptions(n *node) *redis.Options {
-	o := &redis.Options{Addr: n.address(), Username: keeper, Password: f.password, ClientName: keeper}
+func (f *fleet) adminOptions(n *node) *redis.Options {
+	o := &redis.Options{Addr: n.address(), Username: adminUser, Password: f.password, ClientName: adminUser}
 	if f.tls {
-		o.TLSConfig = f.authority.client(n.host)
+		o.TLSConfig = f.ca.client(n.host)
 	}
 	return o
 }
 
-// withheld are the commands that AWS lets nobody use.
-var withheld = []string{
+// restrictedCommands are the commands that ElastiCache does not offer.
+var restrictedCommands = []string{
 	"-acl|setuser", "-acl|deluser", "-acl|load", "-acl|save", "-bgrewriteaof", "-bgsave", "-config", "-debug", "-failover",
 	"-migrate", "-module", "-psync", "-replicaof", "-save", "-shutdown", "-slaveof", "-sync",
 }
 
-// passwords are the rules for what logs a user in; without any, anything does.
-func passwords(words []string) []string {
-	if len(words) == 0 {
+// passwordRules are the ACL rules for a user's passwords; without passwords, any is
+// accepted.
+func passwordRules(passwords []string) []string {
+	if len(passwords) == 0 {
 		return []string{"nopass"}
 	}
 	var rules []string
-	for _, word := range words {
-		rules = append(rules, ">"+word)
+	for _, password := range passwords {
+		rules = append(rules, ">"+password)
 	}
 	return rules
 }

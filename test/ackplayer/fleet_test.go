@@ -24,30 +24,30 @@ import (
 const (
 	oldToken = "the-old-token-0123"
 	newToken = "the-new-token-4567"
-	// playing makes this test's program a process that has a fleet and waits to be
-	// killed.
-	playing = "ACKPLAYER_TEST_FLEET"
+	// fleetDirVariable turns the test binary into a process that runs a fleet in the
+	// given directory and waits to be killed.
+	fleetDirVariable = "ACKPLAYER_TEST_FLEET"
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(playing); dir != "" {
+	if dir := os.Getenv(fleetDirVariable); dir != "" {
 		waitToBeKilled(dir)
 	}
 	os.Exit(m.Run())
 }
 
 func waitToBeKilled(dir string) {
-	f, err := openFleet(context.Background(), dir, 1)
+	f, err := newTestFleet(context.Background(), dir, 1)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println(f.now()[0].address())
+	fmt.Println(f.members()[0].address())
 	select {}
 }
 
-func openFleet(ctx context.Context, dir string, nodes int) (*fleet, error) {
-	authority, err := newAuthority("127.0.0.1")
+func newTestFleet(ctx context.Context, dir string, nodes int) (*fleet, error) {
+	authority, err := newCertificateAuthority("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -56,8 +56,8 @@ func openFleet(ctx context.Context, dir string, nodes int) (*fleet, error) {
 		return nil, fmt.Errorf("this test needs redis-server on the PATH, which hack/setup/redis.sh installs: %w", err)
 	}
 	f := &fleet{
-		id: "demo", host: "127.0.0.1", dir: dir, redisServer: path, password: "the-keepers-password", authority: authority, tls: true,
-		logins: []login{open(oldToken)},
+		id: "demo", host: "127.0.0.1", dir: dir, redisServer: path, password: "the-admin-password", ca: authority, tls: true,
+		users: []aclUser{defaultUser(oldToken)},
 	}
 	if err := authority.write(dir); err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func openFleet(ctx context.Context, dir string, nodes int) (*fleet, error) {
 
 func startFleet(t *testing.T, nodes int) *fleet {
 	t.Helper()
-	f, err := openFleet(t.Context(), t.TempDir(), nodes)
+	f, err := newTestFleet(t.Context(), t.TempDir(), nodes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,50 +78,50 @@ func startFleet(t *testing.T, nodes int) *fleet {
 	return f
 }
 
-func open(tokens ...string) login {
-	return login{"default", append([]string{"on", "~*", "&*", "+@all"}, passwords(tokens)...)}
+func defaultUser(tokens ...string) aclUser {
+	return aclUser{"default", append([]string{"on", "~*", "&*", "+@all"}, passwordRules(tokens)...)}
 }
 
-// connect makes a client with one connection, which it never makes anew.
+// connect creates a client with a single connection, which it never replaces.
 func (f *fleet) connect(t *testing.T, r *relay, token string) *redis.Client {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{
-		Addr: net.JoinHostPort(f.host, strconv.Itoa(r.port())), Password: token, TLSConfig: f.authority.client(f.host), PoolSize: 1, MaxRetries: -1,
+		Addr: net.JoinHostPort(f.host, strconv.Itoa(r.port())), Password: token, TLSConfig: f.ca.client(f.host), PoolSize: 1, MaxRetries: -1,
 	})
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
 
-func TestEndpointStaysOverFailover(t *testing.T) {
+func TestEndpointSurvivesFailover(t *testing.T) {
 	f := startFleet(t, 3)
 	writer := f.connect(t, f.writers, oldToken)
 	if err := writer.Set(t.Context(), "key", "before", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	replicas := f.now()[1:]
-	redistest.Eventually(t, nodeLimit, "the replicas did not copy the key", func() bool {
+	replicas := f.members()[1:]
+	redistest.Eventually(t, nodeLimit, "the replicas did not replicate the key", func() bool {
 		return replicas[0].client.Get(t.Context(), "key").Val() == "before" && replicas[1].client.Get(t.Context(), "key").Val() == "before"
 	})
 	port := f.writers.port()
 	if err := f.failover(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	if f.writers.port() != port || f.now()[0] != replicas[0] {
-		t.Errorf("the endpoint leads from port %d to %s, not from %d to %s", f.writers.port(), f.now()[0].id, port, replicas[0].id)
+	if f.writers.port() != port || f.members()[0] != replicas[0] {
+		t.Errorf("the endpoint forwards from port %d to %s, want from %d to %s", f.writers.port(), f.members()[0].id, port, replicas[0].id)
 	}
 	if err := f.connect(t, f.writers, oldToken).Set(t.Context(), "key", "after", 0).Err(); err != nil {
 		t.Errorf("writing through the endpoint after the failover: %v", err)
 	}
-	redistest.Eventually(t, nodeLimit, "the connection to the demoted primary does not answer READONLY", func() bool {
+	redistest.Eventually(t, nodeLimit, "the connection to the demoted primary does not fail with READONLY", func() bool {
 		err := writer.Set(t.Context(), "key", "lost", 0).Err()
 		return err != nil && strings.HasPrefix(err.Error(), "READONLY")
 	})
-	redistest.Eventually(t, nodeLimit, "the demoted primary does not follow the new one", func() bool {
-		return f.now()[2].client.Get(t.Context(), "key").Val() == "after"
+	redistest.Eventually(t, nodeLimit, "the demoted primary does not replicate from the new one", func() bool {
+		return f.members()[2].client.Get(t.Context(), "key").Val() == "after"
 	})
 }
 
-func TestFailoverThatCuts(t *testing.T) {
+func TestFailoverCutsConnections(t *testing.T) {
 	f := startFleet(t, 2)
 	conn, err := net.Dial("tcp", net.JoinHostPort(f.host, strconv.Itoa(f.writers.port())))
 	if err != nil {
@@ -144,42 +144,42 @@ func TestFailoverThatCuts(t *testing.T) {
 	}
 }
 
-func TestNoReplicaNoFailover(t *testing.T) {
+func TestFailoverRequiresReplica(t *testing.T) {
 	f := startFleet(t, 1)
 	if err := f.failover(t.Context(), false); err == nil {
 		t.Error("a fleet of one node failed over")
 	}
 }
 
-func TestWhoHasLoggedInStays(t *testing.T) {
+func TestConnectionsSurviveTokenChange(t *testing.T) {
 	f := startFleet(t, 2)
 	before := f.connect(t, f.writers, oldToken)
 	id := before.ClientID(t.Context()).Val()
-	if err := f.admit(t.Context(), []login{open(newToken), {"app", []string{"on", ">an-apps-password-1", "~app:*", "+get"}}}); err != nil {
+	if err := f.setUsers(t.Context(), []aclUser{defaultUser(newToken), {"app", []string{"on", ">an-apps-password-1", "~app:*", "+get"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if again, err := before.ClientID(t.Context()).Result(); err != nil || again != id {
-		t.Errorf("the connection %d is %d after its token was dropped: %v", id, again, err)
+		t.Errorf("connection %d is %d after its token was removed: %v", id, again, err)
 	}
 	for token, want := range map[string]bool{oldToken: false, newToken: true} {
 		for name, r := range map[string]*relay{"writers": f.writers, "readers": f.readers} {
 			err := f.connect(t, r, token).Ping(t.Context()).Err()
 			if (err == nil) != want {
-				t.Errorf("logging in to the %s with %s: %v", name, token, err)
+				t.Errorf("authenticating to the %s with %s: %v", name, token, err)
 			}
 		}
 	}
-	if err := f.admit(t.Context(), []login{open(newToken)}); err != nil {
+	if err := f.setUsers(t.Context(), []aclUser{defaultUser(newToken)}); err != nil {
 		t.Fatal(err)
 	}
-	if users := f.now()[0].client.Do(t.Context(), "ACL", "USERS").Val(); fmt.Sprint(users) != "[ackplayer default]" {
+	if users := f.members()[0].client.Do(t.Context(), "ACL", "USERS").Val(); fmt.Sprint(users) != "[ackplayer default]" {
 		t.Errorf("the users are %v after app was removed", users)
 	}
 }
 
-func TestNewNodesKnowTheLogins(t *testing.T) {
+func TestNewNodesHaveTheUsers(t *testing.T) {
 	f := startFleet(t, 1)
-	if err := f.admit(t.Context(), []login{open(newToken)}); err != nil {
+	if err := f.setUsers(t.Context(), []aclUser{defaultUser(newToken)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.resize(t.Context(), 2); err != nil {
@@ -187,35 +187,35 @@ func TestNewNodesKnowTheLogins(t *testing.T) {
 	}
 	reader := f.connect(t, f.readers, newToken)
 	if info := reader.Info(t.Context(), "replication").Val(); !strings.Contains(info, "role:slave") {
-		t.Errorf("the reader endpoint leads to %q", info)
+		t.Errorf("the reader endpoint forwards to %q", info)
 	}
 	if err := f.resize(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	if info := f.connect(t, f.readers, newToken).Info(t.Context(), "replication").Val(); !strings.Contains(info, "role:master") {
-		t.Errorf("without replicas the reader endpoint leads to %q", info)
+		t.Errorf("without replicas the reader endpoint forwards to %q", info)
 	}
 }
 
-func TestNothingIsLeft(t *testing.T) {
+func TestStopCleansUp(t *testing.T) {
 	f := startFleet(t, 2)
 	endpoint := net.JoinHostPort(f.host, strconv.Itoa(f.writers.port()))
-	nodes := f.now()
+	nodes := f.members()
 	f.stop()
 	for _, address := range []string{endpoint, nodes[0].address(), nodes[1].address()} {
 		if conn, err := net.Dial("tcp", address); err == nil {
 			_ = conn.Close()
-			t.Errorf("%s still answers", address)
+			t.Errorf("%s still accepts connections", address)
 		}
 	}
 	if left, err := filepath.Glob(filepath.Join(f.dir, "demo-*")); err != nil || len(left) > 0 {
-		t.Errorf("%v is left: %v", left, err)
+		t.Errorf("%v was not removed: %v", left, err)
 	}
 }
 
-func TestServersEndWithAKilledPlayer(t *testing.T) {
+func TestServersEndWithKilledPlayer(t *testing.T) {
 	player := exec.Command(os.Args[0])
-	player.Env = append(os.Environ(), playing+"="+t.TempDir())
+	player.Env = append(os.Environ(), fleetDirVariable+"="+t.TempDir())
 	player.Stderr = os.Stderr
 	stdout, err := player.StdoutPipe()
 	if err != nil {
@@ -229,7 +229,7 @@ func TestServersEndWithAKilledPlayer(t *testing.T) {
 		t.Fatalf("killing a player: %v, %v", err, killErr)
 	}
 	_ = player.Wait() // it was killed
-	redistest.Eventually(t, nodeLimit, "the server outlives its player", func() bool {
+	redistest.Eventually(t, nodeLimit, "the server outlives the killed player", func() bool {
 		conn, err := net.Dial("tcp", strings.TrimSpace(address))
 		if err == nil {
 			_ = conn.Close()

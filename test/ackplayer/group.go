@@ -17,33 +17,33 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// group is a replication group as AWS has it.
+// group is a replication group in AWS.
 type group struct {
 	id string
-	// fields are AWS' values, by their names in ACK's spec.
+	// fields are the values in AWS, keyed by the field names of ACK's spec.
 	fields  map[string]any
 	created time.Time
-	// tokens are those that log in: the current one and the one before.
+	// tokens are the valid AUTH tokens: the current and the previous one.
 	tokens       []string
 	tokenChanged time.Time
-	// dooms says that creating it will fail.
-	dooms bool
-	phase phase
-	fleet *fleet
+	// createFails makes the creation of the group fail.
+	createFails bool
+	phase       phase
+	fleet       *fleet
 }
 
-// phase is what AWS is doing with a group: until a time, and until the work is
-// done. After that the group is available, or gone.
+// phase is an operation of AWS on a group. It lasts until a time and until its work is
+// done; then the group is available, or deleted.
 type phase struct {
 	state string
 	until time.Time
 	done  chan struct{}
-	// err is what the work came to, once it is done.
+	// err is the outcome of the work, once it is done.
 	err error
 }
 
-// over tells whether the phase is.
-func (p *phase) over() bool {
+// finished reports whether the phase has ended.
+func (p *phase) finished() bool {
 	select {
 	case <-p.done:
 		return !time.Now().Before(p.until)
@@ -52,18 +52,19 @@ func (p *phase) over() bool {
 	}
 }
 
-// begin starts a phase of a group; the account's lock is held. Work may be nil.
-func (a *account) begin(g *group, state string, d time.Duration, work func(context.Context) error) {
+// startPhase starts a phase of a group; work may be nil. The caller holds the
+// account's lock.
+func (a *account) startPhase(g *group, state string, d time.Duration, work func(context.Context) error) {
 	p := phase{state: state, until: time.Now().Add(d), done: make(chan struct{})}
 	g.phase = p
 	if work == nil {
 		close(p.done)
 		return
 	}
-	a.running.Go(func() {
+	a.background.Go(func() {
 		defer close(p.done)
-		if err := work(a.ends); err != nil && a.ends.Err() == nil {
-			a.log.Error(err, "Failing at a replication group", "group", g.id, "state", state)
+		if err := work(a.ctx); err != nil && a.ctx.Err() == nil {
+			a.log.Error(err, "Changing a replication group failed", "group", g.id, "state", state)
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			g.phase.err = err
@@ -71,12 +72,13 @@ func (a *account) begin(g *group, state string, d time.Duration, work func(conte
 	})
 }
 
-// state is AWS' word for how a group is; the account's lock is held.
+// state is the status that AWS reports for a group. The caller holds the account's
+// lock.
 func (g *group) state() string {
 	switch {
-	case g.phase.state == ack.GroupDeleting || !g.phase.over():
+	case g.phase.state == ack.GroupDeleting || !g.phase.finished():
 		return g.phase.state
-	case g.phase.state == ack.GroupCreating && (g.dooms || g.phase.err != nil):
+	case g.phase.state == ack.GroupCreating && (g.createFails || g.phase.err != nil):
 		g.phase.state = ack.GroupCreateFailed
 	case g.phase.state != ack.GroupCreateFailed:
 		g.phase.state = ack.GroupAvailable
@@ -84,36 +86,36 @@ func (g *group) state() string {
 	return g.phase.state
 }
 
-// has tells whether a node is one of the group's.
-func (g *group) has(id string) bool {
-	return slices.ContainsFunc(g.fleet.now(), func(n *node) bool { return n.id == id })
+// hasNode reports whether the group has a node with this ID.
+func (g *group) hasNode(id string) bool {
+	return slices.ContainsFunc(g.fleet.members(), func(n *node) bool { return n.id == id })
 }
 
-// groupOf is the group with an ID, nil where there is none; the lock is held.
-func (a *account) groupOf(id string) *group {
+// findGroup returns the group with an ID, or nil. The caller holds the lock.
+func (a *account) findGroup(id string) *group {
 	g := a.groups[id]
-	if g != nil && g.phase.state == ack.GroupDeleting && g.phase.over() {
+	if g != nil && g.phase.state == ack.GroupDeleting && g.phase.finished() {
 		delete(a.groups, id)
 		return nil
 	}
 	return g
 }
 
-// Fields of a group's spec, by what becomes of them.
+// Fields of a group's spec, by how ACK treats them.
 var (
-	// mentionedFields are in AWS' answers to calls, so ACK writes them into the spec.
-	mentionedFields = []string{
+	// returnedFields are part of the responses of AWS, so ACK writes them into the spec.
+	returnedFields = []string{
 		"replicationGroupID", "description", "engine", "cacheNodeType", "atRestEncryptionEnabled", "transitEncryptionEnabled",
 		"kmsKeyID", "ipDiscovery", "networkType", "snapshotRetentionLimit", "snapshotWindow", "userGroupIDs",
 	}
-	// comparedFields are those that ACK compares. It ignores changes of the others.
+	// comparedFields are compared by ACK. It ignores changes of all other fields.
 	comparedFields = append([]string{"tags", "atRestEncryptionEnabled", "replicasPerNodeGroup", "securityGroupIDs", "engineVersion", "description",
 		"snapshotRetentionLimit", "snapshotWindow", "preferredMaintenanceWindow", "transitEncryptionEnabled"}, modifyingFields...)
-	// modifyingFields are those whose change takes time.
+	// modifyingFields put the group into the state modifying for a while.
 	modifyingFields = []string{"cacheNodeType", "multiAZEnabled", "automaticFailoverEnabled", "userGroupIDs", "cacheParameterGroupName"}
 )
 
-// groupDefaults is what AWS takes for fields that a call to create leaves out.
+// groupDefaults completes a spec with the defaults of AWS.
 func groupDefaults(spec map[string]any) map[string]any {
 	fields := map[string]any{
 		"engine": "redis", "engineVersion": "7.1", "cacheNodeType": "cache.r6g.large",
@@ -127,14 +129,14 @@ func groupDefaults(spec map[string]any) map[string]any {
 	if _, given := fields["cacheParameterGroupName"]; !given {
 		family := "default.redis7"
 		if fields["engine"] == "valkey" {
-			family = "default.valkey" + strings.TrimPrefix(semver.Major("v"+text(fields, "engineVersion")), "v")
+			family = "default.valkey" + strings.TrimPrefix(semver.Major("v"+stringField(fields, "engineVersion")), "v")
 		}
 		fields["cacheParameterGroupName"] = family
 	}
 	return fields
 }
 
-// pick are those of the fields that are named and there.
+// pick returns those of the named fields that are set.
 func pick(fields map[string]any, names ...string) map[string]any {
 	picked := map[string]any{}
 	for _, name := range names {
@@ -145,19 +147,19 @@ func pick(fields map[string]any, names ...string) map[string]any {
 	return picked
 }
 
-// answer is what AWS says of a group; the account's lock is held.
-func (a *account) answer(g *group) *answer {
+// observe describes a group as AWS does. The caller holds the account's lock.
+func (a *account) observe(g *group) *observation {
 	state := g.state()
-	said := &answer{state: state, stateField: "status", status: a.groupStatus(g, state), mentioned: pick(g.fields, mentionedFields...), late: pick(g.fields, "durability")}
-	if state == ack.GroupAvailable { // it is read from a node
-		said.late = pick(g.fields, "durability", "cacheParameterGroupName")
+	latest := &observation{state: state, stateField: "status", status: a.groupStatus(g, state), returned: pick(g.fields, returnedFields...), lateInitialized: pick(g.fields, "durability")}
+	if state == ack.GroupAvailable { // AWS reads the parameter group from a node
+		latest.lateInitialized = pick(g.fields, "durability", "cacheParameterGroupName")
 	}
-	return said
+	return latest
 }
 
 func (a *account) groupStatus(g *group, state string) map[string]any {
 	created := metav1.NewTime(g.created).Rfc3339Copy()
-	nodes := g.fleet.now()
+	nodes := g.fleet.members()
 	names := []string{}
 	for _, n := range nodes {
 		names = append(names, n.id)
@@ -165,7 +167,7 @@ func (a *account) groupStatus(g *group, state string) map[string]any {
 	status := ack.ReplicationGroupStatus{
 		Status: ack.Status{ACKResourceMetadata: &ack.ResourceMetadata{ARN: arn("replicationgroup", g.id), OwnerAccountID: accountID, Region: region}},
 		State:  state, ReplicationGroupCreateTime: &created, MemberClusters: names,
-		AutomaticFailover: enabled(g.fields["automaticFailoverEnabled"]), MultiAZ: enabled(g.fields["multiAZEnabled"]),
+		AutomaticFailover: enabledStatus(g.fields["automaticFailoverEnabled"]), MultiAZ: enabledStatus(g.fields["multiAZEnabled"]),
 	}
 	if !g.tokenChanged.IsZero() {
 		changed := metav1.NewTime(g.tokenChanged).Rfc3339Copy()
@@ -188,38 +190,38 @@ func (a *account) groupStatus(g *group, state string) map[string]any {
 		}
 	}
 	status.NodeGroups = []ack.NodeGroup{shard}
-	return plain(status)
+	return toMap(status)
 }
 
 func (a *account) endpoint(port int) *ack.Endpoint {
 	return &ack.Endpoint{Address: a.options.AdvertiseHost, Port: int64(port)}
 }
 
-func enabled(field any) string {
+func enabledStatus(field any) string {
 	if field == true {
 		return "enabled"
 	}
 	return "disabled"
 }
 
-// loginsOf are who can log in to a group; the account's lock is held.
-func (a *account) loginsOf(g *group) []login {
+// aclUsers returns the ACL users of a group. The caller holds the account's lock.
+func (a *account) aclUsers(g *group) []aclUser {
 	groups, _ := g.fields["userGroupIDs"].([]any)
 	if len(groups) == 0 {
-		return []login{{"default", slices.Concat([]string{"on"}, passwords(g.tokens), []string{"~*", "&*", "+@all"}, withheld)}}
+		return []aclUser{{"default", slices.Concat([]string{"on"}, passwordRules(g.tokens), []string{"~*", "&*", "+@all"}, restrictedCommands)}}
 	}
-	var logins []login
+	var users []aclUser
 	for _, id := range groups {
-		members := a.thing("UserGroup", fmt.Sprint(id))
+		members := a.resource("UserGroup", fmt.Sprint(id))
 		if members == nil {
 			continue
 		}
 		ids, _ := members.spec["userIDs"].([]any)
 		for _, user := range ids {
-			if u := a.thing("User", fmt.Sprint(user)); u != nil {
-				logins = append(logins, u.login())
+			if u := a.resource("User", fmt.Sprint(user)); u != nil {
+				users = append(users, u.aclUser())
 			}
 		}
 	}
-	return logins
+	return users
 }

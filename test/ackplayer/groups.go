@@ -19,26 +19,26 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// groups is the service of replication groups.
-type groups struct{ *account }
+// groupService implements service for replication groups.
+type groupService struct{ *account }
 
 const kindGroup = "ReplicationGroup"
 
-// id is in lower case, whatever was asked for.
-func (s groups) id(spec map[string]any) string {
-	return strings.ToLower(text(spec, "replicationGroupID"))
+// id is the spec's ID in lower case, as AWS stores it.
+func (s groupService) id(spec map[string]any) string {
+	return strings.ToLower(stringField(spec, "replicationGroupID"))
 }
 
-func (s groups) read(id string) *answer {
+func (s groupService) read(id string) *observation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if g := s.groupOf(id); g != nil {
-		return s.answer(g)
+	if g := s.findGroup(id); g != nil {
+		return s.observe(g)
 	}
 	return nil
 }
 
-func (s groups) create(ctx context.Context, o *object) error {
+func (s groupService) create(ctx context.Context, o *object) error {
 	token, err := o.secret(ctx, o.spec()["authToken"])
 	if err != nil {
 		return err
@@ -46,30 +46,30 @@ func (s groups) create(ctx context.Context, o *object) error {
 	id := s.id(o.spec())
 	var dooms bool
 	if err := s.call(ctx, Create, kindGroup, id); err != nil {
-		var f fault
+		var f awsError
 		if !errors.As(err, &f) || f.code != CreateFailed {
 			return err
 		}
 		dooms = true
 	}
-	g := &group{id: id, fields: groupDefaults(o.spec()), created: time.Now(), dooms: dooms}
+	g := &group{id: id, fields: groupDefaults(o.spec()), created: time.Now(), createFails: dooms}
 	g.fields["replicationGroupID"] = id
 	if token != "" {
 		g.tokens = []string{token}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.permit(Create, g, g.fields, token); err != nil {
+	if err := s.validate(Create, g, g.fields, token); err != nil {
 		return err
 	}
-	return s.build(g)
+	return s.launch(g)
 }
 
-// build opens a group's endpoints and starts its servers; the lock is held.
-func (s groups) build(g *group) error {
+// launch opens a group's endpoints and starts its servers. The caller holds the lock.
+func (s groupService) launch(g *group) error {
 	g.fleet = &fleet{
 		id: g.id, host: s.options.ListenHost, dir: s.dir, redisServer: s.options.RedisServer, password: rand.Text(),
-		authority: s.authority, tls: g.fields["transitEncryptionEnabled"] == true, logins: s.loginsOf(g),
+		ca: s.ca, tls: g.fields["transitEncryptionEnabled"] == true, users: s.aclUsers(g),
 	}
 	if err := g.fleet.open(); err != nil {
 		g.fleet.stop()
@@ -77,8 +77,8 @@ func (s groups) build(g *group) error {
 	}
 	s.groups[g.id] = g
 	nodes := nodesOf(g.fields)
-	s.begin(g, ack.GroupCreating, s.options.CreateTime, func(ctx context.Context) error {
-		if g.dooms {
+	s.startPhase(g, ack.GroupCreating, s.options.CreateTime, func(ctx context.Context) error {
+		if g.createFails {
 			return nil
 		}
 		return g.fleet.resize(ctx, nodes)
@@ -91,9 +91,12 @@ func nodesOf(fields map[string]any) int {
 	return 1 + int(replicas)
 }
 
-// permit is what AWS checks of fields that a group is to have; the lock is held.
-func (s groups) permit(op Operation, g *group, fields map[string]any, token string) error {
-	refuse := func(code, message string) error { return fault{op: op, kind: kindGroup, code: code, message: message} }
+// validate performs the checks of AWS on fields to be set on a group. The caller holds
+// the lock.
+func (s groupService) validate(op Operation, g *group, fields map[string]any, token string) error {
+	refuse := func(code, message string) error {
+		return awsError{op: op, kind: kindGroup, code: code, message: message}
+	}
 	all := maps.Clone(g.fields)
 	maps.Copy(all, fields)
 	userGroups, _ := all["userGroupIDs"].([]any)
@@ -102,72 +105,73 @@ func (s groups) permit(op Operation, g *group, fields map[string]any, token stri
 	case token != "" && (len(token) < 16 || len(token) > 128):
 		return refuse(codeValue, "The AUTH token must have 16 to 128 characters.")
 	case (token != "" || len(userGroups) > 0) && !secure:
-		return refuse(codeCombination, "Authentication is only possible with encryption in transit.")
+		return refuse(codeCombination, "Authentication requires encryption in transit.")
 	case all["automaticFailoverEnabled"] == true && nodesOf(all) < 2:
-		return refuse(codeCombination, "Automatic failover needs a replica.")
+		return refuse(codeCombination, "Automatic failover requires a replica.")
 	case all["multiAZEnabled"] == true && all["automaticFailoverEnabled"] != true:
-		return refuse(codeCombination, "Multi-AZ needs automatic failover.")
-	case strings.Contains(text(all, "cacheNodeType"), "gd.") != (all["dataTieringEnabled"] == true):
-		return refuse(codeCombination, "Nodes of the family r6gd have data tiering, and no others do.")
+		return refuse(codeCombination, "Multi-AZ requires automatic failover.")
+	case strings.Contains(stringField(all, "cacheNodeType"), "gd.") != (all["dataTieringEnabled"] == true):
+		return refuse(codeCombination, "Data tiering is required for nodes of the family r6gd, and not supported for others.")
 	case all["numNodeGroups"] != int64(1):
-		return refuse(codeCombination, "Only groups of one shard are played.")
+		return refuse(codeCombination, "Only groups with one shard are simulated.")
 	case op == Modify && g.fields["snapshotRetentionLimit"] == int64(0) && all["snapshotRetentionLimit"] != int64(0):
 		return refuse(codeCombination, "Must specify both SnapshotRetentionLimit and SnapshottingClusterId to turn on snapshots")
 	case op == Modify && g.fields["transitEncryptionEnabled"] != all["transitEncryptionEnabled"]:
-		return refuse(codeCombination, "Encryption in transit cannot be changed at once.")
-	case op == Modify && semver.Compare("v"+text(all, "engineVersion"), "v"+text(g.fields, "engineVersion")) < 0:
-		return refuse(codeCombination, "The engine's version cannot go back.")
+		return refuse(codeCombination, "Encryption in transit cannot be changed in one step.")
+	case op == Modify && semver.Compare("v"+stringField(all, "engineVersion"), "v"+stringField(g.fields, "engineVersion")) < 0:
+		return refuse(codeCombination, "The engine version cannot be downgraded.")
 	}
-	return s.resolve(op, all, userGroups)
+	return s.checkReferences(op, all, userGroups)
 }
 
-// resolve checks that AWS has what a group names; the lock is held.
-func (s groups) resolve(op Operation, fields map[string]any, userGroups []any) error {
+// checkReferences checks that the resources a group refers to exist in AWS. The caller
+// holds the lock.
+func (s groupService) checkReferences(op Operation, fields map[string]any, userGroups []any) error {
 	missing := func(code string) error {
-		return fault{op: op, kind: kindGroup, code: code, message: "It does not exist."}
+		return awsError{op: op, kind: kindGroup, code: code, message: "It does not exist."}
 	}
-	subnets := text(fields, "cacheSubnetGroupName")
-	if subnets != "" && !slices.Contains(s.options.SubnetGroups, subnets) && s.thing("CacheSubnetGroup", subnets) == nil {
+	subnets := stringField(fields, "cacheSubnetGroupName")
+	if subnets != "" && !slices.Contains(s.options.SubnetGroups, subnets) && s.resource("CacheSubnetGroup", subnets) == nil {
 		return missing("CacheSubnetGroupNotFoundFault")
 	}
-	parameters := text(fields, "cacheParameterGroupName")
-	if !strings.HasPrefix(parameters, "default.") && s.thing("CacheParameterGroup", parameters) == nil {
+	parameters := stringField(fields, "cacheParameterGroupName")
+	if !strings.HasPrefix(parameters, "default.") && s.resource("CacheParameterGroup", parameters) == nil {
 		return missing("CacheParameterGroupNotFound")
 	}
 	for _, id := range userGroups {
-		if g := s.thing("UserGroup", fmt.Sprint(id)); g == nil || !g.ready() {
+		if g := s.resource("UserGroup", fmt.Sprint(id)); g == nil || !g.ready() {
 			return missing("UserGroupNotFound")
 		}
 	}
 	return nil
 }
 
-func (s groups) update(ctx context.Context, o *object) (map[string]any, error) {
-	g, diff, state := s.compare(o)
+func (s groupService) update(ctx context.Context, o *object) (map[string]any, error) {
+	g, diff, state := s.diff(o)
 	if g == nil {
 		return nil, nil
 	}
-	if state == ack.GroupAvailable && asksForNothing(o.spec()) {
-		if err := s.empty(ctx, g.id); err != nil {
+	if state == ack.GroupAvailable && sendsEmptyModify(o.spec()) {
+		if err := s.emptyModify(ctx, g.id); err != nil {
 			return nil, err
 		}
 	}
-	// What ACK compares other security groups with is a copy of them: it sends them,
-	// first, where something else differs.
-	if exchange := pick(diff, "securityGroupIDs"); len(diff) == len(exchange) {
+	// ACK compares changed security groups with a copy of themselves: it only sends
+	// them, and before anything else, when another field differs too.
+	if securityGroups := pick(diff, "securityGroupIDs"); len(diff) == len(securityGroups) {
 		return nil, nil
 	}
 	if tags := pick(diff, "tags"); len(tags) > 0 {
 		return nil, s.tag(g, tags)
 	}
 	if state != ack.GroupAvailable {
-		return nil, pending(textUnmodified)
+		return nil, requeueError(messageNotModifiable)
 	}
 	if replicas := pick(diff, "replicasPerNodeGroup"); len(replicas) > 0 {
 		return s.scale(ctx, g, replicas)
 	}
 	if first := pick(diff, "securityGroupIDs", "engineVersion"); len(first) > 0 {
-		// The rest is written over, as it is for replicas.
+		// The other changes are overwritten, as they are for replicas.
 		maps.Copy(first, pick(diff, "cacheParameterGroupName"))
 		return s.modify(ctx, g, first, "", true)
 	}
@@ -178,62 +182,62 @@ func (s groups) update(ctx context.Context, o *object) (map[string]any, error) {
 	return s.modify(ctx, g, diff, token, false)
 }
 
-// asksForNothing tells of specs for which ACK sends a call without any change.
-func asksForNothing(spec map[string]any) bool {
+// sendsEmptyModify reports whether ACK calls Modify without any change for a spec.
+func sendsEmptyModify(spec map[string]any) bool {
 	return spec["cacheParameterGroupName"] == nil && (spec["engineVersion"] != nil || spec["securityGroupIDs"] != nil)
 }
 
-func (s groups) empty(ctx context.Context, id string) error {
+func (s groupService) emptyModify(ctx context.Context, id string) error {
 	if err := s.call(ctx, Modify, kindGroup, id); err != nil {
 		return err
 	}
 	if s.options.RejectEmptyModify {
-		return fault{op: Modify, kind: kindGroup, code: codeCombination, message: "No modifications were requested"}
+		return awsError{op: Modify, kind: kindGroup, code: codeCombination, message: "No modifications were requested"}
 	}
 	return nil
 }
 
-// compare finds what a spec has otherwise than AWS. What it leaves out is no
-// opinion.
-func (s groups) compare(o *object) (g *group, diff map[string]any, state string) {
+// diff returns the fields of a spec that differ from AWS. Fields that the spec leaves
+// out do not count.
+func (s groupService) diff(o *object) (g *group, diff map[string]any, state string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if g = s.groupOf(s.id(o.spec())); g == nil {
+	if g = s.findGroup(s.id(o.spec())); g == nil {
 		return nil, nil, ""
 	}
 	diff = pick(o.spec(), comparedFields...)
-	maps.DeleteFunc(diff, func(name string, value any) bool { return same(name, value, g.fields[name]) })
+	maps.DeleteFunc(diff, func(name string, value any) bool { return equalField(name, value, g.fields[name]) })
 	return g, diff, g.state()
 }
 
-// scale changes the number of replicas. What AWS answers goes over the spec, so
-// other changes that waited there are lost.
-func (s groups) scale(ctx context.Context, g *group, replicas map[string]any) (map[string]any, error) {
+// scale changes the number of replicas. The response of AWS overwrites the spec, so
+// that other pending changes are lost.
+func (s groupService) scale(ctx context.Context, g *group, replicas map[string]any) (map[string]any, error) {
 	if err := s.call(ctx, Modify, kindGroup, g.id); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.permit(Modify, g, replicas, ""); err != nil {
+	if err := s.validate(Modify, g, replicas, ""); err != nil {
 		return nil, err
 	}
 	maps.Copy(g.fields, replicas)
 	nodes := nodesOf(g.fields)
-	s.begin(g, ack.GroupModifying, s.options.ModifyTime, func(ctx context.Context) error { return g.fleet.resize(ctx, nodes) })
-	return pick(g.fields, mentionedFields...), nil
+	s.startPhase(g, ack.GroupModifying, s.options.ModifyTime, func(ctx context.Context) error { return g.fleet.resize(ctx, nodes) })
+	return pick(g.fields, returnedFields...), nil
 }
 
-// modify changes fields of a group. A token that is not the current one becomes
-// it, and the one before stays: AWS' ROTATE.
-func (s groups) modify(ctx context.Context, g *group, fields map[string]any, token string, slow bool) (map[string]any, error) {
+// modify changes fields of a group. A new token becomes the current one and the
+// previous one stays valid: the strategy ROTATE of AWS.
+func (s groupService) modify(ctx context.Context, g *group, fields map[string]any, token string, slow bool) (map[string]any, error) {
 	if err := s.call(ctx, Modify, kindGroup, g.id); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fields = maps.Clone(fields)
-	delete(fields, "atRestEncryptionEnabled") // which AWS does not change
-	if err := s.permit(Modify, g, fields, token); err != nil {
+	delete(fields, "atRestEncryptionEnabled") // AWS ignores it
+	if err := s.validate(Modify, g, fields, token); err != nil {
 		return nil, err
 	}
 	maps.Copy(g.fields, fields)
@@ -242,42 +246,42 @@ func (s groups) modify(ctx context.Context, g *group, fields map[string]any, tok
 		g.tokenChanged, slow = time.Now(), true
 	}
 	if slow || len(pick(fields, modifyingFields...)) > 0 {
-		logins := s.loginsOf(g)
-		s.begin(g, ack.GroupModifying, s.options.ModifyTime, func(ctx context.Context) error { return g.fleet.admit(ctx, logins) })
+		users := s.aclUsers(g)
+		s.startPhase(g, ack.GroupModifying, s.options.ModifyTime, func(ctx context.Context) error { return g.fleet.setUsers(ctx, users) })
 	}
-	return pick(g.fields, mentionedFields...), nil
+	return pick(g.fields, returnedFields...), nil
 }
 
-// tag changes the tags, which ACK waits for.
-func (s groups) tag(g *group, tags map[string]any) error {
+// tag changes the tags; ACK waits for that.
+func (s groupService) tag(g *group, tags map[string]any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.Copy(g.fields, tags)
-	return pending(textTagging)
+	return requeueError(messageTagsUpdating)
 }
 
-func (s groups) delete(ctx context.Context, id string) error {
+func (s groupService) delete(ctx context.Context, id string) error {
 	if err := s.call(ctx, Delete, kindGroup, id); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := s.groupOf(id)
+	g := s.findGroup(id)
 	if g == nil {
 		return nil
 	}
 	if state := g.state(); state != ack.GroupAvailable && state != ack.GroupCreateFailed {
-		return fault{op: Delete, kind: kindGroup, code: codeState, message: "Replication group " + id + " is " + state + "."}
+		return awsError{op: Delete, kind: kindGroup, code: codeState, message: "Replication group " + id + " is " + state + "."}
 	}
-	s.begin(g, ack.GroupDeleting, s.options.DeleteTime, func(context.Context) error {
+	s.startPhase(g, ack.GroupDeleting, s.options.DeleteTime, func(context.Context) error {
 		g.fleet.stop()
 		return nil
 	})
 	return nil
 }
 
-// same compares two values of a field.
-func same(name string, a, b any) bool {
+// equalField reports whether two values of a field are equal.
+func equalField(name string, a, b any) bool {
 	if name == "engineVersion" && a != nil && b != nil { // 7.1 and 7.1.0 are the same
 		return semver.Compare(fmt.Sprint("v", a), fmt.Sprint("v", b)) == 0
 	}

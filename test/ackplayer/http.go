@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Handler steers a player that is a process of its own: the Player's methods,
+// Handler controls a player in another process: it exposes the methods of Player, with
 // their arguments as query parameters.
 //
 //	POST /refuse?on=Create&id=ID&code=CODE&times=1
@@ -31,7 +31,7 @@ func (p *Player) Handler() http.Handler {
 	do("/refuse", p.refuseByHTTP)
 	do("/failover", func(r *http.Request) error { return p.Failover(r.Context(), r.FormValue("id")) })
 	do("/cut", func(r *http.Request) error { return p.Cut(r.FormValue("id")) })
-	do("/lose", func(r *http.Request) error { return p.Lose(r.FormValue("id")) })
+	do("/lose", func(r *http.Request) error { return p.DeleteOutOfBand(r.FormValue("id")) })
 	do("/snapshotting", func(r *http.Request) error {
 		d, err := time.ParseDuration(r.FormValue("for"))
 		if err != nil {
@@ -66,7 +66,7 @@ func (p *Player) refuseByHTTP(r *http.Request) error {
 	case op != Create && op != Modify && op != Delete:
 		return fmt.Errorf("on is %q, not Create, Modify or Delete", op)
 	case id == "" || code == "":
-		return fmt.Errorf("id and code must be given")
+		return fmt.Errorf("id and code are required")
 	}
 	p.Refuse(op, id, code, times)
 	return nil
@@ -74,5 +74,5 @@ func (p *Player) refuseByHTTP(r *http.Request) error {
 
 func answerJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // whoever asked may be gone
+	_ = json.NewEncoder(w).Encode(v) // the client may have disconnected
 }

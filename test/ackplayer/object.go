@@ -21,23 +21,23 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// FieldManager is what ACK writes as: its image has the binary ./bin/controller.
+// FieldManager is ACK's field manager: its image runs the binary ./bin/controller.
 const FieldManager = "controller"
 
 const (
 	annotationAdopted = "services.k8s.aws/adopted"
-	// annotationPrefix is that of the annotations in which ACK keeps what it last
-	// asked AWS for, and of those by which a namespace has defaults.
+	// annotationPrefix is the prefix of the annotations in which ACK keeps the values it
+	// last sent to AWS, and of those that set defaults for a namespace.
 	annotationPrefix = "elasticache.services.k8s.aws/"
 )
 
-// object is one of ACK's as the API server has it, with what ACK writes to it.
+// object is an ACK resource in the API server, with the writes that ACK makes to it.
 type object struct {
 	*unstructured.Unstructured
 	client client.Client
 }
 
-// fetch reads an object from the API server; it is nil where there is none.
+// fetch reads an object from the API server; it is nil if it does not exist.
 func fetch(ctx context.Context, c client.Client, k ack.Kind, key types.NamespacedName) (*object, error) {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(k.GroupVersionKind)
@@ -47,13 +47,13 @@ func fetch(ctx context.Context, c client.Client, k ack.Kind, key types.Namespace
 	return &object{Unstructured: u, client: c}, nil
 }
 
-// spec is the object's spec, not to be changed.
+// spec is the object's spec, read-only.
 func (o *object) spec() map[string]any { return mapOf(o.Object["spec"]) }
 
-// status is the object's status, not to be changed.
+// status is the object's status, read-only.
 func (o *object) status() map[string]any { return mapOf(o.Object["status"]) }
 
-// mapOf is v as a map, an empty one if it is none.
+// mapOf returns v as a map, which is empty if v is not a map.
 func mapOf(v any) map[string]any {
 	m, _ := v.(map[string]any)
 	if m == nil {
@@ -62,8 +62,8 @@ func mapOf(v any) map[string]any {
 	return m
 }
 
-// text is a field of a spec that is a string.
-func text(fields map[string]any, name string) string {
+// stringField returns a field as a string, "" if it is not set.
+func stringField(fields map[string]any, name string) string {
 	s, _ := fields[name].(string)
 	return s
 }
@@ -72,15 +72,15 @@ func (o *object) finalizer() string {
 	return "finalizers." + o.GroupVersionKind().Group + "/" + o.GetKind()
 }
 
-// managed tells whether ACK takes what AWS has under the ID for this object's.
+// managed reports whether ACK considers the resource in AWS to be this object's.
 func (o *object) managed() bool { return slices.Contains(o.GetFinalizers(), o.finalizer()) }
 
-func (o *object) adopts() bool {
+func (o *object) mayAdopt() bool {
 	return o.GetAnnotations()[ack.AnnotationAdoptionPolicy] == ack.AdoptOrCreate
 }
 
-// manage sets the finalizer, and further annotations.
-func (o *object) manage(ctx context.Context, annotations map[string]any) error {
+// markManaged sets the finalizer and the annotations.
+func (o *object) markManaged(ctx context.Context, annotations map[string]any) error {
 	metadata := map[string]any{}
 	if !o.managed() {
 		metadata["finalizers"] = append(o.GetFinalizers(), o.finalizer())
@@ -100,8 +100,8 @@ func (o *object) manage(ctx context.Context, annotations map[string]any) error {
 	return o.patch(ctx, map[string]any{"metadata": metadata})
 }
 
-// unmanage takes the finalizer away.
-func (o *object) unmanage(ctx context.Context) error {
+// markUnmanaged removes the finalizer.
+func (o *object) markUnmanaged(ctx context.Context) error {
 	if !o.managed() {
 		return nil
 	}
@@ -109,12 +109,12 @@ func (o *object) unmanage(ctx context.Context) error {
 	return client.IgnoreNotFound(o.patch(ctx, map[string]any{"metadata": map[string]any{"finalizers": left}}))
 }
 
-// overwrite writes fields over those of the spec. Fields that are so already are
-// left out, so mostly nothing is written.
+// overwrite sets fields of the spec. Fields that are equal are left out, so that in
+// most cases nothing is written.
 func (o *object) overwrite(ctx context.Context, fields map[string]any) error {
 	changed := map[string]any{}
 	for name, value := range fields {
-		if !same(name, o.spec()[name], value) {
+		if !equalField(name, o.spec()[name], value) {
 			changed[name] = value
 		}
 	}
@@ -124,11 +124,11 @@ func (o *object) overwrite(ctx context.Context, fields map[string]any) error {
 	return o.patch(ctx, map[string]any{"spec": changed})
 }
 
-// fill writes those fields that the spec lacks.
-func (o *object) fill(ctx context.Context, fields map[string]any) error {
+// fillMissing sets those fields that the spec leaves out.
+func (o *object) fillMissing(ctx context.Context, fields map[string]any) error {
 	missing := map[string]any{}
 	for name, value := range fields {
-		if _, there := o.spec()[name]; !there {
+		if _, set := o.spec()[name]; !set {
 			missing[name] = value
 		}
 	}
@@ -146,18 +146,18 @@ func (o *object) patch(ctx context.Context, change map[string]any) error {
 	return nil
 }
 
-// report writes the status: what AWS says, unless that is nil, and conditions.
-func (o *object) report(ctx context.Context, said map[string]any, conditions []ack.Condition) error {
+// patchStatus writes the conditions and, unless latest is nil, the rest of the status.
+func (o *object) patchStatus(ctx context.Context, latest map[string]any, conditions []ack.Condition) error {
 	change := map[string]any{}
-	if said != nil {
+	if latest != nil {
 		for name := range o.status() {
-			if _, still := said[name]; !still && name != "conditions" {
+			if _, still := latest[name]; !still && name != "conditions" {
 				change[name] = nil
 			}
 		}
 	}
-	full := map[string]any{"conditions": plain(ack.Status{Conditions: conditions})["conditions"]}
-	for name, value := range said {
+	full := map[string]any{"conditions": toMap(ack.Status{Conditions: conditions})["conditions"]}
+	for name, value := range latest {
 		full[name] = value
 	}
 	for name, value := range full {
@@ -179,8 +179,8 @@ func (o *object) report(ctx context.Context, said map[string]any, conditions []a
 	return nil
 }
 
-// plain is a status as it is on the wire.
-func plain[T any](status T) map[string]any {
+// toMap converts a typed status to unstructured data.
+func toMap[T any](status T) map[string]any {
 	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&status)
 	if err != nil {
 		panic(fmt.Sprintf("ackplayer: %T is no status: %v", status, err)) // a type of this package
@@ -188,20 +188,21 @@ func plain[T any](status T) map[string]any {
 	return m
 }
 
-// Errors by which a Secret cannot be used, in ACK's words.
+// ACK's errors for Secrets that it cannot use, verbatim.
 var (
 	errNoSecret = errors.New("kubernetes secret not found")
 	errOpaque   = errors.New("only opaque secrets can be used")
 )
 
-// secret reads what a reference names, live as ACK does; no reference is "".
+// secret reads the value of a Secret reference, without a cache as ACK does; without a
+// reference it is "".
 func (o *object) secret(ctx context.Context, reference any) (string, error) {
 	ref := mapOf(reference)
 	if len(ref) == 0 {
 		return "", nil
 	}
-	key := client.ObjectKey{Namespace: o.GetNamespace(), Name: text(ref, "name")}
-	if namespace := text(ref, "namespace"); namespace != "" {
+	key := client.ObjectKey{Namespace: o.GetNamespace(), Name: stringField(ref, "name")}
+	if namespace := stringField(ref, "namespace"); namespace != "" {
 		key.Namespace = namespace
 	}
 	secret := &corev1.Secret{}
@@ -210,7 +211,7 @@ func (o *object) secret(ctx context.Context, reference any) (string, error) {
 	} else if err != nil {
 		return "", fmt.Errorf("reading a Secret: %w", err)
 	}
-	value, ok := secret.Data[text(ref, "key")]
+	value, ok := secret.Data[stringField(ref, "key")]
 	switch {
 	case secret.Type != corev1.SecretTypeOpaque:
 		return "", errOpaque
@@ -220,7 +221,7 @@ func (o *object) secret(ctx context.Context, reference any) (string, error) {
 	return string(value), nil
 }
 
-// retained tells whether what AWS has stays when the object goes.
+// retained reports whether the resource in AWS survives the deletion of the object.
 func (o *object) retained(ctx context.Context) (bool, error) {
 	if policy, ok := o.GetAnnotations()[ack.AnnotationDeletionPolicy]; ok {
 		return policy == ack.DeletionRetain, nil

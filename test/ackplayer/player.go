@@ -32,77 +32,78 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// Options say how to play.
+// Options configure a Player.
 type Options struct {
-	// Config is how to reach the API server, which must serve the kinds already.
+	// Config connects to the API server, which must already serve the kinds.
 	Config *rest.Config
-	// Log is told what the player does. Default: controller-runtime's.
+	// Log is the logger. Default: that of controller-runtime.
 	Log logr.Logger
-	// Poll is how long ACK waits to look again at what is not settled. Default: 1 s;
-	// ACK's own is 30 s.
+	// Poll is the interval at which ACK reconciles an object that is not synced.
+	// Default: 1 s; the real ACK has 30 s.
 	Poll time.Duration
-	// Resync is how long it waits to look again at what is. Default, as ACK's: 10 h.
+	// Resync is the interval for objects that are synced. Default: 10 h, as in ACK.
 	Resync time.Duration
-	// CreateTime, ModifyTime, DeleteTime and SnapshotTime are how long AWS takes.
-	// Default: a third of Poll.
+	// CreateTime, ModifyTime, DeleteTime and SnapshotTime are how long the operations
+	// of AWS take. Default: a third of Poll.
 	CreateTime, ModifyTime, DeleteTime, SnapshotTime time.Duration
-	// ListenHost is the address of the servers and of the endpoints, whose ports the
-	// kernel chooses. Default: 127.0.0.1.
+	// ListenHost is the IP address that the servers and endpoints listen on, on ports
+	// that the kernel assigns. Default: 127.0.0.1.
 	ListenHost string
-	// AdvertiseHost is what the endpoints are called in statuses, a name or an
-	// address that leads to ListenHost. Default: ListenHost.
+	// AdvertiseHost is the endpoints' host in statuses: a name or an IP address that
+	// resolves to ListenHost. Default: ListenHost.
 	AdvertiseHost string
-	// RedisServer is the executable. Default: the one in PATH.
+	// RedisServer is the redis-server executable. Default: the one in PATH.
 	RedisServer string
-	// SubnetGroups are those that exist in AWS without an object. Default: "default".
+	// SubnetGroups are the subnet groups that exist in AWS without an ACK object.
+	// Default: "default".
 	SubnetGroups []string
-	// CutOnFailover closes the clients' connections at a failover. Without it those
-	// to the demoted primary stay, and answer READONLY.
+	// CutOnFailover closes client connections on a failover. Otherwise those to the
+	// demoted primary stay open and fail writes with READONLY.
 	CutOnFailover bool
-	// RejectEmptyModify has AWS refuse calls that change nothing.
+	// RejectEmptyModify fails Modify calls that change nothing.
 	RejectEmptyModify bool
 }
 
-// Player plays ACK's controllers and AWS behind them. What AWS has is in its
-// memory, and is gone with it.
+// Player simulates ACK's controllers and the AWS account behind them. The state of AWS
+// is in memory and ends with the player.
 type Player struct {
 	options Options
 	account *account
 	manager manager.Manager
 	client  client.Client
 	gate    *gate
-	// wakes are by kind: objects to look at for no reason of theirs.
-	wakes map[string]chan event.GenericEvent
+	// resyncs trigger reconciles of unchanged objects, by kind.
+	resyncs map[string]chan event.GenericEvent
 }
 
-// New makes a player that does nothing before Start.
+// New creates a player, which does nothing before Start.
 func New(o Options) (*Player, error) {
-	if err := o.complete(); err != nil {
+	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	authority, err := newAuthority(o.ListenHost, o.AdvertiseHost)
+	authority, err := newCertificateAuthority(o.ListenHost, o.AdvertiseHost)
 	if err != nil {
 		return nil, err
 	}
-	p := &Player{options: o, account: newAccount(o, authority), gate: &gate{}, wakes: map[string]chan event.GenericEvent{}}
+	p := &Player{options: o, account: newAccount(o, authority), gate: &gate{}, resyncs: map[string]chan event.GenericEvent{}}
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("naming the types: %w", err)
+		return nil, fmt.Errorf("registering the types: %w", err)
 	}
-	// Reading past any cache, a look sees the writes of the one before.
+	// Without a cache, a reconcile sees the writes of the previous one.
 	if p.client, err = client.New(o.Config, client.Options{Scheme: scheme}); err != nil {
-		return nil, fmt.Errorf("making a client: %w", err)
+		return nil, fmt.Errorf("creating a client: %w", err)
 	}
 	p.manager, err = ctrl.NewManager(o.Config, ctrl.Options{
 		Scheme: scheme, Logger: o.Log, Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 	})
 	if err != nil {
-		return nil, fmt.Errorf("making a manager: %w", err)
+		return nil, fmt.Errorf("creating a manager: %w", err)
 	}
-	return p, p.setUp()
+	return p, p.setupControllers()
 }
 
-func (o *Options) complete() error {
+func (o *Options) setDefaults() error {
 	o.Poll = cmp.Or(o.Poll, time.Second)
 	o.Resync = cmp.Or(o.Resync, 10*time.Hour)
 	for _, d := range []*time.Duration{&o.CreateTime, &o.ModifyTime, &o.DeleteTime, &o.SnapshotTime} {
@@ -124,23 +125,23 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// setUp makes a controller for each kind, as ACK has them.
-func (p *Player) setUp() error {
+// setupControllers creates a controller for each kind, as ACK does.
+func (p *Player) setupControllers() error {
 	services := p.account.services()
 	for _, k := range ack.Kinds() {
 		kind := &metav1.PartialObjectMetadata{}
 		kind.SetGroupVersionKind(k.GroupVersionKind)
-		p.wakes[k.Kind] = make(chan event.GenericEvent)
+		p.resyncs[k.Kind] = make(chan event.GenericEvent)
 		err := ctrl.NewControllerManagedBy(p.manager).Named("ackplayer-"+strings.ToLower(k.Kind)).
-			// Only what changes the spec, or begins the deletion, wakes ACK.
+			// ACK only reconciles on changes of the spec and when a deletion starts.
 			For(kind, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-			WatchesRawSource(source.Channel(p.wakes[k.Kind], &handler.EnqueueRequestForObject{})).
+			WatchesRawSource(source.Channel(p.resyncs[k.Kind], &handler.EnqueueRequestForObject{})).
 			WithOptions(controller.Options{
 				SkipNameValidation: ptr.To(true), MaxConcurrentReconciles: 1,
-				// At ACK's poll of 30 s it waits 1000 s at most.
+				// With ACK's poll interval of 30 s the maximum is 1000 s.
 				RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](5*time.Millisecond, p.options.Poll*100/3),
 			}).
-			Complete(&looker{kind: k, service: services[k.Kind], client: p.client, poll: p.options.Poll, resync: p.options.Resync, gate: p.gate})
+			Complete(&reconciler{kind: k, service: services[k.Kind], client: p.client, poll: p.options.Poll, resync: p.options.Resync, gate: p.gate})
 		if err != nil {
 			return fmt.Errorf("setting %s up: %w", k.Kind, err)
 		}
@@ -148,18 +149,18 @@ func (p *Player) setUp() error {
 	return nil
 }
 
-// Start plays until ctx ends, and returns when nothing of it is left. A player is
-// started once.
+// Start runs the player until ctx ends and returns when everything is stopped. A player
+// can be started once.
 func (p *Player) Start(ctx context.Context) error {
 	if err := p.account.open(); err != nil {
 		return err
 	}
 	defer p.account.close()
 	if err := p.manager.Start(ctx); err != nil {
-		return fmt.Errorf("playing: %w", err)
+		return fmt.Errorf("running the controllers: %w", err)
 	}
 	return nil
 }
 
-// CA is the certificate of the authority that signed the servers', in PEM.
-func (p *Player) CA() []byte { return p.account.authority.ca }
+// CA is the PEM certificate of the authority that signed the servers' certificate.
+func (p *Player) CA() []byte { return p.account.ca.certificate }

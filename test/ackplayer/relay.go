@@ -10,16 +10,16 @@ import (
 	"sync"
 )
 
-// relay is an endpoint: an address that stays while the servers behind it change.
+// relay is an endpoint: a stable address in front of changing servers.
 type relay struct {
 	listener net.Listener
 	running  sync.WaitGroup
 
-	mu     sync.Mutex
-	to     []string // taken in turn
-	next   int
-	open   map[net.Conn]struct{}
-	closed bool
+	mu      sync.Mutex
+	targets []string // used round-robin
+	next    int
+	open    map[net.Conn]struct{}
+	closed  bool
 }
 
 func newRelay(host string) (*relay, error) {
@@ -32,14 +32,14 @@ func newRelay(host string) (*relay, error) {
 	return r, nil
 }
 
-// port is where it listens.
+// port is the port that the relay listens on.
 func (r *relay) port() int { return r.listener.Addr().(*net.TCPAddr).Port }
 
-// point has new connections go to other servers. Those that are open stay.
-func (r *relay) point(to ...string) {
+// setTargets sets the servers for new connections. Open connections stay.
+func (r *relay) setTargets(to ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.to = to
+	r.targets = to
 }
 
 // cut closes all connections.
@@ -51,7 +51,7 @@ func (r *relay) cut() {
 	}
 }
 
-// close ends the relay and returns when nothing of it runs.
+// close closes the relay and waits until all its goroutines have ended.
 func (r *relay) close() {
 	_ = r.listener.Close()
 	r.mu.Lock()
@@ -74,24 +74,25 @@ func (r *relay) accept() {
 		}
 		r.track(client, server)
 		end := sync.OnceFunc(func() { r.drop(client, server) })
-		pass := func(to, from net.Conn) {
+		forward := func(to, from net.Conn) {
 			defer end()
-			_, _ = io.Copy(to, from) // either end may go at any time
+			_, _ = io.Copy(to, from) // either side may disconnect at any time
 		}
-		r.running.Go(func() { pass(server, client) })
-		r.running.Go(func() { pass(client, server) })
+		r.running.Go(func() { forward(server, client) })
+		r.running.Go(func() { forward(client, server) })
 	}
 }
 
-// target is the server of the next connection; without servers, one that refuses.
+// target is the server for the next connection; without servers it is an address that
+// refuses connections.
 func (r *relay) target() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.to) == 0 {
+	if len(r.targets) == 0 {
 		return "127.0.0.1:0"
 	}
 	r.next++
-	return r.to[r.next%len(r.to)]
+	return r.targets[r.next%len(r.targets)]
 }
 
 func (r *relay) track(conns ...net.Conn) {

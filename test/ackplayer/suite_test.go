@@ -34,7 +34,7 @@ func TestPlayer(t *testing.T) {
 	RegisterFailHandler(Fail)
 	SetDefaultEventuallyTimeout(time.Minute)
 	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
-	RunSpecs(t, "ACK, played against a real API server with real Redis servers")
+	RunSpecs(t, "ACK player against a real API server with real Redis servers")
 }
 
 var (
@@ -46,7 +46,7 @@ var (
 var _ = BeforeSuite(func(ctx context.Context) {
 	ctrl.SetLogger(zap.New(zap.WriteTo(GinkgoWriter), zap.UseDevMode(true)))
 	Expect(os.Getenv("KUBEBUILDER_ASSETS")).NotTo(BeEmpty(),
-		"KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver: run `make test`, or `make envtest` and set it to bin/envtest")
+		"KUBEBUILDER_ASSETS is not set to a directory with etcd and kube-apiserver: run `make test`, or `make envtest` and set it to bin/envtest")
 	server := &envtest.Environment{}
 	var err error
 	config, err = server.Start()
@@ -58,26 +58,26 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	k8s, err = client.NewWithWatch(config, client.Options{Scheme: scheme})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(ackplayer.InstallCRDs(ctx, k8s)).To(Succeed())
-	Expect(ackplayer.InstallCRDs(ctx, k8s)).To(Succeed(), "when they are installed already")
+	Expect(ackplayer.InstallCRDs(ctx, k8s)).To(Succeed(), "with the CRDs already installed")
 	DeferCleanup(func(ctx context.Context) { Expect(ackplayer.RemoveCRDs(ctx, k8s)).To(Succeed()) })
 })
 
-// stage is a namespace in which a player plays.
-type stage struct {
+// fixture is a player with a namespace of its own.
+type fixture struct {
 	*ackplayer.Player
 	namespace string
 }
 
-// poll is how long the players of the tests wait.
+// poll is the players' poll interval.
 const poll = 200 * time.Millisecond
 
-// play starts a player, which ends with the test after all objects have gone.
-func play(o ackplayer.Options) *stage {
+// start starts a player, which ends with the test after all objects were deleted.
+func start(o ackplayer.Options) *fixture {
 	GinkgoHelper()
 	o.Config, o.Log, o.Poll = config, ctrl.Log, poll
 	player, err := ackplayer.New(o)
 	Expect(err).NotTo(HaveOccurred())
-	s := &stage{Player: player, namespace: fmt.Sprintf("stage-%d", namespaces.Add(1))}
+	s := &fixture{Player: player, namespace: fmt.Sprintf("stage-%d", namespaces.Add(1))}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- player.Start(ctx) }()
@@ -86,12 +86,12 @@ func play(o ackplayer.Options) *stage {
 		Expect(<-ended).To(Succeed())
 	})
 	Expect(k8s.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}})).To(Succeed())
-	DeferCleanup(s.clear)
+	DeferCleanup(s.deleteAll)
 	return s
 }
 
-// clear deletes all objects, groups before what they use.
-func (s *stage) clear(ctx context.Context) {
+// deleteAll deletes all objects, groups before the resources they use.
+func (s *fixture) deleteAll(ctx context.Context) {
 	s.Resume()
 	for _, k := range ack.Kinds() {
 		Expect(k8s.DeleteAllOf(ctx, k.New(), client.InNamespace(s.namespace))).To(Succeed())
@@ -100,22 +100,22 @@ func (s *stage) clear(ctx context.Context) {
 		Eventually(func(g Gomega) {
 			g.Expect(k8s.List(ctx, list, client.InNamespace(s.namespace))).To(Succeed())
 			g.Expect(list.Items).To(BeEmpty())
-		}).Should(Succeed(), "every "+k.Kind+" goes")
+		}).Should(Succeed(), "every "+k.Kind+" is deleted")
 	}
 }
 
 const token = "a-token-of-16-or-more"
 
-// secret makes a Secret with a token or a password.
-func (s *stage) secret(ctx context.Context, name, token string) {
+// createSecret creates a Secret with a token or a password.
+func (s *fixture) createSecret(ctx context.Context, name, token string) {
 	GinkgoHelper()
 	Expect(k8s.Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: s.namespace}, StringData: map[string]string{"token": token},
 	})).To(Succeed())
 }
 
-// full is the spec that ACK leaves alone.
-func full(id string) ack.ReplicationGroupSpec {
+// fullSpec is a spec that ACK does not need to complete.
+func fullSpec(id string) ack.ReplicationGroupSpec {
 	return ack.ReplicationGroupSpec{
 		ReplicationGroupID: id, Description: "preview cache", Engine: "redis", EngineVersion: "7.1", CacheNodeType: "cache.t3.micro",
 		NumNodeGroups: 1, ReplicasPerNodeGroup: 1, AutomaticFailoverEnabled: true, TransitEncryptionEnabled: true, AtRestEncryptionEnabled: true,
@@ -124,18 +124,18 @@ func full(id string) ack.ReplicationGroupSpec {
 	}
 }
 
-// small is the same with one node and without a token.
-func small(id string) ack.ReplicationGroupSpec {
-	spec := full(id)
+// smallSpec is a full spec with one node and without a token.
+func smallSpec(id string) ack.ReplicationGroupSpec {
+	spec := fullSpec(id)
 	spec.ReplicasPerNodeGroup, spec.AutomaticFailoverEnabled, spec.AuthToken = 0, false, nil
 	return spec
 }
 
-// operator is who applies the objects.
+// operator is the field manager of the objects.
 const operator = client.FieldOwner("our-operator")
 
-// group applies a replication group by the name of its ID.
-func (s *stage) group(ctx context.Context, spec ack.ReplicationGroupSpec, annotations ...string) *ack.ReplicationGroup {
+// createGroup creates a replication group named after its ID.
+func (s *fixture) createGroup(ctx context.Context, spec ack.ReplicationGroupSpec, annotations ...string) *ack.ReplicationGroup {
 	GinkgoHelper()
 	o := &ack.ReplicationGroup{Spec: spec}
 	o.Name, o.Namespace = strings.ToLower(spec.ReplicationGroupID), s.namespace
@@ -146,14 +146,14 @@ func (s *stage) group(ctx context.Context, spec ack.ReplicationGroupSpec, annota
 	return o
 }
 
-// patch changes a spec by a merge patch, as the operator.
+// patch applies a merge patch to a spec as the operator.
 func patch(ctx context.Context, o client.Object, spec string) {
 	GinkgoHelper()
 	Expect(k8s.Patch(ctx, o, client.RawPatch(types.MergePatchType, []byte(`{"spec": `+spec+`}`)), operator)).To(Succeed())
 }
 
-// eventually waits until an object's ACK status is as a test of it says.
-func eventually[T ack.Object](ctx context.Context, o T, why string, holds func(T) bool) {
+// expectEventually waits until an object satisfies a condition.
+func expectEventually[T ack.Object](ctx context.Context, o T, why string, holds func(T) bool) {
 	GinkgoHelper()
 	object := any(o).(client.Object)
 	Eventually(func(g Gomega) {
@@ -168,19 +168,19 @@ func available(g *ack.ReplicationGroup) bool {
 	return isReady(g) && g.Status.State == ack.GroupAvailable
 }
 
-func message(o ack.Object, kind string) string {
+func conditionMessage(o ack.Object, kind string) string {
 	c, _ := o.ACKStatus().Condition(kind)
 	return c.Message
 }
 
-// gone waits until an object does not exist.
-func gone(ctx context.Context, o client.Object) {
+// expectDeleted waits until an object is deleted.
+func expectDeleted(ctx context.Context, o client.Object) {
 	GinkgoHelper()
-	Eventually(func() error { return k8s.Get(ctx, client.ObjectKeyFromObject(o), o) }).ShouldNot(Succeed(), o.GetName()+" goes")
+	Eventually(func() error { return k8s.Get(ctx, client.ObjectKeyFromObject(o), o) }).ShouldNot(Succeed(), o.GetName()+" is deleted")
 }
 
-// count is how many calls there were of an operation on an ID.
-func (s *stage) count(op ackplayer.Operation, id string) int {
+// callCount is the number of calls of an operation on an ID.
+func (s *fixture) callCount(op ackplayer.Operation, id string) int {
 	n := 0
 	for _, call := range s.Calls() {
 		if call.Operation == op && call.ID == id {
@@ -190,25 +190,25 @@ func (s *stage) count(op ackplayer.Operation, id string) int {
 	return n
 }
 
-// film writes down how a replication group changes, a frame for each version that
-// reads differently from the one before.
-type film struct {
+// recorder records the states that a replication group goes through, as one summary
+// for each change.
+type recorder struct {
 	events chan string
 	last   string
 }
 
-func (s *stage) film(ctx context.Context, name string) *film {
+func (s *fixture) record(ctx context.Context, name string) *recorder {
 	GinkgoHelper()
 	ctx, cancel := context.WithCancel(ctx)
 	watch, err := k8s.Watch(ctx, &ack.ReplicationGroupList{}, client.InNamespace(s.namespace))
 	Expect(err).NotTo(HaveOccurred())
-	f := &film{events: make(chan string, 1000)}
+	f := &recorder{events: make(chan string, 1000)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for e := range watch.ResultChan() {
 			if g, ok := e.Object.(*ack.ReplicationGroup); ok && g.Name == name {
-				f.events <- frame(string(e.Type), g)
+				f.events <- summary(string(e.Type), g)
 			}
 		}
 	}()
@@ -220,42 +220,42 @@ func (s *stage) film(ctx context.Context, name string) *film {
 	return f
 }
 
-// until are the frames up to the next one with a text.
-func (f *film) until(ctx context.Context, text string) []string {
+// until returns the summaries up to the next one that contains text.
+func (f *recorder) until(ctx context.Context, text string) []string {
 	GinkgoHelper()
-	var frames []string
+	var summaries []string
 	for {
 		select {
 		case line := <-f.events:
 			if line == f.last {
 				continue
 			}
-			f.last, frames = line, append(frames, line)
+			f.last, summaries = line, append(summaries, line)
 			if strings.Contains(line, text) {
-				return frames
+				return summaries
 			}
 		case <-ctx.Done():
-			Fail(fmt.Sprintf("no frame has %q; there were:\n%s", text, strings.Join(frames, "\n")))
+			Fail(fmt.Sprintf("no state contains %q; recorded:\n%s", text, strings.Join(summaries, "\n")))
 		}
 	}
 }
 
-func frame(event string, g *ack.ReplicationGroup) string {
+func summary(event string, g *ack.ReplicationGroup) string {
 	if event == "DELETED" {
-		return "gone"
+		return "deleted"
 	}
-	words := []string{fmt.Sprintf("gen=%d", g.Generation)}
+	parts := []string{fmt.Sprintf("gen=%d", g.Generation)}
 	if slices.Contains(g.Finalizers, "finalizers.elasticache.services.k8s.aws/ReplicationGroup") {
-		words = append(words, "managed")
+		parts = append(parts, "managed")
 	}
 	if g.Status.State != "" {
-		words = append(words, g.Status.State)
+		parts = append(parts, g.Status.State)
 	}
 	if g.PrimaryEndpoint() != nil {
-		words = append(words, "endpoint")
+		parts = append(parts, "endpoint")
 	}
 	for _, c := range g.Status.Conditions {
-		words = append(words, strings.TrimPrefix(c.Type, "ACK.")+"="+string(c.Status))
+		parts = append(parts, strings.TrimPrefix(c.Type, "ACK.")+"="+string(c.Status))
 	}
-	return strings.Join(words, " ")
+	return strings.Join(parts, " ")
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/flagcache/flagcache/service/redistest"
+	"github.com/flagcache/flagcache/test/child"
 )
 
 // binary is the real flag-service, built for these tests.
@@ -90,7 +91,7 @@ func (i *instance) start() {
 		"LISTEN_ADDRESS=" + strings.TrimPrefix(i.ofrep, "http://"), "TELEMETRY_ADDRESS=" + strings.TrimPrefix(i.telemetry, "http://"),
 		"DRAIN_DELAY=500ms",
 	}, i.environ...)
-	i.command.SysProcAttr = attached()
+	i.command.SysProcAttr = child.Attributes(syscall.SIGKILL)
 	i.command.Stderr = i.logs
 	output, err := i.command.StdoutPipe()
 	if err != nil {

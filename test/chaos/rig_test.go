@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/flagcache/flagcache/service/postgrestest"
 	"github.com/flagcache/flagcache/service/redistest"
+	"github.com/flagcache/flagcache/test/child"
 )
 
 const (
@@ -258,11 +260,9 @@ func (s *redisServer) disconnect(t testing.TB) {
 
 func freePort(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := child.FreeAddress("127.0.0.1")
 	if err != nil {
-		t.Fatalf("looking for a free port: %v", err)
+		t.Fatal(err)
 	}
-	defer func() { _ = listener.Close() }()
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	return port
+	return strconv.Itoa(address.Port)
 }

@@ -12,51 +12,53 @@ import (
 	"io"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/flagcache/flagcache/test/child"
 )
 
 const (
-	// worksLine is in the line by which kube up tells that the cluster works.
-	worksLine = "the cluster works"
-	// stopLimit is how long a cluster may take to end before it is killed.
+	// readyMessage is part of the line that `kube up` prints when the cluster is ready.
+	readyMessage = "the cluster works"
+	// stopLimit is how long a cluster may take to stop before it is killed.
 	stopLimit = 30 * time.Second
 )
 
-// process is kube up in the foreground.
+// process is `kube up` in the foreground.
 type process struct {
 	cmd      *exec.Cmd
 	progress func(line string)
 	stderr   bytes.Buffer
 
-	// started gets the outcome of starting, works is closed when the cluster does,
-	// ended when the process has; err then says how.
-	started chan error
-	works   chan struct{}
-	ended   chan struct{}
-	err     error
+	// ready is closed when the cluster is ready, ended when the process has ended; err
+	// is the reason, set before.
+	ready chan struct{}
+	ended chan struct{}
+	err   error
 }
 
 func newProcess(progress func(string), program string, args ...string) *process {
-	p := &process{
-		cmd: exec.Command(program, args...), progress: progress,
-		started: make(chan error, 1), works: make(chan struct{}), ended: make(chan struct{}),
-	}
+	p := &process{cmd: exec.Command(program, args...), progress: progress, ready: make(chan struct{}), ended: make(chan struct{})}
 	p.cmd.Stderr = &p.stderr
-	p.cmd.SysProcAttr = endWithParent()
 	return p
 }
 
-// start returns when the cluster works, or does not.
+// start returns when the cluster is ready or has failed to start.
 func (p *process) start(ctx context.Context) error {
-	go p.run()
-	if err := <-p.started; err != nil {
-		return err
+	stdout, writer := io.Pipe()
+	p.cmd.Stdout = writer
+	running, err := child.Start(p.cmd, syscall.SIGTERM)
+	if err != nil {
+		p.err = fmt.Errorf("starting the cluster: %w", err)
+		close(p.ended)
+		return p.err
 	}
+	go p.readOutput(stdout)
+	go p.wait(running, writer)
 	select {
-	case <-p.works:
+	case <-p.ready:
 		return nil
 	case <-p.ended:
 		return p.err
@@ -65,24 +67,13 @@ func (p *process) start(ctx context.Context) error {
 	}
 }
 
-// run owns the process from its start to its end. It keeps its thread, because
-// the kernel ends the process with the thread that started it.
-func (p *process) run() {
-	runtime.LockOSThread()
+// wait records how the process ended.
+func (p *process) wait(running *child.Process, stdout io.Closer) {
 	defer close(p.ended)
-	stdout, err := p.cmd.StdoutPipe()
-	if err == nil {
-		err = p.cmd.Start()
-	}
-	if err != nil {
-		p.err = fmt.Errorf("starting the cluster: %w", err)
-		p.started <- p.err
-		return
-	}
-	p.started <- nil
-	p.follow(stdout)
+	<-running.Ended()
+	_ = stdout.Close()
 	p.err = errors.New("the cluster ended")
-	if err := p.cmd.Wait(); err != nil {
+	if err := running.Err(); err != nil {
 		p.err = fmt.Errorf("the cluster ended: %w", err)
 	}
 	if text := strings.TrimSpace(p.stderr.String()); text != "" {
@@ -90,17 +81,17 @@ func (p *process) run() {
 	}
 }
 
-// readyLine is how kube up tells that a part is ready.
-var readyLine = regexp.MustCompile(`^msg=ready part=("[^"]*"|\S+) after=(\S+)$`)
+// partLine is the line that `kube up` prints when a component is ready.
+var partLine = regexp.MustCompile(`^msg=ready part=("[^"]*"|\S+) after=(\S+)$`)
 
-// follow reads what the process tells until its end.
-func (p *process) follow(stdout io.Reader) {
+// readOutput reads the process's output until it ends.
+func (p *process) readOutput(stdout io.Reader) {
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
 		line := lines.Text()
-		switch part := readyLine.FindStringSubmatch(line); {
-		case strings.Contains(line, worksLine):
-			close(p.works)
+		switch part := partLine.FindStringSubmatch(line); {
+		case strings.Contains(line, readyMessage):
+			close(p.ready)
 		case p.progress == nil:
 		case part != nil:
 			p.progress(strings.Trim(part[1], `"`) + " after " + part[2])
@@ -110,13 +101,13 @@ func (p *process) follow(stdout io.Reader) {
 	}
 }
 
-// stop ends the process and waits for its end.
+// stop stops the process and waits for it to end.
 func (p *process) stop() error {
 	if p.cmd.Process == nil {
 		return nil
 	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		<-p.ended // it had ended already
+		<-p.ended // it has ended already
 		return nil
 	}
 	select {
@@ -128,5 +119,5 @@ func (p *process) stop() error {
 		return fmt.Errorf("killing the cluster: %w", err)
 	}
 	<-p.ended
-	return fmt.Errorf("the cluster did not end within %s and was killed", stopLimit)
+	return fmt.Errorf("the cluster did not stop within %s and was killed", stopLimit)
 }

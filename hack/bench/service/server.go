@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/hack/bench/machine"
+	"github.com/flagcache/flagcache/test/child"
 )
 
 // startLimit is how long a server may take to serve.
@@ -49,7 +50,7 @@ func start(ctx context.Context, cpu int, environ []string, program string, args 
 	s := &server{command: exec.Command(program, args...), drained: make(chan struct{})}
 	s.command.Env = append(os.Environ(), environ...)
 	s.command.Stderr = os.Stderr
-	s.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	s.command.SysProcAttr = child.Attributes(syscall.SIGKILL)
 	output, err := s.command.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the output of %s: %w", program, err)

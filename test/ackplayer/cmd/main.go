@@ -1,8 +1,8 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command ackplayer plays ACK and ElastiCache in a cluster: on the host with a
-// kubeconfig, or in a pod, where the Redis servers then run too.
+// Command ackplayer simulates ACK and ElastiCache in a cluster. It runs on the host with
+// a kubeconfig, or in a pod; the Redis servers run beside it.
 package main
 
 import (
@@ -24,29 +24,29 @@ import (
 	"github.com/flagcache/flagcache/test/ackplayer"
 )
 
-// settings are the command line.
+// settings are the command-line flags.
 type settings struct {
 	player ackplayer.Options
-	// control is where Handler listens.
+	// control is the address that the player's Handler listens on.
 	control string
-	// ca names the ConfigMap that gets the CA's certificate, NAMESPACE/NAME.
+	// ca is the ConfigMap to write the CA certificate to, NAMESPACE/NAME.
 	ca string
 }
 
 func main() {
 	var s settings
 	o := &s.player
-	flag.StringVar(&o.ListenHost, "listen", os.Getenv("POD_IP"), "address of the Redis servers; default: 127.0.0.1")
-	flag.StringVar(&o.AdvertiseHost, "advertise", "", "name or address of the endpoints in statuses; default: that of --listen")
-	flag.StringVar(&o.RedisServer, "redis-server", "redis-server", "executable of Redis")
-	flag.DurationVar(&o.Poll, "poll", 0, "how long to wait to look again at what is not settled; default: 1s")
-	flag.DurationVar(&o.Resync, "resync", 0, "how long to wait to look again at what is; default: 10h")
-	flag.DurationVar(&o.CreateTime, "create-time", 0, "how long AWS takes to create a group; default: a third of --poll")
-	flag.DurationVar(&o.ModifyTime, "modify-time", 0, "how long AWS takes to change a group; default: a third of --poll")
-	flag.BoolVar(&o.CutOnFailover, "cut-on-failover", false, "close the clients' connections at a failover")
-	flag.BoolVar(&o.RejectEmptyModify, "reject-empty-modify", false, "refuse calls that change nothing")
-	flag.StringVar(&s.control, "control", "127.0.0.1:0", "address on which to take orders by HTTP")
-	flag.StringVar(&s.ca, "ca-configmap", "", "NAMESPACE/NAME of a ConfigMap to write the authority's certificate to, as ca.crt")
+	flag.StringVar(&o.ListenHost, "listen", os.Getenv("POD_IP"), "IP address that the Redis servers listen on (default 127.0.0.1)")
+	flag.StringVar(&o.AdvertiseHost, "advertise", "", "host name or IP address of the endpoints in statuses (default that of --listen)")
+	flag.StringVar(&o.RedisServer, "redis-server", "redis-server", "redis-server executable")
+	flag.DurationVar(&o.Poll, "poll", 0, "interval at which objects that are not synced are reconciled (default 1s)")
+	flag.DurationVar(&o.Resync, "resync", 0, "interval at which synced objects are reconciled (default 10h)")
+	flag.DurationVar(&o.CreateTime, "create-time", 0, "time that AWS takes to create a group (default a third of --poll)")
+	flag.DurationVar(&o.ModifyTime, "modify-time", 0, "time that AWS takes to modify a group (default a third of --poll)")
+	flag.BoolVar(&o.CutOnFailover, "cut-on-failover", false, "close client connections on a failover")
+	flag.BoolVar(&o.RejectEmptyModify, "reject-empty-modify", false, "fail Modify calls that change nothing")
+	flag.StringVar(&s.control, "control", "127.0.0.1:0", "address of the HTTP control endpoint")
+	flag.StringVar(&s.ca, "ca-configmap", "", "ConfigMap NAMESPACE/NAME to write the CA certificate to, under the key ca.crt")
 	flag.Parse()
 	ctrl.SetLogger(zap.New())
 	if err := run(ctrl.SetupSignalHandler(), s); err != nil {
@@ -58,11 +58,11 @@ func main() {
 func run(ctx context.Context, s settings) error {
 	config, err := ctrl.GetConfig()
 	if err != nil {
-		return fmt.Errorf("finding the cluster: %w", err)
+		return fmt.Errorf("loading the kubeconfig: %w", err)
 	}
 	c, err := client.New(config, client.Options{})
 	if err != nil {
-		return fmt.Errorf("making a client: %w", err)
+		return fmt.Errorf("creating a client: %w", err)
 	}
 	if err := ackplayer.InstallCRDs(ctx, c); err != nil {
 		return err
@@ -78,29 +78,29 @@ func run(ctx context.Context, s settings) error {
 	return serve(ctx, s.control, player)
 }
 
-// publish writes the authority's certificate where others can mount it.
-func publish(ctx context.Context, c client.Client, where string, ca []byte) error {
-	if where == "" {
+// publish writes the CA certificate to a ConfigMap.
+func publish(ctx context.Context, c client.Client, target string, ca []byte) error {
+	if target == "" {
 		return nil
 	}
-	namespace, name, ok := strings.Cut(where, "/")
+	namespace, name, ok := strings.Cut(target, "/")
 	if !ok {
-		return fmt.Errorf("--ca-configmap is %q, not NAMESPACE/NAME", where)
+		return fmt.Errorf("--ca-configmap is %q, not NAMESPACE/NAME", target)
 	}
 	configMap := corev1.ConfigMap(name, namespace).WithData(map[string]string{"ca.crt": string(ca)})
 	if err := c.Apply(ctx, configMap, client.FieldOwner("ackplayer"), client.ForceOwnership); err != nil {
-		return fmt.Errorf("writing ConfigMap %s: %w", where, err)
+		return fmt.Errorf("writing ConfigMap %s: %w", target, err)
 	}
 	return nil
 }
 
-// serve plays, and takes orders, until ctx ends.
+// serve runs the player and its control endpoint until ctx ends.
 func serve(ctx context.Context, address string, player *ackplayer.Player) error {
 	listener, err := net.Listen("tcp", cmp.Or(address, "127.0.0.1:0"))
 	if err != nil {
-		return fmt.Errorf("listening for orders: %w", err)
+		return fmt.Errorf("listening for control requests: %w", err)
 	}
-	ctrl.Log.Info("Playing ACK", "control", "http://"+listener.Addr().String())
+	ctrl.Log.Info("Simulating ACK", "control", "http://"+listener.Addr().String())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	server := &http.Server{Handler: player.Handler()}
@@ -108,7 +108,7 @@ func serve(ctx context.Context, address string, player *ackplayer.Player) error 
 	go func() {
 		defer close(served)
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			cancel(fmt.Errorf("taking orders: %w", err))
+			cancel(fmt.Errorf("serving control requests: %w", err))
 		}
 	}()
 	err = player.Start(ctx)

@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/test/child"
 	"github.com/flagcache/flagcache/test/e2e/faulty/release"
 )
 
@@ -106,7 +107,7 @@ func startService(fault string) (*exec.Cmd, error) {
 	defer func() { _ = program.Close() }()
 	cmd := exec.Command(release.Path(program))
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = child.Attributes(syscall.SIGKILL)
 	cmd.Env = append(os.Environ(), config.EnvListenAddress+"="+inside, config.EnvTelemetryAddress+"="+insideTelemetry)
 	if fault == "nocache" {
 		cmd.Env = append(cmd.Env, config.EnvServiceBindingRoot+"=", config.EnvRedisURL+"=redis://127.0.0.1:1")

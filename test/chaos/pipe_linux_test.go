@@ -6,14 +6,10 @@ package chaos
 import (
 	"io"
 	"os"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
-
-// attached makes an instance end with the test process, also if that is killed.
-func attached() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
 
 // shrink makes a pipe as small as it can be, so that it is soon full.
 func shrink(t testing.TB, pipe io.Reader) {
