@@ -119,13 +119,20 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and mend what they can mend.
 lint-config: $(GOLANGCI_LINT) ## Check .golangci.yml itself.
 	$(GOLANGCI_LINT) config verify
 
+# The end-to-end tests wait most of the time, so the unit tests run beside them. The
+# output of each appears when it is done.
 .PHONY: test
-test: test-unit test-e2e ## Run every test; builds and installs what they need.
+test: ## Run every test; builds and installs what they need.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-unit test-e2e
 	@echo "All tests passed: unit, envtest and end-to-end."
+
+# Packages that take longest begin first, and more packages run at a time than there
+# are cores, because many wait for servers. Vet is a part of make verify.
+SLOW_PACKAGES := ./test/fault ./controllers ./test/chaos ./test/ackplayer ./controllers/plan
 
 .PHONY: test-unit
 test-unit: $(TEST_API_SERVER) redis postgres prometheus ## Run the unit tests, and the suites against a real API server.
-	go test -timeout 10m $(GO_TEST_FLAGS) $$(go list ./... | grep -v /test/e2e)
+	go test -p 4 -vet=off -ldflags='-s -w' -timeout 15m $(GO_TEST_FLAGS) $(SLOW_PACKAGES) $$(go list ./... | grep -v /test/e2e)
 
 # How many processes share the cluster of the end-to-end tests, and further flags of
 # ginkgo, such as GINKGO_FLAGS='--focus "A canary"'.
