@@ -29,7 +29,7 @@ type backend struct {
 	ready atomic.Bool
 }
 
-// readinessInterval is how often the balancer looks.
+// readinessInterval is how often the balancer checks readiness.
 const readinessInterval = 100 * time.Millisecond
 
 func startBalancer(t testing.TB, services []*instance) *balancer {
@@ -42,7 +42,7 @@ func startBalancer(t testing.TB, services []*instance) *balancer {
 	for _, service := range services {
 		b.backends = append(b.backends, &backend{instance: service})
 	}
-	b.look()
+	b.check()
 	b.tasks.Go(b.keepLooking)
 	b.tasks.Go(b.accept)
 	t.Cleanup(func() {
@@ -53,7 +53,7 @@ func startBalancer(t testing.TB, services []*instance) *balancer {
 	return b
 }
 
-func (b *balancer) look() {
+func (b *balancer) check() {
 	for _, backend := range b.backends {
 		backend.ready.Store(backend.instance.ready())
 	}
@@ -67,7 +67,7 @@ func (b *balancer) keepLooking() {
 		case <-b.stop:
 			return
 		case <-tick.C:
-			b.look()
+			b.check()
 		}
 	}
 }

@@ -26,7 +26,7 @@ type authority struct {
 	CAFile, Cert, KeyFile string
 }
 
-// newAuthority makes an authority that nobody has seen before.
+// newAuthority makes a new CA.
 func newAuthority(t testing.TB) authority {
 	t.Helper()
 	caKey, key := newKey(t), newKey(t)

@@ -18,9 +18,9 @@ import (
 // changesMeasured is how often it is measured how long a change takes.
 const changesMeasured = 5
 
-// TestAChangeReachesEveryInstance prints how long that takes: the aims are under
+// TestChangeReachesEveryInstance prints how long that takes: the aims are under
 // a second with Redis, and under five without.
-func TestAChangeReachesEveryInstance(t *testing.T) {
+func TestChangeReachesEveryInstance(t *testing.T) {
 	r := startRig(t)
 	measure := func(how string) {
 		var slowest time.Duration
@@ -34,7 +34,7 @@ func TestAChangeReachesEveryInstance(t *testing.T) {
 	measure("with Redis")
 	killRedis(r)
 	measure("without Redis")
-	// Nobody is told of a change while the connections that listen are gone.
+	// Changes are not announced while the subscriptions are disconnected.
 	restartRedis(r)
 	muteRedis(r)
 	r.database("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
@@ -42,7 +42,7 @@ func TestAChangeReachesEveryInstance(t *testing.T) {
 }
 
 // TestColdStartReadsTheSourceOnce starts everything at once, with clients that
-// ask from the first moment on and have no patience.
+// send requests from the first moment on and do not retry.
 func TestColdStartReadsTheSourceOnce(t *testing.T) {
 	const clients = 1000
 	r := prepareRig(t)
@@ -71,14 +71,14 @@ func TestColdStartReadsTheSourceOnce(t *testing.T) {
 			t.Fatalf("a client was answered with %s", answer)
 		}
 	}
-	// Metrics say how often; that nothing is going on any more makes it final.
-	redistest.Eventually(t, freshLimit, "the source is read for ever", func() bool { return r.sum("flag_source_loads_in_flight") == 0 })
+	// The metric counts reads, and is final once none is in progress.
+	redistest.Eventually(t, freshLimit, "the source is read without end", func() bool { return r.sum("flag_source_loads_in_flight") == 0 })
 	if loads := r.sum("flag_source_loads_total"); loads != 1 {
-		t.Errorf("%d clients at a cold start of %d instances made %g readings of the source, want 1", clients, instances, loads)
+		t.Errorf("%d clients at a cold start of %d instances caused %g reads of the source, want 1", clients, instances, loads)
 	}
 }
 
-// untilAnswered asks as a client does that waits as it is told while there are no
+// untilAnswered sends requests as a client that waits as Retry-After says while there are no
 // flags yet.
 func untilAnswered(t *testing.T, client *http.Client, url string) string {
 	for deadline := time.Now().Add(freshLimit); time.Now().Before(deadline); {
@@ -103,11 +103,11 @@ func untilAnswered(t *testing.T, client *http.Client, url string) string {
 	return "nothing but 503"
 }
 
-// TestALockWhoseHolderDiedHoldsNobodyUp leaves Redis with a lock that nobody will
-// give back until it expires, and without the flags that its holder was to fill in.
-func TestALockWhoseHolderDiedHoldsNobodyUp(t *testing.T) {
+// TestLockOfADeadHolderExpires leaves Redis with a lock that nobody will release
+// before it expires, and without the flags that its holder was to write.
+func TestLockOfADeadHolderExpires(t *testing.T) {
 	r := startRig(t)
-	r.redis.do(t, "SET", "feature_flags_lock:default", "somebody who died", "PX", "5000")
+	r.redis.do(t, "SET", "feature_flags_lock:default", "a dead holder", "PX", "5000")
 	r.redis.do(t, "DEL", environmentKey)
 	t.Logf("a change reaches all %d instances in %s", instances, r.change().Round(time.Millisecond))
 	r.settled()
@@ -142,9 +142,9 @@ func TestHalvesWithARedisEachAgree(t *testing.T) {
 	r.compare()
 }
 
-// TestAStartWithoutItsSource has an instance start while the source is gone: what
+// TestStartWithoutSource starts an instance while the source is down: what
 // is in Redis will do, and it is no other than before.
-func TestAStartWithoutItsSource(t *testing.T) {
+func TestStartWithoutSource(t *testing.T) {
 	r := startRig(t)
 	r.settled()
 	r.awaitRedis()

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// users is how many evaluation contexts are asked for.
+	// users is the number of evaluation contexts.
 	users = 20
 	// freshLimit is how long a change may take to reach every instance. The aims, a
 	// second with Redis and five without, are printed and not asserted: a machine may
@@ -52,7 +52,7 @@ func newExpected() *expected {
 	return &expected{byMarker: map[string]*loadtest.Learned{"a": {}, "b": {}}, allowed: []string{"a"}}
 }
 
-// allow says which variants the marker may have.
+// allow sets which variants the marker may have.
 func (e *expected) allow(markers ...string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -78,7 +78,7 @@ func (e *expected) Right(q loadtest.Question, revision string, body []byte) bool
 	return false
 }
 
-// learn asks the first instance everything, for both variants of the marker, and
+// learn requests all evaluations from the first instance, for both variants of the marker, and
 // holds the others to it.
 func (r *rig) learn() {
 	r.t.Helper()
@@ -92,7 +92,7 @@ func (r *rig) learn() {
 	}
 }
 
-// compare asks every instance everything once. After a change has arrived
+// compare requests all evaluations from every instance once. After a change has arrived
 // everywhere no other answer is right any more.
 func (r *rig) compare() {
 	r.t.Helper()
@@ -139,10 +139,10 @@ func (r *rig) awaitMarker(variant string) {
 	}
 }
 
-// settled says that a change has arrived, so that answers from before are wrong.
+// settled marks a change as arrived, so that earlier answers are wrong.
 func (r *rig) settled() { r.expected.allow(r.expected.now()) }
 
-// attack asks every instance for so long, at the rate, and meanwhile does what it
+// attack sends requests to every instance for so long, at the rate, and meanwhile does what it
 // is given. It returns the reports.
 func (r *rig) attack(length time.Duration, meanwhile func()) []loadtest.Report {
 	r.t.Helper()

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package chaos has no code of its own: its tests take away what the flag service
-// depends on, while clients ask.
+// depends on, while clients send requests.
 //
 //	loadtest ──▶ flag-service ─┐                   ┌─▶ redis-server (TLS, password)
 //	loadtest ──▶ flag-service ─┼─▶ fault proxies ─┤
@@ -10,10 +10,10 @@
 //
 // All of these are real processes. In a calm time the tests learn the answer to
 // every question; with a fault each answer is compared with that. A flag called
-// marker is changed while a fault lasts and after it is over: it tells how long a
+// marker is changed while a fault lasts and after it is over: it shows how long a
 // change takes to reach every instance.
 //
-// The environment says how much: CHAOS_SECONDS is how long each fault lasts (2),
+// Environment variables set how much: CHAOS_SECONDS is how long each fault lasts (2),
 // CHAOS_RATE how many requests a second each instance gets (150), CHAOS_SEED
 // replays a storm.
 package chaos

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// TestADocumentedTestExists holds the table of faults to the tests that it names.
-func TestADocumentedTestExists(t *testing.T) {
+// TestDocumentedTestsExist holds the table of faults to the tests that it names.
+func TestDocumentedTestsExist(t *testing.T) {
 	page, err := os.ReadFile("../../docs/reliability.md")
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/flagcache/flagcache/service/redistest"
 )
 
-// fault is something that goes wrong with what the flag services depend on.
+// fault is a failure of a dependency of the flag services.
 type fault struct {
 	name string
 	// inject makes it so, heal ends it; nil if it is over by itself.
@@ -20,7 +20,7 @@ type fault struct {
 	// harms is what the fault is done to; faults of different things can be at a
 	// time.
 	harms string
-	// withoutSource says that the source cannot be changed or read meanwhile.
+	// withoutSource means that the source can be neither changed nor read meanwhile.
 	withoutSource bool
 }
 
@@ -61,7 +61,7 @@ var faults = []fault{
 	},
 }
 
-// TestFaults has clients ask all the while that something goes wrong, and after it.
+// TestFaults has clients send requests during each fault, and after it.
 func TestFaults(t *testing.T) {
 	r := startRig(t)
 	calm := r.attack(faultLength(), func() {})
@@ -70,12 +70,12 @@ func TestFaults(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) { r.endure(t, f, latencyOf(calm)) })
 		if r.faulty {
-			t.Fatal("what comes after would fail only because of this")
+			t.Fatal("later faults would fail only because of this one")
 		}
 	}
 }
 
-// endure goes through one fault, the return of what was gone, and the comparison
+// endure runs one fault, the recovery from it, and the comparison
 // with the calm time.
 func (r *rig) endure(t *testing.T, f fault, calm latency) {
 	r.t, r.faulty = t, true
@@ -124,7 +124,7 @@ func (r *rig) awaitRedis() {
 		redistest.Eventually(r.t, freshLimit, "an instance does not use Redis again",
 			func() bool { return service.metric("flag_cache_breaker_open") == 0 })
 	}
-	redistest.Eventually(r.t, freshLimit, "nobody filled Redis again", r.cached)
+	redistest.Eventually(r.t, freshLimit, "Redis was not filled again", r.cached)
 }
 
 func (r *rig) cached() bool {
@@ -132,7 +132,7 @@ func (r *rig) cached() bool {
 	return err == nil && n == 1
 }
 
-// harmful is a fault of what goes through a proxy.
+// harmful is a fault of the traffic through a proxy.
 func harmful(name, way, kind, attributes string) fault {
 	through := func(r *rig) *proxy {
 		if way == theWayToRedis {
@@ -185,8 +185,8 @@ func flushRedis(r *rig) {
 	}
 }
 
-// poisonRedis puts values in the place of the flags that nobody but an attacker or
-// a defect would, and tells everybody.
+// poisonRedis replaces the flags by values that only an attacker or a defect would
+// write, and announces the change.
 func poisonRedis(r *rig) {
 	good, err := r.redis.admin.Get(context.Background(), environmentKey).Result()
 	if err != nil {
@@ -206,7 +206,7 @@ func poisonRedis(r *rig) {
 	r.redis.do(r.t, "PUBLISH", "feature_flags_changed:default", "poison")
 }
 
-// awaitCure returns when the poison is gone.
+// awaitCure returns when the invalid values are replaced.
 func awaitCure(r *rig) {
 	redistest.Eventually(r.t, freshLimit, "the poison is still in Redis", func() bool {
 		kind, err := r.redis.admin.Type(context.Background(), environmentKey).Result()
@@ -220,7 +220,7 @@ func rotatePassword(r *rig) {
 	r.redis.disconnect(r.t)
 }
 
-// bindPassword tells the services, and then leads back to the first password the
+// bindPassword updates the services, and then restores the first password the
 // way it should be done: both hold for a while.
 func bindPassword(r *rig) {
 	r.bind(map[string]string{"password": "second-password"})
@@ -247,8 +247,8 @@ func replaceCertificate(r *rig) {
 // trustCertificate has the services trust both authorities.
 func trustCertificate(r *rig) { r.bind(map[string]string{"ca": r.redis.ca + r.otherCA}) }
 
-// demoteRedis promotes a replica. What was the primary goes on listening where the
-// services look for it, and refuses writes.
+// demoteRedis promotes a replica. The former primary keeps its address, where the
+// services expect the primary, and refuses writes.
 func demoteRedis(r *rig) {
 	replica := startRedis(r.root, r.tls)
 	replica.do(r.t, "REPLICAOF", "127.0.0.1", r.redis.Port())

@@ -16,9 +16,9 @@ import (
 	"github.com/flagcache/flagcache/service/redistest"
 )
 
-// TestARollingRestartLosesNoRequest replaces each instance in turn while clients
-// ask over connections that they keep.
-func TestARollingRestartLosesNoRequest(t *testing.T) {
+// TestRollingRestartLosesNoRequest replaces each instance in turn while clients
+// send requests over persistent connections.
+func TestRollingRestartLosesNoRequest(t *testing.T) {
 	r := startRig(t)
 	b := startBalancer(t, r.services[:])
 	restarts := setting("CHAOS_SECONDS", 2) * instances / 2
@@ -37,17 +37,17 @@ func TestARollingRestartLosesNoRequest(t *testing.T) {
 	r.compare()
 }
 
-// TestAKilledInstanceTakesOnlyItsRequestsAlong has one of three crash.
-func TestAKilledInstanceTakesOnlyItsRequestsAlong(t *testing.T) {
+// TestKilledInstanceFailsOnlyItsOwnRequests has one of three crash.
+func TestKilledInstanceFailsOnlyItsOwnRequests(t *testing.T) {
 	r := startRig(t)
 	b := startBalancer(t, r.services[:])
 	report := r.behind(b, func() {
 		r.services[1].kill()
-		redistest.Eventually(t, freshLimit, "the balancer does not see that an instance is gone", func() bool { return !b.backends[1].ready.Load() })
+		redistest.Eventually(t, freshLimit, "the balancer does not notice that an instance is down", func() bool { return !b.backends[1].ready.Load() })
 		r.services[1].start()
 		redistest.Eventually(t, freshLimit, "the balancer does not use a restarted instance", b.backends[1].ready.Load)
 	})
-	// Between the crash and the balancer's next look, connections are refused, too.
+	// Between the crash and the balancer's next check, connections are refused as well.
 	lost := report.ErrorsByKind["connection lost"] + report.ErrorsByKind["no answer"]
 	if most := int64(r.options("").Connections) + int64(rate()*2); report.Errors != lost || lost > most {
 		t.Errorf("of %d requests these failed: %v; the crash may cost %d", report.Requests, report.ErrorsByKind, most)
@@ -59,7 +59,7 @@ func TestAKilledInstanceTakesOnlyItsRequestsAlong(t *testing.T) {
 	r.compare()
 }
 
-// behind asks through the balancer until what happens meanwhile is over.
+// behind sends requests through the balancer until what happens meanwhile is over.
 func (r *rig) behind(b *balancer, meanwhile func()) loadtest.Report {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.t.Context()))
@@ -103,16 +103,16 @@ func writeMarker(t *testing.T, file, variant string) {
 	}
 }
 
-// TestOverloadIsShed asks a starved instance for far more than it is set to do:
+// TestOverloadIsShed sends a throttled instance far more requests than its limit:
 // what is too much it refuses at once, and what it does is right.
 func TestOverloadIsShed(t *testing.T) {
 	const limit = 500
 	i, _ := alone(t, "GOMAXPROCS=1", "GOMEMLIMIT=32MiB", fmt.Sprintf("RATE_LIMIT=%d", limit), fmt.Sprintf("RATE_LIMIT_BURST=%d", limit))
-	healthy, looks := 0, 0
+	healthy, checks := 0, 0
 	report, err := loadtest.Run(t.Context(), loadtest.Options{
 		URL: i.ofrep, Users: users, Duration: faultLength(), Rate: 5 * limit, Connections: 100, Answers: &loadtest.Consistent{},
 		Progress: func(loadtest.Progress) {
-			looks++
+			checks++
 			if i.ready() {
 				healthy++
 			}
@@ -124,19 +124,19 @@ func TestOverloadIsShed(t *testing.T) {
 	if shed := report.ErrorsByKind["status 429"]; shed == 0 || shed != report.Errors {
 		t.Errorf("of %d requests these failed: %v; only 429 is right", report.Requests, report.ErrorsByKind)
 	}
-	if healthy < looks {
-		t.Errorf("the overloaded instance was ready at %d of %d looks", healthy, looks)
+	if healthy < checks {
+		t.Errorf("the overloaded instance was ready at %d of %d checks", healthy, checks)
 	}
 	good := float64(report.Requests - report.Errors)
 	if due := limit * report.Seconds; good < 0.9*due {
 		t.Errorf("it gave %.0f answers, with a limit that allows %.0f", good, due)
 	}
-	t.Logf("asked for 5 times its limit, it gave %.0f answers and refused %d, with a P99 of %.1f ms", good, report.Errors, report.Latency.P99)
+	t.Logf("at 5 times its limit, it gave %.0f answers and refused %d, with a P99 of %.1f ms", good, report.Errors, report.Latency.P99)
 }
 
-// TestAFullLogStopsNothing gives an instance a standard output that nobody reads
+// TestBlockedLogStopsNothing gives an instance a standard output that nobody reads
 // any more.
-func TestAFullLogStopsNothing(t *testing.T) {
+func TestBlockedLogStopsNothing(t *testing.T) {
 	i, file := alone(t)
 	i.logs.reading.Lock()
 	defer i.logs.reading.Unlock()

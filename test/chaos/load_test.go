@@ -16,7 +16,7 @@ import (
 // mostConnections is the pool of connections to Redis that the instance gets.
 const mostConnections = 10
 
-// TestLoad asks one instance, with Redis and PostgreSQL behind it, 50 questions at
+// TestLoad sends one instance, with Redis and PostgreSQL behind it, 50 requests at
 // a time as fast as it answers, and changes its flags every second. LOAD_SECONDS
 // is how long (1), LOAD_P95_MS the limit of the 95th percentile of latency, for
 // machines that have nothing else to do (none).

@@ -47,8 +47,8 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "building flag-service: %v\n%s", err, out)
 		return 1
 	}
-	// What the tests' own client of Redis says about a Redis that they have killed is
-	// no news, nor what the proxies say about the harm they do.
+	// Silenced: the Redis client of the tests logs that a Redis was killed, the proxies
+	// log the faults that they inject.
 	redis.SetLogger(silent{})
 	zerolog.SetGlobalLevel(zerolog.Disabled)
 	return m.Run()
@@ -106,7 +106,7 @@ func (i *instance) start() {
 	case at := <-i.logs.started:
 		i.ofrep, i.telemetry = "http://"+at.OFREP, "http://"+at.Telemetry
 	case <-time.After(20 * time.Second):
-		i.t.Fatalf("flag-service did not say where it listens:\n%s", i.logs)
+		i.t.Fatalf("flag-service did not log its address:\n%s", i.logs)
 	}
 }
 
@@ -214,7 +214,7 @@ func (l *logs) read(output io.Reader) {
 	}
 }
 
-// Write keeps what the program says beside its log.
+// Write keeps what the program writes besides its log.
 func (l *logs) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

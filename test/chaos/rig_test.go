@@ -49,7 +49,7 @@ type rig struct {
 	binding       string
 	services      [instances]*instance
 	expected      *expected
-	// faulty says that a fault is going on; otherCA and promoted are of such.
+	// faulty is set during a fault; otherCA and promoted belong to certain faults.
 	faulty   bool
 	otherCA  string
 	promoted *redisServer
@@ -207,7 +207,7 @@ func (r *rig) hasSchema() bool {
 	return err == nil && there
 }
 
-// toxic makes a proxy harm what comes back through it.
+// toxic makes a proxy degrade the responses through it.
 func toxic(t testing.TB, to *proxy, kind, attributes string) {
 	t.Helper()
 	description := fmt.Sprintf(`{"name":%q,"type":%q,"stream":"downstream","attributes":%s}`, kind, kind, attributes)

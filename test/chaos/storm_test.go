@@ -31,7 +31,7 @@ func TestStorm(t *testing.T) {
 		chosen := chooseTogether(random)
 		t.Run(fmt.Sprintf("%d: %v", squall, names(chosen)), func(t *testing.T) { r.squall(t, random, chosen) })
 		if r.faulty {
-			t.Fatal("what comes after would fail only because of this")
+			t.Fatal("later faults would fail only because of this one")
 		}
 	}
 }
