@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package openapi holds the description of the flag service's HTTP interfaces.
+// Package openapi has the OpenAPI specification of the flag service.
 package openapi
 
 import _ "embed"
