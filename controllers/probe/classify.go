@@ -19,37 +19,37 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// probeStep is how far a probe came.
+// probeStep is the step of a probe.
 type probeStep int
 
 const (
-	stepAddress probeStep = iota // reading host:port
-	stepConnect                  // resolving the host and connecting
-	stepTLS                      // the TLS handshake
-	stepAsk                      // logging in, writing, reading
+	stepAddress  probeStep = iota // parsing host:port
+	stepConnect                   // resolving the host and connecting
+	stepTLS                       // the TLS handshake
+	stepCommands                  // authenticating, writing, reading
 )
 
-var errReadBackMismatch = errors.New("read back another value than written")
+var errReadBackMismatch = errors.New("read a value other than the one written")
 
-// failure is what a probe knows when it gives up.
+// failure is a failed step of a probe.
 type failure struct {
 	step probeStep
-	// command that failed, in stepAsk.
+	// command that failed, in stepCommands.
 	command string
 	err     error
-	// conn is the connection it failed on, in stepAsk.
+	// conn is the connection that it failed on, in stepCommands.
 	conn *guardedConn
 }
 
-// maxMessage is the length of the longest message in runes; addresses and keys come
-// from people.
+// maxMessage is the maximum length of a message in runes: addresses and keys are user
+// input.
 const maxMessage = 256
 
-// classify turns a failure into a reason and a sentence for a person. The sentence
-// holds nothing that a server sent.
+// classify returns a reason and a message for a failure. The message contains nothing
+// that a server sent.
 func classify(t Target, f failure) (Reason, string) {
-	reason, sentence := diagnose(t, f)
-	return reason, printable(sentence)
+	reason, message := diagnose(t, f)
+	return reason, printable(message)
 }
 
 func diagnose(t Target, f failure) (Reason, string) {
@@ -70,7 +70,7 @@ func diagnoseConnect(t Target, err error) (Reason, string) {
 	isLookup := errors.As(err, &lookup)
 	switch {
 	case errors.Is(err, ErrAddressNotAllowed):
-		return ReasonAddressNotAllowed, at + " resolves to an address that may not be probed " +
+		return ReasonAddressNotAllowed, at + " resolves to an address that must not be probed " +
 			"(link-local, metadata service, multicast or unspecified); use the cache's own address."
 	case isLookup && isTimeout(err):
 		return ReasonTimedOut, fmt.Sprintf("Resolving the host of %s took longer than %s; check the cluster's DNS.", at, t.Timeout)
@@ -93,23 +93,23 @@ func diagnoseTLS(t Target, err error) (Reason, string) {
 	var plain tls.RecordHeaderError
 	switch {
 	case errors.As(err, &plain), errors.Is(err, errPlainText):
-		return ReasonTLSNotSupported, at + " answers in plain text; switch TLS on in Redis, or off for this cache."
+		return ReasonTLSNotSupported, at + " responds in plain text; enable TLS in Redis, or disable it for this cache."
 	case errors.Is(err, errNoCertificateInCA):
-		return ReasonTLSCertificateInvalid, "The CA for " + at + " holds no PEM certificate; correct it."
+		return ReasonTLSCertificateInvalid, "The CA for " + at + " contains no PEM certificate; correct it."
 	case errors.Is(err, errClientCertificate):
 		return diagnoseClientCertificate(at)
 	case isAlert(err):
-		return ReasonProbeFailed, at + " refuses the TLS handshake; check that it accepts TLS 1.2 or later."
+		return ReasonProbeFailed, at + " rejects the TLS handshake; check that it accepts TLS 1.2 or later."
 	case isTimeout(err):
-		return ReasonTimedOut, fmt.Sprintf("The TLS handshake with %s took longer than %s; check that the port speaks TLS.", at, t.Timeout)
+		return ReasonTimedOut, fmt.Sprintf("The TLS handshake with %s took longer than %s; check that the port serves TLS.", at, t.Timeout)
 	case isHangUp(err):
-		return ReasonProbeFailed, at + " hangs up during the TLS handshake; check that the port speaks TLS 1.2 or later."
+		return ReasonProbeFailed, at + " closes the connection during the TLS handshake; check that the port serves TLS 1.2 or later."
 	}
 	return diagnoseCertificate(at, err)
 }
 
 func diagnoseClientCertificate(at string) (Reason, string) {
-	return ReasonTLSCertificateInvalid, at + " demands a certificate of its clients, which is not supported; set tls-auth-clients to no."
+	return ReasonTLSCertificateInvalid, at + " requires a client certificate, which is not supported; set tls-auth-clients to no."
 }
 
 func diagnoseCertificate(at string, err error) (Reason, string) {
@@ -121,13 +121,13 @@ func diagnoseCertificate(at string, err error) (Reason, string) {
 	case errors.As(err, &host):
 		return ReasonTLSCertificateInvalid, "The certificate of " + at + " is for another host name; connect by a name in the certificate."
 	case errors.As(err, &authority):
-		return ReasonTLSCertificateInvalid, "The certificate of " + at + " is signed by an unknown authority; give its CA."
+		return ReasonTLSCertificateInvalid, "The certificate of " + at + " is signed by an unknown authority; configure its CA."
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return ReasonTLSCertificateInvalid, "The certificate of " + at + " has expired or is not valid yet; renew it."
 	case errors.As(err, &verification), errors.As(err, &invalid):
 		return ReasonTLSCertificateInvalid, "The certificate of " + at + " does not verify; check it and its CA."
 	}
-	return ReasonProbeFailed, "The TLS handshake with " + at + " failed; check that the port speaks TLS."
+	return ReasonProbeFailed, "The TLS handshake with " + at + " failed; check that the port serves TLS."
 }
 
 func diagnoseReply(t Target, f failure) (Reason, string) {
@@ -135,78 +135,79 @@ func diagnoseReply(t Target, f failure) (Reason, string) {
 	var reply redis.Error
 	switch {
 	case errors.Is(f.err, errReadBackMismatch), errors.Is(f.err, redis.Nil):
-		return ReasonReadBackMismatch, fmt.Sprintf("%s does not return what was written to the key %s; "+
-			"check that nothing else writes it and that the address is one server.", at, printable(t.Key))
-	case f.conn.beganWithTLS(), errors.Is(f.err, errSpeaksTLS):
-		return ReasonTLSRequired, at + " answers with TLS; switch TLS on for this cache."
+		return ReasonReadBackMismatch, fmt.Sprintf("%s does not return the value written to key %s; "+
+			"check that no other client writes the key and that the address is a single server.", at, printable(t.Key))
+	case f.conn.startsWithTLS(), errors.Is(f.err, errSpeaksTLS):
+		return ReasonTLSRequired, at + " responds with TLS; enable TLS for this cache."
 	case errors.As(f.err, &reply):
 		return diagnoseError(t, f.command, reply)
 	case isTimeout(f.err):
-		return ReasonTimedOut, fmt.Sprintf("%s accepts connections but does not answer within %s; "+
+		return ReasonTimedOut, fmt.Sprintf("%s accepts connections but does not respond within %s; "+
 			"check whether Redis is overloaded or suspended.", at, t.Timeout)
 	case isHangUp(f.err):
 		return diagnoseHangUp(t, f)
 	case errors.Is(f.err, errClientCertificate):
 		return diagnoseClientCertificate(at)
 	}
-	return ReasonNotRedis, at + " does not answer as Redis does; check host and port."
+	return ReasonNotRedis, at + " does not respond like Redis; check host and port."
 }
 
-// diagnoseHangUp prefers what the server said before it hung up.
+// diagnoseHangUp diagnoses a closed connection, by the first error reply if there was
+// one.
 func diagnoseHangUp(t Target, f failure) (Reason, string) {
-	if said := f.conn.firstError(); said != "" {
-		if d, ok := lookUpError(replyError(said)); ok {
-			return d.reason, d.sentence(t, f.command)
+	if reply := f.conn.firstErrorReply(); reply != "" {
+		if d, ok := findDiagnosis(replyError(reply)); ok {
+			return d.reason, d.message(t, f.command)
 		}
 	}
-	return ReasonProbeFailed, where(t) + " hangs up without an answer; check Redis's log, and whether the port expects TLS."
+	return ReasonProbeFailed, where(t) + " closes the connection without a reply; check the Redis log, and whether the port expects TLS."
 }
 
-// diagnosis is what an error reply means.
+// diagnosis is the meaning of an error reply.
 type diagnosis struct {
 	// prefix of the error, without a leading "ERR ".
 	prefix string
 	reason Reason
-	// says is a sentence with {addr}, {command} and {key} in it.
-	says string
+	// template of the message, with {addr}, {command} and {key}.
+	template string
 }
 
-// diagnoses are in the order in which they are tried. Prefixes are part of Redis's
-// protocol; older servers have several for one thing.
+// diagnoses are tried in order. The prefixes are part of Redis's protocol; older
+// servers use other ones.
 var diagnoses = []diagnosis{
 	{"WRONGPASS", ReasonWrongPassword, "{addr} rejects the user name or the password; correct them."},
 	{"invalid password", ReasonWrongPassword, "{addr} rejects the password; correct it."},
 	{"Client sent AUTH, but no password is set", ReasonWrongPassword, "{addr} has no password; remove it for this cache, or set it in Redis."},
 	{"AUTH <password> called without any password", ReasonWrongPassword, "{addr} has no password; remove it for this cache, or set it in Redis."},
-	{"NOAUTH", ReasonAuthenticationRequired, "{addr} requires a password, and none is given; give it."},
-	{"NOPERM", ReasonPermissionDenied, "The user may not run {command} at {addr} on the key {key}; allow ping, set, get and info, and the key, in its ACL."},
-	{"DENIED", ReasonPermissionDenied, "{addr} is in protected mode and serves only its own host; set a password in Redis."},
-	{"unknown command", ReasonPermissionDenied, "{addr} does not offer the command {command}; check that it is not disabled or renamed."},
+	{"NOAUTH", ReasonAuthenticationRequired, "{addr} requires a password, and none is configured; configure it."},
+	{"NOPERM", ReasonPermissionDenied, "The user may not run {command} on key {key} at {addr}; allow the commands ping, set, get and info, and the key, in its ACL."},
+	{"DENIED", ReasonPermissionDenied, "{addr} is in protected mode and accepts local connections only; set a password in Redis."},
+	{"unknown command", ReasonPermissionDenied, "{addr} does not support the command {command}; check that it is not disabled or renamed."},
 	{"READONLY", ReasonReadOnlyReplica, "{addr} is a read-only replica; connect to the primary."},
 	{"MASTERDOWN", ReasonReadOnlyReplica, "{addr} is a replica that has lost its primary; connect to the primary."},
-	{"OOM", ReasonOutOfMemory, "{addr} is out of memory and refuses to write; raise maxmemory, or set maxmemory-policy to evict."},
-	{"LOADING", ReasonLoading, "{addr} is loading its data set; wait until it is done."},
-	{"max number of clients", ReasonTooManyConnections, "{addr} has reached its limit of clients; close idle ones, or raise maxclients."},
-	{"MOVED", ReasonProbeFailed, "{addr} runs in cluster mode and keeps the key {key} on another node; connect to a server without cluster mode."},
+	{"OOM", ReasonOutOfMemory, "{addr} is out of memory and rejects writes; raise maxmemory, or set a maxmemory-policy that evicts keys."},
+	{"LOADING", ReasonLoading, "{addr} is loading its data set; wait until it has finished."},
+	{"max number of clients", ReasonTooManyConnections, "{addr} has reached its limit of clients; close idle connections, or raise maxclients."},
+	{"MOVED", ReasonProbeFailed, "{addr} runs in cluster mode and stores key {key} on another node; connect to a server without cluster mode."},
 	{"CLUSTERDOWN", ReasonProbeFailed, "{addr} runs in cluster mode and its cluster is down; check the cluster's nodes."},
-	{"MISCONF", ReasonProbeFailed, "{addr} refuses to write because it cannot save to disk; check its log and its disk."},
-	{"NOREPLICAS", ReasonProbeFailed, "{addr} refuses to write because it has too few good replicas; check the replicas."},
-	{"BUSY", ReasonProbeFailed, "{addr} is busy with a script; stop it with SCRIPT KILL."},
+	{"MISCONF", ReasonProbeFailed, "{addr} rejects writes because it cannot save to disk; check its log and its disk."},
+	{"NOREPLICAS", ReasonProbeFailed, "{addr} rejects writes because it has too few connected replicas; check the replicas."},
+	{"BUSY", ReasonProbeFailed, "{addr} is busy running a script; stop it with SCRIPT KILL."},
 }
 
-// sentence is the diagnosis in words.
-func (d diagnosis) sentence(t Target, command string) string {
-	return strings.NewReplacer("{addr}", where(t), "{command}", command, "{key}", printable(t.Key)).Replace(d.says)
+// message returns the message of a diagnosis.
+func (d diagnosis) message(t Target, command string) string {
+	return strings.NewReplacer("{addr}", where(t), "{command}", command, "{key}", printable(t.Key)).Replace(d.template)
 }
 
 func diagnoseError(t Target, command string, reply redis.Error) (Reason, string) {
-	if d, ok := lookUpError(reply); ok {
-		return d.reason, d.sentence(t, command)
+	if d, ok := findDiagnosis(reply); ok {
+		return d.reason, d.message(t, command)
 	}
-	return ReasonProbeFailed, fmt.Sprintf("%s answers %s with an error; check Redis's log.", where(t), command)
+	return ReasonProbeFailed, fmt.Sprintf("%s returns an error for %s; check the Redis log.", where(t), command)
 }
 
-func lookUpError(reply redis.Error) (diagnosis, bool) {
+func findDiagnosis(reply redis.Error) (diagnosis, bool) {
 	for _, d := range diagnoses {
 		if redis.HasErrorPrefix(reply, d.prefix) {
 			return d, true
@@ -215,7 +216,7 @@ func lookUpError(reply redis.Error) (diagnosis, bool) {
 	return diagnosis{}, false
 }
 
-// replyError is an error reply that was read by hand.
+// replyError is an error reply that was not parsed by the client.
 type replyError string
 
 func (e replyError) Error() string { return string(e) }
@@ -224,16 +225,16 @@ func (e replyError) Error() string { return string(e) }
 func (replyError) RedisError() {}
 
 func healthyMessage(t Target) string {
-	return printable(where(t) + " can be written and read.")
+	return printable(where(t) + " is writable and readable.")
 }
 
-// where is the address as people may see it: what comes before an @ is a
-// credential that was taken for a part of the host.
+// where returns the printable address, without anything before an @, which is a
+// credential that was entered as a part of the host.
 func where(t Target) string {
 	return printable(t.Addr[strings.LastIndexByte(t.Addr, '@')+1:])
 }
 
-// cause is the system's text for the error number in err, if there is one.
+// cause returns the system's text for the error number in err, if any.
 func cause(err error) string {
 	var number syscall.Errno
 	if errors.As(err, &number) {
@@ -249,15 +250,15 @@ func isTimeout(err error) bool {
 }
 
 func isHangUp(err error) bool {
-	for _, sign := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
-		if errors.Is(err, sign) {
+	for _, target := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
+		if errors.Is(err, target) {
 			return true
 		}
 	}
 	return false
 }
 
-// printable is s without control characters, cut to maxMessage runes.
+// printable returns s without control characters, truncated to maxMessage runes.
 func printable(s string) string {
 	kept := make([]rune, 0, min(len(s), maxMessage))
 	for _, r := range s {

@@ -19,7 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// dialError is how package net reports a failed connection.
+// dialError returns the error of package net for a failed connection.
 func dialError(err error) error {
 	return &net.OpError{Op: "dial", Net: "tcp", Source: &net.TCPAddr{Port: 54321}, Err: err}
 }
@@ -27,10 +27,10 @@ func dialError(err error) error {
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		step probeStep
-		err  error
-		want Reason
-		says string
+		step    probeStep
+		err     error
+		want    Reason
+		message string
 	}{
 		"refused": {
 			stepConnect, dialError(os.NewSyscallError("connect", syscall.ECONNREFUSED)),
@@ -44,11 +44,11 @@ func TestClassify(t *testing.T) {
 			stepConnect, dialError(os.NewSyscallError("connect", syscall.ENETUNREACH)),
 			ReasonNetworkUnreachable, "no route",
 		},
-		"nobody answers the connection within the timeout": {
+		"the connection times out": {
 			stepConnect, dialError(context.DeadlineExceeded),
 			ReasonTimedOut, "Connecting to redis:6379 took longer than 2s",
 		},
-		"the system gives up on the connection": {
+		"the connection times out in the kernel": {
 			stepConnect, dialError(os.NewSyscallError("connect", syscall.ETIMEDOUT)),
 			ReasonTimedOut, "Connecting to redis:6379",
 		},
@@ -60,13 +60,13 @@ func TestClassify(t *testing.T) {
 			stepConnect, dialError(&net.DNSError{Err: "server misbehaving", Server: "10.0.0.10:53", IsTemporary: true}),
 			ReasonHostNotFound, "cannot be resolved",
 		},
-		"the name server is silent": {
+		"the name server times out": {
 			stepConnect, dialError(&net.DNSError{Err: "i/o timeout", IsTimeout: true}),
 			ReasonTimedOut, "Resolving the host",
 		},
 		"policy forbids the address": {
 			stepConnect, dialError(fmt.Errorf("%w: link-local", ErrAddressNotAllowed)),
-			ReasonAddressNotAllowed, "may not be probed",
+			ReasonAddressNotAllowed, "must not be probed",
 		},
 		"the operator is out of file descriptors": {
 			stepConnect, dialError(os.NewSyscallError("socket", syscall.EMFILE)),
@@ -100,36 +100,36 @@ func TestClassify(t *testing.T) {
 			stepTLS, errors.New("tls: mystery"),
 			ReasonProbeFailed, "TLS handshake with redis:6379 failed",
 		},
-		"the answer does not come": {
-			stepAsk, &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded},
-			ReasonTimedOut, "does not answer within 2s",
+		"the reply times out": {
+			stepCommands, &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded},
+			ReasonTimedOut, "does not respond within 2s",
 		},
 		"the connection is reset": {
-			stepAsk, &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)},
-			ReasonProbeFailed, "hangs up",
+			stepCommands, &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)},
+			ReasonProbeFailed, "closes the connection",
 		},
 		"the connection ends within a reply": {
-			stepAsk, io.ErrUnexpectedEOF,
-			ReasonProbeFailed, "hangs up",
+			stepCommands, io.ErrUnexpectedEOF,
+			ReasonProbeFailed, "closes the connection",
 		},
 		"the reply is not Redis's": {
-			stepAsk, errNotRESP,
-			ReasonNotRedis, "does not answer as Redis does",
+			stepCommands, errNotRESP,
+			ReasonNotRedis, "does not respond like Redis",
 		},
-		"the key is gone": {
-			stepAsk, redis.Nil,
-			ReasonReadBackMismatch, "does not return what was written",
+		"the key does not exist": {
+			stepCommands, redis.Nil,
+			ReasonReadBackMismatch, "does not return the value written",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			target := Target{Addr: "redis:6379", Key: "k"}.withDefaults()
 			reason, message := classify(target, failure{step: c.step, command: "SET", err: c.err, conn: &guardedConn{}})
-			if reason != c.want || !strings.Contains(message, c.says) {
-				t.Errorf("got %s: %s\nwant %s with %q", reason, message, c.want, c.says)
+			if reason != c.want || !strings.Contains(message, c.message) {
+				t.Errorf("got %s: %s\nwant %s with %q", reason, message, c.want, c.message)
 			}
 			if strings.Contains(message, "54321") {
-				t.Errorf("the message holds a port that changes with each probe: %s", message)
+				t.Errorf("the message contains a port that changes with each probe: %s", message)
 			}
 		})
 	}
@@ -158,20 +158,20 @@ func TestClassifyErrorReplies(t *testing.T) {
 		"SURPRISE of a later version":                                                             ReasonProbeFailed,
 	} {
 		target := Target{Addr: "redis:6379", Key: "k"}.withDefaults()
-		got, message := classify(target, failure{step: stepAsk, command: "SET", err: replyError(reply), conn: &guardedConn{}})
+		got, message := classify(target, failure{step: stepCommands, command: "SET", err: replyError(reply), conn: &guardedConn{}})
 		if got != want || strings.ContainsAny(message, "{}%") {
 			t.Errorf("%s\ngot %s: %s\nwant %s", reply, got, message, want)
 		}
 	}
 }
 
-func TestMessagesAreFitToPrint(t *testing.T) {
+func TestPrintable(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ in, want string }{
-		"plain text stays":                    {"redis:6379 – größer", "redis:6379 – größer"},
-		"control characters and escapes go":   {"a\x00b\x1b[31mc\r\nd\u202ee", "ab[31mcde"},
-		"what is too long ends in an ellipse": {strings.Repeat("ä", 300), strings.Repeat("ä", maxMessage-1) + "…"},
-		"what just fits is kept":              {strings.Repeat("ä", maxMessage), strings.Repeat("ä", maxMessage)},
+		"plain text":                     {"redis:6379 – größer", "redis:6379 – größer"},
+		"control characters and escapes": {"a\x00b\x1b[31mc\r\nd\u202ee", "ab[31mcde"},
+		"too long":                       {strings.Repeat("ä", 300), strings.Repeat("ä", maxMessage-1) + "…"},
+		"exactly the maximum":            {strings.Repeat("ä", maxMessage), strings.Repeat("ä", maxMessage)},
 	} {
 		if got := printable(c.in); got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)

@@ -10,23 +10,21 @@ import (
 	"syscall"
 )
 
-// DialControl decides about an address just before it is connected to, as
-// net.Dialer.Control does: after the name was resolved, so that a name server that
-// changes its answer changes nothing. An error that wraps ErrAddressNotAllowed
-// becomes ReasonAddressNotAllowed.
+// DialControl allows or denies an address just before connecting, like
+// net.Dialer.Control: after name resolution, so that a changed DNS record cannot bypass
+// it. An error that wraps ErrAddressNotAllowed becomes ReasonAddressNotAllowed.
 type DialControl func(network, address string, conn syscall.RawConn) error
 
-// ErrAddressNotAllowed says that policy forbids to connect to an address.
+// ErrAddressNotAllowed is the error of an address that policy denies.
 var ErrAddressNotAllowed = errors.New("address not allowed")
 
-// ec2MetadataIPv6 is where EC2 serves credentials to instances over IPv6, outside
-// of the link-local range that holds its IPv4 twin 169.254.169.254.
+// ec2MetadataIPv6 is the IPv6 address of EC2's metadata service. Unlike its IPv4
+// address 169.254.169.254 it is not link-local.
 var ec2MetadataIPv6 = netip.MustParseAddr("fd00:ec2::254")
 
-// DenyLinkLocal refuses what can never be a cache and may be something that hands
-// out credentials: link-local addresses, the cloud's metadata service, multicast,
-// broadcast and the unspecified address. Loopback is allowed: port-forwards and
-// sidecars live there.
+// DenyLinkLocal denies addresses that cannot be a cache and may serve credentials:
+// link-local addresses, the cloud's metadata service, multicast, broadcast and the
+// unspecified address. Loopback is allowed for port-forwards and sidecars.
 func DenyLinkLocal(_, address string, _ syscall.RawConn) error {
 	addrPort, err := netip.ParseAddrPort(address)
 	if err != nil {

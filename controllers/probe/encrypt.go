@@ -13,18 +13,18 @@ import (
 	"time"
 )
 
-// handshakeShare of a probe's timeout is what the TLS handshake may take, so that
-// some is left for a second look.
+// handshakeShare is the share of a probe's timeout for the TLS handshake. The rest is
+// for detectTLSMismatch.
 const handshakeShare = 0.75
 
 var (
 	errNoCertificateInCA = errors.New("no PEM certificate in the CA")
-	errClientCertificate = errors.New("the server demands a certificate of its clients")
+	errClientCertificate = errors.New("the server requires a client certificate")
 )
 
-// handshake encrypts conn and verifies who is at its other end. It resumes no session,
-// though that would save a third of the CPU time: a resumed one does not look at the
-// certificate that new users of the cache are shown.
+// handshake encrypts conn and verifies the server's certificate. It resumes no session,
+// which would save a third of the CPU time but skip the certificate that new clients of
+// the cache receive.
 func handshake(ctx context.Context, t Target, conn net.Conn) (net.Conn, *failure) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(handshakeShare*float64(t.Timeout)))
 	defer cancel()
@@ -42,13 +42,13 @@ func handshake(ctx context.Context, t Target, conn net.Conn) (net.Conn, *failure
 	return encrypted, nil
 }
 
-// encryptedConn knows whether the server asked for a client certificate: since
-// TLS 1.3 a server that insists on one says so only after the handshake.
+// encryptedConn tracks whether the server requested a client certificate: with TLS 1.3 a
+// server that requires one reports its absence only after the handshake.
 type encryptedConn struct {
 	net.Conn
 
-	asked    bool
-	answered bool
+	requested bool
+	received  bool
 }
 
 func (c *encryptedConn) config(t Target) (*tls.Config, error) {
@@ -60,7 +60,7 @@ func (c *encryptedConn) config(t Target) (*tls.Config, error) {
 		MinVersion: tls.VersionTLS12,
 		ServerName: strings.TrimSuffix(host, "."),
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			c.asked = true
+			c.requested = true
 			return &tls.Certificate{}, nil
 		},
 	}
@@ -76,7 +76,7 @@ func (c *encryptedConn) config(t Target) (*tls.Config, error) {
 // Read implements net.Conn.
 func (c *encryptedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.answered = c.answered || n > 0
+	c.received = c.received || n > 0
 	return n, c.explain(err)
 }
 
@@ -86,17 +86,16 @@ func (c *encryptedConn) Write(p []byte) (int, error) {
 	return n, c.explain(err)
 }
 
-// explain takes an alert or a hang-up before the first answer, by a server that
-// asked for a certificate and got none, for what it is.
+// explain returns errClientCertificate for an alert or a closed connection before the
+// first reply of a server that requested a client certificate.
 func (c *encryptedConn) explain(err error) error {
-	if err != nil && c.asked && !c.answered && (isAlert(err) || isHangUp(err)) {
+	if err != nil && c.requested && !c.received && (isAlert(err) || isHangUp(err)) {
 		return errClientCertificate
 	}
 	return err
 }
 
-// isAlert reports whether err is an alert that the other side sent. Its number is
-// not exported.
+// isAlert reports whether err is a TLS alert of the server, whose code is not exported.
 func isAlert(err error) bool {
 	var remote *net.OpError
 	return errors.As(err, &remote) && remote.Op == "remote error"

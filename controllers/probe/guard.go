@@ -10,29 +10,29 @@ import (
 	"strings"
 )
 
-// Bounds on what a server may send in one probe. An honest one sends about 4 KiB.
+// Bounds of what a server may send in one probe. A normal one sends about 4 KiB.
 const (
 	maxReplyBytes = 64 << 10
-	// maxStringDigits and maxListDigits bound the announced length of a string and
-	// of a list: the client allocates what is announced before it arrives, for a list
-	// at every level of nesting.
+	// maxStringDigits and maxListDigits bound the announced length of a string and of
+	// a list: the client allocates the announced length before the data arrives, for
+	// lists at every level of nesting.
 	maxStringDigits = 5
 	maxListDigits   = 2
 )
 
 var (
-	errReplyTooLong = errors.New("reply longer than any of Redis's")
-	errNotRESP      = errors.New("reply not in Redis's protocol")
+	errReplyTooLong = errors.New("reply exceeds the maximum length")
+	errNotRESP      = errors.New("reply does not follow the Redis protocol")
 )
 
-// guardedConn hands on what the server sends as long as it looks like replies of a
-// Redis server, and remembers how it began.
+// guardedConn passes on what the server sends while it looks like replies of a Redis
+// server, and keeps the beginning.
 type guardedConn struct {
 	net.Conn
 
 	total int
-	// head is the beginning of the first reply: a server that refuses a connection
-	// says why and hangs up, and the client may see only the latter.
+	// head is the beginning of the first reply: a server that rejects a connection sends
+	// an error and closes it, and the client may see only the closed connection.
 	head []byte
 	// kind is the type byte of the line being read, digits how many followed it.
 	kind     byte
@@ -41,7 +41,7 @@ type guardedConn struct {
 	rejected error
 }
 
-// maxHead is enough for every error that comes before a hang-up.
+// maxHead is enough for every error that precedes a closed connection.
 const maxHead = 128
 
 // Read implements net.Conn.
@@ -74,9 +74,9 @@ func (c *guardedConn) inspect(p []byte) error {
 	return nil
 }
 
-// scan follows the lines of the stream for announced lengths. It does not know
-// where a string's own bytes begin and end, and need not: none of the replies to
-// a probe has a line within a string that looks like an announcement.
+// scan checks the announced lengths in the stream. It does not track the bounds of
+// strings: no reply to a probe has a line within a string that looks like an announced
+// length.
 func (c *guardedConn) scan(b byte) error {
 	switch {
 	case b == '\n':
@@ -104,8 +104,8 @@ func digitsAllowed(kind byte) int {
 	return maxReplyBytes
 }
 
-// firstError is the first reply's text if that was an error, else empty.
-func (c *guardedConn) firstError() string {
+// firstErrorReply returns the text of the first reply if that is an error, else "".
+func (c *guardedConn) firstErrorReply() string {
 	if len(c.head) == 0 || c.head[0] != '-' {
 		return ""
 	}
@@ -113,9 +113,9 @@ func (c *guardedConn) firstError() string {
 	return string(line)
 }
 
-// beganWithTLS reports whether the server's first byte was a TLS alert's or
-// handshake's.
-func (c *guardedConn) beganWithTLS() bool {
+// startsWithTLS reports whether the server's first byte is that of a TLS alert or
+// handshake.
+func (c *guardedConn) startsWithTLS() bool {
 	const alert, handshake = 0x15, 0x16
 	return len(c.head) > 0 && (c.head[0] == alert || c.head[0] == handshake)
 }

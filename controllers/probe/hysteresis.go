@@ -5,31 +5,30 @@ package probe
 
 import "time"
 
-// thresholds are how many consecutive attempts it takes to change an outcome.
+// thresholds are the numbers of consecutive attempts that change an outcome.
 type thresholds struct{ failure, success int }
 
-// state is a Result and what it takes to judge the next attempt.
+// state is a Result and the state of the hysteresis.
 type state struct {
 	Result
-	// failures and successes count the attempts of one kind since the last of the other.
+	// failures and successes count consecutive attempts of the same kind.
 	failures, successes int
-	// repeats counts the latest failure's reason and message in a row.
+	// repeats counts consecutive failures with the same reason and message.
 	repeats int
 	last    Attempt
-	watch   loadWatch
+	tracker loadTracker
 }
 
-// step is the state after one more attempt, which ended now.
+// step returns the state after an attempt that ended now.
 //
-// The first success of all makes an unknown cache healthy at once: someone waits
-// for it. A failure that differs from the one on show replaces it only after it
-// has repeated failureThreshold times: a cache that is refused and times out by
-// turns has one message, not a new one at every probe.
+// The first success makes an unknown cache healthy immediately, because a rollout waits
+// for it. A failure replaces the reported one only after failureThreshold repetitions: a
+// cache that alternates between two failures keeps one message.
 func step(s state, a Attempt, now time.Time, t thresholds) state {
 	s.At, s.Failing = now, a.Err != nil
 	if a.Err == nil {
-		s.watch = s.watch.step(a.Usage, now)
-		s.Load = s.watch.load
+		s.tracker = s.tracker.step(a.Usage, now)
+		s.Load = s.tracker.load
 		return s.succeed(a, now, t)
 	}
 	return s.fail(a, now, t)
@@ -38,11 +37,11 @@ func step(s state, a Attempt, now time.Time, t thresholds) state {
 func (s state) succeed(a Attempt, now time.Time, t thresholds) state {
 	s.failures, s.repeats, s.last = 0, 0, a
 	s.successes++
-	s.Latency = settle(s.Latency, roundUp125(a.Latency, time.Millisecond))
+	s.Latency = damp(s.Latency, roundUp125(a.Latency, time.Millisecond))
 	if s.Outcome == Unhealthy && s.successes < t.success {
 		return s
 	}
-	return s.become(Healthy, a, now)
+	return s.report(Healthy, a, now)
 }
 
 func (s state) fail(a Attempt, now time.Time, t thresholds) state {
@@ -54,23 +53,23 @@ func (s state) fail(a Attempt, now time.Time, t thresholds) state {
 	}
 	s.last = a
 	switch {
-	case s.Outcome == Unhealthy && (s.repeats >= t.failure || s.shows(a)):
-		return s.become(Unhealthy, a, now)
+	case s.Outcome == Unhealthy && (s.repeats >= t.failure || s.reports(a)):
+		return s.report(Unhealthy, a, now)
 	case s.Outcome != Unhealthy && s.failures >= t.failure:
-		return s.become(Unhealthy, a, now)
+		return s.report(Unhealthy, a, now)
 	case s.Outcome == "":
-		return s.become("", a, now)
+		return s.report("", a, now)
 	}
 	return s
 }
 
-// shows reports whether a is the attempt that a reader sees already.
-func (s state) shows(a Attempt) bool {
+// reports reports whether the result already has the reason and message of a.
+func (s state) reports(a Attempt) bool {
 	return s.Reason == a.Reason && s.Message == a.Message
 }
 
-// become makes a the attempt that a reader sees.
-func (s state) become(o Outcome, a Attempt, now time.Time) state {
+// report sets the outcome, and the reason and message of a.
+func (s state) report(o Outcome, a Attempt, now time.Time) state {
 	if s.Outcome != o {
 		s.Since = now
 	}
@@ -79,8 +78,8 @@ func (s state) become(o Outcome, a Attempt, now time.Time) state {
 	return s
 }
 
-// settle keeps the old of two rounded latencies while the new one is next to it.
-func settle(old, next time.Duration) time.Duration {
+// damp returns the old of two rounded latencies if the new one is an adjacent step.
+func damp(old, next time.Duration) time.Duration {
 	if old == 0 || old < next && roundUp125(old+1, time.Millisecond) != next {
 		return next
 	}

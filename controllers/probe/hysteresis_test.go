@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The letters of a film: one attempt each.
+// attempts are the attempts of a sequence by letter.
 var attempts = map[byte]Attempt{
 	'o': {Reason: ReasonHealthy, Message: "Fine.", Role: "master", Latency: time.Millisecond},
 	'r': failed(ReasonConnectionRefused, ""),
@@ -24,67 +24,67 @@ func failed(r Reason, role string) Attempt {
 	return Attempt{Err: errors.New("Broken."), Reason: r, Message: "Broken.", Role: role}
 }
 
-// play runs a film from the beginning and writes down what is seen after each
-// attempt: the outcome as H, U or ?, and in brackets the reason's first word where it changed.
-func play(film string, t thresholds) string {
+// runSequence returns the state after each attempt of a sequence: the outcome as H, U
+// or ?, and in brackets the reason if it changed.
+func runSequence(sequence string, t thresholds) string {
 	start := time.Unix(0, 0)
 	s := state{Result: Result{Since: start}}
-	var seen strings.Builder
-	for i := range len(film) {
+	var text strings.Builder
+	for i := range len(sequence) {
 		before := s
-		s = step(s, attempts[film[i]], start.Add(time.Duration(i+1)*time.Second), t)
-		seen.WriteString(map[Outcome]string{"": "?", Healthy: "H", Unhealthy: "U"}[s.Outcome])
+		s = step(s, attempts[sequence[i]], start.Add(time.Duration(i+1)*time.Second), t)
+		text.WriteString(map[Outcome]string{"": "?", Healthy: "H", Unhealthy: "U"}[s.Outcome])
 		if s.Reason != before.Reason {
-			seen.WriteString("(" + string(s.Reason) + ")")
+			text.WriteString("(" + string(s.Reason) + ")")
 		}
 	}
-	return seen.String()
+	return text.String()
 }
 
 func TestStep(t *testing.T) {
 	t.Parallel()
 	normal := thresholds{failure: 3, success: 2}
-	hasty := thresholds{failure: 1, success: 1}
+	impatient := thresholds{failure: 1, success: 1}
 	for name, c := range map[string]struct {
-		film       string
+		sequence   string
 		thresholds thresholds
 		want       string
 	}{
-		"the first success decides at once": {
+		"the first success is healthy immediately": {
 			"o", normal, "H(Healthy)",
 		},
-		"who was never healthy is unknown, with a reason, until the threshold": {
+		"unknown with a reason until the failure threshold": {
 			"rrr", normal, "?(ConnectionRefused)?U",
 		},
-		"while unknown the last reason shows": {
+		"unknown with the reason of the last failure": {
 			"rtt", normal, "?(ConnectionRefused)?(TimedOut)U",
 		},
-		"a success among the first failures decides": {
+		"a success after first failures is healthy": {
 			"rro", normal, "?(ConnectionRefused)?H(Healthy)",
 		},
-		"two failures are no outage, three are": {
+		"unhealthy after three failures, not two": {
 			"orrorrr", normal, "H(Healthy)HHHHHU(ConnectionRefused)",
 		},
-		"failures of different kinds add up, and the last one shows": {
+		"different failures add up, with the last reason": {
 			"ortr", normal, "H(Healthy)HHU(ConnectionRefused)",
 		},
-		"one success is no recovery, two are": {
+		"healthy after two successes, not one": {
 			"orrrorrroo", normal, "H(Healthy)HHU(ConnectionRefused)UUUUUH(Healthy)",
 		},
-		"another failure shows only once it has repeated": {
+		"a new reason is reported after it repeated": {
 			"rrrtttt", normal, "?(ConnectionRefused)?UUUU(TimedOut)U",
 		},
-		"failures that take turns have one message": {
+		"alternating failures keep one reason": {
 			"rrrtrtrtrt", normal, "?(ConnectionRefused)?UUUUUUUU",
 		},
-		"with thresholds of one every attempt counts": {
-			"orotr", hasty, "H(Healthy)U(ConnectionRefused)H(Healthy)U(TimedOut)U(ConnectionRefused)",
+		"thresholds of one": {
+			"orotr", impatient, "H(Healthy)U(ConnectionRefused)H(Healthy)U(TimedOut)U(ConnectionRefused)",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if diff := cmp.Diff(c.want, play(c.film, c.thresholds)); diff != "" {
-				t.Errorf("film %s (-want +got):\n%s", c.film, diff)
+			if diff := cmp.Diff(c.want, runSequence(c.sequence, c.thresholds)); diff != "" {
+				t.Errorf("sequence %s (-want +got):\n%s", c.sequence, diff)
 			}
 		})
 	}
@@ -111,16 +111,16 @@ func TestStepKeepsTheTimeOfTheLastChange(t *testing.T) {
 	}
 }
 
-func TestLatencySettles(t *testing.T) {
+func TestDamp(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
 	for name, c := range map[string]struct{ old, next, want time.Duration }{
-		"the first one counts":           {0, 5 * ms, 5 * ms},
-		"one step up is the same":        {5 * ms, 10 * ms, 5 * ms},
-		"one step down is the same":      {10 * ms, 5 * ms, 10 * ms},
-		"two steps up are not the same":  {5 * ms, 20 * ms, 20 * ms},
-		"two steps down are not either":  {20 * ms, 5 * ms, 5 * ms},
-		"the same stays":                 {2 * ms, 2 * ms, 2 * ms},
+		"first latency":                  {0, 5 * ms, 5 * ms},
+		"one step up":                    {5 * ms, 10 * ms, 5 * ms},
+		"one step down":                  {10 * ms, 5 * ms, 10 * ms},
+		"two steps up":                   {5 * ms, 20 * ms, 20 * ms},
+		"two steps down":                 {20 * ms, 5 * ms, 5 * ms},
+		"no change":                      {2 * ms, 2 * ms, 2 * ms},
 		"far up, over a power of ten":    {ms, time.Second, time.Second},
 		"far down, over a power of ten":  {time.Second, ms, ms},
 		"one step, over a power of ten":  {500 * ms, time.Second, 500 * ms},
@@ -128,8 +128,8 @@ func TestLatencySettles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := settle(c.old, c.next); got != c.want {
-				t.Errorf("settle(%v, %v) = %v, want %v", c.old, c.next, got, c.want)
+			if got := damp(c.old, c.next); got != c.want {
+				t.Errorf("damp(%v, %v) = %v, want %v", c.old, c.next, got, c.want)
 			}
 		})
 	}

@@ -11,30 +11,30 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// patience is how long a probe may take in a hurried lane. It is far above what a
-// Redis in the same region takes, and short enough that a quarter of the workers
-// gives up on more probes in a second than a thousand caches ask for.
-const patience = 250 * time.Millisecond
+// hurriedTimeout is the timeout of a probe in a hurried lane. It is far above the
+// latency of a Redis in the same region, and short enough that a quarter of the workers
+// can time out more probes per second than a thousand caches need.
+const hurriedTimeout = 250 * time.Millisecond
 
-// maxStretch is how many intervals a failing cache may add to its own.
-const maxStretch = 2
+// maxAddedIntervals is how many intervals a failing cache may add to its own.
+const maxAddedIntervals = 2
 
-// lane is a queue of entries by the time they are due, and the workers they share.
+// lane is a queue of entries by due time, and the workers that they share.
 type lane struct {
-	// name is the lane's in metrics.
+	// name of the lane in metrics.
 	name string
-	// hurried lanes give a probe no more time than patience.
+	// hurried lanes limit probes to hurriedTimeout.
 	hurried bool
 	workers int
 	running int
 	queue   queue
 }
 
-// lanes are the prober's four, see package comment.
+// lanes are the four lanes of the prober, see the package comment.
 type lanes struct{ fast, late, fresh, failing lane }
 
-// newLanes shares out the workers. Failing caches get most: it is they who hold one
-// for long.
+// newLanes divides the workers among the lanes. Failing caches get most, because their
+// probes take longest.
 func newLanes(workers int) *lanes {
 	quarter, sixth := max(1, workers/4), max(1, workers/6)
 	return &lanes{
@@ -45,39 +45,39 @@ func newLanes(workers int) *lanes {
 	}
 }
 
-// all are the lanes in the order they are served.
+// all returns the lanes in the order in which they are served.
 func (ls *lanes) all() []*lane { return []*lane{&ls.fast, &ls.late, &ls.fresh, &ls.failing} }
 
-// after is the lane of a cache with the given outcome after an attempt, which may
-// have been aborted for lack of patience. One that counts as healthy in spite of a
-// failure does not wait among the failing ones until it is known to be one of them,
-// unless many fall silent at once.
+// after returns the lane of a cache with the given outcome after an attempt, which may
+// have been aborted by hurriedTimeout. A failed probe of a cache that is still healthy
+// is repeated in the late lane, without waiting behind failing caches, unless many fail
+// at once.
 func (ls *lanes) after(outcome Outcome, a Attempt, aborted bool) *lane {
 	switch failed := aborted || a.Err != nil; {
 	case failed && (outcome != Healthy || !ls.late.hasRoom()):
 		return &ls.failing
-	case failed, a.Latency > patience:
+	case failed, a.Latency > hurriedTimeout:
 		return &ls.late
 	}
 	return &ls.fast
 }
 
-// hasRoom reports whether one more entry in l would find a worker whenever it is due.
+// hasRoom reports whether a worker is available for one more entry at any time.
 func (l *lane) hasRoom() bool { return l.running+len(l.queue) < l.workers }
 
-// entry is one watched cache. It is in its lane's queue, or being probed.
+// entry is one watched cache. It is either queued in its lane or being probed.
 type entry struct {
 	key    types.NamespacedName
 	target Target
 	state  state
-	// probed says that an attempt has ended with a verdict on the attempt.
+	// probed is set after the first recorded attempt.
 	probed bool
 
 	lane *lane
 	due  time.Time
 	// index in the lane's queue, or notQueued.
 	index int
-	// cancel ends the probe in flight.
+	// cancel cancels the running probe.
 	cancel context.CancelFunc
 }
 
@@ -87,46 +87,46 @@ func (e *entry) thresholds() thresholds {
 	return thresholds{failure: e.target.FailureThreshold, success: e.target.SuccessThreshold}
 }
 
-// keepBeat is when a target is due again that was due and whose probe ended now: an
-// interval later, whatever the probe took. Beats that passed meanwhile are left out.
-func keepBeat(interval time.Duration, due, now time.Time) time.Time {
+// nextTick returns when a target is next due: one interval after it was due, whatever
+// the duration of the probe. Ticks that were missed meanwhile are skipped.
+func nextTick(interval time.Duration, due, now time.Time) time.Time {
 	missed := now.Sub(due) / interval
-	return due.Add((missed + 1) * interval).Truncate(interval / beats)
+	return due.Add((missed + 1) * interval).Truncate(interval / ticksPerInterval)
 }
 
-// giveWay is when a failing target is due again that had to wait for a worker and
-// whose probe ended now: it adds what it waited to its interval.
-func giveWay(interval, waited time.Duration, now time.Time) time.Time {
-	return now.Add(interval + min(waited, maxStretch*interval))
+// delayedBy returns when a failing target is next due: it adds the time that it waited
+// for a worker to its interval.
+func delayedBy(interval, waited time.Duration, now time.Time) time.Time {
+	return now.Add(interval + min(waited, maxAddedIntervals*interval))
 }
 
-// beats is how many beats an interval has.
-const beats = 100
+// ticksPerInterval is the number of ticks in an interval.
+const ticksPerInterval = 100
 
-// firstBeat is a random beat of the interval after now, as spread in [0, 1) says:
-// who started together does not go on together. There are a hundred of them, and
-// not one for each target, because to wake up once for ten probes takes a third of
-// the CPU time of waking up ten times.
-func firstBeat(interval time.Duration, spread float64, now time.Time) time.Time {
+// firstTick returns a random tick within an interval after now, for a spread in [0, 1),
+// so that targets that start together are spread over the interval. There are a hundred
+// ticks instead of one for each target, because waking up once for ten probes takes a
+// third of the CPU time of waking up ten times.
+func firstTick(interval time.Duration, spread float64, now time.Time) time.Time {
 	at := now.Add(time.Duration(spread * float64(interval)))
-	return at.Truncate(interval / beats).Add(interval / beats)
+	return at.Truncate(interval / ticksPerInterval).Add(interval / ticksPerInterval)
 }
 
-// push queues e in l.
+// push adds e to the queue.
 func (l *lane) push(e *entry) {
 	e.lane = l
 	heap.Push(&l.queue, e)
 }
 
-// remove takes e out of its queue, if it is in there.
+// remove removes e from the queue if it is queued.
 func (l *lane) remove(e *entry) {
 	if e.index != notQueued {
 		heap.Remove(&l.queue, e.index)
 	}
 }
 
-// pop takes the entry that is due for the longest and gives it a worker. It is nil
-// when none is due or no worker is free.
+// pop removes the entry that has been due longest and occupies a worker; nil if no
+// entry is due or no worker is free.
 func (l *lane) pop(now time.Time) *entry {
 	if l.running >= l.workers || len(l.queue) == 0 || l.queue[0].due.After(now) {
 		return nil
@@ -135,7 +135,7 @@ func (l *lane) pop(now time.Time) *entry {
 	return heap.Pop(&l.queue).(*entry)
 }
 
-// wakeAt is when the next entry is due, if there is a worker to serve it.
+// wakeAt returns when the next entry is due; false if no worker is free.
 func (l *lane) wakeAt() (time.Time, bool) {
 	if l.running >= l.workers || len(l.queue) == 0 {
 		return time.Time{}, false
@@ -143,7 +143,7 @@ func (l *lane) wakeAt() (time.Time, bool) {
 	return l.queue[0].due, true
 }
 
-// queue is a heap.Interface of entries by the time they are due.
+// queue is a heap.Interface of entries by due time.
 type queue []*entry
 
 func (q queue) Len() int           { return len(q) }

@@ -8,33 +8,32 @@ import (
 	"time"
 )
 
-// Load is how much of its memory and CPU a cache uses for long. It is empty while
-// that is not known: it has not been watched for long enough, it has no limit of
-// memory, or it does not say.
+// Load is the sustained memory and CPU load of a cache. It is empty while unknown: the
+// cache was not observed for long enough, has no memory limit, or reports no usage.
 type Load string
 
 const (
-	// LoadNormal means none of the others.
+	// LoadNormal is a load that is neither low nor high.
 	LoadNormal Load = "Normal"
-	// LoadLow means that for a day it has used little of its memory and of a core.
+	// LoadLow means that memory and CPU usage were low for a day.
 	LoadLow Load = "Low"
-	// LoadHighMemory means that for an hour its memory has been almost full.
+	// LoadHighMemory means that the memory was almost full for an hour.
 	LoadHighMemory Load = "HighMemory"
-	// LoadHighCPU means that for an hour it has kept a core busy.
+	// LoadHighCPU means that a core was busy for an hour.
 	LoadHighCPU Load = "HighCPU"
 )
 
-// Usage is what a server says about its memory and CPU. What it does not say is
+// Usage is the memory and CPU usage that a server reports. What it does not report is
 // zero.
 type Usage struct {
 	// Memory in use and its limit, in bytes.
 	Memory, MemoryLimit int64
-	// CPU is the time that it has used since it started.
+	// CPU time used since the server started.
 	CPU time.Duration
 }
 
-// parseUsage reads the replies to INFO memory and INFO cpu. CPU is the main
-// thread's where the server tells it apart: that is the one that commands wait for.
+// parseUsage parses the replies to INFO memory and INFO cpu. CPU is that of the main
+// thread, which commands wait for, if the server reports it separately.
 func parseUsage(memory, cpu string) Usage {
 	var u Usage
 	fields := parseInfo(memory)
@@ -46,7 +45,7 @@ func parseUsage(memory, cpu string) Usage {
 	return u
 }
 
-// bytesOf is a number of bytes, 0 where there is none.
+// bytesOf parses a number of bytes, 0 if it is invalid.
 func bytesOf(text string) int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 {
@@ -55,7 +54,7 @@ func bytesOf(text string) int64 {
 	return n
 }
 
-// secondsOf is a time in seconds, 0 where there is none that a server can have used.
+// secondsOf parses a duration in seconds, 0 if it is invalid.
 func secondsOf(text string) time.Duration {
 	const century = 100 * 365 * 24 * 3600
 	n, err := strconv.ParseFloat(text, 64)
@@ -65,79 +64,79 @@ func secondsOf(text string) time.Duration {
 	return time.Duration(n * float64(time.Second))
 }
 
-// What counts as high and as low, in percent, and when it no longer does. Between
-// the two nothing changes, so that a load on a border is one thing.
+// Thresholds of high and low, in percent, with hysteresis so that a load at a threshold
+// does not flap.
 var (
 	memoryLimits = limits{low: 20, notLow: 30, notHigh: 70, high: 80}
 	cpuLimits    = limits{low: 10, notLow: 20, notHigh: 65, high: 75}
 )
 
-// For how long a load must be what it is before anybody hears of it: high for
-// longer than a peak lasts, low for long enough to have seen a day's peak.
+// How long a load must hold before it is reported: high for longer than a peak, low for
+// long enough to include a day's peak.
 const (
 	highFor = time.Hour
 	lowFor  = 24 * time.Hour
 )
 
 const (
-	// cpuSample is the shortest time that CPU is measured over.
+	// cpuSample is the minimum duration of a CPU measurement.
 	cpuSample = 5 * time.Minute
-	// loadGap is how long nobody may have looked for what was seen to count as one
-	// stretch; the longest interval of a probe is 10 minutes.
+	// loadGap is the maximum time between two observations of the same period; the
+	// longest interval of a probe is 10 minutes.
 	loadGap = 30 * time.Minute
 )
 
-// loadWatch is what is known about the load of one cache.
-type loadWatch struct {
+// loadTracker tracks the load of one cache.
+type loadTracker struct {
 	load        Load
 	memory, cpu band
-	// cpuUsed is the CPU time at cpuAt, where the present measurement began.
+	// cpuUsed is the CPU time at cpuAt, when the current measurement started.
 	cpuUsed time.Duration
 	cpuAt   time.Time
 	seen    time.Time
 }
 
-// step is the watch after one more look, at now.
-func (w loadWatch) step(u Usage, now time.Time) loadWatch {
+// step returns the tracker after an observation at now.
+func (w loadTracker) step(u Usage, now time.Time) loadTracker {
 	if now.Sub(w.seen) > loadGap {
-		w = loadWatch{load: w.load}
+		w = loadTracker{load: w.load}
 	}
 	w.seen = now
 	if u.MemoryLimit > 0 {
-		w.memory = w.memory.step(percent(float64(u.Memory), float64(u.MemoryLimit)), memoryLimits, now)
+		w.memory = w.memory.step(utilization(float64(u.Memory), float64(u.MemoryLimit)), memoryLimits, now)
 	}
 	w = w.measureCPU(u.CPU, now)
-	w.load = w.judge(now)
+	w.load = w.assess(now)
 	return w
 }
 
-// measureCPU ends a measurement that has taken long enough and begins the next. A
-// server that restarted, or was replaced by another, begins anew.
-func (w loadWatch) measureCPU(used time.Duration, now time.Time) loadWatch {
+// measureCPU completes a measurement that is long enough and starts the next. A
+// restarted or replaced server resets the measurement.
+func (w loadTracker) measureCPU(used time.Duration, now time.Time) loadTracker {
 	took := now.Sub(w.cpuAt)
 	switch {
 	case used == 0 || (!w.cpuAt.IsZero() && used >= w.cpuUsed && took < cpuSample):
 		return w
 	case !w.cpuAt.IsZero() && used >= w.cpuUsed:
-		w.cpu = w.cpu.step(percent((used-w.cpuUsed).Seconds(), took.Seconds()), cpuLimits, now)
+		w.cpu = w.cpu.step(utilization((used-w.cpuUsed).Seconds(), took.Seconds()), cpuLimits, now)
 	}
 	w.cpuUsed, w.cpuAt = used, now
 	return w
 }
 
-// judge is what to call the load. While a stretch is not long enough yet, what it
-// was called before stands, unless that has become untrue.
-func (w loadWatch) judge(now time.Time) Load {
+// assess returns the load. While a level has not held long enough, the previous load
+// remains unless it no longer applies.
+func (w loadTracker) assess(now time.Time) Load {
 	if w.memory.level == unknown || w.cpu.level == unknown {
 		return w.load
 	}
 	bothLow := w.memory.level == low && w.cpu.level == low
 	switch {
-	case w.memory.stays(high, highFor, now):
+	case w.memory.heldFor(high, highFor, now):
 		return LoadHighMemory
-	case w.cpu.stays(high, highFor, now):
+	case w.cpu.heldFor(high, highFor, now):
 		return LoadHighCPU
-	case w.memory.stays(low, lowFor, now) && w.cpu.stays(low, lowFor, now):
+	case w.memory.heldFor(low, lowFor, now) && w.cpu.heldFor(low, lowFor, now):
 		return LoadLow
 	case w.load == "" && (bothLow || w.memory.level == high || w.cpu.level == high):
 		return ""
@@ -152,9 +151,10 @@ func (w loadWatch) judge(now time.Time) Load {
 	}
 }
 
-func percent(part, whole float64) float64 { return 100 * part / whole }
+// utilization returns the used part of a whole in percent.
+func utilization(used, whole float64) float64 { return 100 * used / whole }
 
-// level is where a share of something lies.
+// level is a range of a utilization.
 type level int
 
 const (
@@ -164,16 +164,16 @@ const (
 	high
 )
 
-// limits of the levels, in percent: to become low or high, and to be so no longer.
+// limits of the levels, in percent: to enter and to leave low and high.
 type limits struct{ low, notLow, notHigh, high float64 }
 
-// band is the level of a share, and since when it has been the same.
+// band is the level of a utilization, and since when it holds.
 type band struct {
 	level level
 	since time.Time
 }
 
-// step is the band after one more measurement.
+// step returns the band after a measurement.
 func (b band) step(percent float64, l limits, now time.Time) band {
 	if next := b.next(percent, l); next != b.level {
 		return band{level: next, since: now}
@@ -192,7 +192,7 @@ func (b band) next(percent float64, l limits) level {
 	}
 }
 
-// stays reports whether the level has been the same for so long.
-func (b band) stays(l level, long time.Duration, now time.Time) bool {
-	return b.level == l && now.Sub(b.since) >= long
+// heldFor reports whether the level has been l for the given duration.
+func (b band) heldFor(l level, duration time.Duration, now time.Time) bool {
+	return b.level == l && now.Sub(b.since) >= duration
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are about the prober as a whole: with a series for each cache they would
-// grow with the fleet, and each cache has a condition that says more.
+// metrics of the prober as a whole. Series for each cache would grow with the fleet, and
+// the conditions of each cache have more detail.
 type metrics struct {
 	duration *prometheus.HistogramVec
 	failures *prometheus.CounterVec
@@ -19,7 +19,7 @@ func newMetrics() *metrics {
 	return &metrics{
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "flagcache_probe_duration_seconds",
-			Help:    "How long probes of caches took, from resolving the host to the last reply.",
+			Help:    "Duration of probes of caches, from name resolution to the last reply.",
 			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2, 5},
 		}, []string{"result"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -28,7 +28,7 @@ func newMetrics() *metrics {
 		}, []string{"reason"}),
 		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "flagcache_probe_wait_seconds",
-			Help:    "How long due probes of caches waited for a worker, by lane: new, fast, late or failing.",
+			Help:    "Time that due probes of caches waited for a worker, by lane: new, fast, late or failing.",
 			Buckets: []float64{.001, .01, .1, 1, 10, 60},
 		}, []string{"lane"}),
 	}
@@ -43,7 +43,7 @@ func (m *metrics) observe(a Attempt) {
 	m.duration.WithLabelValues(result).Observe(a.Latency.Seconds())
 }
 
-// Collectors are the prober's metrics, for the caller to register.
+// Collectors returns the prober's metrics for registration.
 func (p *Prober) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{p.metrics.duration, p.metrics.failures, p.metrics.wait}
 }

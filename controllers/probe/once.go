@@ -17,11 +17,11 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// keyExpiry is how long the probed key stays behind after the last probe.
+// keyExpiry is how long the probed key exists after the last probe.
 const keyExpiry = time.Minute
 
-// Once makes one probe, without hysteresis. It ends within t.Timeout, or as soon as
-// ctx does. Addresses that DenyLinkLocal refuses are not connected to.
+// Once probes once, without hysteresis. It returns within t.Timeout, or when ctx is
+// done. It does not connect to addresses that DenyLinkLocal denies.
 func Once(ctx context.Context, t Target) Attempt {
 	return once(ctx, t, DenyLinkLocal)
 }
@@ -32,42 +32,42 @@ func once(ctx context.Context, t Target, control DialControl) Attempt {
 	defer cancel()
 
 	start := time.Now()
-	seen, failed := visit(ctx, t, control)
-	a := Attempt{Role: seen.role, Lag: seen.lag, Usage: seen.usage, Latency: time.Since(start)}
+	info, failed := connectAndCheck(ctx, t, control)
+	a := Attempt{Role: info.role, Lag: info.lag, Usage: info.usage, Latency: time.Since(start)}
 	if failed == nil {
 		a.Reason, a.Message = ReasonHealthy, healthyMessage(t)
 		return a
 	}
-	a.Reason, a.Message = classify(t, *lookTwice(ctx, t, control, failed))
+	a.Reason, a.Message = classify(t, *detectTLSMismatch(ctx, t, control, failed))
 	a.Err = errors.New(a.Message)
 	return a
 }
 
-// observation is what a server says about itself.
-type observation struct {
+// serverInfo is what a server reports about itself.
+type serverInfo struct {
 	replication
 	usage Usage
 }
 
-// visit connects, asks and hangs up.
-func visit(ctx context.Context, t Target, control DialControl) (observation, *failure) {
+// connectAndCheck connects, checks the cache, and closes the connection.
+func connectAndCheck(ctx context.Context, t Target, control DialControl) (serverInfo, *failure) {
 	conn, failed := connect(ctx, t, control)
 	if failed != nil {
-		return observation{}, failed
+		return serverInfo{}, failed
 	}
 	defer conn.Close()
-	stop := interruptAtEnd(ctx, conn)
+	stop := interruptWhenDone(ctx, conn)
 	defer stop()
 
 	if !t.TLS {
-		return ask(ctx, t, conn)
+		return check(ctx, t, conn)
 	}
 	encrypted, failed := handshake(ctx, t, conn)
 	if failed != nil {
-		return observation{}, failed
+		return serverInfo{}, failed
 	}
 	defer encrypted.Close()
-	return ask(ctx, t, encrypted)
+	return check(ctx, t, encrypted)
 }
 
 // connect resolves the host and opens a TCP connection, without proxies.
@@ -83,7 +83,7 @@ func connect(ctx context.Context, t Target, control DialControl) (net.Conn, *fai
 	return conn, nil
 }
 
-// hostOf is the host in host:port, where the port is a number.
+// hostOf returns the host of host:port with a numeric port.
 func hostOf(addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -95,16 +95,16 @@ func hostOf(addr string) (string, error) {
 	return host, nil
 }
 
-// interruptAtEnd makes every read and write on conn fail once ctx ends, in time or
-// early. The client's own deadlines are off: one per reply, they would let a server
-// that sends a byte at a time go on for ever.
-func interruptAtEnd(ctx context.Context, conn net.Conn) (stop func() bool) {
+// interruptWhenDone makes all reads and writes on conn fail when ctx is done. The
+// client's own deadlines are disabled: they apply to single reads, so a server that
+// sends a byte at a time would never time out.
+func interruptWhenDone(ctx context.Context, conn net.Conn) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 }
 
-// ask logs in and, in one pipeline, pings, writes, reads back and asks for the
-// replication state and for the memory and the CPU in use.
-func ask(ctx context.Context, t Target, conn net.Conn) (observation, *failure) {
+// check authenticates and, in one pipeline, pings, writes, reads back, and reads the
+// replication state and the memory and CPU usage.
+func check(ctx context.Context, t Target, conn net.Conn) (serverInfo, *failure) {
 	guarded := &guardedConn{Conn: conn}
 	client := clientOn(guarded, t)
 	defer client.Close()
@@ -114,31 +114,31 @@ func ask(ctx context.Context, t Target, conn net.Conn) (observation, *failure) {
 	ping := pipe.Ping(ctx)
 	set := pipe.Set(ctx, t.Key, value, keyExpiry)
 	get := pipe.Get(ctx, t.Key)
-	// One section at a time: servers before Redis 7 refuse more.
+	// One section at a time: servers before Redis 7 reject more.
 	info, memory, cpu := pipe.Info(ctx, "replication"), pipe.Info(ctx, "memory"), pipe.Info(ctx, "cpu")
 	_, execErr := pipe.Exec(ctx)
 
-	seen := observation{replication: parseReplication(info.Val()), usage: parseUsage(memory.Val(), cpu.Val())}
-	failed := func(command string, err error) (observation, *failure) {
-		return seen, &failure{step: stepAsk, command: command, err: err, conn: guarded}
+	server := serverInfo{replication: parseReplication(info.Val()), usage: parseUsage(memory.Val(), cpu.Val())}
+	failed := func(command string, err error) (serverInfo, *failure) {
+		return server, &failure{step: stepCommands, command: command, err: err, conn: guarded}
 	}
 	for _, cmd := range []redis.Cmder{ping, set, get} {
 		if err := cmd.Err(); err != nil {
 			return failed(strings.ToUpper(cmd.Name()), err)
 		}
 	}
-	// A refused login is no command's error. INFO's own do not matter.
+	// A failed authentication is not the error of a command. Errors of INFO are ignored.
 	if execErr != nil && errors.Join(info.Err(), memory.Err(), cpu.Err()) == nil {
 		return failed("AUTH", execErr)
 	}
 	if get.Val() != value {
 		return failed("GET", errReadBackMismatch)
 	}
-	return seen, nil
+	return server, nil
 }
 
-// clientOn is a client for one conversation on conn: no pool, no retries, no
-// redirects, no second connection, no commands of its own but the login.
+// clientOn returns a client that uses conn only: no pool, no retries, no redirects, no
+// second connection, and no commands of its own except authentication.
 func clientOn(conn net.Conn, t Target) *redis.Client {
 	unused := make(chan net.Conn, 1)
 	unused <- conn
@@ -158,20 +158,20 @@ func clientOn(conn net.Conn, t Target) *redis.Client {
 		MaxRetries:            -1,
 		DialerRetries:         1,
 		PoolSize:              1,
-		PipelinePoolSize:      -1, // pipelines use the one connection, too
+		PipelinePoolSize:      -1, // pipelines use the same connection
 		DisableIdentity:       true,
 		ContextTimeoutEnabled: true,
-		ReadTimeout:           -2, // interruptAtEnd sets the deadline
+		ReadTimeout:           -2, // interruptWhenDone sets the deadline
 		WriteTimeout:          -2,
 		ReadBufferSize:        1 << 10,
 		WriteBufferSize:       512,
-		// Else the client resolves Addr once more, with a time-out of its own.
+		// Otherwise the client resolves Addr again, with its own timeout.
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }
 
 func randomValue() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	_, _ = rand.Read(b[:]) // documented never to fail
 	return hex.EncodeToString(b[:])
 }

@@ -13,15 +13,15 @@ import (
 	"unicode/utf8"
 )
 
-func TestOnceSaysWhatFails(t *testing.T) {
+func TestOnceReportsTheFailure(t *testing.T) {
 	t.Parallel()
-	for name, s := range troubles {
+	for name, s := range failureScenarios {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			target := s.prepared(t)
 			a := Once(t.Context(), target)
-			if a.Reason != s.want || !strings.Contains(a.Message, s.says) || a.Role != s.role {
-				t.Errorf("got %s (role %q): %s\nwant %s (role %q) with %q", a.Reason, a.Role, a.Message, s.want, s.role, s.says)
+			if a.Reason != s.want || !strings.Contains(a.Message, s.message) || a.Role != s.role {
+				t.Errorf("got %s (role %q): %s\nwant %s (role %q) with %q", a.Reason, a.Role, a.Message, s.want, s.role, s.message)
 			}
 			if a.Err == nil || a.Err.Error() != a.Message {
 				t.Errorf("the error is %v, want the message", a.Err)
@@ -30,7 +30,7 @@ func TestOnceSaysWhatFails(t *testing.T) {
 				t.Errorf("want a sentence of at most %d runes, got %d: %s", maxMessage, n, a.Message)
 			}
 			if again := Once(t.Context(), target); again.Message != a.Message {
-				t.Errorf("the same trouble has two messages:\n%s\n%s", a.Message, again.Message)
+				t.Errorf("the same failure has two messages:\n%s\n%s", a.Message, again.Message)
 			}
 		})
 	}
@@ -42,21 +42,21 @@ func TestOnceSucceeds(t *testing.T) {
 	targets := map[string]func(t *testing.T) Target{
 		"without a password": func(t *testing.T) Target { return Target{Addr: startRedis(t)} },
 		"with a password": func(t *testing.T) Target {
-			return Target{Addr: startRedis(t, protected()...), Password: canary}
+			return Target{Addr: startRedis(t, protected()...), Password: secretPassword}
 		},
 		"as a user": func(t *testing.T) Target {
 			addr := startRedis(t, "--user", "app", "on", ">secret", "~feature_flags:*", "+ping", "+set", "+get", "+info")
 			return Target{Addr: addr, Username: "app", Password: "secret"}
 		},
 		"at a server without HELLO": func(t *testing.T) Target {
-			return Target{Addr: startRedis(t, protected("--rename-command", "HELLO", "")...), Password: canary}
+			return Target{Addr: startRedis(t, protected("--rename-command", "HELLO", "")...), Password: secretPassword}
 		},
 		"over TLS": func(t *testing.T) Target {
-			return Target{Addr: startTLSRedis(t, ca.certificateFor(t, "", inAnHour())), TLS: true, CA: ca.pem, Password: canary}
+			return Target{Addr: startTLSRedis(t, ca.certificateFor(t, "", inOneHour())), TLS: true, CA: ca.pem, Password: secretPassword}
 		},
-		"at a server that asks for a client certificate and needs none": func(t *testing.T) Target {
-			addr := startTLSRedis(t, ca.certificateFor(t, "", inAnHour()), "--tls-auth-clients", "optional")
-			return Target{Addr: addr, TLS: true, CA: ca.pem, Password: canary}
+		"at a server with optional client certificates": func(t *testing.T) Target {
+			addr := startTLSRedis(t, ca.certificateFor(t, "", inOneHour()), "--tls-auth-clients", "optional")
+			return Target{Addr: addr, TLS: true, CA: ca.pem, Password: secretPassword}
 		},
 	}
 	for name, arrange := range targets {
@@ -75,7 +75,7 @@ func TestOnceSucceeds(t *testing.T) {
 	}
 }
 
-func TestOnceToleratesAServerThatKeepsItsReplicationToItself(t *testing.T) {
+func TestOnceWithoutPermissionForInfo(t *testing.T) {
 	t.Parallel()
 	addr := startRedis(t, "--user", "default", "on", "nopass", "~*", "+@all", "-info")
 	if a := Once(t.Context(), Target{Addr: addr, Key: "k"}); a.Err != nil || a.Role != "" {
@@ -83,16 +83,16 @@ func TestOnceToleratesAServerThatKeepsItsReplicationToItself(t *testing.T) {
 	}
 }
 
-// Redis 7 lets a user ask for the first argument of a command that has no others.
-func TestOnceToleratesAServerThatKeepsItsMemoryToItself(t *testing.T) {
+// Redis 7 can permit single subcommands.
+func TestOnceWithoutPermissionForUsage(t *testing.T) {
 	t.Parallel()
 	addr := startRedis(t, "--user", "default", "on", "nopass", "~*", "+@all", "-info", "+info|replication")
 	if a := Once(t.Context(), Target{Addr: addr, Key: "k"}); a.Err != nil || a.Role != "master" || a.Usage != (Usage{}) {
-		t.Errorf("got %+v, want a master that does not say what it uses", a)
+		t.Errorf("got %+v, want a master without usage", a)
 	}
 }
 
-func TestOnceLeavesNothingBehindForLong(t *testing.T) {
+func TestOnceExpiresItsKeyAndClosesItsConnection(t *testing.T) {
 	t.Parallel()
 	addr := startRedis(t)
 	if a := Once(t.Context(), Target{Addr: addr, Key: "k"}); a.Err != nil {
@@ -101,12 +101,12 @@ func TestOnceLeavesNothingBehindForLong(t *testing.T) {
 	if ttl := redisCLI(t, addr, "TTL", "k"); ttl != "60" && ttl != "59" {
 		t.Errorf("the key expires in %s seconds, want a minute", ttl)
 	}
-	eventually(t, "the server has no client left but the one who asks", func() bool {
+	eventually(t, "the server has no other client", func() bool {
 		return strings.Contains(redisCLI(t, addr, "INFO", "clients"), "connected_clients:1\r")
 	})
 }
 
-func TestOnceEndsWithItsContext(t *testing.T) {
+func TestOnceReturnsWhenTheContextIsCancelled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	connected := make(chan struct{})
@@ -119,27 +119,27 @@ func TestOnceEndsWithItsContext(t *testing.T) {
 	<-connected
 	cancel()
 	if a := <-ended; a.Err == nil {
-		t.Error("got success from a server that does not answer")
+		t.Error("got success from a server that does not respond")
 	}
 }
 
-func TestOnceAsksThePolicyAboutTheAddressItConnectsTo(t *testing.T) {
+func TestOnceChecksTheAddressItConnectsTo(t *testing.T) {
 	t.Parallel()
-	var asked string
+	var checked string
 	deny := func(_, address string, _ syscall.RawConn) error {
-		asked = address
+		checked = address
 		return ErrAddressNotAllowed
 	}
 	addr := freeAddr(t)
-	if a := once(t.Context(), Target{Addr: addr, Key: "k"}, deny); a.Reason != ReasonAddressNotAllowed || asked != addr {
-		t.Errorf("got %s after asking about %q, want %s about %q", a.Reason, asked, ReasonAddressNotAllowed, addr)
+	if a := once(t.Context(), Target{Addr: addr, Key: "k"}, deny); a.Reason != ReasonAddressNotAllowed || checked != addr {
+		t.Errorf("got %s after checking %q, want %s after %q", a.Reason, checked, ReasonAddressNotAllowed, addr)
 	}
 }
 
-// FuzzReply looks for replies that make a probe panic, hang or tell the password.
+// FuzzReply searches for replies that make a probe panic, hang or reveal the password.
 func FuzzReply(f *testing.F) {
 	for _, seed := range []string{
-		"", "+OK\r\n", "-ERR " + canary + "\r\n", hello + "+PONG\r\n+OK\r\n$1\r\na\r\n$11\r\nrole:master\r\n" + silence + "$13\r\nused_cpu_sys:\r\n",
+		"", "+OK\r\n", "-ERR " + secretPassword + "\r\n", hello + "+PONG\r\n+OK\r\n$1\r\na\r\n$11\r\nrole:master\r\n" + silence + "$13\r\nused_cpu_sys:\r\n",
 		"$-2\r\n", "*-1\r\n", "%1\r\n+a\r\n", "|1\r\n+a\r\n+b\r\n", "!5\r\nOOM a\r\n", "(12\r\n", "\x15\x03\x03",
 	} {
 		f.Add([]byte(seed))
@@ -152,12 +152,12 @@ func FuzzReply(f *testing.F) {
 			go drain(theirs)
 			_, _ = theirs.Write(reply)
 		}()
-		target := Target{Addr: "redis.example:6379", Password: canary, Key: "k"}.withDefaults()
-		_, failed := ask(t.Context(), target, ours)
+		target := Target{Addr: "redis.example:6379", Password: secretPassword, Key: "k"}.withDefaults()
+		_, failed := check(t.Context(), target, ours)
 		if failed == nil {
 			t.Fatal("success without the value in the reply")
 		}
-		if reason, message := classify(target, *failed); reason == "" || strings.Contains(message, canary) {
+		if reason, message := classify(target, *failed); reason == "" || strings.Contains(message, secretPassword) {
 			t.Fatalf("%s: %s", reason, message)
 		}
 	})

@@ -25,17 +25,17 @@ func TestParseReplication(t *testing.T) {
 		info string
 		want replication
 	}{
-		"nothing":              {"", replication{}},
-		"something else":       {"# Server\r\nredis_version:7\r\n", replication{}},
-		"an unknown role":      {"role:sentinel\r\n", replication{}},
-		"a primary":            {"# Replication\r\nrole:master\r\nconnected_slaves:0\r\n", replication{role: "master"}},
-		"a primary, bare":      {"role:master", replication{role: "master"}},
-		"a replica, in touch":  {replica("master_link_status:up", "master_last_io_seconds_ago:9"), replication{role: "slave"}},
-		"a replica, behind":    {replica("master_link_status:up", "master_last_io_seconds_ago:33"), replication{"slave", 50 * time.Second}},
-		"a replica, cut off":   {replica("master_link_status:down", "master_last_io_seconds_ago:-1", "master_link_down_since_seconds:3"), replication{"slave", 5 * time.Second}},
-		"a replica, never up":  {replica("master_link_status:down", "master_link_down_since_seconds:-1"), replication{role: "slave"}},
-		"a replica, tight-lip": {replica(), replication{role: "slave"}},
-		"a replica, confused":  {replica("master_last_io_seconds_ago:many"), replication{role: "slave"}},
+		"an empty reply":                 {"", replication{}},
+		"another section":                {"# Server\r\nredis_version:7\r\n", replication{}},
+		"an unknown role":                {"role:sentinel\r\n", replication{}},
+		"a primary":                      {"# Replication\r\nrole:master\r\nconnected_slaves:0\r\n", replication{role: "master"}},
+		"a primary with one field":       {"role:master", replication{role: "master"}},
+		"a connected replica":            {replica("master_link_status:up", "master_last_io_seconds_ago:9"), replication{role: "slave"}},
+		"a lagging replica":              {replica("master_link_status:up", "master_last_io_seconds_ago:33"), replication{"slave", 50 * time.Second}},
+		"a disconnected replica":         {replica("master_link_status:down", "master_last_io_seconds_ago:-1", "master_link_down_since_seconds:3"), replication{"slave", 5 * time.Second}},
+		"a replica that never connected": {replica("master_link_status:down", "master_link_down_since_seconds:-1"), replication{role: "slave"}},
+		"a replica without fields":       {replica(), replication{role: "slave"}},
+		"a replica with invalid fields":  {replica("master_last_io_seconds_ago:many"), replication{role: "slave"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -78,9 +78,9 @@ func TestDenyLinkLocal(t *testing.T) {
 	}
 }
 
-func TestSecretPrintsAsStars(t *testing.T) {
+func TestSecretIsMasked(t *testing.T) {
 	t.Parallel()
-	target := Target{Addr: "redis:6379", Password: canary}
+	target := Target{Addr: "redis:6379", Password: secretPassword}
 	inJSON, err := json.Marshal(target)
 	if err != nil {
 		t.Fatal(err)
@@ -89,16 +89,16 @@ func TestSecretPrintsAsStars(t *testing.T) {
 	slog.New(slog.NewTextHandler(&logged, nil)).Info("probing", "target", target, "password", target.Password)
 	all := fmt.Sprint(string(inJSON), logged.String(), target.Password.String(), target.Password.GoString())
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
-		all += fmt.Sprintf(verb, target.Password) + fmt.Sprintf(verb, &target) + fmt.Sprintf(verb, []Secret{canary})
+		all += fmt.Sprintf(verb, target.Password) + fmt.Sprintf(verb, &target) + fmt.Sprintf(verb, []Secret{secretPassword})
 	}
-	expectNoCanary(t, "what was printed", all)
+	expectNoPassword(t, "the output", all)
 	if !strings.Contains(all, "***") {
 		t.Errorf("got %s, want stars", all)
 	}
 }
 
-// A field that is added to Target and forgotten here or in equal fails this test.
-func TestTargetsDifferInEveryField(t *testing.T) {
+// Fails for a new field of Target that is neither compared nor covered here.
+func TestTargetEqualComparesAllFields(t *testing.T) {
 	t.Parallel()
 	base := Target{}.withDefaults()
 	for i := range reflect.TypeFor[Target]().NumField() {
@@ -123,37 +123,37 @@ func TestTargetsDifferInEveryField(t *testing.T) {
 	}
 }
 
-func TestKeepBeat(t *testing.T) {
+func TestNextTick(t *testing.T) {
 	t.Parallel()
 	const interval = 10 * time.Second
 	due := time.Unix(1000, 0)
 	for name, c := range map[string]struct{ due, ended, want time.Duration }{
-		"whatever the probe took":                 {0, time.Second, interval},
-		"who missed beats waits for the next":     {0, 25 * time.Second, 3 * interval},
-		"a probe as long as the interval":         {0, interval, 2 * interval},
-		"who lost the beat finds one close by it": {123 * time.Millisecond, time.Second, interval + 100*time.Millisecond},
+		"one interval after it was due":   {0, time.Second, interval},
+		"missed ticks are skipped":        {0, 25 * time.Second, 3 * interval},
+		"a probe as long as the interval": {0, interval, 2 * interval},
+		"a target between two ticks":      {123 * time.Millisecond, time.Second, interval + 100*time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := keepBeat(interval, due.Add(c.due), due.Add(c.ended)).Sub(due); got != c.want {
+			if got := nextTick(interval, due.Add(c.due), due.Add(c.ended)).Sub(due); got != c.want {
 				t.Errorf("due again after %v, want %v", got, c.want)
 			}
 		})
 	}
 }
 
-func TestGiveWay(t *testing.T) {
+func TestDelayedBy(t *testing.T) {
 	t.Parallel()
 	const interval = 10 * time.Second
 	now := time.Unix(1000, 0)
 	for name, c := range map[string]struct{ waited, want time.Duration }{
-		"who did not wait keeps the interval": {0, interval},
-		"who waited adds the wait":            {5 * time.Second, interval + 5*time.Second},
-		"two intervals are the most to add":   {time.Hour, 3 * interval},
+		"no wait":                         {0, interval},
+		"the wait is added":               {5 * time.Second, interval + 5*time.Second},
+		"at most two intervals are added": {time.Hour, 3 * interval},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := giveWay(interval, c.waited, now).Sub(now); got != c.want {
+			if got := delayedBy(interval, c.waited, now).Sub(now); got != c.want {
 				t.Errorf("due again after %v, want %v", got, c.want)
 			}
 		})
@@ -163,8 +163,8 @@ func TestGiveWay(t *testing.T) {
 func TestLaneAfter(t *testing.T) {
 	t.Parallel()
 	const aborted = true
-	quick := Attempt{Latency: patience}
-	slow := Attempt{Latency: patience + 1}
+	quick := Attempt{Latency: hurriedTimeout}
+	slow := Attempt{Latency: hurriedTimeout + 1}
 	broken := failed(ReasonTimedOut, "")
 	for name, c := range map[string]struct {
 		outcome  Outcome
@@ -173,18 +173,18 @@ func TestLaneAfter(t *testing.T) {
 		lateFull bool
 		want     string
 	}{
-		"a new one answers":                                    {Healthy, quick, !aborted, false, "fast"},
-		"a new one answers late":                               {Healthy, slow, !aborted, false, "late"},
-		"a new one does not answer in time":                    {"", broken, aborted, false, "failing"},
-		"a new one fails":                                      {"", broken, !aborted, false, "failing"},
-		"a healthy one does not answer in time":                {Healthy, broken, aborted, false, "late"},
-		"a healthy one does not answer in time, like many":     {Healthy, broken, aborted, true, "failing"},
-		"a healthy one fails":                                  {Healthy, broken, !aborted, false, "late"},
-		"a healthy one fails, like many":                       {Healthy, broken, !aborted, true, "failing"},
-		"a healthy one becomes unhealthy":                      {Unhealthy, broken, !aborted, false, "failing"},
-		"a healthy one answers late, like many":                {Healthy, slow, !aborted, true, "late"},
-		"a failing one answers":                                {Unhealthy, quick, !aborted, false, "fast"},
-		"a failing one that answered once does not any longer": {Unhealthy, broken, aborted, false, "failing"},
+		"a new cache responds":                          {Healthy, quick, !aborted, false, "fast"},
+		"a new cache responds late":                     {Healthy, slow, !aborted, false, "late"},
+		"a new cache is aborted":                        {"", broken, aborted, false, "failing"},
+		"a new cache fails":                             {"", broken, !aborted, false, "failing"},
+		"a healthy cache is aborted":                    {Healthy, broken, aborted, false, "late"},
+		"a healthy cache is aborted, late lane full":    {Healthy, broken, aborted, true, "failing"},
+		"a healthy cache fails":                         {Healthy, broken, !aborted, false, "late"},
+		"a healthy cache fails, late lane full":         {Healthy, broken, !aborted, true, "failing"},
+		"a healthy cache becomes unhealthy":             {Unhealthy, broken, !aborted, false, "failing"},
+		"a healthy cache responds late, late lane full": {Healthy, slow, !aborted, true, "late"},
+		"a failing cache responds":                      {Unhealthy, quick, !aborted, false, "fast"},
+		"a failing cache responded once and is aborted": {Unhealthy, broken, aborted, false, "failing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -193,13 +193,13 @@ func TestLaneAfter(t *testing.T) {
 				lanes.late.running = lanes.late.workers
 			}
 			if got := lanes.after(c.outcome, c.attempt, c.aborted).name; got != c.want {
-				t.Errorf("it goes on in %s, want %s", got, c.want)
+				t.Errorf("next lane %s, want %s", got, c.want)
 			}
 		})
 	}
 }
 
-func TestFirstBeat(t *testing.T) {
+func TestFirstTick(t *testing.T) {
 	t.Parallel()
 	const interval = 10 * time.Second
 	now := time.Unix(1000, 12345)
@@ -208,8 +208,8 @@ func TestFirstBeat(t *testing.T) {
 		0.5:    5100 * time.Millisecond,
 		0.9999: 10 * time.Second,
 	} {
-		if got := firstBeat(interval, spread, now).Sub(time.Unix(1000, 0)); got != want {
-			t.Errorf("a spread of %v: first beat after %v, want %v", spread, got, want)
+		if got := firstTick(interval, spread, now).Sub(time.Unix(1000, 0)); got != want {
+			t.Errorf("a spread of %v: first tick after %v, want %v", spread, got, want)
 		}
 	}
 }

@@ -16,30 +16,29 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// DefaultWorkers is how many probes may be under way at once by default, a third of
-// them of caches that fail. With the default interval and timeout, a thousand caches that all
-// time out are each still probed every 30 seconds or so.
+// DefaultWorkers is the default maximum of concurrent probes, a third of which are for
+// failing caches. With the default interval and timeout, a thousand caches that all time
+// out are each still probed about every 30 seconds.
 const DefaultWorkers = 192
 
-// Options are all optional.
+// Options configure a Prober. All are optional.
 type Options struct {
-	// Workers is how many probes may be under way at once (default DefaultWorkers,
-	// at least 4: each lane has one).
+	// Workers is the maximum of concurrent probes (default DefaultWorkers, at least 4:
+	// one for each lane).
 	Workers int
-	// Clock tells when a target is due (default the system's).
+	// Clock schedules the probes (default the system's).
 	Clock clock.Clock
-	// Log gets a line when a cache becomes unhealthy or recovers, and each attempt at
-	// V(2) (default none).
+	// Log logs when a cache becomes unhealthy or recovers, and each attempt at V(2)
+	// (default none).
 	Log logr.Logger
-	// Changed is called when a target's result means something else than before,
-	// from the worker that found out: it must be quick, must not block, and may call
-	// the Prober. Calls for one target never overlap.
+	// Changed is called by a worker when a target's result changes: it must not block,
+	// and may call the Prober. Calls for one target never overlap.
 	Changed func(key types.NamespacedName)
-	// DialControl decides which addresses may be connected to (default DenyLinkLocal).
+	// DialControl allows or denies addresses (default DenyLinkLocal).
 	DialControl DialControl
 }
 
-// Prober probes the targets it is told to watch, each on its interval. It is safe
+// Prober probes the watched targets, each at its interval. It is safe
 // for concurrent use. It implements controller-runtime's manager.Runnable and
 // LeaderElectionRunnable.
 type Prober struct {
@@ -47,25 +46,25 @@ type Prober struct {
 	log     logr.Logger
 	changed func(types.NamespacedName)
 	metrics *metrics
-	// probe makes one attempt, and spread is a random share of an interval.
+	// probe probes once, and spread returns a random share of an interval.
 	probe  func(context.Context, Target) Attempt
 	spread func() float64
 
-	// wake tells the scheduler that there may be something to start.
+	// wake wakes the scheduler.
 	wake chan struct{}
 
 	mu      sync.Mutex
 	started bool
-	// next is when the scheduler looks again by itself, zero for not at all.
+	// next is when the scheduler's timer fires, zero if it waits for wake.
 	next    time.Time
 	entries map[types.NamespacedName]*entry
 	lanes   *lanes
 }
 
-// New returns a Prober that watches nothing and does nothing before Start.
+// New returns a Prober without targets, which probes nothing before Start.
 //
-// The Redis client has one log for the whole process and writes pieces of replies
-// to it, so New switches it off.
+// The Redis client has one log for the whole process and logs parts of replies, so New
+// disables it.
 func New(o Options) *Prober {
 	logging.Disable()
 	if o.Clock == nil {
@@ -90,13 +89,13 @@ func New(o Options) *Prober {
 	}
 }
 
-// NeedLeaderElection implements manager.LeaderElectionRunnable: one replica of the
-// operator probes.
+// NeedLeaderElection implements manager.LeaderElectionRunnable: only the leader
+// probes.
 func (p *Prober) NeedLeaderElection() bool { return true }
 
-// Watch probes t on its interval under key, from now on. To watch the same target
-// again changes nothing; a target that differs in any field replaces the one before,
-// is probed at once, and nothing that was known of the old one counts.
+// Watch starts probing t at its interval under key. Watching an equal target again has
+// no effect; a target that differs in any field replaces the previous one and its
+// result, and is probed immediately.
 func (p *Prober) Watch(key types.NamespacedName, t Target) {
 	t = t.withDefaults()
 	p.mu.Lock()
@@ -115,7 +114,7 @@ func (p *Prober) Watch(key types.NamespacedName, t Target) {
 	p.wakeFor(&p.lanes.fresh)
 }
 
-// Forget ends the watch under key, and the probe that may be under way.
+// Forget stops probing the target under key, and cancels a running probe.
 func (p *Prober) Forget(key types.NamespacedName) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,8 +123,8 @@ func (p *Prober) Forget(key types.NamespacedName) {
 	}
 }
 
-// Last is what is known about the target under key. It is false until the first
-// probe has ended of the target as it is now.
+// Last returns the result of the target under key; false until the first probe of the
+// current target has ended.
 func (p *Prober) Last(key types.NamespacedName) (Result, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,22 +135,21 @@ func (p *Prober) Last(key types.NamespacedName) (Result, bool) {
 	return e.state.Result, true
 }
 
-// Start probes until ctx ends, then waits for its workers, which end with ctx. It
-// can be called once.
+// Start probes until ctx is done, then waits for its workers. It can be called once.
 func (p *Prober) Start(ctx context.Context) error {
 	if !p.start() {
-		return errors.New("starting the prober: it was started before")
+		return errors.New("starting the prober: already started")
 	}
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	for ctx.Err() == nil {
-		alarm := p.alarm(p.dispatch(ctx, &workers))
+		timer := p.timer(p.dispatch(ctx, &workers))
 		select {
 		case <-ctx.Done():
 		case <-p.wake:
-		case <-alarm.C():
+		case <-timer.C():
 		}
-		alarm.Stop()
+		timer.Stop()
 	}
 	return nil
 }
@@ -164,20 +162,19 @@ func (p *Prober) start() bool {
 	return first
 }
 
-// idle is how long the scheduler sleeps when nothing is queued; whatever is queued
-// then wakes it.
+// idle is how long the scheduler sleeps if nothing is queued; queueing wakes it.
 const idle = time.Hour
 
-// alarm fires at the given time, or after idle if that is zero.
-func (p *Prober) alarm(at time.Time) clock.Timer {
+// timer returns a timer that fires at the given time, or after idle if that is zero.
+func (p *Prober) timer(at time.Time) clock.Timer {
 	if at.IsZero() {
 		return p.clock.NewTimer(idle)
 	}
 	return p.clock.NewTimer(max(0, at.Sub(p.clock.Now())))
 }
 
-// dispatch starts what is due and has a worker, and returns when to look again:
-// zero for not before something wakes the scheduler.
+// dispatch starts the due entries that have a worker, and returns when to dispatch
+// again, zero to wait for wake.
 func (p *Prober) dispatch(ctx context.Context, workers *sync.WaitGroup) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -187,66 +184,64 @@ func (p *Prober) dispatch(ctx context.Context, workers *sync.WaitGroup) time.Tim
 		for e := l.pop(now); e != nil; e = l.pop(now) {
 			p.launch(ctx, workers, e, now.Sub(e.due))
 		}
-		if at, ok := l.wakeAt(); ok && p.sooner(at) {
+		if at, ok := l.wakeAt(); ok && p.isSooner(at) {
 			p.next = at
 		}
 	}
 	return p.next
 }
 
-// sooner reports whether at is before the scheduler looks again.
-func (p *Prober) sooner(at time.Time) bool { return p.next.IsZero() || at.Before(p.next) }
+// isSooner reports whether at is before the scheduler's timer fires.
+func (p *Prober) isSooner(at time.Time) bool { return p.next.IsZero() || at.Before(p.next) }
 
-// wakeFor wakes the scheduler if it is needed in l sooner than it looks again.
+// wakeFor wakes the scheduler if an entry of l is due before its timer fires.
 func (p *Prober) wakeFor(l *lane) {
-	if at, ok := l.wakeAt(); !ok || !p.sooner(at) {
+	if at, ok := l.wakeAt(); !ok || !p.isSooner(at) {
 		return
 	}
 	select {
 	case p.wake <- struct{}{}:
-	default: // it is about to look
+	default: // it was woken already
 	}
 }
 
-// launch gives e a worker: a goroutine of its own, as the lane's budget bounds
-// their number.
-func (p *Prober) launch(ctx context.Context, workers *sync.WaitGroup, e *entry, late time.Duration) {
+// launch probes e in a new goroutine; the workers of the lane bound their number.
+func (p *Prober) launch(ctx context.Context, workers *sync.WaitGroup, e *entry, waited time.Duration) {
 	l := e.lane
-	hurry := l.hurried && patience < e.target.Timeout
+	hurry := l.hurried && hurriedTimeout < e.target.Timeout
 	if hurry {
-		ctx, e.cancel = context.WithTimeout(ctx, patience)
+		ctx, e.cancel = context.WithTimeout(ctx, hurriedTimeout)
 	} else {
 		ctx, e.cancel = context.WithCancel(ctx)
 	}
-	p.metrics.wait.WithLabelValues(l.name).Observe(late.Seconds())
+	p.metrics.wait.WithLabelValues(l.name).Observe(waited.Seconds())
 	workers.Go(func() {
 		attempt := p.probe(ctx, e.target)
-		// The context ends early for who lost patience, was forgotten, or stops.
+		// The context ends early after hurriedTimeout, Forget, or the end of Start.
 		aborted := attempt.Err != nil && ctx.Err() != nil
 		if !aborted {
-			p.judge(e, attempt)
+			p.handle(e, attempt)
 		}
-		p.requeue(e, l, attempt, aborted, late)
+		p.requeue(e, l, attempt, aborted, waited)
 	})
 }
 
-// judge records an attempt and tells who wants to know if it is news.
-func (p *Prober) judge(e *entry, a Attempt) {
-	before, after, news := p.record(e, a)
+// handle records an attempt, and logs and reports a change.
+func (p *Prober) handle(e *entry, a Attempt) {
+	before, after, changed := p.record(e, a)
 	log := p.log.WithValues("namespace", e.key.Namespace, "name", e.key.Name)
-	log.V(2).Info("probed cache", "reason", a.Reason, "latency", a.Latency)
+	log.V(2).Info("Probed cache", "reason", a.Reason, "latency", a.Latency)
 	if before.Outcome != after.Outcome && (before.Outcome == Unhealthy || after.Outcome == Unhealthy) {
-		log.Info("cache changed", "outcome", after.Outcome, "reason", after.Reason, "message", after.Message)
+		log.Info("Cache changed", "outcome", after.Outcome, "reason", after.Reason, "message", after.Message)
 	}
-	if news {
+	if changed {
 		p.changed(e.key)
 	}
 }
 
-// record counts an attempt, and reports what was known before and after, and whether
-// that is news. An attempt at an entry that was forgotten or replaced meanwhile does
-// not count.
-func (p *Prober) record(e *entry, a Attempt) (before, after Result, news bool) {
+// record records an attempt, and returns the results before and after and whether they
+// differ. An attempt of an entry that was removed or replaced is ignored.
+func (p *Prober) record(e *entry, a Attempt) (before, after Result, changed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before, first := e.state.Result, !e.probed
@@ -259,8 +254,8 @@ func (p *Prober) record(e *entry, a Attempt) (before, after Result, news bool) {
 	return before, e.state.Result, first || !e.state.Same(before)
 }
 
-// requeue gives the worker back to its lane l and queues e again.
-func (p *Prober) requeue(e *entry, l *lane, a Attempt, aborted bool, late time.Duration) {
+// requeue releases the worker of lane l and queues e again.
+func (p *Prober) requeue(e *entry, l *lane, a Attempt, aborted bool, waited time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e.cancel()
@@ -270,26 +265,26 @@ func (p *Prober) requeue(e *entry, l *lane, a Attempt, aborted bool, late time.D
 		return
 	}
 	next := p.lanes.after(e.state.Outcome, a, aborted)
-	e.due = p.dueAgain(e, l, next, aborted, late)
+	e.due = p.nextDue(e, l, next, aborted, waited)
 	next.push(e)
 	p.wakeFor(next)
 }
 
-// dueAgain is when e is due in the next lane, after a probe in lane l.
-func (p *Prober) dueAgain(e *entry, l, next *lane, aborted bool, late time.Duration) time.Time {
+// nextDue returns when e is due in the next lane after a probe in lane l.
+func (p *Prober) nextDue(e *entry, l, next *lane, aborted bool, waited time.Duration) time.Time {
 	now, interval := p.clock.Now(), e.target.Interval
 	switch {
 	case aborted:
 		return now
 	case next == &p.lanes.failing:
-		return giveWay(interval, late, now)
+		return delayedBy(interval, waited, now)
 	case l == &p.lanes.fresh || l == &p.lanes.failing:
-		return firstBeat(interval, p.spread(), now)
+		return firstTick(interval, p.spread(), now)
 	}
-	return keepBeat(interval, e.due, now)
+	return nextTick(interval, e.due, now)
 }
 
-// drop forgets e, wherever it is.
+// drop removes e and cancels its probe.
 func (p *Prober) drop(e *entry) {
 	delete(p.entries, e.key)
 	e.lane.remove(e)

@@ -23,14 +23,14 @@ import (
 	"time"
 )
 
-// startRedis runs a real redis-server on loopback, with the given arguments beside
-// its port, until the test ends.
+// startRedis runs a redis-server on loopback, with the given arguments besides its port,
+// until the test ends.
 func startRedis(t testing.TB, args ...string) (addr string) {
 	t.Helper()
 	return startRedisOn(t, "--port", args...)
 }
 
-// startRedisOn is startRedis with the option that takes the port, --tls-port for TLS.
+// startRedisOn is startRedis with another option for the port, such as --tls-port.
 func startRedisOn(t testing.TB, portOption string, args ...string) (addr string) {
 	t.Helper()
 	addr = freeAddr(t)
@@ -73,7 +73,7 @@ func runRedis(t testing.TB, addr string, args ...string) (kill func()) {
 	return kill
 }
 
-// redisCLI runs one command at a server, as an administrator would, and returns the reply.
+// redisCLI runs a command with redis-cli and returns the reply.
 func redisCLI(t testing.TB, addr string, args ...string) string {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(addr)
@@ -86,7 +86,7 @@ func redisCLI(t testing.TB, addr string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// freeAddr is an address on loopback that nobody listens on, chosen by the kernel.
+// freeAddr returns an unused address on loopback.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	l := listen(t)
@@ -148,7 +148,8 @@ func newAuthority(t testing.TB) *authority {
 	return a
 }
 
-// certificateFor is a server certificate for a DNS name, or for 127.0.0.1 if that is empty.
+// certificateFor returns a server certificate for a DNS name, or for 127.0.0.1 if that is
+// empty.
 func (a *authority) certificateFor(t testing.TB, name string, notAfter time.Time) (options []string) {
 	t.Helper()
 	key := newKey(t)

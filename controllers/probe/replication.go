@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// heartbeat is how often a primary with nothing to say pings its replicas by
-// default (repl-ping-replica-period): silence up to that is no lag.
+// heartbeat is how often an idle primary pings its replicas by default
+// (repl-ping-replica-period): silence up to that is not lag.
 const heartbeat = 10 * time.Second
 
-// replication is what a server says about its part in replication.
+// replication is the replication state that a server reports.
 type replication struct {
 	role string
 	lag  time.Duration
 }
 
-// parseReplication reads the reply to INFO replication. What is missing or not
-// understood stays unknown: some proxies and compatible servers answer in part.
+// parseReplication parses the reply to INFO replication. Missing or invalid fields stay
+// unknown: some proxies and compatible servers report only a part.
 func parseReplication(info string) replication {
 	fields := parseInfo(info)
 	switch fields["role"] {
@@ -32,7 +32,7 @@ func parseReplication(info string) replication {
 	return replication{}
 }
 
-// parseInfo reads the fields of a reply to INFO.
+// parseInfo parses the fields of a reply to INFO.
 func parseInfo(info string) map[string]string {
 	fields := map[string]string{}
 	for line := range strings.Lines(info) {
@@ -43,7 +43,7 @@ func parseInfo(info string) map[string]string {
 	return fields
 }
 
-// lagOf is for how long a replica has not heard from its primary, rounded up.
+// lagOf returns how long a replica has not received data from its primary, rounded up.
 func lagOf(fields map[string]string) time.Duration {
 	field := "master_last_io_seconds_ago"
 	if fields["master_link_status"] == "down" {

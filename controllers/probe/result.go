@@ -5,17 +5,17 @@ package probe
 
 import "time"
 
-// Outcome is what a series of probes says. It is empty while that is not known yet.
+// Outcome is the result of a series of probes. It is empty while that is unknown.
 type Outcome string
 
 const (
-	// Healthy means that the cache's users can log in, write and read.
+	// Healthy means that clients can authenticate, write and read.
 	Healthy Outcome = "Healthy"
-	// Unhealthy means that they cannot; Reason and Message say why.
+	// Unhealthy means that they cannot, for the Reason and Message of the Result.
 	Unhealthy Outcome = "Unhealthy"
 )
 
-// Reason is why a probe ended as it did, in CamelCase, fit for a condition.
+// Reason is the reason of a probe's result in CamelCase, as for a condition.
 type Reason string
 
 const (
@@ -31,9 +31,9 @@ const (
 	ReasonNetworkUnreachable Reason = "NetworkUnreachable"
 	// ReasonTLSCertificateInvalid: verification of the server certificate failed; the message has the cause.
 	ReasonTLSCertificateInvalid Reason = "TLSCertificateInvalid"
-	// ReasonTLSNotSupported: TLS is enabled for the cache, but the server answers in plain text.
+	// ReasonTLSNotSupported: TLS is enabled for the cache, but the server responds in plain text.
 	ReasonTLSNotSupported Reason = "TLSNotSupported"
-	// ReasonTLSRequired: TLS is disabled for the cache, but the server answers with TLS.
+	// ReasonTLSRequired: TLS is disabled for the cache, but the server responds with TLS.
 	ReasonTLSRequired Reason = "TLSRequired"
 	// ReasonWrongPassword: the server rejects the user name or the password.
 	ReasonWrongPassword Reason = "WrongPassword"
@@ -59,39 +59,38 @@ const (
 	ReasonProbeFailed Reason = "ProbeFailed"
 )
 
-// Result is the present knowledge about one cache.
+// Result is the current state of one cache.
 type Result struct {
-	// ID is the Target's that this is about.
+	// ID is the ID of the Target.
 	ID string
 	// Outcome is empty while neither threshold has been reached.
 	Outcome Outcome
-	// Reason belongs to Outcome; while Outcome is empty it is the last failure's.
+	// Reason is the reason of Outcome, or of the last failure while Outcome is empty.
 	Reason Reason
-	// Message says what fails, where, and what to do. The same trouble is the same
-	// sentence from probe to probe. It holds no credential.
+	// Message states what fails, where, and what to do. It is constant for the same
+	// failure, and contains no credentials.
 	Message string
-	// Role is "master" or "slave", or empty when the server did not say.
+	// Role is "master" or "slave", empty if it is unknown.
 	Role string
-	// ReplicationLag is how far a replica is behind, rounded up to 1, 2 or 5 times
-	// a power of ten; 0 for a master or when unknown.
+	// ReplicationLag is the lag of a replica, rounded up to 1, 2 or 5 times a power of
+	// ten; 0 for a master or if it is unknown.
 	ReplicationLag time.Duration
-	// Latency is that of the last successful probe, rounded up to 1, 2 or 5 times a
-	// power of ten, at least 1ms. It moves only when it differs by more than one
-	// such step, so that a cache between two steps does not flap.
+	// Latency of the last successful probe, rounded up to 1, 2 or 5 times a power of
+	// ten, at least 1ms. It changes only by more than one such step, to avoid flapping
+	// between two steps.
 	Latency time.Duration
-	// Load is how much of its memory and CPU the cache uses for long.
+	// Load is the sustained memory and CPU load of the cache.
 	Load Load
-	// Since is when Outcome last changed, or when the watch began.
+	// Since is when Outcome last changed, or when the watch started.
 	Since time.Time
-	// At is when the last probe ended, and Failing that it failed, whatever Outcome
-	// still says.
+	// At is when the last probe ended. Failing is set if it failed, whatever Outcome
+	// is.
 	At      time.Time
 	Failing bool
 }
 
-// Same reports whether two results of a target mean the same to a person: all but
-// ID, Latency, Since, At and Failing agree. Since follows Outcome; Latency is information,
-// not news.
+// Same reports whether two results of a target differ at most in ID, Latency, Since, At
+// and Failing. Other differences are changes to report.
 func (r Result) Same(o Result) bool {
 	return r.Outcome == o.Outcome && r.Reason == o.Reason && r.Message == o.Message &&
 		r.Role == o.Role && r.ReplicationLag == o.ReplicationLag && r.Load == o.Load
@@ -99,18 +98,18 @@ func (r Result) Same(o Result) bool {
 
 // Attempt is one probe without hysteresis.
 type Attempt struct {
-	// Err is nil when every step succeeded. Its text is Message, and it wraps
-	// nothing, so that no server's reply reaches a log by way of it.
+	// Err is nil if every step succeeded. Its text is Message, and it wraps no error, so
+	// that no reply of a server reaches a log through it.
 	Err error
 	// Reason and Message are as in Result.
 	Reason  Reason
 	Message string
-	// Role and Lag are what the server said about itself, also when a step failed.
+	// Role and Lag are the reported replication state, also if a step failed.
 	Role string
 	Lag  time.Duration
-	// Usage is what the server said about its memory and CPU.
+	// Usage is the reported memory and CPU usage.
 	Usage Usage
-	// Latency is what the whole attempt took, not rounded.
+	// Latency is the duration of the whole attempt, not rounded.
 	Latency time.Duration
 }
 

@@ -12,224 +12,226 @@ import (
 	"time"
 )
 
-// canary is the password in every scenario. It must appear nowhere.
-const canary = "c4n4ry-Pa55/word+äé \"'"
+// secretPassword is the password in every scenario. It must appear in no output.
+const secretPassword = "c4n4ry-Pa55/word+äé \"'"
 
-// scenario is a cache in trouble.
+// scenario is a cache that fails.
 type scenario struct {
-	// arrange brings the cache up and returns how users connect to it. The password
-	// and the key are filled in when empty.
+	// arrange starts the cache and returns its target. An empty password and key are
+	// filled in.
 	arrange func(t *testing.T) Target
 	want    Reason
-	// says is a part of the message.
-	says string
-	// role is what the cache should say of itself.
+	// message that the failure contains.
+	message string
+	// role that the cache reports.
 	role string
 }
 
-// at is a target at an address with nothing special about it.
+// at returns a target at an address.
 func at(addr string) Target { return Target{Addr: addr} }
 
-// hasty is a target that is going to time out, and should do so soon.
-func hasty(addr string) Target { return Target{Addr: addr, Timeout: 300 * time.Millisecond} }
+// impatient returns a target with a short timeout.
+func impatient(addr string) Target { return Target{Addr: addr, Timeout: 300 * time.Millisecond} }
 
-// protected are the arguments of a redis-server that wants the canary.
-func protected(more ...string) []string { return append([]string{"--requirepass", canary}, more...) }
+// protected returns arguments of a redis-server that requires secretPassword.
+func protected(more ...string) []string {
+	return append([]string{"--requirepass", secretPassword}, more...)
+}
 
-// inAnHour is when certificates expire that should not.
-func inAnHour() time.Time { return time.Now().Add(time.Hour) }
+// inOneHour is the expiry of valid certificates.
+func inOneHour() time.Time { return time.Now().Add(time.Hour) }
 
-// startTLSRedis runs a redis-server that speaks TLS alone, to anyone.
+// startTLSRedis runs a redis-server with TLS only, without client certificates.
 func startTLSRedis(t testing.TB, certificate []string, more ...string) (addr string) {
 	t.Helper()
 	args := append(certificate, protected("--tls-auth-clients", "no")...)
 	return startRedisOn(t, "--tls-port", append(args, more...)...)
 }
 
-// hello is the reply to a login of a server that is fine so far.
+// hello is a successful reply to HELLO.
 const hello = "*2\r\n$6\r\nserver\r\n$5\r\nredis\r\n"
 
 // silence is an empty reply to INFO.
 const silence = "$0\r\n\r\n"
 
-// troubles are all the ways in which a cache can fail that we know to bring about.
-var troubles = map[string]scenario{
+// failureScenarios are caches that fail in different ways.
+var failureScenarios = map[string]scenario{
 	"nothing listens on the port": {
 		arrange: func(t *testing.T) Target { return at(freeAddr(t)) },
-		want:    ReasonConnectionRefused, says: "refuses connections",
+		want:    ReasonConnectionRefused, message: "refuses connections",
 	},
 	"the host does not exist": {
-		// An empty label is refused before any name server is asked.
+		// An empty label is rejected without a DNS query.
 		arrange: func(*testing.T) Target { return at("no..such.host:6379") },
-		want:    ReasonHostNotFound, says: "does not exist in DNS",
+		want:    ReasonHostNotFound, message: "does not exist in DNS",
 	},
 	"the address has no port": {
 		arrange: func(*testing.T) Target { return at("redis.example") },
-		want:    ReasonProbeFailed, says: "not of the form host:port",
+		want:    ReasonProbeFailed, message: "not of the form host:port",
 	},
 	"the address holds a credential": {
-		arrange: func(*testing.T) Target { return at("user:" + canary + "@redis.example") },
-		want:    ReasonProbeFailed, says: "The address redis.example is not",
+		arrange: func(*testing.T) Target { return at("user:" + secretPassword + "@redis.example") },
+		want:    ReasonProbeFailed, message: "The address redis.example is not",
 	},
 	"the host is the metadata service": {
 		arrange: func(*testing.T) Target { return at("169.254.169.254:80") },
-		want:    ReasonAddressNotAllowed, says: "may not be probed",
+		want:    ReasonAddressNotAllowed, message: "must not be probed",
 	},
-	"connections are accepted and never answered": {
-		arrange: func(t *testing.T) Target { return hasty(blackHole(t)) },
-		want:    ReasonTimedOut, says: "does not answer within 300ms",
+	"connections are accepted without a reply": {
+		arrange: func(t *testing.T) Target { return impatient(blackHole(t)) },
+		want:    ReasonTimedOut, message: "does not respond within 300ms",
 	},
-	"a TLS handshake is never answered": {
+	"a TLS handshake without a reply": {
 		arrange: func(t *testing.T) Target {
-			target := hasty(blackHole(t))
+			target := impatient(blackHole(t))
 			target.TLS = true
 			return target
 		},
-		want: ReasonTimedOut, says: "TLS handshake",
+		want: ReasonTimedOut, message: "TLS handshake",
 	},
-	"the reply comes a byte at a time": {
-		arrange: func(t *testing.T) Target { return hasty(dribble(t)) },
-		want:    ReasonTimedOut, says: "does not answer within 300ms",
+	"the reply is sent a byte at a time": {
+		arrange: func(t *testing.T) Target { return impatient(trickle(t)) },
+		want:    ReasonTimedOut, message: "does not respond within 300ms",
 	},
 	"the password is wrong": {
 		arrange: func(t *testing.T) Target { return at(startRedis(t, "--requirepass", "another")) },
-		want:    ReasonWrongPassword, says: "rejects the user name or the password",
+		want:    ReasonWrongPassword, message: "rejects the user name or the password",
 	},
 	"the user does not exist": {
 		arrange: func(t *testing.T) Target {
 			return Target{Addr: startRedis(t, protected()...), Username: "nobody"}
 		},
-		want: ReasonWrongPassword, says: "rejects the user name or the password",
+		want: ReasonWrongPassword, message: "rejects the user name or the password",
 	},
 	"a password is required and none is given": {
 		arrange: func(t *testing.T) Target {
 			return Target{Addr: startRedis(t, protected()...), Password: noPassword}
 		},
-		want: ReasonAuthenticationRequired, says: "requires a password",
+		want: ReasonAuthenticationRequired, message: "requires a password",
 	},
 	"the user may not write": {
 		arrange: func(t *testing.T) Target {
 			addr := startRedis(t, "--user", "default", "on", "nopass", "~*", "+@all", "-set")
 			return Target{Addr: addr, Password: noPassword}
 		},
-		want: ReasonPermissionDenied, says: "may not run SET", role: "master",
+		want: ReasonPermissionDenied, message: "may not run SET", role: "master",
 	},
 	"the user may not touch the key": {
 		arrange: func(t *testing.T) Target {
 			addr := startRedis(t, "--user", "default", "on", "nopass", "~other:*", "+@all")
 			return Target{Addr: addr, Password: noPassword}
 		},
-		want: ReasonPermissionDenied, says: "on the key", role: "master",
+		want: ReasonPermissionDenied, message: "on key", role: "master",
 	},
 	"a command is disabled": {
 		arrange: func(t *testing.T) Target {
 			return at(startRedis(t, protected("--rename-command", "SET", "")...))
 		},
-		want: ReasonPermissionDenied, says: "does not offer the command SET", role: "master",
+		want: ReasonPermissionDenied, message: "does not support the command SET", role: "master",
 	},
 	"the server is a read-only replica": {
 		arrange: func(t *testing.T) Target {
 			host, port, _ := net.SplitHostPort(startRedis(t, protected()...))
-			return at(startRedis(t, protected("--masterauth", canary, "--replicaof", host, port)...))
+			return at(startRedis(t, protected("--masterauth", secretPassword, "--replicaof", host, port)...))
 		},
-		want: ReasonReadOnlyReplica, says: "connect to the primary", role: "slave",
+		want: ReasonReadOnlyReplica, message: "connect to the primary", role: "slave",
 	},
 	"the memory is full and nothing may be evicted": {
 		arrange: func(t *testing.T) Target {
 			return at(startRedis(t, protected("--maxmemory", "1", "--maxmemory-policy", "noeviction")...))
 		},
-		want: ReasonOutOfMemory, says: "out of memory", role: "master",
+		want: ReasonOutOfMemory, message: "out of memory", role: "master",
 	},
-	"another client took the last connection": {
+	"another client uses the last connection": {
 		arrange: func(t *testing.T) Target {
 			addr := startRedis(t, protected("--maxclients", "1")...)
 			occupy(t, addr)
 			return at(addr)
 		},
-		want: ReasonTooManyConnections, says: "limit of clients",
+		want: ReasonTooManyConnections, message: "limit of clients",
 	},
 	"the server is in cluster mode": {
 		arrange: func(t *testing.T) Target {
 			return at(startRedis(t, protected("--cluster-enabled", "yes")...))
 		},
-		want: ReasonProbeFailed, says: "cluster mode", role: "master",
+		want: ReasonProbeFailed, message: "cluster mode", role: "master",
 	},
 	"the server is in protected mode": {
 		arrange: func(t *testing.T) Target {
-			return at(lastWords(t, "-DENIED Redis is running in protected mode because ...\r\n"))
+			return at(greetAndClose(t, "-DENIED Redis is running in protected mode because ...\r\n"))
 		},
-		want: ReasonPermissionDenied, says: "protected mode",
+		want: ReasonPermissionDenied, message: "protected mode",
 	},
-	"the server hangs up": {
-		arrange: func(t *testing.T) Target { return at(lastWords(t, "")) },
-		want:    ReasonProbeFailed, says: "hangs up",
+	"the server closes the connection": {
+		arrange: func(t *testing.T) Target { return at(greetAndClose(t, "")) },
+		want:    ReasonProbeFailed, message: "closes the connection",
 	},
-	"the server hangs up in the TLS handshake": {
-		arrange: func(t *testing.T) Target { return Target{Addr: lastWords(t, ""), TLS: true} },
-		want:    ReasonProbeFailed, says: "hangs up during the TLS handshake",
+	"the server closes the connection during the TLS handshake": {
+		arrange: func(t *testing.T) Target { return Target{Addr: greetAndClose(t, ""), TLS: true} },
+		want:    ReasonProbeFailed, message: "closes the connection during the TLS handshake",
 	},
 	"the data set is loading": {
 		arrange: func(t *testing.T) Target {
 			return at(scripted(t, hello+strings.Repeat("-LOADING Redis is loading the dataset in memory\r\n", 4)))
 		},
-		want: ReasonLoading, says: "is loading its data set",
+		want: ReasonLoading, message: "is loading its data set",
 	},
 	"another value is read back": {
 		arrange: func(t *testing.T) Target {
 			return at(scripted(t, hello+"+PONG\r\n+OK\r\n$5\r\nother\r\n$11\r\nrole:master\r\n"+silence+silence))
 		},
-		want: ReasonReadBackMismatch, says: "does not return what was written", role: "master",
+		want: ReasonReadBackMismatch, message: "does not return the value written", role: "master",
 	},
 	"nothing is read back": {
 		arrange: func(t *testing.T) Target {
 			return at(scripted(t, hello+"+PONG\r\n+OK\r\n$-1\r\n$11\r\nrole:master\r\n"+silence+silence))
 		},
-		want: ReasonReadBackMismatch, says: "does not return what was written", role: "master",
+		want: ReasonReadBackMismatch, message: "does not return the value written", role: "master",
 	},
-	"an error that we do not know repeats the password": {
+	"an unknown error repeats the password": {
 		arrange: func(t *testing.T) Target {
-			return at(scripted(t, strings.Repeat("-ERR bad arguments: AUTH default "+canary+"\r\n", 6)))
+			return at(scripted(t, strings.Repeat("-ERR bad arguments: AUTH default "+secretPassword+"\r\n", 6)))
 		},
-		want: ReasonProbeFailed, says: "answers AUTH with an error",
+		want: ReasonProbeFailed, message: "returns an error for AUTH",
 	},
 	"the server is a web server": {
 		arrange: func(t *testing.T) Target { return at(webServer(t)) },
-		want:    ReasonNotRedis, says: "does not answer as Redis does",
+		want:    ReasonNotRedis, message: "does not respond like Redis",
 	},
-	"the reply announces more than memory holds": {
+	"the reply announces an enormous string": {
 		arrange: func(t *testing.T) Target { return at(scripted(t, "$9223372036854775807\r\n")) },
-		want:    ReasonNotRedis, says: "does not answer as Redis does",
+		want:    ReasonNotRedis, message: "does not respond like Redis",
 	},
-	"the reply is nested without end": {
+	"the reply is nested endlessly": {
 		arrange: func(t *testing.T) Target { return at(scripted(t, strings.Repeat("*99\r\n", 100_000))) },
-		want:    ReasonNotRedis, says: "does not answer as Redis does",
+		want:    ReasonNotRedis, message: "does not respond like Redis",
 	},
-	"the reply is a line without end": {
+	"the reply is an endless line": {
 		arrange: func(t *testing.T) Target { return at(scripted(t, "+"+strings.Repeat("a", 1<<20))) },
-		want:    ReasonNotRedis, says: "does not answer as Redis does",
+		want:    ReasonNotRedis, message: "does not respond like Redis",
 	},
-	"TLS is asked for and the server speaks plain text": {
+	"TLS for a plain-text server": {
 		arrange: func(t *testing.T) Target {
 			return Target{Addr: startRedis(t, protected()...), TLS: true, Timeout: time.Second}
 		},
-		want: ReasonTLSNotSupported, says: "answers in plain text",
+		want: ReasonTLSNotSupported, message: "responds in plain text",
 	},
-	"TLS is asked for and a web server speaks plain text": {
+	"TLS for a plain-text web server": {
 		arrange: func(t *testing.T) Target { return Target{Addr: webServer(t), TLS: true} },
-		want:    ReasonTLSNotSupported, says: "answers in plain text",
+		want:    ReasonTLSNotSupported, message: "responds in plain text",
 	},
-	"plain text is asked for and the server speaks TLS": {
+	"plain text for a TLS server": {
 		arrange: func(t *testing.T) Target {
-			return at(startTLSRedis(t, newAuthority(t).certificateFor(t, "", inAnHour())))
+			return at(startTLSRedis(t, newAuthority(t).certificateFor(t, "", inOneHour())))
 		},
-		want: ReasonTLSRequired, says: "switch TLS on for this cache",
+		want: ReasonTLSRequired, message: "enable TLS for this cache",
 	},
-	"the certificate's authority is not known": {
+	"the certificate authority is unknown": {
 		arrange: func(t *testing.T) Target {
-			addr := startTLSRedis(t, newAuthority(t).certificateFor(t, "", inAnHour()))
+			addr := startTLSRedis(t, newAuthority(t).certificateFor(t, "", inOneHour()))
 			return Target{Addr: addr, TLS: true, CA: newAuthority(t).pem}
 		},
-		want: ReasonTLSCertificateInvalid, says: "unknown authority",
+		want: ReasonTLSCertificateInvalid, message: "unknown authority",
 	},
 	"the certificate has expired": {
 		arrange: func(t *testing.T) Target {
@@ -237,59 +239,59 @@ var troubles = map[string]scenario{
 			addr := startTLSRedis(t, ca.certificateFor(t, "", time.Now().Add(-time.Minute)))
 			return Target{Addr: addr, TLS: true, CA: ca.pem}
 		},
-		want: ReasonTLSCertificateInvalid, says: "has expired",
+		want: ReasonTLSCertificateInvalid, message: "has expired",
 	},
 	"the certificate is for another host": {
 		arrange: func(t *testing.T) Target {
 			ca := newAuthority(t)
-			addr := startTLSRedis(t, ca.certificateFor(t, "elsewhere.example", inAnHour()))
+			addr := startTLSRedis(t, ca.certificateFor(t, "elsewhere.example", inOneHour()))
 			return Target{Addr: addr, TLS: true, CA: ca.pem}
 		},
-		want: ReasonTLSCertificateInvalid, says: "for another host name",
+		want: ReasonTLSCertificateInvalid, message: "for another host name",
 	},
-	"the authority is not a certificate": {
+	"the CA is not a certificate": {
 		arrange: func(t *testing.T) Target {
-			addr := startTLSRedis(t, newAuthority(t).certificateFor(t, "", inAnHour()))
+			addr := startTLSRedis(t, newAuthority(t).certificateFor(t, "", inOneHour()))
 			return Target{Addr: addr, TLS: true, CA: []byte("no certificate")}
 		},
-		want: ReasonTLSCertificateInvalid, says: "holds no PEM certificate",
+		want: ReasonTLSCertificateInvalid, message: "contains no PEM certificate",
 	},
-	"the server demands a client certificate": {
+	"the server requires a client certificate": {
 		arrange: func(t *testing.T) Target {
 			ca := newAuthority(t)
-			addr := startTLSRedis(t, ca.certificateFor(t, "", inAnHour()), "--tls-auth-clients", "yes")
+			addr := startTLSRedis(t, ca.certificateFor(t, "", inOneHour()), "--tls-auth-clients", "yes")
 			return Target{Addr: addr, TLS: true, CA: ca.pem}
 		},
-		want: ReasonTLSCertificateInvalid, says: "set tls-auth-clients to no",
+		want: ReasonTLSCertificateInvalid, message: "set tls-auth-clients to no",
 	},
-	"the server demands a client certificate in TLS 1.2": {
+	"the server requires a client certificate with TLS 1.2": {
 		arrange: func(t *testing.T) Target {
 			ca := newAuthority(t)
-			addr := startTLSRedis(t, ca.certificateFor(t, "", inAnHour()), "--tls-auth-clients", "yes", "--tls-protocols", "TLSv1.2")
+			addr := startTLSRedis(t, ca.certificateFor(t, "", inOneHour()), "--tls-auth-clients", "yes", "--tls-protocols", "TLSv1.2")
 			return Target{Addr: addr, TLS: true, CA: ca.pem}
 		},
-		want: ReasonTLSCertificateInvalid, says: "set tls-auth-clients to no",
+		want: ReasonTLSCertificateInvalid, message: "set tls-auth-clients to no",
 	},
-	"the server has no TLS version in common with us": {
+	"no common TLS version": {
 		arrange: func(t *testing.T) Target {
 			ca := newAuthority(t)
-			addr := startTLSRedis(t, ca.certificateFor(t, "", inAnHour()), "--tls-protocols", "TLSv1.1")
+			addr := startTLSRedis(t, ca.certificateFor(t, "", inOneHour()), "--tls-protocols", "TLSv1.1")
 			return Target{Addr: addr, TLS: true, CA: ca.pem}
 		},
-		want: ReasonProbeFailed, says: "check that it accepts TLS 1.2 or later",
+		want: ReasonProbeFailed, message: "check that it accepts TLS 1.2 or later",
 	},
 }
 
-// noPassword stands for an empty password, where empty means the canary.
+// noPassword stands for an empty password, because empty means secretPassword.
 const noPassword = Secret("none")
 
-// prepared is the scenario's target, complete.
+// prepared returns the scenario's target with password and key.
 func (s scenario) prepared(t *testing.T) Target {
 	t.Helper()
 	target := s.arrange(t)
 	switch target.Password {
 	case "":
-		target.Password = canary
+		target.Password = secretPassword
 	case noPassword:
 		target.Password = ""
 	}
@@ -297,10 +299,10 @@ func (s scenario) prepared(t *testing.T) Target {
 	return target
 }
 
-// occupy holds a connection that the server has accepted.
+// occupy keeps a connection open that the server accepted.
 func occupy(t *testing.T, addr string) {
 	t.Helper()
-	eventually(t, "the server has a connection free", func() bool {
+	eventually(t, "the server accepts a connection", func() bool {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			return false

@@ -19,29 +19,29 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// No trouble makes the prober tell a password, in any spelling, to anyone.
+// No failure reveals the password in any encoding.
 func TestPasswordsStaySecret(t *testing.T) {
 	t.Parallel()
-	var said record
-	var verdicts sync.WaitGroup
+	var output record
+	var results sync.WaitGroup
 	once := map[types.NamespacedName]*sync.Once{}
 	p := New(Options{
-		Log: funcr.New(said.note, funcr.Options{Verbosity: 10}),
+		Log: funcr.New(output.note, funcr.Options{Verbosity: 10}),
 		Changed: func(key types.NamespacedName) {
-			once[key].Do(verdicts.Done)
+			once[key].Do(results.Done)
 		},
 	})
 	targets := map[types.NamespacedName]Target{}
-	for name, s := range troubles {
+	for name, s := range failureScenarios {
 		key := types.NamespacedName{Namespace: "test", Name: name}
 		targets[key], once[key] = s.prepared(t), &sync.Once{}
-		verdicts.Add(1)
+		results.Add(1)
 	}
 	start(t, p)
 	for key, target := range targets {
 		p.Watch(key, target)
 	}
-	verdicts.Wait()
+	results.Wait()
 
 	for key := range targets {
 		result, _ := p.Last(key)
@@ -49,7 +49,7 @@ func TestPasswordsStaySecret(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		said.note("", fmt.Sprintf("%+v %s", result, inJSON))
+		output.note("", fmt.Sprintf("%+v %s", result, inJSON))
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(p.Collectors()...)
@@ -57,10 +57,10 @@ func TestPasswordsStaySecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said.note("", fmt.Sprint(families))
-	expectNoCanary(t, "what the prober said", said.String())
-	if text := said.String(); !strings.Contains(text, "TLSRequired") || !strings.Contains(text, "flagcache_probe_failures_total") {
-		t.Errorf("want the reasons and the metrics in what the prober said, got:\n%s", text)
+	output.note("", fmt.Sprint(families))
+	expectNoPassword(t, "the output of the prober", output.String())
+	if text := output.String(); !strings.Contains(text, "TLSRequired") || !strings.Contains(text, "flagcache_probe_failures_total") {
+		t.Errorf("want the reasons and the metrics in the output, got:\n%s", text)
 	}
 }
 
@@ -82,20 +82,20 @@ func (r *record) String() string {
 	return r.lines.String()
 }
 
-func expectNoCanary(t *testing.T, where, text string) {
+func expectNoPassword(t *testing.T, where, text string) {
 	t.Helper()
-	raw := []byte(canary)
-	inJSON, err := json.Marshal(canary)
+	raw := []byte(secretPassword)
+	inJSON, err := json.Marshal(secretPassword)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, spelling := range []string{
-		canary, strings.Trim(strconv.Quote(canary), `"`), strings.Trim(string(inJSON), `"`),
-		url.QueryEscape(canary), url.PathEscape(canary), hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)),
+	for _, encoding := range []string{
+		secretPassword, strings.Trim(strconv.Quote(secretPassword), `"`), strings.Trim(string(inJSON), `"`),
+		url.QueryEscape(secretPassword), url.PathEscape(secretPassword), hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)),
 		base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw), "c4n4ry",
 	} {
-		if strings.Contains(text, spelling) {
-			t.Errorf("%s holds the password as %s:\n%s", where, spelling, text)
+		if strings.Contains(text, encoding) {
+			t.Errorf("%s contains the password as %s:\n%s", where, encoding, text)
 		}
 	}
 }

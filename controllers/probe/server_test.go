@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// serve runs a TCP server that hands each connection to a handler of its own
-// goroutine, and closes it afterwards. It ends, with its handlers, with the test.
+// serve runs a TCP server that handles each connection in its own goroutine and closes it
+// afterwards. It stops, with its handlers, when the test ends.
 func serve(t *testing.T, handle func(net.Conn)) (addr string) {
 	t.Helper()
 	l := listen(t)
@@ -56,13 +56,13 @@ func serve(t *testing.T, handle func(net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
-// blackHole accepts and reads, and never answers.
+// blackHole accepts and reads, and never responds.
 func blackHole(t *testing.T) (addr string) {
 	t.Helper()
 	return serve(t, func(conn net.Conn) { drain(conn) })
 }
 
-// drain reads until the other side hangs up.
+// drain reads until the connection is closed.
 func drain(conn net.Conn) {
 	var b [512]byte
 	for {
@@ -72,7 +72,7 @@ func drain(conn net.Conn) {
 	}
 }
 
-// scripted answers the first bytes of each connection with the whole script.
+// scripted responds to the first byte of each connection with the whole script.
 func scripted(t *testing.T, script string) (addr string) {
 	t.Helper()
 	return serve(t, func(conn net.Conn) {
@@ -86,15 +86,14 @@ func scripted(t *testing.T, script string) (addr string) {
 	})
 }
 
-// lastWords says something, as soon as it is connected to, and hangs up.
-func lastWords(t *testing.T, words string) (addr string) {
+// greetAndClose writes a greeting to each connection and closes it.
+func greetAndClose(t *testing.T, greeting string) (addr string) {
 	t.Helper()
-	return serve(t, func(conn net.Conn) { _, _ = conn.Write([]byte(words)) })
+	return serve(t, func(conn net.Conn) { _, _ = conn.Write([]byte(greeting)) })
 }
 
-// dribble sends a reply that never ends, slowly enough to be always within reach
-// of a time-out for each read, and fast enough to keep it waiting.
-func dribble(t *testing.T) (addr string) {
+// trickle sends an endless reply, a byte at a time, so that no single read times out.
+func trickle(t *testing.T) (addr string) {
 	t.Helper()
 	return serve(t, func(conn net.Conn) {
 		tick := time.NewTicker(10 * time.Millisecond)

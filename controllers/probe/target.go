@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Defaults of a Target's numbers that are zero or less.
+// Defaults of a Target's numbers that are not positive.
 const (
 	DefaultInterval         = 10 * time.Second
 	DefaultTimeout          = 2 * time.Second
@@ -20,34 +20,33 @@ const (
 	DefaultSuccessThreshold = 2
 )
 
-// Target is one cache as its users connect to it.
+// Target is one cache and how its clients connect to it.
 type Target struct {
-	// ID is whatever its user tells targets apart by. Results carry it, and a target
-	// with another ID is another target.
+	// ID identifies the target to the caller. Results carry it, and a target with
+	// another ID is another target.
 	ID string
 	// Addr is the cache's host:port.
 	Addr string
-	// Username and Password log in; both empty means no login.
+	// Username and Password authenticate; both empty means no authentication.
 	Username string
 	Password Secret
 	// TLS encrypts the connection and verifies the server's certificate.
 	TLS bool
-	// CA holds the PEM certificates that the server's one is verified against.
-	// Empty means the system's.
+	// CA holds the PEM certificates to verify the server's certificate with. Empty
+	// means the system's.
 	CA []byte
-	// Key is written with an expiry of a minute and read back. It must be this
-	// cache's user's alone: two that write the same key read back each other's value.
+	// Key is written with an expiry of a minute and read back. No other prober may use
+	// it, or each reads back the other's value.
 	Key string
 
-	// Interval is the time from one probe to the next (default 10s), Timeout what
-	// one probe may take in total (default 2s).
+	// Interval between two probes (default 10s), Timeout of one probe (default 2s).
 	Interval, Timeout time.Duration
 	// FailureThreshold consecutive failures make a cache unhealthy (default 3),
 	// SuccessThreshold consecutive successes make it healthy again (default 2).
 	FailureThreshold, SuccessThreshold int
 }
 
-// withDefaults is t with its zero numbers filled in, sharing no memory with t.
+// withDefaults returns a deep copy of t with defaults.
 func (t Target) withDefaults() Target {
 	t.CA = slices.Clone(t.CA)
 	if len(t.CA) == 0 {
@@ -60,8 +59,7 @@ func (t Target) withDefaults() Target {
 	return t
 }
 
-// equal compares two targets with defaults, field by field, the ones that are yet
-// to be invented included.
+// equal reports whether all fields of two targets with defaults are equal.
 func (t Target) equal(o Target) bool { return reflect.DeepEqual(t, o) }
 
 func positiveOr[N int | time.Duration](n, otherwise N) N {
@@ -71,7 +69,7 @@ func positiveOr[N int | time.Duration](n, otherwise N) N {
 	return otherwise
 }
 
-// Secret is a string that prints as "***" wherever it is printed, encoded or logged.
+// Secret is a string that is printed, encoded and logged as "***".
 type Secret string
 
 const masked = "***"
@@ -82,7 +80,7 @@ func (Secret) String() string { return masked }
 // GoString implements fmt.GoStringer.
 func (Secret) GoString() string { return masked }
 
-// Format implements fmt.Formatter, for the verbs that String does not serve (%x, %d).
+// Format implements fmt.Formatter, for verbs that do not use String (%x, %d).
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, masked) }
 
 // MarshalJSON implements json.Marshaler.
