@@ -15,24 +15,24 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// limit is how long any one thing that is waited for may take.
-const limit = 3 * time.Minute
+// waitLimit is how long any one thing that is waited for may take.
+const waitLimit = 3 * time.Minute
 
 // bench measures and reports. A missed aim is part of the report and no error.
 func bench(ctx context.Context, o options) error {
-	tell := newTeller(os.Stdout)
+	out := newProgress(os.Stdout)
 	r := report{Window: o.window, Started: time.Now()}
 	var err error
 	if r.Machine, err = machine.This(); err != nil {
 		return err
 	}
 	if o.runs > 0 {
-		if err := benchPods(ctx, o, tell, &r); err != nil {
+		if err := benchPods(ctx, o, out, &r); err != nil {
 			return err
 		}
 	}
 	if len(o.sizes) > 0 {
-		if err := benchFleets(ctx, o, tell, &r); err != nil {
+		if err := benchFleets(ctx, o, out, &r); err != nil {
 			return err
 		}
 	}
@@ -44,7 +44,7 @@ func bench(ctx context.Context, o options) error {
 	if err := page.Write(o.output, text); err != nil {
 		return err
 	}
-	tell.say("written to %s", o.output)
+	out.log("written to %s", o.output)
 	return nil
 }
 

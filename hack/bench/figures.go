@@ -10,8 +10,8 @@ import (
 
 func mebibytes(n uint64) string { return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20)) }
 
-func wholeSeconds(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }
+func formatWholeSeconds(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }
 
-func inSeconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+func formatSeconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
 func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }

@@ -23,12 +23,12 @@ import (
 const (
 	// fleetNamespaces is over how many namespaces a fleet is spread.
 	fleetNamespaces = 10
-	// fleetHands is how many objects of a fleet are made at a time.
-	fleetHands = 8
+	// fleetConcurrency is how many objects of a fleet are made at a time.
+	fleetConcurrency = 8
 	// fleetLimit is how long a fleet may take to be Ready.
 	fleetLimit = 10 * time.Minute
-	// fleetNews is how often there is a line about who is Ready.
-	fleetNews = 5 * time.Second
+	// fleetProgressInterval is how often there is a line about who is Ready.
+	fleetProgressInterval = 5 * time.Second
 )
 
 // tenants are the namespaces of a fleet of n.
@@ -40,20 +40,20 @@ func (b *fleetBench) tenants(n int) []tenant {
 	return tenants
 }
 
-// makeFleet returns when n FlagCaches are Ready.
-func (b *fleetBench) makeFleet(ctx context.Context, n int) error {
+// createFleet returns when n FlagCaches are Ready.
+func (b *fleetBench) createFleet(ctx context.Context, n int) error {
 	tenants := b.tenants(n)
 	for _, t := range tenants {
-		if err := b.furnish(ctx, t); err != nil {
+		if err := b.prepareNamespace(ctx, t); err != nil {
 			return err
 		}
 	}
-	b.tell.say("%d FlagCaches: making them in %d namespaces", n, len(tenants))
+	b.progress.log("%d FlagCaches: making them in %d namespaces", n, len(tenants))
 	ctx, cancel := context.WithTimeout(ctx, fleetLimit)
 	defer cancel()
 	made := make(chan error, 1)
 	go func() {
-		err := b.makeFlagCaches(ctx, n, tenants)
+		err := b.createFlagCaches(ctx, n, tenants)
 		if err != nil {
 			cancel()
 		}
@@ -63,10 +63,10 @@ func (b *fleetBench) makeFleet(ctx context.Context, n int) error {
 	return errors.Join(<-made, err)
 }
 
-// makeFlagCaches makes n FlagCaches, a few at a time, and stops at the first error.
-func (b *fleetBench) makeFlagCaches(ctx context.Context, n int, tenants []tenant) error {
+// createFlagCaches makes n FlagCaches, a few at a time, and stops at the first error.
+func (b *fleetBench) createFlagCaches(ctx context.Context, n int, tenants []tenant) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(fleetHands)
+	group.SetLimit(fleetConcurrency)
 	for i := range n {
 		group.Go(func() error {
 			fc := tenants[i%len(tenants)].flagCache(fmt.Sprintf("cache-%d", i), v1alpha1.CacheExternal)
@@ -79,9 +79,9 @@ func (b *fleetBench) makeFlagCaches(ctx context.Context, n int, tenants []tenant
 	return group.Wait()
 }
 
-// furnish makes a namespace with its flags and the way to Redis.
-func (b *fleetBench) furnish(ctx context.Context, t tenant) error {
-	if err := t.makeNamespace(ctx, b.Client); err != nil {
+// prepareNamespace makes a namespace with its flags and the way to Redis.
+func (b *fleetBench) prepareNamespace(ctx context.Context, t tenant) error {
+	if err := t.createNamespace(ctx, b.Client); err != nil {
 		return err
 	}
 	secret, err := t.secret()
@@ -97,19 +97,19 @@ func (b *fleetBench) furnish(ctx context.Context, t tenant) error {
 // awaitReady returns when n FlagCaches are Ready, and tells how it goes.
 func (b *fleetBench) awaitReady(ctx context.Context, n int) error {
 	ready := map[types.UID]bool{}
-	news := time.NewTicker(fleetNews)
+	news := time.NewTicker(fleetProgressInterval)
 	defer news.Stop()
 	for len(ready) < n {
 		if err := b.countReady(ctx, n, ready, news.C); err != nil {
-			return fmt.Errorf("waiting for FlagCaches to be Ready, %d of %d are: %w%s", len(ready), n, err, b.obstacle())
+			return fmt.Errorf("waiting for FlagCaches to be Ready, %d of %d are: %w%s", len(ready), n, err, b.unreadyExample())
 		}
 	}
 	return nil
 }
 
-// obstacle is what one of the FlagCaches that are not Ready says about it, for an
+// unreadyExample is what one of the FlagCaches that are not Ready says about it, for an
 // error message.
-func (b *fleetBench) obstacle() string {
+func (b *fleetBench) unreadyExample() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	list := &v1alpha1.FlagCacheList{}
@@ -151,7 +151,7 @@ func (b *fleetBench) countReady(ctx context.Context, n int, ready map[types.UID]
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-news:
-			b.tell.say("%d FlagCaches: %d are Ready", n, len(ready))
+			b.progress.log("%d FlagCaches: %d are Ready", n, len(ready))
 		case event, ok := <-changes.ResultChan():
 			if !ok {
 				return nil
@@ -162,8 +162,8 @@ func (b *fleetBench) countReady(ctx context.Context, n int, ready map[types.UID]
 	return nil
 }
 
-// removeFleet deletes n FlagCaches and returns when their pods are gone.
-func (b *fleetBench) removeFleet(ctx context.Context, n int) error {
+// deleteFleet deletes n FlagCaches and returns when their pods are gone.
+func (b *fleetBench) deleteFleet(ctx context.Context, n int) error {
 	for _, t := range b.tenants(n) {
 		if err := b.Client.DeleteAllOf(ctx, &v1alpha1.FlagCache{}, client.InNamespace(t.namespace)); err != nil {
 			return fmt.Errorf("deleting the FlagCaches of namespace %s: %w", t.namespace, err)

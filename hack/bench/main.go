@@ -35,8 +35,8 @@ func main() {
 // counter beside the operator in its pod.
 func run(ctx context.Context, args []string) error {
 	ctrl.SetLogger(logr.Discard())
-	if len(args) > 0 && args[0] == countCommand {
-		return count(ctx, args[1:])
+	if len(args) > 0 && args[0] == counterCommand {
+		return runCounter(ctx, args[1:])
 	}
 	o, err := parseOptions(args)
 	if err != nil {
@@ -62,7 +62,7 @@ type options struct {
 
 // windowFor is how long a fleet of n is watched: small ones have no aims.
 func (o options) windowFor(n int) time.Duration {
-	if n < aimSize {
+	if n < goalSize {
 		return o.window / 2
 	}
 	return o.window
@@ -83,7 +83,7 @@ func parseOptions(args []string) (options, error) {
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
-	return o, o.find()
+	return o, o.findPrograms()
 }
 
 func (o *options) setSizes(list string) error {
@@ -101,8 +101,8 @@ func (o *options) setSizes(list string) error {
 	return nil
 }
 
-// find looks for the programs that the benchmark starts.
-func (o *options) find() error {
+// findPrograms looks for the programs that the benchmark starts.
+func (o *options) findPrograms() error {
 	var err error
 	if o.programs, err = cluster.FindPrograms(); err != nil {
 		return err

@@ -24,8 +24,8 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// arrival is the way of one FlagCache from kubectl apply to Ready.
-type arrival struct {
+// creation is the way of one FlagCache from kubectl apply to Ready.
+type creation struct {
 	Cache v1alpha1.CacheType
 	// Total is the time from the start of kubectl until Ready, Kubectl until
 	// kubectl was done, Pods that in which at least one pod was starting.
@@ -37,49 +37,49 @@ type arrival struct {
 // podsBench measures on a cluster with real pods.
 type podsBench struct {
 	*cluster.Cluster
-	tell teller
+	progress progress
 	// dir holds the manifests that are applied.
 	dir   string
-	tally tallying
+	tally readTally
 	flags map[string]string
 	redis redis
 }
 
 // benchPods measures the way from kubectl apply to Ready, and the rest after it.
-func benchPods(ctx context.Context, o options, tell teller, r *report) error {
+func benchPods(ctx context.Context, o options, out progress, r *report) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
 	}
 	images := o.programs.Images()
 	images[imageBench] = self
-	tell.say("starting a cluster with real pods")
-	started := cluster.Options{Kube: o.programs.Kube, Images: images, Progress: func(line string) { tell.say("  %s", line) }}
+	out.log("starting a cluster with real pods")
+	started := cluster.Options{Kube: o.programs.Kube, Images: images, Progress: func(line string) { out.log("  %s", line) }}
 	return withCluster(ctx, started, func(ctx context.Context, c *cluster.Cluster, started *processes) error {
-		b, err := newPodsBench(ctx, c, tell, started.dir)
+		b, err := newPodsBench(ctx, c, out, started.dir)
 		if err != nil {
 			return err
 		}
 		for _, cache := range []v1alpha1.CacheType{v1alpha1.CacheInCluster, v1alpha1.CacheExternal} {
 			for run := range o.runs {
-				arrival, err := b.arrive(ctx, cache, run+1)
+				arrival, err := b.measureCreation(ctx, cache, run+1)
 				if err != nil {
 					return err
 				}
-				r.Arrivals = append(r.Arrivals, arrival)
+				r.Creations = append(r.Creations, arrival)
 			}
 		}
-		r.PodsAtRest, err = b.rest(ctx, o.window)
+		r.PodsSteady, err = b.measureSteady(ctx, o.window)
 		return err
 	})
 }
 
-func newPodsBench(ctx context.Context, c *cluster.Cluster, tell teller, dir string) (*podsBench, error) {
-	tell.say("deploying the operator, with a counter beside it")
+func newPodsBench(ctx context.Context, c *cluster.Cluster, out progress, dir string) (*podsBench, error) {
+	out.log("deploying the operator, with a counter beside it")
 	if err := c.Deploy(ctx); err != nil {
 		return nil, err
 	}
-	b := &podsBench{Cluster: c, tell: tell, dir: dir}
+	b := &podsBench{Cluster: c, progress: out, dir: dir}
 	var err error
 	if b.tally, err = addCounter(ctx, c); err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func newPodsBench(ctx context.Context, c *cluster.Cluster, tell teller, dir stri
 // startRedis runs the Redis of External caches in a pod.
 func (b *podsBench) startRedis(ctx context.Context) (redis, error) {
 	home := tenant{namespace: "redis"}
-	if err := home.makeNamespace(ctx, b.Client); err != nil {
+	if err := home.createNamespace(ctx, b.Client); err != nil {
 		return redis{}, err
 	}
 	server := redis{password: rand.Text()}
@@ -117,21 +117,21 @@ func (b *podsBench) startRedis(ctx context.Context) (redis, error) {
 	return server, nil
 }
 
-// arrive applies a FlagCache as a user does, and waits until it is Ready.
-func (b *podsBench) arrive(ctx context.Context, cache v1alpha1.CacheType, run int) (arrival, error) {
+// measureCreation applies a FlagCache as a user does, and waits until it is Ready.
+func (b *podsBench) measureCreation(ctx context.Context, cache v1alpha1.CacheType, run int) (creation, error) {
 	t := tenant{namespace: fmt.Sprintf("%s-%d", strings.ToLower(string(cache)), run), flags: b.flags, redis: b.redis}
-	if err := t.makeNamespace(ctx, b.Client); err != nil {
-		return arrival{}, err
+	if err := t.createNamespace(ctx, b.Client); err != nil {
+		return creation{}, err
 	}
 	manifest, err := b.manifest(t, cache)
 	if err != nil {
-		return arrival{}, err
+		return creation{}, err
 	}
 	before, err := b.tally(ctx)
 	if err != nil {
-		return arrival{}, err
+		return creation{}, err
 	}
-	a, err := b.follow(ctx, t.namespace, manifest)
+	a, err := b.awaitCreation(ctx, t.namespace, manifest)
 	if err != nil {
 		return a, fmt.Errorf("waiting for the FlagCache in namespace %s to be Ready: %w", t.namespace, err)
 	}
@@ -140,7 +140,7 @@ func (b *podsBench) arrive(ctx context.Context, cache v1alpha1.CacheType, run in
 		return a, err
 	}
 	a.Cache, a.Writes = cache, after.Since(before).In(t.namespace)
-	b.tell.say("%s, run %d: Ready after %.2f s with %d writes", cache, run, a.Total.Seconds(), a.Writes.Of(isCost))
+	b.progress.log("%s, run %d: Ready after %.2f s with %d writes", cache, run, a.Total.Seconds(), a.Writes.Of(isCost))
 	return a, nil
 }
 
@@ -174,18 +174,18 @@ func (b *podsBench) manifest(t tenant, cache v1alpha1.CacheType) (string, error)
 	return path, nil
 }
 
-// follow applies the manifest and watches its FlagCache and pods until Ready.
-func (b *podsBench) follow(ctx context.Context, namespace, manifest string) (arrival, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// awaitCreation applies the manifest and watches its FlagCache and pods until Ready.
+func (b *podsBench) awaitCreation(ctx context.Context, namespace, manifest string) (creation, error) {
+	ctx, cancel := context.WithTimeout(ctx, waitLimit)
 	defer cancel()
 	flagCaches, err := b.Client.Watch(ctx, &v1alpha1.FlagCacheList{}, client.InNamespace(namespace))
 	if err != nil {
-		return arrival{}, fmt.Errorf("watching FlagCaches: %w", err)
+		return creation{}, fmt.Errorf("watching FlagCaches: %w", err)
 	}
 	defer flagCaches.Stop()
 	pods, err := b.Client.Watch(ctx, &corev1.PodList{}, client.InNamespace(namespace))
 	if err != nil {
-		return arrival{}, fmt.Errorf("watching pods: %w", err)
+		return creation{}, fmt.Errorf("watching pods: %w", err)
 	}
 	defer pods.Stop()
 
@@ -195,8 +195,8 @@ func (b *podsBench) follow(ctx context.Context, namespace, manifest string) (arr
 		_, err := b.Kubectl(ctx, "apply", "--filename", manifest)
 		applied <- err
 	}()
-	var a arrival
-	var starting startup
+	var a creation
+	var starting startupTimer
 	for {
 		select {
 		case <-ctx.Done():
@@ -211,7 +211,7 @@ func (b *podsBench) follow(ctx context.Context, namespace, manifest string) (arr
 			if !ok || !isPod {
 				return a, errWatchEnded
 			}
-			starting.see(pod.Name, event.Type != watch.Deleted && !podReady(pod), time.Now())
+			starting.record(pod.Name, event.Type != watch.Deleted && !podReady(pod), time.Now())
 		case event, ok := <-flagCaches.ResultChan():
 			fc, isFlagCache := event.Object.(*v1alpha1.FlagCache)
 			if !ok || !isFlagCache {
@@ -219,7 +219,7 @@ func (b *podsBench) follow(ctx context.Context, namespace, manifest string) (arr
 			}
 			if isReady(fc) {
 				now := time.Now()
-				a.Total, a.Pods = now.Sub(start), starting.until(now)
+				a.Total, a.Pods = now.Sub(start), starting.total(now)
 			}
 		}
 		if a.Total > 0 && a.Kubectl > 0 {
@@ -239,11 +239,11 @@ func podReady(pod *corev1.Pod) bool {
 	return false
 }
 
-// rest is what the operator writes while nothing happens.
-func (b *podsBench) rest(ctx context.Context, window time.Duration) (counter.Tally, error) {
-	b.tell.say("waiting for rest, then counting writes for %s", window)
-	if err := awaitRest(ctx, b.tally); err != nil {
+// measureSteady is what the operator writes while nothing happens.
+func (b *podsBench) measureSteady(ctx context.Context, window time.Duration) (counter.Tally, error) {
+	b.progress.log("waiting for rest, then counting writes for %s", window)
+	if err := awaitSteady(ctx, b.tally); err != nil {
 		return nil, err
 	}
-	return watchRest(ctx, b.tally, window)
+	return measureSteadyWrites(ctx, b.tally, window)
 }

@@ -17,11 +17,11 @@ import (
 	"github.com/flagcache/flagcache/hack/bench/page"
 )
 
-// The aims, for a state of rest with aimSize FlagCaches.
+// The aims, for a state of rest with goalSize FlagCaches.
 const (
-	aimSize   = 1000
-	aimMemory = 150 << 20
-	aimCPU    = 0.10
+	goalSize   = 1000
+	goalMemory = 150 << 20
+	goalCPU    = 0.10
 )
 
 // report is everything that was measured.
@@ -29,11 +29,11 @@ type report struct {
 	Machine machine.Machine
 	Started time.Time
 	Window  time.Duration
-	// Arrivals are the ways from apply to Ready; PodsAtRest is what was written
+	// Creations are the ways from apply to Ready; PodsSteady is what was written
 	// in the Window afterwards, while nothing happened.
-	Arrivals   []arrival
-	PodsAtRest counter.Tally
-	Loads      []load
+	Creations  []creation
+	PodsSteady counter.Tally
+	Fleets     []fleetResult
 }
 
 //go:embed report.md.tmpl
@@ -54,19 +54,19 @@ func (r report) render() (string, error) {
 	return text.String(), nil
 }
 
-// AimsTable says for each aim whether it was met.
-func (r report) AimsTable() string {
+// GoalsTable says for each aim whether it was met.
+func (r report) GoalsTable() string {
 	t := page.NewTable("Aim at rest", "Measured", "")
-	fleets := r.Fleets()
-	i := slices.IndexFunc(fleets, func(l load) bool { return l.FlagCaches == aimSize })
+	fleets := r.SteadyFleets()
+	i := slices.IndexFunc(fleets, func(l fleetResult) bool { return l.FlagCaches == goalSize })
 	if i < 0 {
 		return "Not measured."
 	}
 	l := fleets[i]
-	writes := l.AtRest.Of(isCost)
-	t.Row("no API write in "+wholeSeconds(l.Window), page.Thousands(writes), verdict(writes == 0))
-	t.Row("less than "+mebibytes(aimMemory), mebibytes(l.Cost.RSS), verdict(l.Cost.RSS < aimMemory))
-	t.Row(fmt.Sprintf("less than %s of a core", percent(aimCPU)), percent(l.Cost.CPU), verdict(l.Cost.CPU < aimCPU))
+	writes := l.Steady.Of(isCost)
+	t.Row("no API write in "+formatWholeSeconds(l.Window), page.Thousands(writes), verdict(writes == 0))
+	t.Row("less than "+mebibytes(goalMemory), mebibytes(l.Cost.RSS), verdict(l.Cost.RSS < goalMemory))
+	t.Row(fmt.Sprintf("less than %s of a core", percent(goalCPU)), percent(l.Cost.CPU), verdict(l.Cost.CPU < goalCPU))
 	return t.String()
 }
 
@@ -77,16 +77,16 @@ func verdict(met bool) string {
 	return "**not met**"
 }
 
-// ArrivalsTable says how long it takes from kubectl apply to Ready.
-func (r report) ArrivalsTable() string {
+// CreationTable says how long it takes from kubectl apply to Ready.
+func (r report) CreationTable() string {
 	t := page.NewTable("Cache", "Apply to Ready", "Fastest", "Slowest", "kubectl itself", "Pods starting", "Share of pods")
 	for _, cache := range r.caches() {
 		arrivals := r.of(cache)
-		total := durations(arrivals, func(a arrival) time.Duration { return a.Total })
-		kubectl := durations(arrivals, func(a arrival) time.Duration { return a.Kubectl })
-		pods := durations(arrivals, func(a arrival) time.Duration { return a.Pods })
-		t.Row(string(cache), inSeconds(page.Median(total)), inSeconds(slices.Min(total)), inSeconds(slices.Max(total)),
-			inSeconds(page.Median(kubectl)), inSeconds(page.Median(pods)), fmt.Sprintf("%.0f %%", 100*page.Median(pods).Seconds()/page.Median(total).Seconds()))
+		total := durations(arrivals, func(a creation) time.Duration { return a.Total })
+		kubectl := durations(arrivals, func(a creation) time.Duration { return a.Kubectl })
+		pods := durations(arrivals, func(a creation) time.Duration { return a.Pods })
+		t.Row(string(cache), formatSeconds(page.Median(total)), formatSeconds(slices.Min(total)), formatSeconds(slices.Max(total)),
+			formatSeconds(page.Median(kubectl)), formatSeconds(page.Median(pods)), fmt.Sprintf("%.0f %%", 100*page.Median(pods).Seconds()/page.Median(total).Seconds()))
 	}
 	return t.String()
 }
@@ -112,7 +112,7 @@ func (r report) WritesTable() string {
 		}
 		add(string(cache), tallies, 1)
 	}
-	for _, l := range r.Fleets() {
+	for _, l := range r.SteadyFleets() {
 		if l.FlagCaches > 0 {
 			add(fmt.Sprintf("External, one of %s", page.Thousands(l.FlagCaches)), []counter.Tally{l.Writes}, float64(l.FlagCaches))
 		}
@@ -137,34 +137,34 @@ func isFlagCache(w counter.Write) bool {
 
 func isChild(w counter.Write) bool { return counter.IsChange(w) && !isFlagCache(w) }
 
-// RestTable says what is written while nothing happens.
-func (r report) RestTable() string {
+// SteadyWritesTable says what is written while nothing happens.
+func (r report) SteadyWritesTable() string {
 	t := page.NewTable("FlagCaches", "Watched for", "Writes", "Events", "Renewals of the lease")
 	add := func(name string, window time.Duration, tally counter.Tally) {
-		t.Row(name, wholeSeconds(window), page.Thousands(tally.Of(counter.IsChange)), page.Thousands(tally.Of(counter.IsEvent)), page.Thousands(tally.Of(counter.IsLease)))
+		t.Row(name, formatWholeSeconds(window), page.Thousands(tally.Of(counter.IsChange)), page.Thousands(tally.Of(counter.IsEvent)), page.Thousands(tally.Of(counter.IsLease)))
 	}
-	add(fmt.Sprintf("%d with real pods", len(r.Arrivals)), r.Window, r.PodsAtRest)
-	for _, l := range r.Fleets() {
-		add(page.Thousands(l.FlagCaches), l.Window, l.AtRest)
+	add(fmt.Sprintf("%d with real pods", len(r.Creations)), r.Window, r.PodsSteady)
+	for _, l := range r.SteadyFleets() {
+		add(page.Thousands(l.FlagCaches), l.Window, l.Steady)
 	}
 	return t.String()
 }
 
-// CostTable says what the operator needs at rest.
-func (r report) CostTable() string {
+// SteadyCostTable says what the operator needs at rest.
+func (r report) SteadyCostTable() string {
 	t := page.NewTable("FlagCaches", "Watched for", "RSS", "Go heap in use", "CPU of one core", "Probes", "of them failed", "Reconciles")
-	for _, l := range r.Fleets() {
+	for _, l := range r.SteadyFleets() {
 		c := l.Cost
-		t.Row(page.Thousands(l.FlagCaches), wholeSeconds(l.Window), mebibytes(c.RSS), mebibytes(uint64(c.Heap)), percent(c.CPU),
+		t.Row(page.Thousands(l.FlagCaches), formatWholeSeconds(l.Window), mebibytes(c.RSS), mebibytes(uint64(c.Heap)), percent(c.CPU),
 			page.Thousands(int(c.Probes)), page.Thousands(int(c.FailedProbes)), page.Thousands(int(c.Reconciles)))
 	}
 	return t.String()
 }
 
-// LoadsTable says what it takes to make a fleet, and to find one.
-func (r report) LoadsTable() string {
+// ScaleTable says what it takes to make a fleet, and to find one.
+func (r report) ScaleTable() string {
 	t := page.NewTable("FlagCaches", "Took", "Operator's CPU time", "Its RSS, at the most", "Writes", "Events")
-	for _, l := range r.Loads {
+	for _, l := range r.Fleets {
 		if l.FlagCaches == 0 {
 			continue
 		}
@@ -172,21 +172,21 @@ func (r report) LoadsTable() string {
 		if l.Restarted {
 			name += ", operator restarted"
 		}
-		t.Row(name, fmt.Sprintf("%.1f s", l.Until.Seconds()), fmt.Sprintf("%.1f s", l.CPU.Seconds()), mebibytes(l.RSS),
+		t.Row(name, fmt.Sprintf("%.1f s", l.Duration.Seconds()), fmt.Sprintf("%.1f s", l.CPU.Seconds()), mebibytes(l.RSS),
 			page.Thousands(l.Writes.Of(counter.IsChange)), page.Thousands(l.Writes.Of(counter.IsEvent)))
 	}
 	return t.String()
 }
 
-// Fleets are the loads that were watched at rest.
-func (r report) Fleets() []load {
-	return slices.DeleteFunc(slices.Clone(r.Loads), func(l load) bool { return l.Restarted })
+// SteadyFleets are the loads that were watched at rest.
+func (r report) SteadyFleets() []fleetResult {
+	return slices.DeleteFunc(slices.Clone(r.Fleets), func(l fleetResult) bool { return l.Restarted })
 }
 
 // caches are the types of caches that were measured, in order.
 func (r report) caches() []v1alpha1.CacheType {
 	var caches []v1alpha1.CacheType
-	for _, a := range r.Arrivals {
+	for _, a := range r.Creations {
 		if !slices.Contains(caches, a.Cache) {
 			caches = append(caches, a.Cache)
 		}
@@ -194,11 +194,11 @@ func (r report) caches() []v1alpha1.CacheType {
 	return caches
 }
 
-func (r report) of(cache v1alpha1.CacheType) []arrival {
-	return slices.DeleteFunc(slices.Clone(r.Arrivals), func(a arrival) bool { return a.Cache != cache })
+func (r report) of(cache v1alpha1.CacheType) []creation {
+	return slices.DeleteFunc(slices.Clone(r.Creations), func(a creation) bool { return a.Cache != cache })
 }
 
-func durations(arrivals []arrival, of func(arrival) time.Duration) []time.Duration {
+func durations(arrivals []creation, of func(creation) time.Duration) []time.Duration {
 	var ds []time.Duration
 	for _, a := range arrivals {
 		ds = append(ds, of(a))

@@ -20,15 +20,15 @@ func TestReport(t *testing.T) {
 	r := report{
 		Machine: machine.Machine{CPU: "A CPU", Cores: 2, Memory: 8 << 30, Go: "go1.26", OS: "linux/amd64"},
 		Started: time.Unix(0, 0), Window: time.Minute,
-		Arrivals: []arrival{
+		Creations: []creation{
 			{Cache: v1alpha1.CacheInCluster, Total: 4 * time.Second, Kubectl: time.Second, Pods: 2 * time.Second, Writes: counter.Tally{write: 3, event: 1}},
 			{Cache: v1alpha1.CacheInCluster, Total: 2 * time.Second, Kubectl: time.Second, Pods: time.Second, Writes: counter.Tally{write: 5, status: 1}},
 			{Cache: v1alpha1.CacheInCluster, Total: 9 * time.Second, Kubectl: time.Second, Pods: 3 * time.Second, Writes: counter.Tally{write: 4, status: 2}},
 		},
-		Loads: []load{
-			{FlagCaches: 1000, Until: time.Minute, CPU: 9 * time.Second, RSS: 200 << 20, Writes: counter.Tally{write: 7500, status: 2000},
+		Fleets: []fleetResult{
+			{FlagCaches: 1000, Duration: time.Minute, CPU: 9 * time.Second, RSS: 200 << 20, Writes: counter.Tally{write: 7500, status: 2000},
 				Window: time.Minute, Cost: cost{CPU: 0.0321, RSS: 160 << 20, Heap: 50 << 20, Probes: 6000}},
-			{FlagCaches: 1000, Restarted: true, Until: time.Second, Writes: counter.Tally{}},
+			{FlagCaches: 1000, Restarted: true, Duration: time.Second, Writes: counter.Tally{}},
 		},
 	}
 	got, err := r.render()

@@ -28,16 +28,16 @@ import (
 
 // What the counter beside the operator in its pod is made of.
 const (
-	countCommand  = "count"
-	imageBench    = "ghcr.io/flagcache/bench"
-	counterName   = "counter"
-	counterListen = "127.0.0.1:6443" // for the operator
-	tallyPort     = "8090"           // for the benchmark
-	accessDir     = "/counter"
+	counterCommand = "count"
+	imageBench     = "ghcr.io/flagcache/bench"
+	counterName    = "counter"
+	counterListen  = "127.0.0.1:6443" // for the operator
+	tallyPort      = "8090"           // for the benchmark
+	accessDir      = "/counter"
 )
 
-// count is the counter in the pod. It ends with ctx.
-func count(ctx context.Context, args []string) error {
+// runCounter is the counter in the pod. It ends with ctx.
+func runCounter(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("unexpected argument %q", args[0])
 	}
@@ -89,7 +89,7 @@ func readAccess(dir string) (counter.Access, error) {
 
 // addCounter puts a counter beside the operator that runs in the cluster, and
 // returns how to read it when the operator works through it.
-func addCounter(ctx context.Context, c *cluster.Cluster) (tallying, error) {
+func addCounter(ctx context.Context, c *cluster.Cluster) (readTally, error) {
 	access, err := counter.NewAccess(counterListen)
 	if err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func addCounter(ctx context.Context, c *cluster.Cluster) (tallying, error) {
 		return nil, err
 	}
 	url := "http://" + net.JoinHostPort(address, tallyPort)
-	return func(ctx context.Context) (counter.Tally, error) { return readTally(ctx, c, url) }, nil
+	return func(ctx context.Context) (counter.Tally, error) { return fetchTally(ctx, c, url) }, nil
 }
 
 // counterPatch adds the counter as a sidecar that is up before the operator, and
@@ -125,7 +125,7 @@ func addCounter(ctx context.Context, c *cluster.Cluster) (tallying, error) {
 const counterPatch = `{"spec": {"template": {"spec": {
   "volumes": [{"name": "counter", "secret": {"secretName": "` + counterName + `"}}],
   "initContainers": [{
-    "name": "counter", "image": "` + imageBench + `", "args": ["` + countCommand + `"], "restartPolicy": "Always",
+    "name": "counter", "image": "` + imageBench + `", "args": ["` + counterCommand + `"], "restartPolicy": "Always",
     "startupProbe": {"httpGet": {"path": "/", "port": ` + tallyPort + `}, "periodSeconds": 1, "failureThreshold": 60},
     "volumeMounts": [{"name": "counter", "mountPath": "` + accessDir + `"}],
     "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}
@@ -168,7 +168,7 @@ func holdsLease(leases []coordinationv1.Lease, pod string) bool {
 	return false
 }
 
-func readTally(ctx context.Context, c *cluster.Cluster, url string) (counter.Tally, error) {
+func fetchTally(ctx context.Context, c *cluster.Cluster, url string) (counter.Tally, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err

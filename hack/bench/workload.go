@@ -93,8 +93,8 @@ func (t tenant) flagCache(name string, cache v1alpha1.CacheType) *v1alpha1.FlagC
 	return fc
 }
 
-// makeNamespace returns when pods can be made in the new namespace.
-func (t tenant) makeNamespace(ctx context.Context, c client.Client) error {
+// createNamespace returns when pods can be made in the new namespace.
+func (t tenant) createNamespace(ctx context.Context, c client.Client) error {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: t.namespace}}
 	if err := c.Create(ctx, namespace); err != nil {
 		return fmt.Errorf("making namespace %s: %w", t.namespace, err)
@@ -111,7 +111,7 @@ func (t tenant) makeNamespace(ctx context.Context, c client.Client) error {
 
 // poll waits for a condition, within the limit of any wait.
 func poll(ctx context.Context, condition wait.ConditionWithContextFunc) error {
-	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, limit, true, condition)
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, waitLimit, true, condition)
 }
 
 // isReady tells whether a FlagCache, as it is now, is Ready.

@@ -12,12 +12,12 @@ import (
 
 // figures are all that the simulation finds.
 type figures struct {
-	canaries int
-	alpha    float64
-	healthy  []healthyRow
-	sick     []sickRow
-	bursts   []burstsRow
-	lengths  []lengthRow
+	canaries     int
+	alpha        float64
+	healthy      []healthyRow
+	faulty       []faultyRow
+	bursts       []burstsRow
+	blockLengths []blockRow
 	// half are the releases at half the limits, for the plot.
 	half []outcome
 }
@@ -28,9 +28,9 @@ type healthyRow struct {
 	verdict, once, fiveTimes float64
 }
 
-// sickRow says after how many events, in the median, a release with one bad check is
+// faultyRow says after how many events, in the median, a release with one bad check is
 // rolled back.
-type sickRow struct {
+type faultyRow struct {
 	check check
 	times float64
 	// bound is what nobody can stay under on average, log(1/alpha)/KL(rate, limit),
@@ -42,7 +42,7 @@ type sickRow struct {
 }
 
 // ratio of the median to the bound.
-func (r sickRow) ratio() float64 { return r.verdict / r.bound }
+func (r faultyRow) ratio() float64 { return r.verdict / r.bound }
 
 // burstsRow says how many releases whose failures come in bursts are rolled back
 // within the hour.
@@ -51,10 +51,10 @@ type burstsRow struct {
 	events, blocks, once, fiveTimes float64
 }
 
-// lengthRow says what blocks of a length do: how many releases with bursts they roll
+// blockRow says what blocks of a length do: how many releases with bursts they roll
 // back within the hour, and after how many events, in the median, a release whose
 // errors come steadily at ten times the limit.
-type lengthRow struct {
+type blockRow struct {
 	name                     string
 	length                   int64
 	half, limit, ten, steady float64
@@ -71,14 +71,14 @@ func measure(canaries int, confidence float64) figures {
 	for _, c := range distinctLimits() {
 		for _, times := range []float64{2, 3, 5, 10} {
 			if times*c.limit < 1 {
-				f.measureSick(c, times)
+				f.measureFaulty(c, times)
 			}
 		}
 	}
 	for _, times := range []float64{0.5, 1, 3, 10} {
 		f.measureBursts(times)
 	}
-	f.measureLengths()
+	f.measureBlockLengths()
 	return f
 }
 
@@ -105,92 +105,92 @@ func (f *figures) measureHealthy() {
 		{"all five checks at half their limits", world{checks: checks, times: 0.5, horizon: hour}},
 		{"error rate alone, at half its limit", world{checks: checks[:1], times: 0.5, horizon: hour}},
 	} {
-		outcomes := play(f.canaries, w.world, f.alpha)
+		outcomes := simulate(f.canaries, w.world, f.alpha)
 		if w.world.times == 0.5 && len(w.world.checks) > 1 {
 			f.half = outcomes
 		}
 		f.healthy = append(f.healthy, healthyRow{
 			release:   w.release,
-			verdict:   share(of(outcomes, verdict), hour),
-			once:      share(of(outcomes, once), hour),
-			fiveTimes: share(of(outcomes, fiveTimes), hour),
+			verdict:   share(endsBy(outcomes, verdict), hour),
+			once:      share(endsBy(outcomes, once), hour),
+			fiveTimes: share(endsBy(outcomes, fiveTimes), hour),
 		})
 	}
 }
 
-func (f *figures) measureSick(c check, times float64) {
+func (f *figures) measureFaulty(c check, times float64) {
 	w := world{checks: []check{c}, times: times, horizon: long}
-	outcomes := play(f.canaries/4, w, f.alpha)
-	blocks := playBlocks(f.canaries/40, w, f.alpha, perMinute)
-	f.sick = append(f.sick, sickRow{
+	outcomes := simulate(f.canaries/4, w, f.alpha)
+	blocks := simulateBlocks(f.canaries/40, w, f.alpha, perMinute)
+	f.faulty = append(f.faulty, faultyRow{
 		check: c, times: times,
 		bound:     math.Ceil(math.Log(1/f.alpha) / divergence(times*c.limit, c.limit)),
-		verdict:   median(of(outcomes, verdict)),
-		once:      median(of(outcomes, once)),
-		fiveTimes: median(of(outcomes, fiveTimes)),
+		verdict:   median(endsBy(outcomes, verdict)),
+		once:      median(endsBy(outcomes, once)),
+		fiveTimes: median(endsBy(outcomes, fiveTimes)),
 		blocks:    median(blocks),
-		within:    share(of(outcomes, verdict), hour),
+		within:    share(endsBy(outcomes, verdict), hour),
 	})
 }
 
 func (f *figures) measureBursts(times float64) {
 	w := world{checks: checks[:1], times: times, bursts: true, horizon: hour}
-	outcomes := play(f.canaries, w, f.alpha)
+	outcomes := simulate(f.canaries, w, f.alpha)
 	f.bursts = append(f.bursts, burstsRow{
 		times:     times,
-		events:    share(of(outcomes, verdict), hour),
-		blocks:    share(playBlocks(f.canaries, w, f.alpha, perMinute), hour),
-		once:      share(of(outcomes, once), hour),
-		fiveTimes: share(of(outcomes, fiveTimes), hour),
+		events:    share(endsBy(outcomes, verdict), hour),
+		blocks:    share(simulateBlocks(f.canaries, w, f.alpha, perMinute), hour),
+		once:      share(endsBy(outcomes, once), hour),
+		fiveTimes: share(endsBy(outcomes, fiveTimes), hour),
 	})
 }
 
-func (f *figures) measureLengths() {
-	for _, row := range []lengthRow{
+func (f *figures) measureBlockLengths() {
+	for _, row := range []blockRow{
 		{name: "10 seconds, like the bursts", length: burstLength},
 		{name: "a minute", length: perMinute},
 		{name: "5 minutes", length: 5 * perMinute},
 	} {
 		within := func(times float64) float64 {
 			w := world{checks: checks[:1], times: times, bursts: true, horizon: hour}
-			return share(playBlocks(f.canaries, w, f.alpha, row.length), hour)
+			return share(simulateBlocks(f.canaries, w, f.alpha, row.length), hour)
 		}
 		row.half, row.limit, row.ten = within(0.5), within(1), within(10)
-		row.steady = median(playBlocks(f.canaries/40, world{checks: checks[:1], times: 10, horizon: long}, f.alpha, row.length))
-		f.lengths = append(f.lengths, row)
+		row.steady = median(simulateBlocks(f.canaries/40, world{checks: checks[:1], times: 10, horizon: long}, f.alpha, row.length))
+		f.blockLengths = append(f.blockLengths, row)
 	}
 }
 
 // claim is something that we say about the verdict, with what was measured.
 type claim struct {
-	what             string
-	measured, atMost float64
-	format           string
+	what            string
+	measured, limit float64
+	format          string
 }
 
-func (c claim) kept() bool { return c.measured <= c.atMost }
+func (c claim) holds() bool { return c.measured <= c.limit }
 
 func (c claim) String() string {
-	return fmt.Sprintf("%s: "+c.format+", at most "+c.format, c.what, c.measured, c.atMost)
+	return fmt.Sprintf("%s: "+c.format+", at most "+c.format, c.what, c.measured, c.limit)
 }
 
 // claims of the documentation, each to be kept.
 func (f figures) claims() []claim {
 	percent := func(what string, measured, atMost float64) claim {
-		return claim{what: what, measured: 100 * measured, atMost: 100 * atMost, format: "%.2f %%"}
+		return claim{what: what, measured: 100 * measured, limit: 100 * atMost, format: "%.2f %%"}
 	}
 	claims := []claim{
 		percent("false rollbacks at the limits", f.healthy[0].verdict, 0.01),
 		percent("false rollbacks at half the limits", f.healthy[1].verdict, 0.001),
 	}
-	for _, r := range f.sick {
+	for _, r := range f.faulty {
 		atMost := 1.2
 		if r.times < 3 {
 			atMost = 1.3
 		}
 		claims = append(claims, claim{
 			what:     fmt.Sprintf("median until rollback by the bound, %s at %g times the limit", r.check.name, r.times),
-			measured: r.ratio(), atMost: atMost, format: "%.2f",
+			measured: r.ratio(), limit: atMost, format: "%.2f",
 		})
 	}
 	for _, r := range f.bursts {
@@ -199,7 +199,7 @@ func (f figures) claims() []claim {
 			claims = append(claims, percent(what, r.blocks, 0.01))
 		}
 	}
-	for _, r := range f.lengths {
+	for _, r := range f.blockLengths {
 		if r.length > burstLength {
 			claims = append(claims, percent("false rollbacks by blocks of "+r.name+", bursts at the limit", r.limit, 0.01))
 		}

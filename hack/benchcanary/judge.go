@@ -61,8 +61,8 @@ func (b *boundary) breach(bad, total int64) bool {
 	return b.test.LogEvidence(analysis.Counts{Bad: bad, Total: total}) >= b.threshold
 }
 
-// court judges releases in one world. It is for one goroutine.
-type court struct {
+// judge judges releases in one world. It is for one goroutine.
+type judge struct {
 	world world
 	// boundaries of the checks.
 	boundaries []*boundary
@@ -70,28 +70,28 @@ type court struct {
 	over []bool
 }
 
-func newCourt(w world, alpha float64) *court {
-	c := &court{world: w, over: make([]bool, w.horizon/perMinute)}
+func newJudge(w world, alpha float64) *judge {
+	c := &judge{world: w, over: make([]bool, w.horizon/perMinute)}
 	for _, ch := range w.checks {
 		c.boundaries = append(c.boundaries, newBoundary(analysis.Test{Limit: ch.limit, Alpha: alpha}))
 	}
 	return c
 }
 
-// judge plays one release to its end.
-func (c *court) judge(r *rand.Rand) outcome {
+// release plays one release to its end.
+func (c *judge) release(r *rand.Rand) outcome {
 	clear(c.over)
 	o := outcome{verdict: never}
 	for i := range c.world.checks {
-		o.verdict = min(o.verdict, c.hear(i, r))
+		o.verdict = min(o.verdict, c.runCheck(i, r))
 	}
-	o.once, o.fiveTimes = c.minute(1), c.minute(5)
+	o.once, o.fiveTimes = c.endOfMinuteOver(1), c.endOfMinuteOver(5)
 	return o
 }
 
-// hear plays one check, notes its minutes over the limit and returns when it
+// runCheck plays one check, notes its minutes over the limit and returns when it
 // is a breach. It ends when nothing more can change the outcome.
-func (c *court) hear(i int, r *rand.Rand) int64 {
+func (c *judge) runCheck(i int, r *rand.Rand) int64 {
 	limit, line := c.world.checks[i].limit, c.boundaries[i]
 	allowed := int(math.Floor(limit*perMinute + 1e-9))
 	next := c.world.stream(c.world.checks[i], r)
@@ -119,8 +119,8 @@ func (c *court) hear(i int, r *rand.Rand) int64 {
 	return breach
 }
 
-// minute returns the end of the k-th minute over the limit.
-func (c *court) minute(k int) int64 {
+// endOfMinuteOver returns the end of the k-th minute over the limit.
+func (c *judge) endOfMinuteOver(k int) int64 {
 	for i, over := range c.over {
 		if over {
 			k--

@@ -33,12 +33,12 @@ func main() {
 	}
 }
 
-// fewest releases of which the medians and shares still mean something.
-const fewest = 400
+// minCanaries releases of which the medians and shares still mean something.
+const minCanaries = 400
 
 func run(out io.Writer, canaries int, docs string) error {
-	if canaries < fewest {
-		return fmt.Errorf("%d canaries say nothing, %d are the fewest", canaries, fewest)
+	if canaries < minCanaries {
+		return fmt.Errorf("%d canaries say nothing, %d are the fewest", canaries, minCanaries)
 	}
 	f := measure(canaries, 0.99)
 	tables := f.tables()
@@ -90,7 +90,7 @@ func verify(out io.Writer, claims []claim) error {
 	broken := 0
 	for _, c := range claims {
 		word := "kept  "
-		if !c.kept() {
+		if !c.holds() {
 			word = "BROKEN"
 			broken++
 		}

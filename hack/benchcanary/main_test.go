@@ -23,7 +23,7 @@ const few = 1000
 // A test that rolls back one healthy release in two is found out.
 func TestBrokenClaimsFail(t *testing.T) {
 	t.Parallel()
-	f := figures{canaries: fewest, alpha: analysis.Share(0.2, len(checks))}
+	f := figures{canaries: minCanaries, alpha: analysis.Share(0.2, len(checks))}
 	f.measureHealthy()
 	var out strings.Builder
 	if err := verify(&out, f.claims()); err == nil || !strings.Contains(out.String(), "BROKEN  false rollbacks at the limits") {
@@ -33,7 +33,7 @@ func TestBrokenClaimsFail(t *testing.T) {
 
 func TestPlotAndTablesAreTheSameEveryTime(t *testing.T) {
 	t.Parallel()
-	a, b := measure(fewest, 0.99), measure(fewest, 0.99)
+	a, b := measure(minCanaries, 0.99), measure(minCanaries, 0.99)
 	if a.tables() != b.tables() || a.plot() != b.plot() {
 		t.Error("two runs differ")
 	}
@@ -89,9 +89,9 @@ func TestStreamsKeepTheirRate(t *testing.T) {
 // The fifth minute over the limit ends when five minutes were over it in any check.
 func TestThresholdJudgesCountMinutes(t *testing.T) {
 	t.Parallel()
-	c := &court{over: []bool{false, true, false, true, true, true, false, true}}
+	c := &judge{over: []bool{false, true, false, true, true, true, false, true}}
 	for k, want := range map[int]int64{1: 2 * perMinute, 4: 6 * perMinute, 5: 8 * perMinute, 6: never} {
-		if got := c.minute(k); got != want {
+		if got := c.endOfMinuteOver(k); got != want {
 			t.Errorf("minute %d ends at %d, want %d", k, got, want)
 		}
 	}
@@ -134,7 +134,7 @@ func TestClaimsAreKeptAndPublished(t *testing.T) {
 
 func TestTooFewReleasesAreRefused(t *testing.T) {
 	t.Parallel()
-	if err := run(io.Discard, fewest-1, t.TempDir()); err == nil {
+	if err := run(io.Discard, minCanaries-1, t.TempDir()); err == nil {
 		t.Error("they were accepted")
 	}
 }

@@ -30,7 +30,7 @@ func (f figures) plot() string {
 		`Left: share of healthy releases rolled back over an hour, by judge. Right: median requests until a bad release is rolled back.">` + "\n")
 	s.WriteString(style)
 	f.plotHealthy(&s)
-	f.plotSick(&s)
+	f.plotFaulty(&s)
 	s.WriteString("</svg>\n")
 	return s.String()
 }
@@ -121,7 +121,7 @@ func (f figures) plotHealthy(s *strings.Builder) {
 
 // curve is the share rolled back by each minute of the hour.
 func (f figures) curve(judge func(outcome) int64) []point {
-	ends := of(f.half, judge)
+	ends := endsBy(f.half, judge)
 	curve := make([]point, 61)
 	for minute := range curve {
 		curve[minute] = point{float64(minute), share(ends, int64(minute)*perMinute)}
@@ -139,14 +139,14 @@ func half(curve []point) int {
 	return len(curve) - 1
 }
 
-func (f figures) plotSick(s *strings.Builder) {
+func (f figures) plotFaulty(s *strings.Builder) {
 	const left = 506.0
 	p := panel{out: s, x: logarithmic(1.8, 11, left, left+width), y: logarithmic(100, 40_000, top+height, top)}
 	p.titles(left, "Requests until rollback, error rate (limit 0.1 %)", "true rate, times the limit")
 	p.gridY(left, []float64{100, 300, 1000, 3000, 10_000, 30_000}, thousands)
 	p.labelsX([]float64{2, 3, 5, 10}, func(v float64) string { return fmt.Sprintf("%g×", v) })
 	var bound, verdict, once, five []point
-	for _, r := range f.sick {
+	for _, r := range f.faulty {
 		if r.check != checks[0] {
 			continue
 		}

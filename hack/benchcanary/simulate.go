@@ -36,22 +36,22 @@ func repeat[T any](n int, newJudge func() func(*rand.Rand) T) []T {
 	return outcomes
 }
 
-// play returns what the judges do with n releases in a world.
-func play(n int, w world, alpha float64) []outcome {
-	return repeat(n, func() func(*rand.Rand) outcome { return newCourt(w, alpha).judge })
+// simulate returns what the judges do with n releases in a world.
+func simulate(n int, w world, alpha float64) []outcome {
+	return repeat(n, func() func(*rand.Rand) outcome { return newJudge(w, alpha).release })
 }
 
-// playBlocks returns when n releases are rolled back that are judged by blocks of
+// simulateBlocks returns when n releases are rolled back that are judged by blocks of
 // so many events.
-func playBlocks(n int, w world, alpha float64, length int64) []int64 {
+func simulateBlocks(n int, w world, alpha float64, length int64) []int64 {
 	t := analysis.Test{Limit: w.checks[0].limit, Alpha: alpha}
 	return repeat(n, func() func(*rand.Rand) int64 {
 		return func(r *rand.Rand) int64 { return judgeBlocks(w, t, length, r) }
 	})
 }
 
-// of returns one judge's part of the outcomes.
-func of(outcomes []outcome, judge func(outcome) int64) []int64 {
+// endsBy returns one judge's part of the outcomes.
+func endsBy(outcomes []outcome, judge func(outcome) int64) []int64 {
 	ends := make([]int64, len(outcomes))
 	for i, o := range outcomes {
 		ends[i] = judge(o)

@@ -24,7 +24,7 @@ func (f figures) tables() string {
 		thousands(float64(f.canaries/4)))
 	t.WriteString("| check | limit | true rate | bound | the verdict | ratio | within the hour | by blocks of a minute | threshold, 1 failure | 5 failures |\n")
 	t.WriteString("| :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n")
-	for _, r := range f.sick {
+	for _, r := range f.faulty {
 		fmt.Fprintf(&t, "| %s | %s | %g× | %s | %s | %.2f | %s | %s | %s | %s |\n",
 			r.check.name, limit(r.check.limit), r.times, thousands(r.bound), thousands(r.verdict), r.ratio(), percent(r.within),
 			thousands(r.blocks), thousands(r.once), thousands(r.fiveTimes))
@@ -41,7 +41,7 @@ func (f figures) tables() string {
 
 	t.WriteString("\nThe same releases by blocks of other lengths, and the median of the requests until one is rolled back whose errors come steadily:\n\n")
 	t.WriteString("| a block is | bursts, 0.5× the limit | 1× | 10× | steady, 10× the limit |\n| :-- | --: | --: | --: | --: |\n")
-	for _, r := range f.lengths {
+	for _, r := range f.blockLengths {
 		fmt.Fprintf(&t, "| %s | %s | %s | %s | %s |\n", r.name, percent(r.half), percent(r.limit), percent(r.ten), thousands(r.steady))
 	}
 	return t.String()

@@ -13,30 +13,30 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// accelerated is a canary in seconds. A real one takes an hour, at 5 %. It is
-// patient, because a busy machine says nothing about a release.
+// accelerated is a canary that takes seconds; the default is an hour at 5 %. Its
+// latency limits are generous, because this machine may be busy.
 const accelerated = `"canary": {"steps": [{"weight": 20, "duration": "8s"}], "metrics": {"interval": "1s"}, "minimumRequests": 100, ` +
 	`"thresholds": {"cacheHitRate": "50%", "latencyP95": "1s", "latencyP99": "1s", "missLatencyP95": "1s"}, "scaleDownDelay": "0s"}`
 
-// shoppers are the users whose requests a canary is judged by: many, because
-// each stays with the revision that it was given.
-const shoppers = 50
+// trafficUsers is the number of users whose requests a canary is evaluated on. It takes
+// many, because each user sticks to one revision.
+const trafficUsers = 50
 
-// rollOut changes what pods run, to something good and to something bad.
+// rollOut rolls out a good and a bad revision.
 func (d *demo) rollOut(ctx context.Context) error {
-	return d.amongShoppers(ctx, d.promote, d.rollBack)
+	return d.withTraffic(ctx, d.promote, d.rollBack)
 }
 
-// amongShoppers tells chapters in which a canary is judged.
-func (d *demo) amongShoppers(ctx context.Context, chapters ...func(context.Context) error) error {
+// withTraffic runs steps that include a canary while many users evaluate flags.
+func (d *demo) withTraffic(ctx context.Context, steps ...func(context.Context) error) error {
 	var traffic []*cluster.Traffic
-	for i := range shoppers {
-		about := cluster.Context{"targetingKey": fmt.Sprintf("shopper-%d", i), "locale": "de-AT"}
-		traffic = append(traffic, cluster.StartTraffic(d.endpoint, "welcome-message", about, 100*time.Millisecond))
+	for i := range trafficUsers {
+		user := cluster.Context{"targetingKey": fmt.Sprintf("shopper-%d", i), "locale": "de-AT"}
+		traffic = append(traffic, cluster.StartTraffic(d.endpoint, "welcome-message", user, 100*time.Millisecond))
 	}
 	var err error
-	for _, chapter := range chapters {
-		if err = chapter(ctx); err != nil {
+	for _, step := range steps {
+		if err = step(ctx); err != nil {
 			break
 		}
 	}
@@ -45,18 +45,18 @@ func (d *demo) amongShoppers(ctx context.Context, chapters ...func(context.Conte
 		failed += t.Stop().Failed
 	}
 	if err == nil && failed > 0 {
-		err = fmt.Errorf("%d evaluations of the shoppers failed", failed)
+		err = fmt.Errorf("%d evaluations failed during the rollouts", failed)
 	}
 	if err == nil {
-		d.came("no evaluation of %d shoppers failed meanwhile", shoppers)
+		d.success("no evaluation for %d users failed in the meantime", trafficUsers)
 	}
 	return err
 }
 
-// promote rolls a good release out.
+// promote rolls out a good revision.
 func (d *demo) promote(ctx context.Context) error {
-	d.chapter("Rolling out a good release")
-	d.say("A change of what pods run is tried on 20 %% of the traffic, here for 8 seconds.")
+	d.section("Rolling out a good revision")
+	d.print("A change to the pods is first tested as a canary: here with 20 %% of the traffic for 8 seconds.")
 	before, _, err := d.flagCache(ctx)
 	if err != nil {
 		return err
@@ -64,34 +64,34 @@ func (d *demo) promote(ctx context.Context) error {
 	if err := d.patch(ctx, `{"spec": {`+accelerated+`, "service": {"env": [{"name": "RELEASE", "value": "2"}]}}}`); err != nil {
 		return err
 	}
-	took, err := d.await(ctx, "the new revision is promoted", 3*time.Minute, d.drawCanary(promotedAfter(before)))
+	took, err := d.await(ctx, "the new revision is promoted", 3*time.Minute, d.observeCanary(promotedAfter(before)))
 	if err != nil {
 		return err
 	}
-	d.came("promoted, %s after the change", round(took))
+	d.success("promoted, %s after the change", round(took))
 	return nil
 }
 
-// promotedAfter tells whether another revision serves than did before, alone.
+// promotedAfter reports whether the stable revision has changed and no candidate is left.
 func promotedAfter(before *v1alpha1.FlagCache) func(*v1alpha1.FlagCache) bool {
 	return func(fc *v1alpha1.FlagCache) bool {
 		return fc.Status.Revisions.Stable != before.Status.Revisions.Stable && fc.Status.Revisions.Candidate == ""
 	}
 }
 
-// rollBack rolls out a release that cannot run, and mends the spec.
+// rollBack rolls out a revision that cannot start, and then reverts the spec.
 func (d *demo) rollBack(ctx context.Context) error {
-	d.chapter("Rolling out a bad release")
+	d.section("Rolling out a bad revision")
 	if err := d.patch(ctx, `{"spec": {"service": {"image": "flag-service:no-such-release"}}}`); err != nil {
 		return err
 	}
-	took, err := d.await(ctx, "the bad revision is rolled back", 3*time.Minute, d.drawCanary(func(fc *v1alpha1.FlagCache) bool {
+	took, err := d.await(ctx, "the bad revision is rolled back", 3*time.Minute, d.observeCanary(func(fc *v1alpha1.FlagCache) bool {
 		return fc.Status.Revisions.Rejected != ""
 	}))
 	if err != nil {
 		return err
 	}
-	d.came("rolled back by itself, %s after the change; the spec is as its owner left it, and Ready says why", round(took))
+	d.success("rolled back automatically, %s after the change; the spec is unchanged, and Ready reports the reason", round(took))
 	if err := d.patch(ctx, `{"spec": {"service": {"image": null}}}`); err != nil {
 		return err
 	}
@@ -103,33 +103,33 @@ func (d *demo) patch(ctx context.Context, patch string) error {
 	return d.kubectl(ctx, "patch", "flagcache", name, "--type=merge", "-p", patch)
 }
 
-// drawCanary shows how a canary goes until something holds.
-func (d *demo) drawCanary(holds func(*v1alpha1.FlagCache) bool) func(context.Context) (sight, error) {
-	return func(ctx context.Context) (sight, error) {
+// observeCanary shows the progress of a canary until a condition holds.
+func (d *demo) observeCanary(holds func(*v1alpha1.FlagCache) bool) func(context.Context) (observation, error) {
+	return func(ctx context.Context) (observation, error) {
 		fc, _, err := d.flagCache(ctx)
 		if err != nil {
-			return sight{}, err
+			return observation{}, err
 		}
 		if fc.Status.ObservedGeneration != fc.Generation || fc.Status.Revisions == nil {
-			return sight{picture: []string{markNone + " the operator has not seen the change yet"}}, nil
+			return observation{lines: []string{markNone + "  the operator has not observed the change yet"}}, nil
 		}
-		return sight{picture: canaryPicture(fc), done: holds(fc)}, nil
+		return observation{lines: canaryLines(fc), done: holds(fc)}, nil
 	}
 }
 
-// canaryPicture is a canary in a few lines, without the numbers that change with
-// each look, so that a pipe is not flooded.
-func canaryPicture(fc *v1alpha1.FlagCache) []string {
+// canaryLines summarizes a canary without the numbers that change all the time, so that
+// output to a pipe stays short.
+func canaryLines(fc *v1alpha1.FlagCache) []string {
 	r, c := fc.Status.Revisions, fc.Status.Canary
 	switch {
 	case c == nil && r.Candidate == "":
-		return []string{fmt.Sprintf("%s revision %s serves", markGood, r.Stable)}
+		return []string{fmt.Sprintf("%s revision %s is stable", markGood, r.Stable)}
 	case c == nil:
-		return []string{fmt.Sprintf("%s revision %s serves, %s is starting", markNone, r.Stable, r.Candidate)}
+		return []string{fmt.Sprintf("%s revision %s is stable, candidate %s is starting", markNone, r.Stable, r.Candidate)}
 	case r.Rejected != "", c.Phase == "":
-		return []string{fmt.Sprintf("%s revision %s serves, %s is rejected", markGood, r.Stable, cmp.Or(r.Rejected, r.Candidate))}
+		return []string{fmt.Sprintf("%s revision %s is stable, %s is rejected", markGood, r.Stable, cmp.Or(r.Rejected, r.Candidate))}
 	}
-	picture := []string{fmt.Sprintf("%s revision %s serves, %s is on trial: %s, %d %% of the traffic", markNone, r.Stable, r.Candidate, c.Phase, c.Weight)}
+	picture := []string{fmt.Sprintf("%s revision %s is stable, candidate %s: %s, %d %% of the traffic", markNone, r.Stable, r.Candidate, c.Phase, c.Weight)}
 	if c.Phase != v1alpha1.CanaryStepping {
 		return picture
 	}

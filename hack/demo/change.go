@@ -13,25 +13,25 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// changed is the flag that is changed.
-const changed = "maintenance"
+// changedFlag is the flag that changeFlag changes.
+const changedFlag = "maintenance"
 
-// agreeing is how many answers in a row must carry the new value: enough that
-// every pod gave some of them.
-const agreeing = 10
+// consecutiveAnswers is the number of answers in a row that must have the new value:
+// enough that every pod gave some of them.
+const consecutiveAnswers = 10
 
 // changeFlag changes a flag in the ConfigMap and waits for the new value.
 func (d *demo) changeFlag(ctx context.Context) error {
-	d.chapter("Changing a flag")
-	d.say("In ConfigMap %s, the default of the flag %s goes from off to on.", flagFile, changed)
+	d.section("Changing a flag")
+	d.print("The default variant of the flag %[2]s changes from off to on in the ConfigMap %[1]s.", flagFile, changedFlag)
 	if err := d.editFlags(ctx); err != nil {
 		return err
 	}
-	took, err := d.await(ctx, "every pod answers with the new value", 30*time.Second, d.drawChange)
+	took, err := d.await(ctx, "every pod serves the new value", 30*time.Second, d.observeFlagChange)
 	if err != nil {
 		return err
 	}
-	d.came("every pod serves the new value, %s after the change, without a restart", round(took))
+	d.success("every pod serves the new value, %s after the change, without a restart", round(took))
 	return nil
 }
 
@@ -43,11 +43,11 @@ func (d *demo) editFlags(ctx context.Context) error {
 	}
 	file := map[string]any{}
 	if err := json.Unmarshal([]byte(configMap.Data[flagKey]), &file); err != nil {
-		return fmt.Errorf("understanding the flags: %w", err)
+		return fmt.Errorf("parsing the flags: %w", err)
 	}
-	flag, ok := file["flags"].(map[string]any)[changed].(map[string]any)
+	flag, ok := file["flags"].(map[string]any)[changedFlag].(map[string]any)
 	if !ok {
-		return fmt.Errorf("the sample has no flag %s", changed)
+		return fmt.Errorf("the sample has no flag %s", changedFlag)
 	}
 	flag["defaultVariant"] = "on"
 	text, err := json.MarshalIndent(file, "", "  ")
@@ -61,16 +61,16 @@ func (d *demo) editFlags(ctx context.Context) error {
 	return nil
 }
 
-// drawChange asks until one answer still carries the old value.
-func (d *demo) drawChange(ctx context.Context) (sight, error) {
-	for range agreeing {
-		answer, err := d.endpoint.Evaluate(ctx, changed, nil)
+// observeFlagChange is done when no answer has the old value any more.
+func (d *demo) observeFlagChange(ctx context.Context) (observation, error) {
+	for range consecutiveAnswers {
+		answer, err := d.endpoint.Evaluate(ctx, changedFlag, nil)
 		if err != nil {
-			return sight{}, err
+			return observation{}, err
 		}
 		if answer.Variant != "on" {
-			return sight{picture: []string{fmt.Sprintf("%s %s is %s", markNone, changed, describe(answer))}}, nil
+			return observation{lines: []string{fmt.Sprintf("%s %s is %s", markNone, changedFlag, describe(answer))}}, nil
 		}
 	}
-	return sight{done: true, picture: []string{fmt.Sprintf("%s %s is true (variant on)", markGood, changed)}}, nil
+	return observation{done: true, lines: []string{fmt.Sprintf("%s %s is true (variant on)", markGood, changedFlag)}}, nil
 }

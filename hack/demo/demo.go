@@ -17,30 +17,30 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// What the sample makes, and where the demo makes it.
+// The sample, and what it creates.
 const (
 	namespace = "default"
 	name      = "demo"
 	sample    = "config/samples/flagcache.yaml"
-	// flagFile is the ConfigMap of the sample's flags, and its key.
+	// flagFile is the ConfigMap with the sample's flags, flagKey its key.
 	flagFile = "demo-flags"
 	flagKey  = "flags.json"
 )
 
-// story is what is told about a kind of cache.
-type story struct {
-	// manifests are what is applied, as arguments of kubectl.
+// scenario is what the demo shows for a type of cache.
+type scenario struct {
+	// manifests are the arguments of kubectl apply.
 	manifests []string
 	// cloud says that the cache is made in one, which is played.
-	cloud    bool
-	chapters []func(*demo, context.Context) error
+	cloud bool
+	steps []func(*demo, context.Context) error
 }
 
-// stories are by the value of --cache.
-var stories = map[string]story{
+// scenarios are keyed by the value of --cache.
+var scenarios = map[string]scenario{
 	"incluster": {
 		manifests: []string{"-f", sample},
-		chapters: []func(*demo, context.Context) error{
+		steps: []func(*demo, context.Context) error{
 			(*demo).deploy,
 			(*demo).apply,
 			(*demo).evaluate,
@@ -54,43 +54,43 @@ var stories = map[string]story{
 	"elasticache": {
 		manifests: []string{"-k", "hack/demo/elasticache"},
 		cloud:     true,
-		chapters: []func(*demo, context.Context) error{
+		steps: []func(*demo, context.Context) error{
 			(*demo).deploy,
-			(*demo).playAWS,
+			(*demo).simulateAWS,
 			(*demo).apply,
-			(*demo).lookAtGroup,
+			(*demo).showGroup,
 			(*demo).evaluate,
 			(*demo).failOver,
 			(*demo).changeFlag,
-			(*demo).renew,
+			(*demo).rotateAndReplace,
 			(*demo).delete,
 		},
 	},
 }
 
-// storyAbout is the story about a kind of cache.
-func storyAbout(cache string) (story, error) {
-	s, ok := stories[cache]
+// scenarioFor returns the scenario for a type of cache.
+func scenarioFor(cache string) (scenario, error) {
+	s, ok := scenarios[cache]
 	if !ok {
-		return s, fmt.Errorf("there is no story about the cache %q: it is one of %s", cache, strings.Join(slices.Sorted(maps.Keys(stories)), ", "))
+		return s, fmt.Errorf("unknown cache %q, must be one of %s", cache, strings.Join(slices.Sorted(maps.Keys(scenarios)), ", "))
 	}
 	return s, nil
 }
 
-// demo is the story on its way.
+// demo is a running scenario.
 type demo struct {
-	*teller
-	story   story
-	cluster *cluster.Cluster
-	// before is what the namespace held before the FlagCache.
-	before   cluster.Inventory
+	*printer
+	scenario scenario
+	cluster  *cluster.Cluster
+	// initial is the inventory of the namespace without the FlagCache.
+	initial  cluster.Inventory
 	endpoint cluster.Endpoint
-	// traffic goes on from the first evaluation to the deletion.
+	// traffic runs from the first evaluation to the deletion.
 	traffic *cluster.Traffic
 }
 
-// run tells the whole story on a cluster that goes with it.
-func run(ctx context.Context, t *teller, s story, embedded bool) (err error) {
+// run runs a scenario on a cluster that it starts and stops.
+func run(ctx context.Context, t *printer, s scenario, embedded bool) (err error) {
 	began := time.Now()
 	options, clean, err := options(ctx, t, s, embedded)
 	if err != nil {
@@ -102,73 +102,74 @@ func run(ctx context.Context, t *teller, s story, embedded bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Stop()) }()
-	ctx, cancel := untilEnd(ctx, c)
+	ctx, cancel := withClusterEnd(ctx, c)
 	defer cancel(nil)
-	d := &demo{teller: t, story: s, cluster: c}
-	if err := d.tell(ctx); err != nil {
+	d := &demo{printer: t, scenario: s, cluster: c}
+	if err := d.runSteps(ctx); err != nil {
 		return err
 	}
-	t.chapter("Stopping the cluster")
+	t.section("Stopping the cluster")
 	if err := c.Stop(); err != nil {
 		return err
 	}
-	t.came("all of it came true, in %s", round(time.Since(began)))
+	t.success("all steps succeeded, in %s", round(time.Since(began)))
 	return nil
 }
 
-// tell is the story, a chapter at a time.
-func (d *demo) tell(ctx context.Context) error {
+// runSteps runs the steps of the scenario.
+func (d *demo) runSteps(ctx context.Context) error {
 	defer func() {
 		if d.traffic != nil {
 			d.traffic.Stop()
 		}
 	}()
-	for _, chapter := range d.story.chapters {
-		if err := chapter(d, ctx); err != nil {
+	for _, step := range d.scenario.steps {
+		if err := step(d, ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// options say what the cluster is made of; clean removes what that took.
-func options(ctx context.Context, t *teller, s story, embedded bool) (o cluster.Options, clean func() error, err error) {
+// options returns the options for the cluster; clean removes temporary files.
+func options(ctx context.Context, t *printer, s scenario, embedded bool) (o cluster.Options, clean func() error, err error) {
 	programs, err := cluster.FindPrograms()
 	if err != nil {
 		return o, nil, err
 	}
 	if s.cloud {
-		if err := canPlayAWS(programs, embedded); err != nil {
+		if err := checkSimulation(programs, embedded); err != nil {
 			return o, nil, err
 		}
 	}
 	dir, err := os.MkdirTemp("", "flagcache-demo-")
 	if err != nil {
-		return o, nil, fmt.Errorf("making a directory for the demo: %w", err)
+		return o, nil, fmt.Errorf("creating a directory for the demo: %w", err)
 	}
 	clean = func() error { return os.RemoveAll(dir) }
-	if err := addRedis(ctx, t, &programs, embedded, dir); err != nil {
+	if err := ensureRedis(ctx, t, &programs, embedded, dir); err != nil {
 		return o, nil, errors.Join(err, clean())
 	}
 	return cluster.Options{Kube: programs.Kube, Images: programs.Images()}, clean, nil
 }
 
 // start starts the cluster.
-func start(ctx context.Context, t *teller, o cluster.Options) (*cluster.Cluster, error) {
-	t.chapter("Starting a Kubernetes on this machine")
-	t.say("A real control plane and a real kubelet; pods are processes in namespaces of their own.")
-	o.Progress = func(line string) { t.aside("%s", line) }
+func start(ctx context.Context, t *printer, o cluster.Options) (*cluster.Cluster, error) {
+	t.section("Starting Kubernetes on this machine")
+	t.print("It has a real control plane and a real kubelet; pods are processes in Linux namespaces.")
+	o.Progress = func(line string) { t.detail("%s", line) }
 	began := time.Now()
 	c, err := cluster.Start(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	t.came("it works, after %s", round(time.Since(began)))
+	t.success("the cluster is ready, after %s", round(time.Since(began)))
 	return c, nil
 }
 
-// untilEnd is a context that ends with the cluster, and then says why.
-func untilEnd(ctx context.Context, c *cluster.Cluster) (context.Context, context.CancelCauseFunc) {
+// withClusterEnd returns a context that is cancelled when the cluster ends, with the
+// reason as its cause.
+func withClusterEnd(ctx context.Context, c *cluster.Cluster) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
 		select {
@@ -182,66 +183,66 @@ func untilEnd(ctx context.Context, c *cluster.Cluster) (context.Context, context
 
 // deploy installs the operator.
 func (d *demo) deploy(ctx context.Context) error {
-	d.chapter("Installing the CRD and the operator")
+	d.section("Installing the CRD and the operator")
 	d.command("kubectl apply --server-side -k config/default")
 	began := time.Now()
 	if err := d.cluster.Deploy(ctx); err != nil {
 		return err
 	}
-	d.came("the operator is available, after %s", round(time.Since(began)))
+	d.success("the operator is available, after %s", round(time.Since(began)))
 	return nil
 }
 
 // apply applies the FlagCache and waits until it is Ready.
 func (d *demo) apply(ctx context.Context) error {
-	d.chapter("Applying a FlagCache and its flags")
+	d.section("Applying a FlagCache and its flags")
 	var err error
-	if d.before, err = d.cluster.Inventory(ctx, namespace); err != nil {
+	if d.initial, err = d.cluster.Inventory(ctx, namespace); err != nil {
 		return err
 	}
-	if err := d.kubectl(ctx, append([]string{"apply"}, d.story.manifests...)...); err != nil {
+	if err := d.kubectl(ctx, append([]string{"apply"}, d.scenario.manifests...)...); err != nil {
 		return err
 	}
 	// The flags are the user's and stay.
-	d.before["ConfigMap/"+flagFile] = ""
+	d.initial["ConfigMap/"+flagFile] = ""
 	took, err := d.awaitCondition(ctx, v1alpha1.ConditionReady, "True", 90*time.Second)
 	if err != nil {
 		return err
 	}
-	d.came("Ready, %s after the apply", round(took))
+	d.success("Ready, %s after the apply", round(took))
 	return d.kubectl(ctx, "get", "flagcaches")
 }
 
-// delete deletes the FlagCache and waits until nothing is left of it.
+// delete deletes the FlagCache and waits until all its objects are deleted.
 func (d *demo) delete(ctx context.Context) error {
-	d.chapter("Deleting the FlagCache")
+	d.section("Deleting the FlagCache")
 	tally := d.traffic.Stop()
-	d.say("The traffic in the background ends here: %s.", tally)
+	d.print("The background traffic ends here: %s.", tally)
 	if tally.Failed > 0 {
-		return fmt.Errorf("evaluations failed in the course of the story: %s", tally)
+		return fmt.Errorf("evaluations failed during the demo: %s", tally)
 	}
 	if err := d.kubectl(ctx, "delete", "flagcache", name, "--wait=false"); err != nil {
 		return err
 	}
-	took, err := d.await(ctx, "nothing is left of the FlagCache", time.Minute, d.drawLeft)
+	took, err := d.await(ctx, "all objects of the FlagCache are deleted", time.Minute, d.observeRemaining)
 	if err != nil {
 		return err
 	}
-	where := "in any type of API"
-	if d.story.cloud {
-		where += ", nor in the cloud"
+	where := "in the Kubernetes API"
+	if d.scenario.cloud {
+		where += " or in AWS"
 	}
-	d.came("nothing is left of it %s, %s after the delete", where, round(took))
+	d.success("nothing is left %s, %s after the deletion", where, round(took))
 	return nil
 }
 
-// kubectl runs a command in the repository's directory and shows it with what it
-// prints.
+// kubectl runs kubectl in the repository's directory and shows the command and its
+// output.
 func (d *demo) kubectl(ctx context.Context, args ...string) error {
 	d.command("kubectl %s", strings.Join(args, " "))
 	output, err := d.cluster.Kubectl(ctx, args...)
 	for line := range strings.Lines(output) {
-		d.say("%s", strings.TrimRight(line, "\n"))
+		d.print("%s", strings.TrimRight(line, "\n"))
 	}
 	return err
 }

@@ -8,19 +8,19 @@ import (
 	"testing"
 )
 
-func TestStoryAbout(t *testing.T) {
-	for cache := range stories {
-		if _, err := storyAbout(cache); err != nil {
-			t.Errorf("%s has a story: %v", cache, err)
+func TestScenarioFor(t *testing.T) {
+	for cache := range scenarios {
+		if _, err := scenarioFor(cache); err != nil {
+			t.Errorf("cache %s: %v", cache, err)
 		}
 	}
-	_, err := storyAbout("memcached")
+	_, err := scenarioFor("memcached")
 	if err == nil {
-		t.Fatal("memcached has no story, and there is no error")
+		t.Fatal("an unknown cache is accepted")
 	}
-	for cache := range stories {
+	for cache := range scenarios {
 		if !strings.Contains(err.Error(), cache) {
-			t.Errorf("the error %q does not tell of %s", err, cache)
+			t.Errorf("the error %q does not list %s", err, cache)
 		}
 	}
 }

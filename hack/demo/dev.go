@@ -11,8 +11,8 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// dev starts the cluster of the demo and leaves it running.
-func dev(ctx context.Context, t *teller, embedded bool) error {
+// dev starts a cluster with the operator and leaves it running.
+func dev(ctx context.Context, t *printer, embedded bool) error {
 	programs, err := cluster.FindPrograms()
 	if err != nil {
 		return err
@@ -21,28 +21,28 @@ func dev(ctx context.Context, t *teller, embedded bool) error {
 	if err != nil {
 		return err
 	}
-	if err := addRedis(ctx, t, &programs, embedded, filepath.Join(dir, "programs")); err != nil {
+	if err := ensureRedis(ctx, t, &programs, embedded, filepath.Join(dir, "programs")); err != nil {
 		return err
 	}
-	t.chapter("Starting a Kubernetes on this machine")
+	t.section("Starting Kubernetes on this machine")
 	c, err := cluster.Detach(ctx, cluster.Options{Kube: programs.Kube, Dir: dir, Images: programs.Images()})
 	if err != nil {
 		return err
 	}
-	d := &demo{teller: t, cluster: c}
+	d := &demo{printer: t, cluster: c}
 	if err := d.deploy(ctx); err != nil {
-		return fmt.Errorf("%w\n\nThe cluster is left running for you to look at; make dev-down ends it", err)
+		return fmt.Errorf("%w\n\nThe cluster is left running for inspection; make dev-down stops it", err)
 	}
-	t.chapter("The cluster is yours until make dev-down")
-	t.introduce(c, programs)
+	t.section("The cluster runs until make dev-down")
+	t.printInstructions(c, programs)
 	return nil
 }
 
-// introduce says what to try on a cluster that is left running.
-func (t *teller) introduce(c *cluster.Cluster, p cluster.Programs) {
+// printInstructions prints what to try on the running cluster.
+func (t *printer) printInstructions(c *cluster.Cluster, p cluster.Programs) {
 	for _, line := range []string{
 		"export KUBECONFIG=" + c.Kubeconfig(),
-		"alias kubectl='" + p.Kube + " kubectl'   # where there is none",
+		"alias kubectl='" + p.Kube + " kubectl'   # if kubectl is not installed",
 		"",
 		"kubectl apply -f " + sample,
 		"kubectl get flagcaches --watch",
@@ -53,8 +53,8 @@ func (t *teller) introduce(c *cluster.Cluster, p cluster.Programs) {
 	}
 }
 
-// down ends the cluster that dev started.
-func down(t *teller) error {
+// down stops the cluster that dev started.
+func down(t *printer) error {
 	dir, err := devDir()
 	if err != nil {
 		return err
@@ -66,11 +66,11 @@ func down(t *teller) error {
 	if err := cluster.End(programs.Kube, dir); err != nil {
 		return err
 	}
-	t.came("the cluster is gone")
+	t.success("the cluster is stopped")
 	return nil
 }
 
-// devDir is where the cluster of dev lives.
+// devDir is the directory of the cluster that dev starts.
 func devDir() (string, error) {
 	root, err := cluster.Root()
 	if err != nil {

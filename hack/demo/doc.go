@@ -1,18 +1,16 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows FlagCache at work on a local cluster. It tells each thing
-// before it does it, shows what comes of it, and ends with an error as soon as
-// something does not come true.
+// Command demo shows FlagCache on a local cluster, step by step. It verifies the outcome
+// of each step and stops with an error at the first one that fails.
 //
-//	go run ./hack/demo                       the whole story, on a cluster that goes with it
-//	go run ./hack/demo --cache=elasticache   another one, about a cache in ElastiCache
-//	go run ./hack/demo dev                   the same cluster, left running in bin/dev
-//	go run ./hack/demo down                  the end of that one
+//	go run ./hack/demo                       a cache in the cluster, on a temporary cluster
+//	go run ./hack/demo --cache=elasticache   a cache in ElastiCache, simulated
+//	go run ./hack/demo dev                   start a cluster in bin/dev and leave it running
+//	go run ./hack/demo down                  stop that cluster
 //
 // The programs it runs are built by make (make demo, make dev, make dev-down).
 //
-// Redis is a real redis-server. Where there is none, an embedded server takes
-// its place, and the demo says so. ACK and ElastiCache are played by test/ackplayer,
-// which takes the real one.
+// Redis is a real redis-server. If none is installed, an embedded server replaces it. The
+// simulation of ACK and ElastiCache (test/ackplayer) requires the real one.
 package main

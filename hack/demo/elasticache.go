@@ -19,22 +19,22 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// canPlayAWS says what is missing for playing ACK and ElastiCache.
-func canPlayAWS(p cluster.Programs, embedded bool) error {
+// checkSimulation reports what is missing to simulate ACK and ElastiCache.
+func checkSimulation(p cluster.Programs, embedded bool) error {
 	switch {
 	case p.ACKPlayer == "":
-		return errors.New("the player of ACK and ElastiCache is not there: run make ackplayer")
+		return errors.New("the simulation of ACK and ElastiCache is not built: run make ackplayer")
 	case p.Redis == "" || embedded:
-		return errors.New("ElastiCache is played with real redis-servers, which the embedded one cannot stand for: run hack/setup/redis.sh")
+		return errors.New("the simulation of ElastiCache requires redis-server: run hack/setup/redis.sh")
 	}
 	return nil
 }
 
-// playAWS puts the player of ACK and of AWS into the cluster.
-func (d *demo) playAWS(ctx context.Context) error {
-	d.chapter("Playing AWS")
-	d.say("There is no AWS account here: ACK's controllers and ElastiCache are played on this machine, with real")
-	d.say("redis-servers over TLS, which are there in seconds where AWS takes about ten minutes.")
+// simulateAWS deploys the simulation of ACK and AWS.
+func (d *demo) simulateAWS(ctx context.Context) error {
+	d.section("Simulating AWS")
+	d.print("Without an AWS account, ACK and ElastiCache are simulated on this machine with real redis-servers over TLS.")
+	d.print("They start in seconds, where AWS takes about ten minutes.")
 	d.command("kubectl apply --server-side -f test/ackplayer/deploy.yaml")
 	began := time.Now()
 	if err := d.cluster.DeployACKPlayer(ctx); err != nil {
@@ -43,13 +43,13 @@ func (d *demo) playAWS(ctx context.Context) error {
 	if err := d.cluster.TrustACKPlayer(ctx); err != nil {
 		return err
 	}
-	d.came("ACK's kinds are served, and the operator trusts the servers' authority, after %s", round(time.Since(began)))
+	d.success("the CRDs of ACK are served and the operator trusts the servers' CA, after %s", round(time.Since(began)))
 	return nil
 }
 
-// lookAtGroup shows what was made in the cloud.
-func (d *demo) lookAtGroup(ctx context.Context) error {
-	d.chapter("Looking at what is in the cloud")
+// showGroup shows the replication group and its estimated cost.
+func (d *demo) showGroup(ctx context.Context) error {
+	d.section("Inspecting the replication group")
 	if err := d.getGroups(ctx); err != nil {
 		return err
 	}
@@ -62,84 +62,85 @@ func (d *demo) getGroups(ctx context.Context) error {
 		"custom-columns=NAME:.metadata.name,ENGINE:.spec.engine,VERSION:.spec.engineVersion,STATUS:.status.status,AWS:.spec.replicationGroupID")
 }
 
-// failOver fails the cache over, which ACK does not notice.
+// failOver triggers a failover, which ACK does not notice.
 func (d *demo) failOver(ctx context.Context) error {
-	d.chapter("Failing the cache over")
-	d.say("The replica becomes the primary behind the same endpoint, and open connections to the old one can only read.")
+	d.section("Failing over")
+	d.print("The replica becomes the primary behind the same endpoint; open connections to the old primary become read-only.")
 	fc, _, err := d.flagCache(ctx)
 	if err != nil {
 		return err
 	}
 	before := d.traffic.Tally()
-	if err := d.cluster.OrderACKPlayer(ctx, "/failover?id="+fc.Status.Cache.ReplicationGroupID); err != nil {
+	if err := d.cluster.ControlACKPlayer(ctx, "/failover?id="+fc.Status.Cache.ReplicationGroupID); err != nil {
 		return err
 	}
-	if err := d.stays(ctx, "the cache is healthy", d.drawCondition(v1alpha1.ConditionCacheHealthy, metav1.ConditionTrue)); err != nil {
+	if err := d.awaitStable(ctx, "the cache is healthy", d.observeCondition(v1alpha1.ConditionCacheHealthy, metav1.ConditionTrue)); err != nil {
 		return err
 	}
-	d.came("the operator's probe writes to the new primary")
-	return d.serves(ctx, "the failover", before.Succeeded)
+	d.success("the operator's probe writes to the new primary")
+	return d.expectNoFailures(ctx, "the failover", before.Succeeded)
 }
 
-// renew changes what the pods connect to: first the token, then the cache.
-func (d *demo) renew(ctx context.Context) error {
-	return d.amongShoppers(ctx, d.rotate, d.replace)
+// rotateAndReplace changes the pods' connection: first the token, then the cache.
+func (d *demo) rotateAndReplace(ctx context.Context) error {
+	return d.withTraffic(ctx, d.rotate, d.replace)
 }
 
-// rotate has the token of the cache rotated. ACK is held up at first, so that it can
-// be seen that nobody is given a token that AWS does not know.
+// rotate rotates the token of the cache. ACK is paused at first, to show that a token is
+// not handed out before AWS accepts it.
 func (d *demo) rotate(ctx context.Context) error {
-	d.chapter("Rotating the token of the cache")
-	d.say("Every new connection is tried like a release, on 20 %% of the traffic, here for 8 seconds.")
+	d.section("Rotating the AUTH token")
+	d.print("A new connection is tested as a canary too: here with 20 %% of the traffic for 8 seconds.")
 	if err := d.patch(ctx, `{"spec": {`+accelerated+`}}`); err != nil {
 		return err
 	}
-	before, old, err := d.seeTokens(ctx)
+	before, old, err := d.readTokens(ctx)
 	if err != nil {
 		return err
 	}
-	d.say("ACK is held up first, so that AWS does not hear of the new token.")
-	if err := d.cluster.OrderACKPlayer(ctx, "/pause"); err != nil {
+	d.print("ACK is paused first, so that the new token does not reach AWS.")
+	if err := d.cluster.ControlACKPlayer(ctx, "/pause"); err != nil {
 		return err
 	}
 	if err := d.kubectl(ctx, "annotate", "flagcache", name, v1alpha1.AnnotationRotateToken+"=please"); err != nil {
 		return err
 	}
-	err = d.stays(ctx, "there is a new token that nobody is given", d.drawTokens(old, func(now tokens, _ *v1alpha1.FlagCache) bool {
-		return now.recorded != old.recorded && now.given == old.given && !now.probed
+	err = d.awaitStable(ctx, "the new token is not handed out", d.observeTokens(old, func(now tokens, _ *v1alpha1.FlagCache) bool {
+		return now.latest != old.latest && now.published == old.published && !now.probed
 	}))
 	if err != nil {
 		return err
 	}
-	d.came("a new token is there, AWS does not know it, and for %s nobody was given it", steady)
-	d.say("ACK goes on, and AWS hears of the token.")
-	if err := d.cluster.OrderACKPlayer(ctx, "/resume"); err != nil {
+	d.success("a new token exists, and in %s it was not handed out, because AWS does not accept it yet", stablePeriod)
+	d.print("ACK is resumed and sends the token to AWS.")
+	if err := d.cluster.ControlACKPlayer(ctx, "/resume"); err != nil {
 		return err
 	}
 	promoted := promotedAfter(before)
-	took, err := d.await(ctx, "applications have the new token", 2*time.Minute, d.drawTokens(old, func(now tokens, fc *v1alpha1.FlagCache) bool {
-		return now.given == now.recorded && now.probed && promoted(fc)
+	took, err := d.await(ctx, "applications have the new token", 2*time.Minute, d.observeTokens(old, func(now tokens, fc *v1alpha1.FlagCache) bool {
+		return now.published == now.latest && now.probed && promoted(fc)
 	}))
 	if err != nil {
 		return err
 	}
-	d.came("a probe succeeded, the pods with the new token were promoted, and Secret %s followed, after %s", connectionSecret, round(took))
+	d.success("the probe succeeded, the pods with the new token were promoted and Secret %s was updated, after %s", connectionSecret, round(took))
 	return nil
 }
 
-// connectionSecret is what applications that use the cache themselves read.
+// connectionSecret is the Secret for applications that use the cache directly.
 const connectionSecret = name + "-connection"
 
-// tokens are compared, and never shown.
+// tokens are compared but never shown.
 type tokens struct {
-	// recorded is the newest, given the one that applications log in with.
-	recorded, given string
-	// probed says that a probe succeeded with the newest: pods have a Secret with it.
+	// latest is the newest token, published the one in connectionSecret.
+	latest, published string
+	// probed is set when a probe with the newest token has succeeded: a Secret for pods
+	// contains it.
 	probed bool
 }
 
-// seeTokens reads the FlagCache and the tokens of its only cache.
-func (d *demo) seeTokens(ctx context.Context) (*v1alpha1.FlagCache, tokens, error) {
+// readTokens reads the FlagCache and the tokens of its cache.
+func (d *demo) readTokens(ctx context.Context) (*v1alpha1.FlagCache, tokens, error) {
 	var seen tokens
 	fc, _, err := d.flagCache(ctx)
 	if err != nil {
@@ -154,46 +155,46 @@ func (d *demo) seeTokens(ctx context.Context) (*v1alpha1.FlagCache, tokens, erro
 	for _, secret := range secrets.Items {
 		switch {
 		case secret.Labels[v1alpha1.LabelCache] != "":
-			seen.recorded = string(secret.Data["token"])
+			seen.latest = string(secret.Data["token"])
 		case secret.Name == connectionSecret:
-			seen.given = string(secret.Data["password"])
+			seen.published = string(secret.Data["password"])
 		default:
 			ofPods = append(ofPods, string(secret.Data["password"]))
 		}
 	}
-	seen.probed = slices.Contains(ofPods, seen.recorded)
+	seen.probed = slices.Contains(ofPods, seen.latest)
 	return fc, seen, nil
 }
 
-// drawTokens draws how far a rotation has come until something holds.
-func (d *demo) drawTokens(old tokens, holds func(tokens, *v1alpha1.FlagCache) bool) func(context.Context) (sight, error) {
-	return func(ctx context.Context) (sight, error) {
-		fc, now, err := d.seeTokens(ctx)
+// observeTokens shows the progress of a rotation until a condition holds.
+func (d *demo) observeTokens(old tokens, holds func(tokens, *v1alpha1.FlagCache) bool) func(context.Context) (observation, error) {
+	return func(ctx context.Context) (observation, error) {
+		fc, now, err := d.readTokens(ctx)
 		if err != nil {
-			return sight{}, err
+			return observation{}, err
 		}
-		renewed := now.recorded != old.recorded
+		renewed := now.latest != old.latest
 		picture := []string{
-			drawStep("a new token is on record", renewed),
-			drawStep("a probe succeeded with it", renewed && now.probed),
-			drawStep("Secret "+connectionSecret+" has it", now.given != old.given),
+			stepLine("a new token is generated", renewed),
+			stepLine("the probe succeeded with it", renewed && now.probed),
+			stepLine("Secret "+connectionSecret+" contains it", now.published != old.published),
 		}
-		return sight{picture: append(picture, canaryPicture(fc)...), done: holds(now, fc)}, nil
+		return observation{lines: append(picture, canaryLines(fc)...), done: holds(now, fc)}, nil
 	}
 }
 
-func drawStep(what string, done bool) string {
+func stepLine(what string, done bool) string {
 	if done {
 		return markGood + " " + what
 	}
 	return fmt.Sprintf("%s %s: not yet", markNone, what)
 }
 
-// replace changes what AWS cannot change in place.
+// replace changes a property that requires a new cache.
 func (d *demo) replace(ctx context.Context) error {
-	d.chapter("Replacing the cache: from Redis to Valkey")
-	d.say("AWS does not let FlagCache go from one engine to the other in place, so a second group is made beside")
-	d.say("the first, and tried. (Played, Valkey is a redis-server, too.)")
+	d.section("Replacing the cache: from Redis to Valkey")
+	d.print("The engine cannot be changed in place, so a second replication group is created beside the first and")
+	d.print("tested as a canary. (The simulation runs redis-server for Valkey, too.)")
 	before, _, err := d.flagCache(ctx)
 	if err != nil {
 		return err
@@ -201,22 +202,22 @@ func (d *demo) replace(ctx context.Context) error {
 	if err := d.patch(ctx, `{"spec": {"cache": {"elastiCache": {"engine": "Valkey", "engineVersion": "8.0"}}}}`); err != nil {
 		return err
 	}
-	if _, err := d.await(ctx, "there are two groups", time.Minute, d.drawGroups(2)); err != nil {
+	if _, err := d.await(ctx, "two groups are available", time.Minute, d.observeGroups(2)); err != nil {
 		return err
 	}
 	if err := d.getGroups(ctx); err != nil {
 		return err
 	}
-	took, err := d.await(ctx, "the revision with the new cache is promoted", 3*time.Minute, d.drawCanary(promotedAfter(before)))
+	took, err := d.await(ctx, "the revision with the new cache is promoted", 3*time.Minute, d.observeCanary(promotedAfter(before)))
 	if err != nil {
 		return err
 	}
-	d.came("promoted, %s after both were there", round(took))
-	took, err = d.await(ctx, "the old group is gone", time.Minute, d.drawGroups(1))
+	d.success("promoted, %s after both groups were available", round(took))
+	took, err = d.await(ctx, "the old group is deleted", time.Minute, d.observeGroups(1))
 	if err != nil {
 		return err
 	}
-	d.came("the old group is gone, %s later", round(took))
+	d.success("the old group was deleted, %s later", round(took))
 	if err := d.getGroups(ctx); err != nil {
 		return err
 	}
@@ -224,21 +225,20 @@ func (d *demo) replace(ctx context.Context) error {
 	return err
 }
 
-// drawGroups draws the replication groups until so many are available, and no other
-// is there.
-func (d *demo) drawGroups(n int) func(context.Context) (sight, error) {
-	return func(ctx context.Context) (sight, error) {
+// observeGroups shows the replication groups until exactly n exist and are available.
+func (d *demo) observeGroups(n int) func(context.Context) (observation, error) {
+	return func(ctx context.Context) (observation, error) {
 		groups := &ack.ReplicationGroupList{}
 		if err := d.cluster.Client.List(ctx, groups, client.InNamespace(namespace)); err != nil {
-			return sight{}, fmt.Errorf("listing replication groups: %w", err)
+			return observation{}, fmt.Errorf("listing replication groups: %w", err)
 		}
-		seen := sight{done: len(groups.Items) == n}
+		seen := observation{done: len(groups.Items) == n}
 		for _, group := range groups.Items {
 			m := markGood
 			if group.Status.State != ack.GroupAvailable {
 				m, seen.done = markNone, false
 			}
-			seen.picture = append(seen.picture, fmt.Sprintf("%s group %-16s %-7s %s", m, group.Name, group.Spec.Engine, group.Status.State))
+			seen.lines = append(seen.lines, fmt.Sprintf("%s group %-16s %-7s %s", m, group.Name, group.Spec.Engine, group.Status.State))
 		}
 		return seen, nil
 	}

@@ -14,9 +14,9 @@ import (
 
 const usage = `usage: demo [--cache=incluster|elasticache] [--embedded-redis] [run|dev|down]
 
-  run   show FlagCache at work, from apply to delete (the default)
+  run   show FlagCache from apply to delete (the default)
   dev   start a cluster with the operator and leave it running
-  down  end the cluster that dev started
+  down  stop the cluster that dev started
 
 `
 
@@ -26,9 +26,9 @@ func main() {
 		fmt.Fprint(os.Stderr, usage)
 		flags.PrintDefaults()
 	}
-	cache := flags.String("cache", "incluster", "what run is about: incluster, or elasticache with AWS played")
-	embedded := flags.Bool("embedded-redis", false, "use the embedded server even where there is a redis-server")
-	_ = flags.Parse(os.Args[1:]) // it exits on an error
+	cache := flags.String("cache", "incluster", "type of the cache that run shows: incluster, or elasticache with a simulated AWS")
+	embedded := flags.Bool("embedded-redis", false, "use the embedded Redis server even if redis-server is installed")
+	_ = flags.Parse(os.Args[1:]) // exits on error
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -40,8 +40,8 @@ func main() {
 }
 
 func command(ctx context.Context, args []string, cache string, embedded bool) error {
-	t := newTeller(os.Stdout)
-	s, err := storyAbout(cache)
+	t := newPrinter(os.Stdout)
+	s, err := scenarioFor(cache)
 	if err != nil {
 		return err
 	}
@@ -53,6 +53,6 @@ func command(ctx context.Context, args []string, cache string, embedded bool) er
 	case len(args) == 1 && args[0] == "down":
 		return down(t)
 	default:
-		return fmt.Errorf("%q is not understood\n%s", args, usage)
+		return fmt.Errorf("unknown arguments %q\n%s", args, usage)
 	}
 }

@@ -13,16 +13,16 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// addRedis makes sure that there is a Redis to run: the machine's redis-server,
-// else an embedded one that is built into dir under the same name.
-func addRedis(ctx context.Context, t *teller, p *cluster.Programs, embedded bool, dir string) error {
+// ensureRedis finds a Redis server to run: the installed redis-server, or else an
+// embedded one that is built into dir under the same name.
+func ensureRedis(ctx context.Context, t *printer, p *cluster.Programs, embedded bool, dir string) error {
 	if p.Redis != "" && !embedded {
 		return nil
 	}
-	t.say("There is no redis-server to use: an embedded one (miniredis) takes its place.")
-	t.say("It is not Redis: this shows FlagCache, and says nothing about working with Redis itself.")
+	t.print("redis-server is not used: an embedded server (miniredis) replaces it.")
+	t.print("It is good enough to show FlagCache, but proves nothing about compatibility with Redis.")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("making a directory for the embedded Redis: %w", err)
+		return fmt.Errorf("creating a directory for the embedded Redis: %w", err)
 	}
 	p.Redis = filepath.Join(dir, "redis-server")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", p.Redis, "github.com/flagcache/flagcache/hack/demo/miniredis")

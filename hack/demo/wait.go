@@ -11,80 +11,80 @@ import (
 	"time"
 )
 
-// sight is what was seen at one look.
-type sight struct {
-	// picture is what a person sees of it.
-	picture []string
-	// done says that what was waited for came true.
+// observation is the outcome of one check while waiting.
+type observation struct {
+	// lines describe it for the output.
+	lines []string
+	// done is set when the wait is over.
 	done bool
 }
 
-// lookInterval is the time between two looks.
-const lookInterval = 150 * time.Millisecond
+// pollInterval is the time between two checks.
+const pollInterval = 150 * time.Millisecond
 
-// await looks until what is waited for comes true, and draws what it sees. It
-// returns the time that took.
-func (d *demo) await(ctx context.Context, what string, limit time.Duration, look func(context.Context) (sight, error)) (time.Duration, error) {
+// await polls observe until it is done, shows what it observes, and returns the time
+// that took.
+func (d *demo) await(ctx context.Context, what string, limit time.Duration, observe func(context.Context) (observation, error)) (time.Duration, error) {
 	begin := time.Now()
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	defer d.drop()
-	ticker := time.NewTicker(lookInterval)
+	defer d.endUpdates()
+	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
-	var last sight
-	var lookErr error
+	var last observation
+	var lastErr error
 	for {
-		seen, err := look(limited)
+		seen, err := observe(limited)
 		switch {
 		case err == nil && seen.done:
-			d.draw(seen.picture, time.Since(begin))
+			d.update(seen.lines, time.Since(begin))
 			return time.Since(begin), nil
 		case err == nil:
-			d.draw(seen.picture, time.Since(begin))
-			last, lookErr = seen, nil
+			d.update(seen.lines, time.Since(begin))
+			last, lastErr = seen, nil
 		case limited.Err() == nil:
-			lookErr = err
+			lastErr = err
 		}
 		select {
 		case <-limited.Done():
-			return 0, d.overdue(ctx, what, limit, last, lookErr)
+			return 0, d.timeoutError(ctx, what, limit, last, lastErr)
 		case <-ticker.C:
 		}
 	}
 }
 
-// steady is how long something has to stay as it is: the cache is probed twice
-// meanwhile.
-const steady = 5 * time.Second
+// stablePeriod is how long awaitStable requires a state to last: enough for two probes of
+// the cache.
+const stablePeriod = 5 * time.Second
 
-// stays looks until something has stayed as it should be, and draws what it sees.
-func (d *demo) stays(ctx context.Context, what string, look func(context.Context) (sight, error)) error {
+// awaitStable waits until observe has been done for stablePeriod without interruption.
+func (d *demo) awaitStable(ctx context.Context, what string, observe func(context.Context) (observation, error)) error {
 	since := time.Now()
-	_, err := d.await(ctx, fmt.Sprintf("for %s %s", steady, what), time.Minute, func(ctx context.Context) (sight, error) {
-		seen, err := look(ctx)
+	_, err := d.await(ctx, fmt.Sprintf("for %s %s", stablePeriod, what), time.Minute, func(ctx context.Context) (observation, error) {
+		seen, err := observe(ctx)
 		if !seen.done {
 			since = time.Now()
 		}
-		seen.done = seen.done && time.Since(since) >= steady
+		seen.done = seen.done && time.Since(since) >= stablePeriod
 		return seen, err
 	})
 	return err
 }
 
-// overdue says what did not come true, how it was at the end, and what the
-// operator has to say.
-func (d *demo) overdue(ctx context.Context, what string, limit time.Duration, last sight, lookErr error) error {
+// timeoutError reports what was waited for, the last observation and the end of the
+// operator's log.
+func (d *demo) timeoutError(ctx context.Context, what string, limit time.Duration, last observation, lastErr error) error {
 	if cause := context.Cause(ctx); cause != nil {
-		return fmt.Errorf("while waiting until %s: %w", what, cause)
+		return fmt.Errorf("waiting until %s: %w", what, cause)
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "it did not come true within %s that %s.\n\nAt the end it was so:\n  %s\n", limit, what, strings.Join(last.picture, "\n  "))
-	if lookErr != nil {
-		fmt.Fprintf(&text, "\nThe last look failed: %v\n", lookErr)
+	fmt.Fprintf(&text, "timed out after %s waiting until %s.\n\nThe last state was:\n  %s\n", limit, what, strings.Join(last.lines, "\n  "))
+	if lastErr != nil {
+		fmt.Fprintf(&text, "\nThe last check failed: %v\n", lastErr)
 	}
 	fmt.Fprintf(&text, "\nThe end of the operator's log:\n%s", d.cluster.OperatorLog(ctx, logLines))
 	return errors.New(text.String())
 }
 
-// logLines is how much of the operator's log an error shows.
+// logLines is the number of lines of the operator's log in an error.
 const logLines = 20

@@ -115,12 +115,12 @@ func readCSV(r io.Reader) (priceList, error) {
 				header[name] = i
 			}
 		case len(line) == 2:
-			l.setFact(line[0], line[1])
+			l.setMetadata(line[0], line[1])
 		}
 	}
 }
 
-func (l *priceList) setFact(name, value string) {
+func (l *priceList) setMetadata(name, value string) {
 	switch name {
 	case "OfferCode":
 		l.offer = value

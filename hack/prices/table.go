@@ -67,11 +67,11 @@ func (o offer) price() (string, bool) {
 	if !ok || usd.Sign() <= 0 || o.region == "" || o.locationType != "AWS Region" {
 		return "", false
 	}
-	return plain(usd), true
+	return formatDecimal(usd), true
 }
 
-// plain writes a decimal number without the zeros at its end.
-func plain(n *big.Rat) string {
+// formatDecimal writes a decimal number without the zeros at its end.
+func formatDecimal(n *big.Rat) string {
 	const digits = 10 // as many as AWS has
 	return strings.TrimSuffix(strings.TrimRight(n.FloatString(digits), "0"), ".")
 }
@@ -96,7 +96,7 @@ func (o offer) addNode(t *prices.Table, r prices.Region, price string) error {
 	}
 	nodes[o.nodeType] = price
 	if gib, ok := new(big.Rat).SetString(strings.TrimSuffix(o.memory, " GiB")); ok {
-		t.Memory[o.nodeType] = plain(gib)
+		t.Memory[o.nodeType] = formatDecimal(gib)
 	}
 	return nil
 }

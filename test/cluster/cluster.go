@@ -28,49 +28,49 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// Options say what cluster to start.
+// Options configure a cluster.
 type Options struct {
 	// Kube is the executable of hack/kube.
 	Kube string
-	// Dir holds the cluster's files, an absolute path that is short enough for a
-	// Unix socket. Default for Start: a temporary directory that goes with the
+	// Dir is the directory for the cluster's files: an absolute path that is short enough
+	// for Unix sockets. Default for Start: a temporary directory that is removed with the
 	// cluster.
 	Dir string
-	// Images maps image repositories to executables of this machine.
+	// Images maps image repositories to executables on this machine.
 	Images map[string]string
-	// ControlPlaneOnly leaves the node out: pods are accepted and never run.
+	// ControlPlaneOnly starts no node: pods are accepted but never run.
 	ControlPlaneOnly bool
-	// Progress is told each thing that has become ready. Default: nobody is.
+	// Progress receives a line for each component that becomes ready. Default: none.
 	Progress func(line string)
 }
 
-// Cluster is a running cluster, seen by its admin.
+// Cluster is a running cluster, accessed as its administrator.
 type Cluster struct {
 	// Client reads and writes without a cache.
 	Client client.WithWatch
-	// Config is how Client connects.
+	// Config is the configuration of Client.
 	Config *rest.Config
-	// Dir holds the cluster's files: kubeconfig, net.sock, and logs of its parts.
+	// Dir is the directory of the cluster's files: kubeconfig, net.sock and logs.
 	Dir string
 
 	kube string
-	// process is nil for a cluster that was not started by this program.
+	// process is nil for a detached cluster.
 	process *process
-	// remove says that Dir goes with the cluster.
-	remove bool
-	stop   func() error
+	// removeDir is set if Dir is removed with the cluster.
+	removeDir bool
+	stop      func() error
 }
 
-// Start starts a cluster and returns when it works. It ends with Stop, and with
-// this program however that ends.
+// Start starts a cluster and waits until it is ready. It runs until Stop, or until this
+// program ends, however it ends.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
 	c := &Cluster{Dir: o.Dir, kube: o.Kube}
 	if c.Dir == "" {
 		dir, err := os.MkdirTemp("", "flagcache-")
 		if err != nil {
-			return nil, fmt.Errorf("making a directory for the cluster: %w", err)
+			return nil, fmt.Errorf("creating a directory for the cluster: %w", err)
 		}
-		c.Dir, c.remove = dir, true
+		c.Dir, c.removeDir = dir, true
 	}
 	c.process = newProcess(o.Progress, o.Kube, o.upArguments(c.Dir)...)
 	c.stop = sync.OnceValue(c.end)
@@ -84,30 +84,29 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	return c, nil
 }
 
-// Stop ends the cluster and returns when nothing of it is left. Stopping twice
-// is no error.
+// Stop stops the cluster and cleans up. Stopping twice is no error.
 func (c *Cluster) Stop() error { return c.stop() }
 
 func (c *Cluster) end() error {
 	err := c.process.stop()
-	if c.remove {
+	if c.removeDir {
 		err = errors.Join(err, os.RemoveAll(c.Dir))
 	}
 	return err
 }
 
-// Ended is closed when the cluster has ended, asked or not.
+// Ended is closed when the cluster has ended, stopped or not.
 func (c *Cluster) Ended() <-chan struct{} { return c.process.ended }
 
-// Err says why the cluster ended, after it has.
+// Err is the reason why the cluster ended. It must not be called before that.
 func (c *Cluster) Err() error { return c.process.err }
 
-// Detach starts a cluster in o.Dir that goes on running after this program.
-// Output of its start goes to this program's.
+// Detach starts a cluster in o.Dir that keeps running when this program ends. It writes
+// its progress to the output of this program.
 func Detach(ctx context.Context, o Options) (*Cluster, error) {
 	cmd := exec.CommandContext(ctx, o.Kube, append(o.upArguments(o.Dir), "--detach")...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	// It passes the signal on to what it started; killed, it could not.
+	// It forwards SIGTERM to its children, which it could not do for SIGKILL.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("starting the cluster in %s: %w", o.Dir, err)
@@ -130,12 +129,11 @@ func Join(kube, dir string) (*Cluster, error) {
 	return c, nil
 }
 
-// End ends the cluster in dir, started or detached. It is no error if there is
-// none.
+// End stops the cluster in dir, attached or detached. It is no error if none is running.
 func End(kube, dir string) error {
 	out, err := exec.Command(kube, "down", "--dir", dir).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("ending the cluster in %s: %w\n%s", dir, err, out)
+		return fmt.Errorf("stopping the cluster in %s: %w\n%s", dir, err, out)
 	}
 	return nil
 }
@@ -154,18 +152,18 @@ func (o Options) upArguments(dir string) []string {
 // Kubeconfig is the path of the admin's kubeconfig.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Dir, "kubeconfig") }
 
-// connect makes the clients.
+// connect creates the client.
 func (c *Cluster) connect() error {
 	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
 	if err != nil {
 		return fmt.Errorf("reading the cluster's kubeconfig: %w", err)
 	}
-	config.QPS = -1                           // whoever polls does so at a rate of its own
-	config.WarningHandler = rest.NoWarnings{} // of old types, when all are listed
+	config.QPS = -1                           // no client-side rate limit
+	config.WarningHandler = rest.NoWarnings{} // Inventory lists deprecated resources too
 	c.Config = config
 	c.Client, err = client.NewWithWatch(config, client.Options{Scheme: scheme()})
 	if err != nil {
-		return fmt.Errorf("making a client of the cluster: %w", err)
+		return fmt.Errorf("creating a client for the cluster: %w", err)
 	}
 	return nil
 }
@@ -179,7 +177,7 @@ func scheme() *runtime.Scheme {
 	return s
 }
 
-// lastLines cuts a text to its last n lines.
+// lastLines returns the last n lines of a text.
 func lastLines(text string, n int) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")

@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// Forward opens a port of this machine that leads to an address in the cluster,
-// host:port, until stop is called. It is for programs that know no proxy.
+// Forward forwards a local port to an address in the cluster, host:port, until stop is
+// called. It is for programs that cannot use Dial.
 func (c *Cluster) Forward(address string) (local string, stop func(), err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,12 +36,13 @@ func (c *Cluster) Forward(address string) (local string, stop func(), err error)
 	}, nil
 }
 
-// relay joins a connection with one into the cluster until either ends, or ctx.
+// relay copies data between a local connection and one into the cluster until either is
+// closed or ctx ends.
 func (c *Cluster) relay(ctx context.Context, near net.Conn, address string) {
 	defer func() { _ = near.Close() }()
 	far, err := c.Dial(ctx, "tcp", address)
 	if err != nil {
-		return // the caller sees the connection end
+		return // the client sees its connection closed
 	}
 	defer func() { _ = far.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = near.Close(); _ = far.Close() })()

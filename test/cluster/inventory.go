@@ -25,7 +25,7 @@ type Inventory map[string]string
 // inEveryNamespace are the objects that Kubernetes makes for each namespace.
 var inEveryNamespace = []string{"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}
 
-// Inventory lists the objects of every type of API that the cluster serves.
+// Inventory lists the objects of all API resources in a namespace.
 func (c *Cluster) Inventory(ctx context.Context, namespace string) (Inventory, error) {
 	resources, err := c.listable()
 	if err != nil {
@@ -33,7 +33,7 @@ func (c *Cluster) Inventory(ctx context.Context, namespace string) (Inventory, e
 	}
 	client, err := metadata.NewForConfig(c.Config)
 	if err != nil {
-		return nil, fmt.Errorf("making a client for metadata: %w", err)
+		return nil, fmt.Errorf("creating a metadata client: %w", err)
 	}
 	inventory := Inventory{}
 	for resource, kind := range resources {
@@ -53,22 +53,21 @@ func (c *Cluster) Inventory(ctx context.Context, namespace string) (Inventory, e
 	return inventory, nil
 }
 
-// listable are the namespaced resources of objects that the cluster stores, with
-// their kinds.
+// listable returns the namespaced resources that can be listed, with their kinds.
 func (c *Cluster) listable() (map[schema.GroupVersionResource]string, error) {
 	client, err := discovery.NewDiscoveryClientForConfig(c.Config)
 	if err != nil {
-		return nil, fmt.Errorf("making a client for discovery: %w", err)
+		return nil, fmt.Errorf("creating a discovery client: %w", err)
 	}
 	lists, err := client.ServerPreferredNamespacedResources()
 	if err != nil {
-		return nil, fmt.Errorf("asking which types of API there are: %w", err)
+		return nil, fmt.Errorf("discovering API resources: %w", err)
 	}
 	resources := map[schema.GroupVersionResource]string{}
 	for _, list := range lists {
 		group, err := schema.ParseGroupVersion(list.GroupVersion)
 		if err != nil {
-			return nil, fmt.Errorf("reading a list of types: %w", err)
+			return nil, fmt.Errorf("parsing API resources: %w", err)
 		}
 		for _, r := range list.APIResources {
 			if r.Kind != "Event" && slices.Contains(r.Verbs, "list") && !strings.Contains(r.Name, "/") {
@@ -79,8 +78,8 @@ func (c *Cluster) listable() (map[schema.GroupVersionResource]string, error) {
 	return resources, nil
 }
 
-// Beyond are the objects that are not in an earlier inventory, sorted.
-func (i Inventory) Beyond(earlier Inventory) []string {
+// NotIn returns the objects that are not in an earlier inventory, sorted.
+func (i Inventory) NotIn(earlier Inventory) []string {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(i)) {
 		if _, ok := earlier[name]; !ok {

@@ -11,17 +11,16 @@ import (
 	"syscall"
 )
 
-// Kill kills the processes of a program in the cluster, as a machine does that
-// runs out of memory: they get no chance to finish anything. The kubelet starts
-// them again.
+// Kill sends SIGKILL to the processes of a program in the cluster, as the OOM killer
+// does. The kubelet restarts them.
 func (c *Cluster) Kill(program string) error {
-	family, err := readProcesses()
+	all, err := readProcesses()
 	if err != nil {
 		return err
 	}
 	killed := 0
-	for _, pid := range family.descendants(c.process.cmd.Process.Pid) {
-		if family[pid].program != program {
+	for _, pid := range all.descendants(c.process.cmd.Process.Pid) {
+		if all[pid].program != program {
 			continue
 		}
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -30,22 +29,22 @@ func (c *Cluster) Kill(program string) error {
 		killed++
 	}
 	if killed == 0 {
-		return fmt.Errorf("killing %s: no such process is in the cluster", program)
+		return fmt.Errorf("killing %s: the cluster has no such process", program)
 	}
 	return nil
 }
 
-// processes are those of this machine, by their ids.
+// processes are all processes of this machine, keyed by PID.
 type processes map[int]struct {
 	parent  int
 	program string
 }
 
-// readProcesses reads /proc. Processes that end meanwhile are left out.
+// readProcesses reads /proc. Processes that end in the meantime are left out.
 func readProcesses() (processes, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return nil, fmt.Errorf("looking at the processes of this machine: %w", err)
+		return nil, fmt.Errorf("listing processes: %w", err)
 	}
 	all := processes{}
 	for _, entry := range entries {
@@ -57,7 +56,7 @@ func readProcesses() (processes, error) {
 		if err != nil {
 			continue
 		}
-		// "1234 (program) S 1 ...": a program's name may itself hold anything.
+		// "1234 (program) S 1 ...", where the program's name may contain any character.
 		before, after, _ := strings.Cut(string(text), "(")
 		end := strings.LastIndex(after, ")")
 		if before == "" || end < 0 {
@@ -75,7 +74,7 @@ func readProcesses() (processes, error) {
 	return all, nil
 }
 
-// descendants of a process are its children, their children and so on.
+// descendants returns the direct and indirect children of a process.
 func (p processes) descendants(ancestor int) []int {
 	var found []int
 	for pid := range p {

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-func TestDescendantsAreFoundThroughAllGenerations(t *testing.T) {
+func TestDescendantsIncludeAllGenerations(t *testing.T) {
 	all := processes{
 		1:  {parent: 0, program: "init"},
 		10: {parent: 1, program: "kube"},
@@ -27,8 +27,8 @@ func TestDescendantsAreFoundThroughAllGenerations(t *testing.T) {
 	}
 }
 
-func TestAProcessOfAnotherIsNotKilled(t *testing.T) {
-	p := newProcess(nil, aProgram(t, works+"exec sleep 60"))
+func TestKillSparesProcessesOutsideCluster(t *testing.T) {
+	p := newProcess(nil, fakeKube(t, reportReady+"exec sleep 60"))
 	if err := p.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -39,20 +39,20 @@ func TestAProcessOfAnotherIsNotKilled(t *testing.T) {
 	})
 	c := &Cluster{process: p}
 	if err := c.Kill("no-such-program"); err == nil {
-		t.Error("killing a program that does not run is no error")
+		t.Error("killing a program that is not running succeeded")
 	}
 	if err := (&Cluster{process: p}).Kill("init"); err == nil {
-		t.Error("a process outside of the cluster was found")
+		t.Error("a process outside the cluster was killed")
 	}
 }
 
-func TestAProgramOfTheClusterIsKilled(t *testing.T) {
-	p := newProcess(nil, aProgram(t, works+"sleep 61 >/dev/null; echo 'kube: sleep ended' >&2; exit 1"))
+func TestKillEndsProgramInCluster(t *testing.T) {
+	p := newProcess(nil, fakeKube(t, reportReady+"sleep 61 >/dev/null; echo 'kube: sleep ended' >&2; exit 1"))
 	if err := p.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	c := &Cluster{process: p}
-	// The shell may not have started it yet.
+	// The shell may not have started sleep yet.
 	err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
 		return c.Kill("sleep") == nil, nil
 	})
@@ -61,6 +61,6 @@ func TestAProgramOfTheClusterIsKilled(t *testing.T) {
 	}
 	<-p.ended
 	if p.err == nil {
-		t.Error("the shell did not notice")
+		t.Error("the shell did not exit")
 	}
 }

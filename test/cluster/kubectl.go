@@ -13,9 +13,8 @@ import (
 	"strings"
 )
 
-// Kubectl runs kubectl as the cluster's admin, in the repository's directory, and
-// returns what it wrote to standard output. Its error holds what it wrote to
-// standard error.
+// Kubectl runs kubectl as the cluster's administrator in the repository's root and
+// returns its standard output. The error contains its standard error.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
 	root, err := Root()
 	if err != nil {
@@ -24,7 +23,7 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
 	own := []string{"kubectl", "--kubeconfig", c.Kubeconfig(), "--cache-dir", filepath.Join(c.Dir, "kubectl")}
 	cmd := exec.CommandContext(ctx, c.kube, append(own, args...)...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "KUBERC=off") // the user's own settings stay out of it
+	cmd.Env = append(os.Environ(), "KUBERC=off") // ignore the user's preferences
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

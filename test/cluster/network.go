@@ -17,26 +17,26 @@ import (
 	"time"
 )
 
-// Dial connects to an address in the cluster, by a name of its DNS or by an IP.
+// Dial connects to an address in the cluster: a DNS name of the cluster or an IP.
 func (c *Cluster) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if !strings.HasPrefix(network, "tcp") {
-		return nil, fmt.Errorf("dialing %s: the way into the cluster is for TCP, not for %s", address, network)
+		return nil, fmt.Errorf("dialing %s: the gateway supports TCP, not %s", address, network)
 	}
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unix", filepath.Join(c.Dir, "net.sock"))
 	if err != nil {
 		return nil, fmt.Errorf("reaching the cluster's network: %w", err)
 	}
-	tunnel, err := connectTunnel(ctx, conn, complete(address))
+	tunnel, err := connectTunnel(ctx, conn, qualify(address))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connecting to %s in the cluster: %w", address, err), conn.Close())
 	}
 	return tunnel, nil
 }
 
-// complete gives a short name of a Service, such as demo.default.svc:80, the
-// domain of the cluster, as the search list of a pod does.
-func complete(address string) string {
+// qualify appends the cluster domain to a short Service name such as
+// demo.default.svc:80, as the DNS search list of a pod does.
+func qualify(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || !strings.HasSuffix(host, ".svc") {
 		return address
@@ -44,9 +44,9 @@ func complete(address string) string {
 	return net.JoinHostPort(host+".cluster.local", port)
 }
 
-// connectTunnel asks the gateway at the other end for an address.
+// connectTunnel asks the gateway to connect to an address.
 func connectTunnel(ctx context.Context, conn net.Conn, address string) (net.Conn, error) {
-	// The context bounds the opening, not the life of the connection.
+	// The context only bounds the time until the connection is established.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	request := http.Request{Method: http.MethodConnect, Host: address, URL: &url.URL{Opaque: address}}
@@ -68,7 +68,7 @@ func connectTunnel(ctx context.Context, conn net.Conn, address string) (net.Conn
 	return bufferedConn{conn, reader}, nil
 }
 
-// bufferedConn is a connection of which some bytes were read ahead.
+// bufferedConn is a connection with data that was already read from it.
 type bufferedConn struct {
 	net.Conn
 	reader *bufio.Reader
@@ -76,9 +76,8 @@ type bufferedConn struct {
 
 func (b bufferedConn) Read(p []byte) (int, error) { return b.reader.Read(p) }
 
-// HTTPClient calls URLs whose hosts are names in the cluster. With keepAlive it
-// uses connections again, as most applications do; without, each request finds
-// its own way to a pod.
+// HTTPClient returns an HTTP client for hosts in the cluster. With keepAlive it reuses
+// connections, as most applications do; without, every request is balanced separately.
 func (c *Cluster) HTTPClient(keepAlive bool) *http.Client {
 	return &http.Client{
 		Timeout: 5 * time.Second,

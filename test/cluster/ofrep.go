@@ -16,15 +16,15 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// Endpoint is a flag service, as an application with an OFREP provider sees it.
+// Endpoint is an OFREP client of a flag service.
 type Endpoint struct {
-	// URL is the base URL, what OFREP_ENDPOINT holds.
+	// URL is the base URL, the value of OFREP_ENDPOINT.
 	URL string
-	// HTTP sends the requests.
+	// HTTP is the client for requests.
 	HTTP *http.Client
 }
 
-// Evaluation is OFREP's answer about one flag.
+// Evaluation is the OFREP response for one flag.
 type Evaluation struct {
 	Key     string         `json:"key"`
 	Value   any            `json:"value,omitempty"`
@@ -33,17 +33,17 @@ type Evaluation struct {
 	Code    string         `json:"errorCode,omitempty"`
 	Details string         `json:"errorDetails,omitempty"`
 	Meta    map[string]any `json:"metadata,omitempty"`
-	// Revision of the flag service that answered.
+	// Revision is the revision of the flag service that responded.
 	Revision string `json:"-"`
 }
 
-// Context is what an application tells of its user, with targetingKey among it.
+// Context is the evaluation context of a user; targetingKey is one of its keys.
 type Context map[string]any
 
-// Evaluate asks for one flag. Any answer but an evaluation is an error.
-func (e Endpoint) Evaluate(ctx context.Context, flag string, about Context) (Evaluation, error) {
+// Evaluate evaluates one flag. Any response other than an evaluation is an error.
+func (e Endpoint) Evaluate(ctx context.Context, flag string, user Context) (Evaluation, error) {
 	var evaluation Evaluation
-	revision, err := e.post(ctx, config.PathEvaluate+"/"+url.PathEscape(flag), about, &evaluation)
+	revision, err := e.post(ctx, config.PathEvaluate+"/"+url.PathEscape(flag), user, &evaluation)
 	if err != nil {
 		return Evaluation{}, fmt.Errorf("evaluating %s: %w", flag, err)
 	}
@@ -51,26 +51,26 @@ func (e Endpoint) Evaluate(ctx context.Context, flag string, about Context) (Eva
 	return evaluation, nil
 }
 
-// EvaluateAll asks for all flags at once.
-func (e Endpoint) EvaluateAll(ctx context.Context, about Context) ([]Evaluation, error) {
+// EvaluateAll evaluates all flags in one request.
+func (e Endpoint) EvaluateAll(ctx context.Context, user Context) ([]Evaluation, error) {
 	var bulk struct {
 		Flags []Evaluation `json:"flags"`
 	}
-	if _, err := e.post(ctx, config.PathEvaluate, about, &bulk); err != nil {
+	if _, err := e.post(ctx, config.PathEvaluate, user, &bulk); err != nil {
 		return nil, fmt.Errorf("evaluating all flags: %w", err)
 	}
 	return bulk.Flags, nil
 }
 
-// post sends a context, reads the answer into it, and returns the revision that
-// answered.
-func (e Endpoint) post(ctx context.Context, path string, about Context, into any) (revision string, err error) {
-	if about == nil {
-		about = Context{}
+// post sends an evaluation context, decodes the response and returns the revision that
+// responded.
+func (e Endpoint) post(ctx context.Context, path string, user Context, into any) (revision string, err error) {
+	if user == nil {
+		user = Context{}
 	}
-	body, err := json.Marshal(map[string]any{"context": about})
+	body, err := json.Marshal(map[string]any{"context": user})
 	if err != nil {
-		return "", fmt.Errorf("writing the context: %w", err)
+		return "", fmt.Errorf("encoding the context: %w", err)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.URL+path, bytes.NewReader(body))
 	if err != nil {
@@ -84,13 +84,13 @@ func (e Endpoint) post(ctx context.Context, path string, about Context, into any
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
-		return "", fmt.Errorf("reading the answer: %w", err)
+		return "", fmt.Errorf("reading the response: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("the flag service answers %s: %s", response.Status, strings.TrimSpace(string(text)))
+		return "", fmt.Errorf("the flag service responded %s: %s", response.Status, strings.TrimSpace(string(text)))
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return "", fmt.Errorf("understanding the answer: %w", err)
+		return "", fmt.Errorf("parsing the response: %w", err)
 	}
 	return response.Header.Get(config.HeaderRevision), nil
 }

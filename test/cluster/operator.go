@@ -17,18 +17,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Where the manifests of config put the operator.
+// The operator's namespace and Deployment in config/default.
 const (
 	OperatorNamespace  = "flagcache-system"
 	OperatorDeployment = "flagcache-controller-manager"
 	operatorLease      = "manager.flagcache.dev"
 )
 
-// deployLimit is how long the operator may take to become available.
+// deployLimit bounds the time until the operator is available.
 const deployLimit = 2 * time.Minute
 
-// Deploy installs the CRD and the operator as config/default has them, and
-// returns when the operator is available.
+// Deploy installs the CRD and the operator with config/default and waits until the
+// operator is available.
 func (c *Cluster) Deploy(ctx context.Context) error {
 	if _, err := c.Kubectl(ctx, "apply", "--server-side", "-k", "config/default"); err != nil {
 		return fmt.Errorf("installing the operator: %w", err)
@@ -36,7 +36,7 @@ func (c *Cluster) Deploy(ctx context.Context) error {
 	return c.AwaitOperator(ctx, OperatorNamespace)
 }
 
-// AwaitOperator returns when the operator in the namespace is available.
+// AwaitOperator waits until the operator in a namespace is available.
 func (c *Cluster) AwaitOperator(ctx context.Context, namespace string) error {
 	deployment := &appsv1.Deployment{}
 	key := client.ObjectKey{Namespace: namespace, Name: OperatorDeployment}
@@ -65,24 +65,24 @@ func (c *Cluster) ReleaseLease(ctx context.Context) error {
 	return nil
 }
 
-// OperatorLog is the end of the operator's log, or why there is none.
+// OperatorLog returns the end of the operator's log, or the error that prevents it.
 func (c *Cluster) OperatorLog(ctx context.Context, lines int) string {
-	return c.tell(ctx, "logs", "--namespace", OperatorNamespace, "deployment/"+OperatorDeployment, "--tail", strconv.Itoa(lines))
+	return c.kubectlOutput(ctx, "logs", "--namespace", OperatorNamespace, "deployment/"+OperatorDeployment, "--tail", strconv.Itoa(lines))
 }
 
-// describeOperator says how the operator in a namespace is, for an error message.
+// describeOperator describes the state of the operator for an error message.
 func (c *Cluster) describeOperator(ctx context.Context, namespace string) string {
 	return strings.Join([]string{
-		c.tell(ctx, "get", "pods", "--namespace", namespace, "--output", "wide"),
-		lastLines(c.tell(ctx, "events", "--namespace", namespace, "--types", "Warning"), 10),
+		c.kubectlOutput(ctx, "get", "pods", "--namespace", namespace, "--output", "wide"),
+		lastLines(c.kubectlOutput(ctx, "events", "--namespace", namespace, "--types", "Warning"), 10),
 		"The end of the operator's log:",
-		c.tell(ctx, "logs", "--namespace", namespace, "deployment/"+OperatorDeployment, "--tail", "20"),
+		c.kubectlOutput(ctx, "logs", "--namespace", namespace, "deployment/"+OperatorDeployment, "--tail", "20"),
 	}, "\n")
 }
 
-// tell is what kubectl says, or why it says nothing. It has a time of its own,
-// because it explains why that of others ran out.
-func (c *Cluster) tell(ctx context.Context, args ...string) string {
+// kubectlOutput returns the output of kubectl, or its error. It has its own timeout,
+// because it is used to explain other timeouts.
+func (c *Cluster) kubectlOutput(ctx context.Context, args ...string) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	output, err := c.Kubectl(ctx, args...)

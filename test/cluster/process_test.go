@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// aProgram is a shell script that takes the place of kube up.
-func aProgram(t *testing.T, script string) string {
+// fakeKube writes a shell script that replaces `kube up`.
+func fakeKube(t *testing.T, script string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kube")
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
@@ -23,18 +23,18 @@ func aProgram(t *testing.T, script string) string {
 	return path
 }
 
-const works = `echo 'msg=ready part="default service account" after=0.3s'
+const reportReady = `echo 'msg=ready part="default service account" after=0.3s'
 echo 'msg="the cluster works" kubeconfig=/k'
 `
 
-func TestStartReturnsWhenTheClusterWorks(t *testing.T) {
-	var told []string
-	p := newProcess(func(line string) { told = append(told, line) }, aProgram(t, works+"exec sleep 60"))
+func TestStartWaitsUntilReady(t *testing.T) {
+	var reported []string
+	p := newProcess(func(line string) { reported = append(reported, line) }, fakeKube(t, reportReady+"exec sleep 60"))
 	if err := p.start(t.Context()); err != nil {
 		t.Fatalf("starting: %v", err)
 	}
-	if want := "default service account after 0.3s"; len(told) != 1 || told[0] != want {
-		t.Errorf("the progress told is %q, want one line %q", told, want)
+	if want := "default service account after 0.3s"; len(reported) != 1 || reported[0] != want {
+		t.Errorf("the reported progress is %q, want the line %q", reported, want)
 	}
 	if err := p.stop(); err != nil {
 		t.Errorf("stopping: %v", err)
@@ -42,35 +42,35 @@ func TestStartReturnsWhenTheClusterWorks(t *testing.T) {
 	select {
 	case <-p.ended:
 	default:
-		t.Error("stop returned, yet the process has not ended")
+		t.Error("stop returned before the process ended")
 	}
 }
 
-func TestStartTellsWhyTheClusterDoesNotWork(t *testing.T) {
-	p := newProcess(nil, aProgram(t, "echo 'kube: no namespaces for you' >&2; exit 1"))
+func TestStartReportsStandardError(t *testing.T) {
+	p := newProcess(nil, fakeKube(t, "echo 'kube: no namespaces for you' >&2; exit 1"))
 	err := p.start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "no namespaces for you") {
-		t.Errorf("the error is %v, want it to hold what kube wrote to standard error", err)
+		t.Errorf("the error is %v, want it to contain the standard error", err)
 	}
 	if err := p.stop(); err != nil {
-		t.Errorf("stopping what has ended: %v", err)
+		t.Errorf("stopping an ended process: %v", err)
 	}
 }
 
-func TestStartTellsThatThereIsNoProgram(t *testing.T) {
+func TestStartReportsMissingProgram(t *testing.T) {
 	p := newProcess(nil, filepath.Join(t.TempDir(), "missing"))
 	if err := p.start(t.Context()); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the error is %v, want one that says that the program does not exist", err)
+		t.Errorf("the error is %v, want that the program does not exist", err)
 	}
 	if err := p.stop(); err != nil {
-		t.Errorf("stopping what never started: %v", err)
+		t.Errorf("stopping a process that never started: %v", err)
 	}
 }
 
-func TestStartGivesUpWithItsContext(t *testing.T) {
+func TestStartEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	p := newProcess(nil, aProgram(t, "exec sleep 60"))
+	p := newProcess(nil, fakeKube(t, "exec sleep 60"))
 	if err := p.start(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the error is %v, want the context's", err)
 	}
@@ -79,8 +79,8 @@ func TestStartGivesUpWithItsContext(t *testing.T) {
 	}
 }
 
-func TestAnEndThatNobodyAskedForIsNoticed(t *testing.T) {
-	program := aProgram(t, works+`until [ -e "$0.end" ]; do sleep 0.05; done; echo 'kube: etcd ended' >&2; exit 1`)
+func TestUnexpectedEndIsReported(t *testing.T) {
+	program := fakeKube(t, reportReady+`until [ -e "$0.end" ]; do sleep 0.05; done; echo 'kube: etcd ended' >&2; exit 1`)
 	p := newProcess(nil, program)
 	if err := p.start(t.Context()); err != nil {
 		t.Fatalf("starting: %v", err)
@@ -91,9 +91,9 @@ func TestAnEndThatNobodyAskedForIsNoticed(t *testing.T) {
 	select {
 	case <-p.ended:
 	case <-time.After(10 * time.Second):
-		t.Fatal("the process has ended, and nobody notices")
+		t.Fatal("the end of the process was not reported")
 	}
 	if !strings.Contains(p.err.Error(), "etcd ended") {
-		t.Errorf("the error is %v, want it to hold what kube wrote to standard error", p.err)
+		t.Errorf("the error is %v, want it to contain the standard error", p.err)
 	}
 }

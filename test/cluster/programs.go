@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 )
 
-// Image repositories that FlagCache's manifests name.
+// Image repositories in FlagCache's manifests.
 const (
 	ImageManager     = "ghcr.io/flagcache/manager"
 	ImageFlagService = "ghcr.io/flagcache/flag-service"
@@ -19,7 +19,7 @@ const (
 	ImageACKPlayer   = "ghcr.io/flagcache/ackplayer"
 )
 
-// Programs are the executables that a cluster is made of.
+// Programs are the executables for a cluster.
 type Programs struct {
 	// Kube is hack/kube.
 	Kube string
@@ -27,15 +27,15 @@ type Programs struct {
 	Manager string
 	// FlagService is cmd/flag-service.
 	FlagService string
-	// Redis is redis-server, "" where there is none.
+	// Redis is redis-server, "" if it is not installed.
 	Redis string
-	// ACKPlayer is test/ackplayer/cmd, "" where it was not built.
+	// ACKPlayer is test/ackplayer/cmd, "" if it was not built.
 	ACKPlayer string
 }
 
-// FindPrograms looks for the programs where make puts them and says so: in the
-// environment variables KUBE, MANAGER, FLAG_SERVICE and ACK_PLAYER, else in bin.
-// Redis is looked for in PATH. The error says which of the first three are missing.
+// FindPrograms finds the programs: at the paths in the environment variables KUBE,
+// MANAGER, FLAG_SERVICE and ACK_PLAYER, which make sets, or else in bin. Redis is searched
+// in PATH. It is an error if one of the first three is missing.
 func FindPrograms() (Programs, error) {
 	var p Programs
 	root, err := Root()
@@ -57,7 +57,7 @@ func FindPrograms() (Programs, error) {
 	return p, err
 }
 
-// findProgram is where a variable says, else in bin.
+// findProgram returns the path in an environment variable, or else the one in bin.
 func findProgram(root, variable, name string) (string, error) {
 	path := os.Getenv(variable)
 	if path == "" {
@@ -68,12 +68,12 @@ func findProgram(root, variable, name string) (string, error) {
 		found, err = filepath.Abs(found)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s (variable %s) is not there", path, variable)
+		return "", fmt.Errorf("%s (variable %s) not found", path, variable)
 	}
 	return found, nil
 }
 
-// Images maps the repositories of FlagCache's manifests to the programs.
+// Images maps image repositories to programs, for Options.
 func (p Programs) Images() map[string]string {
 	images := map[string]string{
 		ImageManager:     p.Manager,
@@ -86,8 +86,8 @@ func (p Programs) Images() map[string]string {
 	return images
 }
 
-// Root is the repository's directory: the nearest one with a go.mod at or above
-// the working directory.
+// Root returns the repository's root: the nearest directory with a go.mod at or above the
+// working directory.
 func Root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -98,7 +98,7 @@ func Root() (string, error) {
 			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", errors.New("finding the repository: there is no go.mod at or above the working directory")
+			return "", errors.New("finding the repository: no go.mod at or above the working directory")
 		}
 		dir = filepath.Dir(dir)
 	}

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// Traffic evaluates one flag over and over, as an application does, and counts.
+// Traffic evaluates one flag repeatedly, as an application does, and counts the results.
 type Traffic struct {
 	endpoint Endpoint
 	flag     string
-	about    Context
+	context  Context
 	cancel   context.CancelFunc
 	done     sync.WaitGroup
 
@@ -22,16 +22,16 @@ type Traffic struct {
 	tally Tally
 }
 
-// Tally is what came of the evaluations so far.
+// Tally summarizes the evaluations so far.
 type Tally struct {
 	Succeeded, Failed int
-	// Failure is the first evaluation that failed, with its time; nil if none did.
+	// Failure is the error of the first failed evaluation with its time, or nil.
 	Failure error
-	// Revisions counts the answers by the revision that gave them.
+	// Revisions counts successful evaluations by revision.
 	Revisions map[string]int
 }
 
-// String is the tally in words.
+// String formats the tally for people.
 func (t Tally) String() string {
 	text := fmt.Sprintf("%d evaluations, %d failed", t.Succeeded+t.Failed, t.Failed)
 	if t.Failure != nil {
@@ -40,11 +40,11 @@ func (t Tally) String() string {
 	return text
 }
 
-// StartTraffic evaluates the flag now and at each tick of the interval, until
-// Stop. An evaluation that takes longer delays the next.
-func StartTraffic(endpoint Endpoint, flag string, about Context, interval time.Duration) *Traffic {
+// StartTraffic evaluates a flag at an interval until Stop. An evaluation that takes
+// longer delays the next.
+func StartTraffic(endpoint Endpoint, flag string, user Context, interval time.Duration) *Traffic {
 	ctx, cancel := context.WithCancel(context.Background())
-	t := &Traffic{endpoint: endpoint, flag: flag, about: about, cancel: cancel, tally: Tally{Revisions: map[string]int{}}}
+	t := &Traffic{endpoint: endpoint, flag: flag, context: user, cancel: cancel, tally: Tally{Revisions: map[string]int{}}}
 	t.done.Go(func() {
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
@@ -61,9 +61,9 @@ func StartTraffic(endpoint Endpoint, flag string, about Context, interval time.D
 
 func (t *Traffic) evaluate(ctx context.Context) {
 	at := time.Now()
-	evaluation, err := t.endpoint.Evaluate(ctx, t.flag, t.about)
+	evaluation, err := t.endpoint.Evaluate(ctx, t.flag, t.context)
 	if ctx.Err() != nil {
-		return // cut off by Stop, so it says nothing
+		return // cancelled by Stop
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -78,7 +78,7 @@ func (t *Traffic) evaluate(ctx context.Context) {
 	}
 }
 
-// Tally is what came of the evaluations until now.
+// Tally returns the tally of the evaluations so far.
 func (t *Traffic) Tally() Tally {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -90,7 +90,7 @@ func (t *Traffic) Tally() Tally {
 	return tally
 }
 
-// Stop ends the evaluations and tells what came of them.
+// Stop ends the evaluations and returns their tally.
 func (t *Traffic) Stop() Tally {
 	t.cancel()
 	t.done.Wait()

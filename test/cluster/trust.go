@@ -16,20 +16,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// playerNamespace is where test/ackplayer/deploy.yaml puts the player of ACK.
+// playerNamespace is the namespace of test/ackplayer/deploy.yaml.
 const playerNamespace = "ack-system"
 
-// Where the player writes its authority's certificate, and the operator reads it.
+// The ConfigMap with ackplayer's CA certificate, and its mount path in the operator.
 const (
 	playerCA     = "ackplayer-ca"
 	playerCAPath = "/etc/elasticache"
 )
 
-// TrustACKPlayer has the operator trust the Redis servers of the player, which
-// must be deployed, and returns when it does.
+// TrustACKPlayer makes the operator trust the CA of ackplayer, which must be deployed, and
+// waits until the operator has restarted.
 func (c *Cluster) TrustACKPlayer(ctx context.Context) error {
 	if err := c.copyPlayerCA(ctx); err != nil {
-		return fmt.Errorf("handing on the certificate of the player of ACK: %w", err)
+		return fmt.Errorf("copying the CA certificate of ackplayer: %w", err)
 	}
 	deployment := &appsv1.Deployment{}
 	if err := c.Client.Get(ctx, client.ObjectKey{Namespace: OperatorNamespace, Name: OperatorDeployment}, deployment); err != nil {
@@ -40,12 +40,12 @@ func (c *Cluster) TrustACKPlayer(ctx context.Context) error {
 		return nil
 	}
 	if err := c.Client.Patch(ctx, deployment, client.MergeFrom(before)); err != nil {
-		return fmt.Errorf("having the operator trust the player of ACK: %w", err)
+		return fmt.Errorf("making the operator trust ackplayer: %w", err)
 	}
 	return c.AwaitOperator(ctx, OperatorNamespace)
 }
 
-// copyPlayerCA copies the certificate to where the operator can mount it.
+// copyPlayerCA copies the certificate into the operator's namespace.
 func (c *Cluster) copyPlayerCA(ctx context.Context) error {
 	published := &corev1.ConfigMap{}
 	key := client.ObjectKey{Namespace: playerNamespace, Name: playerCA}
@@ -65,7 +65,7 @@ func (c *Cluster) copyPlayerCA(ctx context.Context) error {
 	return err
 }
 
-// trust mounts the certificate into the operator's pod, and names it to it.
+// trust mounts the certificate into the operator's pod and passes its path.
 func trust(pod *corev1.PodSpec) {
 	if slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == playerCA }) {
 		return

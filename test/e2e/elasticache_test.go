@@ -59,7 +59,7 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		load := startLoad(ctx, fmt.Sprintf("%s.%s.svc:80", fc.Name, fc.Namespace), cloudRate)
 
 		By("triggering a failover")
-		Expect(local.OrderACKPlayer(ctx, "/failover?id="+cloudGroups(ctx)[0])).To(Succeed())
+		Expect(local.ControlACKPlayer(ctx, "/failover?id="+cloudGroups(ctx)[0])).To(Succeed())
 
 		By("rotating its token")
 		password, revision := passwordOf(ctx, fc), revisionOf(ctx, fc)

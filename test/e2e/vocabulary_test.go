@@ -170,7 +170,7 @@ func expectNothingLeft(ctx context.Context, namespace string, before cluster.Inv
 	GinkgoHelper()
 	Eventually(ctx, func(ctx context.Context) ([]string, error) {
 		now, err := local.Inventory(ctx, namespace)
-		return now.Beyond(before), err
+		return now.NotIn(before), err
 	}).WithTimeout(soon).Should(BeEmpty(), "objects left in namespace %s", namespace)
 }
 

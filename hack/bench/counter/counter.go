@@ -51,7 +51,7 @@ func New(config *rest.Config) (*Counter, error) {
 		Rewrite:        func(r *httputil.ProxyRequest) { rewrite(r, server) },
 		Transport:      transport,
 		FlushInterval:  -1, // events of watches go on at once
-		ModifyResponse: c.answered,
+		ModifyResponse: c.countRefusal,
 		ErrorLog:       log.New(io.Discard, "", 0), // clients hang up on watches all the time
 	}
 	return c, nil
@@ -92,8 +92,8 @@ func (c *Counter) classify(r *http.Request) (Write, bool) {
 	return Write{Method: r.Method, Namespace: info.Namespace, Resource: resource, Subresource: info.Subresource}, true
 }
 
-// answered counts a refused write as such.
-func (c *Counter) answered(response *http.Response) error {
+// countRefusal counts a refused write as such.
+func (c *Counter) countRefusal(response *http.Response) error {
 	write, ok := response.Request.Context().Value(writeKey{}).(Write)
 	if ok && response.StatusCode >= http.StatusBadRequest {
 		c.add(write, -1)

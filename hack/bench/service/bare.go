@@ -40,7 +40,7 @@ func serveBare(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("listening for telemetry: %w", err)
 	}
-	line := starting{Message: startingMessage, OFREP: listener.Addr().String(), Telemetry: telemetry.Addr().String()}
+	line := startLine{Message: startMessage, OFREP: listener.Addr().String(), Telemetry: telemetry.Addr().String()}
 	if err := json.NewEncoder(os.Stdout).Encode(line); err != nil {
 		return fmt.Errorf("telling the addresses: %w", err)
 	}

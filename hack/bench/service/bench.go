@@ -120,7 +120,7 @@ func (o options) measureCase(ctx context.Context, where cores, dir string, c ben
 	}
 	for range o.rounds {
 		for _, subject := range subjects {
-			p99, err := o.atHalf(subject.server, c, subject.perSecond())
+			p99, err := o.measureLatency(subject.server, c, subject.perSecond())
 			if err != nil {
 				return r, err
 			}
@@ -132,7 +132,7 @@ func (o options) measureCase(ctx context.Context, where cores, dir string, c ben
 
 // startBare starts a bare handler that answers as the flag service does.
 func startBare(ctx context.Context, where cores, dir string, c benchCase, service *server) (*server, error) {
-	answer, err := awaitAnswer(ctx, "http://"+service.ofrep+c.path, contextOf(0))
+	answer, err := awaitAnswer(ctx, "http://"+service.ofrep+c.path, requestBody(0))
 	if err != nil {
 		return nil, err
 	}
@@ -184,8 +184,8 @@ func (o options) measure(ctx context.Context, s *server, c benchCase) (m sample,
 	}, err
 }
 
-// atHalf is the P99 of a server that has half as much to do as it can.
-func (o options) atHalf(s *server, c benchCase, saturation float64) (p99 time.Duration, err error) {
+// measureLatency is the P99 of a server that has half as much to do as it can.
+func (o options) measureLatency(s *server, c benchCase, saturation float64) (p99 time.Duration, err error) {
 	g, err := connect(s.ofrep, c.requests(s.ofrep), o.connections)
 	if err != nil {
 		return 0, err

@@ -23,7 +23,7 @@ const (
 // is aimed at; 0 is none.
 type benchCase struct {
 	name, path string
-	aim        float64
+	goal       float64
 }
 
 var cases = []benchCase{
@@ -39,16 +39,16 @@ func flagsDocument() ([]byte, error) {
 	static, targeted, fractional := flagCount/2, flagCount*3/10, flagCount*2/10
 	flags := map[string]any{}
 	for i := range static {
-		flags[fmt.Sprintf("static-%d", i)] = aFlag(nil)
+		flags[fmt.Sprintf("static-%d", i)] = flagDefinition(nil)
 	}
 	for i := range targeted {
 		email := map[string]any{"var": "email"}
-		flags[fmt.Sprintf("targeted-%d", i)] = aFlag(map[string]any{
+		flags[fmt.Sprintf("targeted-%d", i)] = flagDefinition(map[string]any{
 			"if": []any{map[string]any{"ends_with": []any{email, fmt.Sprintf("7@shop-%d.example", i)}}, "on", "off"},
 		})
 	}
 	for i := range fractional {
-		flags[fmt.Sprintf("fractional-%d", i)] = aFlag(map[string]any{
+		flags[fmt.Sprintf("fractional-%d", i)] = flagDefinition(map[string]any{
 			"fractional": []any{[]any{"on", 25}, []any{"off", 75}},
 		})
 	}
@@ -59,7 +59,7 @@ func flagsDocument() ([]byte, error) {
 	return document, nil
 }
 
-func aFlag(targeting map[string]any) map[string]any {
+func flagDefinition(targeting map[string]any) map[string]any {
 	flag := map[string]any{
 		"state": "ENABLED", "variants": map[string]bool{"on": true, "off": false}, "defaultVariant": "off",
 	}
@@ -69,8 +69,8 @@ func aFlag(targeting map[string]any) map[string]any {
 	return flag
 }
 
-// contextOf is the body that asks for a user.
-func contextOf(user int) []byte {
+// requestBody is the body that asks for a user.
+func requestBody(user int) []byte {
 	return fmt.Appendf(nil, `{"context":{"targetingKey":"user-%d","email":"user-%d@shop-0.example","country":"DE","plan":"premium"}}`, user, user)
 }
 
@@ -78,7 +78,7 @@ func contextOf(user int) []byte {
 func (c benchCase) requests(host string) [][]byte {
 	all := make([][]byte, users)
 	for user := range all {
-		body := contextOf(user)
+		body := requestBody(user)
 		all[user] = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench-service\r\nAccept: application/json\r\n"+
 			"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", c.path, host, len(body), body)
 	}

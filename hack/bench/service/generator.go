@@ -19,7 +19,7 @@ import (
 
 // generator asks one server over many connections from a single thread.
 type generator struct {
-	poll     int
+	epoll    int
 	conns    map[int32]*connection
 	requests [][]byte
 	next     int
@@ -39,8 +39,8 @@ type connection struct {
 // maxAnswer bounds the size of an answer, with its header.
 const maxAnswer = 64 << 10
 
-// stalled is how long a server may be silent.
-const stalled = 5 * time.Second
+// stallTimeout is how long a server may be silent.
+const stallTimeout = 5 * time.Second
 
 func connect(address string, requests [][]byte, connections int) (*generator, error) {
 	to, err := netip.ParseAddrPort(address)
@@ -49,7 +49,7 @@ func connect(address string, requests [][]byte, connections int) (*generator, er
 	}
 	g := &generator{conns: map[int32]*connection{}, requests: requests}
 	g.reset()
-	if g.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	if g.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("making an epoll: %w", err)
 	}
 	for range connections {
@@ -70,12 +70,12 @@ func (g *generator) open(to netip.AddrPort) error {
 		unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}),
 		unix.SetNonblock(fd, true),
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
-		unix.EpollCtl(g.poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}),
+		unix.EpollCtl(g.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}),
 	)
 }
 
 func (g *generator) close() error {
-	errs := []error{unix.Close(g.poll)}
+	errs := []error{unix.Close(g.epoll)}
 	for _, c := range g.conns {
 		errs = append(errs, unix.Close(c.fd))
 	}
@@ -98,7 +98,7 @@ func (g *generator) saturate(length time.Duration) error {
 		}
 	}
 	underWay := len(g.conns)
-	return g.receive(&underWay, func(c *connection) error {
+	return g.drain(&underWay, func(c *connection) error {
 		now := time.Now()
 		if !now.Before(end) {
 			return nil
@@ -130,38 +130,38 @@ func (g *generator) pace(rate float64, length time.Duration) error {
 			}
 			underWay++
 		}
-		if err := g.take(&underWay, false, func(c *connection) error { free = append(free, c); return nil }); err != nil {
+		if err := g.poll(&underWay, false, func(c *connection) error { free = append(free, c); return nil }); err != nil {
 			return err
 		}
 	}
-	return g.receive(&underWay, func(*connection) error { return nil })
+	return g.drain(&underWay, func(*connection) error { return nil })
 }
 
-// receive takes answers until none is under way.
-func (g *generator) receive(underWay *int, done func(*connection) error) error {
+// drain takes answers until none is under way.
+func (g *generator) drain(underWay *int, done func(*connection) error) error {
 	for *underWay > 0 {
-		if err := g.take(underWay, true, done); err != nil {
+		if err := g.poll(underWay, true, done); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// take takes the answers that have arrived, or waits for the next.
-func (g *generator) take(underWay *int, wait bool, done func(*connection) error) error {
+// poll takes the answers that have arrived, or waits for the next.
+func (g *generator) poll(underWay *int, wait bool, done func(*connection) error) error {
 	var events [64]unix.EpollEvent
 	timeout := 0
 	if wait {
-		timeout = int(stalled.Milliseconds())
+		timeout = int(stallTimeout.Milliseconds())
 	}
-	n, err := unix.EpollWait(g.poll, events[:], timeout)
+	n, err := unix.EpollWait(g.epoll, events[:], timeout)
 	switch {
 	case errors.Is(err, unix.EINTR):
 		return nil
 	case err != nil:
 		return fmt.Errorf("waiting for answers: %w", err)
 	case n == 0 && wait:
-		return fmt.Errorf("the server said nothing for %s", stalled)
+		return fmt.Errorf("the server said nothing for %s", stallTimeout)
 	}
 	for _, event := range events[:n] {
 		c := g.conns[event.Fd]

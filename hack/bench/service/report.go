@@ -13,8 +13,8 @@ import (
 	"github.com/flagcache/flagcache/hack/bench/page"
 )
 
-// aimP99 is for every case, at half of saturation.
-const aimP99 = 2 * time.Millisecond
+// goalP99 is for every case, at half of saturation.
+const goalP99 = 2 * time.Millisecond
 
 // report is everything that was measured.
 type report struct {
@@ -59,8 +59,8 @@ func (r report) costs() string {
 	t := page.NewTable("Evaluation", "Requests per CPU-second", "Bare", "Ratio", "Aim", "", "CPU µs per request", "Bare")
 	for _, x := range r.Results {
 		aim, verdict := "none", ""
-		if x.Case.aim > 0 {
-			aim, verdict = fmt.Sprintf("at least %.2f", x.Case.aim), met(x.ratio() >= x.Case.aim)
+		if x.Case.goal > 0 {
+			aim, verdict = fmt.Sprintf("at least %.2f", x.Case.goal), met(x.ratio() >= x.Case.goal)
 		}
 		service, bare := x.Service.perCPUSecond(), x.Bare.perCPUSecond()
 		t.Row(x.Case.name, page.Thousands(int(service)), page.Thousands(int(bare)), fmt.Sprintf("%.2f", x.ratio()), aim, verdict,
@@ -73,7 +73,7 @@ func (r report) speed() string {
 	t := page.NewTable("Evaluation", "Answers per second", "Bare", "P99 at half", "Bare", "Aim", "", "Allocations", "Bare")
 	for _, x := range r.Results {
 		t.Row(x.Case.name, page.Thousands(int(x.Service.perSecond())), page.Thousands(int(x.Bare.perSecond())),
-			milliseconds(page.Median(x.Service.P99s)), milliseconds(page.Median(x.Bare.P99s)), "under "+milliseconds(aimP99), met(page.Median(x.Service.P99s) < aimP99),
+			milliseconds(page.Median(x.Service.P99s)), milliseconds(page.Median(x.Bare.P99s)), "under "+milliseconds(goalP99), met(page.Median(x.Service.P99s) < goalP99),
 			fmt.Sprintf("%.1f", x.Service.allocations()), fmt.Sprintf("%.1f", x.Bare.allocations()))
 	}
 	return t.String()

@@ -28,14 +28,14 @@ import (
 // startLimit is how long a server may take to serve.
 const startLimit = 10 * time.Second
 
-// starting is the line by which a server tells where it listens.
-type starting struct {
+// startLine is the line by which a server tells where it listens.
+type startLine struct {
 	Message   string `json:"msg"`
 	OFREP     string `json:"ofrep"`
 	Telemetry string `json:"telemetry"`
 }
 
-const startingMessage = "starting"
+const startMessage = "starting"
 
 // server is a process that is measured.
 type server struct {
@@ -58,7 +58,7 @@ func start(ctx context.Context, cpu int, environ []string, program string, args 
 	if err := startPinned(s.command, cpu); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", program, err)
 	}
-	told := make(chan starting, 1)
+	told := make(chan startLine, 1)
 	go s.read(output, told)
 	select {
 	case line := <-told:
@@ -75,12 +75,12 @@ func start(ctx context.Context, cpu int, environ []string, program string, args 
 }
 
 // read finds the starting line, and then keeps the pipe empty.
-func (s *server) read(output io.Reader, told chan<- starting) {
+func (s *server) read(output io.Reader, told chan<- startLine) {
 	defer close(s.drained)
 	lines := bufio.NewScanner(output)
 	for lines.Scan() {
-		var line starting
-		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == startingMessage {
+		var line startLine
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == startMessage {
 			told <- line
 			break
 		}

@@ -1,11 +1,10 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command miniredis plays redis-server in the demo on machines that have none. It
-// is started in the same way, with the path of a configuration file, of which it
-// understands the port and requirepass. It keeps what it is told in memory and
-// speaks enough of Redis' protocol for FlagCache; it is not Redis, and no test
-// uses it.
+// Command miniredis replaces redis-server in the demo on machines where that is not
+// installed. It takes the path of a configuration file, from which it uses port and
+// requirepass. It keeps its data in memory and supports enough of the Redis protocol for
+// FlagCache; it is not Redis, and no test uses it.
 package main
 
 import (
@@ -47,12 +46,12 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("listening on port %s: %w", settings["port"], err)
 	}
 	defer server.Close()
-	fmt.Printf("miniredis listens on port %s in place of redis-server\n", settings["port"])
-	passTime(ctx, server)
+	fmt.Printf("miniredis is listening on port %s in place of redis-server\n", settings["port"])
+	expireKeys(ctx, server)
 	return nil
 }
 
-// readSettings reads a file of lines "name value".
+// readSettings reads a file with lines of the form "name value".
 func readSettings(path string) (map[string]string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -68,9 +67,9 @@ func readSettings(path string) (map[string]string, error) {
 	return settings, lines.Err()
 }
 
-// passTime lets entries expire, which miniredis leaves to its user, until the
-// context ends.
-func passTime(ctx context.Context, server *miniredis.Miniredis) {
+// expireKeys advances the clock of miniredis, which expires keys only on request, until
+// the context ends.
+func expireKeys(ctx context.Context, server *miniredis.Miniredis) {
 	const step = 100 * time.Millisecond
 	ticker := time.NewTicker(step)
 	defer ticker.Stop()

@@ -22,8 +22,8 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// playedNodes is how many nodes kwok plays, each in a zone of its own.
-const playedNodes = 3
+// simulatedNodes is how many nodes kwok plays, each in a zone of its own.
+const simulatedNodes = 3
 
 // startRedis runs a redis-server that keeps nothing on disk.
 func (ps *processes) startRedis(program string) (redis, error) {
@@ -57,16 +57,16 @@ func (ps *processes) startKwok(ctx context.Context, o options, c *cluster.Cluste
 	if _, err := ps.start("kwok", cmd); err != nil {
 		return err
 	}
-	for i := range playedNodes {
-		if err := makeNode(ctx, c.Client, i); err != nil {
+	for i := range simulatedNodes {
+		if err := createNode(ctx, c.Client, i); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// makeNode makes a node and returns when kwok plays it.
-func makeNode(ctx context.Context, c client.Client, i int) error {
+// createNode makes a node and returns when kwok plays it.
+func createNode(ctx context.Context, c client.Client, i int) error {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
 		Name: fmt.Sprintf("played-%d", i),
 		Labels: map[string]string{

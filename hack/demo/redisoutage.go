@@ -15,11 +15,11 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// killRedis kills Redis in a way that lasts: the node takes no new pods, as one
-// that is being drained, so Kubernetes cannot start Redis again at once.
+// killRedis kills Redis and keeps it down: the node is cordoned first, so that Kubernetes
+// cannot start a new pod.
 func (d *demo) killRedis(ctx context.Context) error {
-	d.chapter("Killing Redis")
-	d.say("The node is closed to new pods first, so that Redis stays dead.")
+	d.section("Killing Redis")
+	d.print("The node is cordoned first, so that Redis is not restarted.")
 	node, err := d.node(ctx)
 	if err != nil {
 		return err
@@ -35,30 +35,30 @@ func (d *demo) killRedis(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.came("the operator noticed after %s, and says so on the FlagCache", round(took))
+	d.success("the operator detected it after %s and reports it on the FlagCache", round(took))
 	if err := d.kubectl(ctx, "get", "flagcaches"); err != nil {
 		return err
 	}
-	return d.serves(ctx, "Redis was killed", before.Succeeded)
+	return d.expectNoFailures(ctx, "the kill", before.Succeeded)
 }
 
-// serves shows that evaluations go on since something happened: those of the
-// background, and one more now.
-func (d *demo) serves(ctx context.Context, happened string, succeededBefore int) error {
-	if err := d.ask(ctx, questions[1]); err != nil {
+// expectNoFailures verifies that no evaluation has failed since an event: neither in the
+// background nor one that it makes now.
+func (d *demo) expectNoFailures(ctx context.Context, event string, succeededBefore int) error {
+	if err := d.evaluateOne(ctx, examples[1]); err != nil {
 		return err
 	}
 	tally := d.traffic.Tally()
 	if tally.Failed > 0 {
-		return fmt.Errorf("evaluations fail since %s: %s", happened, tally)
+		return fmt.Errorf("evaluations failed since %s: %s", event, tally)
 	}
-	d.came("%d evaluations succeeded since %s, none failed", tally.Succeeded-succeededBefore, happened)
+	d.success("%d evaluations succeeded since %s, none failed", tally.Succeeded-succeededBefore, event)
 	return nil
 }
 
-// startRedis lets Kubernetes start Redis again.
+// startRedis lets Kubernetes restart Redis.
 func (d *demo) startRedis(ctx context.Context) error {
-	d.chapter("Starting Redis again")
+	d.section("Restarting Redis")
 	node, err := d.node(ctx)
 	if err != nil {
 		return err
@@ -70,36 +70,35 @@ func (d *demo) startRedis(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.came("CacheHealthy and Ready are True, after %s", round(took))
+	d.success("CacheHealthy and Ready are True, after %s", round(took))
 	return nil
 }
 
-// node is the name of the cluster's only node.
+// node returns the name of the cluster's only node.
 func (d *demo) node(ctx context.Context) (string, error) {
 	nodes := &corev1.NodeList{}
 	if err := d.cluster.Client.List(ctx, nodes); err != nil {
 		return "", fmt.Errorf("listing nodes: %w", err)
 	}
 	if len(nodes.Items) != 1 {
-		return "", fmt.Errorf("the cluster is to have one node, and has %d", len(nodes.Items))
+		return "", fmt.Errorf("the cluster must have one node, has %d", len(nodes.Items))
 	}
 	return nodes.Items[0].Name, nil
 }
 
-// awaitCondition draws the FlagCache until a condition of it is as it should be.
+// awaitCondition shows the FlagCache until a condition has a status.
 func (d *demo) awaitCondition(ctx context.Context, kind string, status metav1.ConditionStatus, limit time.Duration) (time.Duration, error) {
-	return d.await(ctx, fmt.Sprintf("%s is %s", kind, status), limit, d.drawCondition(kind, status))
+	return d.await(ctx, fmt.Sprintf("%s is %s", kind, status), limit, d.observeCondition(kind, status))
 }
 
-// drawCondition draws the FlagCache, and is done when a condition of it is as it
-// should be.
-func (d *demo) drawCondition(kind string, status metav1.ConditionStatus) func(context.Context) (sight, error) {
-	return func(ctx context.Context) (sight, error) {
+// observeCondition shows the FlagCache and is done when a condition has a status.
+func (d *demo) observeCondition(kind string, status metav1.ConditionStatus) func(context.Context) (observation, error) {
+	return func(ctx context.Context) (observation, error) {
 		fc, picture, err := d.flagCache(ctx)
 		if err != nil {
-			return sight{}, err
+			return observation{}, err
 		}
 		c := meta.FindStatusCondition(fc.Status.Conditions, kind)
-		return sight{picture: picture, done: c != nil && c.Status == status && c.ObservedGeneration == fc.Generation}, nil
+		return observation{lines: picture, done: c != nil && c.Status == status && c.ObservedGeneration == fc.Generation}, nil
 	}
 }

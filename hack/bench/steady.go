@@ -11,14 +11,14 @@ import (
 	"github.com/flagcache/flagcache/hack/bench/counter"
 )
 
-// quiet is for how long nothing must have been written to be at rest.
-const quiet = 10 * time.Second
+// quietPeriod is for how long nothing must have been written to be at rest.
+const quietPeriod = 10 * time.Second
 
-// tallying is how a Counter is read, here or in its pod.
-type tallying func(context.Context) (counter.Tally, error)
+// readTally is how a Counter is read, here or in its pod.
+type readTally func(context.Context) (counter.Tally, error)
 
-// awaitRest returns when the operator has written nothing for a while.
-func awaitRest(ctx context.Context, tally tallying) error {
+// awaitSteady returns when the operator has written nothing for a while.
+func awaitSteady(ctx context.Context, tally readTally) error {
 	var last int
 	since := time.Now()
 	err := poll(ctx, func(ctx context.Context) (bool, error) {
@@ -29,7 +29,7 @@ func awaitRest(ctx context.Context, tally tallying) error {
 		if n := now.Of(isCost); n != last {
 			last, since = n, time.Now()
 		}
-		return time.Since(since) >= quiet, nil
+		return time.Since(since) >= quietPeriod, nil
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for the operator to come to rest: %w", err)
@@ -41,8 +41,8 @@ func awaitRest(ctx context.Context, tally tallying) error {
 // without any.
 func isCost(w counter.Write) bool { return !counter.IsLease(w) }
 
-// watchRest is what was written in the window.
-func watchRest(ctx context.Context, tally tallying, window time.Duration) (counter.Tally, error) {
+// measureSteadyWrites is what was written in the window.
+func measureSteadyWrites(ctx context.Context, tally readTally, window time.Duration) (counter.Tally, error) {
 	before, err := tally(ctx)
 	if err != nil {
 		return nil, err

@@ -11,25 +11,25 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestDraw(t *testing.T) {
-	pictures := [][]string{{"✖ Ready", "· cache"}, {"✖ Ready", "· cache"}, {"✔ Ready", "· cache"}}
+func TestUpdate(t *testing.T) {
+	updates := [][]string{{"✖ Ready", "· cache"}, {"✖ Ready", "· cache"}, {"✔ Ready", "· cache"}}
 	tests := map[string]struct {
-		teller teller
+		teller printer
 		want   string
 	}{
-		"tells a pipe only what is different, with the time": {
+		"prints only changed lines with the time, without a terminal": {
 			want: "     0.0s  ✖ Ready\n     0.0s  · cache\n     2.0s  ✔ Ready\n",
 		},
-		"draws over the last picture on a terminal, if it is different": {
-			teller: teller{terminal: 80},
+		"redraws changed lines in place on a terminal": {
+			teller: printer{terminal: 80},
 			want:   "    ✖ Ready\n    · cache\n\x1b[2A\x1b[J    ✔ Ready\n    · cache\n",
 		},
-		"cuts what would wrap on a terminal": {
-			teller: teller{terminal: 9},
+		"truncates long lines on a terminal": {
+			teller: printer{terminal: 9},
 			want:   "    ✖ R…\n    · c…\n\x1b[2A\x1b[J    ✔ R…\n    · c…\n",
 		},
-		"colours what is good and what is not there yet": {
-			teller: teller{terminal: 80, colours: true},
+		"colors lines by their marks": {
+			teller: printer{terminal: 80, colors: true},
 			want: "    ✖ Ready\n    \x1b[2m· cache\x1b[0m\n" +
 				"\x1b[2A\x1b[J    \x1b[32m✔\x1b[0m Ready\n    \x1b[2m· cache\x1b[0m\n",
 		},
@@ -38,11 +38,11 @@ func TestDraw(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			test.teller.out = &out
-			for i, picture := range pictures {
-				test.teller.draw(picture, time.Duration(i)*time.Second)
+			for i, lines := range updates {
+				test.teller.update(lines, time.Duration(i)*time.Second)
 			}
 			if diff := cmp.Diff(test.want, out.String()); diff != "" {
-				t.Errorf("what is written (-want +got):\n%s", diff)
+				t.Errorf("output (-want +got):\n%s", diff)
 			}
 		})
 	}

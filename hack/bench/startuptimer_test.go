@@ -29,11 +29,11 @@ func TestStartup(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			var s startup
+			var s startupTimer
 			for _, sight := range c.sights {
-				s.see(sight.pod, sight.starting, time.Unix(int64(sight.at), 0))
+				s.record(sight.pod, sight.starting, time.Unix(int64(sight.at), 0))
 			}
-			if got, want := s.until(time.Unix(int64(c.at), 0)), time.Duration(c.want)*time.Second; got != want {
+			if got, want := s.total(time.Unix(int64(c.at), 0)), time.Duration(c.want)*time.Second; got != want {
 				t.Errorf("starting for %s, want %s", got, want)
 			}
 		})

@@ -19,30 +19,30 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// load is what a fleet of FlagCaches costs.
-type load struct {
+// fleetResult is what a fleet of FlagCaches costs.
+type fleetResult struct {
 	FlagCaches int
 	// Restarted says that the operator was started when all were there.
 	Restarted bool
-	// Until is the time from the first FlagCache until all were Ready; after a
+	// Duration is the time from the first FlagCache until all were Ready; after a
 	// restart, until all were probed again. Until then the operator used so much
 	// CPU time and, at the most, so many bytes of memory.
-	Until, CPU time.Duration
-	RSS        uint64
+	Duration, CPU time.Duration
+	RSS           uint64
 	// Writes are the operator's until then; after a restart, until it was at rest.
 	Writes counter.Tally
-	// Cost is the operator's at rest, in a window of time, AtRest what it wrote in
+	// Cost is the operator's at rest, in a window of time, Steady what it wrote in
 	// it; none after a restart.
 	Window time.Duration
 	Cost   cost
-	AtRest counter.Tally
+	Steady counter.Tally
 }
 
 // fleetBench measures on a cluster whose pods are played.
 type fleetBench struct {
 	*cluster.Cluster
 	options
-	tell       teller
+	progress   progress
 	started    *processes
 	writes     *counter.Counter
 	kubeconfig string
@@ -52,12 +52,12 @@ type fleetBench struct {
 
 // benchFleets measures the operator with each number of FlagCaches, and restarted
 // with the last.
-func benchFleets(ctx context.Context, o options, tell teller, r *report) error {
-	tell.say("starting a cluster whose pods are played by kwok")
-	bare := cluster.Options{Kube: o.programs.Kube, ControlPlaneOnly: true, Progress: func(line string) { tell.say("  %s", line) }}
+func benchFleets(ctx context.Context, o options, out progress, r *report) error {
+	out.log("starting a cluster whose pods are played by kwok")
+	bare := cluster.Options{Kube: o.programs.Kube, ControlPlaneOnly: true, Progress: func(line string) { out.log("  %s", line) }}
 	return withCluster(ctx, bare, func(ctx context.Context, c *cluster.Cluster, started *processes) (err error) {
 		ctx, cancel := context.WithCancel(ctx)
-		b := &fleetBench{Cluster: c, options: o, tell: tell, started: started}
+		b := &fleetBench{Cluster: c, options: o, progress: out, started: started}
 		counting := make(chan error, 1)
 		if b.writes, b.kubeconfig, err = startCounter(ctx, c, started, counting); err != nil {
 			cancel()
@@ -70,14 +70,14 @@ func benchFleets(ctx context.Context, o options, tell teller, r *report) error {
 		if err := b.prepare(ctx); err != nil {
 			return err
 		}
-		r.Loads, err = b.run(ctx)
+		r.Fleets, err = b.run(ctx)
 		return err
 	})
 }
 
 // run measures each size, and a restart with the last.
-func (b *fleetBench) run(ctx context.Context) ([]load, error) {
-	var loads []load
+func (b *fleetBench) run(ctx context.Context) ([]fleetResult, error) {
+	var loads []fleetResult
 	for i, n := range b.sizes {
 		l, err := b.measure(ctx, n, i == len(b.sizes)-1)
 		if err != nil {
@@ -124,35 +124,35 @@ func (b *fleetBench) tally(context.Context) (counter.Tally, error) { return b.wr
 
 // measure measures an operator that makes a fleet and then has nothing to do. The
 // last fleet stays.
-func (b *fleetBench) measure(ctx context.Context, n int, last bool) (load, error) {
-	l := load{FlagCaches: n}
+func (b *fleetBench) measure(ctx context.Context, n int, last bool) (fleetResult, error) {
+	l := fleetResult{FlagCaches: n}
 	o, err := b.started.startOperator(ctx, b.programs.Manager, b.kubeconfig)
 	if err != nil {
 		return l, err
 	}
 	before, start := b.writes.Tally(), time.Now()
-	if err := b.makeFleet(ctx, n); err != nil {
+	if err := b.createFleet(ctx, n); err != nil {
 		return l, err
 	}
-	l.Until = time.Since(start)
+	l.Duration = time.Since(start)
 	l.Writes = b.writes.Tally().Since(before)
-	if err := l.spent(o); err != nil {
+	if err := l.recordUsage(o); err != nil {
 		return l, err
 	}
-	b.tell.say("%d FlagCaches: Ready after %.1f s, waiting for rest", n, l.Until.Seconds())
-	if err := awaitRest(ctx, b.tally); err != nil {
+	b.progress.log("%d FlagCaches: Ready after %.1f s, waiting for rest", n, l.Duration.Seconds())
+	if err := awaitSteady(ctx, b.tally); err != nil {
 		return l, err
 	}
 	l.Window = b.windowFor(n)
-	b.tell.say("%d FlagCaches: watching the operator at rest for %s", n, l.Window)
+	b.progress.log("%d FlagCaches: watching the operator at rest for %s", n, l.Window)
 	resting := b.writes.Tally()
 	if l.Cost, err = o.watch(ctx, l.Window); err != nil {
 		return l, err
 	}
-	l.AtRest = b.writes.Tally().Since(resting)
-	b.tell.say("%d FlagCaches: %s of memory, %s of a core, %d writes", n, mebibytes(l.Cost.RSS), percent(l.Cost.CPU), l.AtRest.Of(isCost))
+	l.Steady = b.writes.Tally().Since(resting)
+	b.progress.log("%d FlagCaches: %s of memory, %s of a core, %d writes", n, mebibytes(l.Cost.RSS), percent(l.Cost.CPU), l.Steady.Of(isCost))
 	if !last {
-		if err := b.removeFleet(ctx, n); err != nil {
+		if err := b.deleteFleet(ctx, n); err != nil {
 			return l, err
 		}
 	}
@@ -160,9 +160,9 @@ func (b *fleetBench) measure(ctx context.Context, n int, last bool) (load, error
 }
 
 // measureRestart measures an operator that finds a fleet of n when it starts.
-func (b *fleetBench) measureRestart(ctx context.Context, n int) (load, error) {
-	b.tell.say("%d FlagCaches: restarting the operator", n)
-	l := load{FlagCaches: n, Restarted: true}
+func (b *fleetBench) measureRestart(ctx context.Context, n int) (fleetResult, error) {
+	b.progress.log("%d FlagCaches: restarting the operator", n)
+	l := fleetResult{FlagCaches: n, Restarted: true}
 	before, start := b.writes.Tally(), time.Now()
 	o, err := b.started.startOperator(ctx, b.programs.Manager, b.kubeconfig)
 	if err != nil {
@@ -171,19 +171,19 @@ func (b *fleetBench) measureRestart(ctx context.Context, n int) (load, error) {
 	if err := o.awaitProbes(ctx, n); err != nil {
 		return l, err
 	}
-	l.Until = time.Since(start)
-	if err := l.spent(o); err != nil {
+	l.Duration = time.Since(start)
+	if err := l.recordUsage(o); err != nil {
 		return l, err
 	}
-	if err := awaitRest(ctx, b.tally); err != nil {
+	if err := awaitSteady(ctx, b.tally); err != nil {
 		return l, err
 	}
 	l.Writes = b.writes.Tally().Since(before)
 	return l, o.stop()
 }
 
-// spent takes note of what the operator used until now.
-func (l *load) spent(o *operator) error {
+// recordUsage takes note of what the operator used until now.
+func (l *fleetResult) recordUsage(o *operator) error {
 	used, err := machine.UsageOf(o.Cmd.Process.Pid)
 	l.CPU, l.RSS = used.CPU, used.PeakRSS
 	return err

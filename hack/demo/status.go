@@ -19,28 +19,28 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// Marks before a line, so that colour is never the only signal.
+// Marks at the beginning of a line, so that color is never the only signal.
 const (
 	markGood = "✔"
 	markBad  = "✖"
 	markNone = "·"
 )
 
-// flagCache reads the FlagCache and draws it.
+// flagCache reads the FlagCache and describes its status in lines.
 func (d *demo) flagCache(ctx context.Context) (*v1alpha1.FlagCache, []string, error) {
 	fc := &v1alpha1.FlagCache{}
 	if err := d.cluster.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, fc); err != nil {
 		return nil, nil, err
 	}
-	pods, err := d.drawPods(ctx)
+	pods, err := d.podLines(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	return fc, slices.Concat(drawConditions(fc), drawFacts(fc), pods), nil
+	return fc, slices.Concat(conditionLines(fc), factLines(fc), pods), nil
 }
 
-// shown are the conditions in the order in which they come true.
-var shown = []string{
+// displayedConditions are listed in the order in which they become True.
+var displayedConditions = []string{
 	v1alpha1.ConditionFlagsValid,
 	v1alpha1.ConditionCacheProvisioned,
 	v1alpha1.ConditionConnectionReady,
@@ -51,9 +51,9 @@ var shown = []string{
 	v1alpha1.ConditionReady,
 }
 
-func drawConditions(fc *v1alpha1.FlagCache) []string {
+func conditionLines(fc *v1alpha1.FlagCache) []string {
 	var lines []string
-	for _, kind := range shown {
+	for _, kind := range displayedConditions {
 		c := meta.FindStatusCondition(fc.Status.Conditions, kind)
 		if c == nil {
 			lines = append(lines, fmt.Sprintf("%s %-16s", markNone, kind))
@@ -75,7 +75,7 @@ func mark(status metav1.ConditionStatus) string {
 	}
 }
 
-func drawFacts(fc *v1alpha1.FlagCache) []string {
+func factLines(fc *v1alpha1.FlagCache) []string {
 	var facts []string
 	if c := fc.Status.Cache; c != nil {
 		facts = append(facts, fmt.Sprintf("%s cache            %s %s", markNone, cmp.Or(c.State, "-"), c.Endpoint))
@@ -86,9 +86,8 @@ func drawFacts(fc *v1alpha1.FlagCache) []string {
 	return facts
 }
 
-// drawPods draws the FlagCache's pods by what they are, since their names are
-// generated.
-func (d *demo) drawPods(ctx context.Context) ([]string, error) {
+// podLines describes the FlagCache's pods.
+func (d *demo) podLines(ctx context.Context) ([]string, error) {
 	pods := &corev1.PodList{}
 	err := d.cluster.Client.List(ctx, pods, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelName: name})
 	if err != nil {
@@ -106,7 +105,7 @@ func (d *demo) drawPods(ctx context.Context) ([]string, error) {
 	return lines, nil
 }
 
-// podState is a pod in a word or two.
+// podState summarizes the state of a pod.
 func podState(pod corev1.Pod) string {
 	if pod.DeletionTimestamp != nil {
 		return "Terminating"
@@ -127,27 +126,28 @@ func podState(pod corev1.Pod) string {
 	return string(pod.Status.Phase)
 }
 
-// drawLeft draws what is left of the FlagCache in its namespace and in the cloud.
-func (d *demo) drawLeft(ctx context.Context) (sight, error) {
+// observeRemaining shows the objects of the FlagCache that are left in its namespace and
+// in AWS.
+func (d *demo) observeRemaining(ctx context.Context) (observation, error) {
 	now, err := d.cluster.Inventory(ctx, namespace)
 	if err != nil {
 		if apierrors.IsNotFound(err) {
-			err = fmt.Errorf("a type of API went away: %w", err)
+			err = fmt.Errorf("an API resource was removed: %w", err)
 		}
-		return sight{}, err
+		return observation{}, err
 	}
-	left := now.Beyond(d.before)
-	if d.story.cloud {
+	left := now.NotIn(d.initial)
+	if d.scenario.cloud {
 		groups, err := d.cluster.CloudGroups(ctx)
 		if err != nil {
-			return sight{}, err
+			return observation{}, err
 		}
 		for _, id := range groups {
 			left = append(left, "AWS/"+id)
 		}
 	}
 	if len(left) == 0 {
-		return sight{done: true, picture: []string{markGood + " nothing"}}, nil
+		return observation{done: true, lines: []string{markGood + " nothing"}}, nil
 	}
-	return sight{picture: []string{fmt.Sprintf("%s %d left: %s", markNone, len(left), strings.Join(left, ", "))}}, nil
+	return observation{lines: []string{fmt.Sprintf("%s %d left: %s", markNone, len(left), strings.Join(left, ", "))}}, nil
 }
