@@ -26,8 +26,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/time/rate"
 
-	"github.com/flagcache/flagcache/docs/openapi"
 	"github.com/flagcache/flagcache/service/access"
+	"github.com/flagcache/flagcache/service/admin/openapi"
 	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/flags"
 	"github.com/flagcache/flagcache/service/postgrestest"

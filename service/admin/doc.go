@@ -17,5 +17,5 @@
 // overwrites what he has not seen. Errors are problems as in RFC 9457; a definition
 // is refused with what flag-service lint says about it.
 //
-// docs/openapi/openapi.yaml describes every request and answer, and is served.
+// openapi/openapi.yaml describes every request and answer, and is served.
 package admin

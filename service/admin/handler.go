@@ -17,8 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/flagcache/flagcache/docs/openapi"
 	"github.com/flagcache/flagcache/service/access"
+	"github.com/flagcache/flagcache/service/admin/openapi"
 	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/source/postgres"
 )
