@@ -3,17 +3,17 @@
 
 package ack
 
-// Annotations by which ACK is told how to treat an object.
+// Annotations that configure how ACK handles an object.
 const (
 	// AnnotationRegion is the AWS region of the object. Default: the controller's.
 	AnnotationRegion = "services.k8s.aws/region"
-	// AnnotationDeletionPolicy says with DeletionRetain that what AWS has stays when
-	// the object goes.
+	// AnnotationDeletionPolicy with DeletionRetain keeps the AWS resource when the object
+	// is deleted.
 	AnnotationDeletionPolicy = "services.k8s.aws/deletion-policy"
-	// AnnotationAdoptionPolicy says with AdoptOrCreate that what AWS already has
-	// under the ID is taken over.
+	// AnnotationAdoptionPolicy with AdoptOrCreate adopts an existing AWS resource with the
+	// ID.
 	AnnotationAdoptionPolicy = "services.k8s.aws/adoption-policy"
-	// AnnotationAdoptionFields is the ID of what is adopted, as JSON.
+	// AnnotationAdoptionFields is the ID of the resource to adopt, as JSON.
 	AnnotationAdoptionFields = "services.k8s.aws/adoption-fields"
 )
 

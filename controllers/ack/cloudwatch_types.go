@@ -5,7 +5,7 @@ package ack
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// MetricAlarm tells a topic when a metric is over a threshold.
+// MetricAlarm notifies a topic when a metric exceeds a threshold.
 //
 // +kubebuilder:object:root=true
 type MetricAlarm struct {
@@ -15,7 +15,7 @@ type MetricAlarm struct {
 	Status            CommonStatus    `json:"status,omitempty,omitzero"`
 }
 
-// MetricAlarmSpec is what is wanted of a MetricAlarm.
+// MetricAlarmSpec is the desired state of a MetricAlarm.
 type MetricAlarmSpec struct {
 	Name               string      `json:"name"`
 	AlarmDescription   string      `json:"alarmDescription"`
@@ -26,16 +26,16 @@ type MetricAlarmSpec struct {
 	Period             int64       `json:"period"`
 	EvaluationPeriods  int64       `json:"evaluationPeriods"`
 	ComparisonOperator string      `json:"comparisonOperator"`
-	// Threshold is a whole number here, which AWS takes for a float.
+	// Threshold is an integer here and a float in the API of AWS.
 	Threshold        int64    `json:"threshold"`
 	TreatMissingData string   `json:"treatMissingData"`
 	AlarmActions     []string `json:"alarmActions,omitempty"`
-	// OKActions has its own spelling on the wire.
+	// OKActions is oKActions in JSON.
 	OKActions []string `json:"oKActions,omitempty"`
 	Tags      []Tag    `json:"tags,omitempty"`
 }
 
-// Dimension tells metrics of the same name apart.
+// Dimension distinguishes metrics of the same name.
 type Dimension struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`

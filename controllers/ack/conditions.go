@@ -8,30 +8,30 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Types of conditions. ACK rebuilds all of them at each of its reconciles, so
-// lastTransitionTime is when it last looked. None has an observedGeneration: after
-// a change of the spec the old ones stand until ACK gets to the object.
+// Types of conditions. ACK rebuilds all of them in every reconcile, so lastTransitionTime
+// is the time of its last sync. None has an observedGeneration: after a change of the
+// spec the old conditions remain until ACK reconciles the object.
 const (
-	// ConditionReady sums the others up. It is also True for a group whose creation
-	// failed, and keeps its last value while an object is being deleted.
+	// ConditionReady summarizes the other conditions. It is True even for a group whose
+	// creation failed, and keeps its last value while an object is being deleted.
 	ConditionReady = "Ready"
-	// ConditionSynced says that the spec and AWS agree.
+	// ConditionSynced is True if the AWS resource matches the spec.
 	ConditionSynced = "ACK.ResourceSynced"
-	// ConditionTerminal says that AWS refused, and that ACK does not try again before
+	// ConditionTerminal is True if AWS rejected the request and ACK does not retry until
 	// the spec changes.
 	ConditionTerminal = "ACK.Terminal"
-	// ConditionRecoverable says that AWS refused, and that ACK tries again.
+	// ConditionRecoverable is True if AWS rejected the request and ACK retries.
 	ConditionRecoverable = "ACK.Recoverable"
-	// ConditionAdvisory is a word about the object that is no error.
+	// ConditionAdvisory is information about the object that is not an error.
 	ConditionAdvisory = "ACK.Advisory"
-	// ConditionReferencesResolved says whether the objects that the spec refers to
-	// are there. While they are not, it is the only condition.
+	// ConditionReferencesResolved is True if the objects that the spec refers to exist.
+	// While they do not, it is the only condition.
 	ConditionReferencesResolved = "ACK.ReferencesResolved"
-	// ConditionIAMRoleSelected says whether ACK found the role to act in.
+	// ConditionIAMRoleSelected is True if ACK found the IAM role to use.
 	ConditionIAMRoleSelected = "ACK.IAMRoleSelected"
 )
 
-// Condition is ACK's.
+// Condition is a condition of an ACK object.
 type Condition struct {
 	Type               string                 `json:"type"`
 	Status             corev1.ConditionStatus `json:"status"`
@@ -40,21 +40,21 @@ type Condition struct {
 	Message            string                 `json:"message,omitempty"`
 }
 
-// Status is what the statuses of all kinds have in common.
+// Status is the common part of the statuses of all kinds.
 type Status struct {
-	// ACKResourceMetadata is what AWS calls the object; nil before it made one.
+	// ACKResourceMetadata identifies the AWS resource, nil before it is created.
 	ACKResourceMetadata *ResourceMetadata `json:"ackResourceMetadata,omitempty"`
 	Conditions          []Condition       `json:"conditions,omitempty"`
 }
 
-// ResourceMetadata is what AWS calls an object.
+// ResourceMetadata identifies an AWS resource.
 type ResourceMetadata struct {
 	ARN            string `json:"arn,omitempty"`
 	OwnerAccountID string `json:"ownerAccountID,omitempty"`
 	Region         string `json:"region,omitempty"`
 }
 
-// Condition of a type; ok is false where there is none.
+// Condition returns the condition of a type; ok is false if there is none.
 func (s Status) Condition(kind string) (c Condition, ok bool) {
 	for _, c := range s.Conditions {
 		if c.Type == kind {
@@ -64,14 +64,14 @@ func (s Status) Condition(kind string) (c Condition, ok bool) {
 	return Condition{}, false
 }
 
-// Is tells whether a condition is there and True.
+// Is reports whether the condition of a type is True.
 func (s Status) Is(kind string) bool {
 	c, ok := s.Condition(kind)
 	return ok && c.Status == corev1.ConditionTrue
 }
 
-// LookedAt is when ACK last wrote its conditions, zero before the first time.
-func (s Status) LookedAt() metav1.Time {
+// LastSyncTime returns when ACK last wrote the conditions, zero if it never did.
+func (s Status) LastSyncTime() metav1.Time {
 	var last metav1.Time
 	for _, c := range s.Conditions {
 		if c.LastTransitionTime != nil && last.Before(c.LastTransitionTime) {
@@ -81,11 +81,11 @@ func (s Status) LookedAt() metav1.Time {
 	return last
 }
 
-// Object is any of the kinds.
+// Object is an object of any of the kinds.
 //
 // +kubebuilder:object:generate=false
 type Object interface {
 	metav1.Object
-	// ACKStatus is what its status has in common with the others'.
+	// ACKStatus returns the common part of the status.
 	ACKStatus() Status
 }

@@ -1,15 +1,13 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ack is the part that FlagCache uses of the API of AWS Controllers for
-// Kubernetes (https://aws-controllers-k8s.github.io/docs): which fields it
-// writes, which it reads, and what the conditions mean. ACK's own modules bring
-// each service's whole SDK along; the wire is what counts, and these types say
-// only what is used of it.
+// Package ack contains the part of the API of AWS Controllers for Kubernetes (ACK,
+// https://aws-controllers-k8s.github.io/docs) that FlagCache uses: the fields that it
+// writes and reads, and the meaning of the conditions. ACK's own modules depend on the
+// whole SDK of each service; these types match their JSON.
 //
-// Everything is written as server-side apply of the fields that stand in a Spec,
-// so a field that is left out here belongs to somebody else. Nothing read from
-// here is ever written back whole.
+// Objects are written by server-side apply of the fields of a Spec, so fields that are
+// missing here belong to other writers. No object is written back as it was read.
 //
 // +kubebuilder:object:generate=true
 package ack

@@ -21,21 +21,21 @@ var replicationGroupFields = strings.Fields(`
 	primaryClusterID replicasPerNodeGroup replicationGroupID securityGroupIDs securityGroupRefs snapshotARNs snapshotName
 	snapshotRef snapshotRetentionLimit snapshotWindow tags transitEncryptionEnabled userGroupIDs userGroupRefs`)
 
-// absentFields are what AWS' own API has and the CRD has not.
+// absentFields are fields of the AWS API that the CRD does not have.
 var absentFields = strings.Fields(`autoMinorVersionUpgrade clusterMode finalSnapshotIdentifier numCacheClusters transitEncryptionMode`)
 
-// TestEveryFieldIsDocumented holds the table in docs/elasticache.md to the CRD's
-// fields and to those that are written.
+// TestEveryFieldIsDocumented compares the table in docs/elasticache.md with the fields of
+// the CRD and of ReplicationGroupSpec.
 func TestEveryFieldIsDocumented(t *testing.T) {
 	documented := documentedFields(t)
 	for _, name := range slices.Concat(replicationGroupFields, absentFields) {
 		if documented[name] == "" {
-			t.Errorf("%s is not in the table", name)
+			t.Errorf("%s is missing from the table", name)
 		}
 	}
 	for name := range documented {
 		if !slices.Contains(slices.Concat(replicationGroupFields, absentFields), name) {
-			t.Errorf("%s is in the table and no field", name)
+			t.Errorf("%s is in the table but not a field", name)
 		}
 	}
 	spec := reflect.TypeFor[ReplicationGroupSpec]()
@@ -44,22 +44,22 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 		name, _, _ := strings.Cut(spec.Field(i).Tag.Get("json"), ",")
 		written[name] = true
 		if !slices.Contains(replicationGroupFields, name) {
-			t.Errorf("%s is written and no field of the CRD", name)
+			t.Errorf("%s is written but not a field of the CRD", name)
 		}
 		if documented[name] == "not supported" {
-			t.Errorf("%s is written, and documented as not supported", name)
+			t.Errorf("%s is written but documented as not supported", name)
 		}
 	}
 	for name, how := range documented {
-		// A port that is fixed by being left out.
+		// The port is fixed by omitting it.
 		if how != "not supported" && !written[name] && name != "port" {
-			t.Errorf("%s is documented as %s, and not written", name, how)
+			t.Errorf("%s is documented as %s but not written", name, how)
 		}
 	}
 }
 
-// documentedFields are the first two columns of the table of fields, and fail the
-// test where the third says nothing.
+// documentedFields returns the first two columns of the table of fields. The third must
+// not be empty.
 func documentedFields(t *testing.T) map[string]string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/elasticache.md")
@@ -79,7 +79,7 @@ func documentedFields(t *testing.T) map[string]string {
 			t.Errorf("%s is %q, for the reason %q", name, how, cells[3])
 		}
 		if fields[name] != "" {
-			t.Errorf("%s is there twice", name)
+			t.Errorf("%s is documented twice", name)
 		}
 		fields[name] = how
 	}

@@ -5,7 +5,7 @@ package ack
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// SecurityGroup says who may connect to what it is attached to.
+// SecurityGroup controls who may connect to the resources that use it.
 //
 // +kubebuilder:object:root=true
 type SecurityGroup struct {
@@ -15,7 +15,7 @@ type SecurityGroup struct {
 	Status            SecurityGroupStatus `json:"status,omitempty,omitzero"`
 }
 
-// SecurityGroupSpec is what is wanted of a SecurityGroup.
+// SecurityGroupSpec is the desired state of a SecurityGroup.
 type SecurityGroupSpec struct {
 	Name         string         `json:"name"`
 	Description  string         `json:"description"`
@@ -24,7 +24,7 @@ type SecurityGroupSpec struct {
 	Tags         []Tag          `json:"tags,omitempty"`
 }
 
-// IPPermission lets security groups in on a range of ports.
+// IPPermission allows security groups to connect to a range of ports.
 type IPPermission struct {
 	IPProtocol       string            `json:"ipProtocol"`
 	FromPort         int64             `json:"fromPort"`
@@ -38,10 +38,10 @@ type UserIDGroupPair struct {
 	Description string `json:"description,omitempty"`
 }
 
-// SecurityGroupStatus is what AWS says of a SecurityGroup.
+// SecurityGroupStatus is the observed state of a SecurityGroup.
 type SecurityGroupStatus struct {
 	Status `json:",inline"`
-	// ID is what other resources call it, such as sg-0123456789abcdef0.
+	// ID is the ID that other resources refer to, such as sg-0123456789abcdef0.
 	ID string `json:"id,omitempty"`
 }
 

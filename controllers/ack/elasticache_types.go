@@ -16,7 +16,7 @@ type Tag struct {
 	Value string `json:"value"`
 }
 
-// SecretKey names one key of a Secret in the object's namespace.
+// SecretKey refers to a key of a Secret in the object's namespace.
 type SecretKey struct {
 	Name string `json:"name"`
 	Key  string `json:"key"`
@@ -32,7 +32,7 @@ const (
 	GroupCreateFailed = "create-failed"
 )
 
-// ReplicationGroup is a primary with its replicas.
+// ReplicationGroup is a primary node and its replicas.
 //
 // +kubebuilder:object:root=true
 type ReplicationGroup struct {
@@ -42,8 +42,8 @@ type ReplicationGroup struct {
 	Status            ReplicationGroupStatus `json:"status,omitempty,omitzero"`
 }
 
-// ReplicationGroupSpec has every field that ACK would otherwise fill in by
-// itself: with all of them set it writes nothing into the spec.
+// ReplicationGroupSpec has every field that ACK would otherwise default: if all are set,
+// ACK does not write to the spec.
 type ReplicationGroupSpec struct {
 	ReplicationGroupID         string     `json:"replicationGroupID"`
 	Description                string     `json:"description"`
@@ -72,10 +72,10 @@ type ReplicationGroupSpec struct {
 	Tags                       []Tag      `json:"tags,omitempty"`
 }
 
-// ReplicationGroupStatus is what AWS says of a group.
+// ReplicationGroupStatus is the observed state of a ReplicationGroup.
 type ReplicationGroupStatus struct {
 	Status `json:",inline"`
-	// State is status.status, AWS' own word: one of the Group constants, or another.
+	// State is status.status as reported by AWS: one of the Group constants, or another.
 	State                      string       `json:"status,omitempty"`
 	NodeGroups                 []NodeGroup  `json:"nodeGroups,omitempty"`
 	MemberClusters             []string     `json:"memberClusters,omitempty"`
@@ -95,8 +95,8 @@ type NodeGroup struct {
 	NodeGroupMembers []NodeGroupMember `json:"nodeGroupMembers,omitempty"`
 }
 
-// NodeGroupMember is a node. Its role is as ACK saw it last, which may be ten
-// hours ago.
+// NodeGroupMember is a node. Its role is that of ACK's last sync, which may be ten hours
+// ago.
 type NodeGroupMember struct {
 	CacheClusterID string    `json:"cacheClusterID,omitempty"`
 	CurrentRole    string    `json:"currentRole,omitempty"`
@@ -109,7 +109,7 @@ type Endpoint struct {
 	Port    int64  `json:"port,omitempty"`
 }
 
-// String is host:port, "" for none.
+// String returns host:port, "" for a missing endpoint.
 func (e *Endpoint) String() string {
 	if e == nil || e.Address == "" {
 		return ""
@@ -117,13 +117,13 @@ func (e *Endpoint) String() string {
 	return net.JoinHostPort(e.Address, strconv.FormatInt(e.Port, 10))
 }
 
-// Event is one of AWS' own.
+// Event is an event of AWS.
 type Event struct {
 	Message string `json:"message,omitempty"`
 }
 
-// PrimaryEndpoint is where writers connect, nil while AWS has not said. A group
-// that is being created has node groups without endpoints.
+// PrimaryEndpoint returns the endpoint for writes, nil while it is unknown: the node
+// groups of a group that is being created have no endpoints.
 func (g *ReplicationGroup) PrimaryEndpoint() *Endpoint {
 	if len(g.Status.NodeGroups) == 0 || g.Status.NodeGroups[0].PrimaryEndpoint == nil || g.Status.NodeGroups[0].PrimaryEndpoint.Address == "" {
 		return nil
@@ -140,7 +140,7 @@ type ReplicationGroupList struct {
 	Items           []ReplicationGroup `json:"items"`
 }
 
-// CacheSubnetGroup names the subnets of a VPC that nodes are placed in.
+// CacheSubnetGroup lists the subnets of a VPC for the nodes.
 //
 // +kubebuilder:object:root=true
 type CacheSubnetGroup struct {
@@ -150,7 +150,7 @@ type CacheSubnetGroup struct {
 	Status            CommonStatus         `json:"status,omitempty,omitzero"`
 }
 
-// CacheSubnetGroupSpec is what is wanted of a CacheSubnetGroup.
+// CacheSubnetGroupSpec is the desired state of a CacheSubnetGroup.
 type CacheSubnetGroupSpec struct {
 	CacheSubnetGroupName        string   `json:"cacheSubnetGroupName"`
 	CacheSubnetGroupDescription string   `json:"cacheSubnetGroupDescription"`
@@ -158,7 +158,7 @@ type CacheSubnetGroupSpec struct {
 	Tags                        []Tag    `json:"tags,omitempty"`
 }
 
-// CommonStatus is the status of a kind of which nothing else is read.
+// CommonStatus is the status of a kind without further fields in use.
 type CommonStatus struct {
 	Status `json:",inline"`
 }
@@ -172,7 +172,7 @@ type CacheSubnetGroupList struct {
 	Items           []CacheSubnetGroup `json:"items"`
 }
 
-// CacheParameterGroup holds parameters of the engine.
+// CacheParameterGroup contains parameters of the engine.
 //
 // +kubebuilder:object:root=true
 type CacheParameterGroup struct {
@@ -182,7 +182,7 @@ type CacheParameterGroup struct {
 	Status            CommonStatus            `json:"status,omitempty,omitzero"`
 }
 
-// CacheParameterGroupSpec is what is wanted of a CacheParameterGroup.
+// CacheParameterGroupSpec is the desired state of a CacheParameterGroup.
 type CacheParameterGroupSpec struct {
 	CacheParameterGroupName   string      `json:"cacheParameterGroupName"`
 	CacheParameterGroupFamily string      `json:"cacheParameterGroupFamily"`
@@ -191,7 +191,7 @@ type CacheParameterGroupSpec struct {
 	Tags                      []Tag       `json:"tags,omitempty"`
 }
 
-// Parameter of the engine.
+// Parameter is a parameter of the engine.
 type Parameter struct {
 	ParameterName  string `json:"parameterName"`
 	ParameterValue string `json:"parameterValue"`
@@ -206,10 +206,10 @@ type CacheParameterGroupList struct {
 	Items           []CacheParameterGroup `json:"items"`
 }
 
-// UserActive is status.status of a User or UserGroup that can be used.
+// UserActive is status.status of a User or UserGroup that is ready for use.
 const UserActive = "active"
 
-// User may log in to the groups that its UserGroup belongs to.
+// User can authenticate to the replication groups of its UserGroup.
 //
 // +kubebuilder:object:root=true
 type User struct {
@@ -219,21 +219,21 @@ type User struct {
 	Status            UserStatus `json:"status,omitempty,omitzero"`
 }
 
-// UserSpec is what is wanted of a User.
+// UserSpec is the desired state of a User.
 type UserSpec struct {
 	UserID             string              `json:"userID"`
 	UserName           string              `json:"userName"`
 	Engine             string              `json:"engine"`
 	AccessString       string              `json:"accessString"`
 	AuthenticationMode *AuthenticationMode `json:"authenticationMode,omitempty"`
-	// NoPasswordRequired is for a user without a password. ACK writes what AWS calls
-	// such a user into authenticationMode.type, and AWS does not take that back.
+	// NoPasswordRequired is set for a user without a password. ACK writes AWS's name for
+	// that into authenticationMode.type, which AWS does not accept as input.
 	NoPasswordRequired bool        `json:"noPasswordRequired,omitempty"`
 	Passwords          []SecretKey `json:"passwords,omitempty"`
 	Tags               []Tag       `json:"tags,omitempty"`
 }
 
-// AuthenticationMode is how a User proves who it is.
+// AuthenticationMode is how a User authenticates.
 type AuthenticationMode struct {
 	// Type is iam or password.
 	Type string `json:"type"`
@@ -241,7 +241,7 @@ type AuthenticationMode struct {
 	Passwords []SecretKey `json:"passwords,omitempty"`
 }
 
-// UserStatus is what AWS says of a User or of a UserGroup.
+// UserStatus is the observed state of a User or a UserGroup.
 type UserStatus struct {
 	Status `json:",inline"`
 	State  string `json:"status,omitempty"`
@@ -256,7 +256,7 @@ type UserList struct {
 	Items           []User `json:"items"`
 }
 
-// UserGroup is who may log in to a replication group.
+// UserGroup lists the users of a replication group.
 //
 // +kubebuilder:object:root=true
 type UserGroup struct {
@@ -266,7 +266,7 @@ type UserGroup struct {
 	Status            UserStatus    `json:"status,omitempty,omitzero"`
 }
 
-// UserGroupSpec is what is wanted of a UserGroup.
+// UserGroupSpec is the desired state of a UserGroup.
 type UserGroupSpec struct {
 	UserGroupID string   `json:"userGroupID"`
 	Engine      string   `json:"engine"`
@@ -283,10 +283,10 @@ type UserGroupList struct {
 	Items           []UserGroup `json:"items"`
 }
 
-// SnapshotAvailable is status.snapshotStatus of a Snapshot that was taken.
+// SnapshotAvailable is status.snapshotStatus of a completed Snapshot.
 const SnapshotAvailable = "available"
 
-// Snapshot is a backup of a replication group, taken of one of its nodes.
+// Snapshot is a backup of a replication group, taken from one of its nodes.
 //
 // +kubebuilder:object:root=true
 type Snapshot struct {
@@ -296,16 +296,16 @@ type Snapshot struct {
 	Status            SnapshotStatus `json:"status,omitempty,omitzero"`
 }
 
-// SnapshotSpec is what is wanted of a Snapshot.
+// SnapshotSpec is the desired state of a Snapshot.
 type SnapshotSpec struct {
 	SnapshotName string `json:"snapshotName"`
-	// CacheClusterID is the node. AWS takes a replication group's ID only where its
-	// cluster mode is enabled.
+	// CacheClusterID is the node. AWS accepts the ID of a replication group instead only
+	// with cluster mode enabled.
 	CacheClusterID string `json:"cacheClusterID"`
 	Tags           []Tag  `json:"tags,omitempty"`
 }
 
-// SnapshotStatus is what AWS says of a Snapshot.
+// SnapshotStatus is the observed state of a Snapshot.
 type SnapshotStatus struct {
 	Status         `json:",inline"`
 	SnapshotStatus string `json:"snapshotStatus,omitempty"`

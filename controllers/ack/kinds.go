@@ -28,21 +28,21 @@ var (
 // +kubebuilder:object:generate=false
 type Kind struct {
 	schema.GroupVersionKind
-	// Resource is the plural by which the API server serves the kind.
+	// Resource is the plural name of the kind in the API.
 	Resource string
-	// New makes an empty object of the kind, NewList an empty list of them.
+	// New returns an empty object of the kind, NewList an empty list.
 	New     func() client.Object
 	NewList func() client.ObjectList
 }
 
-// Controller is the name of the ACK controller that serves the kind, and of what
-// to install where it is missing.
+// Controller returns the name of the ACK controller of the kind, to install if it is
+// missing.
 func (k Kind) Controller() string { return ControllerOf(k.GroupVersion()) }
 
-// CRD is the name of the kind's CustomResourceDefinition.
+// CRD returns the name of the kind's CustomResourceDefinition.
 func (k Kind) CRD() string { return k.Resource + "." + k.Group }
 
-// ControllerOf is the name of the ACK controller that serves a group.
+// ControllerOf returns the name of the ACK controller of a group.
 func ControllerOf(gv schema.GroupVersion) string {
 	switch gv {
 	case EC2:
@@ -54,7 +54,7 @@ func ControllerOf(gv schema.GroupVersion) string {
 	}
 }
 
-// Kinds are all kinds that FlagCache uses.
+// Kinds returns all kinds that FlagCache uses.
 func Kinds() []Kind {
 	return []Kind{
 		kind(ElastiCache, "ReplicationGroup", "replicationgroups",
@@ -80,8 +80,8 @@ func kind(gv schema.GroupVersion, name, resource string, newObject func() client
 	return Kind{GroupVersionKind: gv.WithKind(name), Resource: resource, New: newObject, NewList: newList}
 }
 
-// KindOf is the kind of an object, also of one that was read from a cache and says
-// nothing of it; zero for one that is none of ACK's.
+// KindOf returns the kind of an object by its Go type, because objects from a cache have
+// no type metadata; zero if it is not an ACK kind.
 func KindOf(o runtime.Object) Kind {
 	for _, k := range Kinds() {
 		if reflect.TypeOf(k.New()) == reflect.TypeOf(o) {
@@ -91,7 +91,7 @@ func KindOf(o runtime.Object) Kind {
 	return Kind{}
 }
 
-// AddToScheme makes a scheme know all kinds.
+// AddToScheme adds all kinds to a scheme.
 func AddToScheme(s *runtime.Scheme) error {
 	for _, k := range Kinds() {
 		s.AddKnownTypeWithName(k.GroupVersionKind, k.New())

@@ -5,20 +5,19 @@ package analysis
 
 import "math"
 
-// bet is one gambler. On an observation x between 0 and 1 it multiplies its
-// capital by (1 + x·edge) / (1 + p·edge), which is fair if the mean of x is p.
+// bet is the bet of one gambler. For an observation x between 0 and 1 it multiplies the
+// capital by (1 + x·oddsLessOne) / (1 + p·oddsLessOne), which is fair if the mean of x is p.
 type bet struct {
-	// theta is the logarithm of the odds ratio: over 0 for a bet on a mean above
-	// p, under 0 for one on a mean below.
+	// theta is the logarithm of the odds ratio: positive for a bet on a mean above p,
+	// negative for a bet on a mean below.
 	theta float64
 	// oddsLessOne is the odds ratio less one.
 	oddsLessOne float64
 }
 
-// The grids of odds ratios. Sixteen from 1.3 to 30 would find twice the limit 2 %
-// sooner; beginning at 1.05 makes the interval five times as narrow in the end.
-// Sums over blocks with one grid mean nothing with another, so blockBets
-// are part of the format of Blocks.
+// The grids of odds ratios. Sixteen from 1.3 to 30 would detect twice the limit 2 %
+// sooner; starting at 1.05 makes the final interval five times narrower. Sums over
+// blocks are valid for one grid only, so blockBets are part of the format of Blocks.
 var (
 	eventBets = evenly(16, 1.05, 30)
 	blockBets = evenly(blockGrid, 1.3, 1e6)
@@ -27,8 +26,8 @@ var (
 	mirroredBlockBets = mirrored(blockBets)
 )
 
-// evenly returns n bets whose odds ratios, from low to high, are spaced evenly
-// in the logarithm.
+// evenly returns n bets whose odds ratios are spaced evenly in the logarithm from low to
+// high.
 func evenly(n int, low, high float64) []bet {
 	bets := make([]bet, n)
 	from, to := math.Log(low), math.Log(high)
@@ -39,27 +38,26 @@ func evenly(n int, low, high float64) []bet {
 	return bets
 }
 
-// mirrored returns the same bets on good events in place of bad ones.
+// mirrored returns the same bets on good instead of bad events.
 func mirrored(bets []bet) []bet {
-	turned := make([]bet, len(bets))
+	opposite := make([]bet, len(bets))
 	for i, b := range bets {
-		turned[i] = bet{theta: -b.theta, oddsLessOne: math.Expm1(-b.theta)}
+		opposite[i] = bet{theta: -b.theta, oddsLessOne: math.Expm1(-b.theta)}
 	}
-	return turned
+	return opposite
 }
 
 // game is the state of all bets on one side after n observations.
 type game struct {
 	bets []bet
-	// gains is the sum of log(1 + x·edge) over all observations, for each bet.
+	// gains is the sum of log(1 + x·oddsLessOne) over all observations, for each bet.
 	gains []float64
 	n     float64
 }
 
-// evidence returns the logarithm of the mean capital when p is the fair mean.
-// It is the logarithm of a sum of exponentials, with the largest taken out, so that
-// no number of events overflows. It falls in p for bets on a mean above, and rises
-// for those on one below.
+// evidence returns the logarithm of the mean capital if p is the fair mean. It is a
+// log-sum-exp with the maximum factored out, so no number of events overflows. It
+// decreases in p for bets on a mean above, and increases for bets on a mean below.
 func (g game) evidence(p float64) float64 {
 	largest, sum := math.Inf(-1), 0.0
 	for i, b := range g.bets {
@@ -74,15 +72,13 @@ func (g game) evidence(p float64) float64 {
 	return largest + math.Log(sum/float64(len(g.bets)))
 }
 
-// halvings is how often bisection halves the stretch in which an end of the
-// interval lies: down to 1e-12 of it.
-const halvings = 40
+// bisections of the range that contains an end of the interval: down to 1e-12 of it.
+const bisections = 40
 
-// end returns how far from out towards in the fair mean is refuted at the
-// threshold: the mean nearest to in that is. Bisection may rest on evidence
-// being monotone; in is a mean that is not refuted.
+// end returns the fair mean between out and in, nearest to in, that is rejected at the
+// threshold; in is not rejected. Bisection is valid because evidence is monotone.
 func (g game) end(out, in, threshold float64) float64 {
-	for range halvings {
+	for range bisections {
 		p := out + (in-out)/2
 		if g.evidence(p) >= threshold {
 			out = p

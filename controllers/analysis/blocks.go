@@ -5,37 +5,35 @@ package analysis
 
 import "math"
 
-// blockGrid is the number of bets on blocks. They reach to much larger odds ratios
-// than those on events, because the proportion of a block never gets near 1: against a
+// blockGrid is the number of bets on blocks. Their odds ratios are much larger than those
+// of bets on events, because the proportion of a block is rarely close to 1: against a
 // limit of 0.1 % the best bet on a steady 0.2 % has an odds ratio of about a thousand.
 const blockGrid = 24
 
-// Blocks are stretches of time, each of which counts once, as the proportion of
-// its events that were bad, however many events there were. They are for events
-// that come in bursts: one burst is one observation.
+// Blocks are periods of time. Each is one observation, the proportion of its events that
+// were bad, whatever the number of events. They are for events that occur in bursts: one
+// burst is one observation.
 //
-// The hypothesis becomes that the proportion of a block has a mean of at most the
-// limit, given the blocks before it. That holds if bursts are shorter than
-// blocks by far. Blocks weigh the same with much traffic and with little, so the
-// proportion is one of time and not of events.
+// The hypothesis is that the proportion of a block has a mean of at most the limit, given
+// the previous blocks. That holds if bursts are much shorter than blocks. All blocks have
+// the same weight whatever their traffic, so the mean is over time, not over events.
 //
-// The zero value has no blocks. The sums are all that a verdict needs, so
-// Blocks may be stored (as JSON) and go on later.
+// The zero value has no blocks. A result depends on the sums only, so Blocks can be
+// stored as JSON and continued later.
 type Blocks struct {
 	// Count of blocks that had events.
 	Count int64 `json:"count"`
-	// Sum of their proportions.
+	// Sum of the proportions.
 	Sum float64 `json:"sum"`
-	// Over and Under are the logarithms of what each bet gained, before the limit is
-	// taken into account.
+	// Over and Under are the logarithms of each bet's gains, before the limit is applied.
 	Over  [blockGrid]float64 `json:"over"`
 	Under [blockGrid]float64 `json:"under"`
 }
 
-// With returns the blocks and one more, which is complete and has the given events. A
-// block without events says nothing and does not count.
+// With returns the blocks and one more complete block with the given events. A block
+// without events is ignored.
 func (b Blocks) With(c Counts) Blocks {
-	c = c.sane()
+	c = c.clamped()
 	if c.Total == 0 {
 		return b
 	}
@@ -49,8 +47,7 @@ func (b Blocks) With(c Counts) Blocks {
 	return b
 }
 
-// JudgeBlocks judges blocks as Judge judges events. Observed is the mean of the
-// blocks' proportions.
+// JudgeBlocks is Judge for blocks. Observed is the mean of the blocks' proportions.
 func (t Test) JudgeBlocks(b Blocks) Result {
 	n := float64(max(b.Count, 0))
 	over := game{bets: blockBets, gains: b.Over[:], n: n}
@@ -58,7 +55,7 @@ func (t Test) JudgeBlocks(b Blocks) Result {
 	return t.judge(over, under, b.mean())
 }
 
-// mean proportion of the blocks, 0 where there are none.
+// mean returns the mean proportion of the blocks, 0 if there are none.
 func (b Blocks) mean() float64 {
 	if b.Count <= 0 {
 		return 0

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// minutes plays blocks of 600 events each with so many bad ones.
+// minutes returns blocks of 600 events each with the given numbers of bad ones.
 func minutes(bad ...int64) Blocks {
 	var b Blocks
 	for _, n := range bad {
@@ -20,7 +20,7 @@ func minutes(bad ...int64) Blocks {
 	return b
 }
 
-// repeated returns a value so many times.
+// repeated returns a value repeated times.
 func repeated(value int64, times int) []int64 {
 	values := make([]int64, times)
 	for i := range values {
@@ -36,15 +36,15 @@ func TestJudgeBlocks(t *testing.T) {
 		blocks Blocks
 		breach bool
 	}{
-		"nothing seen is no breach":                        {Blocks{}, false},
-		"a burst of ten seconds is one event":              {minutes(100), false},
-		"and so is a worse one":                            {minutes(300), false},
-		"a first minute in which all fails is a breach":    {minutes(600), true},
-		"two bursts in a row are a breach":                 {minutes(100, 100), true},
-		"a burst of ten seconds in an hour is none":        {minutes(append(repeated(0, 59), 100)...), false},
-		"a failure every other minute keeps the limit":     {minutes(append(repeated(0, 30), repeated(1, 30)...)...), false},
-		"six failures in every minute are a breach soon":   {minutes(repeated(6, 5)...), true},
-		"two failures in every minute are one in the hour": {minutes(repeated(2, 60)...), true},
+		"no blocks":                             {Blocks{}, false},
+		"a burst of ten seconds":                {minutes(100), false},
+		"a burst of thirty seconds":             {minutes(300), false},
+		"a first minute of failures only":       {minutes(600), true},
+		"two consecutive bursts":                {minutes(100, 100), true},
+		"a burst of ten seconds within an hour": {minutes(append(repeated(0, 59), 100)...), false},
+		"one failure in every other minute":     {minutes(append(repeated(0, 30), repeated(1, 30)...)...), false},
+		"six failures per minute":               {minutes(repeated(6, 5)...), true},
+		"two failures per minute for an hour":   {minutes(repeated(2, 60)...), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -55,15 +55,15 @@ func TestJudgeBlocks(t *testing.T) {
 	}
 }
 
-func TestABlockWithoutEventsDoesNotCount(t *testing.T) {
+func TestBlockWithoutEventsIsIgnored(t *testing.T) {
 	t.Parallel()
 	if got, want := minutes(3, 1).With(Counts{}), minutes(3, 1); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
-// What the bets win is linear in the proportion, so the expected capital after one
-// more block depends on its mean alone, whatever its distribution.
+// Gains are linear in the proportion, so the expected capital after another block depends
+// only on its mean, whatever its distribution.
 func TestCapitalOfBlocksIsASupermartingale(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -76,17 +76,17 @@ func TestCapitalOfBlocksIsASupermartingale(t *testing.T) {
 		now := capital(before)
 		mean := (1-weight)*capital(before.With(Counts{low, 100})) + weight*capital(before.With(Counts{high, 100}))
 		if math.Abs(mean/now-1) > 1e-9 {
-			t.Fatalf("the mean capital goes from %v to %v", now, mean)
+			t.Fatalf("the mean capital changes from %v to %v", now, mean)
 		}
 	})
 }
 
-func TestResultsOfBlocksAreNumbersInOrder(t *testing.T) {
+func TestResultsOfBlocksAreValid(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		test := tests().Draw(t, "test")
 		b := blocksOf(50).Draw(t, "blocks")
-		requireSound(t, test, test.JudgeBlocks(b), b.mean())
+		requireValid(t, test, test.JudgeBlocks(b), b.mean())
 	})
 }
 
@@ -108,7 +108,7 @@ func TestBlocksOfOneEventAreEvents(t *testing.T) {
 	})
 }
 
-func TestStoredBlocksGoOn(t *testing.T) {
+func TestStoredBlocksCanBeContinued(t *testing.T) {
 	t.Parallel()
 	stored, err := json.Marshal(minutes(1, 0, 7))
 	if err != nil {
@@ -123,10 +123,10 @@ func TestStoredBlocksGoOn(t *testing.T) {
 	}
 }
 
-func blocksOf(most int) *rapid.Generator[Blocks] {
+func blocksOf(maximum int) *rapid.Generator[Blocks] {
 	return rapid.Custom(func(t *rapid.T) Blocks {
 		var b Blocks
-		for _, c := range rapid.SliceOfN(countsUpTo(1e9), 0, most).Draw(t, "blocks") {
+		for _, c := range rapid.SliceOfN(countsUpTo(1e9), 0, maximum).Draw(t, "blocks") {
 			b = b.With(c)
 		}
 		return b

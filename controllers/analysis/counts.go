@@ -3,8 +3,8 @@
 
 package analysis
 
-// Counts are events, and those of them that were bad. Counts of disjoint sets of
-// events add up, in any order.
+// Counts are numbers of events and of bad events among them. Counts of disjoint sets of
+// events can be added in any order.
 type Counts struct {
 	Bad   int64 `json:"bad"`
 	Total int64 `json:"total"`
@@ -15,14 +15,13 @@ func (c Counts) Plus(d Counts) Counts {
 	return Counts{Bad: c.Bad + d.Bad, Total: c.Total + d.Total}
 }
 
-// sane returns counts that can be of events: none negative, no more bad ones
-// than there are.
-func (c Counts) sane() Counts {
+// clamped returns valid counts: no negative ones, and no more bad events than events.
+func (c Counts) clamped() Counts {
 	total := max(c.Total, 0)
 	return Counts{Bad: min(max(c.Bad, 0), total), Total: total}
 }
 
-// proportion of bad events, 0 where there are none.
+// proportion returns the proportion of bad events, 0 if there are no events.
 func (c Counts) proportion() float64 {
 	if c.Total <= 0 {
 		return 0

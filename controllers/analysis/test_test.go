@@ -19,25 +19,25 @@ func TestJudge(t *testing.T) {
 		counts Counts
 		breach bool
 	}{
-		"nothing seen is no breach":                        {errors, Counts{0, 0}, false},
-		"the first failure is no breach":                   {errors, Counts{1, 1}, false},
-		"nor are two failures in a row":                    {errors, Counts{2, 2}, false},
-		"three failures in a row are":                      {errors, Counts{3, 3}, true},
-		"five failures in the first thousand are chance":   {errors, Counts{5, 1000}, false},
-		"ten failures in the first thousand are not":       {errors, Counts{10, 1000}, true},
-		"ten minutes over the limit by a third are chance": {errors, Counts{8, 6000}, false},
-		"an hour at twice the limit is a breach":           {errors, Counts{72, 36_000}, true},
-		"an hour at the limit is not":                      {errors, Counts{36, 36_000}, false},
-		"a day at the limit is not":                        {errors, Counts{864, 864_000}, false},
-		"a cold cache may miss a few times":                {misses, Counts{4, 4}, false},
-		"a cache that never hits is a breach":              {misses, Counts{8, 8}, true},
-		"a cache that hits every other time is one":        {misses, Counts{40, 80}, true},
-		"without a level nothing is a breach":              {Test{Limit: 0.001}, Counts{1000, 1000}, false},
-		"no limit but zero forgives two failures":          {Test{Alpha: 0.002}, Counts{2, 1_000_000}, false},
-		"and not three":                                    {Test{Alpha: 0.002}, Counts{3, 1_000_000}, true},
-		"all failed, and the limit allows that":            {Test{Limit: 1, Alpha: 0.01}, Counts{1_000_000, 1_000_000}, false},
-		"more bad events than events count as all of them": {errors, Counts{3, 2}, false},
-		"less than no events count as none":                {errors, Counts{-3, -2}, false},
+		"no events":                               {errors, Counts{0, 0}, false},
+		"one failure":                             {errors, Counts{1, 1}, false},
+		"two consecutive failures":                {errors, Counts{2, 2}, false},
+		"three consecutive failures":              {errors, Counts{3, 3}, true},
+		"five failures in the first thousand":     {errors, Counts{5, 1000}, false},
+		"ten failures in the first thousand":      {errors, Counts{10, 1000}, true},
+		"ten minutes at four thirds of the limit": {errors, Counts{8, 6000}, false},
+		"an hour at twice the limit":              {errors, Counts{72, 36_000}, true},
+		"an hour at the limit":                    {errors, Counts{36, 36_000}, false},
+		"a day at the limit":                      {errors, Counts{864, 864_000}, false},
+		"a few misses of a cold cache":            {misses, Counts{4, 4}, false},
+		"a cache without hits":                    {misses, Counts{8, 8}, true},
+		"a cache with a hit rate of one half":     {misses, Counts{40, 80}, true},
+		"an alpha of zero":                        {Test{Limit: 0.001}, Counts{1000, 1000}, false},
+		"two failures at a limit of zero":         {Test{Alpha: 0.002}, Counts{2, 1_000_000}, false},
+		"three failures at a limit of zero":       {Test{Alpha: 0.002}, Counts{3, 1_000_000}, true},
+		"all failed at a limit of one":            {Test{Limit: 1, Alpha: 0.01}, Counts{1_000_000, 1_000_000}, false},
+		"more bad events than events":             {errors, Counts{3, 2}, false},
+		"negative counts":                         {errors, Counts{-3, -2}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -49,15 +49,15 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-func TestNoEventsSayNothing(t *testing.T) {
+func TestJudgeOfNoEvents(t *testing.T) {
 	t.Parallel()
 	want := Result{Upper: 1}
 	if got := (Test{Limit: 0.1, Alpha: 0.01}).Judge(Counts{}); got != want {
-		t.Errorf("Judge of nothing is %+v, want %+v", got, want)
+		t.Errorf("Judge of no events is %+v, want %+v", got, want)
 	}
 }
 
-// The capital after a few events, computed by hand: sixteen products of fractions.
+// The expected capital is computed directly as the mean of sixteen products.
 func TestCapitalIsTheMeanOfLikelihoodRatios(t *testing.T) {
 	t.Parallel()
 	const limit = 0.3
@@ -74,8 +74,8 @@ func TestCapitalIsTheMeanOfLikelihoodRatios(t *testing.T) {
 	}
 }
 
-// The expected capital after one more event is the capital before it, at the limit
-// exactly, and less under it: that is all that Ville's inequality needs.
+// The expected capital after another event equals the current one at the limit, and is
+// less below it, which is the condition of Ville's inequality.
 func TestCapitalIsASupermartingale(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -83,30 +83,30 @@ func TestCapitalIsASupermartingale(t *testing.T) {
 		rate := limit * rapid.Float64Range(0, 1).Draw(t, "rate")
 		c := countsUpTo(1000).Draw(t, "counts")
 		test := Test{Limit: limit}
-		// In units of the capital before: it may be more than a number can say.
+		// Relative to the current capital, which may overflow.
 		capital := func(after Counts) float64 { return math.Exp(test.LogEvidence(after) - test.LogEvidence(c)) }
 		mean := func(rate float64) float64 {
 			return rate*capital(c.Plus(Counts{1, 1})) + (1-rate)*capital(c.Plus(Counts{0, 1}))
 		}
 		if got := mean(limit); math.Abs(got-1) > 1e-9 {
-			t.Fatalf("at the limit the mean capital goes from 1 to %v", got)
+			t.Fatalf("at the limit the mean capital changes from 1 to %v", got)
 		}
 		if got := mean(rate); got > 1+1e-9 {
-			t.Fatalf("under the limit the mean capital rises from 1 to %v", got)
+			t.Fatalf("below the limit the mean capital increases from 1 to %v", got)
 		}
 	})
 }
 
-func TestResultsAreNumbersInOrder(t *testing.T) {
+func TestResultsAreValid(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		test := tests().Draw(t, "test")
 		c := countsUpTo(1e12).Draw(t, "counts")
-		requireSound(t, test, test.Judge(c), c.proportion())
+		requireValid(t, test, test.Judge(c), c.proportion())
 	})
 }
 
-// Nonsense from a broken source is judged too, and never by a number that is none.
+// Invalid input yields a valid result as well.
 func FuzzJudgeNeverFails(f *testing.F) {
 	f.Add(0.001, 0.002, int64(3), int64(1000))
 	f.Add(math.NaN(), math.Inf(-1), int64(-1), int64(math.MinInt64))
@@ -114,19 +114,19 @@ func FuzzJudgeNeverFails(f *testing.F) {
 	f.Add(5e-324, 5e-324, int64(1), int64(math.MaxInt64))
 	f.Fuzz(func(t *testing.T, limit, alpha float64, bad, total int64) {
 		test, c := Test{Limit: limit, Alpha: alpha}, Counts{Bad: bad, Total: total}
-		requireSound(t, test, test.Judge(c), c.sane().proportion())
-		requireSound(t, test, test.JudgeBlocks(Blocks{}.With(c)), c.sane().proportion())
+		requireValid(t, test, test.Judge(c), c.clamped().proportion())
+		requireValid(t, test, test.JudgeBlocks(Blocks{}.With(c)), c.clamped().proportion())
 	})
 }
 
-// fataler is a test, or an example of a property.
+// fataler is a testing.T or a rapid.T.
 type fataler interface {
 	Helper()
 	Fatalf(format string, args ...any)
 }
 
-// requireSound fails unless r is a possible result: numbers, in order, and of one mind.
-func requireSound(t fataler, test Test, r Result, observed float64) {
+// requireValid fails unless r is a valid result: finite, ordered and consistent.
+func requireValid(t fataler, test Test, r Result, observed float64) {
 	t.Helper()
 	for _, v := range []float64{r.LogEvidence, r.Observed, r.Lower, r.Upper} {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -141,11 +141,11 @@ func requireSound(t fataler, test Test, r Result, observed float64) {
 	}
 	slack := 1e-9 * max(r.Observed, test.limit())
 	if r.Breach && r.Lower < test.limit()-slack || !r.Breach && r.Lower > test.limit()+slack {
-		t.Fatalf("the verdict and the interval disagree about %v: %+v", test.limit(), r)
+		t.Fatalf("Breach and the interval are inconsistent for the limit %v: %+v", test.limit(), r)
 	}
 }
 
-func TestMoreBadEventsAreMoreEvidence(t *testing.T) {
+func TestEvidenceIncreasesWithBadEvents(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		test := tests().Draw(t, "test")
@@ -163,10 +163,10 @@ func TestMoreBadEventsAreMoreEvidence(t *testing.T) {
 	})
 }
 
-// rounding is how far a sum of so many logarithms may be off.
+// rounding bounds the rounding error of a sum of logarithms.
 func rounding(c Counts) float64 { return 1e-14 * float64(c.Total+1000) }
 
-func TestAStricterLevelConvictsLess(t *testing.T) {
+func TestSmallerAlphaBreachesLess(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		strict := tests().Draw(t, "test")
@@ -183,7 +183,7 @@ func TestAStricterLevelConvictsLess(t *testing.T) {
 	})
 }
 
-func TestOnlyTheSumOfTheEventsMatters(t *testing.T) {
+func TestResultDependsOnTheSumOnly(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		test := tests().Draw(t, "test")
@@ -198,7 +198,7 @@ func TestOnlyTheSumOfTheEventsMatters(t *testing.T) {
 			t.Fatalf("the same counts gave %+v, then %+v", first, again)
 		}
 		if other := test.Judge(backwards); other != first {
-			t.Fatalf("the other way round %+v is %+v", first, other)
+			t.Fatalf("in reverse order %+v is %+v", first, other)
 		}
 	})
 }
@@ -207,12 +207,12 @@ func TestShare(t *testing.T) {
 	t.Parallel()
 	for checks, want := range map[int]float64{-1: 0.01, 0: 0.01, 1: 0.01, 5: 0.002} {
 		if got := Share(0.99, checks); math.Abs(got-want) > 1e-15 {
-			t.Errorf("of %d checks each gets %v, want %v", checks, got, want)
+			t.Errorf("the share of each of %d checks is %v, want %v", checks, got, want)
 		}
 	}
 }
 
-// BenchmarkJudge is one look at one check, interval included.
+// BenchmarkJudge measures one look at one check, including the interval.
 func BenchmarkJudge(b *testing.B) {
 	test := Test{Limit: 0.001, Alpha: 0.002}
 	for b.Loop() {
@@ -220,7 +220,7 @@ func BenchmarkJudge(b *testing.B) {
 	}
 }
 
-// limits of every size that users set, spaced by their logarithm.
+// limits generates limits in the range that users set, evenly in the logarithm.
 func limits() *rapid.Generator[float64] {
 	return rapid.Map(rapid.Float64Range(math.Log(1e-6), math.Log(0.5)), math.Exp)
 }
@@ -234,9 +234,9 @@ func tests() *rapid.Generator[Test] {
 	})
 }
 
-func countsUpTo(most int64) *rapid.Generator[Counts] {
+func countsUpTo(maximum int64) *rapid.Generator[Counts] {
 	return rapid.Custom(func(t *rapid.T) Counts {
-		total := rapid.Int64Range(0, most).Draw(t, "total")
+		total := rapid.Int64Range(0, maximum).Draw(t, "total")
 		return Counts{Bad: rapid.Int64Range(0, total).Draw(t, "bad"), Total: total}
 	})
 }

@@ -310,7 +310,7 @@ func (c *cloud) shows(g *ack.ReplicationGroup, aws *awsGroup, ready bool) {
 func (c *cloud) conditions(o ack.Object, conditions ...ack.Condition) {
 	at := metav1.NewTime(c.now)
 	if c.behind {
-		at = o.ACKStatus().LookedAt()
+		at = o.ACKStatus().LastSyncTime()
 	}
 	conditions = slices.Clone(conditions)
 	for i := range conditions {

@@ -72,7 +72,7 @@ func (c elastiCache) settled() bool {
 
 // looked tells whether ACK has looked at the group since it was changed.
 func (c elastiCache) looked() bool {
-	at, last := c.group.Status.LookedAt(), c.lastChange()
+	at, last := c.group.Status.LastSyncTime(), c.lastChange()
 	switch {
 	case at.IsZero():
 		return false
@@ -132,7 +132,7 @@ func (c elastiCache) plannedGroup(deps dependencies) *ack.ReplicationGroup {
 
 // justLooked tells whether ACK's next look might not show.
 func (c elastiCache) justLooked() bool {
-	return c.group != nil && c.s.Now.Sub(c.group.Status.LookedAt().Time).Abs() < apart
+	return c.group != nil && c.s.Now.Sub(c.group.Status.LastSyncTime().Time).Abs() < apart
 }
 
 // mayChange tells whether the group may be given another spec now: when AWS has
@@ -204,7 +204,7 @@ func normal(spec ack.ReplicationGroupSpec) ack.ReplicationGroupSpec {
 }
 
 func (c elastiCache) changeGroup(spec ack.ReplicationGroupSpec, attempt int, class string) *ack.ReplicationGroup {
-	return c.renderGroup(spec, change{At: c.now(), Looked: c.group.Status.LookedAt().UTC(), Attempt: attempt, Class: class})
+	return c.renderGroup(spec, change{At: c.now(), Looked: c.group.Status.LastSyncTime().UTC(), Attempt: attempt, Class: class})
 }
 
 func (c elastiCache) now() time.Time { return c.s.Now.UTC().Truncate(time.Second) }

@@ -119,7 +119,7 @@ func (c elastiCache) remade(o observed.Object) bool {
 	if seen == nil || c.group != nil || seen.GetDeletionTimestamp() != nil {
 		return false
 	}
-	r, waited := refusalOf(seen.ACKStatus()), c.s.Since(seen.ACKStatus().LookedAt().Time)
+	r, waited := refusalOf(seen.ACKStatus()), c.s.Since(seen.ACKStatus().LastSyncTime().Time)
 	return c.adoptable(seen) || r.terminal && r.retryable && waited >= refusedRetry || c.mayGo(seen) && waited >= cacheRetry
 }
 

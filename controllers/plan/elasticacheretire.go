@@ -233,7 +233,7 @@ func takeSnapshot(s *observed.Index, wanted *ack.Snapshot) retirement {
 	if refused.reason != "" {
 		step.waitsFor += ". AWS refuses: " + refused.words
 	}
-	again := refused.terminal && refused.retryable && s.Since(seen.Status.LookedAt().Time) >= refusedRetry
+	again := refused.terminal && refused.retryable && s.Since(seen.Status.LastSyncTime().Time) >= refusedRetry
 	switch ofAnother := seen.Spec.SnapshotName != wanted.Spec.SnapshotName; {
 	case again, ofAnother:
 		step.apply, step.delete = nil, observed.NotDeleting([]observed.Object{seen})

@@ -271,7 +271,7 @@ func (c elastiCache) judgeGroup() metav1.Condition {
 		return c.judgeUsable(what)
 	case refused.reason != "":
 		return c.not(refused.reason, "%s: %s", what, refused.words)
-	case c.looked() && c.s.Now.Sub(c.group.Status.LookedAt().Time) >= notResponding:
+	case c.looked() && c.s.Now.Sub(c.group.Status.LastSyncTime().Time) >= notResponding:
 		return c.silent(what, ack.ElastiCache)
 	default:
 		return c.not(v1alpha1.ReasonProvisioning, "Waiting for AWS to make %s available", what)

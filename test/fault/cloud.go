@@ -218,7 +218,7 @@ func (w *World) cloudState(o client.Object) string {
 			Attempt    int
 		}
 		_ = json.Unmarshal([]byte(o.Annotations[v1alpha1.AnnotationChange]), &last)
-		looked := !o.Status.LookedAt().Time.Equal(last.Looked)
+		looked := !o.Status.LastSyncTime().Time.Equal(last.Looked)
 		since := max(last.At.Sub(w.time), -time.Hour)
 		if looked && !o.Status.Is(ack.ConditionTerminal) {
 			since = 0
