@@ -17,7 +17,7 @@ import (
 	"github.com/flagcache/flagcache/hack/bench/page"
 )
 
-// The aims, for a state of rest with goalSize FlagCaches.
+// The targets in steady state with goalSize FlagCaches.
 const (
 	goalSize   = 1000
 	goalMemory = 150 << 20
@@ -54,9 +54,9 @@ func (r report) render() (string, error) {
 	return text.String(), nil
 }
 
-// GoalsTable says for each aim whether it was met.
+// GoalsTable reports for each target whether it was met.
 func (r report) GoalsTable() string {
-	t := page.NewTable("Aim at rest", "Measured", "")
+	t := page.NewTable("Target", "Measured", "")
 	fleets := r.SteadyFleets()
 	i := slices.IndexFunc(fleets, func(l fleetResult) bool { return l.FlagCaches == goalSize })
 	if i < 0 {
@@ -64,7 +64,7 @@ func (r report) GoalsTable() string {
 	}
 	l := fleets[i]
 	writes := l.Steady.Of(isCost)
-	t.Row("no API write in "+formatWholeSeconds(l.Window), page.Thousands(writes), verdict(writes == 0))
+	t.Row("no API writes in "+formatWholeSeconds(l.Window), page.Thousands(writes), verdict(writes == 0))
 	t.Row("less than "+mebibytes(goalMemory), mebibytes(l.Cost.RSS), verdict(l.Cost.RSS < goalMemory))
 	t.Row(fmt.Sprintf("less than %s of a core", percent(goalCPU)), percent(l.Cost.CPU), verdict(l.Cost.CPU < goalCPU))
 	return t.String()
@@ -77,9 +77,9 @@ func verdict(met bool) string {
 	return "**not met**"
 }
 
-// CreationTable says how long it takes from kubectl apply to Ready.
+// CreationTable is the time from kubectl apply to Ready.
 func (r report) CreationTable() string {
-	t := page.NewTable("Cache", "Apply to Ready", "Fastest", "Slowest", "kubectl itself", "Pods starting", "Share of pods")
+	t := page.NewTable("Cache", "Apply to Ready", "Fastest", "Slowest", "kubectl", "Pods starting", "Share of pods")
 	for _, cache := range r.caches() {
 		arrivals := r.of(cache)
 		total := durations(arrivals, func(a creation) time.Duration { return a.Total })
@@ -91,9 +91,9 @@ func (r report) CreationTable() string {
 	return t.String()
 }
 
-// WritesTable says what one FlagCache costs the API server until it is Ready.
+// WritesTable is the number of API writes per FlagCache until it is Ready.
 func (r report) WritesTable() string {
-	t := page.NewTable("FlagCache", "Children made", "Children changed", "FlagCache", "Its status", "All writes", "Refused among them", "Events")
+	t := page.NewTable("FlagCache", "Children created", "Children updated", "FlagCache", "Status", "All writes", "Rejected", "Events")
 	add := func(name string, tallies []counter.Tally, share float64) {
 		cells := []string{name}
 		for _, kind := range writeKinds {
@@ -137,9 +137,9 @@ func isFlagCache(w counter.Write) bool {
 
 func isChild(w counter.Write) bool { return counter.IsChange(w) && !isFlagCache(w) }
 
-// SteadyWritesTable says what is written while nothing happens.
+// SteadyWritesTable is the number of API writes in steady state.
 func (r report) SteadyWritesTable() string {
-	t := page.NewTable("FlagCaches", "Watched for", "Writes", "Events", "Renewals of the lease")
+	t := page.NewTable("FlagCaches", "Duration", "Writes", "Events", "Lease renewals")
 	add := func(name string, window time.Duration, tally counter.Tally) {
 		t.Row(name, formatWholeSeconds(window), page.Thousands(tally.Of(counter.IsChange)), page.Thousands(tally.Of(counter.IsEvent)), page.Thousands(tally.Of(counter.IsLease)))
 	}
@@ -150,9 +150,9 @@ func (r report) SteadyWritesTable() string {
 	return t.String()
 }
 
-// SteadyCostTable says what the operator needs at rest.
+// SteadyCostTable is the resource usage of the operator in steady state.
 func (r report) SteadyCostTable() string {
-	t := page.NewTable("FlagCaches", "Watched for", "RSS", "Go heap in use", "CPU of one core", "Probes", "of them failed", "Reconciles")
+	t := page.NewTable("FlagCaches", "Duration", "RSS", "Live Go heap", "CPU of one core", "Probes", "Failed probes", "Reconciliations")
 	for _, l := range r.SteadyFleets() {
 		c := l.Cost
 		t.Row(page.Thousands(l.FlagCaches), formatWholeSeconds(l.Window), mebibytes(c.RSS), mebibytes(uint64(c.Heap)), percent(c.CPU),
@@ -161,9 +161,9 @@ func (r report) SteadyCostTable() string {
 	return t.String()
 }
 
-// ScaleTable says what it takes to make a fleet, and to find one.
+// ScaleTable is the cost of creating many FlagCaches, and of a restart with them.
 func (r report) ScaleTable() string {
-	t := page.NewTable("FlagCaches", "Took", "Operator's CPU time", "Its RSS, at the most", "Writes", "Events")
+	t := page.NewTable("FlagCaches", "Time", "CPU time", "Peak RSS", "Writes", "Events")
 	for _, l := range r.Fleets {
 		if l.FlagCaches == 0 {
 			continue
@@ -178,7 +178,7 @@ func (r report) ScaleTable() string {
 	return t.String()
 }
 
-// SteadyFleets are the loads that were watched at rest.
+// SteadyFleets are the fleets that were measured in steady state.
 func (r report) SteadyFleets() []fleetResult {
 	return slices.DeleteFunc(slices.Clone(r.Fleets), func(l fleetResult) bool { return l.Restarted })
 }

@@ -36,12 +36,12 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for about, line := range map[string]string{
-		"an aim that was met":             "| no API write in 60 s       |        0 |         met |",
+		"an aim that was met":             "| no API writes in 60 s      |        0 |         met |",
 		"an aim that was missed":          "| less than 150 MiB          |  160 MiB | **not met** |",
-		"the median and its share":        "| InCluster |         4.00 s |  2.00 s |  9.00 s |         1.00 s |        2.00 s |          50 % |",
-		"medians of writes":               "| InCluster              |             4 |                0 |         0 |          1 |          6 |                  0 |      0 |",
-		"writes of one among many":        "| External, one of 1,000 |           7.5 |                0 |         0 |          2 |        9.5 |                  0 |      0 |",
-		"the cost at rest, once for each": "| 1,000      |        60 s | 160 MiB |         50 MiB |           3.2 % |  6,000 |              0 |          0 |",
+		"the median and its share":        "| InCluster |         4.00 s |  2.00 s |  9.00 s |  1.00 s |        2.00 s |          50 % |",
+		"medians of writes":               "| InCluster              |                4 |                0 |         0 |      1 |          6 |        0 |      0 |",
+		"writes of one among many":        "| External, one of 1,000 |              7.5 |                0 |         0 |      2 |        9.5 |        0 |      0 |",
+		"the cost at rest, once for each": "| 1,000      |     60 s | 160 MiB |       50 MiB |           3.2 % |  6,000 |             0 |               0 |",
 		"the restart":                     "| 1,000, operator restarted |  1.0 s |",
 		"the machine":                     "Machine: A CPU, 2 cores, 8192 MiB of memory; go1.26 linux/amd64.",
 	} {

@@ -147,7 +147,7 @@ func (f *figures) measureBursts(times float64) {
 
 func (f *figures) measureBlockLengths() {
 	for _, row := range []blockRow{
-		{name: "10 seconds, like the bursts", length: burstLength},
+		{name: "10 seconds, the length of a burst", length: burstLength},
 		{name: "a minute", length: perMinute},
 		{name: "5 minutes", length: 5 * perMinute},
 	} {

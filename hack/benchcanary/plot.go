@@ -27,7 +27,7 @@ text.verdict{fill:#2f81f7;font-weight:600}text.once{fill:#cf4b87}text.five{fill:
 func (f figures) plot() string {
 	var s strings.Builder
 	s.WriteString(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 340" role="img" aria-label="` +
-		`Left: share of healthy releases rolled back over an hour, by judge. Right: median requests until a bad release is rolled back.">` + "\n")
+		`Left: proportion of healthy releases that are rolled back within an hour, by method. Right: median number of requests until a bad release is rolled back.">` + "\n")
 	s.WriteString(style)
 	f.plotHealthy(&s)
 	f.plotFaulty(&s)
@@ -142,7 +142,7 @@ func half(curve []point) int {
 func (f figures) plotFaulty(s *strings.Builder) {
 	const left = 506.0
 	p := panel{out: s, x: logarithmic(1.8, 11, left, left+width), y: logarithmic(100, 40_000, top+height, top)}
-	p.titles(left, "Requests until rollback, error rate (limit 0.1 %)", "true rate, times the limit")
+	p.titles(left, "Requests until rollback, error rate (limit 0.1 %)", "true rate, as a multiple of the limit")
 	p.gridY(left, []float64{100, 300, 1000, 3000, 10_000, 30_000}, thousands)
 	p.labelsX([]float64{2, 3, 5, 10}, func(v float64) string { return fmt.Sprintf("%g×", v) })
 	var bound, verdict, once, five []point
@@ -162,5 +162,5 @@ func (f figures) plotFaulty(s *strings.Builder) {
 	p.text(p.x(2), p.y(once[0].y)+18, "once", "start", "threshold, 1 failure")
 	p.text(left+width, p.y(five[len(five)-1].y)-10, "five", "end", "threshold, 5 failures")
 	p.text(p.x(2.5), p.y(11_500), "verdict", "start", "the verdict")
-	p.text(p.x(2), p.y(1650), "", "start", "the least possible")
+	p.text(p.x(2), p.y(1650), "", "start", "lower bound")
 }

@@ -13,16 +13,16 @@ import (
 // tables in Markdown.
 func (f figures) tables() string {
 	var t strings.Builder
-	fmt.Fprintf(&t, "Releases that keep their limits, %s of each, and how many of them are rolled back within the hour:\n\n",
+	fmt.Fprintf(&t, "Releases within their limits (%s of each), and the proportion that is rolled back within an hour:\n\n",
 		thousands(float64(f.canaries)))
 	t.WriteString("| release | the verdict | threshold, 1 failure | threshold, 5 failures |\n| :-- | --: | --: | --: |\n")
 	for _, r := range f.healthy {
 		fmt.Fprintf(&t, "| %s | %s | %s | %s |\n", r.release, percent(r.verdict), percent(r.once), percent(r.fiveTimes))
 	}
 
-	fmt.Fprintf(&t, "\nReleases with one bad check, %s of each, and the median of the requests until they are rolled back:\n\n",
+	fmt.Fprintf(&t, "\nReleases with one bad check (%s of each), and the median number of requests until they are rolled back:\n\n",
 		thousands(float64(f.canaries/4)))
-	t.WriteString("| check | limit | true rate | bound | the verdict | ratio | within the hour | by blocks of a minute | threshold, 1 failure | 5 failures |\n")
+	t.WriteString("| check | limit | true rate | bound | the verdict | ratio | within an hour | blocks of a minute | threshold, 1 failure | 5 failures |\n")
 	t.WriteString("| :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n")
 	for _, r := range f.faulty {
 		fmt.Fprintf(&t, "| %s | %s | %g× | %s | %s | %.2f | %s | %s | %s | %s |\n",
@@ -30,17 +30,17 @@ func (f figures) tables() string {
 			thousands(r.blocks), thousands(r.once), thousands(r.fiveTimes))
 	}
 
-	fmt.Fprintf(&t, "\nReleases whose errors come in bursts, %s of each, and how many of them are rolled back within the hour:\n\n",
+	fmt.Fprintf(&t, "\nReleases with bursts of errors (%s of each), and the proportion that is rolled back within an hour:\n\n",
 		thousands(float64(f.canaries)))
-	t.WriteString("| error rate over time | event by event | by blocks of a minute | threshold, 1 failure | 5 failures |\n")
+	t.WriteString("| mean error rate | single events | blocks of a minute | threshold, 1 failure | 5 failures |\n")
 	t.WriteString("| :-- | --: | --: | --: | --: |\n")
 	for _, r := range f.bursts {
 		fmt.Fprintf(&t, "| %g× the limit | %s | %s | %s | %s |\n",
 			r.times, percent(r.events), percent(r.blocks), percent(r.once), percent(r.fiveTimes))
 	}
 
-	t.WriteString("\nThe same releases by blocks of other lengths, and the median of the requests until one is rolled back whose errors come steadily:\n\n")
-	t.WriteString("| a block is | bursts, 0.5× the limit | 1× | 10× | steady, 10× the limit |\n| :-- | --: | --: | --: | --: |\n")
+	t.WriteString("\nThe same releases with other block durations, and the median number of requests until a release with evenly distributed errors is rolled back:\n\n")
+	t.WriteString("| block duration | bursts, 0.5× the limit | 1× | 10× | even, 10× the limit |\n| :-- | --: | --: | --: | --: |\n")
 	for _, r := range f.blockLengths {
 		fmt.Fprintf(&t, "| %s | %s | %s | %s | %s |\n", r.name, percent(r.half), percent(r.limit), percent(r.ten), thousands(r.steady))
 	}

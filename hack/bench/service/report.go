@@ -27,36 +27,36 @@ type report struct {
 	Results []result
 }
 
-const introduction = `# What the flag service costs
+const introduction = `# Benchmarks of the flag service
 
-Written by ` + "`make bench-service`" + ` on %s; do not edit this part. Run it to get the figures of your own machine:
-it takes about two minutes, two cores that have nothing else to do, and Linux.
+Written by ` + "`make bench-service`" + ` on %s; do not edit this part. Run it to measure on your own machine:
+it takes about two minutes and requires Linux and two idle cores.
 
-Machine: %s, %d cores; %s %s. Its load average before was %s: above 1, the figures are of a busy machine, which
-blurs most of all P99.
+Machine: %s, %d cores; %s %s. The load average before was %s; above 1 the machine was busy, which
+mostly affects P99.
 
-The server is pinned to one core and the load generator to another. %d connections ask for %s
-users in turn, out of %d flags. *Bare* is a net/http handler that answers the same bytes without looking at the
-request. The cost of a request is the server's CPU time, user and system, as the kernel accounts it.
-Medians of %d rounds of %s each, the bare handler and the flag service in turns; the ratio is of these medians.
+The server is pinned to one core and the load generator to another. %d connections evaluate %d flags for %s
+users in turn. *Bare* is a net/http handler that returns the same bytes without reading the
+request. The cost of a request is the user and system CPU time of the server.
+Medians of %d rounds of %s each, alternating between the bare handler and the flag service; the ratio is that of the medians.
 
 `
 
 const explanation = `
-*Answers per second* is one core with all it can do. *P99* is at half of that, the median of the rounds, each
-latency counted from when the request was due. *Allocations* are those of the whole process by request, net/http's included.
+*Requests per second* is the maximum on one core. *P99* is at half of that rate, the median of the rounds, with latencies
+measured from the scheduled time of a request. *Allocations* are per request, including those of net/http.
 `
 
 // render writes the report as Markdown.
 func (r report) render() string {
 	return fmt.Sprintf(introduction, r.Started.UTC().Format("2006-01-02"),
 		r.Machine.CPU, r.Machine.Cores, r.Machine.Go, r.Machine.OS, r.Load,
-		r.Options.connections, page.Thousands(users), flagCount, r.Options.rounds, r.Options.window) +
+		r.Options.connections, flagCount, page.Thousands(users), r.Options.rounds, r.Options.window) +
 		"## Cost of a request\n\n" + r.costs() + "\n\n## Speed\n\n" + r.speed() + "\n" + explanation
 }
 
 func (r report) costs() string {
-	t := page.NewTable("Evaluation", "Requests per CPU-second", "Bare", "Ratio", "Aim", "", "CPU µs per request", "Bare")
+	t := page.NewTable("Evaluation", "Requests per CPU second", "Bare", "Ratio", "Target", "", "CPU µs per request", "Bare")
 	for _, x := range r.Results {
 		aim, verdict := "none", ""
 		if x.Case.goal > 0 {
@@ -70,7 +70,7 @@ func (r report) costs() string {
 }
 
 func (r report) speed() string {
-	t := page.NewTable("Evaluation", "Answers per second", "Bare", "P99 at half", "Bare", "Aim", "", "Allocations", "Bare")
+	t := page.NewTable("Evaluation", "Requests per second", "Bare", "P99 at half load", "Bare", "Target", "", "Allocations", "Bare")
 	for _, x := range r.Results {
 		t.Row(x.Case.name, page.Thousands(int(x.Service.perSecond())), page.Thousands(int(x.Bare.perSecond())),
 			milliseconds(page.Median(x.Service.P99s)), milliseconds(page.Median(x.Bare.P99s)), "under "+milliseconds(goalP99), met(page.Median(x.Service.P99s) < goalP99),
