@@ -214,8 +214,8 @@ func (v *service) health() ofrep.Health {
 	switch {
 	case v.draining.Load():
 		return ofrep.Health{Details: "draining"}
-	case v.keys != nil && v.keys.Trouble() != "":
-		return ofrep.Health{Details: "nobody is let in: " + v.keys.Trouble()}
+	case v.keys != nil && v.keys.Problem() != "":
+		return ofrep.Health{Details: "nobody is let in: " + v.keys.Problem()}
 	case current == nil:
 		return ofrep.Health{Details: "no flags yet: " + trouble}
 	}

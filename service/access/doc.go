@@ -1,10 +1,10 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package access says who may ask, and how often.
+// Package access authenticates clients and limits their rates.
 //
-// Keys are credentials in a directory, usually a mounted Secret: each file holds
-// one token, and the file's name is the client's. The directory is read again
-// when it changes, so that a client is let in or shut out without a restart. What
-// cannot be read lets nobody in.
+// Keys are credentials in a directory, usually a mounted Secret: each file
+// contains one token and is named after its client. The directory is reloaded
+// when it changes, so that a client is granted or denied access without a
+// restart. If no token can be read, all requests are denied.
 package access

@@ -25,33 +25,33 @@ import (
 	"github.com/flagcache/flagcache/service/filewatch"
 )
 
-// Bounds of a directory of keys.
+// Limits of a directory of keys.
 const (
-	// MinToken is the fewest bytes that a token may have.
+	// MinToken is the minimum length of a token in bytes.
 	MinToken = 16
-	// MaxToken is the most bytes that a token may have.
+	// MaxToken is the maximum length of a token in bytes.
 	MaxToken = 4096
-	// MaxClients is how many clients there may be.
+	// MaxClients is the maximum number of clients.
 	MaxClients = 1000
 )
 
-// poll is how often the directory is looked at without a notification.
+// poll is the interval at which the directory is read without a notification.
 const poll = 10 * time.Second
 
-// Client is who presents a credential.
+// Client is the holder of a credential.
 type Client struct {
-	// Name is the name of the file that holds the token.
+	// Name is the name of the token's file.
 	Name string
-	// Limit bounds how often the client may ask; nil is no bound. It outlives
-	// a change of the token.
+	// Limit is the client's rate limit; nil is none. It survives a change of the
+	// token.
 	Limit *rate.Limiter
-	// StreamToken is a credential for event streams alone, for browsers, which can
-	// send it in a URL only. It is the same on every instance and dies with the
-	// client's token, which cannot be told from it.
+	// StreamToken is a credential for event streams only, for browsers, which can
+	// only send it in a URL. It is the same on every instance, and expires with the
+	// client's token, which cannot be derived from it.
 	StreamToken string
 }
 
-// Keys are the clients' credentials, safe for concurrent use.
+// Keys are the clients' credentials. They are safe for concurrent use.
 type Keys struct {
 	dir      string
 	newLimit func() *rate.Limiter
@@ -59,19 +59,19 @@ type Keys struct {
 	current  atomic.Pointer[keySet]
 }
 
-// keySet is what was read at one time.
+// keySet is the content of the directory at one time.
 type keySet struct {
 	clients []*Client
-	// tokens and streams are digests, by client.
+	// tokens and streams are the digests of the clients' tokens, by client.
 	tokens, streams [][sha256.Size]byte
-	// trouble says why nobody is let in.
-	trouble string
-	// complaints are about single files, for the log.
-	complaints string
+	// problem is why all requests are denied, empty if they are not.
+	problem string
+	// invalid describes the files without a valid token, for the log.
+	invalid string
 }
 
-// NewKeys reads the keys in a directory. Each client gets a limit of its own
-// from newLimit, which may return nil.
+// NewKeys reads the keys in a directory. Each client gets its own limit from
+// newLimit, which may return nil.
 func NewKeys(dir string, newLimit func() *rate.Limiter, log *slog.Logger) *Keys {
 	k := &Keys{dir: dir, newLimit: newLimit, log: log}
 	k.current.Store(&keySet{})
@@ -79,22 +79,23 @@ func NewKeys(dir string, newLimit func() *rate.Limiter, log *slog.Logger) *Keys 
 	return k
 }
 
-// Run reads the keys again when they change, until ctx is done.
+// Run reloads the keys when they change, until ctx is done.
 func (k *Keys) Run(ctx context.Context) {
 	filewatch.Watch(ctx, k.log, []string{k.dir}, poll, nil, k.read)
 }
 
-// Trouble says why nobody is let in; it is empty if somebody is.
-func (k *Keys) Trouble() string { return k.current.Load().trouble }
+// Problem returns why all requests are denied; it is empty if there is a valid
+// token.
+func (k *Keys) Problem() string { return k.current.Load().problem }
 
-// Find returns the client whose token it is, or nil. It takes the same time for
-// all tokens of a length.
+// Find returns the client with the given token, or nil. It takes the same time
+// for all tokens of the same length.
 func (k *Keys) Find(token string) *Client {
 	current := k.current.Load()
 	return current.find(current.tokens, token)
 }
 
-// FindStream returns the client whose StreamToken it is, or nil.
+// FindStream returns the client with the given StreamToken, or nil.
 func (k *Keys) FindStream(token string) *Client {
 	current := k.current.Load()
 	return current.find(current.streams, token)
@@ -112,19 +113,19 @@ func (s *keySet) find(digests [][sha256.Size]byte, token string) *Client {
 	return s.clients[found]
 }
 
-// read replaces the keys by what is in the directory, and says what changed.
+// read reloads the keys from the directory and logs what changed.
 func (k *Keys) read() {
 	previous := k.current.Load()
 	next := k.load(previous)
 	k.current.Store(next)
-	if next.complaints != "" && next.complaints != previous.complaints {
-		k.log.Warn("leaving out tokens that cannot be used", "directory", k.dir, "problems", next.complaints)
+	if next.invalid != "" && next.invalid != previous.invalid {
+		k.log.Warn("ignoring invalid tokens", "directory", k.dir, "problems", next.invalid)
 	}
 	switch {
-	case next.trouble != "" && next.trouble != previous.trouble:
-		k.log.Error("letting nobody in", "directory", k.dir, "error", next.trouble)
-	case next.trouble == "" && !sameClients(previous, next):
-		k.log.Info("letting clients in", "directory", k.dir, "clients", len(next.clients))
+	case next.problem != "" && next.problem != previous.problem:
+		k.log.Error("denying all requests", "directory", k.dir, "error", next.problem)
+	case next.problem == "" && !sameClients(previous, next):
+		k.log.Info("loaded the clients' tokens", "directory", k.dir, "clients", len(next.clients))
 	}
 }
 
@@ -144,18 +145,18 @@ func (k *Keys) load(previous *keySet) *keySet {
 	next := &keySet{}
 	entries, err := os.ReadDir(k.dir)
 	if err != nil {
-		next.trouble = "the tokens cannot be read: " + err.Error()
+		next.problem = "reading the tokens: " + err.Error()
 		return next
 	}
 	var complaints []string
 	for _, entry := range entries {
-		// A mount's own entries start with dots.
+		// Entries that start with a dot belong to the mount itself.
 		if strings.HasPrefix(entry.Name(), ".") {
 			continue
 		}
 		token, err := readToken(filepath.Join(k.dir, entry.Name()))
 		if err == nil && len(next.clients) == MaxClients {
-			err = fmt.Errorf("there are more than %d clients", MaxClients)
+			err = fmt.Errorf("more than %d clients", MaxClients)
 		}
 		if err != nil {
 			complaints = append(complaints, entry.Name()+": "+err.Error())
@@ -163,14 +164,14 @@ func (k *Keys) load(previous *keySet) *keySet {
 		}
 		next.add(entry.Name(), token, k.limitOf(entry.Name(), previous))
 	}
-	next.complaints = strings.Join(complaints, "; ")
+	next.invalid = strings.Join(complaints, "; ")
 	if len(next.clients) == 0 {
-		next.trouble = "there is no usable token"
+		next.problem = "no valid token"
 	}
 	return next
 }
 
-// limitOf returns the limit that the client had before, or a new one.
+// limitOf returns the client's previous limit, or a new one.
 func (k *Keys) limitOf(name string, previous *keySet) *rate.Limiter {
 	for _, client := range previous.clients {
 		if client.Name == name {
@@ -189,21 +190,21 @@ func (s *keySet) add(name string, token []byte, limit *rate.Limiter) {
 	s.streams = append(s.streams, sha256.Sum256([]byte(stream)))
 }
 
-// readToken reads a token, without white space around it. Its errors do not
-// quote it.
+// readToken reads a token and trims white space. Its errors do not quote the
+// token.
 func readToken(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, errors.New("it cannot be opened")
+		return nil, errors.New("the file cannot be opened")
 	}
 	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, MaxToken+2))
 	if err != nil {
-		return nil, errors.New("it cannot be read")
+		return nil, errors.New("the file cannot be read")
 	}
 	token := bytes.TrimSpace(content)
 	if len(token) < MinToken || len(token) > MaxToken {
-		return nil, fmt.Errorf("a token has %d to %d bytes", MinToken, MaxToken)
+		return nil, fmt.Errorf("a token must have %d to %d bytes", MinToken, MaxToken)
 	}
 	return token, nil
 }

@@ -44,19 +44,19 @@ func newKeys(dir string, log *bytes.Buffer) *Keys {
 	return NewKeys(dir, limit, slog.New(slog.NewTextHandler(log, nil)))
 }
 
-func TestFindsWhoseTokenItIs(t *testing.T) {
+func TestFind(t *testing.T) {
 	var log bytes.Buffer
 	keys := newKeys(directory(t, "web", webToken+"\n", "app", appToken, "..data", "not-a-token-at-all"), &log)
 	tests := map[string]struct{ token, client string }{
-		"a token":                    {webToken, "web"},
-		"another":                    {appToken, "app"},
-		"no token":                   {"", ""},
-		"the beginning of one":       {webToken[:10], ""},
-		"one with something behind":  {webToken + "x", ""},
-		"a mount's own entry":        {"not-a-token-at-all", ""},
-		"a token in another's case":  {strings.ToUpper(webToken), ""},
-		"a name instead of a token":  {"web", ""},
-		"one with white space still": {webToken + "\n", ""},
+		"a token":                   {webToken, "web"},
+		"another":                   {appToken, "app"},
+		"no token":                  {"", ""},
+		"the prefix of a token":     {webToken[:10], ""},
+		"a token with a suffix":     {webToken + "x", ""},
+		"a mount's own entry":       {"not-a-token-at-all", ""},
+		"a token in another's case": {strings.ToUpper(webToken), ""},
+		"a name instead of a token": {"web", ""},
+		"a token with white space":  {webToken + "\n", ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -65,16 +65,16 @@ func TestFindsWhoseTokenItIs(t *testing.T) {
 				found = client.Name
 			}
 			if found != test.client {
-				t.Errorf("it belongs to %q, not %q", found, test.client)
+				t.Errorf("the token belongs to %q, not %q", found, test.client)
 			}
 		})
 	}
 	if strings.Contains(log.String(), "token-0123456789") {
-		t.Errorf("a token is in the log: %s", log.String())
+		t.Errorf("the log contains a token: %s", log.String())
 	}
 }
 
-func TestStreamTokensAreForStreamsAlone(t *testing.T) {
+func TestStreamTokensAreOnlyValidForStreams(t *testing.T) {
 	var log bytes.Buffer
 	dir := directory(t, "web", webToken, "app", appToken)
 	keys := newKeys(dir, &log)
@@ -83,7 +83,7 @@ func TestStreamTokensAreForStreamsAlone(t *testing.T) {
 		t.Errorf("the stream token belongs to %v", found)
 	}
 	if keys.Find(web.StreamToken) != nil || keys.FindStream(webToken) != nil {
-		t.Error("one kind of token passes for the other")
+		t.Error("one kind of token is accepted as the other")
 	}
 	if again := newKeys(dir, &log).Find(webToken); again.StreamToken != web.StreamToken {
 		t.Error("another instance has another stream token")
@@ -93,48 +93,48 @@ func TestStreamTokensAreForStreamsAlone(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeReadLetsNobodyIn(t *testing.T) {
+func TestWithoutTokensAllRequestsAreDenied(t *testing.T) {
 	tests := map[string]struct{ dir, trouble string }{
-		"no directory":       {filepath.Join(t.TempDir(), "absent"), "the tokens cannot be read: "},
-		"an empty directory": {t.TempDir(), "there is no usable token"},
-		"an empty token":     {directory(t, "web", "\n"), "there is no usable token"},
-		"a short token":      {directory(t, "web", "0123456789"), "there is no usable token"},
-		"a huge token":       {directory(t, "web", strings.Repeat("x", MaxToken+1)), "there is no usable token"},
-		"a directory in it":  {filepath.Dir(directory(t)), "there is no usable token"},
+		"no directory":       {filepath.Join(t.TempDir(), "absent"), "reading the tokens: "},
+		"an empty directory": {t.TempDir(), "no valid token"},
+		"an empty token":     {directory(t, "web", "\n"), "no valid token"},
+		"a short token":      {directory(t, "web", "0123456789"), "no valid token"},
+		"a huge token":       {directory(t, "web", strings.Repeat("x", MaxToken+1)), "no valid token"},
+		"a directory in it":  {filepath.Dir(directory(t)), "no valid token"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			keys := newKeys(test.dir, &log)
-			if !strings.HasPrefix(keys.Trouble(), test.trouble) || !strings.Contains(log.String(), "letting nobody in") {
-				t.Errorf("the trouble is %q, the log says %s", keys.Trouble(), log.String())
+			if !strings.HasPrefix(keys.Problem(), test.trouble) || !strings.Contains(log.String(), "denying all requests") {
+				t.Errorf("the error is %q, the log is %s", keys.Problem(), log.String())
 			}
 			for _, token := range []string{"", "0123456789", "web"} {
 				if keys.Find(token) != nil || keys.FindStream(token) != nil {
-					t.Errorf("%q is let in", token)
+					t.Errorf("%q is accepted", token)
 				}
 			}
 		})
 	}
 }
 
-func TestOneBrokenTokenShutsOutItsClientAlone(t *testing.T) {
+func TestInvalidTokenOnlyAffectsItsClient(t *testing.T) {
 	var log bytes.Buffer
 	keys := newKeys(directory(t, "web", webToken, "app", "short"), &log)
-	if keys.Trouble() != "" || keys.Find(webToken) == nil {
-		t.Errorf("the good token is refused: %s", keys.Trouble())
+	if keys.Problem() != "" || keys.Find(webToken) == nil {
+		t.Errorf("the valid token is rejected: %s", keys.Problem())
 	}
-	if !strings.Contains(log.String(), "app: a token has 16 to 4096 bytes") {
-		t.Errorf("the log says %s", log.String())
+	if !strings.Contains(log.String(), "app: a token must have 16 to 4096 bytes") {
+		t.Errorf("the log is %s", log.String())
 	}
 	before := log.Len()
 	keys.read()
 	if log.Len() != before {
-		t.Errorf("the same is said again: %s", log.String()[before:])
+		t.Errorf("the same is logged again: %s", log.String()[before:])
 	}
 }
 
-func TestKeysAreReadAgain(t *testing.T) {
+func TestKeysAreReloaded(t *testing.T) {
 	dir := directory(t, "web", webToken)
 	keys := NewKeys(dir, func() *rate.Limiter { return rate.NewLimiter(1, 1) }, slog.New(slog.DiscardHandler))
 	limit := keys.Find(webToken).Limit
@@ -144,17 +144,17 @@ func TestKeysAreReadAgain(t *testing.T) {
 	defer func() { cancel(); <-ended }()
 
 	write(t, dir, "app", appToken)
-	redistest.Eventually(t, 20*time.Second, "a new client is not let in", func() bool { return keys.Find(appToken) != nil })
+	redistest.Eventually(t, 20*time.Second, "a new client is not accepted", func() bool { return keys.Find(appToken) != nil })
 	write(t, dir, "web", "another-token-0123456789")
-	redistest.Eventually(t, 20*time.Second, "an old token is still good", func() bool { return keys.Find(webToken) == nil })
-	redistest.Eventually(t, 20*time.Second, "a new token is not let in", func() bool {
+	redistest.Eventually(t, 20*time.Second, "an old token is still accepted", func() bool { return keys.Find(webToken) == nil })
+	redistest.Eventually(t, 20*time.Second, "a new token is not accepted", func() bool {
 		client := keys.Find("another-token-0123456789")
 		return client != nil && client.Limit == limit
 	})
 	if err := os.Remove(filepath.Join(dir, "app")); err != nil {
 		t.Fatal(err)
 	}
-	redistest.Eventually(t, 20*time.Second, "a client that is gone is let in", func() bool { return keys.Find(appToken) == nil })
+	redistest.Eventually(t, 20*time.Second, "a removed client is still accepted", func() bool { return keys.Find(appToken) == nil })
 }
 
 func BenchmarkFind(b *testing.B) {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// NewLimit returns a limit of so many requests a second, with as many at once as
-// burst says; nil, which is no limit, for 0 a second.
+// NewLimit returns a limit of perSecond requests per second with the given
+// burst; for 0 it returns nil, which is no limit.
 func NewLimit(perSecond float64, burst int) *rate.Limiter {
 	if perSecond == 0 {
 		return nil
@@ -19,8 +19,8 @@ func NewLimit(perSecond float64, burst int) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), burst)
 }
 
-// Wait counts a request and returns 0, or returns how long to wait before a
-// request would be within the limit. A nil limit is none.
+// Wait counts a request and returns 0 if it is within the limit, or else the
+// time after which one would be. A nil limit is no limit.
 func Wait(limit *rate.Limiter, now time.Time) time.Duration {
 	if limit == nil || limit.AllowN(now, 1) {
 		return 0

@@ -14,51 +14,53 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// Answers to requests that come to no evaluation.
+// Responses to requests that are not evaluated.
 var (
-	nothingHere  = general("there is nothing at this path; OFREP is at " + config.PathEvaluate)
-	wrongMethod  = general("the method must be POST")
-	tooOften     = general("too many requests; ask again after the time in Retry-After")
-	tooBusy      = general("too many requests are being answered; ask again after the time in Retry-After")
-	noKeys       = general("nobody is let in: the service has no usable credentials")
-	unknownToken = general("a bearer token or an X-API-Key that the service knows is needed")
-	streamsAlone = general("this token is for event streams alone")
+	notFound        = general("not found; OFREP is served at " + config.PathEvaluate)
+	wrongMethod     = general("the method must be POST")
+	rateLimited     = general("too many requests; retry after the time in Retry-After")
+	tooBusy         = general("too many concurrent requests; retry after the time in Retry-After")
+	noCredentials   = general("requests cannot be authenticated: the service has no valid credentials")
+	unknownToken    = general("a valid bearer token or X-API-Key is required")
+	streamTokenOnly = general("this token is only valid for event streams")
 )
 
-// general is an error that is not about an evaluation.
+// general returns an error response that does not concern an evaluation.
 func general(details string) []byte {
 	return marshal(struct {
 		ErrorDetails string `json:"errorDetails"`
 	}{details})
 }
 
-// admit lets a request in, or answers it and returns the status. The client is
-// nil where everybody is let in.
+// admit authenticates and limits a request. It returns 0 if the request is
+// admitted; otherwise it has answered and returns the status. The client is nil
+// if requests are not authenticated.
 func (h *Handler) admit(w http.ResponseWriter, r *http.Request, at endpoint, now time.Time) (client *access.Client, status int) {
 	if h.options.Keys != nil {
 		if client, status = h.identify(w, r, at); status != 0 {
 			return nil, status
 		}
 		if wait := access.Wait(client.Limit, now); wait > 0 {
-			return nil, refuse(w, http.StatusTooManyRequests, tooOften, wait)
+			return nil, refuse(w, http.StatusTooManyRequests, rateLimited, wait)
 		}
 	}
 	if wait := access.Wait(h.options.Limit, now); wait > 0 {
-		return nil, refuse(w, http.StatusTooManyRequests, tooOften, wait)
+		return nil, refuse(w, http.StatusTooManyRequests, rateLimited, wait)
 	}
 	return client, 0
 }
 
-// identify finds who asks. Providers take 401 and 403 as final, so a service
-// that has lost its credentials, which is not the client's fault, answers 503.
+// identify authenticates a request. Providers treat 401 and 403 as fatal, so a
+// service that has lost its credentials, which is not the client's fault,
+// answers 503.
 func (h *Handler) identify(w http.ResponseWriter, r *http.Request, at endpoint) (client *access.Client, status int) {
 	keys := h.options.Keys
 	token := tokenOf(r.Header)
 	switch {
-	case keys.Trouble() != "":
-		return nil, write(w, http.StatusServiceUnavailable, noKeys)
+	case keys.Problem() != "":
+		return nil, write(w, http.StatusServiceUnavailable, noCredentials)
 	case token == "" && at == endpointEvents:
-		// A browser cannot send a header with a request for events.
+		// A browser cannot set headers of an EventSource request.
 		client = keys.FindStream(r.URL.Query().Get(streamTokenParameter))
 	default:
 		client = keys.Find(token)
@@ -67,7 +69,7 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, at endpoint) 
 		return client, 0
 	}
 	if at != endpointEvents && keys.FindStream(token) != nil {
-		return nil, write(w, http.StatusForbidden, streamsAlone)
+		return nil, write(w, http.StatusForbidden, streamTokenOnly)
 	}
 	w.Header()["Www-Authenticate"] = bearer
 	return nil, write(w, http.StatusUnauthorized, unknownToken)
@@ -86,7 +88,7 @@ func tokenOf(header http.Header) string {
 	return header.Get("X-Api-Key")
 }
 
-// enter is false if too many requests are inside already.
+// enter counts a request in flight. It returns false if there are too many.
 func (h *Handler) enter() bool {
 	if h.options.MaxInFlight == 0 || h.inFlight.Add(1) <= int64(h.options.MaxInFlight) {
 		return true
@@ -103,29 +105,29 @@ func (h *Handler) leave() {
 
 // Values of Retry-After.
 const (
-	longestWait = 60
-	// waitSpread is by how many seconds waits differ, so that those who are refused
-	// together do not come back together.
+	maxWait = 60
+	// waitSpread is the jitter of waits in seconds, so that clients that are
+	// rejected together do not retry together.
 	waitSpread = 3
 )
 
-// seconds are the values of Retry-After from 1.
-var seconds = func() (values [longestWait + waitSpread][]string) {
+// seconds are the values of Retry-After, starting with 1.
+var seconds = func() (values [maxWait + waitSpread][]string) {
 	for i := range values {
 		values[i] = []string{strconv.Itoa(i + 1)}
 	}
 	return values
 }()
 
-// refuse tells a client to come again after a time.
+// refuse rejects a request with a Retry-After header.
 func refuse(w http.ResponseWriter, status int, answer []byte, wait time.Duration) int {
-	whole := min(int((wait+time.Second-1)/time.Second), longestWait)
+	whole := min(int((wait+time.Second-1)/time.Second), maxWait)
 	w.Header()["Retry-After"] = seconds[whole-1+rand.IntN(waitSpread)]
 	return write(w, status, answer)
 }
 
-// refuseBody answers a request whose body was not read to its end. Another
-// request cannot follow it.
+// refuseBody rejects a request whose body was not read completely, so that the
+// connection cannot be reused.
 func refuseBody(w http.ResponseWriter, status int, answer []byte) int {
 	w.Header()["Connection"] = closing
 	if status == http.StatusTooManyRequests {

@@ -22,7 +22,7 @@ import (
 
 const webToken, appToken = "web-token-0123456789", "app-token-0123456789"
 
-// keys are those of two clients, each with a limit.
+// keys returns the keys of two clients, each with a limit.
 func keys(t *testing.T, perSecond float64, burst int) *access.Keys {
 	t.Helper()
 	dir := t.TempDir()
@@ -35,7 +35,7 @@ func keys(t *testing.T, perSecond float64, burst int) *access.Keys {
 	return access.NewKeys(dir, newLimit, slog.New(slog.DiscardHandler))
 }
 
-func TestWhoIsLetIn(t *testing.T) {
+func TestAuthentication(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	keys := keys(t, 0, 0)
 	handler := NewHandler(core, Options{Keys: keys, Origins: []string{"*"}})
@@ -48,7 +48,7 @@ func TestWhoIsLetIn(t *testing.T) {
 		"a scheme in another case":          {[]string{"Authorization", "bearer  " + webToken}, 200},
 		"an API key":                        {[]string{"X-API-Key", appToken}, 200},
 		"another scheme beside an API key":  {[]string{"Authorization", "Basic eDp5", "X-API-Key", appToken}, 200},
-		"nothing":                           {nil, 401},
+		"no credentials":                    {nil, 401},
 		"an empty bearer token":             {[]string{"Authorization", "Bearer "}, 401},
 		"another scheme":                    {[]string{"Authorization", "Basic " + webToken}, 401},
 		"a wrong token":                     {[]string{"Authorization", "Bearer " + webToken + "0"}, 401},
@@ -62,7 +62,7 @@ func TestWhoIsLetIn(t *testing.T) {
 					t.Errorf("%s is answered with %d %s", path, w.Code, w.Body)
 				}
 				if w.Code == 401 && w.Header().Get("WWW-Authenticate") != "Bearer" {
-					t.Errorf("%s does not say how to authenticate: %v", path, w.Header())
+					t.Errorf("%s has no WWW-Authenticate header: %v", path, w.Header())
 				}
 			}
 		})
@@ -71,12 +71,12 @@ func TestWhoIsLetIn(t *testing.T) {
 		t.Errorf("a preflight, which cannot carry a token, is answered with %d", w.Code)
 	}
 	if w := request(handler, "POST", base+"?token="+streamToken, ""); w.Code != 401 {
-		t.Errorf("a token in the URL lets one ask for flags: %d", w.Code)
+		t.Errorf("a stream token in the URL is accepted for evaluations: %d", w.Code)
 	}
 }
 
-// TestLostCredentials has providers wait rather than stop for good, which they do
-// on 401.
+// TestLostCredentials expects 503 rather than 401, which providers treat as
+// fatal.
 func TestLostCredentials(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	lost := access.NewKeys(t.TempDir(), func() *rate.Limiter { return nil }, slog.New(slog.DiscardHandler))
@@ -121,7 +121,7 @@ func TestRateLimits(t *testing.T) {
 	}
 }
 
-func TestOneClientsLimitIsNotAnothers(t *testing.T) {
+func TestRateLimitsArePerClient(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	handler := NewHandler(core, Options{Keys: keys(t, 0.001, 1)})
 	status := map[string][]int{}
@@ -138,8 +138,8 @@ func TestOneClientsLimitIsNotAnothers(t *testing.T) {
 	}
 }
 
-// TestTooManyAtATime keeps requests inside by diverting them.
-func TestTooManyAtATime(t *testing.T) {
+// TestMaxInFlight keeps requests in flight by diverting them.
+func TestMaxInFlight(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	handler := NewHandler(core, Options{MaxInFlight: 2})
 	inside, release := make(chan struct{}), make(chan struct{})
@@ -154,16 +154,16 @@ func TestTooManyAtATime(t *testing.T) {
 		<-inside
 	}
 	if w := request(handler, "POST", base+"/static", ""); w.Code != 429 || w.Header().Get("Retry-After") == "" {
-		t.Errorf("one too many is answered with %d %v", w.Code, w.Header())
+		t.Errorf("a request over the limit is answered with %d %v", w.Code, w.Header())
 	}
 	close(release)
 	for range 2 {
 		if status := <-answers; status != 200 {
-			t.Errorf("one of those inside is answered with %d", status)
+			t.Errorf("a request in flight is answered with %d", status)
 		}
 	}
 	go func() { <-inside }()
 	if w := request(handler, "POST", base+"/static", ""); w.Code != 200 {
-		t.Errorf("afterwards one is answered with %d", w.Code)
+		t.Errorf("a later request is answered with %d", w.Code)
 	}
 }

@@ -13,53 +13,54 @@ import (
 )
 
 const (
-	// MaxBody is the most bytes that a request's body may have. Contexts have a few
-	// hundred.
+	// MaxBody is the maximum size of a request body in bytes. Contexts usually have
+	// a few hundred.
 	MaxBody = 256 << 10
-	// smallBody is what every request may have in memory.
+	// smallBody is the body size that every request may use.
 	smallBody = 16 << 10
-	// maxLargeBodies is how many requests may have more than that at a time. With
-	// the limit on connections it bounds the memory that bodies take.
+	// maxLargeBodies is the maximum number of concurrent requests with larger
+	// bodies. Together with the limit on connections it bounds the memory used by
+	// bodies.
 	maxLargeBodies = 64
-	// firstBuffer is a new buffer's size.
-	firstBuffer = 2 << 10
-	// keptBuffer is the most that a buffer may have to be used again.
-	keptBuffer = 64 << 10
+	// initialBuffer is the size of a new buffer.
+	initialBuffer = 2 << 10
+	// maxPooledBuffer is the maximum size of a buffer that is reused.
+	maxPooledBuffer = 64 << 10
 )
 
-// bodies hands out buffers.
+// bodies is a pool of buffers.
 type bodies struct {
 	pool sync.Pool
-	// large has an element for each large body.
+	// large is a semaphore for large bodies.
 	large chan struct{}
 }
 
-// buffers are a request's body, its answer, and what is added to that.
+// buffers hold a request's body, its response, and the extra members of a bulk
+// response.
 type buffers struct {
 	in, out, extra []byte
 	isLarge        bool
 }
 
-func (p *bodies) take() *buffers {
+func (p *bodies) get() *buffers {
 	if b, ok := p.pool.Get().(*buffers); ok {
 		return b
 	}
-	return &buffers{in: make([]byte, 0, firstBuffer)}
+	return &buffers{in: make([]byte, 0, initialBuffer)}
 }
 
-// giveBack keeps buffers for other requests, unless they have grown out of all
-// proportion.
-func (p *bodies) giveBack(b *buffers) {
+// release returns buffers to the pool, unless they have grown too large.
+func (p *bodies) release(b *buffers) {
 	if b.isLarge {
 		<-p.large
 		b.isLarge = false
 	}
-	if cap(b.in) <= smallBody && cap(b.out) <= keptBuffer {
+	if cap(b.in) <= smallBody && cap(b.out) <= maxPooledBuffer {
 		p.pool.Put(b)
 	}
 }
 
-// read reads the request's body; the status is 0 if that went well.
+// read reads the request's body. The status is 0 if it succeeds.
 func (b *buffers) read(r *http.Request, p *bodies) (status int, details string) {
 	b.in = b.in[:0]
 	if coding := r.Header["Content-Encoding"]; coding != nil && coding[0] != "identity" {
@@ -69,11 +70,11 @@ func (b *buffers) read(r *http.Request, p *bodies) (status int, details string) 
 		return http.StatusRequestEntityTooLarge, tooLarge
 	}
 	if r.ContentLength > int64(cap(b.in)) && !b.grow(int(r.ContentLength), p) {
-		return http.StatusTooManyRequests, "too many large bodies are being read"
+		return http.StatusTooManyRequests, "too many concurrent requests with large bodies"
 	}
 	for {
 		if len(b.in) == cap(b.in) && !b.grow(2*cap(b.in), p) {
-			return http.StatusTooManyRequests, "too many large bodies are being read"
+			return http.StatusTooManyRequests, "too many concurrent requests with large bodies"
 		}
 		n, err := r.Body.Read(b.in[len(b.in):cap(b.in)])
 		b.in = b.in[:len(b.in)+n]
@@ -90,10 +91,10 @@ func (b *buffers) read(r *http.Request, p *bodies) (status int, details string) 
 	}
 }
 
-var tooLarge = "the body has more than " + strconv.Itoa(MaxBody) + " bytes"
+var tooLarge = "the body is larger than " + strconv.Itoa(MaxBody) + " bytes"
 
-// grow makes room for so many bytes and one more, by which a body that is too
-// large is noticed. It is false if there are too many large bodies already.
+// grow grows the buffer to the given size plus one byte, which detects a body
+// over the limit. It returns false if there are too many large bodies already.
 func (b *buffers) grow(size int, p *bodies) bool {
 	if size > smallBody && !b.isLarge {
 		select {

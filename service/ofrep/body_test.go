@@ -23,7 +23,7 @@ import (
 	"github.com/flagcache/flagcache/service/redistest"
 )
 
-// serveWith is a real server whose limits are changed by change.
+// serveWith starts a real server with limits changed by change.
 func serveWith(t *testing.T, change func(*http.Server)) (*httptest.Server, *Handler) {
 	t.Helper()
 	core, _ := newTestCore(t, document)
@@ -58,17 +58,17 @@ func send(t *testing.T, conn net.Conn, text string) {
 	}
 }
 
-// answerOf reads one answer from a raw connection.
-func answerOf(t *testing.T, conn net.Conn) (status int, body string) {
+// responseOf reads one response from a raw connection.
+func responseOf(t *testing.T, conn net.Conn) (status int, body string) {
 	t.Helper()
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		t.Fatalf("there is no answer: %v", err)
+		t.Fatalf("reading the response: %v", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	read, err := io.ReadAll(response.Body)
 	if err != nil {
-		t.Fatalf("the answer breaks off: %v", err)
+		t.Fatalf("the response is truncated: %v", err)
 	}
 	return response.StatusCode, string(read)
 }
@@ -77,14 +77,14 @@ func post(path, headers, body string) string {
 	return "POST " + path + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n" + body
 }
 
-// TestSlowClientsAreGivenUp shortens the time limits; what counts is that they
-// end what would never end.
-func TestSlowClientsAreGivenUp(t *testing.T) {
+// TestSlowClientsTimeOut shortens the timeouts and checks that they are
+// enforced.
+func TestSlowClientsTimeOut(t *testing.T) {
 	tests := map[string]struct{ text, want string }{
-		"headers that never end":      {"POST " + base + " HTTP/1.1\r\nHost: x\r\nX-A: ", ""},
-		"a body that never comes":     {post(base+"/static", "Content-Length: 10\r\n", "{"), "HTTP/1.1 408 "},
-		"chunks that never end":       {post(base+"/static", "Transfer-Encoding: chunked\r\n", "1\r\n{\r\n"), "HTTP/1.1 408 "},
-		"a connection without a word": {"", ""},
+		"headers that never end":  {"POST " + base + " HTTP/1.1\r\nHost: x\r\nX-A: ", ""},
+		"a body that never comes": {post(base+"/static", "Content-Length: 10\r\n", "{"), "HTTP/1.1 408 "},
+		"chunks that never end":   {post(base+"/static", "Transfer-Encoding: chunked\r\n", "1\r\n{\r\n"), "HTTP/1.1 408 "},
+		"an idle connection":      {"", ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -98,15 +98,15 @@ func TestSlowClientsAreGivenUp(t *testing.T) {
 				t.Errorf("the answer is %q (%v)", answer, err)
 			}
 			if w := request(server.Config.Handler, "POST", base+"/static", ""); w.Code != 200 {
-				t.Errorf("others are answered with %d", w.Code)
+				t.Errorf("other requests are answered with %d", w.Code)
 			}
 		})
 	}
 }
 
-// TestOneByteAtATimeIsGivenUp has clients send headers and bodies byte by byte,
-// which keeps a naive limit on silence from ever ending them.
-func TestOneByteAtATimeIsGivenUp(t *testing.T) {
+// TestByteByByteClientsTimeOut has clients send headers and bodies byte by byte,
+// which would defeat a timeout for idle connections.
+func TestByteByByteClientsTimeOut(t *testing.T) {
 	server, _ := serveWith(t, func(s *http.Server) {
 		s.ReadHeaderTimeout, s.ReadTimeout = 200*time.Millisecond, 200*time.Millisecond
 	})
@@ -115,7 +115,7 @@ func TestOneByteAtATimeIsGivenUp(t *testing.T) {
 		send(t, conn, start)
 		dripping := time.NewTicker(5 * time.Millisecond)
 		defer dripping.Stop()
-		redistest.Eventually(t, patient, "the client is not given up", func() bool {
+		redistest.Eventually(t, timeout, "the client is not disconnected", func() bool {
 			<-dripping.C
 			_, err := io.WriteString(conn, "x")
 			return err != nil
@@ -123,46 +123,46 @@ func TestOneByteAtATimeIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestAClientThatDoesNotReadItsAnswersIsGivenUp pipelines requests and reads
-// nothing, until the server cannot write any more.
-func TestAClientThatDoesNotReadItsAnswersIsGivenUp(t *testing.T) {
+// TestClientsThatDoNotReadResponsesTimeOut pipelines requests without
+// reading responses, until the server cannot write any more.
+func TestClientsThatDoNotReadResponsesTimeOut(t *testing.T) {
 	server, _ := serveWith(t, func(s *http.Server) { s.WriteTimeout = 200 * time.Millisecond })
 	conn := dial(t, server)
 	batch := strings.Repeat(post(base, "Content-Length: 2\r\n", "{}"), 100)
-	redistest.Eventually(t, 30*time.Second, "the client is not given up", func() bool {
+	redistest.Eventually(t, 30*time.Second, "the client is not disconnected", func() bool {
 		_, err := io.WriteString(conn, batch)
 		return err != nil
 	})
 }
 
-func TestBodiesThatAreNotWhatTheySeem(t *testing.T) {
+func TestMalformedBodies(t *testing.T) {
 	large := strings.Repeat("x", MaxBody+1)
 	tests := map[string]struct {
 		headers, body string
 		status        int
 	}{
-		"one byte more than fits":       {fmt.Sprintf("Content-Length: %d\r\n", MaxBody+1), large, 413},
-		"the announcement of 10 GiB":    {"Content-Length: 10737418240\r\n", "", 413},
-		"chunks of more than fits":      {"Transfer-Encoding: chunked\r\n", fmt.Sprintf("%x\r\n%s", len(large), large), 413},
-		"less than announced":           {"Content-Length: 10\r\n", "{}", 400},
-		"a negative length":             {"Content-Length: -1\r\n", "", 400},
-		"two lengths":                   {"Content-Length: 2\r\nContent-Length: 3\r\n", "{} ", 400},
-		"length and chunks":             {"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n", 200},
-		"chunks that are none":          {"Transfer-Encoding: chunked\r\n", "zz\r\n", 400},
-		"a compressed body":             {"Content-Encoding: gzip\r\nContent-Length: 2\r\n", "\x1f\x8b", 415},
-		"a body said not to be changed": {"Content-Encoding: identity\r\nContent-Length: 2\r\n", "{}", 200},
-		"an expectation":                {"Expect: 100-continue\r\nContent-Length: 300000\r\n", "", 413},
+		"one byte over the limit":      {fmt.Sprintf("Content-Length: %d\r\n", MaxBody+1), large, 413},
+		"a Content-Length of 10 GiB":   {"Content-Length: 10737418240\r\n", "", 413},
+		"chunks over the limit":        {"Transfer-Encoding: chunked\r\n", fmt.Sprintf("%x\r\n%s", len(large), large), 413},
+		"less than the Content-Length": {"Content-Length: 10\r\n", "{}", 400},
+		"a negative length":            {"Content-Length: -1\r\n", "", 400},
+		"two lengths":                  {"Content-Length: 2\r\nContent-Length: 3\r\n", "{} ", 400},
+		"length and chunks":            {"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n", 200},
+		"invalid chunks":               {"Transfer-Encoding: chunked\r\n", "zz\r\n", 400},
+		"a compressed body":            {"Content-Encoding: gzip\r\nContent-Length: 2\r\n", "\x1f\x8b", 415},
+		"an identity encoding":         {"Content-Encoding: identity\r\nContent-Length: 2\r\n", "{}", 200},
+		"an expectation":               {"Expect: 100-continue\r\nContent-Length: 300000\r\n", "", 413},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			server, _ := serveWith(t, unchanged)
 			conn := dial(t, server)
 			go func() {
-				// The server may end it before all is sent.
+				// The server may close the connection before all is sent.
 				_, _ = io.WriteString(conn, post(base+"/static", test.headers, test.body))
 				_ = conn.(*net.TCPConn).CloseWrite()
 			}()
-			status, body := answerOf(t, conn)
+			status, body := responseOf(t, conn)
 			if status != test.status {
 				t.Errorf("it is answered with %d %s", status, body)
 			}
@@ -170,8 +170,8 @@ func TestBodiesThatAreNotWhatTheySeem(t *testing.T) {
 	}
 }
 
-// TestEndlessBodiesTakeNoMemory sends 64 MiB on each of 8 connections.
-func TestEndlessBodiesTakeNoMemory(t *testing.T) {
+// TestEndlessBodiesAreNotBuffered sends 64 MiB on each of 8 connections.
+func TestEndlessBodiesAreNotBuffered(t *testing.T) {
 	server, _ := serveWith(t, unchanged)
 	before := heap()
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", 64<<10, strings.Repeat("x", 64<<10))
@@ -201,33 +201,33 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
-// TestLargeBodiesAreFew has clients announce large bodies and not send them.
-// More of them are refused, small ones are not.
-func TestLargeBodiesAreFew(t *testing.T) {
+// TestConcurrentLargeBodiesAreLimited has clients announce large bodies without sending them.
+// Further large bodies are rejected, small ones are not.
+func TestConcurrentLargeBodiesAreLimited(t *testing.T) {
 	server, handler := serveWith(t, unchanged)
 	for range maxLargeBodies {
 		send(t, dial(t, server), post(base+"/static", fmt.Sprintf("Content-Length: %d\r\n", MaxBody), "{"))
 	}
-	redistest.Eventually(t, patient, "the bodies are not being read", func() bool { return len(handler.bodies.large) == maxLargeBodies })
+	redistest.Eventually(t, timeout, "the bodies are not being read", func() bool { return len(handler.bodies.large) == maxLargeBodies })
 	large := `{"context":{"a":"` + strings.Repeat("x", smallBody) + `"}}`
 	if w := request(handler, "POST", base+"/static", large); w.Code != 429 || w.Header().Get("Retry-After") == "" {
-		t.Errorf("one more is answered with %d %v", w.Code, w.Header())
+		t.Errorf("another large body is answered with %d %v", w.Code, w.Header())
 	}
 	if w := request(handler, "POST", base+"/static", `{"context":{}}`); w.Code != 200 {
-		t.Errorf("a small one is answered with %d", w.Code)
+		t.Errorf("a small body is answered with %d", w.Code)
 	}
 	server.CloseClientConnections()
-	redistest.Eventually(t, patient, "the large bodies' places are not free again", func() bool { return len(handler.bodies.large) == 0 })
+	redistest.Eventually(t, timeout, "the large bodies are still counted", func() bool { return len(handler.bodies.large) == 0 })
 	if w := request(handler, "POST", base+"/static", large); w.Code != 200 {
-		t.Errorf("afterwards a large one is answered with %d", w.Code)
+		t.Errorf("a later large body is answered with %d", w.Code)
 	}
 }
 
-func TestBodiesOfAllSizesArrive(t *testing.T) {
+func TestBodiesOfAllSizesAreRead(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	handler := NewHandler(core, Options{})
 	frame := len(`{"context":{"a":"","email":"x@corp.com"}}`)
-	for _, size := range []int{0, 1, firstBuffer - frame - 1, firstBuffer - frame, firstBuffer - frame + 1, smallBody - frame, smallBody, MaxBody / 2, MaxBody - frame} {
+	for _, size := range []int{0, 1, initialBuffer - frame - 1, initialBuffer - frame, initialBuffer - frame + 1, smallBody - frame, smallBody, MaxBody / 2, MaxBody - frame} {
 		body := `{"context":{"a":"` + strings.Repeat("x", size) + `","email":"x@corp.com"}}`
 		for _, announced := range []int64{int64(len(body)), -1} {
 			r := httptest.NewRequest("POST", base+"/targeted", strings.NewReader(body))
@@ -235,7 +235,7 @@ func TestBodiesOfAllSizesArrive(t *testing.T) {
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, r)
 			if w.Code != 200 || !strings.Contains(w.Body.String(), "TARGETING_MATCH") {
-				t.Errorf("%d bytes, announced as %d, are answered with %d %s", len(body), announced, w.Code, w.Body)
+				t.Errorf("%d bytes with a Content-Length of %d are answered with %d %s", len(body), announced, w.Code, w.Body)
 			}
 		}
 	}
@@ -244,18 +244,18 @@ func TestBodiesOfAllSizesArrive(t *testing.T) {
 	}
 }
 
-// TestBombs are bodies that are small or allowed and yet meant to cost much, or
-// to be read in two ways. The answer is the protocol's and comes from the parser.
-func TestBombs(t *testing.T) {
+// TestExpensiveBodiesAreRejected sends bodies within the size limit that are expensive or ambiguous
+// to parse. They are rejected with the protocol's error.
+func TestExpensiveBodiesAreRejected(t *testing.T) {
 	deep := MaxBody/2 - 100
 	tests := map[string]string{
 		"nested arrays":          `{"context":{"a":` + strings.Repeat("[", deep) + strings.Repeat("]", deep) + `}}`,
 		"nested objects":         `{"context":` + strings.Repeat(`{"a":`, 30_000) + "1" + strings.Repeat("}", 30_001),
-		"brackets without end":   strings.Repeat("[", MaxBody),
+		"only brackets":          strings.Repeat("[", MaxBody),
 		"a number out of range":  `{"context":{"email":1e999}}`,
 		"a NUL in a string":      "{\"context\":{\"email\":\"\x00\"}}",
 		"a byte order mark":      "\ufeff{\"context\":{}}",
-		"something behind it":    `{"context":{}} {}`,
+		"trailing data":          `{"context":{}} {}`,
 		"not UTF-8 as structure": "{\xff}",
 	}
 	for name, body := range tests {

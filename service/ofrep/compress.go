@@ -11,17 +11,17 @@ import (
 	"sync"
 )
 
-// compressedMark ends the entity tags of compressed answers.
-const compressedMark = `-gzip"`
+// compressedSuffix is the end of the entity tags of compressed responses.
+const compressedSuffix = `-gzip"`
 
-// compressedTag is the tag of an answer that is compressed.
+// compressedTag returns the entity tag of a compressed response.
 func compressedTag(tag string) string {
-	return strings.TrimSuffix(tag, `"`) + compressedMark
+	return strings.TrimSuffix(tag, `"`) + compressedSuffix
 }
 
-// plainTags returns the If-None-Match header as if no answer had been compressed:
-// whoever has one representation has the other. It also says whether there was a
-// compressed one.
+// plainTags returns the If-None-Match header with the tags of the uncompressed
+// responses, because either representation may be cached. It also reports
+// whether one of the tags was that of a compressed response.
 func plainTags(ifNoneMatch []string) (plain string, compressed bool) {
 	switch len(ifNoneMatch) {
 	case 0:
@@ -31,13 +31,13 @@ func plainTags(ifNoneMatch []string) (plain string, compressed bool) {
 	default:
 		plain = strings.Join(ifNoneMatch, ",")
 	}
-	if !strings.Contains(plain, compressedMark) {
+	if !strings.Contains(plain, compressedSuffix) {
 		return plain, false
 	}
-	return strings.ReplaceAll(plain, compressedMark, `"`), true
+	return strings.ReplaceAll(plain, compressedSuffix, `"`), true
 }
 
-// acceptsGzip reads an Accept-Encoding header.
+// acceptsGzip reports whether an Accept-Encoding header allows gzip.
 func acceptsGzip(header []string) bool {
 	for _, line := range header {
 		for coding := range strings.SplitSeq(line, ",") {
@@ -51,13 +51,13 @@ func acceptsGzip(header []string) bool {
 	return false
 }
 
-// isZero says whether the parameters of a coding are q=0, which refuses it.
+// isZero reports whether the parameters of a coding are q=0, which excludes it.
 func isZero(parameters string) bool {
 	value, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(parameters)), "q=")
 	return ok && strings.Trim(value, "0.") == ""
 }
 
-// compressor is a writer and what it has written.
+// compressor is a gzip writer with its output.
 type compressor struct {
 	out    bytes.Buffer
 	writer *gzip.Writer

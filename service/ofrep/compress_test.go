@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// manyFlags is a document whose bulk answer is worth compressing.
+// manyFlags returns a document whose bulk response is worth compressing.
 func manyFlags(count int) string {
 	var flags []string
 	for i := range count {
@@ -22,7 +22,7 @@ func manyFlags(count int) string {
 	return `{"flags":{` + strings.Join(flags, ",") + `}}`
 }
 
-func TestLargeAnswersAreCompressed(t *testing.T) {
+func TestLargeResponsesAreCompressed(t *testing.T) {
 	core, _ := newTestCore(t, manyFlags(50))
 	handler := NewHandler(core, Options{CompressFrom: 1500})
 	plain := request(handler, "POST", base, "")
@@ -37,7 +37,7 @@ func TestLargeAnswersAreCompressed(t *testing.T) {
 		}
 		unpacked, err := io.ReadAll(reader)
 		if err != nil || string(unpacked) != plain.Body.String() {
-			t.Errorf("it unpacks to %s (%v)", unpacked, err)
+			t.Errorf("it decompresses to %s (%v)", unpacked, err)
 		}
 	}
 	if vary := plain.Header().Get("Vary"); vary != "Accept-Encoding" {
@@ -51,12 +51,12 @@ func TestWhatIsNotCompressed(t *testing.T) {
 		from         int
 		path, accept string
 	}{
-		"for a client that does not ask":    {1500, base, ""},
-		"for a client that refuses":         {1500, base, "gzip;q=0, identity"},
-		"for a client that has others":      {1500, base, "br, zstd"},
-		"an answer that is small":           {1 << 20, base, "gzip"},
-		"a single flag":                     {10, base + "/flag-001", "gzip"},
-		"anything where it is switched off": {0, base, "gzip"},
+		"for a client without Accept-Encoding": {1500, base, ""},
+		"for a client that excludes it":        {1500, base, "gzip;q=0, identity"},
+		"for a client with other encodings":    {1500, base, "br, zstd"},
+		"a small response":                     {1 << 20, base, "gzip"},
+		"a single flag":                        {10, base + "/flag-001", "gzip"},
+		"anything if it is disabled":           {0, base, "gzip"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -69,9 +69,9 @@ func TestWhatIsNotCompressed(t *testing.T) {
 	}
 }
 
-// TestTagsOfCompressedAnswers holds that a strong tag names one sequence of
-// bytes, and that whoever has either representation need not get it again.
-func TestTagsOfCompressedAnswers(t *testing.T) {
+// TestTagsOfCompressedResponses checks that the representations have different
+// strong tags, and that a client with either representation gets 304.
+func TestTagsOfCompressedResponses(t *testing.T) {
 	core, _ := newTestCore(t, manyFlags(50))
 	handler := NewHandler(core, Options{CompressFrom: 1500})
 	plain := request(handler, "POST", base, "").Header().Get("ETag")
@@ -87,7 +87,7 @@ func TestTagsOfCompressedAnswers(t *testing.T) {
 	}
 	core.Serve(parse(t, manyFlags(51)))
 	if w := request(handler, "POST", base, "", "Accept-Encoding", "gzip", "If-None-Match", packed); w.Code != 200 {
-		t.Errorf("other flags answer %d to the old tag", w.Code)
+		t.Errorf("with other flags the old tag is answered with %d", w.Code)
 	}
 }
 

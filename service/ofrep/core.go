@@ -18,14 +18,14 @@ import (
 	"github.com/flagcache/flagcache/service/flags"
 )
 
-// Error codes of the protocol that are not an evaluation's outcome.
+// Error codes of the protocol that are not outcomes of an evaluation.
 const (
 	codeFlagNotFound   = "FLAG_NOT_FOUND"
 	codeInvalidContext = "INVALID_CONTEXT"
 	codeGeneral        = "GENERAL"
 )
 
-// Core answers the protocol, independently of HTTP. It is safe for concurrent
+// Core implements the protocol independently of HTTP. It is safe for concurrent
 // use.
 type Core struct {
 	metrics *Metrics
@@ -33,18 +33,18 @@ type Core struct {
 	view    atomic.Pointer[view]
 }
 
-// NewCore returns a Core that has no flags yet and answers 503 until Serve.
+// NewCore returns a Core without flags. It answers 503 until Serve is called.
 func NewCore(metrics *Metrics, now func() time.Time) *Core {
 	return &Core{metrics: metrics, now: now}
 }
 
-// Serve replaces the flags that are served.
+// Serve replaces the served flags.
 func (c *Core) Serve(set *flags.Set) {
 	c.view.Store(newView(set, c.metrics))
 	c.metrics.keepOnly(set)
 }
 
-// Single answers an evaluation of one flag. The answer is appended to to.
+// Single evaluates one flag. The response is appended to to.
 func (c *Core) Single(to []byte, key string, body []byte) (status int, answer []byte) {
 	view := c.view.Load()
 	if view == nil {
@@ -61,11 +61,11 @@ func (c *Core) Single(to []byte, key string, body []byte) (status int, answer []
 		return http.StatusBadRequest, append(to, failure(key, codeInvalidContext, err.Error())...)
 	}
 	if !known {
-		return http.StatusNotFound, append(to, failure(key, codeFlagNotFound, "there is no such flag")...)
+		return http.StatusNotFound, append(to, failure(key, codeFlagNotFound, "the flag does not exist")...)
 	}
 	outcome, err := flag.Evaluate(context, c.time(attributes))
 	c.metrics.evaluated(view, outcome, err)
-	return statusOf(outcome), append(to, view.answers[outcome.ID]...)
+	return statusOf(outcome), append(to, view.responses[outcome.ID]...)
 }
 
 func statusOf(outcome *flags.Outcome) int {
@@ -75,7 +75,7 @@ func statusOf(outcome *flags.Outcome) int {
 	return http.StatusOK
 }
 
-// time is the time for an evaluation, 0 where no rule asks for it.
+// time returns the time for an evaluation, 0 if no rule reads it.
 func (c *Core) time(attributes *flags.Attributes) int64 {
 	if !attributes.NeedTime() {
 		return 0
@@ -83,11 +83,11 @@ func (c *Core) time(attributes *flags.Attributes) int64 {
 	return c.now().Unix()
 }
 
-// Bulk answers an evaluation of all flags, sorted by key. The answer is appended
-// to to. The tag is a strong ETag in quotes; it is the same if and only if the
-// answer is, on every instance. If ifNoneMatch names it, the status is 304 and
-// the answer empty. Extra is put into the answer's object behind its own members;
-// it starts with a comma unless it is empty.
+// Bulk evaluates all flags, sorted by key. The response is appended to to. The
+// tag is a strong ETag in quotes; on all instances it is equal if and only if
+// the response is. If ifNoneMatch contains it, the status is 304 and the
+// response empty. extra is appended to the members of the response's object; it
+// starts with a comma unless it is empty.
 func (c *Core) Bulk(to, body, extra []byte, ifNoneMatch string) (status int, answer []byte, tag string) {
 	view := c.view.Load()
 	if view == nil {
@@ -115,7 +115,7 @@ func (c *Core) appendBulk(to []byte, view *view, context *flags.Context, extra [
 		}
 		outcome, err := flag.Evaluate(context, now)
 		c.metrics.evaluated(view, outcome, err)
-		to = append(to, view.answers[outcome.ID]...)
+		to = append(to, view.responses[outcome.ID]...)
 		sum = sum.plus(view.digests[outcome.ID])
 	}
 	to = append(append(to, ']'), view.metadata...)
@@ -125,12 +125,13 @@ func (c *Core) appendBulk(to []byte, view *view, context *flags.Context, extra [
 	return append(to, '}'), sum
 }
 
-// digest is a part's share in an answer's entity tag, and the sum of all. A part
-// names its flag and each flag is in an answer once, in a fixed order: so equal
-// sums mean equal answers, but for chance, which is one in 2^128.
+// digest is the hash of a part of a response, and the sum of all, which is the
+// response's entity tag. A part contains its flag's key, and each flag is in a
+// response once, in a fixed order: so equal sums mean equal responses, up to a
+// probability of 2^-128.
 type digest struct{ high, low uint64 }
 
-// digestOf is the beginning of the SHA-256 of a part.
+// digestOf returns the first 128 bits of the SHA-256 of a part.
 func digestOf(part []byte) digest {
 	sum := sha256.Sum256(part)
 	return digest{binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint64(sum[8:])}
@@ -143,7 +144,7 @@ func (d digest) plus(other digest) digest {
 	return digest{high, low}
 }
 
-// tag is the strong entity tag of the answer whose parts were added.
+// tag returns the strong entity tag of the response whose parts were added.
 func (d digest) tag() string {
 	var sum [16]byte
 	binary.BigEndian.PutUint64(sum[:], d.high)
@@ -153,8 +154,8 @@ func (d digest) tag() string {
 	return string(append(tag, '"'))
 }
 
-// matches says whether an If-None-Match header names the tag, by the weak
-// comparison that HTTP prescribes for it.
+// matches reports whether an If-None-Match header contains the tag, by the weak
+// comparison that HTTP requires.
 func matches(ifNoneMatch, tag string) bool {
 	for candidate := range strings.SplitSeq(ifNoneMatch, ",") {
 		candidate = strings.TrimPrefix(strings.TrimSpace(candidate), "W/")
@@ -165,13 +166,13 @@ func matches(ifNoneMatch, tag string) bool {
 	return false
 }
 
-// view is a set of flags with everything it can answer, encoded.
+// view is a set of flags with all its possible outcomes encoded.
 type view struct {
 	set *flags.Set
-	// answers and digests are by outcome ID.
-	answers [][]byte
-	digests []digest
-	// metadata is what follows the flags in a bulk answer, and digest its digest.
+	// responses and digests are indexed by outcome ID.
+	responses [][]byte
+	digests   []digest
+	// metadata follows the flags in a bulk response; digest is its digest.
 	metadata []byte
 	digest   digest
 	counters []counter
@@ -181,7 +182,7 @@ func newView(set *flags.Set, metrics *Metrics) *view {
 	v := &view{set: set, counters: metrics.counters(set)}
 	for _, outcome := range set.Outcomes() {
 		answer := encode(outcome)
-		v.answers = append(v.answers, answer)
+		v.responses = append(v.responses, answer)
 		v.digests = append(v.digests, digestOf(answer))
 	}
 	if metadata := set.Metadata(); metadata != nil {
@@ -191,7 +192,7 @@ func newView(set *flags.Set, metrics *Metrics) *view {
 	return v
 }
 
-// success is the protocol's answer to an evaluation that came to something.
+// success is the protocol's response to a successful evaluation.
 type success struct {
 	Key      string          `json:"key"`
 	Reason   flags.Reason    `json:"reason"`
@@ -200,8 +201,8 @@ type success struct {
 	Metadata json.RawMessage `json:"metadata,omitempty"`
 }
 
-// failed is the protocol's answer to one that did not. The key is absent where
-// no flag is meant.
+// failed is the protocol's response to a failed evaluation. The key is absent
+// if the error does not concern a single flag.
 type failed struct {
 	Key          string          `json:"key,omitempty"`
 	ErrorCode    string          `json:"errorCode"`
@@ -220,19 +221,19 @@ func failure(key, code, details string) []byte {
 	return marshal(failed{Key: key, ErrorCode: code, ErrorDetails: details})
 }
 
-// notReady is the answer before there are flags.
+// notReady returns the response before any flags have been loaded.
 func notReady(key string) []byte {
 	return failure(key, codeGeneral, "no flags have been loaded yet")
 }
 
-// marshal encodes an answer. What it is given holds text and JSON that was
-// encoded before, which cannot fail.
+// marshal encodes a response. It contains only strings and encoded JSON, so
+// encoding cannot fail.
 func marshal(answer any) []byte {
 	var encoded bytes.Buffer
 	encoder := json.NewEncoder(&encoded)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(answer); err != nil {
-		return []byte(`{"errorCode":"GENERAL","errorDetails":"the answer could not be encoded"}`)
+		return []byte(`{"errorCode":"GENERAL","errorDetails":"the response could not be encoded"}`)
 	}
 	return bytes.TrimRight(encoded.Bytes(), "\n")
 }

@@ -24,7 +24,7 @@ const measured = `{"flags": {
 
 const measuredBody = `{"context":{"targetingKey":"user-1","email":"ann@corp.com","tier":"gold","age":30,"country":"CH"}}`
 
-// fifty is a document with fifty flags, a third of each kind.
+// fifty returns a document with fifty flags, a third of each kind.
 func fifty() string {
 	kinds := []string{
 		``,
@@ -38,7 +38,7 @@ func fifty() string {
 	return `{"flags":{` + list[1:] + `}}`
 }
 
-func TestAnAnswerAllocatesOnce(t *testing.T) {
+func TestAResponseAllocatesOnce(t *testing.T) {
 	core, _ := newTestCore(t, measured)
 	to, body := make([]byte, 0, 1000), []byte(measuredBody)
 	for _, key := range []string{"static", "ends_with", "fractional"} {
@@ -53,9 +53,9 @@ func TestAnAnswerAllocatesOnce(t *testing.T) {
 	}
 }
 
-// byHand is what somebody would write for one flag: decode with encoding/json,
-// decide, and append the answer that was encoded beforehand.
-func byHand(key string, on, off []byte) func(to, body []byte) []byte {
+// handwritten returns an equivalent of Single for one flag: it decodes with
+// encoding/json, evaluates, and appends a pre-encoded response.
+func handwritten(key string, on, off []byte) func(to, body []byte) []byte {
 	return func(to, body []byte) []byte {
 		var request struct {
 			Context struct{ TargetingKey, Email string }
@@ -70,8 +70,8 @@ func byHand(key string, on, off []byte) func(to, body []byte) []byte {
 	}
 }
 
-// BenchmarkSingle is a request from the body's bytes to the answer's, without
-// HTTP. The ratio is to the code by hand, measured in turns in the same run.
+// BenchmarkSingle measures a request without HTTP. The ratio is to the
+// handwritten code, measured alternately in the same run.
 func BenchmarkSingle(b *testing.B) {
 	core, _ := newTestCore(b, measured)
 	to, body := make([]byte, 0, 1000), []byte(measuredBody)
@@ -79,29 +79,29 @@ func BenchmarkSingle(b *testing.B) {
 		b.Run(key, func(b *testing.B) {
 			flag, _ := core.view.Load().set.Flag(key)
 			_, on := core.Single(nil, flag.Key, body)
-			baseline := byHand(key, on, nil)
-			inTurns(b, func() { _, _ = core.Single(to, key, body) }, func() { _ = baseline(to, body) })
+			baseline := handwritten(key, on, nil)
+			alternate(b, func() { _, _ = core.Single(to, key, body) }, func() { _ = baseline(to, body) })
 		})
 	}
 }
 
-// BenchmarkBulk is the same for fifty flags at once.
+// BenchmarkBulk measures the same for fifty flags at once.
 func BenchmarkBulk(b *testing.B) {
 	core, _ := newTestCore(b, fifty())
 	to, body := make([]byte, 0, 10_000), []byte(measuredBody)
 	_, all, tag := core.Bulk(nil, body, nil, "")
-	baseline := byHand("all", all, nil)
+	baseline := handwritten("all", all, nil)
 	for name, known := range map[string]string{"200": "", "304": tag} {
 		b.Run(name, func(b *testing.B) {
-			inTurns(b, func() { _, _, _ = core.Bulk(to, body, nil, known) }, func() { _ = baseline(to, body) })
+			alternate(b, func() { _, _, _ = core.Bulk(to, body, nil, known) }, func() { _ = baseline(to, body) })
 		})
 	}
 }
 
-// inTurns measures a function and a baseline, many calls of each in turn. It
-// reports the medians of the turns, on which what else the machine does has
-// little influence, their ratio, and the function's allocations.
-func inTurns(b *testing.B, measured, baseline func()) {
+// alternate measures a function and a baseline in alternating batches. It
+// reports the medians of the batches, which are robust against other load on
+// the machine, their ratio, and the function's allocations.
+func alternate(b *testing.B, measured, baseline func()) {
 	const turn = 100
 	b.Helper()
 	var took, compared []time.Duration
@@ -125,7 +125,7 @@ func inTurns(b *testing.B, measured, baseline func()) {
 	b.ReportMetric(testing.AllocsPerRun(100, measured), "allocs/call")
 }
 
-// BenchmarkServe is what a new set of flags costs before it answers.
+// BenchmarkServe measures loading a new set of flags.
 func BenchmarkServe(b *testing.B) {
 	document := []byte(fifty())
 	core, _ := newTestCore(b, "")

@@ -19,26 +19,26 @@ import (
 	"github.com/flagcache/flagcache/service/flags"
 )
 
-// hostile are bodies that are made to hurt.
+// hostile are malicious bodies.
 var hostile = map[string]string{
-	"a million brackets":       `{"context":` + strings.Repeat("[", 1_000_000),
-	"a million objects":        strings.Repeat(`{"context":`, 1_000_000),
-	"a hundred levels":         `{"context":` + strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 101),
-	"a name twice":             `{"context":{"email":"a@corp.com","email":"a@x.com"}}`,
-	"two contexts":             `{"context":{},"context":{}}`,
-	"a number beyond a number": `{"context":{"n":1e999}}`,
-	"half of a surrogate pair": `{"context":{"s":"\ud83d"}}`,
-	"a NUL":                    "{\"context\":{\"s\":\"\x00\"}}",
-	"a byte order mark":        "\ufeff{\"context\":{}}",
-	"bytes that are no text":   "{\"context\":{\"s\":\"\xff\xfe\"}}",
-	"half of a body":           `{"context":{"s":`,
-	"no JSON":                  `hello`,
-	"a list":                   `[]`,
-	"a context that is a text": `{"context":"{}"}`,
+	"a million brackets":         `{"context":` + strings.Repeat("[", 1_000_000),
+	"a million objects":          strings.Repeat(`{"context":`, 1_000_000),
+	"a hundred levels":           `{"context":` + strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 101),
+	"a duplicate name":           `{"context":{"email":"a@corp.com","email":"a@x.com"}}`,
+	"two contexts":               `{"context":{},"context":{}}`,
+	"a number out of range":      `{"context":{"n":1e999}}`,
+	"an unpaired surrogate":      `{"context":{"s":"\ud83d"}}`,
+	"a NUL":                      "{\"context\":{\"s\":\"\x00\"}}",
+	"a byte order mark":          "\ufeff{\"context\":{}}",
+	"bytes that are not UTF-8":   "{\"context\":{\"s\":\"\xff\xfe\"}}",
+	"a truncated body":           `{"context":{"s":`,
+	"not JSON":                   `hello`,
+	"a list":                     `[]`,
+	"a context that is a string": `{"context":"{}"}`,
 }
 
-// TestHostileBodies has each body refused, by the same words, whichever flag is
-// asked for and whatever it reads.
+// TestHostileBodies checks that each body is rejected with the same error for
+// every flag, whatever attributes it reads.
 func TestHostileBodies(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	for name, body := range hostile {
@@ -58,8 +58,9 @@ func TestHostileBodies(t *testing.T) {
 	}
 }
 
-// TestAnEndlessRuleFailsAlone has rules that are small and would run for ages.
-func TestAnEndlessRuleFailsAlone(t *testing.T) {
+// TestExpensiveRuleFailsAlone evaluates small rules that would otherwise run
+// for ages.
+func TestExpensiveRuleFailsAlone(t *testing.T) {
 	list := `[` + strings.TrimSuffix(strings.Repeat("1,", 100), ",") + `]`
 	rule := func(operator, innermost, tail string) string {
 		for range 8 {
@@ -92,12 +93,12 @@ func TestAnEndlessRuleFailsAlone(t *testing.T) {
 		}
 	}
 	if good := all.Flags[5]; good.Variant != "on" {
-		t.Errorf("the flag beside them answers %+v", good)
+		t.Errorf("the valid flag answers %+v", good)
 	}
 }
 
-// TestAnswersAreAppended holds that what is in a buffer stays there.
-func TestAnswersAreAppended(t *testing.T) {
+// TestResponsesAreAppended checks that the content of the buffer is kept.
+func TestResponsesAreAppended(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	empty, _ := newTestCore(t, "")
 	for _, body := range []string{`{}`, `{`, `{"context":{"email":"a@corp.com"}}`} {
@@ -115,9 +116,9 @@ func TestAnswersAreAppended(t *testing.T) {
 	}
 }
 
-// TestTagsFollowAnswers compares tags where answers are the same, and where they
-// differ in the context, in one flag, in the metadata or in what was added.
-func TestTagsFollowAnswers(t *testing.T) {
+// TestTagsIdentifyResponses compares tags of equal responses, and of responses that
+// differ in the context, in one flag, in the metadata or in the extra members.
+func TestTagsIdentifyResponses(t *testing.T) {
 	member, stranger := `{"context":{"email":"a@corp.com"}}`, `{"context":{"email":"a@x.com"}}`
 	type input struct{ document, body, extra string }
 	inputs := []input{
@@ -145,14 +146,15 @@ func TestTagsFollowAnswers(t *testing.T) {
 	for _, answer := range answers {
 		different[answer] = true
 	}
-	// Three of the inputs have the answers of another.
+	// Three of the inputs have the same response as another.
 	if len(answers) != len(inputs)-3 || len(different) != len(answers) {
 		t.Errorf("there are %d tags for %d answers to %d inputs", len(answers), len(different), len(inputs))
 	}
 }
 
-// TestTheTimeIsAskedWhereItCounts has one rule among others that looks at it.
-func TestTheTimeIsAskedWhereItCounts(t *testing.T) {
+// TestTimeIsOnlyReadForRulesThatNeedIt checks that the clock is only read for rules
+// that read the time.
+func TestTimeIsOnlyReadForRulesThatNeedIt(t *testing.T) {
 	rule := func(targeting string) string {
 		return `{"state":"ENABLED","variants":{"true":1,"false":0},"targeting":` + targeting + `}`
 	}
@@ -169,19 +171,19 @@ func TestTheTimeIsAskedWhereItCounts(t *testing.T) {
 	for key, times := range map[string]int{"by-name": 1, "computed": 1, "other": 0, "z-attribute": 0} {
 		asked = 0
 		if _, answer := core.Single(nil, key, nil); !bytes.Contains(answer, []byte(`"variant":"true"`)) || asked != times {
-			t.Errorf("%s answers %s after asking for the time %d times", key, answer, asked)
+			t.Errorf("%s answers %s after reading the time %d times", key, answer, asked)
 		}
 	}
 	asked = 0
 	if _, all, _ := core.Bulk(nil, nil, nil, ""); bytes.Count(all, []byte(`"variant":"true"`)) != 4 || asked != 1 {
-		t.Errorf("all flags answer %s after asking for the time %d times", all, asked)
+		t.Errorf("all flags answer %s after reading the time %d times", all, asked)
 	}
 }
 
-// TestAnswersWhileFlagsChange has requests answered, from contexts that are used
-// again, while one set of flags replaces another that reads other attributes.
-// Every answer is from one set or the other, whole.
-func TestAnswersWhileFlagsChange(t *testing.T) {
+// TestResponsesAreConsistentWhileFlagsChange sends requests while two sets of flags that read
+// different attributes replace each other. Every response must be entirely from
+// one set.
+func TestResponsesAreConsistentWhileFlagsChange(t *testing.T) {
 	sets := []*flags.Set{parse(t, document), parse(t, fuzzed)}
 	body := []byte(`{"context":{"targetingKey":"u","email":"a@corp.com","user":{"plan":"gold"},"n":18,"version":"1.3.0"}}`)
 	want := map[string]string{}
@@ -225,7 +227,7 @@ func TestAnswersWhileFlagsChange(t *testing.T) {
 	}
 }
 
-// fuzzed has a flag for each way in which an evaluation ends.
+// fuzzed has a flag for each kind of outcome.
 const fuzzed = `{
   "metadata": {"team": "shop"},
   "$evaluators": {"staff": {"ends_with": [{"var": "email"}, "@corp.com"]}},
@@ -246,8 +248,9 @@ const fuzzed = `{
   }
 }`
 
-// FuzzBody sends bodies to every flag and to all at once: the answers are JSON of
-// the protocol's form, those to all are those to each, and the tag leads to 304.
+// FuzzBody sends bodies to every flag and to the bulk endpoint: the responses
+// are valid, the bulk response consists of the single ones, and its tag is
+// answered with 304.
 func FuzzBody(f *testing.F) {
 	f.Add(`{"context":{"targetingKey":"u","email":"a@corp.com"}}`)
 	f.Add(`{"context":{"user":{"plan":"gold"},"list":[{"id":1},2,[]],"n":18,"version":"v1.3"}}`)
@@ -261,7 +264,7 @@ func FuzzBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		status, all, tag := core.Bulk(nil, []byte(body), nil, "")
 		if status == 400 {
-			refused(t, core, body, all)
+			expectRejected(t, core, body, all)
 			return
 		}
 		if status != 200 || tag == "" {
@@ -270,23 +273,24 @@ func FuzzBody(f *testing.F) {
 		want := `{"flags":[`
 		for i, flag := range core.view.Load().set.Flags() {
 			status, one := core.Single(nil, flag.Key, []byte(body))
-			answered(t, flag.Key, status, one)
+			expectValid(t, flag.Key, status, one)
 			if i > 0 {
 				want += ","
 			}
 			want += string(one)
 		}
 		if want += `],"metadata":{"team":"shop"}}`; string(all) != want {
-			t.Errorf("all flags answer %s, and one by one %s", all, want)
+			t.Errorf("all flags answer %s, but the single flags %s", all, want)
 		}
 		if status, answer, again := core.Bulk(nil, []byte(body), nil, tag); status != 304 || len(answer) > 0 || again != tag {
-			t.Errorf("to the tag %s they answer %d %s with the tag %s", tag, status, answer, again)
+			t.Errorf("with the tag %s they answer %d %s with the tag %s", tag, status, answer, again)
 		}
 	})
 }
 
-// refused checks that a body which is refused for all flags is so for each.
-func refused(t *testing.T, core *Core, body string, answer []byte) {
+// expectRejected checks that a body that the bulk endpoint rejects is rejected
+// for each flag.
+func expectRejected(t *testing.T, core *Core, body string, answer []byte) {
 	t.Helper()
 	var failure struct{ Key, ErrorCode, ErrorDetails string }
 	if err := json.Unmarshal(answer, &failure); err != nil || failure.Key != "" || failure.ErrorCode != "INVALID_CONTEXT" || failure.ErrorDetails == "" {
@@ -300,8 +304,8 @@ func refused(t *testing.T, core *Core, body string, answer []byte) {
 	}
 }
 
-// answered checks the form of an answer: what must be there, and what must not.
-func answered(t *testing.T, key string, status int, answer []byte) {
+// expectValid checks the required and the forbidden members of a response.
+func expectValid(t *testing.T, key string, status int, answer []byte) {
 	t.Helper()
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(answer, &fields); err != nil {

@@ -1,35 +1,38 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ofrep answers OpenFeature's remote evaluation protocol, OFREP 0.3.0.
+// Package ofrep implements OpenFeature's remote evaluation protocol, OFREP
+// 0.3.0.
 //
-// Core is the protocol without HTTP: a key and a body go in, a status and a body
-// come out. It answers from an immutable view of the flags behind an atomic
-// pointer. When a set of flags is served, everything it can answer is encoded
-// once, so that answering copies bytes:
+// Core is the protocol without HTTP: it maps a key and a body to a status and a
+// body. It reads an immutable view of the flags behind an atomic pointer. When
+// a new set of flags is served, all its possible outcomes are encoded once, so
+// that a response only copies bytes:
 //
 //	Serve(set) ──▶ view{answers[outcome]} ◀── one atomic load ── Single, Bulk
 //
-// Handler puts net/http around it: paths, methods, CORS, who may ask (package
-// access), limits, compression, the ETag of bulk answers. Streams tell clients of
-// changes. Telemetry is the other port: /livez, /readyz and /metrics.
+// Handler adds HTTP: paths, methods, CORS, authentication and rate limits
+// (package access), compression, and the ETag of bulk responses. Streams notify
+// clients of changes. Telemetry serves the other port: /livez, /readyz and
+// /metrics.
 //
-// Where the protocol leaves room, or others differ:
-//   - An absent or empty body and an absent context count as an empty context,
-//     as with flagd. A context that is not an object is INVALID_CONTEXT.
-//   - A body that two parsers could read in two ways is refused, as INVALID_CONTEXT
-//     too: a name twice in an object, half of a surrogate pair, a number beyond a
-//     float64. So is one nested deeper than 64 levels. flags.Context.Read has the
-//     rules; they are the same for every flag.
-//   - TARGETING_KEY_MISSING is never answered: as with flagd, a rule that lacks
-//     the targeting key falls to the default variant.
+// Choices where the protocol is not specific, or other implementations differ:
+//   - An absent or empty body and an absent context are an empty context, as
+//     in flagd. A context that is not an object is INVALID_CONTEXT.
+//   - A body that parsers could interpret differently is rejected as
+//     INVALID_CONTEXT: duplicate names in an object, an unpaired surrogate, a
+//     number beyond a float64. So is one nested deeper than 64 levels. The
+//     rules are those of flags.Context.Read, and the same for every flag.
+//   - TARGETING_KEY_MISSING is never returned: as in flagd, a rule without the
+//     targeting key selects the default variant.
 //   - "No value" is an absent field, never null.
-//   - The reason DEFAULT is sent although the protocol's schema does not list it;
-//     its own examples and all other servers do.
-//   - flagConfigEtag and flagConfigLastModified, with which a client that was told
-//     of a change asks for answers at least as new, are not read: answers never
-//     come from anything older than what is being served.
-//   - 401 and 403 make providers stop for good. A service that has lost its
+//   - The reason DEFAULT is sent although the protocol's schema does not list
+//     it; its own examples and all other servers do.
+//   - flagConfigEtag and flagConfigLastModified, with which a client that was
+//     notified of a change requests flags at least as recent, are ignored:
+//     responses are always from the served flags.
+//   - Providers treat 401 and 403 as fatal. A service that has lost its
 //     credentials therefore answers 503.
-//   - Everything after /flags/ is the key, decoded once, so a key may have slashes.
+//   - Everything after /flags/ is the key, decoded once, so a key may contain
+//     slashes.
 package ofrep

@@ -17,7 +17,7 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// endpoint is what a request asks for, as far as metrics are concerned.
+// endpoint is the endpoint of a request, for metrics.
 type endpoint int
 
 const (
@@ -27,56 +27,56 @@ const (
 	endpointOther
 )
 
-// endpointNames are the values of metrics' label.
+// endpointNames are the values of the label endpoint.
 var endpointNames = [...]string{"single", "bulk", "events", "other"}
 
-// Options are what a Handler does besides answering. The zero value does nothing
-// of it.
+// Options configure a Handler. The zero value disables all optional features.
 type Options struct {
-	// Revision is sent with every answer, in config.HeaderRevision.
+	// Revision is sent with every response, in config.HeaderRevision.
 	Revision string
-	// Age is how old what is served is, sent in config.HeaderAge with every answer
-	// while ok. It is asked once a second.
+	// Age returns the age of the served flags, sent in config.HeaderAge with every
+	// response while ok. It is called once per second.
 	Age func() (age time.Duration, ok bool)
-	// Origins are those whose pages may ask, as browsers send them, or "*" for all.
+	// Origins are the origins whose pages may send requests, as browsers send them,
+	// or "*" for all.
 	Origins []string
-	// Keys says who may ask; nil lets everybody in.
+	// Keys authenticates requests; nil disables authentication.
 	Keys *access.Keys
-	// Limit is for all requests together; nil is none.
+	// Limit is the rate limit of all requests together; nil is none.
 	Limit *rate.Limiter
-	// MaxInFlight is how many requests may be evaluated, waited for or written at a
-	// time; 0 is no limit.
+	// MaxInFlight is the maximum number of requests that are evaluated, forwarded
+	// or written concurrently; 0 is no limit.
 	MaxInFlight int
-	// CompressFrom is the size in bytes from which a bulk answer is compressed if
-	// the client accepts that; 0 is never.
+	// CompressFrom is the size in bytes from which a bulk response is compressed if
+	// the client accepts it; 0 disables compression.
 	CompressFrom int
-	// Streams tell clients when to ask again; nil is none.
+	// Streams notify clients of changes; nil disables them.
 	Streams *Streams
 }
 
-// Handler answers OFREP over HTTP.
+// Handler serves OFREP over HTTP.
 type Handler struct {
-	// Divert, if there is one, is asked after a request's body was read and before
-	// it is evaluated. It returns the status that it has answered with, or 0 if it
-	// has written nothing and the request is to be answered here. It must not keep
-	// body. Set it before the first request.
+	// Divert, if set, is called after a request's body was read and before it is
+	// evaluated. It returns the status that it has answered with, or 0 if it has
+	// written nothing and the handler must answer. It must not retain body. It must
+	// be set before the first request.
 	Divert func(w http.ResponseWriter, r *http.Request, body []byte) (status int)
 
 	core     *Core
 	options  Options
 	revision []string
-	timed    atomic.Pointer[timed]
+	timed    atomic.Pointer[timedHeaders]
 	origins  origins
 	inFlight atomic.Int64
 	draining atomic.Bool
 	bodies   bodies
 	clock    func() time.Time
 	counts   [len(endpointNames)]*endpointCounts
-	// handed are the counts of requests that Divert answered.
-	handed [len(endpointNames)]*endpointCounts
+	// diverted are the counts of requests that Divert answered.
+	diverted [len(endpointNames)]*endpointCounts
 }
 
-// endpointCounts are an endpoint's metrics, found once.
+// endpointCounts are the metrics of an endpoint, resolved once.
 type endpointCounts struct {
 	duration prometheus.Observer
 	byCode   [1000]counter
@@ -85,7 +85,7 @@ type endpointCounts struct {
 	track    string
 }
 
-// NewHandler returns the HTTP side of core.
+// NewHandler returns the HTTP handler of a core.
 func NewHandler(core *Core, options Options) *Handler {
 	h := &Handler{core: core, options: options, clock: core.now, origins: newOrigins(options.Origins)}
 	h.bodies.large = make(chan struct{}, maxLargeBodies)
@@ -94,7 +94,7 @@ func NewHandler(core *Core, options Options) *Handler {
 	}
 	for i := range endpointNames {
 		h.counts[i] = newCounts(core.metrics, endpoint(i), config.TrackOwn)
-		h.handed[i] = newCounts(core.metrics, endpoint(i), config.TrackCandidate)
+		h.diverted[i] = newCounts(core.metrics, endpoint(i), config.TrackCandidate)
 	}
 	return h
 }
@@ -107,11 +107,11 @@ func newCounts(m *Metrics, at endpoint, track string) *endpointCounts {
 	return c
 }
 
-// Drain makes the handler ask clients to close their connections, so that no
-// request is lost on one that is closed at the end.
+// Drain makes the handler tell clients to close their connections, so that no
+// request is lost when they are closed at the end.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
-// ServeHTTP answers one request.
+// ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.clock()
 	at, key := route(r.URL.Path)
@@ -119,9 +119,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status, handed := h.answer(w, r, at, key, start)
 	counts := h.counts[at]
 	if handed {
-		counts = h.handed[at]
+		counts = h.diverted[at]
 	}
-	// The wall clock need not be read again.
+	// time.Since reads only the monotonic clock.
 	counts.observe(status, time.Since(start))
 }
 
@@ -139,8 +139,9 @@ func (c *endpointCounts) observe(status int, took time.Duration) {
 	(*resolved).Inc()
 }
 
-// route finds the endpoint. Path is decoded, and everything behind the bulk
-// endpoint's path is a key, slashes too. A slash alone is still the bulk endpoint.
+// route returns the endpoint of a decoded path. Everything after the bulk
+// endpoint's path and a slash is a key, which may contain slashes. A single
+// trailing slash is still the bulk endpoint.
 func route(path string) (at endpoint, key string) {
 	rest, ok := strings.CutPrefix(path, config.PathEvaluate)
 	switch {
@@ -162,7 +163,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, at endpoint, ke
 	}
 	switch {
 	case at == endpointOther, at == endpointEvents && h.options.Streams == nil:
-		return write(w, http.StatusNotFound, nothingHere), false
+		return write(w, http.StatusNotFound, notFound), false
 	case r.Method == http.MethodOptions:
 		return preflight(w, method), false
 	case r.Method != method:
@@ -180,11 +181,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, at endpoint, ke
 	}
 }
 
-// evaluate reads the body and answers, or has the candidate do so; an empty key
-// is the bulk endpoint.
+// evaluate reads the body and answers, or diverts the request; an empty key is
+// the bulk endpoint.
 func (h *Handler) evaluate(w http.ResponseWriter, r *http.Request, key string, client *access.Client) (status int, handed bool) {
-	b := h.bodies.take()
-	defer h.bodies.giveBack(b)
+	b := h.bodies.get()
+	defer h.bodies.release(b)
 	if status, details := b.read(r, &h.bodies); status != 0 {
 		return refuseBody(w, status, failure(key, codeGeneral, details)), false
 	}
@@ -204,8 +205,8 @@ func (h *Handler) evaluate(w http.ResponseWriter, r *http.Request, key string, c
 	return write(w, status, b.out), false
 }
 
-// bulk answers all flags. A compressed answer is another representation, so it
-// has another strong entity tag.
+// bulk evaluates all flags. A compressed response is another representation, so
+// it has another strong entity tag.
 func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, b *buffers, client *access.Client) (status int) {
 	known, compressed := plainTags(r.Header["If-None-Match"])
 	b.extra = h.options.Streams.appendTo(b.extra[:0], client)
@@ -233,8 +234,9 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, b *buffers, clien
 	return write(w, status, answer)
 }
 
-// Pattern is the pattern of a request's path, for traces; it is empty where
-// there is nothing to trace: streams last for hours, and other paths are not ours.
+// Pattern returns the pattern of a request's path for traces. It is empty for
+// requests that are not traced: event streams, which last for hours, and
+// unknown paths.
 func Pattern(r *http.Request) string {
 	switch at, _ := route(r.URL.Path); at {
 	case endpointSingle:

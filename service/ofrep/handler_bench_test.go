@@ -12,20 +12,20 @@ import (
 	"time"
 )
 
-// discard is an http.ResponseWriter that costs nothing.
+// discard is an http.ResponseWriter without cost.
 type discard struct{ header http.Header }
 
 func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d *discard) WriteHeader(int)             {}
 
-// body is a request's body that can be read again.
+// body is a request body that can be reset.
 type body struct{ strings.Reader }
 
 func (*body) Close() error { return nil }
 
-// BenchmarkHandler is what the adapter and the core cost without net/http, as
-// the service has them by default.
+// BenchmarkHandler measures the handler and the core without net/http, with the
+// service's default options.
 func BenchmarkHandler(b *testing.B) {
 	core, _ := newTestCore(b, document)
 	handler := NewHandler(core, Options{
@@ -36,7 +36,7 @@ func BenchmarkHandler(b *testing.B) {
 	constant := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header()["Content-Type"] = jsonType
-		_, _ = w.Write(nothingHere)
+		_, _ = w.Write(notFound)
 	})
 	const context = `{"context":{"targetingKey":"user-1","email":"ann@corp.com"}}`
 	for _, bench := range []struct {

@@ -12,7 +12,7 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// Header values that never change, set without an allocation.
+// Constant header values, which are set without an allocation.
 var (
 	jsonType       = []string{"application/json"}
 	gzipCoding     = []string{"gzip"}
@@ -23,7 +23,7 @@ var (
 	varyBoth       = []string{"Accept-Encoding, Origin"}
 	varyEncoding   = []string{"Accept-Encoding"}
 	allowedHeaders = []string{"Content-Type, Authorization, X-API-Key, If-None-Match"}
-	aDay           = []string{"86400"}
+	maxAgeDay      = []string{"86400"}
 	revisionName   = http.CanonicalHeaderKey(config.HeaderRevision)
 	ageName        = http.CanonicalHeaderKey(config.HeaderAge)
 )
@@ -32,7 +32,7 @@ func (h *Handler) setHeaders(header http.Header, r *http.Request, now time.Time)
 	if h.revision != nil {
 		header[revisionName] = h.revision
 	}
-	timed := h.at(now)
+	timed := h.timedAt(now)
 	header["Date"] = timed.date
 	if timed.age != nil {
 		header[ageName] = timed.age
@@ -51,7 +51,7 @@ func (h *Handler) setHeaders(header http.Header, r *http.Request, now time.Time)
 	}
 }
 
-// vary says what a bulk answer depends on besides the request's body.
+// vary sets the Vary header of a bulk response.
 func (h *Handler) vary(header http.Header) {
 	switch {
 	case h.options.CompressFrom == 0:
@@ -62,8 +62,9 @@ func (h *Handler) vary(header http.Header) {
 	}
 }
 
-// origins are those whose pages may ask. Answers do not depend on cookies, so
-// to let any origin ask gives no page more than its reader could get without it.
+// origins are the origins whose pages may send requests. Responses do not
+// depend on cookies, so allowing all origins gives pages no more access than
+// their users have anyway.
 type origins struct {
 	any  bool
 	list []string
@@ -73,7 +74,7 @@ func newOrigins(list []string) origins {
 	return origins{any: slices.Contains(list, "*"), list: list}
 }
 
-// some says that answers differ by origin.
+// some reports whether responses differ by origin.
 func (o *origins) some() bool { return !o.any && len(o.list) > 0 }
 
 // allowed returns the value of Access-Control-Allow-Origin, nil if it must not
@@ -91,31 +92,32 @@ func (o *origins) allowed(origin []string) []string {
 
 func preflight(w http.ResponseWriter, method string) (status int) {
 	header := w.Header()
-	// Without an allowed origin the browser pays no heed to the rest.
+	// Without an allowed origin the browser ignores the other headers.
 	if header["Access-Control-Allow-Origin"] != nil {
 		delete(header, "Access-Control-Expose-Headers")
 		header.Set("Access-Control-Allow-Methods", method)
 		header["Access-Control-Allow-Headers"] = allowedHeaders
-		header["Access-Control-Max-Age"] = aDay
+		header["Access-Control-Max-Age"] = maxAgeDay
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return http.StatusNoContent
 }
 
-// timed are header values that change with the second, made once in each: to
-// format the date is a good part of what net/http does for a small answer.
-type timed struct {
+// timedHeadersHeaders are header values that change every second and are formatted
+// once per second: formatting the date is a considerable part of the cost of a
+// small response in net/http.
+type timedHeaders struct {
 	second    int64
 	date, age []string
 }
 
-// at returns the values of a time.
-func (h *Handler) at(now time.Time) *timed {
+// timedAt returns the header values at a time.
+func (h *Handler) timedAt(now time.Time) *timedHeaders {
 	second := now.Unix()
 	if current := h.timed.Load(); current != nil && current.second == second {
 		return current
 	}
-	next := &timed{second: second, date: []string{now.UTC().Format(http.TimeFormat)}}
+	next := &timedHeaders{second: second, date: []string{now.UTC().Format(http.TimeFormat)}}
 	if h.options.Age != nil {
 		if age, ok := h.options.Age(); ok {
 			next.age = []string{strconv.FormatInt(int64(age/time.Second), 10)}
@@ -125,20 +127,20 @@ func (h *Handler) at(now time.Time) *timed {
 	return next
 }
 
-// shortAnswer is the size up to which net/http counts an answer's bytes itself.
-const shortAnswer = 2048
+// shortResponse is the size up to which net/http sets Content-Length itself.
+const shortResponse = 2048
 
 func write(w http.ResponseWriter, status int, answer []byte) int {
 	header := w.Header()
 	header["Content-Type"] = jsonType
-	if len(answer) >= shortAnswer {
+	if len(answer) >= shortResponse {
 		header["Content-Length"] = []string{strconv.Itoa(len(answer))}
 	}
 	if status == http.StatusServiceUnavailable {
 		header["Retry-After"] = seconds[0]
 	}
 	w.WriteHeader(status)
-	// A client that has gone away needs no answer.
+	// A failed write means that the client has disconnected.
 	_, _ = w.Write(answer)
 	return status
 }

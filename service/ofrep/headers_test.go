@@ -12,7 +12,7 @@ import (
 
 const shop = "https://shop.example"
 
-func TestBrowsersAskFirst(t *testing.T) {
+func TestPreflightRequests(t *testing.T) {
 	tests := map[string]struct {
 		origins []string
 		allowed string
@@ -54,7 +54,7 @@ func expectHeaders(t *testing.T, got http.Header, want map[string]string) {
 	}
 }
 
-func TestBrowsersReadOurHeaders(t *testing.T) {
+func TestHeadersAreExposedToBrowsers(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	handler := NewHandler(core, Options{Origins: []string{"*"}})
 	for _, path := range []string{base, base + "/static", base + "/nobody", "/elsewhere"} {
@@ -62,7 +62,7 @@ func TestBrowsersReadOurHeaders(t *testing.T) {
 		exposed := w.Header().Get("Access-Control-Expose-Headers")
 		for _, name := range []string{"ETag", "Retry-After", "FlagCache-Revision", "FlagCache-Age"} {
 			if !strings.Contains(exposed, name) {
-				t.Errorf("%s hides %s from a browser", path, name)
+				t.Errorf("%s does not expose %s to browsers", path, name)
 			}
 		}
 		if w.Header().Get("Access-Control-Allow-Origin") != "*" {
@@ -70,11 +70,11 @@ func TestBrowsersReadOurHeaders(t *testing.T) {
 		}
 	}
 	if w := request(handler, "POST", base, ""); w.Header().Get("Access-Control-Allow-Origin") != "" {
-		t.Error("who does not say an origin is told about origins")
+		t.Error("a request without an origin is answered with CORS headers")
 	}
 }
 
-func TestAnswersSayHowOldTheFlagsAre(t *testing.T) {
+func TestAgeHeader(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	var age time.Duration
 	var known bool

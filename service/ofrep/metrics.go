@@ -14,10 +14,10 @@ import (
 )
 
 // buckets are in seconds. The limits of a canary's checks, 100 and 300 ms, are
-// edges, so that they are counted and not estimated.
+// bucket bounds, so that requests over a limit are counted exactly.
 var buckets = []float64{0.001, 0.002, 0.005, 0.010, 0.025, 0.050, 0.100, 0.150, 0.300, 0.500, 1}
 
-// Metrics counts requests and evaluations.
+// Metrics are the metrics of requests and evaluations.
 type Metrics struct {
 	requests    *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
@@ -26,17 +26,17 @@ type Metrics struct {
 	served      atomic.Pointer[flags.Set]
 }
 
-// NewMetrics registers the metrics. Failed evaluations are explained to log, at
-// the debug level.
+// NewMetrics registers the metrics. The errors of failed evaluations are logged
+// at the debug level.
 func NewMetrics(registry prometheus.Registerer, log *slog.Logger) *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: config.MetricRequests,
-			Help: "OFREP requests by endpoint (single, bulk, events, other), HTTP status code, and whose answer it was (own, candidate).",
+			Help: "OFREP requests by endpoint (single, bulk, events, other), HTTP status code, and who answered (own, candidate).",
 		}, []string{"endpoint", "code", "track"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    config.MetricRequestDuration,
-			Help:    "Time from an OFREP request's headers to the end of its answer, in seconds, by endpoint and whose answer it was (own, candidate).",
+			Help:    "Time from an OFREP request's headers to the end of its response, in seconds, by endpoint and who answered (own, candidate).",
 			Buckets: buckets,
 		}, []string{"endpoint", "track"}),
 		evaluations: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -49,8 +49,8 @@ func NewMetrics(registry prometheus.Registerer, log *slog.Logger) *Metrics {
 	return m
 }
 
-// counter is an evaluation's counter, looked up by its labels when it is first
-// needed: most outcomes of a flag never come about and need no series.
+// counter is a counter that is resolved by its labels on first use: most
+// outcomes of a flag never occur and need no series.
 type counter struct {
 	resolved atomic.Pointer[prometheus.Counter]
 }
@@ -59,7 +59,7 @@ func (m *Metrics) counters(set *flags.Set) []counter {
 	return make([]counter, len(set.Outcomes()))
 }
 
-// evaluated counts an outcome. The error is the rule's author's business.
+// evaluated counts an outcome. The error is logged for the authors of rules.
 func (m *Metrics) evaluated(v *view, outcome *flags.Outcome, err error) {
 	if err != nil {
 		m.log.Debug("evaluating a flag failed", "flag", outcome.Key, "code", outcome.ErrorCode, "error", err)
@@ -74,7 +74,7 @@ func (m *Metrics) evaluated(v *view, outcome *flags.Outcome, err error) {
 	(*resolved).Inc()
 }
 
-// keepOnly drops the series of flags that are served no more, which bounds
+// keepOnly deletes the series of flags that are no longer served, which bounds
 // their number.
 func (m *Metrics) keepOnly(set *flags.Set) {
 	previous := m.served.Swap(set)

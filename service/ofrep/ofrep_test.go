@@ -69,7 +69,7 @@ func request(handler http.Handler, method, target, body string, headers ...strin
 
 const base = "/ofrep/v1/evaluate/flags"
 
-func TestAnswers(t *testing.T) {
+func TestResponses(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	handler := NewHandler(core, Options{Revision: "rev-1"})
 	tests := map[string]struct {
@@ -105,25 +105,25 @@ func TestAnswers(t *testing.T) {
 			"POST", base + "/failing", `{"context":{}}`, 400,
 			`{"key":"failing","errorCode":"PARSE_ERROR","errorDetails":"the targeting rule cannot be evaluated","metadata":{"team":"shop"}}`,
 		},
-		"a rule that goes astray": {
+		"a rule that returns no variant": {
 			"POST", base + "/astray", `{"context":{}}`, 400,
-			`{"key":"astray","errorCode":"GENERAL","errorDetails":"the targeting rule chose something that is not a variant","metadata":{"team":"shop"}}`,
+			`{"key":"astray","errorCode":"GENERAL","errorDetails":"the targeting rule returned something that is not a variant","metadata":{"team":"shop"}}`,
 		},
 		"an unknown flag": {
 			"POST", base + "/nobody", `{"context":{}}`, 404,
-			`{"key":"nobody","errorCode":"FLAG_NOT_FOUND","errorDetails":"there is no such flag"}`,
+			`{"key":"nobody","errorCode":"FLAG_NOT_FOUND","errorDetails":"the flag does not exist"}`,
 		},
 		"an encoded key is decoded once": {
 			"POST", base + "/with%2Fslash%20and%20%25", `{"context":{}}`, 200,
 			`{"key":"with/slash and %","reason":"STATIC","variant":"on","value":"x","metadata":{"team":"shop"}}`,
 		},
-		"a slash that is not encoded belongs to the key too": {
+		"an unencoded slash is part of the key": {
 			"POST", base + "/with/slash%20and%20%25", `{"context":{}}`, 200,
 			`{"key":"with/slash and %","reason":"STATIC","variant":"on","value":"x","metadata":{"team":"shop"}}`,
 		},
 		"a key is never a path": {
 			"POST", base + "/..%2F..%2Fetc", `{"context":{}}`, 404,
-			`{"key":"../../etc","errorCode":"FLAG_NOT_FOUND","errorDetails":"there is no such flag"}`,
+			`{"key":"../../etc","errorCode":"FLAG_NOT_FOUND","errorDetails":"the flag does not exist"}`,
 		},
 		"no body is an empty context": {
 			"POST", base + "/targeted", "", 200,
@@ -139,7 +139,7 @@ func TestAnswers(t *testing.T) {
 		},
 		"a body that is not JSON": {
 			"POST", base + "/static", `{"context":`, 400,
-			`{"key":"static","errorCode":"INVALID_CONTEXT","errorDetails":"the body is not valid JSON: an unexpected character or end at byte 11"}`,
+			`{"key":"static","errorCode":"INVALID_CONTEXT","errorDetails":"the body is not valid JSON: unexpected character or end of input at byte 11"}`,
 		},
 		"a context nested too deeply": {
 			"POST", base + "/targeted", `{"context":` + strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 101), 400,
@@ -147,7 +147,7 @@ func TestAnswers(t *testing.T) {
 		},
 		"a body that is too large": {
 			"POST", base + "/static", `{"context":{"a":"` + strings.Repeat("x", MaxBody) + `"}}`, 413,
-			`{"key":"static","errorCode":"GENERAL","errorDetails":"the body has more than 262144 bytes"}`,
+			`{"key":"static","errorCode":"GENERAL","errorDetails":"the body is larger than 262144 bytes"}`,
 		},
 		"another method": {
 			"GET", base + "/static", "", 405,
@@ -155,16 +155,16 @@ func TestAnswers(t *testing.T) {
 		},
 		"another path": {
 			"POST", "/ofrep/v1/evaluate/flagsy", "", 404,
-			`{"errorDetails":"there is nothing at this path; OFREP is at /ofrep/v1/evaluate/flags"}`,
+			`{"errorDetails":"not found; OFREP is served at /ofrep/v1/evaluate/flags"}`,
 		},
-		"the configuration endpoint of old": {
+		"the former configuration endpoint": {
 			"GET", "/ofrep/v1/configuration", "", 404,
-			`{"errorDetails":"there is nothing at this path; OFREP is at /ofrep/v1/evaluate/flags"}`,
+			`{"errorDetails":"not found; OFREP is served at /ofrep/v1/evaluate/flags"}`,
 		},
 		"all flags, sorted, with failures among them": {
 			"POST", base, `{"context":{"email":"a@corp.com"}}`, 200,
 			`{"flags":[` + strings.Join([]string{
-				`{"key":"astray","errorCode":"GENERAL","errorDetails":"the targeting rule chose something that is not a variant","metadata":{"team":"shop"}}`,
+				`{"key":"astray","errorCode":"GENERAL","errorDetails":"the targeting rule returned something that is not a variant","metadata":{"team":"shop"}}`,
 				`{"key":"disabled","reason":"DISABLED","metadata":{"team":"shop"}}`,
 				`{"key":"failing","errorCode":"PARSE_ERROR","errorDetails":"the targeting rule cannot be evaluated","metadata":{"team":"shop"}}`,
 				`{"key":"none","reason":"DEFAULT","metadata":{"team":"shop"}}`,
@@ -174,7 +174,7 @@ func TestAnswers(t *testing.T) {
 				`{"key":"with/slash and %","reason":"STATIC","variant":"on","value":"x","metadata":{"team":"shop"}}`,
 			}, ",") + `],"metadata":{"team":"shop"}}`,
 		},
-		"a broken context fails all flags, without a key": {
+		"an invalid context fails all flags, without a key": {
 			"POST", base, `{"context":[]}`, 400,
 			`{"errorCode":"INVALID_CONTEXT","errorDetails":"the context is not an object"}`,
 		},
@@ -206,7 +206,7 @@ func TestBulkAcceptsATrailingSlash(t *testing.T) {
 		t.Errorf("the answers differ: %d %s", slash.Code, slash.Body)
 	}
 	if _, sent := plain.Header()["Flagcache-Revision"]; sent {
-		t.Error("there is a revision header without a revision")
+		t.Error("a revision header is sent without a revision")
 	}
 }
 
@@ -245,26 +245,26 @@ func TestEntityTags(t *testing.T) {
 	}
 	other := request(handler, "POST", base, stranger, "If-None-Match", tag)
 	if other.Code != http.StatusOK || other.Header().Get("ETag") == tag {
-		t.Errorf("another context's answers have the same tag: %d", other.Code)
+		t.Errorf("another context's response has the same tag: %d", other.Code)
 	}
 	core.Serve(parse(t, strings.Replace(document, `"tier": 1`, `"tier": 2`, 1)))
 	if w := request(handler, "POST", base, member, "If-None-Match", tag); w.Code != http.StatusOK {
-		t.Errorf("other flags answer %d to the old tag", w.Code)
+		t.Errorf("with other flags the old tag is answered with %d", w.Code)
 	}
 	if w := request(handler, "POST", base+"/static", member); w.Header().Get("ETag") != "" {
 		t.Error("a single answer has an entity tag")
 	}
 }
 
-func TestDrainingAsksClientsToClose(t *testing.T) {
+func TestDrainingClosesConnections(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	handler := NewHandler(core, Options{})
 	if w := request(handler, "POST", base, ""); w.Header().Get("Connection") != "" {
-		t.Error("it asks to close before draining")
+		t.Error("it closes connections before draining")
 	}
 	handler.Drain()
 	if w := request(handler, "POST", base, ""); w.Header().Get("Connection") != "close" {
-		t.Error("it does not ask to close")
+		t.Error("it does not close connections while draining")
 	}
 }
 
@@ -284,11 +284,11 @@ func TestRequestsCanBeDiverted(t *testing.T) {
 			t.Errorf("a diverted request is answered with %d %s", w.Code, w.Body)
 		}
 		if w := request(handler, "POST", path, `{"context":{}}`); w.Code != http.StatusOK {
-			t.Errorf("a request that stays here is answered with %d %s", w.Code, w.Body)
+			t.Errorf("a request that is not diverted is answered with %d %s", w.Code, w.Body)
 		}
 	}
 	want := `
-# HELP ofrep_requests_total OFREP requests by endpoint (single, bulk, events, other), HTTP status code, and whose answer it was (own, candidate).
+# HELP ofrep_requests_total OFREP requests by endpoint (single, bulk, events, other), HTTP status code, and who answered (own, candidate).
 # TYPE ofrep_requests_total counter
 ofrep_requests_total{code="200",endpoint="bulk",track="own"} 1
 ofrep_requests_total{code="200",endpoint="single",track="own"} 1
@@ -313,7 +313,7 @@ func TestRequestMetrics(t *testing.T) {
 # TYPE flag_evaluations_total counter
 flag_evaluations_total{key="failing",reason="ERROR",variant=""} 1
 flag_evaluations_total{key="static",reason="STATIC",variant="on"} 2
-# HELP ofrep_requests_total OFREP requests by endpoint (single, bulk, events, other), HTTP status code, and whose answer it was (own, candidate).
+# HELP ofrep_requests_total OFREP requests by endpoint (single, bulk, events, other), HTTP status code, and who answered (own, candidate).
 # TYPE ofrep_requests_total counter
 ofrep_requests_total{code="200",endpoint="single",track="own"} 2
 ofrep_requests_total{code="400",endpoint="bulk",track="own"} 1
@@ -331,7 +331,7 @@ ofrep_requests_total{code="404",endpoint="single",track="own"} 1
 flag_evaluations_total{key="other",reason="STATIC",variant="on"} 1
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "flag_evaluations_total"); err != nil {
-		t.Errorf("series of flags that are gone remain: %v", err)
+		t.Errorf("series of removed flags remain: %v", err)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Time limits on requests. Clients give up after ten seconds.
+// Timeouts of requests. Clients give up after ten seconds.
 const (
 	readHeaderTimeout = 2 * time.Second
 	readTimeout       = 5 * time.Second
@@ -18,8 +18,8 @@ const (
 	maxHeaderBytes    = 32 << 10
 )
 
-// NewServer returns a server whose limits on time and size bound what one
-// client can hold on to. Event streams have limits of their own.
+// NewServer returns a server whose timeouts and size limits bound the resources
+// that one client can hold. Event streams have their own limits.
 func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,

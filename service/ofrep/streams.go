@@ -21,34 +21,35 @@ import (
 // streamTokenParameter is the query parameter of a client's stream token.
 const streamTokenParameter = "token"
 
-// StreamWriteTimeout is a good StreamOptions.WriteTimeout.
+// StreamWriteTimeout is the recommended StreamOptions.WriteTimeout.
 const StreamWriteTimeout = 5 * time.Second
 
-// StreamOptions are the settings of event streams.
+// StreamOptions configure event streams.
 type StreamOptions struct {
-	// Max is how many streams there may be at a time.
+	// Max is the maximum number of concurrent streams.
 	Max int
-	// Inactivity is how long clients are told to keep a stream that nobody looks at.
-	// It is sent in whole seconds.
+	// Inactivity is how long clients should keep the stream of an inactive page. It
+	// is sent in whole seconds.
 	Inactivity time.Duration
-	// Heartbeat is how often a stream without events gets a comment, by which both
-	// sides notice that the other has gone.
+	// Heartbeat is the interval at which an idle stream is sent a comment, so that
+	// both sides detect a broken connection.
 	Heartbeat time.Duration
-	// Spread is the time over which clients are told of a change, so that they do
-	// not all ask at once.
+	// Spread is the time over which clients are notified of a change, so that they
+	// do not all send requests at once.
 	Spread time.Duration
 	// WriteTimeout is how long a client may take to accept an event before its
-	// stream is ended.
+	// stream is closed.
 	WriteTimeout time.Duration
 }
 
-// Streams tell clients to ask again when the flags change (OFREP's event
-// streams). A stream has no queue: all that it can say is that something changed,
-// and a client that is behind is told once, of the latest change.
+// Streams notify clients of changed flags (OFREP's event streams). A stream has
+// no queue: its only event is that the flags changed, so a slow client is
+// notified once, of the latest change.
 type Streams struct {
 	options StreamOptions
 	now     func() time.Time
-	// head and tail are what bulk answers say, around a client's token.
+	// head and tail are the extra members of bulk responses before and after a
+	// client's token.
 	head, tail string
 	open       atomic.Int64
 
@@ -61,38 +62,38 @@ type Streams struct {
 // change is a change of the flags.
 type change struct {
 	at time.Time
-	// number tells it from others of the same moment.
+	// number distinguishes changes at the same time.
 	number int
-	// over is closed by the next change.
-	over chan struct{}
+	// superseded is closed by the next change.
+	superseded chan struct{}
 }
 
-// NewStreams returns Streams without a client.
+// NewStreams returns Streams without clients.
 func NewStreams(options StreamOptions, now func() time.Time) *Streams {
 	return &Streams{
 		options: options,
 		now:     now,
 		head:    `,"eventStreams":[{"type":"sse","endpoint":{"requestUri":"` + config.PathEvents,
 		tail:    `"},"inactivityDelaySec":` + strconv.Itoa(max(1, int(options.Inactivity/time.Second))) + `}]`,
-		latest:  change{over: make(chan struct{})},
+		latest:  change{superseded: make(chan struct{})},
 		done:    make(chan struct{}),
 	}
 }
 
-// Register registers the number of streams.
+// Register registers the metric of open streams.
 func (s *Streams) Register(registry prometheus.Registerer) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: config.MetricStreams,
-		Help: "Event streams that are open.",
+		Help: "Number of open event streams.",
 	}, func() float64 { return float64(s.open.Load()) }))
 }
 
-// Changed tells all clients that the flags have changed.
+// Changed notifies all clients of changed flags.
 func (s *Streams) Changed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	close(s.latest.over)
-	s.latest = change{at: s.now(), number: s.latest.number + 1, over: make(chan struct{})}
+	close(s.latest.superseded)
+	s.latest = change{at: s.now(), number: s.latest.number + 1, superseded: make(chan struct{})}
 }
 
 // Close ends all streams.
@@ -111,8 +112,8 @@ func (s *Streams) current() change {
 	return s.latest
 }
 
-// appendTo appends what a bulk answer says of event streams. The place is given
-// without a host, because a proxy in front has another.
+// appendTo appends the extra members of a bulk response. The URI has no host,
+// because a proxy in front may have another.
 func (s *Streams) appendTo(to []byte, client *access.Client) []byte {
 	if s == nil {
 		return to
@@ -124,7 +125,7 @@ func (s *Streams) appendTo(to []byte, client *access.Client) []byte {
 	return append(to, s.tail...)
 }
 
-// serve sends events until the client or the service ends it.
+// serve sends events until the client disconnects or the streams are closed.
 func (s *Streams) serve(w http.ResponseWriter, r *http.Request) (status int) {
 	if s.open.Add(1) > int64(s.options.Max) {
 		s.open.Add(-1)
@@ -136,7 +137,7 @@ func (s *Streams) serve(w http.ResponseWriter, r *http.Request) (status int) {
 	header["Cache-Control"] = noStore
 	header["X-Accel-Buffering"] = noBuffering
 	stream := stream{w: w, control: http.NewResponseController(w), timeout: s.options.WriteTimeout}
-	// The server's limit on reading a request would end the stream.
+	// The server's read timeout would end the stream.
 	if stream.control.SetReadDeadline(time.Time{}) == nil {
 		s.send(r.Context(), &stream)
 	}
@@ -147,25 +148,25 @@ var (
 	eventStream    = []string{"text/event-stream"}
 	noStore        = []string{"no-store"}
 	noBuffering    = []string{"no"}
-	tooManyStreams = general("there are too many event streams; poll instead, or come again later")
+	tooManyStreams = general("too many event streams; poll instead, or retry later")
 )
 
-// Reconnecting after a stream has ended is spread over this time: when an
-// instance stops, all its clients come to the others.
+// Reconnects after the end of a stream are spread over this time: when an
+// instance stops, all its clients reconnect to the others.
 const (
 	reconnectAfter  = time.Second
 	reconnectSpread = 4 * time.Second
 )
 
-// missable is how long ago a change may be that a client which connects now has
-// not seen: it asked for the flags first and for the stream then.
-const missable = time.Minute
+// missableAgeAge is the maximum age of a change that a new client may have missed,
+// because it evaluated the flags before it opened the stream.
+const missableAge = time.Minute
 
 func (s *Streams) send(ctx context.Context, to *stream) {
 	latest := s.current()
 	to.greet(reconnectAfter + rand.N(reconnectSpread))
-	if !latest.at.IsZero() && s.now().Sub(latest.at) < missable {
-		to.tell(latest)
+	if !latest.at.IsZero() && s.now().Sub(latest.at) < missableAge {
+		to.notify(latest)
 	}
 	heartbeat := time.NewTicker(s.options.Heartbeat)
 	defer heartbeat.Stop()
@@ -177,18 +178,19 @@ func (s *Streams) send(ctx context.Context, to *stream) {
 			return
 		case <-heartbeat.C:
 			to.beat()
-		case <-latest.over:
-			if !s.pause(ctx) {
+		case <-latest.superseded:
+			if !s.awaitTurn(ctx) {
 				return
 			}
 			latest = s.current()
-			to.tell(latest)
+			to.notify(latest)
 		}
 	}
 }
 
-// pause waits for this client's turn; it is false when the stream is over.
-func (s *Streams) pause(ctx context.Context) bool {
+// awaitTurn delays the notification of this client. It returns false if the
+// stream has ended.
+func (s *Streams) awaitTurn(ctx context.Context) bool {
 	if s.options.Spread == 0 {
 		return true
 	}
@@ -209,7 +211,7 @@ type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
-	// err ends the stream.
+	// err is the error that ended the stream.
 	err error
 }
 
@@ -219,9 +221,9 @@ func (s *stream) greet(reconnect time.Duration) {
 
 func (s *stream) beat() { s.write(":\n\n") }
 
-// tell sends the protocol's event. The time is when this instance began to serve
-// the flags: an answer from before, from a cache on the way, is too old.
-func (s *stream) tell(c change) {
+// notify sends the protocol's event. The time is when this instance began to
+// serve the flags: an older response, from a cache in between, is outdated.
+func (s *stream) notify(c change) {
 	s.write("id: " + strconv.FormatInt(c.at.UnixMilli(), 10) + "-" + strconv.Itoa(c.number) + "\nevent: message\n" +
 		`data: {"type":"refetchEvaluation","lastModified":` + strconv.FormatInt(c.at.Unix(), 10) + "}\n\n")
 }

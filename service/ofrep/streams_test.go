@@ -25,12 +25,12 @@ import (
 
 const (
 	events  = "/ofrep/v1/events"
-	patient = 10 * time.Second
+	timeout = 10 * time.Second
 )
 
-var streamOptions = StreamOptions{Max: 3, Inactivity: 2 * time.Minute, Heartbeat: time.Hour, WriteTimeout: patient}
+var streamOptions = StreamOptions{Max: 3, Inactivity: 2 * time.Minute, Heartbeat: time.Hour, WriteTimeout: timeout}
 
-// serveStreams is a server with event streams.
+// serveStreams starts a server with event streams.
 func serveStreams(t *testing.T, options Options, settings StreamOptions) (*httptest.Server, *Streams) {
 	t.Helper()
 	core, _ := newTestCore(t, document)
@@ -84,7 +84,8 @@ func listen(t *testing.T, url string, headers ...string) *listener {
 	return l
 }
 
-// expect reads lines up to one that begins so, and returns what follows there.
+// expect reads lines until one has the prefix, and returns the rest of that
+// line.
 func (l *listener) expect(prefix string) string {
 	l.t.Helper()
 	for {
@@ -96,8 +97,8 @@ func (l *listener) expect(prefix string) string {
 			if !ok {
 				l.t.Fatalf("the stream ended before %q", prefix)
 			}
-		case <-time.After(patient):
-			l.t.Fatalf("the stream does not say %q", prefix)
+		case <-time.After(timeout):
+			l.t.Fatalf("the stream did not send %q", prefix)
 		}
 	}
 }
@@ -110,14 +111,14 @@ func (l *listener) expectEnd() {
 			if !ok {
 				return
 			}
-		case <-time.After(patient):
+		case <-time.After(timeout):
 			l.t.Fatal("the stream does not end")
 		}
 	}
 }
 
-// place is where a bulk answer says that the events are.
-func place(t *testing.T, server *httptest.Server, headers ...string) string {
+// streamURL returns the URL of the event stream in a bulk response.
+func streamURL(t *testing.T, server *httptest.Server, headers ...string) string {
 	t.Helper()
 	w := request(server.Config.Handler, "POST", base, "", headers...)
 	var answer struct {
@@ -128,7 +129,7 @@ func place(t *testing.T, server *httptest.Server, headers ...string) string {
 		}
 	}
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || len(answer.EventStreams) != 1 {
-		t.Fatalf("the answer says nothing of event streams: %s (%v)", w.Body, err)
+		t.Fatalf("the response has no event streams: %s (%v)", w.Body, err)
 	}
 	stream := answer.EventStreams[0]
 	if stream.Type != "sse" || stream.Delay != 120 || !strings.HasPrefix(stream.Endpoint.RequestURI, "/") {
@@ -137,9 +138,9 @@ func place(t *testing.T, server *httptest.Server, headers ...string) string {
 	return server.URL + stream.Endpoint.RequestURI
 }
 
-func TestAChangeIsToldOnce(t *testing.T) {
+func TestChangeIsNotifiedOnce(t *testing.T) {
 	server, streams := serveStreams(t, Options{Origins: []string{"*"}}, streamOptions)
-	l := listen(t, place(t, server), "Origin", shop)
+	l := listen(t, streamURL(t, server), "Origin", shop)
 	header := l.response.Header
 	if l.response.StatusCode != 200 || header.Get("Content-Type") != "text/event-stream" || header.Get("Cache-Control") != "no-store" ||
 		header.Get("Access-Control-Allow-Origin") != "*" {
@@ -147,42 +148,42 @@ func TestAChangeIsToldOnce(t *testing.T) {
 	}
 	l.expect("retry: ")
 	l.expect(": connected")
-	told := map[string]bool{}
+	ids := map[string]bool{}
 	for range 2 {
 		streams.Changed()
-		told[l.expect("id: ")] = true
+		ids[l.expect("id: ")] = true
 		if event := l.expect("event: "); event != "message" {
-			t.Errorf("the event is called %q", event)
+			t.Errorf("the event's name is %q", event)
 		}
 		var data struct {
 			Type         string
 			LastModified int64
 		}
 		if err := json.Unmarshal([]byte(l.expect("data: ")), &data); err != nil || data.Type != "refetchEvaluation" || data.LastModified == 0 {
-			t.Errorf("the event says %+v (%v)", data, err)
+			t.Errorf("the event's data is %+v (%v)", data, err)
 		}
 		select {
 		case line := <-l.lines:
 			if line != "" {
-				t.Errorf("after the event comes %q", line)
+				t.Errorf("the event is followed by %q", line)
 			}
-		case <-time.After(patient):
+		case <-time.After(timeout):
 			t.Error("the event has no end")
 		}
 	}
-	if len(told) != 2 {
-		t.Errorf("two changes have the IDs %v", told)
+	if len(ids) != 2 {
+		t.Errorf("two changes have the IDs %v", ids)
 	}
 }
 
-func TestAChangeJustBeforeTheStreamIsTold(t *testing.T) {
+func TestChangeJustBeforeTheStreamIsNotified(t *testing.T) {
 	server, streams := serveStreams(t, Options{}, streamOptions)
-	url := place(t, server)
+	url := streamURL(t, server)
 	streams.Changed()
 	listen(t, url).expect(`data: {"type":"refetchEvaluation"`)
 }
 
-func TestSilentStreamsHaveAHeartbeat(t *testing.T) {
+func TestIdleStreamsHaveAHeartbeat(t *testing.T) {
 	settings := streamOptions
 	settings.Heartbeat = 5 * time.Millisecond
 	server, _ := serveStreams(t, Options{}, settings)
@@ -193,9 +194,9 @@ func TestSilentStreamsHaveAHeartbeat(t *testing.T) {
 	}
 }
 
-// TestStreamsOutliveTheLimitsOnRequests shortens these limits; a stream goes on
-// for many times as long.
-func TestStreamsOutliveTheLimitsOnRequests(t *testing.T) {
+// TestStreamsOutliveRequestTimeouts shortens these timeouts; a stream lasts
+// many times as long.
+func TestStreamsOutliveRequestTimeouts(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	settings := streamOptions
 	settings.Heartbeat = 10 * time.Millisecond
@@ -214,7 +215,7 @@ func TestStreamsOutliveTheLimitsOnRequests(t *testing.T) {
 	l.expect("data: ")
 }
 
-func TestThereIsAMostOfStreams(t *testing.T) {
+func TestConcurrentStreamsAreLimited(t *testing.T) {
 	server, streams := serveStreams(t, Options{}, streamOptions)
 	registry := prometheus.NewRegistry()
 	streams.Register(registry)
@@ -223,9 +224,9 @@ func TestThereIsAMostOfStreams(t *testing.T) {
 	}
 	l := listen(t, server.URL+events)
 	if l.response.StatusCode != 429 || l.response.Header.Get("Retry-After") == "" {
-		t.Errorf("one too many is answered with %d %v", l.response.StatusCode, l.response.Header)
+		t.Errorf("a stream over the limit is answered with %d %v", l.response.StatusCode, l.response.Header)
 	}
-	want := "# HELP sse_streams Event streams that are open.\n# TYPE sse_streams gauge\nsse_streams 3\n"
+	want := "# HELP sse_streams Number of open event streams.\n# TYPE sse_streams gauge\nsse_streams 3\n"
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 		t.Error(err)
 	}
@@ -233,12 +234,12 @@ func TestThereIsAMostOfStreams(t *testing.T) {
 		t.Errorf("meanwhile an evaluation is answered with %d", w.Code)
 	}
 	server.CloseClientConnections()
-	redistest.Eventually(t, patient, "streams of clients that are gone are kept", func() bool { return streams.open.Load() == 0 })
+	redistest.Eventually(t, timeout, "streams of disconnected clients are kept", func() bool { return streams.open.Load() == 0 })
 }
 
-// TestAClientThatDoesNotReadIsDropped uses a connection without any buffer, and
-// one other client, which is told all the same.
-func TestAClientThatDoesNotReadIsDropped(t *testing.T) {
+// TestStreamOfAClientThatDoesNotReadIsClosed uses an unbuffered connection, and
+// another client that must still be notified.
+func TestStreamOfAClientThatDoesNotReadIsClosed(t *testing.T) {
 	settings := streamOptions
 	settings.WriteTimeout = 50 * time.Millisecond
 	server, streams := serveStreams(t, Options{}, settings)
@@ -255,12 +256,12 @@ func TestAClientThatDoesNotReadIsDropped(t *testing.T) {
 	}
 	l := listen(t, server.URL+events)
 	l.expect(": connected")
-	redistest.Eventually(t, patient, "the client is not dropped", func() bool { return streams.open.Load() == 1 })
+	redistest.Eventually(t, timeout, "the client is not dropped", func() bool { return streams.open.Load() == 1 })
 	streams.Changed()
 	l.expect("data: ")
 }
 
-// pipeListener accepts connections that are given to it.
+// pipeListener accepts the connections sent to it.
 type pipeListener chan net.Conn
 
 func (l pipeListener) Accept() (net.Conn, error) {
@@ -279,7 +280,7 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	server, _ := serveStreams(t, Options{}, streamOptions)
 	l := listen(t, server.URL+events)
 	l.expect(": connected")
-	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	if err := server.Config.Shutdown(ctx); err != nil {
 		t.Errorf("the server does not end while a stream is open: %v", err)
@@ -287,9 +288,9 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	l.expectEnd()
 }
 
-func TestStreamsNeedATokenWhereRequestsDo(t *testing.T) {
+func TestStreamsRequireAToken(t *testing.T) {
 	server, _ := serveStreams(t, Options{Keys: keys(t, 0, 0)}, streamOptions)
-	url := place(t, server, "X-API-Key", webToken)
+	url := streamURL(t, server, "X-API-Key", webToken)
 	if strings.Contains(url, webToken) {
 		t.Errorf("the client's own token is in the URL %s", url)
 	}
@@ -315,9 +316,9 @@ func TestStreamsNeedATokenWhereRequestsDo(t *testing.T) {
 	}
 }
 
-// TestStreamsAreInTheEntityTag holds that a client which knows the flags but not
-// of the streams is told of them.
-func TestStreamsAreInTheEntityTag(t *testing.T) {
+// TestStreamsArePartOfTheEntityTag checks that a client with a response without
+// streams gets a new one.
+func TestStreamsArePartOfTheEntityTag(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	without := request(NewHandler(core, Options{}), "POST", base, "").Header().Get("ETag")
 	with := NewHandler(core, Options{Streams: NewStreams(streamOptions, time.Now)})
@@ -334,14 +335,14 @@ func TestNoStreams(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	handler := NewHandler(core, Options{})
 	if w := request(handler, "POST", base, ""); strings.Contains(w.Body.String(), "eventStreams") {
-		t.Errorf("the answer speaks of streams: %s", w.Body)
+		t.Errorf("the response has event streams: %s", w.Body)
 	}
 	if w := request(handler, "GET", events, ""); w.Code != 404 {
 		t.Errorf("a stream is answered with %d", w.Code)
 	}
 }
 
-func TestEventsAreForReading(t *testing.T) {
+func TestEventsOnlyAllowGET(t *testing.T) {
 	server, _ := serveStreams(t, Options{Origins: []string{"*"}}, streamOptions)
 	w := request(server.Config.Handler, "POST", events, "")
 	if w.Code != 405 || w.Header().Get("Allow") != "GET, OPTIONS" {

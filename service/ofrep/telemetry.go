@@ -13,16 +13,16 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// Health says whether requests should come here.
+// Health is the readiness of the service.
 type Health struct {
 	Ready bool
-	// Details is one line for people: what is served and how old it is, or why
-	// nothing is.
+	// Details is one human-readable line: which flags are served and their age, or
+	// why none are.
 	Details string
 }
 
-// Telemetry answers /livez, /readyz and /metrics. /livez says that the process
-// answers and nothing more: a restart helps against nothing else.
+// Telemetry serves /livez, /readyz and /metrics. /livez only reports that the
+// process responds, because nothing else is fixed by a restart.
 func Telemetry(health func() Health, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+config.PathLive, func(w http.ResponseWriter, _ *http.Request) {
