@@ -30,6 +30,7 @@ import (
 	"github.com/flagcache/flagcache/service/admin/openapi"
 	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/logtest"
 	"github.com/flagcache/flagcache/service/postgrestest"
 	"github.com/flagcache/flagcache/service/source"
 	"github.com/flagcache/flagcache/service/source/postgres"
@@ -37,26 +38,26 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 
-const annsToken, bobsToken = "anns-token-0123456789", "bobs-token-0123456789"
+const annToken, bobToken = "anns-token-0123456789", "bobs-token-0123456789"
 
-// fixture is an API with a database of its own.
+// fixture is an API with its own database.
 type fixture struct {
 	t        *testing.T
 	url      string
 	registry *prometheus.Registry
-	log      *bytes.Buffer
-	// invalidated are the environments that Redis was told of.
+	log      *logtest.Buffer
+	// invalidated receives the environments that were invalidated in Redis.
 	invalidated chan string
-	// invalidation is what telling Redis comes to.
+	// invalidation is the result of an invalidation.
 	invalidation error
 }
 
-func anAPI(t *testing.T) *fixture {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	return anAPIOn(t, postgrestest.Database(t), func() *rate.Limiter { return nil }, map[string]string{"ann": annsToken, "bob": bobsToken})
+	return newFixtureOn(t, postgrestest.Database(t), func() *rate.Limiter { return nil }, map[string]string{"ann": annToken, "bob": bobToken})
 }
 
-func anAPIOn(t *testing.T, uri string, limit func() *rate.Limiter, tokens map[string]string) *fixture {
+func newFixtureOn(t *testing.T, uri string, limit func() *rate.Limiter, tokens map[string]string) *fixture {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "uri")
@@ -68,11 +69,11 @@ func anAPIOn(t *testing.T, uri string, limit func() *rate.Limiter, tokens map[st
 	for name, token := range tokens {
 		write(t, filepath.Join(tokensDir, name), token)
 	}
-	f := &fixture{t: t, registry: prometheus.NewRegistry(), log: &bytes.Buffer{}, invalidated: make(chan string, 1000)}
-	log := slog.New(slog.NewTextHandler(&locked{to: f.log}, nil))
+	f := &fixture{t: t, registry: prometheus.NewRegistry(), log: &logtest.Buffer{}, invalidated: make(chan string, 1000)}
+	log := slog.New(slog.NewTextHandler(f.log, nil))
 	store := postgres.Open(postgres.Options{URIFile: file, Environment: "default", MaxSize: flags.MaxSize, Log: log})
 	t.Cleanup(store.Close)
-	watched(t, store)
+	migrate(t, store)
 	server := httptest.NewServer(NewHandler(Options{
 		Store: store,
 		Find:  access.NewKeys(tokensDir, limit, log).Find,
@@ -87,8 +88,8 @@ func anAPIOn(t *testing.T, uri string, limit func() *rate.Limiter, tokens map[st
 	return f
 }
 
-// watched waits for the schema, which is made by whoever watches.
-func watched(t *testing.T, store *postgres.Store) {
+// migrate waits for the schema, which Watch creates.
+func migrate(t *testing.T, store *postgres.Store) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	seen := make(chan struct{})
@@ -103,18 +104,6 @@ func watched(t *testing.T, store *postgres.Store) {
 	<-ended
 }
 
-// locked is a buffer that several may write to.
-type locked struct {
-	sync.Mutex
-	to io.Writer
-}
-
-func (l *locked) Write(line []byte) (int, error) {
-	l.Lock()
-	defer l.Unlock()
-	return l.to.Write(line)
-}
-
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -122,22 +111,22 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// answer is what came back.
+// answer is a response.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// request is what is asked: headers come in pairs, and Ann asks unless they say
-// otherwise.
+// request sends a request with headers in pairs, as Ann unless they contain
+// another token.
 func (f *fixture) request(method, path, body string, headers ...string) answer {
 	f.t.Helper()
 	r, err := http.NewRequest(method, f.url+path, strings.NewReader(body))
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+annsToken)
+	r.Header.Set("Authorization", "Bearer "+annToken)
 	r.Header.Set("Content-Type", "application/json")
 	if method == http.MethodPatch {
 		r.Header.Set("Content-Type", "application/merge-patch+json")
@@ -157,19 +146,19 @@ func (f *fixture) request(method, path, body string, headers ...string) answer {
 	return answer{status: response.StatusCode, header: response.Header, body: strings.TrimSpace(string(text))}
 }
 
-// must asks and checks the status.
+// must sends a request and checks the status.
 func (f *fixture) must(status int, method, path, body string, headers ...string) answer {
 	f.t.Helper()
 	a := f.request(method, path, body, headers...)
 	if a.status != status {
-		f.t.Fatalf("%s %s gives %d, want %d: %s", method, path, a.status, status, a.body)
+		f.t.Fatalf("%s %s returns %d, want %d: %s", method, path, a.status, status, a.body)
 	}
 	return a
 }
 
 func (a answer) etag() string { return a.header.Get("ETag") }
 
-// into decodes an answer.
+// into decodes the response.
 func (a answer) into(t *testing.T, value any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(a.body), value); err != nil {
@@ -182,39 +171,39 @@ const (
 	off = `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off"}`
 )
 
-func TestTheLifeOfAFlag(t *testing.T) {
-	f := anAPI(t)
+func TestFlagLifecycle(t *testing.T) {
+	f := newFixture(t)
 	created := f.must(http.StatusCreated, "POST", "/shop/flags", `{"key":"a/b <&> ü","definition":`+on+`}`, "X-Request-Id", "first")
 	path := strings.TrimPrefix(created.header.Get("Location"), config.PathAdmin+"/environments")
 	if created.body != on || created.etag() == "" || path != "/shop/flags/a%2Fb%20%3C&%3E%20%C3%BC" || created.header.Get("X-Request-Id") != "first" {
-		t.Errorf("creating gives %s with %v", created.body, created.header)
+		t.Errorf("creating returns %s with %v", created.body, created.header)
 	}
 	read := f.must(http.StatusOK, "GET", path, "")
 	if read.body != on || read.etag() != created.etag() || read.header.Get("Last-Modified") == "" {
-		t.Errorf("reading gives %s with %v", read.body, read.header)
+		t.Errorf("reading returns %s with %v", read.body, read.header)
 	}
 	f.must(http.StatusNotModified, "GET", path, "", "If-None-Match", created.etag())
 
-	replaced := f.must(http.StatusOK, "PUT", path, " "+off+"\n", "If-Match", created.etag(), "Authorization", "bearer "+bobsToken, "X-Request-Id", "second")
+	replaced := f.must(http.StatusOK, "PUT", path, " "+off+"\n", "If-Match", created.etag(), "Authorization", "bearer "+bobToken, "X-Request-Id", "second")
 	if replaced.body != off || replaced.etag() == created.etag() {
-		t.Errorf("replacing gives %s with ETag %s", replaced.body, replaced.etag())
+		t.Errorf("replacing returns %s with ETag %s", replaced.body, replaced.etag())
 	}
 	again := f.must(http.StatusOK, "PUT", path, off, "If-Match", replaced.etag())
 	if again.etag() != replaced.etag() {
-		t.Errorf("replacing by the same gives another ETag, %s", again.etag())
+		t.Errorf("replacing with the same definition returns another ETag, %s", again.etag())
 	}
 	patched := f.must(http.StatusOK, "PATCH", path, `{"state":"DISABLED","variants":{"off":null},"defaultVariant":null,"metadata":{"n":1.50}}`, "If-Match", again.etag())
 	if want := `{"metadata":{"n":1.50},"state":"DISABLED","variants":{"on":true}}`; !sameJSON(t, want, patched.body) || !strings.Contains(patched.body, "1.50") {
-		t.Errorf("patching gives %s", patched.body)
+		t.Errorf("patching returns %s", patched.body)
 	}
 	f.must(http.StatusNoContent, "DELETE", path, "", "If-Match", patched.etag())
 	f.must(http.StatusNotFound, "GET", path, "")
 	recreated := f.must(http.StatusCreated, "PUT", path, on, "If-None-Match", "*")
 	if recreated.etag() == created.etag() {
-		t.Error("the same flag made again has the ETag of the one that was deleted")
+		t.Error("a recreated flag has the ETag of the deleted one")
 	}
-	if told := len(f.invalidated); told != 5 {
-		t.Errorf("Redis was told %d times, of 5 changes", told)
+	if n := len(f.invalidated); n != 5 {
+		t.Errorf("Redis was invalidated %d times for 5 changes", n)
 	}
 	f.expectAudit("/shop/audit?key=a/b%20%3C%26%3E%20%C3%BC",
 		"create ann", "update bob", "update ann", "delete ann", "create ann")
@@ -228,7 +217,7 @@ func sameJSON(t *testing.T, a, b string) bool {
 	return cmp.Equal(first, second)
 }
 
-// expectAudit compares actions and actors, from the first.
+// expectAudit compares actions and actors, the earliest first.
 func (f *fixture) expectAudit(path string, want ...string) {
 	f.t.Helper()
 	var page struct{ Changes []auditItem }
@@ -245,65 +234,65 @@ func (f *fixture) expectAudit(path string, want ...string) {
 	}
 }
 
-func TestWhatIsRefused(t *testing.T) {
-	f := anAPI(t)
+func TestInvalidRequests(t *testing.T) {
+	f := newFixture(t)
 	tag := f.must(http.StatusCreated, "POST", "/shop/flags", `{"key":"a","definition":`+on+`}`).etag()
 	tests := map[string]struct {
 		method, path, body string
 		headers            []string
 		status             int
-		says               string
+		detail             string
 	}{
-		"a flag that is not there":                {"GET", "/shop/flags/b", "", nil, 404, "no such environment or flag"},
-		"flags of no environment":                 {"GET", "/nowhere/flags", "", nil, 404, "no such environment"},
-		"a path with nothing":                     {"GET", "/shop/things", "", nil, 404, "openapi.yaml"},
-		"a method that is not there":              {"POST", "/shop/flags/a", "", nil, 405, "DELETE, GET, PATCH, PUT"},
-		"an environment that is no name":          {"GET", "/%C3%BC/flags", "", nil, 400, "an environment has"},
-		"a key that is too long":                  {"GET", "/shop/flags/" + strings.Repeat("x", 257), "", nil, 400, "1 to 256 bytes"},
-		"a key with a line's end":                 {"PUT", "/shop/flags/a%0Ab", on, []string{"If-None-Match", "*"}, 400, "control characters"},
-		"a key with a NUL":                        {"GET", "/shop/flags/%00", "", nil, 400, "control characters"},
-		"a key that is not UTF-8":                 {"GET", "/shop/flags/%FF", "", nil, 400, "UTF-8"},
-		"an empty key":                            {"POST", "/shop/flags", `{"key":"","definition":{}}`, nil, 400, "1 to 256 bytes"},
-		"creating what is there":                  {"POST", "/shop/flags", `{"key":"a","definition":` + off + `}`, nil, 409, "there already"},
-		"a member that is not known":              {"POST", "/shop/flags", `{"key":"b","defnition":{}}`, nil, 400, "defnition"},
-		"two bodies":                              {"POST", "/shop/flags", `{"key":"b","definition":{}} {}`, nil, 400, "more than one"},
-		"no definition":                           {"POST", "/shop/flags", `{"key":"b"}`, nil, 422, "not JSON"},
-		"a change that does not say of what":      {"PUT", "/shop/flags/a", off, nil, 428, "If-Match"},
-		"a new flag that does not say so":         {"PUT", "/shop/flags/b", off, nil, 428, "If-None-Match: *"},
-		"a patch that does not say of what":       {"PATCH", "/shop/flags/a", `{}`, nil, 428, "If-Match"},
-		"a deletion that does not say of what":    {"DELETE", "/shop/flags/a", "", nil, 428, "If-Match"},
-		"a change of what has changed":            {"PUT", "/shop/flags/a", off, []string{"If-Match", `"1-1"`}, 412, "read it again"},
-		"a change by a weak ETag":                 {"PUT", "/shop/flags/a", off, []string{"If-Match", "W/" + tag}, 412, "read it again"},
-		"a change of what is gone":                {"PUT", "/shop/flags/b", off, []string{"If-Match", "*"}, 412, "no such flag"},
-		"a new flag that is there":                {"PUT", "/shop/flags/a", off, []string{"If-None-Match", "*"}, 412, "there already"},
-		"another ETag than one that must not be":  {"PUT", "/shop/flags/a", off, []string{"If-None-Match", `"1-1"`}, 428, "takes If-Match"},
-		"a patch of what is not there":            {"PATCH", "/shop/flags/b", `{}`, []string{"If-Match", "*"}, 404, "no such"},
-		"deleting what is not there":              {"DELETE", "/shop/flags/b", "", []string{"If-Match", "*"}, 404, "no such"},
-		"a patch that is a list":                  {"PATCH", "/shop/flags/a", `[]`, []string{"If-Match", tag}, 400, "must be a JSON object"},
-		"a patch that is nothing":                 {"PATCH", "/shop/flags/a", ``, []string{"If-Match", tag}, 400, "must be a JSON object"},
-		"a patch that breaks the flag":            {"PATCH", "/shop/flags/a", `{"defaultVariant":"blue"}`, []string{"If-Match", tag}, 422, `\"blue\" is not one of the variants`},
-		"a patch as another type":                 {"PATCH", "/shop/flags/a", `{}`, []string{"If-Match", tag, "Content-Type", "application/json"}, 415, "merge-patch"},
-		"a form":                                  {"PUT", "/shop/flags/a", "a=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "application/json"},
-		"a compressed body":                       {"PUT", "/shop/flags/a", on, []string{"Content-Encoding", "gzip"}, 415, "compressed"},
-		"a body that is not UTF-8":                {"PUT", "/shop/flags/a", "{\"\xff\":1}", []string{"If-Match", tag}, 400, "UTF-8"},
-		"a body over the limit":                   {"PUT", "/shop/flags/a", strings.Repeat(" ", flags.MaxSize+1), []string{"If-Match", tag}, 413, "1 MiB"},
-		"a definition that is not JSON":           {"PUT", "/shop/flags/a", "{", []string{"If-Match", tag}, 422, "not JSON"},
-		"a definition that leaves its document":   {"PUT", "/shop/flags/a", on + `},"metadata":{"x":1}`, []string{"If-Match", tag}, 422, "not JSON"},
-		"a definition nested a million deep":      {"PUT", "/shop/flags/a", strings.Repeat("[", 500_000), []string{"If-Match", tag}, 422, "not JSON"},
-		"a definition with a member twice":        {"PUT", "/shop/flags/a", `{"state":"ENABLED","state":"DISABLED","variants":{"on":true}}`, []string{"If-Match", tag}, 422, "state"},
-		"a limit that is none":                    {"GET", "/shop/flags?limit=0", "", nil, 400, "limit must be"},
-		"a page that is none":                     {"GET", "/shop/audit?before=x", "", nil, 400, "before must be"},
-		"an environment's change of nothing":      {"PUT", "/shop", `{}`, nil, 428, "If-Match"},
-		"an environment that is not there":        {"PUT", "/nowhere", `{}`, []string{"If-Match", "*"}, 404, "no such environment"},
-		"an environment's member that is unknown": {"PUT", "/shop", `{"flags":{}}`, []string{"If-Match", "*"}, 400, "flags"},
-		"evaluators that are none":                {"PUT", "/shop", `{"$evaluators":[]}`, []string{"If-Match", "*"}, 422, "$evaluators"},
+		"a missing flag":                        {"GET", "/shop/flags/b", "", nil, 404, "does not exist"},
+		"flags of a missing environment":        {"GET", "/nowhere/flags", "", nil, 404, "does not exist"},
+		"an unknown path":                       {"GET", "/shop/things", "", nil, 404, "openapi.yaml"},
+		"an unsupported method":                 {"POST", "/shop/flags/a", "", nil, 405, "DELETE, GET, PATCH, PUT"},
+		"an invalid environment":                {"GET", "/%C3%BC/flags", "", nil, 400, "an environment must have"},
+		"a key over the limit":                  {"GET", "/shop/flags/" + strings.Repeat("x", 257), "", nil, 400, "1 to 256 bytes"},
+		"a key with a line break":               {"PUT", "/shop/flags/a%0Ab", on, []string{"If-None-Match", "*"}, 400, "control characters"},
+		"a key with a NUL":                      {"GET", "/shop/flags/%00", "", nil, 400, "control characters"},
+		"a key that is not UTF-8":               {"GET", "/shop/flags/%FF", "", nil, 400, "UTF-8"},
+		"an empty key":                          {"POST", "/shop/flags", `{"key":"","definition":{}}`, nil, 400, "1 to 256 bytes"},
+		"creating an existing flag":             {"POST", "/shop/flags", `{"key":"a","definition":` + off + `}`, nil, 409, "already exists"},
+		"an unknown member":                     {"POST", "/shop/flags", `{"key":"b","defnition":{}}`, nil, 400, "defnition"},
+		"two bodies":                            {"POST", "/shop/flags", `{"key":"b","definition":{}} {}`, nil, 400, "more than one"},
+		"no definition":                         {"POST", "/shop/flags", `{"key":"b"}`, nil, 422, "not JSON"},
+		"a change without a precondition":       {"PUT", "/shop/flags/a", off, nil, 428, "If-Match"},
+		"a new flag without a precondition":     {"PUT", "/shop/flags/b", off, nil, 428, "If-None-Match: *"},
+		"a patch without a precondition":        {"PATCH", "/shop/flags/a", `{}`, nil, 428, "If-Match"},
+		"a deletion without a precondition":     {"DELETE", "/shop/flags/a", "", nil, 428, "If-Match"},
+		"a change of an outdated flag":          {"PUT", "/shop/flags/a", off, []string{"If-Match", `"1-1"`}, 412, "has changed"},
+		"a change with a weak ETag":             {"PUT", "/shop/flags/a", off, []string{"If-Match", "W/" + tag}, 412, "has changed"},
+		"a change of a missing flag":            {"PUT", "/shop/flags/b", off, []string{"If-Match", "*"}, 412, "does not exist"},
+		"a new flag that exists":                {"PUT", "/shop/flags/a", off, []string{"If-None-Match", "*"}, 412, "already exists"},
+		"If-None-Match with another ETag":       {"PUT", "/shop/flags/a", off, []string{"If-None-Match", `"1-1"`}, 428, "requires If-Match"},
+		"a patch of a missing flag":             {"PATCH", "/shop/flags/b", `{}`, []string{"If-Match", "*"}, 404, "does not exist"},
+		"deleting a missing flag":               {"DELETE", "/shop/flags/b", "", []string{"If-Match", "*"}, 404, "does not exist"},
+		"a patch that is a list":                {"PATCH", "/shop/flags/a", `[]`, []string{"If-Match", tag}, 400, "must be a JSON object"},
+		"an empty patch":                        {"PATCH", "/shop/flags/a", ``, []string{"If-Match", tag}, 400, "must be a JSON object"},
+		"a patch to an invalid flag":            {"PATCH", "/shop/flags/a", `{"defaultVariant":"blue"}`, []string{"If-Match", tag}, 422, `\"blue\" is not one of the variants`},
+		"a patch with another media type":       {"PATCH", "/shop/flags/a", `{}`, []string{"If-Match", tag, "Content-Type", "application/json"}, 415, "merge-patch"},
+		"a form":                                {"PUT", "/shop/flags/a", "a=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "application/json"},
+		"a compressed body":                     {"PUT", "/shop/flags/a", on, []string{"Content-Encoding", "gzip"}, 415, "compressed"},
+		"a body that is not UTF-8":              {"PUT", "/shop/flags/a", "{\"\xff\":1}", []string{"If-Match", tag}, 400, "UTF-8"},
+		"a body over the limit":                 {"PUT", "/shop/flags/a", strings.Repeat(" ", flags.MaxSize+1), []string{"If-Match", tag}, 413, "1 MiB"},
+		"a definition that is not JSON":         {"PUT", "/shop/flags/a", "{", []string{"If-Match", tag}, 422, "not JSON"},
+		"a definition that closes its object":   {"PUT", "/shop/flags/a", on + `},"metadata":{"x":1}`, []string{"If-Match", tag}, 422, "not JSON"},
+		"a definition nested a million deep":    {"PUT", "/shop/flags/a", strings.Repeat("[", 500_000), []string{"If-Match", tag}, 422, "not JSON"},
+		"a definition with a duplicate key":     {"PUT", "/shop/flags/a", `{"state":"ENABLED","state":"DISABLED","variants":{"on":true}}`, []string{"If-Match", tag}, 422, "state"},
+		"an invalid limit":                      {"GET", "/shop/flags?limit=0", "", nil, 400, "limit must be"},
+		"an invalid page":                       {"GET", "/shop/audit?before=x", "", nil, 400, "before must be"},
+		"an environment without a precondition": {"PUT", "/shop", `{}`, nil, 428, "If-Match"},
+		"a missing environment":                 {"PUT", "/nowhere", `{}`, []string{"If-Match", "*"}, 404, "does not exist"},
+		"an unknown member of an environment":   {"PUT", "/shop", `{"flags":{}}`, []string{"If-Match", "*"}, 400, "flags"},
+		"invalid evaluators":                    {"PUT", "/shop", `{"$evaluators":[]}`, []string{"If-Match", "*"}, 422, "$evaluators"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			f.t = t
 			got := f.must(test.status, test.method, test.path, test.body, test.headers...)
-			if !strings.Contains(got.body, test.says) {
-				t.Errorf("it says %s, nothing of %q", got.body, test.says)
+			if !strings.Contains(got.body, test.detail) {
+				t.Errorf("the response is %s, without %q", got.body, test.detail)
 			}
 			var p problem
 			got.into(t, &p)
@@ -319,10 +308,10 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 }
 
-// What is wrong with a definition is said as lint says it, with lines of the
+// Problems with a definition are reported like by lint, with lines of the
 // definition.
-func TestADefinitionIsLinted(t *testing.T) {
-	f := anAPI(t)
+func TestDefinitionsAreLinted(t *testing.T) {
+	f := newFixture(t)
 	got := f.must(http.StatusUnprocessableEntity, "PUT", "/shop/flags/new-checkout",
 		"{\n  \"state\": \"ON\",\n  \"variants\": {\"on\": true, \"off\": \"no\"},\n  \"defaultVariant\": \"blue\",\n"+
 			"  \"targeting\": {\"if\": [{\"$ref\": \"absent\"}, \"on\"]}\n}", "If-None-Match", "*")
@@ -334,19 +323,19 @@ func TestADefinitionIsLinted(t *testing.T) {
 	}
 	want := []string{
 		`2:12 flags.new-checkout.state: the state must be "ENABLED" or "DISABLED"`,
-		`3:35 flags.new-checkout.variants.off: all variants must have one type: this is a string and the first is a boolean`,
+		`3:35 flags.new-checkout.variants.off: all variants must have the same type: this is a string and the first is a boolean`,
 		`4:21 flags.new-checkout.defaultVariant: "blue" is not one of the variants`,
 	}
 	if d := cmp.Diff(want, lines[:min(3, len(lines))]); d != "" {
 		t.Errorf("the problems differ (-want +got):\n%s", d)
 	}
 	if !strings.Contains(got.body, "flags.new-checkout.targeting.if[0].$ref") {
-		t.Errorf("the reference that leads nowhere is not named: %s", got.body)
+		t.Errorf("the unresolved reference is not reported: %s", got.body)
 	}
 }
 
 func TestFlagsShareEvaluators(t *testing.T) {
-	f := anAPI(t)
+	f := newFixture(t)
 	rule := `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":{"if":[{"$ref":"staff"},"on"]}}`
 	f.must(http.StatusCreated, "POST", "/shop/flags", `{"key":"a","definition":`+on+`}`)
 	f.must(http.StatusUnprocessableEntity, "POST", "/shop/flags", `{"key":"b","definition":`+rule+`}`)
@@ -360,7 +349,7 @@ func TestFlagsShareEvaluators(t *testing.T) {
 	f.must(http.StatusPreconditionFailed, "PUT", "/shop", `{}`, "If-Match", stored.etag())
 	got := f.must(http.StatusUnprocessableEntity, "PUT", "/shop", `{"$evaluators":null}`, "If-Match", "*")
 	if !strings.Contains(got.body, "flags.b.targeting") || strings.Contains(got.body, `"line"`) {
-		t.Errorf("taking away what a flag needs gives %s", got.body)
+		t.Errorf("removing an evaluator that a flag uses returns %s", got.body)
 	}
 	f.expectAudit("/shop/audit", "create ann", "configure ann", "create ann")
 	var page struct{ Environments []environmentItem }
@@ -370,8 +359,8 @@ func TestFlagsShareEvaluators(t *testing.T) {
 	}
 }
 
-func TestPages(t *testing.T) {
-	f := anAPI(t)
+func TestPagination(t *testing.T) {
+	f := newFixture(t)
 	var want []string
 	for i := range 7 {
 		key := fmt.Sprintf("flag-%d", i)
@@ -389,7 +378,7 @@ func TestPages(t *testing.T) {
 		for _, item := range page.Flags {
 			got = append(got, item.Key)
 			if item.ETag != f.must(http.StatusOK, "GET", "/shop/flags/"+item.Key, "").etag() || item.UpdatedBy != "ann" || string(item.Definition) != on {
-				t.Errorf("an item is %+v", item)
+				t.Errorf("the item is %+v", item)
 			}
 		}
 		if next = page.Next; next == "" {
@@ -416,24 +405,25 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// All flags of an environment together must be what a flag service takes.
-func TestAnEnvironmentHasALimit(t *testing.T) {
-	f := anAPI(t)
+// All flags of an environment together must not exceed the limit of a flag
+// service.
+func TestEnvironmentSizeIsLimited(t *testing.T) {
+	f := newFixture(t)
 	large := `{"state":"ENABLED","variants":{"a":"` + strings.Repeat("x", 400_000) + `"}}`
 	f.must(http.StatusCreated, "PUT", "/shop/flags/a", large, "If-None-Match", "*")
 	f.must(http.StatusCreated, "PUT", "/shop/flags/b", large, "If-None-Match", "*")
 	got := f.must(http.StatusUnprocessableEntity, "PUT", "/shop/flags/c", large, "If-None-Match", "*")
-	if !strings.Contains(got.body, "together have more than 1048576 bytes") {
+	if !strings.Contains(got.body, "exceed 1048576 bytes in total") {
 		t.Errorf("it says %s", got.body)
 	}
 	f.must(http.StatusCreated, "PUT", "/elsewhere/flags/c", large, "If-None-Match", "*")
 }
 
-func TestNobodyIsLetInWithoutAToken(t *testing.T) {
-	closed := anAPIOn(t, postgrestest.Database(t), func() *rate.Limiter { return nil }, nil)
-	f := anAPI(t)
+func TestRequestsWithoutATokenAreDenied(t *testing.T) {
+	closed := newFixtureOn(t, postgrestest.Database(t), func() *rate.Limiter { return nil }, nil)
+	f := newFixture(t)
 	for name, header := range map[string]string{
-		"nothing": "", "another scheme": "Basic " + annsToken, "a token alone": annsToken, "no token": "Bearer ", "another token": "Bearer " + annsToken + "x",
+		"no credentials": "", "another scheme": "Basic " + annToken, "a token alone": annToken, "no token": "Bearer ", "another token": "Bearer " + annToken + "x",
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := f.must(http.StatusUnauthorized, "GET", "", "", "Authorization", header)
@@ -445,28 +435,28 @@ func TestNobodyIsLetInWithoutAToken(t *testing.T) {
 	}
 	closed.must(http.StatusUnauthorized, "GET", "", "")
 	closed.must(http.StatusUnauthorized, "GET", "", "", "Authorization", "Bearer ")
-	if text := f.log.String() + closed.log.String(); strings.Contains(text, annsToken) || strings.Contains(text, postgrestest.Password) {
-		t.Errorf("the log holds a secret:\n%s", text)
+	if text := f.log.String() + closed.log.String(); strings.Contains(text, annToken) || strings.Contains(text, postgrestest.Password) {
+		t.Errorf("the log contains a secret:\n%s", text)
 	}
 }
 
-func TestAClientMayNotAskTooOften(t *testing.T) {
+func TestClientsAreRateLimited(t *testing.T) {
 	limit := func() *rate.Limiter { return rate.NewLimiter(rate.Limit(0.001), 2) }
-	f := anAPIOn(t, postgrestest.Database(t), limit, map[string]string{"ann": annsToken, "bob": bobsToken})
+	f := newFixtureOn(t, postgrestest.Database(t), limit, map[string]string{"ann": annToken, "bob": bobToken})
 	f.must(http.StatusOK, "GET", "", "")
 	f.must(http.StatusOK, "GET", "", "")
 	if got := f.must(http.StatusTooManyRequests, "GET", "", ""); got.header.Get("Retry-After") != "1" {
 		t.Errorf("the headers are %v", got.header)
 	}
-	f.must(http.StatusOK, "GET", "", "", "Authorization", "Bearer "+bobsToken)
+	f.must(http.StatusOK, "GET", "", "", "Authorization", "Bearer "+bobToken)
 }
 
-// Who changes what he has read overwrites nothing that he has not: of eight that
-// try at the same time, the one whose change is not counted is told.
-func TestEightWritersLoseNothing(t *testing.T) {
-	f := anAPI(t)
+// A conditional change never overwrites an unseen one: of eight concurrent
+// changes the losers get 409 or 412.
+func TestConcurrentChangesAreNotLost(t *testing.T) {
+	f := newFixture(t)
 	definition := func(n int) string { return fmt.Sprintf(`{"state":"ENABLED","variants":{"n":%d}}`, n) }
-	var won, refused atomic.Int64
+	var won, rejected atomic.Int64
 	each := func(do func()) {
 		var running sync.WaitGroup
 		for range 8 {
@@ -479,7 +469,7 @@ func TestEightWritersLoseNothing(t *testing.T) {
 		case success:
 			won.Add(1)
 		case lost:
-			refused.Add(1)
+			rejected.Add(1)
 		default:
 			t.Errorf("status %d: %s", got.status, got.body)
 		}
@@ -488,8 +478,8 @@ func TestEightWritersLoseNothing(t *testing.T) {
 		count(f.request("POST", "/shop/flags", `{"key":"n","definition":`+definition(0)+`}`), 201, 409)
 	})
 	each(func() { count(f.request("PUT", "/shop/flags/m", definition(0), "If-None-Match", "*"), 201, 412) })
-	if won.Load() != 2 || refused.Load() != 14 {
-		t.Fatalf("%d flags were made twice over, %d refused", won.Load(), refused.Load())
+	if won.Load() != 2 || rejected.Load() != 14 {
+		t.Fatalf("%d creations of 2 flags succeeded, %d were rejected", won.Load(), rejected.Load())
 	}
 	won.Store(0)
 	each(func() {
@@ -504,7 +494,7 @@ func TestEightWritersLoseNothing(t *testing.T) {
 		}
 	})
 	if got := f.must(http.StatusOK, "GET", "/shop/flags/n", ""); got.body != definition(int(won.Load())) {
-		t.Errorf("after %d changes that were confirmed the flag is %s", won.Load(), got.body)
+		t.Errorf("after %d successful changes the flag is %s", won.Load(), got.body)
 	}
 	var page struct{ Changes []auditItem }
 	f.must(http.StatusOK, "GET", "/shop/audit?key=n&limit=500", "").into(t, &page)
@@ -513,24 +503,24 @@ func TestEightWritersLoseNothing(t *testing.T) {
 	}
 }
 
-// Polling makes up for a Redis that could not be told.
-func TestRedisInTroubleFailsNoChange(t *testing.T) {
-	f := anAPI(t)
+// Polling covers for changes that could not be published to Redis.
+func TestChangesSucceedWithoutRedis(t *testing.T) {
+	f := newFixture(t)
 	f.invalidation = errors.New("connection refused")
 	f.must(http.StatusCreated, "POST", "/shop/flags", `{"key":"a","definition":`+on+`}`)
 	if environment := <-f.invalidated; environment != "shop" {
-		t.Errorf("Redis was told of environment %s", environment)
+		t.Errorf("environment %s was invalidated", environment)
 	}
-	want := fmt.Sprintf("# HELP %[1]s Changes by the admin API that Redis could not be told of; polling makes up for it.\n# TYPE %[1]s counter\n%[1]s 1\n",
+	want := fmt.Sprintf("# HELP %[1]s Changes by the admin API that could not be published to Redis; instances detect them by polling.\n# TYPE %[1]s counter\n%[1]s 1\n",
 		config.MetricAdminInvalidationFailures)
 	if err := testutil.GatherAndCompare(f.registry, strings.NewReader(want), config.MetricAdminInvalidationFailures); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestADatabaseInTroubleIsSaidToBe(t *testing.T) {
+func TestDatabaseFailuresAreReported(t *testing.T) {
 	server := postgrestest.Start(t)
-	f := anAPIOn(t, server.Database(t), func() *rate.Limiter { return nil }, map[string]string{"ann": annsToken})
+	f := newFixtureOn(t, server.Database(t), func() *rate.Limiter { return nil }, map[string]string{"ann": annToken})
 	tag := f.must(http.StatusCreated, "POST", "/shop/flags", `{"key":"a","definition":`+on+`}`).etag()
 	server.Kill()
 	for _, got := range []answer{
@@ -538,18 +528,18 @@ func TestADatabaseInTroubleIsSaidToBe(t *testing.T) {
 		f.must(http.StatusServiceUnavailable, "PUT", "/shop/flags/a", off, "If-Match", tag),
 	} {
 		if got.header.Get("Retry-After") == "" || strings.Contains(got.body, server.Addr) || strings.Contains(got.body, "SQLSTATE") {
-			t.Errorf("the answer is %s with %v", got.body, got.header)
+			t.Errorf("the response is %s with %v", got.body, got.header)
 		}
 	}
 	server.Restart(t)
 	f.must(http.StatusOK, "PUT", "/shop/flags/a", off, "If-Match", tag)
-	if strings.Contains(f.log.String(), postgrestest.Password) || !strings.Contains(f.log.String(), "an admin request failed") {
+	if strings.Contains(f.log.String(), postgrestest.Password) || !strings.Contains(f.log.String(), "admin request failed") {
 		t.Errorf("the log is\n%s", f.log)
 	}
 }
 
 func TestRequestsAreCounted(t *testing.T) {
-	f := anAPI(t)
+	f := newFixture(t)
 	f.must(http.StatusOK, "GET", "", "")
 	f.must(http.StatusNotFound, "GET", "/nowhere", "")
 	f.must(http.StatusMethodNotAllowed, "BREW", "/shop", "")
@@ -561,9 +551,9 @@ func TestRequestsAreCounted(t *testing.T) {
 	}
 }
 
-// The document says what there is, no more and no less.
-func TestTheDocumentIsRight(t *testing.T) {
-	f := anAPI(t)
+// The document describes exactly the resources and methods of the API.
+func TestOpenAPIDocumentMatchesTheAPI(t *testing.T) {
+	f := newFixture(t)
 	root := strings.TrimSuffix(f.url, config.PathAdmin+"/environments")
 	served, err := http.Get(root + config.PathAdmin + "/openapi.yaml")
 	if err != nil {
@@ -571,19 +561,19 @@ func TestTheDocumentIsRight(t *testing.T) {
 	}
 	defer served.Body.Close()
 	if text, err := io.ReadAll(served.Body); err != nil || !bytes.Equal(text, openapi.Document) {
-		t.Errorf("the document that is served is another one, error %v", err)
+		t.Errorf("another document is served, error %v", err)
 	}
 	for path, methods := range documented() {
 		f.url = root + strings.NewReplacer("{environment}", "shop", "{key}", "a").Replace(path)
 		slices.Sort(methods)
 		if got := f.must(http.StatusMethodNotAllowed, "BREW", "", "").header.Get("Allow"); got != strings.Join(methods, ", ") {
-			t.Errorf("%s has the methods %s, the document says %s", path, got, methods)
+			t.Errorf("%s has the methods %s, but the document lists %s", path, got, methods)
 		}
 	}
 }
 
-// documented are the methods of the admin API by path, as the document is laid
-// out.
+// documented returns the methods of the admin API by path, relying on the
+// document's layout.
 func documented() map[string][]string {
 	paths := map[string][]string{}
 	path := ""

@@ -48,8 +48,9 @@ func (a *api) listEnvironments(c *call) error {
 	return c.writeJSON(http.StatusOK, page)
 }
 
-// shared is what the flags of an environment share, as in a flags file.
-type shared struct {
+// sharedPartsParts are the parts that the flags of an environment share, as in a
+// flags file.
+type sharedParts struct {
 	Metadata   json.RawMessage `json:"metadata,omitempty"`
 	Evaluators json.RawMessage `json:"$evaluators,omitempty"`
 }
@@ -66,16 +67,16 @@ func (a *api) readEnvironment(c *call) error {
 	return c.writeEnvironment(stored)
 }
 
-// writeEnvironment answers with what an environment's flags share. Its ETag
-// changes with every change of a flag too, because a rule may stand or fall with
-// an evaluator.
+// writeEnvironment responds with the shared parts of an environment. Their ETag
+// also changes with every change of a flag, because a rule may depend on an
+// evaluator.
 func (c *call) writeEnvironment(e postgres.Environment) error {
 	c.w.Header().Set("ETag", etag(e.Version))
-	return c.writeJSON(http.StatusOK, shared{Metadata: e.Metadata, Evaluators: e.Evaluators})
+	return c.writeJSON(http.StatusOK, sharedParts{Metadata: e.Metadata, Evaluators: e.Evaluators})
 }
 
-// replaceEnvironment takes the body for what the flags share. It is refused if a
-// flag that was fit would not be any more.
+// replaceEnvironment replaces the shared parts with the body. It is rejected if
+// it makes a valid flag invalid.
 func (a *api) replaceEnvironment(c *call) error {
 	environment, err := c.environment()
 	if err != nil {
@@ -85,11 +86,11 @@ func (a *api) replaceEnvironment(c *call) error {
 	if err != nil {
 		return err
 	}
-	var wanted shared
+	var wanted sharedParts
 	if err := decode(data, &wanted); err != nil {
 		return err
 	}
-	// There is no environment to make a change from before there is one to read.
+	// Only an existing environment can be changed.
 	if _, err := a.Store.ReadEnvironment(c.r.Context(), environment); err != nil {
 		return err
 	}
@@ -98,24 +99,24 @@ func (a *api) replaceEnvironment(c *call) error {
 			if err := checkPreconditions(c.r.Header, etag(current.Version)); err != nil {
 				return nil, nil, err
 			}
-			return wanted.fit(document)
+			return wanted.validate(document)
 		})
 	if err != nil {
 		return err
 	}
-	a.changed(c, environment, "configure", "")
+	a.publish(c, environment, "configure", "")
 	return c.writeEnvironment(stored)
 }
 
-// fit returns the parts as they are to be stored, null being none, if the flags of
-// a document can live with them.
-func (s shared) fit(document []byte) (evaluators, metadata []byte, err error) {
+// validate returns the parts in the form to be stored, null being none, if all
+// flags of a document remain valid with them.
+func (s sharedParts) validate(document []byte) (evaluators, metadata []byte, err error) {
 	members := map[string]json.RawMessage{}
 	if err := json.Unmarshal(document, &members); err != nil {
 		return nil, nil, fmt.Errorf("reading the flags of the environment: %w", err)
 	}
-	evaluators = member(members, "$evaluators", s.Evaluators)
-	metadata = member(members, "metadata", s.Metadata)
+	evaluators = setMember(members, "$evaluators", s.Evaluators)
+	metadata = setMember(members, "metadata", s.Metadata)
 	changed, err := json.Marshal(members)
 	if err != nil {
 		return nil, nil, fmt.Errorf("writing the flags of the environment: %w", err)
@@ -126,17 +127,18 @@ func (s shared) fit(document []byte) (evaluators, metadata []byte, err error) {
 	}
 	_, is, err := flags.Parse(changed)
 	if err != nil {
-		return nil, nil, unfit("the environment cannot be used: "+err.Error(), nil)
+		return nil, nil, invalid("the environment is invalid: "+err.Error(), nil)
 	}
 	if worse := newProblems(was, is); len(worse) > 0 {
-		// Lines would be those of a document that nobody sees.
-		return nil, nil, unfit("the environment has problems", findings(worse, len(changed)))
+		// Lines would refer to a document that the client does not see.
+		return nil, nil, invalid("the environment has problems", findings(worse, len(changed)))
 	}
 	return evaluators, metadata, nil
 }
 
-// member sets a member of an object and returns it compact, or takes it out.
-func member(members map[string]json.RawMessage, name string, value json.RawMessage) []byte {
+// setMember sets a member of an object and returns it in compact form, or
+// removes it for null.
+func setMember(members map[string]json.RawMessage, name string, value json.RawMessage) []byte {
 	var compact bytes.Buffer
 	if value == nil || json.Compact(&compact, value) != nil || compact.String() == "null" {
 		delete(members, name)
@@ -171,7 +173,7 @@ func (a *api) listAudit(c *call) error {
 	var before int64
 	if text := query.Get("before"); text != "" {
 		if before, err = strconv.ParseInt(text, 10, 64); err != nil || before < 1 {
-			return refuse(http.StatusBadRequest, "before must be a value of next")
+			return newProblem(http.StatusBadRequest, "before must be a value of next")
 		}
 	}
 	key := query.Get("key")

@@ -78,7 +78,7 @@ func (a *api) readFlag(c *call) error {
 	return c.writeFlag(http.StatusOK, stored)
 }
 
-// createFlag makes a flag that must not be there yet.
+// createFlag creates a flag that must not exist.
 func (a *api) createFlag(c *call) error {
 	environment, err := c.environment()
 	if err != nil {
@@ -100,14 +100,14 @@ func (a *api) createFlag(c *call) error {
 	}
 	return a.edit(c, environment, wanted.Key, func(e postgres.Environment, current *postgres.Flag) ([]byte, error) {
 		if current != nil {
-			return nil, refuse(http.StatusConflict, "the flag is there already: read it, then replace or patch it")
+			return nil, newProblem(http.StatusConflict, "the flag already exists: read it, then replace or patch it")
 		}
-		return fit(e, wanted.Key, wanted.Definition)
+		return validate(e, wanted.Key, wanted.Definition)
 	})
 }
 
-// replaceFlag takes the body for the definition, of a flag that is there or, with
-// If-None-Match: *, of one that is not.
+// replaceFlag replaces the definition of an existing flag with the body or,
+// with If-None-Match: *, creates the flag.
 func (a *api) replaceFlag(c *call) error {
 	environment, key, err := c.flag()
 	if err != nil {
@@ -121,7 +121,7 @@ func (a *api) replaceFlag(c *call) error {
 		if err := checkPreconditions(c.r.Header, tagOf(current)); err != nil {
 			return nil, err
 		}
-		return fit(e, key, definition)
+		return validate(e, key, definition)
 	})
 }
 
@@ -136,7 +136,7 @@ func (a *api) patchFlag(c *call) error {
 		return err
 	}
 	if trimmed := bytes.TrimSpace(patch); !json.Valid(trimmed) || trimmed[0] != '{' {
-		return refuse(http.StatusBadRequest, "a merge patch of a flag must be a JSON object")
+		return newProblem(http.StatusBadRequest, "a merge patch of a flag must be a JSON object")
 	}
 	return a.edit(c, environment, key, func(e postgres.Environment, current *postgres.Flag) ([]byte, error) {
 		if current == nil {
@@ -147,9 +147,9 @@ func (a *api) patchFlag(c *call) error {
 		}
 		merged, err := jsonpatch.MergePatch(current.Definition, patch)
 		if err != nil {
-			return nil, refuse(http.StatusBadRequest, "the patch cannot be applied")
+			return nil, newProblem(http.StatusBadRequest, "the patch cannot be applied")
 		}
-		return fit(e, key, merged)
+		return validate(e, key, merged)
 	})
 }
 
@@ -166,7 +166,7 @@ func (a *api) deleteFlag(c *call) error {
 	})
 }
 
-// edit changes a flag, tells of it, and answers with what is stored then.
+// edit changes a flag, publishes the change, and responds with the stored flag.
 func (a *api) edit(c *call, environment, key string, decide func(postgres.Environment, *postgres.Flag) ([]byte, error)) error {
 	var before *postgres.Flag
 	stored, err := a.Store.EditFlag(c.r.Context(), c.author(), environment, key, func(e postgres.Environment, current *postgres.Flag) ([]byte, error) {
@@ -178,20 +178,20 @@ func (a *api) edit(c *call, environment, key string, decide func(postgres.Enviro
 	}
 	switch {
 	case stored == nil:
-		a.changed(c, environment, "delete", key)
+		a.publish(c, environment, "delete", key)
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil
 	case before == nil:
-		a.changed(c, environment, "create", key)
+		a.publish(c, environment, "create", key)
 		c.w.Header().Set("Location", config.PathAdmin+"/environments/"+url.PathEscape(environment)+"/flags/"+url.PathEscape(key))
 		return c.writeFlag(http.StatusCreated, stored)
 	case before.Version != stored.Version:
-		a.changed(c, environment, "update", key)
+		a.publish(c, environment, "update", key)
 	}
 	return c.writeFlag(http.StatusOK, stored)
 }
 
-// writeFlag answers with a flag's definition.
+// writeFlag responds with a flag's definition.
 func (c *call) writeFlag(status int, f *postgres.Flag) error {
 	header := c.w.Header()
 	header.Set("ETag", etag(f.Version))
@@ -202,14 +202,14 @@ func (c *call) writeFlag(status int, f *postgres.Flag) error {
 func (c *call) writeJSON(status int, value any) error {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
-	// Definitions are answered as they were written.
+	// Definitions are returned as they were written.
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
 		return err
 	}
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(status)
-	// A client that has gone away needs no answer.
+	// A failed write means that the client has disconnected.
 	_, _ = c.w.Write(text.Bytes())
 	return nil
 }

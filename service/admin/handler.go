@@ -23,39 +23,39 @@ import (
 	"github.com/flagcache/flagcache/service/source/postgres"
 )
 
-// invalidationTimeout bounds telling Redis of a change. Who is not told finds out
-// by polling.
+// invalidationTimeout limits publishing a change to Redis. Instances that miss
+// it detect the change by polling.
 const invalidationTimeout = time.Second
 
-// Options are what the API works with.
+// Options configure the API.
 type Options struct {
-	// Store holds the flags.
+	// Store stores the flags.
 	Store *postgres.Store
-	// Find returns the client whose token it is, or nil.
+	// Find returns the client with the given token, or nil.
 	Find func(token string) *access.Client
-	// Invalidate is called after a change of an environment was committed; nil where
-	// nobody needs to be told.
+	// Invalidate is called after a change of an environment was committed; nil if
+	// there is no cache.
 	Invalidate func(ctx context.Context, environment string) error
 	Log        *slog.Logger
 }
 
-// api answers requests.
+// api handles requests.
 type api struct {
 	Options
 	requests      *prometheus.CounterVec
 	invalidations prometheus.Counter
 }
 
-// operation answers one kind of request. An error becomes a problem.
+// operation handles one kind of request. An error is sent as a problem.
 type operation func(*call) error
 
-// call is one request with what is known about it.
+// call is one request with its context.
 type call struct {
 	w http.ResponseWriter
 	r *http.Request
-	// id names the request in answers, logs and the audit.
+	// id identifies the request in responses, logs and the audit.
 	id string
-	// client is the name of whoever asks.
+	// client is the client's name.
 	client string
 }
 
@@ -69,7 +69,7 @@ func NewHandler(options Options, registry prometheus.Registerer) http.Handler {
 		}, []string{"method", "code"}),
 		invalidations: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: config.MetricAdminInvalidationFailures,
-			Help: "Changes by the admin API that Redis could not be told of; polling makes up for it.",
+			Help: "Changes by the admin API that could not be published to Redis; instances detect them by polling.",
 		}),
 	}
 	registry.MustRegister(a.requests, a.invalidations)
@@ -88,13 +88,14 @@ func NewHandler(options Options, registry prometheus.Registerer) http.Handler {
 	return mux
 }
 
-// describe serves the API's description, to anybody: it holds no secret.
+// describe serves the API's description without authentication: it contains no
+// secrets.
 func describe(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/yaml")
 	_, _ = w.Write(openapi.Document)
 }
 
-// resource answers the methods of one resource; nil is one that does not exist.
+// resource handles the methods of one resource; nil is an unknown resource.
 func (a *api) resource(operations map[string]operation) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
@@ -113,46 +114,46 @@ func (a *api) answer(c *call, operations map[string]operation) error {
 		return err
 	}
 	if operations == nil {
-		return refuse(http.StatusNotFound, "there is nothing at this path; "+config.PathAdmin+"/openapi.yaml says what there is")
+		return newProblem(http.StatusNotFound, "not found; "+config.PathAdmin+"/openapi.yaml describes the API")
 	}
 	do, ok := operations[c.r.Method]
 	if !ok {
 		allowed := strings.Join(slices.Sorted(maps.Keys(operations)), ", ")
 		c.w.Header().Set("Allow", allowed)
-		return refuse(http.StatusMethodNotAllowed, "the methods here are "+allowed)
+		return newProblem(http.StatusMethodNotAllowed, "the allowed methods are "+allowed)
 	}
 	return do(c)
 }
 
-// admit finds out who asks, and whether he may now. Nobody is let in without a
-// token, also when there are no tokens.
+// admit authenticates the client and applies its rate limit. A token is always
+// required, even if no tokens are configured.
 func (a *api) admit(c *call) error {
 	scheme, token, _ := strings.Cut(c.r.Header.Get("Authorization"), " ")
 	client := a.Find(strings.TrimSpace(token))
 	if !strings.EqualFold(scheme, "Bearer") || client == nil {
-		return refuse(http.StatusUnauthorized, "the header Authorization must be Bearer and a valid token")
+		return newProblem(http.StatusUnauthorized, "a valid bearer token is required in the Authorization header")
 	}
 	if client.Limit != nil && !client.Limit.Allow() {
-		return refuse(http.StatusTooManyRequests, "this client asks too often")
+		return newProblem(http.StatusTooManyRequests, "too many requests by this client")
 	}
 	c.client = client.Name
 	return nil
 }
 
-// fail answers with a problem, and logs what is not the client's doing.
+// fail responds with a problem, and logs errors that the client did not cause.
 func (a *api) fail(c *call, err error) {
 	p := problemOf(err)
 	p.RequestID = c.id
 	if p.Status == http.StatusServiceUnavailable && c.r.Context().Err() == nil {
-		a.Log.Error("an admin request failed", "error", err, "method", c.r.Method, "path", c.r.URL.Path, "client", c.client, "request", c.id)
+		a.Log.Error("admin request failed", "error", err, "method", c.r.Method, "path", c.r.URL.Path, "client", c.client, "request", c.id)
 	}
 	writeProblem(c.w, p)
 }
 
-// changed tells of a change that was committed. That it could not be told fails
-// nothing: flag services look at the database too.
-func (a *api) changed(c *call, environment, action, key string) {
-	a.Log.Info("changed flags", "environment", environment, "action", action, "flag", key, "client", c.client, "request", c.id)
+// publish logs a committed change and invalidates the cache. A failure to do so
+// is only logged: flag services also poll the database.
+func (a *api) publish(c *call, environment, action, key string) {
+	a.Log.Info("flags changed", "environment", environment, "action", action, "flag", key, "client", c.client, "request", c.id)
 	if a.Invalidate == nil {
 		return
 	}
@@ -160,16 +161,16 @@ func (a *api) changed(c *call, environment, action, key string) {
 	defer cancel()
 	if err := a.Invalidate(ctx, environment); err != nil {
 		a.invalidations.Inc()
-		a.Log.Warn("Redis could not be told of a change", "environment", environment, "error", err)
+		a.Log.Warn("invalidating the flags in Redis failed", "environment", environment, "error", err)
 	}
 }
 
 func (c *call) author() postgres.Author { return postgres.Author{Actor: c.client, RequestID: c.id} }
 
-// acceptableID is a request's name that may go into logs as it is.
+// acceptableID matches request IDs that are safe to log.
 var acceptableID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// requestID is the name that the client gave to the request, or a new one.
+// requestID returns the client's request ID, or a new one.
 func requestID(r *http.Request) string {
 	if id := r.Header.Get("X-Request-Id"); acceptableID.MatchString(id) {
 		return id
@@ -177,7 +178,8 @@ func requestID(r *http.Request) string {
 	return rand.Text()
 }
 
-// methodLabel bounds the metric's labels: anybody can invent methods.
+// methodLabel bounds the label's values, because clients can send arbitrary
+// methods.
 func methodLabel(method string) string {
 	switch method {
 	case "GET", "PUT", "POST", "PATCH", "DELETE":
@@ -187,7 +189,7 @@ func methodLabel(method string) string {
 	}
 }
 
-// statusRecorder remembers the status of an answer.
+// statusRecorder records the status of a response.
 type statusRecorder struct {
 	http.ResponseWriter
 	status int
@@ -198,5 +200,5 @@ func (r *statusRecorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap lets http.ResponseController find what is below.
+// Unwrap returns the wrapped writer for http.ResponseController.
 func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -12,10 +12,10 @@ import (
 	"github.com/flagcache/flagcache/service/source/postgres"
 )
 
-// etag names one content of a resource, strongly.
+// etag returns the strong entity tag of a version.
 func etag(v source.Version) string { return fmt.Sprintf(`"%x-%d"`, v.Epoch, v.Number) }
 
-// tagOf is a flag's ETag, "" if there is no flag.
+// tagOf returns a flag's ETag, "" if there is no flag.
 func tagOf(f *postgres.Flag) string {
 	if f == nil {
 		return ""
@@ -23,30 +23,31 @@ func tagOf(f *postgres.Flag) string {
 	return etag(f.Version)
 }
 
-// checkPreconditions holds a request to change a resource, whose ETag is current
-// or "" if there is none, to what it was made from. A request that does not say is
-// refused.
+// checkPreconditions checks the preconditions of a request to change a resource
+// whose ETag is current, "" if it does not exist. A request without
+// preconditions is rejected.
 func checkPreconditions(header http.Header, current string) error {
 	ifMatch, ifNoneMatch := header.Values("If-Match"), header.Values("If-None-Match")
 	switch {
 	case len(ifMatch) == 0 && len(ifNoneMatch) == 0:
-		return refuse(http.StatusPreconditionRequired,
-			"a change must say what it was made from: send If-Match with the ETag that you have read, or If-None-Match: * for a flag that is to be new")
+		return newProblem(http.StatusPreconditionRequired,
+			"a change requires a precondition: If-Match with the ETag that was read, or If-None-Match: * for a new flag")
 	case len(ifMatch) > 0 && current == "":
-		return refuse(http.StatusPreconditionFailed, "If-Match: there is no such flag")
+		return newProblem(http.StatusPreconditionFailed, "If-Match: the flag does not exist")
 	case len(ifMatch) > 0 && !matches(ifMatch, current):
-		return refuse(http.StatusPreconditionFailed, "If-Match: it has changed since; read it again")
+		return newProblem(http.StatusPreconditionFailed, "If-Match: it has changed; read it again")
 	case len(ifNoneMatch) > 0 && current != "" && matches(ifNoneMatch, current):
-		return refuse(http.StatusPreconditionFailed, "If-None-Match: it is there already")
+		return newProblem(http.StatusPreconditionFailed, "If-None-Match: it already exists")
 	case len(ifMatch) == 0 && current != "":
-		return refuse(http.StatusPreconditionRequired, "a change of what is there takes If-Match")
+		return newProblem(http.StatusPreconditionRequired, "a change of an existing flag requires If-Match")
 	default:
 		return nil
 	}
 }
 
-// matches tells whether a list of ETags, or a star, names a tag. A weak one names
-// none: two contents may share it. Our tags hold no commas.
+// matches reports whether a list of ETags, or a star, contains a tag. Weak tags
+// never match, as different contents may share one. Tags of this API contain no
+// commas.
 func matches(values []string, tag string) bool {
 	for _, value := range values {
 		for listed := range strings.SplitSeq(value, ",") {

@@ -13,8 +13,8 @@ import (
 	"github.com/flagcache/flagcache/service/source/postgres"
 )
 
-// problem is an answer other than success (RFC 9457). Its type is about:blank: the
-// status says what kind it is.
+// problem is an error response (RFC 9457). Its type is about:blank: the status
+// is its kind.
 type problem struct {
 	Title     string    `json:"title"`
 	Status    int       `json:"status"`
@@ -23,12 +23,12 @@ type problem struct {
 	Problems  []finding `json:"problems,omitempty"`
 }
 
-// finding is one thing that is wrong with a definition, as flag-service lint says
-// it.
+// finding is one problem with a definition, as reported by flag-service lint.
 type finding struct {
-	// Path leads from the document's root to the place.
+	// Path is the path from the document's root.
 	Path string `json:"path"`
-	// Line and Column are of the definition, both from 1; 0 where it is not in it.
+	// Line and Column are the position in the definition, both counted from 1; 0 if
+	// it is outside of the definition.
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`
 	Message string `json:"message"`
@@ -36,41 +36,41 @@ type finding struct {
 
 func (p *problem) Error() string { return p.Detail }
 
-func refuse(status int, detail string) *problem {
+func newProblem(status int, detail string) *problem {
 	return &problem{Title: http.StatusText(status), Status: status, Detail: detail}
 }
 
-// problemOf says what a client is told of an error. What is the database's
-// business is for the log, and is not told.
+// problemOf returns the problem that is sent for an error. Database errors are
+// only logged, not sent.
 func problemOf(err error) *problem {
-	var told *problem
+	var known *problem
 	var tooLarge *postgres.TooLargeError
 	var body *http.MaxBytesError
 	switch {
-	case errors.As(err, &told):
-		return told
+	case errors.As(err, &known):
+		return known
 	case errors.Is(err, postgres.ErrNotFound):
-		return refuse(http.StatusNotFound, "there is no such environment or flag")
+		return newProblem(http.StatusNotFound, "the environment or flag does not exist")
 	case errors.As(err, &tooLarge):
-		return refuse(http.StatusUnprocessableEntity, tooLarge.Error())
+		return newProblem(http.StatusUnprocessableEntity, tooLarge.Error())
 	case errors.As(err, &body):
-		return refuse(http.StatusRequestEntityTooLarge, "a body may have as many bytes as all flags of an environment together, 1 MiB")
+		return newProblem(http.StatusRequestEntityTooLarge, "the body exceeds 1 MiB, the limit for all flags of an environment")
 	case errors.Is(err, context.DeadlineExceeded):
-		return refuse(http.StatusServiceUnavailable, "the database did not answer in time; look whether a change was made before trying again")
+		return newProblem(http.StatusServiceUnavailable, "the database did not respond in time; check whether the change was made before retrying")
 	default:
-		return refuse(http.StatusServiceUnavailable, "the database cannot be used now; look whether a change was made before trying again")
+		return newProblem(http.StatusServiceUnavailable, "the database is unavailable; check whether the change was made before retrying")
 	}
 }
 
-// unfit refuses a definition.
-func unfit(detail string, findings []finding) *problem {
-	p := refuse(http.StatusUnprocessableEntity, detail)
+// invalid returns the problem for an invalid definition.
+func invalid(detail string, findings []finding) *problem {
+	p := newProblem(http.StatusUnprocessableEntity, detail)
 	p.Problems = findings
 	return p
 }
 
-// findings are the problems of a document as a client is told them. Lines are
-// counted from after a line of the document.
+// findings converts the problems of a document. Lines are counted from the line
+// after the given one.
 func findings(problems []flags.Problem, after int) []finding {
 	var list []finding
 	for _, p := range problems {
@@ -83,7 +83,7 @@ func findings(problems []flags.Problem, after int) []finding {
 	return list
 }
 
-// writeProblem ends a call with a problem.
+// writeProblem responds with a problem.
 func writeProblem(w http.ResponseWriter, p *problem) {
 	header := w.Header()
 	header.Set("Content-Type", "application/problem+json")
@@ -95,6 +95,6 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 		header.Set("WWW-Authenticate", "Bearer")
 	}
 	w.WriteHeader(p.Status)
-	// A client that has gone away needs no answer.
+	// A failed write means that the client has disconnected.
 	_ = json.NewEncoder(w).Encode(p)
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/flagcache/flagcache/service/source/postgres"
 )
 
-// fit returns a definition as it is to be stored, or what flag-service lint would
-// say about it in its environment.
-func fit(e postgres.Environment, key string, definition []byte) ([]byte, error) {
+// validate returns a definition in the form to be stored, or the problems that
+// flag-service lint would report for it in its environment.
+func validate(e postgres.Environment, key string, definition []byte) ([]byte, error) {
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, definition); err != nil {
-		return nil, unfit("the definition is not JSON: "+err.Error(), nil)
+		return nil, invalid("the definition is not JSON: "+err.Error(), nil)
 	}
 	b := bytes.NewBufferString("{")
 	for _, shared := range []struct {
@@ -33,23 +33,24 @@ func fit(e postgres.Environment, key string, definition []byte) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	// The definition begins on a line of its own, for lines to be counted in it.
+	// The definition begins on a new line, so that lines can be counted from its
+	// start.
 	fmt.Fprintf(b, "\"flags\":{%s:\n", name)
 	before := bytes.Count(b.Bytes(), []byte("\n"))
 	b.Write(definition)
 	b.WriteString("}}")
 	_, problems, err := flags.Parse(b.Bytes())
 	if err != nil {
-		return nil, unfit("the definition cannot be used: "+err.Error(), nil)
+		return nil, invalid("the definition is invalid: "+err.Error(), nil)
 	}
 	problems = slices.DeleteFunc(problems, func(p flags.Problem) bool { return p.Flag != key })
 	if len(problems) > 0 {
-		return nil, unfit("the definition has problems", findings(problems, before))
+		return nil, invalid("the definition has problems", findings(problems, before))
 	}
 	return compact.Bytes(), nil
 }
 
-// newProblems are those that a document has and another has not.
+// newProblems returns the problems in is that are not in was.
 func newProblems(was, is []flags.Problem) []flags.Problem {
 	known := map[[2]string]bool{}
 	for _, p := range was {

@@ -10,20 +10,20 @@ import (
 	"github.com/twmb/murmur3"
 )
 
-// parts is what the whole traffic is divided into: hundredths of a percent.
+// parts is the number of parts of all traffic: hundredths of a percent.
 const parts = 10_000
 
-// chooser decides who is in a share.
-type chooser struct {
-	// seed is the same in all pods of one FlagCache.
+// selector decides which requests are in a share.
+type selector struct {
+	// seed is the same in all pods of a FlagCache.
 	seed uint64
 }
 
-func newChooser(salt string) chooser { return chooser{seed: murmur3.StringSum64(salt)} }
+func newSelector(salt string) selector { return selector{seed: murmur3.StringSum64(salt)} }
 
-// includes says whether the first so many parts of the traffic include the
-// targeting key. Who has none is included by chance.
-func (c chooser) includes(key string, share uint64) bool {
+// includes reports whether the targeting key is in the first share parts of the
+// traffic. Requests without a key are included at random.
+func (c selector) includes(key string, share uint64) bool {
 	if key == "" {
 		return rand.Uint64N(parts) < share
 	}

@@ -9,22 +9,22 @@ import (
 	"testing"
 )
 
-// outside says whether a count of n trials is outside of the interval that holds
-// a binomial count of probability p for the given number of standard deviations.
+// outside reports whether a binomial count of n trials with probability p
+// deviates from its mean by more than the given number of standard deviations.
 func outside(count, n int, p, deviations float64) bool {
 	return math.Abs(float64(count)-float64(n)*p) > deviations*math.Sqrt(float64(n)*p*(1-p))
 }
 
-// With a fixed salt and fixed keys the count is the same in each run, so that the
-// 99 % interval is no gamble.
+// With a fixed salt and fixed keys the count is the same in each run, so the 99
+// % interval cannot fail at random.
 const (
 	confidence99 = 2.576
 	certain      = 6
 )
 
-func TestAShareIsExact(t *testing.T) {
+func TestShareIsExact(t *testing.T) {
 	const keys = 100_000
-	c := newChooser("shop/checkout")
+	c := newSelector("shop/checkout")
 	for _, percent := range []uint64{0, 1, 5, 25, 50, 75, 99, 100} {
 		in := 0
 		for i := range keys {
@@ -38,39 +38,39 @@ func TestAShareIsExact(t *testing.T) {
 	}
 }
 
-func TestAGrowingShareKeepsWhoIsIn(t *testing.T) {
-	c := newChooser("shop/checkout")
+func TestGrowingShareKeepsItsKeys(t *testing.T) {
+	c := newSelector("shop/checkout")
 	for i := range 10_000 {
 		key, was := fmt.Sprintf("user-%d", i), false
 		for share := uint64(0); share <= parts; share += parts / 20 {
 			is := c.includes(key, share)
 			if was && !is {
-				t.Fatalf("%s leaves when the share grows to %d", key, share)
+				t.Fatalf("%s leaves the share when it grows to %d", key, share)
 			}
 			was = is
 		}
 		if !was {
-			t.Fatalf("%s is not in the whole", key)
+			t.Fatalf("%s is not in a share of 100 %%", key)
 		}
 	}
 }
 
-// TestTheChoiceIsFrozen holds the choice over versions: pods of two versions of
-// the flag service must agree.
-func TestTheChoiceIsFrozen(t *testing.T) {
-	c := newChooser("shop/checkout")
+// TestSelectionIsFrozen keeps the selection stable across versions, because
+// pods of two versions of the flag service must agree.
+func TestSelectionIsFrozen(t *testing.T) {
+	c := newSelector("shop/checkout")
 	for key, part := range map[string]uint64{
 		"u": 498, "user-1": 1306, "user-2": 3114, "8f2c41aa-77b0-4d3e-9d52-1c6f0e6a2f10": 2569, "Zoë": 1056,
 	} {
 		if c.includes(key, part) || !c.includes(key, part+1) {
-			t.Errorf("%q is not in part %d of %d any more", key, part, parts)
+			t.Errorf("%q is no longer in part %d of %d", key, part, parts)
 		}
 	}
 }
 
-func TestTwoFlagCachesChooseIndependently(t *testing.T) {
+func TestFlagCachesSelectIndependently(t *testing.T) {
 	const keys = 100_000
-	a, b, both := newChooser("shop/checkout"), newChooser("shop/search"), 0
+	a, b, both := newSelector("shop/checkout"), newSelector("shop/search"), 0
 	for i := range keys {
 		key := fmt.Sprintf("user-%d", i)
 		if a.includes(key, parts/10) && b.includes(key, parts/10) {
@@ -82,9 +82,9 @@ func TestTwoFlagCachesChooseIndependently(t *testing.T) {
 	}
 }
 
-func TestWithoutAKeyItIsByChance(t *testing.T) {
+func TestRequestsWithoutAKeyAreSelectedAtRandom(t *testing.T) {
 	const requests = 100_000
-	c, in := newChooser("shop/checkout"), 0
+	c, in := newSelector("shop/checkout"), 0
 	for range requests {
 		if c.includes("", parts/20) {
 			in++
@@ -94,12 +94,12 @@ func TestWithoutAKeyItIsByChance(t *testing.T) {
 		t.Errorf("%d of %d requests are in 5 %%", in, requests)
 	}
 	if c.includes("", 0) || !c.includes("", parts) {
-		t.Error("nothing and everything are left to chance")
+		t.Error("shares of 0 % and 100 % are random")
 	}
 }
 
-func BenchmarkChoice(b *testing.B) {
-	c := newChooser("shop/checkout")
+func BenchmarkSelection(b *testing.B) {
+	c := newSelector("shop/checkout")
 	b.ReportAllocs()
 	for b.Loop() {
 		c.includes("user-8f2c41aa-77", parts/20)

@@ -9,26 +9,28 @@ import (
 )
 
 const (
-	// cutOffAfter is how many failures in a row it takes. A candidate that fails
-	// half of its requests gets there once in a million.
+	// cutOffAfter is the number of consecutive failures after which a candidate is
+	// cut off. One that fails half of its requests reaches it with a probability of
+	// one in a million.
 	cutOffAfter = 20
-	// cutOffPause is the time between two tries while it lasts.
+	// cutOffPause is the time between two attempts while a candidate is cut off.
 	cutOffPause = time.Second
 )
 
-// cutOff keeps a candidate that does nothing but fail from making its whole
-// share of the clients wait. After many failures in a row it lets one request
-// through each pause, until one succeeds. It is mild, so that evidence against
-// the candidate goes on accumulating.
+// cutOff is a circuit breaker that prevents a candidate that always fails from
+// delaying its whole share of requests. After many consecutive failures it
+// allows one request per pause, until one succeeds. It is lenient, so that
+// evidence against the candidate keeps accumulating.
 type cutOff struct {
 	failures atomic.Int64
-	// until is the end of the pause, on the caller's clock; 0 without one.
+	// until is the end of the pause on the caller's clock; 0 if the candidate is
+	// not cut off.
 	until atomic.Int64
 }
 
-// admits says whether the candidate may be asked now. Whoever asks at the end
-// of a pause is the one who tries and begins the next pause for the others.
-func (c *cutOff) admits(now time.Duration) bool {
+// allows reports whether a request may be sent to the candidate. The first
+// caller after a pause is allowed, and starts the next pause for the others.
+func (c *cutOff) allows(now time.Duration) bool {
 	until := c.until.Load()
 	return until == 0 || int64(now) >= until && c.until.CompareAndSwap(until, int64(now+cutOffPause))
 }

@@ -19,35 +19,35 @@ import (
 const (
 	maxFileSize    = 16 << 10
 	defaultTimeout = time.Second
-	leastTimeout   = 10 * time.Millisecond
-	// mostTimeout leaves a stable pod time to answer by itself before its own
-	// limits and those of clients.
-	mostTimeout = 5 * time.Second
+	minTimeout     = 10 * time.Millisecond
+	// maxTimeout leaves a stable pod time to answer locally before its own timeouts
+	// and those of clients.
+	maxTimeout = 5 * time.Second
 )
 
-// order is what the operator's file says. The zero value hands nothing on.
-type order struct {
+// spec is the content of the operator's file. The zero value forwards nothing.
+type spec struct {
 	revision string
-	// host is the candidate's Service, host:port.
+	// host is host:port of the candidate's Service.
 	host string
-	// share is in parts of the traffic.
+	// share is the share in parts of the traffic.
 	share   uint64
 	timeout time.Duration
 }
 
-// readOrder reads the file. An absent one is the zero order, and so is, with its
-// error, one that cannot be understood.
-func readOrder(path string) (order, error) {
+// readSpec reads the file. It returns the zero spec for an absent file, and
+// with an error for an invalid one.
+func readSpec(path string) (spec, error) {
 	data, err := readFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return order{}, nil
+		return spec{}, nil
 	case err != nil:
-		return order{}, fmt.Errorf("reading the split: %w", err)
+		return spec{}, fmt.Errorf("reading the split: %w", err)
 	}
-	o, err := parseOrder(data)
+	o, err := parseSpec(data)
 	if err != nil {
-		return order{}, fmt.Errorf("understanding the split: %w", err)
+		return spec{}, fmt.Errorf("parsing the split: %w", err)
 	}
 	return o, nil
 }
@@ -74,9 +74,9 @@ func readFile(path string) ([]byte, error) {
 
 var revisionForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
 
-// parseOrder understands the file. Fields that it does not know are another
-// version's and mean nothing.
-func parseOrder(data []byte) (order, error) {
+// parseSpec parses the file. Unknown fields, which another version may have
+// added, are ignored.
+func parseSpec(data []byte) (spec, error) {
 	var file struct {
 		Revision string  `json:"revision"`
 		Address  string  `json:"address"`
@@ -84,33 +84,33 @@ func parseOrder(data []byte) (order, error) {
 		Timeout  string  `json:"timeout"`
 	}
 	if err := json.Unmarshal(data, &file); err != nil {
-		return order{}, err
+		return spec{}, err
 	}
 	if file.Weight == 0 {
-		return order{}, nil
+		return spec{}, nil
 	}
-	o := order{revision: file.Revision, share: uint64(math.Round(file.Weight * parts / 100)), timeout: defaultTimeout}
+	o := spec{revision: file.Revision, share: uint64(math.Round(file.Weight * parts / 100)), timeout: defaultTimeout}
 	if file.Weight < 0 || file.Weight > 100 || o.share == 0 {
-		return order{}, fmt.Errorf("weight is %v; it must be a percentage from 0.01 to 100, or 0", file.Weight)
+		return spec{}, fmt.Errorf("weight is %v; it must be a percentage from 0.01 to 100, or 0", file.Weight)
 	}
 	if !revisionForm.MatchString(o.revision) {
-		return order{}, fmt.Errorf("revision is %q; it must be up to 253 letters, digits, dots, underscores and dashes", o.revision)
+		return spec{}, fmt.Errorf("revision is %q; it must be up to 253 letters, digits, dots, underscores and dashes", o.revision)
 	}
 	var err error
 	if o.host, err = hostOf(file.Address); err != nil {
-		return order{}, err
+		return spec{}, err
 	}
 	if file.Timeout == "" {
 		return o, nil
 	}
-	if o.timeout, err = time.ParseDuration(file.Timeout); err != nil || o.timeout < leastTimeout || o.timeout > mostTimeout {
-		return order{}, fmt.Errorf("timeout is %q; it must be a duration from %s to %s, such as %s", file.Timeout, leastTimeout, mostTimeout, defaultTimeout)
+	if o.timeout, err = time.ParseDuration(file.Timeout); err != nil || o.timeout < minTimeout || o.timeout > maxTimeout {
+		return spec{}, fmt.Errorf("timeout is %q; it must be a duration from %s to %s, such as %s", file.Timeout, minTimeout, maxTimeout, defaultTimeout)
 	}
 	return o, nil
 }
 
-// hostOf takes an address apart. Between pods of one FlagCache it is plain HTTP,
-// and the path is the request's.
+// hostOf returns the host of an address. Pods of a FlagCache use plain HTTP,
+// and the path is that of the request.
 func hostOf(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Hostname() == "" || *u != (url.URL{Scheme: "http", Host: u.Host}) {

@@ -25,16 +25,16 @@ import (
 
 const (
 	dialTimeout = 200 * time.Millisecond
-	// idleTimeout is well under the time after which the candidate closes idle
-	// connections itself, so that no request meets a connection's end.
+	// idleTimeout is well below the time after which the candidate closes idle
+	// connections, so that no request is sent on a closing connection.
 	idleTimeout     = 30 * time.Second
 	maxHeaderBytes  = 32 << 10
-	maxAnswer       = 4 << 20
+	maxResponse     = 4 << 20
 	contentTypeJSON = "application/json"
 )
 
-// newTransport returns what talks to candidates: no proxy, no redirects, no
-// compression of its own, so that bytes, ETag and encoding arrive as they are.
+// newTransport returns the transport to candidates: without proxy, redirects or
+// its own compression, so that body, ETag and encoding are forwarded unchanged.
 func newTransport() *http.Transport {
 	return &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
@@ -46,61 +46,64 @@ func newTransport() *http.Transport {
 	}
 }
 
-// answer is a whole answer of the candidate.
-type answer struct {
+// candidateResponse is a complete response of the candidate.
+type candidateResponse struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// ask hands a request to the candidate and returns its answer, or what went
-// wrong, as a result or a reason and an error. It does not end with the client.
-func (s *Splitter) ask(r *http.Request, body []byte, o order) (answer, string, error) {
+// forward sends a request to the candidate and returns its response, or an
+// error with its result or reason. It is not canceled when the client
+// disconnects.
+func (s *Splitter) forward(r *http.Request, body []byte, o spec) (candidateResponse, string, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), o.timeout)
 	defer cancel()
 	request, err := requestTo(ctx, r, body, o)
 	if err != nil {
-		return answer{}, config.SplitError, err
+		return candidateResponse{}, config.SplitError, err
 	}
 	response, err := s.transport.RoundTrip(request)
 	if err != nil {
-		return answer{}, outcomeOf(err), fmt.Errorf("asking the candidate: %w", err)
+		return candidateResponse{}, classify(err), fmt.Errorf("forwarding to the candidate: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxResponse+1))
 	if err != nil {
-		return answer{}, outcomeOf(err), fmt.Errorf("reading the candidate's answer: %w", err)
+		return candidateResponse{}, classify(err), fmt.Errorf("reading the candidate's response: %w", err)
 	}
 	if response.Header.Get(headerSplit) == config.SplitDraining {
-		return answer{}, config.SplitDraining, errors.New("the candidate's pod is being stopped")
+		return candidateResponse{}, config.SplitDraining, errors.New("the candidate's pod is terminating")
 	}
-	a := answer{response.StatusCode, response.Header, content}
+	a := candidateResponse{response.StatusCode, response.Header, content}
 	if err := a.check(r.Header, o.revision); err != nil {
-		return answer{}, config.SplitError, fmt.Errorf("checking the candidate's answer: %w", err)
+		return candidateResponse{}, config.SplitError, fmt.Errorf("checking the candidate's response: %w", err)
 	}
 	a.header.Set(config.HeaderRevision, o.revision)
 	return a, config.SplitOK, nil
 }
 
-// requestTo is the client's request, addressed to the candidate. The body is
-// copied: the transport may still read it when the request has failed.
-func requestTo(ctx context.Context, r *http.Request, body []byte, o order) (*http.Request, error) {
+// requestTo returns the client's request with the candidate's address. The body
+// is copied, because the transport may still read it after the request has
+// failed.
+func requestTo(ctx context.Context, r *http.Request, body []byte, o spec) (*http.Request, error) {
 	request, err := http.NewRequestWithContext(ctx, r.Method, "http://"+o.host, bytes.NewReader(bytes.Clone(body)))
 	if err != nil {
-		return nil, fmt.Errorf("addressing the candidate: %w", err)
+		return nil, fmt.Errorf("creating the candidate's request: %w", err)
 	}
 	request.URL = &url.URL{Scheme: "http", Host: o.host, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
 	request.Header = endToEnd(r.Header)
 	request.Header[headerSplit] = []string{o.revision}
 	if _, named := request.Header["User-Agent"]; !named {
-		// An absent one would become that of Go's client.
+		// Otherwise the header would be set by Go's client.
 		request.Header["User-Agent"] = nil
 	}
 	return request, nil
 }
 
-// outcomeOf says what an error in talking to the candidate means.
-func outcomeOf(err error) string {
+// classify returns the result or reason for an error of a request to the
+// candidate.
+func classify(err error) string {
 	var dns *net.DNSError
 	var op *net.OpError
 	var network net.Error
@@ -118,10 +121,10 @@ func outcomeOf(err error) string {
 	}
 }
 
-// check says what keeps an answer from being one. The stable pod has already
-// found the request's method, size and credentials good, so that any other
-// status, such as 401 or 429, is the candidate's trouble and not the client's.
-func (a answer) check(asked http.Header, revision string) error {
+// check returns an error for an invalid response. The stable pod has already
+// validated the request's method, size and credentials, so any other status,
+// such as 401 or 429, is a failure of the candidate.
+func (a candidateResponse) check(asked http.Header, revision string) error {
 	if answered := a.header.Get(config.HeaderRevision); answered != "" && answered != revision {
 		return fmt.Errorf("revision %q answered", answered)
 	}
@@ -136,27 +139,27 @@ func (a answer) check(asked http.Header, revision string) error {
 	return fmt.Errorf("the status is %d", a.status)
 }
 
-// checkBody looks at a body that is not compressed; of one that is, it is known
-// to be whole.
-func (a answer) checkBody() error {
+// checkBody validates a body. Of a compressed one it only checks that it is
+// complete.
+func (a candidateResponse) checkBody() error {
 	mediaType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
 	switch {
-	case len(a.body) > maxAnswer:
-		return fmt.Errorf("it has more than %d bytes", maxAnswer)
+	case len(a.body) > maxResponse:
+		return fmt.Errorf("the body is larger than %d bytes", maxResponse)
 	case !strings.EqualFold(strings.TrimSpace(mediaType), contentTypeJSON):
-		return fmt.Errorf("its type is %q", mediaType)
+		return fmt.Errorf("the content type is %q", mediaType)
 	case len(a.body) == 0:
-		return errors.New("it is empty")
+		return errors.New("the body is empty")
 	case a.header.Get("Content-Encoding") == "" && !json.Valid(a.body):
-		return errors.New("it is not JSON")
+		return errors.New("the body is not JSON")
 	default:
 		return nil
 	}
 }
 
-// send passes the answer on. What the stable pod has set and the candidate has
-// not, stays.
-func (a answer) send(w http.ResponseWriter) (status int) {
+// send sends the response to the client. Headers that only the stable pod has
+// set are kept.
+func (a candidateResponse) send(w http.ResponseWriter) (status int) {
 	header := w.Header()
 	for name, values := range endToEnd(a.header) {
 		header[name] = values
@@ -165,13 +168,13 @@ func (a answer) send(w http.ResponseWriter) (status int) {
 		header["Content-Length"] = []string{strconv.Itoa(len(a.body))}
 	}
 	w.WriteHeader(a.status)
-	// A client that has gone away needs no answer.
+	// A failed write means that the client has disconnected.
 	_, _ = w.Write(a.body)
 	return a.status
 }
 
-// sendBack is what a pod that drains answers to a request that was handed to it.
-func sendBack(w http.ResponseWriter) (status int) {
+// rejectDraining is the response of a draining pod to a forwarded request.
+func rejectDraining(w http.ResponseWriter) (status int) {
 	header := w.Header()
 	header[headerSplit] = []string{config.SplitDraining}
 	header["Connection"] = []string{"close"}
@@ -182,14 +185,14 @@ func sendBack(w http.ResponseWriter) (status int) {
 
 var headerSplit = http.CanonicalHeaderKey(config.HeaderSplit)
 
-// hopByHop are headers about one connection, and what each hop makes anew.
+// hopByHop are headers of a single connection, and those that each hop sets
+// itself.
 var hopByHop = []string{
 	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
 	"Transfer-Encoding", "Upgrade", "Expect", "Content-Length", "Date",
 }
 
-// endToEnd returns a copy of the headers without those that are about the
-// connection they came on.
+// endToEnd returns a copy of the headers without hop-by-hop headers.
 func endToEnd(header http.Header) http.Header {
 	kept := header.Clone()
 	for _, options := range header["Connection"] {

@@ -16,11 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// fault is a way for a candidate to fail; next is a candidate that does not.
+// fault is a kind of failure of a candidate; next is a working candidate.
 type fault func(w http.ResponseWriter, r *http.Request, next http.Handler)
 
-// says answers with a status, headers and a body.
-func says(status int, body string, headers ...string) fault {
+// respond sends a status, headers and a body.
+func respond(status int, body string, headers ...string) fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		for i := 0; i < len(headers); i += 2 {
 			w.Header().Set(headers[i], headers[i+1])
@@ -30,8 +30,8 @@ func says(status int, body string, headers ...string) fault {
 	}
 }
 
-// writes puts bytes on the connection and then closes it.
-func writes(text string) fault {
+// writeRaw writes bytes to the connection and then closes it.
+func writeRaw(text string) fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		connection, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -42,7 +42,7 @@ func writes(text string) fault {
 	}
 }
 
-func resets(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+func reset(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 	connection, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(err)
@@ -51,10 +51,10 @@ func resets(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 	_ = connection.Close()
 }
 
-// hangs begins an answer, or not, and never ends it.
-func hangs(begun string) fault {
+// hang may begin a response and never ends it.
+func hang(begun string) fault {
 	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
-		// Only with the body read does the server notice that the client is gone.
+		// The server only detects a disconnected client after the body was read.
 		_, _ = io.Copy(io.Discard, r.Body)
 		if begun != "" {
 			_, _ = io.WriteString(w, begun)
@@ -66,34 +66,34 @@ func hangs(begun string) fault {
 
 const jsonType = "application/json"
 
-// TestClientsNeverSeeAFailure has a candidate fail in every way. All traffic is
-// its share, and each client gets the stable pod's answer.
-func TestClientsNeverSeeAFailure(t *testing.T) {
+// TestClientsNeverSeeCandidateFailures has a candidate fail in every way. All requests
+// are in its share, and each client gets the stable pod's response.
+func TestClientsNeverSeeCandidateFailures(t *testing.T) {
 	tests := map[string]struct {
 		fault fault
 		want  string
 	}{
-		"says 500":                   {says(500, `{"errorDetails":"boom"}`, "Content-Type", jsonType), "error"},
-		"says 503":                   {says(503, `{}`, "Content-Type", jsonType, "Connection", "close"), "error"},
-		"has too many requests":      {says(429, `{}`, "Content-Type", jsonType, "Retry-After", "1000"), "error"},
-		"refuses good credentials":   {says(401, `{}`, "Content-Type", jsonType), "error"},
-		"redirects":                  {says(302, "", "Location", "http://127.0.0.1:1/"), "error"},
-		"says 200 with a web page":   {says(200, "<html>", "Content-Type", "text/html"), "error"},
-		"says 200 with half of JSON": {says(200, `{"key":"by`, "Content-Type", jsonType), "error"},
-		"says 200 with nothing":      {says(200, "", "Content-Type", jsonType), "error"},
-		"says 204":                   {says(204, ""), "error"},
-		"says 304 unasked":           {says(304, ""), "error"},
-		"is another revision":        {says(200, `{}`, "Content-Type", jsonType, "FlagCache-Revision", "c3c3"), "error"},
-		"says too much":              {says(200, `"`+strings.Repeat("x", maxAnswer)+`"`, "Content-Type", jsonType), "error"},
-		"has a huge header":          {says(200, `{}`, "Content-Type", jsonType, "X", strings.Repeat("x", maxHeaderBytes)), "error"},
-		"speaks no HTTP":             {writes("220 mail.example ESMTP\r\n"), "error"},
-		"ends without an answer":     {writes(""), "truncated"},
-		"ends in the headers":        {writes("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "truncated"},
-		"ends in the body":           {writes("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{}"), "truncated"},
-		"ends in a chunk":            {writes("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"), "truncated"},
-		"resets the connection":      {resets, "truncated"},
-		"hangs":                      {hangs(""), "timeout"},
-		"hangs in the body":          {hangs(`{"key":`), "timeout"},
+		"responds with 500":                             {respond(500, `{"errorDetails":"boom"}`, "Content-Type", jsonType), "error"},
+		"responds with 503":                             {respond(503, `{}`, "Content-Type", jsonType, "Connection", "close"), "error"},
+		"has too many requests":                         {respond(429, `{}`, "Content-Type", jsonType, "Retry-After", "1000"), "error"},
+		"rejects valid credentials":                     {respond(401, `{}`, "Content-Type", jsonType), "error"},
+		"redirects":                                     {respond(302, "", "Location", "http://127.0.0.1:1/"), "error"},
+		"responds with a web page":                      {respond(200, "<html>", "Content-Type", "text/html"), "error"},
+		"responds with truncated JSON":                  {respond(200, `{"key":"by`, "Content-Type", jsonType), "error"},
+		"responds without a body":                       {respond(200, "", "Content-Type", jsonType), "error"},
+		"responds with 204":                             {respond(204, ""), "error"},
+		"responds with 304 to an unconditional request": {respond(304, ""), "error"},
+		"is another revision":                           {respond(200, `{}`, "Content-Type", jsonType, "FlagCache-Revision", "c3c3"), "error"},
+		"responds with too large a body":                {respond(200, `"`+strings.Repeat("x", maxResponse)+`"`, "Content-Type", jsonType), "error"},
+		"has a huge header":                             {respond(200, `{}`, "Content-Type", jsonType, "X", strings.Repeat("x", maxHeaderBytes)), "error"},
+		"does not speak HTTP":                           {writeRaw("220 mail.example ESMTP\r\n"), "error"},
+		"closes the connection":                         {writeRaw(""), "truncated"},
+		"closes the connection in the headers":          {writeRaw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "truncated"},
+		"closes the connection in the body":             {writeRaw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{}"), "truncated"},
+		"closes the connection in a chunk":              {writeRaw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"), "truncated"},
+		"resets the connection":                         {reset, "truncated"},
+		"hangs":                                         {hang(""), "timeout"},
+		"hangs in the body":                             {hang(`{"key":`), "timeout"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -104,7 +104,7 @@ func TestClientsNeverSeeAFailure(t *testing.T) {
 			if test.want == "timeout" {
 				timeout = "50ms"
 			}
-			s.hand(100, candidate.URL, timeout)
+			s.forwardTo(100, candidate.URL, timeout)
 			const requests = 5
 			for i := range requests {
 				s.expectLocal(fmt.Sprintf("user-%d", i))
@@ -113,26 +113,27 @@ func TestClientsNeverSeeAFailure(t *testing.T) {
 				t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
 			}
 			if n := s.count("split_request_duration_seconds", candidateRevision); n != requests {
-				t.Errorf("the time of %v attempts was taken", n)
+				t.Errorf("the duration of %v attempts was observed", n)
 			}
 			if n := s.count("split_local_total"); n != 0 {
-				t.Errorf("%v requests count as kept by choice", n)
+				t.Errorf("%v requests are counted as local", n)
 			}
 		})
 	}
 }
 
-// expectLocal asks for a flag and expects the stable pod's own answer.
+// expectLocal evaluates a flag and expects the stable pod's own response.
 func (s *stable) expectLocal(key string) {
 	s.t.Helper()
 	s.expectFrom(stableRevision, key)
 }
 
-// expectFrom asks for a flag and expects a revision's answer with the right value.
+// expectFrom evaluates a flag and expects a revision's response with the right
+// value.
 func (s *stable) expectFrom(revision, key string) {
 	s.t.Helper()
-	got := s.ask(s.server.URL, base+"/by%20key", contextOf(key))
-	want := s.ask(s.reference.URL, base+"/by%20key", contextOf(key))
+	got := s.post(s.server.URL, base+"/by%20key", contextOf(key))
+	want := s.post(s.reference.URL, base+"/by%20key", contextOf(key))
 	if got.status != http.StatusOK || got.body != want.body {
 		s.t.Errorf("%s is answered with %d %s instead of %s", key, got.status, got.body, want.body)
 	}
@@ -141,25 +142,25 @@ func (s *stable) expectFrom(revision, key string) {
 	}
 }
 
-func TestACandidateThatIsNotThere(t *testing.T) {
+func TestUnreachableCandidate(t *testing.T) {
 	s := newStable(t)
 	candidate := serve(t, http.NotFoundHandler())
 	candidate.Close()
-	s.hand(100, candidate.URL, "5s")
+	s.forwardTo(100, candidate.URL, "5s")
 	for range 5 {
 		s.expectLocal("u")
 	}
-	s.hand(100, "http://candidate.invalid:80", "1s")
+	s.forwardTo(100, "http://candidate.invalid:80", "1s")
 	for range 2 {
 		s.expectLocal("u")
 	}
-	// A name that does not resolve says nothing about the candidate.
+	// A failed DNS lookup is not a failure of the candidate.
 	if diff := cmp.Diff(map[string]int{"refused": 5, "unresolved": 2}, s.outcomes()); diff != "" {
 		t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
 	}
 }
 
-func TestOneInFiftyFails(t *testing.T) {
+func TestOccasionalFailures(t *testing.T) {
 	s := newStable(t)
 	healthy := newHandler(t, candidateRevision)
 	var asked atomic.Int64
@@ -170,7 +171,7 @@ func TestOneInFiftyFails(t *testing.T) {
 		}
 		healthy.ServeHTTP(w, r)
 	}))
-	s.hand(100, candidate.URL, "5s")
+	s.forwardTo(100, candidate.URL, "5s")
 	for i := range 500 {
 		revision := candidateRevision
 		if (i+1)%50 == 0 {
@@ -183,35 +184,35 @@ func TestOneInFiftyFails(t *testing.T) {
 	}
 }
 
-// TestALateAnswerIsAboveItsBucket is what a check of latency counts: a time-out
-// of 50 ms took more than 50 ms.
-func TestALateAnswerIsAboveItsBucket(t *testing.T) {
+// TestTimeoutIsCountedAboveItsBucket matters for a latency check: a timeout of 50
+// ms must count as more than 50 ms.
+func TestTimeoutIsCountedAboveItsBucket(t *testing.T) {
 	s := newStable(t)
-	candidate := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hangs("")(w, r, nil) }))
-	s.hand(100, candidate.URL, "50ms")
+	candidate := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hang("")(w, r, nil) }))
+	s.forwardTo(100, candidate.URL, "50ms")
 	s.expectLocal("u")
 	for _, bucket := range s.metric("split_request_duration_seconds", candidateRevision).GetHistogram().GetBucket() {
 		if bucket.GetUpperBound() <= 0.05 && bucket.GetCumulativeCount() > 0 {
-			t.Errorf("it took less than %v s", bucket.GetUpperBound())
+			t.Errorf("it is counted as less than %v s", bucket.GetUpperBound())
 		}
 	}
 }
 
-// TestAnswersArePassedOnUntouched compares what a client gets through the stable
-// pod with what the candidate says when it is asked directly.
-func TestAnswersArePassedOnUntouched(t *testing.T) {
+// TestResponsesAreForwardedUnchanged compares the response through the stable pod
+// with the candidate's direct response.
+func TestResponsesAreForwardedUnchanged(t *testing.T) {
 	s := newStable(t)
 	healthy := newHandler(t, candidateRevision)
 	candidate := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Accept-Encoding") == "zstd" {
-			says(200, "not for us to understand", "Content-Type", "application/json; charset=utf-8", "Content-Encoding", "zstd", "ETag", `"a--zstd"`,
+			respond(200, "an unknown encoding", "Content-Type", "application/json; charset=utf-8", "Content-Encoding", "zstd", "ETag", `"a--zstd"`,
 				"Vary", "Accept-Encoding", "Connection", "X-Hop", "X-Hop", "1", "X-New", "1")(w, r, nil)
 			return
 		}
 		healthy.ServeHTTP(w, r)
 	}))
-	s.hand(100, candidate.URL, "5s")
-	tag := s.ask(candidate.URL, base, contextOf("u")).header.Get("ETag")
+	s.forwardTo(100, candidate.URL, "5s")
+	tag := s.post(candidate.URL, base, contextOf("u")).header.Get("ETag")
 	tests := map[string]struct {
 		path, body string
 		headers    []string
@@ -231,8 +232,8 @@ func TestAnswersArePassedOnUntouched(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			direct := s.ask(candidate.URL, test.path, test.body, test.headers...)
-			split := s.ask(s.server.URL, test.path, test.body, test.headers...)
+			direct := s.post(candidate.URL, test.path, test.body, test.headers...)
+			split := s.post(s.server.URL, test.path, test.body, test.headers...)
 			for _, header := range []http.Header{direct.header, split.header} {
 				header.Del("Date")
 				header.Del("X-Hop")
@@ -240,7 +241,7 @@ func TestAnswersArePassedOnUntouched(t *testing.T) {
 			}
 			direct.header.Set("FlagCache-Revision", candidateRevision)
 			if diff := cmp.Diff(direct, split, cmp.AllowUnexported(reply{})); diff != "" || split.status != test.status {
-				t.Errorf("unexpected answer (-direct +split):\n%s", diff)
+				t.Errorf("unexpected response (-direct +split):\n%s", diff)
 			}
 		})
 	}
@@ -249,8 +250,8 @@ func TestAnswersArePassedOnUntouched(t *testing.T) {
 	}
 }
 
-// TestRequestsAreHandedOnUntouched looks at the bytes that reach the candidate.
-func TestRequestsAreHandedOnUntouched(t *testing.T) {
+// TestRequestsAreForwardedUnchanged checks the bytes that reach the candidate.
+func TestRequestsAreForwardedUnchanged(t *testing.T) {
 	s := newStable(t)
 	var got string
 	candidate := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -259,9 +260,9 @@ func TestRequestsAreHandedOnUntouched(t *testing.T) {
 		var header strings.Builder
 		_ = r.Header.Write(&header)
 		got = fmt.Sprintf("%s %s %d\n%s%s", r.Method, r.RequestURI, r.ContentLength, strings.ReplaceAll(header.String(), "\r", ""), body)
-		says(200, `{}`, "Content-Type", jsonType)(w, r, nil)
+		respond(200, `{}`, "Content-Type", jsonType)(w, r, nil)
 	}))
-	s.hand(100, candidate.URL, "5s")
+	s.forwardTo(100, candidate.URL, "5s")
 
 	connection, err := net.Dial("tcp", s.server.Listener.Addr().String())
 	if err != nil {
@@ -273,7 +274,7 @@ func TestRequestsAreHandedOnUntouched(t *testing.T) {
 		"2\r\n{}\r\n0\r\n\r\n")
 	response, err := http.ReadResponse(bufio.NewReader(connection), nil)
 	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("the answer is %v, %v", response, err)
+		t.Fatalf("the response is %v, %v", response, err)
 	}
 	_ = response.Body.Close()
 

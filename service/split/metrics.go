@@ -12,12 +12,13 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// buckets are in seconds, the same as those of all OFREP requests: the limits of
-// a canary's checks are edges.
+// buckets are in seconds, the same as those of all OFREP requests: the limits
+// of a canary's checks are bucket bounds.
 var buckets = []float64{0.001, 0.002, 0.005, 0.010, 0.025, 0.050, 0.100, 0.150, 0.300, 0.500, 1}
 
-// maxRevisions is how many revisions have series, which bounds their number in a
-// pod that outlives many candidates. It is as many as the operator keeps.
+// maxRevisions is the number of revisions with series, which bounds their
+// number in a pod that outlives many candidates. The operator keeps as many
+// revisions.
 const maxRevisions = 10
 
 var (
@@ -32,7 +33,7 @@ type metrics struct {
 	local    prometheus.Counter
 	weight   prometheus.Gauge
 	fileGood prometheus.Gauge
-	// revisions are those that have series, the latest last.
+	// revisions are the revisions with series, the latest last.
 	revisions []string
 }
 
@@ -40,28 +41,28 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: config.MetricSplitRequests,
-			Help: "Requests that the candidate was asked, by revision and result; all but ok were answered here instead.",
+			Help: "Requests that were forwarded to the candidate, by revision and result; all but ok were answered locally instead.",
 		}, []string{"revision", "result"}),
 		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: config.MetricSplitSkipped,
-			Help: "Requests in the candidate's share that were answered here through no failure of its own, by revision and reason.",
+			Help: "Requests in the candidate's share that were answered locally without a failure of the candidate, by revision and reason.",
 		}, []string{"revision", "reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    config.MetricSplitDuration,
-			Help:    "Time that the candidate took for a request, failed ones included, in seconds.",
+			Help:    "Duration of requests to the candidate, including failed ones, in seconds.",
 			Buckets: buckets,
 		}, []string{"revision"}),
 		local: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: config.MetricSplitLocal,
-			Help: "Requests that were not handed to the candidate while a split was on.",
+			Help: "Requests that were answered locally during a split.",
 		}),
 		weight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: config.MetricSplitWeight,
-			Help: "Share of the requests that is handed to the candidate, in percent.",
+			Help: "Share of the requests that is forwarded to the candidate, in percent.",
 		}),
 		fileGood: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: config.MetricSplitFileGood,
-			Help: "1 while the split's file is absent or can be understood, 0 while it cannot.",
+			Help: "1 while the split's file is absent or valid, else 0.",
 		}),
 	}
 	m.fileGood.Set(1)
@@ -69,19 +70,19 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	return m
 }
 
-// account is what is counted about one candidate.
-type account struct {
+// series are the metrics of one candidate.
+type series struct {
 	local    prometheus.Counter
 	requests map[string]prometheus.Counter
 	skipped  map[string]prometheus.Counter
 	duration prometheus.Observer
 }
 
-// open returns a revision's account. Its series are there from the start, at
-// zero, so that whoever reads them misses none of the first requests.
-func (m *metrics) open(revision string) account {
-	m.keep(revision)
-	a := account{
+// of returns the series of a revision. They are created at zero, so that a
+// reader does not miss the first requests.
+func (m *metrics) of(revision string) series {
+	m.retain(revision)
+	a := series{
 		local:    m.local,
 		requests: make(map[string]prometheus.Counter, len(results)),
 		skipped:  make(map[string]prometheus.Counter, len(reasons)),
@@ -96,8 +97,9 @@ func (m *metrics) open(revision string) account {
 	return a
 }
 
-// keep makes a revision the latest one and forgets the oldest of too many.
-func (m *metrics) keep(revision string) {
+// retain makes a revision the latest one and deletes the series of the oldest
+// one if there are too many.
+func (m *metrics) retain(revision string) {
 	m.revisions = slices.DeleteFunc(m.revisions, func(r string) bool { return r == revision })
 	m.revisions = append(m.revisions, revision)
 	if len(m.revisions) > maxRevisions {
@@ -109,14 +111,14 @@ func (m *metrics) keep(revision string) {
 	}
 }
 
-// answered counts what the candidate was asked and came to.
-func (a account) answered(result string, took time.Duration) {
+// observe counts a request to the candidate and its result.
+func (a series) observe(result string, took time.Duration) {
 	a.requests[result].Inc()
 	a.duration.Observe(took.Seconds())
 }
 
-// skip counts a request that the candidate was to have and did not get.
-func (a account) skip(reason string) {
+// skip counts a request in the candidate's share that was not forwarded.
+func (a series) skip(reason string) {
 	a.skipped[reason].Inc()
 	a.local.Inc()
 }

@@ -19,60 +19,62 @@ import (
 )
 
 const (
-	// poll is how often the file is read without a notification.
+	// poll is the interval at which the file is read without a notification.
 	poll = 5 * time.Second
-	// maxInFlight is the most requests under way to the candidate, and the most
-	// connections kept. With a candidate that takes 5 ms it is 12,000 a second.
+	// maxInFlight is the maximum number of concurrent requests to the candidate,
+	// and of idle connections. With 5 ms per request it allows 12,000 requests per
+	// second.
 	maxInFlight = 64
-	// connectionAge is how long idle connections are kept, about. A Service chooses
-	// a pod for a connection and not for a request, so a candidate that was scaled
-	// up gets nothing on its new pods before connections are made anew.
+	// connectionAge is the approximate maximum age of idle connections. A Service
+	// selects a pod per connection and not per request, so the new pods of a
+	// scaled-up candidate get no requests before connections are replaced.
 	connectionAge = 30 * time.Second
 )
 
-// Options are what a Splitter needs.
+// Options configure a Splitter.
 type Options struct {
-	// File is the path of the operator's file; without it nothing is handed on.
+	// File is the path of the operator's file; without it nothing is forwarded.
 	File string
 	// Salt is the FlagCache's identity; see config.EnvSplitSalt.
 	Salt string
-	// Revision is this pod's own, which it never hands on to; "" if unknown.
+	// Revision is this pod's own revision, to which it never forwards; "" if
+	// unknown.
 	Revision string
 	Log      *slog.Logger
 }
 
-// Splitter hands requests to the candidate. It is safe for concurrent use.
+// Splitter forwards requests to the candidate. It is safe for concurrent use.
 type Splitter struct {
 	options   Options
-	chooser   chooser
+	selector  selector
 	transport *http.Transport
 	metrics   *metrics
 	inFlight  chan struct{}
 	started   time.Time
-	// current is nil while nothing is handed on, and leaving once this pod drains.
+	// current is nil while nothing is forwarded, and draining once this pod drains.
 	current atomic.Pointer[candidate]
 
-	// What Run has seen last.
-	order   order
-	trouble string
-	renewed time.Duration
+	// The last state seen by Run.
+	spec              spec
+	lastError         string
+	connectionsClosed time.Duration
 }
 
-// candidate is an order that is being followed.
+// candidate is a spec that is in effect.
 type candidate struct {
-	order
-	account
+	spec
+	series
 	cutOff cutOff
 }
 
-// leaving stands in for the candidate when this pod drains.
-var leaving = new(candidate)
+// draining replaces the candidate when this pod drains.
+var draining = new(candidate)
 
-// New returns a Splitter that hands nothing on until Run has read the file.
+// New returns a Splitter that forwards nothing until Run has read the file.
 func New(options Options, registry prometheus.Registerer) *Splitter {
 	return &Splitter{
 		options:   options,
-		chooser:   newChooser(options.Salt),
+		selector:  newSelector(options.Salt),
 		transport: newTransport(),
 		metrics:   newMetrics(registry),
 		inFlight:  make(chan struct{}, maxInFlight),
@@ -80,38 +82,38 @@ func New(options Options, registry prometheus.Registerer) *Splitter {
 	}
 }
 
-// Run follows the file until ctx is done.
+// Run reloads the file when it changes, until ctx is done.
 func (s *Splitter) Run(ctx context.Context) {
 	if s.options.File == "" {
 		return
 	}
 	defer s.transport.CloseIdleConnections()
-	filewatch.Watch(ctx, s.options.Log, []string{filepath.Dir(s.options.File)}, poll, nil, s.look)
+	filewatch.Watch(ctx, s.options.Log, []string{filepath.Dir(s.options.File)}, poll, nil, s.reload)
 }
 
-// Drain ends the handing on for good: this pod is being stopped. If it is the
-// candidate's, it also sends back at once what others hand to it, so that
-// scaling a candidate to zero cuts it off before the file has reached anybody.
-func (s *Splitter) Drain() { s.current.Store(leaving) }
+// Drain stops forwarding for good, because this pod is terminating. A pod of
+// the candidate also rejects forwarded requests at once, so that scaling a
+// candidate to zero takes effect before the file has reached all pods.
+func (s *Splitter) Drain() { s.current.Store(draining) }
 
-// Divert lets the candidate answer a request that is in its share. It returns the
-// status that the candidate answered with, or 0 if nothing was written and the
-// request is to be answered here. The body is the request's, already read, and is
-// not kept. While there is no split this costs one atomic load.
+// Divert lets the candidate answer a request in its share. It returns the
+// status of the candidate's response, or 0 if nothing was written and the
+// request must be answered locally. body is the request's body, which is not
+// retained. Without a split this costs one atomic load.
 func (s *Splitter) Divert(w http.ResponseWriter, r *http.Request, body []byte) (status int) {
 	c := s.current.Load()
 	if c == nil {
 		return 0
 	}
-	_, handedOn := r.Header[headerSplit]
+	_, forwarded := r.Header[headerSplit]
 	switch {
-	case c == leaving && handedOn:
-		return sendBack(w)
-	case c == leaving, handedOn:
+	case c == draining && forwarded:
+		return rejectDraining(w)
+	case c == draining, forwarded:
 		return 0
 	}
 	key, _ := flags.TargetingKey(body)
-	if !s.chooser.includes(key, c.share) {
+	if !s.selector.includes(key, c.share) {
 		c.local.Inc()
 		return 0
 	}
@@ -121,100 +123,102 @@ func (s *Splitter) Divert(w http.ResponseWriter, r *http.Request, body []byte) (
 	return 0
 }
 
-// attempt asks the candidate, unless it is not to be asked now.
-func (s *Splitter) attempt(r *http.Request, body []byte, c *candidate) (a answer, ok bool) {
+// attempt forwards a request, unless the candidate is busy or cut off.
+func (s *Splitter) attempt(r *http.Request, body []byte, c *candidate) (a candidateResponse, ok bool) {
 	select {
 	case s.inFlight <- struct{}{}:
 		defer func() { <-s.inFlight }()
 	default:
 		c.skip(config.SplitBusy)
-		return answer{}, false
+		return candidateResponse{}, false
 	}
 	start := s.elapsed()
-	if !c.cutOff.admits(start) {
+	if !c.cutOff.allows(start) {
 		c.skip(config.SplitCutOff)
-		return answer{}, false
+		return candidateResponse{}, false
 	}
-	a, outcome, err := s.ask(r, body, c.order)
-	s.judge(c, outcome, err, start)
+	a, outcome, err := s.forward(r, body, c.spec)
+	s.record(c, outcome, err, start)
 	return a, err == nil
 }
 
-// judge counts an outcome, which is a result or a reason, and heeds it.
-func (s *Splitter) judge(c *candidate, outcome string, err error, start time.Duration) {
+// record counts an outcome, which is a result or a reason, and updates the
+// cut-off.
+func (s *Splitter) record(c *candidate, outcome string, err error, start time.Duration) {
 	now := s.elapsed()
 	if _, isReason := c.skipped[outcome]; isReason {
 		c.skip(outcome)
 	} else {
-		c.answered(outcome, now-start)
+		c.observe(outcome, now-start)
 	}
 	log := s.options.Log.With("candidate", c.revision)
 	if err == nil {
 		if c.cutOff.succeeded() {
-			log.Info("the candidate answers again")
+			log.Info("the candidate has recovered")
 		}
 		return
 	}
-	log.Debug("the candidate did not answer a request", "outcome", outcome, "error", err)
+	log.Debug("forwarding a request to the candidate failed", "outcome", outcome, "error", err)
 	if c.cutOff.failed(now) {
-		log.Warn("the candidate only fails and is asked once a second", "outcome", outcome, "error", err)
+		log.Warn("the candidate is cut off after consecutive failures; it is retried once per second", "outcome", outcome, "error", err)
 	}
 }
 
-// look reads the file and follows it if it has changed.
-func (s *Splitter) look() {
-	order, err := readOrder(s.options.File)
+// reload reads the file and applies it if it has changed.
+func (s *Splitter) reload() {
+	next, err := readSpec(s.options.File)
 	s.report(err)
-	if now := s.elapsed(); order != s.order || now-s.renewed >= connectionAge {
-		s.renewed = now
+	if now := s.elapsed(); next != s.spec || now-s.connectionsClosed >= connectionAge {
+		s.connectionsClosed = now
 		s.transport.CloseIdleConnections()
 	}
-	if order != s.order {
-		s.order = order
-		s.follow(order)
+	if next != s.spec {
+		s.spec = next
+		s.apply(next)
 	}
 }
 
-// report says that the file is broken or whole again, once.
+// report logs once that the file is invalid or valid again.
 func (s *Splitter) report(err error) {
-	trouble := ""
+	reason := ""
 	if err != nil {
-		trouble = err.Error()
+		reason = err.Error()
 	}
-	switch trouble {
-	case s.trouble:
+	switch reason {
+	case s.lastError:
 		return
 	case "":
 		s.metrics.fileGood.Set(1)
-		s.options.Log.Info("the split can be read again")
+		s.options.Log.Info("the split is valid again")
 	default:
 		s.metrics.fileGood.Set(0)
-		s.options.Log.Error("the split cannot be read and counts as none", "error", err)
+		s.options.Log.Error("the split is invalid, answering all requests locally", "error", err)
 	}
-	s.trouble = trouble
+	s.lastError = reason
 }
 
-// follow makes requests heed an order. This pod's own revision is asked nothing.
-func (s *Splitter) follow(o order) {
+// apply puts a spec into effect. Nothing is forwarded to this pod's own
+// revision.
+func (s *Splitter) apply(o spec) {
 	var next *candidate
 	if o.share > 0 && o.revision != s.options.Revision {
-		next = &candidate{order: o, account: s.metrics.open(o.revision)}
+		next = &candidate{spec: o, series: s.metrics.of(o.revision)}
 	}
 	previous := s.current.Load()
-	// Whoever drains has stored leaving, which stays.
-	if previous == leaving || !s.current.CompareAndSwap(previous, next) {
+	// Once the pod drains, draining remains.
+	if previous == draining || !s.current.CompareAndSwap(previous, next) {
 		return
 	}
 	switch {
 	case next != nil:
 		weight := float64(next.share) * 100 / parts
 		s.metrics.weight.Set(weight)
-		s.options.Log.Info("handing requests to the candidate", "candidate", next.revision, "percent", weight, "address", next.host)
+		s.options.Log.Info("forwarding requests to the candidate", "candidate", next.revision, "percent", weight, "address", next.host)
 	case previous != nil:
 		s.metrics.weight.Set(0)
-		s.options.Log.Info("answering every request here")
+		s.options.Log.Info("answering all requests locally")
 	}
 }
 
-// elapsed is the time on a clock that nobody sets.
+// elapsed returns the monotonic time since the start.
 func (s *Splitter) elapsed() time.Duration { return time.Since(s.started) }

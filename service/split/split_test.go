@@ -20,9 +20,9 @@ import (
 	"github.com/flagcache/flagcache/service/redistest"
 )
 
-// TestTheShareIsExact sends 100,000 requests through one, three and ten stable
+// TestShareIsExactAcrossPods sends 100,000 requests through one, three and ten stable
 // pods and a real candidate.
-func TestTheShareIsExact(t *testing.T) {
+func TestShareIsExactAcrossPods(t *testing.T) {
 	const requests = 100_000
 	candidate := serve(t, newHandler(t, candidateRevision))
 	for _, pods := range []int{1, 3, 10} {
@@ -30,25 +30,25 @@ func TestTheShareIsExact(t *testing.T) {
 			stables := make([]*stable, pods)
 			for i := range stables {
 				stables[i] = newStable(t)
-				stables[i].hand(5, candidate.URL, "5s")
+				stables[i].forwardTo(5, candidate.URL, "5s")
 			}
 			for i := range requests {
 				stables[i%pods].divert(fmt.Sprintf("user-%d", i))
 			}
-			handedOn, kept := 0.0, 0.0
+			forwarded, kept := 0.0, 0.0
 			for _, s := range stables {
-				handedOn += s.count("split_requests_total", candidateRevision, "ok")
+				forwarded += s.count("split_requests_total", candidateRevision, "ok")
 				kept += s.count("split_local_total")
 			}
-			if handedOn+kept != requests || outside(int(handedOn), requests, 0.05, confidence99) {
-				t.Errorf("%v of %v requests were handed on", handedOn, handedOn+kept)
+			if forwarded+kept != requests || outside(int(forwarded), requests, 0.05, confidence99) {
+				t.Errorf("%v of %v requests were forwarded", forwarded, forwarded+kept)
 			}
 		})
 	}
 }
 
-// divert offers one request to the Splitter and returns the revision that has
-// answered, the stable one if it is left to it.
+// divert passes one request to the Splitter and returns the revision that
+// answered, the stable one if it was not forwarded.
 func (s *stable) divert(key string) string {
 	s.t.Helper()
 	body := contextOf(key)
@@ -63,18 +63,18 @@ func (s *stable) divert(key string) string {
 	return w.Header().Get("FlagCache-Revision")
 }
 
-func TestAKeyStaysOnItsSide(t *testing.T) {
+func TestKeysStayOnTheirSide(t *testing.T) {
 	candidate := serve(t, newHandler(t, candidateRevision))
 	a, b := newStable(t), newStable(t)
-	a.hand(30, candidate.URL, "5s")
-	b.hand(30, candidate.URL, "5s")
+	a.forwardTo(30, candidate.URL, "5s")
+	b.forwardTo(30, candidate.URL, "5s")
 	sides := map[string]int{}
 	for i := range 200 {
 		key := fmt.Sprintf("user-%d", i)
 		side := a.divert(key)
 		sides[side]++
 		if again, elsewhere := a.divert(key), b.divert(key); again != side || elsewhere != side {
-			t.Errorf("%s is answered by %s, by %s and, at another pod, by %s", key, side, again, elsewhere)
+			t.Errorf("%s is answered by %s, then by %s and, at another pod, by %s", key, side, again, elsewhere)
 		}
 	}
 	if len(sides) != 2 {
@@ -82,10 +82,10 @@ func TestAKeyStaysOnItsSide(t *testing.T) {
 	}
 }
 
-func TestWithoutAKeyRequestsAreSpread(t *testing.T) {
+func TestRequestsWithoutAKeyAreSpread(t *testing.T) {
 	candidate := serve(t, newHandler(t, candidateRevision))
 	s := newStable(t)
-	s.hand(50, candidate.URL, "5s")
+	s.forwardTo(50, candidate.URL, "5s")
 	sides := map[string]int{}
 	for range 200 {
 		sides[s.divert("")]++
@@ -95,8 +95,8 @@ func TestWithoutAKeyRequestsAreSpread(t *testing.T) {
 	}
 }
 
-// TestTheFileIsFollowed changes the file under a running pod.
-func TestTheFileIsFollowed(t *testing.T) {
+// TestFileChangesAreApplied changes the file under a running pod.
+func TestFileChangesAreApplied(t *testing.T) {
 	s := newStable(t)
 	candidate := serve(t, newHandler(t, candidateRevision))
 	ctx, stop := context.WithCancel(t.Context())
@@ -120,77 +120,78 @@ func TestTheFileIsFollowed(t *testing.T) {
 	}
 	for _, step := range steps {
 		s.write("%s", step.file)
-		redistest.Eventually(t, 10*time.Second, "the file is not followed: "+step.file, func() bool {
+		redistest.Eventually(t, 10*time.Second, "the file was not applied: "+step.file, func() bool {
 			return s.divert("u") == step.answers && s.count("split_file_good") == step.good && s.count("split_weight_percent") == step.weight
 		})
-		if n := s.log.count("cannot be read"); n != step.errors {
-			t.Errorf("a broken file was reported %d times, not %d", n, step.errors)
+		if n := s.log.count("the split is invalid"); n != step.errors {
+			t.Errorf("an invalid file was logged %d times, not %d", n, step.errors)
 		}
 	}
 }
 
-// TestThisRevisionIsNotItsOwnCandidate is what the candidate's pods, which have
-// the same file, and those of a revision that was just promoted rely on.
-func TestThisRevisionIsNotItsOwnCandidate(t *testing.T) {
+// TestRevisionIsNotItsOwnCandidate matters for the candidate's pods, which
+// have the same file, and for those of a revision that was just promoted.
+func TestRevisionIsNotItsOwnCandidate(t *testing.T) {
 	s := newStable(t)
-	s.order(`{"revision":%q,"address":%q,"weight":100}`, stableRevision, s.server.URL)
+	s.apply(`{"revision":%q,"address":%q,"weight":100}`, stableRevision, s.server.URL)
 	s.expectLocal("u")
 	if n := s.count("split_weight_percent"); n != 0 {
 		t.Errorf("the weight is %v", n)
 	}
 }
 
-func TestARequestIsHandedOnOnce(t *testing.T) {
+func TestRequestsAreForwardedOnce(t *testing.T) {
 	s := newStable(t)
-	// Two pods that take each other for the candidate would go on for ever.
-	s.hand(100, s.server.URL, "5s")
-	reply := s.ask(s.server.URL, base+"/static", contextOf("u"))
+	// Two pods that consider each other the candidate would forward for ever.
+	s.forwardTo(100, s.server.URL, "5s")
+	reply := s.post(s.server.URL, base+"/static", contextOf("u"))
 	if reply.status != http.StatusOK {
-		t.Errorf("the answer is %d %s", reply.status, reply.body)
+		t.Errorf("the response is %d %s", reply.status, reply.body)
 	}
 	if diff := cmp.Diff(map[string]int{"error": 1}, s.outcomes()); diff != "" {
 		t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
 	}
 }
 
-// TestACandidateThatIsStopped answers what is handed to it with a refusal, which
-// is nobody's failure, and everybody else as before.
-func TestACandidateThatIsStopped(t *testing.T) {
+// TestDrainingCandidate checks that a draining candidate rejects
+// forwarded requests, which is not a failure, and still answers other clients.
+func TestDrainingCandidate(t *testing.T) {
 	candidate, s := newStable(t), newStable(t)
 	candidate.splitter.options.Revision = candidateRevision
 	candidate.splitter.Drain()
-	s.hand(100, candidate.server.URL, "5s")
+	s.forwardTo(100, candidate.server.URL, "5s")
 	s.expectLocal("u")
 	if diff := cmp.Diff(map[string]int{"draining": 1}, s.outcomes()); diff != "" {
 		t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
 	}
-	if direct := s.ask(candidate.server.URL, base+"/static", contextOf("u")); direct.status != http.StatusOK {
-		t.Errorf("a client of a pod that is stopped is answered with %d", direct.status)
+	if direct := s.post(candidate.server.URL, base+"/static", contextOf("u")); direct.status != http.StatusOK {
+		t.Errorf("a client of a draining pod is answered with %d", direct.status)
 	}
 }
 
-func TestAStablePodThatIsStoppedHandsNothingOn(t *testing.T) {
+func TestDrainingStablePodForwardsNothing(t *testing.T) {
 	candidate := serve(t, newHandler(t, candidateRevision))
 	s := newStable(t)
-	s.hand(100, candidate.URL, "5s")
+	s.forwardTo(100, candidate.URL, "5s")
 	s.expectFrom(candidateRevision, "u")
 	s.splitter.Drain()
 	s.expectLocal("u")
-	s.hand(50, candidate.URL, "5s")
+	s.forwardTo(50, candidate.URL, "5s")
 	s.expectLocal("u")
 }
 
-// TestAClientThatGoesAway neither ends the attempt nor is it the candidate's
-// failure: what the candidate would have done is known all the same.
-func TestAClientThatGoesAway(t *testing.T) {
+// TestDisconnectedClientDoesNotEndTheAttempt checks that a disconnected client neither ends the
+// attempt nor is counted as a failure: the candidate's result is still
+// recorded.
+func TestDisconnectedClientDoesNotEndTheAttempt(t *testing.T) {
 	s := newStable(t)
 	arrived, release := make(chan struct{}), make(chan struct{})
 	candidate := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(arrived)
 		<-release
-		says(200, `{}`, "Content-Type", jsonType)(w, r, nil)
+		respond(200, `{}`, "Content-Type", jsonType)(w, r, nil)
 	}))
-	s.hand(100, candidate.URL, "5s")
+	s.forwardTo(100, candidate.URL, "5s")
 	ctx, leave := context.WithCancel(t.Context())
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.server.URL+base, bytes.NewReader([]byte(contextOf("u"))))
 	if err != nil {
@@ -215,8 +216,8 @@ func TestAClientThatGoesAway(t *testing.T) {
 	})
 }
 
-// TestAHangingCandidateHoldsUpFew has more clients than may wait for it.
-func TestAHangingCandidateHoldsUpFew(t *testing.T) {
+// TestHangingCandidateDelaysFewRequests sends more requests than may be in flight.
+func TestHangingCandidateDelaysFewRequests(t *testing.T) {
 	s := newStable(t)
 	var arrived sync.WaitGroup
 	arrived.Add(maxInFlight)
@@ -224,9 +225,9 @@ func TestAHangingCandidateHoldsUpFew(t *testing.T) {
 	candidate := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived.Done()
 		<-release
-		says(200, `{}`, "Content-Type", jsonType)(w, r, nil)
+		respond(200, `{}`, "Content-Type", jsonType)(w, r, nil)
 	}))
-	s.hand(100, candidate.URL, "5s")
+	s.forwardTo(100, candidate.URL, "5s")
 	var asking sync.WaitGroup
 	for i := range maxInFlight {
 		asking.Go(func() { s.divert(fmt.Sprintf("user-%d", i)) })
@@ -234,7 +235,7 @@ func TestAHangingCandidateHoldsUpFew(t *testing.T) {
 	arrived.Wait()
 	for range 10 {
 		if by := s.divert("u"); by != stableRevision {
-			t.Errorf("one more request is answered by %s", by)
+			t.Errorf("a further request is answered by %s", by)
 		}
 	}
 	close(release)
@@ -243,14 +244,14 @@ func TestAHangingCandidateHoldsUpFew(t *testing.T) {
 		t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
 	}
 	if n := s.count("split_local_total"); n != 10 {
-		t.Errorf("%v requests count as not handed on", n)
+		t.Errorf("%v requests are counted as local", n)
 	}
 }
 
-func TestACandidateThatOnlyFailsIsCutOff(t *testing.T) {
+func TestFailingCandidateIsCutOff(t *testing.T) {
 	s := newStable(t)
-	candidate := serve(t, http.HandlerFunc(says(500, "").answer))
-	s.hand(100, candidate.URL, "5s")
+	candidate := serve(t, http.HandlerFunc(respond(500, "").ServeHTTP))
+	s.forwardTo(100, candidate.URL, "5s")
 	for range 3 * cutOffAfter {
 		s.expectLocal("u")
 	}
@@ -259,19 +260,19 @@ func TestACandidateThatOnlyFailsIsCutOff(t *testing.T) {
 	if got["error"] < cutOffAfter || got["cutoff"] == 0 || got["error"]+got["cutoff"] != 3*cutOffAfter {
 		t.Errorf("the outcomes are %v", got)
 	}
-	if n := s.log.count("only fails"); n != 1 {
-		t.Errorf("the cut-off was reported %d times", n)
+	if n := s.log.count("is cut off"); n != 1 {
+		t.Errorf("the cut-off was logged %d times", n)
 	}
 }
 
-// answer is the fault alone.
-func (f fault) answer(w http.ResponseWriter, r *http.Request) { f(w, r, nil) }
+// ServeHTTP applies the fault without a working candidate.
+func (f fault) ServeHTTP(w http.ResponseWriter, r *http.Request) { f(w, r, nil) }
 
-// TestManyRevisionsHaveFewSeries follows more candidates than are remembered.
-func TestManyRevisionsHaveFewSeries(t *testing.T) {
+// TestSeriesOfOldRevisionsAreDeleted applies more candidates than are retained.
+func TestSeriesOfOldRevisionsAreDeleted(t *testing.T) {
 	s := newStable(t)
 	for i := range 2 * maxRevisions {
-		s.order(`{"revision":"rev-%d","address":"http://127.0.0.1:1","weight":1}`, i)
+		s.apply(`{"revision":"rev-%d","address":"http://127.0.0.1:1","weight":1}`, i)
 	}
 	if s.count("split_requests_total", "rev-9", "ok") != -1 || s.count("split_requests_total", "rev-10", "ok") != 0 {
 		t.Error("not exactly the last ten revisions have series")
@@ -283,15 +284,15 @@ func BenchmarkNoSplit(b *testing.B) {
 	s.benchmark(b)
 }
 
-func BenchmarkKept(b *testing.B) {
+func BenchmarkLocal(b *testing.B) {
 	s := newStable(b)
-	s.hand(0.01, "http://127.0.0.1:1", "5s")
+	s.forwardTo(0.01, "http://127.0.0.1:1", "5s")
 	s.benchmark(b)
 }
 
-func BenchmarkHandedOn(b *testing.B) {
+func BenchmarkForwarded(b *testing.B) {
 	s := newStable(b)
-	s.hand(100, serve(b, newHandler(b, candidateRevision)).URL, "5s")
+	s.forwardTo(100, serve(b, newHandler(b, candidateRevision)).URL, "5s")
 	s.benchmark(b)
 	if got := s.outcomes(); len(got) != 1 || got["ok"] == 0 {
 		b.Errorf("the outcomes are %v", got)
@@ -307,7 +308,7 @@ func (s *stable) benchmark(b *testing.B) {
 	}
 }
 
-// discard is a client that takes everything.
+// discard is a client that discards the response.
 type discard struct{}
 
 func (discard) Header() http.Header         { return http.Header{} }

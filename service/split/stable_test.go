@@ -51,7 +51,7 @@ func newHandler(t testing.TB, revision string) *ofrep.Handler {
 	return ofrep.NewHandler(core, ofrep.Options{Revision: revision})
 }
 
-// serve answers on a port of its own until the test ends.
+// serve starts a server that is closed with the test.
 func serve(t testing.TB, handler http.Handler) *httptest.Server {
 	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
@@ -61,14 +61,14 @@ func serve(t testing.TB, handler http.Handler) *httptest.Server {
 	return server
 }
 
-// stable is a stable pod's part: a Splitter that follows a file, in front of a
-// real flag service.
+// stable is a stable pod: a Splitter with a file, in front of a real flag
+// service.
 type stable struct {
 	t        testing.TB
 	splitter *Splitter
 	registry *prometheus.Registry
 	server   *httptest.Server
-	// reference has the same flags and nothing in front of it.
+	// reference has the same flags without a Splitter.
 	reference *httptest.Server
 	client    *http.Client
 	dir       string
@@ -112,14 +112,14 @@ func newStable(t testing.TB) *stable {
 	return s
 }
 
-// order has the stable pod follow a file with this content.
-func (s *stable) order(format string, args ...any) {
+// apply has the stable pod reload a file with the given content.
+func (s *stable) apply(format string, args ...any) {
 	s.t.Helper()
 	s.write(format, args...)
-	s.splitter.look()
+	s.splitter.reload()
 }
 
-// write replaces the file as a mounted ConfigMap's is: in one step.
+// write replaces the file atomically, like that of a mounted ConfigMap.
 func (s *stable) write(format string, args ...any) {
 	s.t.Helper()
 	fresh := filepath.Join(s.dir, "fresh")
@@ -131,21 +131,21 @@ func (s *stable) write(format string, args ...any) {
 	}
 }
 
-// hand has the stable pod hand a share to a candidate.
-func (s *stable) hand(percent float64, address, timeout string) {
+// forwardTo has the stable pod forward a share to a candidate.
+func (s *stable) forwardTo(percent float64, address, timeout string) {
 	s.t.Helper()
-	s.order(`{"revision":%q,"address":%q,"weight":%v,"timeout":%q}`, candidateRevision, address, percent, timeout)
+	s.apply(`{"revision":%q,"address":%q,"weight":%v,"timeout":%q}`, candidateRevision, address, percent, timeout)
 }
 
-// reply is what a client sees.
+// reply is the response that a client sees.
 type reply struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// ask sends a request to a server, as a client.
-func (s *stable) ask(server, path, body string, headers ...string) reply {
+// post sends a request to a server.
+func (s *stable) post(server, path, body string, headers ...string) reply {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, server+path, strings.NewReader(body))
 	if err != nil {
@@ -156,13 +156,13 @@ func (s *stable) ask(server, path, body string, headers ...string) reply {
 	}
 	response, err := s.client.Do(request)
 	if err != nil {
-		s.t.Errorf("a request fails: %v", err)
+		s.t.Errorf("the request failed: %v", err)
 		return reply{}
 	}
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(response.Body)
 	if err != nil {
-		s.t.Errorf("an answer breaks off: %v", err)
+		s.t.Errorf("reading the response: %v", err)
 	}
 	return reply{response.StatusCode, response.Header, string(content)}
 }
@@ -187,7 +187,7 @@ func (s *stable) count(name string, labels ...string) float64 {
 	}
 }
 
-// metric finds a series by its name and the values of its labels.
+// metric returns a series by its name and the values of its labels.
 func (s *stable) metric(name string, labels ...string) *dto.Metric {
 	s.t.Helper()
 	families, err := s.registry.Gather()
@@ -212,7 +212,7 @@ func (s *stable) metric(name string, labels ...string) *dto.Metric {
 	return nil
 }
 
-// outcomes are all results and reasons that were counted.
+// outcomes returns the counts of all results and reasons.
 func (s *stable) outcomes() map[string]int {
 	s.t.Helper()
 	counted := map[string]int{}
