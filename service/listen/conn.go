@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// conn is a connection that notes its deadlines.
+// conn is a connection that records its deadlines.
 type conn struct {
 	net.Conn
 	listener    *Listener
 	closed      sync.Once
 	read, write deadline
-	// idle is since when the connection waits for another request, in nanoseconds
-	// from the listener's start, or busy.
+	// idle is when the connection became idle, in nanoseconds since the listener's
+	// start, or busy.
 	idle atomic.Int64
 }
 
-// busy is a connection that does not wait for another request.
+// busy is the value of idle for a connection that is not idle.
 const busy = 0
 
 func (c *conn) setIdle(idle bool) {
@@ -33,91 +33,93 @@ func (c *conn) setIdle(idle bool) {
 	c.idle.Store(since)
 }
 
-// isIdle says that the connection can make room for another. A request that
-// comes in this very moment may be lost, as with any end of an idle connection.
+// isIdle reports whether the connection can be closed for another. A request
+// that arrives at the same time may be lost, as whenever an idle connection is
+// closed.
 func (c *conn) isIdle(now time.Duration) bool {
 	since := c.idle.Load()
-	return since != busy && now-time.Duration(since) >= idleEnough
+	return since != busy && now-time.Duration(since) >= minIdle
 }
 
-// deadline is when reading or writing has to end, in nanoseconds from the
-// listener's start, or one of the following.
+// deadline is a read or write deadline in nanoseconds since the listener's
+// start, or one of the following.
 type deadline struct{ due atomic.Int64 }
 
 const (
-	// none is no deadline.
+	// none means no deadline.
 	none = 0
-	// passed is one of which the connection itself has been told.
-	passed = -1
+	// expired means that the deadline was set on the connection itself.
+	expired = -1
 )
 
-// longAgo is a deadline that ends what is being waited for.
+// longAgo is a deadline that ends pending reads and writes.
 var longAgo = time.Unix(1, 0)
 
-// change notes a deadline. It returns what the connection itself must be told,
-// which is nothing unless a deadline has passed.
-func (d *deadline) change(t time.Time, l *Listener) (tell bool, what time.Time) {
+// change records a deadline. It returns whether a deadline must be set on the
+// connection itself, and which, because one has expired.
+func (d *deadline) change(t time.Time, l *Listener) (apply bool, at time.Time) {
 	if t.IsZero() && d.due.Load() == none {
-		return false, what
+		return false, at
 	}
 	due := int64(none)
 	if !t.IsZero() {
 		due = int64(t.Sub(l.start))
 		if due <= l.now.Load() {
-			d.due.Store(passed)
+			d.due.Store(expired)
 			return true, longAgo
 		}
 	}
-	return d.due.Swap(due) == passed, what
+	return d.due.Swap(due) == expired, at
 }
 
-// overdue says, once, that a deadline has passed.
-func (d *deadline) overdue(now time.Duration) bool {
+// expire reports once that a deadline has passed.
+func (d *deadline) expire(now time.Duration) bool {
 	due := d.due.Load()
-	return due > none && due <= int64(now) && d.due.CompareAndSwap(due, passed)
+	return due > none && due <= int64(now) && d.due.CompareAndSwap(due, expired)
 }
 
-// look ends what is overdue. A connection that fails to be told is closed or
-// about to be. One whose deadline is put off in the very moment in which it has
-// passed may be ended all the same, as with a deadline of the connection's own.
-func (c *conn) look(now time.Duration) {
-	if c.read.overdue(now) {
+// sweep applies the deadlines that have passed. Setting a deadline only fails
+// on a closed connection. A deadline that is extended at the moment at which it
+// passes may still be applied, as with the connection's own deadlines.
+func (c *conn) sweep(now time.Duration) {
+	if c.read.expire(now) {
 		c.endReading()
 	}
-	if c.write.overdue(now) {
+	if c.write.expire(now) {
 		_ = c.Conn.SetWriteDeadline(longAgo)
 	}
 }
 
-// endReading counts as a deadline that has passed: the next one takes it back.
+// endReading ends pending reads like an expired deadline, until the next one is
+// set.
 func (c *conn) endReading() {
-	c.read.due.Store(passed)
+	c.read.due.Store(expired)
 	_ = c.Conn.SetReadDeadline(longAgo)
 }
 
-// SetReadDeadline notes when reading has to end.
+// SetReadDeadline implements net.Conn.
 func (c *conn) SetReadDeadline(t time.Time) error {
-	if tell, what := c.read.change(t, c.listener); tell {
-		return c.Conn.SetReadDeadline(what)
+	if apply, at := c.read.change(t, c.listener); apply {
+		return c.Conn.SetReadDeadline(at)
 	}
 	return nil
 }
 
-// SetWriteDeadline notes when writing has to end.
+// SetWriteDeadline implements net.Conn.
 func (c *conn) SetWriteDeadline(t time.Time) error {
-	if tell, what := c.write.change(t, c.listener); tell {
-		return c.Conn.SetWriteDeadline(what)
+	if apply, at := c.write.change(t, c.listener); apply {
+		return c.Conn.SetWriteDeadline(at)
 	}
 	return nil
 }
 
-// SetDeadline notes when both have to end.
+// SetDeadline implements net.Conn.
 func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// CloseWrite says that nothing more will be written, so that the other side can
-// read an answer although what it sent was not read to its end.
+// CloseWrite closes the writing side, so that the peer can read a response
+// although its request was not read completely.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -125,11 +127,11 @@ func (c *conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// Close gives the connection's place to another.
+// Close closes the connection and frees its slot.
 func (c *conn) Close() error {
 	c.closed.Do(func() {
-		c.listener.forget(c)
-		c.listener.leave()
+		c.listener.remove(c)
+		c.listener.release()
 	})
 	return c.Conn.Close()
 }

@@ -1,13 +1,14 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package listen bounds connections in number and in time, cheaply.
+// Package listen limits the number of connections and enforces deadlines at low
+// cost.
 //
-// A server that bounds all its reading and writing sets five deadlines for each
-// request, and each is a timer of the runtime: a tenth of what a small request
-// costs. Nearly all of them are replaced before they are due. So a Listener's
-// connections only note their deadlines, and a look at all of them, some times a
-// second, ends what is overdue.
+// A server with timeouts for all reads and writes sets five deadlines per
+// request, each a timer of the runtime: a tenth of the cost of a small request.
+// Nearly all of them are replaced before they expire. So a Listener's
+// connections only record their deadlines, and a periodic sweep over all
+// connections applies those that have passed.
 package listen
 
 import (
@@ -20,41 +21,42 @@ import (
 )
 
 const (
-	// Tick is how late a deadline may be.
+	// Tick is the interval of the sweep, and the maximum delay of a deadline.
 	Tick = 100 * time.Millisecond
-	// idleEnough is how long a connection must have been idle to make room.
-	idleEnough = time.Second
+	// minIdle is the time after which an idle connection may be closed for another.
+	minIdle = time.Second
 )
 
-// Listener accepts connections. Their deadlines pass only while Run runs.
+// Listener accepts connections. Their deadlines are only enforced while Run
+// runs.
 type Listener struct {
 	net.Listener
-	// places has an element for each connection; nil is no limit.
-	places chan struct{}
+	// slots has an element for each connection; nil is no limit.
+	slots  chan struct{}
 	closed chan struct{}
 	close  sync.Once
-	// start is what times are counted from, by the monotonic clock.
+	// start is the origin of all times, on the monotonic clock.
 	start time.Time
-	// now is the time of the last look.
+	// now is the time of the last sweep.
 	now atomic.Int64
-	// waiting says that a connection waits for a place.
+	// waiting means that a connection waits for a slot.
 	waiting atomic.Bool
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 }
 
-// New returns a Listener with at most so many connections at a time; 0 is no
-// limit. More wait, and those that have been idle for a while make room for them.
-func New(inner net.Listener, most int) *Listener {
+// New returns a Listener with the given maximum number of connections; 0 is no
+// limit. Further connections wait, and idle ones are closed for them.
+func New(inner net.Listener, maxConnections int) *Listener {
 	l := &Listener{Listener: inner, closed: make(chan struct{}), start: time.Now(), conns: map[*conn]struct{}{}}
-	if most > 0 {
-		l.places = make(chan struct{}, most)
+	if maxConnections > 0 {
+		l.slots = make(chan struct{}, maxConnections)
 	}
 	return l
 }
 
-// Run ends what is overdue until ctx is done.
+// Run enforces deadlines until ctx is done.
 func (l *Listener) Run(ctx context.Context) {
 	ticker := time.NewTicker(Tick)
 	defer ticker.Stop()
@@ -63,38 +65,38 @@ func (l *Listener) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			l.look(time.Since(l.start))
+			l.sweep(time.Since(l.start))
 		}
 	}
 }
 
-func (l *Listener) look(now time.Duration) {
+func (l *Listener) sweep(now time.Duration) {
 	l.now.Store(int64(now))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	needed := l.waiting.Load()
 	for c := range l.conns {
-		c.look(now)
+		c.sweep(now)
 		if needed && c.isIdle(now) {
 			c.endReading()
 		}
 	}
 }
 
-// Idle notes whether an accepted connection waits for another request.
+// Idle records whether an accepted connection is idle.
 func (l *Listener) Idle(accepted net.Conn, idle bool) {
 	if c, ok := accepted.(*conn); ok {
 		c.setIdle(idle)
 	}
 }
 
-// Accept waits for a connection, and for a place if all are taken.
+// Accept waits for a connection, and for a free slot.
 func (l *Listener) Accept() (net.Conn, error) {
 	inner, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	if !l.enter() {
+	if !l.acquire() {
 		return nil, errors.Join(net.ErrClosed, inner.Close())
 	}
 	c := &conn{Conn: inner, listener: l}
@@ -104,19 +106,19 @@ func (l *Listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Close stops accepting. Connections go on.
+// Close stops accepting. Accepted connections remain open.
 func (l *Listener) Close() error {
 	l.close.Do(func() { close(l.closed) })
 	return l.Listener.Close()
 }
 
-// enter takes a place; it is false when the listener is closed.
-func (l *Listener) enter() bool {
-	if l.places == nil {
+// acquire takes a slot. It returns false if the listener is closed.
+func (l *Listener) acquire() bool {
+	if l.slots == nil {
 		return true
 	}
 	select {
-	case l.places <- struct{}{}:
+	case l.slots <- struct{}{}:
 		return true
 	default:
 	}
@@ -125,18 +127,18 @@ func (l *Listener) enter() bool {
 	select {
 	case <-l.closed:
 		return false
-	case l.places <- struct{}{}:
+	case l.slots <- struct{}{}:
 		return true
 	}
 }
 
-func (l *Listener) leave() {
-	if l.places != nil {
-		<-l.places
+func (l *Listener) release() {
+	if l.slots != nil {
+		<-l.slots
 	}
 }
 
-func (l *Listener) forget(c *conn) {
+func (l *Listener) remove(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.conns, c)

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patient = 10 * time.Second
+const timeout = 10 * time.Second
 
 func listenOn(t *testing.T, most int) *Listener {
 	t.Helper()
@@ -42,7 +42,7 @@ func dial(t *testing.T, l *Listener) net.Conn {
 	return client
 }
 
-// pair is a connection of the listener and its other end.
+// pair returns a connection of the listener and its peer.
 func pair(t *testing.T, l *Listener) (server, client net.Conn) {
 	t.Helper()
 	client = dial(t, l)
@@ -54,7 +54,7 @@ func pair(t *testing.T, l *Listener) (server, client net.Conn) {
 	return server, client
 }
 
-// reading starts a read and returns what becomes of it.
+// reading starts a read and returns its result.
 func reading(conn net.Conn) <-chan error {
 	result := make(chan error, 1)
 	go func() {
@@ -69,10 +69,10 @@ func expect(t *testing.T, result <-chan error, want error) {
 	select {
 	case err := <-result:
 		if !errors.Is(err, want) {
-			t.Errorf("it ends with %v, not %v", err, want)
+			t.Errorf("the read ends with %v, not %v", err, want)
 		}
-	case <-time.After(patient):
-		t.Fatal("it does not end")
+	case <-time.After(timeout):
+		t.Fatal("the read does not end")
 	}
 }
 
@@ -83,23 +83,23 @@ func set(t *testing.T, change func(time.Time) error, deadline time.Time) {
 	}
 }
 
-func TestADeadlineEndsWhatWaits(t *testing.T) {
+func TestDeadlineEndsPendingReads(t *testing.T) {
 	l := listenOn(t, 0)
 	server, _ := pair(t, l)
 	set(t, server.SetReadDeadline, time.Now().Add(time.Hour))
 	result := reading(server)
-	l.look(59 * time.Minute)
+	l.sweep(59 * time.Minute)
 	select {
 	case err := <-result:
-		t.Fatalf("it ends before its time with %v", err)
+		t.Fatalf("the read ends early with %v", err)
 	default:
 	}
-	l.look(2 * time.Hour)
+	l.sweep(2 * time.Hour)
 	expect(t, result, os.ErrDeadlineExceeded)
 	expect(t, reading(server), os.ErrDeadlineExceeded)
 }
 
-func TestALaterDeadlineCountsAndNoneIsNone(t *testing.T) {
+func TestDeadlineCanBeExtendedAndRemoved(t *testing.T) {
 	tests := map[string]time.Time{"a later one": time.Now().Add(10 * time.Hour), "none": {}}
 	for name, later := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestALaterDeadlineCountsAndNoneIsNone(t *testing.T) {
 			set(t, server.SetReadDeadline, time.Now().Add(time.Hour))
 			set(t, server.SetReadDeadline, later)
 			result := reading(server)
-			l.look(2 * time.Hour)
+			l.sweep(2 * time.Hour)
 			if _, err := client.Write([]byte("x")); err != nil {
 				t.Fatal(err)
 			}
@@ -117,12 +117,12 @@ func TestALaterDeadlineCountsAndNoneIsNone(t *testing.T) {
 	}
 }
 
-func TestAConnectionWorksAgainAfterADeadline(t *testing.T) {
+func TestConnectionIsUsableAfterADeadline(t *testing.T) {
 	l := listenOn(t, 0)
 	server, client := pair(t, l)
 	for range 2 {
 		set(t, server.SetReadDeadline, time.Now().Add(time.Minute))
-		l.look(2 * time.Hour)
+		l.sweep(2 * time.Hour)
 		expect(t, reading(server), os.ErrDeadlineExceeded)
 		set(t, server.SetReadDeadline, time.Now().Add(3*time.Hour))
 		if _, err := client.Write([]byte("x")); err != nil {
@@ -132,8 +132,9 @@ func TestAConnectionWorksAgainAfterADeadline(t *testing.T) {
 	}
 }
 
-// TestAPastDeadlineCountsAtOnce is how net/http interrupts a read.
-func TestAPastDeadlineCountsAtOnce(t *testing.T) {
+// TestPastDeadlineAppliesImmediately matters because net/http interrupts reads like
+// this.
+func TestPastDeadlineAppliesImmediately(t *testing.T) {
 	l := listenOn(t, 0)
 	server, client := pair(t, l)
 	result := reading(server)
@@ -146,11 +147,11 @@ func TestAPastDeadlineCountsAtOnce(t *testing.T) {
 	expect(t, reading(server), nil)
 }
 
-func TestReadingAndWritingHaveTheirOwnDeadlines(t *testing.T) {
+func TestReadAndWriteDeadlinesAreIndependent(t *testing.T) {
 	l := listenOn(t, 0)
 	server, client := pair(t, l)
 	set(t, server.SetWriteDeadline, time.Now().Add(time.Minute))
-	l.look(2 * time.Hour)
+	l.sweep(2 * time.Hour)
 	if _, err := server.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("writing ends with %v", err)
 	}
@@ -162,7 +163,7 @@ func TestReadingAndWritingHaveTheirOwnDeadlines(t *testing.T) {
 	expect(t, reading(server), os.ErrDeadlineExceeded)
 }
 
-func TestRunLooks(t *testing.T) {
+func TestRunEnforcesDeadlines(t *testing.T) {
 	l := listenOn(t, 0)
 	server, _ := pair(t, l)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -174,7 +175,7 @@ func TestRunLooks(t *testing.T) {
 	expect(t, reading(server), os.ErrDeadlineExceeded)
 }
 
-func TestMoreConnectionsWait(t *testing.T) {
+func TestConnectionsOverTheLimitWait(t *testing.T) {
 	l := listenOn(t, 2)
 	first, _ := pair(t, l)
 	_, _ = pair(t, l)
@@ -189,21 +190,21 @@ func TestMoreConnectionsWait(t *testing.T) {
 	}()
 	select {
 	case err := <-accepted:
-		t.Fatalf("a third is accepted (%v)", err)
+		t.Fatalf("a third connection is accepted (%v)", err)
 	default:
 	}
-	// Closing twice frees one place.
+	// Closing twice frees only one slot.
 	_ = first.Close()
 	_ = first.Close()
 	expect(t, accepted, nil)
-	if len(l.places) != 1 || len(l.conns) != 1 {
-		t.Errorf("%d places are taken, %d connections known", len(l.places), len(l.conns))
+	if len(l.slots) != 1 || len(l.conns) != 1 {
+		t.Errorf("%d slots are taken, %d connections are known", len(l.slots), len(l.conns))
 	}
 }
 
-// TestIdleConnectionsMakeRoom has one that is busy, one that has just become
-// idle and one that has been so for long.
-func TestIdleConnectionsMakeRoom(t *testing.T) {
+// TestIdleConnectionsAreClosedForOthers has a busy connection, one that has just become
+// idle, and one that has been idle for long.
+func TestIdleConnectionsAreClosedForOthers(t *testing.T) {
 	l := listenOn(t, 3)
 	active, _ := pair(t, l)
 	fresh, _ := pair(t, l)
@@ -211,14 +212,14 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	l.Idle(active, true)
 	l.Idle(idle, true)
 	l.Idle(active, false)
-	l.look(idleEnough - 1)
+	l.sweep(minIdle - 1)
 	l.Idle(fresh, true)
-	l.look(idleEnough + 1)
+	l.sweep(minIdle + 1)
 	ends := map[string]<-chan error{"active": reading(active), "fresh": reading(fresh), "idle": reading(idle)}
-	l.look(idleEnough + 2)
+	l.sweep(minIdle + 2)
 	select {
 	case err := <-ends["idle"]:
-		t.Fatalf("it is ended although nobody waits for its place: %v", err)
+		t.Fatalf("it is closed although no connection waits: %v", err)
 	default:
 	}
 	dial(t, l)
@@ -227,28 +228,28 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		_, err := l.Accept()
 		accepted <- err
 	}()
-	deadline := time.After(patient)
+	deadline := time.After(timeout)
 	for !l.waiting.Load() {
 		select {
 		case <-deadline:
-			t.Fatal("the fourth does not wait")
+			t.Fatal("the fourth connection does not wait")
 		default:
 		}
 	}
-	l.look(idleEnough + 3)
+	l.sweep(minIdle + 3)
 	expect(t, ends["idle"], os.ErrDeadlineExceeded)
 	_ = idle.Close()
 	expect(t, accepted, nil)
 	for _, name := range []string{"active", "fresh"} {
 		select {
 		case err := <-ends[name]:
-			t.Errorf("the %s one is ended: %v", name, err)
+			t.Errorf("the %s connection is closed: %v", name, err)
 		default:
 		}
 	}
 }
 
-func TestClosingEndsTheWaitForAPlace(t *testing.T) {
+func TestCloseEndsTheWaitForASlot(t *testing.T) {
 	l := listenOn(t, 1)
 	pair(t, l)
 	dial(t, l)
@@ -261,7 +262,7 @@ func TestClosingEndsTheWaitForAPlace(t *testing.T) {
 	expect(t, accepted, net.ErrClosed)
 }
 
-func TestHalfAConnectionCanBeClosed(t *testing.T) {
+func TestCloseWrite(t *testing.T) {
 	server, client := pair(t, listenOn(t, 0))
 	if err := server.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		t.Fatal(err)
@@ -273,15 +274,14 @@ func TestHalfAConnectionCanBeClosed(t *testing.T) {
 	expect(t, reading(server), nil)
 }
 
-// TestServes puts net/http on it, with limits that are short and requests that
-// keep to them.
-func TestServes(t *testing.T) {
+// TestHTTPServer runs net/http on a Listener with short timeouts.
+func TestHTTPServer(t *testing.T) {
 	l := listenOn(t, 10)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { l.Run(ctx) })
 	server := &http.Server{
-		ReadHeaderTimeout: 3 * Tick, ReadTimeout: 3 * Tick, WriteTimeout: 3 * Tick, IdleTimeout: patient,
+		ReadHeaderTimeout: 3 * Tick, ReadTimeout: 3 * Tick, WriteTimeout: 3 * Tick, IdleTimeout: timeout,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }),
 	}
 	running.Go(func() { _ = server.Serve(l) })

@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Question is what a request asks.
+// Question identifies what a request evaluates.
 type Question struct {
 	// Flag is the flag's key, empty for all flags.
 	Flag string
@@ -16,51 +16,51 @@ type Question struct {
 	User int
 }
 
-// Answers says whether an answer is right. It is safe for concurrent use.
+// Answers validates answers. Implementations must be safe for concurrent use.
 type Answers interface {
-	// Right judges the body of a 200. Revision is who answered, empty if it did not
-	// say.
+	// Right reports whether the body of a 200 is correct. revision is the revision
+	// that answered, empty if unknown.
 	Right(q Question, revision string, body []byte) bool
 }
 
 var seed = maphash.MakeSeed()
 
-// Consistent holds every revision to the first answer that it gave to a
-// question: the same flags answer the same.
+// Consistent requires every revision to repeat its first answer to a question,
+// because the same flags must give the same answers.
 type Consistent struct {
 	mu    sync.Mutex
-	first map[said]uint64
+	first map[answerKey]uint64
 }
 
-type said struct {
+type answerKey struct {
 	Question
 	revision string
 }
 
-// Right is false if the revision has answered otherwise before.
+// Right reports whether the answer equals the revision's first one.
 func (c *Consistent) Right(q Question, revision string, body []byte) bool {
 	sum := maphash.Bytes(seed, body)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.first == nil {
-		c.first = map[said]uint64{}
+		c.first = map[answerKey]uint64{}
 	}
-	first, known := c.first[said{q, revision}]
+	first, known := c.first[answerKey{q, revision}]
 	if !known {
-		c.first[said{q, revision}] = sum
+		c.first[answerKey{q, revision}] = sum
 		return true
 	}
 	return first == sum
 }
 
-// Learned holds services to the answers that were learned before, such as those
-// of a calm time, or of another service. What was not learned is wrong.
+// Learned requires answers that were learned before, such as those before a
+// fault, or those of another service. All other answers are wrong.
 type Learned struct {
 	mu    sync.RWMutex
 	right map[Question][]uint64
 }
 
-// Learn makes a further answer right.
+// Learn adds a correct answer.
 func (l *Learned) Learn(q Question, body []byte) {
 	sum := maphash.Bytes(seed, body)
 	l.mu.Lock()
@@ -71,7 +71,7 @@ func (l *Learned) Learn(q Question, body []byte) {
 	l.right[q] = append(l.right[q], sum)
 }
 
-// Right is true if the answer was learned.
+// Right reports whether the answer was learned.
 func (l *Learned) Right(q Question, _ string, body []byte) bool {
 	sum := maphash.Bytes(seed, body)
 	l.mu.RLock()

@@ -1,20 +1,20 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package loadtest asks a flag service as its clients do, over OFREP, and says
-// how it answered.
+// Package loadtest sends evaluations to a flag service over OFREP, as its
+// clients do, and reports latencies and errors.
 //
-// A test finds out by one bulk evaluation which flags there are, and then asks
-// for single flags without a rule, single flags with one, and for all of them:
+// A test discovers the flags by one bulk evaluation, and then evaluates single
+// flags without a rule, single flags with one, and all flags:
 //
-//	schedule ──▶ worker ─┐                    ┌─▶ latency from when it was due
+//	schedule ──▶ worker ─┐                    ┌─▶ latency since the scheduled time
 //	   "        worker ─┼─▶ flag service ──▶ ├─▶ errors by kind
 //	   "        worker ─┘    (keep-alive)     ├─▶ revisions, by header
-//	                                          └─▶ Answers: is it the right one?
+//	                                          └─▶ Answers: is it correct?
 //
-// Without a rate each worker asks again as soon as it has its answer. With one,
-// requests are due at fixed times whatever became of those before, and a
-// latency counts from then: a service that stands still for a second is charged
-// for every request that it kept waiting, not only for those it was sent
-// (the correction for coordinated omission).
+// Without a rate each worker sends its next request as soon as it has an
+// answer. With a rate, requests are scheduled at fixed times independently of
+// earlier ones, and latencies are measured from then: a service that stalls for
+// a second is charged for all requests that were due meanwhile, not only for
+// those that were sent (this corrects for coordinated omission).
 package loadtest

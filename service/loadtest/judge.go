@@ -14,7 +14,7 @@ import (
 	"syscall"
 )
 
-// Kinds of errors, beside the statuses.
+// Kinds of errors besides HTTP statuses.
 const (
 	kindRefused   = "connection refused"
 	kindLost      = "connection lost"
@@ -25,8 +25,8 @@ const (
 	kindUnsent    = "not sent in time"
 )
 
-// judge says what is wrong with an answer, "" if nothing is. The tag is what the
-// request had in If-None-Match.
+// judge returns the kind of error of an answer, "" if it is correct. tag is the
+// request's If-None-Match.
 func (t *target) judge(q Question, tag string, a answer) (kind string) {
 	switch {
 	case a.failure != nil:
@@ -58,7 +58,7 @@ func failureKind(err error) string {
 	}
 }
 
-// wellFormed says whether a 200 is what the protocol promises.
+// wellFormed reports whether the body of a 200 conforms to the protocol.
 func wellFormed(q Question, body []byte) bool {
 	if q.Flag == "" {
 		var bulk struct{ Flags []evaluation }

@@ -20,19 +20,18 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// flagService plays a flag service with two flags, and whatever goes wrong with
-// it.
+// flagService is a fake flag service with two flags and configurable failures.
 type flagService struct {
 	*httptest.Server
-	// trouble answers a request in the place of the service, if it returns true. It
-	// is not asked about the first request, by which a test learns of the flags.
-	trouble  func(n int64, w http.ResponseWriter) bool
+	// fault answers a request instead of the service if it returns true. It is not
+	// called for the first request, by which a test discovers the flags.
+	fault    func(n int64, w http.ResponseWriter) bool
 	requests atomic.Int64
 	paths    sync.Map
 }
 
 func startFlagService(t *testing.T, trouble func(n int64, w http.ResponseWriter) bool) *flagService {
-	s := &flagService{trouble: trouble}
+	s := &flagService{fault: trouble}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	return s
@@ -43,7 +42,7 @@ func (s *flagService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	counter, _ := s.paths.LoadOrStore(r.URL.Path, new(atomic.Int64))
 	counter.(*atomic.Int64).Add(1)
 	w.Header().Set(config.HeaderRevision, "rev-1")
-	if n > 0 && s.trouble != nil && s.trouble(n, w) {
+	if n > 0 && s.fault != nil && s.fault(n, w) {
 		return
 	}
 	var body struct {
@@ -73,7 +72,7 @@ func (s *flagService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *flagService) asked(path string) int64 {
+func (s *flagService) requested(path string) int64 {
 	counter, ok := s.paths.Load(config.PathEvaluate + path)
 	if !ok {
 		return 0
@@ -90,12 +89,12 @@ func mustRun(t *testing.T, o Options) Report {
 	return report
 }
 
-func TestAsksAsClientsDo(t *testing.T) {
+func TestRequestsAreSentAsConfigured(t *testing.T) {
 	s := startFlagService(t, nil)
-	told := atomic.Int64{}
+	last := atomic.Int64{}
 	report := mustRun(t, Options{
 		URL: s.URL + "/", Connections: 4, Rate: 1000, Duration: time.Second, Users: 5, Answers: &Consistent{},
-		Progress: func(p Progress) { told.Store(p.Requests) },
+		Progress: func(p Progress) { last.Store(p.Requests) },
 	})
 	if report.Errors != 0 || report.Requests != 1000 {
 		t.Errorf("of %d requests %d failed, want 0 of 1000: %v", report.Requests, report.Errors, report.ErrorsByKind)
@@ -105,17 +104,17 @@ func TestAsksAsClientsDo(t *testing.T) {
 			t.Errorf("%s is %.2f of the requests, want about %.2f", kindNames[kind], got, share)
 		}
 	}
-	if got := s.asked("/plain"); got != report.Kinds[kindStatic].Requests {
-		t.Errorf("the flag without a rule was asked for %d times, reported are %d", got, report.Kinds[kindStatic].Requests)
+	if got := s.requested("/plain"); got != report.Kinds[kindStatic].Requests {
+		t.Errorf("the flag without a rule was evaluated %d times, but %d are reported", got, report.Kinds[kindStatic].Requests)
 	}
 	if bulk := report.Kinds[kindBulk].Requests; report.NotModified < bulk/2 {
-		t.Errorf("of %d bulk evaluations %d were answered with 304, although there are 5 users", bulk, report.NotModified)
+		t.Errorf("only %[2]d of %[1]d bulk evaluations were answered with 304, although there are 5 users", bulk, report.NotModified)
 	}
 	if diff := cmp.Diff(map[string]int64{"rev-1": 1000}, report.Revisions); diff != "" {
 		t.Errorf("revisions (-want +got):\n%s", diff)
 	}
-	if told.Load() != 1000 {
-		t.Errorf("the last progress told of %d requests", told.Load())
+	if last.Load() != 1000 {
+		t.Errorf("the last progress reported %d requests", last.Load())
 	}
 }
 
@@ -145,24 +144,24 @@ func TestErrorsAreCountedByKind(t *testing.T) {
 }
 
 func TestWrongAnswersAreErrors(t *testing.T) {
-	lie := func(n int64, w http.ResponseWriter) bool {
+	wrong := func(n int64, w http.ResponseWriter) bool {
 		if n%10 == 0 {
 			fmt.Fprint(w, `{"key":"plain","reason":"STATIC","variant":"off","value":false}`)
 		}
 		return n%10 == 0
 	}
-	honest := startFlagService(t, nil)
+	correct := startFlagService(t, nil)
 	learned := &Learned{}
-	o := Options{URL: honest.URL, Connections: 1, Rate: 500, Duration: 200 * time.Millisecond, Users: 3, Mix: Mix{Static: 1}}
+	o := Options{URL: correct.URL, Connections: 1, Rate: 500, Duration: 200 * time.Millisecond, Users: 3, Mix: Mix{Static: 1}}
 	questions := 0
 	learn := func(q Question, body []byte) { learned.Learn(q, body); questions++ }
 	if err := Ask(t.Context(), o, learn); err != nil || questions != 9 {
-		t.Fatalf("%d questions were asked, %v; want 3 for each of 3 users", questions, err)
+		t.Fatalf("%d questions were answered, %v; want 3 for each of 3 users", questions, err)
 	}
 	for name, answers := range map[string]Answers{"learned": learned, "consistent": &Consistent{}} {
 		t.Run(name, func(t *testing.T) {
 			o := o
-			o.URL, o.Answers = startFlagService(t, lie).URL, answers
+			o.URL, o.Answers = startFlagService(t, wrong).URL, answers
 			if report := mustRun(t, o); report.ErrorsByKind[kindWrong] != report.Requests/10 {
 				t.Errorf("of %d answers these were wrong: %v", report.Requests, report.ErrorsByKind)
 			}
@@ -170,9 +169,10 @@ func TestWrongAnswersAreErrors(t *testing.T) {
 	}
 }
 
-// TestStandingStillIsCharged has the service stand still once. A test that waits
-// for it would send it one slow request for each connection; clients would not.
-func TestStandingStillIsCharged(t *testing.T) {
+// TestStallsAreCharged has the service stall once. A test that waited for
+// it would only send one slow request per connection, unlike independent
+// clients.
+func TestStallsAreCharged(t *testing.T) {
 	var still sync.Once
 	release := make(chan struct{})
 	s := startFlagService(t, func(n int64, _ http.ResponseWriter) bool {
@@ -184,11 +184,11 @@ func TestStandingStillIsCharged(t *testing.T) {
 	})
 	report := mustRun(t, Options{URL: s.URL, Connections: 2, Rate: 1000, Duration: time.Second})
 	if report.Latency.P95 < 100 {
-		t.Errorf("the service stood still for 400 of 1000 ms, and P95 is %.0f ms", report.Latency.P95)
+		t.Errorf("the service stalled for 400 of 1000 ms, but P95 is %.0f ms", report.Latency.P95)
 	}
 }
 
-func TestARequestThatCannotBeSentInTimeFails(t *testing.T) {
+func TestUnsentRequestsFail(t *testing.T) {
 	s := startFlagService(t, func(int64, http.ResponseWriter) bool {
 		<-t.Context().Done()
 		return false
@@ -199,7 +199,7 @@ func TestARequestThatCannotBeSentInTimeFails(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedTestIsReportedSoFar(t *testing.T) {
+func TestInterruptedTestIsReported(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := startFlagService(t, func(n int64, _ http.ResponseWriter) bool {
 		if n == 50 {
@@ -226,22 +226,22 @@ func TestHeadersAreSent(t *testing.T) {
 	}))
 	defer s.Close()
 	_, err := Run(t.Context(), Options{URL: s.URL, Header: http.Header{"X-Api-Key": {"canary-password"}}})
-	if err == nil || err.Error() != "asking for all flags: the service answers with status 401" {
+	if err == nil || err.Error() != "evaluating all flags: the service answered with status 401" {
 		t.Errorf("the error is %v", err)
 	}
 }
 
-func TestRefusesImpossibleOptions(t *testing.T) {
+func TestInvalidOptions(t *testing.T) {
 	for name, o := range map[string]Options{
-		"no URL":              {},
-		"another scheme":      {URL: "ftp://host"},
-		"a negative rate":     {URL: "http://host", Rate: -1},
-		"too many":            {URL: "http://host", Connections: MaxConnections + 1},
-		"a negative weight":   {URL: "http://host", Mix: Mix{Static: 2, Bulk: -1}},
-		"nobody to ask about": {URL: "http://host", Users: -1},
+		"no URL":            {},
+		"another scheme":    {URL: "ftp://host"},
+		"a negative rate":   {URL: "http://host", Rate: -1},
+		"too many":          {URL: "http://host", Connections: MaxConnections + 1},
+		"a negative weight": {URL: "http://host", Mix: Mix{Static: 2, Bulk: -1}},
+		"a negative number": {URL: "http://host", Users: -1},
 	} {
 		if _, err := Run(t.Context(), o); err == nil {
-			t.Errorf("%s is not refused", name)
+			t.Errorf("%s is not rejected", name)
 		}
 	}
 }
@@ -254,12 +254,12 @@ func TestJudge(t *testing.T) {
 		broken []string
 		passed bool
 	}{
-		"passes at its limits":     {limits: Limits{ErrorRate: 0.001, P95: 40 * time.Millisecond, P99: 60 * time.Millisecond}, passed: true},
-		"too many errors":          {limits: Limits{}, broken: []string{"errorRate"}},
-		"too slow at P95":          {limits: Limits{ErrorRate: 1, P95: 39 * time.Millisecond}, broken: []string{"p95"}},
-		"too slow at P99":          {limits: Limits{ErrorRate: 1, P99: 59 * time.Millisecond}, broken: []string{"p99"}},
-		"nothing was asked":        {limits: Limits{ErrorRate: 1}, change: func(r *Report) { r.Requests = 0 }},
-		"it ended before its time": {limits: Limits{ErrorRate: 1}, change: func(r *Report) { r.Interrupted = true }},
+		"passes at its limits": {limits: Limits{ErrorRate: 0.001, P95: 40 * time.Millisecond, P99: 60 * time.Millisecond}, passed: true},
+		"too many errors":      {limits: Limits{}, broken: []string{"errorRate"}},
+		"too slow at P95":      {limits: Limits{ErrorRate: 1, P95: 39 * time.Millisecond}, broken: []string{"p95"}},
+		"too slow at P99":      {limits: Limits{ErrorRate: 1, P99: 59 * time.Millisecond}, broken: []string{"p99"}},
+		"no requests":          {limits: Limits{ErrorRate: 1}, change: func(r *Report) { r.Requests = 0 }},
+		"an interrupted test":  {limits: Limits{ErrorRate: 1}, change: func(r *Report) { r.Interrupted = true }},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -277,8 +277,8 @@ func TestJudge(t *testing.T) {
 			if report.Passed != test.passed || !cmp.Equal(broken, test.broken) {
 				t.Errorf("passed %t, broken %v; want %t, %v", report.Passed, broken, test.passed, test.broken)
 			}
-			if text := report.String(); strings.Contains(text, "BROKEN") != (len(broken) > 0) {
-				t.Errorf("the text does not fit the verdicts:\n%s", text)
+			if text := report.String(); strings.Contains(text, "EXCEEDED") != (len(broken) > 0) {
+				t.Errorf("the text does not match the verdicts:\n%s", text)
 			}
 		})
 	}

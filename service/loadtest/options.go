@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Bounds of a test.
+// Limits of a test.
 const (
 	MaxConnections = 10_000
 	MaxDuration    = 24 * time.Hour
@@ -21,58 +21,59 @@ const (
 	MaxUsers       = 100_000
 )
 
-// Mix says how many of the requests are of each kind, as weights.
+// Mix is the weights of the kinds of requests.
 type Mix struct {
-	// Static are single evaluations of flags without a rule.
+	// Static is the weight of single evaluations of flags without a rule.
 	Static int
-	// Targeted are single evaluations of flags with one.
+	// Targeted is the weight of single evaluations of flags with a rule.
 	Targeted int
-	// Bulk are evaluations of all flags.
+	// Bulk is the weight of evaluations of all flags.
 	Bulk int
 }
 
-// DefaultMix is what a fleet of server-side clients with some browsers asks for.
+// DefaultMix resembles the requests of server-side clients and some browsers.
 var DefaultMix = Mix{Static: 70, Targeted: 20, Bulk: 10}
 
-// Options say what to ask, and how much. Only URL has no default.
+// Options configure a test. Only URL is required.
 type Options struct {
-	// URL is where the flag service is, such as http://flags:8080.
+	// URL is the URL of the flag service, such as http://flags:8080.
 	URL string
-	// Connections is how many requests are under way at a time, at the most; 50 by
-	// default.
+	// Connections is the maximum number of concurrent requests; 50 by default.
 	Connections int
-	// Duration is how long requests are sent; 30 s by default.
+	// Duration is the time for which requests are sent; 30 s by default.
 	Duration time.Duration
-	// Rate is how many requests are due in a second. 0, the default, is as many as
-	// the connections carry.
+	// Rate is the number of requests per second. 0, the default, is as many as the
+	// connections allow.
 	Rate float64
-	// Mix is DefaultMix by default.
+	// Mix is the mix of requests; DefaultMix by default.
 	Mix Mix
-	// Users is how many evaluation contexts are made up; 1,000 by default.
+	// Users is the number of generated evaluation contexts; 1,000 by default.
 	Users int
-	// Contexts are evaluation contexts, JSON objects, to use instead.
+	// Contexts are evaluation contexts, JSON objects, to use instead of generated
+	// ones.
 	Contexts []json.RawMessage
-	// Timeout bounds one request; 10 s by default, as of OFREP's clients.
+	// Timeout is the timeout of a request; 10 s by default, as of OFREP's clients.
 	Timeout time.Duration
 	// Header is sent with every request. It is never reported.
 	Header http.Header
-	// Answers says which answers are right; nil takes any.
+	// Answers validates answers; nil accepts all.
 	Answers Answers
-	// Seed makes the order of the requests; the same seed asks the same.
+	// Seed determines the order of the requests.
 	Seed uint64
-	// Progress is called about five times a second, from one goroutine.
+	// Progress is called about five times per second, from one goroutine.
 	Progress func(Progress)
 }
 
-// Progress is how far a test is.
+// Progress is the progress of a test.
 type Progress struct {
-	// Elapsed of Duration has passed.
+	// Elapsed is the part of Duration that has passed.
 	Elapsed, Duration time.Duration
-	// Requests were answered or failed, Errors among them.
+	// Requests is the number of requests that were answered or failed, Errors of
+	// those that failed.
 	Requests, Errors int64
 }
 
-// withDefaults fills in what is not set, and refuses what is out of bounds.
+// withDefaults sets defaults and validates the options.
 func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Connections, 50)
 	setDefault(&o.Duration, 30*time.Second)
@@ -91,21 +92,21 @@ func (o Options) withDefaults() (Options, error) {
 		"the URL must be like http://host:8080")
 	refuseUnless(o.Connections > 0 && o.Connections <= MaxConnections, "there must be 1 to %d connections", MaxConnections)
 	refuseUnless(o.Duration > 0 && o.Duration <= MaxDuration, "the duration must be up to %s", MaxDuration)
-	refuseUnless(o.Rate >= 0 && o.Rate <= MaxRate, "the rate must be 0 to %d requests a second", MaxRate)
+	refuseUnless(o.Rate >= 0 && o.Rate <= MaxRate, "the rate must be 0 to %d requests per second", MaxRate)
 	refuseUnless(o.Users > 0 && o.Users <= MaxUsers && len(o.Contexts) <= MaxUsers, "there must be 1 to %d users", MaxUsers)
-	refuseUnless(o.Timeout > 0 && o.Timeout <= time.Minute, "the time-out must be up to %s", time.Minute)
+	refuseUnless(o.Timeout > 0 && o.Timeout <= time.Minute, "the timeout must be up to %s", time.Minute)
 	refuseUnless(o.Mix.Static >= 0 && o.Mix.Targeted >= 0 && o.Mix.Bulk >= 0, "no part of the mix may be negative")
 	return o, errors.Join(errs...)
 }
 
-func setDefault[T comparable](value *T, otherwise T) {
+func setDefault[T comparable](value *T, fallback T) {
 	var zero T
 	if *value == zero {
-		*value = otherwise
+		*value = fallback
 	}
 }
 
-// contexts are the evaluation contexts to ask for.
+// contexts returns the evaluation contexts.
 func (o Options) contexts() []json.RawMessage {
 	if len(o.Contexts) > 0 {
 		return o.Contexts

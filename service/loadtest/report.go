@@ -23,51 +23,53 @@ const (
 
 var kindNames = [kinds]string{"static", "targeted", "bulk"}
 
-// maxRevisions bounds how many revisions are told apart; the others are counted
-// together.
+// maxRevisions is the number of revisions that are counted separately; all
+// others are counted together.
 const maxRevisions = 16
 
-// outcome is what became of one request.
-type outcome struct {
+// result is the result of one request.
+type result struct {
 	kind        int
-	trouble     string
+	failure     string
 	took        time.Duration
 	revision    string
 	notModified bool
 }
 
-// tally counts outcomes. It is safe for concurrent use.
+// tally counts results. It is safe for concurrent use.
 type tally struct {
 	mu          sync.Mutex
 	latency     [kinds]*hdrhistogram.Histogram
 	requests    [kinds]int64
 	errors      [kinds]int64
-	byTrouble   map[string]int64
+	byFailure   map[string]int64
 	byRevision  map[string]int64
 	notModified int64
 }
 
 func newTally() *tally {
-	t := &tally{byTrouble: map[string]int64{}, byRevision: map[string]int64{}}
+	t := &tally{byFailure: map[string]int64{}, byRevision: map[string]int64{}}
 	for kind := range t.latency {
 		t.latency[kind] = newHistogram()
 	}
 	return t
 }
 
-// longest is the longest latency that is told from longer ones.
-const longest = 2 * time.Minute
+// maxLatency is the longest latency that is recorded; longer ones are recorded
+// as this.
+const maxLatency = 2 * time.Minute
 
-// newHistogram holds microseconds, to three digits.
-func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, longest.Microseconds(), 3) }
+// newHistogram returns a histogram of microseconds with three significant
+// digits.
+func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, maxLatency.Microseconds(), 3) }
 
-func (t *tally) add(o outcome) {
+func (t *tally) add(o result) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.requests[o.kind]++
-	if o.trouble != "" {
+	if o.failure != "" {
 		t.errors[o.kind]++
-		t.byTrouble[o.trouble]++
+		t.byFailure[o.failure]++
 	}
 	if o.notModified {
 		t.notModified++
@@ -78,16 +80,16 @@ func (t *tally) add(o outcome) {
 		}
 		t.byRevision[o.revision]++
 	}
-	if o.trouble == kindRefused {
-		// Refusing is fast; it would flatter the latencies.
+	if o.failure == kindRefused {
+		// A refused connection fails fast, which would improve the latencies.
 		return
 	}
-	// It fails for values out of range only, and this one is within.
-	_ = t.latency[o.kind].RecordValue(min(o.took, longest).Microseconds())
+	// It only fails for values out of range.
+	_ = t.latency[o.kind].RecordValue(min(o.took, maxLatency).Microseconds())
 }
 
-// soFar is how many requests there were, and errors among them.
-func (t *tally) soFar() (requests, errors int64) {
+// totals returns the number of requests and of errors so far.
+func (t *tally) totals() (requests, errors int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for kind := range kinds {
@@ -97,38 +99,40 @@ func (t *tally) soFar() (requests, errors int64) {
 	return requests, errors
 }
 
-// Report is what a test found.
+// Report is the result of a test.
 type Report struct {
 	URL     string    `json:"url"`
 	Started time.Time `json:"started"`
-	// Seconds is how long requests were sent.
+	// Seconds is the time for which requests were sent.
 	Seconds     float64 `json:"seconds"`
 	Connections int     `json:"connections"`
-	// Rate is how many requests were due in a second, absent if there was no limit.
+	// Rate is the configured number of requests per second, absent without a limit.
 	Rate float64 `json:"rate,omitempty"`
-	// Interrupted says that the test ended before its time.
+	// Interrupted means that the test was ended early.
 	Interrupted bool  `json:"interrupted,omitempty"`
 	Requests    int64 `json:"requests"`
-	// RequestsPerSecond were answered or failed.
+	// RequestsPerSecond is the number of requests per second that were answered or
+	// failed.
 	RequestsPerSecond float64 `json:"requestsPerSecond"`
 	Errors            int64   `json:"errors"`
-	// ErrorRate is Errors by Requests.
+	// ErrorRate is Errors divided by Requests.
 	ErrorRate float64 `json:"errorRate"`
 	Latency   Latency `json:"latency"`
-	// Kinds are the requests of each kind, in the order static, targeted, bulk.
+	// Kinds are the results by kind of request, in the order static, targeted,
+	// bulk.
 	Kinds []Kind `json:"kinds"`
 	// NotModified counts the bulk evaluations that were answered with 304.
 	NotModified int64 `json:"notModified"`
-	// ErrorsByKind counts errors by what they were.
+	// ErrorsByKind counts errors by kind.
 	ErrorsByKind map[string]int64 `json:"errorsByKind,omitempty"`
-	// Revisions counts answers by the revision that gave them.
+	// Revisions counts answers by revision.
 	Revisions map[string]int64 `json:"revisions,omitempty"`
 	// Verdicts and Passed are set by Judge.
 	Verdicts []Verdict `json:"verdicts,omitempty"`
 	Passed   bool      `json:"passed"`
 }
 
-// Kind is the part of a test with requests of one kind.
+// Kind is the result for one kind of request.
 type Kind struct {
 	Name     string  `json:"name"`
 	Requests int64   `json:"requests"`
@@ -136,7 +140,8 @@ type Kind struct {
 	Latency  Latency `json:"latency"`
 }
 
-// Latency is in milliseconds, of the requests that were not refused.
+// Latency holds latencies in milliseconds, without those of refused
+// connections.
 type Latency struct {
 	P50 float64 `json:"p50Ms"`
 	P95 float64 `json:"p95Ms"`
@@ -148,14 +153,14 @@ func (r *run) report(interrupted bool) Report {
 	t, took := r.tally, min(time.Since(r.start), r.Duration)
 	report := Report{
 		URL: r.URL, Started: r.start.UTC(), Seconds: took.Seconds(), Connections: r.Connections, Rate: r.Rate, Interrupted: interrupted,
-		NotModified: t.notModified, ErrorsByKind: t.byTrouble, Revisions: t.byRevision,
+		NotModified: t.notModified, ErrorsByKind: t.byFailure, Revisions: t.byRevision,
 	}
 	all := newHistogram()
 	for kind, name := range kindNames {
 		report.Kinds = append(report.Kinds, Kind{name, t.requests[kind], t.errors[kind], latencyOf(t.latency[kind])})
 		all.Merge(t.latency[kind])
 	}
-	report.Requests, report.Errors = t.soFar()
+	report.Requests, report.Errors = t.totals()
 	report.Latency = latencyOf(all)
 	report.RequestsPerSecond = float64(report.Requests) / max(took.Seconds(), 1e-3)
 	report.ErrorRate = float64(report.Errors) / max(float64(report.Requests), 1)
@@ -167,26 +172,26 @@ func latencyOf(h *hdrhistogram.Histogram) Latency {
 	return Latency{P50: at(50), P95: at(95), P99: at(99), Max: float64(h.Max()) / 1e3}
 }
 
-// Limits are what a service must keep to pass.
+// Limits are the limits for a test to pass.
 type Limits struct {
-	// ErrorRate is the largest share of requests that may fail.
+	// ErrorRate is the maximum share of requests that may fail.
 	ErrorRate float64
-	// P95 and P99 bound latencies; 0 does not.
+	// P95 and P99 are the maximum latencies; 0 is no limit.
 	P95, P99 time.Duration
 }
 
-// Verdict is how one limit was kept.
+// Verdict is the result for one limit.
 type Verdict struct {
 	Name string `json:"name"`
-	// Measured may not be more than Limit: a share for the error rate, else
+	// Measured must not exceed Limit: a share for the error rate, else
 	// milliseconds.
 	Measured float64 `json:"measured"`
 	Limit    float64 `json:"limit"`
 	Kept     bool    `json:"kept"`
 }
 
-// Judge holds the report to the limits. A test that was interrupted, or in which
-// nothing was asked, does not pass: silence is no success.
+// Judge compares the report with the limits. A test that was interrupted or
+// sent no requests does not pass.
 func (r *Report) Judge(limits Limits) {
 	r.Verdicts = []Verdict{{"errorRate", r.ErrorRate, limits.ErrorRate, r.ErrorRate <= limits.ErrorRate}}
 	for _, latency := range []struct {
@@ -202,26 +207,26 @@ func (r *Report) Judge(limits Limits) {
 	r.Passed = !broken && !r.Interrupted && r.Requests > 0
 }
 
-// String is the report for people.
+// String returns the report as text.
 func (r Report) String() string {
-	pace := "as fast as they are answered"
+	pace := "unlimited rate"
 	if r.Rate > 0 {
-		pace = fmt.Sprintf("%.0f requests due a second", r.Rate)
+		pace = fmt.Sprintf("%.0f requests per second", r.Rate)
 	}
-	text := fmt.Sprintf("%s  %.1f s, up to %d at a time, %s\n\n", r.URL, r.Seconds, r.Connections, pace)
+	text := fmt.Sprintf("%s  %.1f s, concurrency %d, %s\n\n", r.URL, r.Seconds, r.Connections, pace)
 	text += fmt.Sprintf("  %-10s %10s %8s %10s %10s %10s %10s\n", "", "requests", "errors", "P50 ms", "P95 ms", "P99 ms", "max ms")
 	for _, kind := range append(slices.Clone(r.Kinds), Kind{"all", r.Requests, r.Errors, r.Latency}) {
 		l := kind.Latency
 		text += fmt.Sprintf("  %-10s %10d %8d %10.2f %10.2f %10.2f %10.2f\n", kind.Name, kind.Requests, kind.Errors, l.P50, l.P95, l.P99, l.Max)
 	}
-	text += fmt.Sprintf("\n  %.0f requests a second; %.3f %% failed; %d bulk evaluations were not modified\n",
+	text += fmt.Sprintf("\n  %.0f requests per second; %.3f %% failed; %d bulk evaluations were not modified\n",
 		r.RequestsPerSecond, 100*r.ErrorRate, r.NotModified)
 	text += counts("failed", r.ErrorsByKind) + counts("answered by", r.Revisions)
 	for _, verdict := range r.Verdicts {
 		text += "  " + verdict.String() + "\n"
 	}
 	if r.Interrupted {
-		text += "  interrupted: this is what there was until then, and does not count as passed\n"
+		text += "  interrupted: the report is incomplete, and the test has not passed\n"
 	}
 	return text
 }
@@ -234,11 +239,11 @@ func counts(what string, of map[string]int64) string {
 	return text
 }
 
-// String is the verdict in a line.
+// String returns the verdict in one line.
 func (v Verdict) String() string {
-	kept := "kept"
+	kept := "met"
 	if !v.Kept {
-		kept = "BROKEN"
+		kept = "EXCEEDED"
 	}
 	if v.Name == "errorRate" {
 		return fmt.Sprintf("limit %s: error rate %.3f %%, at most %.3f %%", kept, 100*v.Measured, 100*v.Limit)

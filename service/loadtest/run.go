@@ -15,9 +15,9 @@ import (
 // progressInterval is the time between two calls of Options.Progress.
 const progressInterval = 200 * time.Millisecond
 
-// Run tests the flag service. The error says why there was no test; errors of
-// requests are in the report. A test that ctx ends early is reported so far, as
-// interrupted.
+// Run tests the flag service. It returns an error if the test could not start;
+// errors of requests are in the report. If ctx ends early, the report is marked
+// as interrupted.
 func Run(ctx context.Context, o Options) (Report, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -29,13 +29,13 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		return Report{}, err
 	}
 	r := &run{target: t, start: time.Now(), tally: newTally()}
-	stopProgress := r.tellProgress()
+	stopProgress := r.startProgress()
 	r.work(ctx)
 	stopProgress()
 	return r.report(ctx.Err() != nil), nil
 }
 
-// run is a test under way.
+// run is a running test.
 type run struct {
 	*target
 	start   time.Time
@@ -43,7 +43,7 @@ type run struct {
 	tally   *tally
 }
 
-// work has the workers ask until the end.
+// work runs the workers until the end of the test.
 func (r *run) work(ctx context.Context) {
 	var workers sync.WaitGroup
 	for n := range r.Connections {
@@ -61,38 +61,38 @@ func (r *run) worker(ctx context.Context, random *rand.Rand) {
 		}
 		kind, q := r.choose(random)
 		if late := time.Since(due); r.Rate > 0 && late > r.Timeout {
-			// Its client would have given up before it was sent.
-			r.tally.add(outcome{kind: kind, trouble: kindUnsent, took: late})
+			// Its client would have timed out before it was sent.
+			r.tally.add(result{kind: kind, failure: kindUnsent, took: late})
 			continue
 		}
-		o := r.try(ctx, kind, q, due)
-		if ctx.Err() != nil && o.trouble != "" {
-			// It was this test's end that ended the request.
+		o := r.send(ctx, kind, q, due)
+		if ctx.Err() != nil && o.failure != "" {
+			// The request failed because the test was interrupted.
 			return
 		}
 		r.tally.add(o)
 	}
 }
 
-// try sends a request that is due, and judges the answer.
-func (r *run) try(ctx context.Context, kind int, q Question, due time.Time) outcome {
+// send sends a request that is due and judges the answer.
+func (r *run) send(ctx context.Context, kind int, q Question, due time.Time) result {
 	tag := ""
 	if q.Flag == "" {
 		if known := r.tags[q.User].Load(); known != nil {
 			tag = *known
 		}
 	}
-	a := r.ask(ctx, q, tag)
-	o := outcome{kind: kind, took: time.Since(due), revision: a.revision, trouble: r.judge(q, tag, a)}
-	o.notModified = o.trouble == "" && a.status == http.StatusNotModified
-	if o.trouble == "" && a.tag != "" {
+	a := r.evaluate(ctx, q, tag)
+	o := result{kind: kind, took: time.Since(due), revision: a.revision, failure: r.judge(q, tag, a)}
+	o.notModified = o.failure == "" && a.status == http.StatusNotModified
+	if o.failure == "" && a.tag != "" {
 		r.tags[q.User].Store(&a.tag)
 	}
 	return o
 }
 
-// next returns when the next request is due, having waited for it, and false
-// when the test has ended.
+// next waits until the next request is due and returns that time. It returns
+// false at the end of the test.
 func (r *run) next(ctx context.Context) (due time.Time, ok bool) {
 	if r.Rate == 0 {
 		due = time.Now()
@@ -113,13 +113,13 @@ func (r *run) next(ctx context.Context) (due time.Time, ok bool) {
 	}
 }
 
-// dueAfter is how long after the start the nth request is due, from 0.
+// dueAfter returns the time after the start at which the nth request is due,
+// counted from 0.
 func dueAfter(n int64, rate float64) time.Duration {
 	return time.Duration(float64(n) / rate * float64(time.Second))
 }
 
-// choose picks a request. A kind for which there is no flag leaves its share to
-// the others.
+// choose selects a request. Kinds without flags are left out.
 func (r *run) choose(random *rand.Rand) (kind int, q Question) {
 	q.User = random.IntN(len(r.bodies))
 	weights := [kinds]int{kindStatic: r.Mix.Static, kindTargeted: r.Mix.Targeted, kindBulk: r.Mix.Bulk}
@@ -138,7 +138,7 @@ func (r *run) choose(random *rand.Rand) (kind int, q Question) {
 	return kind, q
 }
 
-// pick chooses by weight; bulk, if there is no weight at all.
+// pick selects a kind by weight, or bulk if all weights are 0.
 func pick(random *rand.Rand, weights [kinds]int) int {
 	total := 0
 	for _, weight := range weights {
@@ -157,13 +157,14 @@ func pick(random *rand.Rand, weights [kinds]int) int {
 	return kindBulk
 }
 
-// tellProgress calls Options.Progress until it is stopped, the last time then.
-func (r *run) tellProgress() (stop func()) {
+// startProgress calls Options.Progress periodically, and a last time when it is
+// stopped.
+func (r *run) startProgress() (stop func()) {
 	if r.Progress == nil {
 		return func() {}
 	}
-	tell := func() {
-		requests, errors := r.tally.soFar()
+	report := func() {
+		requests, errors := r.tally.totals()
 		r.Progress(Progress{Elapsed: min(time.Since(r.start), r.Duration), Duration: r.Duration, Requests: requests, Errors: errors})
 	}
 	ended := make(chan struct{})
@@ -174,10 +175,10 @@ func (r *run) tellProgress() (stop func()) {
 		for {
 			select {
 			case <-ended:
-				tell()
+				report()
 				return
 			case <-ticker.C:
-				tell()
+				report()
 			}
 		}
 	})

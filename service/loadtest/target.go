@@ -18,16 +18,16 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// maxAnswer bounds what is read of an answer.
-const maxAnswer = 16 << 20
+// maxResponse limits what is read of a response.
+const maxResponse = 16 << 20
 
-// target is the flag service, and what is known about it.
+// target is the flag service under test.
 type target struct {
 	Options
 	client *http.Client
-	// bodies are the requests' bodies, by user.
+	// bodies are the request bodies by user.
 	bodies [][]byte
-	// tags are the entity tags of the last bulk answers, by user.
+	// tags are the entity tags of the last bulk responses by user.
 	tags []atomic.Pointer[string]
 	// static and targeted are the keys of flags without and with a rule.
 	static, targeted []string
@@ -36,7 +36,7 @@ type target struct {
 func newTarget(o Options) *target {
 	t := &target{Options: o, client: &http.Client{
 		Timeout: o.Timeout,
-		// Without a proxy: it would be measured, too.
+		// Without a proxy, which would affect the measurements.
 		Transport: &http.Transport{
 			MaxConnsPerHost: o.Connections, MaxIdleConns: o.Connections, MaxIdleConnsPerHost: o.Connections,
 			ForceAttemptHTTP2: true,
@@ -50,26 +50,26 @@ func newTarget(o Options) *target {
 	return t
 }
 
-// evaluation is an item of a bulk answer, and a single answer.
+// evaluation is an item of a bulk response, or a single response.
 type evaluation struct {
 	Key       string `json:"key"`
 	Reason    string `json:"reason"`
 	ErrorCode string `json:"errorCode"`
 }
 
-// discover learns which flags there are. Flags that cannot be evaluated are left
+// discover reads the keys of the flags. Flags that cannot be evaluated are left
 // out.
 func (t *target) discover(ctx context.Context) error {
-	a := t.ask(ctx, Question{}, "")
+	a := t.evaluate(ctx, Question{}, "")
 	if a.failure != nil {
-		return fmt.Errorf("asking for all flags: %w", a.failure)
+		return fmt.Errorf("evaluating all flags: %w", a.failure)
 	}
 	if a.status != http.StatusOK {
-		return fmt.Errorf("asking for all flags: the service answers with status %d", a.status)
+		return fmt.Errorf("evaluating all flags: the service answered with status %d", a.status)
 	}
 	var bulk struct{ Flags []evaluation }
 	if err := json.Unmarshal(a.body, &bulk); err != nil {
-		return fmt.Errorf("asking for all flags: the answer is not OFREP's: %w", err)
+		return fmt.Errorf("evaluating all flags: the response is not OFREP: %w", err)
 	}
 	for _, flag := range bulk.Flags {
 		switch {
@@ -86,9 +86,9 @@ func (t *target) discover(ctx context.Context) error {
 	return nil
 }
 
-// answer is what became of a request.
+// answer is the response to a request.
 type answer struct {
-	// failure is why there is no answer.
+	// failure is the error if there is no response.
 	failure  error
 	status   int
 	body     []byte
@@ -96,8 +96,8 @@ type answer struct {
 	tag      string
 }
 
-// ask sends one request and reads the answer as a whole.
-func (t *target) ask(ctx context.Context, q Question, tag string) (a answer) {
+// evaluate sends one request and reads the whole response.
+func (t *target) evaluate(ctx context.Context, q Question, tag string) (a answer) {
 	address := t.URL + config.PathEvaluate
 	if q.Flag != "" {
 		address += "/" + url.PathEscape(q.Flag)
@@ -117,12 +117,12 @@ func (t *target) ask(ctx context.Context, q Question, tag string) (a answer) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	a = answer{status: response.StatusCode, revision: response.Header.Get(config.HeaderRevision), tag: response.Header.Get("ETag")}
-	a.body, a.failure = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	a.body, a.failure = io.ReadAll(io.LimitReader(response.Body, maxResponse))
 	return a
 }
 
-// Ask asks every question of a test once, and hands the answers over. A question
-// without a well-formed answer is an error; Options.Answers is not consulted.
+// Ask sends every question of a test once and calls answered with each answer.
+// An invalid answer is an error; Options.Answers is ignored.
 func Ask(ctx context.Context, o Options, answered func(q Question, body []byte)) error {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -138,9 +138,9 @@ func Ask(ctx context.Context, o Options, answered func(q Question, body []byte))
 	for user := range t.bodies {
 		for _, key := range keys {
 			q := Question{Flag: key, User: user}
-			a := t.ask(ctx, q, "")
+			a := t.evaluate(ctx, q, "")
 			if kind := t.judge(q, "", a); kind != "" {
-				return fmt.Errorf("asking for flag %q as user %d: %s", key, user, kind)
+				return fmt.Errorf("evaluating flag %q as user %d: %s", key, user, kind)
 			}
 			answered(q, a.body)
 		}

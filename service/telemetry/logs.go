@@ -14,34 +14,34 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// waitingLines is how many lines may wait to be written.
-const waitingLines = 1000
+// maxQueuedLines is the maximum number of lines that wait to be written.
+const maxQueuedLines = 1000
 
-// Logs passes lines on to a writer that may block, such as a pipe that nobody
-// reads, without ever blocking itself: lines that find too many waiting are
+// Logs forwards lines to a writer that may block, such as a pipe that is not
+// read, without blocking itself: if too many lines wait, further ones are
 // dropped and counted.
 type Logs struct {
 	to    io.Writer
 	lines chan []byte
-	// end asks for the end, ended says that it has come.
-	end, ended chan struct{}
-	dropped    atomic.Uint64
+	// stop requests the end of run, stopped is closed after it.
+	stop, stopped chan struct{}
+	dropped       atomic.Uint64
 }
 
-// NewLogs returns Logs that write to to until Close.
+// NewLogs returns Logs that write to to until they are closed.
 func NewLogs(to io.Writer) *Logs {
-	l := &Logs{to: to, lines: make(chan []byte, waitingLines), end: make(chan struct{}), ended: make(chan struct{})}
+	l := &Logs{to: to, lines: make(chan []byte, maxQueuedLines), stop: make(chan struct{}), stopped: make(chan struct{})}
 	go l.run()
 	return l
 }
 
 func (l *Logs) run() {
-	defer close(l.ended)
+	defer close(l.stopped)
 	for {
 		select {
 		case line := <-l.lines:
 			l.write(line)
-		case <-l.end:
+		case <-l.stop:
 			for len(l.lines) > 0 {
 				l.write(<-l.lines)
 			}
@@ -50,18 +50,18 @@ func (l *Logs) run() {
 	}
 }
 
-// write writes a line. Of a failure nobody can be told.
+// write writes a line. A failure cannot be reported anywhere.
 func (l *Logs) write(line []byte) { _, _ = l.to.Write(line) }
 
-// Register registers the number of lines that were dropped.
+// Register registers the metric of dropped lines.
 func (l *Logs) Register(registry prometheus.Registerer) {
 	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: config.MetricLogDropped,
-		Help: "Lines of the log that were dropped because nobody took them.",
+		Help: "Log lines that were dropped because the log was not read fast enough.",
 	}, func() float64 { return float64(l.dropped.Load()) }))
 }
 
-// Write takes a line. It never fails.
+// Write queues a line. It never blocks or fails.
 func (l *Logs) Write(line []byte) (int, error) {
 	select {
 	case l.lines <- bytes.Clone(line):
@@ -71,12 +71,12 @@ func (l *Logs) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Close waits until all lines are written, but not longer than patience. Lines
-// that come after it are lost.
-func (l *Logs) Close(patience time.Duration) {
-	close(l.end)
+// Close waits until all lines are written, at most for timeout. Later lines are
+// lost.
+func (l *Logs) Close(timeout time.Duration) {
+	close(l.stop)
 	select {
-	case <-l.ended:
-	case <-time.After(patience):
+	case <-l.stopped:
+	case <-time.After(timeout):
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"net/http/pprof"
 )
 
-// Profiles serves Go's profiles of the process under /debug/pprof/. They tell
-// much about it and cost it time: their address is for few to reach.
+// Profiles serves Go's profiles of the process under /debug/pprof/. They reveal
+// internals and cost CPU time, so access to their address should be restricted.
 func Profiles() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)

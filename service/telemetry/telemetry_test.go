@@ -23,7 +23,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// collect traces a request to each path and returns what the collector got.
+// collect traces a request to each path and returns the data that the collector
+// received.
 func collect(t *testing.T, log *slog.Logger, status int, paths ...string) string {
 	t.Helper()
 	var got bytes.Buffer
@@ -67,27 +68,27 @@ func TestRequestsAreTraced(t *testing.T) {
 	got := collect(t, slog.New(slog.DiscardHandler), http.StatusOK, "/flags/a?token=canary-token")
 	for _, want := range []string{"POST /flags/{key}", "/flags/a", "flag-service", "v1.2.3", "abcdefghijklmnop", "qrstuvwx"} {
 		if !strings.Contains(got, want) {
-			t.Errorf("the trace lacks %q", want)
+			t.Errorf("the trace does not contain %q", want)
 		}
 	}
 	for _, secret := range []string{"canary-token", "a secret body"} {
 		if strings.Contains(got, secret) {
-			t.Errorf("the trace has %q", secret)
+			t.Errorf("the trace contains %q", secret)
 		}
 	}
 }
 
 func TestRequestsWithoutAPatternAreNotTraced(t *testing.T) {
 	if got := collect(t, slog.New(slog.DiscardHandler), http.StatusOK, "/untraced"); got != "" {
-		t.Errorf("the collector got %q", got)
+		t.Errorf("the collector received %q", got)
 	}
 }
 
-func TestTroubleWithTheCollectorIsLoggedOnce(t *testing.T) {
+func TestExportErrorsAreLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
 	collect(t, slog.New(slog.NewTextHandler(&log, nil)), http.StatusBadRequest, "/flags/a", "/flags/b")
 	if count := strings.Count(log.String(), "traces are being lost"); count != 1 {
-		t.Errorf("it is logged %d times: %s", count, log.String())
+		t.Errorf("the error is logged %d times: %s", count, log.String())
 	}
 }
 
@@ -101,34 +102,34 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-// TestABlockedLogBlocksNobody writes to a pipe that nobody reads at first.
-func TestABlockedLogBlocksNobody(t *testing.T) {
+// TestBlockedLogDoesNotBlockWriters writes to a pipe that is not read at first.
+func TestBlockedLogDoesNotBlockWriters(t *testing.T) {
 	reading, writing := io.Pipe()
 	logs := NewLogs(writing)
 	registry := prometheus.NewRegistry()
 	logs.Register(registry)
 	const extra = 10
-	// One line is on its way to the pipe, or will be.
-	for range waitingLines + 1 + extra {
+	// One line has been or will be taken from the queue.
+	for range maxQueuedLines + 1 + extra {
 		if n, err := logs.Write([]byte("line\n")); n != 5 || err != nil {
-			t.Fatalf("writing a line gives %d %v", n, err)
+			t.Fatalf("writing a line returns %d %v", n, err)
 		}
 	}
 	logs.Close(time.Millisecond)
 	dropped := int(logs.dropped.Load())
 	if dropped != extra && dropped != extra+1 {
-		t.Errorf("%d lines are dropped", dropped)
+		t.Errorf("%d lines were dropped", dropped)
 	}
-	want := fmt.Sprintf("# HELP log_lines_dropped_total Lines of the log that were dropped because nobody took them.\n"+
+	want := fmt.Sprintf("# HELP log_lines_dropped_total Log lines that were dropped because the log was not read fast enough.\n"+
 		"# TYPE log_lines_dropped_total counter\nlog_lines_dropped_total %d\n", dropped)
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 		t.Error(err)
 	}
 	lines := bufio.NewScanner(reading)
-	for range waitingLines + 1 + extra - dropped {
+	for range maxQueuedLines + 1 + extra - dropped {
 		if !lines.Scan() || lines.Text() != "line" {
-			t.Fatalf("the pipe has %q", lines.Text())
+			t.Fatalf("the pipe contains %q", lines.Text())
 		}
 	}
-	<-logs.ended
+	<-logs.stopped
 }

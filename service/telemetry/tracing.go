@@ -1,8 +1,8 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package telemetry sends traces of requests, serves profiles of the process and
-// writes its log.
+// Package telemetry exports traces of requests, serves profiles of the process
+// and writes its log.
 package telemetry
 
 import (
@@ -23,22 +23,22 @@ import (
 )
 
 const (
-	// flushTimeout is how long the last spans may take to be sent.
+	// flushTimeout limits sending the last spans.
 	flushTimeout = 3 * time.Second
-	// complaintInterval is how often trouble with sending is logged.
-	complaintInterval = time.Minute
+	// errorLogInterval is the minimum interval between logged export errors.
+	errorLogInterval = time.Minute
 )
 
 // Tracing sends a span for each request to an OpenTelemetry collector, by OTLP
-// over HTTP. Where to, how much of it and under which name is said by
-// OpenTelemetry's own environment variables. A collector that is slow or absent
-// costs spans, never a request.
+// over HTTP. Endpoint, sampling and service name are set by OpenTelemetry's own
+// environment variables. With a slow or unavailable collector spans are lost,
+// but requests are not affected.
 type Tracing struct{ provider *trace.TracerProvider }
 
-// NewTracing returns Tracing by the environment. The service's name is
-// flag-service unless the environment has another.
+// NewTracing returns Tracing configured by the environment. The service name
+// defaults to flag-service.
 func NewTracing(ctx context.Context, version string, log *slog.Logger) (*Tracing, error) {
-	complaints := rate.Sometimes{Interval: complaintInterval}
+	complaints := rate.Sometimes{Interval: errorLogInterval}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		complaints.Do(func() { log.Warn("traces are being lost", "error", err) })
 	}))
@@ -50,13 +50,14 @@ func NewTracing(ctx context.Context, version string, log *slog.Logger) (*Tracing
 		resource.WithAttributes(attribute.String("service.name", "flag-service"), attribute.String("service.version", version)),
 		resource.WithFromEnv(), resource.WithTelemetrySDK())
 	if err != nil {
-		return nil, fmt.Errorf("naming the source of traces: %w", err)
+		return nil, fmt.Errorf("describing the source of traces: %w", err)
 	}
 	return &Tracing{trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(about))}, nil
 }
 
-// Handler traces the requests to next. Pattern gives the pattern of a request's
-// path, which names its span; requests without one are not traced.
+// Handler traces the requests to next. pattern returns the pattern of a
+// request's path, which becomes the span's name; requests without one are not
+// traced.
 func (t *Tracing) Handler(next http.Handler, pattern func(*http.Request) string) http.Handler {
 	traced := otelhttp.NewHandler(next, "request",
 		otelhttp.WithTracerProvider(t.provider), otelhttp.WithPropagators(propagation.TraceContext{}))
@@ -69,7 +70,7 @@ func (t *Tracing) Handler(next http.Handler, pattern func(*http.Request) string)
 	})
 }
 
-// Run waits for ctx to be done and sends what is left.
+// Run waits for ctx to be done and sends the remaining spans.
 func (t *Tracing) Run(ctx context.Context) {
 	<-ctx.Done()
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
