@@ -19,25 +19,25 @@ import (
 )
 
 const (
-	// adminRate is how many requests a second one client of the admin API may make,
-	// and how many of them at once. People and pipelines make few.
+	// adminRate is the rate limit per client of the admin API in requests per
+	// second, adminBurst its burst. People and pipelines send few requests.
 	adminRate, adminBurst = 50, 100
-	// adminConnections is how many connections to the admin API there may be.
+	// adminConnections is the maximum number of connections to the admin API.
 	adminConnections = 64
 )
 
-// databaseSettings are what the environment says about flags in PostgreSQL.
+// databaseSettings are the settings of flags in PostgreSQL.
 type databaseSettings struct {
 	uriFile        string
 	adminAddress   string
 	adminTokensDir string
 }
 
-// databaseVariables describes the variables, in the order of their documentation.
+// databaseVariables describes the variables, in the order of the documentation.
 var databaseVariables = []variable{
-	{config.EnvPostgresURIFile, "path of a file with a PostgreSQL URI; the flags are then in that database"},
-	{config.EnvAdminAddress, "where the admin API of that database is answered (default: nowhere)"},
-	{config.EnvAdminTokensDir, "directory of tokens, one a file, of the admin API's clients"},
+	{config.EnvPostgresURIFile, "path of a file with a PostgreSQL URI; the flags are then read from that database"},
+	{config.EnvAdminAddress, "listen address of the admin API of that database (default: disabled)"},
+	{config.EnvAdminTokensDir, "directory of the tokens of the admin API's clients, one per file"},
 }
 
 func readDatabaseSettings(r *reader) databaseSettings {
@@ -50,22 +50,23 @@ func readDatabaseSettings(r *reader) databaseSettings {
 	}
 	s.adminAddress = r.address(config.EnvAdminAddress, "")
 	if s.uriFile == "" || s.adminTokensDir == "" {
-		r.refuse(config.EnvAdminAddress, "absent where "+config.EnvPostgresURIFile+" or "+config.EnvAdminTokensDir+
-			" is: the admin API changes a database, and lets nobody in without a token")
+		r.reject(config.EnvAdminAddress, "unset unless "+config.EnvPostgresURIFile+" and "+config.EnvAdminTokensDir+
+			" are set: the admin API changes a database and requires tokens")
 	}
 	return s
 }
 
-// flagsAt is where the flags are, for the log.
-func (s settings) flagsAt() string {
+// flagsLocation returns the location of the flags for the log.
+func (s settings) flagsLocation() string {
 	if s.database.uriFile != "" {
 		return "PostgreSQL"
 	}
 	return s.flagsFile
 }
 
-// openSource opens the source of the flags. A database's admin API comes with it
-// where that is wanted; redis, which may be nil, is told of changes.
+// openSource opens the source of the flags and, if configured, adds the server
+// of a database's admin API. redis, which may be nil, is invalidated on
+// changes.
 func (v *service) openSource(redis *cache.Cache, registry prometheus.Registerer) source.Source {
 	s := v.settings
 	if s.database.uriFile == "" {
@@ -86,8 +87,9 @@ func (v *service) adminServer(store *postgres.Store, redis *cache.Cache, registr
 	return &server{Server: ofrep.NewServer(handler, v.log), name: "admin", address: v.settings.database.adminAddress, connections: adminConnections}
 }
 
-// invalidate tells Redis of a change. The key of another environment is left to
-// the instances that serve it: the database tells them.
+// invalidate returns the function that invalidates Redis on a change. Other
+// environments are left to the instances that serve them, which the database
+// notifies.
 func (v *service) invalidate(redis *cache.Cache) func(context.Context, string) error {
 	if redis == nil {
 		return nil

@@ -17,15 +17,16 @@ import (
 
 const adminToken = "admin-token-0123456789"
 
-// databaseFleet are instances of one database; the first has the admin API.
+// databaseFleet are instances with the same database; the first serves the
+// admin API.
 type databaseFleet []*process
 
-func aDatabaseFleet(t *testing.T, uri string, environ ...string) databaseFleet {
+func launchDatabaseFleet(t *testing.T, uri string, environ ...string) databaseFleet {
 	t.Helper()
 	dir := t.TempDir()
-	writeFlags(t, filepath.Join(dir, "uri"), uri)
+	writeFile(t, filepath.Join(dir, "uri"), uri)
 	tokens := t.TempDir()
-	writeFlags(t, filepath.Join(tokens, "ann"), adminToken)
+	writeFile(t, filepath.Join(tokens, "ann"), adminToken)
 	environ = append(environ, "FLAGS_POSTGRES_URI_FILE="+filepath.Join(dir, "uri"))
 	instances := databaseFleet{launch(t, append(environ, "ADMIN_ADDRESS=127.0.0.1:0", "ADMIN_TOKENS_DIR="+tokens)...)}
 	for range 2 {
@@ -37,8 +38,8 @@ func aDatabaseFleet(t *testing.T, uri string, environ ...string) databaseFleet {
 	return instances
 }
 
-// change stores the flag with a value; match is If-Match or, if empty, the flag is
-// to be new. It returns the ETag.
+// change stores the flag with a value and returns its ETag. match is If-Match;
+// if it is empty, the flag must be new.
 func (f databaseFleet) change(t *testing.T, value int, match string) string {
 	t.Helper()
 	body := fmt.Sprintf(`{"state":"ENABLED","variants":{"v":%d},"defaultVariant":"v"}`, value)
@@ -64,8 +65,8 @@ func (f databaseFleet) change(t *testing.T, value int, match string) string {
 	return response.Header.Get("ETag")
 }
 
-// awaitAnswers waits until every instance answers with a value, and returns how
-// long that took.
+// awaitAnswers waits until every instance answers with a value, and returns the
+// time it took.
 func (f databaseFleet) awaitAnswers(t *testing.T, value int) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -78,15 +79,15 @@ func (f databaseFleet) awaitAnswers(t *testing.T, value int) time.Duration {
 	return time.Since(began)
 }
 
-// A fresh database is no failure, and a change of it reaches every instance.
-func TestAChangeInTheDatabaseReachesAllInstances(t *testing.T) {
+// A new database is not a failure, and its changes reach every instance.
+func TestDatabaseChangeReachesAllInstances(t *testing.T) {
 	tests := map[string]func(t *testing.T) []string{
 		"without Redis": func(*testing.T) []string { return nil },
 		"with Redis":    func(t *testing.T) []string { return []string{"REDIS_URL=" + redistest.Start(t).URL()} },
 	}
 	for name, environ := range tests {
 		t.Run(name, func(t *testing.T) {
-			f := aDatabaseFleet(t, postgrestest.Database(t), environ(t)...)
+			f := launchDatabaseFleet(t, postgrestest.Database(t), environ(t)...)
 			tag := ""
 			var worst time.Duration
 			for value := 1; value <= 4; value++ {
@@ -99,18 +100,18 @@ func TestAChangeInTheDatabaseReachesAllInstances(t *testing.T) {
 					t.Errorf("it exits with %d", code)
 				}
 				if strings.Contains(p.logs.String(), postgrestest.Password) || strings.Contains(p.logs.String(), adminToken) {
-					t.Errorf("the log holds a secret:\n%s", p.logs.String())
+					t.Errorf("the log contains a secret:\n%s", p.logs.String())
 				}
 			}
 		})
 	}
 }
 
-// Flags go on being served while their database is gone, and follow it again
-// when it is back.
-func TestADeadDatabaseFailsNoEvaluation(t *testing.T) {
+// Flags are served while the database is unavailable, and are updated again
+// afterwards.
+func TestEvaluationsSucceedWithoutTheDatabase(t *testing.T) {
 	server := postgrestest.Start(t)
-	f := aDatabaseFleet(t, server.Database(t))
+	f := launchDatabaseFleet(t, server.Database(t))
 	tag := f.change(t, 1, "")
 	f.awaitAnswers(t, 1)
 	server.Kill()
@@ -126,7 +127,7 @@ func TestADeadDatabaseFailsNoEvaluation(t *testing.T) {
 	f.awaitAnswers(t, 3)
 }
 
-func TestTheAdminAPINeedsADatabaseAndTokens(t *testing.T) {
+func TestAdminAPIRequiresADatabaseAndTokens(t *testing.T) {
 	for name, environ := range map[string][]string{
 		"no database": {"ADMIN_ADDRESS=:8082", "ADMIN_TOKENS_DIR=/tokens"},
 		"no tokens":   {"ADMIN_ADDRESS=:8082", "FLAGS_POSTGRES_URI_FILE=/uri"},

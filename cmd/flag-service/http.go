@@ -18,7 +18,7 @@ import (
 	"github.com/flagcache/flagcache/service/telemetry"
 )
 
-// httpSettings are what the environment says about answering requests.
+// httpSettings are the settings of HTTP requests.
 type httpSettings struct {
 	tokensDir         string
 	rate, clientRate  rateSetting
@@ -35,29 +35,29 @@ type httpSettings struct {
 	traced            bool
 }
 
-// rateSetting is so many requests a second, with so many at once.
+// rateSetting is a rate limit in requests per second with its burst.
 type rateSetting struct{ perSecond, burst int }
 
 func (s rateSetting) limit() *rate.Limiter { return access.NewLimit(float64(s.perSecond), s.burst) }
 
-// httpVariables describes the variables, in the order of their documentation.
+// httpVariables describes the variables, in the order of the documentation.
 var httpVariables = []variable{
-	{config.EnvAuthTokensDir, "directory of tokens, one a file, that requests need; without it everybody is let in"},
-	{config.EnvRateLimit, "how many requests a second are answered (default 0, no limit)"},
-	{config.EnvRateLimitBurst, "how many of them at once (default: as many as in a second)"},
-	{config.EnvClientRateLimit, "how many requests a second of one token are answered (default 0, no limit)"},
-	{config.EnvClientRateLimitBurst, "how many of them at once (default: as many as in a second)"},
-	{config.EnvMaxInFlight, "how many requests may be answered at a time (default 1024; 0: no limit)"},
-	{config.EnvMaxConnections, "how many connections there may be (default 4096; 0: no limit)"},
-	{config.EnvCORSAllowedOrigins, `origins, separated by commas, whose pages may ask (default "*"; "none")`},
-	{config.EnvCompressFrom, "bytes from which bulk answers are compressed (default 1500; 0: never)"},
-	{config.EnvEventStreams, "how many event streams there may be (default 1000; 0: none)"},
-	{config.EnvEventStreamsInactivity, "how long clients keep one that nobody looks at (default 2m)"},
-	{config.EnvEventStreamsHeartbeat, "how often a silent one gets a comment (default 15s)"},
-	{config.EnvEventStreamsSpread, "the time over which clients are told of a change (default 1s)"},
-	{config.EnvMaxStaleness, "age of the flags past which the service is unready (default 0, no bound)"},
-	{config.EnvPprofAddress, "where Go's profiles are served (default: nowhere)"},
-	{config.EnvOTLPEndpoint, "where traces are sent, with OpenTelemetry's other variables (default: nowhere)"},
+	{config.EnvAuthTokensDir, "directory of the clients' tokens, one per file (default: requests are not authenticated)"},
+	{config.EnvRateLimit, "maximum number of requests per second (default 0, no limit)"},
+	{config.EnvRateLimitBurst, "burst of RATE_LIMIT (default: the requests of one second)"},
+	{config.EnvClientRateLimit, "maximum number of requests per second and token (default 0, no limit)"},
+	{config.EnvClientRateLimitBurst, "burst of CLIENT_RATE_LIMIT (default: the requests of one second)"},
+	{config.EnvMaxInFlight, "maximum number of concurrent requests (default 1024; 0: no limit)"},
+	{config.EnvMaxConnections, "maximum number of connections (default 4096; 0: no limit)"},
+	{config.EnvCORSAllowedOrigins, `comma-separated origins whose pages may send requests (default "*"; "none")`},
+	{config.EnvCompressFrom, "size in bytes from which bulk responses are compressed (default 1500; 0: never)"},
+	{config.EnvEventStreams, "maximum number of event streams (default 1000; 0: disabled)"},
+	{config.EnvEventStreamsInactivity, "how long clients keep the stream of an inactive page (default 2m)"},
+	{config.EnvEventStreamsHeartbeat, "interval of comments on idle streams (default 15s)"},
+	{config.EnvEventStreamsSpread, "time over which clients are notified of a change (default 1s)"},
+	{config.EnvMaxStaleness, "age of the flags beyond which the service is unready (default 0, no limit)"},
+	{config.EnvPprofAddress, "listen address of Go's profiles (default: disabled)"},
+	{config.EnvOTLPEndpoint, "endpoint for traces; see also OpenTelemetry's other variables (default: disabled)"},
 }
 
 func readHTTPSettings(r *reader) httpSettings {
@@ -80,13 +80,13 @@ func readHTTPSettings(r *reader) httpSettings {
 		s.pprofAddress = r.address(config.EnvPprofAddress, "")
 	}
 	if s.clientRate.perSecond > 0 && s.tokensDir == "" {
-		r.refuse(config.EnvClientRateLimit, "absent where "+config.EnvAuthTokensDir+" is: without tokens no client can be told from another")
+		r.reject(config.EnvClientRateLimit, "unset unless "+config.EnvAuthTokensDir+" is set: clients are identified by their tokens")
 	}
 	return s
 }
 
-// traced says whether traces are wanted. Of OpenTelemetry's protocols there is
-// one.
+// traced reports whether tracing is enabled. Only one of OpenTelemetry's
+// protocols is supported.
 func (r *reader) traced() bool {
 	const protocol = "http/protobuf"
 	if r.text(config.EnvOTLPEndpoint, r.text(config.EnvOTLPTracesEndpoint, "")) == "" {
@@ -94,16 +94,16 @@ func (r *reader) traced() bool {
 	}
 	for _, name := range []string{config.EnvOTLPProtocol, config.EnvOTLPTracesProtocol} {
 		if r.text(name, protocol) != protocol {
-			r.refuse(name, protocol)
+			r.reject(name, protocol)
 		}
 	}
 	return true
 }
 
 func (r *reader) rate(name, burst string) rateSetting {
-	const most = 10_000_000
-	perSecond := r.integer(name, 0, 0, most)
-	return rateSetting{perSecond, r.integer(burst, max(1, perSecond), 1, most)}
+	const maxRate = 10_000_000
+	perSecond := r.integer(name, 0, 0, maxRate)
+	return rateSetting{perSecond, r.integer(burst, max(1, perSecond), 1, maxRate)}
 }
 
 // origins reads a list of origins as browsers send them.
@@ -118,7 +118,7 @@ func (r *reader) origins(name string) []string {
 		for origin := range strings.SplitSeq(value, ",") {
 			origin = strings.TrimSpace(origin)
 			if parsed, err := url.Parse(origin); err != nil || parsed.Host == "" || origin != parsed.Scheme+"://"+parsed.Host {
-				r.refuse(name, `"*", "none" or origins such as https://shop.example, separated by commas`)
+				r.reject(name, `"*", "none" or comma-separated origins such as https://shop.example`)
 			}
 			list = append(list, origin)
 		}
@@ -126,7 +126,7 @@ func (r *reader) origins(name string) []string {
 	}
 }
 
-// handlerOptions are the settings of the OFREP handler, with what they need.
+// handlerOptions returns the options of the OFREP handler.
 func (s settings) handlerOptions(log *slog.Logger) ofrep.Options {
 	options := ofrep.Options{
 		Revision:     s.revision,
@@ -150,18 +150,19 @@ func (s settings) handlerOptions(log *slog.Logger) ofrep.Options {
 	return options
 }
 
-// profiles is the server of Go's profiles. A CPU profile takes half a minute
-// unless told otherwise.
+// profiles returns the server of Go's profiles. A CPU profile takes 30 seconds
+// by default.
 func profiles(address string, log *slog.Logger) *server {
 	s := ofrep.NewServer(telemetry.Profiles(), log)
 	s.WriteTimeout = 5 * time.Minute
 	return &server{Server: s, name: "pprof", address: address}
 }
 
-// staleness says that the flags are older than they may be, or nothing.
+// staleness returns a message if the flags exceed the maximum age, else an
+// empty string.
 func (s httpSettings) staleness(age time.Duration) string {
 	if s.maxStaleness == 0 || age <= s.maxStaleness {
 		return ""
 	}
-	return fmt.Sprintf("the flags were confirmed %s ago, the bound is %s", age.Round(time.Second), s.maxStaleness)
+	return fmt.Sprintf("the flags were last confirmed %s ago, the limit is %s", age.Round(time.Second), s.maxStaleness)
 }

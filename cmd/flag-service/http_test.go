@@ -25,10 +25,10 @@ import (
 	"github.com/flagcache/flagcache/service/redistest"
 )
 
-const patient = 10 * time.Second
+const timeout = 10 * time.Second
 
-// ask evaluates the flag with headers, given as names and values.
-func (p *process) ask(headers ...string) *http.Response {
+// evaluateWith evaluates the flag with headers, given as names and values.
+func (p *process) evaluateWith(headers ...string) *http.Response {
 	p.t.Helper()
 	r, err := http.NewRequestWithContext(p.t.Context(), "POST", p.ofrep+"/ofrep/v1/evaluate/flags/flag", strings.NewReader(`{"context":{}}`))
 	if err != nil {
@@ -46,8 +46,8 @@ func (p *process) ask(headers ...string) *http.Response {
 	return response
 }
 
-// writeFlags replaces a file at once, as mounts do.
-func writeFlags(t *testing.T, path, content string) {
+// writeFile replaces a file atomically, like a mount.
+func writeFile(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
 		t.Fatal(err)
@@ -57,10 +57,10 @@ func writeFlags(t *testing.T, path, content string) {
 	}
 }
 
-// TestAChangedFileIsToldToClients listens as a provider does, and stays until the
-// service ends.
-func TestAChangedFileIsToldToClients(t *testing.T) {
-	file := flagsFile(t, goodFlags)
+// TestFileChangeIsNotifiedToClients reads the event stream like a provider, until
+// the service ends it.
+func TestFileChangeIsNotifiedToClients(t *testing.T) {
+	file := flagsFile(t, validFlags)
 	p := launch(t, "FLAGS_FILE="+file, "EVENT_STREAMS_SPREAD=0s", "EVENT_STREAMS_HEARTBEAT=1s")
 	p.awaitReady(true)
 	p.client.Timeout = 0
@@ -79,114 +79,114 @@ func TestAChangedFileIsToldToClients(t *testing.T) {
 		return false
 	}
 	if !read(`data: {"type":"refetchEvaluation"`) {
-		t.Fatal("the set that has just been loaded is not told")
+		t.Fatal("the initial set was not notified")
 	}
-	writeFlags(t, file, strings.Replace(goodFlags, `"v":1`, `"v":2`, 1))
+	writeFile(t, file, strings.Replace(validFlags, `"v":1`, `"v":2`, 1))
 	if !read(`data: {"type":"refetchEvaluation"`) {
-		t.Fatal("a change is not told")
+		t.Fatal("a change was not notified")
 	}
 	if _, body := p.evaluate(); !strings.Contains(body, `"value":2`) {
-		t.Errorf("after it is told the answer is %s", body)
+		t.Errorf("after the notification the answer is %s", body)
 	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = read("nothing that comes")
+		_ = read("no such line")
 	}()
 	if code := p.terminate(); code != 0 {
 		t.Errorf("with a stream open it exits with %d", code)
 	}
 	select {
 	case <-ended:
-	case <-time.After(patient):
-		t.Error("the stream goes on")
+	case <-time.After(timeout):
+		t.Error("the stream did not end")
 	}
 }
 
-func TestTokensAreReadAgain(t *testing.T) {
+func TestTokensAreReloaded(t *testing.T) {
 	dir := t.TempDir()
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "AUTH_TOKENS_DIR="+dir)
-	if status, body := p.get("/readyz"); status != 503 || body != "not ready: nobody is let in: there is no usable token\n" {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags), "AUTH_TOKENS_DIR="+dir)
+	if status, body := p.get("/readyz"); status != 503 || body != "not ready: all requests are denied: no valid token\n" {
 		t.Errorf("without a token /readyz answers %d %s", status, body)
 	}
 	const token = "canary-token-0123456789"
-	if response := p.ask("Authorization", "Bearer "+token); response.StatusCode != 503 {
+	if response := p.evaluateWith("Authorization", "Bearer "+token); response.StatusCode != 503 {
 		t.Errorf("without a token a request is answered with %d", response.StatusCode)
 	}
-	writeFlags(t, filepath.Join(dir, "web"), token)
+	writeFile(t, filepath.Join(dir, "web"), token)
 	p.awaitReady(true)
-	if response := p.ask("Authorization", "Bearer "+token); response.StatusCode != 200 {
+	if response := p.evaluateWith("Authorization", "Bearer "+token); response.StatusCode != 200 {
 		t.Errorf("with a token a request is answered with %d", response.StatusCode)
 	}
-	if response := p.ask(); response.StatusCode != 401 {
+	if response := p.evaluateWith(); response.StatusCode != 401 {
 		t.Errorf("a request without one is answered with %d", response.StatusCode)
 	}
 	p.terminate()
 	if strings.Contains(p.logs.String(), token) {
-		t.Error("the token is in the log")
+		t.Error("the log contains the token")
 	}
 }
 
-// TestStaleFlagsAreSaid loses the source. What is served goes on, says its age,
-// and past the bound the pod is unready.
-func TestStaleFlagsAreSaid(t *testing.T) {
-	file := flagsFile(t, goodFlags)
+// TestStaleFlagsAreReported removes the source. Flags are served with their age,
+// and beyond the limit the pod is unready.
+func TestStaleFlagsAreReported(t *testing.T) {
+	file := flagsFile(t, validFlags)
 	p := launch(t, "FLAGS_FILE="+file, "MAX_STALENESS=1s")
-	redistest.Eventually(t, patient, "the flags were not loaded", func() bool {
+	redistest.Eventually(t, timeout, "the flags were not loaded", func() bool {
 		status, _ := p.evaluate()
 		return status == 200
 	})
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	redistest.Eventually(t, 20*time.Second, "flags past the bound are called fresh", func() bool {
+	redistest.Eventually(t, 20*time.Second, "the service is ready although its flags are stale", func() bool {
 		status, body := p.get("/readyz")
-		return status == 503 && strings.Contains(body, "the bound is 1s")
+		return status == 503 && strings.Contains(body, "the limit is 1s")
 	})
-	age, err := strconv.Atoi(p.ask().Header.Get("FlagCache-Age"))
+	age, err := strconv.Atoi(p.evaluateWith().Header.Get("FlagCache-Age"))
 	if err != nil || age < 1 {
-		t.Errorf("the age of stale flags is said to be %d (%v)", age, err)
+		t.Errorf("the age of stale flags is sent as %d (%v)", age, err)
 	}
 	if status, body := p.evaluate(); status != 200 {
 		t.Errorf("stale flags are answered with %d %s", status, body)
 	}
-	writeFlags(t, file, goodFlags)
-	redistest.Eventually(t, 20*time.Second, "fresh flags are called stale", func() bool {
+	writeFile(t, file, validFlags)
+	redistest.Eventually(t, 20*time.Second, "the service is not ready although its flags are fresh", func() bool {
 		status, _ := p.get("/readyz")
 		return status == 200
 	})
 }
 
-// TestAProviderThatIsAskedToWait does as OpenFeature's providers do on 429: it
-// is silent until the time in Retry-After is over.
-func TestAProviderThatIsAskedToWait(t *testing.T) {
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "RATE_LIMIT=1")
-	redistest.Eventually(t, patient, "it is not ready", func() bool { return p.ask().StatusCode != 503 })
-	var refused *http.Response
-	redistest.Eventually(t, patient, "nothing is refused", func() bool {
-		refused = p.ask("Origin", "https://shop.example")
-		return refused.StatusCode == 429
+// TestRetryAfterIsSufficient behaves like OpenFeature's providers on 429:
+// it sends nothing for the time in Retry-After.
+func TestRetryAfterIsSufficient(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags), "RATE_LIMIT=1")
+	redistest.Eventually(t, timeout, "the service is not ready", func() bool { return p.evaluateWith().StatusCode != 503 })
+	var rejected *http.Response
+	redistest.Eventually(t, timeout, "no request is rejected", func() bool {
+		rejected = p.evaluateWith("Origin", "https://shop.example")
+		return rejected.StatusCode == 429
 	})
-	if !strings.Contains(refused.Header.Get("Access-Control-Expose-Headers"), "Retry-After") {
-		t.Errorf("a browser is not shown how long to wait: %v", refused.Header)
+	if !strings.Contains(rejected.Header.Get("Access-Control-Expose-Headers"), "Retry-After") {
+		t.Errorf("Retry-After is not exposed to browsers: %v", rejected.Header)
 	}
-	wait, err := strconv.Atoi(refused.Header.Get("Retry-After"))
+	wait, err := strconv.Atoi(rejected.Header.Get("Retry-After"))
 	if err != nil || wait < 1 {
-		t.Fatalf("it is asked to wait %q seconds", refused.Header.Get("Retry-After"))
+		t.Fatalf("Retry-After is %q seconds", rejected.Header.Get("Retry-After"))
 	}
 	<-time.After(time.Duration(wait) * time.Second)
-	if response := p.ask(); response.StatusCode != 200 {
-		t.Errorf("after the wait it is answered with %d", response.StatusCode)
+	if response := p.evaluateWith(); response.StatusCode != 200 {
+		t.Errorf("after the wait a request is answered with %d", response.StatusCode)
 	}
 	if status, _ := p.get("/livez"); status != 200 {
 		t.Errorf("/livez answers %d", status)
 	}
 }
 
-// TestSlowClientsDoNotHoldUpOthers has more slow clients than there may be
-// connections, one after the other given up.
-func TestSlowClientsDoNotHoldUpOthers(t *testing.T) {
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "MAX_CONNECTIONS=20")
+// TestSlowClientsDoNotBlockOthers opens more slow connections than the limit;
+// they must time out.
+func TestSlowClientsDoNotBlockOthers(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags), "MAX_CONNECTIONS=20")
 	p.awaitReady(true)
 	p.client.Timeout = 30 * time.Second
 	var slow sync.WaitGroup
@@ -201,18 +201,18 @@ func TestSlowClientsDoNotHoldUpOthers(t *testing.T) {
 			_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
 			_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-				t.Errorf("a slow client is not given up: %v", err)
+				t.Errorf("a slow client does not time out: %v", err)
 			}
 		})
 	}
 	if status, body := p.evaluate(); status != 200 {
-		t.Errorf("behind slow clients one is answered with %d %s", status, body)
+		t.Errorf("behind slow clients a request is answered with %d %s", status, body)
 	}
 }
 
-// TestIdleClientsMakeRoom has as many idle connections as there may be.
-func TestIdleClientsMakeRoom(t *testing.T) {
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "MAX_CONNECTIONS=5")
+// TestIdleConnectionsAreClosedForOthers opens as many idle connections as the limit.
+func TestIdleConnectionsAreClosedForOthers(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags), "MAX_CONNECTIONS=5")
 	p.awaitReady(true)
 	for range 5 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(p.ofrep, "http://"))
@@ -229,13 +229,13 @@ func TestIdleClientsMakeRoom(t *testing.T) {
 	}
 	p.client.Timeout = 30 * time.Second
 	if status, body := p.evaluate(); status != 200 {
-		t.Errorf("behind idle clients one is answered with %d %s", status, body)
+		t.Errorf("behind idle clients a request is answered with %d %s", status, body)
 	}
 }
 
-// TestALogThatNobodyReadsHoldsNobodyUp fills the pipe of the log: every failed
-// evaluation is a line at the debug level.
-func TestALogThatNobodyReadsHoldsNobodyUp(t *testing.T) {
+// TestUnreadLogDoesNotBlockRequests fills the log's pipe: every failed
+// evaluation logs a line at the debug level.
+func TestUnreadLogDoesNotBlockRequests(t *testing.T) {
 	reading, writing, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +259,7 @@ func TestALogThatNobodyReadsHoldsNobodyUp(t *testing.T) {
 		t.Fatalf("the first line is %q: %v", first, err)
 	}
 	p := &process{t: t, command: command, ofrep: "http://" + line.OFREP, telemetry: "http://" + line.Telemetry,
-		client: &http.Client{Transport: &http.Transport{}, Timeout: patient}}
+		client: &http.Client{Transport: &http.Transport{}, Timeout: timeout}}
 	defer p.client.CloseIdleConnections()
 	p.awaitReady(true)
 	for range 3000 {
@@ -268,7 +268,7 @@ func TestALogThatNobodyReadsHoldsNobodyUp(t *testing.T) {
 		}
 	}
 	if _, metrics := p.get("/metrics"); !strings.Contains(metrics, "\nlog_lines_dropped_total ") || strings.Contains(metrics, "\nlog_lines_dropped_total 0\n") {
-		t.Error("no line of the log is counted as dropped")
+		t.Error("no log line is counted as dropped")
 	}
 	if code := p.terminate(); code != 0 {
 		t.Errorf("it exits with %d", code)
@@ -290,37 +290,37 @@ func TestProfilesAndTraces(t *testing.T) {
 	}
 	address := listener.Addr().String()
 	_ = listener.Close()
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "PPROF_ADDRESS="+address,
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags), "PPROF_ADDRESS="+address,
 		"OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_EXPORTER_OTLP_COMPRESSION=none", "OTEL_SERVICE_NAME=shop-flags")
 	p.awaitReady(true)
 	response, err := p.client.Get("http://" + address + "/debug/pprof/heap")
 	if err != nil || response.StatusCode != 200 {
-		t.Fatalf("there is no profile: %v %v", response, err)
+		t.Fatalf("reading the profile: %v %v", response, err)
 	}
 	_ = response.Body.Close()
 	if status, _ := p.get("/debug/pprof/heap"); status != 404 {
-		t.Errorf("profiles are at the telemetry address too: %d", status)
+		t.Errorf("profiles are also served at the telemetry address: %d", status)
 	}
-	p.ask("Authorization", "Bearer canary-token")
+	p.evaluateWith("Authorization", "Bearer canary-token")
 	if code := p.terminate(); code != 0 {
 		t.Errorf("it exits with %d", code)
 	}
 	for _, want := range []string{"POST /ofrep/v1/evaluate/flags/{key}", "shop-flags"} {
 		if !strings.Contains(traces.String(), want) {
-			t.Errorf("the traces lack %q", want)
+			t.Errorf("the traces do not contain %q", want)
 		}
 	}
 	if strings.Contains(traces.String(), "canary-token") {
-		t.Error("a token is in the traces")
+		t.Error("the traces contain a token")
 	}
 }
 
-// TestHeadersForBrowsers is a preflight and a request of a page that may ask.
-func TestHeadersForBrowsers(t *testing.T) {
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "CORS_ALLOWED_ORIGINS=https://shop.example, http://localhost:3000")
+// TestCORSHeaders sends requests from allowed and other origins.
+func TestCORSHeaders(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags), "CORS_ALLOWED_ORIGINS=https://shop.example, http://localhost:3000")
 	p.awaitReady(true)
 	for origin, allowed := range map[string]string{"https://shop.example": "https://shop.example", "http://localhost:3000": "http://localhost:3000", "https://evil.example": ""} {
-		response := p.ask("Origin", origin)
+		response := p.evaluateWith("Origin", origin)
 		if got := response.Header.Get("Access-Control-Allow-Origin"); response.StatusCode != 200 || got != allowed {
 			t.Errorf("%s is answered with %d and allowed %q", origin, response.StatusCode, got)
 		}
@@ -332,6 +332,6 @@ func TestHeadersForBrowsers(t *testing.T) {
 		t.Errorf("none is read as %v (%v)", s.http.origins, err)
 	}
 	if _, err := readSettings([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://x", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}); err == nil || !strings.Contains(fmt.Sprint(err), "http/protobuf") {
-		t.Errorf("a protocol that is not spoken gives %v", err)
+		t.Errorf("an unsupported protocol returns %v", err)
 	}
 }

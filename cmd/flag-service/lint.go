@@ -12,16 +12,16 @@ import (
 	"github.com/flagcache/flagcache/service/flags"
 )
 
-// standardInput is the name by which lint reads from its standard input.
+// standardInput is the file name for standard input.
 const standardInput = "-"
 
-// lint prints what is wrong with files of flags, a line for each problem that
-// begins as a compiler's does, so that editors and CI find the place:
+// lint prints the problems in flag files, one per line in the format of
+// compilers, which editors and CI understand:
 //
 //	flags.json:12:9: flag "checkout": flags.checkout.defaultVariant: "blue" is not one of the variants
 //
-// It returns the exit status: failure if there is a problem, or a file that cannot
-// be read.
+// It returns the exit status, which is a failure if there are problems or
+// unreadable files.
 func lint(paths []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	status := exitOK
 	for _, path := range paths {
@@ -41,7 +41,7 @@ func lint(paths []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return status
 }
 
-// readFlags reads no more of a file than shows that it is too large.
+// readFlags reads a file up to one byte over the size limit.
 func readFlags(path string, stdin io.Reader) ([]byte, error) {
 	if path != standardInput {
 		file, err := os.Open(path)
@@ -58,12 +58,12 @@ func readFlags(path string, stdin io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// report prints what is wrong with a document and says whether it is fine.
+// report prints the problems of a document and reports whether there are none.
 func report(path string, data []byte, to io.Writer) bool {
 	set, problems, err := flags.Parse(data)
-	var useless *flags.DocumentError
-	if errors.As(err, &useless) {
-		fmt.Fprintf(to, "%s:%d:%d: %s\n", path, useless.Line, useless.Column, useless.Message)
+	var unusable *flags.DocumentError
+	if errors.As(err, &unusable) {
+		fmt.Fprintf(to, "%s:%d:%d: %s\n", path, unusable.Line, unusable.Column, unusable.Message)
 		return false
 	}
 	for _, problem := range problems {

@@ -14,21 +14,21 @@ import (
 )
 
 func TestLint(t *testing.T) {
-	const brokenFlags = "{\"flags\":{\n  \"a\": {\"state\":\"ENABLED\",\"variants\":{\"x\":1},\"defaultVariant\":\"y\"}}}"
-	const aboutIt = "2:63: flag \"a\": flags.a.defaultVariant: \"y\" is not one of the variants\n"
+	const invalidFlags = "{\"flags\":{\n  \"a\": {\"state\":\"ENABLED\",\"variants\":{\"x\":1},\"defaultVariant\":\"y\"}}}"
+	const problem = "2:63: flag \"a\": flags.a.defaultVariant: \"y\" is not one of the variants\n"
 	tests := map[string]struct {
 		files []string
 		code  int
 		want  string
 	}{
-		"a good file":                  {[]string{goodFlags}, exitOK, "FILE0: 1 flags, no problems\n"},
-		"a broken flag":                {[]string{brokenFlags}, exitFailure, "FILE0:" + aboutIt},
-		"a broken file before a good":  {[]string{brokenFlags, goodFlags}, exitFailure, "FILE0:" + aboutIt + "FILE1: 1 flags, no problems\n"},
-		"what flags share":             {[]string{"{\"flags\":{},\n\"$evaluators\":[]}"}, exitFailure, "FILE0:2:15: $evaluators: the evaluators are a list and must be an object\n"},
-		"an operator that is misspelt": {[]string{`{"flags":{"a":{"state":"ENABLED","variants":{"x":1},"targeting":{"iff":[]}}}}`}, exitFailure, "FILE0:1:65: flag \"a\": flags.a.targeting.iff: unknown operator \"iff\"; an evaluation that reaches it answers PARSE_ERROR\n"},
-		"not JSON":                     {[]string{"{\n\"flags\""}, exitFailure, "FILE0:2:7: not valid JSON: unexpected end of JSON input\n"},
-		"an empty file":                {[]string{""}, exitFailure, "FILE0:1:1: not valid JSON: unexpected end of JSON input\n"},
-		"a file that is too large":     {[]string{strings.Repeat(" ", flags.MaxSize+9)}, exitFailure, "FILE0:1:1: the document has 1048577 bytes; the limit is 1048576\n"},
+		"a valid file":                    {[]string{validFlags}, exitOK, "FILE0: 1 flags, no problems\n"},
+		"an invalid flag":                 {[]string{invalidFlags}, exitFailure, "FILE0:" + problem},
+		"an invalid file and a valid one": {[]string{invalidFlags, validFlags}, exitFailure, "FILE0:" + problem + "FILE1: 1 flags, no problems\n"},
+		"invalid evaluators":              {[]string{"{\"flags\":{},\n\"$evaluators\":[]}"}, exitFailure, "FILE0:2:15: $evaluators: the evaluators are a list and must be an object\n"},
+		"a misspelt operator":             {[]string{`{"flags":{"a":{"state":"ENABLED","variants":{"x":1},"targeting":{"iff":[]}}}}`}, exitFailure, "FILE0:1:65: flag \"a\": flags.a.targeting.iff: unknown operator \"iff\"; an evaluation that reaches it returns PARSE_ERROR\n"},
+		"not JSON":                        {[]string{"{\n\"flags\""}, exitFailure, "FILE0:2:7: not valid JSON: unexpected end of JSON input\n"},
+		"an empty file":                   {[]string{""}, exitFailure, "FILE0:1:1: not valid JSON: unexpected end of JSON input\n"},
+		"a file over the size limit":      {[]string{strings.Repeat(" ", flags.MaxSize+9)}, exitFailure, "FILE0:1:1: the document is 1048577 bytes long; the limit is 1048576\n"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -40,32 +40,32 @@ func TestLint(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			code := run(t.Context(), args, nil, &stdout, &stderr)
 			if got := strings.NewReplacer(names...).Replace(stdout.String()); code != test.code || got != test.want {
-				t.Errorf("it exits with %d and says %s%s", code, got, stderr.String())
+				t.Errorf("it exits with %d and prints %s%s", code, got, stderr.String())
 			}
 		})
 	}
 }
 
-func TestLintOfStandardInput(t *testing.T) {
+func TestLintReadsStandardInput(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	if code := lint([]string{"-"}, strings.NewReader(`{"flags":5}`), &stdout, &stderr); code != exitFailure {
 		t.Errorf("it exits with %d", code)
 	}
 	if want := "<stdin>:1:10: \"flags\" is a number and must be an object\n"; stdout.String() != want {
-		t.Errorf("it says %s and not %s", stdout.String(), want)
+		t.Errorf("it prints %s, not %s", stdout.String(), want)
 	}
 }
 
-func TestLintGoesOnWithoutAFile(t *testing.T) {
-	good := saved(t, goodFlags)
+func TestLintContinuesAfterAMissingFile(t *testing.T) {
+	good := saved(t, validFlags)
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), []string{"lint", good + ".not", good}, nil, &stdout, &stderr)
 	if code != exitFailure || !strings.Contains(stderr.String(), "no such file") || !strings.Contains(stdout.String(), "no problems") {
-		t.Errorf("it exits with %d and says %s%s", code, stdout.String(), stderr.String())
+		t.Errorf("it exits with %d and prints %s%s", code, stdout.String(), stderr.String())
 	}
 }
 
-// saved returns the path of a file with the content.
+// saved returns the path of a file with the given content.
 func saved(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flags.json")

@@ -21,15 +21,15 @@ import (
 	"github.com/flagcache/flagcache/service/loadtest"
 )
 
-// Environment of loadtest: the names that OFREP's clients use, so that what an
-// application is given does for a test, too. Credentials belong here and not in
-// an argument, which every process of the machine can read.
+// Environment variables of loadtest. They have the names that OFREP's clients
+// use, so that an application's environment can be used for a test. Credentials
+// are not passed as arguments, which every process on the machine can read.
 const (
 	envOFREPEndpoint = "OFREP_ENDPOINT"
 	envOFREPHeaders  = "OFREP_HEADERS"
 )
 
-// loadtestCommand is a parsed command line of loadtest.
+// loadtestCommand is the parsed command line of loadtest.
 type loadtestCommand struct {
 	loadtest.Options
 	limits     loadtest.Limits
@@ -38,7 +38,8 @@ type loadtestCommand struct {
 	reportFile string
 }
 
-// runLoadtest tests a flag service, and exits with 1 if it broke a limit.
+// runLoadtest tests a flag service. It returns exitFailure if a limit is
+// exceeded.
 func runLoadtest(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	command, err := parseLoadtest(args, environ, stderr)
 	switch {
@@ -79,20 +80,20 @@ func parseLoadtest(args, environ []string, stderr io.Writer) (c loadtestCommand,
 	fs := flag.NewFlagSet("flag-service loadtest", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() { printLoadtestUsage(fs) }
-	fs.IntVar(&c.Connections, "concurrency", 50, "requests under way at a time, at the most")
-	fs.DurationVar(&c.Duration, "duration", 30*time.Second, "how long requests are sent")
-	fs.Float64Var(&c.Rate, "rate", 0, "requests due in a second, whatever became of those before; 0 is as many as are answered")
-	fs.IntVar(&c.Users, "users", 1000, "evaluation contexts that are made up")
-	fs.StringVar(&contexts, "contexts", "", "`FILE` with a JSON array of evaluation contexts to use instead")
-	fs.DurationVar(&c.Timeout, "timeout", 10*time.Second, "bound of one request")
+	fs.IntVar(&c.Connections, "concurrency", 50, "maximum number of concurrent requests")
+	fs.DurationVar(&c.Duration, "duration", 30*time.Second, "time for which requests are sent")
+	fs.Float64Var(&c.Rate, "rate", 0, "requests per second, scheduled independently of earlier ones; 0 is as many as are answered")
+	fs.IntVar(&c.Users, "users", 1000, "number of generated evaluation contexts")
+	fs.StringVar(&contexts, "contexts", "", "`FILE` with a JSON array of evaluation contexts to use instead of generated ones")
+	fs.DurationVar(&c.Timeout, "timeout", 10*time.Second, "timeout of a request")
 	fs.Func("mix", "weights of static, targeted and bulk evaluations (default 70/20/10)", c.setMix)
-	fs.Uint64Var(&c.Seed, "seed", 0, "makes the order of requests; the same seed asks the same")
-	fs.BoolVar(&c.consistent, "consistent", false, "an answer that differs from a revision's first one to the same question is an error; for flags that do not change")
-	fs.Float64Var(&c.limits.ErrorRate, "max-error-rate", 0.001, "largest share of requests that may fail")
-	fs.DurationVar(&c.limits.P95, "p95", 0, "limit of the 95th percentile of latency; 0 is none")
-	fs.DurationVar(&c.limits.P99, "p99", 0, "limit of the 99th percentile of latency; 0 is none")
-	fs.StringVar(&c.output, "output", "text", "text or json")
-	fs.StringVar(&c.reportFile, "report-file", "", "`FILE` to write the report to as JSON as well, such as /dev/termination-log")
+	fs.Uint64Var(&c.Seed, "seed", 0, "seed of the random order of requests")
+	fs.BoolVar(&c.consistent, "consistent", false, "count answers that differ from the same revision's first answer to the same request as errors; for flags that do not change")
+	fs.Float64Var(&c.limits.ErrorRate, "max-error-rate", 0.001, "maximum share of requests that may fail")
+	fs.DurationVar(&c.limits.P95, "p95", 0, "maximum 95th percentile of latency; 0 is no limit")
+	fs.DurationVar(&c.limits.P99, "p99", 0, "maximum 99th percentile of latency; 0 is no limit")
+	fs.StringVar(&c.output, "output", "text", "output format: text or json")
+	fs.StringVar(&c.reportFile, "report-file", "", "`FILE` to also write the report to as JSON, such as /dev/termination-log")
 	if c.URL, err = parseWithOne(fs, args); err != nil {
 		return c, err
 	}
@@ -108,7 +109,7 @@ func parseLoadtest(args, environ []string, stderr io.Writer) (c loadtestCommand,
 	return c, errors.Join(err, c.check())
 }
 
-// parseWithOne parses flags before and after at most one other argument.
+// parseWithOne parses flags before and after at most one positional argument.
 func parseWithOne(fs *flag.FlagSet, args []string) (one string, err error) {
 	if err := fs.Parse(args); err != nil || fs.NArg() == 0 {
 		return "", err
@@ -118,7 +119,7 @@ func parseWithOne(fs *flag.FlagSet, args []string) (one string, err error) {
 		return "", err
 	}
 	if fs.NArg() > 0 {
-		return "", fmt.Errorf("there is one URL, and %q is too much", fs.Arg(0))
+		return "", fmt.Errorf("unexpected argument %q: only one URL is accepted", fs.Arg(0))
 	}
 	return one, nil
 }
@@ -126,11 +127,11 @@ func parseWithOne(fs *flag.FlagSet, args []string) (one string, err error) {
 func (c *loadtestCommand) check() error {
 	switch {
 	case c.URL == "":
-		return fmt.Errorf("there is no URL: give one as an argument or in %s", envOFREPEndpoint)
+		return fmt.Errorf("no URL: pass one as an argument or in %s", envOFREPEndpoint)
 	case c.output != "text" && c.output != "json":
 		return fmt.Errorf("the output is %q; it must be text or json", c.output)
 	case c.limits.ErrorRate < 0 || c.limits.ErrorRate > 1:
-		return errors.New("max-error-rate is a share, from 0 to 1: 0.001 is 0.1 %")
+		return errors.New("max-error-rate must be a share from 0 to 1, such as 0.001 for 0.1 %")
 	}
 	return nil
 }
@@ -154,8 +155,8 @@ func (c *loadtestCommand) readContexts(path string) error {
 	return nil
 }
 
-// addHeaders reads headers as OFREP's clients do: name=value pairs between
-// commas, each percent-encoded. The text is not repeated, for it holds
+// addHeaders parses headers like OFREP's clients: comma-separated name=value
+// pairs, percent-encoded. Errors do not quote the text, which contains
 // credentials.
 func addHeaders(to http.Header, text string) error {
 	if text == "" {
@@ -182,7 +183,7 @@ func variablesOf(environ []string) map[string]string {
 	return values
 }
 
-// write gives the report to whoever asked for it.
+// write writes the report to the configured outputs.
 func (c *loadtestCommand) write(report loadtest.Report, stdout io.Writer) error {
 	encoded, err := json.Marshal(report)
 	if err != nil {
@@ -201,7 +202,8 @@ func (c *loadtestCommand) write(report loadtest.Report, stdout io.Writer) error 
 	return err
 }
 
-// terminalWidth is 0 if out is not a terminal.
+// terminalWidth returns the width of the terminal out, 0 if it is not a
+// terminal.
 func terminalWidth(out io.Writer) int {
 	file, ok := out.(*os.File)
 	if !ok {
@@ -214,7 +216,8 @@ func terminalWidth(out io.Writer) int {
 	return width
 }
 
-// progressLine is a bar and the numbers so far, no wider than the terminal.
+// progressLine returns a progress bar with the numbers so far, no wider than
+// the terminal.
 func progressLine(p loadtest.Progress, width int) string {
 	numbers := fmt.Sprintf(" %3.0f s of %.0f s  %d requests  %d errors", p.Elapsed.Seconds(), p.Duration.Seconds(), p.Requests, p.Errors)
 	room := min(width-len(numbers)-3, 40)
@@ -226,16 +229,16 @@ func progressLine(p loadtest.Progress, width int) string {
 }
 
 func printLoadtestUsage(fs *flag.FlagSet) {
-	_, _ = fmt.Fprintf(fs.Output(), `flag-service loadtest asks a flag service as its clients do and says how it answered.
+	_, _ = fmt.Fprintf(fs.Output(), `flag-service loadtest sends evaluations to a flag service, as its clients do, and reports latencies and errors.
 
 Usage:
   flag-service loadtest [flags] [URL]
 
-It exits with 1 if a limit is broken, if it is interrupted, or if the service cannot be asked at all.
+It exits with 1 if a limit is exceeded, if it is interrupted, or if the service cannot be reached.
 
 Environment:
-  %s  the URL, where none is given
-  %s   headers to send, such as Authorization=Bearer%%20abc; several between commas
+  %s  the URL, unless it is passed as an argument
+  %s   headers to send, comma-separated, such as Authorization=Bearer%%20abc
 
 Flags:
 `, envOFREPEndpoint, envOFREPHeaders)

@@ -18,21 +18,21 @@ import (
 	"github.com/flagcache/flagcache/service/loadtest"
 )
 
-func TestLoadtestOfARealService(t *testing.T) {
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "FLAGCACHE_REVISION=rev-1")
+func TestLoadtest(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags), "FLAGCACHE_REVISION=rev-1")
 	p.awaitReady(true)
 	file := filepath.Join(t.TempDir(), "report.json")
 	var stdout, stderr bytes.Buffer
 	args := []string{"loadtest", p.ofrep, "--duration", "300ms", "--rate=200", "--consistent", "--max-error-rate=0", "--p99=10s", "--output=json", "--report-file", file}
 	if code := run(t.Context(), args, nil, &stdout, &stderr); code != exitOK {
-		t.Errorf("it exits with %d and says %s%s", code, stdout.String(), stderr.String())
+		t.Errorf("it exits with %d and prints %s%s", code, stdout.String(), stderr.String())
 	}
 	written, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if stdout.String() != string(written) {
-		t.Errorf("the file has %s, printed was %s", written, stdout.String())
+		t.Errorf("the file contains %s, but the output is %s", written, stdout.String())
 	}
 	var report loadtest.Report
 	if err := json.Unmarshal(written, &report); err != nil {
@@ -43,41 +43,41 @@ func TestLoadtestOfARealService(t *testing.T) {
 	}
 }
 
-func TestLoadtestExitsWithOneWhereALimitIsBroken(t *testing.T) {
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags))
+func TestLoadtestFailsIfALimitIsExceeded(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags))
 	p.awaitReady(true)
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), []string{"loadtest", "--duration=100ms", "--p95=1ns"}, []string{"OFREP_ENDPOINT=" + p.ofrep}, &stdout, &stderr)
-	if code != exitFailure || !strings.Contains(stdout.String(), "limit BROKEN: p95") {
-		t.Errorf("it exits with %d and says %s%s", code, stdout.String(), stderr.String())
+	if code != exitFailure || !strings.Contains(stdout.String(), "limit EXCEEDED: p95") {
+		t.Errorf("it exits with %d and prints %s%s", code, stdout.String(), stderr.String())
 	}
 }
 
-func TestLoadtestRefusesMalformedArguments(t *testing.T) {
+func TestLoadtestRejectsInvalidArguments(t *testing.T) {
 	tests := map[string]struct {
 		args    []string
 		environ []string
 		want    string
 	}{
-		"no URL":            {want: "there is no URL: give one as an argument or in OFREP_ENDPOINT"},
-		"two URLs":          {args: []string{"http://a", "--rate=1", "http://b"}, want: `there is one URL, and "http://b" is too much`},
-		"a strange output":  {args: []string{"http://a", "--output=xml"}, want: `the output is "xml"; it must be text or json`},
-		"a strange share":   {args: []string{"http://a", "--max-error-rate=2"}, want: "max-error-rate is a share, from 0 to 1: 0.001 is 0.1 %"},
-		"headers untold of": {args: []string{"http://a"}, environ: []string{"OFREP_HEADERS=canary-password"}, want: "OFREP_HEADERS (not shown) must be like"},
-		"no such contexts":  {args: []string{"http://a", "--contexts=nowhere.json"}, want: "reading the contexts: open nowhere.json"},
+		"no URL":            {want: "no URL: pass one as an argument or in OFREP_ENDPOINT"},
+		"two URLs":          {args: []string{"http://a", "--rate=1", "http://b"}, want: `unexpected argument "http://b": only one URL is accepted`},
+		"an unknown output": {args: []string{"http://a", "--output=xml"}, want: `the output is "xml"; it must be text or json`},
+		"an invalid share":  {args: []string{"http://a", "--max-error-rate=2"}, want: "max-error-rate must be a share from 0 to 1, such as 0.001 for 0.1 %"},
+		"invalid headers":   {args: []string{"http://a"}, environ: []string{"OFREP_HEADERS=canary-password"}, want: "OFREP_HEADERS (not shown) must be like"},
+		"missing contexts":  {args: []string{"http://a", "--contexts=nowhere.json"}, want: "reading the contexts: open nowhere.json"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			code := run(t.Context(), append([]string{"loadtest"}, test.args...), test.environ, &stdout, &stderr)
 			if got := stderr.String(); code != exitUsage || !strings.HasPrefix(got, "flag-service loadtest: "+test.want) || strings.Contains(got, "canary") {
-				t.Errorf("it exits with %d and says %s", code, got)
+				t.Errorf("it exits with %d and prints %s", code, got)
 			}
 		})
 	}
 }
 
-func TestLoadtestTakesHeadersFromTheEnvironment(t *testing.T) {
+func TestLoadtestReadsHeadersFromTheEnvironment(t *testing.T) {
 	c, err := parseLoadtest([]string{"http://a", "--mix=1/2/3"}, []string{"OFREP_HEADERS=Authorization=Bearer%20a%3Db, X-API-Key=k"}, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestLoadtestTakesHeadersFromTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestProgressLineFitsItsTerminal(t *testing.T) {
+func TestProgressLineFitsTheTerminal(t *testing.T) {
 	p := loadtest.Progress{Elapsed: 15 * time.Second, Duration: 30 * time.Second, Requests: 1234, Errors: 1}
 	if got, want := progressLine(p, 62), "[==========          ]  15 s of 30 s  1234 requests  1 errors"; got != want {
 		t.Errorf("the line is %q, want %q", got, want)

@@ -1,13 +1,13 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// flag-service answers OpenFeature's remote evaluation protocol from a file of
-// flags in flagd's format, with Redis as an optional shared cache.
+// flag-service serves OpenFeature's remote evaluation protocol from flags in
+// flagd's format, with Redis as an optional shared cache.
 //
-//	flag-service               serves; the environment configures it
-//	flag-service lint FILE...  checks files of flags
-//	flag-service loadtest URL  asks a flag service and says how it answers
-//	flag-service version       prints the version
+//	flag-service               serve, configured by the environment
+//	flag-service lint FILE...  check flag files
+//	flag-service loadtest URL  load-test a flag service
+//	flag-service version       print the version
 package main
 
 import (
@@ -35,7 +35,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	// A second signal ends the process at once.
+	// A second signal ends the process immediately.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
@@ -75,13 +75,13 @@ func serveFrom(ctx context.Context, environ []string, stdout, stderr io.Writer) 
 }
 
 func printUsage(to io.Writer) {
-	_, _ = fmt.Fprintf(to, `flag-service answers OpenFeature's remote evaluation protocol (OFREP).
+	_, _ = fmt.Fprintf(to, `flag-service serves OpenFeature's remote evaluation protocol (OFREP).
 
 Usage:
   flag-service               serve
-  flag-service lint FILE...  check files of flags, - is standard input; exits with 1
+  flag-service lint FILE...  check flag files, - is standard input; exits with 1
                              if there are problems
-  flag-service loadtest URL  ask a flag service as clients do; exits with 1 if it breaks a limit
+  flag-service loadtest URL  load-test a flag service; exits with 1 if it exceeds a limit
   flag-service version       print the version
 
 Environment of serve:
@@ -89,32 +89,33 @@ Environment of serve:
 `, strings.Join(describeVariables(), "\n"))
 }
 
-// variable is one of the environment, and its documentation.
+// variable is an environment variable with its documentation.
 type variable struct{ name, meaning string }
 
-// variables describes the environment, in the order of its documentation.
+// variables describes the environment variables, in the order of the
+// documentation.
 var variables = []variable{
-	{config.EnvEnvironment, `names the set of flags, part of the key in Redis (default "default")`},
-	{config.EnvFlagsFile, "path of the flags in flagd's JSON format (default " + config.DefaultFlagsFile + ")"},
-	{config.EnvListenAddress, "where OFREP is answered (default :8080)"},
-	{config.EnvTelemetryAddress, "where /livez, /readyz and /metrics are answered (default :8081)"},
-	{config.EnvServiceBindingRoot, `directory of Service Bindings; its entry "cache" says where Redis is`},
-	{config.EnvRedisURL, "redis:// or rediss:// URL, also with +sentinel or +cluster, used where no binding is mounted"},
-	{config.EnvRedisCAFile, "path of the authorities that Redis' certificate must come from"},
-	{config.EnvRedisIAMCacheName, "ElastiCache cache to log in to with AWS credentials"},
-	{config.EnvRedisIAMUser, "ElastiCache user (default the URL's)"},
-	{config.EnvRedisIAMRegion, "AWS region of the cache (default the AWS SDK's)"},
+	{config.EnvEnvironment, `name of the flag set, part of the Redis key (default "default")`},
+	{config.EnvFlagsFile, "path of the flags file in flagd's JSON format (default " + config.DefaultFlagsFile + ")"},
+	{config.EnvListenAddress, "listen address of OFREP (default :8080)"},
+	{config.EnvTelemetryAddress, "listen address of /livez, /readyz and /metrics (default :8081)"},
+	{config.EnvServiceBindingRoot, `directory of Service Bindings; its entry "cache" is the binding of Redis`},
+	{config.EnvRedisURL, "redis:// or rediss:// URL, also with +sentinel or +cluster, used if no binding is mounted"},
+	{config.EnvRedisCAFile, "path of the CA bundle for Redis (default: the system's CAs)"},
+	{config.EnvRedisIAMCacheName, "ElastiCache cache to authenticate to with AWS credentials"},
+	{config.EnvRedisIAMUser, "ElastiCache user (default: the user of the URL)"},
+	{config.EnvRedisIAMRegion, "AWS region of the cache (default: determined by the AWS SDK)"},
 	{config.EnvRedisIAMServerless, "true for a serverless cache (default false)"},
-	{config.EnvCacheTTL, "how long an entry lives in Redis (default 5m)"},
+	{config.EnvCacheTTL, "TTL of an entry in Redis (default 5m)"},
 	{config.EnvCacheHMACKeyFile, "path of the key that authenticates values in Redis"},
-	{config.EnvRedisPoolSize, "the most connections to Redis (default 10)"},
-	{config.EnvRedisDialTimeout, "bounds one connection attempt (default 2s)"},
+	{config.EnvRedisPoolSize, "maximum number of connections to Redis (default 10)"},
+	{config.EnvRedisDialTimeout, "timeout of one connection attempt to Redis (default 2s)"},
 	{config.EnvLastGoodFile, "path of a file that keeps the last good flags for the next start"},
-	{config.EnvDrainDelay, "how long a stopping service goes on accepting requests (default 5s)"},
+	{config.EnvDrainDelay, "how long a stopping service continues to accept requests (default 5s)"},
 	{config.EnvLogLevel, "debug, info, warn or error (default info)"},
 	{config.EnvRevision, "revision to send in the header " + config.HeaderRevision},
-	{config.EnvSplitFile, "path of the file that says which share of the requests goes to which candidate"},
-	{config.EnvSplitSalt, "goes into the choice of who is in that share; the same in all instances"},
+	{config.EnvSplitFile, "path of the file with the share of requests that is forwarded to the candidate"},
+	{config.EnvSplitSalt, "salt of the selection of that share; the same in all instances"},
 }
 
 func describeVariables() []string {

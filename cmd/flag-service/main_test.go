@@ -36,7 +36,7 @@ func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "flag-service")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "making a directory for the binary:", err)
+		fmt.Fprintln(os.Stderr, "creating a directory for the binary:", err)
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
@@ -53,7 +53,7 @@ func buildAndRun(m *testing.M) int {
 	return code
 }
 
-const goodFlags = `{"flags":{"flag":{"state":"ENABLED","variants":{"v":1},"defaultVariant":"v"}}}`
+const validFlags = `{"flags":{"flag":{"state":"ENABLED","variants":{"v":1},"defaultVariant":"v"}}}`
 
 // process is a running flag-service.
 type process struct {
@@ -91,12 +91,12 @@ func launch(t *testing.T, environ ...string) *process {
 	select {
 	case <-started:
 	case <-time.After(10 * time.Second):
-		t.Fatal("flag-service did not say where it listens")
+		t.Fatal("flag-service did not log its addresses")
 	}
 	return p
 }
 
-// readLogs keeps the log and finds the addresses in its first line.
+// readLogs keeps the log and reads the addresses from its first line.
 func (p *process) readLogs(from io.Reader, started chan<- struct{}) {
 	lines := bufio.NewScanner(from)
 	for lines.Scan() {
@@ -112,7 +112,8 @@ func (p *process) readLogs(from io.Reader, started chan<- struct{}) {
 	}
 }
 
-// evaluate asks for the flag and returns status and body; status 0 is a failure.
+// evaluate evaluates the flag and returns status and body; status 0 is a failed
+// request.
 func (p *process) evaluate() (int, string) {
 	response, err := p.client.Post(p.ofrep+"/ofrep/v1/evaluate/flags/flag", "application/json", strings.NewReader(`{"context":{"targetingKey":"u"}}`))
 	if err != nil {
@@ -168,19 +169,19 @@ func flagsFile(t *testing.T, content string) string {
 }
 
 func TestServes(t *testing.T) {
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "FLAGCACHE_REVISION=rev-1")
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags), "FLAGCACHE_REVISION=rev-1")
 	p.awaitReady(true)
 	if status, body := p.evaluate(); status != 200 || body != `{"key":"flag","reason":"STATIC","variant":"v","value":1}` {
 		t.Errorf("the evaluation is answered with %d %s", status, body)
 	}
 	if _, body := p.get("/readyz"); !strings.HasPrefix(body, "ready: 1 flags, generation 1 from source, confirmed ") {
-		t.Errorf("/readyz says %s", body)
+		t.Errorf("/readyz answers %s", body)
 	}
 	_, metrics := p.get("/metrics")
 	for _, name := range []string{"ofrep_requests_total", "ofrep_request_duration_seconds_bucket", "flag_evaluations_total",
 		"flag_config_age_seconds", "flag_config_generation", "go_goroutines", "process_resident_memory_bytes"} {
 		if !strings.Contains(metrics, "\n"+name) {
-			t.Errorf("there is no metric %s", name)
+			t.Errorf("the metric %s is missing", name)
 		}
 	}
 	if code := p.terminate(); code != 0 {
@@ -200,7 +201,7 @@ func TestStartsWithNothingReachable(t *testing.T) {
 	if status, body := p.evaluate(); status != 503 {
 		t.Errorf("an evaluation is answered with %d %s", status, body)
 	}
-	if err := os.WriteFile(file, []byte(goodFlags), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(validFlags), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.awaitReady(true)
@@ -211,14 +212,14 @@ func TestStartsWithNothingReachable(t *testing.T) {
 		t.Errorf("it exits with %d", code)
 	}
 	if strings.Contains(p.logs.String(), "canary-password") {
-		t.Error("the password of Redis is in the log")
+		t.Error("the log contains the password of Redis")
 	}
 }
 
-// TestDrainLosesNoRequest has clients that reuse connections ask all the while
-// that the service is told to stop, as they do until endpoints are withdrawn.
+// TestDrainLosesNoRequest sends requests on reused connections while the
+// service stops, as clients do until its endpoint is removed.
 func TestDrainLosesNoRequest(t *testing.T) {
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "DRAIN_DELAY=1s")
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags), "DRAIN_DELAY=1s")
 	p.awaitReady(true)
 	var asking sync.WaitGroup
 	var answered atomic.Int64
@@ -239,13 +240,13 @@ func TestDrainLosesNoRequest(t *testing.T) {
 			}
 		})
 	}
-	redistest.Eventually(t, 10*time.Second, "the clients did not get going", func() bool { return answered.Load() > 100 })
+	redistest.Eventually(t, 10*time.Second, "the clients did not start", func() bool { return answered.Load() > 100 })
 	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	p.awaitReady(false)
 	if _, body := p.get("/readyz"); body != "not ready: draining\n" {
-		t.Errorf("/readyz says %s", body)
+		t.Errorf("/readyz answers %s", body)
 	}
 	during := answered.Load()
 	redistest.Eventually(t, time.Second, "nothing was answered while draining", func() bool { return answered.Load() > during+100 })
@@ -258,34 +259,34 @@ func TestDrainLosesNoRequest(t *testing.T) {
 	}
 }
 
-func TestASecondSignalEndsAtOnce(t *testing.T) {
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags), "DRAIN_DELAY=10m")
+func TestSecondSignalEndsTheProcess(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags), "DRAIN_DELAY=10m")
 	p.awaitReady(true)
 	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	p.awaitReady(false)
 	if code := p.terminate(); code == 0 {
-		t.Error("it exits with 0 although it was cut short")
+		t.Error("it exits with 0 although it was interrupted")
 	}
 }
 
-func TestRefusesMalformedSettings(t *testing.T) {
+func TestInvalidSettingsAreRejected(t *testing.T) {
 	tests := map[string]string{
 		"LOG_LEVEL=loud":                `LOG_LEVEL is "loud"; it must be debug, info, warn or error`,
 		"CACHE_TTL=300":                 `CACHE_TTL is "300"; it must be a duration from 1s to 24h0m0s, such as 5m0s`,
-		"REDIS_POOL_SIZE=many":          `REDIS_POOL_SIZE is "many"; it must be a whole number from 1 to 1000`,
+		"REDIS_POOL_SIZE=many":          `REDIS_POOL_SIZE is "many"; it must be an integer from 1 to 1000`,
 		"REDIS_DIAL_TIMEOUT=1m":         `REDIS_DIAL_TIMEOUT is "1m"; it must be a duration from 1ms to 30s, such as 2s`,
 		"DRAIN_DELAY=-1s":               `DRAIN_DELAY is "-1s"; it must be a duration from 0s to 10m0s, such as 5s`,
 		"LISTEN_ADDRESS=8080":           `LISTEN_ADDRESS is "8080"; it must be an address such as :8080 or 127.0.0.1:8080`,
 		"TELEMETRY_ADDRESS=:http":       `TELEMETRY_ADDRESS is ":http"; it must be an address such as :8080 or 127.0.0.1:8080`,
 		"FLAG_ENVIRONMENT=a b":          `FLAG_ENVIRONMENT is "a b"; it must be up to 253 letters, digits, dots, underscores, slashes and dashes`,
 		"FLAGCACHE_REVISION=a\nb":       `FLAGCACHE_REVISION is "a\nb"; it must be up to 253 letters, digits, dots, underscores and dashes`,
-		"RATE_LIMIT=1.5":                `RATE_LIMIT is "1.5"; it must be a whole number from 0 to 10000000`,
-		"RATE_LIMIT_BURST=0":            `RATE_LIMIT_BURST is "0"; it must be a whole number from 1 to 10000000`,
-		"CLIENT_RATE_LIMIT=5":           `CLIENT_RATE_LIMIT is "5"; it must be absent where AUTH_TOKENS_DIR is: without tokens no client can be told from another`,
-		"CORS_ALLOWED_ORIGINS=shop":     `CORS_ALLOWED_ORIGINS is "shop"; it must be "*", "none" or origins such as https://shop.example, separated by commas`,
-		"EVENT_STREAMS=yes":             `EVENT_STREAMS is "yes"; it must be a whole number from 0 to 100000`,
+		"RATE_LIMIT=1.5":                `RATE_LIMIT is "1.5"; it must be an integer from 0 to 10000000`,
+		"RATE_LIMIT_BURST=0":            `RATE_LIMIT_BURST is "0"; it must be an integer from 1 to 10000000`,
+		"CLIENT_RATE_LIMIT=5":           `CLIENT_RATE_LIMIT is "5"; it must be unset unless AUTH_TOKENS_DIR is set: clients are identified by their tokens`,
+		"CORS_ALLOWED_ORIGINS=shop":     `CORS_ALLOWED_ORIGINS is "shop"; it must be "*", "none" or comma-separated origins such as https://shop.example`,
+		"EVENT_STREAMS=yes":             `EVENT_STREAMS is "yes"; it must be an integer from 0 to 100000`,
 		"MAX_STALENESS=-1s":             `MAX_STALENESS is "-1s"; it must be a duration from 0s to 8760h0m0s, such as 0s`,
 		"PPROF_ADDRESS=6060":            `PPROF_ADDRESS is "6060"; it must be an address such as :8080 or 127.0.0.1:8080`,
 		"REDIS_URL=http://:secret@host": `REDIS_URL (19 characters, not shown) is not a URL like redis://user:password@host:6379/0, rediss://host:6379, redis+sentinel://host:26379?master_name=name or rediss+cluster://host:6379`,
@@ -295,7 +296,7 @@ func TestRefusesMalformedSettings(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			code := run(t.Context(), nil, []string{setting}, &stdout, &stderr)
 			if got := strings.TrimSpace(stderr.String()); code != exitUsage || got != "flag-service: "+want {
-				t.Errorf("it exits with %d and says %s", code, got)
+				t.Errorf("it exits with %d and prints %s", code, got)
 			}
 		})
 	}
@@ -322,21 +323,21 @@ func TestDefaults(t *testing.T) {
 func TestUsage(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	if code := run(t.Context(), []string{"version"}, nil, &stdout, &stderr); code != exitOK || stdout.String() != "dev\n" {
-		t.Errorf("version exits with %d and says %s", code, stdout.String())
+		t.Errorf("version exits with %d and prints %s", code, stdout.String())
 	}
 	if code := run(t.Context(), []string{"help"}, nil, &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "SERVICE_BINDING_ROOT") {
-		t.Errorf("help exits with %d and says %s", code, stdout.String())
+		t.Errorf("help exits with %d and prints %s", code, stdout.String())
 	}
 	if code := run(t.Context(), []string{"linf", "x"}, nil, &stdout, &stderr); code != exitUsage || !strings.Contains(stderr.String(), "Usage") {
-		t.Errorf("a misspelt command exits with %d and says %s", code, stderr.String())
+		t.Errorf("a misspelt command exits with %d and prints %s", code, stderr.String())
 	}
 }
 
-func TestAnAddressInUseIsSaid(t *testing.T) {
-	p := launch(t, "FLAGS_FILE="+flagsFile(t, goodFlags))
+func TestAddressInUseIsReported(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags))
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), nil, []string{"LISTEN_ADDRESS=" + strings.TrimPrefix(p.ofrep, "http://")}, &stdout, &stderr)
 	if code != exitFailure || !strings.Contains(stderr.String(), "listening for ofrep") {
-		t.Errorf("it exits with %d and says %s", code, stderr.String())
+		t.Errorf("it exits with %d and prints %s", code, stderr.String())
 	}
 }

@@ -12,35 +12,36 @@ import (
 )
 
 const (
-	// collectPercent is how much may be allocated before memory is collected, in
-	// percent of what is in use: of that a flag service has a few MiB, and
-	// collecting as often as usual takes a tenth of its time.
-	collectPercent = 400
-	// limitShare is the part of a container's memory, in percent, from which on
-	// memory is collected as often as it takes to stay below.
-	limitShare = 80
-	// cgroupLimit is the file that says how much memory the container may take.
+	// gcPercent is the value of GOGC. The live heap of a flag service is a few MiB,
+	// and the default of 100 would spend a tenth of its CPU time on garbage
+	// collection.
+	gcPercent = 400
+	// limitPercent is the value of GOMEMLIMIT in percent of the container's memory
+	// limit.
+	limitPercent = 80
+	// cgroupLimit is the file with the container's memory limit.
 	cgroupLimit = "/sys/fs/cgroup/memory.max"
 )
 
-// tuneMemory lets the process take more memory and less time. What Go's own
-// variables say of either stands.
+// tuneMemory configures the garbage collector to use more memory and less CPU.
+// GOGC and GOMEMLIMIT take precedence.
 func tuneMemory() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectPercent)
+		debug.SetGCPercent(gcPercent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		// Where there is no such file there is no limit.
+		// Without the file there is no limit.
 		text, _ := os.ReadFile(cgroupLimit)
 		debug.SetMemoryLimit(memoryLimit(string(text)))
 	}
 }
 
-// memoryLimit is the limit for Go's memory, in bytes, by the container's.
+// memoryLimit returns the limit of Go's memory in bytes for the container's
+// limit.
 func memoryLimit(cgroup string) int64 {
-	most, err := strconv.ParseInt(strings.TrimSpace(cgroup), 10, 64)
-	if err != nil || most <= 0 {
+	limit, err := strconv.ParseInt(strings.TrimSpace(cgroup), 10, 64)
+	if err != nil || limit <= 0 {
 		return math.MaxInt64
 	}
-	return most / 100 * limitShare
+	return limit / 100 * limitPercent
 }

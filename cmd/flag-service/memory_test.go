@@ -16,7 +16,7 @@ func TestMemoryLimit(t *testing.T) {
 		"a container of 128 MiB":    {"134217728\n", 107374160},
 		"a container without limit": {"max\n", math.MaxInt64},
 		"no container":              {"", math.MaxInt64},
-		"nonsense":                  {"-5", math.MaxInt64},
+		"an invalid limit":          {"-5", math.MaxInt64},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -27,13 +27,13 @@ import (
 	"github.com/flagcache/flagcache/service/telemetry"
 )
 
-// shutdownTimeout is how long requests that are being answered may take to end.
+// shutdownTimeout limits the time for requests in flight to finish.
 const shutdownTimeout = 10 * time.Second
 
-// logTimeout is how long the last lines of the log may take to be written.
+// logTimeout limits the time to write the last log lines.
 const logTimeout = time.Second
 
-// service is the parts of a running flag service.
+// service holds the parts of a running flag service.
 type service struct {
 	settings  settings
 	log       *slog.Logger
@@ -43,14 +43,14 @@ type service struct {
 	refresher *snapshot.Refresher
 	splitter  *split.Splitter
 	draining  atomic.Bool
-	// background is what runs beside the servers, until they have ended.
+	// background are the functions that run until the servers have stopped.
 	background []func(context.Context)
-	// servers end one after the other, telemetry last.
+	// servers are stopped in this order, telemetry last.
 	servers []*server
 }
 
-// serve runs the service until ctx is done, then drains it. An error says that it
-// could not listen; nothing else keeps it from starting.
+// serve runs the service until ctx is done, then drains it. It only fails to
+// start if it cannot listen.
 func serve(ctx context.Context, s settings, logTo io.Writer) error {
 	logs := telemetry.NewLogs(logTo)
 	defer logs.Close(logTimeout)
@@ -60,15 +60,15 @@ func serve(ctx context.Context, s settings, logTo io.Writer) error {
 		return err
 	}
 	v.log.With(addresses(v.servers)...).Info("starting", "version", version,
-		"flags", s.flagsAt(), "environment", s.environment, "redis", s.hasRedis())
+		"flags", s.flagsLocation(), "environment", s.environment, "redis", s.hasRedis())
 	return v.run(ctx)
 }
 
-// assemble connects the parts.
+// assemble creates and connects the parts.
 func assemble(s settings, log *slog.Logger) *service {
 	v := &service{settings: s, log: log, registry: prometheus.NewRegistry()}
 	v.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	v.refresh(v.answer())
+	v.setUpRefresher(v.setUpHandler())
 	if s.http.pprofAddress != "" {
 		v.servers = append(v.servers, profiles(s.http.pprofAddress, log))
 	}
@@ -78,8 +78,9 @@ func assemble(s settings, log *slog.Logger) *service {
 	return v
 }
 
-// answer makes what answers requests. It returns what takes each new set of flags.
-func (v *service) answer() (serve func(*flags.Set)) {
+// setUpHandler creates the handler of requests. It returns the function that is
+// called with each new set of flags.
+func (v *service) setUpHandler() (serve func(*flags.Set)) {
 	core := ofrep.NewCore(ofrep.NewMetrics(v.registry, v.log), time.Now)
 	options := v.settings.handlerOptions(v.log)
 	options.Age = v.age
@@ -108,8 +109,8 @@ func (v *service) answer() (serve func(*flags.Set)) {
 	}
 }
 
-// refresh makes what keeps the flags fresh.
-func (v *service) refresh(serve func(*flags.Set)) {
+// setUpRefresher creates the refresher with source and cache.
+func (v *service) setUpRefresher(serve func(*flags.Set)) {
 	options := snapshot.Options{
 		Serve: serve,
 		Now:   time.Now,
@@ -129,19 +130,19 @@ func (v *service) refresh(serve func(*flags.Set)) {
 	v.background = append(v.background, v.refresher.Run)
 }
 
-// age is how old the flags are, while there are any.
+// age returns the age of the flags; ok is false without flags.
 func (v *service) age() (age time.Duration, ok bool) {
 	return v.refresher.Age(), v.refresher.Current() != nil
 }
 
-// traced traces the requests to a handler if the environment wants that.
+// traced traces the requests to a handler if tracing is enabled.
 func (v *service) traced(handler http.Handler) http.Handler {
 	if !v.settings.http.traced {
 		return handler
 	}
 	tracing, err := telemetry.NewTracing(context.Background(), version, v.log)
 	if err != nil {
-		v.log.Error("answering without traces", "error", err)
+		v.log.Error("serving without tracing", "error", err)
 		return handler
 	}
 	v.background = append(v.background, tracing.Run)
@@ -164,8 +165,8 @@ func newCache(s settings, log *slog.Logger, registry prometheus.Registerer) *cac
 	}, registry)
 }
 
-// run serves until ctx is done. Unready comes first, then a delay in which
-// endpoints are withdrawn while requests are still answered, then the end.
+// run serves until ctx is done. It then becomes unready, continues to answer
+// requests for a delay in which its endpoint is removed, and shuts down.
 func (v *service) run(ctx context.Context) error {
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
@@ -207,25 +208,25 @@ func (v *service) shutdown() error {
 	return err
 }
 
-// health is what /readyz says.
+// health returns the state reported by /readyz.
 func (v *service) health() ofrep.Health {
 	current := v.refresher.Current()
-	trouble := v.refresher.SourceError()
+	sourceError := v.refresher.SourceError()
 	switch {
 	case v.draining.Load():
 		return ofrep.Health{Details: "draining"}
 	case v.keys != nil && v.keys.Problem() != "":
-		return ofrep.Health{Details: "nobody is let in: " + v.keys.Problem()}
+		return ofrep.Health{Details: "all requests are denied: " + v.keys.Problem()}
 	case current == nil:
-		return ofrep.Health{Details: "no flags yet: " + trouble}
+		return ofrep.Health{Details: "no flags yet: " + sourceError}
 	}
 	if stale := v.settings.http.staleness(v.refresher.Age()); stale != "" {
-		return ofrep.Health{Details: strings.TrimSuffix(stale+"; "+trouble, "; ")}
+		return ofrep.Health{Details: strings.TrimSuffix(stale+"; "+sourceError, "; ")}
 	}
 	details := fmt.Sprintf("%d flags, generation %d from %s, confirmed %s ago",
 		current.Set.Len(), current.Generation, current.Origin, v.refresher.Age().Round(time.Millisecond))
-	if trouble != "" {
-		details += "; " + trouble
+	if sourceError != "" {
+		details += "; " + sourceError
 	}
 	return ofrep.Health{Ready: true, Details: details}
 }

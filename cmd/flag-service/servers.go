@@ -14,20 +14,20 @@ import (
 	"github.com/flagcache/flagcache/service/listen"
 )
 
-// server is one address that the service answers at.
+// server is an HTTP server of the service.
 type server struct {
 	*http.Server
-	// name is what it answers, in logs and errors.
+	// name identifies the server in logs and errors.
 	name string
-	// address is where it shall listen.
+	// address is the address to listen on.
 	address string
-	// connections is how many there may be at a time; 0 is no limit.
+	// connections is the maximum number of connections; 0 is no limit.
 	connections int
-	// listener is there once it listens.
+	// listener is set once the server listens.
 	listener *listen.Listener
 }
 
-// listenAll opens the listeners of all servers, or of none.
+// listenAll opens the listeners of all servers, or none.
 func listenAll(servers []*server) error {
 	for i, s := range servers {
 		listener, err := net.Listen("tcp", s.address)
@@ -52,17 +52,18 @@ func (s *server) serve() error {
 	return nil
 }
 
-// end shuts the server down. What does not end before ctx is cut off; that is no
-// failure of the service.
+// end shuts the server down. Connections that do not end before ctx are closed,
+// which is not an error.
 func (s *server) end(ctx context.Context, log *slog.Logger) error {
 	if err := s.Shutdown(ctx); err != nil {
-		log.Warn("closing connections that did not end", "server", s.name, "error", err)
+		log.Warn("closing connections with unfinished requests", "server", s.name, "error", err)
 		return s.Close()
 	}
 	return nil
 }
 
-// addresses are the servers' for the log, as alternating names and values.
+// addresses returns the servers' addresses for the log, as alternating names
+// and values.
 func addresses(servers []*server) []any {
 	var fields []any
 	for _, s := range servers {

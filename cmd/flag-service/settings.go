@@ -18,7 +18,7 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// settings are what the environment says.
+// settings are the settings in the environment.
 type settings struct {
 	environment      string
 	flagsFile        string
@@ -42,11 +42,11 @@ type settings struct {
 	http             httpSettings
 }
 
-// hasRedis says whether anything names a Redis.
+// hasRedis reports whether Redis is configured.
 func (s settings) hasRedis() bool { return s.bindingDir != "" || s.redisURL != "" }
 
-// readSettings reads the environment. It returns all that is wrong with it at
-// once, each with variable, value and accepted form.
+// readSettings reads the environment. Its error contains all problems, each
+// with variable, value and accepted form.
 func readSettings(environ []string) (settings, error) {
 	r := reader{values: map[string]string{}}
 	for _, entry := range environ {
@@ -90,64 +90,64 @@ var (
 	revisionName    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
 )
 
-// reader reads variables and collects what is wrong with them. A variable that
-// is empty counts as absent.
+// reader reads variables and collects errors. An empty variable counts as
+// unset.
 type reader struct {
 	values map[string]string
 	errs   []error
 }
 
-func (r *reader) refuse(name, accepted string) {
+func (r *reader) reject(name, accepted string) {
 	r.errs = append(r.errs, fmt.Errorf("%s is %q; it must be %s", name, r.values[name], accepted))
 }
 
-func (r *reader) text(name, otherwise string) string {
+func (r *reader) text(name, fallback string) string {
 	if value := r.values[name]; value != "" {
 		return value
 	}
-	return otherwise
+	return fallback
 }
 
-func (r *reader) matching(name, otherwise string, form *regexp.Regexp, accepted string) string {
+func (r *reader) matching(name, fallback string, form *regexp.Regexp, accepted string) string {
 	value := r.values[name]
 	if value == "" {
-		return otherwise
+		return fallback
 	}
 	if !form.MatchString(value) {
-		r.refuse(name, accepted)
+		r.reject(name, accepted)
 	}
 	return value
 }
 
-func (r *reader) address(name, otherwise string) string {
-	value := r.text(name, otherwise)
+func (r *reader) address(name, fallback string) string {
+	value := r.text(name, fallback)
 	_, port, err := net.SplitHostPort(value)
 	if number, parseErr := strconv.ParseUint(port, 10, 16); err != nil || parseErr != nil || number > 65535 {
-		r.refuse(name, "an address such as :8080 or 127.0.0.1:8080")
+		r.reject(name, "an address such as :8080 or 127.0.0.1:8080")
 	}
 	return value
 }
 
-func (r *reader) duration(name string, otherwise, least, most time.Duration) time.Duration {
+func (r *reader) duration(name string, fallback, minimum, maximum time.Duration) time.Duration {
 	text := r.values[name]
 	if text == "" {
-		return otherwise
+		return fallback
 	}
 	value, err := time.ParseDuration(text)
-	if err != nil || value < least || value > most {
-		r.refuse(name, fmt.Sprintf("a duration from %s to %s, such as %s", least, most, otherwise))
+	if err != nil || value < minimum || value > maximum {
+		r.reject(name, fmt.Sprintf("a duration from %s to %s, such as %s", minimum, maximum, fallback))
 	}
 	return value
 }
 
-func (r *reader) integer(name string, otherwise, least, most int) int {
+func (r *reader) integer(name string, fallback, minimum, maximum int) int {
 	text := r.values[name]
 	if text == "" {
-		return otherwise
+		return fallback
 	}
 	value, err := strconv.Atoi(text)
-	if err != nil || value < least || value > most {
-		r.refuse(name, fmt.Sprintf("a whole number from %d to %d", least, most))
+	if err != nil || value < minimum || value > maximum {
+		r.reject(name, fmt.Sprintf("an integer from %d to %d", minimum, maximum))
 	}
 	return value
 }
@@ -155,23 +155,24 @@ func (r *reader) integer(name string, otherwise, least, most int) int {
 func (r *reader) flag(name string) bool {
 	text := r.values[name]
 	if text != "" && text != "true" && text != "false" {
-		r.refuse(name, "true or false")
+		r.reject(name, "true or false")
 	}
 	return text == "true"
 }
 
-func (r *reader) level(name string, otherwise slog.Level) slog.Level {
+func (r *reader) level(name string, fallback slog.Level) slog.Level {
 	levels := map[string]slog.Level{
-		"": otherwise, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+		"": fallback, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
 	}
 	level, ok := levels[r.values[name]]
 	if !ok {
-		r.refuse(name, "debug, info, warn or error")
+		r.reject(name, "debug, info, warn or error")
 	}
 	return level
 }
 
-// redisURL checks the URL. The value is not repeated: it may hold a password.
+// redisURL validates the URL. Errors do not quote the value, which may contain
+// a password.
 func (r *reader) redisURL(name string) string {
 	value := r.values[name]
 	if value == "" {

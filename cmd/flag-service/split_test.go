@@ -20,14 +20,14 @@ import (
 	"github.com/flagcache/flagcache/service/redistest"
 )
 
-// fleet is three stable pods and a candidate, with the same flags. Some of these
-// depend on the targeting key, so that an answer to somebody else is noticed.
+// fleet is three stable pods and a candidate with the same flag. Its value
+// depends on the targeting key, so that a response for another key is detected.
 type fleet struct {
 	t         *testing.T
 	stables   []*process
 	candidate *process
 	splitFile string
-	// values are the right answers, by targeting key.
+	// values are the correct responses by targeting key.
 	values map[string]string
 }
 
@@ -52,13 +52,13 @@ func launchFleet(t *testing.T) *fleet {
 	}
 	for i := range fleetKeys {
 		key := fmt.Sprintf("user-%d", i)
-		_, f.values[key], _ = f.ask(f.candidate, key)
+		_, f.values[key], _ = f.evaluate(f.candidate, key)
 	}
 	return f
 }
 
-// hand writes the file that all pods have.
-func (f *fleet) hand(percent int, timeout string) {
+// split writes the file that all pods share.
+func (f *fleet) split(percent int, timeout string) {
 	f.t.Helper()
 	content := fmt.Sprintf(`{"revision":%q,"address":%q,"weight":%d,"timeout":%q}`, releaseName, f.candidate.ofrep, percent, timeout)
 	fresh := f.splitFile + ".new"
@@ -69,14 +69,15 @@ func (f *fleet) hand(percent int, timeout string) {
 		f.t.Fatal(err)
 	}
 	for _, p := range f.stables {
-		redistest.Eventually(f.t, 10*time.Second, "a stable pod does not follow the file", func() bool {
+		redistest.Eventually(f.t, 10*time.Second, "a stable pod does not apply the file", func() bool {
 			return metric(p, "split_weight_percent ") == fmt.Sprint(percent)
 		})
 	}
 }
 
-// ask evaluates the flag for a key at a pod and says which revision answered.
-func (f *fleet) ask(p *process, key string) (status int, body, revision string) {
+// evaluate evaluates the flag for a key at a pod and returns the revision that
+// answered.
+func (f *fleet) evaluate(p *process, key string) (status int, body, revision string) {
 	response, err := p.client.Post(p.ofrep+"/ofrep/v1/evaluate/flags/flag", "application/json",
 		strings.NewReader(fmt.Sprintf(`{"context":{"targetingKey":%q}}`, key)))
 	if err != nil {
@@ -90,12 +91,12 @@ func (f *fleet) ask(p *process, key string) (status int, body, revision string) 
 	return response.StatusCode, string(content), response.Header.Get("FlagCache-Revision")
 }
 
-// sides are who answers which key at a pod.
+// sides returns the revision that answers each key at a pod.
 func (f *fleet) sides(p *process) map[string]string {
 	f.t.Helper()
 	sides := map[string]string{}
 	for key, want := range f.values {
-		status, body, revision := f.ask(p, key)
+		status, body, revision := f.evaluate(p, key)
 		if status != http.StatusOK || body != want {
 			f.t.Errorf("%s is answered with %d %s instead of %s", key, status, body, want)
 		}
@@ -104,9 +105,9 @@ func (f *fleet) sides(p *process) map[string]string {
 	return sides
 }
 
-// underLoad has clients ask all stable pods from before a fault until each pod
-// has answered a number of requests after it. No request may fail, and no value
-// may be wrong.
+// underLoad sends requests to all stable pods from before a fault until each
+// pod has answered a number of requests after it. No request may fail, and no
+// value may be wrong.
 func (f *fleet) underLoad(fault func()) {
 	f.t.Helper()
 	var asking sync.WaitGroup
@@ -115,7 +116,7 @@ func (f *fleet) underLoad(fault func()) {
 	for i, p := range f.stables {
 		for range 4 {
 			asking.Go(func() {
-				for f.askAll(p, &answered[i], stop) {
+				for f.evaluateAll(p, &answered[i], stop) {
 				}
 			})
 		}
@@ -123,7 +124,7 @@ func (f *fleet) underLoad(fault func()) {
 	afterwards := func(count int64) {
 		for i := range answered {
 			before := answered[i].Load()
-			redistest.Eventually(f.t, 30*time.Second, "a stable pod answers too little", func() bool { return answered[i].Load() > before+count })
+			redistest.Eventually(f.t, 30*time.Second, "a stable pod answers too few requests", func() bool { return answered[i].Load() > before+count })
 		}
 	}
 	afterwards(fleetKeys)
@@ -133,15 +134,16 @@ func (f *fleet) underLoad(fault func()) {
 	asking.Wait()
 }
 
-// askAll asks for each key once; it is false when told to stop.
-func (f *fleet) askAll(p *process, answered *atomic.Int64, stop <-chan struct{}) bool {
+// evaluateAll evaluates the flag for each key once. It returns false if it was
+// stopped.
+func (f *fleet) evaluateAll(p *process, answered *atomic.Int64, stop <-chan struct{}) bool {
 	for key, want := range f.values {
 		select {
 		case <-stop:
 			return false
 		default:
 		}
-		if status, body, by := f.ask(p, key); status != http.StatusOK || body != want {
+		if status, body, by := f.evaluate(p, key); status != http.StatusOK || body != want {
 			f.t.Errorf("%s is answered with %d %s by %q instead of %s", key, status, body, by, want)
 			return false
 		}
@@ -150,7 +152,7 @@ func (f *fleet) askAll(p *process, answered *atomic.Int64, stop <-chan struct{})
 	return true
 }
 
-// metric reads the value behind the beginning of a line of /metrics.
+// metric returns the value of the line of /metrics with the given prefix.
 func metric(p *process, begin string) string {
 	_, text := p.get("/metrics")
 	_, rest, _ := strings.Cut("\n"+text, "\n"+begin)
@@ -160,9 +162,9 @@ func metric(p *process, begin string) string {
 
 func TestSplit(t *testing.T) {
 	f := launchFleet(t)
-	f.hand(5, "5s")
+	f.split(5, "5s")
 	few := f.sides(f.stables[0])
-	f.hand(40, "5s")
+	f.split(40, "5s")
 	many := f.sides(f.stables[0])
 	counts := map[string]int{}
 	for key, side := range many {
@@ -172,14 +174,14 @@ func TestSplit(t *testing.T) {
 		}
 	}
 	if counts[releaseName] < fleetKeys/4 || counts[stableName] < fleetKeys/2 || counts[releaseName]+counts[stableName] != fleetKeys {
-		t.Errorf("the keys are divided into %v", counts)
+		t.Errorf("the keys are split into %v", counts)
 	}
 	for _, p := range f.stables[1:] {
 		if !maps.Equal(f.sides(p), many) {
-			t.Error("two stable pods disagree about who is whose")
+			t.Error("two stable pods split the keys differently")
 		}
 	}
-	f.hand(0, "5s")
+	f.split(0, "5s")
 	for key, side := range f.sides(f.stables[0]) {
 		if side != stableName {
 			t.Errorf("%s is answered by %s after the split", key, side)
@@ -187,8 +189,8 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// TestSplitWithAFailingCandidate breaks the candidate's process under load. What
-// its end looks like depends on the moment, so several outcomes may be seen.
+// TestSplitWithAFailingCandidate stops the candidate's process under load. The
+// result of a request depends on its timing, so several outcomes are expected.
 func TestSplitWithAFailingCandidate(t *testing.T) {
 	tests := map[string]struct {
 		signal   syscall.Signal
@@ -196,14 +198,14 @@ func TestSplitWithAFailingCandidate(t *testing.T) {
 	}{
 		"killed": {syscall.SIGKILL, []string{`requests_total{result="refused",`}},
 		"hung":   {syscall.SIGSTOP, []string{`requests_total{result="timeout",`}},
-		"stopped as Kubernetes does": {
+		"terminated as by Kubernetes": {
 			syscall.SIGTERM, []string{`skipped_total{reason="draining",`, `requests_total{result="refused",`},
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			f := launchFleet(t)
-			f.hand(50, "150ms")
+			f.split(50, "150ms")
 			f.underLoad(func() {
 				if err := f.candidate.command.Process.Signal(test.signal); err != nil {
 					t.Fatal(err)
@@ -216,7 +218,7 @@ func TestSplitWithAFailingCandidate(t *testing.T) {
 				}
 			})
 			if ok := metric(f.stables[0], `split_requests_total{result="ok",revision="8f2c"} `); ok == "0" || ok == "" {
-				t.Errorf("%q requests were handed on before", ok)
+				t.Errorf("%q requests were forwarded before", ok)
 			}
 		})
 	}
