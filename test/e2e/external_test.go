@@ -58,14 +58,18 @@ var _ = Describe("An external Redis", func() {
 		expectNoneFailed()
 
 		By("deleting the FlagCache")
-		external := []string{"Pod/shared", "Service/shared", "Secret/shared", "Secret/shared-config", "ConfigMap/flags"}
+		external := []string{"Service/shared", "Secret/shared", "Secret/shared-config", "ConfigMap/flags"}
 		before := inventory(ctx, namespace)
+		pod := read(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "shared"}}).DeepCopy()
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
 		expectDeleted(ctx, fc)
 		left := inventory(ctx, namespace)
 		for _, o := range external {
 			Expect(left).To(HaveKeyWithValue(o, before[o]), "%s is not the operator's", o)
 		}
+		after := read(ctx, pod.DeepCopy()) // its status is the kubelet's
+		Expect([]any{after.UID, after.DeletionTimestamp, after.Labels, after.Annotations, after.OwnerReferences, after.Spec}).
+			To(Equal([]any{pod.UID, pod.DeletionTimestamp, pod.Labels, pod.Annotations, pod.OwnerReferences, pod.Spec}), "the external pod")
 	})
 })
 
