@@ -15,10 +15,10 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// waitLimit is how long any one thing that is waited for may take.
+// waitLimit bounds every single wait.
 const waitLimit = 3 * time.Minute
 
-// bench measures and reports. A missed aim is part of the report and no error.
+// bench measures and writes the report. A missed target is reported, not an error.
 func bench(ctx context.Context, o options) error {
 	out := newProgress(os.Stdout)
 	r := report{Window: o.window, Started: time.Now()}
@@ -48,9 +48,8 @@ func bench(ctx context.Context, o options) error {
 	return nil
 }
 
-// withCluster runs a part of the benchmark on a cluster of its own, in a
-// temporary directory for whatever it starts beside it. The part's context ends
-// when the cluster does.
+// withCluster runs a part of the benchmark on a new cluster, with a temporary directory
+// for the processes it starts beside it. The context of the part ends with the cluster.
 func withCluster(ctx context.Context, o cluster.Options, part func(ctx context.Context, c *cluster.Cluster, started *processes) error) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -65,7 +64,7 @@ func withCluster(ctx context.Context, o cluster.Options, part func(ctx context.C
 	}()
 	dir, err := os.MkdirTemp("", "flagcache-bench-")
 	if err != nil {
-		return fmt.Errorf("making a directory for logs: %w", err)
+		return fmt.Errorf("creating a directory for logs: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	started := &processes{dir: dir, failed: cancel}

@@ -6,6 +6,8 @@ package main
 import (
 	"fmt"
 	"time"
+
+	"github.com/flagcache/flagcache/hack/bench/page"
 )
 
 func mebibytes(n uint64) string { return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20)) }
@@ -14,4 +16,4 @@ func formatWholeSeconds(d time.Duration) string { return fmt.Sprintf("%.0f s", d
 
 func formatSeconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
-func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
+func percent(fraction float64) string { return page.Percent(fraction, 1) }

@@ -21,17 +21,17 @@ import (
 )
 
 const (
-	// fleetNamespaces is over how many namespaces a fleet is spread.
+	// fleetNamespaces is the number of namespaces that a fleet is spread over.
 	fleetNamespaces = 10
-	// fleetConcurrency is how many objects of a fleet are made at a time.
+	// fleetConcurrency is the number of concurrent creations.
 	fleetConcurrency = 8
-	// fleetLimit is how long a fleet may take to be Ready.
+	// fleetLimit bounds the time until a fleet is Ready.
 	fleetLimit = 10 * time.Minute
-	// fleetProgressInterval is how often there is a line about who is Ready.
+	// fleetProgressInterval is the interval of progress messages.
 	fleetProgressInterval = 5 * time.Second
 )
 
-// tenants are the namespaces of a fleet of n.
+// tenants returns the namespaces of a fleet of n FlagCaches.
 func (b *fleetBench) tenants(n int) []tenant {
 	var tenants []tenant
 	for i := range min(n, fleetNamespaces) {
@@ -40,7 +40,7 @@ func (b *fleetBench) tenants(n int) []tenant {
 	return tenants
 }
 
-// createFleet returns when n FlagCaches are Ready.
+// createFleet creates n FlagCaches and waits until they are Ready.
 func (b *fleetBench) createFleet(ctx context.Context, n int) error {
 	tenants := b.tenants(n)
 	for _, t := range tenants {
@@ -48,22 +48,22 @@ func (b *fleetBench) createFleet(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	b.progress.log("%d FlagCaches: making them in %d namespaces", n, len(tenants))
+	b.progress.log("%d FlagCaches: creating them in %d namespaces", n, len(tenants))
 	ctx, cancel := context.WithTimeout(ctx, fleetLimit)
 	defer cancel()
-	made := make(chan error, 1)
+	created := make(chan error, 1)
 	go func() {
 		err := b.createFlagCaches(ctx, n, tenants)
 		if err != nil {
 			cancel()
 		}
-		made <- err
+		created <- err
 	}()
 	err := b.awaitReady(ctx, n)
-	return errors.Join(<-made, err)
+	return errors.Join(<-created, err)
 }
 
-// createFlagCaches makes n FlagCaches, a few at a time, and stops at the first error.
+// createFlagCaches creates n FlagCaches concurrently and stops at the first error.
 func (b *fleetBench) createFlagCaches(ctx context.Context, n int, tenants []tenant) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(fleetConcurrency)
@@ -71,7 +71,7 @@ func (b *fleetBench) createFlagCaches(ctx context.Context, n int, tenants []tena
 		group.Go(func() error {
 			fc := tenants[i%len(tenants)].flagCache(fmt.Sprintf("cache-%d", i), v1alpha1.CacheExternal)
 			if err := b.Client.Create(ctx, fc); err != nil {
-				return fmt.Errorf("making FlagCache %s: %w", fc.Name, err)
+				return fmt.Errorf("creating FlagCache %s: %w", fc.Name, err)
 			}
 			return nil
 		})
@@ -79,7 +79,7 @@ func (b *fleetBench) createFlagCaches(ctx context.Context, n int, tenants []tena
 	return group.Wait()
 }
 
-// prepareNamespace makes a namespace with its flags and the way to Redis.
+// prepareNamespace creates a namespace with its flags and the connection to Redis.
 func (b *fleetBench) prepareNamespace(ctx context.Context, t tenant) error {
 	if err := t.createNamespace(ctx, b.Client); err != nil {
 		return err
@@ -89,26 +89,25 @@ func (b *fleetBench) prepareNamespace(ctx context.Context, t tenant) error {
 		return err
 	}
 	if err := errors.Join(b.Client.Create(ctx, t.configMap()), b.Client.Create(ctx, secret)); err != nil {
-		return fmt.Errorf("furnishing namespace %s: %w", t.namespace, err)
+		return fmt.Errorf("preparing namespace %s: %w", t.namespace, err)
 	}
 	return nil
 }
 
-// awaitReady returns when n FlagCaches are Ready, and tells how it goes.
+// awaitReady waits until n FlagCaches are Ready and reports progress.
 func (b *fleetBench) awaitReady(ctx context.Context, n int) error {
 	ready := map[types.UID]bool{}
-	news := time.NewTicker(fleetProgressInterval)
-	defer news.Stop()
+	ticker := time.NewTicker(fleetProgressInterval)
+	defer ticker.Stop()
 	for len(ready) < n {
-		if err := b.countReady(ctx, n, ready, news.C); err != nil {
+		if err := b.countReady(ctx, n, ready, ticker.C); err != nil {
 			return fmt.Errorf("waiting for FlagCaches to be Ready, %d of %d are: %w%s", len(ready), n, err, b.unreadyExample())
 		}
 	}
 	return nil
 }
 
-// unreadyExample is what one of the FlagCaches that are not Ready says about it, for an
-// error message.
+// unreadyExample describes one FlagCache that is not Ready, for an error message.
 func (b *fleetBench) unreadyExample() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -119,16 +118,15 @@ func (b *fleetBench) unreadyExample() string {
 	for i := range list.Items {
 		fc := &list.Items[i]
 		if ready := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReady); ready != nil && !isReady(fc) {
-			return fmt.Sprintf("; %s/%s says: %s", fc.Namespace, fc.Name, ready.Message)
+			return fmt.Sprintf("; %s/%s: %s", fc.Namespace, fc.Name, ready.Message)
 		}
 	}
 	return ""
 }
 
-// countReady follows the FlagCaches until n are Ready or the API server ends the
-// watch.
-func (b *fleetBench) countReady(ctx context.Context, n int, ready map[types.UID]bool, news <-chan time.Time) error {
-	see := func(o runtime.Object) {
+// countReady watches the FlagCaches until n are Ready or the API server ends the watch.
+func (b *fleetBench) countReady(ctx context.Context, n int, ready map[types.UID]bool, tick <-chan time.Time) error {
+	record := func(o runtime.Object) {
 		if fc, ok := o.(*v1alpha1.FlagCache); ok && isReady(fc) {
 			ready[fc.UID] = true
 		}
@@ -138,7 +136,7 @@ func (b *fleetBench) countReady(ctx context.Context, n int, ready map[types.UID]
 		return err
 	}
 	for i := range list.Items {
-		see(&list.Items[i])
+		record(&list.Items[i])
 	}
 	since := &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}}
 	changes, err := b.Client.Watch(ctx, &v1alpha1.FlagCacheList{}, since)
@@ -150,19 +148,19 @@ func (b *fleetBench) countReady(ctx context.Context, n int, ready map[types.UID]
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-news:
+		case <-tick:
 			b.progress.log("%d FlagCaches: %d are Ready", n, len(ready))
 		case event, ok := <-changes.ResultChan():
 			if !ok {
 				return nil
 			}
-			see(event.Object)
+			record(event.Object)
 		}
 	}
 	return nil
 }
 
-// deleteFleet deletes n FlagCaches and returns when their pods are gone.
+// deleteFleet deletes n FlagCaches and waits until their pods are deleted.
 func (b *fleetBench) deleteFleet(ctx context.Context, n int) error {
 	for _, t := range b.tenants(n) {
 		if err := b.Client.DeleteAllOf(ctx, &v1alpha1.FlagCache{}, client.InNamespace(t.namespace)); err != nil {
@@ -175,7 +173,7 @@ func (b *fleetBench) deleteFleet(ctx context.Context, n int) error {
 		return len(flagCaches.Items)+len(pods.Items) == 0, err
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for the end of %d FlagCaches, %d and %d pods are left: %w", n, len(flagCaches.Items), len(pods.Items), err)
+		return fmt.Errorf("waiting for the deletion of %d FlagCaches, %d and %d pods are left: %w", n, len(flagCaches.Items), len(pods.Items), err)
 	}
 	return nil
 }

@@ -19,26 +19,27 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// fleetResult is what a fleet of FlagCaches costs.
+// fleetResult is the cost of a fleet of FlagCaches.
 type fleetResult struct {
 	FlagCaches int
-	// Restarted says that the operator was started when all were there.
+	// Restarted is set if the operator was started after all FlagCaches were created.
 	Restarted bool
-	// Duration is the time from the first FlagCache until all were Ready; after a
-	// restart, until all were probed again. Until then the operator used so much
-	// CPU time and, at the most, so many bytes of memory.
+	// Duration is the time from the creation of the first FlagCache until all were
+	// Ready; after a restart, until all were probed again. CPU is the CPU time that the
+	// operator used in it, RSS its peak memory in bytes.
 	Duration, CPU time.Duration
 	RSS           uint64
-	// Writes are the operator's until then; after a restart, until it was at rest.
+	// Writes are those of the operator until then; after a restart, until the steady
+	// state.
 	Writes counter.Tally
-	// Cost is the operator's at rest, in a window of time, Steady what it wrote in
-	// it; none after a restart.
+	// Cost and Steady are the resource usage and the writes of the operator in the
+	// steady state during Window; they are not measured after a restart.
 	Window time.Duration
 	Cost   cost
 	Steady counter.Tally
 }
 
-// fleetBench measures on a cluster whose pods are played.
+// fleetBench measures on a cluster with simulated pods.
 type fleetBench struct {
 	*cluster.Cluster
 	options
@@ -50,10 +51,10 @@ type fleetBench struct {
 	redis      redis
 }
 
-// benchFleets measures the operator with each number of FlagCaches, and restarted
-// with the last.
+// benchFleets measures the operator with each number of FlagCaches, and its restart with
+// the last.
 func benchFleets(ctx context.Context, o options, out progress, r *report) error {
-	out.log("starting a cluster whose pods are played by kwok")
+	out.log("starting a cluster with pods simulated by kwok")
 	bare := cluster.Options{Kube: o.programs.Kube, ControlPlaneOnly: true, Progress: func(line string) { out.log("  %s", line) }}
 	return withCluster(ctx, bare, func(ctx context.Context, c *cluster.Cluster, started *processes) (err error) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -75,7 +76,7 @@ func benchFleets(ctx context.Context, o options, out progress, r *report) error 
 	})
 }
 
-// run measures each size, and a restart with the last.
+// run measures each size, and the restart with the last.
 func (b *fleetBench) run(ctx context.Context) ([]fleetResult, error) {
 	var loads []fleetResult
 	for i, n := range b.sizes {
@@ -122,8 +123,8 @@ func (b *fleetBench) prepare(ctx context.Context) error {
 
 func (b *fleetBench) tally(context.Context) (counter.Tally, error) { return b.writes.Tally(), nil }
 
-// measure measures an operator that makes a fleet and then has nothing to do. The
-// last fleet stays.
+// measure measures an operator that reconciles a new fleet and then idles. The last fleet
+// is not deleted.
 func (b *fleetBench) measure(ctx context.Context, n int, last bool) (fleetResult, error) {
 	l := fleetResult{FlagCaches: n}
 	o, err := b.started.startOperator(ctx, b.programs.Manager, b.kubeconfig)
@@ -139,17 +140,17 @@ func (b *fleetBench) measure(ctx context.Context, n int, last bool) (fleetResult
 	if err := l.recordUsage(o); err != nil {
 		return l, err
 	}
-	b.progress.log("%d FlagCaches: Ready after %.1f s, waiting for rest", n, l.Duration.Seconds())
+	b.progress.log("%d FlagCaches: Ready after %.1f s, waiting for the steady state", n, l.Duration.Seconds())
 	if err := awaitSteady(ctx, b.tally); err != nil {
 		return l, err
 	}
 	l.Window = b.windowFor(n)
-	b.progress.log("%d FlagCaches: watching the operator at rest for %s", n, l.Window)
-	resting := b.writes.Tally()
+	b.progress.log("%d FlagCaches: measuring the steady state for %s", n, l.Window)
+	steady := b.writes.Tally()
 	if l.Cost, err = o.watch(ctx, l.Window); err != nil {
 		return l, err
 	}
-	l.Steady = b.writes.Tally().Since(resting)
+	l.Steady = b.writes.Tally().Since(steady)
 	b.progress.log("%d FlagCaches: %s of memory, %s of a core, %d writes", n, mebibytes(l.Cost.RSS), percent(l.Cost.CPU), l.Steady.Of(isCost))
 	if !last {
 		if err := b.deleteFleet(ctx, n); err != nil {
@@ -159,7 +160,7 @@ func (b *fleetBench) measure(ctx context.Context, n int, last bool) (fleetResult
 	return l, o.stop()
 }
 
-// measureRestart measures an operator that finds a fleet of n when it starts.
+// measureRestart measures an operator that starts with an existing fleet of n.
 func (b *fleetBench) measureRestart(ctx context.Context, n int) (fleetResult, error) {
 	b.progress.log("%d FlagCaches: restarting the operator", n)
 	l := fleetResult{FlagCaches: n, Restarted: true}
@@ -182,7 +183,7 @@ func (b *fleetBench) measureRestart(ctx context.Context, n int) (fleetResult, er
 	return l, o.stop()
 }
 
-// recordUsage takes note of what the operator used until now.
+// recordUsage records the resource usage of the operator until now.
 func (l *fleetResult) recordUsage(o *operator) error {
 	used, err := machine.UsageOf(o.Cmd.Process.Pid)
 	l.CPU, l.RSS = used.CPU, used.PeakRSS

@@ -31,8 +31,7 @@ func main() {
 	}
 }
 
-// run is one of the two things that this program can be: the benchmark, or the
-// counter beside the operator in its pod.
+// run runs the benchmark, or the counter in the operator's pod.
 func run(ctx context.Context, args []string) error {
 	ctrl.SetLogger(logr.Discard())
 	if len(args) > 0 && args[0] == counterCommand {
@@ -45,24 +44,24 @@ func run(ctx context.Context, args []string) error {
 	return bench(ctx, o)
 }
 
-// options say what is measured, and how long.
+// options are the command-line options.
 type options struct {
-	// runs is how often the way from apply to Ready is measured.
+	// runs is how often the time from apply to Ready is measured.
 	runs int
-	// window is how long a state of rest is watched.
+	// window is how long the steady state is measured.
 	window time.Duration
-	// sizes are the numbers of FlagCaches to measure, in order.
+	// sizes are the fleet sizes to measure, in order.
 	sizes []int
-	// output is the file that the report is written to.
+	// output is the file to write the report to.
 	output string
-	// kwok is the executable, stages the folder of its stages.
+	// kwok is the executable, stages the directory of its stages.
 	kwok, stages string
 	programs     cluster.Programs
 }
 
-// windowFor is how long a fleet of n is watched: small ones have no aims.
+// windowFor returns the window for a fleet of n; there are no targets for small fleets.
 func (o options) windowFor(n int) time.Duration {
-	if n < goalSize {
+	if n < targetSize {
 		return o.window / 2
 	}
 	return o.window
@@ -76,10 +75,10 @@ func parseOptions(args []string) (options, error) {
 	}
 	o.sizes = []int{0, 1, 100, 1000}
 	fs := flag.NewFlagSet("bench", flag.ExitOnError)
-	fs.IntVar(&o.runs, "runs", 3, "How often the way from apply to Ready is measured for each type of cache; 0 leaves it out.")
-	fs.DurationVar(&o.window, "window", time.Minute, "How long a state of rest is watched; half of it with fewer than 1,000 FlagCaches.")
-	fs.StringVar(&o.output, "output", filepath.Join(root, "docs", "benchmarks.md"), "File that the report is written to.")
-	fs.Func("sizes", "Numbers of FlagCaches to measure, separated by commas (default 0,1,100,1000); empty leaves them out.", o.setSizes)
+	fs.IntVar(&o.runs, "runs", 3, "How often to measure the time from apply to Ready for each type of cache; 0 skips it.")
+	fs.DurationVar(&o.window, "window", time.Minute, "How long to measure the steady state; half as long with fewer than 1,000 FlagCaches.")
+	fs.StringVar(&o.output, "output", filepath.Join(root, "docs", "benchmarks.md"), "File to write the report to.")
+	fs.Func("sizes", "Comma-separated numbers of FlagCaches to measure (default 0,1,100,1000); empty skips them.", o.setSizes)
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
@@ -101,7 +100,7 @@ func (o *options) setSizes(list string) error {
 	return nil
 }
 
-// findPrograms looks for the programs that the benchmark starts.
+// findPrograms finds the programs that the benchmark starts.
 func (o *options) findPrograms() error {
 	var err error
 	if o.programs, err = cluster.FindPrograms(); err != nil {

@@ -13,11 +13,11 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// gauges are the figures of an operator's metrics that the report needs.
+// gauges are the operator's metrics that the report needs.
 type gauges struct {
-	// Heap is what the last garbage collection found in use, in bytes.
+	// Heap is the live heap after the last garbage collection, in bytes.
 	Heap float64
-	// Probes and FailedProbes count probes, Reconciles reconciles.
+	// Probes, FailedProbes and Reconciles are counters.
 	Probes, FailedProbes, Reconciles float64
 }
 
@@ -28,13 +28,13 @@ func scrape(ctx context.Context, url string) (gauges, error) {
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return gauges{}, fmt.Errorf("asking the operator for its metrics: %w", err)
+		return gauges{}, fmt.Errorf("requesting the operator's metrics: %w", err)
 	}
 	defer response.Body.Close()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(response.Body)
 	if err != nil {
-		return gauges{}, fmt.Errorf("reading the operator's metrics: %w", err)
+		return gauges{}, fmt.Errorf("parsing the operator's metrics: %w", err)
 	}
 	probes := families["flagcache_probe_duration_seconds"]
 	return gauges{
@@ -45,8 +45,8 @@ func scrape(ctx context.Context, url string) (gauges, error) {
 	}, nil
 }
 
-// total sums a family of metrics: values, or counts of a histogram. With a result
-// it sums only those that carry it as label.
+// total sums the values or histogram counts of a metric family. With a result, it sums
+// only metrics with that label.
 func total(family *dto.MetricFamily, result string) float64 {
 	sum := 0.0
 	for _, metric := range family.GetMetric() {

@@ -19,13 +19,13 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// operator is the operator as a process of this machine.
+// operator is the operator as a local process.
 type operator struct {
 	*process
 	metrics string
 }
 
-// startOperator returns when the operator answers.
+// startOperator starts the operator and waits until it serves metrics.
 func (ps *processes) startOperator(ctx context.Context, program, kubeconfig string) (*operator, error) {
 	address, err := child.FreeAddress("127.0.0.1")
 	if err != nil {
@@ -47,12 +47,12 @@ func (ps *processes) startOperator(ctx context.Context, program, kubeconfig stri
 		return err == nil, nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("waiting for the operator to answer: %w", err)
+		return nil, fmt.Errorf("waiting for the operator to start: %w", err)
 	}
 	return o, nil
 }
 
-// deployedEnv is the environment that the operator's manifest gives it.
+// deployedEnv returns the environment of the operator in its manifest.
 func deployedEnv() ([]string, error) {
 	root, err := cluster.Root()
 	if err != nil {
@@ -77,19 +77,19 @@ func deployedEnv() ([]string, error) {
 	return env, nil
 }
 
-// cost is what an operator used in a window of time.
+// cost is the resource usage of an operator in a window of time.
 type cost struct {
-	// CPU is the share of one core.
+	// CPU is the fraction of one core.
 	CPU float64
-	// RSS is the most resident memory, Heap what the last garbage collection
-	// found in use; in bytes.
+	// RSS is the peak resident memory, Heap the live heap after the last garbage
+	// collection, in bytes.
 	RSS  uint64
 	Heap float64
-	// Counts in the window.
+	// Counts during the window.
 	Probes, FailedProbes, Reconciles float64
 }
 
-// watch measures the operator for the length of the window.
+// watch measures the operator during a window.
 func (o *operator) watch(ctx context.Context, window time.Duration) (cost, error) {
 	before, err := scrape(ctx, o.metrics)
 	if err != nil {
@@ -100,7 +100,7 @@ func (o *operator) watch(ctx context.Context, window time.Duration) (cost, error
 	if err != nil {
 		return cost{}, err
 	}
-	most, last := first.RSS, first
+	peak, last := first.RSS, first
 	for time.Since(start) < window {
 		if err := sleep(ctx, min(time.Second, window)); err != nil {
 			return cost{}, err
@@ -108,22 +108,22 @@ func (o *operator) watch(ctx context.Context, window time.Duration) (cost, error
 		if last, err = machine.UsageOf(o.Cmd.Process.Pid); err != nil {
 			return cost{}, err
 		}
-		most = max(most, last.RSS)
+		peak = max(peak, last.RSS)
 	}
-	took := time.Since(start)
+	elapsed := time.Since(start)
 	after, err := scrape(ctx, o.metrics)
 	if err != nil {
 		return cost{}, err
 	}
 	return cost{
-		CPU: float64(last.CPU-first.CPU) / float64(took),
-		RSS: most, Heap: after.Heap,
+		CPU: float64(last.CPU-first.CPU) / float64(elapsed),
+		RSS: peak, Heap: after.Heap,
 		Probes: after.Probes - before.Probes, FailedProbes: after.FailedProbes - before.FailedProbes,
 		Reconciles: after.Reconciles - before.Reconciles,
 	}, nil
 }
 
-// awaitProbes returns when the operator has made so many probes.
+// awaitProbes waits until the operator has completed n probes.
 func (o *operator) awaitProbes(ctx context.Context, n int) error {
 	err := poll(ctx, func(ctx context.Context) (bool, error) {
 		now, err := scrape(ctx, o.metrics)

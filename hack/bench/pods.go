@@ -24,13 +24,13 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// creation is the way of one FlagCache from kubectl apply to Ready.
+// creation measures one FlagCache from kubectl apply to Ready.
 type creation struct {
 	Cache v1alpha1.CacheType
-	// Total is the time from the start of kubectl until Ready, Kubectl until
-	// kubectl was done, Pods that in which at least one pod was starting.
+	// Total is the time from the start of kubectl until Ready, Kubectl the run time of
+	// kubectl, Pods the time during which at least one pod was starting.
 	Total, Kubectl, Pods time.Duration
-	// Writes are the operator's until Ready.
+	// Writes are those of the operator until Ready.
 	Writes counter.Tally
 }
 
@@ -38,14 +38,14 @@ type creation struct {
 type podsBench struct {
 	*cluster.Cluster
 	progress progress
-	// dir holds the manifests that are applied.
+	// dir is the directory for manifests.
 	dir   string
 	tally readTally
 	flags map[string]string
 	redis redis
 }
 
-// benchPods measures the way from kubectl apply to Ready, and the rest after it.
+// benchPods measures the time from kubectl apply to Ready and the steady state after it.
 func benchPods(ctx context.Context, o options, out progress, r *report) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -75,7 +75,7 @@ func benchPods(ctx context.Context, o options, out progress, r *report) error {
 }
 
 func newPodsBench(ctx context.Context, c *cluster.Cluster, out progress, dir string) (*podsBench, error) {
-	out.log("deploying the operator, with a counter beside it")
+	out.log("deploying the operator with a counter")
 	if err := c.Deploy(ctx); err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func newPodsBench(ctx context.Context, c *cluster.Cluster, out progress, dir str
 	return b, err
 }
 
-// startRedis runs the Redis of External caches in a pod.
+// startRedis runs Redis in a pod, for External caches.
 func (b *podsBench) startRedis(ctx context.Context) (redis, error) {
 	home := tenant{namespace: "redis"}
 	if err := home.createNamespace(ctx, b.Client); err != nil {
@@ -117,7 +117,7 @@ func (b *podsBench) startRedis(ctx context.Context) (redis, error) {
 	return server, nil
 }
 
-// measureCreation applies a FlagCache as a user does, and waits until it is Ready.
+// measureCreation applies a FlagCache with kubectl and waits until it is Ready.
 func (b *podsBench) measureCreation(ctx context.Context, cache v1alpha1.CacheType, run int) (creation, error) {
 	t := tenant{namespace: fmt.Sprintf("%s-%d", strings.ToLower(string(cache)), run), flags: b.flags, redis: b.redis}
 	if err := t.createNamespace(ctx, b.Client); err != nil {
@@ -144,7 +144,7 @@ func (b *podsBench) measureCreation(ctx context.Context, cache v1alpha1.CacheTyp
 	return a, nil
 }
 
-// manifest writes a file with what the user applies, and returns its path.
+// manifest writes the manifest to apply and returns its path.
 func (b *podsBench) manifest(t tenant, cache v1alpha1.CacheType) (string, error) {
 	objects := []client.Object{t.configMap()}
 	if cache == v1alpha1.CacheExternal {
@@ -174,7 +174,7 @@ func (b *podsBench) manifest(t tenant, cache v1alpha1.CacheType) (string, error)
 	return path, nil
 }
 
-// awaitCreation applies the manifest and watches its FlagCache and pods until Ready.
+// awaitCreation applies a manifest and watches its FlagCache and pods until Ready.
 func (b *podsBench) awaitCreation(ctx context.Context, namespace, manifest string) (creation, error) {
 	ctx, cancel := context.WithTimeout(ctx, waitLimit)
 	defer cancel()
@@ -239,9 +239,9 @@ func podReady(pod *corev1.Pod) bool {
 	return false
 }
 
-// measureSteady is what the operator writes while nothing happens.
+// measureSteady counts the writes of the operator in the steady state.
 func (b *podsBench) measureSteady(ctx context.Context, window time.Duration) (counter.Tally, error) {
-	b.progress.log("waiting for rest, then counting writes for %s", window)
+	b.progress.log("waiting for the steady state, then counting writes for %s", window)
 	if err := awaitSteady(ctx, b.tally); err != nil {
 		return nil, err
 	}

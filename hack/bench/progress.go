@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// progress tells a person how far the benchmark is.
+// progress prints progress messages.
 type progress struct {
 	out   io.Writer
 	start time.Time
@@ -17,7 +17,7 @@ type progress struct {
 
 func newProgress(out io.Writer) progress { return progress{out: out, start: time.Now()} }
 
-// log prints a line with the time since the start.
+// log prints a message with the time since the start.
 func (t progress) log(format string, args ...any) {
 	fmt.Fprintf(t.out, "%5.0fs  %s\n", time.Since(t.start).Seconds(), fmt.Sprintf(format, args...))
 }

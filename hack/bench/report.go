@@ -17,11 +17,11 @@ import (
 	"github.com/flagcache/flagcache/hack/bench/page"
 )
 
-// The targets in steady state with goalSize FlagCaches.
+// The targets in steady state with targetSize FlagCaches.
 const (
-	goalSize   = 1000
-	goalMemory = 150 << 20
-	goalCPU    = 0.10
+	targetSize   = 1000
+	targetMemory = 150 << 20
+	targetCPU    = 0.10
 )
 
 // report is everything that was measured.
@@ -29,8 +29,8 @@ type report struct {
 	Machine machine.Machine
 	Started time.Time
 	Window  time.Duration
-	// Creations are the ways from apply to Ready; PodsSteady is what was written
-	// in the Window afterwards, while nothing happened.
+	// Creations are measured with real pods; PodsSteady are the writes in the steady
+	// state after them, during Window.
 	Creations  []creation
 	PodsSteady counter.Tally
 	Fleets     []fleetResult
@@ -45,7 +45,7 @@ func (r report) render() (string, error) {
 		"mebibytes": mebibytes,
 	}).Parse(reportText)
 	if err != nil {
-		return "", fmt.Errorf("reading the report's template: %w", err)
+		return "", fmt.Errorf("parsing the report's template: %w", err)
 	}
 	var text strings.Builder
 	if err := page.Execute(&text, r); err != nil {
@@ -54,27 +54,20 @@ func (r report) render() (string, error) {
 	return text.String(), nil
 }
 
-// GoalsTable reports for each target whether it was met.
-func (r report) GoalsTable() string {
+// TargetsTable reports for each target whether it was met.
+func (r report) TargetsTable() string {
 	t := page.NewTable("Target", "Measured", "")
 	fleets := r.SteadyFleets()
-	i := slices.IndexFunc(fleets, func(l fleetResult) bool { return l.FlagCaches == goalSize })
+	i := slices.IndexFunc(fleets, func(l fleetResult) bool { return l.FlagCaches == targetSize })
 	if i < 0 {
 		return "Not measured."
 	}
 	l := fleets[i]
 	writes := l.Steady.Of(isCost)
-	t.Row("no API writes in "+formatWholeSeconds(l.Window), page.Thousands(writes), verdict(writes == 0))
-	t.Row("less than "+mebibytes(goalMemory), mebibytes(l.Cost.RSS), verdict(l.Cost.RSS < goalMemory))
-	t.Row(fmt.Sprintf("less than %s of a core", percent(goalCPU)), percent(l.Cost.CPU), verdict(l.Cost.CPU < goalCPU))
+	t.Row("no API writes in "+formatWholeSeconds(l.Window), page.Thousands(writes), page.Verdict(writes == 0))
+	t.Row("less than "+mebibytes(targetMemory), mebibytes(l.Cost.RSS), page.Verdict(l.Cost.RSS < targetMemory))
+	t.Row(fmt.Sprintf("less than %s of a core", percent(targetCPU)), percent(l.Cost.CPU), page.Verdict(l.Cost.CPU < targetCPU))
 	return t.String()
-}
-
-func verdict(met bool) string {
-	if met {
-		return "met"
-	}
-	return "**not met**"
 }
 
 // CreationTable is the time from kubectl apply to Ready.
@@ -86,7 +79,7 @@ func (r report) CreationTable() string {
 		kubectl := durations(arrivals, func(a creation) time.Duration { return a.Kubectl })
 		pods := durations(arrivals, func(a creation) time.Duration { return a.Pods })
 		t.Row(string(cache), formatSeconds(page.Median(total)), formatSeconds(slices.Min(total)), formatSeconds(slices.Max(total)),
-			formatSeconds(page.Median(kubectl)), formatSeconds(page.Median(pods)), fmt.Sprintf("%.0f %%", 100*page.Median(pods).Seconds()/page.Median(total).Seconds()))
+			formatSeconds(page.Median(kubectl)), formatSeconds(page.Median(pods)), page.Percent(page.Median(pods).Seconds()/page.Median(total).Seconds(), 0))
 	}
 	return t.String()
 }
@@ -183,7 +176,7 @@ func (r report) SteadyFleets() []fleetResult {
 	return slices.DeleteFunc(slices.Clone(r.Fleets), func(l fleetResult) bool { return l.Restarted })
 }
 
-// caches are the types of caches that were measured, in order.
+// caches returns the measured types of caches, in order.
 func (r report) caches() []v1alpha1.CacheType {
 	var caches []v1alpha1.CacheType
 	for _, a := range r.Creations {

@@ -36,8 +36,8 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for about, line := range map[string]string{
-		"an aim that was met":             "| no API writes in 60 s      |        0 |         met |",
-		"an aim that was missed":          "| less than 150 MiB          |  160 MiB | **not met** |",
+		"a target that was met":           "| no API writes in 60 s      |        0 |         met |",
+		"a target that was missed":        "| less than 150 MiB          |  160 MiB | **not met** |",
 		"the median and its share":        "| InCluster |         4.00 s |  2.00 s |  9.00 s |  1.00 s |        2.00 s |          50 % |",
 		"medians of writes":               "| InCluster              |                4 |                0 |         0 |      1 |          6 |        0 |      0 |",
 		"writes of one among many":        "| External, one of 1,000 |              7.5 |                0 |         0 |      2 |        9.5 |        0 |      0 |",
@@ -46,19 +46,19 @@ func TestReport(t *testing.T) {
 		"the machine":                     "Machine: A CPU, 2 cores, 8192 MiB of memory; go1.26 linux/amd64.",
 	} {
 		if !strings.Contains(got, line) {
-			t.Errorf("%s: the report lacks the line\n%s\nit is\n%s", about, line, got)
+			t.Errorf("%s: the report does not contain\n%s\nit is\n%s", about, line, got)
 		}
 	}
 }
 
-func TestSampleFlagsAreThere(t *testing.T) {
+func TestSampleFlagsExist(t *testing.T) {
 	flags, err := sampleFlags()
 	if err != nil || flags["flags.json"] == "" {
 		t.Errorf("the sample's flags are %v, %v", flags, err)
 	}
 }
 
-func TestTheOperatorsOwnEnvironmentIsUsed(t *testing.T) {
+func TestDeployedEnvHasFlagServiceImage(t *testing.T) {
 	env, err := deployedEnv()
 	if err != nil {
 		t.Fatal(err)

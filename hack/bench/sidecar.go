@@ -26,7 +26,7 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// What the counter beside the operator in its pod is made of.
+// The counter as a sidecar of the operator.
 const (
 	counterCommand = "count"
 	imageBench     = "ghcr.io/flagcache/bench"
@@ -36,7 +36,7 @@ const (
 	accessDir      = "/counter"
 )
 
-// runCounter is the counter in the pod. It ends with ctx.
+// runCounter runs the counter in the operator's pod until ctx ends.
 func runCounter(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("unexpected argument %q", args[0])
@@ -87,8 +87,8 @@ func readAccess(dir string) (counter.Access, error) {
 	return access, nil
 }
 
-// addCounter puts a counter beside the operator that runs in the cluster, and
-// returns how to read it when the operator works through it.
+// addCounter adds a counter to the operator's pod, waits until the operator uses it, and
+// returns a function that reads it.
 func addCounter(ctx context.Context, c *cluster.Cluster) (readTally, error) {
 	access, err := counter.NewAccess(counterListen)
 	if err != nil {
@@ -101,7 +101,7 @@ func addCounter(ctx context.Context, c *cluster.Cluster) (readTally, error) {
 		},
 	}
 	if err := c.Client.Create(ctx, secret); err != nil {
-		return nil, fmt.Errorf("making the counter's Secret: %w", err)
+		return nil, fmt.Errorf("creating the counter's Secret: %w", err)
 	}
 	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{
 		Namespace: cluster.OperatorNamespace, Name: cluster.OperatorDeployment,
@@ -120,8 +120,8 @@ func addCounter(ctx context.Context, c *cluster.Cluster) (readTally, error) {
 	return func(ctx context.Context) (counter.Tally, error) { return fetchTally(ctx, c, url) }, nil
 }
 
-// counterPatch adds the counter as a sidecar that is up before the operator, and
-// leads the operator to it.
+// counterPatch adds the counter as a sidecar that starts before the operator, and points
+// the operator at it.
 const counterPatch = `{"spec": {"template": {"spec": {
   "volumes": [{"name": "counter", "secret": {"secretName": "` + counterName + `"}}],
   "initContainers": [{
@@ -136,8 +136,8 @@ const counterPatch = `{"spec": {"template": {"spec": {
   }]
 }}}}`
 
-// leaderAddress is the IP of the operator's pod with the counter, when it is the
-// leader.
+// leaderAddress waits until the operator's pod with the counter is the leader and returns
+// its IP.
 func leaderAddress(ctx context.Context, c *cluster.Cluster) (address string, err error) {
 	inNamespace := client.InNamespace(cluster.OperatorNamespace)
 	err = poll(ctx, func(ctx context.Context) (bool, error) {
@@ -154,7 +154,7 @@ func leaderAddress(ctx context.Context, c *cluster.Cluster) (address string, err
 		return false, nil
 	})
 	if err != nil {
-		return "", fmt.Errorf("waiting for the operator to lead: %w", err)
+		return "", fmt.Errorf("waiting for the operator to become the leader: %w", err)
 	}
 	return address, nil
 }
@@ -175,12 +175,12 @@ func fetchTally(ctx context.Context, c *cluster.Cluster, url string) (counter.Ta
 	}
 	response, err := c.HTTPClient(false).Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("asking the counter: %w", err)
+		return nil, fmt.Errorf("requesting the counter's tally: %w", err)
 	}
 	defer response.Body.Close()
 	tally := counter.Tally{}
 	if err := json.NewDecoder(response.Body).Decode(&tally); err != nil {
-		return nil, fmt.Errorf("reading the counter's answer: %w", err)
+		return nil, fmt.Errorf("parsing the counter's tally: %w", err)
 	}
 	return tally, nil
 }

@@ -22,38 +22,38 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// simulatedNodes is how many nodes kwok plays, each in a zone of its own.
+// simulatedNodes is the number of nodes that kwok simulates, each in a separate zone.
 const simulatedNodes = 3
 
-// startRedis runs a redis-server that keeps nothing on disk.
+// startRedis starts a redis-server without persistence.
 func (ps *processes) startRedis(program string) (redis, error) {
 	address, err := child.FreeAddress("127.0.0.1")
 	if err != nil {
 		return redis{}, err
 	}
 	server := redis{address: address.String(), password: rand.Text()}
-	cmd := exec.Command(program, "-") // settings on standard input, so that no password is on the command line
+	cmd := exec.Command(program, "-") // reads its configuration from standard input, which hides the password
 	cmd.Stdin = strings.NewReader(fmt.Sprintf("bind %s\nport %d\nrequirepass %s\nsave \"\"\nappendonly no\n", address.IP, address.Port, server.password))
 	cmd.Dir = ps.dir
 	_, err = ps.start("redis-server", cmd)
 	return server, err
 }
 
-// startKwok has kwok play nodes, and every pod on them.
+// startKwok starts kwok, which simulates nodes and their pods.
 func (ps *processes) startKwok(ctx context.Context, o options, c *cluster.Cluster) error {
-	// Nodes that renew no lease are soon found dead, and their pods with them.
+	// Without leases, the nodes would soon be considered dead and their pods deleted.
 	args := []string{"--kubeconfig", c.Kubeconfig(), "--manage-all-nodes", "--node-lease-duration-seconds", "20", "--node-port", "0"}
 	for _, stages := range []string{"node/fast", "node/heartbeat-with-lease", "pod/fast"} {
 		files, err := filepath.Glob(filepath.Join(o.stages, stages, "*-*.yaml"))
 		if err != nil || len(files) == 0 {
-			return fmt.Errorf("looking for kwok's stages: there are none in %s", filepath.Join(o.stages, stages))
+			return fmt.Errorf("finding kwok's stages: none in %s", filepath.Join(o.stages, stages))
 		}
 		for _, file := range files {
 			args = append(args, "--config", file)
 		}
 	}
 	cmd := exec.Command(o.kwok, args...)
-	cmd.Env = append(os.Environ(), "HOME="+ps.dir) // the user's own settings of kwok stay out of it
+	cmd.Env = append(os.Environ(), "HOME="+ps.dir) // ignore the user's configuration of kwok
 	if _, err := ps.start("kwok", cmd); err != nil {
 		return err
 	}
@@ -65,31 +65,30 @@ func (ps *processes) startKwok(ctx context.Context, o options, c *cluster.Cluste
 	return nil
 }
 
-// createNode makes a node and returns when kwok plays it.
+// createNode creates a node and waits until kwok manages it.
 func createNode(ctx context.Context, c client.Client, i int) error {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
-		Name: fmt.Sprintf("played-%d", i),
+		Name: fmt.Sprintf("simulated-%d", i),
 		Labels: map[string]string{
-			corev1.LabelHostname:     fmt.Sprintf("played-%d", i),
+			corev1.LabelHostname:     fmt.Sprintf("simulated-%d", i),
 			corev1.LabelTopologyZone: fmt.Sprintf("zone-%d", i),
 		},
 	}}
 	if err := c.Create(ctx, node); err != nil {
-		return fmt.Errorf("making a node: %w", err)
+		return fmt.Errorf("creating a node: %w", err)
 	}
 	err := poll(ctx, func(ctx context.Context) (bool, error) {
 		err := c.Get(ctx, client.ObjectKeyFromObject(node), node)
 		return node.Status.Phase == corev1.NodeRunning, err
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for kwok to play node %s: %w", node.Name, err)
+		return fmt.Errorf("waiting for kwok to manage node %s: %w", node.Name, err)
 	}
 	return nil
 }
 
-// startCounter serves a counter in front of the cluster's API server until ctx
-// ends, and returns the path of the kubeconfig that leads to it. Its end is told
-// to done.
+// startCounter serves a counter in front of the cluster's API server until ctx ends, and
+// returns it with the path of a kubeconfig for it. done receives its result.
 func startCounter(ctx context.Context, c *cluster.Cluster, ps *processes, done chan<- error) (*counter.Counter, string, error) {
 	writes, err := counter.New(c.Config)
 	if err != nil {

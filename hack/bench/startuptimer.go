@@ -5,14 +5,14 @@ package main
 
 import "time"
 
-// startupTimer adds up the time in which at least one pod was starting.
+// startupTimer measures the time during which at least one pod is starting.
 type startupTimer struct {
 	starting map[string]bool
 	since    time.Time
 	elapsed  time.Duration
 }
 
-// record takes note of a pod at a time. Times do not go back.
+// record records the state of a pod at a time, which must not decrease.
 func (s *startupTimer) record(pod string, starting bool, at time.Time) {
 	if s.starting == nil {
 		s.starting = map[string]bool{}
@@ -25,7 +25,7 @@ func (s *startupTimer) record(pod string, starting bool, at time.Time) {
 	}
 }
 
-// total is the sum at a time that is not before the last one seen.
+// total is the time measured until a time that is not before the last recorded one.
 func (s *startupTimer) total(at time.Time) time.Duration {
 	if len(s.starting) == 0 {
 		return s.elapsed

@@ -11,13 +11,13 @@ import (
 	"github.com/flagcache/flagcache/hack/bench/counter"
 )
 
-// quietPeriod is for how long nothing must have been written to be at rest.
+// quietPeriod is the time without writes that defines the steady state.
 const quietPeriod = 10 * time.Second
 
-// readTally is how a Counter is read, here or in its pod.
+// readTally reads a Counter, which runs in this process or in a pod.
 type readTally func(context.Context) (counter.Tally, error)
 
-// awaitSteady returns when the operator has written nothing for a while.
+// awaitSteady waits until the operator has written nothing for quietPeriod.
 func awaitSteady(ctx context.Context, tally readTally) error {
 	var last int
 	since := time.Now()
@@ -32,16 +32,15 @@ func awaitSteady(ctx context.Context, tally readTally) error {
 		return time.Since(since) >= quietPeriod, nil
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for the operator to come to rest: %w", err)
+		return fmt.Errorf("waiting for the steady state: %w", err)
 	}
 	return nil
 }
 
-// isCost matches all writes that a FlagCache may cost: the lease has its price
-// without any.
+// isCost matches all writes that FlagCaches cause, that is all but lease renewals.
 func isCost(w counter.Write) bool { return !counter.IsLease(w) }
 
-// measureSteadyWrites is what was written in the window.
+// measureSteadyWrites counts the writes during a window.
 func measureSteadyWrites(ctx context.Context, tally readTally, window time.Duration) (counter.Tally, error) {
 	before, err := tally(ctx)
 	if err != nil {
@@ -54,7 +53,7 @@ func measureSteadyWrites(ctx context.Context, tally readTally, window time.Durat
 	return after.Since(before), err
 }
 
-// sleep returns after d, or with an error when ctx ends.
+// sleep waits for d, or returns an error when ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

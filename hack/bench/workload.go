@@ -28,10 +28,10 @@ const (
 	redisName = "shared-redis"
 )
 
-// probeInterval is the one that the aims are set for, and the default.
+// probeInterval is the default interval, which the targets are defined for.
 const probeInterval = 10 * time.Second
 
-// sampleFlags are the flags of config/samples: what a first file looks like.
+// sampleFlags returns the flags of config/samples.
 func sampleFlags() (map[string]string, error) {
 	root, err := cluster.Root()
 	if err != nil {
@@ -51,7 +51,7 @@ func sampleFlags() (map[string]string, error) {
 // redis is a server that FlagCaches share.
 type redis struct{ address, password string }
 
-// tenant is what a namespace of the benchmark holds before its FlagCaches.
+// tenant is a namespace of the benchmark with its flags and Redis.
 type tenant struct {
 	namespace string
 	flags     map[string]string
@@ -66,7 +66,7 @@ func (t tenant) configMap() *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: t.objectMeta(flagsName), Data: t.flags}
 }
 
-// secret leads to the shared Redis.
+// secret is the connection Secret of the shared Redis.
 func (t tenant) secret() (*corev1.Secret, error) {
 	host, port, err := net.SplitHostPort(t.redis.address)
 	if err != nil {
@@ -79,8 +79,8 @@ func (t tenant) secret() (*corev1.Secret, error) {
 	return secret, nil
 }
 
-// flagCache is one as a user writes it. Its environment is its own, because the
-// Redis may be shared.
+// flagCache is a minimal FlagCache. It sets an environment, because its Redis may be
+// shared.
 func (t tenant) flagCache(name string, cache v1alpha1.CacheType) *v1alpha1.FlagCache {
 	fc := &v1alpha1.FlagCache{ObjectMeta: t.objectMeta(name)}
 	fc.Spec.Environment = t.namespace + "-" + name
@@ -93,11 +93,11 @@ func (t tenant) flagCache(name string, cache v1alpha1.CacheType) *v1alpha1.FlagC
 	return fc
 }
 
-// createNamespace returns when pods can be made in the new namespace.
+// createNamespace creates the namespace and waits until it accepts pods.
 func (t tenant) createNamespace(ctx context.Context, c client.Client) error {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: t.namespace}}
 	if err := c.Create(ctx, namespace); err != nil {
-		return fmt.Errorf("making namespace %s: %w", t.namespace, err)
+		return fmt.Errorf("creating namespace %s: %w", t.namespace, err)
 	}
 	err := poll(ctx, func(ctx context.Context) (bool, error) {
 		err := c.Get(ctx, client.ObjectKey{Namespace: t.namespace, Name: "default"}, &corev1.ServiceAccount{})
@@ -109,12 +109,12 @@ func (t tenant) createNamespace(ctx context.Context, c client.Client) error {
 	return nil
 }
 
-// poll waits for a condition, within the limit of any wait.
+// poll waits for a condition, up to waitLimit.
 func poll(ctx context.Context, condition wait.ConditionWithContextFunc) error {
 	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, waitLimit, true, condition)
 }
 
-// isReady tells whether a FlagCache, as it is now, is Ready.
+// isReady reports whether a FlagCache is Ready in its current generation.
 func isReady(fc *v1alpha1.FlagCache) bool {
 	ready := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReady)
 	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == fc.Generation

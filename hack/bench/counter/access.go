@@ -13,15 +13,15 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// Access is what a Counter and its client need to know of each other.
+// Access is the TLS certificate of a Counter with a kubeconfig for its client.
 type Access struct {
-	// Certificate and Key are the Counter's, in PEM format.
+	// Certificate and Key are those of the Counter, in PEM format.
 	Certificate, Key []byte
-	// Kubeconfig leads the client to the Counter.
+	// Kubeconfig is the client's kubeconfig.
 	Kubeconfig []byte
 }
 
-// NewAccess makes the Access to a Counter on an IP address and port.
+// NewAccess creates the Access to a Counter on an IP address and port.
 func NewAccess(address string) (Access, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -29,7 +29,7 @@ func NewAccess(address string) (Access, error) {
 	}
 	certificate, key, err := cert.GenerateSelfSignedCertKey(host, []net.IP{net.ParseIP(host)}, nil)
 	if err != nil {
-		return Access{}, fmt.Errorf("making the counter's certificate: %w", err)
+		return Access{}, fmt.Errorf("generating the counter's certificate: %w", err)
 	}
 	config := api.NewConfig()
 	config.Clusters["counter"] = &api.Cluster{Server: "https://" + address, CertificateAuthorityData: certificate}

@@ -32,12 +32,11 @@ type Counter struct {
 	tally Tally
 }
 
-// New returns a Counter that reaches the API server as config says, with its
-// credentials.
+// New returns a Counter that forwards to the API server of config with its credentials.
 func New(config *rest.Config) (*Counter, error) {
 	transport, err := rest.TransportFor(config)
 	if err != nil {
-		return nil, fmt.Errorf("making a transport to the API server: %w", err)
+		return nil, fmt.Errorf("creating a transport to the API server: %w", err)
 	}
 	server, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
@@ -50,9 +49,9 @@ func New(config *rest.Config) (*Counter, error) {
 	c.proxy = &httputil.ReverseProxy{
 		Rewrite:        func(r *httputil.ProxyRequest) { rewrite(r, server) },
 		Transport:      transport,
-		FlushInterval:  -1, // events of watches go on at once
+		FlushInterval:  -1, // forward watch events at once
 		ModifyResponse: c.countRefusal,
-		ErrorLog:       log.New(io.Discard, "", 0), // clients hang up on watches all the time
+		ErrorLog:       log.New(io.Discard, "", 0), // clients close watches all the time
 	}
 	return c, nil
 }
@@ -65,8 +64,8 @@ func rewrite(r *httputil.ProxyRequest, server *url.URL) {
 // writeKey is the context key of the Write that a request was counted as.
 type writeKey struct{}
 
-// ServeHTTP implements http.Handler. A write is counted before the API server
-// sees it, so that whoever sees its effect finds it in the Tally.
+// ServeHTTP implements http.Handler. A write is counted before it is forwarded, so that
+// the Tally includes it as soon as its effect is visible.
 func (c *Counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if write, ok := c.classify(r); ok {
 		c.add(write, 1)
@@ -75,7 +74,7 @@ func (c *Counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.proxy.ServeHTTP(w, r)
 }
 
-// classify tells a write from the rest, which is to be passed on and forgotten.
+// classify returns the Write of a request, or false if it is none.
 func (c *Counter) classify(r *http.Request) (Write, bool) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
@@ -92,7 +91,7 @@ func (c *Counter) classify(r *http.Request) (Write, bool) {
 	return Write{Method: r.Method, Namespace: info.Namespace, Resource: resource, Subresource: info.Subresource}, true
 }
 
-// countRefusal counts a refused write as such.
+// countRefusal counts a failed write as refused.
 func (c *Counter) countRefusal(response *http.Response) error {
 	write, ok := response.Request.Context().Value(writeKey{}).(Write)
 	if ok && response.StatusCode >= http.StatusBadRequest {
@@ -111,7 +110,7 @@ func (c *Counter) add(w Write, n int) {
 	}
 }
 
-// Tally is what was counted until now.
+// Tally returns the counts until now.
 func (c *Counter) Tally() Tally {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,13 +121,13 @@ func (c *Counter) Tally() Tally {
 func (c *Counter) TallyHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		// A reader that hangs up asks again.
+		// A client that disconnects will retry.
 		_ = json.NewEncoder(w).Encode(c.Tally())
 	})
 }
 
-// Serve serves the handler on the listener until ctx ends, by TLS if there is a
-// certificate.
+// Serve serves the handler on the listener until ctx ends, with TLS if a certificate is
+// given.
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler, certificate *tls.Certificate) error {
 	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })

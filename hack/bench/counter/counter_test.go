@@ -22,16 +22,16 @@ func TestCounts(t *testing.T) {
 		method, path string
 		want         Tally
 	}{
-		"reading is not writing": {http.MethodGet, "/api/v1/namespaces/shop/secrets", Tally{}},
+		"ignores reads": {http.MethodGet, "/api/v1/namespaces/shop/secrets", Tally{}},
 		"creating an object of the core group": {http.MethodPost, "/api/v1/namespaces/shop/secrets",
 			Tally{{Method: "POST", Namespace: "shop", Resource: "secrets"}: 1}},
 		"creating an object of another group": {http.MethodPost, "/apis/apps/v1/namespaces/shop/deployments",
 			Tally{{Method: "POST", Namespace: "shop", Resource: "deployments.apps"}: 1}},
 		"writing a status": {http.MethodPatch, "/apis/flagcache.dev/v1alpha1/namespaces/shop/flagcaches/demo/status",
 			Tally{{Method: "PATCH", Namespace: "shop", Resource: "flagcaches.flagcache.dev", Subresource: "status"}: 1}},
-		"deleting something without a namespace": {http.MethodDelete, "/apis/storage.k8s.io/v1/storageclasses/fast",
+		"deleting a cluster-scoped object": {http.MethodDelete, "/apis/storage.k8s.io/v1/storageclasses/fast",
 			Tally{{Method: "DELETE", Resource: "storageclasses.storage.k8s.io"}: 1}},
-		"being refused": {http.MethodPatch, "/apis/apps/v1/namespaces/shop/deployments/conflict",
+		"a refused write": {http.MethodPatch, "/apis/apps/v1/namespaces/shop/deployments/conflict",
 			Tally{{Method: "PATCH", Namespace: "shop", Resource: "deployments.apps", Refused: true}: 1}},
 	}
 	for name, c := range cases {
@@ -68,8 +68,8 @@ func TestUsesItsOwnCredentials(t *testing.T) {
 	}
 }
 
-// startCounter starts an API server that knows nothing, a Counter before it, and
-// a client that follows the Counter's kubeconfig.
+// startCounter starts a fake API server with a Counter in front of it, and a client for
+// the Counter's kubeconfig.
 func startCounter(t *testing.T) (counter *Counter, client *http.Client, address string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -122,23 +122,23 @@ func TestTally(t *testing.T) {
 	earlier := Tally{secret: 1, event: 2}
 	later := Tally{secret: 1, event: 5, status: 1, lease: 7}
 
-	t.Run("since an earlier one it holds what was added", func(t *testing.T) {
+	t.Run("Since returns what was added", func(t *testing.T) {
 		if diff := cmp.Diff(Tally{event: 3, status: 1, lease: 7}, later.Since(earlier)); diff != "" {
 			t.Errorf("difference (-want +got):\n%s", diff)
 		}
 	})
-	t.Run("in a namespace it holds that namespace's", func(t *testing.T) {
+	t.Run("In returns the part of a namespace", func(t *testing.T) {
 		if diff := cmp.Diff(Tally{event: 5, status: 1}, later.In("b")); diff != "" {
 			t.Errorf("part (-want +got):\n%s", diff)
 		}
 	})
-	t.Run("leases and events are no changes", func(t *testing.T) {
+	t.Run("leases and events are not changes", func(t *testing.T) {
 		got := []int{later.Of(IsChange), later.Of(IsEvent), later.Of(IsLease)}
 		if diff := cmp.Diff([]int{2, 5, 7}, got); diff != "" {
 			t.Errorf("changes, events, leases (-want +got):\n%s", diff)
 		}
 	})
-	t.Run("it survives JSON", func(t *testing.T) {
+	t.Run("it can be encoded as JSON", func(t *testing.T) {
 		text, err := json.Marshal(later)
 		if err != nil {
 			t.Fatal(err)

@@ -1,14 +1,14 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package counter counts what a client writes to a Kubernetes API server, by
-// standing between the two:
+// Package counter counts the writes of a client to a Kubernetes API server, as a reverse
+// proxy between the two:
 //
 //	client ──TLS──▶ Counter ──TLS──▶ API server
 //	                   │
-//	                   └──▶ Tally: who wrote what how often
+//	                   └──▶ Tally: the number of writes by kind
 //
-// The client speaks to it as to any API server, HTTP/2, compression and watches
-// included, so that it costs the client what the real one costs. The Counter
-// speaks to the API server with credentials of its own; the client needs none.
+// The Counter supports HTTP/2, compression and watches as the API server does, so that it
+// does not change the client's costs. It uses its own credentials for the API server; the
+// client needs none.
 package counter

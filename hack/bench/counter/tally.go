@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Write is a kind of request that changes something.
+// Write is a kind of mutating request.
 type Write struct {
-	// Method of HTTP: POST, PUT, PATCH or DELETE.
+	// Method is the HTTP method: POST, PUT, PATCH or DELETE.
 	Method string
 	// Namespace of the object, "" if it has none.
 	Namespace string
@@ -19,11 +19,11 @@ type Write struct {
 	Resource string
 	// Subresource, for example "status", or "".
 	Subresource string
-	// Refused says that the API server answered with an error.
+	// Refused is set if the API server responded with an error.
 	Refused bool
 }
 
-// MarshalText implements encoding.TextMarshaler, so that a Tally can be JSON.
+// MarshalText implements encoding.TextMarshaler, so that a Tally can be encoded as JSON.
 func (w Write) MarshalText() ([]byte, error) {
 	fields := []string{w.Method, w.Namespace, w.Resource, w.Subresource, strconv.FormatBool(w.Refused)}
 	return []byte(strings.Join(fields, " ")), nil
@@ -43,10 +43,10 @@ func (w *Write) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Tally is how often each kind of write was seen.
+// Tally counts writes by kind.
 type Tally map[Write]int
 
-// Since is what t counts beyond an earlier tally of the same Counter.
+// Since returns the writes after an earlier tally of the same Counter.
 func (t Tally) Since(earlier Tally) Tally {
 	later := Tally{}
 	for write, n := range t {
@@ -57,7 +57,7 @@ func (t Tally) Since(earlier Tally) Tally {
 	return later
 }
 
-// Of is the number of writes that match.
+// Of returns the number of matching writes.
 func (t Tally) Of(matches func(Write) bool) int {
 	sum := 0
 	for write, n := range t {
@@ -68,7 +68,7 @@ func (t Tally) Of(matches func(Write) bool) int {
 	return sum
 }
 
-// In is the part of t in one namespace.
+// In returns the writes in one namespace.
 func (t Tally) In(namespace string) Tally {
 	part := Tally{}
 	for write, n := range t {
@@ -79,11 +79,11 @@ func (t Tally) In(namespace string) Tally {
 	return part
 }
 
-// IsLease matches the renewal of a lease: the price of being the leader.
+// IsLease matches lease renewals of the leader election.
 func IsLease(w Write) bool { return w.Resource == "leases.coordination.k8s.io" }
 
-// IsEvent matches what is told to people.
+// IsEvent matches writes of Events.
 func IsEvent(w Write) bool { return w.Resource == "events" || w.Resource == "events.events.k8s.io" }
 
-// IsChange matches everything else: what changes objects that somebody watches.
+// IsChange matches all other writes.
 func IsChange(w Write) bool { return !IsLease(w) && !IsEvent(w) }

@@ -1,8 +1,8 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package machine asks the kernel what a benchmark runs on, and what a process of
-// it has used.
+// Package machine describes the machine that a benchmark runs on and the resource usage
+// of its processes.
 package machine
 
 import (
@@ -13,9 +13,9 @@ import (
 	"strings"
 )
 
-// Machine is what figures were taken on.
+// Machine describes the hardware and software of a measurement.
 type Machine struct {
-	// CPU is the model's name.
+	// CPU is the model name.
 	CPU   string
 	Cores int
 	// Memory in bytes.
@@ -24,7 +24,7 @@ type Machine struct {
 	OS     string
 }
 
-// This describes the machine that this process runs on.
+// This returns the machine that this process runs on.
 func This() (Machine, error) {
 	m := Machine{CPU: "unknown", Cores: runtime.NumCPU(), Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH}
 	cpu, err := readFields("/proc/cpuinfo")
@@ -42,12 +42,12 @@ func This() (Machine, error) {
 	return m, err
 }
 
-// readFields reads a file of lines like "name: value". The first line of a name
-// counts.
+// readFields reads a file with lines of the form "name: value". The first line with a
+// name counts.
 func readFields(path string) (map[string]string, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("asking the kernel: %w", err)
+		return nil, fmt.Errorf("reading from /proc: %w", err)
 	}
 	defer file.Close()
 	fields := map[string]string{}

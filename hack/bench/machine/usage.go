@@ -11,23 +11,23 @@ import (
 	"time"
 )
 
-// clockTicks is the unit of CPU time in /proc, in a second (USER_HZ).
+// clockTicks is the number of CPU time units in /proc per second (USER_HZ).
 const clockTicks = 100
 
-// Usage is what a process has used, as the kernel tells.
+// Usage is the resource usage of a process as reported by the kernel.
 type Usage struct {
 	// CPU is user and system time since its start.
 	CPU time.Duration
-	// RSS is the resident memory in bytes, PeakRSS the most since its start.
+	// RSS is the resident memory in bytes, PeakRSS its maximum since the start.
 	RSS, PeakRSS uint64
 }
 
-// UsageOf tells what a process has used until now.
+// UsageOf returns the usage of a process until now.
 func UsageOf(pid int) (Usage, error) {
 	var u Usage
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return u, fmt.Errorf("asking the kernel: %w", err)
+		return u, fmt.Errorf("reading from /proc: %w", err)
 	}
 	if u.CPU, err = cpuTime(string(stat)); err != nil {
 		return u, err
@@ -44,7 +44,7 @@ func UsageOf(pid int) (Usage, error) {
 }
 
 // cpuTime reads user and system time from /proc/PID/stat. The program's name,
-// field 2, is in parentheses and may hold anything.
+// field 2, is in parentheses and may contain any character.
 func cpuTime(stat string) (time.Duration, error) {
 	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
 	const user, system = 14 - 3, 15 - 3 // the rest begins with field 3

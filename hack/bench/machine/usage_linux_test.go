@@ -14,6 +14,6 @@ func TestUsageOfThisProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	if u.RSS == 0 || u.PeakRSS < u.RSS {
-		t.Errorf("resident are %d bytes, at the most %d", u.RSS, u.PeakRSS)
+		t.Errorf("RSS is %d bytes, peak %d", u.RSS, u.PeakRSS)
 	}
 }

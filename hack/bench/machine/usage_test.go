@@ -15,6 +15,6 @@ func TestCPUTime(t *testing.T) {
 		t.Errorf("CPU time %s, %v; want 2s", got, err)
 	}
 	if _, err := cpuTime("4711 (name) S 1"); err == nil {
-		t.Error("a line that is cut off has a CPU time")
+		t.Error("a truncated line was accepted")
 	}
 }

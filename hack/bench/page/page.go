@@ -1,8 +1,8 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package page writes the page of figures, docs/benchmarks.md. Each benchmark
-// owns one part of it, from its heading to the next one's.
+// Package page writes docs/benchmarks.md and formats its figures. Each benchmark owns one
+// section of the page, from its heading to the next.
 package page
 
 import (
@@ -13,15 +13,15 @@ import (
 	"strings"
 )
 
-// Write puts a part into the page at path: in the place of the one that has the
-// same heading, else at the end. A part begins with its heading, a line "# ...".
+// Write writes a section to the page at path. It replaces the section with the same
+// heading, or else is appended. A section begins with its heading, a line "# ...".
 func Write(path, part string) error {
 	page, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("reading the page of figures: %w", err)
+		return fmt.Errorf("reading the benchmarks page: %w", err)
 	}
 	if err := os.WriteFile(path, []byte(replace(string(page), part)), 0o644); err != nil {
-		return fmt.Errorf("writing the page of figures: %w", err)
+		return fmt.Errorf("writing the benchmarks page: %w", err)
 	}
 	return nil
 }
@@ -43,7 +43,7 @@ func replace(page, part string) string {
 	return strings.Join(parts, "\n")
 }
 
-// split cuts a page before each of its headings.
+// split splits a page before each heading.
 func split(page string) []string {
 	var parts []string
 	for line := range strings.Lines(page) {

@@ -11,12 +11,12 @@ import (
 	"unicode/utf8"
 )
 
-// Median is the middle one, the lower of two. There must be at least one.
+// Median returns the median, the lower one of two. There must be at least one value.
 func Median[T cmp.Ordered](values []T) T {
 	return slices.Sorted(slices.Values(values))[(len(values)-1)/2]
 }
 
-// Thousands is a number with its thousands apart.
+// Thousands formats a number with thousands separators.
 func Thousands(n int) string {
 	if n < 1000 {
 		return fmt.Sprint(n)
@@ -24,17 +24,30 @@ func Thousands(n int) string {
 	return fmt.Sprintf("%s,%03d", Thousands(n/1000), n%1000)
 }
 
-// Table is one in Markdown, its columns aligned for who reads it as text.
+// Percent formats a fraction as a percentage with so many digits after the point.
+func Percent(fraction float64, digits int) string {
+	return fmt.Sprintf("%.*f %%", digits, 100*fraction)
+}
+
+// Verdict formats whether a target was met.
+func Verdict(met bool) string {
+	if met {
+		return "met"
+	}
+	return "**not met**"
+}
+
+// Table is a Markdown table with aligned columns.
 type Table struct{ rows [][]string }
 
-// NewTable returns a table that has only its header yet.
+// NewTable returns a table with a header and no rows.
 func NewTable(header ...string) *Table { return &Table{rows: [][]string{header}} }
 
-// Row adds a row; it has as many cells as the header.
+// Row adds a row, which must have as many cells as the header.
 func (t *Table) Row(cells ...string) { t.rows = append(t.rows, cells) }
 
-// String is the table without a line end after it. The first column is aligned
-// to the left, the others to the right.
+// String formats the table without a final line break. The first column is left-aligned,
+// the others are right-aligned.
 func (t *Table) String() string {
 	widths := make([]int, len(t.rows[0]))
 	for _, row := range t.rows {

@@ -18,19 +18,18 @@ import (
 )
 
 const (
-	// bareCommand makes this program the bare handler; the file with its answer
-	// follows.
+	// bareCommand runs the bare handler; the file with its response follows.
 	bareCommand = "bare"
-	// allocationsMetric is what Go programs call the count of their allocations.
+	// allocationsMetric is the Go runtime's metric for the number of allocations.
 	allocationsMetric = "go_memstats_mallocs_total"
 )
 
-// serveBare answers every request with the content of a file, and nothing else:
-// what net/http costs by itself. It tells its addresses as the flag service does.
+// serveBare responds to every request with the content of a file: the cost of net/http
+// itself. It prints its addresses as the flag service does.
 func serveBare(ctx context.Context, path string) error {
 	answer, err := os.ReadFile(path)
 	if err != nil {
-		return fmt.Errorf("reading the constant answer: %w", err)
+		return fmt.Errorf("reading the response file: %w", err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -42,7 +41,7 @@ func serveBare(ctx context.Context, path string) error {
 	}
 	line := startLine{Message: startMessage, OFREP: listener.Addr().String(), Telemetry: telemetry.Addr().String()}
 	if err := json.NewEncoder(os.Stdout).Encode(line); err != nil {
-		return fmt.Errorf("telling the addresses: %w", err)
+		return fmt.Errorf("printing the addresses: %w", err)
 	}
 	failed := make(chan error, 2)
 	go func() { failed <- http.Serve(listener, constant(answer)) }()
@@ -60,7 +59,7 @@ func constant(answer []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		header := w.Header()
 		header["Content-Type"], header["Content-Length"] = contentType, length
-		// Who has gone away needs no answer.
+		// The client may have disconnected.
 		_, _ = w.Write(answer)
 	})
 }

@@ -21,30 +21,30 @@ import (
 
 // sample is one measurement of a server.
 type sample struct {
-	// PerCPUSecond is requests by the server's CPU time, PerSecond by time.
+	// PerCPUSecond is requests per second of the server's CPU time, PerSecond per second.
 	PerCPUSecond, PerSecond float64
-	// Allocations is objects that a request allocates.
+	// Allocations is the number of allocated objects per request.
 	Allocations float64
 }
 
-// figures are what was measured of a server with one case.
+// figures are the measurements of a server in one case.
 type figures struct {
 	Samples []sample
-	// P99s are at half of what the server can do.
+	// P99s are the latencies at half of the maximum throughput.
 	P99s []time.Duration
 }
 
-// result is what was measured of a case.
+// result are the measurements of a case.
 type result struct {
 	Case          benchCase
 	Bare, Service figures
 }
 
-// bench measures, and writes the report.
+// bench measures all cases and writes the report.
 func bench(ctx context.Context, o options) (err error) {
 	dir, err := os.MkdirTemp("", "bench-service-")
 	if err != nil {
-		return fmt.Errorf("making a directory: %w", err)
+		return fmt.Errorf("creating a directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	where, err := chooseCores()
@@ -57,7 +57,7 @@ func bench(ctx context.Context, o options) (err error) {
 	}
 	loads, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
-		return fmt.Errorf("asking how busy the machine is: %w", err)
+		return fmt.Errorf("reading the load average: %w", err)
 	}
 	r.Load, _, _ = strings.Cut(string(loads), " ")
 	if err := pinThisProcess(where.generator); err != nil {
@@ -97,7 +97,7 @@ func startService(ctx context.Context, o options, where cores, dir string) (*ser
 	return start(ctx, where.server, []string{"FLAGS_FILE=" + file, "LISTEN_ADDRESS=127.0.0.1:0", "TELEMETRY_ADDRESS=127.0.0.1:0"}, o.program)
 }
 
-// measureCase measures the bare handler and the flag service in turns.
+// measureCase measures the bare handler and the flag service alternately.
 func (o options) measureCase(ctx context.Context, where cores, dir string, c benchCase, service *server) (r result, err error) {
 	r.Case = c
 	bare, err := startBare(ctx, where, dir, c, service)
@@ -130,7 +130,7 @@ func (o options) measureCase(ctx context.Context, where cores, dir string, c ben
 	return r, nil
 }
 
-// startBare starts a bare handler that answers as the flag service does.
+// startBare starts a bare handler with the same response as the flag service.
 func startBare(ctx context.Context, where cores, dir string, c benchCase, service *server) (*server, error) {
 	answer, err := awaitAnswer(ctx, "http://"+service.ofrep+c.path, requestBody(0))
 	if err != nil {
@@ -138,7 +138,7 @@ func startBare(ctx context.Context, where cores, dir string, c benchCase, servic
 	}
 	file := filepath.Join(dir, "answer.json")
 	if err := os.WriteFile(file, answer, 0o600); err != nil {
-		return nil, fmt.Errorf("writing the constant answer: %w", err)
+		return nil, fmt.Errorf("writing the response file: %w", err)
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -147,7 +147,7 @@ func startBare(ctx context.Context, where cores, dir string, c benchCase, servic
 	return start(ctx, where.server, nil, self, bareCommand, file)
 }
 
-// measure takes one sample of a server that has as much to do as it can.
+// measure takes one sample of a saturated server.
 func (o options) measure(ctx context.Context, s *server, c benchCase) (m sample, err error) {
 	g, err := connect(s.ofrep, c.requests(s.ofrep), o.connections)
 	if err != nil {
@@ -170,7 +170,7 @@ func (o options) measure(ctx context.Context, s *server, c benchCase) (m sample,
 	if err := g.saturate(o.window); err != nil {
 		return m, err
 	}
-	took := time.Since(began)
+	elapsed := time.Since(began)
 	cpuAfter, err := s.cpu()
 	if err != nil {
 		return m, err
@@ -179,12 +179,12 @@ func (o options) measure(ctx context.Context, s *server, c benchCase) (m sample,
 	answers := float64(g.answers)
 	return sample{
 		PerCPUSecond: answers / (cpuAfter - cpuBefore).Seconds(),
-		PerSecond:    answers / took.Seconds(),
+		PerSecond:    answers / elapsed.Seconds(),
 		Allocations:  (allocatedAfter - allocatedBefore) / answers,
 	}, err
 }
 
-// measureLatency is the P99 of a server that has half as much to do as it can.
+// measureLatency returns the P99 of a server at half of its maximum throughput.
 func (o options) measureLatency(s *server, c benchCase, saturation float64) (p99 time.Duration, err error) {
 	g, err := connect(s.ofrep, c.requests(s.ofrep), o.connections)
 	if err != nil {

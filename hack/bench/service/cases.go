@@ -11,19 +11,19 @@ import (
 )
 
 const (
-	// users is how many contexts are asked for in turn, flagCount how many flags
-	// there are.
+	// users is the number of evaluation contexts, which are used in turn, flagCount the
+	// number of flags.
 	users     = 1000
 	flagCount = 50
 
 	evaluatePath = "/ofrep/v1/evaluate/flags"
 )
 
-// benchCase is a kind of request, with the least ratio to the bare handler that
-// is aimed at; 0 is none.
+// benchCase is a kind of request with the minimum ratio to the bare handler that is the
+// target; 0 is none.
 type benchCase struct {
 	name, path string
-	goal       float64
+	target     float64
 }
 
 var cases = []benchCase{
@@ -33,8 +33,8 @@ var cases = []benchCase{
 	{fmt.Sprintf("bulk of %d", flagCount), evaluatePath, 0},
 }
 
-// flagsDocument is a file of flags: half of them static, three in ten with a rule
-// about an attribute, two in ten with a share of the users.
+// flagsDocument returns a flags file: half of the flags are static, 30 % target an
+// attribute, 20 % are fractional rollouts.
 func flagsDocument() ([]byte, error) {
 	static, targeted, fractional := flagCount/2, flagCount*3/10, flagCount*2/10
 	flags := map[string]any{}
@@ -69,12 +69,12 @@ func flagDefinition(targeting map[string]any) map[string]any {
 	return flag
 }
 
-// requestBody is the body that asks for a user.
+// requestBody returns the body of a request for a user.
 func requestBody(user int) []byte {
 	return fmt.Appendf(nil, `{"context":{"targetingKey":"user-%d","email":"user-%d@shop-0.example","country":"DE","plan":"premium"}}`, user, user)
 }
 
-// requests are the bytes on the wire of a case, one for each user.
+// requests returns the encoded HTTP requests of a case, one for each user.
 func (c benchCase) requests(host string) [][]byte {
 	all := make([][]byte, users)
 	for user := range all {

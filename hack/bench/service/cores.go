@@ -16,14 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cores says who runs where.
+// cores assigns the server and the load generator to CPU cores.
 type cores struct{ server, generator int }
 
-// chooseCores takes the first two cores that this process may use.
+// chooseCores returns the first two cores that this process may use.
 func chooseCores() (cores, error) {
 	var allowed unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
-		return cores{}, fmt.Errorf("asking which cores there are: %w", err)
+		return cores{}, fmt.Errorf("reading the CPU affinity: %w", err)
 	}
 	var found []int
 	for cpu := 0; len(found) < min(2, allowed.Count()); cpu++ {
@@ -32,13 +32,12 @@ func chooseCores() (cores, error) {
 		}
 	}
 	if len(found) < 2 {
-		return cores{}, errors.New("this takes two cores: one for the server, one for the load")
+		return cores{}, errors.New("this benchmark requires two cores: one for the server, one for the load generator")
 	}
 	return cores{server: found[0], generator: found[1]}, nil
 }
 
-// pinThisProcess moves every thread of this process to a core. Threads to come
-// inherit it.
+// pinThisProcess pins every thread of this process to a core. New threads inherit it.
 func pinThisProcess(cpu int) error {
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
@@ -56,15 +55,14 @@ func pinThisProcess(cpu int) error {
 	return nil
 }
 
-// startPinned starts a process on a core of its own; Go sees that one core only
-// and runs one thread of code.
+// startPinned starts a process pinned to a core. A Go program then sees a single CPU.
 func startPinned(command *exec.Cmd, cpu int) error {
-	// A child inherits the affinity of the thread that makes it.
+	// A child inherits the affinity of the thread that starts it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var before unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
-		return fmt.Errorf("asking for the thread's cores: %w", err)
+		return fmt.Errorf("reading the thread's CPU affinity: %w", err)
 	}
 	if err := pin(0, cpu); err != nil {
 		return err

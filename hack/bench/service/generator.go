@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// generator asks one server over many connections from a single thread.
+// generator sends requests to one server over many connections from a single thread.
 type generator struct {
 	epoll    int
 	conns    map[int32]*connection
@@ -27,19 +27,19 @@ type generator struct {
 	latency  *hdrhistogram.Histogram
 }
 
-// connection has at most one request under way.
+// connection has at most one request in flight.
 type connection struct {
 	fd int
-	// due is when the request under way should have been sent.
+	// due is when the request in flight should have been sent.
 	due    time.Time
 	buffer []byte
 	filled int
 }
 
-// maxAnswer bounds the size of an answer, with its header.
+// maxAnswer bounds the size of a response including its header.
 const maxAnswer = 64 << 10
 
-// stallTimeout is how long a server may be silent.
+// stallTimeout is how long a server may take to respond.
 const stallTimeout = 5 * time.Second
 
 func connect(address string, requests [][]byte, connections int) (*generator, error) {
@@ -50,7 +50,7 @@ func connect(address string, requests [][]byte, connections int) (*generator, er
 	g := &generator{conns: map[int32]*connection{}, requests: requests}
 	g.reset()
 	if g.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("making an epoll: %w", err)
+		return nil, fmt.Errorf("creating an epoll instance: %w", err)
 	}
 	for range connections {
 		if err := g.open(to); err != nil {
@@ -82,14 +82,13 @@ func (g *generator) close() error {
 	return errors.Join(errs...)
 }
 
-// reset forgets what was counted.
+// reset resets the counters.
 func (g *generator) reset() {
 	g.answers = 0
 	g.latency = hdrhistogram.New(1, time.Minute.Nanoseconds(), 3)
 }
 
-// saturate keeps every connection busy for so long, and returns when the last
-// answer is there.
+// saturate keeps every connection busy for a time and returns after the last response.
 func (g *generator) saturate(length time.Duration) error {
 	end := time.Now().Add(length)
 	for _, c := range g.conns {
@@ -108,8 +107,8 @@ func (g *generator) saturate(length time.Duration) error {
 	})
 }
 
-// pace sends so many requests a second for so long. A request that finds no free
-// connection is late, and its latency counts from when it was due.
+// pace sends requests at a rate per second for a time. A request that finds no free
+// connection is sent late, but its latency counts from when it was due.
 func (g *generator) pace(rate float64, length time.Duration) error {
 	interval := time.Duration(float64(time.Second) / rate)
 	due := time.Now()
@@ -120,8 +119,8 @@ func (g *generator) pace(rate float64, length time.Duration) error {
 	}
 	underWay := 0
 	for due.Before(end) {
-		// The other core is the server's, so this one may be kept busy with waiting:
-		// no timer is as precise.
+		// The server has a core of its own, so busy waiting is fine: no timer is as
+		// precise.
 		for now := time.Now(); due.Before(end) && len(free) > 0 && !now.Before(due); due = due.Add(interval) {
 			c := free[len(free)-1]
 			free = free[:len(free)-1]
@@ -137,7 +136,7 @@ func (g *generator) pace(rate float64, length time.Duration) error {
 	return g.drain(&underWay, func(*connection) error { return nil })
 }
 
-// drain takes answers until none is under way.
+// drain reads responses until no request is in flight.
 func (g *generator) drain(underWay *int, done func(*connection) error) error {
 	for *underWay > 0 {
 		if err := g.poll(underWay, true, done); err != nil {
@@ -147,7 +146,7 @@ func (g *generator) drain(underWay *int, done func(*connection) error) error {
 	return nil
 }
 
-// poll takes the answers that have arrived, or waits for the next.
+// poll reads the responses that have arrived, or waits for the next.
 func (g *generator) poll(underWay *int, wait bool, done func(*connection) error) error {
 	var events [64]unix.EpollEvent
 	timeout := 0
@@ -159,9 +158,9 @@ func (g *generator) poll(underWay *int, wait bool, done func(*connection) error)
 	case errors.Is(err, unix.EINTR):
 		return nil
 	case err != nil:
-		return fmt.Errorf("waiting for answers: %w", err)
+		return fmt.Errorf("waiting for responses: %w", err)
 	case n == 0 && wait:
-		return fmt.Errorf("the server said nothing for %s", stallTimeout)
+		return fmt.Errorf("the server did not respond for %s", stallTimeout)
 	}
 	for _, event := range events[:n] {
 		c := g.conns[event.Fd]
@@ -194,39 +193,39 @@ func (g *generator) send(c *connection, due time.Time) error {
 	return nil
 }
 
-// read takes what has arrived and says whether the answer is complete.
+// read reads available data and reports whether the response is complete.
 func (c *connection) read() (complete bool, err error) {
 	n, err := unix.Read(c.fd, c.buffer[c.filled:])
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("reading an answer: %w", err)
+		return false, fmt.Errorf("reading a response: %w", err)
 	case n == 0:
-		return false, errors.New("the server closed a connection, or an answer is too large")
+		return false, errors.New("the server closed a connection, or a response is too large")
 	}
 	c.filled += n
 	return isComplete(c.buffer[:c.filled])
 }
 
-// isComplete says whether an answer is there as a whole. Anything but a 200 with
-// a length is an error.
+// isComplete reports whether a response is complete. Any other response than a 200 with a
+// Content-Length is an error.
 func isComplete(answer []byte) (bool, error) {
 	header, body, ok := bytes.Cut(answer, []byte("\r\n\r\n"))
 	if !ok {
 		return false, nil
 	}
 	if !bytes.HasPrefix(header, []byte("HTTP/1.1 200 ")) {
-		return false, fmt.Errorf("a request was answered with %.200q", answer)
+		return false, fmt.Errorf("unexpected response %.200q", answer)
 	}
 	_, rest, ok := bytes.Cut(header, []byte("\r\nContent-Length: "))
 	if !ok {
-		return false, fmt.Errorf("an answer has no length: %.200q", answer)
+		return false, fmt.Errorf("response without Content-Length: %.200q", answer)
 	}
 	text, _, _ := bytes.Cut(rest, []byte("\r\n"))
 	length, err := strconv.Atoi(string(text))
 	if err != nil {
-		return false, fmt.Errorf("reading an answer's length: %w", err)
+		return false, fmt.Errorf("parsing Content-Length: %w", err)
 	}
 	return len(body) >= length, nil
 }

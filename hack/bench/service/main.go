@@ -28,7 +28,7 @@ func main() {
 	}
 }
 
-// run is the benchmark, or the bare handler that it starts as a process.
+// run runs the benchmark, or the bare handler in the process that it starts for it.
 func run(ctx context.Context, args []string) error {
 	if len(args) == 2 && args[0] == bareCommand {
 		return serveBare(ctx, args[1])
@@ -40,16 +40,16 @@ func run(ctx context.Context, args []string) error {
 	return bench(ctx, o)
 }
 
-// options say what is measured, and how long.
+// options are the command-line options.
 type options struct {
-	// program is the flag service.
+	// program is the flag-service executable.
 	program string
-	// rounds is how often each case is measured, window how long at a time.
+	// rounds is how often each case is measured, window how long each time.
 	rounds int
 	window time.Duration
-	// connections is how many the generator has open.
+	// connections is the number of connections of the load generator.
 	connections int
-	// output is the page that the report is written to, "" for none.
+	// output is the page to write the report to, "" for none.
 	output string
 }
 
@@ -64,10 +64,10 @@ func parseOptions(args []string) (options, error) {
 		o.program = filepath.Join(root, "bin", "flag-service")
 	}
 	fs := flag.NewFlagSet("bench-service", flag.ExitOnError)
-	fs.IntVar(&o.rounds, "rounds", 3, "How often each case is measured.")
-	fs.DurationVar(&o.window, "window", 2*time.Second, "How long a case is measured at a time.")
-	fs.IntVar(&o.connections, "connections", 50, "How many connections the generator has open.")
-	fs.StringVar(&o.output, "output", filepath.Join(root, "docs", "benchmarks.md"), "Page that the report is written to; empty prints it only.")
+	fs.IntVar(&o.rounds, "rounds", 3, "How often to measure each case.")
+	fs.DurationVar(&o.window, "window", 2*time.Second, "How long to measure a case each time.")
+	fs.IntVar(&o.connections, "connections", 50, "Number of connections of the load generator.")
+	fs.StringVar(&o.output, "output", filepath.Join(root, "docs", "benchmarks.md"), "Page to write the report to; if empty, it is only printed.")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
@@ -75,7 +75,7 @@ func parseOptions(args []string) (options, error) {
 		return o, fmt.Errorf("rounds must be at least 1, window at least 100ms, connections from 1 to 1000")
 	}
 	if _, err := os.Stat(o.program); err != nil {
-		return o, fmt.Errorf("looking for the flag service (variable FLAG_SERVICE): %w; run make build", err)
+		return o, fmt.Errorf("finding the flag service (variable FLAG_SERVICE): %w; run make build", err)
 	}
 	return o, nil
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/flagcache/flagcache/hack/bench/page"
 )
 
-// goalP99 is for every case, at half of saturation.
-const goalP99 = 2 * time.Millisecond
+// targetP99 is the target for every case at half of the maximum throughput.
+const targetP99 = 2 * time.Millisecond
 
 // report is everything that was measured.
 type report struct {
 	Machine machine.Machine
 	Started time.Time
-	// Load is the load average before the benchmark, of the last minute: well under
-	// 1 if the cores have nothing else to do.
+	// Load is the 1-minute load average before the benchmark: well below 1 on an idle
+	// machine.
 	Load    string
 	Options options
 	Results []result
@@ -58,12 +58,12 @@ func (r report) render() string {
 func (r report) costs() string {
 	t := page.NewTable("Evaluation", "Requests per CPU second", "Bare", "Ratio", "Target", "", "CPU µs per request", "Bare")
 	for _, x := range r.Results {
-		aim, verdict := "none", ""
-		if x.Case.goal > 0 {
-			aim, verdict = fmt.Sprintf("at least %.2f", x.Case.goal), met(x.ratio() >= x.Case.goal)
+		target, verdict := "none", ""
+		if x.Case.target > 0 {
+			target, verdict = fmt.Sprintf("at least %.2f", x.Case.target), page.Verdict(x.ratio() >= x.Case.target)
 		}
 		service, bare := x.Service.perCPUSecond(), x.Bare.perCPUSecond()
-		t.Row(x.Case.name, page.Thousands(int(service)), page.Thousands(int(bare)), fmt.Sprintf("%.2f", x.ratio()), aim, verdict,
+		t.Row(x.Case.name, page.Thousands(int(service)), page.Thousands(int(bare)), fmt.Sprintf("%.2f", x.ratio()), target, verdict,
 			fmt.Sprintf("%.1f", 1e6/service), fmt.Sprintf("%.1f", 1e6/bare))
 	}
 	return t.String()
@@ -73,22 +73,15 @@ func (r report) speed() string {
 	t := page.NewTable("Evaluation", "Requests per second", "Bare", "P99 at half load", "Bare", "Target", "", "Allocations", "Bare")
 	for _, x := range r.Results {
 		t.Row(x.Case.name, page.Thousands(int(x.Service.perSecond())), page.Thousands(int(x.Bare.perSecond())),
-			milliseconds(page.Median(x.Service.P99s)), milliseconds(page.Median(x.Bare.P99s)), "under "+milliseconds(goalP99), met(page.Median(x.Service.P99s) < goalP99),
+			milliseconds(page.Median(x.Service.P99s)), milliseconds(page.Median(x.Bare.P99s)), "under "+milliseconds(targetP99), page.Verdict(page.Median(x.Service.P99s) < targetP99),
 			fmt.Sprintf("%.1f", x.Service.allocations()), fmt.Sprintf("%.1f", x.Bare.allocations()))
 	}
 	return t.String()
 }
 
-func met(aim bool) string {
-	if aim {
-		return "met"
-	}
-	return "**not met**"
-}
-
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%.2f ms", d.Seconds()*1e3) }
 
-// ratio is what the flag service does of what the bare handler does.
+// ratio is the throughput of the flag service relative to the bare handler.
 func (r result) ratio() float64 { return r.Service.perCPUSecond() / r.Bare.perCPUSecond() }
 
 func (f figures) perCPUSecond() float64 {

@@ -25,10 +25,10 @@ import (
 	"github.com/flagcache/flagcache/test/child"
 )
 
-// startLimit is how long a server may take to serve.
+// startLimit bounds the time until a server has started.
 const startLimit = 10 * time.Second
 
-// startLine is the line by which a server tells where it listens.
+// startLine is the log line with which a server reports its addresses.
 type startLine struct {
 	Message   string `json:"msg"`
 	OFREP     string `json:"ofrep"`
@@ -37,7 +37,7 @@ type startLine struct {
 
 const startMessage = "starting"
 
-// server is a process that is measured.
+// server is a server process to measure.
 type server struct {
 	command   *exec.Cmd
 	ofrep     string
@@ -45,7 +45,7 @@ type server struct {
 	drained   chan struct{}
 }
 
-// start runs a program on the core and waits until it tells its addresses.
+// start starts a program on a core and waits until it reports its addresses.
 func start(ctx context.Context, cpu int, environ []string, program string, args ...string) (*server, error) {
 	s := &server{command: exec.Command(program, args...), drained: make(chan struct{})}
 	s.command.Env = append(os.Environ(), environ...)
@@ -58,30 +58,30 @@ func start(ctx context.Context, cpu int, environ []string, program string, args 
 	if err := startPinned(s.command, cpu); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", program, err)
 	}
-	told := make(chan startLine, 1)
-	go s.read(output, told)
+	lines := make(chan startLine, 1)
+	go s.read(output, lines)
 	select {
-	case line := <-told:
+	case line := <-lines:
 		s.ofrep, s.telemetry = line.OFREP, line.Telemetry
 		return s, nil
 	case <-s.drained:
-		err = errors.New("it ended")
+		err = errors.New("it exited")
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-time.After(startLimit):
-		err = errors.New("it did not say where it listens")
+		err = errors.New("it did not report its addresses")
 	}
 	return nil, errors.Join(fmt.Errorf("starting %s: %w", program, err), s.stop())
 }
 
-// read finds the starting line, and then keeps the pipe empty.
-func (s *server) read(output io.Reader, told chan<- startLine) {
+// read finds the start line and then drains the pipe.
+func (s *server) read(output io.Reader, started chan<- startLine) {
 	defer close(s.drained)
 	lines := bufio.NewScanner(output)
 	for lines.Scan() {
 		var line startLine
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == startMessage {
-			told <- line
+			started <- line
 			break
 		}
 	}
@@ -93,7 +93,7 @@ func (s *server) stop() error {
 		return fmt.Errorf("stopping a server: %w", err)
 	}
 	<-s.drained
-	// It ends by the signal, which Wait reports as an error.
+	// Wait reports the signal as an error.
 	_ = s.command.Wait()
 	return nil
 }
@@ -103,7 +103,7 @@ func (s *server) cpu() (time.Duration, error) {
 	return used.CPU, err
 }
 
-// allocations is how many objects the server has allocated since its start.
+// allocations returns the number of objects that the server has allocated.
 func (s *server) allocations(ctx context.Context) (float64, error) {
 	body, err := exchange(ctx, http.MethodGet, "http://"+s.telemetry+"/metrics", nil)
 	if err != nil {
@@ -117,29 +117,29 @@ func (s *server) allocations(ctx context.Context) (float64, error) {
 	return 0, fmt.Errorf("the server has no metric %s", allocationsMetric)
 }
 
-// exchange asks a server something and returns its answer, which must be a 200.
+// exchange sends a request and returns the body of the response, which must be a 200.
 func exchange(ctx context.Context, method, url string, body []byte) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("asking %s: %w", url, err)
+		return nil, fmt.Errorf("requesting %s: %w", url, err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("asking %s: %w", url, err)
+		return nil, fmt.Errorf("requesting %s: %w", url, err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer of %s: %w", url, err)
+		return nil, fmt.Errorf("reading the response of %s: %w", url, err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s: %s", url, response.Status, answer)
+		return nil, fmt.Errorf("%s responded %s: %s", url, response.Status, answer)
 	}
 	return answer, nil
 }
 
-// awaitAnswer returns the first answer that is a 200.
+// awaitAnswer repeats a request until the response is a 200 and returns its body.
 func awaitAnswer(ctx context.Context, url string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestAnswersAreReadToTheirEnd(t *testing.T) {
+func TestResponsesAreReadCompletely(t *testing.T) {
 	answer := "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\nDate: now\r\n\r\n12345"
 	for n := range len(answer) {
 		if complete, err := isComplete([]byte(answer[:n])); complete || err != nil {
@@ -22,19 +22,19 @@ func TestAnswersAreReadToTheirEnd(t *testing.T) {
 	}
 }
 
-func TestOtherAnswersAreErrors(t *testing.T) {
+func TestUnexpectedResponsesAreErrors(t *testing.T) {
 	for name, answer := range map[string]string{
 		"a failure":        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
 		"without a length": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"a broken length":  "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
 	} {
 		if _, err := isComplete([]byte(answer)); err == nil {
-			t.Errorf("%s is no error", name)
+			t.Errorf("%s was accepted", name)
 		}
 	}
 }
 
-func TestThereAreAsManyFlagsAsTheReportSays(t *testing.T) {
+func TestNumberOfFlagsMatchesReport(t *testing.T) {
 	data, err := flagsDocument()
 	if err != nil {
 		t.Fatal(err)
