@@ -214,6 +214,8 @@ const (
 	ReasonCanaryInconclusive = "CanaryInconclusive"
 	// ReasonRolledBack: the revision of the spec was rejected and the stable revision serves all traffic; change the spec, or retry.
 	ReasonRolledBack = "RolledBack"
+	// ReasonRecordUnreadable: an annotation that records what became of a revision cannot be decoded, so the revision is neither promoted nor retried; restore the annotation, or delete its ControllerRevision.
+	ReasonRecordUnreadable = "RecordUnreadable"
 	// ReasonNotStarted: there is no revision yet.
 	ReasonNotStarted = "NotStarted"
 )

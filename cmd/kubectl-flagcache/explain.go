@@ -4,7 +4,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -16,105 +15,106 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// mostBytes of input; annotations have 256 KiB at the most.
-const mostBytes = 1 << 20
+// maxBytes of input; annotations have at most 256 KiB.
+const maxBytes = 1 << 20
 
-// read finds a record in a file: in the annotation of a ControllerRevision, or
-// by itself.
-func read(file string, stdin io.Reader) (record plan.Record, err error) {
+// read finds a record in a file: in the annotation of a ControllerRevision, or by itself.
+func read(file string, stdin io.Reader) (canary.Record, error) {
 	in := stdin
 	if file != "-" {
 		opened, err := os.Open(file)
 		if err != nil {
-			return record, fmt.Errorf("reading the record: %w", err)
+			return canary.Record{}, fmt.Errorf("reading the record: %w", err)
 		}
 		defer opened.Close()
 		in = opened
 	}
-	text, err := io.ReadAll(io.LimitReader(in, mostBytes))
+	text, err := io.ReadAll(io.LimitReader(in, maxBytes))
 	if err != nil {
-		return record, fmt.Errorf("reading the record: %w", err)
+		return canary.Record{}, fmt.Errorf("reading the record: %w", err)
 	}
 	var object metav1.PartialObjectMetadata
 	if err := yaml.Unmarshal(text, &object); err == nil && object.Annotations[v1alpha1.AnnotationRecord] != "" {
 		text = []byte(object.Annotations[v1alpha1.AnnotationRecord])
 	}
-	if err := yaml.Unmarshal(text, &record); err != nil {
-		return record, fmt.Errorf("reading the record: %w", err)
+	if text, err = yaml.YAMLToJSON(text); err != nil {
+		return canary.Record{}, fmt.Errorf("reading the record: %w", err)
 	}
-	if record.Revision == "" {
-		return record, errors.New("this is no record, nor an object with the annotation " + v1alpha1.AnnotationRecord)
+	record, err := canary.Decode(string(text))
+	if err != nil {
+		return canary.Record{}, fmt.Errorf("reading a record, or an object with the annotation %s: %w", v1alpha1.AnnotationRecord, err)
 	}
 	return record, nil
 }
 
-// explain prints the verdict and says whether it goes with the outcome.
-func explain(out io.Writer, record plan.Record) bool {
+// explain prints the verdict, and reports whether it agrees with the outcome.
+func explain(out io.Writer, record canary.Record) bool {
 	_, _ = fmt.Fprintf(out, "Revision  %s\nOutcome   %s\n", record.Revision, outcome(record))
-	if record.Trial == nil {
+	if record.Canary == nil {
 		_, _ = fmt.Fprintln(out, "\nThere was no canary.")
 		return true
 	}
-	results := record.Trial.Judge()
-	if l := record.Trial.LoadTest; l != nil {
+	state := *record.Canary
+	results := state.Judge()
+	if l := state.Progress.LoadTest; l != nil {
 		passed := map[bool]string{true: "passed", false: "failed"}[l.Passed]
-		_, _ = fmt.Fprintln(out, "Load test", strings.TrimSuffix(passed+": "+l.Numbers(), ": "))
+		_, _ = fmt.Fprintln(out, "Load test", strings.TrimSuffix(passed+": "+l.Summary(), ": "))
 	}
 	_, _ = fmt.Fprintln(out)
-	printChecks(out, results, record.Trial.Policy)
-	if block := record.Trial.Policy.Block; block > 0 {
+	printChecks(out, results, state.Policy)
+	if block := state.Policy.Block; block > 0 {
 		_, _ = fmt.Fprintf(out, "\nA block is %s of observed time and counts once, as the share of its events that were bad. Observed is the mean of complete blocks.\n", block)
 	}
 	_, _ = fmt.Fprintf(out, "\nA check breaches when its evidence reaches log(1/alpha) = %.2f, alpha = %g.\n",
-		math.Log(1/record.Trial.Policy.Alpha), record.Trial.Policy.Alpha)
-	if trouble := contradiction(record, results); trouble != "" {
-		_, _ = fmt.Fprintln(out, "Contradiction:", trouble)
+		math.Log(1/state.Policy.Alpha), state.Policy.Alpha)
+	if contradiction := contradiction(record, results); contradiction != "" {
+		_, _ = fmt.Fprintln(out, "Contradiction:", contradiction)
 		return false
 	}
 	return true
 }
 
-func outcome(record plan.Record) string {
+func outcome(record canary.Record) string {
 	if record.Outcome == "" {
 		return "none yet"
 	}
 	return fmt.Sprintf("%s (%s): %s", record.Outcome, record.Reason, record.Message)
 }
 
-func printChecks(out io.Writer, results []plan.CheckResult, p plan.Policy) {
+func printChecks(out io.Writer, results []canary.CheckResult, p canary.Policy) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	header, blocks := "", func(plan.CheckResult) string { return "" }
+	header, blocks := "", func(canary.CheckResult) string { return "" }
 	if p.Block > 0 {
-		header, blocks = "BLOCKS\t", func(r plan.CheckResult) string { return fmt.Sprintf("%d\t", r.Blocks) }
+		header, blocks = "BLOCKS\t", func(r canary.CheckResult) string { return fmt.Sprintf("%d\t", r.Blocks) }
 	}
 	_, _ = fmt.Fprintln(w, "CHECK\tEVENTS\tBAD\t"+header+"OBSERVED\tINTERVAL\tLIMIT\tEVIDENCE\tVERDICT")
 	for _, r := range results {
 		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%s%s\t%s to %s\t%s\t%.2f\t%s\n", r.Check, r.Counts.Total, r.Counts.Bad, blocks(r),
 			percent(r.Result.Observed), percent(r.Result.Lower), percent(r.Result.Upper), percent(r.Limit), r.Result.LogEvidence, r.Verdict)
 	}
-	_ = w.Flush() // what it writes to is a person's terminal
+	_ = w.Flush() // it writes to a person's terminal
 }
 
 func percent(p float64) string { return fmt.Sprintf("%.3g%%", 100*p) }
 
-// contradiction says how the verdict and the recorded outcome exclude each other,
-// "" if they do not. A person may promote what breaches, and roll back what does
-// not; neither is a verdict.
-func contradiction(record plan.Record, results []plan.CheckResult) string {
+// contradiction says how the verdict and the recorded outcome exclude each other, "" if
+// they do not. A person may promote what breaches, and roll back what does not; neither
+// is a verdict.
+func contradiction(record canary.Record, results []canary.CheckResult) string {
 	breached := ""
 	for _, r := range results {
-		if r.Verdict == plan.Breach {
+		if r.Verdict == canary.Breach {
 			breached = string(r.Check)
 			break
 		}
 	}
 	switch {
-	case record.Outcome == plan.RolledBack && record.Reason == plan.ReasonBreach && breached == "":
+	case record.Outcome == canary.RolledBack && record.Reason == canary.ReasonBreach && breached == "":
 		return "the revision was rolled back for a breach, and no check breaches"
-	case record.Outcome == plan.Promoted && !record.Trial.ByHand && breached != "":
+	case record.Outcome == canary.Promoted && !record.Canary.Progress.Forced && breached != "":
 		return "the revision was promoted, and " + breached + " breaches"
 	}
 	return ""

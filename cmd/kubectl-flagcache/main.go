@@ -16,13 +16,13 @@ import (
 // Exit statuses.
 const (
 	exitOK = iota
-	// exitContradiction: the verdict, computed anew, is not what was recorded.
+	// exitContradiction: the recomputed verdict contradicts the recorded outcome.
 	exitContradiction
-	// exitUsage: there is nothing that could be explained.
+	// exitUsage: there is nothing to explain.
 	exitUsage
 )
 
-const usage = `kubectl flagcache explain computes the verdict on a revision anew, from the record that the operator kept.
+const usage = `kubectl flagcache explain recomputes the verdict on a revision from the record that the operator kept.
 
 Usage:
   kubectl get controllerrevision NAME-REVISION -o yaml | kubectl flagcache explain -f -

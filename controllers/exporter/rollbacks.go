@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
@@ -141,7 +142,7 @@ func (r *Rollbacks) keep(fc *v1alpha1.FlagCache) rollbackCount {
 func rollbacksOf(status v1alpha1.FlagCacheStatus) map[rollback]string {
 	found := map[rollback]string{}
 	for _, entry := range status.History {
-		if entry.Outcome != string(plan.RolledBack) || entry.StartedAt == nil {
+		if entry.Outcome != string(canary.RolledBack) || entry.StartedAt == nil {
 			continue
 		}
 		reason := entry.Reason

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // reported returns a FlagCache whose status contains rollbacks for the given
@@ -24,7 +24,7 @@ func reported(uid types.UID, reasons ...string) *v1alpha1.FlagCache {
 	fc.Status.ObservedGeneration = 1
 	for i, reason := range reasons {
 		fc.Status.History = append(fc.Status.History, v1alpha1.HistoryEntry{
-			Revision: "b", Outcome: string(plan.RolledBack), Reason: reason,
+			Revision: "b", Outcome: string(canary.RolledBack), Reason: reason,
 			StartedAt: &metav1.Time{Time: time.Date(2026, 6, 1, 12, i, 0, 0, time.UTC)},
 		})
 	}
@@ -41,7 +41,7 @@ func write(r *Rollbacks, from, to *v1alpha1.FlagCache, err error) {
 }
 
 func TestRollbackIsCountedOnce(t *testing.T) {
-	none, one, two := reported("1"), reported("1", plan.ReasonBreach), reported("1", plan.ReasonBreach, plan.ReasonBreach)
+	none, one, two := reported("1"), reported("1", canary.ReasonBreach), reported("1", canary.ReasonBreach, canary.ReasonBreach)
 	conflict := apierrors.NewConflict(schema.GroupResource{Resource: "flagcaches"}, "demo", errors.New("the object has been modified"))
 	lost := errors.New("connection reset by peer")
 	for name, c := range map[string]struct {
@@ -69,7 +69,7 @@ func TestRollbackIsCountedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := &Rollbacks{}
 			c.do(r)
-			if got := r.byReason(none)[plan.ReasonBreach]; got != c.want {
+			if got := r.byReason(none)[canary.ReasonBreach]; got != c.want {
 				t.Errorf("got %v rollbacks, want %v", got, c.want)
 			}
 		})
@@ -78,12 +78,12 @@ func TestRollbackIsCountedOnce(t *testing.T) {
 
 func TestRecreatedFlagCacheStartsAtZero(t *testing.T) {
 	r := &Rollbacks{}
-	write(r, reported("1"), reported("1", plan.ReasonBreach), nil)
-	if got := r.byReason(reported("2"))[plan.ReasonBreach]; got != 0 {
+	write(r, reported("1"), reported("1", canary.ReasonBreach), nil)
+	if got := r.byReason(reported("2"))[canary.ReasonBreach]; got != 0 {
 		t.Errorf("the new FlagCache has %v", got)
 	}
-	write(r, reported("2"), reported("2", plan.ReasonAborted), nil)
-	if got := r.byReason(reported("2")); got[plan.ReasonAborted] != 1 || got[plan.ReasonBreach] != 0 {
+	write(r, reported("2"), reported("2", canary.ReasonAborted), nil)
+	if got := r.byReason(reported("2")); got[canary.ReasonAborted] != 1 || got[canary.ReasonBreach] != 0 {
 		t.Errorf("the new FlagCache has %v", got)
 	}
 }

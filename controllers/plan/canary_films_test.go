@@ -250,8 +250,8 @@ func evidenceFilms() map[string]film {
 				th.until("the second step", func() bool { return th.weight() == 25 })
 				th.note("a minute is too short for what happens in it to be known")
 				th.run(3 * time.Minute)
-				if n := th.trial().inStep(canary.ErrorRate).Total; n != 0 {
-					th.t.Errorf("%d events of the first step count in the second", n)
+				if l := th.trial().Ledger; l.Candidate[canary.ErrorRate] != l.CandidateAtStep[canary.ErrorRate] {
+					th.t.Errorf("events of the first step count in the second")
 				}
 				th.until("the promotion", th.promoted(candidate))
 			},
@@ -283,12 +283,12 @@ func evidenceFilms() map[string]film {
 			th.note("another source counts: it knows all that happened, and none of it counts twice")
 			th.origin = "another"
 			th.look()
-			if n := th.trial().Candidate[canary.ErrorRate].Total; n != 0 {
+			if n := th.trial().Ledger.Candidate[canary.ErrorRate].Total; n != 0 {
 				th.t.Errorf("%d events of before are counted by the new source", n)
 			}
 			th.run(9 * time.Minute)
 			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionTrue, v1alpha1.ReasonCanaryProgressing)
-			if n := th.trial().Candidate[canary.ErrorRate].Total; n != 10*9*60 {
+			if n := th.trial().Ledger.Candidate[canary.ErrorRate].Total; n != 10*9*60 {
 				th.t.Errorf("%d events are counted in nine minutes of 10 a second", n)
 			}
 			th.until("the promotion", th.promoted(candidate))

@@ -151,8 +151,8 @@ func (th *theatre) burst(revision string, share float64) {
 
 // noteBlocks puts into the film how far the newest trial's blocks are.
 func (th *theatre) noteBlocks() {
-	blocks := readHistory(th.index()).newest()[0].Trial.Blocks
-	th.note(fmt.Sprintf("blocks of requests: %d, and %s of the next", blocks.of(canary.ErrorRate).Count, blocks.OpenFor))
+	blocks := readHistory(th.index()).newest()[0].Canary.Ledger.Blocks
+	th.note(fmt.Sprintf("blocks of requests: %d, and %s of the next", blocks.Complete[canary.ErrorRate].Count, blocks.OpenFor))
 }
 
 // run looks every ten seconds for as long, until then.
@@ -196,7 +196,9 @@ func (th *theatre) loadTestEnds(how batchv1.JobConditionType, report string) {
 }
 
 // trial of the candidate, as it is on record.
-func (th *theatre) trial() *Trial { return readHistory(th.index()).records[th.candidate()].Trial }
+func (th *theatre) trial() *canary.State {
+	return readHistory(th.index()).records[th.candidate()].Canary
+}
 
 func (th *theatre) promoted(revision string) func() bool {
 	return func() bool { return th.stable() == revision }
@@ -308,8 +310,8 @@ func (th *theatre) weight() int32 {
 	return 100 * candidate / (candidate + stable)
 }
 
-func (th *theatre) recordedOutcome() map[string]Outcome {
-	outcomes := map[string]Outcome{}
+func (th *theatre) recordedOutcome() map[string]canary.Outcome {
+	outcomes := map[string]canary.Outcome{}
 	for revision, r := range readHistory(th.index()).records {
 		outcomes[revision] = r.Outcome
 	}
@@ -317,7 +319,7 @@ func (th *theatre) recordedOutcome() map[string]Outcome {
 }
 
 // invariants are what must hold at each frame, whatever happened.
-func (th *theatre) invariants(p Plan, weightBefore int32, outcomesBefore map[string]Outcome) {
+func (th *theatre) invariants(p Plan, weightBefore int32, outcomesBefore map[string]canary.Outcome) {
 	th.t.Helper()
 	again := Make(th.snapshot())
 	if !reflectEqual(p.Status.Canary, again.Status.Canary) && th.share().Revision == again.Status.Revisions.Candidate && len(p.Apply) == 0 {
@@ -331,14 +333,14 @@ func (th *theatre) invariants(p Plan, weightBefore int32, outcomesBefore map[str
 		th.t.Errorf("the weight %d is over that of every step", w)
 	}
 	share := th.share()
-	if r := readHistory(th.index()).records[share.Revision]; r.Outcome == RolledBack && share.Weight != 0 {
+	if r := readHistory(th.index()).records[share.Revision]; r.Outcome == canary.RolledBack && share.Weight != 0 {
 		th.t.Errorf("revision %s was rolled back and has the weight %d", th.name(share.Revision), share.Weight)
 	}
-	if weightBefore > 0 && outcomesBefore[share.Revision] == RolledBack {
+	if weightBefore > 0 && outcomesBefore[share.Revision] == canary.RolledBack {
 		th.t.Errorf("the frame after a breach has the weight %d", weightBefore)
 	}
 	for revision, r := range readHistory(th.index()).records {
-		if r.Outcome == RolledBack && r.Reason != th.pods[revision].Reason && !slices.Contains(RollbackReasons(), r.Reason) {
+		if r.Outcome == canary.RolledBack && r.Reason != th.pods[revision].Reason && !slices.Contains(RollbackReasons(), r.Reason) {
 			th.t.Errorf("revision %s was rolled back for %q, which is no reason that we know", th.name(revision), r.Reason)
 		}
 	}
@@ -360,7 +362,7 @@ func (th *theatre) capacity() {
 		switch {
 		case revision == th.stable() && replicas < ptr.Deref(th.fc.Spec.Service.Replicas, defaultReplicas):
 			th.t.Errorf("the stable revision %s has %d replicas", th.name(revision), replicas)
-		case revision != th.stable() && readHistory(th.index()).records[revision].Outcome != Promoted:
+		case revision != th.stable() && readHistory(th.index()).records[revision].Outcome != canary.Promoted:
 			others++
 		}
 	}
@@ -393,7 +395,7 @@ func (th *theatre) frame() string {
 	if st.Canary != nil {
 		line += fmt.Sprintf("  canary %s step %d", st.Canary.Phase, st.Canary.Step)
 		for _, c := range st.Canary.Checks {
-			if c.Verdict == string(Breach) {
+			if c.Verdict == string(canary.Breach) {
 				line += " " + c.Name + "!"
 			}
 		}
@@ -427,9 +429,9 @@ func TestTheVerdictRestsOnCountsAlone(t *testing.T) {
 	th := aTheatre(t, withCanary(aFlagCache()))
 	th.change(fromImage("flag-service:v2"))
 	th.run(5 * time.Minute)
-	trial := readHistory(th.index()).records[th.candidate()].Trial
-	if d := math.Abs(float64(trial.Candidate[canary.ErrorRate].Total) - 0.05*200*290); d > 300 {
-		t.Errorf("%d requests were counted in five minutes of 10 a second", trial.Candidate[canary.ErrorRate].Total)
+	trial := readHistory(th.index()).records[th.candidate()].Canary
+	if d := math.Abs(float64(trial.Ledger.Candidate[canary.ErrorRate].Total) - 0.05*200*290); d > 300 {
+		t.Errorf("%d requests were counted in five minutes of 10 a second", trial.Ledger.Candidate[canary.ErrorRate].Total)
 	}
 	repeated := trial.Judge()
 	for i, c := range th.fc.Status.Canary.Checks {

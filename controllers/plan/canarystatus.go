@@ -5,10 +5,14 @@ package plan
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
@@ -27,42 +31,43 @@ func revisionsStatus(r rollout) *v1alpha1.RevisionsStatus {
 
 // canaryStatus shows a canary with all that it is judged by. That of a rejected
 // revision stays, because it says why.
-func canaryStatus(s *observed.Index, r rollout) *v1alpha1.CanaryStatus {
-	record, c := r.history.records[r.target], r.canary
-	if record.Trial == nil || (c == nil && !r.rejected) {
+func canaryStatus(x *observed.Index, r rollout) *v1alpha1.CanaryStatus {
+	state, decision := r.record().Canary, r.canary
+	if state == nil || (decision == nil && !r.rejected) {
 		return nil
 	}
-	trial := record.Trial
-	steps := len(s.FlagCache.Spec.Canary.GetSteps())
+	progress := state.Progress
+	spec := x.FlagCache.Spec.Canary
+	steps := len(spec.GetSteps())
 	st := &v1alpha1.CanaryStatus{
-		Step:          int32(min(trial.Step, steps)),
-		ObservedFor:   int64(trial.Observed.Seconds()),
-		StepStartedAt: timeOf(trial.StepStartedAt),
-		Checks:        checkStatuses(trial),
+		Step:          int32(min(progress.Step, steps)),
+		ObservedFor:   int64(progress.Observed.Seconds()),
+		StepStartedAt: timeOf(progress.StepStartedAt),
+		Checks:        checkStatuses(*state),
 		Summary:       "rolled back",
 	}
-	if weight, ok := trial.measuredWeight(); ok {
+	if weight, ok := state.Ledger.MeasuredWeight(); ok {
 		st.ActualWeight = percent(weight)
 	}
-	if c != nil {
-		st.Phase, st.Weight = c.phase, c.weight
-		st.Summary = fmt.Sprintf("%d%% %d/%d", c.weight, st.Step, steps)
+	if decision == nil {
+		return st
 	}
+	st.Phase, st.Weight = v1alpha1.CanaryPhase(decision.Phase), decision.Weight
+	st.Summary = fmt.Sprintf("%d%% %d/%d", decision.Weight, st.Step, steps)
 	switch {
-	case c == nil:
-	case !c.stepStartedAt.Equal(trial.StepStartedAt):
+	case !r.stepBegun:
 		st.StepStartedAt = nil
-	case trial.Step > 0 && trial.Step <= steps:
-		st.DeadlineAt = timeOf(trial.StepStartedAt.Add(s.FlagCache.Spec.Canary.Deadline.Duration))
+	case progress.Step > 0 && progress.Step <= steps:
+		st.DeadlineAt = timeOf(progress.StepStartedAt.Add(spec.Deadline.Duration))
 	}
 	return st
 }
 
-func checkStatuses(t *Trial) []v1alpha1.CheckStatus {
+func checkStatuses(state canary.State) []v1alpha1.CheckStatus {
 	var checks []v1alpha1.CheckStatus
-	for _, r := range t.Judge() {
+	for _, r := range state.Judge() {
 		st := v1alpha1.CheckStatus{Name: string(r.Check), Limit: percent(r.Limit), Requests: r.Counts.Total, Blocks: r.Blocks, Verdict: string(r.Verdict)}
-		if t.Policy.observations(r) > 0 {
+		if state.HasObservations(r) {
 			st.Observed, st.Lower, st.Upper = percent(r.Result.Observed), percent(r.Result.Lower), percent(r.Result.Upper)
 		}
 		checks = append(checks, st)
@@ -70,84 +75,120 @@ func checkStatuses(t *Trial) []v1alpha1.CheckStatus {
 	return checks
 }
 
-// historyStatus are the trials that are over. While a beginning or an end cannot be
-// recorded, each look decides it anew and at another time: what was said first stays.
-func historyStatus(s *observed.Index, r rollout) []v1alpha1.HistoryEntry {
-	recorded := readHistory(s).records
+// percent is a proportion as the API writes it.
+func percent(p float64) v1alpha1.Percentage { return v1alpha1.Percentage(canary.Percent(p)) }
+
+// historyStatus are the canaries that ended. While a beginning or an end cannot be
+// recorded, each reconcile decides it again and at another time: the times that were
+// reported first stay.
+func historyStatus(x *observed.Index, r rollout) []v1alpha1.HistoryEntry {
 	var entries []v1alpha1.HistoryEntry
 	for _, record := range r.history.newest() {
-		if record.Outcome == "" || len(entries) == mostRecords {
+		if record.Outcome == "" || len(entries) == maxRecords {
 			continue
 		}
 		entry := v1alpha1.HistoryEntry{
 			Revision: record.Revision, Outcome: string(record.Outcome), Reason: record.Reason,
 			StartedAt: timeOf(record.StartedAt), FinishedAt: timeOf(record.FinishedAt),
 		}
-		seen, begun := recorded[record.Revision]
-		if !begun || seen.Outcome != record.Outcome {
-			entry.StartedAt, entry.FinishedAt = saidTimes(s, entry, begun)
+		recorded, begun := r.recorded[record.Revision]
+		if !begun || recorded.Outcome != record.Outcome {
+			entry.StartedAt, entry.FinishedAt = reportedTimes(x.FlagCache, entry, begun)
 		}
 		entries = append(entries, entry)
 	}
 	return entries
 }
 
-// saidTimes are when a trial began and ended by the status, or else as they are now.
-func saidTimes(s *observed.Index, entry v1alpha1.HistoryEntry, begun bool) (started, finished *metav1.Time) {
-	for _, said := range s.FlagCache.Status.History {
-		if said.Revision == entry.Revision && said.Outcome == entry.Outcome && (!begun || said.StartedAt.Equal(entry.StartedAt)) {
-			return said.StartedAt, said.FinishedAt
+// reportedTimes are when a canary began and ended by the status, or else by the entry.
+func reportedTimes(fc *v1alpha1.FlagCache, entry v1alpha1.HistoryEntry, begun bool) (started, finished *metav1.Time) {
+	for _, reported := range fc.Status.History {
+		if reported.Revision == entry.Revision && reported.Outcome == entry.Outcome && (!begun || reported.StartedAt.Equal(entry.StartedAt)) {
+			return reported.StartedAt, reported.FinishedAt
 		}
 	}
 	return entry.StartedAt, entry.FinishedAt
 }
 
-// canaryHealthy says how a canary goes.
-func canaryHealthy(c canaryState, stable string) metav1.Condition {
+func timeOf(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	at := metav1.NewTime(t).Rfc3339Copy()
+	return &at
+}
+
+// canaryHealthy reports how a canary is doing.
+func canaryHealthy(r rollout) metav1.Condition {
 	const kind = v1alpha1.ConditionRolloutHealthy
-	switch {
-	case c.record.Outcome == RolledBack:
-		return rolledBack(stable, c.record)
-	case c.record.Trial.Inconclusive:
-		return conditions.Unknown(kind, v1alpha1.ReasonCanaryInconclusive, "%s", c.message)
-	case c.phase == v1alpha1.CanaryHeld:
-		return conditions.Unknown(kind, v1alpha1.ReasonCanaryHeld, "Revision %s does not get on for now: %s", c.record.Revision, c.message)
+	switch decision := r.canary; {
+	case decision.Rollback != nil:
+		return rolledBack(r.stable, r.record())
+	case decision.State.Progress.Inconclusive:
+		return conditions.Unknown(kind, v1alpha1.ReasonCanaryInconclusive, "%s", canaryMessage(*decision))
+	case decision.Phase == canary.Held:
+		return conditions.Unknown(kind, v1alpha1.ReasonCanaryHeld, "The canary of revision %s is held: %s", r.target, decision.Message)
 	default:
-		return conditions.True(kind, canaryReason(c), "%s", canarySentence(c, stable))
+		return conditions.True(kind, canaryReason(*decision), "%s", describeCanary(r))
 	}
 }
 
 // rolledBack says why a revision was rejected, and what to do.
-func rolledBack(stable string, record Record) metav1.Condition {
+func rolledBack(stable string, record canary.Record) metav1.Condition {
 	return conditions.False(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonRolledBack,
-		"Revision %s was rolled back (%s): %s. Revision %s serves. Change the spec, or annotate %s=%s to try it once more",
+		"Revision %s was rolled back (%s): %s. Revision %s serves. Change the spec, or annotate %s=%s to retry it",
 		record.Revision, record.Reason, record.Message, stable, v1alpha1.AnnotationRetry, record.Revision)
 }
 
-// onItsWay is what Ready says while another revision is on its way.
-func onItsWay(r rollout) metav1.Condition {
+// recordUnreadable says which record cannot be decoded, and what to do.
+func recordUnreadable(r rollout) metav1.Condition {
+	revision := r.target
+	if !r.unreadable {
+		revision = slices.Min(slices.Collect(maps.Keys(r.history.unreadable)))
+	}
+	return conditions.Unknown(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonRecordUnreadable,
+		"Annotation %s of ControllerRevision %s cannot be read: %s. Revision %s is neither promoted nor retried, and revision %s serves. "+
+			"Restore the annotation, upgrade the operator if a newer version wrote it, or delete the ControllerRevision to try the revision as a new one",
+		v1alpha1.AnnotationRecord, r.history.observed[revision].Name, r.history.unreadable[revision], revision, r.stable)
+}
+
+// rollingOut is what Ready says while another revision is on its way.
+func rollingOut(r rollout) metav1.Condition {
 	if r.canary != nil {
-		return conditions.False(v1alpha1.ConditionReady, canaryReason(*r.canary), "%s", canarySentence(*r.canary, r.stable))
+		return conditions.False(v1alpha1.ConditionReady, canaryReason(*r.canary), "%s", describeCanary(r))
 	}
 	return conditions.False(v1alpha1.ConditionReady, v1alpha1.ReasonRollingOut, "Revision %s is starting", r.candidate())
 }
 
-func canaryReason(c canaryState) string {
-	if c.phase == v1alpha1.CanaryPaused {
+func canaryReason(decision canary.Decision) string {
+	if decision.Phase == canary.Paused {
 		return v1alpha1.ReasonCanaryPaused
 	}
 	return v1alpha1.ReasonCanaryProgressing
 }
 
-// canarySentence says what a canary does. It has no numbers that change from look
-// to look: those are in status.canary.
-func canarySentence(c canaryState, stable string) string {
-	text := fmt.Sprintf("Revision %s is on trial (%s), revision %s serves", c.record.Revision, c.phase, stable)
-	if c.phase == v1alpha1.CanaryStepping {
-		text = fmt.Sprintf("Revision %s is on trial with %d %% of the traffic, revision %s serves the rest", c.record.Revision, c.weight, stable)
+// describeCanary says what a canary does. It has no numbers that change from reconcile
+// to reconcile: those are in status.canary.
+func describeCanary(r rollout) string {
+	text := fmt.Sprintf("Revision %s is on trial (%s), revision %s serves", r.target, r.canary.Phase, r.stable)
+	if r.canary.Phase == canary.Stepping {
+		text = fmt.Sprintf("Revision %s is on trial with %d %% of the traffic, revision %s serves the rest", r.target, r.canary.Weight, r.stable)
 	}
-	if c.message != "" {
-		text += ". " + c.message
+	if message := canaryMessage(*r.canary); message != "" {
+		text += ". " + message
 	}
 	return text
+}
+
+// canaryMessage says what a canary waits for, and what a person can do about it.
+func canaryMessage(decision canary.Decision) string {
+	switch {
+	case decision.Phase != canary.Paused:
+		return decision.Message
+	case decision.State.Progress.Inconclusive:
+		return fmt.Sprintf("%s: annotate %s, %s or %s with the revision",
+			decision.Message, v1alpha1.AnnotationResume, v1alpha1.AnnotationPromote, v1alpha1.AnnotationAbort)
+	default:
+		return fmt.Sprintf("%s: remove annotation %s, or set %s, to continue", decision.Message, v1alpha1.AnnotationPause, v1alpha1.AnnotationResume)
+	}
 }

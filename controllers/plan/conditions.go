@@ -181,7 +181,7 @@ func serviceAvailable(p servicePart) metav1.Condition {
 	const kind = v1alpha1.ConditionServiceAvailable
 	r := p.rollout
 	revision := r.target
-	if r.rejected || r.canary != nil {
+	if r.rejected || r.unreadable || r.canary != nil {
 		revision = r.stable
 	}
 	d := r.observed[revision]
@@ -192,7 +192,7 @@ func serviceAvailable(p servicePart) metav1.Condition {
 		return conditions.False(kind, p.blocked, "Waiting for a usable source of flags before starting pods of this spec")
 	case available(d, p.replicas):
 		return conditions.True(kind, v1alpha1.ReasonAvailable, "Every replica is available")
-	case stuck(d):
+	case deadlineExceeded(d):
 		return conditions.False(kind, v1alpha1.ReasonProgressDeadlineExceeded, "Deployment %s did not become available in %d seconds: see its pods and events",
 			d.Name, progressDeadline)
 	default:
@@ -216,12 +216,16 @@ func rolloutHealthy(p servicePart) metav1.Condition {
 	case r.stable == "":
 		return conditions.Unknown(kind, v1alpha1.ReasonNotStarted, "No revision serves yet")
 	case r.rejected:
-		return rolledBack(r.stable, r.history.records[r.target])
+		return rolledBack(r.stable, r.record())
+	case r.unreadable:
+		return recordUnreadable(r)
 	case r.canary != nil:
-		return canaryHealthy(*r.canary, r.stable)
+		return canaryHealthy(r)
+	case candidate == "" && len(r.history.unreadable) > 0:
+		return recordUnreadable(r)
 	case candidate == "":
 		return conditions.True(kind, v1alpha1.ReasonStable, "Revision %s serves", r.stable)
-	case stuck(r.observed[candidate]):
+	case deadlineExceeded(r.observed[candidate]):
 		return conditions.False(kind, v1alpha1.ReasonRolloutStuck, "Revision %s does not become available, revision %s goes on serving: see the pods of Deployment %s",
 			candidate, r.stable, r.observed[candidate].Name)
 	default:
@@ -242,6 +246,7 @@ var terminalReasons = []string{
 	v1alpha1.ReasonFlagsRejected,
 	v1alpha1.ReasonProgressDeadlineExceeded,
 	v1alpha1.ReasonRolledBack,
+	v1alpha1.ReasonRecordUnreadable,
 	v1alpha1.ReasonCanaryInconclusive,
 	v1alpha1.ReasonBudgetExceeded,
 	v1alpha1.ReasonRegionUnknown,
@@ -271,7 +276,7 @@ func summarize(p parts, all []metav1.Condition) verdict {
 		}
 	}
 	if candidate := p.service.rollout.candidate(); candidate != "" {
-		return verdict{progressing: true, ready: onItsWay(p.service.rollout)}
+		return verdict{progressing: true, ready: rollingOut(p.service.rollout)}
 	}
 	return verdict{progressing: p.cache.changing, ready: conditions.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
 }

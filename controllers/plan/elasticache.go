@@ -244,8 +244,11 @@ func cacheOf(d *appsv1.Deployment) string {
 // use it. It stays away until the spec asks for something else, or a person says
 // retry. A cache that a revision uses is none of that.
 func (c elastiCache) rejected() bool {
+	if len(c.users()) > 0 {
+		return false
+	}
 	_, rejected := rejectedIntent(c.s)
-	return rejected && len(c.users()) == 0
+	return rejected || c.group == nil && unreadableIntent(c.s) != ""
 }
 
 // cost of every group that there is and of the one that is wanted. While one

@@ -81,7 +81,7 @@ func routed(s *observed.Index, revision string) bool {
 // routeChanges are the routes that differ from what they should be. The candidate
 // of a trial is in its route, and nowhere else; no other revision is in any.
 func routeChanges(s *observed.Index, r rollout) []*unstructured.Unstructured {
-	trial := r.canary != nil && r.canary.record.Outcome == ""
+	trial := r.canary != nil && r.canary.Rollback == nil
 	var changed []*unstructured.Unstructured
 	for _, name := range slices.Sorted(maps.Keys(s.Routes)) {
 		route := s.Routes[name]
@@ -90,7 +90,7 @@ func routeChanges(s *observed.Index, r rollout) []*unstructured.Unstructured {
 		}
 		edited := route.Object.DeepCopy()
 		if trial && name == wantedRoute(s.FlagCache) {
-			editRules(edited, s.FlagCache, func(b backends) []any { return b.shared(observed.RevisionName(s.FlagCache, r.target), r.canary.weight) })
+			editRules(edited, s.FlagCache, func(b backends) []any { return b.shared(observed.RevisionName(s.FlagCache, r.target), r.canary.Weight) })
 		} else {
 			editRules(edited, s.FlagCache, backends.restored)
 		}
@@ -244,22 +244,6 @@ type gate struct {
 	// least and most are the candidate's weights, in percent, in the rules that it
 	// is to be in.
 	least, most int32
-}
-
-// held says why a step does not begin or go on with a weight, "" if it does.
-func (g *gate) held(weight int32) string {
-	switch {
-	case g == nil:
-		return ""
-	case g.trouble != "":
-		return g.trouble
-	case g.waiting != "":
-		return g.waiting
-	case g.least != weight || g.most != weight:
-		return "Waiting for the route to have the candidate's weight"
-	default:
-		return ""
-	}
 }
 
 // readGate judges the route of the spec; nil where there is none.

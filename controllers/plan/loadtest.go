@@ -4,8 +4,6 @@
 package plan
 
 import (
-	"encoding/json"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -34,7 +32,7 @@ const (
 // loadTestJob asks the candidate as clients do, before any of them does. It runs
 // the operator's own flag service, whatever image the candidate has. It is bound
 // to one attempt, which has to be on record: a retry is tested anew.
-func loadTestJob(s *observed.Index, record Record) *batchv1.Job {
+func loadTestJob(s *observed.Index, record canary.Record) *batchv1.Job {
 	fc, test := s.FlagCache, s.FlagCache.Spec.Canary.LoadTest
 	meta := observed.ChildMeta(fc, observed.LoadTestName(fc, record.Revision), v1alpha1.ComponentLoadTest)
 	meta.Labels[v1alpha1.LabelRevision] = record.Revision
@@ -71,7 +69,7 @@ func loadTestPod(s *observed.Index, revision string) corev1.PodSpec {
 				"--concurrency=" + strconv.Itoa(int(spec.LoadTest.Concurrency)),
 				"--duration=" + spec.LoadTest.Duration.Duration.String(),
 				"--p95=" + spec.LoadTest.LatencyP95.Duration.String(),
-				"--max-error-rate=" + strconv.FormatFloat(policyOf(spec).Limits[canary.ErrorRate], 'f', -1, 64),
+				"--max-error-rate=" + strconv.FormatFloat(canaryPolicy(spec).Limits[canary.ErrorRate], 'f', -1, 64),
 				"--output=json", "--report-file=" + loadTestReport,
 			},
 			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
@@ -82,7 +80,7 @@ func loadTestPod(s *observed.Index, revision string) corev1.PodSpec {
 }
 
 // attempt names a trial of a revision: another one began at another time.
-func attempt(record Record) string { return record.StartedAt.UTC().Format(time.RFC3339) }
+func attempt(record canary.Record) string { return record.StartedAt.UTC().Format(time.RFC3339) }
 
 // loadTestObjects are the Job while its result is not on record. One that exists
 // is wanted as it is: most of a Job cannot change
@@ -94,10 +92,10 @@ func loadTestObjects(s *observed.Index, r rollout) (write, keep []observed.Objec
 	}
 	job, there := observed.Get[*batchv1.Job](s, observed.LoadTestName(s.FlagCache, r.target))
 	switch {
-	case there && job.Annotations[v1alpha1.AnnotationTrial] == attempt(r.canary.record):
+	case there && job.Annotations[v1alpha1.AnnotationTrial] == attempt(r.record()):
 		return nil, []observed.Object{job}
-	case !there && r.begun && r.canary.phase == v1alpha1.CanaryLoadTesting:
-		return []observed.Object{loadTestJob(s, r.canary.record)}, nil
+	case !there && r.begun && r.canary.Phase == canary.LoadTesting:
+		return []observed.Object{loadTestJob(s, r.record())}, nil
 	}
 	return nil, nil
 }
@@ -105,7 +103,7 @@ func loadTestObjects(s *observed.Index, r rollout) (write, keep []observed.Objec
 // loadTestResult is how the load test of an attempt ended, nil while it has not.
 // Nobody knows how fast a candidate is whose test did not come to an end, so that
 // does not pass.
-func loadTestResult(s *observed.Index, record Record) *LoadTestResult {
+func loadTestResult(s *observed.Index, record canary.Record) *canary.LoadTestResult {
 	job, there := observed.Get[*batchv1.Job](s, observed.LoadTestName(s.FlagCache, record.Revision))
 	if !there || job.Annotations[v1alpha1.AnnotationTrial] != attempt(record) {
 		return nil
@@ -115,36 +113,12 @@ func loadTestResult(s *observed.Index, record Record) *LoadTestResult {
 		switch {
 		case c.Status != corev1.ConditionTrue:
 		case c.Type == batchv1.JobComplete:
-			return &LoadTestResult{Passed: true, Report: report}
+			return &canary.LoadTestResult{Passed: true, Report: report}
 		case c.Type == batchv1.JobFailed && report == "":
-			return &LoadTestResult{Report: c.Reason}
+			return &canary.LoadTestResult{Report: c.Reason}
 		case c.Type == batchv1.JobFailed:
-			return &LoadTestResult{Report: report}
+			return &canary.LoadTestResult{Report: report}
 		}
 	}
 	return nil
-}
-
-// sentence says how a load test failed.
-func (l LoadTestResult) sentence() string {
-	if numbers := l.Numbers(); numbers != "" {
-		return "the load test failed: " + numbers
-	}
-	return "the load test did not come to an end: " + l.Report
-}
-
-// Numbers are what a load test measured, "" where there is no report of it.
-func (l LoadTestResult) Numbers() string {
-	var report struct {
-		Requests  int64   `json:"requests"`
-		ErrorRate float64 `json:"errorRate"`
-		Latency   struct {
-			P95 *float64 `json:"p95Ms"`
-		} `json:"latency"`
-	}
-	if json.Unmarshal([]byte(l.Report), &report) != nil || report.Latency.P95 == nil {
-		return ""
-	}
-	return fmt.Sprintf("of %d requests %s failed, and the P95 was %.1f ms",
-		report.Requests, percent(report.ErrorRate), *report.Latency.P95)
 }

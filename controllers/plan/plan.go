@@ -84,7 +84,7 @@ func evidenceTarget(s *observed.Index, r rollout) *EvidenceTarget {
 	if r.canary == nil || !r.begun {
 		return nil
 	}
-	return &EvidenceTarget{Candidate: r.target, Stable: r.stable, Since: r.canary.record.StartedAt, Canary: *s.FlagCache.Spec.Canary}
+	return &EvidenceTarget{Candidate: r.target, Stable: r.stable, Since: r.record().StartedAt, Canary: *s.FlagCache.Spec.Canary}
 }
 
 // nameConflictRetry is how soon a taken name is looked at again: the object in

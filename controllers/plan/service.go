@@ -57,14 +57,14 @@ func planService(s *observed.Index, desired connection.Desired, flags source.Par
 	template, blocked := target(s, desired, flags)
 	part := servicePart{blocked: blocked, rollout: decideRollout(s, template)}
 	part.replicas = part.rollout.full
-	part.objects = part.rollout.history.objects(fc, part.rollout.inUse())
+	part.objects, part.later = part.rollout.history.objects(fc, part.rollout.inUse())
 	if roleARN(fc) != "" {
 		part.objects = append(part.objects, serviceAccount(fc))
 	}
 	part.objects = append(part.objects, trafficObjects(s, part.rollout)...)
 	part.objects = append(part.objects, revisionDeployments(fc, template, part.rollout)...)
 	loadTest, running := loadTestObjects(s, part.rollout)
-	part.objects, part.later = append(part.objects, loadTest...), running
+	part.objects, part.later = append(part.objects, loadTest...), append(part.later, running...)
 	if part.rollout.serves == "" {
 		return part
 	}
@@ -91,6 +91,9 @@ func target(s *observed.Index, desired connection.Desired, flags source.Part) (*
 	if desired.Hash == "" {
 		if record, rejected := rejectedIntent(s); rejected {
 			return &revisionTemplate{revision: record.Revision, intent: record.Intent}, ""
+		}
+		if revision := unreadableIntent(s); revision != "" {
+			return &revisionTemplate{revision: revision}, ""
 		}
 		return nil, v1alpha1.ReasonWaitingForConnection
 	}

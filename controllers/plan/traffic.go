@@ -38,7 +38,7 @@ func trafficObjects(s *observed.Index, r rollout) []observed.Object {
 		objects = append(objects, candidateService(s, r.target))
 	}
 	if traffic == v1alpha1.TrafficSplit {
-		return append(objects, trafficConfigMap(fc, splitFile{Revision: r.target, Address: observed.RevisionEndpoint(fc, r.target), Weight: r.canary.weight}))
+		return append(objects, trafficConfigMap(fc, splitFile{Revision: r.target, Address: observed.RevisionEndpoint(fc, r.target), Weight: r.canary.Weight}))
 	}
 	if _, there := observed.Get[*corev1.ConfigMap](s, observed.TrafficName(fc)); there && !r.atRest() {
 		objects = append(objects, trafficConfigMap(fc, splitFile{}))
@@ -82,7 +82,7 @@ func trafficConfigMap(fc *v1alpha1.FlagCache, file splitFile) *corev1.ConfigMap 
 // says which revision is stable.
 func clientService(fc *v1alpha1.FlagCache, r rollout) *corev1.Service {
 	svc := ofrepService(fc, observed.ServiceName(fc), revisionLabels(fc, r.serves))
-	shared := r.canary != nil && r.canary.weight > 0 && r.serves == r.stable && fc.Spec.Canary.Traffic.Type == v1alpha1.TrafficReplicas
+	shared := r.canary != nil && r.canary.Weight > 0 && r.serves == r.stable && fc.Spec.Canary.Traffic.Type == v1alpha1.TrafficReplicas
 	if shared {
 		svc.Spec.Selector = observed.SelectorLabels(fc, v1alpha1.ComponentService)
 		svc.Annotations = map[string]string{v1alpha1.AnnotationStable: r.stable}

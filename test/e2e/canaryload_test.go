@@ -31,7 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/loadtest"
 	"github.com/flagcache/flagcache/test/e2e/faulty/release"
@@ -292,25 +292,25 @@ func rolledBack(fc *v1alpha1.FlagCache) bool {
 // observed rate: log(1/alpha)/KL. It is for the reader and decides nothing.
 func reportBound(ctx context.Context, fc *v1alpha1.FlagCache) {
 	GinkgoHelper()
-	trial := recordOf(ctx, fc, fc.Status.Revisions.Rejected).Trial
-	for _, r := range trial.Judge() {
-		if r.Verdict != plan.Breach {
+	state := recordOf(ctx, fc, fc.Status.Revisions.Rejected).Canary
+	for _, r := range state.Judge() {
+		if r.Verdict != canary.Breach {
 			continue
 		}
 		p, limit := min(r.Result.Observed, 1-1e-9), r.Limit
 		divergence := p*math.Log(p/limit) + (1-p)*math.Log((1-p)/(1-limit))
 		AddReportEntry("Statistical bound", fmt.Sprintf("%s: %d of %d events were bad; at that rate no verdict with alpha %.3g can need fewer than %.0f on average",
-			r.Check, r.Counts.Bad, r.Counts.Total, trial.Policy.Alpha, math.Log(1/trial.Policy.Alpha)/divergence), ReportEntryVisibilityAlways)
+			r.Check, r.Counts.Bad, r.Counts.Total, state.Policy.Alpha, math.Log(1/state.Policy.Alpha)/divergence), ReportEntryVisibilityAlways)
 	}
 }
 
 // recordOf is the record of a revision.
-func recordOf(ctx context.Context, fc *v1alpha1.FlagCache, revision string) plan.Record {
+func recordOf(ctx context.Context, fc *v1alpha1.FlagCache, revision string) canary.Record {
 	GinkgoHelper()
 	kept := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: fc.Namespace, Name: fc.Name + "-" + revision}}
-	var r plan.Record
-	Expect(json.Unmarshal([]byte(read(ctx, kept).Annotations[v1alpha1.AnnotationRecord]), &r)).To(Succeed())
-	return r
+	record, err := canary.Decode(read(ctx, kept).Annotations[v1alpha1.AnnotationRecord])
+	Expect(err).NotTo(HaveOccurred())
+	return record
 }
 
 // weightOf is the share that stable pods are to forward, 0 where that is not configured.

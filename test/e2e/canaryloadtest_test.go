@@ -57,7 +57,7 @@ var _ = Describe("A canary with a load test", Ordered, Label("canary"), func() {
 
 		candidate := revisionOf(ctx, fc)
 		Expect(phasesOf(ctx, fc)).To(ContainElement(string(v1alpha1.CanaryLoadTesting)+" 0%"), "the candidate had no traffic during the test")
-		result := recordOf(ctx, fc, candidate).Trial.LoadTest
+		result := recordOf(ctx, fc, candidate).Canary.Progress.LoadTest
 		Expect(result).NotTo(BeNil())
 		Expect(result.Passed).To(BeTrue(), "%s", result.Report)
 		var report loadtest.Report

@@ -5,7 +5,6 @@ package fault
 
 import (
 	"cmp"
-	"encoding/json"
 	"reflect"
 	"time"
 
@@ -20,7 +19,6 @@ import (
 	"github.com/flagcache/flagcache/controllers/analysis"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/evidence"
-	operatorplan "github.com/flagcache/flagcache/controllers/plan"
 )
 
 // sampler is the operator's sampler of canaries: it has a sample one tick after
@@ -84,17 +82,16 @@ func (w *World) sampled() canary.Evidence {
 }
 
 // recordOf is what is on record of a revision.
-func (w *World) recordOf(revision string) (operatorplan.Record, bool) {
+func (w *World) recordOf(revision string) (canary.Record, bool) {
 	kept, ok := live[*appsv1.ControllerRevision](&w.api.store, controllerRevisions, name+"-"+revision)
 	if !ok {
-		return operatorplan.Record{}, false
+		return canary.Record{}, false
 	}
 	return readRecord(kept)
 }
 
-func readRecord(kept client.Object) (operatorplan.Record, bool) {
-	var record operatorplan.Record
-	err := json.Unmarshal([]byte(kept.GetAnnotations()[v1alpha1.AnnotationRecord]), &record)
+func readRecord(kept client.Object) (canary.Record, bool) {
+	record, err := canary.Decode(kept.GetAnnotations()[v1alpha1.AnnotationRecord])
 	return record, err == nil
 }
 
@@ -189,12 +186,12 @@ func (w *World) checkShare(revision string, weight int32) {
 	record, ok := w.recordOf(revision)
 	steps := w.canarySteps()
 	switch {
-	case !ok || record.Trial == nil || record.Trial.Step == 0 || len(steps) == 0:
+	case !ok || record.Canary == nil || record.Canary.Progress.Step == 0 || len(steps) == 0:
 		w.violate("S3 gate: revision %s gets %d %% of the traffic and no step is on record", revision, weight)
-	case record.Outcome == operatorplan.RolledBack:
+	case record.Outcome == canary.RolledBack:
 		w.violate("S3 gate: revision %s gets %d %% of the traffic after it was rejected", revision, weight)
-	case record.Trial.Step <= len(steps) && weight > steps[record.Trial.Step-1].Weight:
-		w.violate("S3 gate: revision %s gets %d %% of the traffic in step %d", revision, weight, record.Trial.Step)
+	case record.Canary.Progress.Step <= len(steps) && weight > steps[record.Canary.Progress.Step-1].Weight:
+		w.violate("S3 gate: revision %s gets %d %% of the traffic in step %d", revision, weight, record.Canary.Progress.Step)
 	}
 }
 
@@ -207,7 +204,7 @@ func (w *World) checkEnded(revision string) {
 	if !ok || fc.DeletionTimestamp != nil || !recorded || w.current.faulted || w.plan.changesView() {
 		return
 	}
-	if t := record.Trial; record.Outcome == "" && t != nil && t.Step > 0 && t.Step <= len(w.canarySteps()) {
+	if c := record.Canary; record.Outcome == "" && c != nil && c.Progress.Step > 0 && c.Progress.Step <= len(w.canarySteps()) {
 		w.violate("S3 gate: candidate %s is taken down and nothing on record says why", revision)
 	}
 }
@@ -246,13 +243,13 @@ func (w *World) checkRecord(before, after client.Object) {
 		return
 	}
 	revision := record.Revision
-	if t := record.Trial; t != nil && t.Candidate[canary.ErrorRate].Total > w.clients.answered[revision].Total {
-		w.violate("S7 evidence: %d requests are on record of revision %s, which answered %d", t.Candidate[canary.ErrorRate].Total, revision, w.clients.answered[revision].Total)
+	if c := record.Canary; c != nil && c.Ledger.Candidate[canary.ErrorRate].Total > w.clients.answered[revision].Total {
+		w.violate("S7 evidence: %d requests are on record of revision %s, which answered %d", c.Ledger.Candidate[canary.ErrorRate].Total, revision, w.clients.answered[revision].Total)
 	}
-	if (record.Passed || record.Outcome == operatorplan.Promoted) && !w.clients.served[revision] {
+	if (record.Passed || record.Outcome == canary.Promoted) && !w.clients.served[revision] {
 		w.violate("S7 evidence: revision %s is on record as promoted and never served", revision)
 	}
-	if record.Outcome == operatorplan.RolledBack || record.Outcome == operatorplan.Superseded {
+	if record.Outcome == canary.RolledBack || record.Outcome == canary.Superseded {
 		w.endTrial(revision)
 	}
 	if before != nil {
@@ -261,9 +258,9 @@ func (w *World) checkRecord(before, after client.Object) {
 }
 
 // checkRetried: a rejection is taken back once for each time that a person asks.
-func (w *World) checkRetried(before client.Object, record operatorplan.Record) {
+func (w *World) checkRetried(before client.Object, record canary.Record) {
 	was, ok := readRecord(before)
-	if !ok || was.Outcome != operatorplan.RolledBack || was.Lifted || record.Outcome == operatorplan.RolledBack {
+	if !ok || was.Outcome != canary.RolledBack || was.Lifted || record.Outcome == canary.RolledBack {
 		return
 	}
 	switch asked := w.current.read.Annotations[v1alpha1.AnnotationRetry] == record.Revision; {
@@ -286,7 +283,7 @@ func (w *World) checkPromotion(revision string) {
 		return
 	}
 	record, ok := w.recordOf(revision)
-	if !ok || record.Trial == nil || record.Trial.Step <= len(steps) || record.Outcome == operatorplan.RolledBack {
+	if !ok || record.Canary == nil || record.Canary.Progress.Step <= len(steps) || record.Outcome == canary.RolledBack {
 		w.violate("S3 gate: the Service moved to revision %s, whose steps are not on record as passed", revision)
 	}
 	slack := time.Duration(2+len(w.plan.jumps)) * fc.Spec.Canary.Metrics.Interval.Duration
@@ -305,7 +302,7 @@ func (w *World) checkRejected() {
 		return
 	}
 	for revision := range w.promised {
-		if record, ok := w.recordOf(revision); ok && record.Outcome == operatorplan.RolledBack && !record.Lifted {
+		if record, ok := w.recordOf(revision); ok && record.Outcome == canary.RolledBack && !record.Lifted {
 			w.violate("S3 gate: revision %s is rejected and keeps its share of the traffic", revision)
 		}
 	}

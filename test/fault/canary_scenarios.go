@@ -11,7 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	operatorplan "github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // canaries are the stories of canaries. Their users are patient: they act in the
@@ -58,28 +58,28 @@ var canaryEnds = map[string]struct {
 	// serves is what the image of the revision that serves ends in.
 	serves string
 	// outcome of the revision that was tried last.
-	outcome operatorplan.Outcome
+	outcome canary.Outcome
 }{
-	"canaryPromoted":             {"v2", operatorplan.Promoted},
-	"canaryInTwoSteps":           {"v2", operatorplan.Promoted},
-	"canaryRolledBack":           {"v1", operatorplan.RolledBack},
-	"canarySuperseded":           {"v3", operatorplan.Promoted},
-	"canaryTakenBack":            {"v1", operatorplan.Superseded},
-	"canaryPausedAndResumed":     {"v2", operatorplan.Promoted},
-	"canaryPromotedByHand":       {"v2", operatorplan.Promoted},
-	"canaryAborted":              {"v1", operatorplan.RolledBack},
-	"canaryRetried":              {failingImage, operatorplan.Promoted},
-	"canaryInconclusive":         {"v1", operatorplan.RolledBack},
-	"canaryCrashes":              {"v1", operatorplan.RolledBack},
+	"canaryPromoted":             {"v2", canary.Promoted},
+	"canaryInTwoSteps":           {"v2", canary.Promoted},
+	"canaryRolledBack":           {"v1", canary.RolledBack},
+	"canarySuperseded":           {"v3", canary.Promoted},
+	"canaryTakenBack":            {"v1", canary.Superseded},
+	"canaryPausedAndResumed":     {"v2", canary.Promoted},
+	"canaryPromotedByHand":       {"v2", canary.Promoted},
+	"canaryAborted":              {"v1", canary.RolledBack},
+	"canaryRetried":              {failingImage, canary.Promoted},
+	"canaryInconclusive":         {"v1", canary.RolledBack},
+	"canaryCrashes":              {"v1", canary.RolledBack},
 	"canaryDeleted":              {"", ""},
-	"canaryByReplicas":           {"v2", operatorplan.Promoted},
-	"canaryByReplicasRolledBack": {"v1", operatorplan.RolledBack},
-	"canaryByReplicasSuperseded": {"v3", operatorplan.Promoted},
-	"canaryByGateway":            {"v2", operatorplan.Promoted},
-	"canaryByGatewayRolledBack":  {"v1", operatorplan.RolledBack},
+	"canaryByReplicas":           {"v2", canary.Promoted},
+	"canaryByReplicasRolledBack": {"v1", canary.RolledBack},
+	"canaryByReplicasSuperseded": {"v3", canary.Promoted},
+	"canaryByGateway":            {"v2", canary.Promoted},
+	"canaryByGatewayRolledBack":  {"v1", canary.RolledBack},
 	"canaryByGatewayDeleted":     {"", ""},
-	"canaryLoadTested":           {"v2", operatorplan.Promoted},
-	"canaryLoadTestFails":        {"v1", operatorplan.RolledBack},
+	"canaryLoadTested":           {"v2", canary.Promoted},
+	"canaryLoadTestFails":        {"v1", canary.RolledBack},
 }
 
 // checkEnd: a story with nothing going wrong ends as told.
@@ -88,7 +88,7 @@ func (w *World) checkEnd() {
 	if !told {
 		return
 	}
-	var last operatorplan.Record
+	var last canary.Record
 	for _, o := range w.api.now(controllerRevisions) {
 		if record, _ := readRecord(o); record.StartedAt.After(last.StartedAt) {
 			last = record

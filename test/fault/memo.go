@@ -22,7 +22,6 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
 	"github.com/flagcache/flagcache/controllers/canary"
-	operatorplan "github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
@@ -172,7 +171,7 @@ func (w *World) canaryState(fc *v1alpha1.FlagCache) string {
 	for _, o := range w.api.now(controllerRevisions) {
 		record, _ := readRecord(o)
 		order = append(order, record.StartedAt.Format(time.RFC3339)+" "+record.Revision)
-		if record.Outcome == operatorplan.Promoted {
+		if record.Outcome == canary.Promoted {
 			fmt.Fprintln(&text, record.Revision, "promoted", max(record.FinishedAt.Sub(w.time), -2*stays))
 		}
 		if !over {
@@ -204,18 +203,19 @@ func (w *World) canaryState(fc *v1alpha1.FlagCache) string {
 }
 
 // trialState is a record, told from now on.
-func (w *World) trialState(record operatorplan.Record) string {
+func (w *World) trialState(record canary.Record) string {
 	var text strings.Builder
 	job, ok := live[*batchv1.Job](&w.api.store, jobs, name+"-"+record.Revision+"-load")
 	fmt.Fprintln(&text, ok && job.Annotations[v1alpha1.AnnotationTrial] == record.StartedAt.UTC().Format(time.RFC3339))
-	if record.Trial != nil {
-		t := *record.Trial
-		fmt.Fprintln(&text, t.LookedAt.Sub(w.time), t.SampledAt.Sub(w.time))
-		for _, revision := range slices.Sorted(maps.Keys(t.Streams)) {
-			fmt.Fprintln(&text, revision, t.Streams[revision].Missed, w.unread(revision, t.Streams[revision].Counts))
+	if record.Canary != nil {
+		state := *record.Canary
+		p, l := &state.Progress, &state.Ledger
+		fmt.Fprintln(&text, p.DecidedAt.Sub(w.time), l.SampledAt.Sub(w.time))
+		for _, revision := range slices.Sorted(maps.Keys(l.Streams)) {
+			fmt.Fprintln(&text, revision, l.Streams[revision].Missed, w.unread(revision, l.Streams[revision].Counts))
 		}
-		t.LookedAt, t.SampledAt, t.StepStartedAt, t.Streams = time.Time{}, time.Time{}, time.Time{}, nil
-		record.Trial = &t
+		p.DecidedAt, l.SampledAt, p.StepStartedAt, l.Streams = time.Time{}, time.Time{}, time.Time{}, nil
+		record.Canary = &state
 	}
 	record.StartedAt, record.FinishedAt = time.Time{}, time.Time{}
 	fmt.Fprintln(&text, asText(record))
@@ -317,7 +317,7 @@ func newSkeleton(o client.Object) skeleton {
 		s.Status.Canary = nil // see canaryState
 	case *appsv1.ControllerRevision:
 		if record, ok := readRecord(s); ok {
-			record.StartedAt, record.FinishedAt, record.Trial, record.Message = time.Time{}, time.Time{}, nil, ""
+			record.StartedAt, record.FinishedAt, record.Canary, record.Message = time.Time{}, time.Time{}, nil, ""
 			s.Annotations[v1alpha1.AnnotationRecord] = asText(record)
 		}
 	case *batchv1.Job:

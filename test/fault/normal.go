@@ -20,7 +20,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
-	operatorplan "github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -51,7 +51,7 @@ func (w *World) leftBehind(o client.Object) bool {
 	return ok && file.Name == name+"-traffic" && file.Data[config.SplitKey] == `{"weight":0}` &&
 		slices.ContainsFunc(w.api.now(controllerRevisions), func(o client.Object) bool {
 			record, _ := readRecord(o)
-			return record.Outcome == operatorplan.RolledBack && !record.Lifted
+			return record.Outcome == canary.RolledBack && !record.Lifted
 		})
 }
 
@@ -152,8 +152,8 @@ func withoutCounts(message string) string {
 // verdict is a ControllerRevision with what its record says of the outcome. When
 // that was, and how much evidence there was by then, differs from run to run.
 func verdict(kept *appsv1.ControllerRevision) *appsv1.ControllerRevision {
-	var record operatorplan.Record
-	if err := json.Unmarshal([]byte(kept.Annotations[v1alpha1.AnnotationRecord]), &record); err != nil {
+	record, err := canary.Decode(kept.Annotations[v1alpha1.AnnotationRecord])
+	if err != nil {
 		return kept
 	}
 	kept.Annotations[v1alpha1.AnnotationRecord] = fmt.Sprintf("%s %s, lifted %t, passed %t, retried %t",

@@ -1,0 +1,257 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package canary
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+)
+
+// Decision is what follows from an Input.
+type Decision struct {
+	// State to record. Until it is recorded the same decision is made again.
+	State State
+	// Rollback ends the canary; nil where it goes on.
+	Rollback *Rollback
+	// Phase that the canary is in, "" after a rollback.
+	Phase Phase
+	// Message says what the canary waits for, "" where it only takes its time.
+	Message string
+	// Weight of the candidate in percent, and its number of replicas.
+	Weight, Replicas int32
+	// Passed: that all steps passed is on record. The candidate may serve as soon as it is
+	// available at full size.
+	Passed bool
+}
+
+// Rollback is why a canary ended.
+type Rollback struct {
+	Reason, Message string
+}
+
+// Phase is what a canary is doing.
+type Phase string
+
+// Phases.
+const (
+	// Starting: the candidate's pods start, without traffic.
+	Starting Phase = "Starting"
+	// LoadTesting: a load test runs, without traffic of clients.
+	LoadTesting Phase = "LoadTesting"
+	// Stepping: the candidate has the weight of a step.
+	Stepping Phase = "Stepping"
+	// Held: something that both revisions depend on keeps the step from being judged.
+	Held Phase = "Held"
+	// Paused by a person, or for too little evidence.
+	Paused Phase = "Paused"
+	// Promoting: all steps passed, and the candidate grows to full size.
+	Promoting Phase = "Promoting"
+)
+
+// Next decides how a canary goes on. It records the sample and the time, then decides:
+// it rolls back, or promotes on command, or stays where it is, or advances by one step.
+func Next(in Input) Decision {
+	t := observe(in)
+	if rollback, ok := t.rollback(); ok {
+		return t.rollBack(rollback)
+	}
+	t = t.discardConfounded()
+	if in.Commands.Promote {
+		t.Progress.Step, t.Progress.Forced = t.last()+1, true
+		return t.decision(hold{})
+	}
+	if t.Progress.Step > t.last() {
+		t.Progress.Step = t.last() + 1 // the spec may have fewer steps than it had
+		return t.decision(hold{})
+	}
+	t = t.trackAvailability()
+	if h, ok := t.hold(); ok {
+		return t.decision(h)
+	}
+	return t.advance()
+}
+
+// trial is a canary while it is decided on: its state with the sample and the time
+// recorded, and what follows from them.
+type trial struct {
+	Input
+	State
+
+	// results by the present evidence.
+	results []CheckResult
+	// gap is the time since the last decision, observed since the last sample.
+	gap, observed time.Duration
+	// shared is what fails that both revisions depend on, "" if nothing does.
+	shared string
+	// blame is where a breach of a check of the cache comes from.
+	blame blame
+	// recorded is the step on record.
+	recorded int
+}
+
+// observe records the sample and the time.
+func observe(in Input) trial {
+	t := trial{Input: in, State: in.Recorded, recorded: in.Recorded.Progress.Step}
+	t.Policy = in.Spec.Policy.begunWith(in.Recorded.Policy)
+	t.Ledger = t.Ledger.groupedBy(t.Policy)
+	t.Progress, t.gap = t.Progress.decideAt(in.Now, t.Ledger.isNew(in.Evidence), in.Spec.Interval)
+	if in.SharesCache && in.Probe.Unhealthy {
+		t.shared = "The cache that both revisions use is unhealthy"
+	}
+	confounded := t.trackHealth(t.shared != "" || t.podsAway())
+	restarts := t.Ledger.switchesSource(in.Evidence) && t.Progress.Step > 0
+	t.Ledger, t.observed = t.Ledger.Record(Sample{
+		Evidence: in.Evidence, Candidate: in.Candidate, Confounded: confounded,
+		Interval: in.Spec.Interval, StepElapsed: t.Progress.Elapsed, Policy: t.Policy,
+	})
+	if restarts {
+		t.State = t.beginStep(t.Progress.Step, in.Now)
+		t.gap, t.observed = 0, 0
+	}
+	t.results = t.Judge()
+	t.assignBlame()
+	return t
+}
+
+// trackHealth records for how long nothing has been failing, and reports whether
+// something was failing when the events of the sample happened.
+func (t *trial) trackHealth(failing bool) bool {
+	t.Progress.HealthyFor += t.gap
+	if failing {
+		t.Progress.HealthyFor = 0
+	}
+	return failing || t.Evidence.Lag > 0 && t.Progress.HealthyFor <= t.Evidence.Lag
+}
+
+// podsAway reports whether the candidate lacks pods in a step. That requests to it fail
+// then says nothing about the release: pods that crash or do not become ready are judged
+// as such.
+func (t trial) podsAway() bool {
+	return t.inStep() && !t.Pods.available(t.replicas(t.Progress.Step))
+}
+
+// inStep reports whether a step is under way.
+func (t trial) inStep() bool { return t.Progress.Step > 0 && t.Progress.Step <= t.last() }
+
+// last is the number of steps.
+func (t trial) last() int { return len(t.Spec.Steps) }
+
+// step is the one under way.
+func (t trial) step() Step { return t.Spec.Steps[t.Progress.Step-1] }
+
+// blame is where a breach of a check of the cache comes from.
+type blame int
+
+const (
+	// candidateToBlame: the check is not about a cache that both revisions use, or the
+	// cache has answered a probe since.
+	candidateToBlame blame = iota
+	// blameUnknown: the cache was not probed since.
+	blameUnknown
+	// cacheToBlame: the cache did not answer a probe either.
+	cacheToBlame
+)
+
+// assignBlame finds out whether a check of the cache is over its limit because the cache
+// is down. A candidate that cannot reach the cache notices within seconds. The stable
+// revision, which reached it before, looks only twice a minute, so it is no comparison
+// yet; the probe is.
+func (t *trial) assignBlame() {
+	r, ok := breached(t.results)
+	if !ok || !t.SharesCache || t.Probe.At.IsZero() || r.Check.events() == Requests {
+		t.Progress.SuspectedAt = time.Time{}
+		return
+	}
+	if t.Progress.SuspectedAt.IsZero() {
+		t.Progress.SuspectedAt = t.Now.UTC()
+	}
+	switch {
+	case t.Probe.At.Before(t.Progress.SuspectedAt):
+		t.blame = blameUnknown
+	case t.Probe.Failing:
+		t.blame = cacheToBlame
+	}
+}
+
+// stableNoBetter reports whether the stable revision has been over the limit of a check
+// lately, too, and the candidate not clearly worse.
+func (t trial) stableNoBetter(r CheckResult) bool {
+	return stableNoBetter(t.Ledger.RecentStable[r.Check].proportion(), t.Ledger.RecentCandidate[r.Check].proportion(), r.Limit)
+}
+
+// discardConfounded takes back a breach that did not roll back, because the cache or the
+// stable revision was no better. While that is not known, the canary is held.
+func (t trial) discardConfounded() trial {
+	r, ok := breached(t.results)
+	switch {
+	case !ok:
+		return t
+	case t.blame == blameUnknown:
+		t.shared = cmp.Or(t.shared, "Waiting for a probe of the cache, which both revisions use")
+		return t
+	case t.blame == cacheToBlame:
+		t.Progress.SuspectedAt = time.Time{}
+		t.shared = cmp.Or(t.shared, "The cache that both revisions use did not answer")
+	default:
+		t.shared = cmp.Or(t.shared, fmt.Sprintf("The stable revision is over the limit of %s too", r.Check))
+	}
+	t.Ledger = t.Ledger.discard(r.Check)
+	t.results = t.Judge()
+	return t
+}
+
+// trackAvailability records for how long a candidate in a step has been unavailable.
+func (t trial) trackAvailability() trial {
+	switch {
+	case t.podsAway():
+		t.Progress.UnavailableFor += t.gap
+	case t.inStep():
+		t.Progress.UnavailableFor = 0
+	}
+	return t
+}
+
+// advance begins the first step, or lets time count for the step under way and passes it
+// where the evidence suffices. By blocks it passes with the end of one, so that nothing
+// which was observed is left unjudged.
+func (t trial) advance() Decision {
+	if t.Progress.Step == 0 {
+		t.Progress.LoadTest = cmp.Or(t.Progress.LoadTest, t.LoadTest)
+		t.State = t.beginStep(1, t.Now)
+		return t.decision(hold{})
+	}
+	t.Progress.Elapsed += t.gap
+	if t.ObservedWeight >= t.step().Weight {
+		t.Progress.Observed += t.observed
+	}
+	if t.Progress.Inconclusive && t.Commands.Resume && !t.Progress.Resumed {
+		t.State = t.beginStep(t.Progress.Step, t.Now)
+	}
+	t.Progress.Resumed = t.Commands.Resume
+	lasted := t.Progress.Observed >= t.step().Duration
+	switch {
+	case lasted && allPass(t.results) && !t.Ledger.Blocks.isOpen():
+		t.State = t.beginStep(t.Progress.Step+1, t.Now)
+	case t.Progress.Elapsed >= max(t.Spec.Deadline, t.step().Duration):
+		return t.inconclusive()
+	case lasted:
+		return t.decision(hold{message: "Waiting for more evidence: " + t.lacking(t.results)})
+	}
+	return t.decision(hold{})
+}
+
+// inconclusive does what the spec says about too little evidence at the deadline.
+func (t trial) inconclusive() Decision {
+	switch t.Spec.OnInconclusive {
+	case PromoteInconclusive:
+		t.State = t.beginStep(t.Progress.Step+1, t.Now)
+	case RollbackInconclusive:
+		return t.rollBack(Rollback{Reason: ReasonInconclusive, Message: fmt.Sprintf(
+			"the deadline of step %d passed with too little evidence: %s", t.Progress.Step, t.lacking(t.results))})
+	default:
+		t.Progress.Inconclusive = true
+	}
+	return t.decision(hold{})
+}

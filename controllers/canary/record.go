@@ -1,0 +1,91 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package canary
+
+import (
+	"fmt"
+	"time"
+)
+
+// Outcome is what became of a revision.
+type Outcome string
+
+// Outcomes. A revision without one is new, or on trial.
+const (
+	// Promoted: the revision was observed to serve.
+	Promoted Outcome = "Promoted"
+	// RolledBack: the revision was rejected. It is not tried again before the spec asked
+	// for another one, or a person requests it.
+	RolledBack Outcome = "RolledBack"
+	// Superseded: the spec asked for another revision before the canary ended.
+	Superseded Outcome = "Superseded"
+)
+
+// Record is what is known of a revision. It is kept in an annotation of the revision's
+// ControllerRevision, so that no decision depends on memory: a crash between any two
+// writes loses nothing but time.
+type Record struct {
+	Revision string
+	Outcome  Outcome
+	// Reason and Message say why, as in a condition.
+	Reason, Message string
+	// StartedAt is when the revision was first observed, FinishedAt when its outcome was
+	// known.
+	StartedAt, FinishedAt time.Time
+	// Lifted ends a rejection: the spec has asked for another revision since.
+	Lifted bool
+	// Passed: the revision served before, so that it needs no canary.
+	Passed bool
+	// Retried: this canary was requested by the command for a retry.
+	Retried bool
+	// Intent identifies what the spec asked for, whatever the connection to the cache
+	// turned out to be. It is kept where the connection may be deleted with a rejected
+	// revision.
+	Intent string
+	// Canary is how far the revision's canary got, nil where there was none.
+	Canary *State
+}
+
+// NewRecord returns the record of a revision that is first observed now.
+func NewRecord(revision string, now time.Time) Record {
+	return Record{Revision: revision, StartedAt: now.UTC().Truncate(time.Second)}
+}
+
+// Rejected reports whether the revision must not be tried.
+func (r Record) Rejected() bool { return r.Outcome == RolledBack && !r.Lifted }
+
+// Finished returns the record with an outcome.
+func (r Record) Finished(now time.Time, outcome Outcome, reason, message string) Record {
+	r.Outcome, r.Reason, r.Message, r.FinishedAt = outcome, reason, message, now.UTC().Truncate(time.Second)
+	return r
+}
+
+// Superseded returns the record of a revision that the spec replaced by another.
+func (r Record) Superseded(now time.Time, by string) Record {
+	return r.Finished(now, Superseded, "Superseded", fmt.Sprintf("the spec asked for revision %s", by))
+}
+
+// Promoted returns the record of a revision that was observed to serve. What it was
+// judged by is kept for whoever asks why; the last readings of its counters are not.
+func (r Record) Promoted(now time.Time) Record {
+	r = r.Finished(now, Promoted, "Promoted", "the Service selects the revision")
+	r.Passed = true
+	if r.Canary != nil {
+		state := *r.Canary
+		state.Ledger.Streams = nil
+		r.Canary = &state
+	}
+	return r
+}
+
+// Again returns the record of another canary of the revision. The last readings of its
+// counters are kept, because the counters continue from there.
+func (r Record) Again(now time.Time, retried bool) Record {
+	next := NewRecord(r.Revision, now)
+	next.Passed, next.Retried = r.Passed, retried
+	if r.Canary != nil && !r.Passed {
+		next.Canary = &State{Ledger: Ledger{Origin: r.Canary.Ledger.Origin, Streams: r.Canary.Ledger.Streams}}
+	}
+	return next
+}

@@ -1,0 +1,89 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package canary
+
+import "time"
+
+// Reasons of a rollback, besides those of Kubernetes for pods that do not run.
+const (
+	// ReasonBreach: a limit was refuted.
+	ReasonBreach = "Breach"
+	// ReasonAborted: a person rejected the candidate.
+	ReasonAborted = "Aborted"
+	// ReasonInconclusive: a step's deadline passed with too little evidence.
+	ReasonInconclusive = "Inconclusive"
+	// ReasonLoadTestFailed: the load test failed, or did not finish.
+	ReasonLoadTestFailed = "LoadTestFailed"
+	// ReasonUnavailable: pods that were available stopped being so.
+	ReasonUnavailable = "Unavailable"
+)
+
+// RollbackReasons are the reasons of rollbacks that are decided here.
+func RollbackReasons() []string {
+	return []string{ReasonBreach, ReasonAborted, ReasonInconclusive, ReasonLoadTestFailed, ReasonUnavailable}
+}
+
+// rollbackChecks end a canary; the first that applies is the reason. What a person said
+// comes first, then what is certain without evidence, then the verdict.
+var rollbackChecks = []func(trial) (Rollback, bool){
+	aborted,
+	podsFailed,
+	unavailableForLong,
+	loadTestFailed,
+	limitBreached,
+}
+
+// rollback evaluates the checks in order.
+func (t trial) rollback() (Rollback, bool) {
+	for _, check := range rollbackChecks {
+		if r, ok := check(t); ok {
+			return r, true
+		}
+	}
+	return Rollback{}, false
+}
+
+// rollBack ends the canary. The result of a load test is kept for whoever asks why.
+func (t trial) rollBack(r Rollback) Decision {
+	if t.Progress.LoadTest == nil {
+		t.Progress.LoadTest = t.LoadTest
+	}
+	return Decision{State: t.State, Rollback: &r, Message: r.Message}
+}
+
+func aborted(t trial) (Rollback, bool) {
+	return Rollback{Reason: ReasonAborted, Message: "aborted on request"}, t.Commands.Abort
+}
+
+func podsFailed(t trial) (Rollback, bool) {
+	if t.Pods.Failure == nil {
+		return Rollback{}, false
+	}
+	return Rollback{Reason: t.Pods.Failure.Reason, Message: t.Pods.Failure.Message}, true
+}
+
+// maxUnavailable is how long a candidate that was available may be unavailable. Drained
+// nodes return their pods sooner.
+const maxUnavailable = 5 * time.Minute
+
+func unavailableForLong(t trial) (Rollback, bool) {
+	return Rollback{Reason: ReasonUnavailable, Message: "its pods stopped being ready"}, t.Progress.UnavailableFor > maxUnavailable
+}
+
+func loadTestFailed(t trial) (Rollback, bool) {
+	if t.Progress.LoadTest != nil || t.LoadTest == nil || t.LoadTest.Passed {
+		return Rollback{}, false
+	}
+	return Rollback{Reason: ReasonLoadTestFailed, Message: t.LoadTest.describeFailure()}, true
+}
+
+// limitBreached rolls back for a limit that is refuted while the stable revision keeps
+// it. A person who promotes the candidate overrules the verdict.
+func limitBreached(t trial) (Rollback, bool) {
+	r, ok := breached(t.results)
+	if !ok || t.blame != candidateToBlame || t.Commands.Promote || t.stableNoBetter(r) {
+		return Rollback{}, false
+	}
+	return Rollback{Reason: ReasonBreach, Message: describeBreach(r, t.Policy)}, true
+}

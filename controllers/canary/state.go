@@ -1,0 +1,101 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package canary
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// State is a canary between two reconciles: what the next decision needs besides what is
+// observed then.
+type State struct {
+	// Policy of the last decision.
+	Policy   Policy
+	Progress Progress
+	Ledger   Ledger
+}
+
+// Progress is how far the steps of a canary got. Durations are sums of the time between
+// reconciles, of which at most two intervals count each.
+type Progress struct {
+	// Step that is under way, counted from 1; 0 before the first, and one more than there
+	// are when all passed.
+	Step int
+	// StepStartedAt is when the step began; for people.
+	StepStartedAt time.Time
+	// DecidedAt is when the last decision was made.
+	DecidedAt time.Time
+	// Elapsed is how long the step has been running, Observed how long with evidence.
+	Elapsed, Observed time.Duration
+	// HealthyFor is how long nothing has been failing that both revisions depend on.
+	HealthyFor time.Duration
+	// UnavailableFor is how long the candidate's pods have been unavailable.
+	UnavailableFor time.Duration
+	// SuspectedAt is when a check of the cache was first over its limit without it being
+	// known whether the candidate or the cache is to blame; zero where it is known.
+	SuspectedAt time.Time
+	// Inconclusive: the step's deadline passed, and the canary is paused for it.
+	Inconclusive bool
+	// Resumed: the command to resume was followed. It ends another pause for too little
+	// evidence only after it was withdrawn and given again.
+	Resumed bool
+	// Forced: a person promoted the candidate, whatever the verdict.
+	Forced bool
+	// LoadTest is the result of the load test, nil before its end.
+	LoadTest *LoadTestResult
+}
+
+// LoadTestResult is how a load test ended.
+type LoadTestResult struct {
+	Passed bool
+	// Report is the load tester's own, in JSON, or why there is none.
+	Report string
+}
+
+// describeFailure says how a load test failed.
+func (l LoadTestResult) describeFailure() string {
+	if summary := l.Summary(); summary != "" {
+		return "the load test failed: " + summary
+	}
+	return "the load test did not finish: " + l.Report
+}
+
+// Summary is what a load test measured, "" where there is no report of it.
+func (l LoadTestResult) Summary() string {
+	var report struct {
+		Requests  int64   `json:"requests"`
+		ErrorRate float64 `json:"errorRate"`
+		Latency   struct {
+			P95 *float64 `json:"p95Ms"`
+		} `json:"latency"`
+	}
+	if json.Unmarshal([]byte(l.Report), &report) != nil || report.Latency.P95 == nil {
+		return ""
+	}
+	return fmt.Sprintf("of %d requests %s failed, and the P95 was %.1f ms",
+		report.Requests, Percent(report.ErrorRate), *report.Latency.P95)
+}
+
+// beginStep starts a step.
+func (s State) beginStep(step int, now time.Time) State {
+	p := &s.Progress
+	p.Step, p.StepStartedAt = step, now.UTC().Truncate(time.Second)
+	p.Elapsed, p.Observed, p.UnavailableFor, p.Inconclusive = 0, 0, 0, false
+	s.Ledger = s.Ledger.beginStep()
+	return s
+}
+
+// decideAt returns the progress at a time, and how long after the last decision that is.
+// A reconcile that comes sooner than an interval and has no new sample does not count:
+// the record would change with each, and each change triggers a reconcile.
+func (p Progress) decideAt(now time.Time, sampled bool, interval time.Duration) (Progress, time.Duration) {
+	if !p.DecidedAt.IsZero() && !sampled && now.Sub(p.DecidedAt).Abs() < interval {
+		return p, 0
+	}
+	gap := countedTime(p.DecidedAt, now, interval)
+	p.DecidedAt = now.UTC()
+	return p, gap
+}
