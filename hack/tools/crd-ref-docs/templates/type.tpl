@@ -8,7 +8,7 @@
 | value | description |
 | --- | --- |
 {{ range $type.EnumValues -}}
-| `{{ .Name }}` | {{ template "sentence" .Doc }} |
+| `{{ .Name }}` | {{ template "line" .Doc }} |
 {{ end -}}
 {{ else if not $type.Members }}
 Validation:
@@ -32,7 +32,7 @@ Used by {{ range $i, $t := $type.SortedReferences }}{{ if $i }}, {{ end }}{{ mar
 {{- end -}}
 
 {{- /* Renders a comment as a single line of a table. */ -}}
-{{- define "sentence" -}}
+{{- define "line" -}}
 {{ . | replace "\n" " " | replace "|" "\\|" }}
 {{- end -}}
 

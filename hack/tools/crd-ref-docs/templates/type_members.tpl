@@ -2,6 +2,6 @@
 {{- if eq .Name "metadata" -}}
 The standard object metadata.
 {{- else -}}
-{{ template "sentence" .Doc }}
+{{ template "line" .Doc }}
 {{- end -}}
 {{- end -}}
