@@ -54,42 +54,42 @@ all: build
 ##@ General
 
 .PHONY: help
-help: ## Show this list.
+help: ## Display this help.
 	@awk 'BEGIN {FS = ":.*##"; printf "\nUsage:\n  make \033[36m<target>\033[0m\n"} /^[a-zA-Z_0-9-]+:.*?##/ { printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2 } /^##@/ { printf "\n\033[1m%s\033[0m\n", substr($$0, 5) } ' $(MAKEFILE_LIST)
 
 DEMO := go run ./hack/demo
 
-# The cache that the demo is about: incluster, or elasticache, played without AWS.
+# The cache type of the demo: incluster, or elasticache, which is simulated.
 CACHE ?= incluster
 
 .PHONY: demo
-demo: demo-cache kube build $(if $(filter elasticache,$(CACHE)),ackplayer) ## Show FlagCache at work on a local cluster, from apply to delete; CACHE=elasticache plays AWS, too.
-	@hack/setup/redis.sh || echo "The demo goes on with the Redis server that is built into it."
+demo: demo-cache kube build $(if $(filter elasticache,$(CACHE)),ackplayer) ## Demonstrate FlagCache on a local cluster; CACHE=elasticache also simulates AWS.
+	@hack/setup/redis.sh || echo "Continuing with the built-in Redis server of the demo."
 	$(DEMO) --cache=$(CACHE)
 
 .PHONY: demo-cache
-demo-cache: # A slip of the pen is told before minutes of building.
+demo-cache: # Validates CACHE before the build, which takes minutes.
 	@case '$(CACHE)' in incluster|elasticache) ;; *) \
-		echo "CACHE is '$(CACHE)', and has to be incluster or elasticache." >&2; exit 2 ;; \
+		echo "CACHE is '$(CACHE)'; it must be incluster or elasticache." >&2; exit 2 ;; \
 	esac
 
 .PHONY: dev
-dev: kube build ## Bring up a local cluster with the operator and leave it running.
-	@hack/setup/redis.sh || echo "The cluster goes on with the Redis server that is built into it."
+dev: kube build ## Start a local cluster with the operator and leave it running.
+	@hack/setup/redis.sh || echo "Continuing with the built-in Redis server."
 	$(DEMO) dev
 
 .PHONY: dev-down
-dev-down: ## End the cluster that dev brought up.
+dev-down: ## Stop the cluster that was started by dev.
 	$(DEMO) down
 
 ##@ Development
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Write the DeepCopy methods of the API types and of those of ACK.
+generate: $(CONTROLLER_GEN) ## Generate the DeepCopy methods of the API types and of the ACK types.
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/... paths=./controllers/ack
 
 .PHONY: manifests
-manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Write the CRD, the RBAC role, docs/api.md and docs/conditions.md.
+manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate the CRD, the RBAC role, docs/api.md and docs/conditions.md.
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	$(CONTROLLER_GEN) rbac:roleName=manager-role paths=./controllers/... output:rbac:artifacts:config=config/rbac
 	$(CRD_REF_DOCS) --source-path=api --config=hack/tools/crd-ref-docs/config.yaml \
@@ -108,21 +108,21 @@ vet: ## Run go vet.
 	cd hack/tools && go vet ./...
 
 .PHONY: lint
-lint: $(GOLANGCI_LINT) ## Run the linters of .golangci.yml.
+lint: $(GOLANGCI_LINT) ## Run the linters.
 	$(GOLANGCI_LINT) run
 
 .PHONY: lint-fix
-lint-fix: $(GOLANGCI_LINT) ## Run the linters and mend what they can mend.
+lint-fix: $(GOLANGCI_LINT) ## Run the linters and apply automatic fixes.
 	$(GOLANGCI_LINT) run --fix
 
 .PHONY: lint-config
-lint-config: $(GOLANGCI_LINT) ## Check .golangci.yml itself.
+lint-config: $(GOLANGCI_LINT) ## Verify the configuration of the linters.
 	$(GOLANGCI_LINT) config verify
 
 # The end-to-end tests wait most of the time, so the unit tests run beside them. The
 # output of each appears when it is done.
 .PHONY: test
-test: ## Run every test; builds and installs what they need.
+test: ## Run all tests; builds and installs what they need.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-unit test-e2e
 	@echo "All tests passed: unit, envtest and end-to-end."
 
@@ -131,7 +131,7 @@ test: ## Run every test; builds and installs what they need.
 SLOW_PACKAGES := ./test/fault ./controllers ./test/chaos ./test/ackplayer ./controllers/plan
 
 .PHONY: test-unit
-test-unit: $(TEST_API_SERVER) redis postgres prometheus ## Run the unit tests, and the suites against a real API server.
+test-unit: $(TEST_API_SERVER) redis postgres prometheus ## Run the unit tests, and the integration tests against a real API server.
 	go test -p 4 -vet=off -ldflags='-s -w' -timeout 15m $(GO_TEST_FLAGS) $(SLOW_PACKAGES) $$(go list ./... | grep -v /test/e2e)
 
 # How many processes share the cluster of the end-to-end tests, and further flags of
@@ -167,11 +167,11 @@ FUZZ_SEED ?= $(shell date +%s)
 FUZZ_PACKAGES ?= ./service/flags ./service/ofrep
 
 .PHONY: fuzz
-fuzz: ## Fuzz the parser of flags, the evaluator and the OFREP decoder.
+fuzz: ## Fuzz the flag parser, the evaluator and the OFREP decoder.
 	hack/fuzz.sh $(FUZZ_TIME) $(FUZZ_TARGETS) $(FUZZ_SEED) $(FUZZ_PACKAGES)
 
 .PHONY: load
-load: redis postgres ## Ask a flag service 50 questions at a time for 30 s, with Redis and PostgreSQL behind it.
+load: redis postgres ## Load test a flag service with Redis and PostgreSQL (50 concurrent requests for 30 s).
 	LOAD_SECONDS=30 LOAD_P95_MS=50 go test -count=1 -v -run '^TestLoad$$' ./test/chaos
 
 # How long each fault lasts, and how many requests a second each instance gets.
@@ -179,24 +179,24 @@ CHAOS_SECONDS ?= 20
 CHAOS_RATE ?= 500
 
 .PHONY: chaos
-chaos: redis postgres ## Take away what three flag services depend on, while clients ask (fifteen minutes).
+chaos: redis postgres ## Inject faults into the dependencies of three flag services under load (fifteen minutes).
 	CHAOS_SECONDS=$(CHAOS_SECONDS) CHAOS_RATE=$(CHAOS_RATE) go test -count=1 -timeout 30m -v ./test/chaos
 
 .PHONY: bench
-bench: kube build redis $(KWOK) ## Measure the operator with 1, 100 and 1,000 FlagCaches.
+bench: kube build redis $(KWOK) ## Benchmark the operator with 1, 100 and 1,000 FlagCaches.
 	KWOK=$(KWOK) KWOK_STAGES=$$(cd hack/tools/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage \
 		go run ./hack/bench
 
 .PHONY: bench-service
-bench-service: build ## Measure the flag service against a bare net/http handler (two idle cores, Linux).
+bench-service: build ## Benchmark the flag service against a bare net/http handler (two idle cores, Linux).
 	go run ./hack/bench/service
 
 .PHONY: bench-canary
-bench-canary: ## Show by simulation how rarely and how soon the verdict rolls a canary back.
+bench-canary: ## Simulate canaries to measure false positives and detection times.
 	go run ./hack/benchcanary
 
 .PHONY: verify
-verify: verify-tidy generate manifests verify-crd verify-docs vet lint ## Check that everything generated is committed, and all that lint can see.
+verify: verify-tidy generate manifests verify-crd verify-docs vet lint ## Verify that generated files are committed, and run the linters.
 	@changed=$$(git status --porcelain); \
 	if [ -n "$$changed" ]; then \
 		echo "$$changed"; git --no-pager diff --stat; \
@@ -228,22 +228,22 @@ verify-docs: manifests
 ##@ Build
 
 .PHONY: build
-build: ## Build every program of cmd/ into bin/.
+build: ## Build all programs in cmd/ into bin/.
 	@mkdir -p $(LOCALBIN)
 	@echo "Building the operator and the flag service; the first time it takes a minute or two."
 	$(GO_BUILD) -o $(LOCALBIN)/ ./cmd/...
 
 .PHONY: ackplayer
-ackplayer: ## Build the player of ACK and ElastiCache, for clusters without AWS, into bin/.
+ackplayer: ## Build the simulator of ACK and ElastiCache into bin/.
 	@mkdir -p $(LOCALBIN)
 	$(GO_BUILD) -o $(LOCALBIN)/ackplayer ./test/ackplayer/cmd
 
 .PHONY: run
-run: install ## Run the operator on this machine against the cluster of the current kubeconfig.
+run: install ## Run the operator locally against the cluster of the current kubeconfig.
 	FLAG_SERVICE_IMAGE=$(FLAG_SERVICE_IMG) go run ./cmd/manager
 
 .PHONY: docker-build
-docker-build: ## Build the images of the operator and of the flag service.
+docker-build: ## Build the images of the operator and the flag service.
 	$(CONTAINER_TOOL) build --build-arg VERSION=$(VERSION) --target manager -t $(IMG) .
 	$(CONTAINER_TOOL) build --build-arg VERSION=$(VERSION) --target flag-service -t $(FLAG_SERVICE_IMG) .
 
@@ -253,7 +253,7 @@ docker-push: ## Push both images.
 	$(CONTAINER_TOOL) push $(FLAG_SERVICE_IMG)
 
 .PHONY: build-installer
-build-installer: $(KUSTOMIZE) overlay ## Write everything a cluster needs into dist/install.yaml.
+build-installer: $(KUSTOMIZE) overlay ## Generate dist/install.yaml with all manifests.
 	$(KUSTOMIZE) build dist/overlay > dist/install.yaml
 
 ##@ Deployment
@@ -263,7 +263,7 @@ install: $(KUSTOMIZE) ## Install the CRD into the cluster of the current kubecon
 	$(KUSTOMIZE) build config/crd | $(KUBECTL) apply -f -
 
 .PHONY: uninstall
-uninstall: $(KUSTOMIZE) ## Remove the CRD, and with it every FlagCache.
+uninstall: $(KUSTOMIZE) ## Remove the CRD and thereby all FlagCaches.
 	$(KUSTOMIZE) build config/crd | $(KUBECTL) delete --ignore-not-found -f -
 
 .PHONY: deploy
@@ -318,25 +318,25 @@ kustomize: $(KUSTOMIZE) ## Build kustomize into bin/.
 golangci-lint: $(GOLANGCI_LINT) ## Build golangci-lint into bin/.
 
 .PHONY: kwok
-kwok: $(KWOK) ## Build kwok, which plays pods in the benchmarks, into bin/.
+kwok: $(KWOK) ## Build kwok, which simulates pods in the benchmarks, into bin/.
 
 .PHONY: kube
-kube: $(KUBE) ## Build the local Kubernetes into bin/kube (minutes the first time).
+kube: $(KUBE) ## Build the local Kubernetes into bin/kube (takes minutes the first time).
 
 .PHONY: envtest
-envtest: $(KUBE) ## Lay out the API server and etcd of bin/kube for envtest.
+envtest: $(KUBE) ## Set up the API server and etcd of bin/kube for envtest.
 	@$(KUBE) assets $(LOCALBIN)/envtest
 
 .PHONY: redis
-redis: ## Install redis-server where it is missing.
+redis: ## Install redis-server if it is missing.
 	@hack/setup/redis.sh
 
 .PHONY: postgres
-postgres: ## Install PostgreSQL where it is missing.
+postgres: ## Install PostgreSQL if it is missing.
 	@hack/setup/postgres.sh
 
 .PHONY: prometheus
-prometheus: ## Install Prometheus where it is missing.
+prometheus: ## Install Prometheus if it is missing.
 	@hack/setup/prometheus.sh
 
 # A tool is rebuilt when the file that pins its version changes, not before.

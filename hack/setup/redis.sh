@@ -2,32 +2,31 @@
 # Copyright The FlagCache Authors.
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs redis-server with the system's package manager where it is missing,
-# and says in one sentence why not where it cannot. Silent when there is nothing
-# to do. The tests and the demo start servers of their own: the one that a
-# package starts as a service is stopped again.
+# Installs redis-server with the system's package manager if it is missing, or explains why
+# it cannot. Prints nothing if there is nothing to do. Tests start their own servers,
+# so the service that a package starts is stopped again.
 set -euo pipefail
 
 refuse() {
-	echo "redis-server is needed and cannot be installed from here: $1" >&2
+	echo "redis-server is required and cannot be installed automatically: $1" >&2
 	exit 1
 }
 
-# as_root runs a command as root: directly, or by a sudo that asks for nothing
-# unless a person is there to answer.
+# as_root runs a command as root: directly, or through sudo, which prompts for a
+# password only in a terminal.
 as_root() {
 	if [ "$(id -u)" -eq 0 ]; then
 		"$@"
 	elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
 		sudo "$@"
 	else
-		refuse "installing a package takes root. Run as root: apt-get install redis-server"
+		refuse "installing a package requires root. Run as root: apt-get install redis-server"
 	fi
 }
 
 install_with_apt() {
 	echo "Installing redis-server with apt-get ..."
-	# An update that fails, for some other source of packages, need not matter.
+	# A failing update, for example of an unrelated package source, may not matter.
 	as_root apt-get update -q >/dev/null || true
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends redis-server >/dev/null ||
 		refuse "apt-get install redis-server failed"
@@ -50,8 +49,8 @@ elif command -v brew >/dev/null; then
 	echo "Installing redis with Homebrew ..."
 	brew install --quiet redis || refuse "brew install redis failed"
 else
-	refuse "neither apt-get nor Homebrew is here. Install Redis 7 or later so that redis-server is in PATH"
+	refuse "neither apt-get nor Homebrew is available. Install Redis 7 or later so that redis-server is in PATH"
 fi
 
-command -v redis-server >/dev/null || refuse "the package was installed, yet redis-server is not in PATH"
+command -v redis-server >/dev/null || refuse "the package was installed, but redis-server is not in PATH"
 echo "redis-server is installed: $(redis-server --version)"

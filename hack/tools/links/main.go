@@ -1,14 +1,13 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command links checks that every relative link in the Markdown files that git
-// tracks leads to a file of the repository, and its fragment to a heading of
-// that file.
+// Command links checks that all relative links in the Markdown files tracked by git
+// refer to a file of the repository, and their fragments to a heading in that file.
 //
 //	links REPOSITORY
 //
-// It prints each broken link as FILE:LINE: TARGET: REASON and ends with
-// status 1 when there is one. Links to other sites are not followed.
+// It prints each broken link as FILE:LINE: TARGET: REASON, and exits with 1 if there
+// are any. External links are not checked.
 package main
 
 import (
@@ -80,7 +79,7 @@ var (
 	scheme     = regexp.MustCompile(`^[a-z][a-z0-9+.-]*:`)
 )
 
-// linksOf returns the relative inline links of a page, code left out.
+// linksOf returns the relative inline links of a page, except those in code.
 func linksOf(text string) []link {
 	var links []link
 	eachProseLine(text, func(number int, line string) {
@@ -93,8 +92,8 @@ func linksOf(text string) []link {
 	return links
 }
 
-// eachProseLine calls visit for every line outside of fenced code, counting
-// from 1.
+// eachProseLine calls visit for each line outside of fenced code, with its number
+// starting at 1.
 func eachProseLine(text string, visit func(number int, line string)) {
 	fenced := false
 	for i, line := range strings.Split(text, "\n") {
@@ -108,7 +107,7 @@ func eachProseLine(text string, visit func(number int, line string)) {
 	}
 }
 
-// problem says why a link leads nowhere; it is empty for a good link.
+// problem returns why a link is broken, or an empty string if it is not.
 func problem(root, file, target string) string {
 	path, fragment, _ := strings.Cut(target, "#")
 	page := filepath.Join(root, file)
