@@ -47,13 +47,19 @@ const (
 	CacheMisses
 )
 
+// String describes one of the events.
+func (e Events) String() string {
+	return [...]string{Requests: "a request", CacheLookups: "a Redis lookup", CacheMisses: "a Redis lookup that missed"}[e]
+}
+
 // Definition is a check with all that its name stands for.
 type Definition struct {
 	Check Check
-	// Meaning is when an event is bad.
-	Meaning string
-	// Events that the check counts, and how a user states its limit.
-	Events    Events
+	// Events that the check counts.
+	Events Events
+	// BadIf says when an event is bad; where Threshold is Latency, that follows it.
+	BadIf string
+	// Threshold is how a user states the limit.
 	Threshold Threshold
 	// Limit is the largest proportion of bad events by default.
 	Limit float64
@@ -65,11 +71,11 @@ type Definition struct {
 // against: the fields and rules of the API, the sources of evidence, the simulation and
 // the documentation. The order is that of the status.
 var checks = []Definition{
-	{Check: ErrorRate, Meaning: "the request failed", Events: Requests, Threshold: LargestShare, Limit: 0.001},
-	{Check: LatencyP95, Meaning: "the request was slow", Events: Requests, Threshold: Latency, Limit: 0.05, Slow: 100 * time.Millisecond},
-	{Check: LatencyP99, Meaning: "the request was slow", Events: Requests, Threshold: Latency, Limit: 0.01, Slow: 300 * time.Millisecond},
-	{Check: CacheHitRate, Meaning: "the look-up in Redis did not hit", Events: CacheLookups, Threshold: SmallestShare, Limit: 0.2},
-	{Check: MissLatencyP95, Meaning: "filling the miss was slow", Events: CacheMisses, Threshold: Latency, Limit: 0.05, Slow: 300 * time.Millisecond},
+	{Check: ErrorRate, Events: Requests, BadIf: "it failed", Threshold: LargestShare, Limit: 0.001},
+	{Check: LatencyP95, Events: Requests, BadIf: "it took longer than", Threshold: Latency, Limit: 0.05, Slow: 100 * time.Millisecond},
+	{Check: LatencyP99, Events: Requests, BadIf: "it took longer than", Threshold: Latency, Limit: 0.01, Slow: 300 * time.Millisecond},
+	{Check: CacheHitRate, Events: CacheLookups, BadIf: "it missed", Threshold: SmallestShare, Limit: 0.2},
+	{Check: MissLatencyP95, Events: CacheMisses, BadIf: "filling the cache took longer than", Threshold: Latency, Limit: 0.05, Slow: 300 * time.Millisecond},
 }
 
 // Checks returns the table of all checks, in the order of the status.

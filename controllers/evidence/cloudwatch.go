@@ -110,7 +110,7 @@ func queryAll(ctx context.Context, client *cloudwatch.Client, checks []canary.Ch
 
 // checksOf returns the checks with queries, and the rest.
 func checksOf(spec *v1alpha1.CloudWatchSpec) (queried, rest []canary.Check) {
-	for _, check := range allChecks() {
+	for _, check := range canary.Names() {
 		if _, ok := spec.Queries[string(check)+"."+partTotal]; ok {
 			queried = append(queried, check)
 		} else {

@@ -36,15 +36,11 @@ const (
 	partTotal   = "total"
 )
 
-func allChecks() []canary.Check {
-	return []canary.Check{canary.ErrorRate, canary.LatencyP95, canary.LatencyP99, canary.CacheHitRate, canary.MissLatencyP95}
-}
-
 // queriesOf returns the queries of a revision: those of the user, and one for the
 // metrics of the flag service unless the user has queries for all checks.
 func queriesOf(revision string, t Target) []query {
 	var queries []query
-	rest := slices.DeleteFunc(allChecks(), func(check canary.Check) bool {
+	rest := slices.DeleteFunc(canary.Names(), func(check canary.Check) bool {
 		bad, total := t.Prometheus.Queries[string(check)+".bad"], t.Prometheus.Queries[string(check)+".total"]
 		if bad == "" || total == "" {
 			return false

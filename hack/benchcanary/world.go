@@ -4,8 +4,10 @@
 package main
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/flagcache/flagcache/controllers/canary"
 )
@@ -24,13 +26,16 @@ type check struct {
 	limit float64
 }
 
-// checks with the default thresholds.
-var checks = []check{
-	{canary.ErrorRate, 0.001},
-	{canary.LatencyP99, 0.01},
-	{canary.LatencyP95, 0.05},
-	{canary.MissLatencyP95, 0.05},
-	{canary.CacheHitRate, 0.20},
+// checks with their default limits, the strictest first.
+var checks = defaultChecks()
+
+func defaultChecks() []check {
+	var all []check
+	for _, c := range canary.Checks() {
+		all = append(all, check{c.Check, c.Limit})
+	}
+	slices.SortStableFunc(all, func(a, b check) int { return cmp.Compare(a.limit, b.limit) })
+	return all
 }
 
 // world is a release on its way, as it truly is.

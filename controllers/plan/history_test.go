@@ -1,0 +1,154 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/canary"
+)
+
+// overwriteRecord replaces what is on record about a revision, and returns what was.
+func (th *theatre) overwriteRecord(revision, text string) (before string) {
+	annotations := mustFind[*appsv1.ControllerRevision](th.world, "demo-"+revision).Annotations
+	before = annotations[v1alpha1.AnnotationRecord]
+	annotations[v1alpha1.AnnotationRecord] = text
+	return before
+}
+
+// recordText is what is on record about a revision.
+func (th *theatre) recordText(revision string) string {
+	return mustFind[*appsv1.ControllerRevision](th.world, "demo-"+revision).Annotations[v1alpha1.AnnotationRecord]
+}
+
+// expectRecordUnreadable expects the stable revision to serve all traffic, and the
+// condition to name the ControllerRevision and what to do.
+func (th *theatre) expectRecordUnreadable(stable, revision string) {
+	th.t.Helper()
+	if th.stable() != stable || th.weight() != 0 || th.candidate() != "" {
+		th.t.Errorf("revision %s is stable, candidate %q has the weight %d, want %s to serve alone", th.stable(), th.candidate(), th.weight(), stable)
+	}
+	th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonRecordUnreadable)
+	th.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonRecordUnreadable)
+	th.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+	th.expectMessage(v1alpha1.ConditionRolloutHealthy, "ControllerRevision demo-"+revision, "Restore the annotation", "upgrade the operator", "delete the ControllerRevision")
+}
+
+// What cannot be decoded is not taken for nothing on record: the revision may have been
+// rejected.
+func TestUnreadableRecordIsNeitherPromotedNorRetried(t *testing.T) {
+	for name, text := range map[string]string{
+		"something that somebody wrote": "none of your business",
+		"nothing":                       "",
+		"a newer version":               `{"version":2,"revision":"04ad20bc"}`,
+		"another revision's record":     canary.NewRecord("ffffffff", noon).Encode(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			th := aTheatre(t, withCanary(aFlagCache()))
+			stable, candidate := th.stable(), v2(th)
+			th.run(5 * time.Minute)
+			before := th.overwriteRecord(candidate, text)
+			th.annotate(v1alpha1.AnnotationRetry, candidate)
+			th.annotate(v1alpha1.AnnotationPromote, candidate)
+			th.run(time.Minute)
+			th.expectRecordUnreadable(stable, candidate)
+			if after := th.recordText(candidate); after != text {
+				t.Errorf("the annotation was changed to %q", after)
+			}
+			th.fc.Annotations = nil
+			th.overwriteRecord(candidate, before)
+			th.until("the promotion", th.promoted(candidate))
+		})
+	}
+}
+
+// Who deletes the ControllerRevision decides that the revision is tried as a new one.
+func TestDeletingAnUnreadableRecordStartsAgain(t *testing.T) {
+	th := aTheatre(t, withCanary(aFlagCache()))
+	stable, candidate := th.stable(), v2(th)
+	th.overwriteRecord(candidate, "{")
+	th.look()
+	th.expectRecordUnreadable(stable, candidate)
+	th.children = without(th.children, mustFind[*appsv1.ControllerRevision](th.world, "demo-"+candidate))
+	th.until("the promotion", th.promoted(candidate))
+}
+
+// The record of the revision that serves is not needed for it to go on, also without the
+// Service that names it.
+func TestUnreadableRecordOfTheStableRevision(t *testing.T) {
+	th := aTheatre(t, withCanary(aFlagCache()))
+	stable := th.stable()
+	th.overwriteRecord(stable, "{")
+	th.look()
+	th.expectRecordUnreadable(stable, stable)
+	th.children = without(th.children, mustFind[*corev1.Service](th.world, "demo"))
+	th.look()
+	th.look()
+	th.expectRecordUnreadable(stable, stable)
+	if after := th.recordText(stable); after != "{" {
+		t.Errorf("the annotation was changed to %q", after)
+	}
+	candidate := v2(th)
+	th.until("the promotion", th.promoted(candidate))
+}
+
+// A canary that an operator without versions of records began goes on.
+func TestCanaryGoesOnFromARecordWithoutVersion(t *testing.T) {
+	th := aTheatre(t, withCanary(aFlagCache()))
+	candidate := v2(th)
+	started := canary.NewRecord(candidate, th.now.Add(-20*time.Second)).StartedAt
+	th.overwriteRecord(candidate, `{"revision":"`+candidate+`","startedAt":"`+started.Format(time.RFC3339)+`","trial":{"step":1,"elapsed":570000000000,"observed":570000000000,`+
+		`"lookedAt":"`+th.now.Format(time.RFC3339)+`","sampledAt":"`+th.now.Format(time.RFC3339)+`",`+
+		`"candidate":{"errorRate":{"bad":0,"total":5700},"latencyP95":{"bad":0,"total":5700},"latencyP99":{"bad":0,"total":5700},"cacheHitRate":{"bad":0,"total":100}},`+
+		`"policy":{"limits":{"errorRate":0.001,"latencyP95":0.05,"latencyP99":0.01,"cacheHitRate":0.2,"missLatencyP95":0.05},"alpha":0.002,"minimumRequests":1000}}}`)
+	th.run(20 * time.Second)
+	if got := th.fc.Status.Canary.ObservedFor; got < 580 || got > 600 {
+		t.Errorf("it was observed for %d seconds, want those on record and two intervals", got)
+	}
+	th.run(time.Minute)
+	if th.stable() != candidate {
+		t.Errorf("it is not promoted when its ten minutes are over: %s", th.condition(v1alpha1.ConditionRolloutHealthy).Message)
+	}
+}
+
+// Constants of the API and of package canary are the same words.
+func TestCanaryWordsAreThoseOfTheAPI(t *testing.T) {
+	for api, own := range map[v1alpha1.CanaryPhase]canary.Phase{
+		v1alpha1.CanaryStarting: canary.Starting, v1alpha1.CanaryLoadTesting: canary.LoadTesting, v1alpha1.CanaryStepping: canary.Stepping,
+		v1alpha1.CanaryHeld: canary.Held, v1alpha1.CanaryPaused: canary.Paused, v1alpha1.CanaryPromoting: canary.Promoting,
+	} {
+		if string(api) != string(own) {
+			t.Errorf("the phase %s is %s in package canary", api, own)
+		}
+	}
+	for api, own := range map[v1alpha1.InconclusivePolicy]canary.InconclusivePolicy{
+		v1alpha1.InconclusivePause: canary.PauseInconclusive, v1alpha1.InconclusivePromote: canary.PromoteInconclusive,
+		v1alpha1.InconclusiveRollback: canary.RollbackInconclusive,
+	} {
+		if string(api) != string(own) {
+			t.Errorf("the policy %s is %s in package canary", api, own)
+		}
+	}
+}
+
+// What the API server fills in is what the table of checks has.
+func TestDefaultPolicyIsThatOfTheChecks(t *testing.T) {
+	defaults := canaryPolicy(&v1alpha1.CanarySpec{Thresholds: v1alpha1.ThresholdsSpec{ErrorRate: "0.1%", CacheHitRate: "80%"}, Confidence: "99%"})
+	nothing := canaryPolicy(&v1alpha1.CanarySpec{})
+	for check, limit := range canary.DefaultLimits() {
+		if math.Abs(defaults.Limits[check]-limit) > 1e-12 || nothing.Limits[check] != limit {
+			t.Errorf("the limit of %s is %g, without thresholds %g, want %g", check, defaults.Limits[check], nothing.Limits[check], limit)
+		}
+	}
+	if defaults.Alpha != nothing.Alpha || math.Abs(defaults.Alpha-0.002) > 1e-12 {
+		t.Errorf("alpha is %g, without a confidence %g, want 0.002", defaults.Alpha, nothing.Alpha)
+	}
+}
