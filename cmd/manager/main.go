@@ -30,7 +30,7 @@ func main() {
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.log), func(z *zap.Options) { z.TimeEncoder = zapcore.RFC3339TimeEncoder }))
 	ctrl.Log.Info("Starting the FlagCache operator", "version", version, "namespaces", o.namespaces)
 	if err := run(ctrl.SetupSignalHandler(), o); err != nil {
-		ctrl.Log.Error(err, "The operator cannot go on")
+		ctrl.Log.Error(err, "Running the operator failed")
 		os.Exit(1)
 	}
 }

@@ -17,10 +17,9 @@ import (
 
 // Environment variables.
 const (
-	// envWatchNamespace lists the namespaces to work in, separated by commas.
-	// Default: all of them.
+	// envWatchNamespace lists the namespaces to watch, separated by commas. Default: all.
 	envWatchNamespace = "WATCH_NAMESPACE"
-	// envPodNamespace is the namespace that the operator runs in.
+	// envPodNamespace is the namespace of the operator's pod.
 	envPodNamespace = "POD_NAMESPACE"
 	// envFlagServiceImage is the default image of the flag service.
 	envFlagServiceImage = "FLAG_SERVICE_IMAGE"
@@ -36,23 +35,23 @@ type options struct {
 	namespaces       []string
 	ownNamespace     string
 	flagServiceImage string
-	// elastiCacheCA is the content of --elasticache-ca-file, "" without one.
+	// elastiCacheCA is the content of --elasticache-ca-file, "" if it is not set.
 	elastiCacheCA string
 	log           zap.Options
 }
 
-// parseOptions reads flags and environment; what is wrong is said with the
-// value and the accepted form.
+// parseOptions parses flags and environment variables. Errors contain the invalid value
+// and the accepted format.
 func parseOptions(args []string, env func(string) string) (options, error) {
 	var o options
 	fs := flag.NewFlagSet("manager", flag.ContinueOnError)
-	fs.StringVar(&o.metricsAddress, "metrics-bind-address", "0", "Address of the metrics endpoint, for example :8443; 0 turns it off.")
-	fs.BoolVar(&o.metricsSecure, "metrics-secure", true, "Serve metrics by HTTPS, to clients that may get /metrics.")
-	fs.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns them off.")
-	fs.BoolVar(&o.leaderElect, "leader-elect", false, "Work only while holding the leader lease.")
-	fs.IntVar(&o.workers, "max-concurrent-reconciles", 8, "How many FlagCaches are reconciled at a time.")
-	fs.IntVar(&o.probeWorkers, "max-concurrent-probes", 64, "How many caches are probed at a time.")
-	caFile := fs.String("elasticache-ca-file", "", "File of the authorities, in PEM, that sign the certificates of ElastiCache's nodes where they are not the system's, as with emulators of AWS.")
+	fs.StringVar(&o.metricsAddress, "metrics-bind-address", "0", "Address of the metrics endpoint, for example :8443; 0 disables it.")
+	fs.BoolVar(&o.metricsSecure, "metrics-secure", true, "Serve metrics over HTTPS, to clients that are authorized to get /metrics.")
+	fs.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 disables them.")
+	fs.BoolVar(&o.leaderElect, "leader-elect", false, "Reconcile only while holding the leader lease.")
+	fs.IntVar(&o.workers, "max-concurrent-reconciles", 8, "Maximum number of concurrent reconciles.")
+	fs.IntVar(&o.probeWorkers, "max-concurrent-probes", 64, "Maximum number of concurrent probes of caches.")
+	caFile := fs.String("elasticache-ca-file", "", "PEM file with the CA bundle to verify ElastiCache nodes with, for example for an emulator of AWS. Default: the system's CA bundle.")
 	o.log.BindFlags(fs)
 	if err := fs.Parse(args); err != nil {
 		return options{}, err
@@ -75,14 +74,14 @@ func (o *options) setElastiCacheCA(file string) error {
 	if file == "" {
 		return nil
 	}
-	authorities, err := os.ReadFile(file)
+	bundle, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("--elasticache-ca-file: %w", err)
 	}
-	if !x509.NewCertPool().AppendCertsFromPEM(authorities) {
-		return fmt.Errorf("--elasticache-ca-file: %s holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----", file)
+	if !x509.NewCertPool().AppendCertsFromPEM(bundle) {
+		return fmt.Errorf("--elasticache-ca-file: %s contains no PEM certificate, which starts with -----BEGIN CERTIFICATE-----", file)
 	}
-	o.elastiCacheCA = string(authorities)
+	o.elastiCacheCA = string(bundle)
 	return nil
 }
 
@@ -92,7 +91,7 @@ func (o *options) setNamespaces(list string) error {
 			continue
 		}
 		if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
-			return fmt.Errorf("%s: %q is not the name of a namespace: %s", envWatchNamespace, name, problems[0])
+			return fmt.Errorf("%s: %q is not a valid namespace name: %s", envWatchNamespace, name, problems[0])
 		}
 		o.namespaces = append(o.namespaces, name)
 	}

@@ -18,56 +18,56 @@ func TestOptions(t *testing.T) {
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
 	certificate := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
-	authorities := file(t, certificate)
+	bundle := writeFile(t, certificate)
 
-	type wanted struct {
+	type values struct {
 		Namespaces       []string
 		OwnNamespace     string
 		FlagServiceImage string
 		ElastiCacheCA    string
 	}
-	standard := wanted{OwnNamespace: "flagcache-system", FlagServiceImage: "ghcr.io/flagcache/flag-service:" + version}
+	defaults := values{OwnNamespace: "flagcache-system", FlagServiceImage: "ghcr.io/flagcache/flag-service:" + version}
 	for name, test := range map[string]struct {
 		args []string
 		env  map[string]string
-		want wanted
-		// problem is what the error says.
-		problem string
+		want values
+		// message that the error contains.
+		message string
 	}{
-		"has a default for everything": {want: standard},
-		"reads the environment": {
+		"defaults": {want: defaults},
+		"environment variables": {
 			env:  map[string]string{envWatchNamespace: "shop, web", envPodNamespace: "operators", envFlagServiceImage: "flags:v1"},
-			want: wanted{Namespaces: []string{"shop", "web"}, OwnNamespace: "operators", FlagServiceImage: "flags:v1"},
+			want: values{Namespaces: []string{"shop", "web"}, OwnNamespace: "operators", FlagServiceImage: "flags:v1"},
 		},
-		"reads the authorities of ElastiCache": {
-			args: []string{"--elasticache-ca-file", authorities},
-			want: wanted{OwnNamespace: standard.OwnNamespace, FlagServiceImage: standard.FlagServiceImage, ElastiCacheCA: certificate},
+		"CA bundle of ElastiCache": {
+			args: []string{"--elasticache-ca-file", bundle},
+			want: values{OwnNamespace: defaults.OwnNamespace, FlagServiceImage: defaults.FlagServiceImage, ElastiCacheCA: certificate},
 		},
-		"refuses a file of authorities that is not there": {
-			args: []string{"--elasticache-ca-file", filepath.Join(t.TempDir(), "missing.pem")}, problem: "--elasticache-ca-file: open ",
+		"missing CA bundle": {
+			args: []string{"--elasticache-ca-file", filepath.Join(t.TempDir(), "missing.pem")}, message: "--elasticache-ca-file: open ",
 		},
-		"refuses a file without a certificate": {
-			args: []string{"--elasticache-ca-file", file(t, "-----BEGIN NOTHING-----\n")}, problem: "holds no certificate in PEM",
+		"CA bundle without a certificate": {
+			args: []string{"--elasticache-ca-file", writeFile(t, "-----BEGIN NOTHING-----\n")}, message: "contains no PEM certificate",
 		},
-		"refuses what is not a namespace": {
-			env: map[string]string{envWatchNamespace: "Shop"}, problem: `WATCH_NAMESPACE: "Shop" is not the name of a namespace`,
+		"invalid namespace name": {
+			env: map[string]string{envWatchNamespace: "Shop"}, message: `WATCH_NAMESPACE: "Shop" is not a valid namespace name`,
 		},
-		"refuses to do nothing at a time": {
-			args: []string{"--max-concurrent-reconciles=0"}, problem: "must be at least 1",
+		"no concurrent reconciles": {
+			args: []string{"--max-concurrent-reconciles=0"}, message: "must be at least 1",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, err := parseOptions(test.args, func(key string) string { return test.env[key] })
-			if test.problem != "" {
-				if err == nil || !strings.Contains(err.Error(), test.problem) {
-					t.Errorf("error %v, want one that says %q", err, test.problem)
+			if test.message != "" {
+				if err == nil || !strings.Contains(err.Error(), test.message) {
+					t.Errorf("error %v, want one that contains %q", err, test.message)
 				}
 				return
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := wanted{o.namespaces, o.ownNamespace, o.flagServiceImage, o.elastiCacheCA}
+			got := values{o.namespaces, o.ownNamespace, o.flagServiceImage, o.elastiCacheCA}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("options (-want +got):\n%s", diff)
 			}
@@ -75,10 +75,10 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// file is a file with a content.
-func file(t *testing.T, content string) string {
+// writeFile writes a file and returns its name.
+func writeFile(t *testing.T, content string) string {
 	t.Helper()
-	name := filepath.Join(t.TempDir(), "authorities.pem")
+	name := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -33,10 +33,10 @@ import (
 	"github.com/flagcache/flagcache/service/flags"
 )
 
-// probeNews is how many answers of the prober may wait to be looked at.
-const probeNews = 1024
+// eventBuffer is the number of events of the prober and the sampler that can be queued.
+const eventBuffer = 1024
 
-// run wires the operator and runs it until ctx ends.
+// run sets up the operator and runs it until ctx is done.
 func run(ctx context.Context, o options) error {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
@@ -45,9 +45,9 @@ func run(ctx context.Context, o options) error {
 
 	config, err := ctrl.GetConfig()
 	if err != nil {
-		return fmt.Errorf("finding the cluster: %w", err)
+		return fmt.Errorf("loading the kubeconfig: %w", err)
 	}
-	// The API server's own fairness is what limits us.
+	// The API server's priority and fairness limits requests.
 	config.QPS = -1
 	mgr, err := ctrl.NewManager(config, managerOptions(o, scheme))
 	if err != nil {
@@ -60,18 +60,18 @@ func run(ctx context.Context, o options) error {
 	if err := mgr.Add(flagFiles); err != nil {
 		return fmt.Errorf("adding the cache of flag files: %w", err)
 	}
-	news := make(chan event.GenericEvent, probeNews)
-	prober, err := addProber(ctx, mgr, o, news)
+	changes := make(chan event.GenericEvent, eventBuffer)
+	prober, err := addProber(ctx, mgr, o, changes)
 	if err != nil {
 		return err
 	}
-	sampler, err := addSampler(ctx, mgr, news)
+	sampler, err := addSampler(ctx, mgr, changes)
 	if err != nil {
 		return err
 	}
 	kinds, err := ackkinds.New(mgr, controllers.ACKCacheOptions(o.namespaces))
 	if err != nil {
-		return fmt.Errorf("setting up ACK's kinds: %w", err)
+		return fmt.Errorf("setting up the watches of ACK kinds: %w", err)
 	}
 	reconciler := &controllers.Reconciler{
 		Client:    kinds.Client(mgr.GetClient()),
@@ -84,7 +84,7 @@ func run(ctx context.Context, o options) error {
 		Clock:     clock.RealClock{},
 		Operator:  observed.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA},
 	}
-	if err := reconciler.SetupWithManager(mgr, flagFiles, news, o.workers, kinds); err != nil {
+	if err := reconciler.SetupWithManager(mgr, flagFiles, changes, o.workers, kinds); err != nil {
 		return err
 	}
 	if err := metrics.Registry.Register(&exporter.Collector{FlagCaches: mgr.GetClient(), Rollbacks: &reconciler.Rollbacks}); err != nil {
@@ -119,12 +119,12 @@ func withScheme(options cache.Options, mgr ctrl.Manager) cache.Options {
 	return options
 }
 
-// addProber runs the prober with the manager; its news wake the reconciler.
-func addProber(ctx context.Context, mgr ctrl.Manager, o options, news chan<- event.GenericEvent) (*probe.Prober, error) {
+// addProber adds the prober to the manager. Changed results trigger reconciles.
+func addProber(ctx context.Context, mgr ctrl.Manager, o options, changes chan<- event.GenericEvent) (*probe.Prober, error) {
 	prober := probe.New(probe.Options{
 		Workers:     o.probeWorkers,
 		Log:         mgr.GetLogger().WithName("probe"),
-		Changed:     teller(ctx, news),
+		Changed:     notifier(ctx, changes),
 		DialControl: probe.DenyLinkLocal,
 	})
 	if err := mgr.Add(prober); err != nil {
@@ -138,23 +138,22 @@ func addProber(ctx context.Context, mgr ctrl.Manager, o options, news chan<- eve
 	return prober, nil
 }
 
-// teller wakes the reconciler with news of a FlagCache, or of the data path that
-// is to come of one.
-func teller(ctx context.Context, news chan<- event.GenericEvent) func(types.NamespacedName) {
+// notifier returns a function that triggers a reconcile of the FlagCache that a key of
+// the prober or the sampler belongs to.
+func notifier(ctx context.Context, changes chan<- event.GenericEvent) func(types.NamespacedName) {
 	return func(key types.NamespacedName) {
 		key = controllers.FlagCacheOf(key)
 		fc := &v1alpha1.FlagCache{}
 		fc.Namespace, fc.Name = key.Namespace, key.Name
 		select {
-		case news <- event.GenericEvent{Object: fc}:
+		case changes <- event.GenericEvent{Object: fc}:
 		case <-ctx.Done():
 		}
 	}
 }
 
-// addSampler runs the sampler of canaries with the manager; its news wake the
-// reconciler.
-func addSampler(ctx context.Context, mgr ctrl.Manager, news chan<- event.GenericEvent) (*evidence.Sampler, error) {
+// addSampler adds the sampler of canaries to the manager. Samples trigger reconciles.
+func addSampler(ctx context.Context, mgr ctrl.Manager, changes chan<- event.GenericEvent) (*evidence.Sampler, error) {
 	pods := &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient()}
 	sampler := evidence.NewSampler(evidence.Options{
 		Source: evidence.Sources{
@@ -162,7 +161,7 @@ func addSampler(ctx context.Context, mgr ctrl.Manager, news chan<- event.Generic
 			v1alpha1.MetricsPrometheus: &evidence.Prometheus{Clock: clock.RealClock{}, HTTP: evidence.NewPrometheusHTTPClient()},
 			v1alpha1.MetricsCloudWatch: &evidence.CloudWatch{Clock: clock.RealClock{}, Pods: pods},
 		},
-		Changed: teller(ctx, news),
+		Changed: notifier(ctx, changes),
 	})
 	if err := mgr.Add(sampler); err != nil {
 		return nil, fmt.Errorf("adding the sampler of canaries: %w", err)
@@ -180,8 +179,8 @@ func addHealthChecks(mgr ctrl.Manager) error {
 	return nil
 }
 
-// validate is the flag service's own opinion of a flags file, so that the
-// operator never says otherwise than the pods do.
+// validate validates a flags file with the flag service's own parser, so that the operator
+// and the pods agree.
 func validate(data []byte) ([]string, error) {
 	_, problems, err := flags.Parse(data)
 	if err != nil {
