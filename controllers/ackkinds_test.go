@@ -42,9 +42,9 @@ import (
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
-// On an API server of their own, because they bring kinds that other specs go
-// without.
-var _ = Describe("The kinds of ACK", Ordered, func() {
+// These specs use their own API server, because they install kinds that others do not
+// expect.
+var _ = Describe("ACK kinds", Ordered, func() {
 	var o *operator
 
 	BeforeAll(func(ctx SpecContext) {
@@ -64,75 +64,75 @@ var _ = Describe("The kinds of ACK", Ordered, func() {
 		o.expectChild(ctx)
 	})
 
-	It("are watched when they come, left when they go, and watched when they come again", func(ctx SpecContext) {
-		flat := 0
-		for toggle := range 5 {
-			o.expectLooked(ctx, "elasticache", func() { o.bring(ctx, replicationGroups(), metricAlarms()) })
+	It("are watched while they are installed", func(ctx SpecContext) {
+		baseline := 0
+		for round := range 5 {
+			o.expectReconciled(ctx, "elasticache", func() { o.install(ctx, replicationGroups(), metricAlarms()) })
 			o.expectInstalled(ctx, true, "ReplicationGroup", "MetricAlarm")
 			Expect(o.kinds.Installed(ctx)).To(HaveKeyWithValue("SecurityGroup", false))
 
 			group := o.groupOf(ctx, "elasticache")
-			o.expectLooked(ctx, "elasticache", func() {
+			o.expectReconciled(ctx, "elasticache", func() {
 				Expect(o.routed.Create(ctx, group)).To(Succeed())
 			})
 			groups := &ack.ReplicationGroupList{}
-			Expect(o.routed.List(ctx, groups, client.InNamespace("default"))).To(Succeed(), "what was written is read at once")
+			Expect(o.routed.List(ctx, groups, client.InNamespace("default"))).To(Succeed(), "writes are read back immediately")
 			Expect(groups.Items).To(HaveLen(1))
-			Expect(groups.Items[0].ManagedFields).To(BeEmpty(), "objects are cached as slim as others")
+			Expect(groups.Items[0].ManagedFields).To(BeEmpty(), "managed fields are not cached")
 
-			o.expectLooked(ctx, "elasticache", func() { o.take(ctx, replicationGroups(), metricAlarms()) })
+			o.expectReconciled(ctx, "elasticache", func() { o.uninstall(ctx, replicationGroups(), metricAlarms()) })
 			o.expectInstalled(ctx, false, "ReplicationGroup", "MetricAlarm")
-			Expect(meta.IsNoMatchError(o.routed.List(ctx, groups))).To(BeTrue(), "there is no such kind to the operator")
-			if toggle == 0 {
-				flat = runtime.NumGoroutine()
+			Expect(meta.IsNoMatchError(o.routed.List(ctx, groups))).To(BeTrue(), "the kind is unknown to the operator")
+			if round == 0 {
+				baseline = runtime.NumGoroutine()
 			}
 		}
-		Eventually(ctx, runtime.NumGoroutine).WithTimeout(time.Minute).Should(BeNumerically("<=", flat+2), "nothing is left of a kind that went")
+		Eventually(ctx, runtime.NumGoroutine).WithTimeout(time.Minute).Should(BeNumerically("<=", baseline+2), "no goroutine of an uninstalled kind remains")
 	})
 
-	It("go without taking anything along", func(ctx SpecContext) {
-		o.bring(ctx, replicationGroups())
+	It("can be uninstalled without affecting FlagCaches", func(ctx SpecContext) {
+		o.install(ctx, replicationGroups())
 		o.expectInstalled(ctx, true, "ReplicationGroup")
-		o.take(ctx, replicationGroups())
+		o.uninstall(ctx, replicationGroups())
 		o.expectInstalled(ctx, false, "ReplicationGroup")
 		Expect(o.Client.Get(ctx, o.key("elasticache"), &v1alpha1.FlagCache{})).To(Succeed())
 		Expect(o.Client.DeleteAllOf(ctx, &appsv1.StatefulSet{}, client.InNamespace("default"))).To(Succeed())
 		o.expectChild(ctx)
 	})
 
-	It("are not gone because the API server does not say what it serves", func(ctx SpecContext) {
-		o.bring(ctx, replicationGroups())
+	It("stay installed while discovery fails", func(ctx SpecContext) {
+		o.install(ctx, replicationGroups())
 		o.expectInstalled(ctx, true, "ReplicationGroup")
 		o.discovery.fails.Store(true)
-		asked := o.discovery.asked.Load()
-		Eventually(ctx, o.discovery.asked.Load).WithTimeout(time.Minute).Should(BeNumerically(">", asked+10), "it is asked again and again")
+		requests := o.discovery.requests.Load()
+		Eventually(ctx, o.discovery.requests.Load).WithTimeout(time.Minute).Should(BeNumerically(">", requests+10), "discovery is repeated")
 		Expect(o.kinds.Installed(ctx)).To(HaveKeyWithValue("ReplicationGroup", true))
 		o.discovery.fails.Store(false)
 	})
 
-	It("that cannot be read hold up those that need them, for a while, and nobody else", func(ctx SpecContext) {
-		o.bring(ctx, replicationGroups())
+	It("fail only reconciles of FlagCaches that depend on them if they cannot be read", func(ctx SpecContext) {
+		o.install(ctx, replicationGroups())
 		o.expectInstalled(ctx, true, "ReplicationGroup")
-		r := o.newReconciler(unreadable{o.routed})
+		r := o.newReconciler(unreadableClient{o.routed})
 		began := time.Now()
 		_, err := r.Reconcile(ctx, ctrl.Request{NamespacedName: o.key("elasticache")})
 		Expect(err).To(MatchError(ContainSubstring("listing the children of kind ReplicationGroup")))
 		_, err = r.Reconcile(ctx, ctrl.Request{NamespacedName: o.key("incluster")})
 		Expect(err).NotTo(HaveOccurred())
-		Expect(time.Since(began)).To(BeNumerically("<", 40*time.Second), "a look ends well before its time is over")
+		Expect(time.Since(began)).To(BeNumerically("<", 40*time.Second), "a reconcile ends well before its timeout")
 	})
 })
 
-// operator runs as cmd/manager wires it.
+// operator is the operator as cmd/manager sets it up.
 type operator struct {
 	client.Client
 	mgr       ctrl.Manager
 	flagFiles cache.Cache
 	kinds     *ackkinds.Kinds
-	discovery *flaky
-	// routed is the operator's own client.
-	routed client.Client
-	looks  *looks
+	discovery *flakyDiscovery
+	// routed is the operator's client.
+	routed     client.Client
+	reconciles *reconciles
 }
 
 func (o *operator) newReconciler(c client.Client) *controllers.Reconciler {
@@ -140,8 +140,8 @@ func (o *operator) newReconciler(c client.Client) *controllers.Reconciler {
 		Client:    c,
 		Live:      o.mgr.GetAPIReader(),
 		FlagFiles: &controllers.FlagFiles{Metadata: o.flagFiles, Validate: validJSON},
-		Prober:    &answers{watched: map[types.NamespacedName]probe.Target{}},
-		Sampler:   &samples{watched: map[types.NamespacedName]evidence.Target{}},
+		Prober:    &fakeProber{watched: map[types.NamespacedName]probe.Target{}},
+		Sampler:   &fakeSampler{watched: map[types.NamespacedName]evidence.Target{}},
 		ACK:       o.kinds,
 		Events:    events.NewFakeRecorder(10_000),
 		Clock:     clock.RealClock{},
@@ -153,7 +153,7 @@ func startOperator(ctx SpecContext, config *rest.Config) *operator {
 	GinkgoHelper()
 	c, err := client.New(config, client.Options{Scheme: scheme})
 	Expect(err).NotTo(HaveOccurred())
-	o := &operator{Client: c, looks: &looks{count: map[string]int{}}}
+	o := &operator{Client: c, reconciles: &reconciles{count: map[string]int{}}}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Cache: controllers.CacheOptions(nil), Metrics: metricsserver.Options{BindAddress: "0"},
 		Client: client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}},
@@ -167,10 +167,10 @@ func startOperator(ctx SpecContext, config *rest.Config) *operator {
 	o.mgr, o.flagFiles = mgr, flagFiles
 	o.kinds, err = ackkinds.New(mgr, controllers.ACKCacheOptions(nil))
 	Expect(err).NotTo(HaveOccurred())
-	o.discovery = &flaky{Discovery: o.kinds.Discovery}
+	o.discovery = &flakyDiscovery{Discovery: o.kinds.Discovery}
 	o.kinds.Discovery, o.kinds.Interval = o.discovery, 100*time.Millisecond
 	o.routed = o.kinds.Client(mgr.GetClient())
-	Expect(o.newReconciler(watchful{o.routed, o.looks}).SetupWithManager(mgr, flagFiles, make(chan event.GenericEvent), 1, o.kinds)).To(Succeed())
+	Expect(o.newReconciler(countingClient{o.routed, o.reconciles}).SetupWithManager(mgr, flagFiles, make(chan event.GenericEvent), 1, o.kinds)).To(Succeed())
 	running, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(running) }()
@@ -183,7 +183,7 @@ func startOperator(ctx SpecContext, config *rest.Config) *operator {
 		fc.Name, fc.Spec.Cache.Type = name, kind
 		if kind == v1alpha1.CacheElastiCache {
 			fc.Spec.Cache.ElastiCache = &v1alpha1.ElastiCacheSpec{Replicas: 1}
-			// What is made of the kinds is none of these specs' business.
+			// These specs do not test the children of the kinds.
 			fc.Spec.Suspend = true
 		}
 		Expect(o.Client.Create(ctx, fc)).To(Succeed())
@@ -195,16 +195,16 @@ func (o *operator) key(name string) client.ObjectKey {
 	return client.ObjectKey{Namespace: "default", Name: name}
 }
 
-// bring installs kinds.
-func (o *operator) bring(ctx context.Context, definitions ...*unstructured.Unstructured) {
+// install installs kinds.
+func (o *operator) install(ctx context.Context, definitions ...*unstructured.Unstructured) {
 	GinkgoHelper()
 	for _, d := range definitions {
 		Expect(client.IgnoreAlreadyExists(o.Client.Create(ctx, d.DeepCopy()))).To(Succeed())
 	}
 }
 
-// take uninstalls kinds and waits until they are gone.
-func (o *operator) take(ctx context.Context, definitions ...*unstructured.Unstructured) {
+// uninstall uninstalls kinds and waits until they are deleted.
+func (o *operator) uninstall(ctx context.Context, definitions ...*unstructured.Unstructured) {
 	GinkgoHelper()
 	for _, d := range definitions {
 		Expect(o.Client.Delete(ctx, d.DeepCopy())).To(Succeed())
@@ -212,7 +212,7 @@ func (o *operator) take(ctx context.Context, definitions ...*unstructured.Unstru
 	for _, d := range definitions {
 		Eventually(ctx, func() bool {
 			return apierrors.IsNotFound(o.Client.Get(ctx, client.ObjectKeyFromObject(d), d.DeepCopy()))
-		}).WithTimeout(time.Minute).Should(BeTrue(), "%s is still there", d.GetName())
+		}).WithTimeout(time.Minute).Should(BeTrue(), "%s still exists", d.GetName())
 	}
 }
 
@@ -224,15 +224,15 @@ func (o *operator) expectInstalled(ctx context.Context, want bool, kinds ...stri
 	}
 }
 
-// expectLooked waits until something has the operator look at a FlagCache.
-func (o *operator) expectLooked(ctx context.Context, name string, something func()) {
+// expectReconciled waits until the action triggers a reconcile of a FlagCache.
+func (o *operator) expectReconciled(ctx context.Context, name string, action func()) {
 	GinkgoHelper()
 	before := o.rest(ctx, name)
-	something()
-	Eventually(ctx, func() int { return o.looks.at(name) }).WithTimeout(time.Minute).Should(BeNumerically(">", before), "%s is looked at", name)
+	action()
+	Eventually(ctx, func() int { return o.reconciles.at(name) }).WithTimeout(time.Minute).Should(BeNumerically(">", before), "%s is reconciled", name)
 }
 
-// expectChild waits until the FlagCache that needs nothing of ACK has its Redis.
+// expectChild waits until the FlagCache that does not depend on ACK has its Redis.
 func (o *operator) expectChild(ctx context.Context) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
@@ -242,19 +242,20 @@ func (o *operator) expectChild(ctx context.Context) {
 	}).WithTimeout(time.Minute).Should(Succeed())
 }
 
-// rest waits until nothing has the operator look any more, and counts its looks.
+// rest waits until a FlagCache is not reconciled any more, and returns the number of its
+// reconciles.
 func (o *operator) rest(ctx context.Context, name string) int {
 	GinkgoHelper()
 	last := -1
 	Eventually(ctx, func() bool {
 		before := last
-		last = o.looks.at(name)
+		last = o.reconciles.at(name)
 		return before == last
-	}).WithTimeout(time.Minute).WithPolling(500*time.Millisecond).Should(BeTrue(), "%s is looked at again and again", name)
+	}).WithTimeout(time.Minute).WithPolling(500*time.Millisecond).Should(BeTrue(), "%s is reconciled repeatedly", name)
 	return last
 }
 
-// groupOf is a replication group of a FlagCache.
+// groupOf returns a replication group owned by a FlagCache.
 func (o *operator) groupOf(ctx context.Context, name string) *ack.ReplicationGroup {
 	GinkgoHelper()
 	fc := &v1alpha1.FlagCache{}
@@ -269,7 +270,7 @@ func (o *operator) groupOf(ctx context.Context, name string) *ack.ReplicationGro
 func replicationGroups() *unstructured.Unstructured { return definition("ReplicationGroup") }
 func metricAlarms() *unstructured.Unstructured      { return definition("MetricAlarm") }
 
-// definition is the least CustomResourceDefinition of a kind of ACK.
+// definition returns a minimal CustomResourceDefinition of an ACK kind.
 func definition(name string) *unstructured.Unstructured {
 	for _, kind := range ack.Kinds() {
 		if kind.Kind != name {
@@ -291,37 +292,37 @@ func definition(name string) *unstructured.Unstructured {
 	panic("ACK has no kind " + name)
 }
 
-// looks counts how often the operator looked at each FlagCache.
-type looks struct {
+// reconciles counts the reconciles of each FlagCache.
+type reconciles struct {
 	mu    sync.Mutex
 	count map[string]int
 }
 
-func (l *looks) at(name string) int {
+func (l *reconciles) at(name string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.count[name]
 }
 
-// watchful is a client that counts looks.
-type watchful struct {
+// countingClient is a client that counts reconciles.
+type countingClient struct {
 	client.Client
-	looks *looks
+	reconciles *reconciles
 }
 
-func (w watchful) Get(ctx context.Context, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+func (w countingClient) Get(ctx context.Context, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
 	if _, ok := o.(*v1alpha1.FlagCache); ok {
-		w.looks.mu.Lock()
-		w.looks.count[key.Name]++
-		w.looks.mu.Unlock()
+		w.reconciles.mu.Lock()
+		w.reconciles.count[key.Name]++
+		w.reconciles.mu.Unlock()
 	}
 	return w.Client.Get(ctx, key, o, options...)
 }
 
-// unreadable is a client of caches of ACK's kinds that never fill.
-type unreadable struct{ client.Client }
+// unreadableClient is a client of caches of ACK kinds that never sync.
+type unreadableClient struct{ client.Client }
 
-func (u unreadable) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+func (u unreadableClient) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
 	if _, ok := list.(*ack.ReplicationGroupList); ok {
 		<-ctx.Done()
 		return ctx.Err()
@@ -329,17 +330,17 @@ func (u unreadable) List(ctx context.Context, list client.ObjectList, options ..
 	return u.Client.List(ctx, list, options...)
 }
 
-// flaky is a discovery that can be made to fail.
-type flaky struct {
+// flakyDiscovery is a Discovery that can be made to fail.
+type flakyDiscovery struct {
 	ackkinds.Discovery
-	fails atomic.Bool
-	asked atomic.Int64
+	fails    atomic.Bool
+	requests atomic.Int64
 }
 
-func (f *flaky) ServerResourcesForGroupVersionWithContext(ctx context.Context, gv string) (*metav1.APIResourceList, error) {
-	f.asked.Add(1)
+func (f *flakyDiscovery) ServerResourcesForGroupVersionWithContext(ctx context.Context, gv string) (*metav1.APIResourceList, error) {
+	f.requests.Add(1)
 	if f.fails.Load() {
-		return nil, errors.New("no discovery today")
+		return nil, errors.New("discovery failed")
 	}
 	return f.Discovery.ServerResourcesForGroupVersionWithContext(ctx, gv)
 }

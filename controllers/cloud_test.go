@@ -26,16 +26,16 @@ import (
 	"github.com/flagcache/flagcache/test/ackplayer"
 )
 
-// ahead is a clock that goes before all others.
-type ahead time.Duration
+// fastClock is a clock that is ahead of the real time.
+type fastClock time.Duration
 
-func (a ahead) Now() time.Time                  { return time.Now().Add(time.Duration(a)) }
-func (a ahead) Since(t time.Time) time.Duration { return a.Now().Sub(t) }
+func (c fastClock) Now() time.Time                  { return time.Now().Add(time.Duration(c)) }
+func (c fastClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
 
-// allKinds are installed.
-type allKinds struct{}
+// allInstalled is an ACK with all kinds installed.
+type allInstalled struct{}
 
-func (allKinds) Installed(context.Context) (map[string]bool, error) {
+func (allInstalled) Installed(context.Context) (map[string]bool, error) {
 	installed := map[string]bool{}
 	for _, kind := range ack.Kinds() {
 		installed[kind.Kind] = true
@@ -43,13 +43,13 @@ func (allKinds) Installed(context.Context) (map[string]bool, error) {
 	return installed, nil
 }
 
-// runs is something that goes on until its context ends.
-type runs interface {
+// starter runs until its context is done.
+type starter interface {
 	Start(ctx context.Context) error
 }
 
-// run runs something until the end of the spec, or of all specs of a container.
-func run(r runs) {
+// run runs a starter until the end of the spec, or of all specs of a container.
+func run(r starter) {
 	GinkgoHelper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -60,7 +60,7 @@ func run(r runs) {
 	})
 }
 
-// cloud is a stage with ACK, Redis servers and a prober that are real, or nearly.
+// cloud is a stage with a simulated ACK, real Redis servers and a real prober.
 type cloud struct{ *stage }
 
 func newCloud(ctx context.Context, player *ackplayer.Player) cloud {
@@ -68,13 +68,13 @@ func newCloud(ctx context.Context, player *ackplayer.Player) cloud {
 	s := cloud{newStage(ctx)}
 	prober := probe.New(probe.Options{Log: ctrl.Log})
 	run(prober)
-	s.ACK, s.Prober, s.Clock = allKinds{}, prober, clock.RealClock{}
+	s.ACK, s.Prober, s.Clock = allInstalled{}, prober, clock.RealClock{}
 	s.Operator.ElastiCacheCA = string(player.CA())
 	DeferCleanup(s.clear)
 	return s
 }
 
-// clear deletes what there is in AWS, as long as somebody plays that.
+// clear deletes the resources in AWS while it is still simulated.
 func (s cloud) clear(ctx context.Context) {
 	Expect(k8s.DeleteAllOf(ctx, &ack.ReplicationGroup{}, client.InNamespace(s.namespace))).To(Succeed())
 	Eventually(ctx, func(g Gomega) {
@@ -84,8 +84,9 @@ func (s cloud) clear(ctx context.Context) {
 	}).WithTimeout(time.Minute).WithPolling(200 * time.Millisecond).Should(Succeed())
 }
 
-// anElastiCache is a FlagCache with the least of a cache, probed often.
-func (s cloud) anElastiCache() *v1alpha1.FlagCache {
+// elastiCacheFlagCache returns a FlagCache with a minimal cache and a short probe
+// interval.
+func (s cloud) elastiCacheFlagCache() *v1alpha1.FlagCache {
 	fc := s.aFlagCache()
 	fc.Spec.Cache = v1alpha1.CacheSpec{Type: v1alpha1.CacheElastiCache, ElastiCache: &v1alpha1.ElastiCacheSpec{Replicas: 1}}
 	fc.Spec.Probe = v1alpha1.ProbeSpec{
@@ -94,56 +95,56 @@ func (s cloud) anElastiCache() *v1alpha1.FlagCache {
 	return fc
 }
 
-// eventually looks again and again, with the kubelet played, until something holds.
+// eventually reconciles repeatedly, with a simulated kubelet, until the condition holds.
 func (s cloud) eventually(ctx context.Context, holds func(g Gomega)) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
-		s.look(ctx, g)
+		s.reconcileOnce(ctx, g)
 		holds(g)
 	}).WithTimeout(time.Minute).WithPolling(200 * time.Millisecond).Should(Succeed())
 }
 
-// look looks once; others write at the same time.
-func (s cloud) look(ctx context.Context, g Gomega) {
+// reconcileOnce reconciles once; others may write at the same time.
+func (s cloud) reconcileOnce(ctx context.Context, g Gomega) {
 	_, err := s.Reconcile(ctx, ctrl.Request{NamespacedName: types.NamespacedName{Namespace: s.namespace, Name: "demo"}})
 	g.Expect(err).NotTo(HaveOccurred())
 	s.podsAvailable(ctx)
 }
 
-// comesUp creates a FlagCache and looks until it is Ready and at rest.
-func (s cloud) comesUp(ctx context.Context, fc *v1alpha1.FlagCache) {
+// createReady creates a FlagCache and reconciles until it is Ready and in steady state.
+func (s cloud) createReady(ctx context.Context, fc *v1alpha1.FlagCache) {
 	GinkgoHelper()
 	s.create(ctx, fc)
-	s.becomesReady(ctx)
+	s.expectReady(ctx)
 }
 
-// asks creates a FlagCache and looks until it asks ACK for a group, at which ACK does
-// not look before Resume.
-func (s cloud) asks(ctx context.Context, player *ackplayer.Player) *ack.ReplicationGroup {
+// createPaused creates a FlagCache and reconciles until it has a group, which ACK does not
+// reconcile before Resume.
+func (s cloud) createPaused(ctx context.Context, player *ackplayer.Player) *ack.ReplicationGroup {
 	GinkgoHelper()
 	player.Pause()
 	DeferCleanup(player.Resume)
-	s.create(ctx, s.anElastiCache())
+	s.create(ctx, s.elastiCacheFlagCache())
 	for range 5 {
 		s.reconcile(ctx)
 	}
 	return s.group(ctx)
 }
 
-func (s cloud) becomesReady(ctx context.Context) {
+func (s cloud) expectReady(ctx context.Context) {
 	GinkgoHelper()
 	s.eventually(ctx, func(g Gomega) {
-		s.says(g, ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		s.expectCondition(g, ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	})
 	s.eventually(ctx, func(g Gomega) {
 		s.writes = nil
-		s.look(ctx, g)
+		s.reconcileOnce(ctx, g)
 		g.Expect(s.writes).To(BeEmpty())
 	})
 }
 
-// says checks a condition.
-func (s cloud) says(g Gomega, ctx context.Context, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
+// expectCondition checks a condition.
+func (s cloud) expectCondition(g Gomega, ctx context.Context, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
 	fc := &v1alpha1.FlagCache{}
 	g.Expect(k8s.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: "demo"}, fc)).To(Succeed())
 	c := meta.FindStatusCondition(fc.Status.Conditions, kind)
@@ -152,23 +153,23 @@ func (s cloud) says(g Gomega, ctx context.Context, kind string, status metav1.Co
 	return *c
 }
 
-func (s cloud) provisioned(g Gomega, ctx context.Context, status metav1.ConditionStatus, reason string) metav1.Condition {
-	return s.says(g, ctx, v1alpha1.ConditionCacheProvisioned, status, reason)
+func (s cloud) expectProvisioned(g Gomega, ctx context.Context, status metav1.ConditionStatus, reason string) metav1.Condition {
+	return s.expectCondition(g, ctx, v1alpha1.ConditionCacheProvisioned, status, reason)
 }
 
-// isDeleted deletes the FlagCache and looks until it is gone with all of its
-// objects in ACK.
-func (s cloud) isDeleted(ctx context.Context) {
+// deleteFlagCache deletes the FlagCache and reconciles until it and all of its ACK objects
+// are deleted.
+func (s cloud) deleteFlagCache(ctx context.Context) {
 	GinkgoHelper()
 	Expect(k8s.Delete(ctx, get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
-	s.isGone(ctx)
+	s.expectDeleted(ctx)
 }
 
-// isGone looks until a FlagCache that is being deleted is gone.
-func (s cloud) isGone(ctx context.Context) {
+// expectDeleted reconciles until a FlagCache that is being deleted does not exist.
+func (s cloud) expectDeleted(ctx context.Context) {
 	GinkgoHelper()
 	s.eventually(ctx, func(g Gomega) {
-		// There is no garbage collector here.
+		// The API server runs without a garbage collector.
 		err := k8s.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: "demo"}, &v1alpha1.FlagCache{})
 		g.Expect(client.IgnoreNotFound(err)).To(Succeed())
 		g.Expect(err).To(HaveOccurred())
@@ -179,7 +180,7 @@ func (s cloud) isGone(ctx context.Context) {
 	Expect(k8s.DeleteAllOf(ctx, &corev1.Secret{}, client.InNamespace(s.namespace))).To(Succeed())
 }
 
-// group is the only one.
+// group returns the only group.
 func (s cloud) group(ctx context.Context) *ack.ReplicationGroup {
 	GinkgoHelper()
 	groups := &ack.ReplicationGroupList{}
@@ -188,7 +189,7 @@ func (s cloud) group(ctx context.Context) *ack.ReplicationGroup {
 	return &groups.Items[0]
 }
 
-// annotate annotates the FlagCache.
+// annotate sets an annotation of the FlagCache.
 func (s cloud) annotate(ctx context.Context, key, value string) {
 	GinkgoHelper()
 	fc := get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo")
@@ -197,8 +198,8 @@ func (s cloud) annotate(ctx context.Context, key, value string) {
 	Expect(k8s.Patch(ctx, fc, client.MergeFrom(before))).To(Succeed())
 }
 
-// expectLeftAlone checks that nobody wrote the group's spec but once the operator.
-func (s cloud) expectLeftAlone(ctx context.Context) {
+// expectUnchangedSpec checks that the group's spec was written only once, by the operator.
+func (s cloud) expectUnchangedSpec(ctx context.Context) {
 	GinkgoHelper()
 	group := s.group(ctx)
 	Expect(group.Generation).To(BeEquivalentTo(1))
@@ -209,7 +210,7 @@ func (s cloud) expectLeftAlone(ctx context.Context) {
 	}
 }
 
-// expectMatchingTokens checks that clients log in with the token on record.
+// expectMatchingTokens checks that clients authenticate with the recorded token.
 func (s cloud) expectMatchingTokens(ctx context.Context) {
 	GinkgoHelper()
 	id := s.group(ctx).Labels[v1alpha1.LabelCache]
@@ -218,9 +219,9 @@ func (s cloud) expectMatchingTokens(ctx context.Context) {
 	Expect(token).NotTo(BeEmpty())
 }
 
-// happened is what AWS was asked for of a group and what goes with it, after some
-// calls, each once in a row.
-func happened(player *ackplayer.Player, group *ack.ReplicationGroup, after int) []string {
+// callsFor returns the calls to AWS for a group and its dependencies since the first
+// calls, without consecutive duplicates.
+func callsFor(player *ackplayer.Player, group *ack.ReplicationGroup, after int) []string {
 	var calls []string
 	for _, call := range player.Calls()[after:] {
 		if strings.Contains(call.ID, group.Labels[v1alpha1.LabelCache]) {
@@ -230,7 +231,7 @@ func happened(player *ackplayer.Player, group *ack.ReplicationGroup, after int) 
 	return slices.Compact(calls)
 }
 
-// modifications counts how often AWS was asked to change a group.
+// modifications returns the number of calls that modify a group.
 func modifications(player *ackplayer.Player, id string) int {
 	n := 0
 	for _, call := range player.Calls() {

@@ -22,7 +22,7 @@ import (
 )
 
 var _ = Describe("The operator's metrics", func() {
-	It("say what the statuses say", func(ctx context.Context) {
+	It("reflect the statuses", func(ctx context.Context) {
 		s := newStage(ctx)
 		s.create(ctx, s.aFlagCache())
 		s.reconcile(ctx)
@@ -42,7 +42,7 @@ flagcache_info{cache="InCluster",name="demo",namespace="NS",revision=""} 1
 			"flagcache_canary_check_threshold", "flagcache_condition", "flagcache_info", "flagcache_ready_replicas")).To(Succeed())
 	})
 
-	It("count each rollback once, from zero, until the FlagCache is gone", func(ctx context.Context) {
+	It("count each rollback once, from zero, until the FlagCache is deleted", func(ctx context.Context) {
 		s := newStage(ctx)
 		fc := s.aFlagCache()
 		fc.Spec.Canary.Steps = []v1alpha1.CanaryStep{{Weight: 5, Duration: metav1.Duration{Duration: time.Hour}}}
@@ -60,14 +60,14 @@ flagcache_info{cache="InCluster",name="demo",namespace="NS",revision=""} 1
 		s.expect(ctx, v1alpha1.ConditionRolloutHealthy, metav1.ConditionFalse, v1alpha1.ReasonRolledBack)
 		Expect(s.rollbacks()).To(HaveKeyWithValue("Aborted", 1.0))
 
-		By("losing the status, and looking again")
+		By("losing the status and reconciling again")
 		get(ctx, s, fc, "demo")
 		fc.Status = v1alpha1.FlagCacheStatus{}
 		Expect(k8s.Status().Update(ctx, fc)).To(Succeed())
 		s.settle(ctx)
 		Expect(s.rollbacks()).To(HaveKeyWithValue("Aborted", 1.0))
 
-		By("another leader, which finds it reported")
+		By("changing the leader")
 		before := s.Reconciler
 		s.Reconciler = &controllers.Reconciler{
 			Client: before.Client, Live: before.Live, FlagFiles: before.FlagFiles, Prober: before.Prober, Sampler: before.Sampler,
@@ -76,7 +76,7 @@ flagcache_info{cache="InCluster",name="demo",namespace="NS",revision=""} 1
 		s.settle(ctx)
 		Expect(s.rollbacks()).To(HaveKeyWithValue("Aborted", 0.0))
 
-		By("trying it once more, in vain")
+		By("retrying the rejected revision, which is still aborted")
 		edit(ctx, s, fc, "demo", func(fc *v1alpha1.FlagCache) {
 			fc.Annotations[v1alpha1.AnnotationRetry] = fc.Status.Revisions.Rejected
 		})
@@ -92,12 +92,12 @@ flagcache_info{cache="InCluster",name="demo",namespace="NS",revision=""} 1
 	})
 })
 
-// collector exports what there is in the stage's namespace.
+// collector exports the FlagCaches of the stage's namespace.
 func (s *stage) collector() *exporter.Collector {
 	return &exporter.Collector{FlagCaches: client.NewNamespacedClient(k8s, s.namespace), Rollbacks: &s.Rollbacks}
 }
 
-// rollbacks are those that are exported, by reason.
+// rollbacks returns the exported rollbacks by reason.
 func (s *stage) rollbacks() map[string]float64 {
 	GinkgoHelper()
 	registry := prometheus.NewPedanticRegistry()

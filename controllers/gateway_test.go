@@ -24,7 +24,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-var _ = Describe("A canary by gateway", Ordered, func() {
+var _ = Describe("A canary with the Gateway API", Ordered, func() {
 	var s *stage
 	BeforeEach(func(ctx context.Context) {
 		s = newStage(ctx)
@@ -38,11 +38,11 @@ var _ = Describe("A canary by gateway", Ordered, func() {
 		s.podsAvailable(ctx)
 	})
 
-	It("waits for the Gateway API, and for the route", func(ctx context.Context) {
+	It("waits for the Gateway API and for the route", func(ctx context.Context) {
 		s.settle(ctx)
 		held := s.expect(ctx, v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
 		Expect(held.Message).To(ContainSubstring("install the Gateway API"))
-		Expect(s.reconcile(ctx).RequeueAfter).To(Equal(10*time.Second), "a look at each interval, and no hot loop")
+		Expect(s.reconcile(ctx).RequeueAfter).To(Equal(10*time.Second), "a reconcile at each interval, without a hot loop")
 
 		installGatewayAPI()
 		s.settle(ctx)
@@ -50,8 +50,8 @@ var _ = Describe("A canary by gateway", Ordered, func() {
 		Expect(held.Message).To(ContainSubstring("HTTPRoute shop does not exist"))
 	})
 
-	It("gives the candidate its weight, and takes it out when it is rolled back", func(ctx context.Context) {
-		s.routedCanary(ctx)
+	It("sets the candidate's weight, and removes the candidate from the route when it is rolled back", func(ctx context.Context) {
+		s.startRoutedCanary(ctx)
 		candidate := get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Candidate
 		Expect(s.weights(ctx)).To(Equal(map[string]int32{"demo": 95, "demo-" + candidate: 5}))
 		s.expectGone(ctx, &corev1.ConfigMap{}, "demo-traffic")
@@ -64,17 +64,17 @@ var _ = Describe("A canary by gateway", Ordered, func() {
 		s.reconcile(ctx)
 		Expect(s.weights(ctx)).To(Equal(map[string]int32{"demo": 1}))
 		get(ctx, s, &appsv1.Deployment{}, "demo-"+candidate)
-		s.gatewayTakes(ctx)
+		s.acceptRoute(ctx)
 		s.settle(ctx)
 		s.expectGone(ctx, &appsv1.Deployment{}, "demo-"+candidate)
 		s.expectGone(ctx, &corev1.Service{}, "demo-"+candidate)
 		route := get(ctx, s, &gatewayv1.HTTPRoute{}, "shop")
-		Expect(route.OwnerReferences).To(BeEmpty(), "the route is the user's")
-		Expect(route.Labels).To(BeEmpty(), "the route is the user's")
+		Expect(route.OwnerReferences).To(BeEmpty(), "the route belongs to the user")
+		Expect(route.Labels).To(BeEmpty(), "the route belongs to the user")
 	})
 
-	It("never writes over a change that it has not seen", func(ctx context.Context) {
-		s.routedCanary(ctx)
+	It("never overwrites a change that it has not observed", func(ctx context.Context) {
+		s.startRoutedCanary(ctx)
 		candidate := get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Candidate
 		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
 			fc.Annotations = map[string]string{v1alpha1.AnnotationAbort: candidate}
@@ -99,8 +99,8 @@ var _ = Describe("A canary by gateway", Ordered, func() {
 		Expect(get(ctx, s, &gatewayv1.HTTPRoute{}, "shop").Spec.Hostnames).To(HaveLen(1))
 	})
 
-	It("is out of the route before its Services are deleted", func(ctx context.Context) {
-		s.routedCanary(ctx)
+	It("is removed from the route before its Services are deleted", func(ctx context.Context) {
+		s.startRoutedCanary(ctx)
 		Expect(k8s.Delete(ctx, get(ctx, s, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
 		s.reconcile(ctx)
 		Expect(s.weights(ctx)).To(Equal(map[string]int32{"demo": 1}))
@@ -109,8 +109,8 @@ var _ = Describe("A canary by gateway", Ordered, func() {
 		s.expectGone(ctx, &v1alpha1.FlagCache{}, "demo")
 	})
 
-	It("can be deleted when its route is gone", func(ctx context.Context) {
-		s.routedCanary(ctx)
+	It("can be deleted after its route was deleted", func(ctx context.Context) {
+		s.startRoutedCanary(ctx)
 		Expect(k8s.Delete(ctx, get(ctx, s, &gatewayv1.HTTPRoute{}, "shop"))).To(Succeed())
 		Expect(k8s.Delete(ctx, get(ctx, s, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
 		s.settle(ctx)
@@ -118,7 +118,7 @@ var _ = Describe("A canary by gateway", Ordered, func() {
 	})
 })
 
-// installGatewayAPI puts the kind HTTPRoute into a cluster that runs.
+// installGatewayAPI installs the kind HTTPRoute in the running cluster.
 func installGatewayAPI() {
 	GinkgoHelper()
 	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
@@ -128,8 +128,8 @@ func installGatewayAPI() {
 	Expect(err).NotTo(HaveOccurred())
 }
 
-// routedCanary brings the canary to its first step by way of the route shop.
-func (s *stage) routedCanary(ctx context.Context) {
+// startRoutedCanary starts the first step of a canary with the route shop.
+func (s *stage) startRoutedCanary(ctx context.Context) {
 	GinkgoHelper()
 	installGatewayAPI()
 	s.create(ctx, &gatewayv1.HTTPRoute{
@@ -143,25 +143,25 @@ func (s *stage) routedCanary(ctx context.Context) {
 	})
 	for range 3 {
 		s.settle(ctx)
-		s.gatewayTakes(ctx)
+		s.acceptRoute(ctx)
 	}
 }
 
-// gatewayTakes plays a gateway that finds nothing wrong with the route.
-func (s *stage) gatewayTakes(ctx context.Context) {
+// acceptRoute acts as a gateway that accepts the route.
+func (s *stage) acceptRoute(ctx context.Context) {
 	GinkgoHelper()
 	route := get(ctx, s, &gatewayv1.HTTPRoute{}, "shop")
-	status := gatewayv1.RouteParentStatus{ParentRef: route.Spec.ParentRefs[0], ControllerName: "flagcache.dev/played"}
+	status := gatewayv1.RouteParentStatus{ParentRef: route.Spec.ParentRefs[0], ControllerName: "flagcache.dev/test"}
 	for _, kind := range []gatewayv1.RouteConditionType{gatewayv1.RouteConditionAccepted, gatewayv1.RouteConditionResolvedRefs} {
 		status.Conditions = append(status.Conditions, metav1.Condition{
-			Type: string(kind), Status: metav1.ConditionTrue, Reason: "Fine", LastTransitionTime: metav1.Now(), ObservedGeneration: route.Generation,
+			Type: string(kind), Status: metav1.ConditionTrue, Reason: "Accepted", LastTransitionTime: metav1.Now(), ObservedGeneration: route.Generation,
 		})
 	}
 	route.Status.Parents = []gatewayv1.RouteParentStatus{status}
 	Expect(k8s.Status().Update(ctx, route)).To(Succeed())
 }
 
-// weights of the route's only rule.
+// weights returns the weights of the route's only rule.
 func (s *stage) weights(ctx context.Context) map[string]int32 {
 	GinkgoHelper()
 	weights := map[string]int32{}

@@ -35,13 +35,13 @@ var _ = Describe("A FlagCache", func() {
 		s.create(ctx, s.aFlagCache())
 	})
 
-	It("says that it is being worked on before anything is made", func(ctx context.Context) {
+	It("reports that it is being reconciled before children are created", func(ctx context.Context) {
 		s.reconcile(ctx)
 		Expect(s.writes).To(Equal([]string{"patch *v1alpha1.FlagCache demo", "patch status *v1alpha1.FlagCache demo"}))
 		s.expect(ctx, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonInitializing)
 	})
 
-	It("becomes a Redis, its credentials, and a flag service", func(ctx context.Context) {
+	It("creates a Redis, its credentials, and a flag service", func(ctx context.Context) {
 		s.ready(ctx)
 		fc := get(ctx, s, &v1alpha1.FlagCache{}, "demo")
 		stable := fc.Status.Revisions.Stable
@@ -64,7 +64,7 @@ var _ = Describe("A FlagCache", func() {
 		Expect(fc.Status.Binding.Name).To(Equal("demo-connection"))
 	})
 
-	It("hands the prober the connection that it publishes", func(ctx context.Context) {
+	It("probes the connection that it publishes", func(ctx context.Context) {
 		s.ready(ctx)
 		secret := get(ctx, s, &corev1.Secret{}, "demo-connection")
 		target := s.prober.watched[types.NamespacedName{Namespace: s.namespace, Name: "demo"}]
@@ -72,7 +72,7 @@ var _ = Describe("A FlagCache", func() {
 		Expect([]byte(target.Password)).To(Equal(secret.Data["password"]))
 	})
 
-	It("says when the size of its cache should be looked at", func(ctx context.Context) {
+	It("hints at a cache of the wrong size", func(ctx context.Context) {
 		s.ready(ctx)
 		hint := func() string { return get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Cache.Hint }
 		Expect(hint()).To(BeEmpty())
@@ -82,13 +82,13 @@ var _ = Describe("A FlagCache", func() {
 		Expect(hint()).To(Equal("Memory stays over 80 %: raise spec.cache.inCluster.resources.limits.memory"))
 		s.prober.result.Load = ""
 		s.settle(ctx)
-		Expect(hint()).NotTo(BeEmpty(), "a restarted operator does not know better yet")
+		Expect(hint()).NotTo(BeEmpty(), "the hint remains while the load is unknown")
 		s.prober.result.Load = probe.LoadNormal
 		s.settle(ctx)
 		Expect(hint()).To(BeEmpty())
 	})
 
-	It("writes nothing once it is settled", func(ctx context.Context) {
+	It("writes nothing in steady state", func(ctx context.Context) {
 		s.ready(ctx)
 		for range 10 {
 			s.reconcile(ctx)
@@ -96,9 +96,9 @@ var _ = Describe("A FlagCache", func() {
 		}
 	})
 
-	It("needs no more than one write for each child, and few for its status", func(ctx context.Context) {
+	It("needs one write for each child, and few for its status", func(ctx context.Context) {
 		var all []string
-		look := func() {
+		settle := func() {
 			for range 20 {
 				if s.reconcile(ctx); len(s.writes) == 0 {
 					return
@@ -106,32 +106,32 @@ var _ = Describe("A FlagCache", func() {
 				all = append(all, s.writes...)
 			}
 		}
-		look()
+		settle()
 		s.podsAvailable(ctx)
-		look()
+		settle()
 		s.prober.result = &probe.Result{Outcome: probe.Healthy}
-		look()
+		settle()
 		s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 		Expect(len(all)).To(BeNumerically("<=", 20), "%v", all)
 	})
 
-	It("mends what somebody changed and leaves what somebody added", func(ctx context.Context) {
+	It("reverts changes of its fields and keeps fields of others", func(ctx context.Context) {
 		s.ready(ctx)
 		edit(ctx, s, &corev1.ConfigMap{}, "demo-client", func(o *corev1.ConfigMap) {
 			o.Data["OFREP_ENDPOINT"] = "http://elsewhere"
-			o.Data["THEIRS"] = "stays"
-			o.Labels["team"] = "theirs"
+			o.Data["OTHER"] = "kept"
+			o.Labels["team"] = "other"
 		})
-		edit(ctx, s, &corev1.Service{}, "demo", func(o *corev1.Service) { o.Spec.Selector = map[string]string{"app": "theirs"} })
+		edit(ctx, s, &corev1.Service{}, "demo", func(o *corev1.Service) { o.Spec.Selector = map[string]string{"app": "other"} })
 		s.settle(ctx)
 		configMap := get(ctx, s, &corev1.ConfigMap{}, "demo-client")
 		Expect(configMap.Data).To(HaveKeyWithValue("OFREP_ENDPOINT", "http://demo."+s.namespace+".svc"))
-		Expect(configMap.Data).To(HaveKeyWithValue("THEIRS", "stays"))
-		Expect(configMap.Labels).To(HaveKeyWithValue("team", "theirs"))
+		Expect(configMap.Data).To(HaveKeyWithValue("OTHER", "kept"))
+		Expect(configMap.Labels).To(HaveKeyWithValue("team", "other"))
 		Expect(get(ctx, s, &corev1.Service{}, "demo").Spec.Selector).NotTo(HaveKey("app"))
 	})
 
-	It("makes a deleted child again", func(ctx context.Context) {
+	It("recreates a deleted child", func(ctx context.Context) {
 		s.ready(ctx)
 		password := get(ctx, s, &corev1.Secret{}, "demo-redis").Data["password"]
 		Expect(k8s.Delete(ctx, get(ctx, s, &corev1.Secret{}, "demo-redis"))).To(Succeed())
@@ -141,7 +141,7 @@ var _ = Describe("A FlagCache", func() {
 		Expect(get(ctx, s, &corev1.Secret{}, "demo-redis").Data["password"]).To(Equal(password))
 	})
 
-	It("takes a field away that is not wanted any more", func(ctx context.Context) {
+	It("removes a field that is no longer desired", func(ctx context.Context) {
 		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
 			fc.Spec.Cache.InCluster = &v1alpha1.InClusterSpec{Resources: &v1alpha1.ResourceRequirements{
 				Limits: corev1.ResourceList{corev1.ResourceCPU: quantity("1"), corev1.ResourceMemory: quantity("64Mi")},
@@ -174,7 +174,7 @@ var _ = Describe("A FlagCache", func() {
 		s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	})
 
-	It("is autoscaled by a HorizontalPodAutoscaler, whose choice is left alone", func(ctx context.Context) {
+	It("keeps the replicas set by its HorizontalPodAutoscaler", func(ctx context.Context) {
 		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
 			fc.Spec.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 2, MaxReplicas: 5, TargetCPUPercent: 50}
 		})
@@ -190,7 +190,7 @@ var _ = Describe("A FlagCache", func() {
 		Expect(*get(ctx, s, &appsv1.Deployment{}, name).Spec.Replicas).To(Equal(int32(2)))
 	})
 
-	It("echoes the annotation that asks for a reconcile", func(ctx context.Context) {
+	It("echoes the annotation that requests a reconcile", func(ctx context.Context) {
 		s.ready(ctx)
 		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
 			fc.Annotations = map[string]string{v1alpha1.AnnotationReconcileAt: "2026-06-01T12:00:00Z"}
@@ -199,7 +199,7 @@ var _ = Describe("A FlagCache", func() {
 		Expect(get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.LastHandledReconcileAt).To(Equal("2026-06-01T12:00:00Z"))
 	})
 
-	It("leaves nothing when it is deleted", func(ctx context.Context) {
+	It("deletes all children when it is deleted", func(ctx context.Context) {
 		s.ready(ctx)
 		fc := get(ctx, s, &v1alpha1.FlagCache{}, "demo")
 		Expect(k8s.Delete(ctx, fc)).To(Succeed())
@@ -215,7 +215,7 @@ var _ = Describe("A FlagCache", func() {
 		Expect(s.prober.watched).To(BeEmpty())
 	})
 
-	It("stops being probed when its finalizer was taken away by hand", func(ctx context.Context) {
+	It("is no longer probed after its finalizer was removed by a user", func(ctx context.Context) {
 		s.ready(ctx)
 		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Finalizers = nil })
 		Expect(k8s.Delete(ctx, get(ctx, s, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
@@ -224,8 +224,8 @@ var _ = Describe("A FlagCache", func() {
 	})
 })
 
-var _ = Describe("What the operator may not read", func() {
-	It("is a condition once that lasts, and holds everything back", func(ctx context.Context) {
+var _ = Describe("A kind that the operator may not list", func() {
+	It("is reported if it persists, and holds back all changes", func(ctx context.Context) {
 		s := newStage(ctx)
 		s.create(ctx, s.aFlagCache())
 		s.ready(ctx)
@@ -240,20 +240,20 @@ var _ = Describe("What the operator may not read", func() {
 				return c.List(ctx, list, opts...)
 			},
 		})
-		look := func() error {
+		reconcile := func() error {
 			s.writes = nil
 			_, err := s.Reconcile(ctx, ctrl.Request{NamespacedName: types.NamespacedName{Namespace: s.namespace, Name: "demo"}})
 			return err
 		}
 		for range 5 {
-			Expect(look()).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
-			Expect(s.writes).To(BeEmpty(), "a hiccup is worth no condition")
+			Expect(reconcile()).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
+			Expect(s.writes).To(BeEmpty(), "a short disruption is not reported")
 		}
-		Expect(look()).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
+		Expect(reconcile()).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
 		c := s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonForbidden)
 		Expect(c.Message).To(ContainSubstring(`cannot list resource "deployments"`))
-		Expect(look()).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
-		Expect(s.writes).To(BeEmpty(), "it is said once")
+		Expect(reconcile()).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
+		Expect(s.writes).To(BeEmpty(), "it is reported once")
 
 		s.Client = allowed
 		s.settle(ctx)
@@ -263,14 +263,14 @@ var _ = Describe("What the operator may not read", func() {
 	})
 })
 
-var _ = Describe("A name that somebody else has", func() {
-	It("is never taken over, and used when it is free", func(ctx context.Context) {
+var _ = Describe("A name that is taken by another owner", func() {
+	It("is never taken over, and used when it becomes free", func(ctx context.Context) {
 		s := newStage(ctx)
-		theirs := &corev1.Secret{
+		taken := &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Name: "demo-connection", Namespace: s.namespace},
-			Data:       map[string][]byte{"password": []byte("theirs")},
+			Data:       map[string][]byte{"password": []byte("other")},
 		}
-		s.create(ctx, theirs)
+		s.create(ctx, taken)
 		s.create(ctx, s.aFlagCache())
 		s.reconcile(ctx)
 		s.reconcile(ctx)
@@ -279,10 +279,10 @@ var _ = Describe("A name that somebody else has", func() {
 		c := s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNameConflict)
 		Expect(c.Message).To(ContainSubstring("Secret demo-connection exists and is not this FlagCache's"))
 		s.expect(ctx, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonNameConflict)
-		Expect(result.RequeueAfter).To(BeNumerically(">", 0), "nothing else tells when the name is free")
-		Expect(get(ctx, s, &corev1.Secret{}, "demo-connection").ResourceVersion).To(Equal(theirs.ResourceVersion))
+		Expect(result.RequeueAfter).To(BeNumerically(">", 0), "no watch reports when the name becomes free")
+		Expect(get(ctx, s, &corev1.Secret{}, "demo-connection").ResourceVersion).To(Equal(taken.ResourceVersion))
 
-		Expect(k8s.Delete(ctx, theirs)).To(Succeed())
+		Expect(k8s.Delete(ctx, taken)).To(Succeed())
 		s.ready(ctx)
 	})
 })
@@ -326,7 +326,7 @@ var _ = Describe("An external cache", func() {
 })
 
 var _ = Describe("Flags", func() {
-	It("are waited for, and judged", func(ctx context.Context) {
+	It("are waited for and validated", func(ctx context.Context) {
 		s := newStage(ctx)
 		Expect(k8s.Delete(ctx, s.flags(""))).To(Succeed())
 		s.create(ctx, s.aFlagCache())
@@ -338,7 +338,7 @@ var _ = Describe("Flags", func() {
 		s.expect(ctx, v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, v1alpha1.ReasonUnparseable)
 		deployments := &appsv1.DeploymentList{}
 		Expect(k8s.List(ctx, deployments, client.InNamespace(s.namespace))).To(Succeed())
-		Expect(deployments.Items).To(BeEmpty(), "pods without flags could not become ready")
+		Expect(deployments.Items).To(BeEmpty(), "pods without flags cannot become ready")
 
 		edit(ctx, s, &corev1.ConfigMap{}, "demo-flags", func(o *corev1.ConfigMap) { o.Data["flags.json"] = `{"flags": {}}` })
 		s.ready(ctx)
@@ -351,7 +351,7 @@ var _ = Describe("Flags", func() {
 })
 
 var _ = Describe("A namespace that is being deleted", func() {
-	It("says so and is not retried in a hot loop", func(ctx context.Context) {
+	It("is reported and not retried in a hot loop", func(ctx context.Context) {
 		s := newStage(ctx)
 		s.create(ctx, s.aFlagCache())
 		s.reconcile(ctx)

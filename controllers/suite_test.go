@@ -58,7 +58,7 @@ var (
 var _ = BeforeSuite(func() {
 	ctrl.SetLogger(zap.New(zap.WriteTo(GinkgoWriter), zap.UseDevMode(true)))
 	Expect(os.Getenv("KUBEBUILDER_ASSETS")).NotTo(BeEmpty(),
-		"KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver: run `make test`, or `make envtest` and set it to bin/envtest")
+		"KUBEBUILDER_ASSETS is not set: run `make test`, or `make envtest` and set it to bin/envtest, which contains etcd and kube-apiserver")
 	server = &envtest.Environment{
 		CRDDirectoryPaths:     []string{filepath.Join("..", "config", "crd", "bases")},
 		ErrorIfCRDPathMissing: true,
@@ -75,61 +75,61 @@ var _ = BeforeSuite(func() {
 	Expect(err).NotTo(HaveOccurred())
 })
 
-// stage is a namespace with a reconciler that is called by hand.
+// stage is a namespace with a reconciler that specs call directly.
 type stage struct {
 	*controllers.Reconciler
 	namespace string
-	prober    *answers
-	sampler   *samples
-	// writes are the calls that change something, in order.
+	prober    *fakeProber
+	sampler   *fakeSampler
+	// writes are the writing calls in order.
 	writes []string
 }
 
-// answers are what the prober says, next of a data path that is to come; what it
-// was asked to watch is kept.
-type answers struct {
+// fakeProber returns result for the connection in use and next for the next connection,
+// and keeps the watched targets.
+type fakeProber struct {
 	result  *probe.Result
 	next    *probe.Result
 	watched map[types.NamespacedName]probe.Target
 }
 
-func (a *answers) Watch(key types.NamespacedName, t probe.Target) { a.watched[key] = t }
-func (a *answers) Forget(key types.NamespacedName)                { delete(a.watched, key) }
-func (a *answers) Last(key types.NamespacedName) (probe.Result, bool) {
-	said := a.result
+func (p *fakeProber) Watch(key types.NamespacedName, t probe.Target) { p.watched[key] = t }
+func (p *fakeProber) Forget(key types.NamespacedName)                { delete(p.watched, key) }
+func (p *fakeProber) Last(key types.NamespacedName) (probe.Result, bool) {
+	last := p.result
 	if controllers.FlagCacheOf(key) != key {
-		said = a.next
+		last = p.next
 	}
-	if said == nil {
+	if last == nil {
 		return probe.Result{}, false
 	}
-	result := *said
-	result.ID = a.watched[key].ID
+	result := *last
+	result.ID = p.watched[key].ID
 	return result, true
 }
 
-// samples are what the sampler says; what it was asked to watch is kept.
-type samples struct {
+// fakeSampler returns the last sample, and keeps the watched targets.
+type fakeSampler struct {
 	last    *canary.Evidence
 	watched map[types.NamespacedName]evidence.Target
 }
 
-func (s *samples) Watch(key types.NamespacedName, t evidence.Target) { s.watched[key] = t }
-func (s *samples) Forget(key types.NamespacedName)                   { delete(s.watched, key) }
-func (s *samples) Last(types.NamespacedName) (canary.Evidence, bool) {
+func (s *fakeSampler) Watch(key types.NamespacedName, t evidence.Target) { s.watched[key] = t }
+func (s *fakeSampler) Forget(key types.NamespacedName)                   { delete(s.watched, key) }
+func (s *fakeSampler) Last(types.NamespacedName) (canary.Evidence, bool) {
 	if s.last == nil {
 		return canary.Evidence{}, false
 	}
 	return *s.last, true
 }
 
-// newStage makes a namespace with valid flags in ConfigMap demo-flags.
+// newStage creates a namespace with valid flags in ConfigMap demo-flags.
 func newStage(ctx context.Context) *stage {
 	GinkgoHelper()
 	s := &stage{
 		namespace: fmt.Sprintf("stage-%d", namespaces.Add(1)),
-		prober:    &answers{watched: map[types.NamespacedName]probe.Target{}},
-		sampler:   &samples{watched: map[types.NamespacedName]evidence.Target{}},
+		prober:    &fakeProber{watched: map[types.NamespacedName]probe.Target{}},
+		sampler:   &fakeSampler{watched: map[types.NamespacedName]evidence.Target{}},
 	}
 	counted := interceptor.NewClient(k8s, s.countWrites())
 	s.Reconciler = &controllers.Reconciler{
@@ -147,8 +147,7 @@ func newStage(ctx context.Context) *stage {
 	return s
 }
 
-// validJSON stands for the flag service's opinion of a file, which has tests of
-// its own.
+// validJSON is a minimal validation of a flags file; the flag service's has its own tests.
 func validJSON(data []byte) ([]string, error) {
 	if len(data) == 0 || data[0] != '{' {
 		return nil, fmt.Errorf("line 1, column 1: not a JSON object")
@@ -187,7 +186,8 @@ func (s *stage) flags(file string) *corev1.ConfigMap {
 	}
 }
 
-// aFlagCache is the smallest useful one. Its changes only wait for their pods.
+// aFlagCache returns a minimal FlagCache whose changes are promoted as soon as their pods
+// are available.
 func (s *stage) aFlagCache() *v1alpha1.FlagCache {
 	return &v1alpha1.FlagCache{
 		ObjectMeta: metav1.ObjectMeta{Name: "demo", Namespace: s.namespace},
@@ -203,14 +203,14 @@ func (s *stage) create(ctx context.Context, o client.Object) {
 	Expect(k8s.Create(ctx, o)).To(Succeed())
 }
 
-// get reads an object of the stage's namespace.
+// get reads an object in the stage's namespace.
 func get[T client.Object](ctx context.Context, s *stage, o T, name string) T {
 	GinkgoHelper()
 	Expect(k8s.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: name}, o)).To(Succeed())
 	return o
 }
 
-// edit changes an object as a user does.
+// edit changes an object like a user.
 func edit[T client.Object](ctx context.Context, s *stage, o T, name string, change func(T)) {
 	GinkgoHelper()
 	get(ctx, s, o, name)
@@ -218,7 +218,7 @@ func edit[T client.Object](ctx context.Context, s *stage, o T, name string, chan
 	Expect(k8s.Update(ctx, o)).To(Succeed())
 }
 
-// reconcile looks once.
+// reconcile reconciles once.
 func (s *stage) reconcile(ctx context.Context) ctrl.Result {
 	GinkgoHelper()
 	s.writes = nil
@@ -227,7 +227,7 @@ func (s *stage) reconcile(ctx context.Context) ctrl.Result {
 	return result
 }
 
-// settle looks until nothing is written any more.
+// settle reconciles until nothing is written any more.
 func (s *stage) settle(ctx context.Context) {
 	GinkgoHelper()
 	for range 20 {
@@ -235,10 +235,10 @@ func (s *stage) settle(ctx context.Context) {
 			return
 		}
 	}
-	Fail(fmt.Sprintf("the operator writes for ever, the last time %v", s.writes))
+	Fail(fmt.Sprintf("the operator does not stop writing, most recently %v", s.writes))
 }
 
-// podsAvailable plays the kubelet: every pod asked for is there.
+// podsAvailable acts as the kubelet: all desired pods become available.
 func (s *stage) podsAvailable(ctx context.Context) {
 	GinkgoHelper()
 	deployments := &appsv1.DeploymentList{}
@@ -257,7 +257,7 @@ func (s *stage) podsAvailable(ctx context.Context) {
 	}
 }
 
-// ready brings a FlagCache to Ready.
+// ready settles a FlagCache until it is Ready.
 func (s *stage) ready(ctx context.Context) {
 	GinkgoHelper()
 	s.settle(ctx)
@@ -267,7 +267,7 @@ func (s *stage) ready(ctx context.Context) {
 	s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 }
 
-// expect checks a condition, which must be about the current spec.
+// expect checks a condition and that it was observed for the current generation.
 func (s *stage) expect(ctx context.Context, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
 	GinkgoHelper()
 	fc := get(ctx, s, &v1alpha1.FlagCache{}, "demo")
