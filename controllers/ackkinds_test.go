@@ -298,10 +298,10 @@ type reconciles struct {
 	count map[string]int
 }
 
-func (l *reconciles) at(name string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.count[name]
+func (r *reconciles) at(name string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count[name]
 }
 
 // countingClient is a client that counts reconciles.
@@ -310,13 +310,13 @@ type countingClient struct {
 	reconciles *reconciles
 }
 
-func (w countingClient) Get(ctx context.Context, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+func (c countingClient) Get(ctx context.Context, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
 	if _, ok := o.(*v1alpha1.FlagCache); ok {
-		w.reconciles.mu.Lock()
-		w.reconciles.count[key.Name]++
-		w.reconciles.mu.Unlock()
+		c.reconciles.mu.Lock()
+		c.reconciles.count[key.Name]++
+		c.reconciles.mu.Unlock()
 	}
-	return w.Client.Get(ctx, key, o, options...)
+	return c.Client.Get(ctx, key, o, options...)
 }
 
 // unreadableClient is a client of caches of ACK kinds that never sync.
