@@ -94,7 +94,7 @@ func TestStreamTokensAreOnlyValidForStreams(t *testing.T) {
 }
 
 func TestWithoutTokensAllRequestsAreDenied(t *testing.T) {
-	tests := map[string]struct{ dir, trouble string }{
+	tests := map[string]struct{ dir, problem string }{
 		"no directory":       {filepath.Join(t.TempDir(), "absent"), "reading the tokens: "},
 		"an empty directory": {t.TempDir(), "no valid token"},
 		"an empty token":     {directory(t, "web", "\n"), "no valid token"},
@@ -106,7 +106,7 @@ func TestWithoutTokensAllRequestsAreDenied(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			keys := newKeys(test.dir, &log)
-			if !strings.HasPrefix(keys.Problem(), test.trouble) || !strings.Contains(log.String(), "denying all requests") {
+			if !strings.HasPrefix(keys.Problem(), test.problem) || !strings.Contains(log.String(), "denying all requests") {
 				t.Errorf("the error is %q, the log is %s", keys.Problem(), log.String())
 			}
 			for _, token := range []string{"", "0123456789", "web"} {

@@ -23,11 +23,7 @@ type environmentItem struct {
 }
 
 func (a *api) listEnvironments(c *call) error {
-	limit, err := c.limit()
-	if err != nil {
-		return err
-	}
-	after, err := c.after()
+	after, limit, err := c.page()
 	if err != nil {
 		return err
 	}
@@ -48,7 +44,7 @@ func (a *api) listEnvironments(c *call) error {
 	return c.writeJSON(http.StatusOK, page)
 }
 
-// sharedPartsParts are the parts that the flags of an environment share, as in a
+// sharedParts are the parts that the flags of an environment share, as in a
 // flags file.
 type sharedParts struct {
 	Metadata   json.RawMessage `json:"metadata,omitempty"`
@@ -86,8 +82,8 @@ func (a *api) replaceEnvironment(c *call) error {
 	if err != nil {
 		return err
 	}
-	var wanted sharedParts
-	if err := decode(data, &wanted); err != nil {
+	var requested sharedParts
+	if err := decode(data, &requested); err != nil {
 		return err
 	}
 	// Only an existing environment can be changed.
@@ -99,7 +95,7 @@ func (a *api) replaceEnvironment(c *call) error {
 			if err := checkPreconditions(c.r.Header, etag(current.Version)); err != nil {
 				return nil, nil, err
 			}
-			return wanted.validate(document)
+			return requested.validate(document)
 		})
 	if err != nil {
 		return err

@@ -31,11 +31,7 @@ func (a *api) listFlags(c *call) error {
 	if err != nil {
 		return err
 	}
-	limit, err := c.limit()
-	if err != nil {
-		return err
-	}
-	after, err := c.after()
+	after, limit, err := c.page()
 	if err != nil {
 		return err
 	}
@@ -88,21 +84,21 @@ func (a *api) createFlag(c *call) error {
 	if err != nil {
 		return err
 	}
-	var wanted struct {
+	var request struct {
 		Key        string          `json:"key"`
 		Definition json.RawMessage `json:"definition"`
 	}
-	if err := decode(data, &wanted); err != nil {
+	if err := decode(data, &request); err != nil {
 		return err
 	}
-	if err := checkKey(wanted.Key); err != nil {
+	if err := checkKey(request.Key); err != nil {
 		return err
 	}
-	return a.edit(c, environment, wanted.Key, func(e postgres.Environment, current *postgres.Flag) ([]byte, error) {
+	return a.edit(c, environment, request.Key, func(e postgres.Environment, current *postgres.Flag) ([]byte, error) {
 		if current != nil {
 			return nil, newProblem(http.StatusConflict, "the flag already exists: read it, then replace or patch it")
 		}
-		return validate(e, wanted.Key, wanted.Definition)
+		return validate(e, request.Key, request.Definition)
 	})
 }
 

@@ -92,6 +92,15 @@ func decode(data []byte, into any) error {
 	return nil
 }
 
+// page returns the requested start and size of a page.
+func (c *call) page() (after string, limit int, err error) {
+	if limit, err = c.limit(); err != nil {
+		return "", 0, err
+	}
+	after, err = c.after()
+	return after, limit, err
+}
+
 // limit returns the requested page size.
 func (c *call) limit() (int, error) {
 	text := c.r.URL.Query().Get("limit")

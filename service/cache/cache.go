@@ -198,16 +198,16 @@ func (c *Cache) listen(ctx context.Context, client redis.UniversalClient, replac
 		}
 		_ = subscription.Close()
 	}()
-	asked := false
+	pinged := false
 	for {
 		message, err := subscription.ReceiveTimeout(ctx, heartbeat)
 		switch {
-		case isTimeout(err) && !asked && ctx.Err() == nil:
-			asked = true
+		case isTimeout(err) && !pinged && ctx.Err() == nil:
+			pinged = true
 			err = subscription.Ping(ctx)
 		case err == nil:
-			asked = false
-			if _, sign := message.(*redis.Pong); !sign {
+			pinged = false
+			if _, isPong := message.(*redis.Pong); !isPong {
 				changed()
 			}
 		}

@@ -35,7 +35,7 @@ func (discardLogger) Printf(context.Context, string, ...any) {}
 
 func init() { redis.SetLogger(discardLogger{}) }
 
-// watchedDirsDirs returns the directories of the files that configure the
+// watchedDirs returns the directories of the files that configure the
 // connection, and the one in which the binding may appear.
 func (c *Cache) watchedDirs() []string {
 	var dirs []string

@@ -40,15 +40,15 @@ func (r *testCache) readsSoon(t *testing.T, want string) {
 // TestBreakerOpensImmediatelyAndProbes is C1 and C2: only the first operation waits
 // for an unavailable Redis, and not for long.
 func TestBreakerOpensImmediatelyAndProbes(t *testing.T) {
-	troubles := map[string]struct{ begin, end func(*redistest.Server) }{
+	outages := map[string]struct{ begin, end func(*redistest.Server) }{
 		"killed": {(*redistest.Server).Kill, (*redistest.Server).Restart},
 		"paused": {(*redistest.Server).Pause, (*redistest.Server).Resume},
 	}
-	for name, trouble := range troubles {
+	for name, outage := range outages {
 		t.Run(name, func(t *testing.T) {
 			server := redistest.Start(t)
 			r := connectedTo(t, server)
-			trouble.begin(server)
+			outage.begin(server)
 			_, _ = r.Read(t.Context())
 			if !r.breaker.isOpen() || testutil.ToFloat64(r.breaker.state) != 1 {
 				t.Fatal("the breaker is closed")
@@ -62,7 +62,7 @@ func TestBreakerOpensImmediatelyAndProbes(t *testing.T) {
 				t.Errorf("an open breaker lets a write through: %v", err)
 			}
 			seen := r.changes.Load()
-			trouble.end(server)
+			outage.end(server)
 			r.awaitBreaker(t, false)
 			// The document may have changed meanwhile.
 			r.awaitChange(t, seen)

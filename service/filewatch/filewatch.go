@@ -19,7 +19,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settleDelayDelay is the time to wait for further notifications after one: writing
+// settleDelay is the time to wait for further notifications after one: writing
 // a file and swapping a mount cause several.
 const settleDelay = 20 * time.Millisecond
 

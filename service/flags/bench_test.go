@@ -5,10 +5,10 @@ package flags
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/flagcache/flagcache/service/benchmark"
 )
 
 const benchContext = `{"targetingKey":"user-1","email":"ann@corp.com","tier":"gold","age":30}`
@@ -96,7 +96,7 @@ func BenchmarkEvaluate(b *testing.B) {
 			ctx := read(b, benchContext, flag.Attributes())
 			on, off := flag.match("on"), flag.fallback
 			attributes := decodeScanned(benchContext).(map[string]any)
-			alternate(b,
+			benchmark.Alternate(b, 1000,
 				func() { _, _ = flag.Evaluate(ctx, 1) },
 				func() { outcome = evaluation.byHand(on, off, attributes) },
 			)
@@ -106,33 +106,6 @@ func BenchmarkEvaluate(b *testing.B) {
 
 // outcome keeps the compiler from eliminating the benchmarked calls.
 var outcome *Outcome
-
-// alternate measures a function and a baseline in alternating batches. It
-// reports the medians of the batches, which are robust against other load on
-// the machine, their ratio, and the function's allocations.
-func alternate(b *testing.B, measured, baseline func()) {
-	const turn = 1000
-	b.Helper()
-	var took, compared []time.Duration
-	for b.Loop() {
-		start := time.Now()
-		for range turn {
-			measured()
-		}
-		middle := time.Now()
-		for range turn {
-			baseline()
-		}
-		took, compared = append(took, middle.Sub(start)), append(compared, time.Since(middle))
-	}
-	slices.Sort(took)
-	slices.Sort(compared)
-	median := func(sorted []time.Duration) float64 { return float64(sorted[len(sorted)/2].Nanoseconds()) / turn }
-	b.ReportMetric(median(took), "ns/op")
-	b.ReportMetric(median(compared), "baseline-ns/op")
-	b.ReportMetric(median(took)/median(compared), "ratio")
-	b.ReportMetric(testing.AllocsPerRun(100, measured), "allocs/call")
-}
 
 // BenchmarkRead measures scanning a request's body for one attribute of many.
 func BenchmarkRead(b *testing.B) {

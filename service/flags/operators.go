@@ -427,17 +427,17 @@ func (e *env) absent(data any, names []any) (absent []any, present int) {
 	return absent, present
 }
 
-// containing applies a test to two lists; otherwise is the result for any other
+// containing applies a test to two lists; fallback is the result for any other
 // arguments.
-func containing(test func(e *env, list, wanted []any) bool, otherwise bool) func(*env, int, []any) any {
+func containing(test func(e *env, list, wanted []any) bool, fallback bool) func(*env, int, []any) any {
 	return func(e *env, _ int, args []any) any {
 		if len(args) != 2 {
-			return otherwise
+			return fallback
 		}
 		list, ok := args[0].([]any)
 		wanted, okToo := args[1].([]any)
 		if !ok || !okToo {
-			return otherwise
+			return fallback
 		}
 		return test(e, list, wanted)
 	}

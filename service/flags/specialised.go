@@ -247,7 +247,7 @@ func (c *compiler) constantFractional(args *node, s scope, path string) rule {
 		distribution = distribution[1:]
 	}
 	if !c.count(len(distribution), args, s, path) {
-		return failing("the rule is over its bounds")
+		return failing("the rule exceeds its limits")
 	}
 	e := &env{steps: MaxSteps}
 	shares, total, ok := e.parseShares(nil, distribution)

@@ -144,12 +144,12 @@ func splitPath(name string) []string {
 
 // withDefault adds a default to a lookup. As in the library the default is
 // evaluated first, because its failure counts.
-func withDefault(read, otherwise rule) rule {
+func withDefault(read, defaultValue rule) rule {
 	return func(e *env) any {
 		if !e.spend(1) {
 			return nil
 		}
-		fallback := otherwise(e)
+		fallback := defaultValue(e)
 		if value := read(e); value != nil {
 			return value
 		}

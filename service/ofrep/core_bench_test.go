@@ -6,11 +6,10 @@ package ofrep
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/flagcache/flagcache/service/benchmark"
 	"github.com/flagcache/flagcache/service/flags"
 )
 
@@ -80,7 +79,7 @@ func BenchmarkSingle(b *testing.B) {
 			flag, _ := core.view.Load().set.Flag(key)
 			_, on := core.Single(nil, flag.Key, body)
 			baseline := handwritten(key, on, nil)
-			alternate(b, func() { _, _ = core.Single(to, key, body) }, func() { _ = baseline(to, body) })
+			benchmark.Alternate(b, 100, func() { _, _ = core.Single(to, key, body) }, func() { _ = baseline(to, body) })
 		})
 	}
 }
@@ -93,36 +92,9 @@ func BenchmarkBulk(b *testing.B) {
 	baseline := handwritten("all", all, nil)
 	for name, known := range map[string]string{"200": "", "304": tag} {
 		b.Run(name, func(b *testing.B) {
-			alternate(b, func() { _, _, _ = core.Bulk(to, body, nil, known) }, func() { _ = baseline(to, body) })
+			benchmark.Alternate(b, 100, func() { _, _, _ = core.Bulk(to, body, nil, known) }, func() { _ = baseline(to, body) })
 		})
 	}
-}
-
-// alternate measures a function and a baseline in alternating batches. It
-// reports the medians of the batches, which are robust against other load on
-// the machine, their ratio, and the function's allocations.
-func alternate(b *testing.B, measured, baseline func()) {
-	const turn = 100
-	b.Helper()
-	var took, compared []time.Duration
-	for b.Loop() {
-		start := time.Now()
-		for range turn {
-			measured()
-		}
-		middle := time.Now()
-		for range turn {
-			baseline()
-		}
-		took, compared = append(took, middle.Sub(start)), append(compared, time.Since(middle))
-	}
-	slices.Sort(took)
-	slices.Sort(compared)
-	median := func(sorted []time.Duration) float64 { return float64(sorted[len(sorted)/2].Nanoseconds()) / turn }
-	b.ReportMetric(median(took), "ns/op")
-	b.ReportMetric(median(compared), "baseline-ns/op")
-	b.ReportMetric(median(took)/median(compared), "ratio")
-	b.ReportMetric(testing.AllocsPerRun(100, measured), "allocs/call")
 }
 
 // BenchmarkServe measures loading a new set of flags.

@@ -158,9 +158,9 @@ func TestTimeIsOnlyReadForRulesThatNeedIt(t *testing.T) {
 	rule := func(targeting string) string {
 		return `{"state":"ENABLED","variants":{"true":1,"false":0},"targeting":` + targeting + `}`
 	}
-	asked := 0
+	reads := 0
 	core := NewCore(NewMetrics(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)), func() time.Time {
-		asked++
+		reads++
 		return time.Unix(1_700_000_000, 0)
 	})
 	core.Serve(parse(t, `{"flags":{
@@ -169,14 +169,14 @@ func TestTimeIsOnlyReadForRulesThatNeedIt(t *testing.T) {
 		"other":       `+rule(`{"==":[{"var":"$flagd.flagKey"},"other"]}`)+`,
 		"z-attribute": `+rule(`{"!":{"var":"timestamp"}}`)+`}}`))
 	for key, times := range map[string]int{"by-name": 1, "computed": 1, "other": 0, "z-attribute": 0} {
-		asked = 0
-		if _, answer := core.Single(nil, key, nil); !bytes.Contains(answer, []byte(`"variant":"true"`)) || asked != times {
-			t.Errorf("%s answers %s after reading the time %d times", key, answer, asked)
+		reads = 0
+		if _, answer := core.Single(nil, key, nil); !bytes.Contains(answer, []byte(`"variant":"true"`)) || reads != times {
+			t.Errorf("%s answers %s after reading the time %d times", key, answer, reads)
 		}
 	}
-	asked = 0
-	if _, all, _ := core.Bulk(nil, nil, nil, ""); bytes.Count(all, []byte(`"variant":"true"`)) != 4 || asked != 1 {
-		t.Errorf("all flags answer %s after reading the time %d times", all, asked)
+	reads = 0
+	if _, all, _ := core.Bulk(nil, nil, nil, ""); bytes.Count(all, []byte(`"variant":"true"`)) != 4 || reads != 1 {
+		t.Errorf("all flags answer %s after reading the time %d times", all, reads)
 	}
 }
 

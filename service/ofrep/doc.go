@@ -9,7 +9,7 @@
 // a new set of flags is served, all its possible outcomes are encoded once, so
 // that a response only copies bytes:
 //
-//	Serve(set) ──▶ view{answers[outcome]} ◀── one atomic load ── Single, Bulk
+//	Serve(set) ──▶ view{responses[outcome]} ◀── one atomic load ── Single, Bulk
 //
 // Handler adds HTTP: paths, methods, CORS, authentication and rate limits
 // (package access), compression, and the ETag of bulk responses. Streams notify

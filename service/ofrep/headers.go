@@ -103,7 +103,7 @@ func preflight(w http.ResponseWriter, method string) (status int) {
 	return http.StatusNoContent
 }
 
-// timedHeadersHeaders are header values that change every second and are formatted
+// timedHeaders are header values that change every second and are formatted
 // once per second: formatting the date is a considerable part of the cost of a
 // small response in net/http.
 type timedHeaders struct {

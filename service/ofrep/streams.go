@@ -158,7 +158,7 @@ const (
 	reconnectSpread = 4 * time.Second
 )
 
-// missableAgeAge is the maximum age of a change that a new client may have missed,
+// missableAge is the maximum age of a change that a new client may have missed,
 // because it evaluated the flags before it opened the stream.
 const missableAge = time.Minute
 

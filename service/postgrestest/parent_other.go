@@ -9,6 +9,6 @@ import "syscall"
 
 // processAttributes makes a server run as account, nil for the current one. On
 // this platform it only ends with its test.
-func attributes(account *syscall.Credential) *syscall.SysProcAttr {
+func processAttributes(account *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: account}
 }

@@ -9,4 +9,4 @@ import "syscall"
 
 // endWithParent does nothing on this platform: a server only ends with its
 // test.
-func attached() *syscall.SysProcAttr { return nil }
+func endWithParent() *syscall.SysProcAttr { return nil }

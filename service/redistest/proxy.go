@@ -56,10 +56,10 @@ func (p *Proxy) Point(to string) {
 // Corrupt sets a function that changes the servers' replies: it receives the
 // number of bytes already sent on the connection and the next part, and returns
 // the bytes to forward and whether to keep the connection. Nil removes it.
-func (p *Proxy) Corrupt(spoil func(sent int, part []byte) (pass []byte, goOn bool)) {
+func (p *Proxy) Corrupt(corrupt func(sent int, part []byte) (pass []byte, goOn bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.corrupt = spoil
+	p.corrupt = corrupt
 }
 
 // Cut closes all connections.
@@ -106,14 +106,14 @@ func (p *Proxy) replies() func(part []byte) ([]byte, bool) {
 	sent := 0
 	return func(part []byte) ([]byte, bool) {
 		p.mu.Lock()
-		spoil := p.corrupt
+		corrupt := p.corrupt
 		p.mu.Unlock()
 		before := sent
 		sent += len(part)
-		if spoil == nil {
+		if corrupt == nil {
 			return part, true
 		}
-		return spoil(before, part)
+		return corrupt(before, part)
 	}
 }
 

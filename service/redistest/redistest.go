@@ -150,7 +150,7 @@ func (s *Server) Port() string {
 	return port
 }
 
-// URL is redis:// with the address.
+// URL returns redis:// with the address.
 func (s *Server) URL() string { return "redis://" + s.Addr }
 
 // Client returns a client of the server that is closed with the test.

@@ -85,7 +85,7 @@ func (r *Refresher) Register(registry prometheus.Registerer) {
 	})
 }
 
-// ofCurrentCurrent returns a function that reads a value of the current snapshot, 0
+// ofCurrent returns a function that reads a value of the current snapshot, 0
 // before the first.
 func (r *Refresher) ofCurrent(value func(*Snapshot) float64) func() float64 {
 	return func() float64 {

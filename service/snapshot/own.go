@@ -15,7 +15,7 @@ import (
 // With a source that is not shared, two loops run, so that a failing Redis
 // never delays a change of the source.
 
-// readOwnSourceSource is the step of the loop that reads such a source.
+// readOwnSource is the step of the loop that reads such a source.
 func (r *Refresher) readOwnSource(ctx context.Context) time.Duration {
 	before := r.Current()
 	err := r.load(ctx)

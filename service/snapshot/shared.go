@@ -98,11 +98,11 @@ func (r *Refresher) fill(ctx context.Context) time.Duration {
 		return delay
 	}
 	r.mu.Lock()
-	wanted := r.reported
+	reported := r.reported
 	r.mu.Unlock()
 	loaded := false
 	var loadErr error
-	err := r.Cache.Refill(ctx, wanted, func(ctx context.Context) (cache.Entry, error) {
+	err := r.Cache.Refill(ctx, reported, func(ctx context.Context) (cache.Entry, error) {
 		loaded = true
 		if loadErr = r.load(ctx); loadErr != nil {
 			return cache.Entry{}, loadErr

@@ -7,19 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/flagcache/flagcache/service/cache"
-	"github.com/flagcache/flagcache/service/flags"
-	"github.com/flagcache/flagcache/service/logtest"
 	"github.com/flagcache/flagcache/service/redistest"
 	"github.com/flagcache/flagcache/service/snapshot"
 	"github.com/flagcache/flagcache/service/source"
@@ -105,36 +99,11 @@ func (d *database) Load(ctx context.Context) (source.Document, error) {
 // Shared implements source.Source.
 func (d *database) Shared() bool { return true }
 
-// share runs an instance on a database, with Redis at the URL unless it is
-// empty.
+// share runs an instance on a database, with Redis at the URL unless it is empty.
 func share(t *testing.T, d *database, url string, change ...func(*snapshot.Options)) *instance {
 	t.Helper()
-	i := &instance{t: t, registry: prometheus.NewRegistry(), logs: &logtest.Buffer{}}
-	log := slog.New(slog.NewTextHandler(io.MultiWriter(i.logs, t.Output()), nil))
-	options := snapshot.Options{
-		Source:        d,
-		Serve:         func(set *flags.Set) { i.served.Store(set) },
-		Environment:   "test",
-		CacheInterval: 2 * time.Second,
-		ShrinkDelay:   100 * time.Millisecond,
-		Now:           func() time.Time { return time.Now().Add(time.Duration(i.clock.Load())) },
-		Log:           log,
-	}
-	if url != "" {
-		options.Cache = cache.New(cache.Options{
-			Environment: "test", URL: url, TTL: time.Minute, MaxSize: flags.MaxSize,
-			Connections: 4, DialTimeout: 500 * time.Millisecond, Log: log,
-		}, i.registry)
-	}
-	for _, c := range change {
-		c(&options)
-	}
-	i.Refresher = snapshot.New(options)
-	i.Register(i.registry)
-	ctx, cancel := context.WithCancel(context.Background())
-	var ended sync.WaitGroup
-	ended.Go(func() { i.Run(ctx) })
-	t.Cleanup(func() { cancel(); ended.Wait() })
+	i := newInstance(t)
+	i.run(url, snapshot.Options{Source: d, Environment: "test", CacheInterval: 2 * time.Second, ShrinkDelay: 100 * time.Millisecond}, change)
 	return i
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
 	"github.com/flagcache/flagcache/service/cache"
@@ -45,6 +46,7 @@ type instance struct {
 	file     string
 	registry *prometheus.Registry
 	logs     *logtest.Buffer
+	log      *slog.Logger
 	// served is the set that requests would read.
 	served atomic.Pointer[flags.Set]
 	// clock is the offset of the instance's clock.
@@ -55,22 +57,36 @@ type instance struct {
 // is empty, and with Redis unless server is nil.
 func start(t *testing.T, content string, server *redistest.Server, change ...func(*snapshot.Options)) *instance {
 	t.Helper()
-	i := &instance{t: t, file: filepath.Join(t.TempDir(), "flags.json"), registry: prometheus.NewRegistry(), logs: &logtest.Buffer{}}
+	i := newInstance(t)
 	if content != "" {
 		i.write(content)
 	}
-	log := slog.New(slog.NewTextHandler(io.MultiWriter(i.logs, t.Output()), nil))
-	options := snapshot.Options{
-		Source:        source.NewFile(i.file, flags.MaxSize, 200*time.Millisecond, log),
-		Serve:         func(set *flags.Set) { i.served.Store(set) },
-		CacheInterval: 400 * time.Millisecond,
-		Now:           func() time.Time { return time.Now().Add(time.Duration(i.clock.Load())) },
-		Log:           log,
-	}
+	url := ""
 	if server != nil {
+		url = server.URL()
+	}
+	file := source.NewFile(i.file, flags.MaxSize, 200*time.Millisecond, i.log)
+	i.run(url, snapshot.Options{Source: file, CacheInterval: 400 * time.Millisecond}, change)
+	return i
+}
+
+func newInstance(t *testing.T) *instance {
+	i := &instance{t: t, file: filepath.Join(t.TempDir(), "flags.json"), registry: prometheus.NewRegistry(), logs: &logtest.Buffer{}}
+	i.log = slog.New(slog.NewTextHandler(io.MultiWriter(i.logs, t.Output()), nil))
+	return i
+}
+
+// run runs the refresher until the test ends, with Redis at the URL unless it is
+// empty.
+func (i *instance) run(url string, options snapshot.Options, change []func(*snapshot.Options)) {
+	i.t.Helper()
+	options.Serve = func(set *flags.Set) { i.served.Store(set) }
+	options.Now = func() time.Time { return time.Now().Add(time.Duration(i.clock.Load())) }
+	options.Log = i.log
+	if url != "" {
 		options.Cache = cache.New(cache.Options{
-			Environment: "test", URL: server.URL(), TTL: time.Minute, MaxSize: flags.MaxSize,
-			Connections: 4, DialTimeout: 500 * time.Millisecond, Log: log,
+			Environment: "test", URL: url, TTL: time.Minute, MaxSize: flags.MaxSize,
+			Connections: 4, DialTimeout: 500 * time.Millisecond, Log: i.log,
 		}, i.registry)
 	}
 	for _, c := range change {
@@ -81,8 +97,7 @@ func start(t *testing.T, content string, server *redistest.Server, change ...fun
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
 	ended.Go(func() { i.Run(ctx) })
-	t.Cleanup(func() { cancel(); ended.Wait() })
-	return i
+	i.t.Cleanup(func() { cancel(); ended.Wait() })
 }
 
 // write replaces the file atomically.
@@ -131,31 +146,21 @@ func (i *instance) awaitOrigin(want string) {
 	})
 }
 
+// metric returns the value of a gauge.
 func (i *instance) metric(name string) float64 {
 	i.t.Helper()
-	families, err := i.registry.Gather()
-	if err != nil {
-		i.t.Fatal(err)
+	series := i.series(name)
+	if len(series) == 0 {
+		i.t.Fatalf("the metric %s does not exist", name)
 	}
-	for _, family := range families {
-		if family.GetName() == name {
-			return family.GetMetric()[0].GetGauge().GetValue()
-		}
-	}
-	i.t.Fatalf("the metric %s does not exist", name)
-	return 0
+	return series[0].GetGauge().GetValue()
 }
 
+// counter returns the value of a counter, 0 if it does not exist.
 func (i *instance) counter(name string) float64 {
 	i.t.Helper()
-	families, err := i.registry.Gather()
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	for _, family := range families {
-		if family.GetName() == name {
-			return family.GetMetric()[0].GetCounter().GetValue()
-		}
+	for _, m := range i.series(name) {
+		return m.GetCounter().GetValue()
 	}
 	return 0
 }
@@ -163,18 +168,26 @@ func (i *instance) counter(name string) float64 {
 // lookups returns the number of lookups in Redis with the given result.
 func (i *instance) lookups(result string) float64 {
 	i.t.Helper()
+	for _, m := range i.series("flag_cache_requests_total") {
+		if m.GetLabel()[0].GetValue() == result {
+			return m.GetCounter().GetValue()
+		}
+	}
+	return 0
+}
+
+func (i *instance) series(name string) []*dto.Metric {
+	i.t.Helper()
 	families, err := i.registry.Gather()
 	if err != nil {
 		i.t.Fatal(err)
 	}
 	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			if family.GetName() == "flag_cache_requests_total" && m.GetLabel()[0].GetValue() == result {
-				return m.GetCounter().GetValue()
-			}
+		if family.GetName() == name {
+			return family.GetMetric()
 		}
 	}
-	return 0
+	return nil
 }
 
 // awaitCached waits until Redis holds the given document.

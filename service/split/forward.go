@@ -124,7 +124,7 @@ func classify(err error) string {
 // check returns an error for an invalid response. The stable pod has already
 // validated the request's method, size and credentials, so any other status,
 // such as 401 or 429, is a failure of the candidate.
-func (a candidateResponse) check(asked http.Header, revision string) error {
+func (a candidateResponse) check(requestHeader http.Header, revision string) error {
 	if answered := a.header.Get(config.HeaderRevision); answered != "" && answered != revision {
 		return fmt.Errorf("revision %q answered", answered)
 	}
@@ -132,7 +132,7 @@ func (a candidateResponse) check(asked http.Header, revision string) error {
 	case http.StatusOK, http.StatusBadRequest, http.StatusNotFound:
 		return a.checkBody()
 	case http.StatusNotModified:
-		if _, conditional := asked["If-None-Match"]; conditional {
+		if _, conditional := requestHeader["If-None-Match"]; conditional {
 			return nil
 		}
 	}

@@ -163,9 +163,9 @@ func TestUnreachableCandidate(t *testing.T) {
 func TestOccasionalFailures(t *testing.T) {
 	s := newStable(t)
 	healthy := newHandler(t, candidateRevision)
-	var asked atomic.Int64
+	var requests atomic.Int64
 	candidate := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if asked.Add(1)%50 == 0 {
+		if requests.Add(1)%50 == 0 {
 			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}

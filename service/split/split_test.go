@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -123,7 +124,7 @@ func TestFileChangesAreApplied(t *testing.T) {
 		redistest.Eventually(t, 10*time.Second, "the file was not applied: "+step.file, func() bool {
 			return s.divert("u") == step.answers && s.count("split_file_good") == step.good && s.count("split_weight_percent") == step.weight
 		})
-		if n := s.log.count("the split is invalid"); n != step.errors {
+		if n := strings.Count(s.log.String(), "the split is invalid"); n != step.errors {
 			t.Errorf("an invalid file was logged %d times, not %d", n, step.errors)
 		}
 	}
@@ -260,7 +261,7 @@ func TestFailingCandidateIsCutOff(t *testing.T) {
 	if got["error"] < cutOffAfter || got["cutoff"] == 0 || got["error"]+got["cutoff"] != 3*cutOffAfter {
 		t.Errorf("the outcomes are %v", got)
 	}
-	if n := s.log.count("is cut off"); n != 1 {
+	if n := strings.Count(s.log.String(), "is cut off"); n != 1 {
 		t.Errorf("the cut-off was logged %d times", n)
 	}
 }

@@ -4,7 +4,6 @@
 package split
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/logtest"
 	"github.com/flagcache/flagcache/service/ofrep"
 )
 
@@ -72,30 +71,12 @@ type stable struct {
 	reference *httptest.Server
 	client    *http.Client
 	dir       string
-	log       *buffer
-}
-
-// buffer is a log that can be read while it is written.
-type buffer struct {
-	mutex sync.Mutex
-	bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *buffer) count(text string) int {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return strings.Count(b.String(), text)
+	log       *logtest.Buffer
 }
 
 func newStable(t testing.TB) *stable {
 	t.Helper()
-	s := &stable{t: t, registry: prometheus.NewRegistry(), dir: t.TempDir(), log: &buffer{}}
+	s := &stable{t: t, registry: prometheus.NewRegistry(), dir: t.TempDir(), log: &logtest.Buffer{}}
 	s.splitter = New(Options{
 		File:     filepath.Join(s.dir, "split.json"),
 		Salt:     "shop/checkout",

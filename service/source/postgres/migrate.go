@@ -113,7 +113,7 @@ var errNoEnvironment = errors.New("the environment does not exist in the databas
 func (s *Store) ensureEnvironment(ctx context.Context, conn *pgx.Conn) error {
 	var known bool
 	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM flagcache.environments WHERE name = $1)", s.options.Environment).Scan(&known); err != nil {
-		return fmt.Errorf("looking for the environment: %w", err)
+		return fmt.Errorf("reading the environment: %w", err)
 	}
 	if known {
 		return nil

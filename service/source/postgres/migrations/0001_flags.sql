@@ -1,18 +1,18 @@
 -- Copyright The FlagCache Authors.
 -- SPDX-License-Identifier: Apache-2.0
 --
--- Flags by environment. Triggers keep the rules, so that a change by psql is
--- versioned, audited and announced as one by the admin API is.
+-- Flags by environment. Triggers ensure that changes by any client are versioned,
+-- audited and notified like those of the admin API.
 
--- A dump that is restored makes other tables than those that were dumped. What
--- tells them apart must therefore not be in the dump.
+-- A restored dump creates new tables. The value that identifies the tables must
+-- therefore not be part of the dump.
 CREATE FUNCTION flagcache.incarnation() RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text
 		|| '.' || to_regclass('flagcache.environments')::oid::text
 $$;
 
--- Microseconds since 1970: a store that is made later has a larger epoch.
+-- Microseconds since 1970: a store that is created later has a larger epoch.
 CREATE FUNCTION flagcache.new_epoch() RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
@@ -27,8 +27,8 @@ CREATE TABLE flagcache.environments (
 	metadata    json        CHECK (json_typeof(metadata) = 'object' AND octet_length(metadata::text) <= 1048576),
 	updated_at  timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON COLUMN flagcache.environments.version IS 'rises with every change of the environment; (epoch, version) orders its documents';
-COMMENT ON COLUMN flagcache.environments.incarnation IS 'the store that epoch was given in; another one is due after a restore';
+COMMENT ON COLUMN flagcache.environments.version IS 'increases with every change of the environment; (epoch, version) orders its documents';
+COMMENT ON COLUMN flagcache.environments.incarnation IS 'identifies the store in which epoch was assigned; after a restore it differs and a new epoch is assigned';
 
 CREATE TABLE flagcache.flags (
 	environment text        COLLATE "C" NOT NULL REFERENCES flagcache.environments ON DELETE CASCADE,
@@ -40,7 +40,7 @@ CREATE TABLE flagcache.flags (
 	PRIMARY KEY (environment, key)
 );
 COMMENT ON COLUMN flagcache.flags.definition IS 'the flag in flagd''s format; json and not jsonb, which would rewrite numbers';
-COMMENT ON COLUMN flagcache.flags.version IS 'the environment''s version that the last change of the flag made; set by a trigger';
+COMMENT ON COLUMN flagcache.flags.version IS 'the environment''s version created by the last change of the flag; set by a trigger';
 
 CREATE TABLE flagcache.audit (
 	id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -56,7 +56,7 @@ CREATE TABLE flagcache.audit (
 CREATE INDEX audit_environment ON flagcache.audit (environment, id);
 CREATE INDEX audit_flag ON flagcache.audit (environment, key, id);
 COMMENT ON COLUMN flagcache.audit.key IS 'the flag; null for a change of the environment itself';
-COMMENT ON COLUMN flagcache.audit.actor IS 'the admin API''s client, or the database''s user for a change by SQL';
+COMMENT ON COLUMN flagcache.audit.actor IS 'the client of the admin API, or the database user for a change by SQL';
 
 CREATE FUNCTION flagcache.actor() RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -69,8 +69,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 	VALUES ($1, $2, $3, flagcache.actor(), coalesce(current_setting('flagcache.request_id', true), ''), $4, $5)
 $$;
 
--- Raising the environment's version locks its row, so that of two changes the
--- one with the larger version is the one that is committed later.
+-- Incrementing the environment's version locks its row, so that a larger version
+-- is always committed later.
 CREATE FUNCTION flagcache.flag_changes() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -84,7 +84,7 @@ BEGIN
 	UPDATE flagcache.environments SET version = version + 1, updated_at = now() WHERE name = NEW.environment
 		RETURNING version INTO NEW.version;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION 'there is no environment %', NEW.environment USING ERRCODE = 'foreign_key_violation';
+		RAISE EXCEPTION 'environment % does not exist', NEW.environment USING ERRCODE = 'foreign_key_violation';
 	END IF;
 	NEW.updated_at := now();
 	NEW.updated_by := flagcache.actor();
@@ -93,8 +93,8 @@ END $$;
 CREATE TRIGGER flag_changes BEFORE INSERT OR UPDATE OR DELETE ON flagcache.flags
 	FOR EACH ROW EXECUTE FUNCTION flagcache.flag_changes();
 
--- After the change, because an INSERT that becomes an UPDATE (ON CONFLICT) has
--- triggers for both before it.
+-- AFTER, because an INSERT that becomes an UPDATE (ON CONFLICT) fires the BEFORE
+-- triggers of both.
 CREATE FUNCTION flagcache.flag_changed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -132,8 +132,8 @@ CREATE TRIGGER environment_changes BEFORE UPDATE ON flagcache.environments FOR E
 	WHEN (OLD.metadata::text IS DISTINCT FROM NEW.metadata::text OR OLD.evaluators::text IS DISTINCT FROM NEW.evaluators::text)
 	EXECUTE FUNCTION flagcache.environment_changes();
 
--- Whatever changes in an environment changes its row. A payload that is the same
--- is delivered once for a transaction.
+-- Every change in an environment changes its row. Identical payloads are delivered
+-- once per transaction.
 CREATE FUNCTION flagcache.announce() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -143,5 +143,6 @@ END $$;
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON flagcache.environments
 	FOR EACH ROW EXECUTE FUNCTION flagcache.announce();
 
--- What every role may run by default would let a writer put words into the audit.
+-- By default every role may execute functions, which would allow writers to forge
+-- audit entries.
 REVOKE EXECUTE ON FUNCTION flagcache.record(text, text, text, json, json) FROM PUBLIC;
