@@ -63,7 +63,7 @@ type applier struct {
 // removeFinalizer removes the finalizer, unless the snapshot lacks a group that runs
 // in the cloud.
 func (a *applier) removeFinalizer(ctx context.Context, fc *v1alpha1.FlagCache) error {
-	if err := a.fresh.checkGroups(ctx); err != nil {
+	if err := a.fresh.checkCache(ctx); err != nil {
 		return err
 	}
 	return a.patchFinalizer(ctx, fc, controllerutil.RemoveFinalizer)

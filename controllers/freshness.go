@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/caches"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -55,9 +57,9 @@ func (f *freshness) check(ctx context.Context) error {
 		return errStale
 	}
 	if !fc.DeletionTimestamp.IsZero() {
-		return f.checkGroups(ctx)
+		return f.checkCache(ctx)
 	}
-	for _, check := range []func(context.Context) error{f.checkService, f.checkGroups, f.checkTokens, f.checkRevisions} {
+	for _, check := range []func(context.Context) error{f.checkService, f.checkCache, f.checkRevisions} {
 		if err := check(ctx); err != nil {
 			return err
 		}
@@ -102,31 +104,30 @@ func (f *freshness) checkRevisions(ctx context.Context) error {
 	return nil
 }
 
-// groupKind is the kind of replication groups.
-var groupKind = observed.KindOf(&ack.ReplicationGroup{})
-
-// checkGroups checks the replication groups: a group that the snapshot lacks would be
-// created again, or be left behind when the FlagCache is deleted.
-func (f *freshness) checkGroups(ctx context.Context) error {
-	if !f.snapshot.ACK[groupKind] || !dependsOnACK(f.snapshot.FlagCache) {
-		return nil
-	}
-	if err := f.checkChildren(ctx, &ack.ReplicationGroupList{}, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy); err != nil {
-		return fmt.Errorf("checking the replication groups: %w", err)
+// checkCache checks the kinds of children of which a stale view would do harm to the
+// cache.
+func (f *freshness) checkCache(ctx context.Context) error {
+	for _, list := range caches.Dependencies(f.snapshot.FlagCache).Current {
+		kind := strings.TrimSuffix(kindOfList(list), "List")
+		if !f.isServed(kind) {
+			continue
+		}
+		label, value := v1alpha1.LabelManagedBy, v1alpha1.ManagedBy
+		if kind == "Secret" {
+			label, value = v1alpha1.LabelAllow, v1alpha1.AllowTrue
+		}
+		if err := f.checkChildren(ctx, list, label, value); err != nil {
+			return fmt.Errorf("checking the children of kind %s: %w", kind, err)
+		}
 	}
 	return nil
 }
 
-// checkTokens checks the Secrets of a cache in the cloud: a stale token would be set on
-// the group and make a revision, both to be reverted by the next reconcile.
-func (f *freshness) checkTokens(ctx context.Context) error {
-	if f.snapshot.FlagCache.Spec.Cache.Type != v1alpha1.CacheElastiCache {
-		return nil
-	}
-	if err := f.checkChildren(ctx, &corev1.SecretList{}, v1alpha1.LabelAllow, v1alpha1.AllowTrue); err != nil {
-		return fmt.Errorf("checking the Secrets: %w", err)
-	}
-	return nil
+// isServed reports whether the API server has a kind, which one of ACK's may be
+// missing.
+func (f *freshness) isServed(kind string) bool {
+	optional := slices.ContainsFunc(ack.Kinds(), func(k ack.Kind) bool { return k.Kind == kind })
+	return !optional || f.snapshot.ACK[kind]
 }
 
 // checkChildren checks the children of one kind. The label and its value are those by

@@ -18,6 +18,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/ackkinds"
+	"github.com/flagcache/flagcache/controllers/plan/caches"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -71,8 +72,8 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 	if !fc.DeletionTimestamp.IsZero() {
 		return snapshot, nil
 	}
-	if external := fc.Spec.Cache.External; external != nil {
-		if snapshot.ExternalSecret, err = o.referencedSecret(ctx, fc.Namespace, external.SecretRef.Name); err != nil {
+	if secret := caches.Dependencies(fc).Secret; secret != "" {
+		if snapshot.ExternalSecret, err = o.referencedSecret(ctx, fc.Namespace, secret); err != nil {
 			return observed.Snapshot{}, readError{"reading the Secret of the cache", err}
 		}
 	}
@@ -158,7 +159,7 @@ func (o *observer) observeACK(ctx context.Context, snapshot *observed.Snapshot) 
 		switch {
 		case err == nil:
 			snapshot.Children = append(snapshot.Children, children...)
-		case meta.IsNoMatchError(err), !dependsOnACK(snapshot.FlagCache):
+		case meta.IsNoMatchError(err), !caches.Dependencies(snapshot.FlagCache).ACK:
 			installed[kind.Kind] = false
 		default:
 			return err
@@ -166,12 +167,6 @@ func (o *observer) observeACK(ctx context.Context, snapshot *observed.Snapshot) 
 	}
 	snapshot.ACK = installed
 	return nil
-}
-
-// dependsOnACK reports whether a plan depends on all objects of ACK's kinds: what
-// runs in the cloud, and what must be deleted before the FlagCache is.
-func dependsOnACK(fc *v1alpha1.FlagCache) bool {
-	return fc.Spec.Cache.Type == v1alpha1.CacheElastiCache || !fc.DeletionTimestamp.IsZero()
 }
 
 // referencedSecret reads a Secret that the spec refers to. The cache holds only

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/caches"
 )
 
 // +kubebuilder:rbac:groups=flagcache.dev,resources=flagcaches,verbs=get;list;watch;patch
@@ -101,12 +102,12 @@ func configMapOf(o client.Object) []string {
 
 func secretsOf(o client.Object) []string {
 	var names []string
-	spec := o.(*v1alpha1.FlagCache).Spec
-	if spec.Cache.External != nil {
-		names = append(names, spec.Cache.External.SecretRef.Name)
+	fc := o.(*v1alpha1.FlagCache)
+	if secret := caches.Of(fc).Dependencies(fc).Secret; secret != "" {
+		names = append(names, secret)
 	}
-	if spec.Flags.Postgres != nil {
-		names = append(names, spec.Flags.Postgres.SecretRef.Name)
+	if fc.Spec.Flags.Postgres != nil {
+		names = append(names, fc.Spec.Flags.Postgres.SecretRef.Name)
 	}
 	return names
 }

@@ -91,6 +91,8 @@ const (
 	ReasonVerifying = "Verifying"
 	// ReasonReplacementRejected: the cache in the spec was rolled back with its revision and deleted; the previous cache is in use.
 	ReasonReplacementRejected = "ReplacementRejected"
+	// ReasonInvalidRecord: an annotation in which the operator keeps its record of the cache cannot be decoded; the cache is left as it is until the annotation is corrected or removed.
+	ReasonInvalidRecord = "InvalidRecord"
 )
 
 // ConditionAlarmsConfigured reports whether the CloudWatch alarms in the spec

@@ -24,6 +24,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/caches"
 )
 
 // +kubebuilder:rbac:groups=elasticache.services.k8s.aws,resources=replicationgroups;cachesubnetgroups;cacheparametergroups;users;usergroups;snapshots,verbs=get;list;watch;create;patch;delete
@@ -253,7 +254,7 @@ func (k *Kinds) enqueueDependents(ctx context.Context, queue workqueue.TypedRate
 		return fmt.Errorf("listing FlagCaches: %w", err)
 	}
 	for i := range all.Items {
-		if all.Items[i].Spec.Cache.Type == v1alpha1.CacheElastiCache {
+		if fc := &all.Items[i]; caches.Of(fc).Dependencies(fc).ACK {
 			queue.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&all.Items[i])})
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
@@ -20,7 +21,7 @@ import (
 
 // parts are what the status is made of.
 type parts struct {
-	cache      cachePart
+	cache      cache.Part
 	connection connection.Published
 	flags      source.Part
 	service    servicePart
@@ -45,7 +46,7 @@ func status(s *observed.Index, p parts) v1alpha1.FlagCacheStatus {
 	st.LastHandledReconcileAt = s.FlagCache.Annotations[v1alpha1.AnnotationReconcileAt]
 	fillFacts(&st, s, p)
 	all := []metav1.Condition{
-		p.cache.provisioned,
+		p.cache.Provisioned,
 		cacheHealthy(s, p),
 		p.connection.Ready,
 		p.flags.Valid,
@@ -55,10 +56,9 @@ func status(s *observed.Index, p parts) v1alpha1.FlagCacheStatus {
 	}
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionAlarmsConfigured)
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionWithinBudget)
-	for _, c := range []*metav1.Condition{p.cache.alarms, p.cache.cost.budget} {
-		if c != nil {
-			all = append(all, *c)
-		}
+	all = append(all, p.cache.Conditions...)
+	if budget := p.cache.Cost.Budget; budget != nil {
+		all = append(all, *budget)
 	}
 	setConditions(s, &st, summarize(p, all), all)
 	if old := s.FlagCache.Status; saysTheSame(old, st) {
@@ -85,18 +85,12 @@ func fillFacts(st *v1alpha1.FlagCacheStatus, s *observed.Index, p parts) {
 	st.Canary = canaryStatus(s, r)
 	st.History = historyStatus(s, r)
 	before := s.FlagCache.Status.Cache
-	st.Cache = &v1alpha1.CacheStatus{State: p.cache.state, EngineVersion: p.cache.engine, Nodes: p.cache.nodes}
+	st.Cache = p.cache.Status.DeepCopy()
 	st.Cache.Hint = sizeHint(s, p)
-	st.Cost = p.cache.cost.status()
+	st.Cost = p.cache.Cost.Status
 	st.Binding, st.Probe = nil, nil
-	if group := p.cache.group; group != nil {
-		st.Cache.ReplicationGroupID, st.Cache.CreatedAt = group.Spec.ReplicationGroupID, group.Status.ReplicationGroupCreateTime
-		if before != nil && st.Cache.CreatedAt == nil && before.ReplicationGroupID == st.Cache.ReplicationGroupID {
-			st.Cache.CreatedAt = before.CreatedAt // AWS has not said when it was made anew
-		}
-		if len(group.Status.NodeGroups) > 0 {
-			st.Cache.ReaderEndpoint = group.Status.NodeGroups[0].ReaderEndpoint.String()
-		}
+	if before != nil && st.Cache.CreatedAt == nil && st.Cache.ReplicationGroupID != "" && before.ReplicationGroupID == st.Cache.ReplicationGroupID {
+		st.Cache.CreatedAt = before.CreatedAt // AWS has not reported when it was created again
 	}
 	if p.connection.InUse != nil {
 		st.Cache.Endpoint = p.connection.InUse.Endpoint()
@@ -242,6 +236,7 @@ var terminalReasons = []string{
 	v1alpha1.ReasonAWSRejected,
 	v1alpha1.ReasonAlreadyExists,
 	v1alpha1.ReasonCreateRetriesExhausted,
+	v1alpha1.ReasonInvalidRecord,
 	v1alpha1.ReasonUnparseable,
 	v1alpha1.ReasonFlagsRejected,
 	v1alpha1.ReasonProgressDeadlineExceeded,
@@ -258,8 +253,8 @@ func summarize(p parts, all []metav1.Condition) verdict {
 	if len(p.taken) > 0 {
 		return nameConflict(p.taken[0])
 	}
-	if p.cache.cost.held {
-		return inTheWay(*p.cache.cost.budget)
+	if p.cache.Cost.Held {
+		return inTheWay(*p.cache.Cost.Budget)
 	}
 	order := []string{
 		v1alpha1.ConditionFlagsValid,
@@ -278,7 +273,7 @@ func summarize(p parts, all []metav1.Condition) verdict {
 	if candidate := p.service.rollout.candidate(); candidate != "" {
 		return verdict{progressing: true, ready: rollingOut(p.service.rollout)}
 	}
-	return verdict{progressing: p.cache.changing, ready: conditions.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
+	return verdict{progressing: p.cache.Changing, ready: conditions.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
 }
 
 // inTheWay makes Ready of the condition that is in its way. An unhealthy cache

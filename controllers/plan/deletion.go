@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/caches"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -28,8 +29,8 @@ func tearDown(s *observed.Index) Plan {
 	}
 	for stage := range deletionStages {
 		if stage == deletionStages-1 {
-			if step := tearDownCaches(s); step.waitsFor != "" {
-				return Plan{Apply: step.apply, Delete: step.delete, Status: deletingStatus(s, step.waitsFor), RequeueAfter: cacheRetry}
+			if step := caches.TearDown(s); step.WaitsFor != "" {
+				return Plan{Apply: step.Apply, Delete: step.Delete, Status: deletingStatus(s, step.WaitsFor), RequeueAfter: cacheRetry}
 			}
 		}
 		left := stageObjects(s, stage)

@@ -15,6 +15,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
+	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -182,7 +183,7 @@ func parameterName(o ack.Object) string {
 func (c *cloud) lookAtGroup(g *ack.ReplicationGroup) {
 	id := g.Spec.ReplicationGroupID
 	seen, known := c.specs[id]
-	changed := !known || !reflect.DeepEqual(normal(seen), normal(g.Spec))
+	changed := !known || !reflect.DeepEqual(elasticache.Normalize(seen), elasticache.Normalize(g.Spec))
 	terminal := g.Status.Is(ack.ConditionTerminal)
 	if !changed && (terminal || !c.due(id)) {
 		return
@@ -209,12 +210,7 @@ func (c *cloud) lookAtGroup(g *ack.ReplicationGroup) {
 // applied checks that a change is one of one class, and that the last one was over.
 func (c *cloud) applied(before, now ack.ReplicationGroupSpec, aws *awsGroup) {
 	c.t.Helper()
-	var differ []string
-	for _, class := range classes(now) {
-		if class.differ(before, now) {
-			differ = append(differ, class.name)
-		}
-	}
+	differ := elasticache.Differences(before, now)
 	if len(differ) > 1 || aws.state == ack.GroupModifying {
 		c.t.Errorf("a change of %v is asked for at once, while the group is %s", differ, aws.state)
 	}
@@ -250,13 +246,14 @@ func (c *cloud) takesToken(aws *awsGroup, g *ack.ReplicationGroup) {
 // compares carries out what differs. Ready is judged with the state of the look
 // before.
 func (c *cloud) compares(g *ack.ReplicationGroup, aws *awsGroup) {
-	class := classOf(aws.spec, g.Spec)
+	differ := append(elasticache.Differences(aws.spec, g.Spec), "")
+	class := differ[0]
 	if class == "" || aws.state != ack.GroupAvailable {
 		before := g.Status.State
 		c.shows(g, aws, aws.state == ack.GroupAvailable && (before == ack.GroupAvailable || before == "") || aws.state == ack.GroupCreateFailed)
 		return
 	}
-	if g.Spec.Description == aws.spec.Description && class == securityClass.name {
+	if g.Spec.Description == aws.spec.Description && class == "security" {
 		c.shows(g, aws, true) // that alone is no difference for ACK
 		return
 	}
@@ -266,22 +263,22 @@ func (c *cloud) compares(g *ack.ReplicationGroup, aws *awsGroup) {
 		c.polls[g.Spec.ReplicationGroupID] = c.now.Add(ackPoll)
 		return
 	}
-	if securityClass.differ(aws.spec, g.Spec) {
+	if slices.Contains(differ, "security") {
 		c.exchanges(g, aws)
 		return
 	}
 	aws.spec = g.Spec
 	c.takesToken(aws, g)
-	if class != quietClass.name && class != tagsClass.name {
+	if class != "quiet" && class != "tags" {
 		aws.state, aws.until = ack.GroupModifying, c.now.Add(c.slow)
 	}
-	c.shows(g, aws, class == quietClass.name)
+	c.shows(g, aws, class == "quiet")
 }
 
 // exchanges the security groups, which ACK does before any other change, over which
 // it writes what AWS has.
 func (c *cloud) exchanges(g *ack.ReplicationGroup, aws *awsGroup) {
-	securityClass.take(&aws.spec, g.Spec)
+	aws.spec.SecurityGroupIDs = g.Spec.SecurityGroupIDs
 	g.Spec = aws.spec
 	c.specs[g.Spec.ReplicationGroupID] = g.Spec
 	aws.state, aws.until = ack.GroupModifying, c.now.Add(c.slow)
@@ -346,7 +343,7 @@ func recoverable(message string) []ack.Condition {
 // existsAlready is what ACK says of an ID that is not its own: ResourceSynced is True.
 func existsAlready() []ack.Condition {
 	return []ack.Condition{
-		{Type: ack.ConditionTerminal, Status: corev1.ConditionTrue, Message: alreadyExists, Reason: "This resource already exists but is not managed by ACK. Adopt it."},
+		{Type: ack.ConditionTerminal, Status: corev1.ConditionTrue, Message: "Resource already exists", Reason: "This resource already exists but is not managed by ACK. Adopt it."},
 		{Type: ack.ConditionSynced, Status: corev1.ConditionTrue},
 		{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: "ACK.Terminal"},
 	}

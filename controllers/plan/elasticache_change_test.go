@@ -15,6 +15,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 )
 
 // TestOneClassOfChangeAtATime: the cloud complains of a change of two classes, and of
@@ -71,7 +72,7 @@ func TestOneClassOfChangeAtATime(t *testing.T) {
 				t.Errorf("Ready flipped %d times", c.readyFlipped)
 			}
 			g, aws := c.only()
-			if d := cmp.Diff(normal(g.Spec), normal(aws.spec)); d != "" {
+			if d := cmp.Diff(elasticache.Normalize(g.Spec), elasticache.Normalize(aws.spec)); d != "" {
 				t.Errorf("AWS has another spec (-Kubernetes +AWS):\n%s", d)
 			}
 			c.expectSilence()
@@ -285,7 +286,7 @@ func TestTheSpecIsWhole(t *testing.T) {
 	if s.AuthToken == nil || !s.TransitEncryptionEnabled || !s.AtRestEncryptionEnabled || !s.AutomaticFailoverEnabled || !s.MultiAZEnabled {
 		t.Errorf("the spec is %+v", s)
 	}
-	if secret := mustFind[*corev1.Secret](c.world, s.AuthToken.Name); secret.Type != corev1.SecretTypeOpaque || strings.Contains(s.Description, string(secret.Data[tokenKey])) {
+	if secret := mustFind[*corev1.Secret](c.world, s.AuthToken.Name); secret.Type != corev1.SecretTypeOpaque || strings.Contains(s.Description, string(secret.Data[elasticache.TokenKey])) {
 		t.Errorf("the token's Secret is of type %s, the description says %q", secret.Type, s.Description)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
+	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -207,7 +208,7 @@ func (c *cloud) probes() {
 
 // accepts tells whether a client gets through.
 func (c *cloud) accepts(connection connection.Connection) bool {
-	if connection.Provider != providerElastiCache {
+	if connection.Provider != elasticache.Provider {
 		return true
 	}
 	for _, g := range c.groups {
@@ -242,12 +243,12 @@ func (c *cloud) holds() {
 	for _, child := range c.children {
 		switch o := child.(type) {
 		case *corev1.Secret:
-			if uri := string(o.Data["uri"]); o.Type == connection.SecretType && string(o.Data["provider"]) == providerElastiCache && !c.proved[uri] && o.Data["iam-cache"] == nil {
+			if uri := string(o.Data["uri"]); o.Type == connection.SecretType && string(o.Data["provider"]) == elasticache.Provider && !c.proved[uri] && o.Data["iam-cache"] == nil {
 				c.t.Errorf("Secret %s names %s, with which no probe has succeeded", o.Name, uri)
 			}
 		case *appsv1.Deployment:
 			connection, ok := connection.Of(c.index(), o)
-			if ok && cacheOf(o) != "" && o.DeletionTimestamp == nil && connection.IAMCache == "" && !c.outage && !c.accepts(connection) {
+			if ok && o.Spec.Template.Annotations[v1alpha1.AnnotationCache] != "" && o.DeletionTimestamp == nil && connection.IAMCache == "" && !c.outage && !c.accepts(connection) {
 				c.t.Errorf("the pods of %s use %s, which AWS does not accept", o.Name, connection.URI())
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -162,7 +163,10 @@ func TestMarksFollowThePolicyInTheEnd(t *testing.T) {
 			c := aReadyCloud(t, fc)
 			c.keeps(policy)
 			c.deletion()
-			for !strings.Contains(c.condition(v1alpha1.ConditionReady).Message, "marked") {
+			for step := 0; !strings.Contains(c.condition(v1alpha1.ConditionReady).Message, "annotated"); step++ {
+				if step == 100 {
+					t.Fatalf("nothing is annotated: %s", c.condition(v1alpha1.ConditionReady).Message)
+				}
 				c.step()
 			}
 			if slices.Contains(c.gone, "MetricAlarm") {
@@ -256,7 +260,7 @@ func TestARefusedDeletionIsShownAndGoesOn(t *testing.T) {
 				c.step()
 			}
 			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonDeleting)
-			c.expectMessage(v1alpha1.ConditionReady, "ReplicationGroup demo-", "to be gone. AWS refuses: ")
+			c.expectMessage(v1alpha1.ConditionReady, "ReplicationGroup demo-", "to be deleted. AWS refuses: ")
 			if len(c.fc.Finalizers) == 0 || c.last.RequeueAfter != cacheRetry {
 				t.Errorf("finalizers %v, next look in %s", c.fc.Finalizers, c.last.RequeueAfter)
 			}
@@ -300,8 +304,10 @@ func TestTheLastSnapshotHoldsTheGroup(t *testing.T) {
 			t.Fatalf("of the nodes %v the snapshot is %+v", nodes, asked)
 		}
 		slices.Reverse(c.group().Status.MemberClusters)
-		if node := snapshotNode(c.index(), c.group()); node != asked.Spec.CacheClusterID {
-			t.Errorf("it is of %s first and then of %s", asked.Spec.CacheClusterID, node)
+		node := asked.Spec.CacheClusterID
+		held(c, time.Minute, "the last snapshot to be taken")
+		if again, ok := observed.Get[*ack.Snapshot](c.index(), c.group().Name); !ok || again.Spec.CacheClusterID != node {
+			t.Errorf("it is of %s first and then of %+v", node, again)
 		}
 	})
 	t.Run("its kind is missing", func(t *testing.T) {
@@ -360,7 +366,7 @@ func TestALaterFlagCacheTakesOver(t *testing.T) {
 	c.run(10 * time.Minute)
 	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAlreadyExists)
 	c.expect(v1alpha1.ConditionStalled, "True", v1alpha1.ReasonAlreadyExists)
-	id := seeCache(c.index(), cacheIdentity(c.fc)).awsID()
+	id := "fc-shop-demo-" + elasticache.Identity(c.fc)
 	c.expectMessage(v1alpha1.ConditionReady, "flagcache.dev/adopt="+id)
 	for _, aws := range c.groups {
 		if len(aws.tokens) != 1 {

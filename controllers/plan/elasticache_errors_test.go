@@ -57,8 +57,8 @@ func terminalCodes() map[string]refusalCase {
 	} {
 		cases[code] = of(code, v1alpha1.ReasonAWSRejected, "change the spec", true)
 	}
-	cases["InvalidVPCNetworkStateFault"] = of("InvalidVPCNetworkStateFault", v1alpha1.ReasonAWSRejected, "look at the subnets", true)
-	cases["InvalidKMSKeyFault"] = of("InvalidKMSKeyFault", v1alpha1.ReasonAWSRejected, "look at elastiCache.atRestEncryption.kmsKeyID", true)
+	cases["InvalidVPCNetworkStateFault"] = of("InvalidVPCNetworkStateFault", v1alpha1.ReasonAWSRejected, "check the subnets", true)
+	cases["InvalidKMSKeyFault"] = of("InvalidKMSKeyFault", v1alpha1.ReasonAWSRejected, "check elastiCache.atRestEncryption.kmsKeyID", true)
 	cases["TagQuotaPerResourceExceeded"] = of("TagQuotaPerResourceExceeded", v1alpha1.ReasonAWSRejected, "remove some of elastiCache.tags", true)
 	return cases
 }
@@ -77,11 +77,11 @@ func otherRefusals() map[string]refusalCase {
 			reason:     v1alpha1.ReasonAWSRejected, words: []string{": InvalidParameterValue: bad node type. Next: change the spec"}, stalled: true,
 		},
 		"the ID is taken":   {conditions: always(existsAlready()...), reason: v1alpha1.ReasonAlreadyExists, words: []string{"annotate the FlagCache with flagcache.dev/adopt=fc-shop-demo-"}, stalled: true},
-		"throttled":         {conditions: always(recoverable("api error Throttling: Rate exceeded")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"Throttling: Rate exceeded. ACK tries again by itself"}},
-		"an outage":         {conditions: always(recoverable("api error ServiceUnavailable: 503")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"ACK tries again by itself"}},
+		"throttled":         {conditions: always(recoverable("api error Throttling: Rate exceeded")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"Throttling: Rate exceeded. ACK retries automatically"}},
+		"an outage":         {conditions: always(recoverable("api error ServiceUnavailable: 503")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"ACK retries automatically"}},
 		"no subnet group":   {conditions: always(recoverable("api error CacheSubnetGroupNotFoundFault: no such group")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"no such group"}},
 		"not available":     {conditions: always(recoverable("api error InvalidReplicationGroupState: modifying")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"modifying"}},
-		"no Secret":         {conditions: always(recoverable("kubernetes secret not found")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"kubernetes secret not found. ACK tries again by itself"}},
+		"no Secret":         {conditions: always(recoverable("kubernetes secret not found")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"kubernetes secret not found. ACK retries automatically"}},
 		"a wrong Secret":    {conditions: always(recoverable("only opaque secrets can be used")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"only opaque secrets can be used"}},
 		"a tag's own round": {conditions: always(recoverable("tags Update is in progress")...), reason: v1alpha1.ReasonProvisioning, words: []string{"Waiting for AWS"}},
 		"no permission": {
@@ -92,11 +92,11 @@ func otherRefusals() map[string]refusalCase {
 		},
 		"a reference is missing": {
 			conditions: always(ack.Condition{Type: ack.ConditionReferencesResolved, Status: corev1.ConditionUnknown, Reason: `cachesubnetgroups "nosuch" not found`}),
-			reason:     v1alpha1.ReasonReferenceNotFound, words: []string{`cachesubnetgroups "nosuch" not found. Next: see that it exists`},
+			reason:     v1alpha1.ReasonReferenceNotFound, words: []string{`cachesubnetgroups "nosuch" not found. Next: create it`},
 		},
 		"no role": {
 			conditions: always(ack.Condition{Type: ack.ConditionIAMRoleSelected, Status: corev1.ConditionFalse, Message: "no selector matches"}),
-			reason:     v1alpha1.ReasonAWSAccessDenied, words: []string{"no selector matches. Next: give the namespace a role"},
+			reason:     v1alpha1.ReasonAWSAccessDenied, words: []string{"no selector matches. Next: assign the namespace an IAM role"},
 		},
 		"control characters, an ID with other spelling, a port of the day, and no end": {
 			conditions: func(try int) []ack.Condition {

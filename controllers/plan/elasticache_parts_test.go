@@ -5,8 +5,6 @@ package plan
 
 import (
 	"fmt"
-	"math/rand"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -17,72 +15,6 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
-
-// TestIDsAreWhatAWSTakes, and no two FlagCaches share one.
-func TestIDsAreWhatAWSTakes(t *testing.T) {
-	random := rand.New(rand.NewSource(1))
-	name := func(most int, first string) string {
-		const letters = "abz09--"
-		text := string(first[random.Intn(len(first))])
-		for range random.Intn(most - 1) {
-			text += string(letters[random.Intn(len(letters))])
-		}
-		return strings.TrimRight(text, "-")
-	}
-	wellFormed := regexp.MustCompile(`^[a-z](-?[a-z0-9])*$`)
-	owners := map[string]string{}
-	for range 5000 {
-		fc := withElastiCache(aFlagCache())
-		fc.Namespace, fc.Name = name(63, "ab0"), name(46, "ab")
-		c := seeCache(observed.NewIndex(observed.Snapshot{FlagCache: fc}), cacheIdentity(fc))
-		for _, id := range []string{c.awsID(), c.nameInAWS("p", c.id+"-"+c.tokenMark()), c.shortID("d")} {
-			if len(id) > 40 || !wellFormed.MatchString(id) {
-				t.Fatalf("the ID of %s/%s is %q", fc.Namespace, fc.Name, id)
-			}
-			owner := fc.Namespace + "/" + fc.Name
-			if other := owners[id]; other != "" && other != owner {
-				t.Fatalf("%s and %s share the ID %s", other, owner, id)
-			}
-			owners[id] = owner
-		}
-	}
-}
-
-// TestAnIDStaysUnlessTheCacheIsAnother.
-func TestAnIDStaysUnlessTheCacheIsAnother(t *testing.T) {
-	type spec = *v1alpha1.ElastiCacheSpec
-	before := cacheIdentity(withElastiCache(aFlagCache()))
-	for name, test := range map[string]struct {
-		edit    func(spec)
-		another bool
-	}{
-		"node type":             {edit: func(e spec) { e.NodeType = "cache.m5.large" }},
-		"engine version":        {edit: func(e spec) { e.EngineVersion = "9.0" }},
-		"replicas":              {edit: func(e spec) { e.Replicas = 3 }},
-		"tags":                  {edit: func(e spec) { e.Tags = map[string]v1alpha1.TagValue{"a": "b"} }},
-		"parameters":            {edit: func(e spec) { e.Parameters = map[string]v1alpha1.ParameterValue{"a": "b"} }},
-		"security groups":       {edit: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }},
-		"engine":                {edit: func(e spec) { e.Engine = v1alpha1.EngineRedis }, another: true},
-		"subnets":               {edit: func(e spec) { e.SubnetIDs = []v1alpha1.SubnetID{"subnet-1"} }, another: true},
-		"subnet group":          {edit: func(e spec) { e.SubnetGroupName = "mine" }, another: true},
-		"VPC":                   {edit: func(e spec) { e.VPCID = "vpc-1" }, another: true},
-		"KMS key":               {edit: func(e spec) { e.AtRestEncryption = &v1alpha1.AtRestEncryption{KMSKeyID: "k"} }, another: true},
-		"encryption in transit": {edit: func(e spec) { e.TransitEncryption = v1alpha1.TransitEncryptionDisabled }, another: true},
-		"authentication":        {edit: func(e spec) { e.Authentication.Type = v1alpha1.AuthenticationIAM }, another: true},
-		"region":                {edit: func(e spec) { e.Region = "eu-west-1" }, another: true},
-	} {
-		fc := withElastiCache(aFlagCache())
-		test.edit(fc.Spec.Cache.ElastiCache)
-		if another := cacheIdentity(fc) != before; another != test.another {
-			t.Errorf("%s: another identity: %v", name, another)
-		}
-	}
-	fc := withElastiCache(aFlagCache())
-	fc.UID = "uid-2"
-	if cacheIdentity(fc) != before {
-		t.Error("a FlagCache that is made again does not find what the one before left")
-	}
-}
 
 // TestAMissingKindIsNamed, with what to install, and noticed when it comes.
 func TestAMissingKindIsNamed(t *testing.T) {
@@ -226,7 +158,7 @@ func TestAlarmsFollowTheSpec(t *testing.T) {
 	if a := alarms()["001-cpu"]; a.Spec.MetricName != "CPUUtilization" || a.Spec.Threshold != 75 || a.Spec.AlarmActions[0] != "arn:aws:sns:us-east-1:1:t" {
 		t.Errorf("the alarm on the processor is %+v", a.Spec)
 	}
-	if a := alarms()["charges"]; a.Spec.Threshold != 500 || a.Annotations[ack.AnnotationRegion] != billingRegion {
+	if a := alarms()["charges"]; a.Spec.Threshold != 500 || a.Annotations[ack.AnnotationRegion] != "us-east-1" {
 		t.Errorf("the alarm on the charges is %+v", a.Spec)
 	}
 	c.change(func(e *v1alpha1.ElastiCacheSpec) {
@@ -248,7 +180,7 @@ func TestAlarmsFollowTheSpec(t *testing.T) {
 		t.Errorf("the alarm on the processor is %+v", a.Spec)
 	}
 	c.expect(v1alpha1.ConditionAlarmsConfigured, "True", v1alpha1.ReasonConfigured)
-	c.expectMessage(v1alpha1.ConditionAlarmsConfigured, "That on the account's charges tells nobody", "us-east-1")
+	c.expectMessage(v1alpha1.ConditionAlarmsConfigured, "The one on the account's charges notifies nobody", "us-east-1")
 	c.expectSilence()
 	c.refuse["MetricAlarm"] = recoverable("api error AccessDenied: no")
 	clear(c.polls)

@@ -16,15 +16,17 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
+	"github.com/flagcache/flagcache/controllers/plan/elasticache"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // tokenSecret is the Secret of the only cache.
 func (c *cloud) tokenSecret() *corev1.Secret {
 	c.t.Helper()
-	return mustFind[*corev1.Secret](c.world, seeCache(c.index(), cacheIdentity(c.fc)).secretName())
+	return mustFind[*corev1.Secret](c.world, c.fc.Name+"-cache-"+elasticache.Identity(c.fc))
 }
 
-func (c *cloud) token() string { return string(c.tokenSecret().Data[tokenKey]) }
+func (c *cloud) token() string { return string(c.tokenSecret().Data[elasticache.TokenKey]) }
 
 // published is the token that applications are given.
 func (c *cloud) published() string {
@@ -134,7 +136,7 @@ func rotationFilms() map[string]func(*cloud) {
 		"secret-edited": func(c *cloud) {
 			old := c.token()
 			c.note("somebody edits the Secret: a rotation to that token")
-			c.tokenSecret().Data[tokenKey] = []byte("chosen-by-a-person")
+			c.tokenSecret().Data[elasticache.TokenKey] = []byte("chosen-by-a-person")
 			c.until("the rotation", c.rotated(old))
 			if c.published() != "chosen-by-a-person" {
 				c.t.Errorf("applications are given %s", c.published())
@@ -145,7 +147,7 @@ func rotationFilms() map[string]func(*cloud) {
 			c.rotate("1")
 			c.until("the first step", func() bool { return c.weight() > 0 })
 			c.note("somebody edits the Secret while AWS takes two tokens: the one in use is kept")
-			c.tokenSecret().Data[tokenKey] = []byte("chosen-by-a-person")
+			c.tokenSecret().Data[elasticache.TokenKey] = []byte("chosen-by-a-person")
 			c.run(5 * time.Minute)
 			if _, aws := c.only(); c.published() != old || c.token() != old {
 				c.t.Errorf("the token is %s, AWS takes %v, old is %s", c.token(), aws.tokens, old)
@@ -211,7 +213,7 @@ func TestARotationSurvivesACrashAtEachStep(t *testing.T) {
 			c.run(3 * time.Minute)
 			c.expectSilence()
 			g, aws := c.only()
-			if len(aws.tokens) != 2 || aws.tokens[0] != c.token() || toldToken(g.Spec.Description) != seeCache(c.index(), cacheIdentity(c.fc)).tokenMark() {
+			if len(aws.tokens) != 2 || aws.tokens[0] != c.token() || elasticache.TokenMark(g.Spec.Description) != observed.Fingerprint(c.fc.UID, "token", c.token()) {
 				t.Errorf("AWS takes %v, the Secret says %s, the group %q", aws.tokens, c.token(), g.Spec.Description)
 			}
 		})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -27,10 +28,13 @@ func withElastiCache(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	return fc
 }
 
+// object is the name of the objects of the cache in the spec.
+func (w *world) object() string { return w.fc.Name + "-" + elasticache.Identity(w.fc) }
+
 // group is the only ReplicationGroup.
 func (w *world) group() *ack.ReplicationGroup {
 	w.t.Helper()
-	return mustFind[*ack.ReplicationGroup](w, seeCache(w.index(), cacheIdentity(w.fc)).name())
+	return mustFind[*ack.ReplicationGroup](w, w.object())
 }
 
 // ackReports has ACK look at the group, one second later than it did before.

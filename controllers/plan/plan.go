@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/cache"
+	"github.com/flagcache/flagcache/controllers/plan/caches"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/source"
@@ -126,16 +128,19 @@ func suspended(s *observed.Index) Plan {
 
 // progress works towards the spec.
 func progress(s *observed.Index) Plan {
-	cache := planCache(s)
-	desired := connection.Desire(s, cache.connection)
+	requested := readRequest(s)
+	cached := caches.Of(s.FlagCache).Plan(cache.Input{
+		Index: s, Rejected: requested.rejected != nil, MayBeRejected: requested.unreadable != "", Bill: caches.Bill(s),
+	})
+	desired := connection.Desire(s, cached.Connection)
 	flags := source.Check(s)
-	service := planService(s, desired, flags)
+	service := planService(s, requested, desired, flags)
 	published := connection.Publish(s, desired, connection.Serving{Stable: service.rollout.stable, Target: service.rollout.target},
-		s.FlagCache.Spec.Cache.Type == v1alpha1.CacheElastiCache, cache.provisioned.Message)
+		cached.KeepsConnection, cached.Provisioned.Message)
 
-	p := Plan{Probe: probeTarget(s, cache, published.InUse), ProbeNext: nextTarget(s, cache), Evidence: evidenceTarget(s, service.rollout)}
-	write := slices.Concat(cache.objects, desired.Apply, published.Apply, service.objects)
-	wanted := slices.Concat(write, cache.later, published.Keep, service.later)
+	p := Plan{Probe: probeTarget(s, cached, published.InUse), ProbeNext: nextTarget(s, cached), Evidence: evidenceTarget(s, service.rollout)}
+	write := slices.Concat(cached.Apply, desired.Apply, published.Apply, service.objects)
+	wanted := slices.Concat(write, cached.Keep, published.Keep, service.later)
 	taken := s.Conflicts(wanted)
 	for _, o := range write {
 		if !observed.Contains(taken, o) {
@@ -144,12 +149,12 @@ func progress(s *observed.Index) Plan {
 	}
 	p.Routes = routeChanges(s, service.rollout)
 	p.Delete = obsolete(s, wanted, service.rollout)
-	retired := retireCaches(s, wanted, write)
-	p.Apply, p.Delete = append(p.Apply, retired.apply...), append(p.Delete, retired.delete...)
-	p.Status = status(s, parts{cache: cache, connection: published, flags: flags, service: service, taken: taken})
-	p.RequeueAfter = soonest(requeueAfter(s, service.rollout, taken), cache.again)
-	if retired.waitsFor != "" {
-		p.RequeueAfter = soonest(p.RequeueAfter, cacheRetry)
+	retired := caches.Retire(s, cached)
+	p.Apply, p.Delete = append(p.Apply, retired.Apply...), append(p.Delete, retired.Delete...)
+	p.Status = status(s, parts{cache: cached, connection: published, flags: flags, service: service, taken: taken})
+	p.RequeueAfter = cache.Sooner(requeueAfter(s, service.rollout, taken), cached.RequeueAfter)
+	if retired.WaitsFor != "" {
+		p.RequeueAfter = cache.Sooner(p.RequeueAfter, cacheRetry)
 	}
 	return p
 }
@@ -204,50 +209,25 @@ func mayGo(s *observed.Index, child observed.Object, r rollout) bool {
 	}
 }
 
-// soonest of two times to look again, of which 0 is never.
-func soonest(a, b time.Duration) time.Duration {
-	if a == 0 || b == 0 {
-		return max(a, b)
-	}
-	return min(a, b)
-}
-
 // probeTarget is the data path of a known connection, from when a probe of it
 // may succeed. A Redis that is being made is not probed before its pod is ready
 // for the first time: a probe that fails because it comes too soon keeps everyone
 // waiting for the next one, an interval later.
-func probeTarget(s *observed.Index, cache cachePart, used *connection.Connection) *ProbeTarget {
-	if used == nil || (cache.state == stateProvisioning && !answered(s, used)) {
+func probeTarget(s *observed.Index, cached cache.Part, used *connection.Connection) *ProbeTarget {
+	if used == nil || (cached.Status.State == cache.StateProvisioning && !answered(s, used)) {
 		return nil
 	}
-	return targetOf(s, asProbe(s, *used))
+	return targetOf(s, caches.ProbeConnection(s, *used))
 }
 
 // nextTarget is a connection that nobody uses before a probe of it succeeded.
-func nextTarget(s *observed.Index, cache cachePart) *ProbeTarget {
-	if cache.next == nil {
+func nextTarget(s *observed.Index, cached cache.Part) *ProbeTarget {
+	if cached.Probe == nil {
 		return nil
 	}
-	return targetOf(s, *cache.next)
+	return targetOf(s, *cached.Probe)
 }
 
 func targetOf(s *observed.Index, c connection.Connection) *ProbeTarget {
-	return &ProbeTarget{ID: c.Hash(s.FlagCache.UID), Connection: c, Key: probeKey(s.FlagCache), Spec: s.FlagCache.Spec.Probe}
-}
-
-func probeKey(fc *v1alpha1.FlagCache) string {
-	return "flagcache_probe:" + fc.Namespace + "/" + fc.Name + ":" + string(fc.UID)
-}
-
-// asProbe is a connection as the operator's probe uses it: of a cache whose pods
-// authenticate with IAM the probe has a user of its own.
-func asProbe(s *observed.Index, c connection.Connection) connection.Connection {
-	if c.IAMCache == "" {
-		return c
-	}
-	id := c.IAMCache[strings.LastIndex(c.IAMCache, "-")+1:]
-	password := seeSecret(s, id)
-	c.Username, c.Password = probeUser(s.FlagCache, password), password
-	c.IAMCache, c.IAMRegion = "", ""
-	return c
+	return &ProbeTarget{ID: c.Hash(s.FlagCache.UID), Connection: c, Key: cache.ProbeKey(s.FlagCache), Spec: s.FlagCache.Spec.Probe}
 }

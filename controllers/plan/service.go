@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -23,6 +24,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/pods"
@@ -52,14 +54,14 @@ type servicePart struct {
 
 // planService plans the flag service: a Deployment for each revision that the
 // rollout keeps, and what is in front of them.
-func planService(s *observed.Index, desired connection.Desired, flags source.Part) servicePart {
+func planService(s *observed.Index, requested request, desired connection.Desired, flags source.Part) servicePart {
 	fc := s.FlagCache
-	template, blocked := target(s, desired, flags)
+	template, blocked := target(s, requested, desired, flags)
 	part := servicePart{blocked: blocked, rollout: decideRollout(s, template)}
 	part.replicas = part.rollout.full
 	part.objects, part.later = part.rollout.history.objects(fc, part.rollout.inUse())
-	if roleARN(fc) != "" {
-		part.objects = append(part.objects, serviceAccount(fc))
+	if account := requested.workload.ServiceAccount; account != nil {
+		part.objects = append(part.objects, account)
 	}
 	part.objects = append(part.objects, trafficObjects(s, part.rollout)...)
 	part.objects = append(part.objects, revisionDeployments(fc, template, part.rollout)...)
@@ -87,17 +89,17 @@ type revisionTemplate struct {
 // target is the revision that the spec asks for. Without a connection there is
 // none; without usable flags a new one could not become ready, so it is not
 // begun.
-func target(s *observed.Index, desired connection.Desired, flags source.Part) (*revisionTemplate, string) {
+func target(s *observed.Index, requested request, desired connection.Desired, flags source.Part) (*revisionTemplate, string) {
 	if desired.Hash == "" {
-		if record, rejected := rejectedIntent(s); rejected {
+		if record := requested.rejected; record != nil {
 			return &revisionTemplate{revision: record.Revision, intent: record.Intent}, ""
 		}
-		if revision := unreadableIntent(s); revision != "" {
-			return &revisionTemplate{revision: revision}, ""
+		if requested.unreadable != "" {
+			return &revisionTemplate{revision: requested.unreadable}, ""
 		}
 		return nil, v1alpha1.ReasonWaitingForConnection
 	}
-	rendered := renderRevision(s, desired.Hash)
+	rendered := renderRevision(s, requested, desired.Hash)
 	_, begun := observed.Get[*appsv1.Deployment](s, observed.RevisionName(s.FlagCache, rendered.revision))
 	if !flags.Usable && !begun {
 		return nil, v1alpha1.ReasonWaitingForFlags
@@ -108,14 +110,14 @@ func target(s *observed.Index, desired connection.Desired, flags source.Part) (*
 // renderRevision renders the pod template and names it by its hash. What is in
 // the template is in the revision; replicas, autoscaling, the probe and the
 // flags themselves are not, so changing them replaces no pod.
-func renderRevision(s *observed.Index, connectionHash string) *revisionTemplate {
-	template := podTemplate(s, connectionHash)
+func renderRevision(s *observed.Index, requested request, connectionHash string) *revisionTemplate {
+	template := podTemplate(s, connectionHash, requested.workload)
 	text, err := json.Marshal(template)
 	if err != nil {
 		panic(fmt.Sprintf("a pod template made of plain data does not marshal: %v", err))
 	}
 	sum := sha256.Sum256(text)
-	r := &revisionTemplate{revision: hex.EncodeToString(sum[:4]), template: template, intent: intent(s)}
+	r := &revisionTemplate{revision: hex.EncodeToString(sum[:4]), template: template, intent: requested.intent}
 	r.template.Labels[v1alpha1.LabelRevision] = r.revision
 	container := &r.template.Spec.Containers[0]
 	container.Env = append(container.Env, corev1.EnvVar{Name: config.EnvRevision, Value: r.revision})
@@ -178,7 +180,7 @@ func revisionLabels(fc *v1alpha1.FlagCache, revision string) map[string]string {
 }
 
 // podTemplate is a flag service pod.
-func podTemplate(s *observed.Index, connectionHash string) corev1.PodTemplateSpec {
+func podTemplate(s *observed.Index, connectionHash string, workload cache.Workload) corev1.PodTemplateSpec {
 	fc := s.FlagCache
 	labels, annotations := map[string]string{}, map[string]string{}
 	for k, v := range fc.Spec.Service.PodLabels {
@@ -188,29 +190,24 @@ func podTemplate(s *observed.Index, connectionHash string) corev1.PodTemplateSpe
 		annotations[k] = string(v)
 	}
 	annotations[v1alpha1.AnnotationConnection] = connectionHash
-	if fc.Spec.Cache.Type == v1alpha1.CacheElastiCache {
-		annotations[v1alpha1.AnnotationCache] = cacheIdentity(fc)
-	}
-	if role := roleARN(fc); role != "" {
-		annotations[v1alpha1.AnnotationRole] = role
-	}
+	maps.Copy(annotations, workload.Annotations)
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
 			Labels:      observed.With(labels, observed.SelectorLabels(fc, v1alpha1.ComponentService)),
 			Annotations: annotations,
 		},
-		Spec: podSpec(s, connectionHash),
+		Spec: podSpec(s, connectionHash, workload),
 	}
 }
 
-func podSpec(s *observed.Index, connectionHash string) corev1.PodSpec {
+func podSpec(s *observed.Index, connectionHash string, workload cache.Workload) corev1.PodSpec {
 	spec := s.FlagCache.Spec.Service
 	return corev1.PodSpec{
 		AutomountServiceAccountToken:  ptr.To(false),
 		EnableServiceLinks:            ptr.To(false),
 		SecurityContext:               pods.PodSecurityContext(),
 		TerminationGracePeriodSeconds: ptr.To[int64](30),
-		ServiceAccountName:            serviceAccountName(s.FlagCache),
+		ServiceAccountName:            serviceAccountName(s.FlagCache, workload),
 		ImagePullSecrets:              pullSecrets(spec.ImagePullSecrets),
 		NodeSelector:                  nodeSelector(spec.NodeSelector),
 		Tolerations:                   spec.Tolerations,
@@ -294,10 +291,10 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 	}
 }
 
-// serviceAccountName is the user's, or that of the account that carries the role.
-func serviceAccountName(fc *v1alpha1.FlagCache) string {
-	if roleARN(fc) != "" {
-		return observed.ServiceName(fc)
+// serviceAccountName is that of the account that the cache needs, else the spec's.
+func serviceAccountName(fc *v1alpha1.FlagCache, workload cache.Workload) string {
+	if workload.ServiceAccount != nil {
+		return workload.ServiceAccount.Name
 	}
 	return fc.Spec.Service.ServiceAccountName
 }

@@ -19,10 +19,10 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/flagcache/flagcache/controllers/plan/prices"
+	"github.com/flagcache/flagcache/controllers/plan/cost/prices"
 )
 
-const tableFile = "controllers/plan/prices/elasticache.json"
+const tableFile = "controllers/plan/cost/prices/elasticache.json"
 
 func main() {
 	if err := run(tableFile, os.Args[1:]); err != nil {

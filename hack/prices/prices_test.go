@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/flagcache/flagcache/controllers/plan/prices"
+	"github.com/flagcache/flagcache/controllers/plan/cost/prices"
 )
 
 // The two files of testdata are one short price list in either format. Beside two

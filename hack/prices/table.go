@@ -10,7 +10,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/flagcache/flagcache/controllers/plan/prices"
+	"github.com/flagcache/flagcache/controllers/plan/cost/prices"
 )
 
 // The usage of a plain node and of a snapshot, after the short name of the region,

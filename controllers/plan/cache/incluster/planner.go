@@ -1,7 +1,10 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plan
+// Package incluster plans caches of type InCluster: one Redis in a StatefulSet. It
+// stores nothing on disk: the cache is derived data, and the flag service fills it
+// again.
+package incluster
 
 import (
 	"fmt"
@@ -17,43 +20,56 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
+	"github.com/flagcache/flagcache/controllers/plan/cost"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/pods"
 )
 
-// DefaultRedisImage runs the in-cluster Redis.
-const DefaultRedisImage = "docker.io/library/redis:7.2-alpine"
+// DefaultImage runs Redis.
+const DefaultImage = "docker.io/library/redis:7.2-alpine"
 
 const (
-	redisPortName  = "redis"
-	redisConfigDir = "/etc/redis"
-	redisConfigKey = "redis.conf"
+	provider  = "in-cluster"
+	portName  = "redis"
+	configDir = "/etc/redis"
+	configKey = "redis.conf"
+	// basis is that of the estimate of a cost of 0.
+	basis = "An in-cluster Redis has no bill of its own; its share of the cluster's nodes is not counted"
 )
 
-// planInCluster plans one Redis in a StatefulSet. It keeps nothing on disk: the
-// cache is derived data, and the flag service fills it again. Nothing is told a
-// password before a Secret was seen to hold it: one that was only drawn may be
-// another at the next look.
-func planInCluster(s *observed.Index) cachePart {
-	fc := s.FlagCache
-	password, stored := redisPassword(s)
-	config := redisConfig(fc, password)
-	part := cachePart{
-		objects: []observed.Object{redisSecret(fc, password, config), redisService(fc), redisNetworkPolicy(fc, s.Operator.Namespace)},
-		engine:  pods.ImageTag(redisImage(fc)),
-		cost:    planFreeCost(s, basisInCluster),
+// Planner implements cache.Planner.
+type Planner struct{ cache.Base }
+
+// Hints implements cache.Planner.
+func (Planner) Hints() cache.Hints {
+	return cache.Hints{
+		HighMemory: "raise spec.cache.inCluster.resources.limits.memory",
+		HighCPU:    "find out what else uses it, or move to a cache of another type",
 	}
-	part.observe(s)
+}
+
+// Plan implements cache.Planner. A password is used from when a Secret was observed
+// to hold it: one that was only generated may differ the next time.
+func (Planner) Plan(in cache.Input) cache.Part {
+	fc := in.FlagCache
+	password, stored := currentPassword(in.Index)
+	config := redisConfig(fc, password)
+	part := cache.Part{
+		Apply: []observed.Object{redisSecret(fc, password, config), redisService(fc), redisNetworkPolicy(fc, in.Operator.Namespace)},
+		Cost:  cost.AssessFree(fc.Spec.Budget, in.Bill, basis),
+	}
+	part.Status, part.Provisioned = status(in.Index)
 	set := redisStatefulSet(fc, config)
 	if !stored {
-		part.later = []observed.Object{set}
+		part.Keep = []observed.Object{set}
 		return part
 	}
-	part.objects = slices.Insert(part.objects, 2, observed.Object(set))
-	part.connection = &connection.Connection{
-		Provider: "in-cluster",
+	part.Apply = slices.Insert(part.Apply, 2, observed.Object(set))
+	part.Connection = &connection.Connection{
+		Provider: provider,
 		Host:     observed.RedisName(fc) + "." + fc.Namespace + ".svc",
 		Port:     connection.DefaultPort,
 		Password: password,
@@ -61,33 +77,31 @@ func planInCluster(s *observed.Index) cachePart {
 	return part
 }
 
-// observe fills in what the StatefulSet says.
-func (p *cachePart) observe(s *observed.Index) {
-	set, ok := observed.Get[*appsv1.StatefulSet](s, observed.RedisName(s.FlagCache))
+// status follows from that of the StatefulSet.
+func status(x *observed.Index) (v1alpha1.CacheStatus, metav1.Condition) {
+	name := observed.RedisName(x.FlagCache)
+	set, ok := observed.Get[*appsv1.StatefulSet](x, name)
+	st := v1alpha1.CacheStatus{State: cache.StateProvisioning, EngineVersion: pods.ImageTag(redisImage(x.FlagCache))}
 	if ok && set.Status.ReadyReplicas > 0 && set.Status.ObservedGeneration >= set.Generation {
-		p.state, p.nodes = stateAvailable, set.Status.ReadyReplicas
-		p.provisioned = conditions.True(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned,
-			"StatefulSet %s runs Redis", observed.RedisName(s.FlagCache))
-		return
+		st.State, st.Nodes = cache.StateAvailable, set.Status.ReadyReplicas
+		return st, conditions.True(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned, "StatefulSet %s runs Redis", name)
 	}
-	p.state = stateProvisioning
-	p.provisioned = conditions.False(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioning,
-		"Waiting for the pod of StatefulSet %s to be ready", observed.RedisName(s.FlagCache))
+	return st, conditions.False(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioning, "Waiting for the pod of StatefulSet %s to be ready", name)
 }
 
-// redisPassword is the password in use: the one that Redis was given, else the
-// one that clients were given, so that losing either Secret changes nothing. A
-// new one counts as stored only when a Secret was seen to hold it.
-func redisPassword(s *observed.Index) (password string, stored bool) {
-	if p := s.SecretValue(observed.RedisName(s.FlagCache), connection.PasswordKey); p != "" {
+// currentPassword is the one that Redis was given, else the one that clients were
+// given, so that losing either Secret changes nothing. A new one counts as stored
+// only when a Secret was observed to hold it.
+func currentPassword(x *observed.Index) (password string, stored bool) {
+	if p := x.SecretValue(observed.RedisName(x.FlagCache), connection.PasswordKey); p != "" {
 		return p, true
 	}
-	if s.SecretValue(observed.ConnectionName(s.FlagCache), "provider") == "in-cluster" {
-		if p := s.SecretValue(observed.ConnectionName(s.FlagCache), connection.PasswordKey); p != "" {
+	if x.SecretValue(observed.ConnectionName(x.FlagCache), "provider") == provider {
+		if p := x.SecretValue(observed.ConnectionName(x.FlagCache), connection.PasswordKey); p != "" {
 			return p, true
 		}
 	}
-	return s.Fresh.Password, false
+	return x.Fresh.Password, false
 }
 
 // redisConfig is the configuration file. The password is in it because a
@@ -114,7 +128,7 @@ func redisSecret(fc *v1alpha1.FlagCache, password, config string) *corev1.Secret
 		Type:       corev1.SecretTypeOpaque,
 		Data: map[string][]byte{
 			connection.PasswordKey: []byte(password),
-			redisConfigKey:         []byte(config),
+			configKey:              []byte(config),
 		},
 	}
 }
@@ -127,8 +141,8 @@ func redisService(fc *v1alpha1.FlagCache) *corev1.Service {
 			Type:     corev1.ServiceTypeClusterIP,
 			Selector: observed.SelectorLabels(fc, v1alpha1.ComponentCache),
 			Ports: []corev1.ServicePort{{
-				Name: redisPortName, Port: connection.DefaultPort, Protocol: corev1.ProtocolTCP,
-				TargetPort: intstr.FromString(redisPortName),
+				Name: portName, Port: connection.DefaultPort, Protocol: corev1.ProtocolTCP,
+				TargetPort: intstr.FromString(portName),
 			}},
 		},
 	}
@@ -157,7 +171,7 @@ func redisStatefulSet(fc *v1alpha1.FlagCache, config string) *appsv1.StatefulSet
 }
 
 func redisPod(fc *v1alpha1.FlagCache) corev1.PodSpec {
-	tcp := corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString(redisPortName)}}
+	tcp := corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString(portName)}}
 	return corev1.PodSpec{
 		AutomountServiceAccountToken:  ptr.To(false),
 		EnableServiceLinks:            ptr.To(false),
@@ -166,14 +180,14 @@ func redisPod(fc *v1alpha1.FlagCache) corev1.PodSpec {
 		Containers: []corev1.Container{{
 			Name:            "redis",
 			Image:           redisImage(fc),
-			Command:         []string{"redis-server", redisConfigDir + "/" + redisConfigKey},
-			Ports:           []corev1.ContainerPort{{Name: redisPortName, ContainerPort: connection.DefaultPort, Protocol: corev1.ProtocolTCP}},
+			Command:         []string{"redis-server", configDir + "/" + configKey},
+			Ports:           []corev1.ContainerPort{{Name: portName, ContainerPort: connection.DefaultPort, Protocol: corev1.ProtocolTCP}},
 			Resources:       redisResources(fc),
 			SecurityContext: pods.ContainerSecurityContext(),
 			ReadinessProbe:  &corev1.Probe{ProbeHandler: tcp, PeriodSeconds: 2, TimeoutSeconds: 2, FailureThreshold: 3},
 			LivenessProbe:   &corev1.Probe{ProbeHandler: tcp, InitialDelaySeconds: 10, PeriodSeconds: 10, TimeoutSeconds: 5, FailureThreshold: 3},
 			VolumeMounts: []corev1.VolumeMount{
-				{Name: "config", MountPath: redisConfigDir, ReadOnly: true},
+				{Name: "config", MountPath: configDir, ReadOnly: true},
 				{Name: "data", MountPath: "/data"},
 			},
 		}},
@@ -181,7 +195,7 @@ func redisPod(fc *v1alpha1.FlagCache) corev1.PodSpec {
 			{Name: "config", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 				SecretName:  observed.RedisName(fc),
 				DefaultMode: ptr.To[int32](0o440),
-				Items:       []corev1.KeyToPath{{Key: redisConfigKey, Path: redisConfigKey}},
+				Items:       []corev1.KeyToPath{{Key: configKey, Path: configKey}},
 			}}},
 			{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		},
@@ -212,7 +226,7 @@ func redisImage(fc *v1alpha1.FlagCache) string {
 	if in := fc.Spec.Cache.InCluster; in != nil && in.Image != "" {
 		return in.Image
 	}
-	return DefaultRedisImage
+	return DefaultImage
 }
 
 func redisResources(fc *v1alpha1.FlagCache) corev1.ResourceRequirements {

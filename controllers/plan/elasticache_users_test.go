@@ -7,13 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
+	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -23,86 +22,13 @@ func withIAM(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	return fc
 }
 
-// TestUsersOfAUserGroup: AWS takes a group of Redis OSS only with a user named
-// default, and one of Valkey only with users that have a password or IAM. What the
-// users may do is held to what they do in test/access.
-func TestUsersOfAUserGroup(t *testing.T) {
-	tests := map[v1alpha1.Engine]struct {
-		version string
-		modes   map[string]string
-	}{
-		v1alpha1.EngineRedis:  {"7.1", map[string]string{"pods": "iam", "probe": "password", "default": "none"}},
-		v1alpha1.EngineValkey: {"8.0", map[string]string{"pods": "iam", "probe": "password"}},
-	}
-	for engine, test := range tests {
-		t.Run(string(engine), func(t *testing.T) {
-			fc := withIAM(aFlagCache())
-			fc.Spec.Cache.ElastiCache.Engine, fc.Spec.Cache.ElastiCache.EngineVersion = engine, test.version
-			w := anEmptyWorld(t, fc)
-			w.ack = everyKind()
-			c := seeCache(w.index(), cacheIdentity(fc))
-			c.group = &ack.ReplicationGroup{}
-			var deps dependencies
-			c.needUsers(&deps)
-
-			modes := map[string]string{}
-			var ids []string
-			for _, o := range deps.objects {
-				user, ok := o.(*ack.User)
-				if !ok {
-					continue
-				}
-				ids = append(ids, user.Spec.UserID)
-				name := user.Spec.UserName
-				// By IAM only a user logs in whose name is its ID.
-				switch name {
-				case user.Spec.UserID:
-					name = "pods"
-				case probeUser(fc, c.token()):
-					name = "probe"
-				}
-				switch mode := user.Spec.AuthenticationMode; {
-				case user.Spec.NoPasswordRequired && mode == nil:
-					modes[name] = "none"
-				case mode != nil && mode.Type != "no-password-required": // over which ACK writes another
-					modes[name] = mode.Type
-				}
-				if len(user.Spec.UserID) > 40 {
-					t.Errorf("the ID %s is longer than AWS allows", user.Spec.UserID)
-				}
-			}
-			if diff := cmp.Diff(test.modes, modes); diff != "" {
-				t.Errorf("users (-want +got):\n%s", diff)
-			}
-			group := deps.objects[len(deps.objects)-1].(*ack.UserGroup)
-			if diff := cmp.Diff(ids, group.Spec.UserIDs); diff != "" {
-				t.Errorf("the users (-) and those of the group (+) differ:\n%s", diff)
-			}
-		})
-	}
-}
-
-// TestRightsFollowTheEnvironmentsInUse: pods of another revision keep the rights to
-// their environment until they are gone.
-func TestRightsFollowTheEnvironmentsInUse(t *testing.T) {
-	w := anEmptyWorld(t, withIAM(aFlagCache()))
-	w.put(deployment(w.fc, "old", podTemplate(w.index(), "connection"), 2))
-	w.fc.Spec.Environment = "next"
-	c := seeCache(w.index(), cacheIdentity(w.fc))
-	const want = "on ~feature_flags:default ~feature_flags_lock:default ~feature_flags:next ~feature_flags_lock:next " +
-		"resetchannels &feature_flags_changed:default &feature_flags_changed:next -@all " + serviceCommands
-	if got := serviceAccess(c.environments()); got != want {
-		t.Errorf("they are\n%s, not\n%s", got, want)
-	}
-}
-
 // TestTheProbeGetsInAgain after its password was lost or edited: ACK sends a password
 // to AWS only with a user that it makes, so another password is another user.
 func TestTheProbeGetsInAgain(t *testing.T) {
 	for _, engine := range []v1alpha1.Engine{v1alpha1.EngineRedis, v1alpha1.EngineValkey} {
 		for name, spoil := range map[string]func(*cloud){
 			"lost":   func(c *cloud) { c.children = without(c.children, observed.Object(c.tokenSecret())) },
-			"edited": func(c *cloud) { c.tokenSecret().Data[tokenKey] = []byte("a-password-of-somebody") },
+			"edited": func(c *cloud) { c.tokenSecret().Data[elasticache.TokenKey] = []byte("a-password-of-somebody") },
 		} {
 			t.Run(string(engine)+", "+name, func(t *testing.T) {
 				fc := withIAM(aFlagCache())
@@ -137,7 +63,7 @@ func TestUsersThatAWSIsStillDeleting(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := aCloud(t, withIAM(aFlagCache()))
 			c.fc.CreationTimestamp = metav1.NewTime(c.now.Add(-age))
-			pods := "User/" + seeCache(c.index(), cacheIdentity(c.fc)).name() + "-pods"
+			pods := "User/" + c.object() + "-pods"
 			c.parts[pods] = true
 			c.until("a word about it", c.says(v1alpha1.ReasonAlreadyExists))
 			c.run(2 * time.Minute)
@@ -161,7 +87,7 @@ func TestAnotherRoleIsAnotherRevision(t *testing.T) {
 	seen := map[string]bool{}
 	for _, role := range []string{"", "arn:aws:iam::111122223333:role/a", "arn:aws:iam::111122223333:role/b"} {
 		authentication.RoleARN = role
-		seen[renderRevision(w.index(), "connection").revision] = true
+		seen[renderRevision(w.index(), readRequest(w.index()), "connection").revision] = true
 	}
 	if len(seen) != 3 {
 		t.Errorf("three roles make %d revisions", len(seen))

@@ -1,0 +1,158 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package elasticache
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+)
+
+func notProvisioned(reason, format string, args ...any) metav1.Condition {
+	return conditions.False(v1alpha1.ConditionCacheProvisioned, reason, format, args...)
+}
+
+func isProvisioned(format string, args ...any) metav1.Condition {
+	return conditions.True(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned, format, args...)
+}
+
+func notInstalled(k ack.Kind) metav1.Condition {
+	return notProvisioned(v1alpha1.ReasonACKNotInstalled, "The API server does not serve %s: install ACK's %s (https://aws-controllers-k8s.github.io/docs). "+
+		"FlagCache continues as soon as it is installed", k.CRD(), k.Controller())
+}
+
+// invalidRecord is for a record that cannot be decoded.
+func invalidRecord(err error) metav1.Condition {
+	return conditions.Unknown(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonInvalidRecord,
+		"The cache is left as it is, because %v: correct the annotation, or remove it to start a new record", err)
+}
+
+// provisioned reports what the cloud does, which is not what clients see: a group in
+// use that is modified, snapshotted or failed over goes on serving.
+func (c planned) provisioned() metav1.Condition {
+	if c.seen.Group == nil {
+		return c.absent()
+	}
+	return c.present()
+}
+
+// absent is what the group waits for before it is created.
+func (c planned) absent() metav1.Condition {
+	failed := c.records.failures.of(c.request())
+	switch {
+	case failed.exhausted():
+		return notProvisioned(v1alpha1.ReasonCreateRetriesExhausted, "AWS failed to create the replication group %d times: change the spec, or set the annotation %s to a new value to retry",
+			maxFailures, v1alpha1.AnnotationReconcileAt)
+	case failed.Count > 0:
+		return notProvisioned(v1alpha1.ReasonCreateFailed, "AWS failed to create the replication group; it is created again after a pause")
+	case c.token == "":
+		return notProvisioned(v1alpha1.ReasonProvisioning, "Creating Secret %s", c.names.secret())
+	case c.deps.waiting != nil:
+		return c.dependency(c.deps.waiting.(observed.Object))
+	}
+	return notProvisioned(v1alpha1.ReasonProvisioning, "Creating ReplicationGroup %s", c.object())
+}
+
+// dependency is why something that the group refers to does not exist.
+func (c planned) dependency(desired observed.Object) metav1.Condition {
+	what := observed.KindOf(desired) + " " + desired.GetName()
+	seen := c.seen.dependency(desired)
+	if seen == nil {
+		return notProvisioned(v1alpha1.ReasonProvisioning, "Creating %s", what)
+	}
+	switch r := RefusalOf(seen.ACKStatus()); r.Reason {
+	case "":
+	case v1alpha1.ReasonAlreadyExists:
+		return c.alreadyExists(what, r)
+	default:
+		return notProvisioned(r.Reason, "%s: %s", what, r.Message)
+	}
+	if len(seen.ACKStatus().Conditions) == 0 && c.x.Now.Sub(seen.GetCreationTimestamp().Time) >= notResponding {
+		return ackSilent(what, desired.GetObjectKind().GroupVersionKind().GroupVersion())
+	}
+	return notProvisioned(v1alpha1.ReasonProvisioning, "Waiting for %s", what)
+}
+
+// alreadyExists is how to take over what AWS has.
+func (c planned) alreadyExists(what string, r Refusal) metav1.Condition {
+	return notProvisioned(r.Reason, "%s: %s. To take it over, annotate the FlagCache with %s=%s", what, r.Message, v1alpha1.AnnotationAdopt, c.aws())
+}
+
+// ackSilent distinguishes an ACK that does not work from an AWS that is slow.
+func ackSilent(what string, api schema.GroupVersion) metav1.Condition {
+	return notProvisioned(v1alpha1.ReasonACKNotResponding, "ACK has not synced %s for %d minutes: check that its %s is running and watches this namespace",
+		what, int(notResponding.Minutes()), ack.ControllerOf(api))
+}
+
+// present is the state of an existing group.
+func (c planned) present() metav1.Condition {
+	what := "ReplicationGroup " + c.object()
+	observed := c.seen.Group
+	refused := c.group.refusal()
+	switch {
+	case observed.DeletionTimestamp != nil:
+		return notProvisioned(v1alpha1.ReasonProvisioning, "%s is being deleted; it is created again after that", what)
+	case observed.Status.State == ack.GroupCreateFailed && c.records.failures.of(c.request()).exhausted():
+		return notProvisioned(v1alpha1.ReasonCreateRetriesExhausted, "AWS failed to create %s %d times%s: change the spec, or set the annotation %s to a new value to retry",
+			what, maxFailures, lastEvent(observed), v1alpha1.AnnotationReconcileAt)
+	case observed.Status.State == ack.GroupCreateFailed:
+		return notProvisioned(v1alpha1.ReasonCreateFailed, "AWS failed to create %s%s; it is deleted and created again", what, lastEvent(observed))
+	case refused.Reason == v1alpha1.ReasonAlreadyExists:
+		return c.alreadyExists(what, refused)
+	case refused.Terminal:
+		return notProvisioned(refused.Reason, "%s: %s", what, refused.Message)
+	case !c.group.synced() && c.x.Now.Sub(c.group.last.At) >= notResponding:
+		return ackSilent(what, ack.ElastiCache)
+	case c.seen.usable():
+		return c.available(what)
+	case refused.Reason != "":
+		return notProvisioned(refused.Reason, "%s: %s", what, refused.Message)
+	case c.group.synced() && c.x.Now.Sub(observed.Status.LastSyncTime().Time) >= notResponding:
+		return ackSilent(what, ack.ElastiCache)
+	default:
+		return notProvisioned(v1alpha1.ReasonProvisioning, "Waiting for AWS to make %s available", what)
+	}
+}
+
+// available is what else of the spec AWS refuses, or cannot be created.
+func (c planned) available(what string) metav1.Condition {
+	for _, o := range c.deps.objects {
+		seen := c.seen.dependency(o)
+		if seen == nil {
+			continue
+		}
+		if r := RefusalOf(seen.ACKStatus()); r.Terminal {
+			return notProvisioned(r.Reason, "%s %s: %s", observed.KindOf(o), o.GetName(), r.Message)
+		}
+	}
+	if c.spec.VPCID != "" && !c.x.ACK["SecurityGroup"] {
+		return isProvisioned("%s is available in the security groups that it has: the API server does not serve "+
+			"securitygroups.ec2.services.k8s.aws, install ACK's ec2-controller to have one created", what)
+	}
+	return isProvisioned("%s is available", what)
+}
+
+// lastEvent is AWS' message about a creation that failed.
+func lastEvent(group *ack.ReplicationGroup) string {
+	if len(group.Status.Events) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%s)", quote(group.Status.Events[0].Message))
+}
+
+// verifying is for a group that is available and that no probe has connected to.
+func (c planned) verifying(probe *connection.Connection) metav1.Condition {
+	problem := ""
+	if probe != nil && c.x.NextProbe.Of == probe.Hash(c.fc.UID) && c.x.NextProbe.Message != "" {
+		problem = ": " + c.x.NextProbe.Message
+	}
+	return notProvisioned(v1alpha1.ReasonVerifying, "ReplicationGroup %s is available but does not answer the probe yet%s", c.object(), problem)
+}

@@ -1,0 +1,122 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package elasticache
+
+import (
+	"slices"
+	"time"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+)
+
+// dependencies are what a group refers to.
+type dependencies struct {
+	objects []observed.Object
+	// waiting is the first object that the group has to wait for, nil where there is
+	// none: what is created in order exists sooner than what ACK waits for by itself.
+	waiting ack.Object
+	// parametersReady: AWS has the parameter group that the spec needs.
+	parametersReady  bool
+	securityGroupIDs []string
+}
+
+// need adds an object, unless it is to be deleted and created again, and waits until
+// AWS has it.
+func (deps *dependencies) need(x *observed.Index, d desired, seen Observed, o observed.Object) {
+	if !recreated(x, d, seen, o) {
+		deps.objects = append(deps.objects, o)
+	}
+	if deps.waiting == nil && !seen.exists(o) {
+		deps.waiting = o.(ack.Object)
+	}
+}
+
+// planDependencies renders what the group refers to.
+func planDependencies(x *observed.Index, d desired, seen Observed) dependencies {
+	deps := dependencies{parametersReady: true}
+	if len(d.spec.SubnetIDs) > 0 {
+		deps.need(x, d, seen, d.subnetGroup())
+	}
+	if len(d.spec.Parameters) > 0 {
+		parameters := d.parameterGroup()
+		deps.need(x, d, seen, parameters)
+		deps.parametersReady = seen.exists(parameters)
+	}
+	if d.usesIAM() {
+		deps.needUsers(x, d, seen)
+	}
+	deps.needSecurityGroups(x, d, seen)
+	return deps
+}
+
+// recreated reports whether an object that AWS refused is to be deleted and created
+// again: ACK does not retry it, and before there is a group nothing uses it.
+func recreated(x *observed.Index, d desired, seen Observed, desired observed.Object) bool {
+	o := seen.dependency(desired)
+	if o == nil || seen.Group != nil || o.GetDeletionTimestamp() != nil {
+		return false
+	}
+	r, waited := RefusalOf(o.ACKStatus()), x.Since(o.ACKStatus().LastSyncTime().Time)
+	return adoptable(d, o) || r.Terminal && r.Retryable && waited >= refusedRetry || beingDeleted(x, o) && waited >= retryInterval
+}
+
+// beingDeleted reports whether AWS may be deleting the object that it still has. ACK
+// treats users and user groups as deleted when AWS begins to delete them, so a
+// FlagCache that was deleted and is created again meets its own, and ACK does not
+// retry. There is no finalizer on what is not ACK's, so AWS keeps what belongs to
+// others.
+func beingDeleted(x *observed.Index, o ack.Object) bool {
+	taken := RefusalOf(o.ACKStatus()).Reason == v1alpha1.ReasonAlreadyExists && len(o.GetFinalizers()) == 0
+	return taken && x.Since(x.FlagCache.CreationTimestamp.Time) < refusedRetry
+}
+
+// retryInterval is how soon to reconcile again where a clock decides and no watch
+// notifies.
+const retryInterval = 30 * time.Second
+
+// needSecurityGroups takes the user's security groups, or creates one in the VPC.
+// Without ACK's ec2-controller there is none, and the VPC's default one applies:
+// that does not stop the cache.
+func (deps *dependencies) needSecurityGroups(x *observed.Index, d desired, seen Observed) {
+	for _, id := range d.spec.SecurityGroupIDs {
+		deps.securityGroupIDs = append(deps.securityGroupIDs, string(id))
+	}
+	if len(deps.securityGroupIDs) == 0 && seen.Group != nil {
+		deps.securityGroupIDs = seen.Group.Spec.SecurityGroupIDs // ACK removes none
+	}
+	if d.spec.VPCID == "" || !x.ACK["SecurityGroup"] {
+		return
+	}
+	desired := d.securityGroup()
+	deps.objects = append(deps.objects, desired)
+	existing, ok := seen.dependency(desired).(*ack.SecurityGroup)
+	switch {
+	case ok && existing.Status.ID != "":
+		deps.securityGroupIDs = []string{existing.Status.ID}
+	case seen.Group == nil && deps.waiting == nil:
+		deps.waiting = desired
+	}
+}
+
+// needUsers adds the users and their group. A group of Redis OSS must have a user
+// named default; ours has no rights, so that nobody gets in without a name. One of
+// Valkey needs none and takes no user without a password
+// (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/Clusters.RBAC.html).
+// An existing group keeps its users until AWS has the others.
+func (deps *dependencies) needUsers(x *observed.Index, d desired, seen Observed) {
+	users := d.users(environments(d.fc, seen.Users))
+	group := d.renderUserGroup(users)
+	for _, user := range users {
+		deps.need(x, d, seen, user)
+	}
+	existing, ok := seen.dependency(group).(*ack.UserGroup)
+	if ok && slices.ContainsFunc(users, func(user *ack.User) bool { return !seen.exists(user) }) {
+		group.Spec.UserIDs = existing.Spec.UserIDs
+	}
+	if deps.waiting == nil || seen.Group != nil || ok {
+		deps.need(x, d, seen, group)
+	}
+}

@@ -1,0 +1,236 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package elasticache
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+)
+
+const (
+	// refusedRetry is how long to wait before retrying what a quota or AWS' capacity
+	// did not allow. ACK does not retry by itself.
+	refusedRetry = 8 * time.Minute
+	// notResponding is how long ACK may take to sync an object.
+	notResponding = 5 * time.Minute
+	// syncGap is how long after a sync of ACK's a change is made: ACK's times have a
+	// resolution of a second, so the sync that the change causes is visible.
+	syncGap = 2 * time.Second
+	// ambiguous is how long it may be unclear whether ACK has synced a change, where
+	// clocks differ by more: a sync within the second of the previous one is
+	// invisible. ACK syncs what is not done every 30 seconds.
+	ambiguous = 2 * time.Minute
+	// inFlight is how long ACK may still be busy with the previous spec: what it writes
+	// then is about that one.
+	inFlight = 5 * time.Second
+)
+
+// group is a ReplicationGroup as it was observed, with the record of its last
+// change.
+type group struct {
+	// observed is nil where there is no group.
+	observed *ack.ReplicationGroup
+	last     change
+	now      time.Time
+	since    func(time.Time) time.Duration
+}
+
+// created reports whether AWS has ever had the group; until then its spec may change
+// as a whole.
+func (g group) created() bool { return g.observed.Status.State != "" }
+
+// settled reports whether AWS has carried out every change of the group.
+func (g group) settled() bool {
+	o := g.observed
+	if o == nil || o.DeletionTimestamp != nil || o.Status.State != ack.GroupAvailable || !o.Status.Is(ack.ConditionReady) {
+		return false
+	}
+	return g.synced()
+}
+
+// synced reports whether ACK has synced the group since its last change.
+func (g group) synced() bool {
+	at := g.observed.Status.LastSyncTime()
+	switch {
+	case at.IsZero():
+		return false
+	case g.last.SyncedBefore.IsZero():
+		return true
+	case at.Time.Equal(g.last.SyncedBefore):
+		// Only a sync about the time of the change can be hidden by the previous one, and
+		// only where AWS needs no time, in which ACK would have synced again.
+		return immediate(g.last.Class) && g.last.At.Sub(g.last.SyncedBefore).Abs() <= time.Minute && g.now.Sub(g.last.At) >= ambiguous
+	default:
+		return g.since(g.last.At) >= inFlight
+	}
+}
+
+// justSynced reports whether ACK's next sync might be invisible.
+func (g group) justSynced() bool {
+	return g.observed != nil && g.now.Sub(g.observed.Status.LastSyncTime().Time).Abs() < syncGap
+}
+
+// refusal is why AWS refuses the group. What ACK reported before the last change is
+// not about the present spec.
+func (g group) refusal() Refusal {
+	if g.observed == nil || !g.synced() {
+		return Refusal{}
+	}
+	return RefusalOf(g.observed.Status.Status)
+}
+
+// mayChange reports whether the group may get another spec now, changed in a class:
+// when AWS has carried out the last change, or refuses it and it is amended, and
+// ACK's answer will be distinguishable from the previous one.
+func (g group) mayChange(class string) bool {
+	switch {
+	case !g.created():
+		return true
+	case g.justSynced():
+		return false
+	case g.settled():
+		return true
+	}
+	amends := g.last.Class == "" || g.last.Class == class || g.last.Class == flushClass && class == securityClass.name
+	return g.refusal().Reason != "" && g.observed.Status.State == ack.GroupAvailable && amends
+}
+
+// next is the spec that the group should have now, with what to record about the
+// change; changed is false where it stays as it is. Other security groups alone are
+// no difference to ACK, which sends them with the next other change, and forgets
+// that one: so a change follows that may be forgotten.
+func (g group) next(d desired, spec ack.ReplicationGroupSpec, parametersReady bool) (next ack.ReplicationGroupSpec, last change) {
+	current, refused := g.observed.Spec, g.refusal()
+	spec.Description = d.description(g.last.Attempt)
+	next, class := spec, firstDifference(current, spec)
+	if g.created() {
+		if !parametersReady { // the engine stays until AWS has the parameter group that goes with the new one
+			spec.EngineVersion, spec.CacheParameterGroupName = current.EngineVersion, current.CacheParameterGroupName
+		}
+		next, class = NextChange(current, spec, g.amended(refused))
+	}
+	again := current
+	again.Description = d.description(g.last.Attempt + 1)
+	switch {
+	case g.last.Class == securityClass.name && g.settled() && !g.justSynced():
+		return again, g.record(g.last.Attempt+1, flushClass)
+	case !sameSpec(next, current) && g.mayChange(class):
+		return next, g.record(g.last.Attempt, class)
+	case refused.Retryable && g.since(g.last.At) >= refusedRetry:
+		return again, g.record(g.last.Attempt+1, g.last.Class)
+	default:
+		return current, g.last
+	}
+}
+
+// amended is the class of the change that AWS refuses: it is amended before any
+// other is started.
+func (g group) amended(refused Refusal) string {
+	if refused.Reason == "" {
+		return ""
+	}
+	return g.last.Class
+}
+
+// record is the record of a change that is made now.
+func (g group) record(attempt int, class string) change {
+	return change{At: toSecond(g.now), SyncedBefore: g.observed.Status.LastSyncTime().UTC(), Attempt: attempt, Class: class}
+}
+
+// changing reports whether a change of the spec is still being carried out. Planned
+// is the spec that the group is given now.
+func (g group) changing(planned, spec ack.ReplicationGroupSpec) bool {
+	spec.Description = planned.Description
+	next, _ := NextChange(g.observed.Spec, spec, "")
+	return !sameSpec(next, g.observed.Spec) || !g.synced()
+}
+
+func firstDifference(current, desired ack.ReplicationGroupSpec) string {
+	if classes := Differences(current, desired); len(classes) > 0 {
+		return classes[0]
+	}
+	return ""
+}
+
+// toSecond is the time as records hold it.
+func toSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
+
+// renderGroup is the ReplicationGroup with the record of its last change.
+func (d desired) renderGroup(spec ack.ReplicationGroupSpec, last change) *ack.ReplicationGroup {
+	rendered := &ack.ReplicationGroup{
+		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "ReplicationGroup"},
+		ObjectMeta: d.retainableMeta(d.object()),
+		Spec:       spec,
+	}
+	rendered.Annotations[v1alpha1.AnnotationChange] = observed.ToJSON(last)
+	return rendered
+}
+
+// groupSpec is the whole spec. Every field that ACK would fill in by itself is set,
+// so ACK writes nothing into it.
+func (d desired) groupSpec(securityGroupIDs []string) ack.ReplicationGroupSpec {
+	e := d.spec
+	spec := ack.ReplicationGroupSpec{
+		ReplicationGroupID:         d.aws(),
+		Description:                d.description(0),
+		Engine:                     strings.ToLower(string(e.Engine)),
+		EngineVersion:              e.EngineVersion,
+		CacheNodeType:              e.NodeType,
+		DataTieringEnabled:         tiered(e.NodeType),
+		NumNodeGroups:              1,
+		ReplicasPerNodeGroup:       int64(e.Replicas),
+		AutomaticFailoverEnabled:   e.Replicas > 0,
+		MultiAZEnabled:             e.MultiAZ == v1alpha1.Enabled,
+		TransitEncryptionEnabled:   e.TransitEncryption == v1alpha1.TransitEncryptionRequired,
+		AtRestEncryptionEnabled:    true,
+		CacheSubnetGroupName:       d.subnetGroupName(),
+		CacheParameterGroupName:    d.parameterGroupName(),
+		SecurityGroupIDs:           securityGroupIDs,
+		SnapshotWindow:             defaultSnapshotWindow,
+		PreferredMaintenanceWindow: e.MaintenanceWindow,
+		IPDiscovery:                "ipv4",
+		NetworkType:                "ipv4",
+		Durability:                 "default",
+		Tags:                       d.tags(),
+	}
+	if e.AtRestEncryption != nil {
+		spec.KMSKeyID = e.AtRestEncryption.KMSKeyID
+	}
+	if e.Snapshots != nil {
+		spec.SnapshotRetentionLimit = int64(e.Snapshots.RetentionDays)
+		if e.Snapshots.Window != "" {
+			spec.SnapshotWindow = e.Snapshots.Window
+		}
+	}
+	switch {
+	case d.usesToken():
+		spec.AuthToken = &ack.SecretKey{Name: d.secret(), Key: TokenKey}
+	case d.usesIAM():
+		spec.UserGroupIDs = []string{d.userGroup()}
+	}
+	return spec
+}
+
+// defaultSnapshotWindow is when a snapshot is taken where the spec has no window.
+const defaultSnapshotWindow = "03:00-04:00"
+
+// description is for people, and the one field whose change costs nothing and has
+// ACK call AWS again: a new token and a retry change it.
+func (d desired) description(attempt int) string {
+	text := d.owner()
+	if d.usesToken() {
+		text += tokenPrefix + tokenMark(d.fc, d.token)
+	}
+	if attempt > 0 {
+		text += fmt.Sprintf(", attempt %d", attempt)
+	}
+	return text
+}

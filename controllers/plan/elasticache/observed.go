@@ -1,0 +1,140 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package elasticache
+
+import (
+	"cmp"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/cache"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+)
+
+// Observed is a cache as it was observed.
+type Observed struct {
+	// Group is nil where there is none.
+	Group *ack.ReplicationGroup
+	// Secret holds the token and what is on record about it; nil where there is none.
+	Secret *corev1.Secret
+	// Users are the revisions whose pods use the cache, the stable one first.
+	Users []user
+	// Dependencies are all objects of ACK's kinds that the FlagCache has.
+	Dependencies []ack.Object
+}
+
+// user is a revision whose pods use the cache.
+type user struct {
+	deployment *appsv1.Deployment
+	// connection of its pods; known is false where no Secret holds it unchanged.
+	connection connection.Connection
+	known      bool
+}
+
+// observe collects what was observed of a cache.
+func observe(x *observed.Index, n names) Observed {
+	var o Observed
+	o.Secret, _ = observed.Get[*corev1.Secret](x, n.secret())
+	o.Group, _ = observed.Get[*ack.ReplicationGroup](x, n.object())
+	for _, child := range x.Owned {
+		if dependency, ok := child.(ack.Object); ok {
+			o.Dependencies = append(o.Dependencies, dependency)
+		}
+	}
+	for _, d := range x.Revisions {
+		if identityOf(d) == n.id {
+			u := user{deployment: d}
+			u.connection, u.known = connection.Of(x, d)
+			o.Users = append(o.Users, u)
+		}
+	}
+	rank := func(u user) int {
+		if u.deployment == x.Revisions[x.Stable] {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(o.Users, func(a, b user) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.deployment.Name, b.deployment.Name))
+	})
+	return o
+}
+
+// identityOf is the identity of the cache that a revision's pods use, "" for one
+// that is not ElastiCache's.
+func identityOf(d *appsv1.Deployment) string {
+	return d.Spec.Template.Annotations[v1alpha1.AnnotationCache]
+}
+
+// token is the token on record, "" before a Secret was observed to hold it: nobody
+// is given a token before.
+func (o Observed) token() string {
+	if o.Secret == nil {
+		return ""
+	}
+	return string(o.Secret.Data[TokenKey])
+}
+
+// lastGood is the connection of the revision that uses the cache, the stable one
+// first; nil where there is none.
+func (o Observed) lastGood() *connection.Connection {
+	for _, u := range o.Users {
+		if u.known {
+			return &u.connection
+		}
+	}
+	return nil
+}
+
+// nodes is the number of nodes that AWS names.
+func (o Observed) nodes() int32 {
+	if o.Group == nil {
+		return 0
+	}
+	return int32(len(o.Group.Status.MemberClusters))
+}
+
+// state is AWS' name for the state of the group.
+func (o Observed) state() string {
+	if o.Group == nil || o.Group.Status.State == "" {
+		return cache.StateProvisioning
+	}
+	return o.Group.Status.State
+}
+
+// dependency is the observed object of the same kind and name, nil where there is
+// none.
+func (o Observed) dependency(desired observed.Object) ack.Object {
+	for _, d := range o.Dependencies {
+		if observed.Same(d.(observed.Object), desired) {
+			return d
+		}
+	}
+	return nil
+}
+
+// exists reports whether AWS has an object. ACK.ResourceSynced does not suffice: it
+// is also True for what AWS has and is not ours.
+func (o Observed) exists(desired observed.Object) bool {
+	d := o.dependency(desired)
+	return d != nil && d.ACKStatus().Is(ack.ConditionSynced) && RefusalOf(d.ACKStatus()).Reason == ""
+}
+
+// usable reports whether the group serves. At first that takes every condition that
+// ACK has; a group in use stays usable through whatever AWS does to it.
+func (o Observed) usable() bool {
+	if o.Group == nil || o.Group.PrimaryEndpoint() == nil {
+		return false
+	}
+	status := o.Group.Status
+	if len(o.Users) > 0 {
+		return status.State != ack.GroupCreating && status.State != ack.GroupDeleting
+	}
+	return status.State == ack.GroupAvailable && status.Is(ack.ConditionReady)
+}

@@ -1,0 +1,212 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package elasticache
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/cache"
+	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+)
+
+// Planner plans caches in ElastiCache. It implements cache.Planner.
+type Planner struct{}
+
+// Dependencies implements cache.Planner. What runs in AWS, and what is to be deleted
+// before the FlagCache, must be known completely. By an outdated token the group
+// would be described, and a revision created, only to be reverted.
+func (Planner) Dependencies(fc *v1alpha1.FlagCache) cache.Dependencies {
+	deps := cache.Dependencies{ACK: true, Current: []cache.List{&ack.ReplicationGroupList{}}}
+	if fc.DeletionTimestamp.IsZero() {
+		deps.Current = append(deps.Current, &corev1.SecretList{})
+	}
+	return deps
+}
+
+// Workload implements cache.Planner.
+func (Planner) Workload(fc *v1alpha1.FlagCache) cache.Workload {
+	w := cache.Workload{
+		Annotations: map[string]string{v1alpha1.AnnotationCache: Identity(fc)},
+		Spec:        observed.ToJSON(fc.Spec.Cache.ElastiCache),
+	}
+	if role := fc.Spec.Cache.ElastiCache.Authentication.RoleARN; role != "" {
+		w.Annotations[v1alpha1.AnnotationRole] = role
+		w.ServiceAccount = serviceAccount(fc, role)
+	}
+	return w
+}
+
+// Hints implements cache.Planner.
+func (Planner) Hints() cache.Hints {
+	return cache.Hints{
+		HighMemory: "choose a spec.cache.elastiCache.nodeType with more memory",
+		HighCPU:    "find out what else uses it, or choose a larger spec.cache.elastiCache.nodeType",
+		Low:        "a smaller spec.cache.elastiCache.nodeType would do",
+	}
+}
+
+// planned is the cache that the spec requests, with what was observed of it and
+// everything that follows from that, each derived once.
+type planned struct {
+	desired
+	x       *observed.Index
+	seen    Observed
+	records records
+	group   group
+	deps    dependencies
+}
+
+// Plan implements cache.Planner.
+func (Planner) Plan(in cache.Input) cache.Part {
+	n := names{in.FlagCache, Identity(in.FlagCache)}
+	seen := observe(in.Index, n)
+	d := desired{names: n, spec: in.FlagCache.Spec.Cache.ElastiCache, token: seen.token()}
+	// A cache that a revision uses was not rejected. One that may have been is not created.
+	rejected := len(seen.Users) == 0 && (in.Rejected || in.MayBeRejected && seen.Group == nil)
+	part := cache.Part{Status: statusOf(seen), Cost: assess(in.Index, d, seen.Group, rejected), KeepsConnection: true}
+	part.Status.EngineVersion = d.engine() + " " + d.spec.EngineVersion
+	if kind := missingKind(d, in.ACK); kind != nil {
+		part.Provisioned = notInstalled(*kind)
+		part.Keep, part.Connection = in.Index.OfCache(d.id), seen.lastGood()
+		return part
+	}
+	if rejected {
+		part.Provisioned = conditions.True(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonReplacementRejected,
+			"The cache that the spec requests was rolled back with its revision; the previous one is in use")
+		showServing(&part.Status, in.Index)
+		return part
+	}
+	records, err := decodeRecords(seen)
+	c := planned{desired: d, x: in.Index, seen: seen, records: records, deps: planDependencies(in.Index, d, seen)}
+	c.group = group{observed: seen.Group, last: records.change, now: in.Now, since: in.Since}
+	var steps steps
+	switch {
+	case err != nil:
+		part.Provisioned = invalidRecord(err)
+		steps.keep = in.Index.OfCache(d.id)
+	default:
+		part.Provisioned = c.provisioned()
+		steps = c.steps(part.Cost.Held)
+	}
+	if part.Cost.Held && seen.Group == nil {
+		part.Provisioned = notProvisioned(part.Cost.Budget.Reason, "%s", part.Cost.Budget.Message)
+	}
+	part.Apply, part.Keep, part.Changing, part.RequeueAfter = steps.apply, steps.keep, steps.changing, steps.requeueAfter
+	if steps.alarms != nil {
+		part.Conditions = append(part.Conditions, *steps.alarms)
+	}
+	part.Connection, part.Probe = c.connections()
+	if part.Provisioned.Status == metav1.ConditionTrue && part.Connection == nil {
+		part.Provisioned = c.verifying(part.Probe)
+	}
+	return part
+}
+
+// steps are what is done about the cache's objects now.
+type steps struct {
+	apply, keep  []observed.Object
+	changing     bool
+	requeueAfter time.Duration
+	alarms       *metav1.Condition
+}
+
+// steps creates the Secret first, then what the group refers to, then the group. A
+// budget that would be exceeded stops before anything is created.
+func (c planned) steps(held bool) steps {
+	owned := c.x.OfCache(c.id)
+	if held {
+		return steps{keep: owned}
+	}
+	next := steps{apply: []observed.Object{c.secret()}}
+	switch {
+	case c.discarded():
+		next.keep = observed.Without(owned, []observed.Object{c.seen.Group})
+		return next
+	case c.token == "" || forgetsToken(c.desired, c.seen):
+		next.keep = owned
+		return next
+	}
+	next.apply = append(next.apply, c.deps.objects...)
+	next.planGroup(c)
+	alarms, condition := planAlarms(c.x, c.desired, c.seen)
+	next.apply, next.alarms = append(next.apply, alarms...), condition
+	next.requeueAfter = cache.Sooner(next.requeueAfter, c.rotationIn())
+	if c.seen.Group != nil && !c.group.settled() {
+		next.requeueAfter = cache.Sooner(next.requeueAfter, retryInterval)
+	}
+	return next
+}
+
+// planGroup adds the group, unless it is not to be touched now.
+func (s *steps) planGroup(c planned) {
+	spec := c.groupSpec(c.deps.securityGroupIDs)
+	if c.seen.Group == nil {
+		failed := c.records.failures.of(c.request())
+		pause := failed.pause(c.x.Since)
+		switch {
+		case c.deps.waiting != nil:
+			s.requeueAfter = cache.Sooner(pause, retryInterval)
+		case failed.exhausted() || pause > 0:
+			s.requeueAfter = pause
+		default:
+			s.apply = append(s.apply, c.renderGroup(spec, change{At: toSecond(c.x.Now)}))
+		}
+		return
+	}
+	if c.seen.Group.DeletionTimestamp != nil {
+		s.keep = append(s.keep, c.seen.Group)
+		return
+	}
+	next, last := c.group.next(c.desired, spec, c.deps.parametersReady)
+	s.apply = append(s.apply, c.renderGroup(next, last))
+	s.changing = c.group.changing(next, spec)
+	if s.changing && c.group.justSynced() {
+		s.requeueAfter = syncGap
+	}
+}
+
+// discarded reports whether the group is to be deleted and created again: AWS failed
+// to create it, which is on record, or it may be adopted now. ACK has put no
+// finalizer on a group that is not its own, so AWS keeps that.
+func (c planned) discarded() bool {
+	g := c.seen.Group
+	if g == nil || g.DeletionTimestamp != nil {
+		return false
+	}
+	if g.Status.State == ack.GroupCreateFailed {
+		failed := c.records.failures.of(c.request())
+		return failed.UID == string(g.UID) && !failed.exhausted()
+	}
+	return adoptable(c.desired, g)
+}
+
+// statusOf is what the status shows of a cache.
+func statusOf(seen Observed) v1alpha1.CacheStatus {
+	status := v1alpha1.CacheStatus{State: seen.state(), Nodes: seen.nodes()}
+	if g := seen.Group; g != nil {
+		status.ReplicationGroupID, status.CreatedAt = g.Spec.ReplicationGroupID, g.Status.ReplicationGroupCreateTime
+		if len(g.Status.NodeGroups) > 0 {
+			status.ReaderEndpoint = g.Status.NodeGroups[0].ReaderEndpoint.String()
+		}
+	}
+	return status
+}
+
+// showServing shows the cache of the stable revision, where the requested one was
+// rejected.
+func showServing(status *v1alpha1.CacheStatus, x *observed.Index) {
+	stable := x.Revisions[x.Stable]
+	if stable == nil || identityOf(stable) == "" {
+		return
+	}
+	engine := status.EngineVersion
+	*status = statusOf(observe(x, names{x.FlagCache, identityOf(stable)}))
+	status.EngineVersion = engine
+}

@@ -1,0 +1,177 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package elasticache
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+)
+
+// Refusal is why AWS does not do what an object requests. The zero Refusal means
+// that nothing is refused.
+type Refusal struct {
+	// Reason of the condition.
+	Reason string
+	// Message is what AWS answered, and what to do.
+	Message string
+	// Terminal: ACK does not retry before the spec changes.
+	Terminal bool
+	// Retryable: a retry may succeed, because nothing is wrong with the spec.
+	Retryable bool
+}
+
+// knownError is how an error of AWS is reported.
+type knownError struct {
+	reason, advice string
+	retryable      bool
+}
+
+const (
+	adviceQuota    = "raise the quota in the AWS console (Service Quotas), or free some of it"
+	adviceCapacity = "wait, or choose another elastiCache.nodeType or other subnets"
+	adviceSpec     = "change the spec"
+)
+
+// knownErrors are those on which ACK ends in ACK.Terminal
+// (elasticache-controller v1.8.0, generator.yaml), by the codes of the
+// ElastiCache API.
+var knownErrors = map[string]knownError{
+	"ClusterQuotaForCustomerExceeded":                 {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"ClusterQuotaForCustomerExceededFault":            {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"NodeQuotaForClusterExceeded":                     {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"NodeQuotaForClusterExceededFault":                {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"NodeQuotaForCustomerExceeded":                    {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"NodeQuotaForCustomerExceededFault":               {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"NodeGroupsPerReplicationGroupQuotaExceeded":      {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"NodeGroupsPerReplicationGroupQuotaExceededFault": {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"CacheParameterGroupQuotaExceeded":                {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"CacheSubnetGroupQuotaExceeded":                   {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"CacheSubnetQuotaExceededFault":                   {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"SnapshotQuotaExceededFault":                      {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"UserQuotaExceeded":                               {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"UserGroupQuotaExceeded":                          {v1alpha1.ReasonAWSQuotaExceeded, adviceQuota, true},
+	"InsufficientCacheClusterCapacity":                {v1alpha1.ReasonAWSInsufficientCapacity, adviceCapacity, true},
+	"InsufficientCacheClusterCapacityFault":           {v1alpha1.ReasonAWSInsufficientCapacity, adviceCapacity, true},
+	"TagQuotaPerResourceExceeded":                     {v1alpha1.ReasonAWSRejected, "remove some of elastiCache.tags: AWS allows 50 together with FlagCache's own", false},
+	"InvalidParameterValue":                           {v1alpha1.ReasonAWSRejected, adviceSpec, false},
+	"InvalidParameterValueException":                  {v1alpha1.ReasonAWSRejected, adviceSpec, false},
+	"InvalidParameterCombination":                     {v1alpha1.ReasonAWSRejected, adviceSpec, false},
+	"InvalidParameterCombinationException":            {v1alpha1.ReasonAWSRejected, adviceSpec, false},
+	"InvalidParameter":                                {v1alpha1.ReasonAWSRejected, adviceSpec, false},
+	"InvalidVPCNetworkStateFault":                     {v1alpha1.ReasonAWSRejected, "check the subnets and their VPC: they must exist, be in one VPC and have free addresses", false},
+	"InvalidKMSKeyFault":                              {v1alpha1.ReasonAWSRejected, "check elastiCache.atRestEncryption.kmsKeyID: the key must exist in the region and let ElastiCache use it", false},
+	"InvalidSubnet":                                   {v1alpha1.ReasonAWSRejected, "check elastiCache.subnetIDs", false},
+	"AccessDenied":                                    {v1alpha1.ReasonAWSAccessDenied, "give the IAM role of ACK's controller the permission", false},
+	"AccessDeniedException":                           {v1alpha1.ReasonAWSAccessDenied, "give the IAM role of ACK's controller the permission", false},
+	"UnauthorizedOperation":                           {v1alpha1.ReasonAWSAccessDenied, "give the IAM role of ACK's controller the permission", false},
+}
+
+// alreadyExists is ACK's message for an ID that AWS has and ACK does not manage.
+const alreadyExists = "Resource already exists"
+
+// RefusalOf reads an object's conditions. Ready and ACK.ResourceSynced do not
+// suffice: both are True also while a change of an available group is refused.
+func RefusalOf(status ack.Status) Refusal {
+	if c, ok := status.Condition(ack.ConditionTerminal); ok && c.Status == corev1.ConditionTrue {
+		return terminalRefusal(c)
+	}
+	if c, ok := status.Condition(ack.ConditionReferencesResolved); ok && c.Status != corev1.ConditionTrue {
+		return Refusal{Reason: v1alpha1.ReasonReferenceNotFound, Message: quote(c.Reason, c.Message) + ". Next: create it; ACK retries automatically"}
+	}
+	if c, ok := status.Condition(ack.ConditionIAMRoleSelected); ok && c.Status != corev1.ConditionTrue {
+		return Refusal{Reason: v1alpha1.ReasonAWSAccessDenied, Message: quote(c.Message, c.Reason) + ". Next: assign the namespace an IAM role (ACK's IAMRoleSelector)"}
+	}
+	if c, ok := status.Condition(ack.ConditionRecoverable); ok && c.Status == corev1.ConditionTrue && !inProgress(c.Message) {
+		return recoverableRefusal(c)
+	}
+	return Refusal{}
+}
+
+func terminalRefusal(c ack.Condition) Refusal {
+	if strings.Contains(c.Message, alreadyExists) {
+		return Refusal{Reason: v1alpha1.ReasonAlreadyExists, Message: "AWS has one with this ID that the ACK of this cluster does not manage", Terminal: true}
+	}
+	code, text := awsError(c.Message)
+	k, ok := knownErrors[code]
+	if !ok {
+		k = knownError{reason: v1alpha1.ReasonAWSRejected, advice: adviceSpec}
+	}
+	return Refusal{Reason: k.reason, Message: text + ". Next: " + k.advice, Terminal: true, Retryable: k.retryable}
+}
+
+func recoverableRefusal(c ack.Condition) Refusal {
+	code, text := awsError(c.Message)
+	if k, ok := knownErrors[code]; ok {
+		return Refusal{Reason: k.reason, Message: text + ". Next: " + k.advice}
+	}
+	return Refusal{Reason: v1alpha1.ReasonAWSRetrying, Message: text + ". ACK retries automatically"}
+}
+
+// inProgress reports whether ACK calls an error what is none, such as
+// "Modify is in progress.".
+func inProgress(message string) bool { return strings.Contains(message, "in progress") }
+
+var (
+	// volatile is what differs at each attempt: the ID of a request, its source port,
+	// and what EC2 encodes of one that it does not authorize.
+	volatile = regexp.MustCompile(`(?i)(, |\()?\s*request ?id:? ?[0-9a-z-]+\)?,?` +
+		`|\S+:[0-9]+->` +
+		`|\s*encoded authorization failure message: \S+`)
+	errorCode = regexp.MustCompile(`(?:^|[ :])([A-Z][A-Za-z.]+): `)
+)
+
+// awsError finds the error code in a message of ACK's, and the text to show: the
+// code and AWS' message, without what differs at each attempt.
+func awsError(message string) (code, text string) {
+	message = clean(message)
+	if i := strings.LastIndex(message, "api error "); i >= 0 {
+		message = message[i:]
+	}
+	message = strings.TrimPrefix(message, "api error ")
+	matches := errorCode.FindAllStringSubmatchIndex(message, -1)
+	for _, at := range matches {
+		if _, ok := knownErrors[message[at[2]:at[3]]]; ok {
+			return message[at[2]:at[3]], quote(message[at[2]:])
+		}
+	}
+	if len(matches) > 0 && matches[0][2] == 0 {
+		code = message[:matches[0][3]]
+	}
+	return code, quote(message)
+}
+
+// maxQuote is how many characters of a foreign text a condition repeats.
+const maxQuote = 256
+
+// quote is the first text that is not empty, short enough for a condition.
+func quote(texts ...string) string {
+	for _, text := range texts {
+		if text = clean(text); text != "" {
+			if runes := []rune(text); len(runes) > maxQuote {
+				text = string(runes[:maxQuote]) + "…"
+			}
+			return text
+		}
+	}
+	return "AWS gave no reason"
+}
+
+// clean removes from a foreign text what could harm a terminal or a log, and what
+// differs at each attempt.
+func clean(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	text = volatile.ReplaceAllString(text, "")
+	return strings.TrimRight(strings.Join(strings.Fields(text), " "), " .")
+}

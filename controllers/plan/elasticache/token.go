@@ -1,0 +1,171 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package elasticache
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/connection"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+)
+
+// A token is rotated without an evaluation that fails, because AWS accepts the old
+// and the new one until the next rotation:
+//
+//	new token in the Secret ──▶ its mark is in the group's description, a change with
+//	which ACK sends the token ──▶ a probe succeeds with it ──▶ a candidate revision
+//	uses it, tried and promoted like every other
+//
+// Each step follows from what is observed, so a crash between two of them is the
+// same as another reconcile. ACK compares no Secret's content, hence the description.
+
+// TokenKey of the Secret of a cache.
+const TokenKey = "token"
+
+// tokenPrefix introduces the mark of a token in a group's description.
+const tokenPrefix = ", token "
+
+// tokenMark identifies a token and does not help to guess it.
+func tokenMark(fc *v1alpha1.FlagCache, token string) string {
+	return observed.Fingerprint(fc.UID, "token", token)
+}
+
+// TokenMark is the mark of the token in a group's description, "" for none.
+func TokenMark(description string) string {
+	_, mark, _ := strings.Cut(description, tokenPrefix)
+	mark, _, _ = strings.Cut(mark, ",")
+	return mark
+}
+
+// tokenInput is what the choice of a token depends on.
+type tokenInput struct {
+	now time.Time
+	// stored is the token in the Secret, "" before it was observed to hold one; record
+	// is how old it is.
+	stored string
+	record tokenRecord
+	// inUse is the token of the pods that use the cache, "" where there are none.
+	inUse string
+	// fresh is a random token.
+	fresh string
+	// rotates: clients authenticate with the token, so there is something to rotate.
+	rotates bool
+	// request is the value of the annotation that requests a rotation, interval the
+	// schedule of the spec.
+	request  string
+	interval *metav1.Duration
+	// safe: AWS may forget the token before the stored one.
+	safe bool
+	// forgetsInUse: AWS would forget the one in use with the stored one.
+	forgetsInUse bool
+}
+
+// nextToken is the token as it should be: the stored one, the one in use if that is
+// lost, or a new one where a rotation is due.
+func nextToken(in tokenInput) (string, tokenRecord) {
+	fresh := tokenRecord{MadeAt: toSecond(in.now), Request: in.request}
+	switch {
+	case in.stored == "" && in.inUse != "":
+		return in.inUse, fresh
+	case in.stored == "":
+		return in.fresh, fresh
+	case in.forgetsInUse:
+		return in.inUse, in.record
+	case in.due() && in.safe:
+		return in.fresh, fresh
+	default:
+		return in.stored, in.record
+	}
+}
+
+// due reports whether the annotation or the schedule requests a new token.
+func (in tokenInput) due() bool {
+	switch {
+	case !in.rotates:
+		return false
+	case in.request != "" && in.request != in.record.Request:
+		return true
+	}
+	return in.interval != nil && in.now.Sub(in.record.MadeAt) >= in.interval.Duration
+}
+
+// tokenInput collects what the next token of the cache depends on.
+func (c planned) tokenInput() tokenInput {
+	in := tokenInput{
+		now: c.x.Now, stored: c.token, record: c.records.token, fresh: c.x.Fresh.Token, rotates: c.usesToken(),
+		request: c.fc.Annotations[v1alpha1.AnnotationRotateToken], interval: c.spec.Authentication.RotationInterval,
+		safe: c.mayRotate(), forgetsInUse: forgetsToken(c.desired, c.seen),
+	}
+	if used := c.seen.lastGood(); used != nil && c.usesToken() {
+		in.inUse = used.Password
+	}
+	return in
+}
+
+// secret is the Secret of the cache as it should be. ACK takes Secrets of the type
+// Opaque only.
+func (c planned) secret() *corev1.Secret {
+	token, record := nextToken(c.tokenInput())
+	meta := observed.SecretMeta(c.fc, c.names.secret(), v1alpha1.ComponentCache)
+	meta.Labels[v1alpha1.LabelCache] = c.id
+	meta.Annotations = map[string]string{v1alpha1.AnnotationToken: observed.ToJSON(record)}
+	if failures := c.records.failures.next(c.seen.Group, c.request(), c.x.Now); failures.Count > 0 {
+		meta.Annotations[v1alpha1.AnnotationFailures] = observed.ToJSON(failures)
+	}
+	return &corev1.Secret{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+		ObjectMeta: meta,
+		Type:       corev1.SecretTypeOpaque,
+		Data:       map[string][]byte{TokenKey: []byte(token)},
+	}
+}
+
+// mayRotate reports whether AWS may forget the token before the present one: the
+// only revision whose pods use the cache uses the present one, so no other is on
+// trial or may be rolled back to, and no change of the group is in progress.
+func (c planned) mayRotate() bool {
+	current, ok := c.connection()
+	if !ok || !c.group.settled() {
+		return false
+	}
+	users := c.seen.Users
+	return len(users) == 1 && connection.HashOf(users[0].deployment) == current.Hash(c.fc.UID)
+}
+
+// forgetsToken reports whether AWS would forget, with the token on record, one that
+// pods use: it accepts the one whose mark is in the group's description and the one
+// before. That is the case after an edit of the Secret in the middle of a rotation.
+func forgetsToken(d desired, seen Observed) bool {
+	if seen.Group == nil || !d.usesToken() || d.token == "" {
+		return false
+	}
+	sent, stored := TokenMark(seen.Group.Spec.Description), tokenMark(d.fc, d.token)
+	if sent == "" || sent == stored {
+		return false
+	}
+	return slices.ContainsFunc(seen.Users, func(u user) bool {
+		mark := tokenMark(d.fc, u.connection.Password)
+		return u.known && mark != sent && mark != stored
+	})
+}
+
+// rotationIn is the time until the schedule requests a new token, 0 for never; what
+// prevents a rotation that is due is checked again at an interval.
+func (c planned) rotationIn() time.Duration {
+	interval := c.spec.Authentication.RotationInterval
+	if interval == nil || c.token == "" {
+		return 0
+	}
+	left := interval.Duration - c.x.Now.Sub(c.records.token.MadeAt)
+	if left <= 0 {
+		return retryInterval
+	}
+	return left
+}
