@@ -99,31 +99,63 @@ type hunt struct {
 // prepare seeds the bugs and builds the binary that carries those within functions.
 func prepare(dir string, patches []string) []hunt {
 	hunts := make([]hunt, len(patches))
-	all := combiner{files: map[string]*combined{}}
-	shared := filepath.Join(dir, "mutants.test")
 	for i, patch := range patches {
 		h := &hunts[i]
-		h.binary = shared
 		h.mutant, h.err = seed(strings.TrimSuffix(filepath.Base(patch), ".patch"), patch)
-		if h.err != nil {
+		h.binary = filepath.Join(dir, "mutants.test")
+	}
+	err := combine(dir, hunts)
+	for err != nil {
+		fmt.Printf("The common binary is of no use: %v\n", err)
+		excluded := 0
+		for i := range hunts {
+			if h := &hunts[i]; h.isNamedIn(err.Error()) {
+				h.separate(dir)
+				excluded++
+			}
+		}
+		if excluded == 0 {
+			for i := range hunts {
+				hunts[i].separate(dir)
+			}
+			break
+		}
+		err = combine(dir, hunts)
+	}
+	return hunts
+}
+
+// combine builds the common binary.
+func combine(dir string, hunts []hunt) error {
+	all := combiner{files: map[string]*combined{}}
+	for i := range hunts {
+		h := &hunts[i]
+		if h.err != nil || h.own {
 			continue
 		}
 		if err := all.add(h.mutant); err != nil {
 			fmt.Printf("%-46s gets a binary of its own: %v\n", h.name, err)
-			h.own, h.binary = true, filepath.Join(dir, h.name+".test")
+			h.separate(dir)
 		}
 	}
-	err := build(all.sources(), shared)
-	if err == nil {
-		err = control(shared)
+	binary := filepath.Join(dir, "mutants.test")
+	if err := build(all.sources(), binary); err != nil {
+		return err
 	}
-	if err != nil {
-		fmt.Printf("The common binary is of no use, so each mutant gets its own: %v\n", err)
-		for i := range hunts {
-			hunts[i].own, hunts[i].binary = true, filepath.Join(dir, hunts[i].name+".test")
+	return control(binary)
+}
+
+// separate gives a mutant a binary of its own.
+func (h *hunt) separate(dir string) { h.own, h.binary = true, filepath.Join(dir, h.name+".test") }
+
+// isNamedIn reports whether the compiler rejects a file that the mutant changes.
+func (h *hunt) isNamedIn(text string) bool {
+	for path := range h.files {
+		if !h.own && strings.Contains(text, "/"+path+":") {
+			return true
 		}
 	}
-	return hunts
+	return false
 }
 
 // control runs the binary with no bug active: there must be nothing to find.
