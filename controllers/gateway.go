@@ -15,8 +15,8 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;patch
@@ -26,7 +26,7 @@ import (
 // of a missing kind would keep the operator from starting.
 func (o *observer) routes(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[string]observed.Route, error) {
 	var routes map[string]observed.Route
-	for _, name := range plan.RoutesToRead(fc, children) {
+	for _, name := range traffic.RoutesToRead(fc, children) {
 		route, err := o.route(ctx, client.ObjectKey{Namespace: fc.Namespace, Name: name})
 		if err != nil {
 			return nil, err

@@ -16,6 +16,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
 // RollbackReasons are the reasons of rollbacks that do not come from a pod.
@@ -36,10 +37,10 @@ func canaryInput(x *observed.Index, r *rollout, target *revisionTemplate, record
 		FullSize:       r.full,
 		SharesCache:    stable != nil && connection.HashOf(stable) == target.template.Annotations[v1alpha1.AnnotationConnection],
 		Probe:          canary.Probe{Unhealthy: x.Probe.Health == observed.Unhealthy, At: x.Probe.At, Failing: x.Probe.Failing},
-		ObservedWeight: givenWeight(x, r.target),
+		ObservedWeight: traffic.ObservedWeight(x, r.target),
 		Exposed:        x.SharesService(),
 		OtherRevisions: r.others(),
-		Gateway:        canaryGateway(readGate(x, r.target)),
+		Gateway:        traffic.Gateway(x, r.target),
 		LoadTest:       loadTestResult(x, record),
 	}
 	if record.Canary != nil {
@@ -135,11 +136,4 @@ func deadlineExceeded(d *appsv1.Deployment) bool {
 		}
 	}
 	return false
-}
-
-func canaryGateway(g *gate) *canary.Gateway {
-	if g == nil {
-		return nil
-	}
-	return &canary.Gateway{Failure: g.trouble, Waiting: g.waiting, MinWeight: g.least, MaxWeight: g.most}
 }

@@ -286,8 +286,14 @@ func (th *theatre) count(revision string, requests float64) {
 	}
 }
 
-// share is what the stable pods read.
-func (th *theatre) share() (file splitFile) {
+// split is what the stable pods read.
+type split struct {
+	Revision, Address string
+	Weight            int32
+}
+
+// share is the split that the stable pods have.
+func (th *theatre) share() (file split) {
 	if kept, ok := observed.Get[*corev1.ConfigMap](th.index(), "demo-traffic"); ok {
 		if err := json.Unmarshal([]byte(kept.Data[config.SplitKey]), &file); err != nil {
 			th.t.Fatal(err)
@@ -298,7 +304,7 @@ func (th *theatre) share() (file splitFile) {
 
 // weight is the candidate's share of the traffic in percent, as it really is.
 func (th *theatre) weight() int32 {
-	if wantedRoute(th.fc) != "" {
+	if c := th.fc.Spec.Canary; c != nil && c.Traffic.HTTPRouteRef != nil {
 		return th.routedWeight()
 	}
 	svc, ok := observed.Get[*corev1.Service](th.index(), "demo")

@@ -15,6 +15,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/caches"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
 // tearDown removes what the FlagCache made, in an order that ends traffic
@@ -24,7 +25,7 @@ func tearDown(s *observed.Index) Plan {
 	if !slices.Contains(s.FlagCache.Finalizers, v1alpha1.Finalizer) {
 		return Plan{Status: s.FlagCache.Status}
 	}
-	if routes := routeChanges(s, rollout{}); len(routes) > 0 {
+	if routes := traffic.RouteChanges(s, nil); len(routes) > 0 {
 		return Plan{Routes: routes, RequeueAfter: routeRetry, Status: deletingStatus(s, "HTTPRoute "+routes[0].GetName()+" to be without the candidate")}
 	}
 	for stage := range deletionStages {

@@ -5,6 +5,7 @@ package plan
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
 // aRoute is an HTTPRoute with a rule for each list of backends, which a gateway
@@ -65,7 +67,11 @@ func backendsOf(r observed.Route) string {
 		var refs []string
 		for _, item := range rule.(map[string]any)["backendRefs"].([]any) {
 			ref := item.(map[string]any)
-			refs = append(refs, fmt.Sprintf("%s=%d", ref["name"], weightOf(ref)))
+			weight, set := ref["weight"].(int64)
+			if !set {
+				weight = 1
+			}
+			refs = append(refs, fmt.Sprintf("%s=%d", ref["name"], weight))
 		}
 		rules = append(rules, strings.Join(refs, " "))
 	}
@@ -75,7 +81,7 @@ func backendsOf(r observed.Route) string {
 // readRoutes are the routes that are read, as the reconciler does.
 func (w *world) readRoutes() map[string]observed.Route {
 	routes := map[string]observed.Route{}
-	for _, name := range RoutesToRead(w.fc, w.children) {
+	for _, name := range traffic.RoutesToRead(w.fc, w.children) {
 		routes[name] = w.routes[name]
 	}
 	return routes
@@ -88,17 +94,29 @@ func (w *world) putRoute(route *unstructured.Unstructured) {
 	w.routes[route.GetName()] = taken(observed.Route{State: observed.RoutePresent, Object: route})
 }
 
-// routedWeight is the candidate's share by the route.
+// routedWeight is the largest weight of a candidate in a rule of a route, in percent.
 func (th *theatre) routedWeight() int32 {
-	most := int32(0)
+	var largest int64
 	for _, shared := range th.routes {
-		for _, b := range route(shared).rules(th.fc) {
-			for _, ref := range b.candidates {
-				most = max(most, int32(100*weightOf(ref)/b.sum))
+		if shared.State != observed.RoutePresent {
+			continue
+		}
+		for rule := range strings.SplitSeq(backendsOf(shared), " | ") {
+			var candidate, sum int64
+			for ref := range strings.FieldsSeq(rule) {
+				name, text, _ := strings.Cut(ref, "=")
+				weight, _ := strconv.ParseInt(text, 10, 64)
+				if strings.HasPrefix(name, "demo-") {
+					candidate = weight
+				}
+				if name == "demo" || strings.HasPrefix(name, "demo-") {
+					sum += weight
+				}
 			}
+			largest = max(largest, 100*candidate/max(1, sum))
 		}
 	}
-	return most
+	return int32(largest)
 }
 
 // byGateway shares the traffic by the route shop.
@@ -161,10 +179,10 @@ func TestAGatewayHoldsACanary(t *testing.T) {
 	}{
 		"no Gateway API":         {observed.Route{State: observed.RouteUnknownKind}, "install the Gateway API"},
 		"no route":               {observed.Route{}, "HTTPRoute shop does not exist"},
-		"a route of others":      {aRoute(t, "{name: other, port: 80}"), "name it in the backendRefs"},
+		"a route of others":      {aRoute(t, "{name: other, port: 80}"), "add it to the backendRefs"},
 		"a route without weight": {aRoute(t, "{name: demo, port: 80, weight: 0}"), "with a weight"},
 		"a shared rule":          {aRoute(t, "{name: demo, port: 80}, {name: other, port: 80}"), "beside other backends"},
-		"another namespace":      {aRoute(t, "{name: demo, namespace: other, port: 80}"), "name it in the backendRefs"},
+		"another namespace":      {aRoute(t, "{name: demo, namespace: other, port: 80}"), "add it to the backendRefs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			th := aGatewayTheatre(t)

@@ -20,6 +20,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/source"
+	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
 // Plan is what is to be done, in this order: the finalizer, the objects to
@@ -147,7 +148,7 @@ func progress(s *observed.Index) Plan {
 			p.Apply = append(p.Apply, o)
 		}
 	}
-	p.Routes = routeChanges(s, service.rollout)
+	p.Routes = traffic.RouteChanges(s, service.rollout.routeShare(s.FlagCache))
 	p.Delete = obsolete(s, wanted, service.rollout)
 	retired := caches.Retire(s, cached)
 	p.Apply, p.Delete = append(p.Apply, retired.Apply...), append(p.Delete, retired.Delete...)
@@ -195,10 +196,10 @@ func mayGo(s *observed.Index, child observed.Object, r rollout) bool {
 		return true
 	case *appsv1.Deployment:
 		revision := child.Labels[v1alpha1.LabelRevision]
-		return !r.keeps(revision) && !routed(s, revision)
+		return !r.keeps(revision) && !traffic.Routed(s, revision)
 	case *corev1.Service:
 		if revision := child.Labels[v1alpha1.LabelRevision]; revision != "" {
-			return !routed(s, revision)
+			return !traffic.Routed(s, revision)
 		}
 		return r.atRest()
 	case *corev1.Secret:

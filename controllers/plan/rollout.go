@@ -15,6 +15,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
 // rollout is how traffic moves from one revision to the next.
@@ -262,6 +263,23 @@ func (r rollout) uses(hash string) bool {
 		}
 	}
 	return false
+}
+
+// share is the candidate's share of the traffic; nil without a canary.
+func (r rollout) share(fc *v1alpha1.FlagCache) *traffic.Share {
+	if r.canary == nil {
+		return nil
+	}
+	return &traffic.Share{Candidate: r.target, Type: fc.Spec.Canary.Traffic.Type, Weight: r.canary.Weight}
+}
+
+// routeShare is the share that the candidate has in a route: none from the moment that
+// it is rejected.
+func (r rollout) routeShare(fc *v1alpha1.FlagCache) *traffic.Share {
+	if r.rollbackPending() {
+		return nil
+	}
+	return r.share(fc)
 }
 
 // replicas is the size of a revision's Deployment; ok is false for one whose size is to

@@ -29,6 +29,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/pods"
 	"github.com/flagcache/flagcache/controllers/plan/source"
+	"github.com/flagcache/flagcache/controllers/plan/traffic"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -63,14 +64,14 @@ func planService(s *observed.Index, requested request, desired connection.Desire
 	if account := requested.workload.ServiceAccount; account != nil {
 		part.objects = append(part.objects, account)
 	}
-	part.objects = append(part.objects, trafficObjects(s, part.rollout)...)
+	part.objects = append(part.objects, traffic.Objects(s, part.rollout.share(fc), part.rollout.atRest())...)
 	part.objects = append(part.objects, revisionDeployments(fc, template, part.rollout)...)
 	loadTest, running := loadTestObjects(s, part.rollout)
 	part.objects, part.later = append(part.objects, loadTest...), append(part.later, running...)
 	if part.rollout.serves == "" {
 		return part
 	}
-	part.objects = append(part.objects, clientService(fc, part.rollout), disruptionBudget(fc), serviceNetworkPolicy(fc, desired, flags.Ports))
+	part.objects = append(part.objects, traffic.ClientService(fc, part.rollout.serves, part.rollout.share(fc)), disruptionBudget(fc), serviceNetworkPolicy(fc, desired, flags.Ports))
 	if fc.Spec.Service.Autoscaling != nil {
 		part.objects = append(part.objects, autoscaler(fc, part.rollout.serves))
 	}
@@ -169,14 +170,10 @@ func deployment(fc *v1alpha1.FlagCache, revision string, template corev1.PodTemp
 			RevisionHistoryLimit:    ptr.To[int32](1),
 			ProgressDeadlineSeconds: ptr.To[int32](progressDeadline),
 			Strategy:                appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType},
-			Selector:                &metav1.LabelSelector{MatchLabels: revisionLabels(fc, revision)},
+			Selector:                &metav1.LabelSelector{MatchLabels: observed.RevisionLabels(fc, revision)},
 			Template:                template,
 		},
 	}
-}
-
-func revisionLabels(fc *v1alpha1.FlagCache, revision string) map[string]string {
-	return observed.With(observed.SelectorLabels(fc, v1alpha1.ComponentService), map[string]string{v1alpha1.LabelRevision: revision})
 }
 
 // podTemplate is a flag service pod.

@@ -92,6 +92,11 @@ func SelectorLabels(fc *v1alpha1.FlagCache, component string) map[string]string 
 	}
 }
 
+// RevisionLabels select the pods of one revision.
+func RevisionLabels(fc *v1alpha1.FlagCache, revision string) map[string]string {
+	return With(SelectorLabels(fc, v1alpha1.ComponentService), map[string]string{v1alpha1.LabelRevision: revision})
+}
+
 // SecretMeta is ChildMeta with the label that the operator's cache selects Secrets by.
 func SecretMeta(fc *v1alpha1.FlagCache, name, component string) metav1.ObjectMeta {
 	meta := ChildMeta(fc, name, component)
