@@ -1,9 +1,9 @@
 #!/bin/sh
 # Builds kube: hack/kube/build.sh OUTPUT
 #
-# The first build compiles 2,850 packages and takes minutes, so it says how far it
-# is. Later builds take seconds and are silent. It needs no network except the Go
-# module proxy, and that only once.
+# The first build compiles 2,850 packages and takes minutes, so it prints its
+# progress. Later builds take seconds and print nothing. Only the first build needs
+# network access, to the Go module proxy.
 set -eu
 
 out=${1:?usage: build.sh OUTPUT}

@@ -3,7 +3,7 @@
 
 // Command kube is a complete Kubernetes in one executable: etcd, the control
 // plane, kubectl, and a node whose pods are processes of this machine. README.md
-// tells what it is for and what it is not.
+// describes its features and limitations.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 
 	"github.com/flagcache/flagcache/hack/kube/internal/cluster"
 	"github.com/flagcache/flagcache/hack/kube/internal/node"
-	_ "github.com/flagcache/flagcache/hack/kube/internal/stage" // takes over when the process is to become a container
+	_ "github.com/flagcache/flagcache/hack/kube/internal/stage" // takes over if the process is to become a container
 )
 
 // programs are the parts this executable can be. A part is chosen by the base

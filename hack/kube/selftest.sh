@@ -65,7 +65,7 @@ pods() {
 	k get pods -n test -l app="$1" --field-selector=status.phase=Running -o name
 }
 
-# visits URL COUNT asks a URL from a pod and counts how many pods answer.
+# visits URL COUNT requests a URL from a pod and counts the pods that respond.
 visits() {
 	inside "$web" sh -c "for i in \$(seq $2); do testserver get $1; done" | sort | uniq -c | awk '{print $1}' | xargs
 }
@@ -91,10 +91,10 @@ claim "pods that conform to the restricted standard run, others are refused"
 k apply -f "$here/selftest.yaml" >/dev/null
 k rollout status -n test deploy/web sts/store --timeout=60s >/dev/null
 k run -n test loose --image=example.com/testserver 2>"$work/refusal" && fail "a loose pod is admitted"
-grep -q 'violates PodSecurity "restricted' "$work/refusal" || fail "the refusal says: $(cat "$work/refusal")"
+grep -q 'violates PodSecurity "restricted' "$work/refusal" || fail "the rejection is: $(cat "$work/refusal")"
 web=$(pods web | head -n 1)
 
-claim "an image without an executable is not pulled, and the event says what to do"
+claim "an image without an executable is not pulled, and an event has the required option"
 eventually 20 ImagePullBackOff k get pod -n test unknown
 eventually 5 "kube up --image example.com/unknown=EXECUTABLE" k get events -n test
 
@@ -179,7 +179,7 @@ begin=$(date +%s)
 k delete pod -n test stubborn >/dev/null
 took=$(($(date +%s) - begin))
 [ $took -ge 2 ] && [ $took -le 8 ] || fail "it took $took s"
-equal 1 grep -c "asked to end" "$work/stubborn"
+equal 1 grep -c "received SIGTERM" "$work/stubborn"
 
 claim "preStop hooks run and rolling updates leave a Service reachable"
 "$kube" kubectl logs -n test -f "$web" >"$work/hook" 2>&1 &

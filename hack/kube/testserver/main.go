@@ -1,14 +1,14 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command testserver is what the self-test runs in pods and asks them with. It uses
-// the standard library only.
+// Command testserver is the server and the client of the self-test, which run in pods.
+// It uses the standard library only.
 //
 //	testserver               serves on :8080 until SIGTERM:
 //	  /                        the pod's name
 //	  /ready                   fails from /unready on, until /reready
-//	  /exit/CODE               ends the program
-//	testserver get URL       prints what a server answers
+//	  /exit/CODE               exits the program
+//	testserver get URL       prints the response of a server
 //	testserver lookup NAME   prints the number of addresses of a name
 package main
 
@@ -49,7 +49,7 @@ func serve() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, func() {
-		log.Print("asked to end")
+		log.Print("received SIGTERM")
 		if os.Getenv("IGNORE_TERM") == "" {
 			server.Close()
 		}

@@ -33,7 +33,7 @@ type controlPlane struct {
 	report   progress
 }
 
-// start brings the parts up in the order in which they need each other. It
+// start starts the components in the order of their dependencies. It
 // returns when the API server is ready and its clients are started.
 func (c *controlPlane) start(ctx context.Context) error {
 	steps := []func(context.Context) error{c.startEtcd, c.startAPIServer, c.startControllers}
@@ -132,12 +132,12 @@ func (c *controlPlane) startControllers(context.Context) error {
 		"--kube-api-qps=500", "--kube-api-burst=1000")
 }
 
-// ready waits until the part answers at url with success.
+// ready waits until the component responds at url with success.
 func (c *controlPlane) ready(ctx context.Context, part, url string) error {
 	done := c.report.begin(part)
 	client := http.Client{
 		Timeout: 5 * time.Second,
-		// The certificate is not known yet, and nothing is told to the other end.
+		// The certificate is not known yet, and nothing confidential is sent.
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true},
 	}
 	err := poll(ctx, startTimeout, func(ctx context.Context) error {

@@ -16,41 +16,41 @@ import (
 )
 
 // readyVariable names the environment variable with the number of the file
-// descriptor on which a detached cluster tells that it works.
+// descriptor on which a detached cluster reports that it is ready.
 const readyVariable = "KUBE_READY_FD"
 
-// detach runs "kube up" again as a process that stays, and waits until it tells
-// that the cluster works.
+// detach runs "kube up" again as a background process, and waits until it reports
+// that the cluster is ready.
 func detach(a upArguments, args []string) error {
 	executable, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding the executable: %w", err)
 	}
-	told, tell, err := os.Pipe()
+	readyRead, readyWrite, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("making a pipe: %w", err)
 	}
-	defer told.Close()
+	defer readyRead.Close()
 	// The last --detach on a command line counts.
 	cmd := exec.Command(executable, append(append([]string{"up"}, args...), "--detach=false")...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{tell}
+	cmd.ExtraFiles = []*os.File{readyWrite}
 	cmd.Env = append(os.Environ(), readyVariable+"=3")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
-	tell.Close()
+	readyWrite.Close()
 	if err != nil {
 		return fmt.Errorf("starting the cluster's process: %w", err)
 	}
 	stop := forwardSignals(cmd.Process)
 	defer stop()
-	if n, _ := told.Read(make([]byte, 1)); n > 0 {
+	if n, _ := readyRead.Read(make([]byte, 1)); n > 0 {
 		return nil
 	}
 	if err := cmd.Wait(); err != nil {
 		return errors.New("the cluster did not start")
 	}
-	return errors.New("the cluster was ended before it worked")
+	return errors.New("the cluster was stopped before it was ready")
 }
 
 // forwardSignals passes on what would end this process until stop is called.
@@ -77,9 +77,9 @@ func keepReadyDescriptor() {
 	}
 }
 
-// tellParent tells the process that waits in detach, if there is one, that the
-// cluster works, and lets go of its terminal.
-func tellParent(dir directory) error {
+// notifyParent notifies the process that waits in detach, if any, that the cluster
+// is ready, and detaches from its terminal.
+func notifyParent(dir directory) error {
 	number, err := strconv.Atoi(os.Getenv(readyVariable))
 	if err != nil {
 		return nil // not detached
@@ -97,7 +97,7 @@ func tellParent(dir directory) error {
 	ready := os.NewFile(uintptr(number), "ready")
 	defer ready.Close()
 	if _, err := ready.WriteString("works"); err != nil {
-		return fmt.Errorf("telling that the cluster works: %w", err)
+		return fmt.Errorf("reporting that the cluster is ready: %w", err)
 	}
 	return nil
 }

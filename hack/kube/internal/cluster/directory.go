@@ -20,13 +20,13 @@ import (
 //
 //	DIR/kubeconfig  cluster admin, for users
 //	DIR/pid         process to signal to end the cluster
-//	DIR/lock        locked for as long as any process of the cluster lives
-//	DIR/net.sock    way into the cluster's network
-//	DIR/logs        a file for each part
+//	DIR/lock        locked while any process of the cluster is alive
+//	DIR/net.sock    proxy into the cluster's network
+//	DIR/logs        a file per component
 //	DIR/kubelet     volumes of pods and sockets of the kubelet
 //	DIR/state       everything else
 //
-// All of it is made anew by each start.
+// All of it is recreated by each start.
 type directory string
 
 func (d directory) kubeconfig() string      { return filepath.Join(string(d), "kubeconfig") }
@@ -39,7 +39,7 @@ func (d directory) state(of string) string  { return filepath.Join(string(d), "s
 func (d directory) client(of string) string { return d.state(of + ".kubeconfig") }
 func (d directory) configuration() string   { return d.state("cluster.json") }
 
-// errLocked says that a process of the cluster lives.
+// errLocked means that a process of the cluster is alive.
 var errLocked = errors.New("a cluster is running there")
 
 // openDirectory returns the directory at path, made absolute because the parts
@@ -53,7 +53,7 @@ func openDirectory(path string) (directory, error) {
 		return "", fmt.Errorf("finding the cluster's directory: %w", err)
 	}
 	d := directory(path)
-	// The kubelet ends the process if it cannot open this one.
+	// The kubelet exits if it cannot open this one.
 	longest := filepath.Join(d.kubelet(), "pod-resources/kubelet.sock")
 	if room := maxSocketPath - (len(longest) - len(path)); len(path) > room {
 		return "", fmt.Errorf("the path %s is too long for the cluster's Unix sockets: choose a --dir of at most %d bytes", path, room)
@@ -65,7 +65,7 @@ func openDirectory(path string) (directory, error) {
 const maxSocketPath = 107
 
 // lock takes the directory for one cluster. The lock is a property of the open
-// file: processes that inherit it keep it, so it falls when the last one is gone.
+// file: processes that inherit it hold it, so it is released when the last one exits.
 func (d directory) lock() (*os.File, error) {
 	if err := os.MkdirAll(string(d), 0o755); err != nil {
 		return nil, fmt.Errorf("making the cluster's directory: %w", err)

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Down is "kube down": it ends the cluster and returns when nothing of it is
-// left. It is no error when none is running.
+// Down is "kube down": it stops the cluster and returns when all its processes have
+// exited. It is not an error if none is running.
 func Down(args []string) error {
 	dir, _, err := parseDir("down", args)
 	if err != nil {
@@ -31,7 +31,7 @@ func Down(args []string) error {
 	return end(dir, pid, syscall.SIGKILL, 20*time.Second)
 }
 
-// ended tells whether nothing of the cluster is left.
+// ended reports whether all processes of the cluster have exited.
 func (d directory) ended() (bool, error) {
 	lock, err := d.lock()
 	if errors.Is(err, errLocked) {
@@ -47,7 +47,7 @@ func (d directory) ended() (bool, error) {
 // end signals the cluster's process and waits for the end of the cluster.
 func end(dir directory, pid int, signal syscall.Signal, limit time.Duration) error {
 	if pid != 0 {
-		// It may have gone on its own by now; the wait below will tell.
+		// It may have exited already, which the loop below detects.
 		_ = syscall.Kill(pid, signal)
 	}
 	err := poll(context.Background(), limit, func(context.Context) error {

@@ -16,7 +16,7 @@ import (
 
 // Forward is "kube forward --dir DIR HOST:PORT": it opens a port on the loopback
 // address of this machine, prints it, and relays its connections to HOST:PORT in
-// the cluster's network until a signal ends it.
+// the cluster's network until it is stopped by a signal.
 func Forward(args []string) error {
 	dir, rest, err := parseDir("forward", args)
 	if err != nil {

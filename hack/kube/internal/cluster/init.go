@@ -19,9 +19,9 @@ import (
 	"github.com/flagcache/flagcache/hack/kube/internal/node"
 )
 
-// Init is the first process in the namespaces of a cluster. When it ends the
-// kernel ends all others, so it ends when any part does and when the process
-// outside is gone.
+// Init is the first process in the namespaces of a cluster. When it exits the
+// kernel kills all others, so it exits when any component does and when the process
+// outside has exited.
 func Init(args []string) error {
 	if len(args) != 1 || os.Getpid() != 1 {
 		return fmt.Errorf("%s is started by kube up only", InitProgram)

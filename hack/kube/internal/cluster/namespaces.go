@@ -33,7 +33,7 @@ const (
 	lockFD                // keeps the directory's lock as long as the namespaces live
 )
 
-// errRefused says that the system does not let this user have namespaces.
+// errRefused means that the system does not allow this user to create namespaces.
 var errRefused = errors.New("this system does not let this user make namespaces for a cluster: " +
 	"run as root, or allow unprivileged user namespaces (on Ubuntu: " +
 	"sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; elsewhere: " +
@@ -137,7 +137,7 @@ func useUserNamespace(attributes *syscall.SysProcAttr) {
 	}
 }
 
-// mayMount tells whether this process may make namespaces without a user
+// mayMount reports whether this process can create namespaces without a user
 // namespace.
 func mayMount() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -161,7 +161,7 @@ func refused(err error) error {
 	return fmt.Errorf("starting the cluster in namespaces: %w", err)
 }
 
-// singleUser tells whether only one user id exists in the current user namespace.
+// singleUser reports whether only one user ID exists in the current user namespace.
 func singleUser() (bool, error) {
 	text, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {

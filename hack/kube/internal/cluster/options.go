@@ -15,7 +15,7 @@ import (
 	"github.com/flagcache/flagcache/hack/kube/internal/node"
 )
 
-// options say what cluster to start.
+// options are the options of a cluster.
 type options struct {
 	// Name is the name of the cluster and the context in the kubeconfig.
 	Name string

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// progress tells a person what is being waited for, in lines of key=value.
+// progress prints what is being waited for, in lines of key=value.
 type progress struct {
 	log *slog.Logger
 }
@@ -43,8 +43,8 @@ type final struct{ error }
 
 func (f final) Unwrap() error { return f.error }
 
-// poll calls check until it returns nil, a final error, or the time is over; then
-// the last error tells what was missing.
+// poll calls check until it returns nil or a final error, or the timeout expires; it
+// then returns the last error.
 func poll(ctx context.Context, limit time.Duration, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

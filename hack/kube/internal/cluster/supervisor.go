@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// supervisor starts the parts of a cluster and notices when one ends. A cluster
-// does not live on without one of its parts.
+// supervisor starts the components of a cluster and detects when one exits. A cluster
+// stops when any of its components exits.
 type supervisor struct {
 	dir        directory
 	executable string
@@ -69,8 +69,8 @@ func (s *supervisor) wait(ctx context.Context) error {
 	}
 }
 
-// kill ends all parts and waits until they are gone. What they hold is thrown
-// away with the cluster, so they are not asked first.
+// kill kills all components and waits until they have exited. Their data is discarded
+// with the cluster, so they are not terminated gracefully.
 func (s *supervisor) kill() {
 	s.mu.Lock()
 	for _, process := range s.running {

@@ -14,8 +14,8 @@ import (
 	"syscall"
 )
 
-// Up is "kube up": it starts a cluster and keeps it until a signal ends it, or
-// returns when the cluster works if asked to detach.
+// Up is "kube up": it starts a cluster and runs until it is stopped by a signal or,
+// with --detach, returns when the cluster is ready.
 func Up(args []string) error {
 	arguments, err := parseUp(args)
 	if err != nil {
@@ -94,7 +94,7 @@ func keepControlPlane(ctx context.Context, a upArguments, report progress) error
 	return supervisor.wait(ctx)
 }
 
-// unlessDone drops an error that only says that the cluster was told to end.
+// unlessDone drops an error that is a consequence of stopping the cluster.
 func unlessDone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -102,14 +102,13 @@ func unlessDone(ctx context.Context, err error) error {
 	return err
 }
 
-// announceWhenWorking waits until the cluster does what a cluster does, and
-// tells so.
+// announceWhenWorking waits until the cluster is ready, and reports it.
 func announceWhenWorking(ctx context.Context, a upArguments, report progress) error {
 	if err := waitUntilWorking(ctx, a.dir, !a.NoNode, report); err != nil {
 		return err
 	}
 	report.log.Info("the cluster works", "kubeconfig", a.dir.kubeconfig())
-	return tellParent(a.dir)
+	return notifyParent(a.dir)
 }
 
 // freeAddresses returns n addresses on loopback that were free a moment ago. The

@@ -25,8 +25,8 @@ import (
 // reachable to doing all that a cluster does.
 const workingTimeout = 3 * time.Minute
 
-// waitUntilWorking returns when users can rely on the cluster. It looks at what
-// the cluster does: health endpoints say ok seconds before controllers act.
+// waitUntilWorking returns when the cluster is ready. It checks the behavior of the
+// cluster: health endpoints report ok seconds before controllers act.
 func waitUntilWorking(ctx context.Context, dir directory, withNode bool, report progress) error {
 	client, err := connect(ctx, dir)
 	if err != nil {
@@ -55,12 +55,12 @@ func waitUntilWorking(ctx context.Context, dir directory, withNode bool, report 
 	return nil
 }
 
-// observer looks at the cluster as its admin.
+// observer reads the cluster as its admin.
 type observer struct {
 	kubernetes.Interface
 }
 
-// connect returns an observer as soon as the admin's kubeconfig is there.
+// connect returns an observer as soon as the admin's kubeconfig exists.
 func connect(ctx context.Context, dir directory) (*observer, error) {
 	err := poll(ctx, 2*startTimeout, func(context.Context) error {
 		_, err := os.Stat(dir.kubeconfig())

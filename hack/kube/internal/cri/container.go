@@ -22,7 +22,7 @@ import (
 	"github.com/flagcache/flagcache/hack/kube/internal/stage"
 )
 
-// container is a process that was, is or will be.
+// container is a process that will be started, is running, or has exited.
 type container struct {
 	id         string
 	sandbox    *sandbox
@@ -144,11 +144,11 @@ func (c *container) process() *os.Process {
 	return c.command.Process
 }
 
-// StopContainer asks the program to end and kills it after timeout seconds.
+// StopContainer terminates the program and kills it after timeout seconds.
 func (r *Runtime) StopContainer(ctx context.Context, id string, timeout int64) error {
 	c, err := r.container(id)
 	if err != nil {
-		return nil // stopping what is gone is no error
+		return nil // stopping what does not exist is not an error
 	}
 	return c.stop(ctx, time.Duration(timeout)*time.Second)
 }
@@ -159,7 +159,7 @@ func (c *container) stop(ctx context.Context, grace time.Duration) error {
 		return nil
 	}
 	if grace > 0 {
-		// It may have ended on its own by now; that is what is wanted.
+		// It may have exited already, which is the desired result.
 		_ = process.Signal(c.stopSignal())
 		timer := time.NewTimer(grace)
 		defer timer.Stop()
@@ -171,7 +171,7 @@ func (c *container) stop(ctx context.Context, grace time.Duration) error {
 			return ctx.Err()
 		}
 	}
-	// Everything else in the container's PID namespace goes with its first process.
+	// The kernel kills all other processes in the PID namespace with its first one.
 	_ = process.Kill()
 	select {
 	case <-c.exited:
@@ -193,7 +193,7 @@ func (c *container) stopSignal() os.Signal {
 func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
 	c, err := r.container(id)
 	if err != nil {
-		return nil // removing what is gone is no error
+		return nil // removing what does not exist is not an error
 	}
 	if err := c.stop(ctx, 0); err != nil {
 		return err
@@ -255,7 +255,7 @@ func (c *container) describe() *runtimeapi.Container {
 	}
 }
 
-// ContainerStatus tells how a container is.
+// ContainerStatus returns the status of a container.
 func (r *Runtime) ContainerStatus(_ context.Context, id string, _ bool) (*runtimeapi.ContainerStatusResponse, error) {
 	c, err := r.container(id)
 	if err != nil {

@@ -77,7 +77,7 @@ func describe(name, reference string) *runtimeapi.Image {
 	}
 }
 
-// ListImages lists all images there are.
+// ListImages lists all images.
 func (i *Images) ListImages(context.Context, *runtimeapi.ImageFilter) ([]*runtimeapi.Image, error) {
 	var found []*runtimeapi.Image
 	for name := range i.repositories {
@@ -86,7 +86,7 @@ func (i *Images) ListImages(context.Context, *runtimeapi.ImageFilter) ([]*runtim
 	return found, nil
 }
 
-// ImageStatus tells about one image, with nothing in the answer if it is not there.
+// ImageStatus returns an image, or an empty response if it does not exist.
 func (i *Images) ImageStatus(_ context.Context, image *runtimeapi.ImageSpec, _ bool) (*runtimeapi.ImageStatusResponse, error) {
 	name, _, ok := i.find(image.GetImage())
 	if !ok {
@@ -95,7 +95,7 @@ func (i *Images) ImageStatus(_ context.Context, image *runtimeapi.ImageSpec, _ b
 	return &runtimeapi.ImageStatusResponse{Image: describe(name, image.GetImage())}, nil
 }
 
-// PullImage succeeds for images that are there.
+// PullImage succeeds for existing images.
 func (i *Images) PullImage(_ context.Context, image *runtimeapi.ImageSpec, _ *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
 	name, _, ok := i.find(image.GetImage())
 	if !ok {
@@ -109,11 +109,11 @@ func (i *Images) PullImage(_ context.Context, image *runtimeapi.ImageSpec, _ *ru
 // RemoveImage does nothing: the executable is not the cluster's.
 func (i *Images) RemoveImage(context.Context, *runtimeapi.ImageSpec) error { return nil }
 
-// ImageFsInfo tells about the file system that holds the cluster.
+// ImageFsInfo returns the usage of the file system that has the cluster's directory.
 func (i *Images) ImageFsInfo(context.Context) (*runtimeapi.ImageFsInfoResponse, error) {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(i.directory, &stat); err != nil {
-		return nil, fmt.Errorf("looking at the file system of %s: %w", i.directory, err)
+		return nil, fmt.Errorf("reading the file system of %s: %w", i.directory, err)
 	}
 	usage := []*runtimeapi.FilesystemUsage{{
 		Timestamp:  time.Now().UnixNano(),

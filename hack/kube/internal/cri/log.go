@@ -22,7 +22,7 @@ type logFile struct {
 	attached map[*attachment]bool
 }
 
-// attachment is a client that sees the output as it comes.
+// attachment is a client that receives the output as it is written.
 type attachment struct {
 	stdout, stderr io.Writer
 }
@@ -48,7 +48,7 @@ func (l *logFile) reopen() error {
 }
 
 // write adds a line or, without a newline at its end, a part of one. A log that
-// cannot be written must not stop the program, so its failure is passed over.
+// cannot be written must not stop the program, so failures are ignored.
 func (l *logFile) write(stream string, line []byte) {
 	tag := "F"
 	text, full := bytes.CutSuffix(line, []byte("\n"))
@@ -72,7 +72,7 @@ func (a *attachment) write(stream string, line []byte) {
 		to = a.stderr
 	}
 	if to != nil {
-		_, _ = to.Write(line) // a client that is gone detaches itself
+		_, _ = to.Write(line) // a disconnected client detaches itself
 	}
 }
 

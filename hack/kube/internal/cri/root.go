@@ -17,7 +17,7 @@ import (
 // searchPath is the PATH of containers.
 const searchPath = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// specOf says what a container is to be.
+// specOf returns the specification of a container.
 func (r *Runtime) specOf(c *container) stage.Spec {
 	security := c.config.GetLinux().GetSecurityContext()
 	spec := stage.Spec{
@@ -56,7 +56,7 @@ func (c *container) arguments() []string {
 	return append(append([]string{}, command...), c.config.GetArgs()...)
 }
 
-// environment is what the pod asks for on top of what images usually set.
+// environment is the pod's environment in addition to what images usually set.
 func (c *container) environment() []string {
 	env := []string{}
 	given := map[string]bool{}
@@ -79,14 +79,14 @@ func (r *Runtime) userOf(c *container) *stage.User {
 	}
 	security := c.config.GetLinux().GetSecurityContext()
 	user := &stage.User{UID: nonroot, GID: nonroot}
-	if asked := security.GetRunAsUser(); asked != nil {
-		user.UID = int(asked.GetValue())
+	if id := security.GetRunAsUser(); id != nil {
+		user.UID = int(id.GetValue())
 		if user.UID != nonroot {
 			user.GID = 0 // the group of users that are not in /etc/passwd
 		}
 	}
-	if asked := security.GetRunAsGroup(); asked != nil {
-		user.GID = int(asked.GetValue())
+	if id := security.GetRunAsGroup(); id != nil {
+		user.GID = int(id.GetValue())
 	}
 	for _, group := range security.GetSupplementalGroups() {
 		user.Groups = append(user.Groups, int(group))

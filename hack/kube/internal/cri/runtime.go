@@ -63,7 +63,7 @@ func (r *Runtime) ServeStreams(ctx context.Context) error {
 	return nil
 }
 
-// newID returns an identifier that looks like those of other runtimes.
+// newID returns an identifier in the format of other runtimes.
 func newID() string {
 	id := make([]byte, 32)
 	rand.Read(id) // never fails: crypto/rand ends the program instead
@@ -103,7 +103,7 @@ func (r *Runtime) containersOf(sandboxID string) []*container {
 	return found
 }
 
-// selects tells whether labels has all that selector asks for.
+// selects reports whether labels match selector.
 func selects(selector, labels map[string]string) bool {
 	for key, value := range selector {
 		if labels[key] != value {
@@ -113,14 +113,14 @@ func selects(selector, labels map[string]string) bool {
 	return true
 }
 
-// Version tells what the runtime is.
+// Version returns the name and version of the runtime.
 func (r *Runtime) Version(context.Context, string) (*runtimeapi.VersionResponse, error) {
 	return &runtimeapi.VersionResponse{
 		Version: "0.1.0", RuntimeName: name, RuntimeVersion: version, RuntimeApiVersion: "v1",
 	}, nil
 }
 
-// Status tells that the runtime works: there is nothing that could be down.
+// Status reports that the runtime is ready, which it always is.
 func (r *Runtime) Status(context.Context, bool) (*runtimeapi.StatusResponse, error) {
 	return &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
 		{Type: runtimeapi.RuntimeReady, Status: true},
@@ -132,7 +132,7 @@ func (r *Runtime) Status(context.Context, bool) (*runtimeapi.StatusResponse, err
 // chooses by itself.
 func (r *Runtime) UpdateRuntimeConfig(context.Context, *runtimeapi.RuntimeConfig) error { return nil }
 
-// RuntimeConfig tells how cgroups are made; they are not.
+// RuntimeConfig returns the cgroup driver, which is not used.
 func (r *Runtime) RuntimeConfig(context.Context) (*runtimeapi.RuntimeConfigResponse, error) {
 	return &runtimeapi.RuntimeConfigResponse{
 		Linux: &runtimeapi.LinuxRuntimeConfiguration{CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS},

@@ -90,7 +90,7 @@ func (r *Runtime) RunPodSandbox(_ context.Context, config *runtimeapi.PodSandbox
 func (r *Runtime) StopPodSandbox(ctx context.Context, id string) error {
 	s, err := r.sandbox(id)
 	if err != nil {
-		return nil // stopping what is gone is no error
+		return nil // stopping what does not exist is not an error
 	}
 	var failures []error
 	for _, c := range r.containersOf(id) {
@@ -121,7 +121,7 @@ func (r *Runtime) RemovePodSandbox(ctx context.Context, id string) error {
 	return nil
 }
 
-// PodSandboxStatus tells how a pod is.
+// PodSandboxStatus returns the status of a pod.
 func (r *Runtime) PodSandboxStatus(_ context.Context, id string, _ bool) (*runtimeapi.PodSandboxStatusResponse, error) {
 	s, err := r.sandbox(id)
 	if err != nil {

@@ -32,7 +32,7 @@ func newStreaming(r *Runtime) (streaming.Server, error) {
 	return server, nil
 }
 
-// Exec prepares a command in a container and tells where its streams are.
+// Exec prepares a command in a container and returns the URL of its streams.
 func (r *Runtime) Exec(_ context.Context, request *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
 	if _, err := r.container(request.GetContainerId()); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (r *Runtime) Exec(_ context.Context, request *runtimeapi.ExecRequest) (*run
 	return r.streaming.GetExec(request)
 }
 
-// Attach tells where the streams of a container's program are.
+// Attach returns the URL of the streams of a container's program.
 func (r *Runtime) Attach(_ context.Context, request *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
 	if _, err := r.container(request.GetContainerId()); err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (r *Runtime) Attach(_ context.Context, request *runtimeapi.AttachRequest) (
 	return r.streaming.GetAttach(request)
 }
 
-// PortForward tells where the streams to a pod's ports are.
+// PortForward returns the URL of the streams to a pod's ports.
 func (r *Runtime) PortForward(_ context.Context, request *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
 	if _, err := r.sandbox(request.GetPodSandboxId()); err != nil {
 		return nil, err
@@ -172,8 +172,8 @@ func (c *container) openTerminal() (own, theirs *os.File, err error) {
 	return own, theirs, nil
 }
 
-// followSize gives a terminal the size of the client's window until the client is
-// gone.
+// followSize sets the size of a terminal to that of the client's window until the
+// client disconnects.
 func followSize(terminal *os.File, sizes <-chan remotecommand.TerminalSize) {
 	for size := range sizes {
 		window := &unix.Winsize{Row: size.Height, Col: size.Width}

@@ -77,7 +77,7 @@ func (s *streams) wait() {
 	s.closeOwnEnds()
 }
 
-// copy writes what a program says to the log and to those attached to it.
+// copy writes the output of a program to the log and to attached clients.
 func (l *logFile) copy(from io.Reader, stream string) {
 	// Lines longer than this are written in parts, as other runtimes do.
 	reader := bufio.NewReaderSize(from, 16<<10)

@@ -35,7 +35,7 @@ func Dial(ctx context.Context, socket, address string) (net.Conn, error) {
 	return joined, nil
 }
 
-// open asks the gateway on the other end of the connection for an address.
+// open requests a connection to an address from the gateway.
 func open(connection net.Conn, address string) (net.Conn, error) {
 	request := http.Request{Method: http.MethodConnect, Host: address, URL: &url.URL{Opaque: address}}
 	if err := request.Write(connection); err != nil {

@@ -18,7 +18,7 @@ const dialTimeout = 10 * time.Second
 // Server opens connections in the network that it runs in for clients that
 // reach it through a Unix socket.
 type Server struct {
-	// Resolver finds names; it asks the cluster's DNS.
+	// Resolver resolves names with the cluster's DNS.
 	Resolver *net.Resolver
 }
 
@@ -28,7 +28,7 @@ func (s *Server) Serve(ctx context.Context, socket string) error {
 	if err != nil {
 		return fmt.Errorf("opening the gateway's socket: %w", err)
 	}
-	// The context of a request ends when the client has said all it wants to say;
+	// The context of a request is cancelled when the client has sent everything;
 	// connections live on until the gateway ends.
 	handler := func(w http.ResponseWriter, r *http.Request) { s.connect(ctx, w, r) }
 	server := http.Server{Handler: http.HandlerFunc(handler), ReadHeaderTimeout: dialTimeout}

@@ -24,10 +24,9 @@ const (
 	bridgeName = "pods"
 )
 
-// bridgeHardwareAddress is one that this machine may choose itself. Without one
-// of its own a bridge takes the lowest of its ports', which changes as pods come
-// and go; others would then reach the node only after seconds, when they ask
-// anew who has its address.
+// bridgeHardwareAddress is a locally administered address. By default a bridge has the
+// lowest address of its ports, which changes as pods are created and deleted; the node
+// would then be unreachable for seconds, until its neighbors repeat the ARP request.
 var bridgeHardwareAddress = net.HardwareAddr{0x0a, 0x58, 10, 244, 0, 1}
 
 var (

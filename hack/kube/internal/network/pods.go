@@ -58,7 +58,7 @@ func (p *Pods) Add() (*Pod, error) {
 	return pod, nil
 }
 
-// take returns an address that no pod has. It goes round the whole range before
+// take returns an address that no pod has. It cycles through the whole range before
 // it uses an address again, so that a late packet does not reach the wrong pod.
 func (p *Pods) take() (netip.Addr, int, error) {
 	p.mu.Lock()

@@ -14,7 +14,7 @@ func TestAddressesAreUsedAgainOnlyAfterAllOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	delete(pods.used, first) // the pod is gone
+	delete(pods.used, first) // the pod was deleted
 	second, _, err := pods.take()
 	if err != nil {
 		t.Fatal(err)

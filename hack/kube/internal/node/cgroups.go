@@ -23,7 +23,7 @@ type noPodCgroups struct {
 	cm.PodContainerManager
 }
 
-// GetPodCgroupConfig tells that no limits are set.
+// GetPodCgroupConfig returns that no limits are set.
 func (noPodCgroups) GetPodCgroupConfig(*corev1.Pod, corev1.ResourceName) (*cm.ResourceConfig, error) {
 	return nil, nil
 }

@@ -56,8 +56,7 @@ func kubeletServer(config Config) (*options.KubeletServer, error) {
 	flags.CertDirectory = filepath.Join(config.Directory, "pki")
 	flags.HostnameOverride = Name
 	flags.NodeIP = network.NodeAddress
-	// A container that keeps crashing leaves two: the one before is for
-	// "kubectl logs --previous".
+	// Keep the previous container of a crash loop for "kubectl logs --previous".
 	flags.MaxPerPodContainerCount = 2
 	flags.MaxContainerCount = 1000
 
@@ -109,11 +108,11 @@ func withoutCgroups(c *kubeletconfig.KubeletConfiguration) {
 	c.ProtectKernelDefaults = false
 }
 
-// promptly makes the kubelet look often, because there is little to look at.
+// promptly shortens the kubelet's intervals, because there are few pods.
 func promptly(c *kubeletconfig.KubeletConfiguration) {
 	every := func(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
-	// Volumes of changed ConfigMaps and Secrets are written when a pod is looked
-	// at again. The change itself is watched.
+	// Volumes of changed ConfigMaps and Secrets are written in the next sync of a pod.
+	// The change itself is watched.
 	c.SyncFrequency = every(time.Second)
 	c.NodeStatusUpdateFrequency = every(5 * time.Second)
 	c.VolumeStatsAggPeriod = every(-1) // no measuring of volumes

@@ -18,7 +18,7 @@ import (
 	"k8s.io/kubernetes/pkg/volume/util/hostutil"
 )
 
-// machine tells the kubelet about this machine in place of cAdvisor, which needs
+// machine provides information on the host to the kubelet instead of cAdvisor, which needs
 // cgroups.
 type machine struct {
 	directory string
@@ -27,17 +27,17 @@ type machine struct {
 // Start does nothing: nothing is observed in the background.
 func (machine) Start() error { return nil }
 
-// ContainerInfoV2 knows of no containers: the runtime tells about them.
+// ContainerInfoV2 returns no containers: the runtime reports them.
 func (machine) ContainerInfoV2(string, cadvisorapi.RequestOptions) (map[string]cadvisorapi.ContainerInfo, error) {
 	return map[string]cadvisorapi.ContainerInfo{}, nil
 }
 
-// GetRequestedContainersInfo knows of no containers: the runtime tells about them.
+// GetRequestedContainersInfo returns no containers: the runtime reports them.
 func (machine) GetRequestedContainersInfo(string, cadvisorapi.RequestOptions) (map[string]*cadvisorapi.ContainerInfo, error) {
 	return map[string]*cadvisorapi.ContainerInfo{}, nil
 }
 
-// MachineInfo tells how much the machine has.
+// MachineInfo returns the capacity of the host.
 func (machine) MachineInfo(klog.Logger) (*cadvisorapi.MachineInfo, error) {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
@@ -50,7 +50,7 @@ func (machine) MachineInfo(klog.Logger) (*cadvisorapi.MachineInfo, error) {
 	}, nil
 }
 
-// VersionInfo tells what the machine runs.
+// VersionInfo returns the version of the host's kernel.
 func (machine) VersionInfo() (*cadvisorapi.VersionInfo, error) {
 	var names unix.Utsname
 	if err := unix.Uname(&names); err != nil {
@@ -62,24 +62,24 @@ func (machine) VersionInfo() (*cadvisorapi.VersionInfo, error) {
 	}, nil
 }
 
-// ImagesFsInfo tells about the file system of images.
+// ImagesFsInfo returns the usage of the file system of images.
 func (m machine) ImagesFsInfo(context.Context) (cadvisorapi.FsInfo, error) {
 	return m.GetDirFsInfo(m.directory)
 }
 
-// RootFsInfo tells about the file system of the cluster.
+// RootFsInfo returns the usage of the file system of the cluster.
 func (m machine) RootFsInfo() (cadvisorapi.FsInfo, error) { return m.GetDirFsInfo(m.directory) }
 
-// ContainerFsInfo tells about the file system of containers.
+// ContainerFsInfo returns the usage of the file system of containers.
 func (m machine) ContainerFsInfo(context.Context) (cadvisorapi.FsInfo, error) {
 	return m.GetDirFsInfo(m.directory)
 }
 
-// GetDirFsInfo tells about the file system of a directory.
+// GetDirFsInfo returns the usage of the file system of a directory.
 func (machine) GetDirFsInfo(path string) (cadvisorapi.FsInfo, error) {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(path, &stat); err != nil {
-		return cadvisorapi.FsInfo{}, fmt.Errorf("looking at the file system of %s: %w", path, err)
+		return cadvisorapi.FsInfo{}, fmt.Errorf("reading the file system of %s: %w", path, err)
 	}
 	size := uint64(stat.Bsize)
 	inodes, free := stat.Files, stat.Ffree

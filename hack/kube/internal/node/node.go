@@ -37,7 +37,7 @@ type Executable = cri.Executable
 // Images maps image repositories to executables.
 type Images = map[string]Executable
 
-// Config says how to run the node.
+// Config is the configuration of the node.
 type Config struct {
 	// Directory is where the node keeps its files.
 	Directory string
@@ -54,7 +54,7 @@ type Config struct {
 	GatewaySocket string
 	// Images are what pods can run.
 	Images Images
-	// SingleUser says that only one user id exists in this user namespace.
+	// SingleUser is whether only one user ID exists in this user namespace.
 	SingleUser bool
 }
 
@@ -143,8 +143,8 @@ func startServices(ctx context.Context, config Config) (*services, error) {
 	return &services{proxy: service.NewProxy(table), dns: service.NewDNS(table)}, nil
 }
 
-// createDNSService reserves the address of the DNS, so that no other Service gets
-// it, and shows it where people look for it. It has no endpoints: the node answers.
+// createDNSService creates the Service of the cluster DNS, to reserve its address and
+// for consistency with other clusters. It has no endpoints: the node itself responds.
 func createDNSService(ctx context.Context, client kubernetes.Interface) error {
 	dns := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "kube-dns", Namespace: metav1.NamespaceSystem},

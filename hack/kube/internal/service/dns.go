@@ -60,7 +60,7 @@ func (d *DNS) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 	} else {
 		answer.Rcode = dns.RcodeFormatError
 	}
-	_ = w.WriteMsg(answer) // a client that is gone has no use for it
+	_ = w.WriteMsg(answer) // the client may have disconnected
 }
 
 func (d *DNS) answer(question dns.Question, answer *dns.Msg) {
@@ -79,7 +79,7 @@ func (d *DNS) answer(question dns.Question, answer *dns.Msg) {
 	}
 }
 
-// errNoName says that a name does not exist.
+// errNoName means that a name does not exist.
 var errNoName = errors.New("no such name")
 
 // lookup returns the records of a name: SERVICE.NAMESPACE.svc.DOMAIN or

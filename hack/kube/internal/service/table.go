@@ -22,9 +22,9 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// Table knows the Services of the cluster and their endpoints.
+// Table has the Services of the cluster and their endpoints.
 type Table struct {
-	// fixed are endpoints of ports that no EndpointSlice tells about, by
+	// fixed are endpoints of ports without an EndpointSlice, by
 	// NAMESPACE/NAME:PORTNAME.
 	fixed     map[string]string
 	services  corelisters.ServiceLister
@@ -36,7 +36,7 @@ type Table struct {
 
 // NewTable returns a table that is empty until it follows a cluster. Fixed are
 // endpoints (host:port) of ports of Services, by NAMESPACE/NAME:PORTNAME, that are
-// used instead of what the cluster says.
+// used instead of those of the cluster.
 func NewTable(fixed map[string]string) *Table {
 	return &Table{fixed: fixed}
 }

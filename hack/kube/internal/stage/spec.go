@@ -14,7 +14,7 @@ import (
 	"syscall"
 )
 
-// Spec says what a container is.
+// Spec is the specification of a container.
 type Spec struct {
 	// Root is an empty directory. The container's file system is mounted there.
 	Root string
@@ -101,16 +101,16 @@ func Launch(spec Spec, enter func() error, stdin, stdout, stderr *os.File) (*exe
 	}
 	specRead.Close()
 	errorWrite.Close()
-	if err := tell(spec, specWrite, errorRead); err != nil {
+	if err := send(spec, specWrite, errorRead); err != nil {
 		cmd.Wait()
 		return nil, err
 	}
 	return cmd, nil
 }
 
-// tell sends the spec and returns what the stage says went wrong. The stage's end
+// send sends the spec and returns the error that the stage reports. The stage's end
 // of the error pipe closes when the program takes over.
-func tell(spec Spec, to io.WriteCloser, from io.Reader) error {
+func send(spec Spec, to io.WriteCloser, from io.Reader) error {
 	sent := json.NewEncoder(to).Encode(spec)
 	to.Close()
 	text, err := io.ReadAll(from)

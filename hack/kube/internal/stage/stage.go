@@ -97,8 +97,8 @@ func (m *Mount) open() error {
 	return nil
 }
 
-// writeFiles runs inside the root, so that links lead nowhere else; the same goes
-// for placeMounts.
+// writeFiles runs inside the root, so that links cannot point outside of it; the same
+// applies to placeMounts.
 func writeFiles(s *Spec) error {
 	for name, content := range s.Files {
 		if err := makeParent(name); err != nil {
@@ -235,7 +235,7 @@ func protectRoot(s *Spec) error {
 
 func becomeUser(s *Spec) error {
 	if s.User != nil {
-		// Programs open /dev/stdout anew, which needs the rights of an owner.
+		// Programs that reopen /dev/stdout need to own it.
 		for _, stream := range []int{unix.Stdout, unix.Stderr} {
 			if err := unix.Fchown(stream, s.User.UID, s.User.GID); err != nil {
 				return fmt.Errorf("giving the user its output: %w", err)
