@@ -10,7 +10,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/analysis"
 )
 
-// figures are all that the simulation finds.
+// figures are the results of the simulation.
 type figures struct {
 	canaries     int
 	alpha        float64
@@ -18,53 +18,53 @@ type figures struct {
 	faulty       []faultyRow
 	bursts       []burstsRow
 	blockLengths []blockRow
-	// half are the releases at half the limits, for the plot.
+	// half are the outcomes at half of all limits, for the plot.
 	half []outcome
 }
 
-// healthyRow says how many healthy releases are rolled back within the hour.
+// healthyRow is the fraction of healthy releases that are rolled back within an hour.
 type healthyRow struct {
 	release                  string
 	verdict, once, fiveTimes float64
 }
 
-// faultyRow says after how many events, in the median, a release with one bad check is
+// faultyRow is the median number of events until a release that fails one check is
 // rolled back.
 type faultyRow struct {
 	check check
 	times float64
-	// bound is what nobody can stay under on average, log(1/alpha)/KL(rate, limit),
-	// rounded up to a whole event.
+	// bound is the lower bound on the average number of events of any test,
+	// log(1/alpha)/KL(rate, limit), rounded up.
 	bound                            float64
 	verdict, once, fiveTimes, blocks float64
-	// within is the share that the verdict rolls back within the hour.
+	// within is the fraction that the verdict rolls back within an hour.
 	within float64
 }
 
 // ratio of the median to the bound.
 func (r faultyRow) ratio() float64 { return r.verdict / r.bound }
 
-// burstsRow says how many releases whose failures come in bursts are rolled back
-// within the hour.
+// burstsRow is the fraction of releases with bursty errors that are rolled back within
+// an hour.
 type burstsRow struct {
 	times                           float64
 	events, blocks, once, fiveTimes float64
 }
 
-// blockRow says what blocks of a length do: how many releases with bursts they roll
-// back within the hour, and after how many events, in the median, a release whose
-// errors come steadily at ten times the limit.
+// blockRow is the effect of a block length: the fraction of releases with bursty errors
+// that are rolled back within an hour, and the median number of events until rollback
+// for steady errors at ten times the limit.
 type blockRow struct {
 	name                     string
 	length                   int64
 	half, limit, ten, steady float64
 }
 
-// long is a horizon that no judge of a bad release reaches.
+// long is a horizon within which every bad release is rolled back.
 const long = 100 * hour
 
-// measure plays everything. canaries is the number of healthy releases in each world,
-// confidence the chance to pass that the user asked for.
+// measure runs all simulations. canaries is the number of healthy releases in each world,
+// confidence the configured probability that a healthy release passes.
 func measure(canaries int, confidence float64) figures {
 	f := figures{canaries: canaries, alpha: analysis.Share(confidence, len(checks))}
 	f.measureHealthy()
@@ -82,8 +82,8 @@ func measure(canaries int, confidence float64) figures {
 	return f
 }
 
-// distinctLimits are the checks without those that have another's limit: the
-// simulation knows of them by their limits alone.
+// distinctLimits returns one check for each limit: the simulation depends on nothing
+// else.
 func distinctLimits() []check {
 	var distinct []check
 	seen := map[float64]bool{}
@@ -161,7 +161,7 @@ func (f *figures) measureBlockLengths() {
 	}
 }
 
-// claim is something that we say about the verdict, with what was measured.
+// claim is a documented property of the verdict with its measured value.
 type claim struct {
 	what            string
 	measured, limit float64
@@ -174,7 +174,7 @@ func (c claim) String() string {
 	return fmt.Sprintf("%s: "+c.format+", at most "+c.format, c.what, c.measured, c.limit)
 }
 
-// claims of the documentation, each to be kept.
+// claims returns the claims of the documentation.
 func (f figures) claims() []claim {
 	percent := func(what string, measured, atMost float64) claim {
 		return claim{what: what, measured: 100 * measured, limit: 100 * atMost, format: "%.2f %%"}

@@ -11,25 +11,25 @@ import (
 	"github.com/flagcache/flagcache/controllers/analysis"
 )
 
-// never is when a judge rolls back who does not.
+// never is the time of a rollback that does not happen.
 const never = math.MaxInt64
 
-// outcome says after how many events each judge rolls the release back.
+// outcome is the number of events after which each method rolls a release back.
 type outcome struct {
-	// verdict is the test of package analysis, which looks after every event.
+	// verdict is the test of package analysis, evaluated after every event.
 	verdict int64
-	// once and fiveTimes compare each minute's share with the limit, and roll back
-	// after the first and the fifth minute in which a check is over it.
+	// once and fiveTimes compare the error rate of each minute with the limit, and roll
+	// back after the first and the fifth minute in which a check exceeds it.
 	once, fiveTimes int64
 }
 
-// boundary is what a test comes to: more evidence with each bad event and less with
-// each good one means that the b-th bad event is a breach unless it comes after the
+// boundary is an equivalent, faster form of a test. Each bad event adds evidence and each
+// good one removes some, so the b-th bad event is a breach unless it occurs after the
 // line[b]-th event.
 type boundary struct {
 	test      analysis.Test
 	threshold float64
-	// line as far as it was asked for.
+	// line is extended on demand.
 	line []int64
 }
 
@@ -37,8 +37,8 @@ func newBoundary(t analysis.Test) *boundary {
 	return &boundary{test: t, threshold: -math.Log(t.Alpha), line: []int64{0}}
 }
 
-// breached tells whether the bad event of that number is a breach, when it is the
-// n-th event.
+// breached reports whether a bad event, counted from 1, is a breach if it is the n-th
+// event.
 func (b *boundary) breached(bad int, n int64) bool {
 	for len(b.line) <= bad {
 		b.line = append(b.line, b.lastBreach(int64(len(b.line)), b.line[len(b.line)-1]))
@@ -46,8 +46,8 @@ func (b *boundary) breached(bad int, n int64) bool {
 	return n <= b.line[bad]
 }
 
-// lastBreach returns the largest number of events among which so many bad ones are a
-// breach. It is no smaller than from, that of one bad event less.
+// lastBreach returns the largest number of events of which so many bad ones are a breach.
+// It is at least from, the number for one bad event less.
 func (b *boundary) lastBreach(bad, from int64) int64 {
 	last, step := max(bad-1, from), int64(1)
 	for b.breach(bad, last+step) {
@@ -61,12 +61,12 @@ func (b *boundary) breach(bad, total int64) bool {
 	return b.test.LogEvidence(analysis.Counts{Bad: bad, Total: total}) >= b.threshold
 }
 
-// judge judges releases in one world. It is for one goroutine.
+// judge simulates releases in one world. It must be used by one goroutine only.
 type judge struct {
 	world world
-	// boundaries of the checks.
+	// boundaries are those of the checks.
 	boundaries []*boundary
-	// over are the minutes in which a check was over its limit.
+	// over are the minutes in which a check exceeded its limit.
 	over []bool
 }
 
@@ -78,7 +78,7 @@ func newJudge(w world, alpha float64) *judge {
 	return c
 }
 
-// release plays one release to its end.
+// release simulates one release.
 func (c *judge) release(r *rand.Rand) outcome {
 	clear(c.over)
 	o := outcome{verdict: never}
@@ -89,8 +89,8 @@ func (c *judge) release(r *rand.Rand) outcome {
 	return o
 }
 
-// runCheck plays one check, notes its minutes over the limit and returns when it
-// is a breach. It ends when nothing more can change the outcome.
+// runCheck simulates one check, records the minutes in which it exceeds the limit and
+// returns the time of the breach. It stops when the outcome is final.
 func (c *judge) runCheck(i int, r *rand.Rand) int64 {
 	limit, line := c.world.checks[i].limit, c.boundaries[i]
 	allowed := int(math.Floor(limit*perMinute + 1e-9))
@@ -119,7 +119,7 @@ func (c *judge) runCheck(i int, r *rand.Rand) int64 {
 	return breach
 }
 
-// endOfMinuteOver returns the end of the k-th minute over the limit.
+// endOfMinuteOver returns the end of the k-th minute in which a check exceeded its limit.
 func (c *judge) endOfMinuteOver(k int) int64 {
 	for i, over := range c.over {
 		if over {
@@ -132,8 +132,8 @@ func (c *judge) endOfMinuteOver(k int) int64 {
 	return never
 }
 
-// judgeBlocks plays one release with one check to its end and returns when
-// the test breaches that takes so many events as one observation.
+// judgeBlocks simulates one release with one check and returns the time of the breach by
+// the test that takes blocks of so many events as single observations.
 func judgeBlocks(w world, t analysis.Test, length int64, r *rand.Rand) int64 {
 	next := w.stream(check{limit: t.Limit}, r)
 	var blocks analysis.Blocks

@@ -1,16 +1,15 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command benchcanary shows by simulation what docs/canary.md says about the
-// verdict on canaries: how rarely it rolls back a healthy release, and how
-// quickly a bad one. Beside it the same releases are judged as other operators
-// do by default.
+// Command benchcanary simulates the claims of docs/canary.md about the verdict on
+// canaries: how rarely it rolls back a healthy release, and how quickly a bad one. The
+// default methods of other operators are simulated for comparison.
 //
 //	benchcanary [-canaries 20000] [-docs docs]
 //
-// It prints the tables, and writes them and a plot into docs/canary.md and
-// docs/canary.svg. Time is virtual and chance is seeded: the figures are the same on
-// every run. It ends with status 1 when a claim is not kept.
+// It prints tables and writes them and a plot to docs/canary.md and docs/canary.svg. Time
+// is virtual and random numbers are seeded, so every run gives the same figures. It exits
+// with status 1 if a claim does not hold.
 package main
 
 import (
@@ -24,8 +23,8 @@ import (
 )
 
 func main() {
-	canaries := flag.Int("canaries", 20_000, "How many healthy releases are played in each world.")
-	docs := flag.String("docs", "docs", "The folder of canary.md and canary.svg.")
+	canaries := flag.Int("canaries", 20_000, "Number of healthy releases to simulate in each world.")
+	docs := flag.String("docs", "docs", "Directory of canary.md and canary.svg.")
 	flag.Parse()
 	if err := run(os.Stdout, *canaries, *docs); err != nil {
 		fmt.Fprintf(os.Stderr, "benchcanary: %v\n", err)
@@ -33,12 +32,12 @@ func main() {
 	}
 }
 
-// minCanaries releases of which the medians and shares still mean something.
+// minCanaries is the minimum number of releases for meaningful results.
 const minCanaries = 400
 
 func run(out io.Writer, canaries int, docs string) error {
 	if canaries < minCanaries {
-		return fmt.Errorf("%d canaries say nothing, %d are the fewest", canaries, minCanaries)
+		return fmt.Errorf("%d canaries are too few, the minimum is %d", canaries, minCanaries)
 	}
 	f := measure(canaries, 0.99)
 	tables := f.tables()
@@ -49,7 +48,7 @@ func run(out io.Writer, canaries int, docs string) error {
 	return verify(out, f.claims())
 }
 
-// publish writes the tables into the page and the plot beside it.
+// publish writes the tables to the page and the plot beside it.
 func publish(docs, tables, plot string) error {
 	page := filepath.Join(docs, "canary.md")
 	text, err := os.ReadFile(page)
@@ -58,7 +57,7 @@ func publish(docs, tables, plot string) error {
 	}
 	updated, err := splice(string(text), tables)
 	if err != nil {
-		return fmt.Errorf("putting the tables into %s: %w", page, err)
+		return fmt.Errorf("writing the tables to %s: %w", page, err)
 	}
 	if err := os.WriteFile(page, []byte(updated), 0o644); err != nil {
 		return fmt.Errorf("writing the page: %w", err)
@@ -69,35 +68,35 @@ func publish(docs, tables, plot string) error {
 	return nil
 }
 
-// The tables stand between these lines of the page.
+// Markers of the generated part of the page.
 const (
 	begin = "<!-- begin: written by make bench-canary -->\n"
 	end   = "<!-- end -->"
 )
 
-// splice replaces what is between the marks in the page.
+// splice replaces the generated part of the page.
 func splice(page, tables string) (string, error) {
 	before, rest, ok := strings.Cut(page, begin)
 	_, after, closed := strings.Cut(rest, end)
 	if !ok || !closed {
-		return "", errors.New("the marks are missing between which they belong")
+		return "", errors.New("the markers of the generated part are missing")
 	}
 	return before + begin + "\n" + tables + "\n" + end + after, nil
 }
 
-// verify prints every claim and fails when one is not kept.
+// verify prints all claims and fails if one does not hold.
 func verify(out io.Writer, claims []claim) error {
 	broken := 0
 	for _, c := range claims {
-		word := "kept  "
+		status := "holds "
 		if !c.holds() {
-			word = "BROKEN"
+			status = "FAILED"
 			broken++
 		}
-		fmt.Fprintf(out, "%s  %s\n", word, c)
+		fmt.Fprintf(out, "%s  %s\n", status, c)
 	}
 	if broken > 0 {
-		return fmt.Errorf("%d of %d claims are not kept", broken, len(claims))
+		return fmt.Errorf("%d of %d claims do not hold", broken, len(claims))
 	}
 	return nil
 }

@@ -17,21 +17,21 @@ import (
 	"github.com/flagcache/flagcache/controllers/analysis"
 )
 
-// few releases, for tests that take a second.
+// few is a number of releases that keeps tests fast.
 const few = 1000
 
-// A test that rolls back one healthy release in two is found out.
-func TestBrokenClaimsFail(t *testing.T) {
+// A test that rolls back every second healthy release violates the claims.
+func TestVerifyFailsOnViolatedClaims(t *testing.T) {
 	t.Parallel()
 	f := figures{canaries: minCanaries, alpha: analysis.Share(0.2, len(checks))}
 	f.measureHealthy()
 	var out strings.Builder
-	if err := verify(&out, f.claims()); err == nil || !strings.Contains(out.String(), "BROKEN  false rollbacks at the limits") {
+	if err := verify(&out, f.claims()); err == nil || !strings.Contains(out.String(), "FAILED  false rollbacks at the limits") {
 		t.Errorf("the claims were accepted: %v\n%s", err, out.String())
 	}
 }
 
-func TestPlotAndTablesAreTheSameEveryTime(t *testing.T) {
+func TestOutputIsDeterministic(t *testing.T) {
 	t.Parallel()
 	a, b := measure(minCanaries, 0.99), measure(minCanaries, 0.99)
 	if a.tables() != b.tables() || a.plot() != b.plot() {
@@ -43,16 +43,16 @@ func TestPlotAndTablesAreTheSameEveryTime(t *testing.T) {
 			break
 		}
 		if err != nil {
-			t.Fatalf("the plot is no XML: %v", err)
+			t.Fatalf("the plot is not valid XML: %v", err)
 		}
 	}
 	if strings.Contains(a.plot(), "NaN") || strings.Contains(a.plot(), "Inf") {
-		t.Error("the plot has points that are no numbers")
+		t.Error("the plot contains invalid numbers")
 	}
 }
 
-// The boundary stands in for the test, so it has to agree with it everywhere.
-func TestBoundaryIsTheTest(t *testing.T) {
+// The boundary replaces the test, so it must agree with it everywhere.
+func TestBoundaryAgreesWithTest(t *testing.T) {
 	t.Parallel()
 	test := analysis.Test{Limit: 0.05, Alpha: 0.002}
 	b := newBoundary(test)
@@ -66,7 +66,7 @@ func TestBoundaryIsTheTest(t *testing.T) {
 	}
 }
 
-// Both kinds of world have the rate of bad events that they say.
+// Both kinds of streams have the configured rate of bad events.
 func TestStreamsKeepTheirRate(t *testing.T) {
 	t.Parallel()
 	const rate, events = 0.01, 20_000_000
@@ -86,8 +86,8 @@ func TestStreamsKeepTheirRate(t *testing.T) {
 	}
 }
 
-// The fifth minute over the limit ends when five minutes were over it in any check.
-func TestThresholdJudgesCountMinutes(t *testing.T) {
+// The fifth minute over the limit ends when any checks exceeded theirs in five minutes.
+func TestThresholdsCountMinutes(t *testing.T) {
 	t.Parallel()
 	c := &judge{over: []bool{false, true, false, true, true, true, false, true}}
 	for k, want := range map[int]int64{1: 2 * perMinute, 4: 6 * perMinute, 5: 8 * perMinute, 6: never} {
@@ -105,12 +105,12 @@ func TestSplice(t *testing.T) {
 		t.Errorf("got %q, %v, want %q", got, err, want)
 	}
 	if _, err := splice("no marks", "new"); err == nil {
-		t.Error("a page without marks was accepted")
+		t.Error("a page without markers was accepted")
 	}
 }
 
-// What docs/canary.md says about the verdict, with fewer releases.
-func TestClaimsAreKeptAndPublished(t *testing.T) {
+// The claims of docs/canary.md, with fewer releases.
+func TestClaimsHoldAndArePublished(t *testing.T) {
 	t.Parallel()
 	docs := t.TempDir()
 	page := filepath.Join(docs, "canary.md")
@@ -127,14 +127,14 @@ func TestClaimsAreKeptAndPublished(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !strings.Contains(string(text), "the verdict") {
-			t.Errorf("%s says nothing of the verdict:\n%s", file, text)
+			t.Errorf("%s does not mention the verdict:\n%s", file, text)
 		}
 	}
 }
 
-func TestTooFewReleasesAreRefused(t *testing.T) {
+func TestTooFewReleasesAreRejected(t *testing.T) {
 	t.Parallel()
 	if err := run(io.Discard, minCanaries-1, t.TempDir()); err == nil {
-		t.Error("they were accepted")
+		t.Error("too few releases were accepted")
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// The page is read in light and in dark, and an image cannot always tell which: there is
-// no background, and each colour can be read on white and on black.
+// An image cannot always detect whether the page is light or dark, so it has no background
+// and all colors are readable on white and on black.
 const style = `<style>
 text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:#6e7781}
 .title{font-weight:600}
@@ -22,8 +22,8 @@ text.verdict{fill:#2f81f7;font-weight:600}text.once{fill:#cf4b87}text.five{fill:
 </style>
 `
 
-// plot of the figures as SVG: on the left what happens to healthy releases, on the
-// right how soon bad ones are found.
+// plot draws the figures as SVG: rollbacks of healthy releases on the left, the time
+// until bad ones are detected on the right.
 func (f figures) plot() string {
 	var s strings.Builder
 	s.WriteString(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 340" role="img" aria-label="` +
@@ -35,41 +35,41 @@ func (f figures) plot() string {
 	return s.String()
 }
 
-// panel is a coordinate system: x and y place a value, in pixels.
+// panel is a coordinate system: x and y map values to pixels.
 type panel struct {
 	out  *strings.Builder
 	x, y func(float64) float64
 }
 
-// A panel's drawing area, from its left edge.
+// The drawing area of a panel.
 const (
 	width, height = 330.0, 230.0
 	top           = 56.0
 )
 
-// linear places low at from and high at to.
+// linear maps the range from low to high linearly to the range of pixels.
 func linear(low, high, from, to float64) func(float64) float64 {
 	return func(v float64) float64 { return from + (v-low)/(high-low)*(to-from) }
 }
 
-// logarithmic is linear in the logarithm.
+// logarithmic is linear on a logarithmic scale.
 func logarithmic(low, high, from, to float64) func(float64) float64 {
 	place := linear(math.Log(low), math.Log(high), from, to)
 	return func(v float64) float64 { return place(math.Log(v)) }
 }
 
-// text at a place in pixels.
+// text draws a text at a position in pixels.
 func (p panel) text(x, y float64, class, anchor, content string) {
 	fmt.Fprintf(p.out, `<text x="%.1f" y="%.1f" class="%s" text-anchor="%s">%s</text>`+"\n", x, y, class, anchor, content)
 }
 
-// titles above and below the panel that begins at left.
+// titles draws the titles above and below the panel that begins at left.
 func (p panel) titles(left float64, title, below string) {
 	p.text(left, top-30, "title", "start", title)
 	p.text(left+width/2, top+height+38, "", "middle", below)
 }
 
-// gridY draws a line across at each value with its label.
+// gridY draws a horizontal line with a label at each value.
 func (p panel) gridY(left float64, values []float64, label func(float64) string) {
 	for _, v := range values {
 		fmt.Fprintf(p.out, `<path class="grid" d="M%.1f %.1fh%.1f"/>`+"\n", left, p.y(v), width)
@@ -77,17 +77,17 @@ func (p panel) gridY(left float64, values []float64, label func(float64) string)
 	}
 }
 
-// labelsX writes the values under the axis.
+// labelsX labels the horizontal axis.
 func (p panel) labelsX(values []float64, label func(float64) string) {
 	for _, v := range values {
 		p.text(p.x(v), top+height+18, "", "middle", label(v))
 	}
 }
 
-// point of a line, in values.
+// point is a point of a line, in values.
 type point struct{ x, y float64 }
 
-// line through points.
+// line draws a line through points.
 func (p panel) line(class string, points []point) {
 	var d strings.Builder
 	for i, pt := range points {
@@ -119,7 +119,7 @@ func (f figures) plotHealthy(s *strings.Builder) {
 	p.text(left+width, p.y(0)-10, "verdict", "end", "the verdict: "+percent(curve[len(curve)-1].y))
 }
 
-// curve is the share rolled back by each minute of the hour.
+// curve is the fraction that is rolled back by each minute of the hour.
 func (f figures) curve(judge func(outcome) int64) []point {
 	ends := endsBy(f.half, judge)
 	curve := make([]point, 61)
@@ -129,7 +129,7 @@ func (f figures) curve(judge func(outcome) int64) []point {
 	return curve
 }
 
-// half is where the curve first reaches one half.
+// half is the index at which the curve first reaches one half.
 func half(curve []point) int {
 	for i, p := range curve {
 		if p.y >= 0.5 {

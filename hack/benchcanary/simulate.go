@@ -12,12 +12,12 @@ import (
 	"github.com/flagcache/flagcache/controllers/analysis"
 )
 
-// seed of all chance: the same figures on every run.
+// seed is the seed of all random numbers.
 const seed = 20230517
 
-// repeat plays n releases on all processors. Each has chance of its own, derived from its
-// number, so that the outcome does not depend on how many processors there are. judge
-// is made once for each of them.
+// repeat simulates n releases on all processors. Each release has its own random numbers,
+// derived from its index, so that the outcomes do not depend on the number of processors.
+// newJudge is called once for each processor.
 func repeat[T any](n int, newJudge func() func(*rand.Rand) T) []T {
 	outcomes := make([]T, n)
 	workers := runtime.GOMAXPROCS(0)
@@ -36,13 +36,13 @@ func repeat[T any](n int, newJudge func() func(*rand.Rand) T) []T {
 	return outcomes
 }
 
-// simulate returns what the judges do with n releases in a world.
+// simulate returns the outcomes of n releases in a world.
 func simulate(n int, w world, alpha float64) []outcome {
 	return repeat(n, func() func(*rand.Rand) outcome { return newJudge(w, alpha).release })
 }
 
-// simulateBlocks returns when n releases are rolled back that are judged by blocks of
-// so many events.
+// simulateBlocks returns when n releases are rolled back by the test on blocks of so many
+// events.
 func simulateBlocks(n int, w world, alpha float64, length int64) []int64 {
 	t := analysis.Test{Limit: w.checks[0].limit, Alpha: alpha}
 	return repeat(n, func() func(*rand.Rand) int64 {
@@ -50,7 +50,7 @@ func simulateBlocks(n int, w world, alpha float64, length int64) []int64 {
 	})
 }
 
-// endsBy returns one judge's part of the outcomes.
+// endsBy returns the times of rollback by one method.
 func endsBy(outcomes []outcome, judge func(outcome) int64) []int64 {
 	ends := make([]int64, len(outcomes))
 	for i, o := range outcomes {
@@ -59,12 +59,12 @@ func endsBy(outcomes []outcome, judge func(outcome) int64) []int64 {
 	return ends
 }
 
-// The judges of an outcome.
+// The methods of an outcome.
 func verdict(o outcome) int64   { return o.verdict }
 func once(o outcome) int64      { return o.once }
 func fiveTimes(o outcome) int64 { return o.fiveTimes }
 
-// share of releases that are rolled back within so many events.
+// share is the fraction of releases that are rolled back within so many events.
 func share(ends []int64, within int64) float64 {
 	n := 0
 	for _, end := range ends {
@@ -75,7 +75,7 @@ func share(ends []int64, within int64) float64 {
 	return float64(n) / float64(len(ends))
 }
 
-// median of the events until rollback.
+// median is the median number of events until rollback.
 func median(ends []int64) float64 {
 	sorted := slices.Sorted(slices.Values(ends))
 	return float64(sorted[len(sorted)/2])

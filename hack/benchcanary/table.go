@@ -6,11 +6,12 @@ package main
 import (
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
+
+	"github.com/flagcache/flagcache/hack/bench/page"
 )
 
-// tables in Markdown.
+// tables formats the figures as Markdown.
 func (f figures) tables() string {
 	var t strings.Builder
 	fmt.Fprintf(&t, "Releases within their limits (%s of each), and the proportion that is rolled back within an hour:\n\n",
@@ -47,7 +48,7 @@ func (f figures) tables() string {
 	return t.String()
 }
 
-// percent of a share that was measured, with enough digits to tell few from none.
+// percent formats a measured fraction with enough digits to distinguish few from none.
 func percent(share float64) string {
 	digits := 2
 	switch {
@@ -56,20 +57,16 @@ func percent(share float64) string {
 	case share < 0.001:
 		digits = 3
 	}
-	return fmt.Sprintf("%.*f %%", digits, 100*share)
+	return page.Percent(share, digits)
 }
 
-// limit of a check as a user writes it.
+// limit formats a limit as in a FlagCache.
 func limit(share float64) string { return fmt.Sprintf("%g %%", math.Round(1e6*share)/1e4) }
 
-// thousands separates the digits of a count.
+// thousands formats a count of events.
 func thousands(count float64) string {
 	if count >= never {
 		return "never"
 	}
-	digits := strconv.FormatFloat(count, 'f', 0, 64)
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
+	return page.Thousands(int(math.Round(count)))
 }

@@ -12,21 +12,21 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// Virtual time is counted in events: a service of 200 requests a second hands 5 %
-// of them to its canary, and each is one event of every check.
+// Virtual time is counted in events: a service with 200 requests per second sends 5 % of
+// them to its canary, and each is one event for every check.
 const (
 	perSecond = 10
 	perMinute = 60 * perSecond
 	hour      = 60 * perMinute
 )
 
-// check is a proportion with the largest share of bad events that it may have.
+// check is a check with its limit, the maximum fraction of bad events.
 type check struct {
 	name  canary.Check
 	limit float64
 }
 
-// checks with their default limits, the strictest first.
+// checks are all checks with their default limits, the strictest first.
 var checks = defaultChecks()
 
 func defaultChecks() []check {
@@ -38,22 +38,22 @@ func defaultChecks() []check {
 	return all
 }
 
-// world is a release on its way, as it truly is.
+// world is the true behaviour of a release.
 type world struct {
-	// checks that it is judged by.
+	// checks are the evaluated checks.
 	checks []check
-	// times the limit is the true rate of bad events, in all checks.
+	// times is the true rate of bad events as a multiple of the limit, for all checks.
 	times float64
-	// bursts says that bad events come in bursts and not each by itself.
+	// bursts makes bad events occur in bursts rather than independently.
 	bursts bool
-	// horizon is when the simulation ends, in events.
+	// horizon is the end of the simulation, in events.
 	horizon int64
 }
 
-// stream returns, at each call, the number of the next bad event, counted from 1.
+// stream returns the number of the next bad event on each call, counted from 1.
 type stream func() int64
 
-// stream of bad events of one check.
+// stream returns the bad events of one check.
 func (w world) stream(c check, r *rand.Rand) stream {
 	rate := w.times * c.limit
 	if w.bursts {
@@ -62,7 +62,7 @@ func (w world) stream(c check, r *rand.Rand) stream {
 	return independent(rate, r)
 }
 
-// independent events are bad with a probability of rate each.
+// independent returns a stream in which each event is bad with a probability of rate.
 func independent(rate float64, r *rand.Rand) stream {
 	hazard := -math.Log1p(-rate)
 	var now int64
@@ -72,14 +72,14 @@ func independent(rate float64, r *rand.Rand) stream {
 	}
 }
 
-// A burst lasts 10 seconds in which an event is bad with a probability of 0.3.
+// A burst lasts 10 seconds, during which an event is bad with a probability of 0.3.
 const (
 	burstLength = 10 * perSecond
 	burstRate   = 0.3
 )
 
-// bursty events are bad in bursts alone, which begin at random times and are as rare
-// as the rate wants it. The first event is outside of a burst.
+// bursty returns a stream with bad events in bursts only, which begin at random times and
+// are as rare as the rate requires. The first event is outside a burst.
 func bursty(rate float64, r *rand.Rand) stream {
 	hazard := -math.Log1p(-burstRate)
 	gap := burstLength * (burstRate/rate - 1)
@@ -97,8 +97,8 @@ func bursty(rate float64, r *rand.Rand) stream {
 	}
 }
 
-// divergence is Kullback and Leibler's of a rate from a limit, in nats: what one
-// event adds to the evidence of somebody who knows the rate beforehand.
+// divergence is the Kullback-Leibler divergence of a rate from a limit, in nats: the
+// expected evidence per event if the rate were known.
 func divergence(rate, limit float64) float64 {
 	d := rate * math.Log(rate/limit)
 	if rate < 1 {

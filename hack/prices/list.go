@@ -14,16 +14,16 @@ import (
 	"strings"
 )
 
-// offerCode is the only offer that is understood.
+// offerCode is the only supported offer.
 const offerCode = "AmazonElastiCache"
 
-// priceList is what is on demand in one file, whichever its format.
+// priceList is the content of one file, independent of its format.
 type priceList struct {
 	offer, version, date string
 	offers               []offer
 }
 
-// offer is one on-demand price of one product, in AWS's words.
+// offer is one on-demand price of one product, with the values of AWS.
 type offer struct {
 	family, locationType, region    string
 	nodeType, memory, engine, usage string
@@ -38,22 +38,22 @@ func readList(name string) (priceList, error) {
 	defer f.Close()
 	read := map[string]func(io.Reader) (priceList, error){".json": readJSON, ".csv": readCSV}[filepath.Ext(name)]
 	if read == nil {
-		return priceList{}, errors.New("a price list is a .json or a .csv file")
+		return priceList{}, errors.New("a price list must be a .json or a .csv file")
 	}
 	l, err := read(f)
 	switch {
 	case err != nil:
 		return priceList{}, err
 	case l.offer != offerCode:
-		return priceList{}, fmt.Errorf("this is the offer %q, not %s", l.offer, offerCode)
+		return priceList{}, fmt.Errorf("unexpected offer %q, want %s", l.offer, offerCode)
 	case len(l.date) < len("2006-01-02"):
-		return priceList{}, errors.New("it has no publication date")
+		return priceList{}, errors.New("no publication date")
 	}
 	l.date = l.date[:len("2006-01-02")]
 	return l, nil
 }
 
-// offerFile is the JSON form: products by SKU, and their terms by SKU and term.
+// offerFile is the JSON format: products by SKU, and their terms by SKU and term.
 type offerFile struct {
 	OfferCode       string
 	Version         string
@@ -93,8 +93,8 @@ func readJSON(r io.Reader) (priceList, error) {
 	return l, nil
 }
 
-// readCSV reads the CSV form: lines of a name and a value, a line of headers, and
-// a line for each price of each term.
+// readCSV reads the CSV format: lines with a name and a value, a header line, and a line
+// for each price of each term.
 func readCSV(r io.Reader) (priceList, error) {
 	lines := csv.NewReader(r)
 	lines.FieldsPerRecord = -1

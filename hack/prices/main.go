@@ -1,16 +1,15 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command prices writes the table of ElastiCache's prices that the operator
-// estimates with, from files in AWS's price list format: the JSON or the CSV of the
-// offer AmazonElastiCache, of all regions or of one. The files are downloaded by
-// hand; the command itself uses no network.
+// Command prices updates the operator's table of ElastiCache prices from AWS price list
+// files: the JSON or CSV file of the offer AmazonElastiCache for all regions or for one.
+// The files must be downloaded beforehand; the command uses no network.
 //
 //	go run ./hack/prices index.json
 //	go run ./hack/prices eu-west-1.csv us-east-1.csv
 //
-// A region that is in a file is replaced as a whole; the others keep their prices,
-// with the date and the source that they have.
+// A region in a file is replaced completely; other regions keep their prices with their
+// date and source.
 package main
 
 import (
@@ -31,10 +30,10 @@ func main() {
 	}
 }
 
-// run brings the table up to date with the price lists.
+// run updates the table from price lists.
 func run(file string, lists []string) error {
 	if len(lists) == 0 {
-		return errors.New("name one price list or more: go run ./hack/prices FILE.json|FILE.csv [FILE]")
+		return errors.New("usage: go run ./hack/prices FILE.json|FILE.csv [FILE]")
 	}
 	table, err := readTable(file)
 	if err != nil {
@@ -49,20 +48,20 @@ func run(file string, lists []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		fmt.Printf("%s, of %s: %d regions\n", name, list.date, regions)
+		fmt.Printf("%s, published %s: %d regions\n", name, list.date, regions)
 	}
 	text, err := table.Encode()
 	if err != nil {
 		return err
 	}
-	// What was written must be readable by the operator.
+	// The operator must be able to parse the table.
 	if _, err := prices.Parse(text); err != nil {
 		return err
 	}
 	return os.WriteFile(file, text, 0o644)
 }
 
-// readTable reads the table as it is; a table that does not exist is empty.
+// readTable reads the existing table; a table that does not exist is empty.
 func readTable(file string) (prices.Table, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -14,8 +14,8 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/cost/prices"
 )
 
-// The two files of testdata are one short price list in either format. Beside two
-// nodes for each engine it has what must be left out: Memcached, a reserved node,
+// The two files of testdata are the same short price list in both formats. In addition to
+// two nodes for each engine they contain offers to ignore: Memcached, a reserved node,
 // surcharges, an Outpost, and Serverless.
 var short = prices.Table{
 	Memory: map[string]string{"cache.r7g.large": "13.07", "cache.t3.micro": "0.5"},
@@ -33,7 +33,7 @@ var short = prices.Table{
 	},
 }
 
-func TestEitherFormatMakesTheTable(t *testing.T) {
+func TestBothFormatsGiveTheSameTable(t *testing.T) {
 	for _, list := range []string{"testdata/offer.json", "testdata/offer.csv"} {
 		t.Run(filepath.Ext(list), func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "table.json")
@@ -47,7 +47,7 @@ func TestEitherFormatMakesTheTable(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotInTheListStays(t *testing.T) {
+func TestOtherRegionsAreKept(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "table.json")
 	old := prices.Region{Date: "2022-02-13", Source: "older", Redis: map[string]string{"cache.t3.micro": "0.018"}}
 	text, err := prices.Table{
@@ -75,7 +75,7 @@ func TestWhatIsNotInTheListStays(t *testing.T) {
 	}
 }
 
-func TestAListThatIsNotUnderstoodIsRefused(t *testing.T) {
+func TestInvalidListsAreRejected(t *testing.T) {
 	node := func(usage, usd string) string {
 		return `"SKU","TermType","Unit","PricePerUnit","Currency","Product Family","Location Type","Instance Type","Cache Engine","usageType","Region Code"
 "A","OnDemand","Hrs","0.1","USD","Cache Instance","AWS Region","cache.t3.micro","Redis","NodeUsage:cache.t3.micro","us-east-1"
@@ -85,7 +85,7 @@ func TestAListThatIsNotUnderstoodIsRefused(t *testing.T) {
 	facts := `"OfferCode","AmazonElastiCache"` + "\n" + `"Publication Date","2026-10-02T12:00:00Z"` + "\n"
 	for name, c := range map[string]struct{ file, text, want string }{
 		"two prices for one node": {"a.csv", facts + node("USE1-NodeUsage:cache.t3.micro", "0.2"), "has two prices"},
-		"another offer":           {"a.csv", `"OfferCode","AmazonEC2"` + "\n", "not AmazonElastiCache"},
+		"another offer":           {"a.csv", `"OfferCode","AmazonEC2"` + "\n", "want AmazonElastiCache"},
 		"without a date":          {"a.csv", `"OfferCode","AmazonElastiCache"` + "\n", "no publication date"},
 		"without a node":          {"a.csv", facts, "no on-demand price"},
 		"another format":          {"a.xml", "<a/>", ".json or a .csv"},
@@ -104,7 +104,7 @@ func TestAListThatIsNotUnderstoodIsRefused(t *testing.T) {
 		})
 	}
 	if err := run("unused", nil); err == nil {
-		t.Error("no list at all was accepted")
+		t.Error("an empty list of files was accepted")
 	}
 }
 

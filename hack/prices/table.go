@@ -13,16 +13,16 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/cost/prices"
 )
 
-// The usage of a plain node and of a snapshot, after the short name of the region,
-// which us-east-1 has none of. The same node type has further prices, which are
-// added to that one (ExtendedSupportYr3-NodeUsage, SyncDurability-NodeUsage) or are
-// for something else (Outpost-NodeUsage).
+// The usage types of a plain node and of a snapshot, after the prefix of the region, which
+// us-east-1 does not have. A node type has further prices, which are surcharges
+// (ExtendedSupportYr3-NodeUsage, SyncDurability-NodeUsage) or for other products
+// (Outpost-NodeUsage).
 var (
 	nodeUsage     = regexp.MustCompile(`^([A-Z0-9]+-)?NodeUsage:cache\.`)
 	snapshotUsage = regexp.MustCompile(`^([A-Z0-9]+-)?(ElastiCache:)?BackupUsage`)
 )
 
-// addTo puts the regions of the list into the table, and says how many there were.
+// addTo replaces the regions of the list in the table and returns their number.
 func (l priceList) addTo(t *prices.Table) (int, error) {
 	regions := map[string]prices.Region{}
 	for _, o := range l.offers {
@@ -47,7 +47,7 @@ func (l priceList) addTo(t *prices.Table) (int, error) {
 		regions[o.region] = r
 	}
 	if len(regions) == 0 {
-		return 0, errors.New("it has no on-demand price of a cache node")
+		return 0, errors.New("no on-demand price of a cache node")
 	}
 	for name, r := range regions {
 		t.Regions[name] = r
@@ -55,13 +55,13 @@ func (l priceList) addTo(t *prices.Table) (int, error) {
 	return len(regions), nil
 }
 
-// source says where the prices are from, in a sentence for people.
+// source describes the origin of the prices.
 func (l priceList) source() string {
 	return fmt.Sprintf("AWS Price List, %s, version %s", l.offer, l.version)
 }
 
-// price is an offer's price as the table writes it; it is false for one that costs
-// nothing or is not in US dollars.
+// price returns the price in the format of the table, or false for offers that are free
+// or not in US dollars.
 func (o offer) price() (string, bool) {
 	usd, ok := new(big.Rat).SetString(o.usd)
 	if !ok || usd.Sign() <= 0 || o.region == "" || o.locationType != "AWS Region" {
@@ -70,9 +70,9 @@ func (o offer) price() (string, bool) {
 	return formatDecimal(usd), true
 }
 
-// formatDecimal writes a decimal number without the zeros at its end.
+// formatDecimal formats a decimal number without trailing zeros.
 func formatDecimal(n *big.Rat) string {
-	const digits = 10 // as many as AWS has
+	const digits = 10 // as in AWS price lists
 	return strings.TrimSuffix(strings.TrimRight(n.FloatString(digits), "0"), ".")
 }
 
@@ -84,8 +84,8 @@ func (o offer) isSnapshot() bool {
 	return o.family == "Storage Snapshot" && strings.HasPrefix(o.unit, "GB-Mo") && snapshotUsage.MatchString(o.usage)
 }
 
-// addNode records a node's price and memory. Two prices for one node mean that the
-// list is not understood.
+// addNode adds the price and the memory of a node. Two prices for one node mean that the
+// list has an unknown structure.
 func (o offer) addNode(t *prices.Table, r prices.Region, price string) error {
 	nodes := map[string]map[string]string{"Redis": r.Redis, "Valkey": r.Valkey}[o.engine]
 	if nodes == nil {
@@ -101,8 +101,7 @@ func (o offer) addNode(t *prices.Table, r prices.Region, price string) error {
 	return nil
 }
 
-// higher is the higher of two prices: snapshots of one engine may cost more than
-// those of another.
+// higher returns the higher of two prices: the engines' snapshot prices may differ.
 func higher(a, b string) string {
 	x, known := new(big.Rat).SetString(a)
 	y, _ := new(big.Rat).SetString(b)
