@@ -67,20 +67,20 @@ func TestEnvelopeIsBoundToItsKey(t *testing.T) {
 }
 
 func TestEnvelopeRejectsForeignValues(t *testing.T) {
-	ours := Sealer{Secret: []byte("0123456789abcdef")}
+	sealer := Sealer{Secret: []byte("0123456789abcdef")}
 	entry := Entry{Version: source.Version{Epoch: 3, Number: 5}, Data: []byte("data")}
 	foreign := map[string][]byte{
-		"another key's value":        ours.Seal("feature_flags:b", entry),
+		"another key's value":        sealer.Seal("feature_flags:b", entry),
 		"another secret's value":     Sealer{Secret: []byte("fedcba9876543210")}.Seal("feature_flags:a", entry),
 		"a checksum instead of HMAC": Sealer{}.Seal("feature_flags:a", entry),
 		"the bare document":          entry.Data,
 		"an empty value":             nil,
 		"a header without a version": []byte("flagcache/2 hmac-sha256 00 3 x 4 feature_flags:a\ndata"),
-		"a version in another notation": bytes.Replace(ours.Seal("feature_flags:a", entry),
+		"a version in another notation": bytes.Replace(sealer.Seal("feature_flags:a", entry),
 			[]byte(" 3 5 4 "), []byte(" 3 +5 4 "), 1),
 	}
 	for name, value := range foreign {
-		if _, err := ours.Open("feature_flags:a", value); err == nil {
+		if _, err := sealer.Open("feature_flags:a", value); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
 	}

@@ -172,11 +172,11 @@ func TestCorruptedRepliesAreMisses(t *testing.T) {
 	for at := range len(value) {
 		client.Set(t.Context(), testKey, value, 0)
 		proxy.Corrupt(func(_ int, part []byte) ([]byte, bool) {
-			spoilt := bytes.Clone(part)
-			if begin := bytes.Index(spoilt, []byte("$512\r\n")); begin >= 0 {
-				spoilt[begin+6+at] ^= 1
+			corrupted := bytes.Clone(part)
+			if begin := bytes.Index(corrupted, []byte("$512\r\n")); begin >= 0 {
+				corrupted[begin+6+at] ^= 1
 			}
-			return spoilt, true
+			return corrupted, true
 		})
 		if got, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
 			t.Fatalf("with byte %d corrupted the read returns %q, %v", at, got.Data, err)
@@ -314,8 +314,8 @@ func TestAttackerWithRedisCannotInject(t *testing.T) {
 	server := redistest.Start(t)
 	attacker := server.Client()
 	secret := []byte("0123456789abcdef")
-	ours := Sealer{secret}
-	seen := ours.Seal(testKey, Entry{Version: number(5), Data: []byte("good")})
+	sealer := Sealer{secret}
+	seen := sealer.Seal(testKey, Entry{Version: number(5), Data: []byte("good")})
 	r := runCache(t, Options{URL: server.URL(), KeyFile: keyFile(t, secret)})
 	r.awaitChange(t, 1)
 	forged := map[string]string{
@@ -324,7 +324,7 @@ func TestAttackerWithRedisCannotInject(t *testing.T) {
 		"another key":                         string(Sealer{[]byte("fedcba9876543210")}.Seal(testKey, Entry{Version: number(9), Data: []byte("evil")})),
 		"a valid header on other data":        strings.Replace(string(seen), "good", "evil", 1),
 		"a valid header with a newer version": strings.Replace(string(seen), " 0 5 4 ", " 0 6 4 ", 1),
-		"a valid value of another key":        string(ours.Seal("feature_flags:other", Entry{Version: number(9), Data: []byte("evil")})),
+		"a valid value of another key":        string(sealer.Seal("feature_flags:other", Entry{Version: number(9), Data: []byte("evil")})),
 		"the former format":                   strings.Replace(string(seen), "flagcache/2", "flagcache/1", 1),
 	}
 	for name, value := range forged {

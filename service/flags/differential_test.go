@@ -109,9 +109,9 @@ func (g *generator) variable(depth int) string {
 	return fmt.Sprintf(`{"var":%s}`, g.name())
 }
 
-func (g *generator) rules(depth, least, most int) string {
+func (g *generator) rules(depth, minimum, maximum int) string {
 	list := ""
-	for i := range least + g.random.IntN(most-least+1) {
+	for i := range minimum + g.random.IntN(maximum-minimum+1) {
 		if i > 0 {
 			list += ","
 		}

@@ -429,46 +429,46 @@ func (e *env) absent(data any, names []any) (absent []any, present int) {
 
 // containing applies a test to two lists; fallback is the result for any other
 // arguments.
-func containing(test func(e *env, list, wanted []any) bool, fallback bool) func(*env, int, []any) any {
+func containing(test func(e *env, list, values []any) bool, fallback bool) func(*env, int, []any) any {
 	return func(e *env, _ int, args []any) any {
 		if len(args) != 2 {
 			return fallback
 		}
 		list, ok := args[0].([]any)
-		wanted, okToo := args[1].([]any)
+		values, okToo := args[1].([]any)
 		if !ok || !okToo {
 			return fallback
 		}
-		return test(e, list, wanted)
+		return test(e, list, values)
 	}
 }
 
-func containsAll(e *env, list, wanted []any) bool {
-	for _, w := range wanted {
-		if !e.contains(list, w) {
+func containsAll(e *env, list, values []any) bool {
+	for _, value := range values {
+		if !e.contains(list, value) {
 			return false
 		}
 	}
 	return true
 }
 
-func containsAny(e *env, list, wanted []any) bool {
-	for _, w := range wanted {
-		if e.contains(list, w) {
+func containsAny(e *env, list, values []any) bool {
+	for _, value := range values {
+		if e.contains(list, value) {
 			return true
 		}
 	}
 	return false
 }
 
-func containsNone(e *env, list, wanted []any) bool { return !containsAny(e, list, wanted) }
+func containsNone(e *env, list, values []any) bool { return !containsAny(e, list, values) }
 
-func (e *env) contains(list []any, wanted any) bool {
+func (e *env) contains(list []any, value any) bool {
 	for _, element := range list {
 		if !e.spend(1) {
 			return false
 		}
-		if e.same(element, wanted) || isNumber(element) && isNumber(wanted) && e.number(element) == e.number(wanted) {
+		if e.same(element, value) || isNumber(element) && isNumber(value) && e.number(element) == e.number(value) {
 			return true
 		}
 	}

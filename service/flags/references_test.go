@@ -36,18 +36,18 @@ func TestEveryReferenceGraph(t *testing.T) {
 			document.members = append(document.members, member{key: fmt.Sprintf("e%d", i), value: evaluators[edges]})
 		}
 		p.readEvaluators(document)
-		broken := 0
+		invalid := 0
 		for i, m := range document.members {
 			resolved, err := p.resolve(references[i])
 			if refers := m.value != evaluators[0]; (err != nil) != refers || !refers && resolved != m.value {
 				t.Fatalf("in graph %d the reference to %s resolves to %v with %v", graph, m.key, resolved, err)
 			}
 			if err != nil {
-				broken++
+				invalid++
 			}
 		}
-		if len(p.problems) != broken {
-			t.Fatalf("in graph %d there are %d broken evaluators and the problems %v", graph, broken, p.problems)
+		if len(p.problems) != invalid {
+			t.Fatalf("in graph %d there are %d invalid evaluators and the problems %v", graph, invalid, p.problems)
 		}
 	}
 }

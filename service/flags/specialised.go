@@ -101,33 +101,33 @@ func (c *compiler) equality(name string, args *node, s scope, path string) rule 
 	if len(name) == len("===") {
 		compare = (*env).identical
 	}
-	slot, value, wanted := c.usePair(pair, s, path), pair.constant.goValue(), name[0] == '='
-	general := func(e *env) bool { return compare(e, e.attribute(slot), value) == wanted }
+	slot, value, expected := c.usePair(pair, s, path), pair.constant.goValue(), name[0] == '='
+	general := func(e *env) bool { return compare(e, e.attribute(slot), value) == expected }
 	if pair.constant.kind == kindString {
-		return equalString(slot, pair.constant.text, wanted, general)
+		return equalString(slot, pair.constant.text, expected, general)
 	}
-	return equalNumber(slot, value.(float64), wanted, general)
+	return equalNumber(slot, value.(float64), expected, general)
 }
 
-func equalString(slot int, text string, wanted bool, general func(*env) bool) rule {
+func equalString(slot int, text string, expected bool, general func(*env) bool) rule {
 	return func(e *env) any {
 		if !e.spend(1 + len(text)>>6) {
 			return nil
 		}
 		if found, ok := e.stringAt(slot); ok {
-			return (found == text) == wanted
+			return (found == text) == expected
 		}
 		return general(e)
 	}
 }
 
-func equalNumber(slot int, number float64, wanted bool, general func(*env) bool) rule {
+func equalNumber(slot int, number float64, expected bool, general func(*env) bool) rule {
 	return func(e *env) any {
 		if !e.spend(1) {
 			return nil
 		}
 		if found, ok := e.numberAt(slot); ok {
-			return (found == number) == wanted
+			return (found == number) == expected
 		}
 		return general(e)
 	}

@@ -21,13 +21,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const timeout = 10 * time.Second
 
-func listenOn(t *testing.T, most int) *Listener {
+func listenOn(t *testing.T, maxConnections int) *Listener {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := New(inner, most)
+	l := New(inner, maxConnections)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
 }

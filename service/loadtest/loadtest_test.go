@@ -30,8 +30,8 @@ type flagService struct {
 	paths    sync.Map
 }
 
-func startFlagService(t *testing.T, trouble func(n int64, w http.ResponseWriter) bool) *flagService {
-	s := &flagService{fault: trouble}
+func startFlagService(t *testing.T, fault func(n int64, w http.ResponseWriter) bool) *flagService {
+	s := &flagService{fault: fault}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	return s

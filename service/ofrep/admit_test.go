@@ -100,21 +100,21 @@ func TestRateLimits(t *testing.T) {
 			now := time.Unix(1_700_000_000, 0)
 			handler := NewHandler(core, options)
 			handler.clock = func() time.Time { return now }
-			ask := func() *httptest.ResponseRecorder {
+			send := func() *httptest.ResponseRecorder {
 				return request(handler, "POST", base+"/static", "", "Authorization", "Bearer "+webToken)
 			}
 			for range 3 {
-				if w := ask(); w.Code != 200 {
+				if w := send(); w.Code != 200 {
 					t.Errorf("within the limit it answers %d", w.Code)
 				}
 			}
-			w := ask()
+			w := send()
 			wait, err := strconv.Atoi(w.Header().Get("Retry-After"))
 			if w.Code != 429 || err != nil || wait < 2 || wait > 4 || !json.Valid(w.Body.Bytes()) {
 				t.Errorf("over the limit it answers %d %v %s", w.Code, w.Header(), w.Body)
 			}
 			now = now.Add(time.Duration(wait) * time.Second)
-			if w := ask(); w.Code != 200 {
+			if w := send(); w.Code != 200 {
 				t.Errorf("after the time in Retry-After it answers %d", w.Code)
 			}
 		})

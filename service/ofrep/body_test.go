@@ -81,10 +81,10 @@ func post(path, headers, body string) string {
 // enforced.
 func TestSlowClientsTimeOut(t *testing.T) {
 	tests := map[string]struct{ text, want string }{
-		"headers that never end":  {"POST " + base + " HTTP/1.1\r\nHost: x\r\nX-A: ", ""},
-		"a body that never comes": {post(base+"/static", "Content-Length: 10\r\n", "{"), "HTTP/1.1 408 "},
-		"chunks that never end":   {post(base+"/static", "Transfer-Encoding: chunked\r\n", "1\r\n{\r\n"), "HTTP/1.1 408 "},
-		"an idle connection":      {"", ""},
+		"headers that never end":    {"POST " + base + " HTTP/1.1\r\nHost: x\r\nX-A: ", ""},
+		"a body that is never sent": {post(base+"/static", "Content-Length: 10\r\n", "{"), "HTTP/1.1 408 "},
+		"chunks that never end":     {post(base+"/static", "Transfer-Encoding: chunked\r\n", "1\r\n{\r\n"), "HTTP/1.1 408 "},
+		"an idle connection":        {"", ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

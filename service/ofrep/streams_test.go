@@ -243,15 +243,15 @@ func TestStreamOfAClientThatDoesNotReadIsClosed(t *testing.T) {
 	settings := streamOptions
 	settings.WriteTimeout = 50 * time.Millisecond
 	server, streams := serveStreams(t, Options{}, settings)
-	ours, theirs := net.Pipe()
+	clientEnd, serverEnd := net.Pipe()
 	pipes := make(pipeListener, 1)
-	pipes <- theirs
+	pipes <- serverEnd
 	go func() { _ = server.Config.Serve(pipes) }()
 	t.Cleanup(func() {
-		_ = ours.Close()
+		_ = clientEnd.Close()
 		_ = server.Config.Close()
 	})
-	if _, err := io.WriteString(ours, "GET "+events+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(clientEnd, "GET "+events+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	l := listen(t, server.URL+events)

@@ -50,7 +50,7 @@ func (d *database) set(change func()) {
 	change()
 }
 
-func (d *database) count() (loads, most int) {
+func (d *database) count() (loads, concurrent int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.loads, d.maxLoading
@@ -133,8 +133,8 @@ func TestColdStartReadsTheSourceOnce(t *testing.T) {
 		requests.Go(func() { instances[n%3].awaitValue("1") })
 	}
 	requests.Wait()
-	if loads, most := d.count(); loads != 1 || most != 1 {
-		t.Errorf("the source was read %d times, %d at a time", loads, most)
+	if loads, concurrent := d.count(); loads != 1 || concurrent != 1 {
+		t.Errorf("the source was read %d times, %d concurrently", loads, concurrent)
 	}
 }
 
@@ -150,8 +150,8 @@ func TestChangeIsReadOnceAndReachesAllInstances(t *testing.T) {
 		began := time.Now()
 		awaitAll(instances, fmt.Sprint(n))
 		t.Logf("the change reached three instances in %s", time.Since(began))
-		if loads, most := d.count(); loads != before+1 || most != 1 {
-			t.Errorf("the source was read %d times for one change, %d at a time", loads-before, most)
+		if loads, concurrent := d.count(); loads != before+1 || concurrent != 1 {
+			t.Errorf("the source was read %d times for one change, %d concurrently", loads-before, concurrent)
 		}
 	}
 }
@@ -192,8 +192,8 @@ func TestInstancesReadTheSourceWithoutRedis(t *testing.T) {
 			awaitAll(instances, "1")
 			d.change(document(2), version(2))
 			awaitAll(instances, "2")
-			if loads, most := d.count(); loads > 6 || most > 3 {
-				t.Errorf("three instances read the source %d times, %d at a time", loads, most)
+			if loads, concurrent := d.count(); loads > 6 || concurrent > 3 {
+				t.Errorf("three instances read the source %d times, %d concurrently", loads, concurrent)
 			}
 		})
 	}
@@ -308,7 +308,7 @@ func TestShrunkSetIsReadTwice(t *testing.T) {
 		i := share(t, d, "", func(o *snapshot.Options) { o.ShrinkDelay = time.Hour })
 		i.awaitValue("1")
 		d.change(many(4, 2), version(2))
-		i.awaitLog("most flags are missing")
+		i.awaitLog("concurrent flags are missing")
 		if i.value() != "1" {
 			t.Errorf("it serves %s", i.value())
 		}
@@ -322,7 +322,7 @@ func TestShrunkSetIsReadTwice(t *testing.T) {
 		awaitAll(instances, "1")
 		d.change(many(4, 2), version(2))
 		awaitAll(instances, "2")
-		if !strings.Contains(instances[0].logs.String(), "most flags are missing") {
+		if !strings.Contains(instances[0].logs.String(), "concurrent flags are missing") {
 			t.Error("the set was served without a second read")
 		}
 	})
@@ -330,7 +330,7 @@ func TestShrunkSetIsReadTwice(t *testing.T) {
 		i := start(t, many(10, 1), nil)
 		i.awaitValue("1")
 		i.write(many(4, 2))
-		i.awaitLog("most flags are missing")
+		i.awaitLog("concurrent flags are missing")
 		i.awaitValue("2")
 	})
 	t.Run("half of the flags", func(t *testing.T) {
@@ -338,7 +338,7 @@ func TestShrunkSetIsReadTwice(t *testing.T) {
 		i.awaitValue("1")
 		i.write(many(5, 2))
 		i.awaitValue("2")
-		if strings.Contains(i.logs.String(), "most flags are missing") {
+		if strings.Contains(i.logs.String(), "concurrent flags are missing") {
 			t.Error("it was read a second time")
 		}
 	})

@@ -342,7 +342,7 @@ func TestRedisIsRefilled(t *testing.T) {
 	i := start(t, document(1), server)
 	awaitCached(t, server, document(1))
 	client := server.Client()
-	for name, spoil := range map[string]func(){
+	for name, damage := range map[string]func(){
 		"flushed":  func() { client.FlushAll(t.Context()) },
 		"poisoned": func() { client.Set(t.Context(), "feature_flags:test", document(666), 0) },
 		"another type": func() {
@@ -352,7 +352,7 @@ func TestRedisIsRefilled(t *testing.T) {
 		"restarted": func() { server.Kill(); server.Restart() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			spoil()
+			damage()
 			awaitCached(t, server, document(1))
 			if i.value() != "1" {
 				t.Errorf("the value became %s", i.value())

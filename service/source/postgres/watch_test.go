@@ -228,7 +228,7 @@ func TestURIChangeIsApplied(t *testing.T) {
 	f := newFixture(t, first)
 	w := f.watch()
 	w.await(t, source.Version{Number: 1})
-	if err := os.WriteFile(f.options.URIFile, []byte("postgres://nobody:half-writ"), 0o600); err != nil {
+	if err := os.WriteFile(f.options.URIFile, []byte("postgres://nobody:half-written"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(f.options.URIFile, []byte(second), 0o600); err != nil {
