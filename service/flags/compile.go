@@ -200,8 +200,8 @@ func (c *compiler) operator(name string, n, args *node, s scope, path string) ru
 	case "map", "filter", "reduce", "all", "none", "some":
 		return c.iteration(name, args, s, path)
 	}
-	if specialised := c.specialised(name, args, s, path); specialised != nil {
-		return specialised
+	if specialized := c.specialized(name, args, s, path); specialized != nil {
+		return specialized
 	}
 	op, known := operators[name]
 	if !known {

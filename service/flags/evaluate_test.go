@@ -288,9 +288,9 @@ func TestReservedAttributesCannotBeInjected(t *testing.T) {
 	}
 }
 
-// TestSpecialisedOperatorsAgreeWithGeneralOnes compares the specialised form of an operator for an
+// TestSpecializedOperatorsAgreeWithGeneralOnes compares the specialized form of an operator for an
 // attribute and a constant with its general form, for values of every type.
-func TestSpecialisedOperatorsAgreeWithGeneralOnes(t *testing.T) {
+func TestSpecializedOperatorsAgreeWithGeneralOnes(t *testing.T) {
 	operators := []string{"==", "===", "!=", "!==", "<", "<=", ">", ">=", "in", "starts_with", "ends_with"}
 	constants := []string{`"a"`, `""`, `"10"`, `"abc"`, `10`, `0`, `-1.5`}
 	values := []string{`"a"`, `""`, `"10"`, `" 10 "`, `"xabc"`, `"abcx"`, `"a\u0062c"`, `10`, `0`, `1e1`, `-1.5`, `true`, `false`, `null`, `[]`, `["a"]`, `[10]`, `{}`, `{"x":1,"y":2}`}

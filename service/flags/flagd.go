@@ -133,8 +133,8 @@ func affix(has func(text, affix string) bool) func(*env, int, []any) any {
 			return nil
 		}
 		text, ok := args[0].(string)
-		want, okToo := args[1].(string)
-		if !ok || !okToo {
+		want, ok2 := args[1].(string)
+		if !ok || !ok2 {
 			return nil
 		}
 		return has(text, want)
@@ -151,9 +151,9 @@ func semVer(e *env, _ int, args []any) any {
 		return nil
 	}
 	a, ok := e.version(args[0])
-	b, okToo := e.version(args[2])
+	b, ok2 := e.version(args[2])
 	operator, isText := args[1].(string)
-	if !ok || !okToo || !isText {
+	if !ok || !ok2 || !isText {
 		return nil
 	}
 	return compareVersions(a, operator, b)

@@ -76,7 +76,7 @@ func TestFractionalBoundaries(t *testing.T) {
 	}
 }
 
-// TestCompiledFractionalAgreesWithGeneral compares the specialised form of a rollout
+// TestCompiledFractionalAgreesWithGeneral compares the specialized form of a rollout
 // with the general one, and both with the definition of the seed.
 func TestCompiledFractionalAgreesWithGeneral(t *testing.T) {
 	shares := `["on",30],["off",60],["1",10]`

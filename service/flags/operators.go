@@ -435,8 +435,8 @@ func containing(test func(e *env, list, values []any) bool, fallback bool) func(
 			return fallback
 		}
 		list, ok := args[0].([]any)
-		values, okToo := args[1].([]any)
-		if !ok || !okToo {
+		values, ok2 := args[1].([]any)
+		if !ok || !ok2 {
 			return fallback
 		}
 		return test(e, list, values)

@@ -199,7 +199,7 @@ func beginDocument(e Environment) *bytes.Buffer {
 func writeMember(b *bytes.Buffer, key string, value []byte) {
 	name, err := json.Marshal(key)
 	if err != nil {
-		panic(fmt.Sprintf("marshalling a string: %v", err))
+		panic(fmt.Sprintf("marshaling a string: %v", err))
 	}
 	b.Write(name)
 	b.WriteByte(':')

@@ -5,11 +5,11 @@ package flags
 
 import "strings"
 
-// specialised compiles the most common forms of operators, where more is known
+// specialized compiles the most common forms of operators, where more is known
 // at compile time: an attribute that is compared with a constant is read in
 // place, without boxing it. A value of another type takes the general path, so
 // the results are the same. It returns nil for all other forms.
-func (c *compiler) specialised(name string, args *node, s scope, path string) rule {
+func (c *compiler) specialized(name string, args *node, s scope, path string) rule {
 	switch name {
 	case "fractional":
 		return c.constantFractional(args, s, path)
