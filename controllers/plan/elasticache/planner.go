@@ -1,9 +1,26 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
+// Package elasticache plans caches of type ElastiCache: a replication group with what
+// it needs, through the custom resources of AWS Controllers for Kubernetes (ACK).
+//
+// A cache is the identity of everything that AWS cannot change in place, and all
+// objects with that identity in the label flagcache.dev/cache:
+//
+//	Secret ──▶ subnet, parameter and security group, users ──▶ ReplicationGroup ──▶ alarms
+//	                                                                │ endpoint
+//	                              probe with exactly these bytes ◀──┘
+//	                                   │ succeeded
+//	                                   ▼
+//	                         connection of a candidate revision
+//
+// A spec with another identity gets a second cache beside the first. The revision that
+// uses it is tried by a canary like every other; a cache that no revision uses any
+// more is retired.
 package elasticache
 
 import (
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +30,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
+	"github.com/flagcache/flagcache/controllers/plan/cost"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -209,4 +227,78 @@ func showServing(status *v1alpha1.CacheStatus, x *observed.Index) {
 	engine := status.EngineVersion
 	*status = statusOf(observe(x, names{x.FlagCache, identityOf(stable)}))
 	status.EngineVersion = engine
+}
+
+// Bill implements cache.Planner.
+func (Planner) Bill(x *observed.Index) []cost.Group {
+	var bill []cost.Group
+	for _, g := range observed.All[*ack.ReplicationGroup](x) {
+		bill = append(bill, billed(g))
+	}
+	return bill
+}
+
+// assess is the cost of the existing groups and of the requested one, nil where that
+// does not exist yet. While one replaces another both are billed.
+func assess(x *observed.Index, d desired, own *ack.ReplicationGroup, rejected bool) cost.Assessment {
+	var current, desired []cost.Group
+	for _, g := range observed.All[*ack.ReplicationGroup](x) {
+		current = append(current, billed(g))
+		if g.Name != d.object() || rejected {
+			desired = append(desired, billed(g))
+		}
+	}
+	if !rejected {
+		desired = append(desired, requested(d, regionFor(x, d, own)))
+	}
+	return cost.Assess(x.FlagCache.Spec.Budget, current, desired)
+}
+
+// requested is the group that the spec requests.
+func requested(d desired, region string) cost.Group {
+	b := cost.Group{Engine: d.spec.Engine, NodeType: d.spec.NodeType, Nodes: d.spec.Replicas + 1, Region: region}
+	if d.spec.Snapshots != nil {
+		b.SnapshotDays = d.spec.Snapshots.RetentionDays
+	}
+	return b
+}
+
+// billed is an existing group.
+func billed(g *ack.ReplicationGroup) cost.Group {
+	b := cost.Group{
+		Engine: v1alpha1.EngineRedis, NodeType: g.Spec.CacheNodeType,
+		Nodes: int32(g.Spec.ReplicasPerNodeGroup) + 1, Region: regionOf(g), SnapshotDays: int32(g.Spec.SnapshotRetentionLimit),
+	}
+	if g.Spec.Engine == strings.ToLower(string(v1alpha1.EngineValkey)) {
+		b.Engine = v1alpha1.EngineValkey
+	}
+	return b
+}
+
+// regionFor is the spec's region, else that of the cache's own group, else that in
+// which ACK created another group whose spec has none.
+func regionFor(x *observed.Index, d desired, own *ack.ReplicationGroup) string {
+	switch {
+	case d.spec.Region != "":
+		return d.spec.Region
+	case own != nil:
+		return regionOf(own)
+	}
+	for _, other := range observed.All[*ack.ReplicationGroup](x) {
+		if other.Annotations[ack.AnnotationRegion] == "" {
+			return regionOf(other)
+		}
+	}
+	return ""
+}
+
+// regionOf a group is "" while AWS has not reported it and the spec has none.
+func regionOf(g *ack.ReplicationGroup) string {
+	if region := g.Annotations[ack.AnnotationRegion]; region != "" {
+		return region
+	}
+	if meta := g.Status.ACKResourceMetadata; meta != nil {
+		return meta.Region
+	}
+	return ""
 }
