@@ -13,7 +13,7 @@ const (
 	ReasonReady = "Ready"
 	// ReasonSuspended: spec.suspend is true, so the operator makes no changes.
 	ReasonSuspended = "Suspended"
-	// ReasonInitializing: the operator has accepted the FlagCache and reports its first results soon.
+	// ReasonInitializing: the first reconciliation is in progress.
 	ReasonInitializing = "Initializing"
 	// ReasonDeleting: the FlagCache is being deleted; the message names what remains.
 	ReasonDeleting = "Deleting"
