@@ -2,55 +2,13 @@
 # Copyright The FlagCache Authors.
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs redis-server with the system's package manager if it is missing, or explains why
-# it cannot. Prints nothing if there is nothing to do. Tests start their own servers,
-# so the service that a package starts is stopped again.
+# Installs redis-server if it is missing.
 set -euo pipefail
+. "$(dirname "$0")/install.sh"
 
-refuse() {
-	echo "redis-server is required and cannot be installed automatically: $1" >&2
-	exit 1
+present() {
+	command -v redis-server >/dev/null
 }
 
-# as_root runs a command as root: directly, or through sudo, which prompts for a
-# password only in a terminal.
-as_root() {
-	if [ "$(id -u)" -eq 0 ]; then
-		"$@"
-	elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
-		sudo "$@"
-	else
-		refuse "installing a package requires root. Run as root: apt-get install redis-server"
-	fi
-}
-
-install_with_apt() {
-	echo "Installing redis-server with apt-get ..."
-	# A failing update, for example of an unrelated package source, may not matter.
-	as_root apt-get update -q >/dev/null || true
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends redis-server >/dev/null ||
-		refuse "apt-get install redis-server failed"
-	stop_service
-}
-
-stop_service() {
-	if [ -d /run/systemd/system ]; then
-		as_root systemctl disable --now redis-server >/dev/null 2>&1 || true
-	elif [ -x /etc/init.d/redis-server ]; then
-		as_root /etc/init.d/redis-server stop >/dev/null 2>&1 || true
-	fi
-}
-
-command -v redis-server >/dev/null && exit 0
-
-if command -v apt-get >/dev/null; then
-	install_with_apt
-elif command -v brew >/dev/null; then
-	echo "Installing redis with Homebrew ..."
-	brew install --quiet redis || refuse "brew install redis failed"
-else
-	refuse "neither apt-get nor Homebrew is available. Install Redis 7 or later so that redis-server is in PATH"
-fi
-
-command -v redis-server >/dev/null || refuse "the package was installed, but redis-server is not in PATH"
+ensure_installed redis-server redis-server redis "Redis 7 or later so that redis-server is in PATH"
 echo "redis-server is installed: $(redis-server --version)"
