@@ -27,7 +27,7 @@ import (
 // one look late, and AWS takes its time. What must always hold is checked at each
 // frame.
 type cloud struct {
-	*theatre
+	*simulation
 	// slow is how long AWS takes to make, change or delete a group.
 	slow time.Duration
 	// stopped: ACK looks at nothing.
@@ -80,8 +80,8 @@ func aCloud(t *testing.T, fc *v1alpha1.FlagCache, steps ...v1alpha1.CanaryStep) 
 	fc.Spec.Canary.Steps = steps
 	w.ack = everyKind()
 	return &cloud{
-		theatre: &theatre{
-			world: w, perSecond: 200, lookUps: 2, names: map[string]string{},
+		simulation: &simulation{
+			world: w, perSecond: 200, lookups: 2, names: map[string]string{},
 			bad: map[string]map[checkName]float64{}, counted: map[string]map[checkName][2]float64{},
 		},
 		slow: 40 * time.Second, refuse: map[string][]ack.Condition{}, groups: map[string]*awsGroup{}, parts: map[string]bool{},
@@ -96,7 +96,7 @@ func aReadyCloud(t *testing.T, fc *v1alpha1.FlagCache, steps ...v1alpha1.CanaryS
 	c := aCloud(t, fc, steps...)
 	c.until("Ready", c.ready)
 	c.run(3 * time.Minute)
-	c.film, c.applies, c.readyFlipped = nil, nil, 0
+	c.trace, c.applies, c.readyFlipped = nil, nil, 0
 	return c
 }
 
@@ -118,7 +118,7 @@ func (c *cloud) until(what string, holds func() bool) {
 		}
 		c.look()
 	}
-	c.t.Fatalf("%s did not happen within three hours:\n%s\n%v", what, strings.Join(c.film, "\n"), c.fc.Status.Conditions)
+	c.t.Fatalf("%s did not happen within three hours:\n%s\n%v", what, strings.Join(c.trace, "\n"), c.fc.Status.Conditions)
 }
 
 func (c *cloud) change(edit func(*v1alpha1.ElastiCacheSpec)) {
@@ -128,11 +128,11 @@ func (c *cloud) change(edit func(*v1alpha1.ElastiCacheSpec)) {
 // look lets ten seconds pass, in which everybody does what is theirs.
 func (c *cloud) look() {
 	c.now = c.now.Add(interval)
-	if !c.lazy {
+	if !c.podsStuck {
 		c.podsAvailable()
 	}
 	c.ackLooks()
-	c.serve()
+	c.countTraffic()
 	was := c.ready()
 	c.reconcileOnce()
 	c.probes()
@@ -144,7 +144,7 @@ func (c *cloud) look() {
 
 // reconcileOnce looks once, or loses what it was about to write.
 func (c *cloud) reconcileOnce() {
-	film := len(c.film)
+	film := len(c.trace)
 	if c.crash != nil {
 		p := Make(c.snapshot())
 		for _, o := range p.Apply[:min(*c.crash, len(p.Apply))] {
@@ -154,9 +154,9 @@ func (c *cloud) reconcileOnce() {
 		return
 	}
 	c.last = c.reconcile()
-	c.film = c.film[:film]
-	if line := c.frame(); len(c.film) == 0 || c.film[len(c.film)-1] != line {
-		c.film = append(c.film, line)
+	c.trace = c.trace[:film]
+	if line := c.frame(); len(c.trace) == 0 || c.trace[len(c.trace)-1] != line {
+		c.trace = append(c.trace, line)
 	}
 }
 
@@ -178,7 +178,7 @@ func (c *cloud) frame() string {
 	if c.fc.Status.Cost != nil {
 		cost = c.fc.Status.Cost.MonthlyUSD
 	}
-	return c.theatre.frame() + "  groups " + strings.Join(groups, ", ") + "  USD " + cost
+	return c.simulation.frame() + "  groups " + strings.Join(groups, ", ") + "  USD " + cost
 }
 
 // number calls groups #1, #2 … in the order of their appearance.
@@ -232,9 +232,9 @@ func (c *cloud) lets(group string, connection connection.Connection) bool {
 // expectSilence is no frame of the film.
 func (c *cloud) expectSilence() {
 	c.t.Helper()
-	film := len(c.film)
+	film := len(c.trace)
 	c.world.expectSilence()
-	c.film = c.film[:film]
+	c.trace = c.trace[:film]
 }
 
 // holds checks what must always hold.

@@ -30,7 +30,7 @@ func onTrial(c *cloud, edit func(*v1alpha1.ElastiCacheSpec)) (candidate string) 
 
 // fails has the candidate's look-ups fail until it is rolled back and its group gone.
 func (c *cloud) fails(candidate string) {
-	c.spoil(candidate, canary.CacheHitRate, 1)
+	c.setBad(candidate, canary.CacheHitRate, 1)
 	c.until("the rollback", c.rolledBack)
 	c.until("one group", func() bool { return len(c.groups) == 1 })
 	clear(c.bad)
@@ -161,7 +161,7 @@ func replacementFilms() map[string]cloudFilm {
 			script: func(c *cloud) {
 				c.edit(func(s *v1alpha1.FlagCacheSpec) { s.Cache.Type = v1alpha1.CacheElastiCache })
 				c.until("the first step", func() bool { return c.weight() > 0 })
-				c.spoil(c.candidate(), canary.CacheHitRate, 1)
+				c.setBad(c.candidate(), canary.CacheHitRate, 1)
 				c.until("the rollback", c.rolledBack)
 				c.until("no group", func() bool { return len(c.groups) == 0 })
 				c.run(time.Hour)
@@ -219,7 +219,7 @@ func TestReplacementFilms(t *testing.T) {
 			c := aReadyCloud(t, fc, step(5, 2*time.Minute))
 			c.name(c.stable())
 			film.script(c)
-			expectGolden(t, "replacement-"+name+".golden", strings.Join(c.film, "\n")+"\n")
+			expectGolden(t, "replacement-"+name+".golden", strings.Join(c.trace, "\n")+"\n")
 		})
 	}
 }

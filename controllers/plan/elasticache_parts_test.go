@@ -278,10 +278,10 @@ func TestTheConnectionSecret(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
 		c.look()
 		c.probe, c.nextProbe = observed.Probe{}, observed.Probe{}
-		film := len(c.film)
+		film := len(c.trace)
 		c.reconcileOnce()
-		if !c.ready() || len(c.film) > film {
-			t.Errorf("it changed: %v", c.film[film:])
+		if !c.ready() || len(c.trace) > film {
+			t.Errorf("it changed: %v", c.trace[film:])
 		}
 		c.probe, c.nextProbe = observed.Probe{}, observed.Probe{}
 		c.expectSilence()

@@ -80,7 +80,7 @@ func rotationFilms() map[string]func(*cloud) {
 			old := c.token()
 			c.rotate("1")
 			c.until("the first step", func() bool { return c.weight() > 0 })
-			c.spoil(c.candidate(), canary.CacheHitRate, 1)
+			c.setBad(c.candidate(), canary.CacheHitRate, 1)
 			c.until("the rollback", c.rolledBack)
 			clear(c.bad)
 			c.note("no further rotation: AWS would forget the token in use")
@@ -184,7 +184,7 @@ func TestRotationFilms(t *testing.T) {
 			c := aReadyCloud(t, withElastiCache(aFlagCache()), step(5, 2*time.Minute))
 			c.name(c.stable())
 			script(c)
-			expectGolden(t, "rotation-"+name+".golden", strings.Join(c.film, "\n")+"\n")
+			expectGolden(t, "rotation-"+name+".golden", strings.Join(c.trace, "\n")+"\n")
 		})
 	}
 }

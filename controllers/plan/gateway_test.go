@@ -22,8 +22,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
-// aRoute is an HTTPRoute with a rule for each list of backends, which a gateway
-// has taken.
+// aRoute is an HTTPRoute with a rule for each list of backends, accepted by a gateway.
 func aRoute(t *testing.T, rules ...string) observed.Route {
 	t.Helper()
 	text := "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: shop, namespace: shop, generation: 1}\nspec:\n  rules:\n"
@@ -41,10 +40,10 @@ func aRoute(t *testing.T, rules ...string) observed.Route {
 	return taken(observed.Route{State: observed.RoutePresent, Object: route})
 }
 
-// taken is a route as a gateway leaves it that finds nothing wrong.
+// taken is a route that a gateway accepted.
 func taken(r observed.Route) observed.Route { return judged(r, "Accepted", "True") }
 
-// judged is a route of which a gateway says one thing, and good things besides.
+// judged is a route with one condition of a gateway as given, and all others True.
 func judged(r observed.Route, kind, status string) observed.Route {
 	var conditions []any
 	for _, k := range []string{"Accepted", "ResolvedRefs"} {
@@ -87,17 +86,17 @@ func (w *world) readRoutes() map[string]observed.Route {
 	return routes
 }
 
-// putRoute stores a route as an API server does. Its gateway sees it in time for
-// the next look.
+// putRoute stores a route as an API server does. Its gateway observes it before the next
+// reconcile.
 func (w *world) putRoute(route *unstructured.Unstructured) {
 	route.SetGeneration(route.GetGeneration() + 1)
 	w.routes[route.GetName()] = taken(observed.Route{State: observed.RoutePresent, Object: route})
 }
 
 // routedWeight is the largest weight of a candidate in a rule of a route, in percent.
-func (th *theatre) routedWeight() int32 {
+func (sim *simulation) routedWeight() int32 {
 	var largest int64
-	for _, shared := range th.routes {
+	for _, shared := range sim.routes {
 		if shared.State != observed.RoutePresent {
 			continue
 		}
@@ -124,50 +123,50 @@ func byGateway(s *v1alpha1.FlagCacheSpec) {
 	s.Canary.Traffic = v1alpha1.TrafficSpec{Type: v1alpha1.TrafficGatewayAPI, HTTPRouteRef: &v1alpha1.LocalReference{Name: "shop"}}
 }
 
-// aGatewayTheatre has a route shop, which sends everything to the stable revision.
-func aGatewayTheatre(t *testing.T, rules ...string) *theatre {
+// newGatewaySimulation has a route shop, which sends all requests to the stable revision.
+func newGatewaySimulation(t *testing.T, rules ...string) *simulation {
 	fc := withCanary(aFlagCache())
 	byGateway(&fc.Spec)
 	if len(rules) == 0 {
 		rules = []string{"{name: demo, port: 80}"}
 	}
-	th := aTheatre(t, fc)
-	th.routes = map[string]observed.Route{"shop": aRoute(t, rules...)}
-	return th
+	sim := newSimulation(t, fc)
+	sim.routes = map[string]observed.Route{"shop": aRoute(t, rules...)}
+	return sim
 }
 
-func TestCanaryFilmsByGateway(t *testing.T) {
-	scripts := map[string]func(*theatre){
-		"promoted": func(th *theatre) {
-			candidate := v2(th)
-			th.until("the promotion", th.promoted(candidate))
-			th.run(6 * time.Minute)
+func TestCanaryScenariosByGateway(t *testing.T) {
+	scripts := map[string]func(*simulation){
+		"promoted": func(sim *simulation) {
+			candidate := v2(sim)
+			sim.until("the promotion", sim.promoted(candidate))
+			sim.runFor(6 * time.Minute)
 		},
-		"rolled-back": func(th *theatre) {
-			candidate := v2(th)
-			th.note("the gateway goes wrong, and the candidate with it")
-			th.routes["shop"] = judged(th.routes["shop"], "ResolvedRefs", "False")
-			th.spoil(candidate, canary.ErrorRate, 0.05)
-			th.until("the rollback", th.rolledBack)
-			th.run(time.Minute)
+		"rolled-back": func(sim *simulation) {
+			candidate := v2(sim)
+			sim.note("the gateway fails, and the candidate with it")
+			sim.routes["shop"] = judged(sim.routes["shop"], "ResolvedRefs", "False")
+			sim.setBad(candidate, canary.ErrorRate, 0.05)
+			sim.until("the rollback", sim.rolledBack)
+			sim.runFor(time.Minute)
 		},
 	}
 	for name, script := range scripts {
 		t.Run(name, func(t *testing.T) {
-			th := aGatewayTheatre(t)
-			script(th)
-			expectGolden(t, "canary-by-gateway-"+name+".golden", strings.Join(th.film, "\n")+"\n")
-			if got := backendsOf(th.routes["shop"]); got != "demo=1" {
+			sim := newGatewaySimulation(t)
+			script(sim)
+			expectGolden(t, "canary-by-gateway-"+name+".golden", strings.Join(sim.trace, "\n")+"\n")
+			if got := backendsOf(sim.routes["shop"]); got != "demo=1" {
 				t.Errorf("the route is left as %q", got)
 			}
-			if _, there := observed.Get[*corev1.ConfigMap](th.index(), "demo-traffic"); there {
+			if _, there := observed.Get[*corev1.ConfigMap](sim.index(), "demo-traffic"); there {
 				t.Error("stable pods were told to hand requests on, too")
 			}
 		})
 	}
 }
 
-// A canary waits with weight 0, and says for what, until its route works.
+// A canary waits with weight 0, and reports why, until its route works.
 func TestAGatewayHoldsACanary(t *testing.T) {
 	good := aRoute(t, "{name: demo, port: 80}")
 	alone := good
@@ -185,20 +184,20 @@ func TestAGatewayHoldsACanary(t *testing.T) {
 		"another namespace":      {aRoute(t, "{name: demo, namespace: other, port: 80}"), "add it to the backendRefs"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			th := aGatewayTheatre(t)
-			th.routes["shop"] = c.route
-			th.change(fromImage("flag-service:v2"))
-			th.run(time.Minute)
-			th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
-			th.expectMessage(v1alpha1.ConditionRolloutHealthy, c.says)
+			sim := newGatewaySimulation(t)
+			sim.routes["shop"] = c.route
+			sim.change(fromImage("flag-service:v2"))
+			sim.runFor(time.Minute)
+			sim.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
+			sim.expectMessage(v1alpha1.ConditionRolloutHealthy, c.says)
 			if c.route.State == observed.RoutePresent {
-				if d := cmp.Diff(c.route.Object, th.routes["shop"].Object); d != "" {
+				if d := cmp.Diff(c.route.Object, sim.routes["shop"].Object); d != "" {
 					t.Errorf("the route was changed (-before +after):\n%s", d)
 				}
 			}
-			th.note("mended")
-			th.routes["shop"] = good
-			th.until("the first step", func() bool { return th.weight() > 0 })
+			sim.note("fixed")
+			sim.routes["shop"] = good
+			sim.until("the first step", func() bool { return sim.weight() > 0 })
 		})
 	}
 }
@@ -214,70 +213,69 @@ func TestAStepWaitsForTheGateway(t *testing.T) {
 		"of an unknown kind": func(observed.Route) observed.Route { return observed.Route{State: observed.RouteUnknownKind} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			th := aGatewayTheatre(t)
-			candidate := v2(th)
-			th.run(time.Minute)
-			before := th.fc.Status.Canary.ObservedFor
-			good := th.routes["shop"]
-			th.routes["shop"] = change(observed.Route{State: good.State, Object: good.Object.DeepCopy()})
-			th.run(20 * time.Minute)
-			if now := th.fc.Status.Canary.ObservedFor; now != before {
+			sim := newGatewaySimulation(t)
+			candidate := v2(sim)
+			sim.runFor(time.Minute)
+			before := sim.fc.Status.Canary.ObservedFor
+			good := sim.routes["shop"]
+			sim.routes["shop"] = change(observed.Route{State: good.State, Object: good.Object.DeepCopy()})
+			sim.runFor(20 * time.Minute)
+			if now := sim.fc.Status.Canary.ObservedFor; now != before {
 				t.Errorf("%d s of the step were counted, and %d before", now, before)
 			}
-			th.routes["shop"] = taken(good)
-			th.until("the promotion", th.promoted(candidate))
+			sim.routes["shop"] = taken(good)
+			sim.until("the promotion", sim.promoted(candidate))
 		})
 	}
 }
 
-// A tool that puts the route back as it is in Git meets the candidate again.
+// After a GitOps tool restores the route, the candidate is added again.
 func TestARouteThatIsPutBackGetsItsCandidateAgain(t *testing.T) {
-	th := aGatewayTheatre(t, "{name: demo, port: 80, weight: 7}", "{name: other, port: 80}")
-	candidate := v2(th)
+	sim := newGatewaySimulation(t, "{name: demo, port: 80, weight: 7}", "{name: other, port: 80}")
+	candidate := v2(sim)
 	want := fmt.Sprintf("demo=665 demo-%s=35 | other=1", candidate)
-	if got := backendsOf(th.routes["shop"]); got != want {
+	if got := backendsOf(sim.routes["shop"]); got != want {
 		t.Fatalf("the backends are %q, want %q", got, want)
 	}
-	th.routes["shop"] = aRoute(t, "{name: demo, port: 80, weight: 7}", "{name: other, port: 80}")
-	th.look()
-	if got := backendsOf(th.routes["shop"]); got != want {
+	sim.routes["shop"] = aRoute(t, "{name: demo, port: 80, weight: 7}", "{name: other, port: 80}")
+	sim.tick()
+	if got := backendsOf(sim.routes["shop"]); got != want {
 		t.Errorf("the backends are %q, want %q again", got, want)
 	}
-	th.until("the promotion", th.promoted(candidate))
-	th.look()
-	if got := backendsOf(th.routes["shop"]); got != "demo=7 | other=1" {
+	sim.until("the promotion", sim.promoted(candidate))
+	sim.tick()
+	if got := backendsOf(sim.routes["shop"]); got != "demo=7 | other=1" {
 		t.Errorf("the backends are %q after the canary", got)
 	}
 }
 
-// What serves requests of a gateway stays until the gateway has seen that it is
-// out of the route.
+// What serves requests of a gateway stays until the gateway has observed that it was
+// removed from the route.
 func TestACandidateStaysUntilTheGatewayLetsGo(t *testing.T) {
-	th := aGatewayTheatre(t)
-	candidate := v2(th)
-	th.annotate(v1alpha1.AnnotationAbort, candidate)
-	th.look()
-	if th.weight() != 0 {
-		t.Errorf("the weight is %d after the rollback", th.weight())
+	sim := newGatewaySimulation(t)
+	candidate := v2(sim)
+	sim.annotate(v1alpha1.AnnotationAbort, candidate)
+	sim.tick()
+	if sim.weight() != 0 {
+		t.Errorf("the weight is %d after the rollback", sim.weight())
 	}
-	route := th.routes["shop"]
+	route := sim.routes["shop"]
 	behind := observed.Route{State: observed.RoutePresent, Object: route.Object.DeepCopy()}
 	behind.Object.SetGeneration(route.Object.GetGeneration() + 1)
-	th.routes["shop"] = behind
-	if p := th.reconcile(); len(p.Delete) > 0 || p.RequeueAfter == 0 {
-		t.Errorf("%v are deleted while the gateway may send requests, and the next look is in %s", names(p.Delete), p.RequeueAfter)
+	sim.routes["shop"] = behind
+	if p := sim.reconcile(); len(p.Delete) > 0 || p.RequeueAfter == 0 {
+		t.Errorf("%v are deleted while the gateway may send requests, and the next reconcile is in %s", names(p.Delete), p.RequeueAfter)
 	}
-	th.routes["shop"] = taken(behind)
-	if p := th.reconcile(); len(p.Delete) != 2 {
+	sim.routes["shop"] = taken(behind)
+	if p := sim.reconcile(); len(p.Delete) != 2 {
 		t.Errorf("%v are deleted, want the Deployment and the Service of the candidate", names(p.Delete))
 	}
-	if p := th.reconcile(); p.RequeueAfter != 0 {
-		t.Errorf("a route that nobody is in is looked at again in %s", p.RequeueAfter)
+	if p := sim.reconcile(); p.RequeueAfter != 0 {
+		t.Errorf("a route without a candidate is reconciled again in %s", p.RequeueAfter)
 	}
 }
 
-// A spec that names another route, or none, takes the candidate out of the one
-// before.
+// A spec that names another route, or none, removes the candidate from the previous one.
 func TestTheRouteBeforeIsLeftAsItWas(t *testing.T) {
 	for name, edit := range map[string]func(*v1alpha1.FlagCacheSpec){
 		"another route": func(s *v1alpha1.FlagCacheSpec) { s.Canary.Traffic.HTTPRouteRef.Name = "market" },
@@ -285,38 +283,38 @@ func TestTheRouteBeforeIsLeftAsItWas(t *testing.T) {
 		"no canary":     func(s *v1alpha1.FlagCacheSpec) { s.Canary.Steps = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			th := aGatewayTheatre(t)
-			candidate := v2(th)
+			sim := newGatewaySimulation(t)
+			candidate := v2(sim)
 			market := aRoute(t, "{name: demo, port: 80}")
 			market.Object.SetName("market")
-			th.routes["market"] = market
-			th.edit(edit)
+			sim.routes["market"] = market
+			sim.edit(edit)
 			for range 4 {
-				th.look()
+				sim.tick()
 			}
-			if got := backendsOf(th.routes["shop"]); got != "demo=1" {
+			if got := backendsOf(sim.routes["shop"]); got != "demo=1" {
 				t.Errorf("the route is left as %q", got)
 			}
-			th.until("the promotion", th.promoted(candidate))
+			sim.until("the promotion", sim.promoted(candidate))
 		})
 	}
 }
 
 func TestADeletionTakesTheCandidateOutOfTheRouteFirst(t *testing.T) {
-	th := aGatewayTheatre(t)
-	v2(th)
-	th.fc.DeletionTimestamp = &metav1.Time{Time: th.now}
-	if p := th.reconcile(); len(p.Delete) > 0 || p.RequeueAfter == 0 {
+	sim := newGatewaySimulation(t)
+	v2(sim)
+	sim.fc.DeletionTimestamp = &metav1.Time{Time: sim.now}
+	if p := sim.reconcile(); len(p.Delete) > 0 || p.RequeueAfter == 0 {
 		t.Errorf("%v are deleted before the route is clean", names(p.Delete))
 	}
-	th.expectMessage(v1alpha1.ConditionReady, "Waiting for HTTPRoute shop to be without the candidate")
-	if got := backendsOf(th.routes["shop"]); got != "demo=1" {
+	sim.expectMessage(v1alpha1.ConditionReady, "Waiting for HTTPRoute shop to be without the candidate")
+	if got := backendsOf(sim.routes["shop"]); got != "demo=1" {
 		t.Errorf("the route is left as %q", got)
 	}
 	for range 10 {
-		th.reconcile()
+		sim.reconcile()
 	}
-	if len(th.fc.Finalizers) > 0 {
+	if len(sim.fc.Finalizers) > 0 {
 		t.Error("the deletion does not end")
 	}
 }

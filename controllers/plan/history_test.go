@@ -17,29 +17,29 @@ import (
 )
 
 // overwriteRecord replaces what is on record about a revision, and returns what was.
-func (th *theatre) overwriteRecord(revision, text string) (before string) {
-	annotations := mustFind[*appsv1.ControllerRevision](th.world, "demo-"+revision).Annotations
+func (sim *simulation) overwriteRecord(revision, text string) (before string) {
+	annotations := mustFind[*appsv1.ControllerRevision](sim.world, "demo-"+revision).Annotations
 	before = annotations[v1alpha1.AnnotationRecord]
 	annotations[v1alpha1.AnnotationRecord] = text
 	return before
 }
 
 // recordText is what is on record about a revision.
-func (th *theatre) recordText(revision string) string {
-	return mustFind[*appsv1.ControllerRevision](th.world, "demo-"+revision).Annotations[v1alpha1.AnnotationRecord]
+func (sim *simulation) recordText(revision string) string {
+	return mustFind[*appsv1.ControllerRevision](sim.world, "demo-"+revision).Annotations[v1alpha1.AnnotationRecord]
 }
 
 // expectRecordUnreadable expects the stable revision to serve all traffic, and the
 // condition to name the ControllerRevision and what to do.
-func (th *theatre) expectRecordUnreadable(stable, revision string) {
-	th.t.Helper()
-	if th.stable() != stable || th.weight() != 0 || th.candidate() != "" {
-		th.t.Errorf("revision %s is stable, candidate %q has the weight %d, want %s to serve alone", th.stable(), th.candidate(), th.weight(), stable)
+func (sim *simulation) expectRecordUnreadable(stable, revision string) {
+	sim.t.Helper()
+	if sim.stable() != stable || sim.weight() != 0 || sim.candidate() != "" {
+		sim.t.Errorf("revision %s is stable, candidate %q has the weight %d, want %s to serve alone", sim.stable(), sim.candidate(), sim.weight(), stable)
 	}
-	th.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonRecordUnreadable)
-	th.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonRecordUnreadable)
-	th.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
-	th.expectMessage(v1alpha1.ConditionRolloutHealthy, "ControllerRevision demo-"+revision, "Restore the annotation", "upgrade the operator", "delete the ControllerRevision")
+	sim.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonRecordUnreadable)
+	sim.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonRecordUnreadable)
+	sim.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+	sim.expectMessage(v1alpha1.ConditionRolloutHealthy, "ControllerRevision demo-"+revision, "Restore the annotation", "upgrade the operator", "delete the ControllerRevision")
 }
 
 // What cannot be decoded is not taken for nothing on record: the revision may have been
@@ -52,70 +52,70 @@ func TestUnreadableRecordIsNeitherPromotedNorRetried(t *testing.T) {
 		"another revision's record":     canary.NewRecord("ffffffff", noon).Encode(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			th := aTheatre(t, withCanary(aFlagCache()))
-			stable, candidate := th.stable(), v2(th)
-			th.run(5 * time.Minute)
-			before := th.overwriteRecord(candidate, text)
-			th.annotate(v1alpha1.AnnotationRetry, candidate)
-			th.annotate(v1alpha1.AnnotationPromote, candidate)
-			th.run(time.Minute)
-			th.expectRecordUnreadable(stable, candidate)
-			if after := th.recordText(candidate); after != text {
+			sim := newSimulation(t, withCanary(aFlagCache()))
+			stable, candidate := sim.stable(), v2(sim)
+			sim.runFor(5 * time.Minute)
+			before := sim.overwriteRecord(candidate, text)
+			sim.annotate(v1alpha1.AnnotationRetry, candidate)
+			sim.annotate(v1alpha1.AnnotationPromote, candidate)
+			sim.runFor(time.Minute)
+			sim.expectRecordUnreadable(stable, candidate)
+			if after := sim.recordText(candidate); after != text {
 				t.Errorf("the annotation was changed to %q", after)
 			}
-			th.fc.Annotations = nil
-			th.overwriteRecord(candidate, before)
-			th.until("the promotion", th.promoted(candidate))
+			sim.fc.Annotations = nil
+			sim.overwriteRecord(candidate, before)
+			sim.until("the promotion", sim.promoted(candidate))
 		})
 	}
 }
 
 // Who deletes the ControllerRevision decides that the revision is tried as a new one.
 func TestDeletingAnUnreadableRecordStartsAgain(t *testing.T) {
-	th := aTheatre(t, withCanary(aFlagCache()))
-	stable, candidate := th.stable(), v2(th)
-	th.overwriteRecord(candidate, "{")
-	th.look()
-	th.expectRecordUnreadable(stable, candidate)
-	th.children = without(th.children, mustFind[*appsv1.ControllerRevision](th.world, "demo-"+candidate))
-	th.until("the promotion", th.promoted(candidate))
+	sim := newSimulation(t, withCanary(aFlagCache()))
+	stable, candidate := sim.stable(), v2(sim)
+	sim.overwriteRecord(candidate, "{")
+	sim.tick()
+	sim.expectRecordUnreadable(stable, candidate)
+	sim.children = without(sim.children, mustFind[*appsv1.ControllerRevision](sim.world, "demo-"+candidate))
+	sim.until("the promotion", sim.promoted(candidate))
 }
 
 // The record of the revision that serves is not needed for it to go on, also without the
 // Service that names it.
 func TestUnreadableRecordOfTheStableRevision(t *testing.T) {
-	th := aTheatre(t, withCanary(aFlagCache()))
-	stable := th.stable()
-	th.overwriteRecord(stable, "{")
-	th.look()
-	th.expectRecordUnreadable(stable, stable)
-	th.children = without(th.children, mustFind[*corev1.Service](th.world, "demo"))
-	th.look()
-	th.look()
-	th.expectRecordUnreadable(stable, stable)
-	if after := th.recordText(stable); after != "{" {
+	sim := newSimulation(t, withCanary(aFlagCache()))
+	stable := sim.stable()
+	sim.overwriteRecord(stable, "{")
+	sim.tick()
+	sim.expectRecordUnreadable(stable, stable)
+	sim.children = without(sim.children, mustFind[*corev1.Service](sim.world, "demo"))
+	sim.tick()
+	sim.tick()
+	sim.expectRecordUnreadable(stable, stable)
+	if after := sim.recordText(stable); after != "{" {
 		t.Errorf("the annotation was changed to %q", after)
 	}
-	candidate := v2(th)
-	th.until("the promotion", th.promoted(candidate))
+	candidate := v2(sim)
+	sim.until("the promotion", sim.promoted(candidate))
 }
 
 // A canary that an operator without versions of records began goes on.
 func TestCanaryGoesOnFromARecordWithoutVersion(t *testing.T) {
-	th := aTheatre(t, withCanary(aFlagCache()))
-	candidate := v2(th)
-	started := canary.NewRecord(candidate, th.now.Add(-20*time.Second)).StartedAt
-	th.overwriteRecord(candidate, `{"revision":"`+candidate+`","startedAt":"`+started.Format(time.RFC3339)+`","trial":{"step":1,"elapsed":570000000000,"observed":570000000000,`+
-		`"lookedAt":"`+th.now.Format(time.RFC3339)+`","sampledAt":"`+th.now.Format(time.RFC3339)+`",`+
+	sim := newSimulation(t, withCanary(aFlagCache()))
+	candidate := v2(sim)
+	started := canary.NewRecord(candidate, sim.now.Add(-20*time.Second)).StartedAt
+	sim.overwriteRecord(candidate, `{"revision":"`+candidate+`","startedAt":"`+started.Format(time.RFC3339)+`","trial":{"step":1,"elapsed":570000000000,"observed":570000000000,`+
+		`"lookedAt":"`+sim.now.Format(time.RFC3339)+`","sampledAt":"`+sim.now.Format(time.RFC3339)+`",`+
 		`"candidate":{"errorRate":{"bad":0,"total":5700},"latencyP95":{"bad":0,"total":5700},"latencyP99":{"bad":0,"total":5700},"cacheHitRate":{"bad":0,"total":100}},`+
 		`"policy":{"limits":{"errorRate":0.001,"latencyP95":0.05,"latencyP99":0.01,"cacheHitRate":0.2,"missLatencyP95":0.05},"alpha":0.002,"minimumRequests":1000}}}`)
-	th.run(20 * time.Second)
-	if got := th.fc.Status.Canary.ObservedFor; got < 580 || got > 600 {
+	sim.runFor(20 * time.Second)
+	if got := sim.fc.Status.Canary.ObservedFor; got < 580 || got > 600 {
 		t.Errorf("it was observed for %d seconds, want those on record and two intervals", got)
 	}
-	th.run(time.Minute)
-	if th.stable() != candidate {
-		t.Errorf("it is not promoted when its ten minutes are over: %s", th.condition(v1alpha1.ConditionRolloutHealthy).Message)
+	sim.runFor(time.Minute)
+	if sim.stable() != candidate {
+		t.Errorf("it is not promoted when its ten minutes are over: %s", sim.condition(v1alpha1.ConditionRolloutHealthy).Message)
 	}
 }
 

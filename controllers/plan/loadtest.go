@@ -36,7 +36,7 @@ func loadTestJob(s *observed.Index, record canary.Record) *batchv1.Job {
 	fc, test := s.FlagCache, s.FlagCache.Spec.Canary.LoadTest
 	meta := observed.ChildMeta(fc, observed.LoadTestName(fc, record.Revision), v1alpha1.ComponentLoadTest)
 	meta.Labels[v1alpha1.LabelRevision] = record.Revision
-	meta.Annotations = map[string]string{v1alpha1.AnnotationTrial: attempt(record)}
+	meta.Annotations = map[string]string{v1alpha1.AnnotationTrial: attemptID(record)}
 	return &batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: meta,
@@ -79,8 +79,8 @@ func loadTestPod(s *observed.Index, revision string) corev1.PodSpec {
 	}
 }
 
-// attempt names a trial of a revision: another one began at another time.
-func attempt(record canary.Record) string { return record.StartedAt.UTC().Format(time.RFC3339) }
+// attemptID names a trial of a revision: another one began at another time.
+func attemptID(record canary.Record) string { return record.StartedAt.UTC().Format(time.RFC3339) }
 
 // loadTestObjects are the Job while its result is not on record. One that exists
 // is wanted as it is: most of a Job cannot change
@@ -92,7 +92,7 @@ func loadTestObjects(s *observed.Index, r rollout) (write, keep []observed.Objec
 	}
 	job, there := observed.Get[*batchv1.Job](s, observed.LoadTestName(s.FlagCache, r.target))
 	switch {
-	case there && job.Annotations[v1alpha1.AnnotationTrial] == attempt(r.record()):
+	case there && job.Annotations[v1alpha1.AnnotationTrial] == attemptID(r.record()):
 		return nil, []observed.Object{job}
 	case !there && r.begun && r.canary.Phase == canary.LoadTesting:
 		return []observed.Object{loadTestJob(s, r.record())}, nil
@@ -105,7 +105,7 @@ func loadTestObjects(s *observed.Index, r rollout) (write, keep []observed.Objec
 // does not pass.
 func loadTestResult(s *observed.Index, record canary.Record) *canary.LoadTestResult {
 	job, there := observed.Get[*batchv1.Job](s, observed.LoadTestName(s.FlagCache, record.Revision))
-	if !there || job.Annotations[v1alpha1.AnnotationTrial] != attempt(record) {
+	if !there || job.Annotations[v1alpha1.AnnotationTrial] != attemptID(record) {
 		return nil
 	}
 	report := s.LoadTestReport[:min(len(s.LoadTestReport), longestReport)]

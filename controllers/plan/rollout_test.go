@@ -20,9 +20,9 @@ func back(s *v1alpha1.FlagCacheSpec)         { s.Environment = "default" }
 func staging(s *v1alpha1.FlagCacheSpec)      { s.Environment = "staging" }
 func fiveReplicas(s *v1alpha1.FlagCacheSpec) { s.Service.Replicas = ptr.To[int32](5) }
 
-// A film is a rollout from frame to frame. At every frame the Service selects a
+// A scenario is a rollout, with one line for each reconcile. The Service always selects a
 // revision that can answer, if there is one.
-func TestRolloutFilms(t *testing.T) {
+func TestRolloutScenarios(t *testing.T) {
 	tests := map[string]func(*world){
 		"first": func(w *world) {
 			w.reconcile()
@@ -49,7 +49,7 @@ func TestRolloutFilms(t *testing.T) {
 			w.note("the environment changes")
 			w.edit(production)
 			w.reconcile()
-			w.note("and changes back")
+			w.note("the environment changes back")
 			w.edit(back)
 			w.reconcile()
 			w.reconcile()
@@ -59,7 +59,7 @@ func TestRolloutFilms(t *testing.T) {
 			w.note("the environment changes")
 			w.edit(production)
 			w.reconcile()
-			w.note("and changes again")
+			w.note("the environment changes again")
 			w.edit(staging)
 			w.reconcile()
 			w.podsAvailable()
@@ -71,7 +71,7 @@ func TestRolloutFilms(t *testing.T) {
 			w.note("the environment changes")
 			w.edit(production)
 			w.reconcile()
-			w.note("the candidate gives up")
+			w.note("the candidate exceeds its progress deadline")
 			w.candidateStuck()
 			w.reconcile()
 			w.reconcile()
@@ -97,7 +97,7 @@ func TestRolloutFilms(t *testing.T) {
 		},
 		"stable-lost": func(w *world) {
 			w.ready()
-			w.note("the environment changes, then somebody deletes the stable Deployment")
+			w.note("the environment changes, then the stable Deployment is deleted")
 			w.edit(production)
 			w.reconcile()
 			w.children = without(w.children, mustFind[*appsv1.Deployment](w, "demo-"+w.fc.Status.Revisions.Stable))
@@ -114,7 +114,7 @@ func TestRolloutFilms(t *testing.T) {
 			w.flags = observed.Flags{State: observed.FlagsUnparseable, Error: "line 1"}
 			w.edit(production)
 			w.reconcile()
-			w.note("the flags are mended")
+			w.note("the flags are fixed")
 			w.flags = observed.Flags{State: observed.FlagsLoaded}
 			w.reconcile()
 		},
@@ -123,7 +123,7 @@ func TestRolloutFilms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := aWorld(t, aFlagCache())
 			script(w)
-			expectGolden(t, "rollout-"+name+".golden", strings.Join(w.film, "\n")+"\n")
+			expectGolden(t, "rollout-"+name+".golden", strings.Join(w.trace, "\n")+"\n")
 		})
 	}
 }
@@ -163,8 +163,8 @@ func TestWhatIsInARevision(t *testing.T) {
 	}
 }
 
-// Who changes from an in-cluster Redis to another cache keeps the old one until
-// the pods that use it are gone.
+// A change from an in-cluster Redis to another cache keeps the old one until the pods
+// that use it are removed.
 func TestTheOldCacheStaysUntilTheNewRevisionServes(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"host": []byte("cache")}}
@@ -178,7 +178,7 @@ func TestTheOldCacheStaysUntilTheNewRevisionServes(t *testing.T) {
 	mustFind[*appsv1.StatefulSet](w, "demo-redis")
 	w.reconcile()
 	if _, ok := observed.Get[*appsv1.StatefulSet](w.index(), "demo-redis"); ok {
-		t.Errorf("the old Redis is still there after the new revision serves")
+		t.Errorf("the old Redis still exists although the new revision serves")
 	}
 	w.reconcile()
 	w.expectSilence()

@@ -77,7 +77,7 @@ type world struct {
 	flags    observed.Flags
 	probe    observed.Probe
 	children []observed.Object
-	film     []string
+	trace    []string
 	now      time.Time
 	evidence canary.Evidence
 	pods     map[string]observed.PodTrouble
@@ -111,7 +111,7 @@ func (w *world) snapshot() observed.Snapshot {
 		Now:            w.now,
 		FlagCache:      w.fc,
 		Operator:       observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
-		Fresh:          observed.Fresh{Password: fmt.Sprintf("password-%d", len(w.film)), IntegrityKey: "key", Token: fmt.Sprintf("token-%d", w.now.Unix())},
+		Fresh:          observed.Fresh{Password: fmt.Sprintf("password-%d", len(w.trace)), IntegrityKey: "key", Token: fmt.Sprintf("token-%d", w.now.Unix())},
 		ExternalSecret: w.secret,
 		DatabaseSecret: w.database,
 		Flags:          w.flags,
@@ -153,7 +153,7 @@ func (w *world) reconcile() Plan {
 		w.fc.Finalizers = nil
 	}
 	w.fc.Status = p.Status
-	w.film = append(w.film, w.frame())
+	w.trace = append(w.trace, w.frame())
 	return p
 }
 
@@ -229,7 +229,7 @@ func (w *world) ready() *world {
 	w.reconcile()
 	w.reconcile()
 	w.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
-	w.film = nil
+	w.trace = nil
 	return w
 }
 
@@ -283,7 +283,7 @@ func (w *world) expectSilence() {
 	}
 }
 
-// frame is one line of a film: what traffic sees and what a person reads.
+// frame is one line of a trace: what clients get and what a user reads.
 func (w *world) frame() string {
 	serves := "-"
 	if svc, ok := observed.Get[*corev1.Service](w.index(), w.fc.Name); ok {
@@ -306,8 +306,8 @@ func (w *world) frame() string {
 	return line
 }
 
-// note puts a caption into the film.
-func (w *world) note(text string) { w.film = append(w.film, "# "+text) }
+// note adds a comment to the trace.
+func (w *world) note(text string) { w.trace = append(w.trace, "# "+text) }
 
 func mustFind[T observed.Object](w *world, name string) T {
 	w.t.Helper()

@@ -1,0 +1,267 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+)
+
+// commandScenarios: annotations apply to the revision that they name.
+func commandScenarios() map[string]scenario {
+	return map[string]scenario{
+		"pause-and-resume": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.annotate(v1alpha1.AnnotationPause, candidate)
+			sim.runFor(30 * time.Minute)
+			sim.annotate(v1alpha1.AnnotationResume, candidate)
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"a-breach-ends-a-pause": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.annotate(v1alpha1.AnnotationPause, candidate)
+			sim.tick()
+			sim.setBad(candidate, canary.ErrorRate, 0.05)
+			sim.until("the rollback", sim.rolledBack)
+		}},
+		"promote": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.annotate(v1alpha1.AnnotationPromote, candidate)
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"promote-of-another-revision-is-ignored": {script: func(sim *simulation) {
+			v2(sim)
+			sim.annotate(v1alpha1.AnnotationPromote, sim.stable())
+			sim.runFor(time.Minute)
+		}},
+		"abort": {script: func(sim *simulation) {
+			sim.annotate(v1alpha1.AnnotationAbort, v2(sim))
+			sim.until("the rollback", sim.rolledBack)
+			sim.runFor(time.Minute)
+		}},
+		"retry-once": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.setBad(candidate, canary.ErrorRate, 0.05)
+			sim.until("the rollback", sim.rolledBack)
+			sim.annotate(v1alpha1.AnnotationRetry, candidate)
+			sim.until("the next trial", func() bool { return !sim.rolledBack() })
+			sim.until("the rollback", sim.rolledBack)
+			sim.note("the annotation is not followed twice")
+			sim.runFor(5 * time.Minute)
+			sim.note("the annotation is removed and set again after the cause was found elsewhere")
+			delete(sim.fc.Annotations, v1alpha1.AnnotationRetry)
+			sim.tick()
+			clear(sim.bad)
+			sim.annotate(v1alpha1.AnnotationRetry, candidate)
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+	}
+}
+
+// revisionScenarios: the spec changes during a canary.
+func revisionScenarios() map[string]scenario {
+	return map[string]scenario{
+		"superseded": {script: func(sim *simulation) {
+			v2(sim)
+			sim.runFor(5 * time.Minute)
+			sim.change(fromImage("flag-service:v3"))
+			candidate := sim.candidate()
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"back-in-the-middle": {script: func(sim *simulation) {
+			v2(sim)
+			sim.change(fromImage(""))
+			sim.runFor(time.Minute)
+		}},
+		"back-after-a-promotion": {script: func(sim *simulation) {
+			first := sim.stable()
+			candidate := v2(sim)
+			sim.until("the promotion", sim.promoted(candidate))
+			sim.tick()
+			sim.note("the previous revision still runs: returning to it takes one reconcile")
+			sim.change(fromImage(""))
+			sim.until("the way back", sim.promoted(first))
+			sim.runFor(6 * time.Minute)
+		}},
+		"back-much-later": {script: func(sim *simulation) {
+			first := sim.stable()
+			candidate := v2(sim)
+			sim.until("the promotion", sim.promoted(candidate))
+			sim.runFor(10 * time.Minute)
+			sim.note("the previous revision was removed, but it passed before: no canary")
+			sim.change(fromImage(""))
+			sim.until("the way back", sim.promoted(first))
+		}},
+		"rejected-then-requested-again": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.setBad(candidate, canary.ErrorRate, 0.05)
+			sim.until("the rollback", sim.rolledBack)
+			sim.change(fromImage(""))
+			sim.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+			clear(sim.bad)
+			sim.change(fromImage("flag-service:v2"))
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"scaled-in-the-middle": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.note("40 replicas: 5 % of them are two")
+			sim.edit(func(s *v1alpha1.FlagCacheSpec) { s.Service.Replicas = ptr.To[int32](40) })
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"fewer-steps-in-the-middle": {
+			steps: []v1alpha1.CanaryStep{step(5, time.Minute), step(10, time.Minute), step(50, time.Hour)},
+			script: func(sim *simulation) {
+				candidate := v2(sim)
+				sim.until("the third step", func() bool { return sim.weight() == 50 })
+				sim.note("the spec has only two steps now: the third ends")
+				sim.edit(func(s *v1alpha1.FlagCacheSpec) { s.Canary.Steps = s.Canary.Steps[:2] })
+				sim.until("the promotion", sim.promoted(candidate))
+			},
+		},
+		"record-lost": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.runFor(9 * time.Minute)
+			sim.note("the candidate's ControllerRevision is deleted: the canary starts again")
+			sim.children = without(sim.children, mustFind[*appsv1.ControllerRevision](sim.world, "demo-"+candidate))
+			sim.runFor(9 * time.Minute)
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"status-lost": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.runFor(5 * time.Minute)
+			sim.note("the status is lost, as after restoring a backup")
+			sim.fc.Status = v1alpha1.FlagCacheStatus{}
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"switched-off-in-the-middle": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.note("no steps: a change only waits for its pods")
+			sim.edit(func(s *v1alpha1.FlagCacheSpec) { s.Canary.Steps = nil })
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"a-wrong-password": {
+			spec: func(s *v1alpha1.FlagCacheSpec) {
+				s.Cache.Type, s.Cache.External = v1alpha1.CacheExternal, &v1alpha1.ExternalSpec{SecretRef: v1alpha1.LocalReference{Name: "my-redis"}}
+			},
+			script: wrongPassword,
+		},
+	}
+}
+
+// wrongPassword is a change of the Secret that only the candidate receives.
+func wrongPassword(sim *simulation) {
+	before := mustFind[*appsv1.Deployment](sim.world, "demo-"+sim.stable()).Spec.Template.Spec.Volumes[1].Secret.SecretName
+	sim.note("the external Secret gets a wrong password")
+	sim.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"host": []byte("cache"), "password": []byte("wrong")}}
+	sim.tick()
+	sim.note("the Secrets of the stable revision are edited, one after the other")
+	for _, name := range []string{"demo-connection", before} {
+		mustFind[*corev1.Secret](sim.world, name).Data["host"] = []byte("evil")
+		sim.tick()
+		if host := sim.index().SecretValue(name, "host"); host != "cache" {
+			sim.t.Errorf("Secret %s names the host %q", name, host)
+		}
+	}
+	sim.setBad(sim.candidate(), canary.CacheHitRate, 1)
+	sim.until("the rollback", sim.rolledBack)
+	sim.runFor(time.Minute)
+	if password := sim.index().SecretValue("demo-connection", "password"); password != "" {
+		sim.t.Errorf("applications were given the password %q that no revision could use", password)
+	}
+	if password := sim.index().SecretValue(before, "password"); password != "" {
+		sim.t.Errorf("the stable pods were given the password %q", password)
+	}
+}
+
+// podScenarios: pods that do not run end a canary without any traffic.
+func podScenarios() map[string]scenario {
+	trouble := func(reason string) scenario {
+		return scenario{script: func(sim *simulation) {
+			sim.perSecond = 0
+			sim.change(fromImage("flag-service:v2"))
+			sim.note("the candidate's pods: " + reason)
+			sim.pods = map[string]observed.PodTrouble{sim.candidate(): {Reason: reason, Message: "pod demo-1: " + reason}}
+			sim.until("the rollback", sim.rolledBack)
+			sim.runFor(30 * time.Second)
+		}}
+	}
+	return map[string]scenario{
+		"crash-loop": trouble("CrashLoopBackOff"),
+		"image-pull": trouble("ImagePullBackOff"),
+		"progress-deadline": {script: func(sim *simulation) {
+			sim.podsStuck = true
+			sim.change(fromImage("flag-service:v2"))
+			sim.candidateStuck()
+			sim.until("the rollback", sim.rolledBack)
+		}},
+		"pods-unavailable-for-two-minutes": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.note("a node is drained: the candidate's pods are unavailable for two minutes, in which nothing counts")
+			sim.podsStuck = true
+			mustFind[*appsv1.Deployment](sim.world, "demo-"+candidate).Status.AvailableReplicas = 0
+			sim.runFor(2 * time.Minute)
+			sim.podsStuck = false
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"pods-unavailable-for-long": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.podsStuck = true
+			mustFind[*appsv1.Deployment](sim.world, "demo-"+candidate).Status.AvailableReplicas = 0
+			sim.until("the rollback", sim.rolledBack)
+		}},
+		"load-test-passes": {
+			spec: func(s *v1alpha1.FlagCacheSpec) { s.Canary.LoadTest = &v1alpha1.LoadTestSpec{Concurrency: 50} },
+			script: func(sim *simulation) {
+				sim.change(fromImage("flag-service:v2"))
+				sim.runFor(time.Minute)
+				sim.note("the load test passes")
+				sim.loadTestEnds(batchv1.JobComplete, `{"passed":true}`)
+				candidate := sim.candidate()
+				sim.until("the promotion", sim.promoted(candidate))
+			},
+		},
+		"load-test-fails": {
+			spec: func(s *v1alpha1.FlagCacheSpec) { s.Canary.LoadTest = &v1alpha1.LoadTestSpec{Concurrency: 50} },
+			script: func(sim *simulation) {
+				sim.change(fromImage("flag-service:v2"))
+				sim.runFor(time.Minute)
+				sim.note("the load test fails before any client is served")
+				sim.loadTestEnds(batchv1.JobFailed, `{"requests":12000,"errorRate":0.023,"latency":{"p95Ms":81}}`)
+				sim.until("the rollback", sim.rolledBack)
+				sim.expectMessage(v1alpha1.ConditionRolloutHealthy, "LoadTestFailed", "of 12000 requests 2.3% failed, and the P95 was 81.0 ms")
+				candidate := sim.fc.Status.Revisions.Rejected
+				sim.tick()
+				sim.note("retried: another Job runs, the first result is not used")
+				sim.annotate(v1alpha1.AnnotationRetry, candidate)
+				sim.runFor(time.Minute)
+				sim.loadTestEnds(batchv1.JobComplete, `{"passed":true}`)
+				sim.until("the promotion", sim.promoted(candidate))
+				sim.tick()
+				if jobs := sim.jobs(); len(jobs) > 0 {
+					sim.t.Errorf("%v is left after the canary", jobs[0].Name)
+				}
+			},
+		},
+		"by-replicas": {
+			steps: []v1alpha1.CanaryStep{step(25, 5*time.Minute)},
+			spec: func(s *v1alpha1.FlagCacheSpec) {
+				s.Canary.Traffic.Type = v1alpha1.TrafficReplicas
+				s.Service.Replicas = ptr.To[int32](3)
+			},
+			script: func(sim *simulation) {
+				candidate := v2(sim)
+				sim.until("the promotion", sim.promoted(candidate))
+			},
+		},
+	}
+}
