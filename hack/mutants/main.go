@@ -179,7 +179,7 @@ func (h hunt) run() result {
 		return r
 	}
 	test := cmp.Or(header(h.patch, "Test"), "TestMutant")
-	command := exec.Command(h.binary, "-test.run", "^"+test+"$", "-test.timeout", "2m")
+	command := exec.Command(h.binary, "-test.run", "^"+test+"$", "-test.timeout", "10m")
 	command.Dir = target
 	command.Env = append(os.Environ(), "FAULT_MUTANT="+h.name, "FAULT_HUNT="+header(h.patch, "Hunt"), "GOMAXPROCS=1")
 	output, err := command.CombinedOutput()
