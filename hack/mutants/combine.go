@@ -19,17 +19,15 @@ import (
 	"strings"
 )
 
-// Building a test binary takes longer than finding a bug with it, so one binary
-// carries all the bugs that are within functions. Each such function begins with a
-// choice:
+// Building a test binary takes longer than detecting a bug with it, so one binary has all the bugs
+// that are within functions. Each of these functions begins with a switch:
 //
 //	func f(n int) error { switch seededBug { case "07-name": return f_bug7(n); }; ...
 //
-// and f_bug7, the function as the patch leaves it, stands at the end of the file.
-// Which bug is active is chosen by the environment variable FAULT_MUTANT. Lines of
-// the original source keep their numbers.
+// and f_bug7, the patched function, is added at the end of the file. The environment variable
+// FAULT_MUTANT selects the active bug. The original source keeps its line numbers.
 
-// selector is the file that each package with seeded bugs gets.
+// selector is the content of a file that is added to each package with seeded bugs.
 const selector = `package %s
 
 import "os"
@@ -37,10 +35,10 @@ import "os"
 var seededBug = os.Getenv("FAULT_MUTANT")
 `
 
-// errNotInFunctions is why a mutant gets a binary of its own.
-var errNotInFunctions = errors.New("it changes more than functions")
+// errNotInFunctions is the reason for which a mutant gets a binary of its own.
+var errNotInFunctions = errors.New("it changes more than function bodies")
 
-// combiner collects mutants in one set of sources.
+// combiner combines mutants in one set of sources.
 type combiner struct {
 	files map[string]*combined
 	// number of mutants so far.
@@ -49,20 +47,20 @@ type combiner struct {
 
 // combined is a source file with the mutants of its functions.
 type combined struct {
-	source   []byte
-	syntax   *ast.File
-	set      *token.FileSet
-	packages string
-	// bugs are the alternatives of each function.
+	source []byte
+	syntax *ast.File
+	set    *token.FileSet
+	pkg    string
+	// bugs has the alternatives of each function.
 	bugs map[string][]alternative
-	// added is what is appended to the file, imports what it needs of other packages.
+	// added is appended to the file, imports are the packages it imports.
 	added   []string
 	imports map[string]bool
 	// declared are the names of added functions.
 	declared map[string]bool
 }
 
-// alternative is a function as a mutant has it.
+// alternative is a mutant's version of a function.
 type alternative struct {
 	mutant string
 	name   string
@@ -74,22 +72,21 @@ type edit struct {
 	text     string
 }
 
-// add takes a mutant in. Its error says why the mutant needs a binary of its own;
-// then nothing was taken in.
+// add adds a mutant. If it returns an error, the mutant was not added and needs a binary of its own.
 func (c *combiner) add(m mutant) error {
 	c.number++
-	plans := map[string]*change{}
+	changes := map[string]*change{}
 	for name, text := range m.files {
 		file, err := c.file(name)
 		if err != nil {
 			return err
 		}
-		if plans[name], err = file.compare(text); err != nil {
+		if changes[name], err = file.compare(text); err != nil {
 			return err
 		}
 	}
-	for name, plan := range plans {
-		c.files[name].take(m.name, fmt.Sprintf("_bug%d", c.number), plan)
+	for name, change := range changes {
+		c.files[name].take(m.name, fmt.Sprintf("_bug%d", c.number), change)
 	}
 	return nil
 }
@@ -110,19 +107,19 @@ func (c *combiner) file(name string) (*combined, error) {
 	for _, o := range file.syntax.Imports {
 		file.imports[importText(o)] = true
 	}
-	file.packages = file.syntax.Name.Name
+	file.pkg = file.syntax.Name.Name
 	c.files[name] = file
 	return file, nil
 }
 
-// change is what a mutant does to a file.
+// change is a mutant's change of a file.
 type change struct {
-	// changed are functions that the file has in another form, added new ones.
+	// changed has the functions that differ, added the new ones.
 	changed, added map[string]string
 	imports        []string
 }
 
-// compare finds the functions in which a mutant's file differs.
+// compare returns the functions in which a mutant's file differs.
 func (f *combined) compare(mutated []byte) (*change, error) {
 	set := token.NewFileSet()
 	syntax, err := parser.ParseFile(set, "", mutated, parser.SkipObjectResolution)
@@ -134,30 +131,30 @@ func (f *combined) compare(mutated []byte) (*change, error) {
 	if !slices.Equal(ourRest, theirRest) {
 		return nil, errNotInFunctions
 	}
-	plan := &change{changed: map[string]string{}, added: map[string]string{}}
+	diff := &change{changed: map[string]string{}, added: map[string]string{}}
 	for name, text := range theirs {
 		switch own, exists := ours[name]; {
 		case !exists && f.declared[name]:
 			return nil, errNotInFunctions
 		case !exists:
-			plan.added[name] = text
+			diff.added[name] = text
 		case own != text:
-			plan.changed[name] = text
+			diff.changed[name] = text
 		}
 	}
-	for name, text := range plan.changed {
+	for name, text := range diff.changed {
 		if signature(text) != signature(ours[name]) {
 			return nil, errNotInFunctions
 		}
 	}
 	for _, o := range syntax.Imports {
-		plan.imports = append(plan.imports, importText(o))
+		diff.imports = append(diff.imports, importText(o))
 	}
-	return plan, nil
+	return diff, nil
 }
 
-// split divides a file into the texts of its functions, by receiver and name, and
-// of its other declarations but the imports.
+// split returns the texts of a file's functions, by receiver and name, and of its other
+// declarations except imports.
 func split(set *token.FileSet, file *ast.File, source []byte) (functions map[string]string, rest []string) {
 	functions = map[string]string{}
 	for _, declaration := range file.Decls {
@@ -175,7 +172,7 @@ func split(set *token.FileSet, file *ast.File, source []byte) (functions map[str
 	return functions, rest
 }
 
-// functionName is unique within a file.
+// functionName returns a name that is unique within a file.
 func functionName(d *ast.FuncDecl) string {
 	if d.Recv == nil {
 		return d.Name.Name
@@ -193,7 +190,7 @@ func functionName(d *ast.FuncDecl) string {
 	return "?." + d.Name.Name
 }
 
-// signature is a function's first line.
+// signature returns the first line of a function.
 func signature(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
 	return line
@@ -206,23 +203,23 @@ func importText(o *ast.ImportSpec) string {
 	return o.Path.Value
 }
 
-// take adds the functions of a mutant under names of their own.
-func (f *combined) take(mutant, suffix string, plan *change) {
-	for _, name := range slices.Sorted(maps.Keys(plan.changed)) {
+// take adds the functions of a mutant with a suffix.
+func (f *combined) take(mutant, suffix string, diff *change) {
+	for _, name := range slices.Sorted(maps.Keys(diff.changed)) {
 		own := name[strings.LastIndex(name, ".")+1:]
 		f.bugs[name] = append(f.bugs[name], alternative{mutant, own + suffix})
-		f.added = append(f.added, renamed(plan.changed[name], own, own+suffix))
+		f.added = append(f.added, renamed(diff.changed[name], own, own+suffix))
 	}
-	for _, name := range slices.Sorted(maps.Keys(plan.added)) {
+	for _, name := range slices.Sorted(maps.Keys(diff.added)) {
 		f.declared[name] = true
-		f.added = append(f.added, plan.added[name])
+		f.added = append(f.added, diff.added[name])
 	}
-	for _, o := range plan.imports {
+	for _, o := range diff.imports {
 		f.imports[o] = true
 	}
 }
 
-// renamed gives a function another name in its declaration.
+// renamed changes the name in a function's declaration.
 func renamed(text, name, other string) string {
 	receiver := ""
 	rest := strings.TrimPrefix(text, "func ")
@@ -233,7 +230,7 @@ func renamed(text, name, other string) string {
 	return "func " + receiver + other + strings.TrimPrefix(rest, name)
 }
 
-// sources are the files to build, with a selector for each package.
+// sources returns the files to build, with a selector for each package.
 func (c *combiner) sources() map[string][]byte {
 	all := map[string][]byte{}
 	for name, file := range c.files {
@@ -241,12 +238,12 @@ func (c *combiner) sources() map[string][]byte {
 			continue
 		}
 		all[name] = file.render()
-		all[path.Join(filepath.ToSlash(filepath.Dir(name)), "seeded_bug.go")] = fmt.Appendf(nil, selector, file.packages)
+		all[path.Join(filepath.ToSlash(filepath.Dir(name)), "seeded_bug.go")] = fmt.Appendf(nil, selector, file.pkg)
 	}
 	return all
 }
 
-// render writes a file with its mutants.
+// render returns a file with its mutants.
 func (f *combined) render() []byte {
 	var edits []edit
 	for _, declaration := range f.syntax.Decls {
@@ -278,13 +275,13 @@ func (f *combined) render() []byte {
 	return out.Bytes()
 }
 
-// choose are the edits that let a function begin with the choice of a bug.
+// choose returns the edits that insert the switch at the beginning of a function.
 func (f *combined) choose(d *ast.FuncDecl, bugs []alternative) []edit {
 	arguments, edits := f.arguments(d)
-	called, named := "", f.receiver(d)
-	edits = append(edits, named...)
+	receiver := ""
+	edits = append(edits, f.nameReceiver(d)...)
 	if d.Recv != nil {
-		called = receiverName(d) + "."
+		receiver = receiverName(d) + "."
 	}
 	types := ""
 	if d.Type.TypeParams != nil {
@@ -299,7 +296,7 @@ func (f *combined) choose(d *ast.FuncDecl, bugs []alternative) []edit {
 	var text strings.Builder
 	text.WriteString(" switch seededBug {")
 	for _, bug := range bugs {
-		call := called + bug.name + types + "(" + arguments + ")"
+		call := receiver + bug.name + types + "(" + arguments + ")"
 		if d.Type.Results != nil {
 			fmt.Fprintf(&text, " case %s: return %s;", strconv.Quote(bug.mutant), call)
 		} else {
@@ -311,7 +308,7 @@ func (f *combined) choose(d *ast.FuncDecl, bugs []alternative) []edit {
 	return append(edits, edit{at, at, text.String()})
 }
 
-// unnamed is the name of a receiver that had none.
+// unnamed is the name for a receiver without a name.
 const unnamed = "self_"
 
 func receiverName(d *ast.FuncDecl) string {
@@ -321,15 +318,15 @@ func receiverName(d *ast.FuncDecl) string {
 	return unnamed
 }
 
-// receiver names a receiver that has no name.
-func (f *combined) receiver(d *ast.FuncDecl) []edit {
+// nameReceiver returns the edit that names a receiver without a name.
+func (f *combined) nameReceiver(d *ast.FuncDecl) []edit {
 	if d.Recv == nil || receiverName(d) != unnamed {
 		return nil
 	}
 	return []edit{f.name(d.Recv.List[0], 0, unnamed)}
 }
 
-// name is the edit that names a field.
+// name returns the edit that names a field.
 func (f *combined) name(field *ast.Field, i int, name string) edit {
 	if len(field.Names) > 0 {
 		return edit{f.set.Position(field.Names[i].Pos()).Offset, f.set.Position(field.Names[i].End()).Offset, name}
@@ -338,8 +335,8 @@ func (f *combined) name(field *ast.Field, i int, name string) edit {
 	return edit{at, at, name + " "}
 }
 
-// arguments are a function's parameters as the arguments of a call, and the edits
-// that name those without a name.
+// arguments returns a function's parameters as arguments of a call, and the edits that name those
+// without a name.
 func (f *combined) arguments(d *ast.FuncDecl) (list string, edits []edit) {
 	var arguments []string
 	for _, field := range d.Type.Params.List {

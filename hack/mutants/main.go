@@ -1,14 +1,13 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command mutants measures what the fault injection would notice. Each patch in
-// test/fault/mutants seeds one bug into the operator; a mutant is killed when a
-// plan of package fault tells it from the operator. At least 98 % must be, and
-// the comparison of end states and the invariants must each kill some that the
-// other does not: an oracle that adds nothing has gone blind.
+// Command mutants measures what the fault injection detects. Each patch in test/fault/mutants seeds
+// one bug into the operator. A mutant is killed if a plan of package fault detects it. At least 98 %
+// of the mutants must be killed, and the comparison of end states and the invariants must each kill
+// some that the other does not, because an oracle that adds nothing may be broken.
 //
-// The operator's files are not touched: mutants are built with go test -overlay, all
-// those within functions into one binary.
+// The operator's files are not modified: mutants are built with go test -overlay, all those within
+// functions into one binary.
 package main
 
 import (
@@ -33,8 +32,8 @@ const (
 )
 
 func main() {
-	parallel := flag.Int("parallel", 2, "How many mutants are tried at a time.")
-	only := flag.String("only", "", "Try only mutants whose names contain this.")
+	parallel := flag.Int("parallel", 2, "Number of mutants to test in parallel.")
+	only := flag.String("only", "", "Test only the mutants whose name contains this.")
 	flag.Parse()
 	if err := run(*parallel, *only); err != nil {
 		fmt.Fprintf(os.Stderr, "mutants: %v\n", err)
@@ -42,7 +41,7 @@ func main() {
 	}
 }
 
-// result is what became of a mutant.
+// result is the result of a mutant.
 type result struct {
 	name    string
 	killers []string
@@ -62,16 +61,16 @@ func run(parallel int, only string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	hunts := prepare(dir, found)
-	fmt.Printf("prepared %d mutants in %v\n", len(hunts), time.Since(began).Round(time.Second))
-	results := make([]result, len(hunts))
+	tests := prepare(dir, found)
+	fmt.Printf("prepared %d mutants in %v\n", len(tests), time.Since(began).Round(time.Second))
+	results := make([]result, len(tests))
 	slots := make(chan struct{}, max(1, parallel))
 	var all sync.WaitGroup
-	for i, h := range hunts {
+	for i, test := range tests {
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			results[i] = h.run()
+			results[i] = test.run()
 			fmt.Println(results[i])
 		})
 	}
@@ -87,55 +86,55 @@ func (r result) String() string {
 	return fmt.Sprintf("%-46s %s [%v]", r.name, r.line, r.took.Round(100*time.Millisecond))
 }
 
-// hunt is a mutant and the binary that carries it.
-type hunt struct {
+// mutantTest is a mutant and the binary that contains it.
+type mutantTest struct {
 	mutant
 	binary string
-	// own reports that the binary is yet to be built, for this mutant alone.
+	// own reports that the mutant needs a binary of its own, which is yet to be built.
 	own bool
 	err error
 }
 
-// prepare seeds the bugs and builds the binary that carries those within functions.
-func prepare(dir string, patches []string) []hunt {
-	hunts := make([]hunt, len(patches))
+// prepare seeds the bugs and builds the binary with those within functions.
+func prepare(dir string, patches []string) []mutantTest {
+	tests := make([]mutantTest, len(patches))
 	for i, patch := range patches {
-		h := &hunts[i]
-		h.mutant, h.err = seed(strings.TrimSuffix(filepath.Base(patch), ".patch"), patch)
-		h.binary = filepath.Join(dir, "mutants.test")
+		t := &tests[i]
+		t.mutant, t.err = seed(strings.TrimSuffix(filepath.Base(patch), ".patch"), patch)
+		t.binary = filepath.Join(dir, "mutants.test")
 	}
-	err := combine(dir, hunts)
+	err := combine(dir, tests)
 	for err != nil {
-		fmt.Printf("The common binary is of no use: %v\n", err)
+		fmt.Printf("The shared binary is not usable: %v\n", err)
 		excluded := 0
-		for i := range hunts {
-			if h := &hunts[i]; h.isNamedIn(err.Error()) {
-				h.separate(dir)
+		for i := range tests {
+			if t := &tests[i]; t.isNamedIn(err.Error()) {
+				t.separate(dir)
 				excluded++
 			}
 		}
 		if excluded == 0 {
-			for i := range hunts {
-				hunts[i].separate(dir)
+			for i := range tests {
+				tests[i].separate(dir)
 			}
 			break
 		}
-		err = combine(dir, hunts)
+		err = combine(dir, tests)
 	}
-	return hunts
+	return tests
 }
 
-// combine builds the common binary.
-func combine(dir string, hunts []hunt) error {
+// combine builds the shared binary.
+func combine(dir string, tests []mutantTest) error {
 	all := combiner{files: map[string]*combined{}}
-	for i := range hunts {
-		h := &hunts[i]
-		if h.err != nil || h.own {
+	for i := range tests {
+		t := &tests[i]
+		if t.err != nil || t.own {
 			continue
 		}
-		if err := all.add(h.mutant); err != nil {
-			fmt.Printf("%-46s gets a binary of its own: %v\n", h.name, err)
-			h.separate(dir)
+		if err := all.add(t.mutant); err != nil {
+			fmt.Printf("%-46s gets a binary of its own: %v\n", t.name, err)
+			t.separate(dir)
 		}
 	}
 	binary := filepath.Join(dir, "mutants.test")
@@ -146,46 +145,46 @@ func combine(dir string, hunts []hunt) error {
 }
 
 // separate gives a mutant a binary of its own.
-func (h *hunt) separate(dir string) { h.own, h.binary = true, filepath.Join(dir, h.name+".test") }
+func (t *mutantTest) separate(dir string) { t.own, t.binary = true, filepath.Join(dir, t.name+".test") }
 
 // isNamedIn reports whether the compiler rejects a file that the mutant changes.
-func (h *hunt) isNamedIn(text string) bool {
-	for path := range h.files {
-		if !h.own && strings.Contains(text, "/"+path+":") {
+func (t *mutantTest) isNamedIn(text string) bool {
+	for path := range t.files {
+		if !t.own && strings.Contains(text, "/"+path+":") {
 			return true
 		}
 	}
 	return false
 }
 
-// control runs the binary with no bug active: there must be nothing to find.
+// control runs the binary without an active bug, which must not be detected as a mutant.
 func control(binary string) error {
 	command := exec.Command(binary, "-test.run", "^TestMutant$", "-test.timeout", "2m")
 	command.Dir = target
 	if output, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("running it without a bug: %w\n%s", err, output)
+		return fmt.Errorf("running without an active bug: %w\n%s", err, output)
 	}
 	return nil
 }
 
-// run builds a mutant where that is yet to be done, and hunts it.
-func (h hunt) run() result {
-	r := result{name: h.name, err: h.err}
+// run tests a mutant, and builds its binary before if necessary.
+func (t mutantTest) run() result {
+	r := result{name: t.name, err: t.err}
 	began := time.Now()
-	if r.err == nil && h.own {
-		r.err = build(h.files, h.binary)
+	if r.err == nil && t.own {
+		r.err = build(t.files, t.binary)
 	}
 	if r.err != nil {
 		return r
 	}
-	test := cmp.Or(header(h.patch, "Test"), "TestMutant")
-	command := exec.Command(h.binary, "-test.run", "^"+test+"$", "-test.timeout", "10m")
+	test := cmp.Or(header(t.patch, "Test"), "TestMutant")
+	command := exec.Command(t.binary, "-test.run", "^"+test+"$", "-test.timeout", "10m")
 	command.Dir = target
-	command.Env = append(os.Environ(), "FAULT_MUTANT="+h.name, "FAULT_HUNT="+header(h.patch, "Hunt"), "GOMAXPROCS=1")
+	command.Env = append(os.Environ(), "FAULT_MUTANT="+t.name, "FAULT_SCOPE="+header(t.patch, "Plans"), "GOMAXPROCS=1")
 	output, err := command.CombinedOutput()
 	r.took = time.Since(began)
 	if exit := (&exec.ExitError{}); err != nil && !errors.As(err, &exit) {
-		r.err = fmt.Errorf("starting the hunt: %w", err)
+		r.err = fmt.Errorf("starting the test: %w", err)
 		return r
 	}
 	if test == "TestMutant" {
@@ -196,9 +195,8 @@ func (h hunt) run() result {
 	return r
 }
 
-// header is a line above the patch, empty when there is none: "Hunt:
-// scenario/sweep" is where to begin to look for the mutant, and "Test: name" the
-// test that finds it where no plan can.
+// header returns the value of a line above the patch, or "": "Plans: scenario/family" restricts the
+// plans to run, and "Test: name" is the test that detects the mutant if no plan can.
 func header(patch, key string) string {
 	text, err := os.ReadFile(patch)
 	if err != nil {
@@ -210,7 +208,7 @@ func header(patch, key string) string {
 	return ""
 }
 
-// verdictOf says whether a test of its own found a mutant.
+// verdictOf returns the result of a mutant with a test of its own.
 func verdictOf(test string, err error) (line string, killers []string) {
 	if err == nil {
 		return "SURVIVED", nil
@@ -218,8 +216,7 @@ func verdictOf(test string, err error) (line string, killers []string) {
 	return "KILLED by " + test, []string{test}
 }
 
-// verdict reads what the hunt said. A mutant that panics or never ends is found
-// out too.
+// verdict parses the output of TestMutant. A mutant that panics or does not end is killed as well.
 func verdict(output string, err error) (line string, killers []string) {
 	for line := range strings.Lines(output) {
 		line = strings.TrimSpace(line)
@@ -237,7 +234,7 @@ func verdict(output string, err error) (line string, killers []string) {
 	return fmt.Sprintf("KILLED by crash (%v)", err), []string{"crash"}
 }
 
-// judge sums up.
+// judge summarizes the results.
 func judge(results []result, all bool) error {
 	killed, alone := 0, map[string]int{}
 	for _, r := range results {
@@ -258,13 +255,13 @@ func judge(results []result, all bool) error {
 			alone["invariant"]++
 		}
 	}
-	fmt.Printf("mutants: %d of %d killed; not by invariants but by end states %d, not by end states but by invariants %d\n",
+	fmt.Printf("mutants: %d of %d killed, %d only by end states and %d only by invariants\n",
 		killed, len(results), alone["end state"], alone["invariant"])
 	switch {
 	case killed*100 < enough*len(results):
-		return fmt.Errorf("%d mutants survive, at most %d %% may", len(results)-killed, 100-enough)
+		return fmt.Errorf("%d mutants survived, at most %d %% may", len(results)-killed, 100-enough)
 	case all && (alone["end state"] == 0 || alone["invariant"] == 0):
-		return errors.New("one of the oracles kills nothing that the other does not")
+		return errors.New("one of the oracles kills no mutant that the other does not kill")
 	}
 	return nil
 }

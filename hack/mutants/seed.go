@@ -13,10 +13,10 @@ import (
 	"regexp"
 )
 
-// mutant is a patch applied to copies of the files it changes.
+// mutant is a patch, applied to copies of the files that it changes.
 type mutant struct {
 	name, patch string
-	// files holds the changed sources by their paths in the repository.
+	// files has the changed sources by their paths in the repository.
 	files map[string][]byte
 }
 
@@ -41,7 +41,7 @@ func seed(name, patch string) (mutant, error) {
 	apply := exec.Command("git", "apply", "-C1", "-")
 	apply.Dir, apply.Stdin = dir, bytes.NewReader(text)
 	if output, err := apply.CombinedOutput(); err != nil {
-		return m, fmt.Errorf("the patch does not apply to the operator as it is, write it again: %s", bytes.TrimSpace(output))
+		return m, fmt.Errorf("the patch does not apply and has to be rewritten: %s", bytes.TrimSpace(output))
 	}
 	for _, path := range paths {
 		if m.files[path], err = os.ReadFile(filepath.Join(dir, path)); err != nil {
@@ -51,7 +51,7 @@ func seed(name, patch string) (mutant, error) {
 	return m, nil
 }
 
-// patched are the files that a patch changes.
+// patched returns the files that a patch changes.
 func patched(patch []byte) []string {
 	var paths []string
 	for _, match := range regexp.MustCompile(`(?m)^\+\+\+ b/(.+)$`).FindAllSubmatch(patch, -1) {
@@ -60,7 +60,7 @@ func patched(patch []byte) []string {
 	return paths
 }
 
-// build builds the test binary with some of the sources replaced.
+// build builds the test binary with an overlay of changed sources.
 func build(files map[string][]byte, binary string) error {
 	dir, err := os.MkdirTemp("", "overlay-")
 	if err != nil {
@@ -87,7 +87,7 @@ func build(files map[string][]byte, binary string) error {
 		return err
 	}
 	if output, err := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", file, "-o", binary, target).CombinedOutput(); err != nil {
-		return fmt.Errorf("building it: %s", bytes.TrimSpace(output))
+		return fmt.Errorf("building the mutant: %s", bytes.TrimSpace(output))
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func build(files map[string][]byte, binary string) error {
 func copyFile(from, to string) error {
 	text, err := os.ReadFile(from)
 	if err != nil {
-		return fmt.Errorf("reading what the mutant changes: %w", err)
+		return fmt.Errorf("reading a file that the mutant changes: %w", err)
 	}
 	return writeFile(to, text)
 }

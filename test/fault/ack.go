@@ -20,50 +20,52 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// Times of ACK and AWS, shorter than the real ones and in the same proportion: what
-// AWS does takes less than a poll.
+// Durations of ACK and AWS, shorter than the real ones but in proportion: an operation of AWS takes
+// less than a polling interval.
 const (
 	ackPoll  = 20 * time.Second
 	awsTakes = 15 * time.Second
 )
 
-// What ACK notes on its objects, in place of what it holds in memory and asks AWS for.
+// Annotations in which the simulated ACK keeps its state, which the real one has in memory or reads
+// from AWS.
 const (
-	// noteSeen is the generation that woke ACK last: nothing but the spec wakes it.
-	noteSeen = "world.test/seen"
-	// notePoll is when ACK looks again, if it does by itself.
-	notePoll = "world.test/poll"
-	// noteDone is when AWS is done with what it does.
-	noteDone = "world.test/done"
-	// noteSent is the spec that AWS has of a group.
-	noteSent = "world.test/sent"
+	// annotationSeen is the last generation that triggered a sync; only changes of the spec do.
+	annotationSeen = "world.test/seen"
+	// annotationPoll is the time of the next scheduled sync, if any.
+	annotationPoll = "world.test/poll"
+	// annotationDone is when AWS completes the operation in progress.
+	annotationDone = "world.test/done"
+	// annotationSent is the spec of a group that was sent to AWS.
+	annotationSent = "world.test/sent"
 )
 
-// cloud is what AWS does on demand.
+// cloud is the simulated state of AWS and ACK.
 type cloud struct {
-	// installed says that ACK's kinds are there, and ACK runs.
+	// installed reports that ACK's kinds exist and ACK is running.
 	installed bool
-	// failing is how many more groups AWS fails to create.
-	failing int
-	// full says that the account's quota is used up.
-	full bool
-	// stopped says that ACK does not run, while its kinds are there.
+	// failCreations is the number of further group creations that fail in AWS.
+	failCreations int
+	// quotaExceeded reports that the account's quota is used up.
+	quotaExceeded bool
+	// stopped reports that ACK is not running while its kinds exist.
 	stopped bool
-	// lost is the address of a group that somebody deleted in AWS.
+	// lost is the address of a group that was deleted in AWS.
 	lost string
 }
 
-// passwords that a server takes: the newest, and while AWS lets it in the one before.
+// passwords are those that a server accepts: the newest one, and the previous one if AWS still
+// accepts it.
 type passwords [2]string
 
-// takes are the passwords of a server with one.
-func takes(password string) passwords { return passwords{password} }
+// acceptOnly returns the passwords of a server that accepts only one.
+func acceptOnly(password string) passwords { return passwords{password} }
 
-func (p passwords) take(password string) bool {
+func (p passwords) accept(password string) bool {
 	return password == p[0] || p[1] != "" && password == p[1]
 }
 
-// Installed tells the operator which of ACK's kinds there are.
+// Installed returns which of ACK's kinds exist.
 func (w *World) Installed(context.Context) (map[string]bool, error) {
 	installed := map[string]bool{}
 	for _, k := range ack.Kinds() {
@@ -72,19 +74,19 @@ func (w *World) Installed(context.Context) (map[string]bool, error) {
 	return installed, nil
 }
 
-// silence is how long a user waits to be told that ACK is silent.
-const silence = 10 * time.Minute
+// ackTimeout is how long a user waits for the report that ACK does not respond.
+const ackTimeout = 10 * time.Minute
 
-// awaitsCloud says that a cache is to come that nothing stands in the way of, or that
-// the user is yet to be told what does: the operator waits by its own clock.
-func (w *World) awaitsCloud() bool {
+// cachePending reports whether the operator waits by its own clock: for a cache that is being
+// created, or until it reports why there is none.
+func (w *World) cachePending() bool {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if !w.cloud.installed || w.cloud.full || !ok || fc.DeletionTimestamp != nil || fc.Spec.Cache.Type != v1alpha1.CacheElastiCache {
+	if !w.cloud.installed || w.cloud.quotaExceeded || !ok || fc.DeletionTimestamp != nil || fc.Spec.Cache.Type != v1alpha1.CacheElastiCache {
 		return false
 	}
 	if w.cloud.stopped {
 		c := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionCacheProvisioned)
-		return w.time.Before(w.stepped.Add(silence)) && (c == nil || c.Reason != v1alpha1.ReasonACKNotResponding)
+		return w.time.Before(w.lastStep.Add(ackTimeout)) && (c == nil || c.Reason != v1alpha1.ReasonACKNotResponding)
 	}
 	for _, o := range w.api.now(replicationGroups) {
 		if o.(*ack.ReplicationGroup).Status.State == ack.GroupAvailable {
@@ -94,53 +96,53 @@ func (w *World) awaitsCloud() bool {
 	return true
 }
 
-// ackControllers do what ACK does: they look at an object when its spec changed, and
-// at intervals while AWS is not where the spec is.
+// ackControllers simulates ACK: objects are synced when their spec has changed, and periodically
+// until AWS has the state of the spec.
 func (w *World) ackControllers() {
 	if !w.cloud.installed || w.cloud.stopped {
 		return
 	}
 	for k := replicationGroups; k < kinds; k++ {
 		for _, o := range w.api.now(k) {
-			w.api.change(k, o.GetName(), w.ackLooks)
+			w.api.update(k, o.GetName(), w.ackSync)
 		}
 	}
 }
 
-func (w *World) ackLooks(o client.Object) {
-	due, polls := timeNoted(o, notePoll)
-	woken := note(o, noteSeen, strconv.FormatInt(o.GetGeneration(), 10))
-	if woken || polls && !w.time.Before(due) {
-		delete(o.GetAnnotations(), notePoll)
+func (w *World) ackSync(o client.Object) {
+	due, polls := annotatedTime(o, annotationPoll)
+	changed := setAnnotation(o, annotationSeen, strconv.FormatInt(o.GetGeneration(), 10))
+	if changed || polls && !w.time.Before(due) {
+		delete(o.GetAnnotations(), annotationPoll)
 		if group, ok := o.(*ack.ReplicationGroup); ok {
-			w.lookAtGroup(group)
+			w.syncGroup(group)
 		} else {
-			w.lookAtPart(o)
+			w.syncOther(o)
 		}
 	}
-	if due, polls := timeNoted(o, notePoll); polls && len(o.GetFinalizers()) > 0 {
-		w.alarmAt(due)
+	if due, polls := annotatedTime(o, annotationPoll); polls && len(o.GetFinalizers()) > 0 {
+		w.setAlarm(due)
 	}
 }
 
-func timeNoted(o client.Object, key string) (time.Time, bool) {
+func annotatedTime(o client.Object, key string) (time.Time, bool) {
 	at, err := time.Parse(time.RFC3339Nano, o.GetAnnotations()[key])
 	return at, err == nil
 }
 
-func (w *World) noteTime(o client.Object, key string, in time.Duration) {
-	note(o, key, w.time.Add(in).UTC().Format(time.RFC3339Nano))
+func (w *World) annotateTime(o client.Object, key string, in time.Duration) {
+	setAnnotation(o, key, w.time.Add(in).UTC().Format(time.RFC3339Nano))
 }
 
-// lookAtGroup is one look of ACK at a replication group.
-func (w *World) lookAtGroup(g *ack.ReplicationGroup) {
+// syncGroup is a sync of a replication group.
+func (w *World) syncGroup(g *ack.ReplicationGroup) {
 	switch {
 	case g.DeletionTimestamp != nil:
 		w.deleteGroup(g)
 	case g.Status.State == "", addressOf(g) == w.cloud.lost:
 		w.createGroup(g)
 	case g.Status.State == ack.GroupCreating, g.Status.State == ack.GroupModifying:
-		w.awaitGroup(g)
+		w.checkProgress(g)
 	case g.Status.State == ack.GroupCreateFailed:
 		w.synced(g)
 	default:
@@ -154,35 +156,35 @@ func (w *World) createGroup(g *ack.ReplicationGroup) {
 	switch {
 	case !ok:
 		w.recoverable(g, "kubernetes secret not found")
-	case w.cloud.full:
-		hold(g)
+	case w.cloud.quotaExceeded:
+		addFinalizer(g)
 		w.terminal(g, "NodeQuotaForCustomerExceeded: The request cannot be processed because it would exceed the allowed number of cache nodes per customer.")
 	case exists:
 		w.terminal(g, "Resource already exists")
 	default:
-		hold(g)
-		w.servers[addressOf(g)], w.cloud.lost = takes(token), ""
+		addFinalizer(g)
+		w.servers[addressOf(g)], w.cloud.lost = acceptOnly(token), ""
 		g.Status.State, g.Status.NodeGroups = ack.GroupCreating, []ack.NodeGroup{{NodeGroupID: "0001"}}
 		created := metav1.NewTime(w.time.Truncate(time.Second))
 		g.Status.ReplicationGroupCreateTime = &created
-		w.send(g, g.Spec)
-		w.busy(g, "replication group currently being created.")
+		w.recordSent(g, g.Spec)
+		w.inProgress(g, "replication group currently being created.")
 	}
 }
 
-// awaitGroup sees how far AWS is. What ACK says of a group is judged by the look
-// before, so it is Ready one look later.
-func (w *World) awaitGroup(g *ack.ReplicationGroup) {
+// checkProgress reads the state of an operation in AWS. ACK's conditions are based on the previous
+// sync, so a group is Ready one sync later.
+func (w *World) checkProgress(g *ack.ReplicationGroup) {
 	what := "replication group currently being created."
 	if g.Status.State == ack.GroupModifying {
 		what = "replication group currently being modified."
 	}
-	done, _ := timeNoted(g, noteDone)
+	done, _ := annotatedTime(g, annotationDone)
 	switch {
 	case w.time.Before(done):
-		w.busy(g, what)
-	case g.Status.State == ack.GroupCreating && w.cloud.failing > 0:
-		w.cloud.failing--
+		w.inProgress(g, what)
+	case g.Status.State == ack.GroupCreating && w.cloud.failCreations > 0:
+		w.cloud.failCreations--
 		g.Status.State = ack.GroupCreateFailed
 		g.Status.Events = []ack.Event{{Message: "Replication group failed to create"}}
 		delete(w.servers, addressOf(g))
@@ -194,17 +196,17 @@ func (w *World) awaitGroup(g *ack.ReplicationGroup) {
 		for i := range g.Spec.ReplicasPerNodeGroup + 1 {
 			g.Status.MemberClusters = append(g.Status.MemberClusters, fmt.Sprintf("%s-%03d", g.Spec.ReplicationGroupID, i+1))
 		}
-		w.busy(g, what)
+		w.inProgress(g, what)
 	}
 }
 
-// modifyGroup sends AWS what changed. The number of replicas has a call of its own,
-// whose answer is written over the rest of the spec. Every other call carries the
-// token that the Secret has by then, and AWS goes on taking the one before.
+// modifyGroup sends changes to AWS. The number of replicas has a separate call, whose response
+// overwrites the rest of the spec. All other calls include the current token of the Secret, and AWS
+// continues to accept the previous one.
 func (w *World) modifyGroup(g *ack.ReplicationGroup) {
 	var sent ack.ReplicationGroupSpec
-	if err := json.Unmarshal([]byte(g.Annotations[noteSent]), &sent); err != nil {
-		panic(fmt.Sprintf("reading what AWS has of %s: %v", g.Name, err))
+	if err := json.Unmarshal([]byte(g.Annotations[annotationSent]), &sent); err != nil {
+		panic(fmt.Sprintf("decoding the sent spec of %s: %v", g.Name, err))
 	}
 	classes := classesChanged(sent, g.Spec)
 	switch {
@@ -224,28 +226,28 @@ func (w *World) modifyGroup(g *ack.ReplicationGroup) {
 			w.servers[addressOf(g)] = passwords{token, known[0]}
 		}
 	}
-	w.send(g, g.Spec)
+	w.recordSent(g, g.Spec)
 	if len(classes) == 1 && (classes["quiet"] || classes["tags"]) {
 		w.synced(g)
 		return
 	}
 	g.Status.State = ack.GroupModifying
-	w.busy(g, "replication group currently being modified.")
+	w.inProgress(g, "replication group currently being modified.")
 }
 
-// lose is somebody deleting all groups in AWS, which ACK finds out when it looks next.
-func (w *World) lose() {
+// deleteGroupsInAWS deletes all groups in AWS, which ACK detects at its next sync.
+func (w *World) deleteGroupsInAWS() {
 	for _, o := range w.api.now(replicationGroups) {
-		edit(&w.api, replicationGroups, o.GetName(), func(g *ack.ReplicationGroup) {
+		updateAs(&w.api, replicationGroups, o.GetName(), func(g *ack.ReplicationGroup) {
 			w.cloud.lost = addressOf(g)
 			delete(w.servers, w.cloud.lost)
-			w.noteTime(g, notePoll, ackPoll)
+			w.annotateTime(g, annotationPoll, ackPoll)
 		})
 	}
 }
 
 func (w *World) deleteGroup(g *ack.ReplicationGroup) {
-	done, _ := timeNoted(g, noteDone)
+	done, _ := annotatedTime(g, annotationDone)
 	switch {
 	case g.Status.State == "" || g.Annotations[ack.AnnotationDeletionPolicy] == ack.DeletionRetain:
 		g.Finalizers = nil
@@ -260,25 +262,25 @@ func (w *World) deleteGroup(g *ack.ReplicationGroup) {
 	}
 }
 
-// lookAtPart is one look of ACK at something that AWS makes at once, or a snapshot.
-func (w *World) lookAtPart(o client.Object) {
+// syncOther is a sync of a resource that AWS creates at once, or of a snapshot.
+func (w *World) syncOther(o client.Object) {
 	switch {
 	case o.GetDeletionTimestamp() != nil && w.inUse(o):
 		w.recoverable(o, "CacheSubnetGroupInUse: The resource is in use.")
 	case o.GetDeletionTimestamp() != nil:
 		o.SetFinalizers(nil)
 	default:
-		hold(o)
-		w.makePart(o)
+		addFinalizer(o)
+		w.createOther(o)
 	}
 }
 
-func (w *World) makePart(o client.Object) {
+func (w *World) createOther(o client.Object) {
 	switch o := o.(type) {
 	case *ack.Snapshot:
 		if o.Status.SnapshotStatus == "" {
 			o.Status.SnapshotStatus = "creating"
-			w.busy(o, "snapshot currently being created.")
+			w.inProgress(o, "snapshot currently being created.")
 			return
 		}
 		o.Status.SnapshotStatus = ack.SnapshotAvailable
@@ -292,7 +294,7 @@ func (w *World) makePart(o client.Object) {
 	w.synced(o)
 }
 
-// inUse says that AWS does not delete something because something else needs it.
+// inUse reports whether AWS refuses to delete a resource because another one depends on it.
 func (w *World) inUse(o client.Object) bool {
 	users := replicationGroups
 	switch o.(type) {
@@ -309,7 +311,7 @@ func (w *World) inUse(o client.Object) bool {
 	return false
 }
 
-// tokenOf is the token that a group's Secret has, or that of its probe's user.
+// tokenOf returns the token in the Secret of a group or of its probe user.
 func (w *World) tokenOf(g *ack.ReplicationGroup) (string, bool) {
 	key := g.Spec.AuthToken
 	for _, o := range w.api.now(users) {
@@ -328,7 +330,7 @@ func (w *World) tokenOf(g *ack.ReplicationGroup) (string, bool) {
 	return string(secret.Data[key.Key]), true
 }
 
-// cachePort is Redis' own.
+// cachePort is the default port of Redis.
 const cachePort = 6379
 
 func hostOf(g *ack.ReplicationGroup) string {
@@ -339,44 +341,44 @@ func addressOf(g *ack.ReplicationGroup) string {
 	return hostOf(g) + ":" + strconv.Itoa(cachePort)
 }
 
-// send notes what AWS has of a group from now on, and how long it takes.
-func (w *World) send(g *ack.ReplicationGroup, spec ack.ReplicationGroupSpec) {
-	note(g, noteSent, asText(spec))
-	w.noteTime(g, noteDone, awsTakes)
+// recordSent records the spec that was sent to AWS, and when it completes.
+func (w *World) recordSent(g *ack.ReplicationGroup, spec ack.ReplicationGroupSpec) {
+	setAnnotation(g, annotationSent, asText(spec))
+	w.annotateTime(g, annotationDone, awsTakes)
 }
 
-// hold keeps an object until AWS has deleted what it stands for.
-func hold(o client.Object) {
-	o.SetFinalizers([]string{"finalizers.elasticache.services.k8s.aws/" + facts[kindOf(o)].gvk.Kind})
+// addFinalizer keeps an object until its resource is deleted in AWS.
+func addFinalizer(o client.Object) {
+	o.SetFinalizers([]string{"finalizers.elasticache.services.k8s.aws/" + kindInfos[kindOf(o)].gvk.Kind})
 }
 
-// What ACK says of an object. Each time it writes all conditions anew.
+// Conditions of ACK. Each sync replaces all of them.
 
 func (w *World) synced(o client.Object) {
-	w.conclude(o, ack.Condition{Type: ack.ConditionSynced, Status: corev1.ConditionTrue}, ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionTrue})
+	w.setConditions(o, ack.Condition{Type: ack.ConditionSynced, Status: corev1.ConditionTrue}, ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionTrue})
 }
 
-func (w *World) busy(o client.Object, words string) {
-	w.conclude(o, ack.Condition{Type: ack.ConditionSynced, Status: corev1.ConditionFalse, Message: words},
-		ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Message: words})
-	w.noteTime(o, notePoll, ackPoll)
+func (w *World) inProgress(o client.Object, message string) {
+	w.setConditions(o, ack.Condition{Type: ack.ConditionSynced, Status: corev1.ConditionFalse, Message: message},
+		ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Message: message})
+	w.annotateTime(o, annotationPoll, ackPoll)
 }
 
-func (w *World) recoverable(o client.Object, words string) {
-	w.conclude(o, ack.Condition{Type: ack.ConditionRecoverable, Status: corev1.ConditionTrue, Message: words},
-		ack.Condition{Type: ack.ConditionSynced, Status: corev1.ConditionUnknown, Reason: words},
-		ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: ack.ConditionRecoverable, Message: words})
-	w.noteTime(o, notePoll, ackPoll)
-	w.alarmAt(w.time.Add(ackPoll))
+func (w *World) recoverable(o client.Object, message string) {
+	w.setConditions(o, ack.Condition{Type: ack.ConditionRecoverable, Status: corev1.ConditionTrue, Message: message},
+		ack.Condition{Type: ack.ConditionSynced, Status: corev1.ConditionUnknown, Reason: message},
+		ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: ack.ConditionRecoverable, Message: message})
+	w.annotateTime(o, annotationPoll, ackPoll)
+	w.setAlarm(w.time.Add(ackPoll))
 }
 
-func (w *World) terminal(o client.Object, words string) {
-	w.conclude(o, ack.Condition{Type: ack.ConditionTerminal, Status: corev1.ConditionTrue, Message: words},
+func (w *World) terminal(o client.Object, message string) {
+	w.setConditions(o, ack.Condition{Type: ack.ConditionTerminal, Status: corev1.ConditionTrue, Message: message},
 		ack.Condition{Type: ack.ConditionSynced, Status: corev1.ConditionFalse, Reason: "resource is in terminal condition", Message: "Resource not synced"},
-		ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: ack.ConditionTerminal, Message: words})
+		ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: ack.ConditionTerminal, Message: message})
 }
 
-func (w *World) conclude(o client.Object, conditions ...ack.Condition) {
+func (w *World) setConditions(o client.Object, conditions ...ack.Condition) {
 	at := metav1.NewTime(w.time.Truncate(time.Second))
 	for i := range conditions {
 		conditions[i].LastTransitionTime = &at
@@ -384,8 +386,8 @@ func (w *World) conclude(o client.Object, conditions ...ack.Condition) {
 	reflect.ValueOf(o).Elem().FieldByName("Status").FieldByName("Conditions").Set(reflect.ValueOf(conditions))
 }
 
-// classesChanged are the classes of fields by which two specs differ, each of which
-// ACK sends in a call of its own.
+// classesChanged returns the classes of fields in which two specs differ. ACK sends each of them in
+// a separate call.
 func classesChanged(a, b ack.ReplicationGroupSpec) map[string]bool {
 	changed := map[string]bool{}
 	for class, of := range map[string]func(ack.ReplicationGroupSpec) any{

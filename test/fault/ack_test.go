@@ -16,67 +16,67 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// TestCaches says how the stories of caches in AWS end with nothing going wrong: what
-// all plans are compared with is the right end.
-func TestCaches(t *testing.T) {
-	const one = "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 1 token"
+// TestElastiCacheScenarios verifies the ends of the reference runs with caches in AWS, with which
+// all plans are compared.
+func TestElastiCacheScenarios(t *testing.T) {
+	const one = "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token"
 	ends := map[string]string{
-		"elastiCacheCreated":          one,
-		"elastiCacheChanged":          "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 taking 1 token",
-		"elastiCacheRotated":          "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 2 tokens",
-		"elastiCacheRotatedOnTrial":   "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 2 tokens",
-		"elastiCacheReplaced":         "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 1 token",
-		"elastiCacheReplacedByCanary": "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 1 token",
-		"elastiCacheRolledBack":       one,
-		"elastiCacheMigratedTo":       one,
-		"elastiCacheDeleted":          "AWS has 0",
-		"elastiCacheRetained":         "AWS has 1 taking 1 token",
-		"elastiCacheRetainedReplaced": "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 taking 1 token",
-		"elastiCacheSnapshotted":      "AWS has 0",
-		"elastiCacheFailsOnce":        one,
-		"elastiCacheOverQuota":        one,
-		"elastiCacheBeforeACK":        one,
-		"elastiCacheWithoutACK":       "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 taking 1 token",
-		"elastiCacheLost":             one,
-		"elastiCacheNamespaceDeleted": "AWS has 0",
-		"elastiCacheByIAM":            "AWS has 0",
+		"elastiCacheCreated":             one,
+		"elastiCacheChanged":             "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheRotated":             "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
+		"elastiCacheRotatedDuringCanary": "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
+		"elastiCacheReplaced":            "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheReplacedByCanary":    "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheRolledBack":          one,
+		"elastiCacheMigratedTo":          one,
+		"elastiCacheDeleted":             "AWS has 0",
+		"elastiCacheRetained":            "AWS has 1 accepting 1 token",
+		"elastiCacheRetainedReplaced":    "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheSnapshotted":         "AWS has 0",
+		"elastiCacheFailsOnce":           one,
+		"elastiCacheOverQuota":           one,
+		"elastiCacheBeforeACK":           one,
+		"elastiCacheWithoutACK":          "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheLost":                one,
+		"elastiCacheNamespaceDeleted":    "AWS has 0",
+		"elastiCacheByIAM":               "AWS has 0",
 	}
-	told := map[string]string{
+	reasons := map[string]string{
 		"elastiCacheWithoutACK": v1alpha1.ReasonACKNotResponding,
 		"elastiCacheLost":       v1alpha1.ReasonRecreated,
 	}
-	for _, s := range caches {
+	for _, s := range elastiCacheScenarios {
 		t.Run(s.name, func(t *testing.T) {
 			w := newWorld(s, plan{scenario: s.name})
-			w.drive(true)
-			w.checkRest()
-			for _, text := range w.broken {
+			w.runUntilRest(true)
+			w.checkAtRest()
+			for _, text := range w.violations {
 				t.Error(text)
 			}
-			if !strings.Contains(strings.Join(w.events, "\n"), told[s.name]) {
-				t.Errorf("nobody is told %s: %q", told[s.name], w.events)
+			if !strings.Contains(strings.Join(w.events, "\n"), reasons[s.name]) {
+				t.Errorf("there is no event with reason %s: %q", reasons[s.name], w.events)
 			}
-			if got := w.caches(); got != ends[s.name] {
-				t.Errorf("the story ends so:\n%s\nwant:\n%s", got, ends[s.name])
+			if got := w.describeCaches(); got != ends[s.name] {
+				t.Errorf("the scenario ends with:\n%s\nwant:\n%s", got, ends[s.name])
 			}
 		})
 	}
 }
 
-// caches are what runs in AWS and who uses it, in a sentence.
-func (w *World) caches() string {
+// describeCaches summarizes the caches in AWS and their use.
+func (w *World) describeCaches() string {
 	var parts []string
 	for _, o := range w.api.now(replicationGroups) {
 		g := o.(*ack.ReplicationGroup)
 		parts = append(parts, fmt.Sprintf("%s on %d %s %s", g.Spec.Engine, len(g.Status.MemberClusters), g.Spec.CacheNodeType, g.Status.State))
 	}
-	if image := w.imageOf(w.serving()); image != "" {
+	if image := w.imageOf(w.stable()); image != "" {
 		connection, _ := live[*corev1.Secret](&w.api.store, secrets, name+"-connection")
 		parts = append(parts, fmt.Sprintf("serves %s by %s", image[strings.LastIndex(image, ":")+1:], connection.Data["provider"]))
 	}
 	has := fmt.Sprintf("AWS has %d", len(w.servers))
 	for _, address := range slices.Sorted(maps.Keys(w.servers)) {
-		has += " taking 1 token"
+		has += " accepting 1 token"
 		if w.servers[address][1] != "" {
 			has = strings.TrimSuffix(has, "1 token") + "2 tokens"
 		}

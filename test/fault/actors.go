@@ -25,18 +25,18 @@ import (
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
-// What the actors note on objects for themselves, as the real ones do.
+// Annotations in which actors keep their state, like the real ones.
 const (
-	// noteTemplate is the pod template that the pods were made from.
-	noteTemplate = "deployment.kubernetes.io/revision"
-	// notePassword is a hash of the password that a Redis pod started with.
-	notePassword = "world.test/password"
+	// annotationTemplate is the hash of the pod template of the running pods.
+	annotationTemplate = "deployment.kubernetes.io/revision"
+	// annotationPassword is the hash of the password with which a Redis pod was started.
+	annotationPassword = "world.test/password"
 )
 
-// broken images never start.
-const brokenImage = "broken"
+// unstartableImage is in the names of images that never start.
+const unstartableImage = "broken"
 
-// act has every actor take a step. They act again as long as one of them does.
+// act runs a step of each actor. They act again as long as any of them changes something.
 func (w *World) act() {
 	w.nextTick, w.alarm = time.Time{}, time.Time{}
 	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.sampler, w.jobController, w.kubelet, w.gateway, w.ackControllers}
@@ -53,57 +53,57 @@ func (w *World) act() {
 	})
 }
 
-// deploymentController makes pods, and the kubelet starts them: one step to take
-// note of the spec, one to have the pods available.
+// deploymentController creates pods, and the kubelet starts them: one step observes the spec,
+// another one makes the pods available.
 func (w *World) deploymentController() {
 	for _, o := range w.api.now(deployments) {
-		edit(&w.api, deployments, o.GetName(), func(d *appsv1.Deployment) { w.stepDeployment(d) })
+		updateAs(&w.api, deployments, o.GetName(), func(d *appsv1.Deployment) { w.stepDeployment(d) })
 	}
 }
 
 func (w *World) stepDeployment(d *appsv1.Deployment) {
-	wanted, s := ptr.Deref(d.Spec.Replicas, 1), &d.Status
+	desired, s := ptr.Deref(d.Spec.Replicas, 1), &d.Status
 	switch {
 	case s.ObservedGeneration < d.Generation:
 		s.ObservedGeneration = d.Generation
-		if note(d, noteTemplate, hash(d.Spec.Template)) {
+		if setAnnotation(d, annotationTemplate, hash(d.Spec.Template)) {
 			s.UpdatedReplicas = 0
 			s.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionTrue, LastUpdateTime: metav1.NewTime(w.time)}}
 		}
-		s.Replicas = wanted
-		s.UpdatedReplicas, s.ReadyReplicas, s.AvailableReplicas = min(s.UpdatedReplicas, wanted), min(s.ReadyReplicas, wanted), min(s.AvailableReplicas, wanted)
-	case s.AvailableReplicas == wanted && s.UpdatedReplicas == wanted:
+		s.Replicas = desired
+		s.UpdatedReplicas, s.ReadyReplicas, s.AvailableReplicas = min(s.UpdatedReplicas, desired), min(s.ReadyReplicas, desired), min(s.AvailableReplicas, desired)
+	case s.AvailableReplicas == desired && s.UpdatedReplicas == desired:
 	case w.canStart(d.Spec.Template.Spec):
-		s.UpdatedReplicas, s.ReadyReplicas, s.AvailableReplicas = wanted, wanted, wanted
+		s.UpdatedReplicas, s.ReadyReplicas, s.AvailableReplicas = desired, desired, desired
 	default:
-		w.giveUp(d)
+		w.exceedDeadline(d)
 	}
 }
 
-// giveUp ends the patience with a Deployment at its deadline.
-func (w *World) giveUp(d *appsv1.Deployment) {
+// exceedDeadline sets ProgressDeadlineExceeded when the deadline of a Deployment has passed.
+func (w *World) exceedDeadline(d *appsv1.Deployment) {
 	progress := &d.Status.Conditions[0]
 	deadline := progress.LastUpdateTime.Add(time.Duration(ptr.Deref(d.Spec.ProgressDeadlineSeconds, 600)) * time.Second)
 	if progress.Status == corev1.ConditionFalse {
 		return
 	}
 	if w.time.Before(deadline) {
-		w.alarmAt(deadline)
+		w.setAlarm(deadline)
 		return
 	}
 	progress.Status, progress.Reason = corev1.ConditionFalse, "ProgressDeadlineExceeded"
 }
 
-func (w *World) alarmAt(t time.Time) {
+func (w *World) setAlarm(t time.Time) {
 	if w.alarm.IsZero() || t.Before(w.alarm) {
 		w.alarm = t
 	}
 }
 
-// canStart says whether a pod starts: its image is good and what it mounts is
-// there, a usable flags file for the flag service.
+// canStart reports whether a pod starts: its image works, what it mounts exists, and the flags file
+// is valid.
 func (w *World) canStart(pod corev1.PodSpec) bool {
-	if strings.Contains(pod.Containers[0].Image, brokenImage) {
+	if strings.Contains(pod.Containers[0].Image, unstartableImage) {
 		return false
 	}
 	for _, v := range pod.Volumes {
@@ -124,11 +124,11 @@ func (w *World) canStart(pod corev1.PodSpec) bool {
 	return true
 }
 
-// statefulSetController runs the in-cluster Redis, with the password that its
-// Secret has when the pod starts.
+// statefulSetController runs the in-cluster Redis, with the password in its Secret when the pod
+// starts.
 func (w *World) statefulSetController() {
 	for _, o := range w.api.now(statefulSets) {
-		edit(&w.api, statefulSets, o.GetName(), func(d *appsv1.StatefulSet) { w.stepStatefulSet(d) })
+		updateAs(&w.api, statefulSets, o.GetName(), func(d *appsv1.StatefulSet) { w.stepStatefulSet(d) })
 	}
 }
 
@@ -137,17 +137,17 @@ func (w *World) stepStatefulSet(d *appsv1.StatefulSet) {
 	switch {
 	case s.ObservedGeneration < d.Generation:
 		s.ObservedGeneration, s.Replicas = d.Generation, 1
-		if note(d, noteTemplate, hash(d.Spec.Template)) {
+		if setAnnotation(d, annotationTemplate, hash(d.Spec.Template)) {
 			s.ReadyReplicas, s.AvailableReplicas = 0, 0
 		}
 	case s.ReadyReplicas == 0 && w.canStart(d.Spec.Template.Spec):
 		secret, _ := live[*corev1.Secret](&w.api.store, secrets, d.Spec.Template.Spec.Volumes[0].Secret.SecretName)
-		note(d, notePassword, hash(configuredPassword(secret)))
+		setAnnotation(d, annotationPassword, hash(configuredPassword(secret)))
 		s.ReadyReplicas, s.AvailableReplicas = 1, 1
 	}
 }
 
-// configuredPassword is what Redis reads from its configuration file.
+// configuredPassword returns the password in the configuration file of Redis.
 func configuredPassword(secret *corev1.Secret) string {
 	for _, line := range strings.Split(string(secret.Data["redis.conf"]), "\n") {
 		if password, ok := strings.CutPrefix(line, "requirepass "); ok {
@@ -157,71 +157,71 @@ func configuredPassword(secret *corev1.Secret) string {
 	return ""
 }
 
-// garbageCollector removes what belongs to a FlagCache that is gone.
+// garbageCollector deletes the children of a FlagCache that no longer exists.
 func (w *World) garbageCollector() {
 	owner := find(w.api.now(flagCaches), name)
 	for k := secrets; k < kinds; k++ {
 		for _, o := range w.api.now(k) {
 			ref := metav1.GetControllerOf(o)
 			if ref != nil && ref.Kind == "FlagCache" && (owner == nil || owner.GetUID() != ref.UID) {
-				w.mustRemove(k, o.GetName())
+				w.mustDelete(k, o.GetName())
 			}
 		}
 	}
 }
 
-// autoscaler sets the size of its target to what the load asks for.
+// autoscaler scales its target according to the load.
 func (w *World) autoscaler() {
 	for _, o := range w.api.now(autoscalers) {
 		hpa := o.(*autoscalingv2.HorizontalPodAutoscaler)
-		edit(&w.api, deployments, hpa.Spec.ScaleTargetRef.Name, func(d *appsv1.Deployment) {
-			d.Spec.Replicas = ptr.To(min(max(w.load, ptr.Deref(hpa.Spec.MinReplicas, 1)), hpa.Spec.MaxReplicas))
+		updateAs(&w.api, deployments, hpa.Spec.ScaleTargetRef.Name, func(d *appsv1.Deployment) {
+			d.Spec.Replicas = ptr.To(min(max(w.desiredLoad, ptr.Deref(hpa.Spec.MinReplicas, 1)), hpa.Spec.MaxReplicas))
 		})
 	}
 }
 
-// namespaceController empties a namespace that is being deleted.
+// namespaceController deletes the content of a terminating namespace.
 func (w *World) namespaceController() {
 	if !w.api.terminating {
 		return
 	}
 	for k := range kinds {
 		for _, o := range w.api.now(k) {
-			w.mustRemove(k, o.GetName())
+			w.mustDelete(k, o.GetName())
 		}
 	}
 }
 
-// mustRemove removes an object that is there.
-func (w *World) mustRemove(k kind, name string) {
+// mustDelete deletes an object, which must exist.
+func (w *World) mustDelete(k kind, name string) {
 	if err := w.api.remove(k, name, nil); err != nil {
 		panic(fmt.Sprintf("removing %s %s: %v", k, name, err))
 	}
 }
 
-// prober is the operator's prober, by key: it has an answer one tick after it was
-// asked to watch, and wakes the operator when the answer changes.
-type prober map[types.NamespacedName]probing
+// prober simulates the operator's prober, by key. It has a result one tick after Watch, and
+// triggers the operator when the result changes.
+type prober map[types.NamespacedName]probeState
 
-// probing is the watch of one target.
-type probing struct {
+// probeState is the state of one target.
+type probeState struct {
 	target probe.Target
 	last   *probe.Result
 	fresh  bool
 }
 
-// Watch starts, or goes on, probing a target.
+// Watch starts or continues to probe a target.
 func (p prober) Watch(key types.NamespacedName, t probe.Target) {
 	if old, ok := p[key]; ok && hash(old.target) == hash(t) && old.target.Password == t.Password {
 		return
 	}
-	p[key] = probing{target: t, fresh: true}
+	p[key] = probeState{target: t, fresh: true}
 }
 
 // Forget stops probing.
 func (p prober) Forget(key types.NamespacedName) { delete(p, key) }
 
-// Last is the last answer.
+// Last returns the latest result.
 func (p prober) Last(key types.NamespacedName) (probe.Result, bool) {
 	if p[key].last == nil {
 		return probe.Result{}, false
@@ -229,13 +229,13 @@ func (p prober) Last(key types.NamespacedName) (probe.Result, bool) {
 	return *p[key].last, true
 }
 
-// keys are what is probed, in order.
+// keys returns the sorted keys of all targets.
 func (p prober) keys() []types.NamespacedName {
 	return slices.SortedFunc(maps.Keys(p), func(a, b types.NamespacedName) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// waits tells whether an answer is still to come.
-func (p prober) waits() bool {
+// pending reports whether a result is outstanding.
+func (p prober) pending() bool {
 	for _, watched := range p {
 		if watched.last == nil {
 			return true
@@ -250,44 +250,44 @@ func (w *World) prober() {
 	}
 }
 
-func (w *World) probeOnce(p probing) probing {
+func (w *World) probeOnce(p probeState) probeState {
 	if p.fresh {
 		p.fresh = false
 		w.nextTick = w.time.Add(tick)
 		return p
 	}
-	result := w.probed(p.target)
+	result := w.probeResult(p.target)
 	result.ID = p.target.ID
 	if p.last == nil || *p.last != result {
 		p.last = &result
-		w.queue.wake(w.time)
+		w.queue.enqueue(w.time)
 	}
 	return p
 }
 
-// probed is what a probe of a target finds.
-func (w *World) probed(t probe.Target) probe.Result {
-	down := probe.Result{Outcome: probe.Unhealthy, Reason: probe.ReasonConnectionRefused, Message: "nothing listens there"}
+// probeResult returns the result of a probe of a target.
+func (w *World) probeResult(t probe.Target) probe.Result {
+	down := probe.Result{Outcome: probe.Unhealthy, Reason: probe.ReasonConnectionRefused, Message: "connection refused"}
 	known, running := w.servers[t.Addr]
 	if set, ok := w.redisPod(t.Addr); ok {
 		running = set.Status.ReadyReplicas > 0
-		if set.Annotations[notePassword] == hash(string(t.Password)) {
-			known = takes(string(t.Password))
+		if set.Annotations[annotationPassword] == hash(string(t.Password)) {
+			known = acceptOnly(string(t.Password))
 		}
 	}
 	switch {
 	case !running:
 		return down
-	case !known.take(string(t.Password)):
+	case !known.accept(string(t.Password)):
 		return probe.Result{Outcome: probe.Unhealthy, Reason: probe.ReasonWrongPassword, Message: "the password is wrong"}
 	default:
-		w.prove(t.Addr, string(t.Password))
+		w.recordProbe(t.Addr, string(t.Password))
 		return probe.Result{Outcome: probe.Healthy, Reason: probe.ReasonHealthy, Role: "master", Latency: time.Millisecond}
 	}
 }
 
-// redisPod is the StatefulSet behind an address in the cluster: there must be a
-// Service that selects its pods.
+// redisPod returns the StatefulSet behind an address in the cluster, which requires a Service that
+// selects its pods.
 func (w *World) redisPod(address string) (*appsv1.StatefulSet, bool) {
 	host, _, _ := strings.Cut(address, ".")
 	service, ok := live[*corev1.Service](&w.api.store, services, host)
@@ -303,8 +303,8 @@ func (w *World) redisPod(address string) (*appsv1.StatefulSet, bool) {
 	return nil, false
 }
 
-// note writes down a value and tells whether it is news.
-func note(o client.Object, key, value string) bool {
+// setAnnotation sets an annotation and reports whether it has changed.
+func setAnnotation(o client.Object, key, value string) bool {
 	notes := o.GetAnnotations()
 	if notes[key] == value {
 		return false
@@ -317,7 +317,7 @@ func note(o client.Object, key, value string) bool {
 	return true
 }
 
-// hash tells values apart without showing them.
+// hash returns a digest of a value, to compare values without exposing them.
 func hash(value any) string {
 	text, err := json.Marshal(value)
 	if err != nil {
@@ -330,19 +330,19 @@ func hash(value any) string {
 
 func labelSet(o client.Object) labels.Set { return labels.Set(o.GetLabels()) }
 
-// deleteFlagCache is the user deleting the FlagCache.
+// deleteFlagCache deletes the FlagCache as the user.
 func (w *World) deleteFlagCache() {
-	w.userRemoves(flagCaches, name)
+	w.userDeletes(flagCaches, name)
 }
 
-// respecify is the user asking for something that needs new pods.
-func (w *World) respecify() {
-	w.respec(func(spec *v1alpha1.FlagCacheSpec) {
-		spec.Service.PodLabels = map[string]v1alpha1.LabelValue{"respecified": "true"}
+// changePodLabels makes a change of the spec that requires new pods.
+func (w *World) changePodLabels() {
+	w.updateSpec(func(spec *v1alpha1.FlagCacheSpec) {
+		spec.Service.PodLabels = map[string]v1alpha1.LabelValue{"changed": "true"}
 	})
 }
 
-// respec is the user changing the spec.
-func (w *World) respec(change func(*v1alpha1.FlagCacheSpec)) {
-	edit(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { change(&fc.Spec) })
+// updateSpec changes the spec as the user.
+func (w *World) updateSpec(change func(*v1alpha1.FlagCacheSpec)) {
+	updateAs(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { change(&fc.Spec) })
 }

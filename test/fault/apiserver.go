@@ -25,22 +25,21 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// apiServer is the store behind the API server's rules: resource versions,
-// generations, optimistic locks, preconditions, finalizers, and server-side
-// apply by the very code that kube-apiserver runs. It has no admission, no
-// defaults and no schemas; TestConformance lists what that means.
+// apiServer adds the semantics of the API server to the store: resource versions, generations,
+// optimistic locks, preconditions, finalizers, and server-side apply with the code of
+// kube-apiserver. It has no admission, no defaults and no schemas; see TestConformance.
 type apiServer struct {
 	store
 	// clock is the time of creations and deletions.
 	clock time.Time
-	// terminating says that the namespace is being deleted.
+	// terminating reports that the namespace is being deleted.
 	terminating bool
-	// wrote is told of every change, with nil for an object that was not or is
-	// not there.
-	wrote func(k kind, before, after client.Object)
+	// onChange is called for each change, with nil for an object that did not exist before or does
+	// not exist after it.
+	onChange func(k kind, before, after client.Object)
 }
 
-// fieldManagers know who owns which field, as kube-apiserver's do.
+// fieldManagers track the owners of fields like kube-apiserver.
 var fieldManagers = sync.OnceValue(func() [kinds]*managedfields.FieldManager {
 	var managers [kinds]*managedfields.FieldManager
 	types := applyconfigurations.NewTypeConverter(clientgoscheme.Scheme)
@@ -51,10 +50,10 @@ var fieldManagers = sync.OnceValue(func() [kinds]*managedfields.FieldManager {
 		if k > httpRoutes { // their lists are atomic, as in their CRDs
 			types = managedfields.NewDeducedTypeConverter()
 		}
-		gvk := facts[k].gvk
+		gvk := kindInfos[k].gvk
 		m, err := managedfields.NewDefaultFieldManager(types, scheme, noDefaults{}, scheme, gvk, gvk.GroupVersion(), "", nil)
 		if err != nil {
-			panic(fmt.Sprintf("making the field manager of kind %s: %v", k, err))
+			panic(fmt.Sprintf("creating the field manager of kind %s: %v", k, err))
 		}
 		managers[k] = m
 	}
@@ -65,7 +64,7 @@ type noDefaults struct{}
 
 func (noDefaults) Default(runtime.Object) {}
 
-// create stores an object that must not exist yet.
+// create stores an object, which must not exist.
 func (s *apiServer) create(o client.Object, manager string) (client.Object, error) {
 	k := kindOf(o)
 	switch {
@@ -75,26 +74,26 @@ func (s *apiServer) create(o client.Object, manager string) (client.Object, erro
 		return nil, namespaceTerminating(k, o.GetName())
 	}
 	after := o.DeepCopyObject().(client.Object)
-	after.GetObjectKind().SetGroupVersionKind(facts[k].gvk)
-	s.uids++
-	after.SetUID(types.UID(fmt.Sprintf("uid-%d", s.uids)))
+	after.GetObjectKind().SetGroupVersionKind(kindInfos[k].gvk)
+	s.lastUID++
+	after.SetUID(types.UID(fmt.Sprintf("uid-%d", s.lastUID)))
 	after.SetGeneration(1)
 	after.SetCreationTimestamp(metav1.NewTime(s.clock))
 	after.SetResourceVersion("")
 	clearStatus(after)
 	if m := fieldManagers()[k]; m != nil {
-		empty := facts[k].new()
-		empty.GetObjectKind().SetGroupVersionKind(facts[k].gvk)
+		empty := kindInfos[k].new()
+		empty.GetObjectKind().SetGroupVersionKind(kindInfos[k].gvk)
 		managed, err := m.Update(empty, after, manager)
 		if err != nil {
-			return nil, apierrors.NewInternalError(fmt.Errorf("tracking who owns its fields: %w", err))
+			return nil, apierrors.NewInternalError(fmt.Errorf("tracking field owners: %w", err))
 		}
 		after = managed.(client.Object)
 	}
 	return s.commit(k, nil, after), nil
 }
 
-// namespaceTerminating is what a terminating namespace answers to a creation.
+// namespaceTerminating is the error of a creation in a terminating namespace.
 func namespaceTerminating(k kind, name string) error {
 	err := apierrors.NewForbidden(k.groupResource(), name, fmt.Errorf("unable to create new content in namespace %s because it is being terminated", namespace))
 	err.ErrStatus.Details.Causes = append(err.ErrStatus.Details.Causes, metav1.StatusCause{
@@ -103,18 +102,18 @@ func namespaceTerminating(k kind, name string) error {
 	return err
 }
 
-// patch is one request to change an object.
+// patch is a request to change an object.
 type patch struct {
 	kind    kind
 	name    string
 	format  types.PatchType
 	data    []byte
 	manager string
-	// status says that the patch is of the subresource.
+	// status selects the status subresource.
 	status bool
 }
 
-// patch changes an object that exists.
+// patch changes an existing object.
 func (s *apiServer) patch(p patch) (client.Object, error) {
 	before := find(s.now(p.kind), p.name)
 	if before == nil && p.format == types.ApplyPatchType {
@@ -130,11 +129,11 @@ func (s *apiServer) patch(p patch) (client.Object, error) {
 	if version := after.GetResourceVersion(); version != "" && version != before.GetResourceVersion() || after.GetUID() != before.GetUID() {
 		return nil, apierrors.NewConflict(p.kind.groupResource(), p.name, fmt.Errorf("the object has been modified"))
 	}
-	keepOtherHalf(before, after, p.status)
+	keepSubresources(before, after, p.status)
 	return s.commit(p.kind, before, after), nil
 }
 
-// patched is the object with the patch on it.
+// patched returns an object with a patch applied.
 func (s *apiServer) patched(p patch, before client.Object) (client.Object, error) {
 	if p.format != types.ApplyPatchType {
 		return jsonPatched(p, before)
@@ -171,21 +170,20 @@ func jsonPatched(p patch, before client.Object) (client.Object, error) {
 			text, err = operations.Apply(old)
 		}
 	default:
-		err = fmt.Errorf("the World knows no patch of type %s", p.format)
+		err = fmt.Errorf("patch type %s is not supported", p.format)
 	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	after := facts[p.kind].new()
+	after := kindInfos[p.kind].new()
 	if err := json.Unmarshal(text, after); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	return after, nil
 }
 
-// change is a read and a write in one, by an actor or a user. It returns
-// whether anything changed.
-func (s *apiServer) change(k kind, name string, edit func(client.Object)) bool {
+// update reads and writes an object as an actor or a user, and reports whether it has changed.
+func (s *apiServer) update(k kind, name string, edit func(client.Object)) bool {
 	before := find(s.now(k), name)
 	if before == nil {
 		return false
@@ -195,12 +193,12 @@ func (s *apiServer) change(k kind, name string, edit func(client.Object)) bool {
 	return s.commit(k, before, after) != before
 }
 
-// edit is change for a type.
-func edit[T client.Object](s *apiServer, k kind, name string, change func(T)) bool {
-	return s.change(k, name, func(o client.Object) { change(o.(T)) })
+// updateAs is update for a type.
+func updateAs[T client.Object](s *apiServer, k kind, name string, change func(T)) bool {
+	return s.update(k, name, func(o client.Object) { change(o.(T)) })
 }
 
-// remove deletes an object, or marks it while it has finalizers.
+// remove deletes an object, or sets its deletion timestamp if it has finalizers.
 func (s *apiServer) remove(k kind, name string, preconditions *metav1.Preconditions) error {
 	before := find(s.now(k), name)
 	if before == nil {
@@ -211,7 +209,7 @@ func (s *apiServer) remove(k kind, name string, preconditions *metav1.Preconditi
 		return apierrors.NewConflict(k.groupResource(), name, fmt.Errorf("the precondition is not met"))
 	}
 	if len(before.GetFinalizers()) == 0 {
-		s.vanish(k, before)
+		s.removeNow(k, before)
 		return nil
 	}
 	if before.GetDeletionTimestamp() == nil {
@@ -223,14 +221,13 @@ func (s *apiServer) remove(k kind, name string, preconditions *metav1.Preconditi
 	return nil
 }
 
-// commit stores what a write made of an object; a write that changes nothing
-// leaves no trace.
+// commit stores the result of a write. A write without changes has no effect.
 func (s *apiServer) commit(k kind, before, after client.Object) client.Object {
 	if before != nil && sameContent(before, after) {
 		return before
 	}
 	if before != nil && after.GetDeletionTimestamp() != nil && len(after.GetFinalizers()) == 0 {
-		s.vanish(k, before)
+		s.removeNow(k, before)
 		return after
 	}
 	if before != nil {
@@ -242,19 +239,19 @@ func (s *apiServer) commit(k kind, before, after client.Object) client.Object {
 	s.revision++
 	after.SetResourceVersion(strconv.Itoa(s.revision))
 	s.put(k, after)
-	s.wrote(k, before, after)
+	s.onChange(k, before, after)
 	return after
 }
 
-func (s *apiServer) vanish(k kind, before client.Object) {
+func (s *apiServer) removeNow(k kind, before client.Object) {
 	s.revision++
 	s.drop(k, before.GetName())
-	s.wrote(k, before, nil)
+	s.onChange(k, before, nil)
 }
 
-// keepOtherHalf keeps a write of the object out of the status, and a write of
-// the status out of the rest.
-func keepOtherHalf(before, after client.Object, status bool) {
+// keepSubresources discards changes of the status unless they are made through the subresource, and
+// all other changes if they are.
+func keepSubresources(before, after client.Object, status bool) {
 	from, to := reflect.ValueOf(before).Elem(), reflect.ValueOf(after).Elem()
 	if !status {
 		if field := to.FieldByName("Status"); field.IsValid() {
@@ -279,28 +276,28 @@ func sameSpec(a, b client.Object) bool {
 	return !x.IsValid() || equality.Semantic.DeepEqual(x.Interface(), y.Interface())
 }
 
-// sameContent compares all but versions and the times of field managers.
+// sameContent compares objects without versions and the times of field managers.
 func sameContent(a, b client.Object) bool {
-	return sameManagers(a.GetManagedFields(), b.GetManagedFields()) && equality.Semantic.DeepEqual(bare(a), bare(b))
+	return sameFieldManagers(a.GetManagedFields(), b.GetManagedFields()) && equality.Semantic.DeepEqual(withoutServerFields(a), withoutServerFields(b))
 }
 
-// bare is a shallow copy without what a no-op may change.
-func bare(o client.Object) client.Object {
-	b := shallow(o)
+// withoutServerFields returns a shallow copy without the fields that the server sets.
+func withoutServerFields(o client.Object) client.Object {
+	b := shallowCopy(o)
 	b.SetManagedFields(nil)
 	b.SetResourceVersion("")
 	b.SetGeneration(0)
 	return b
 }
 
-// shallow is a copy that shares what is behind pointers.
-func shallow(o client.Object) client.Object {
+// shallowCopy returns a copy that shares what pointers refer to.
+func shallowCopy(o client.Object) client.Object {
 	copied := reflect.New(reflect.TypeOf(o).Elem())
 	copied.Elem().Set(reflect.ValueOf(o).Elem())
 	return copied.Interface().(client.Object)
 }
 
-func sameManagers(a, b []metav1.ManagedFieldsEntry) bool {
+func sameFieldManagers(a, b []metav1.ManagedFieldsEntry) bool {
 	if len(a) != len(b) {
 		return false
 	}

@@ -21,16 +21,15 @@ import (
 	"github.com/flagcache/flagcache/controllers/evidence"
 )
 
-// sampler is the operator's sampler of canaries: it has a sample one tick after
-// it was asked to watch, and another at each interval, each of which wakes the
-// operator.
+// sampler simulates the operator's sampler of canaries. It has a sample one tick after Watch and
+// another one after each interval, each of which triggers the operator.
 type sampler struct {
 	target *evidence.Target
 	last   *canary.Evidence
 	next   time.Time
 }
 
-// Watch starts, or goes on, sampling a canary.
+// Watch starts or continues to sample a canary.
 func (s *sampler) Watch(_ types.NamespacedName, t evidence.Target) {
 	if s.target == nil || !reflect.DeepEqual(*s.target, t) {
 		*s = sampler{target: &t}
@@ -40,7 +39,7 @@ func (s *sampler) Watch(_ types.NamespacedName, t evidence.Target) {
 // Forget stops sampling.
 func (s *sampler) Forget(types.NamespacedName) { *s = sampler{} }
 
-// Last is the last sample.
+// Last returns the latest sample.
 func (s *sampler) Last(types.NamespacedName) (canary.Evidence, bool) {
 	if s.last == nil {
 		return canary.Evidence{}, false
@@ -48,9 +47,9 @@ func (s *sampler) Last(types.NamespacedName) (canary.Evidence, bool) {
 	return *s.last, true
 }
 
-// sampler reads what the pods counted.
+// sampler reads the counters of the pods.
 func (w *World) sampler() {
-	s := &w.metrics
+	s := &w.evidence
 	switch {
 	case s.target == nil:
 		return
@@ -59,17 +58,17 @@ func (w *World) sampler() {
 	case !w.time.Before(s.next):
 		sample := w.sampled()
 		s.last, s.next = &sample, w.time.Add(s.target.Interval)
-		w.queue.wake(w.time)
+		w.queue.enqueue(w.time)
 	}
-	w.alarmAt(s.next)
+	w.setAlarm(s.next)
 }
 
-// sampled is what the pods of both revisions counted until now. The sample has the
-// time of the operator's clock: it is the operator that takes it.
+// sampled returns the counters of the pods of both revisions. The sample has the time of the
+// operator's clock, because the operator takes it.
 func (w *World) sampled() canary.Evidence {
 	sample := canary.Evidence{At: w.Now()}
-	for _, revision := range []string{w.metrics.target.Candidate, w.metrics.target.Stable} {
-		if w.upReplicas(revision) == 0 {
+	for _, revision := range []string{w.evidence.target.Candidate, w.evidence.target.Stable} {
+		if w.availableReplicas(revision) == 0 {
 			continue
 		}
 		counts := w.clients.answered[revision]
@@ -81,7 +80,7 @@ func (w *World) sampled() canary.Evidence {
 	return sample
 }
 
-// recordOf is what is on record of a revision.
+// recordOf returns the record of a revision.
 func (w *World) recordOf(revision string) (canary.Record, bool) {
 	kept, ok := live[*appsv1.ControllerRevision](&w.api.store, controllerRevisions, name+"-"+revision)
 	if !ok {
@@ -95,7 +94,7 @@ func readRecord(kept client.Object) (canary.Record, bool) {
 	return record, err == nil
 }
 
-// canarySteps are those of the FlagCache as it is.
+// canarySteps returns the steps in the current spec.
 func (w *World) canarySteps() []v1alpha1.CanaryStep {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if !ok {
@@ -104,26 +103,26 @@ func (w *World) canarySteps() []v1alpha1.CanaryStep {
 	return fc.Spec.Canary.GetSteps()
 }
 
-// promises are the shares that candidates are to get, by what the operator wrote.
-// Pods and gateways follow.
-func (w *World) promises() map[string]int32 {
-	promised := map[string]int32{}
-	for _, s := range w.splitShares() {
-		promised[s.revision] = max(promised[s.revision], s.weight)
+// assignedShares returns the shares of candidates according to the operator's writes. Pods and
+// gateways apply them later.
+func (w *World) assignedShares() map[string]int32 {
+	assigned := map[string]int32{}
+	for _, s := range w.splitTraffic() {
+		assigned[s.revision] = max(assigned[s.revision], s.weight)
 	}
 	if route, ok := live[*gatewayv1.HTTPRoute](&w.api.store, httpRoutes, routeName); ok {
 		for _, s := range sharesOf(weightsOf(route)) {
-			promised[s.revision] = max(promised[s.revision], s.weight)
+			assigned[s.revision] = max(assigned[s.revision], s.weight)
 		}
 	}
-	for _, s := range w.podShares(w.askedReplicas) {
-		promised[s.revision] = max(promised[s.revision], s.weight)
+	for _, s := range w.podTraffic(w.desiredReplicas) {
+		assigned[s.revision] = max(assigned[s.revision], s.weight)
 	}
-	return promised
+	return assigned
 }
 
-// askedReplicas are the pods that a revision is to have.
-func (w *World) askedReplicas(revision string) int32 {
+// desiredReplicas returns the number of replicas in the spec of a revision's Deployment.
+func (w *World) desiredReplicas(revision string) int32 {
 	d, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+revision)
 	if !ok {
 		return 0
@@ -131,29 +130,29 @@ func (w *World) askedReplicas(revision string) int32 {
 	return ptr.Deref(d.Spec.Replicas, 1)
 }
 
-// checkCanary holds the invariants of canaries against a change of the store.
+// checkCanary verifies the invariants of canaries after a change of the store.
 func (w *World) checkCanary(k kind, before, after client.Object) {
 	switch k {
 	case flagCaches:
 		if after == nil {
-			w.clients, w.promised = clients{}, nil
+			w.clients, w.assigned = clientTraffic{}, nil
 		}
 	case controllerRevisions:
 		w.checkRecord(before, after)
 	case services, deployments, configMaps, httpRoutes:
-		was := w.promised
-		w.promised = w.promises()
-		w.noteServing()
+		was := w.assigned
+		w.assigned = w.assignedShares()
+		w.recordStable()
 		if w.writer == operator {
-			w.checkPromises(was)
-			w.checkTaken(k, before, after)
+			w.checkAssignedShares(was)
+			w.checkScaleDown(k, before, after)
 		}
 	}
 }
 
-// noteServing remembers who served.
-func (w *World) noteServing() {
-	if serving := w.serving(); serving != "" && !w.clients.served[serving] {
+// recordStable records which revision is stable.
+func (w *World) recordStable() {
+	if serving := w.stable(); serving != "" && !w.clients.served[serving] {
 		served := map[string]bool{serving: true}
 		for revision := range w.clients.served {
 			served[revision] = true
@@ -162,78 +161,78 @@ func (w *World) noteServing() {
 	}
 }
 
-// checkPromises: S3, a share that grows is one that the step on record allows, and
-// one that ends is that of a candidate whose end is on record.
-func (w *World) checkPromises(was map[string]int32) {
-	for revision, weight := range w.promised {
+// checkAssignedShares verifies S3: a share increases only to what the recorded step allows, and
+// ends only after the end of the canary was recorded.
+func (w *World) checkAssignedShares(was map[string]int32) {
+	for revision, weight := range w.assigned {
 		if weight > was[revision] {
 			w.checkShare(revision, weight)
 		}
 	}
-	if len(w.promised) > 1 {
-		w.violate("S3 gate: two candidates have a share of the traffic: %v", w.promised)
+	if len(w.assigned) > 1 {
+		w.violation("S3 gate: two candidates have a share of the traffic: %v", w.assigned)
 	}
 	for revision, weight := range was {
-		if w.promised[revision] == 0 && weight > 0 {
-			w.checkEnded(revision)
+		if w.assigned[revision] == 0 && weight > 0 {
+			w.checkOutcomeRecorded(revision)
 		}
 	}
 }
 
-// checkShare: S3, a candidate gets no more than the step on record gives it, and
-// nothing once it is rejected.
+// checkShare verifies S3: a candidate gets at most the share of the recorded step, and none after
+// it was rejected.
 func (w *World) checkShare(revision string, weight int32) {
 	record, ok := w.recordOf(revision)
 	steps := w.canarySteps()
 	switch {
 	case !ok || record.Canary == nil || record.Canary.Progress.Step == 0 || len(steps) == 0:
-		w.violate("S3 gate: revision %s gets %d %% of the traffic and no step is on record", revision, weight)
+		w.violation("S3 gate: revision %s gets %d %% of the traffic without a recorded step", revision, weight)
 	case record.Outcome == canary.RolledBack:
-		w.violate("S3 gate: revision %s gets %d %% of the traffic after it was rejected", revision, weight)
+		w.violation("S3 gate: revision %s gets %d %% of the traffic after it was rejected", revision, weight)
 	case record.Canary.Progress.Step <= len(steps) && weight > steps[record.Canary.Progress.Step-1].Weight:
-		w.violate("S3 gate: revision %s gets %d %% of the traffic in step %d", revision, weight, record.Canary.Progress.Step)
+		w.violation("S3 gate: revision %s gets %d %% of the traffic in step %d", revision, weight, record.Canary.Progress.Step)
 	}
 }
 
-// checkEnded: what ends a trial is on record before the candidate is taken down, or
-// a crash in between would start it again. One that could not be recorded ends the
-// share all the same.
-func (w *World) checkEnded(revision string) {
+// checkOutcomeRecorded verifies S3: the end of a canary is recorded before the candidate is scaled
+// down, because a crash in between would start it again. If it could not be recorded, the share
+// ends nevertheless.
+func (w *World) checkOutcomeRecorded(revision string) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	record, recorded := w.recordOf(revision)
-	if !ok || fc.DeletionTimestamp != nil || !recorded || w.current.faulted || w.plan.changesView() {
+	if !ok || fc.DeletionTimestamp != nil || !recorded || w.current.faulted || w.plan.hasOutdatedDecisions() {
 		return
 	}
 	if c := record.Canary; record.Outcome == "" && c != nil && c.Progress.Step > 0 && c.Progress.Step <= len(w.canarySteps()) {
-		w.violate("S3 gate: candidate %s is taken down and nothing on record says why", revision)
+		w.violation("S3 gate: candidate %s is scaled down without a recorded outcome", revision)
 	}
 }
 
-// checkTaken: a candidate's pods and its Service are not taken away before its end
-// is on record, nor while a gateway sends requests to them.
-func (w *World) checkTaken(k kind, before, after client.Object) {
+// checkScaleDown verifies S3: the pods and the Service of a candidate are not removed before its
+// end was recorded, nor while a gateway sends requests to them.
+func (w *World) checkScaleDown(k kind, before, after client.Object) {
 	if before == nil || before.GetName() == name {
 		return
 	}
 	revision := before.GetLabels()[v1alpha1.LabelRevision]
-	gone := after == nil
+	removed := after == nil
 	if d, ok := after.(*appsv1.Deployment); ok {
-		gone = ptr.Deref(d.Spec.Replicas, 1) == 0
+		removed = ptr.Deref(d.Spec.Replicas, 1) == 0
 	}
-	if !gone || revision == "" || k != deployments && k != services {
+	if !removed || revision == "" || k != deployments && k != services {
 		return
 	}
-	w.checkEnded(revision)
+	w.checkOutcomeRecorded(revision)
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	for _, s := range w.gatewayShares() {
-		if ok && fc.DeletionTimestamp == nil && s.revision == revision && !w.plan.changesView() {
-			w.violate("S2 capacity: the gateway sends %d %% of the traffic to revision %s, whose %s is taken away", s.weight, revision, k)
+	for _, s := range w.gatewayTraffic() {
+		if ok && fc.DeletionTimestamp == nil && s.revision == revision && !w.plan.hasOutdatedDecisions() {
+			w.violation("S2 capacity: the gateway sends %d %% of the traffic to revision %s, whose %s was removed", s.weight, revision, k)
 		}
 	}
 }
 
-// checkRecord: S7, a record says no more than what was so, and a rejection is
-// taken back only by who asked for it.
+// checkRecord verifies S7: a record has only what has happened, and a rejection is withdrawn only
+// on request.
 func (w *World) checkRecord(before, after client.Object) {
 	if after == nil || w.writer != operator {
 		return
@@ -244,109 +243,107 @@ func (w *World) checkRecord(before, after client.Object) {
 	}
 	revision := record.Revision
 	if c := record.Canary; c != nil && c.Ledger.Candidate[canary.ErrorRate].Total > w.clients.answered[revision].Total {
-		w.violate("S7 evidence: %d requests are on record of revision %s, which answered %d", c.Ledger.Candidate[canary.ErrorRate].Total, revision, w.clients.answered[revision].Total)
+		w.violation("S7 evidence: the record of revision %[2]s has %[1]d requests, but it served %[3]d", c.Ledger.Candidate[canary.ErrorRate].Total, revision, w.clients.answered[revision].Total)
 	}
 	if (record.Passed || record.Outcome == canary.Promoted) && !w.clients.served[revision] {
-		w.violate("S7 evidence: revision %s is on record as promoted and never served", revision)
+		w.violation("S7 evidence: revision %s is recorded as promoted but was never stable", revision)
 	}
 	if record.Outcome == canary.RolledBack || record.Outcome == canary.Superseded {
-		w.endTrial(revision)
+		w.resetExposure(revision)
 	}
 	if before != nil {
 		w.checkRetried(before, record)
 	}
 }
 
-// checkRetried: a rejection is taken back once for each time that a person asks.
+// checkRetried verifies S3: a rejection is withdrawn once per request of a user.
 func (w *World) checkRetried(before client.Object, record canary.Record) {
 	was, ok := readRecord(before)
 	if !ok || was.Outcome != canary.RolledBack || was.Lifted || record.Outcome == canary.RolledBack {
 		return
 	}
-	switch asked := w.current.read.Annotations[v1alpha1.AnnotationRetry] == record.Revision; {
-	case !asked:
-		w.violate("S3 gate: revision %s was rejected and is tried again, which nobody asked for", record.Revision)
+	switch requested := w.current.flagCache.Annotations[v1alpha1.AnnotationRetry] == record.Revision; {
+	case !requested:
+		w.violation("S3 gate: the rejected revision %s is retried without a request", record.Revision)
 	case was.Retried:
-		w.violate("S3 gate: revision %s is tried again and again, and was asked for once", record.Revision)
+		w.violation("S3 gate: revision %s is retried repeatedly after one request", record.Revision)
 	}
 }
 
-// checkPromotion: S7, the Service moves only to a revision of which every step is
-// on record as passed, and that had each step's share of the traffic for long
-// enough, by the World's own count; or to one that served before, or that a person
-// promoted. How long a step is counted is right to two intervals, and to another
-// one where the clock jumps.
+// checkPromotion verifies S7: the Service selects only a revision whose steps are all recorded as
+// passed, and which had the share of each step for long enough, as counted by the World; or one
+// that was stable before, or that a user promoted. The duration of a step is accurate to two
+// intervals, and one more per clock jump.
 func (w *World) checkPromotion(revision string) {
-	fc := w.current.read
+	fc := w.current.flagCache
 	steps := fc.Spec.Canary.GetSteps()
 	if len(steps) == 0 || fc.Annotations[v1alpha1.AnnotationPromote] == revision || w.clients.served[revision] {
 		return
 	}
 	record, ok := w.recordOf(revision)
 	if !ok || record.Canary == nil || record.Canary.Progress.Step <= len(steps) || record.Outcome == canary.RolledBack {
-		w.violate("S3 gate: the Service moved to revision %s, whose steps are not on record as passed", revision)
+		w.violation("S3 gate: the Service selects revision %s, whose steps are not recorded as passed", revision)
 	}
-	slack := time.Duration(2+len(w.plan.jumps)) * fc.Spec.Canary.Metrics.Interval.Duration
+	slack := time.Duration(2+len(w.plan.clockJumps)) * fc.Spec.Canary.Metrics.Interval.Duration
 	for i, step := range steps {
-		had := w.clients.trials[share{revision, step.Weight}]
-		if had.lasted < step.Duration.Duration-slack || had.requests < fc.Spec.Canary.MinimumRequests {
-			w.violate("S7 evidence: the Service moved to revision %s, which had the share of step %d for %v and answered %d requests", revision, i+1, had.lasted, had.requests)
+		had := w.clients.exposures[share{revision, step.Weight}]
+		if had.duration < step.Duration.Duration-slack || had.requests < fc.Spec.Canary.MinimumRequests {
+			w.violation("S7 evidence: the Service selects revision %s, which had the share of step %d for %v and served %d requests", revision, i+1, had.duration, had.requests)
 		}
 	}
 }
 
-// checkRejected: after a look at which nothing was left to do, what is rejected has
-// no share.
+// checkRejected verifies S3: after a reconciliation without changes, a rejected revision has no
+// share.
 func (w *World) checkRejected() {
-	if !w.last.clean || w.cache.isOld() {
+	if !w.lastResult.unchanged || w.cache.isOld() {
 		return
 	}
-	for revision := range w.promised {
+	for revision := range w.assigned {
 		if record, ok := w.recordOf(revision); ok && record.Outcome == canary.RolledBack && !record.Lifted {
-			w.violate("S3 gate: revision %s is rejected and keeps its share of the traffic", revision)
+			w.violation("S3 gate: the rejected revision %s keeps its share of the traffic", revision)
 		}
 	}
 }
 
-// most looks at one time until a decision is made so: what is recorded, what
-// follows from that, and the status.
-const looksAtOnce = 4
+// maxReconcilesAtOnce is the number of reconciliations at the same time that a decision may take:
+// the record, its consequences, and the status.
+const maxReconcilesAtOnce = 4
 
-// checkSettles: S9, a decision is one: looks at the same time come to an end, and
-// what is on record of a trial does not change by looking. To take a FlagCache down
-// takes many.
-func (w *World) checkSettles() {
+// checkIdempotent verifies S9: reconciliations at the same time reach a fixed point, and do not
+// change the record of a canary. The deletion of a FlagCache takes many and is excluded.
+func (w *World) checkIdempotent() {
 	if fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name); !ok || fc.DeletionTimestamp != nil {
 		return
 	}
-	f := w.fork(plan0)
-	for range looksAtOnce {
+	f := w.fork(noFaults)
+	for range maxReconcilesAtOnce {
 		f.queue.later, f.queue.dirty = time.Time{}, false
-		f.look()
-		if f.last.clean {
-			w.broken = append(w.broken, f.broken[len(w.broken):]...)
+		f.runReconcile()
+		if f.lastResult.unchanged {
+			w.violations = append(w.violations, f.violations[len(w.violations):]...)
 			return
 		}
 	}
-	w.violate("S9 one decision: after %d looks at the same time there is still something to write", looksAtOnce)
+	w.violation("S9 convergence: after %d reconciliations at the same time there are still writes", maxReconcilesAtOnce)
 }
 
-// candidate is who a person means that says something about the canary.
-func (w *World) candidate() string {
-	for revision := range w.promised {
+// annotationTarget returns the revision to which a user's annotation refers.
+func (w *World) annotationTarget() string {
+	for revision := range w.assigned {
 		return revision
 	}
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if ok && fc.Status.Revisions != nil {
-		if told := cmp.Or(fc.Status.Revisions.Candidate, fc.Status.Revisions.Rejected); told != "" {
-			return told
+		if revision := cmp.Or(fc.Status.Revisions.Candidate, fc.Status.Revisions.Rejected); revision != "" {
+			return revision
 		}
 	}
-	return w.serving()
+	return w.stable()
 }
 
-// trialsEnded says that every revision has its outcome.
-func (w *World) trialsEnded() bool {
+// allConcluded reports whether every revision has its outcome.
+func (w *World) allConcluded() bool {
 	for _, o := range w.api.now(controllerRevisions) {
 		if record, ok := readRecord(o); !ok || record.Outcome == "" {
 			return false
@@ -355,17 +352,17 @@ func (w *World) trialsEnded() bool {
 	return true
 }
 
-// serving is the revision that the Service selects, or names as the stable one
-// where it selects a candidate's pods too.
-func (w *World) serving() string {
+// stable returns the revision that the Service selects, or that it names as stable if it also
+// selects a candidate's pods.
+func (w *World) stable() string {
 	service, ok := live[*corev1.Service](&w.api.store, services, name)
 	if !ok {
 		return ""
 	}
-	return servingBy(service)
+	return stableOf(service)
 }
 
-func servingBy(service client.Object) string {
+func stableOf(service client.Object) string {
 	if revision := revisionOf(service); revision != "" {
 		return revision
 	}

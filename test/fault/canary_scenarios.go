@@ -14,59 +14,58 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// canaries are the stories of canaries. Their users are patient: they act in the
-// middle of a canary, or when it is over.
-var canaries = patiently([]scenario{
-	{name: "canaryPromoted", steps: []step{createCanaried(20), newImage("flag-service:v2")}},
-	{name: "canaryInTwoSteps", steps: []step{createCanaried(10, 50), newImage("flag-service:v2")}},
-	{name: "canaryRolledBack", steps: []step{createCanaried(20), newImage("flag-service:" + failingImage)}, without: []fault{respecified}},
-	{name: "canarySuperseded", steps: []step{createCanaried(20), newImage("flag-service:v2"), annotate(v1alpha1.AnnotationPause), newImage("flag-service:v3")},
-		moments: moments{2: onTrial, 3: afterAWhile}},
-	{name: "canaryTakenBack", steps: []step{createCanaried(20), newImage("flag-service:v2"), newImage("")}, moments: moments{2: onTrial}},
-	{name: "canaryPausedAndResumed", steps: []step{createCanaried(20), newImage("flag-service:v2"),
-		annotate(v1alpha1.AnnotationPause), annotate(v1alpha1.AnnotationResume)}, moments: moments{2: onTrial, 3: afterAWhile}},
-	{name: "canaryPromotedByHand", steps: []step{create(unprovable(canaried(20))), newImage("flag-service:v2"),
-		annotate(v1alpha1.AnnotationPromote)}, moments: moments{2: onTrial}, without: []fault{respecified}},
-	{name: "canaryAborted", steps: []step{createCanaried(20), newImage("flag-service:v2"), annotate(v1alpha1.AnnotationAbort)},
-		moments: moments{2: onTrial}, without: []fault{respecified}},
-	{name: "canaryRetried", steps: []step{createCanaried(20), newImage("flag-service:" + failingImage),
+// canaryScenarios are the scenarios with canaries. Their steps are run at a given time during a
+// canary, or after it has ended.
+var canaryScenarios = withCanaries([]scenario{
+	{name: "canaryPromoted", steps: []step{createWithCanary(20), newImage("flag-service:v2")}},
+	{name: "canaryInTwoSteps", steps: []step{createWithCanary(10, 50), newImage("flag-service:v2")}},
+	{name: "canaryRolledBack", steps: []step{createWithCanary(20), newImage("flag-service:" + failingImage)}, excludedEvents: []fault{specChanged}},
+	{name: "canarySuperseded", steps: []step{createWithCanary(20), newImage("flag-service:v2"), annotate(v1alpha1.AnnotationPause), newImage("flag-service:v3")},
+		triggers: stepTriggers{2: candidateServes, 3: halfAMinuteLater}},
+	{name: "canaryReverted", steps: []step{createWithCanary(20), newImage("flag-service:v2"), newImage("")}, triggers: stepTriggers{2: candidateServes}},
+	{name: "canaryPausedAndResumed", steps: []step{createWithCanary(20), newImage("flag-service:v2"),
+		annotate(v1alpha1.AnnotationPause), annotate(v1alpha1.AnnotationResume)}, triggers: stepTriggers{2: candidateServes, 3: halfAMinuteLater}},
+	{name: "canaryPromotedManually", steps: []step{createFlagCache(withUnreachableMinimum(withCanary(20))), newImage("flag-service:v2"),
+		annotate(v1alpha1.AnnotationPromote)}, triggers: stepTriggers{2: candidateServes}, excludedEvents: []fault{specChanged}},
+	{name: "canaryAborted", steps: []step{createWithCanary(20), newImage("flag-service:v2"), annotate(v1alpha1.AnnotationAbort)},
+		triggers: stepTriggers{2: candidateServes}, excludedEvents: []fault{specChanged}},
+	{name: "canaryRetried", steps: []step{createWithCanary(20), newImage("flag-service:" + failingImage),
 		annotate(v1alpha1.AnnotationRetry),
-		{"mend what made it fail, and take the annotation away", func(w *World) {
-			w.mended = true
-			edit(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { delete(fc.Annotations, v1alpha1.AnnotationRetry) })
+		{"fix the cause of the failures, and remove the annotation", func(w *World) {
+			w.imageFixed = true
+			updateAs(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { delete(fc.Annotations, v1alpha1.AnnotationRetry) })
 		}},
-		annotate(v1alpha1.AnnotationRetry)}, without: []fault{respecified}},
-	{name: "canaryInconclusive", steps: []step{create(givenUp(unprovable(canaried(20)))), newImage("flag-service:v2")}, without: []fault{respecified}},
-	{name: "canaryCrashes", steps: []step{createCanaried(20), newImage("flag-service:" + crashingImage)}, without: []fault{respecified}},
-	{name: "canaryDeleted", steps: []step{createCanaried(20), newImage("flag-service:v2"), {"delete the FlagCache", (*World).deleteFlagCache}},
-		moments: moments{2: onTrial}},
-	{name: "canaryByReplicas", steps: []step{create(byReplicas(canaried(25, 50))), newImage("flag-service:v2")}},
-	{name: "canaryByReplicasRolledBack", steps: []step{create(byReplicas(canaried(25, 50))), newImage("flag-service:" + failingImage)}, without: []fault{respecified}},
-	{name: "canaryByReplicasSuperseded", steps: []step{create(byReplicas(canaried(25))), newImage("flag-service:v2"), newImage("flag-service:v3")},
-		moments: moments{2: onTrial}},
-	{name: "canaryByGateway", steps: []step{createRoute, create(routed(canaried(10, 50))), newImage("flag-service:v2")}},
-	{name: "canaryByGatewayRolledBack", steps: []step{createRoute, create(routed(canaried(20))), newImage("flag-service:" + failingImage)}, without: []fault{respecified}},
-	{name: "canaryByGatewayDeleted", steps: []step{createRoute, create(routed(canaried(20))), newImage("flag-service:v2"),
-		{"delete the FlagCache", (*World).deleteFlagCache}}, moments: moments{3: onTrial}},
-	{name: "canaryLoadTested", steps: []step{create(loadTested(canaried(20))), newImage("flag-service:v2")}},
-	{name: "canaryLoadTestFails", steps: []step{create(loadTested(canaried(20))), newImage("flag-service:" + slowImage)}, without: []fault{respecified}},
+		annotate(v1alpha1.AnnotationRetry)}, excludedEvents: []fault{specChanged}},
+	{name: "canaryInconclusive", steps: []step{createFlagCache(withInconclusiveRollback(withUnreachableMinimum(withCanary(20)))), newImage("flag-service:v2")}, excludedEvents: []fault{specChanged}},
+	{name: "canaryCrashes", steps: []step{createWithCanary(20), newImage("flag-service:" + crashingImage)}, excludedEvents: []fault{specChanged}},
+	{name: "canaryDeleted", steps: []step{createWithCanary(20), newImage("flag-service:v2"), {"delete the FlagCache", (*World).deleteFlagCache}},
+		triggers: stepTriggers{2: candidateServes}},
+	{name: "canaryByReplicas", steps: []step{createFlagCache(withReplicas(withCanary(25, 50))), newImage("flag-service:v2")}},
+	{name: "canaryByReplicasRolledBack", steps: []step{createFlagCache(withReplicas(withCanary(25, 50))), newImage("flag-service:" + failingImage)}, excludedEvents: []fault{specChanged}},
+	{name: "canaryByReplicasSuperseded", steps: []step{createFlagCache(withReplicas(withCanary(25))), newImage("flag-service:v2"), newImage("flag-service:v3")},
+		triggers: stepTriggers{2: candidateServes}},
+	{name: "canaryByGateway", steps: []step{createRoute, createFlagCache(withGateway(withCanary(10, 50))), newImage("flag-service:v2")}},
+	{name: "canaryByGatewayRolledBack", steps: []step{createRoute, createFlagCache(withGateway(withCanary(20))), newImage("flag-service:" + failingImage)}, excludedEvents: []fault{specChanged}},
+	{name: "canaryByGatewayDeleted", steps: []step{createRoute, createFlagCache(withGateway(withCanary(20))), newImage("flag-service:v2"),
+		{"delete the FlagCache", (*World).deleteFlagCache}}, triggers: stepTriggers{3: candidateServes}},
+	{name: "canaryLoadTested", steps: []step{createFlagCache(withLoadTest(withCanary(20))), newImage("flag-service:v2")}},
+	{name: "canaryLoadTestFails", steps: []step{createFlagCache(withLoadTest(withCanary(20))), newImage("flag-service:" + slowImage)}, excludedEvents: []fault{specChanged}},
 })
 
-// canaryEnds are how the stories end with nothing going wrong: what all plans are
-// compared with is the right end.
-var canaryEnds = map[string]struct {
-	// serves is what the image of the revision that serves ends in.
+// canaryOutcomes are the expected ends of reference runs, with which all plans are compared.
+var canaryOutcomes = map[string]struct {
+	// image is the suffix of the stable revision's image.
 	serves string
-	// outcome of the revision that was tried last.
+	// outcome of the revision that was evaluated last.
 	outcome canary.Outcome
 }{
 	"canaryPromoted":             {"v2", canary.Promoted},
 	"canaryInTwoSteps":           {"v2", canary.Promoted},
 	"canaryRolledBack":           {"v1", canary.RolledBack},
 	"canarySuperseded":           {"v3", canary.Promoted},
-	"canaryTakenBack":            {"v1", canary.Superseded},
+	"canaryReverted":             {"v1", canary.Superseded},
 	"canaryPausedAndResumed":     {"v2", canary.Promoted},
-	"canaryPromotedByHand":       {"v2", canary.Promoted},
+	"canaryPromotedManually":     {"v2", canary.Promoted},
 	"canaryAborted":              {"v1", canary.RolledBack},
 	"canaryRetried":              {failingImage, canary.Promoted},
 	"canaryInconclusive":         {"v1", canary.RolledBack},
@@ -82,10 +81,10 @@ var canaryEnds = map[string]struct {
 	"canaryLoadTestFails":        {"v1", canary.RolledBack},
 }
 
-// checkEnd: a story with nothing going wrong ends as told.
-func (w *World) checkEnd() {
-	want, told := canaryEnds[w.scenario.name]
-	if !told {
+// checkOutcome verifies the end of a reference run.
+func (w *World) checkOutcome() {
+	want, ok := canaryOutcomes[w.scenario.name]
+	if !ok {
 		return
 	}
 	var last canary.Record
@@ -95,46 +94,48 @@ func (w *World) checkEnd() {
 		}
 	}
 	if last.Outcome != want.outcome {
-		w.violate("L1 end: revision %s is on record as %q, want %q", last.Revision, last.Outcome, want.outcome)
+		w.violation("L1 end: the outcome of revision %s is %q, want %q", last.Revision, last.Outcome, want.outcome)
 	}
-	if image := w.imageOf(w.serving()); !strings.HasSuffix(image, want.serves) || (image == "") != (want.serves == "") {
-		w.violate("L1 end: clients are served by image %q, want %q", image, want.serves)
+	if image := w.imageOf(w.stable()); !strings.HasSuffix(image, want.serves) || (image == "") != (want.serves == "") {
+		w.violation("L1 end: the stable image is %q, want %q", image, want.serves)
 	}
-	if shares := w.shares(); len(shares) > 0 || len(w.promised) > 0 {
-		w.violate("L1 end: candidates have a share of the traffic, %v, or are to have one, %v", shares, w.promised)
+	if shares := w.traffic(); len(shares) > 0 || len(w.assigned) > 0 {
+		w.violation("L1 end: candidates still have a share of the traffic: %v, assigned: %v", shares, w.assigned)
 	}
 }
 
-// moments are when a user takes a step, by its number.
-type moments map[int]func(*World) bool
+// stepTriggers determine the times of steps, by their index.
+type stepTriggers map[int]func(*World) bool
 
-// onTrial: a candidate answers clients.
-func onTrial(w *World) bool { return len(w.shares()) > 0 && w.upReplicas(w.shares()[0].revision) > 0 }
-
-// afterAWhile: half a minute after the last step.
-func afterAWhile(w *World) bool { return !w.time.Before(w.stepped.Add(30 * time.Second)) }
-
-func patiently(stories []scenario) []scenario {
-	for i := range stories {
-		stories[i].patient, stories[i].canaried = true, true
-	}
-	return stories
+// candidateServes reports whether a candidate serves clients.
+func candidateServes(w *World) bool {
+	return len(w.traffic()) > 0 && w.availableReplicas(w.traffic()[0].revision) > 0
 }
 
-// Times of canaries, short enough to be played often.
+// halfAMinuteLater reports whether the previous step was half a minute ago.
+func halfAMinuteLater(w *World) bool { return !w.time.Before(w.lastStep.Add(30 * time.Second)) }
+
+func withCanaries(list []scenario) []scenario {
+	for i := range list {
+		list[i].waitsForRest, list[i].hasCanary = true, true
+	}
+	return list
+}
+
+// Durations of canaries, short enough to run many of them.
 const (
 	sampleInterval = 10 * time.Second
 	stepDuration   = 40 * time.Second
-	stays          = 20 * time.Second
+	scaleDownDelay = 20 * time.Second
 )
 
-// canaried is a FlagCache whose changes are tried in steps.
-func canaried(weights ...int32) *v1alpha1.FlagCache {
+// withCanary returns a FlagCache with a canary.
+func withCanary(weights ...int32) *v1alpha1.FlagCache {
 	fc := external(aFlagCache())
 	of := func(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
 	fc.Spec.Canary = &v1alpha1.CanarySpec{
 		Traffic: v1alpha1.TrafficSpec{Type: v1alpha1.TrafficSplit}, Metrics: v1alpha1.MetricsSpec{Type: v1alpha1.MetricsPods, Interval: of(sampleInterval)},
-		Confidence: "99%", MinimumRequests: 500, Deadline: of(6 * time.Hour), OnInconclusive: v1alpha1.InconclusivePause, ScaleDownDelay: of(stays),
+		Confidence: "99%", MinimumRequests: 500, Deadline: of(6 * time.Hour), OnInconclusive: v1alpha1.InconclusivePause, ScaleDownDelay: of(scaleDownDelay),
 		Thresholds: v1alpha1.ThresholdsSpec{ErrorRate: "0.1%", CacheHitRate: "80%", LatencyP95: of(time.Second), LatencyP99: of(time.Second), MissLatencyP95: of(time.Second)},
 	}
 	for _, weight := range weights {
@@ -143,43 +144,43 @@ func canaried(weights ...int32) *v1alpha1.FlagCache {
 	return fc
 }
 
-// byReplicas has the number of pods be the share, which three of them make exact.
-func byReplicas(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+// withReplicas sets traffic routing by the number of pods; with three of them, shares are exact.
+func withReplicas(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	fc.Spec.Service.Replicas = ptr.To[int32](3)
 	fc.Spec.Canary.Traffic.Type = v1alpha1.TrafficReplicas
 	return fc
 }
 
-// unprovable asks for more requests than there are.
-func unprovable(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+// withUnreachableMinimum requires more requests than clients make.
+func withUnreachableMinimum(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	fc.Spec.Canary.MinimumRequests = 1 << 40
 	return fc
 }
 
-// givenUp rolls back what cannot be proven in time.
-func givenUp(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+// withInconclusiveRollback rolls back canaries that are inconclusive at their deadline.
+func withInconclusiveRollback(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	fc.Spec.Canary.Deadline, fc.Spec.Canary.OnInconclusive = metav1.Duration{Duration: time.Minute}, v1alpha1.InconclusiveRollback
 	return fc
 }
 
-// createCanaried creates a FlagCache whose changes are tried in steps.
-func createCanaried(weights ...int32) step { return create(canaried(weights...)) }
+// createWithCanary creates a FlagCache with a canary.
+func createWithCanary(weights ...int32) step { return createFlagCache(withCanary(weights...)) }
 
-// create creates a FlagCache with an external cache, and what it refers to.
-func create(fc *v1alpha1.FlagCache) step {
+// createFlagCache creates a FlagCache with an external cache, and the objects to which it refers.
+func createFlagCache(fc *v1alpha1.FlagCache) step {
 	return step{"create the FlagCache with a canary", func(w *World) {
-		w.servers[externalHost+externalPort] = takes(externalPassword)
-		w.make(flagsFile(goodFlags))
-		w.make(externalSecret(externalHost))
-		w.make(fc)
+		w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
+		w.mustCreate(flagsFile(goodFlags))
+		w.mustCreate(externalSecret(externalHost))
+		w.mustCreate(fc)
 	}}
 }
 
-var createRoute = step{"create the route", func(w *World) { w.make(aRoute()) }}
+var createRoute = step{"create the route", func(w *World) { w.mustCreate(aRoute()) }}
 
-// annotate says something about the canary.
+// annotate sets an annotation that controls the canary.
 func annotate(key string) step {
 	return step{"annotate " + strings.TrimPrefix(key, v1alpha1.GroupVersion.Group+"/"), func(w *World) {
-		edit(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { note(fc, key, w.candidate()) })
+		updateAs(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { setAnnotation(fc, key, w.annotationTarget()) })
 	}}
 }

@@ -24,12 +24,12 @@ import (
 	"github.com/flagcache/flagcache/controllers"
 )
 
-// call is one request of the operator, to its cache or to the API server.
+// call is a request of the operator to its cache or to the API server.
 type call struct {
 	verb string
 	kind kind
 	name string
-	// live says that a read goes past the cache.
+	// live reports that a read bypasses the cache.
 	live bool
 	// subresource is "status" or empty.
 	subresource string
@@ -37,7 +37,7 @@ type call struct {
 
 func (c call) isWrite() bool { return c.verb != "get" && c.verb != "list" }
 
-// String names a call the same way in every run: "patch FlagCache/status demo".
+// String returns a stable description, such as "patch FlagCache/status demo".
 func (c call) String() string {
 	text := c.verb
 	if c.live {
@@ -50,26 +50,24 @@ func (c call) String() string {
 	return strings.TrimSpace(text + " " + c.name)
 }
 
-// same tells whether two calls attempt the same thing. A revision is named
-// after credentials that are drawn anew at each attempt, so its name does not
-// count.
-func (c call) same(o call) bool {
+// sameTarget reports whether two calls attempt the same operation. The name of a revision depends
+// on generated credentials, so names of Deployments are ignored.
+func (c call) sameTarget(o call) bool {
 	if c.kind == deployments && o.kind == deployments {
 		c.name, o.name = "", ""
 	}
 	return c == o
 }
 
-// operatorClient is how the operator reaches the World: each call gets a
-// number, and the plan decides what becomes of it.
+// operatorClient is the operator's client of the World. Each call has a number, by which the plan
+// determines its faults.
 type operatorClient struct {
 	client.Client
 	w *World
-	// live reads go past the cache.
+	// live reads bypass the cache.
 	live bool
-	// everything says that the cache holds all objects, as that of ConfigMaps'
-	// metadata does.
-	everything bool
+	// unrestricted reports that the cache has all objects, like that of the metadata of ConfigMaps.
+	unrestricted bool
 }
 
 var errLost = errors.New("the connection to the API server was lost")
@@ -81,8 +79,8 @@ func (c operatorClient) Get(ctx context.Context, key client.ObjectKey, into clie
 		if o == nil {
 			return apierrors.NewNotFound(k.groupResource(), key.Name)
 		}
-		c.w.readFor(o)
-		return copyInto(c.shown(o), into)
+		c.w.recordFlagCache(o)
+		return copyInto(c.asCached(o), into)
 	})
 }
 
@@ -94,32 +92,31 @@ func (c operatorClient) List(ctx context.Context, into client.ObjectList, option
 		var found []k8sruntime.Object
 		for _, item := range c.visible(k) {
 			if o.LabelSelector == nil || o.LabelSelector.Matches(labels.Set(item.GetLabels())) {
-				found = append(found, c.shown(item).DeepCopyObject())
+				found = append(found, c.asCached(item).DeepCopyObject())
 			}
 		}
 		return meta.SetList(into, found)
 	})
 }
 
-// shown is an object as a read shows it: the operator's cache keeps no managed
-// fields.
-func (c operatorClient) shown(o client.Object) client.Object {
+// asCached returns an object as a read returns it: without managed fields if it is from the cache.
+func (c operatorClient) asCached(o client.Object) client.Object {
 	if c.live {
 		return o
 	}
-	s := shallow(o)
+	s := shallowCopy(o)
 	s.SetManagedFields(nil)
 	return s
 }
 
-// visible are the objects that a read can find.
+// visible returns the objects that a read can find.
 func (c operatorClient) visible(k kind) []client.Object {
 	if c.live {
 		return c.w.api.now(k)
 	}
 	objects := c.w.cached(k)
 	selector := cacheSelectors[k]
-	if selector == nil || c.everything {
+	if selector == nil || c.unrestricted {
 		return objects
 	}
 	var visible []client.Object
@@ -131,7 +128,7 @@ func (c operatorClient) visible(k kind) []client.Object {
 	return visible
 }
 
-// cacheSelectors are what the operator's cache is restricted to.
+// cacheSelectors are the label selectors of the operator's informer caches.
 var cacheSelectors = func() [kinds]labels.Selector {
 	var selectors [kinds]labels.Selector
 	for o, restriction := range controllers.CacheOptions(nil).ByObject {
@@ -167,7 +164,7 @@ func (c operatorClient) patch(ctx context.Context, o client.Object, p client.Pat
 	})
 }
 
-// write makes a call that answers with the object as it now is.
+// write executes a call that returns the written object.
 func (c operatorClient) write(ctx context.Context, verb string, o client.Object, subresource string, do func() (client.Object, error)) error {
 	return c.w.call(ctx, call{verb: verb, kind: kindOf(o), name: o.GetName(), subresource: subresource}, func() error {
 		written, err := do()
@@ -201,7 +198,7 @@ func (s statusClient) Patch(ctx context.Context, o client.Object, p client.Patch
 	return s.c.patch(ctx, o, p, opts.FieldManager, "status")
 }
 
-// copyInto answers with an object in the type that the operator reads it as.
+// copyInto copies a stored object to the type that the operator reads.
 func copyInto(from, into client.Object) error {
 	if open, ok := into.(*unstructured.Unstructured); ok {
 		fields, err := k8sruntime.DefaultUnstructuredConverter.ToUnstructured(from)
@@ -221,55 +218,55 @@ func copyInto(from, into client.Object) error {
 	return nil
 }
 
-// call numbers a request, lets the plan's faults at it, and makes it.
+// call counts a request, injects the faults of the plan, and executes it.
 func (w *World) call(ctx context.Context, c call, do func() error) error {
 	w.calls++
 	if c.isWrite() {
 		w.requests++
 	}
-	w.record(c)
-	w.intrude(c)
+	w.recordCall(c)
+	w.injectEvents(c)
 	if err := ctx.Err(); err != nil {
-		w.filmed("%4d %s: %v", w.calls, c, err)
+		w.logf("%4d %s: %v", w.calls, c, err)
 		return err
 	}
 	switch f := w.faultAt(c); f {
 	case noFault:
 		err := do()
-		w.filmCall(c, err)
+		w.logCall(c, err)
 		return err
 	case crashBefore:
-		w.filmed("%4d %s: CRASH before", w.calls, c)
+		w.logf("%4d %s: CRASH before", w.calls, c)
 		panic(crash{})
 	case crashAfter:
 		err := do()
-		w.filmed("%4d %s: CRASH after (%v)", w.calls, c, err)
+		w.logf("%4d %s: CRASH after (%v)", w.calls, c, err)
 		panic(crash{})
 	case applied:
 		if err := do(); err != nil {
 			return err
 		}
-		w.filmed("%4d %s: APPLIED, and the answer lost", w.calls, c)
-		return w.lost(c)
+		w.logf("%4d %s: APPLIED, and the answer lost", w.calls, c)
+		return w.connectionLost(c)
 	case cancelled:
-		w.filmed("%4d %s: CANCELLED", w.calls, c)
+		w.logf("%4d %s: CANCELLED", w.calls, c)
 		w.cancel()
 		return context.Canceled
 	default:
-		err := w.refusal(f, c)
-		w.filmed("%4d %s: FAULT %v", w.calls, c, err)
+		err := w.errorFor(f, c)
+		w.logf("%4d %s: FAULT %v", w.calls, c, err)
 		return err
 	}
 }
 
-// lost is the error of a lost connection. Its text differs each time, as that
-// of a real one does by its ports.
-func (w *World) lost(c call) error {
+// connectionLost is the error of a lost connection. Its text varies like that of a real one, which
+// contains ports.
+func (w *World) connectionLost(c call) error {
 	return fmt.Errorf("%s: read tcp 10.0.0.7:%d->10.96.0.1:443: %w", c.verb, 40000+w.calls%20000, errLost)
 }
 
-// refusal is the API server's answer.
-func (w *World) refusal(f fault, c call) error {
+// errorFor returns the API server's error for a fault.
+func (w *World) errorFor(f fault, c call) error {
 	resource := c.kind.groupResource()
 	switch f {
 	case conflict:
@@ -283,32 +280,31 @@ func (w *World) refusal(f fault, c call) error {
 	case quota:
 		return apierrors.NewForbidden(resource, c.name, errors.New("exceeded quota: all, requested: pods=1, used: pods=10, limited: pods=10"))
 	case invalid:
-		return apierrors.NewInvalid(facts[c.kind].gvk.GroupKind(), c.name, nil)
+		return apierrors.NewInvalid(kindInfos[c.kind].gvk.GroupKind(), c.name, nil)
 	case unavailable:
 		return apierrors.NewServiceUnavailable("the server is currently unable to handle the request")
 	case terminating:
 		return namespaceTerminating(c.kind, c.name)
 	default:
-		return w.lost(c)
+		return w.connectionLost(c)
 	}
 }
 
-// record keeps the trace of a reference run, with the place in the source that
-// each call came from.
-func (w *World) record(c call) {
-	if w.trace != nil {
-		*w.trace = append(*w.trace, traced{call: c, site: callSite()})
+// recordCall adds a call to the trace of a reference run, with its location in the source.
+func (w *World) recordCall(c call) {
+	if w.calledTrace != nil {
+		*w.calledTrace = append(*w.calledTrace, tracedCall{call: c, site: callSite()})
 	}
 }
 
-// traced is a call of a reference run.
-type traced struct {
+// tracedCall is a call of a reference run.
+type tracedCall struct {
 	call
-	// site is the file and the line of the operator's source.
+	// site is the file and line in the operator's source.
 	site string
 }
 
-// callSite is where the operator called its client.
+// callSite returns the location of the operator's call of its client.
 func callSite() string {
 	pcs := make([]uintptr, 16)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(4, pcs)])

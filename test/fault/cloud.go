@@ -20,10 +20,10 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// mostGroups is one for each of two identities, while one replaces the other.
-const mostGroups = 2
+// maxGroups is one for each of two identities during a replacement.
+const maxGroups = 2
 
-// checkCloud holds the invariants of what runs in AWS against a change of the store.
+// checkCloud verifies the invariants of AWS resources after a change of the store.
 func (w *World) checkCloud(k kind, before, after client.Object) {
 	if !w.cloud.installed {
 		return
@@ -34,56 +34,57 @@ func (w *World) checkCloud(k kind, before, after client.Object) {
 	}
 	switch {
 	case k == replicationGroups && before == nil:
-		w.checkSpend()
-		w.checkMarked(after.(*ack.ReplicationGroup))
+		w.checkNoDuplicate()
+		w.checkRetained(after.(*ack.ReplicationGroup))
 	case k == replicationGroups && before.GetDeletionTimestamp() == nil && (after == nil || after.GetDeletionTimestamp() != nil):
 		w.checkGroupDeleted(before.(*ack.ReplicationGroup))
 	case k == replicationGroups && after != nil:
 		w.checkGroupChanged(before.(*ack.ReplicationGroup), after.(*ack.ReplicationGroup))
 	case k == secrets && after != nil:
-		w.checkProven(after.(*corev1.Secret))
+		w.checkConnectionProbed(after.(*corev1.Secret))
 	case k == flagCaches && after == nil:
-		w.checkNoneLeft()
+		w.checkNoGroupLeft()
 	}
 }
 
-// checkSpend: S10, there is never a second group of one identity, nor a third one.
-func (w *World) checkSpend() {
+// checkNoDuplicate verifies S10: there is never a second group of the same identity, nor a third
+// group.
+func (w *World) checkNoDuplicate() {
 	groups := w.api.now(replicationGroups)
 	ids := map[string]bool{}
 	for _, o := range groups {
 		ids[o.(*ack.ReplicationGroup).Spec.ReplicationGroupID] = true
 	}
-	if len(groups) > mostGroups || len(ids) < len(groups) {
-		w.violate("S10 single spend: there are %d replication groups with %d IDs", len(groups), len(ids))
+	if len(groups) > maxGroups || len(ids) < len(groups) {
+		w.violation("S10 single spend: there are %d replication groups with %d IDs", len(groups), len(ids))
 	}
 }
 
-// checkMarked: S11, a group that the user wants to keep is marked from its creation
-// on, because a namespace that is deleted takes it first.
-func (w *World) checkMarked(g *ack.ReplicationGroup) {
-	fc := w.current.read
+// checkRetained verifies S11: a group with deletion policy Retain has its annotation from its
+// creation on, because the deletion of a namespace may delete it first.
+func (w *World) checkRetained(g *ack.ReplicationGroup) {
+	fc := w.current.flagCache
 	if fc != nil && fc.Spec.DeletionPolicy == v1alpha1.DeletionRetain && g.Annotations[ack.AnnotationDeletionPolicy] != ack.DeletionRetain {
-		w.violate("S11 kept: ReplicationGroup %s was created and is not marked as retained", g.Name)
+		w.violation("S11 retention: ReplicationGroup %s was created without its retention annotation", g.Name)
 	}
 }
 
-// checkNoneLeft: S10, no group is forgotten by a FlagCache that goes, whatever was
-// seen of it.
-func (w *World) checkNoneLeft() {
+// checkNoGroupLeft verifies S10: no group is left behind by a deleted FlagCache, whatever the
+// operator observed of it.
+func (w *World) checkNoGroupLeft() {
 	for _, o := range w.api.now(replicationGroups) {
 		if ownedByName(o) {
-			w.violate("S10 single spend: the finalizer went before ReplicationGroup %s", o.GetName())
+			w.violation("S10 single spend: the finalizer was removed before ReplicationGroup %s", o.GetName())
 		}
 	}
 }
 
-// checkGroupDeleted: S2, no group goes that pods use; S11, none goes that the user
-// wants to keep, or of which a last snapshot is missing.
+// checkGroupDeleted verifies S2: no group that pods use is deleted; and S11: none is deleted that
+// is to be retained, or without its final snapshot.
 func (w *World) checkGroupDeleted(g *ack.ReplicationGroup) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if !ok {
-		fc = w.current.read
+		fc = w.current.flagCache
 	}
 	created := g.Status.State != "" && g.Status.State != ack.GroupCreateFailed
 	switch {
@@ -91,14 +92,14 @@ func (w *World) checkGroupDeleted(g *ack.ReplicationGroup) {
 		for _, o := range w.api.now(deployments) {
 			d := o.(*appsv1.Deployment)
 			if d.Spec.Template.Annotations[v1alpha1.AnnotationCache] == g.Labels[v1alpha1.LabelCache] && ptr.Deref(d.Spec.Replicas, 1) > 0 {
-				w.violate("S2 capacity: ReplicationGroup %s was deleted, which the pods of %s use", g.Name, d.Name)
+				w.violation("S2 capacity: ReplicationGroup %s was deleted while the pods of %s use it", g.Name, d.Name)
 			}
 		}
 	case fc.DeletionTimestamp != nil && fc.Spec.DeletionPolicy == v1alpha1.DeletionRetain && g.Annotations[ack.AnnotationDeletionPolicy] != ack.DeletionRetain:
-		w.violate("S11 kept: ReplicationGroup %s was deleted and is not marked as retained", g.Name)
+		w.violation("S11 retention: ReplicationGroup %s was deleted without its retention annotation", g.Name)
 	}
 	if fc.Spec.DeletionPolicy == v1alpha1.DeletionSnapshot && created && g.PrimaryEndpoint() != nil && !w.snapshotted(g) {
-		w.violate("S11 kept: ReplicationGroup %s was deleted without a last snapshot", g.Name)
+		w.violation("S11 retention: ReplicationGroup %s was deleted without a final snapshot", g.Name)
 	}
 }
 
@@ -109,61 +110,61 @@ func (w *World) snapshotted(g *ack.ReplicationGroup) bool {
 	})
 }
 
-// checkGroupChanged: S2, a group that AWS has is changed by one class at a time, and
-// not while AWS carries out another change.
+// checkGroupChanged verifies S2: a group that exists in AWS is changed one class at a time, and not
+// while AWS executes another change.
 func (w *World) checkGroupChanged(before, after *ack.ReplicationGroup) {
 	changed := classesChanged(before.Spec, after.Spec)
 	switch {
 	case before.Status.State == "" || len(changed) == 0:
 	case len(changed) > 1:
-		w.violate("S2 capacity: %d classes of ReplicationGroup %s changed at once, of which ACK loses some", len(changed), after.Name)
+		w.violation("S2 capacity: %d classes of ReplicationGroup %s were changed at once, some of which ACK loses", len(changed), after.Name)
 	case before.Status.State != ack.GroupAvailable:
-		w.violate("S2 capacity: ReplicationGroup %s was changed while it was %s", after.Name, before.Status.State)
+		w.violation("S2 capacity: ReplicationGroup %s was changed while it was %s", after.Name, before.Status.State)
 	}
 }
 
-// prove notes that a probe succeeded. The map is never changed in place.
-func (w *World) prove(address, password string) {
-	if _, ours := w.servers[address]; !ours || w.proven[address+" "+password] {
+// recordProbe records a successful probe. The map is never modified in place.
+func (w *World) recordProbe(address, password string) {
+	if _, ours := w.servers[address]; !ours || w.probedConnections[address+" "+password] {
 		return
 	}
-	proven := map[string]bool{address + " " + password: true}
-	for known := range w.proven {
-		proven[known] = true
+	probed := map[string]bool{address + " " + password: true}
+	for known := range w.probedConnections {
+		probed[known] = true
 	}
-	w.proven = proven
+	w.probedConnections = probed
 }
 
-// checkProven: S12, no connection to a cache in AWS is handed out before a probe
-// succeeded with it; by IAM pods log in as somebody else than the probe.
-func (w *World) checkProven(secret *corev1.Secret) {
+// checkConnectionProbed verifies S12: no connection to a cache in AWS is published before a probe
+// succeeded with it. With IAM, pods authenticate as a different user than the probe.
+func (w *World) checkConnectionProbed(secret *corev1.Secret) {
 	if string(secret.Data["provider"]) != "elasticache" {
 		return
 	}
 	address := string(secret.Data["host"]) + ":" + string(secret.Data["port"])
-	for known := range w.proven {
+	for known := range w.probedConnections {
 		at, password, _ := strings.Cut(known, " ")
 		if at == address && (password == string(secret.Data["password"]) || len(secret.Data["iam-cache"]) > 0) {
 			return
 		}
 	}
-	w.violate("S12 evidence: Secret %s holds a connection that no probe succeeded with", secret.Name)
+	w.violation("S12 connection: Secret %s has a connection without a successful probe", secret.Name)
 }
 
-// checkToken: S12, AWS takes the token of the revision that serves, unless somebody
-// deleted its group there.
+// checkToken verifies S12: AWS accepts the token of the stable revision, unless its group was
+// deleted in AWS.
 func (w *World) checkToken() {
-	address, token := w.usedToken()
-	if known, up := w.servers[address]; token != "" && address != w.cloud.lost && (!up || !known.take(token)) {
-		w.violate("S12 evidence: AWS does not take the token of revision %s, which serves", w.serving())
+	address, token := w.stableToken()
+	if known, up := w.servers[address]; token != "" && address != w.cloud.lost && (!up || !known.accept(token)) {
+		w.violation("S12 connection: AWS does not accept the token of the stable revision %s", w.stable())
 	}
 }
 
-// usedToken is the token of the revision that serves, and the address of its cache in
-// AWS; "" where there is none.
-func (w *World) usedToken() (address, token string) {
+// stableToken returns the token of the stable revision and the address of its cache in AWS, empty
+// if there is none.
+func (w *World) stableToken() (address, token string) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	serving, serves := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+w.serving())
+	serving, serves := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+w.stable())
 	if !ok || fc.DeletionTimestamp != nil || !serves {
 		return "", ""
 	}
@@ -175,40 +176,40 @@ func (w *World) usedToken() (address, token string) {
 	return string(secret.Data["host"]) + ":" + string(secret.Data["port"]), string(secret.Data["password"])
 }
 
-// checkCloudRest: S10, in the end no group is there that no pods use; S12, who asked
-// for a new token is served by one.
-func (w *World) checkCloudRest() {
+// checkCloudAtRest verifies S10: at the end there is no unused group; and S12: a requested token is
+// in use.
+func (w *World) checkCloudAtRest() {
 	if fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name); !ok || fc.DeletionTimestamp != nil {
 		return
 	}
 	for _, g := range w.api.now(replicationGroups) {
 		if !w.used(g) {
-			w.violate("S10 single spend: ReplicationGroup %s stays, which no pods use", g.GetName())
+			w.violation("S10 single spend: the unused ReplicationGroup %s remains", g.GetName())
 		}
 	}
-	if _, token := w.usedToken(); token != "" && w.outdated(token) {
-		w.violate("S12 evidence: revision %s serves by a token from before another one was asked for", w.serving())
+	if _, token := w.stableToken(); token != "" && w.outdated(token) {
+		w.violation("S12 connection: the stable revision %s uses a token from before a new one was requested", w.stable())
 	}
 }
 
-// used tells whether there is a revision whose pods use a group.
+// used reports whether the pods of a revision use a group.
 func (w *World) used(g client.Object) bool {
 	return slices.ContainsFunc(w.api.now(deployments), func(o client.Object) bool {
 		return o.(*appsv1.Deployment).Spec.Template.Annotations[v1alpha1.AnnotationCache] == g.GetLabels()[v1alpha1.LabelCache]
 	})
 }
 
-// outdated tells whether a token was drawn before the user asked for a new one.
+// outdated reports whether a token was generated before the user requested a new one.
 func (w *World) outdated(token string) bool {
-	first, err := strconv.Atoi(strings.TrimPrefix(drawn.FindString(token), secretMarker))
-	return err == nil && first <= w.asked
+	first, err := strconv.Atoi(strings.TrimPrefix(generatedPattern.FindString(token), secretMarker))
+	return err == nil && first <= w.generatedAtRotation
 }
 
-// cloudState is what the future depends on of an object's times.
+// cloudState returns the part of the state that depends on the times in an object.
 func (w *World) cloudState(o client.Object) string {
 	switch o := o.(type) {
 	case *v1alpha1.FlagCache:
-		return fmt.Sprint(w.knowsGroup(o), w.knowsRecords(o))
+		return fmt.Sprint(w.statusMatchesGroup(o), w.statusMatchesRecords(o))
 	case *corev1.Secret:
 		return fmt.Sprint(w.failureState(o), w.outdated(string(o.Data["token"])+string(o.Data["password"])))
 	case *ack.ReplicationGroup:
@@ -218,13 +219,13 @@ func (w *World) cloudState(o client.Object) string {
 			Attempt    int
 		}
 		_ = json.Unmarshal([]byte(o.Annotations[v1alpha1.AnnotationChange]), &last)
-		looked := !o.Status.LastSyncTime().Time.Equal(last.Looked)
+		synced := !o.Status.LastSyncTime().Time.Equal(last.Looked)
 		since := max(last.At.Sub(w.time), -time.Hour)
-		if looked && !o.Status.Is(ack.ConditionTerminal) {
+		if synced && !o.Status.Is(ack.ConditionTerminal) {
 			since = 0
 		}
-		done, _ := timeNoted(o, noteDone)
-		return fmt.Sprint(w.untilPoll(o), max(0, done.Sub(w.time)), looked, last.Quiet, last.Attempt, since.Round(time.Second))
+		done, _ := annotatedTime(o, annotationDone)
+		return fmt.Sprint(w.untilPoll(o), max(0, done.Sub(w.time)), synced, last.Quiet, last.Attempt, since.Round(time.Second))
 	case ack.Object:
 		return fmt.Sprint(w.untilPoll(o.(client.Object)))
 	default:
@@ -232,23 +233,23 @@ func (w *World) cloudState(o client.Object) string {
 	}
 }
 
-// knowsGroup tells whether the status is about a group that there is, and not about
-// one that was made anew since.
-func (w *World) knowsGroup(fc *v1alpha1.FlagCache) bool {
+// statusMatchesGroup reports whether the status is about an existing group, and not one that was
+// recreated since.
+func (w *World) statusMatchesGroup(fc *v1alpha1.FlagCache) bool {
 	return fc.Status.Cache != nil && slices.ContainsFunc(w.api.now(replicationGroups), func(o client.Object) bool {
 		return fc.Status.Cache.CreatedAt.Equal(o.(*ack.ReplicationGroup).Status.ReplicationGroupCreateTime)
 	})
 }
 
 func (w *World) untilPoll(o client.Object) time.Duration {
-	due, polls := timeNoted(o, notePoll)
+	due, polls := annotatedTime(o, annotationPoll)
 	if !polls {
 		return -1
 	}
 	return due.Sub(w.time)
 }
 
-// failureState is which failure is on record, and how long ago it was.
+// failureState returns the recorded failure and its age.
 func (w *World) failureState(secret *corev1.Secret) string {
 	var failed struct {
 		Count int
@@ -262,11 +263,11 @@ func (w *World) failureState(secret *corev1.Secret) string {
 	return fmt.Sprint(failed.Count, still, max(failed.At.Sub(w.time), -time.Hour).Round(time.Second))
 }
 
-// withoutTimes takes from an object of a cache the times that ACK and the operator
-// wrote into it, for cloudState to tell.
+// withoutTimes removes the times that ACK and the operator wrote to an object; cloudState covers
+// them.
 func withoutTimes(o client.Object) {
 	notes := o.GetAnnotations()
-	for _, key := range []string{v1alpha1.AnnotationChange, noteSeen, notePoll, noteDone} {
+	for _, key := range []string{v1alpha1.AnnotationChange, annotationSeen, annotationPoll, annotationDone} {
 		delete(notes, key)
 	}
 	for _, key := range []string{v1alpha1.AnnotationToken, v1alpha1.AnnotationFailures} {

@@ -31,26 +31,23 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// Where the World's API server differs from a real one, on purpose:
+// Intentional differences between the World's API server and a real one:
 //
-//   - it has no defaults, no schemas and no admission, so objects hold what their
-//     writers set and nothing else;
-//   - server-side apply is forced, as the operator's is;
-//   - the time of managed fields is not kept;
-//   - it knows the calls that the operator makes, and no others.
+//   - it has no defaults, no schemas and no admission, so objects have only what their writers set;
+//   - server-side apply is always forced, like the operator's;
+//   - the times of managed fields are not kept;
+//   - it supports only the calls that the operator makes.
 //
-// In all that TestConformance compares they are the same: which calls succeed,
-// the reason of those that do not, what is there afterwards, whether the
-// version and the generation moved, and which managers own fields.
+// TestConformance verifies that they agree in everything else: which calls succeed, the reasons of
+// errors, the resulting objects, changes of versions and generations, and the managers of fields.
 
-// requests is how long a random sequence is, and sequences how many there are.
+// sequences is the number of random sequences, and requests their length.
 const (
 	sequences = 24
 	requests  = 25
 )
 
-// TestConformance sends the same random requests to the World's API server and
-// to a real one.
+// TestConformance sends the same random requests to the World's API server and to a real one.
 func TestConformance(t *testing.T) {
 	real, err := client.New(realServer(t), client.Options{Scheme: scheme})
 	if err != nil {
@@ -64,12 +61,12 @@ func TestConformance(t *testing.T) {
 		}
 		w := newWorld(scenario{}, plan{})
 		w.writer = "user"
-		played := &side{client: operatorClient{w: w, live: true}, space: space, old: map[string]client.Object{}}
-		actual := &side{client: real, space: space, old: map[string]client.Object{}}
+		simulated := &testedServer{client: operatorClient{w: w, live: true}, space: space, old: map[string]client.Object{}}
+		actual := &testedServer{client: real, space: space, old: map[string]client.Object{}}
 		chance := rand.New(rand.NewPCG(seed, 0))
 		for i := range requests {
-			r := randomRequest(chance)
-			want, got := actual.send(t, r), played.send(t, r)
+			r := randomAPIRequest(chance)
+			want, got := actual.send(t, r), simulated.send(t, r)
 			seen[fmt.Sprintf("%s %s: %q", r.Verb, r.Kind, want.Reason)]++
 			if d := cmp.Diff(want, got); d != "" {
 				t.Fatalf("seed %d, request %d, %+v: the World differs from a real API server (-real +World):\n%s", seed, i, r, d)
@@ -81,7 +78,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// realServer is an API server with our CRD.
+// realServer starts an API server with the project's CRD.
 func realServer(t *testing.T) *rest.Config {
 	t.Helper()
 	assets := os.Getenv("KUBEBUILDER_ASSETS")
@@ -108,18 +105,18 @@ func realServer(t *testing.T) *rest.Config {
 	return config
 }
 
-// aRequest is something that the operator or a user does.
-type aRequest struct {
+// apiRequest is a request of the operator or a user.
+type apiRequest struct {
 	Verb string
 	Kind kind
-	// Variant is what is written.
+	// Variant selects the content.
 	Variant int32
-	// Stale requests are bound to an earlier version of the object.
+	// Stale requests have an earlier version of the object as precondition.
 	Stale bool
 }
 
-func randomRequest(chance *rand.Rand) aRequest {
-	return aRequest{
+func randomAPIRequest(chance *rand.Rand) apiRequest {
+	return apiRequest{
 		Verb:    []string{"create", "apply", "adopt", "finalizer", "status", "delete"}[chance.IntN(6)],
 		Kind:    []kind{configMaps, deployments, flagCaches}[chance.IntN(3)],
 		Variant: chance.Int32N(2) + 1,
@@ -127,20 +124,20 @@ func randomRequest(chance *rand.Rand) aRequest {
 	}
 }
 
-// side is one of the two API servers.
-type side struct {
+// testedServer is one of the two API servers.
+type testedServer struct {
 	client client.Client
 	space  string
-	// old are earlier versions of objects, by kind.
+	// old has earlier versions of objects, by kind.
 	old map[string]client.Object
 }
 
-// outcome is what a request led to.
+// outcome is the result of a request.
 type outcome struct {
 	Reason  metav1.StatusReason
-	There   bool
+	Exists  bool
 	Changed bool
-	// Generation counts from the creation; kinds that have none count 0.
+	// Generation counts from the creation; it is 0 for kinds without generations.
 	Generation int64
 	Deleting   bool
 	Finalizers []string
@@ -148,7 +145,7 @@ type outcome struct {
 	Managers   []string
 }
 
-func (s *side) send(t *testing.T, r aRequest) outcome {
+func (s *testedServer) send(t *testing.T, r apiRequest) outcome {
 	t.Helper()
 	before := s.read(t, r.Kind)
 	bound := before
@@ -160,7 +157,7 @@ func (s *side) send(t *testing.T, r aRequest) outcome {
 	if before != nil && (after == nil || before.GetResourceVersion() != after.GetResourceVersion()) {
 		s.old[r.Kind.String()] = before
 	}
-	o := outcome{Reason: apierrors.ReasonForError(err), There: after != nil}
+	o := outcome{Reason: apierrors.ReasonForError(err), Exists: after != nil}
 	if after == nil {
 		return o
 	}
@@ -178,9 +175,9 @@ func (s *side) send(t *testing.T, r aRequest) outcome {
 	return o
 }
 
-func (s *side) read(t *testing.T, k kind) client.Object {
+func (s *testedServer) read(t *testing.T, k kind) client.Object {
 	t.Helper()
-	o := facts[k].new()
+	o := kindInfos[k].new()
 	switch err := s.client.Get(t.Context(), client.ObjectKey{Namespace: s.space, Name: name}, o); {
 	case apierrors.IsNotFound(err):
 		return nil
@@ -190,8 +187,8 @@ func (s *side) read(t *testing.T, k kind) client.Object {
 	return o
 }
 
-// do makes the request as the operator makes it, bound to a version.
-func (s *side) do(ctx context.Context, r aRequest, bound client.Object) error {
+// do makes a request like the operator, with a version as precondition.
+func (s *testedServer) do(ctx context.Context, r apiRequest, bound client.Object) error {
 	o := s.object(r)
 	manager := client.FieldOwner(v1alpha1.FieldManager)
 	if r.Verb == "create" {
@@ -233,7 +230,7 @@ func applyOf(o, bound client.Object) client.Patch {
 	return client.RawPatch(types.ApplyPatchType, text)
 }
 
-func (s *side) adopt(ctx context.Context, k kind, bound client.Object) error {
+func (s *testedServer) adopt(ctx context.Context, k kind, bound client.Object) error {
 	patch, err := csaupgrade.UpgradeManagedFieldsPatch(bound, sets.New(v1alpha1.FieldManager), v1alpha1.FieldManager)
 	if err != nil || patch == nil || k == flagCaches {
 		return err
@@ -241,7 +238,7 @@ func (s *side) adopt(ctx context.Context, k kind, bound client.Object) error {
 	return s.client.Patch(ctx, bound, client.RawPatch(types.JSONPatchType, patch))
 }
 
-func (s *side) toggleFinalizer(ctx context.Context, bound client.Object) error {
+func (s *testedServer) toggleFinalizer(ctx context.Context, bound client.Object) error {
 	if _, ok := bound.(*v1alpha1.FlagCache); !ok {
 		return nil
 	}
@@ -254,7 +251,7 @@ func (s *side) toggleFinalizer(ctx context.Context, bound client.Object) error {
 	return s.client.Patch(ctx, bound, patch, client.FieldOwner(v1alpha1.FieldManager))
 }
 
-func (s *side) writeStatus(ctx context.Context, r aRequest, bound client.Object) error {
+func (s *testedServer) writeStatus(ctx context.Context, r apiRequest, bound client.Object) error {
 	fc, ok := bound.(*v1alpha1.FlagCache)
 	if !ok {
 		return nil
@@ -264,8 +261,8 @@ func (s *side) writeStatus(ctx context.Context, r aRequest, bound client.Object)
 	return s.client.Status().Patch(ctx, fc, patch, client.FieldOwner(v1alpha1.FieldManager))
 }
 
-// object is what a request is about, in one of its variants.
-func (s *side) object(r aRequest) client.Object {
+// object returns the object of a request, in one of its variants.
+func (s *testedServer) object(r apiRequest) client.Object {
 	var o client.Object
 	switch r.Kind {
 	case configMaps:
@@ -283,7 +280,7 @@ func (s *side) object(r aRequest) client.Object {
 	}
 	o.SetName(name)
 	o.SetNamespace(s.space)
-	o.GetObjectKind().SetGroupVersionKind(facts[r.Kind].gvk)
+	o.GetObjectKind().SetGroupVersionKind(kindInfos[r.Kind].gvk)
 	return o
 }
 

@@ -13,47 +13,45 @@ import (
 	"testing"
 )
 
-// smoke is how many plans are played where FAULT_PLANS does not say: a few
-// seconds' worth.
-const smoke = 1000
+// defaultPlans is how many plans are run without FAULT_PLANS, in a few seconds.
+const defaultPlans = 1000
 
-// wanted is about how many plans to play, of all that there are: FAULT_PLANS, a
-// number or "all".
-func wanted(t *testing.T) int {
+// planCount returns approximately how many plans to run: FAULT_PLANS, a number or "all".
+func planCount(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("FAULT_PLANS")
 	switch text {
 	case "":
-		return smoke
+		return defaultPlans
 	case "all":
 		return math.MaxInt
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		t.Fatalf("FAULT_PLANS=%s is neither a number of plans nor all", text)
+		t.Fatalf("FAULT_PLANS=%s must be a number or all", text)
 	}
 	return n
 }
 
-// sweep is a family of plans.
-type sweep struct {
+// planFamily is a family of plans.
+type planFamily struct {
 	name  string
 	plans func(*reference) []plan
 }
 
-var sweeps = []sweep{
+var planFamilies = []planFamily{
 	{"single faults", (*reference).singleFaults},
-	{"events in the middle", (*reference).intruded},
-	{"old views", (*reference).skewed},
-	{"wake-ups", (*reference).woken},
-	{"clock", (*reference).jumped},
-	{"order of actors", (*reference).orders},
-	{"kept memory", (*reference).remembered},
-	{"two at a time", (*reference).paired},
-	{"leaders in turn", (*reference).switched},
+	{"concurrent events", (*reference).withEvents},
+	{"stale caches", (*reference).withStaleViews},
+	{"watch events", (*reference).withQueueFaults},
+	{"clock", (*reference).withClockJumps},
+	{"order of controllers", (*reference).withOrders},
+	{"retained memory", (*reference).withMemory},
+	{"pairs", (*reference).withTwoFaults},
+	{"leader changes", (*reference).withLeaderChanges},
 }
 
-// references are the reference runs, made once.
+// references caches the reference runs.
 var references = map[string]*reference{}
 
 func referenceOf(t *testing.T, name string) *reference {
@@ -61,42 +59,42 @@ func referenceOf(t *testing.T, name string) *reference {
 	if r, ok := references[name]; ok {
 		return r
 	}
-	s, ok := scenarioNamed(name)
+	s, ok := findScenario(name)
 	if !ok {
-		t.Fatalf("there is no scenario %q", name)
+		t.Fatalf("unknown scenario %q", name)
 	}
-	r := refer(s, silentLooksThorough)
+	r := newReference(s, steadyReconcilesThorough)
 	references[name] = r
-	for _, text := range r.broken {
-		t.Errorf("scenario %s, with nothing going wrong: %s", name, text)
+	for _, text := range r.violations {
+		t.Errorf("reference run of scenario %s: %s", name, text)
 	}
 	return r
 }
 
-// TestConvergence plays plans of every scenario.
+// TestConvergence runs plans of every scenario.
 func TestConvergence(t *testing.T) {
-	total := tally{seed: seed, scenarios: len(scenarios)}
+	total := summary{seed: seed, scenarios: len(scenarios)}
 	for _, s := range scenarios {
 		r := referenceOf(t, s.name)
 		total.points += len(r.trace)
-		for _, sw := range sweeps {
+		for _, sw := range planFamilies {
 			total.of += len(sw.plans(r))
 		}
 	}
 	if t.Failed() {
 		return
 	}
-	share := float64(wanted(t)) / float64(total.of)
+	share := float64(planCount(t)) / float64(total.of)
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			r := referenceOf(t, s.name)
-			for _, sw := range sweeps {
+			for _, sw := range planFamilies {
 				t.Run(sw.name, func(t *testing.T) {
 					all := sw.plans(r)
-					plans := sampled(all, share)
-					wrong := r.playAll(plans)
+					plans := samplePlans(all, share)
+					wrong := r.checkAll(plans)
 					total.runs, total.bad = total.runs+len(plans), total.bad+len(wrong)
-					t.Logf("%5d of %5d plans, %d bad", len(plans), len(all), len(wrong))
+					t.Logf("%5d of %5d plans, %d failed", len(plans), len(all), len(wrong))
 					report(t, wrong)
 				})
 			}
@@ -105,19 +103,19 @@ func TestConvergence(t *testing.T) {
 	fmt.Println(total)
 }
 
-// tally is what was done.
-type tally struct {
+// summary counts what was run.
+type summary struct {
 	scenarios, points, runs, of, bad int
 	seed                             uint64
 }
 
-func (n tally) String() string {
-	return fmt.Sprintf("fault: %d scenarios, %d points, %d runs of %d plans (seed %d), %d bad", n.scenarios, n.points, n.runs, n.of, n.seed, n.bad)
+func (n summary) String() string {
+	return fmt.Sprintf("fault: %d scenarios, %d points, %d runs of %d plans (seed %d), %d failed", n.scenarios, n.points, n.runs, n.of, n.seed, n.bad)
 }
 
-// sampled are about that share of the plans. Whether a plan is among them
-// depends on its line and on the seed alone, so it is in any larger sample too.
-func sampled(plans []plan, share float64) []plan {
+// samplePlans returns a share of the plans. The selection depends only on the text of a plan and on
+// the seed, so a larger sample includes a smaller one.
+func samplePlans(plans []plan, share float64) []plan {
 	var some []plan
 	for _, p := range plans {
 		h := fnv.New32a()
@@ -129,25 +127,25 @@ func sampled(plans []plan, share float64) []plan {
 	return some
 }
 
-// shown is how many failures of a sweep are told in full.
-const shown = 3
+// maxReported is how many failures of a family are printed.
+const maxReported = 3
 
-func report(t *testing.T, wrong []bad) {
+func report(t *testing.T, wrong []failure) {
 	t.Helper()
 	for i, b := range wrong {
-		if i == shown {
-			t.Errorf("and %d more", len(wrong)-shown)
+		if i == maxReported {
+			t.Errorf("and %d more", len(wrong)-maxReported)
 			return
 		}
 		var text strings.Builder
-		for _, f := range b.found {
+		for _, f := range b.findings {
 			fmt.Fprintf(&text, "\n  %s: %s", f.oracle, f.text)
 		}
-		t.Errorf("%s\nreplay it with its film: FC_PLAN='%s' go test -run TestReplay -v ./test/fault", text.String(), b.plan)
+		t.Errorf("%s\nreplay it with its log: FC_PLAN='%s' go test -run TestReplay -v ./test/fault", text.String(), b.plan)
 	}
 }
 
-// TestReplay plays the plan of FC_PLAN and shows its film.
+// TestReplay runs the plan in FC_PLAN and prints its log.
 func TestReplay(t *testing.T) {
 	line := os.Getenv("FC_PLAN")
 	if line == "" {
@@ -158,30 +156,30 @@ func TestReplay(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := referenceOf(t, p.scenario)
-	w, film := filmed(r, p)
+	w, log := runWithLog(r, p)
 	if os.Getenv("FC_PLAN") != "" {
-		t.Log(p.String() + "\n" + strings.Join(film, "\n"))
+		t.Log(p.String() + "\n" + strings.Join(log, "\n"))
 	}
-	report(t, judged(p, r.judge(p, w)))
+	report(t, asFailures(p, r.compare(p, w)))
 }
 
-// filmed plays a plan from the beginning.
-func filmed(r *reference, p plan) (*World, []string) {
-	var film []string
+// runWithLog runs a plan from the beginning of its scenario.
+func runWithLog(r *reference, p plan) (*World, []string) {
+	var log []string
 	w := newWorld(r.scenario, p)
-	w.film = &film
-	w.run(silentLooks)
-	return w, film
+	w.log = &log
+	w.runToEnd(steadyReconciles)
+	return w, log
 }
 
-func judged(p plan, found []finding) []bad {
+func asFailures(p plan, found []finding) []failure {
 	if len(found) == 0 {
 		return nil
 	}
-	return []bad{{p, found}}
+	return []failure{{p, found}}
 }
 
-// TestRegressions plays what once went wrong.
+// TestRegressions runs plans that once failed.
 func TestRegressions(t *testing.T) {
 	for name, line := range regressions {
 		t.Run(name, func(t *testing.T) {
@@ -190,84 +188,84 @@ func TestRegressions(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := referenceOf(t, p.scenario)
-			report(t, judged(p, r.play(p)))
+			report(t, asFailures(p, r.check(p)))
 		})
 	}
 }
 
-// regressions are plans that found a defect, by what a user would have seen.
-// Numbers of calls and looks move when scenarios or the operator change; the
-// mutants keep the defects themselves.
+// regressions are plans that detected a defect, by its symptom. The numbers of calls and
+// reconciliations shift when scenarios or the operator change; the seeded bugs preserve the defects
+// themselves.
 var regressions = map[string]string{
-	"a conflict that lasts is not retried five times a second":                           "scenario=createExternal;30:conflict:0",
-	"an old view of Secrets makes no Deployments without end":                            "scenario=createInCluster;skew=3:Secret:3:false",
-	"an old view of Deployments moves no traffic to pods that start":                     "scenario=newRevision;skew=10:Deployment:5:false",
-	"a Deployment that was just deleted gets no traffic":                                 "scenario=revisionAndBack;skew=14:Deployment:1:false",
-	"an old view of the Service does not delete the revision that serves":                "scenario=revisionAndBack;skew=17:Service:3:false",
-	"an old spec does not scale down what serves":                                        "scenario=scale;skew=11:FlagCache:3:false",
-	"no children are made for a FlagCache that is gone":                                  "scenario=delete;skew=16:FlagCache:8:false",
-	"a leader that was held up does not have the last word":                              "scenario=childrenDeleted;185:overtaken:1",
-	"labels that were taken away come back":                                              "scenario=childrenEdited",
-	"a lost Secret does not cut the pods off their cache":                                "scenario=externalSecretDeleted",
-	"a rejected candidate does not come and go while that cannot be recorded":            "scenario=canaryRolledBack;224:cancelled:3;279:conflict:0",
-	"a rejection that cannot be recorded is not taken back":                              "scenario=canaryRolledBack;268:forbidden:0",
-	"a candidate does not grow and shrink while nothing can be recorded":                 "scenario=canaryPromoted;373:lost:0",
-	"a load test does not begin again and again":                                         "scenario=canaryLoadTested;139:unavailable:0",
-	"by Replicas no candidate has a share before its trial":                              "scenario=canaryByReplicasSuperseded",
-	"a clock that went back does not keep a cache from being made":                       "scenario=elastiCacheOverQuota;jump=13:-24h0m0s",
-	"a clock that went back does not keep the old revision":                              "scenario=canaryPromoted;jump=31:-24h0m0s",
-	"a retry is not judged by the end of the trial before":                               "scenario=canaryRetried;466:internal:1;memory=kept",
-	"the result of a load test is not lost":                                              "scenario=canaryLoadTestFails;262:internal:1",
-	"a step that is not on record does not wake the operator":                            "scenario=canaryByGatewayDeleted;147:forbidden:0",
-	"a rollback for want of evidence is not taken back while it cannot be recorded":      "scenario=canaryInconclusive;505:conflict:0",
-	"an end that cannot be recorded does not write the status again and again":           "scenario=canarySuperseded;353:tooMany:0",
-	"a trial whose beginning cannot be recorded does not begin to count again and again": "scenario=canaryCrashes;147:quota:0",
-	"a rollback before its candidate's share could be written ends like any other":       "scenario=canaryInconclusive;149:quota:0",
-	"a retry that was taken away tries nothing again":                                    "scenario=canaryRetried;skew=31:FlagCache:2:true",
+	"a permanent conflict is retried with back-off":                                    "scenario=createExternal;30:conflict:0",
+	"a stale cache of Secrets does not create Deployments endlessly":                   "scenario=createInCluster;stale=3:Secret:3:false",
+	"a stale cache of Deployments does not switch traffic to starting pods":            "scenario=newRevision;stale=10:Deployment:5:false",
+	"a Deployment that was just deleted gets no traffic":                               "scenario=revisionReverted;stale=14:Deployment:1:false",
+	"a stale cache of Services does not delete the stable revision":                    "scenario=revisionReverted;stale=17:Service:3:false",
+	"a stale spec does not scale down the stable revision":                             "scenario=scale;stale=11:FlagCache:3:false",
+	"no children are created for a deleted FlagCache":                                  "scenario=delete;stale=16:FlagCache:8:false",
+	"a delayed leader does not overwrite its successor":                                "scenario=childrenDeleted;185:leaderChanged:1",
+	"removed labels are restored":                                                      "scenario=childrenEdited",
+	"a deleted Secret does not disconnect the pods from their cache":                   "scenario=externalSecretDeleted",
+	"a rejection that cannot be recorded does not scale the candidate up and down":     "scenario=canaryRolledBack;224:cancelled:3;279:conflict:0",
+	"a rejection that cannot be recorded is not withdrawn":                             "scenario=canaryRolledBack;268:forbidden:0",
+	"a step that cannot be recorded does not scale the candidate up and down":          "scenario=canaryPromoted;373:lost:0",
+	"a load test is not restarted repeatedly":                                          "scenario=canaryLoadTested;139:unavailable:0",
+	"with Replicas no candidate has a share before its canary starts":                  "scenario=canaryByReplicasSuperseded",
+	"a clock that is set back does not block the creation of a cache":                  "scenario=elastiCacheOverQuota;jump=13:-24h0m0s",
+	"a clock that is set back does not keep the previous revision":                     "scenario=canaryPromoted;jump=31:-24h0m0s",
+	"a retry is not evaluated with the end of the previous canary":                     "scenario=canaryRetried;466:internal:1;memory=retained",
+	"the result of a load test is not lost":                                            "scenario=canaryLoadTestFails;262:internal:1",
+	"a step that is not recorded does not trigger the operator":                        "scenario=canaryByGatewayDeleted;147:forbidden:0",
+	"an inconclusive rollback that cannot be recorded is not withdrawn":                "scenario=canaryInconclusive;505:conflict:0",
+	"an outcome that cannot be recorded does not write the status repeatedly":          "scenario=canarySuperseded;353:tooMany:0",
+	"a canary whose start cannot be recorded does not restart its counters repeatedly": "scenario=canaryCrashes;147:quota:0",
+	"a rollback before the candidate's share was written ends like any other":          "scenario=canaryInconclusive;149:quota:0",
+	"a removed retry annotation retries nothing":                                       "scenario=canaryRetried;stale=31:FlagCache:2:true",
 }
 
-// TestARunIsTheSameEveryTime is what replaying rests on.
-func TestARunIsTheSameEveryTime(t *testing.T) {
-	for _, line := range []string{"scenario=createInCluster;20:applied:1", "scenario=autoscaled;100:crashAfter:3", "scenario=newRevision;skew=6:all:3:true", "scenario=canaryByGateway;300:lost:3", "scenario=elastiCacheRotated;500:crashAfter:1"} {
+// TestRunsAreDeterministic verifies that a plan can be replayed.
+func TestRunsAreDeterministic(t *testing.T) {
+	for _, line := range []string{"scenario=createInCluster;20:applied:1", "scenario=autoscaled;100:crashAfter:3", "scenario=newRevision;stale=6:all:3:true", "scenario=canaryByGateway;300:lost:3", "scenario=elastiCacheRotated;500:crashAfter:1"} {
 		p, err := parsePlan(line)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if p.String() != line {
-			t.Errorf("plan %q is written as %q", line, p)
+			t.Errorf("plan %q is printed as %q", line, p)
 		}
 		r := referenceOf(t, p.scenario)
-		_, first := filmed(r, p)
-		_, second := filmed(r, p)
+		_, first := runWithLog(r, p)
+		_, second := runWithLog(r, p)
 		if d := lineDiff(strings.Join(first, "\n"), strings.Join(second, "\n")); d != "" {
 			t.Errorf("%s: two runs of one plan differ:\n%s", line, d)
 		}
 	}
 }
 
-// TestForeseeing compares what a run comes to when its end is taken from memory
-// with what it comes to when it is played.
-func TestForeseeing(t *testing.T) {
+// TestMemoMatchesExecution compares runs that ended early because their result was known with
+// complete runs.
+func TestMemoMatchesExecution(t *testing.T) {
 	for _, name := range []string{"newRevision", "canaryInTwoSteps", "canaryRetried", "canaryByGateway", "canaryLoadTested", "elastiCacheReplaced", "elastiCacheFailsOnce", "elastiCacheRotated", "elastiCacheWithoutACK", "elastiCacheLost"} {
-		t.Run(name, func(t *testing.T) { foresee(t, referenceOf(t, name)) })
+		t.Run(name, func(t *testing.T) { compareWithMemo(t, referenceOf(t, name)) })
 	}
 }
 
-// foreseen is about how many plans of a scenario are compared.
-const foreseen = 40
+// comparedPlans is approximately how many plans of a scenario are compared.
+const comparedPlans = 40
 
-func foresee(t *testing.T, r *reference) {
+func compareWithMemo(t *testing.T, r *reference) {
 	t.Helper()
 	plans := r.singleFaults()
-	for i := 0; i < len(plans); i += len(plans)/foreseen + 1 {
-		remembering := r.begin(plans[i])
-		remembering.memo, remembering.common = r.memo, r.common
-		remembering.run(silentLooks)
-		played := newWorld(r.scenario, plans[i])
-		played.run(silentLooks)
-		if remembering.final != played.final || remembering.effort.looks != played.effort.looks {
-			t.Errorf("%s: foreseen %d looks, played %d; final states differ:\n%s", plans[i], remembering.effort.looks, played.effort.looks,
-				lineDiff(played.final, remembering.final))
+	for i := 0; i < len(plans); i += len(plans)/comparedPlans + 1 {
+		memoized := r.fork(plans[i])
+		memoized.memo, memoized.common = r.memo, r.common
+		memoized.runToEnd(steadyReconciles)
+		complete := newWorld(r.scenario, plans[i])
+		complete.runToEnd(steadyReconciles)
+		if memoized.final != complete.final || memoized.effort.reconciles != complete.effort.reconciles {
+			t.Errorf("%s: %d reconciliations with the memo, %d without; final states:\n%s", plans[i], memoized.effort.reconciles, complete.effort.reconciles,
+				lineDiff(complete.final, memoized.final))
 		}
 	}
 }

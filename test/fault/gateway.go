@@ -19,13 +19,13 @@ import (
 )
 
 const (
-	// routeName is the user's HTTPRoute.
+	// routeName is the name of the user's HTTPRoute.
 	routeName = "shop"
-	// notePrograms are the weights by which a gateway sends requests.
-	notePrograms = "world.test/programs"
+	// annotationWeights are the weights with which the gateway currently distributes requests.
+	annotationWeights = "world.test/programs"
 )
 
-// aRoute sends all requests to the Service that clients call.
+// aRoute returns an HTTPRoute with the Service as its only backend.
 func aRoute() *gatewayv1.HTTPRoute {
 	return &gatewayv1.HTTPRoute{
 		ObjectMeta: metav1.ObjectMeta{Name: routeName, Namespace: namespace},
@@ -38,41 +38,41 @@ func aRoute() *gatewayv1.HTTPRoute {
 	}
 }
 
-// gateway takes the routes as they are: it says what it finds of them, and sends
-// requests by their weights from then on.
+// gateway accepts the current routes: it sets their status, and distributes requests by their
+// weights from then on.
 func (w *World) gateway() {
 	for _, o := range w.api.now(httpRoutes) {
-		edit(&w.api, httpRoutes, o.GetName(), func(route *gatewayv1.HTTPRoute) {
+		updateAs(&w.api, httpRoutes, o.GetName(), func(route *gatewayv1.HTTPRoute) {
 			programs, err := json.Marshal(weightsOf(route))
 			if err != nil {
 				panic(fmt.Sprintf("writing the weights of a route: %v", err))
 			}
-			note(route, notePrograms, string(programs))
-			w.judgeRoute(route)
+			setAnnotation(route, annotationWeights, string(programs))
+			w.setRouteStatus(route)
 		})
 	}
 }
 
-// judgeRoute says that the route is accepted, and whether its backends are there.
-func (w *World) judgeRoute(route *gatewayv1.HTTPRoute) {
+// setRouteStatus sets Accepted, and ResolvedRefs if all backends exist.
+func (w *World) setRouteStatus(route *gatewayv1.HTTPRoute) {
 	resolved := metav1.ConditionTrue
 	for _, ref := range route.Spec.Rules[0].BackendRefs {
 		if find(w.api.now(services), string(ref.Name)) == nil {
 			resolved = metav1.ConditionFalse
 		}
 	}
-	said := gatewayv1.RouteParentStatus{ParentRef: route.Spec.ParentRefs[0], ControllerName: "world.test/gateway"}
+	parent := gatewayv1.RouteParentStatus{ParentRef: route.Spec.ParentRefs[0], ControllerName: "world.test/gateway"}
 	for _, c := range []metav1.Condition{
 		{Type: string(gatewayv1.RouteConditionAccepted), Status: metav1.ConditionTrue, Reason: string(gatewayv1.RouteReasonAccepted)},
-		{Type: string(gatewayv1.RouteConditionResolvedRefs), Status: resolved, Reason: "Looked"},
+		{Type: string(gatewayv1.RouteConditionResolvedRefs), Status: resolved, Reason: "Checked"},
 	} {
 		c.ObservedGeneration = route.Generation
-		said.Conditions = append(said.Conditions, c)
+		parent.Conditions = append(parent.Conditions, c)
 	}
-	route.Status.Parents = []gatewayv1.RouteParentStatus{said}
+	route.Status.Parents = []gatewayv1.RouteParentStatus{parent}
 }
 
-// weightsOf are the weights of a route's backends, by name.
+// weightsOf returns the weights of a route's backends by name.
 func weightsOf(route *gatewayv1.HTTPRoute) map[string]int32 {
 	weights := map[string]int32{}
 	for _, ref := range route.Spec.Rules[0].BackendRefs {
@@ -81,20 +81,20 @@ func weightsOf(route *gatewayv1.HTTPRoute) map[string]int32 {
 	return weights
 }
 
-// gatewayShares are what the gateway sends to candidates.
-func (w *World) gatewayShares() []share {
+// gatewayTraffic returns the shares that the gateway sends to candidates.
+func (w *World) gatewayTraffic() []share {
 	route, ok := live[*gatewayv1.HTTPRoute](&w.api.store, httpRoutes, routeName)
 	if !ok {
 		return nil
 	}
 	var programs map[string]int32
-	if json.Unmarshal([]byte(route.Annotations[notePrograms]), &programs) != nil {
+	if json.Unmarshal([]byte(route.Annotations[annotationWeights]), &programs) != nil {
 		return nil
 	}
 	return sharesOf(programs)
 }
 
-// sharesOf are the shares of candidates among the weights of backends.
+// sharesOf returns the shares of candidates according to the weights of backends.
 func sharesOf(weights map[string]int32) []share {
 	all := int32(0)
 	for _, weight := range weights {
@@ -110,21 +110,21 @@ func sharesOf(weights map[string]int32) []share {
 	return shares
 }
 
-// checkRoute: S1, of a user's route nothing changes but the weights of the
-// FlagCache's Services.
+// checkRoute verifies S1: only the weights of the FlagCache's Services are changed in a user's
+// route.
 func (w *World) checkRoute(before, after client.Object) {
 	if before == nil || after == nil {
-		w.violate("S1 ownership: the operator made or deleted an HTTPRoute")
+		w.violation("S1 ownership: the operator created or deleted an HTTPRoute")
 		return
 	}
 	old, updated := before.(*gatewayv1.HTTPRoute), after.(*gatewayv1.HTTPRoute)
-	if hash(withoutShares(old)) != hash(withoutShares(updated)) {
-		w.violate("S1 ownership: the operator changed more of an HTTPRoute than its weights")
+	if hash(withoutCandidates(old)) != hash(withoutCandidates(updated)) {
+		w.violation("S1 ownership: the operator changed more of an HTTPRoute than its weights")
 	}
 }
 
-// withoutShares is a route as its user wrote it.
-func withoutShares(route *gatewayv1.HTTPRoute) *gatewayv1.HTTPRoute {
+// withoutCandidates returns a route as its user wrote it.
+func withoutCandidates(route *gatewayv1.HTTPRoute) *gatewayv1.HTTPRoute {
 	r := route.DeepCopy()
 	r.ResourceVersion, r.Generation, r.ManagedFields = "", 0, nil
 	rule := &r.Spec.Rules[0]
@@ -139,8 +139,8 @@ func withoutShares(route *gatewayv1.HTTPRoute) *gatewayv1.HTTPRoute {
 	return r
 }
 
-// routed has a gateway share the traffic of canaries.
-func routed(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+// withGateway sets traffic routing by an HTTPRoute.
+func withGateway(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	fc.Spec.Canary.Traffic = v1alpha1.TrafficSpec{Type: v1alpha1.TrafficGatewayAPI, HTTPRouteRef: &v1alpha1.LocalReference{Name: routeName}}
 	return fc
 }

@@ -26,17 +26,17 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// secretMarker begins every credential of the World: a word that nothing else has.
+// secretMarker is the beginning of all credentials of the World. Nothing else contains it.
 const secretMarker = "LINNET"
 
-// violate notes that an invariant did not hold.
-func (w *World) violate(format string, args ...any) {
+// violation records that an invariant does not hold.
+func (w *World) violation(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	w.filmed("!!!! %s", text)
-	w.broken = append(w.broken, fmt.Sprintf("%s (call %d, look %d, %v)", text, w.calls, w.looks, w.time.Sub(w.began)))
+	w.logf("!!!! %s", text)
+	w.violations = append(w.violations, fmt.Sprintf("%s (call %d, reconciliation %d, %v)", text, w.calls, w.reconciles, w.time.Sub(w.start)))
 }
 
-// checkWrite holds the invariants against a change of the store.
+// checkWrite verifies the invariants after a change of the store.
 func (w *World) checkWrite(k kind, before, after client.Object) {
 	if k == flagCaches && after != nil {
 		w.checkStatus(before, after)
@@ -45,14 +45,14 @@ func (w *World) checkWrite(k kind, before, after client.Object) {
 		w.checkSecrecy(k, after)
 	}
 	if w.writer == operator {
-		w.checkOwn(k, before, after) // before it is noted who serves by now
+		w.checkOperatorWrite(k, before, after) // before recordStable
 	}
 	w.checkCanary(k, before, after)
 	w.checkCloud(k, before, after)
 }
 
-// checkOwn holds the invariants that are about the operator's writes alone.
-func (w *World) checkOwn(k kind, before, after client.Object) {
+// checkOperatorWrite verifies the invariants that apply only to writes of the operator.
+func (w *World) checkOperatorWrite(k kind, before, after client.Object) {
 	w.checkOwnership(k, before, after)
 	switch k {
 	case deployments:
@@ -60,87 +60,87 @@ func (w *World) checkOwn(k kind, before, after client.Object) {
 	case services:
 		w.checkGate(before, after)
 	case statefulSets:
-		w.checkCacheKept(after)
+		w.checkCacheInUse(after)
 	case flagCaches:
-		w.checkLast(after)
+		w.checkFinalizerLast(after)
 	}
 }
 
-// checkCacheKept: S2, a cache goes only after the revision that does without it
-// has come to serve.
-func (w *World) checkCacheKept(after client.Object) {
+// checkCacheInUse verifies S2: a cache is deleted only after a revision that does not use it has
+// become stable.
+func (w *World) checkCacheInUse(after client.Object) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	serving, serves := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+w.serving())
+	serving, serves := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+w.stable())
 	if after != nil || !ok || fc.DeletionTimestamp != nil || !serves {
 		return
 	}
 	for _, o := range w.api.now(deployments) {
 		if serving.CreationTimestamp.Time.Before(o.GetCreationTimestamp().Time) {
-			w.violate("S2 capacity: the cache was deleted before revision %s served", o.GetLabels()[v1alpha1.LabelRevision])
+			w.violation("S2 capacity: the cache was deleted before revision %s became stable", o.GetLabels()[v1alpha1.LabelRevision])
 		}
 	}
 }
 
-// checkLast: the FlagCache goes after all that traffic went through.
-func (w *World) checkLast(after client.Object) {
-	if after != nil || w.plan.changesView() {
+// checkFinalizerLast verifies S5: the FlagCache is removed after everything that was on the path of
+// traffic.
+func (w *World) checkFinalizerLast(after client.Object) {
+	if after != nil || w.plan.hasOutdatedDecisions() {
 		return
 	}
 	for _, k := range []kind{services, deployments, statefulSets, autoscalers, users, userGroups, securityGroups, metricAlarms} {
 		for _, o := range w.api.now(k) {
 			if ownedByName(o) {
-				w.violate("S5 preconditions: the finalizer went before %s %s", k, o.GetName())
+				w.violation("S5 preconditions: the finalizer was removed before %s %s", k, o.GetName())
 				return
 			}
 		}
 	}
 }
 
-// checkOwnership: S1, the operator touches nothing that is not the FlagCache's.
+// checkOwnership verifies S1: the operator writes only objects of the FlagCache.
 func (w *World) checkOwnership(k kind, before, after client.Object) {
 	switch {
 	case k == flagCaches && after == nil && before.GetDeletionTimestamp() == nil:
-		w.violate("S1 ownership: the operator deleted the FlagCache")
+		w.violation("S1 ownership: the operator deleted the FlagCache")
 	case k == flagCaches:
 		w.checkSpecUntouched(before, after)
 	case k == httpRoutes:
 		w.checkRoute(before, after)
-	case before != nil && !metav1.IsControlledBy(before, w.current.read):
-		w.violate("S1 ownership: %s %s is not the FlagCache's and was written", k, before.GetName())
-	case after != nil && !metav1.IsControlledBy(after, w.current.read):
-		w.violate("S1 ownership: %s %s was made without an owner", k, after.GetName())
+	case before != nil && !metav1.IsControlledBy(before, w.current.flagCache):
+		w.violation("S1 ownership: %s %s was written but does not belong to the FlagCache", k, before.GetName())
+	case after != nil && !metav1.IsControlledBy(after, w.current.flagCache):
+		w.violation("S1 ownership: %s %s was created without an owner", k, after.GetName())
 	}
 }
 
 func (w *World) checkSpecUntouched(before, after client.Object) {
 	if before != nil && after != nil && !sameSpec(before, after) {
-		w.violate("S1 ownership: the operator wrote into the spec")
+		w.violation("S1 ownership: the operator changed the spec")
 	}
 }
 
-// checkCapacity: S2, the revision that serves does not lose pods by the
-// operator.
+// checkCapacity verifies S2: the operator does not reduce the pods of the stable revision.
 func (w *World) checkCapacity(before, after client.Object) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if before == nil || !ok || fc.DeletionTimestamp != nil || before.GetLabels()[v1alpha1.LabelRevision] != w.serving() {
+	if before == nil || !ok || fc.DeletionTimestamp != nil || before.GetLabels()[v1alpha1.LabelRevision] != w.stable() {
 		return
 	}
 	old := before.(*appsv1.Deployment)
 	if after == nil {
-		w.violate("S2 capacity: the revision that serves was deleted")
+		w.violation("S2 capacity: the stable revision was deleted")
 		return
 	}
 	updated := after.(*appsv1.Deployment)
-	if wanted := w.wantedReplicas(fc, old); ptr.Deref(updated.Spec.Replicas, 1) < min(wanted, ptr.Deref(old.Spec.Replicas, 1)) {
-		w.violate("S2 capacity: the revision that serves was scaled from %d to %d, %d are wanted", ptr.Deref(old.Spec.Replicas, 1), ptr.Deref(updated.Spec.Replicas, 1), wanted)
+	if required := w.requiredReplicas(fc, old); ptr.Deref(updated.Spec.Replicas, 1) < min(required, ptr.Deref(old.Spec.Replicas, 1)) {
+		w.violation("S2 capacity: the stable revision was scaled from %d to %d, it requires %d", ptr.Deref(old.Spec.Replicas, 1), ptr.Deref(updated.Spec.Replicas, 1), required)
 	}
-	if hash(old.Spec.Template) != hash(updated.Spec.Template) && old.Annotations[noteTemplate] != hash(updated.Spec.Template) {
-		w.violate("S2 capacity: the pods of the revision that serves are replaced in place")
+	if hash(old.Spec.Template) != hash(updated.Spec.Template) && old.Annotations[annotationTemplate] != hash(updated.Spec.Template) {
+		w.violation("S2 capacity: the pods of the stable revision are replaced in place")
 	}
 }
 
-// wantedReplicas is what the revision that serves must have.
-func (w *World) wantedReplicas(fc *v1alpha1.FlagCache, d *appsv1.Deployment) int32 {
+// requiredReplicas returns the replicas that the stable revision must have.
+func (w *World) requiredReplicas(fc *v1alpha1.FlagCache, d *appsv1.Deployment) int32 {
 	auto := fc.Spec.Service.Autoscaling
 	if auto == nil {
 		return ptr.Deref(fc.Spec.Service.Replicas, 2)
@@ -148,13 +148,13 @@ func (w *World) wantedReplicas(fc *v1alpha1.FlagCache, d *appsv1.Deployment) int
 	return min(ptr.Deref(d.Spec.Replicas, 1), auto.MaxReplicas)
 }
 
-// checkGate: S3, the Service moves to no revision that is not there while
-// another one serves.
+// checkGate verifies S3: the Service does not select an unavailable revision while another one is
+// serving.
 func (w *World) checkGate(before, after client.Object) {
 	if before == nil || after == nil || before.GetName() != name {
 		return
 	}
-	from, to := servingBy(before), servingBy(after)
+	from, to := stableOf(before), stableOf(after)
 	if from == to {
 		return
 	}
@@ -164,89 +164,88 @@ func (w *World) checkGate(before, after client.Object) {
 	}
 	w.checkPromotion(to)
 	next, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+to)
-	if !ok || next.Status.AvailableReplicas < w.enough(old, next) {
-		w.violate("S3 gate: the Service moved from revision %s to %s, which is not available", from, to)
+	if !ok || next.Status.AvailableReplicas < w.minimumReplicas(old, next) {
+		w.violation("S3 gate: the Service was switched from revision %s to %s, which is not available", from, to)
 	}
 }
 
-// enough is how many replicas a revision needs to take the place of another.
-func (w *World) enough(old, next *appsv1.Deployment) int32 {
-	return max(1, min(old.Status.AvailableReplicas, ptr.Deref(next.Spec.Replicas, 1), ptr.Deref(w.current.read.Spec.Service.Replicas, 1)))
+// minimumReplicas returns how many replicas a revision needs to replace another one.
+func (w *World) minimumReplicas(old, next *appsv1.Deployment) int32 {
+	return max(1, min(old.Status.AvailableReplicas, ptr.Deref(next.Spec.Replicas, 1), ptr.Deref(w.current.flagCache.Spec.Service.Replicas, 1)))
 }
 
 func revisionOf(service client.Object) string {
 	return service.(*corev1.Service).Spec.Selector[v1alpha1.LabelRevision]
 }
 
-// checkStatus: S4, the status claims no more than is so, and S8, it never goes
-// back.
+// checkStatus verifies S4: the status is correct; and S8: it never goes backwards.
 func (w *World) checkStatus(before, after client.Object) {
 	fc := after.(*v1alpha1.FlagCache)
 	if before != nil && before.GetUID() == after.GetUID() && fc.Status.ObservedGeneration < before.(*v1alpha1.FlagCache).Status.ObservedGeneration {
-		w.violate("S8 monotone: observedGeneration went back")
+		w.violation("S8 monotonicity: observedGeneration decreased")
 	}
 	ready := meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionReady)
 	reconciling := meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionReconciling)
 	if c := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReconciling); c != nil && c.Reason == v1alpha1.ReasonModifying {
-		reconciling = false // the cache serves while AWS changes it
+		reconciling = false // the cache is available while AWS modifies it
 	}
 	stalled := meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionStalled)
 	if reconciling && stalled || ready && (reconciling || stalled) {
-		w.violate("S4 truth: Ready %t, Reconciling %t and Stalled %t contradict each other", ready, reconciling, stalled)
+		w.violation("S4 truth: Ready %t, Reconciling %t and Stalled %t contradict each other", ready, reconciling, stalled)
 	}
 	if w.writer != operator {
 		return
 	}
-	w.checkCalm(fc)
+	w.checkTransientFailure(fc)
 	if fc.Status.ObservedGeneration > fc.Generation {
-		w.violate("S4 truth: the status is about a spec that is yet to come")
+		w.violation("S4 truth: observedGeneration is in the future")
 	}
-	if ready && !w.plan.changesView() {
+	if ready && !w.plan.hasOutdatedDecisions() {
 		w.checkReady(fc)
 	}
 }
 
-// honestLooks is how many looks in a row may fail at the same call until a
-// condition says so.
-const honestLooks = 8
+// maxUnreportedFailures is the number of consecutive reconciliations in which the same call may
+// fail before a condition reports it.
+const maxUnreportedFailures = 8
 
-// checkHonest: L4, while a call keeps failing Ready is not True and says why; of
-// one that is forbidden, with the verb and the resource.
-func (w *World) checkHonest() {
+// checkFailureReported verifies L4: while a call keeps failing, Ready is not True and has the
+// reason; if the call is forbidden, with the verb and the resource.
+func (w *World) checkFailureReported() {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	inAWS := ok && fc.Spec.Cache.Type == v1alpha1.CacheElastiCache
 	for i, p := range w.plan.points {
-		if s := w.struck[i]; s.times > 0 && !tellable(p.fault, s.call, inAWS) {
+		if s := w.injections[i]; s.times > 0 && !reportable(p.fault, s.call, inAWS) {
 			return
 		}
 	}
 	for i, p := range w.plan.points {
-		s := w.struck[i]
-		if !ok || s.look != w.looks || s.row < honestLooks {
+		s := w.injections[i]
+		if !ok || s.lastReconcile != w.reconciles || s.consecutive < maxUnreportedFailures {
 			continue
 		}
 		ready := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReady)
 		switch {
 		case ready == nil || ready.Status == metav1.ConditionTrue:
-			w.violate("L4 honest stall: %q has failed (%s) in %d looks, and Ready is %s", s.call, p.fault, s.row, status(ready))
+			w.violation("L4 honest stall: %q has failed (%s) in %d reconciliations, and Ready is %s", s.call, p.fault, s.consecutive, status(ready))
 		case p.fault == forbidden && (ready.Reason != v1alpha1.ReasonForbidden ||
 			!strings.Contains(ready.Message, fmt.Sprintf("cannot %s resource %q", s.call.verb, s.call.kind.groupResource().Resource))):
-			w.violate("L4 honest stall: %q is forbidden, and Ready says %s: %s", s.call, ready.Reason, ready.Message)
+			w.violation("L4 honest stall: %q is forbidden, and Ready has %s: %s", s.call, ready.Reason, ready.Message)
 		}
 	}
 }
 
 func status(c *metav1.Condition) metav1.ConditionStatus {
 	if c == nil {
-		return "not there"
+		return "missing"
 	}
 	return c.Status
 }
 
-// tellable says that a call that keeps failing leaves the operator a way to say
-// so: it lives, it has read the FlagCache, and can write its status. Trouble with ACK is
-// not worth a word where the cache is elsewhere.
-func tellable(f fault, c call, inAWS bool) bool {
+// reportable reports whether the operator can report that a call keeps failing: it is running, has
+// read the FlagCache, and can write its status. Failures of ACK's kinds are not reported if the
+// cache is elsewhere.
+func reportable(f fault, c call, inAWS bool) bool {
 	switch {
 	case f == crashBefore || f == crashAfter || f == cancelled:
 		return false
@@ -259,43 +258,43 @@ func tellable(f fault, c call, inAWS bool) bool {
 	}
 }
 
-// checkCalm: L4, a read that fails no more than three times is not worth a
+// checkTransientFailure verifies L4: a read that fails at most three times is not reported in a
 // condition.
-func (w *World) checkCalm(fc *v1alpha1.FlagCache) {
+func (w *World) checkTransientFailure(fc *v1alpha1.FlagCache) {
 	ready := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReady)
 	if ready == nil || ready.Status != metav1.ConditionUnknown || len(w.plan.points) != 1 {
 		return
 	}
 	troubled := ready.Reason == v1alpha1.ReasonRetrying || ready.Reason == v1alpha1.ReasonForbidden
 	if p := w.plan.points[0]; troubled && p.times != untilLifted {
-		w.violate("L4 honest stall: a hiccup is reported as %s", ready.Reason)
+		w.violation("L4 honest stall: a transient error is reported as %s", ready.Reason)
 	}
 }
 
-// checkReady compares Ready=True with the World.
+// checkReady compares Ready=True with the state of the World.
 func (w *World) checkReady(fc *v1alpha1.FlagCache) {
 	if fc.Status.ObservedGeneration != fc.Generation {
-		w.violate("S4 truth: Ready is True for another spec than the present one")
+		w.violation("S4 truth: Ready is True for an earlier spec")
 		return
 	}
-	revision := w.serving()
+	revision := w.stable()
 	serving, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+revision)
 	image := fc.Spec.Service.Image
 	switch {
 	case revision == "" || !ok:
-		w.violate("S4 truth: Ready is True and nothing serves")
+		w.violation("S4 truth: Ready is True without a stable revision")
 	case fc.Status.Revisions == nil || fc.Status.Revisions.Stable != revision:
-		w.violate("S4 truth: Ready is True and the status names another revision than the one that serves")
+		w.violation("S4 truth: Ready is True and the stable revision in the status is wrong")
 	case image != "" && serving.Spec.Template.Spec.Containers[0].Image != image:
-		w.violate("S4 truth: Ready is True and another image serves")
-	case serving.Status.AvailableReplicas < min(w.wantedReplicas(fc, serving), ptr.Deref(serving.Spec.Replicas, 1)):
-		w.violate("S4 truth: Ready is True with %d replicas available", serving.Status.AvailableReplicas)
+		w.violation("S4 truth: Ready is True and the stable revision has another image")
+	case serving.Status.AvailableReplicas < min(w.requiredReplicas(fc, serving), ptr.Deref(serving.Spec.Replicas, 1)):
+		w.violation("S4 truth: Ready is True with %d replicas available", serving.Status.AvailableReplicas)
 	case find(w.api.now(secrets), name+"-connection") == nil:
-		w.violate("S4 truth: Ready is True and there is no connection Secret")
+		w.violation("S4 truth: Ready is True and there is no connection Secret")
 	}
 }
 
-// checkPatch: S5, a patch is bound to the object and the version that was read.
+// checkPatch verifies S5: a patch has the UID and resource version that were read as preconditions.
 func (w *World) checkPatch(k kind, format types.PatchType, data []byte) {
 	bound := bytes.Contains(data, []byte(`"resourceVersion"`)) || bytes.Contains(data, []byte(`/metadata/resourceVersion`))
 	if format == types.ApplyPatchType {
@@ -306,19 +305,19 @@ func (w *World) checkPatch(k kind, format types.PatchType, data []byte) {
 		}
 	}
 	if !bound {
-		w.violate("S5 preconditions: a patch of %s is not bound to what was read", k)
+		w.violation("S5 preconditions: a patch of %s has no UID and resource version", k)
 	}
 }
 
-// checkDelete: S5, a deletion is bound to the object and the version that was
-// read.
+// checkDelete verifies S5: a deletion has the UID and resource version that were read as
+// preconditions.
 func (w *World) checkDelete(k kind, name string, p *metav1.Preconditions) {
 	if p == nil || p.UID == nil || p.ResourceVersion == nil {
-		w.violate("S5 preconditions: the deletion of %s %s is not bound to what was read", k, name)
+		w.violation("S5 preconditions: the deletion of %s %s has no UID and resource version", k, name)
 	}
 }
 
-// leaks are the forms in which a credential may leak.
+// leaks returns the encodings in which a credential may leak.
 var leaks = sync.OnceValue(func() []string {
 	forms := []string{secretMarker, strings.ToLower(secretMarker), hex.EncodeToString([]byte(secretMarker))}
 	for shift := range 3 {
@@ -337,41 +336,40 @@ func leak(text string) bool {
 	return false
 }
 
-// checkSecrecy: S6, no credential is in an object that is not a Secret, nor in
-// anybody's metadata.
+// checkSecrecy verifies S6: no credential is in an object other than a Secret.
 func (w *World) checkSecrecy(k kind, o client.Object) {
-	text, err := json.Marshal(bare(o))
+	text, err := json.Marshal(withoutServerFields(o))
 	if err == nil && leak(string(text)) {
-		w.violate("S6 secrecy: %s %s holds a credential", k, o.GetName())
+		w.violation("S6 secrecy: %s %s contains a credential", k, o.GetName())
 	}
 }
 
-// tell notes what a log shows of an error.
-func (w *World) tell(err error) {
+// checkError checks the text of an error, which is logged.
+func (w *World) checkError(err error) {
 	if err != nil {
-		w.say("an error", err.Error())
+		w.checkText("an error", err.Error())
 	}
 }
 
-// say checks a text that somebody gets to see.
-func (w *World) say(where, text string) {
+// checkText checks a text that users can read.
+func (w *World) checkText(where, text string) {
 	if leak(text) {
-		w.violate("S6 secrecy: %s shows a credential: %s", where, text)
+		w.violation("S6 secrecy: %s contains a credential: %s", where, text)
 	}
 }
 
-// recorder takes the operator's events.
+// recorder records the operator's events.
 type recorder struct{ w *World }
 
-// Eventf notes an event.
+// Eventf records an event.
 func (r recorder) Eventf(_ runtime.Object, _ runtime.Object, eventType, reason, action, note string, args ...any) {
 	text := fmt.Sprintf("%s %s %s: %s", eventType, action, reason, fmt.Sprintf(note, args...))
-	r.w.filmed("     event %s", text)
+	r.w.logf("     event %s", text)
 	r.w.events = append(r.w.events, text)
-	r.w.say("an event", text)
+	r.w.checkText("an event", text)
 }
 
-// logger checks what the operator logs.
+// logger returns a logger that checks the operator's log.
 func (w *World) logger() logr.Logger { return logr.New(sink{w}) }
 
 type sink struct{ w *World }
@@ -381,23 +379,23 @@ func (s sink) Enabled(int) bool               { return true }
 func (s sink) WithValues(...any) logr.LogSink { return s }
 func (s sink) WithName(string) logr.LogSink   { return s }
 func (s sink) Info(_ int, text string, kv ...any) {
-	s.w.say("the log", fmt.Sprint(text, kv))
+	s.w.checkText("the log", fmt.Sprint(text, kv))
 }
 func (s sink) Error(err error, text string, kv ...any) {
-	s.w.say("the log", fmt.Sprint(err, text, kv))
+	s.w.checkText("the log", fmt.Sprint(err, text, kv))
 }
 
-// checkRest holds the invariants of a World at rest.
-func (w *World) checkRest() {
-	w.checkReach()
-	w.checkCloudRest()
+// checkAtRest verifies the invariants of a World at rest.
+func (w *World) checkAtRest() {
+	w.checkNetworkPolicy()
+	w.checkCloudAtRest()
 }
 
-// checkReach: what serves can reach what it was told of.
-func (w *World) checkReach() {
+// checkNetworkPolicy verifies that the pods can reach the port of the published connection.
+func (w *World) checkNetworkPolicy() {
 	policy, guarded := live[*networkingv1.NetworkPolicy](&w.api.store, policies, name)
-	connection, told := live[*corev1.Secret](&w.api.store, secrets, name+"-connection")
-	if !guarded || !told {
+	connection, published := live[*corev1.Secret](&w.api.store, secrets, name+"-connection")
+	if !guarded || !published {
 		return
 	}
 	for _, rule := range policy.Spec.Egress {
@@ -407,36 +405,35 @@ func (w *World) checkReach() {
 			}
 		}
 	}
-	w.violate("S2 capacity: the NetworkPolicy keeps the pods from the cache's port %s", connection.Data["port"])
+	w.violation("S2 capacity: the NetworkPolicy does not allow the cache's port %s", connection.Data["port"])
 }
 
-// Looks after convergence. The operator keeps nothing in memory, so a look that
-// changed nothing says the same as the ninety-nine that follow; the reference
-// runs make them all the same.
+// Number of reconciliations after convergence. The operator has no memory, so they all behave like
+// the first one that changed nothing; reference runs nevertheless make all of them.
 const (
-	silentLooks         = 4
-	silentLooksThorough = 100
+	steadyReconciles         = 4
+	steadyReconcilesThorough = 100
 )
 
-// checkSilence: L2, further looks and a restart write nothing.
-func (w *World) checkSilence(looks int) {
+// checkSteadyState verifies L2: further reconciliations and a restart make no writes.
+func (w *World) checkSteadyState(count int) {
 	revision, requests := w.api.revision, w.requests
-	counted, called, began := w.looks, w.calls, w.time
+	counted, called, began := w.reconciles, w.calls, w.time
 	w.plan = plan{scenario: w.plan.scenario}
-	w.struck = nil
-	for i := range looks {
-		if i == looks/2 {
+	w.injections = nil
+	for i := range count {
+		if i == count/2 {
 			w.restart()
 		}
 		w.setTime(w.time.Add(resync))
 		w.queue = queue{}
 		w.act()
-		w.look()
+		w.runReconcile()
 		if w.api.revision != revision || w.requests != requests {
-			w.violate("L2 silence: look %d after convergence still writes", i+1)
+			w.violation("L2 steady state: reconciliation %d after convergence still writes", i+1)
 			return
 		}
 	}
-	w.looks, w.calls = counted, called
+	w.reconciles, w.calls = counted, called
 	w.setTime(began)
 }

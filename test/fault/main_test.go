@@ -10,7 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Worlds are many and short-lived: collecting them less often is faster.
+	// There are many short-lived Worlds: less frequent garbage collection is faster.
 	debug.SetGCPercent(400)
 	os.Exit(m.Run())
 }

@@ -36,30 +36,29 @@ import (
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
-// soon is how long a busy machine may take for what an idle one does at once. A
-// mutant, which is expected to fail, gets less.
-var soon = func() time.Duration {
+// eventuallyTimeout is generous because the machine may be busy. Mutants, which are expected to
+// fail, get less time.
+var eventuallyTimeout = func() time.Duration {
 	if os.Getenv("FAULT_MUTANT") != "" {
 		return 10 * time.Second
 	}
 	return time.Minute
 }()
 
-// TestManager runs the operator as cmd/manager does, with one worker, against a
-// real API server: what the World only plays is the real thing here, the
-// workqueue and its back-off, and the watches that SetupWithManager wires.
+// TestManager runs the operator like cmd/manager, with one worker and a real API server. It covers
+// what the World only simulates: the workqueue, its back-off, and the watches of SetupWithManager.
 func TestManager(t *testing.T) {
 	m := startManager(t)
-	t.Run("a poisoned FlagCache holds up no other", m.isolation)
-	t.Run("every watch wakes the operator", m.watches)
+	t.Run("a failing FlagCache does not block others", m.testIsolation)
+	t.Run("every watch triggers the operator", m.testWatches)
 }
 
-// manager is a running operator, and the kubelet, which the test plays.
+// manager is a running operator; the test acts as the kubelet.
 type manager struct {
 	client.Client
-	space  string
-	looks  *looks
-	probes chan event.GenericEvent
+	space      string
+	reconciles *reconcileCounts
+	probes     chan event.GenericEvent
 }
 
 func startManager(t *testing.T) *manager {
@@ -70,13 +69,13 @@ func startManager(t *testing.T) *manager {
 	if err != nil {
 		t.Fatalf("connecting to the API server: %v", err)
 	}
-	m := &manager{Client: c, space: "managed", looks: &looks{count: map[string]int{}}, probes: make(chan event.GenericEvent, 1)}
-	m.make(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: m.space}})
-	m.make(t, flagsFile(goodFlags))
+	m := &manager{Client: c, space: "managed", reconciles: &reconcileCounts{count: map[string]int{}}, probes: make(chan event.GenericEvent, 1)}
+	m.mustCreate(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: m.space}})
+	m.mustCreate(t, flagsFile(goodFlags))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	wired := m.wire(t, config)
-	go func() { ended <- wired.Start(ctx) }()
+	mgr := m.wire(t, config)
+	go func() { ended <- mgr.Start(ctx) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -88,7 +87,7 @@ func startManager(t *testing.T) *manager {
 
 func (m *manager) wire(t *testing.T, config *rest.Config) ctrl.Manager {
 	t.Helper()
-	wired, err := ctrl.NewManager(config, ctrl.Options{
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Cache: controllers.CacheOptions(nil), Metrics: metricsserver.Options{BindAddress: "0"},
 		Client: client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}},
 	})
@@ -96,84 +95,84 @@ func (m *manager) wire(t *testing.T, config *rest.Config) ctrl.Manager {
 		t.Fatalf("setting up the manager: %v", err)
 	}
 	options := controllers.FlagFilesCacheOptions(nil)
-	options.Scheme, options.Mapper, options.HTTPClient = scheme, wired.GetRESTMapper(), wired.GetHTTPClient()
+	options.Scheme, options.Mapper, options.HTTPClient = scheme, mgr.GetRESTMapper(), mgr.GetHTTPClient()
 	flagFiles, err := cache.New(config, options)
 	if err != nil {
 		t.Fatalf("setting up the cache of flag files: %v", err)
 	}
-	if err := wired.Add(flagFiles); err != nil {
+	if err := mgr.Add(flagFiles); err != nil {
 		t.Fatalf("adding the cache of flag files: %v", err)
 	}
 	r := &controllers.Reconciler{
-		Client:    poisoned{wired.GetClient(), m.looks},
-		Live:      wired.GetAPIReader(),
+		Client:    faultyClient{mgr.GetClient(), m.reconciles},
+		Live:      mgr.GetAPIReader(),
 		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: validate},
-		Prober:    &content{},
+		Prober:    &healthyProber{},
 		Sampler:   &sampler{},
-		Events:    wired.GetEventRecorder("flagcache"),
+		Events:    mgr.GetEventRecorder("flagcache"),
 		Clock:     clock.RealClock{},
 		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 	}
-	if err := r.SetupWithManager(wired, flagFiles, m.probes, 1); err != nil {
+	if err := r.SetupWithManager(mgr, flagFiles, m.probes, 1); err != nil {
 		t.Fatalf("setting up the controller: %v", err)
 	}
-	return wired
+	return mgr
 }
 
-// looks counts how often each FlagCache was looked at.
-type looks struct {
+// reconcileCounts counts the reconciliations of each FlagCache.
+type reconcileCounts struct {
 	mu    sync.Mutex
 	count map[string]int
 }
 
-func (l *looks) add(name string) {
+func (l *reconcileCounts) add(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count[name]++
 }
 
-func (l *looks) at(name string) int {
+func (l *reconcileCounts) of(name string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.count[name]
 }
 
-// poisoned is the operator's client, which fails and panics at some FlagCaches.
-type poisoned struct {
+// faultyClient is a client whose reads of some FlagCaches fail or panic.
+type faultyClient struct {
 	client.Client
-	looks *looks
+	reconciles *reconcileCounts
 }
 
-// What is wrong with FlagCaches that are called so.
+// Names of the FlagCaches whose reads fail or panic.
 const (
 	failing   = "failing"
 	panicking = "panicking"
 )
 
-func (p poisoned) Get(ctx context.Context, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+func (p faultyClient) Get(ctx context.Context, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
 	if _, ok := o.(*v1alpha1.FlagCache); ok {
-		p.looks.add(key.Name)
+		p.reconciles.add(key.Name)
 		switch key.Name {
 		case failing:
-			return errors.New("poisoned")
+			return errors.New("injected")
 		case panicking:
-			panic("poisoned")
+			panic("injected")
 		}
 	}
 	return p.Client.Get(ctx, key, o, options...)
 }
 
-// content is a prober to which every cache is healthy.
-type content struct{ ids sync.Map }
+// healthyProber is a prober for which every cache is healthy.
+type healthyProber struct{ ids sync.Map }
 
-// Watch keeps what an answer says that it is about.
-func (c *content) Watch(key types.NamespacedName, t probe.Target) { c.ids.Store(key, t.ID) }
+// Watch remembers the ID of the target.
+func (c *healthyProber) Watch(key types.NamespacedName, t probe.Target) { c.ids.Store(key, t.ID) }
 
-// Forget has nothing more to say.
-func (c *content) Forget(key types.NamespacedName) { c.ids.Delete(key) }
+// Forget removes the ID of the target.
+func (c *healthyProber) Forget(key types.NamespacedName) { c.ids.Delete(key) }
 
-// Last is always the same.
-func (c *content) Last(key types.NamespacedName) (probe.Result, bool) {
+// Last returns a healthy result.
+func (c *healthyProber) Last(key types.NamespacedName) (probe.Result, bool) {
 	id, watched := c.ids.Load(key)
 	if !watched {
 		return probe.Result{}, false
@@ -181,70 +180,69 @@ func (c *content) Last(key types.NamespacedName) (probe.Result, bool) {
 	return probe.Result{ID: id.(string), Outcome: probe.Healthy, Reason: probe.ReasonHealthy, Role: "master", Latency: time.Millisecond}, true
 }
 
-// isolation: L5, FlagCaches at which every look fails or panics are retried
-// with back-off, and five others become Ready beside them with a single worker.
-func (m *manager) isolation(t *testing.T) {
+// testIsolation verifies L5: FlagCaches whose reconciliation always fails or panics are retried
+// with back-off, and five others become Ready with a single worker.
+func (m *manager) testIsolation(t *testing.T) {
 	began := time.Now()
-	for _, sick := range []string{failing, panicking} {
-		m.make(t, called(sick, aFlagCache()))
+	for _, failed := range []string{failing, panicking} {
+		m.mustCreate(t, withName(failed, aFlagCache()))
 	}
 	g := NewWithT(t)
-	for _, sick := range []string{failing, panicking} {
-		g.Eventually(func() int { return m.looks.at(sick) }, soon).Should(BeNumerically(">", 2), "the queue tries again")
+	for _, failed := range []string{failing, panicking} {
+		g.Eventually(func() int { return m.reconciles.of(failed) }, eventuallyTimeout).Should(BeNumerically(">", 2), "the queue retries")
 	}
 	for i := range 5 {
-		m.make(t, called(fmt.Sprintf("healthy-%d", i), autoscaled(aFlagCache())))
+		m.mustCreate(t, withName(fmt.Sprintf("healthy-%d", i), withAutoscaling(aFlagCache())))
 	}
 	for i := range 5 {
 		m.awaitReady(t, fmt.Sprintf("healthy-%d", i))
 	}
-	for _, sick := range []string{failing, panicking} {
-		n := m.looks.at(sick)
-		most := 2 + math.Log2(1+float64(time.Since(began))/float64(firstBackoff))
-		g.Expect(float64(n)).To(BeNumerically("<=", most), "the back-off of %s doubles each time", sick)
+	for _, failed := range []string{failing, panicking} {
+		n := m.reconciles.of(failed)
+		limit := 2 + math.Log2(1+float64(time.Since(began))/float64(firstBackoff))
+		g.Expect(float64(n)).To(BeNumerically("<=", limit), "the back-off of %s doubles each time", failed)
 	}
 }
 
-// watches: what the operator made comes back when it is deleted, and what it
-// refers to is read again when it changes. It is at rest before each, so that
-// nothing else wakes it.
-func (m *manager) watches(t *testing.T) {
+// testWatches verifies that deleted children are recreated, and that changes of referenced objects
+// are observed. The operator is idle before each change, so that nothing else triggers it.
+func (m *manager) testWatches(t *testing.T) {
 	const name = "watching"
-	m.make(t, called(name, autoscaled(aFlagCache())))
+	m.mustCreate(t, withName(name, withAutoscaling(aFlagCache())))
 	g := NewWithT(t)
 	for k, children := range cacheSelectors {
 		k := kind(k)
-		if children == nil || k == jobs || k == serviceAccounts || ack.KindOf(facts[k].new()).Kind != "" {
+		if children == nil || k == jobs || k == serviceAccounts || ack.KindOf(kindInfos[k].new()).Kind != "" {
 			continue // a Job is there only while a candidate is tested under load, an account only for IAM, ACK not at all
 		}
 		m.awaitReady(t, name)
-		m.awaitRest(t, name)
-		gone := m.childOf(t, name, k)
-		g.Expect(m.Delete(t.Context(), gone)).To(Succeed())
-		g.Eventually(func() error { return m.Get(t.Context(), client.ObjectKeyFromObject(gone), facts[k].new()) }, soon).
-			Should(Succeed(), "a deleted %s is made again", k)
+		m.awaitIdle(t, name)
+		child := m.childOf(t, name, k)
+		g.Expect(m.Delete(t.Context(), child)).To(Succeed())
+		g.Eventually(func() error { return m.Get(t.Context(), client.ObjectKeyFromObject(child), kindInfos[k].new()) }, eventuallyTimeout).
+			Should(Succeed(), "a deleted %s is recreated", k)
 	}
 	m.awaitReady(t, name)
-	m.awaitRest(t, name)
-	before := m.looks.at(name)
-	m.probes <- event.GenericEvent{Object: called(name, &v1alpha1.FlagCache{})}
-	g.Eventually(func() int { return m.looks.at(name) }, soon).Should(BeNumerically(">", before), "news of the prober are looked at")
+	m.awaitIdle(t, name)
+	before := m.reconciles.of(name)
+	m.probes <- event.GenericEvent{Object: withName(name, &v1alpha1.FlagCache{})}
+	g.Eventually(func() int { return m.reconciles.of(name) }, eventuallyTimeout).Should(BeNumerically(">", before), "a probe result triggers a reconciliation")
 
-	m.awaitRest(t, name)
+	m.awaitIdle(t, name)
 	m.edit(t, "demo-flags", &corev1.ConfigMap{}, func(o client.Object) { o.(*corev1.ConfigMap).Data["flags.json"] = "{" })
-	m.await(t, name, v1alpha1.ConditionFlagsValid, metav1.ConditionFalse)
+	m.awaitCondition(t, name, v1alpha1.ConditionFlagsValid, metav1.ConditionFalse)
 	m.edit(t, "demo-flags", &corev1.ConfigMap{}, func(o client.Object) { o.(*corev1.ConfigMap).Data["flags.json"] = goodFlags })
-	m.await(t, name, v1alpha1.ConditionFlagsValid, metav1.ConditionTrue)
+	m.awaitCondition(t, name, v1alpha1.ConditionFlagsValid, metav1.ConditionTrue)
 
-	m.make(t, called("outside", external(aFlagCache())))
-	m.await(t, "outside", v1alpha1.ConditionConnectionReady, metav1.ConditionFalse)
-	m.awaitRest(t, "outside")
-	m.make(t, externalSecret(externalHost))
-	m.await(t, "outside", v1alpha1.ConditionConnectionReady, metav1.ConditionTrue)
+	m.mustCreate(t, withName("outside", external(aFlagCache())))
+	m.awaitCondition(t, "outside", v1alpha1.ConditionConnectionReady, metav1.ConditionFalse)
+	m.awaitIdle(t, "outside")
+	m.mustCreate(t, externalSecret(externalHost))
+	m.awaitCondition(t, "outside", v1alpha1.ConditionConnectionReady, metav1.ConditionTrue)
 }
 
-// make creates an object in the manager's namespace.
-func (m *manager) make(t *testing.T, o client.Object) {
+// mustCreate creates an object in the manager's namespace.
+func (m *manager) mustCreate(t *testing.T, o client.Object) {
 	t.Helper()
 	if _, isNamespace := o.(*corev1.Namespace); !isNamespace {
 		o.SetNamespace(m.space)
@@ -261,8 +259,8 @@ func (m *manager) edit(t *testing.T, name string, o client.Object, change func(c
 	NewWithT(t).Expect(m.Update(t.Context(), o)).To(Succeed())
 }
 
-// await plays the kubelet until a condition of a FlagCache is so.
-func (m *manager) await(t *testing.T, name, condition string, status metav1.ConditionStatus) {
+// awaitCondition acts as the kubelet until a condition of a FlagCache has a status.
+func (m *manager) awaitCondition(t *testing.T, name, condition string, status metav1.ConditionStatus) {
 	t.Helper()
 	NewWithT(t).Eventually(func(g Gomega) {
 		m.startPods(g, t.Context())
@@ -271,26 +269,26 @@ func (m *manager) await(t *testing.T, name, condition string, status metav1.Cond
 		c := meta.FindStatusCondition(fc.Status.Conditions, condition)
 		g.Expect(c).NotTo(BeNil(), "condition %s of %s", condition, name)
 		g.Expect(c.Status).To(Equal(status), "condition %s of %s is %s: %s", condition, name, c.Reason, c.Message)
-	}, soon).Should(Succeed())
+	}, eventuallyTimeout).Should(Succeed())
 }
 
 func (m *manager) awaitReady(t *testing.T, name string) {
 	t.Helper()
-	m.await(t, name, v1alpha1.ConditionReady, metav1.ConditionTrue)
+	m.awaitCondition(t, name, v1alpha1.ConditionReady, metav1.ConditionTrue)
 }
 
-// awaitRest waits until the operator has no more reason to look at a FlagCache.
-func (m *manager) awaitRest(t *testing.T, name string) {
+// awaitIdle waits until a FlagCache is no longer reconciled.
+func (m *manager) awaitIdle(t *testing.T, name string) {
 	t.Helper()
 	last := -1
 	NewWithT(t).Eventually(func() bool {
 		before := last
-		last = m.looks.at(name)
+		last = m.reconciles.of(name)
 		return before == last
-	}, soon, 300*time.Millisecond).Should(BeTrue(), "%s is looked at again and again", name)
+	}, eventuallyTimeout, 300*time.Millisecond).Should(BeTrue(), "%s is reconciled repeatedly", name)
 }
 
-// startPods makes every pod available that is asked for.
+// startPods makes all requested pods available.
 func (m *manager) startPods(g Gomega, ctx context.Context) {
 	revisions, sets := &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}
 	g.Expect(m.List(ctx, revisions, client.InNamespace(m.space))).To(Succeed())
@@ -310,12 +308,12 @@ func (m *manager) startPods(g Gomega, ctx context.Context) {
 	}
 }
 
-// childOf is a child of a kind, the first one by name.
+// childOf returns the first child of a kind by name.
 func (m *manager) childOf(t *testing.T, owner string, k kind) client.Object {
 	t.Helper()
-	list, err := scheme.New(facts[k].gvk.GroupVersion().WithKind(facts[k].gvk.Kind + "List"))
+	list, err := scheme.New(kindInfos[k].gvk.GroupVersion().WithKind(kindInfos[k].gvk.Kind + "List"))
 	if err != nil {
-		t.Fatalf("making a list of %s: %v", k, err)
+		t.Fatalf("creating a list of %s: %v", k, err)
 	}
 	if err := m.List(t.Context(), list.(client.ObjectList), client.InNamespace(m.space), client.MatchingLabels{v1alpha1.LabelName: owner}); err != nil {
 		t.Fatalf("listing the children of kind %s: %v", k, err)
@@ -327,13 +325,13 @@ func (m *manager) childOf(t *testing.T, owner string, k kind) client.Object {
 	return children[0].(client.Object)
 }
 
-// called gives a FlagCache another name.
-func called(name string, fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+// withName renames a FlagCache.
+func withName(name string, fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	fc.Name = name
 	return fc
 }
 
-func autoscaled(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+func withAutoscaling(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	fc.Spec.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 2, MaxReplicas: 3, TargetCPUPercent: 70}
 	return fc
 }

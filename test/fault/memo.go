@@ -25,93 +25,93 @@ import (
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
-// memo knows states of the World from which all went well. A run whose faults
-// are over and that comes to such a state needs no further play: the World is
-// deterministic and the operator remembers nothing, so what follows is known.
-// Most runs rejoin the reference a look or two after their fault.
+// memo has the states of the World from which earlier runs have succeeded. A run that reaches such
+// a state after its last fault is not continued: the World is deterministic and the operator has no
+// memory, so the result is known. Most runs rejoin the reference a reconciliation or two after
+// their fault.
 type memo struct {
-	mu   sync.RWMutex
-	good map[stateKey]future
+	mu     sync.RWMutex
+	states map[stateKey]future
 }
 
-// stateKey is a hash of all that the future depends on.
+// stateKey is a hash of everything that the rest of a run depends on.
 type stateKey [sha256.Size]byte
 
-// future is what came of a state.
+// future is the result of continuing from a state.
 type future struct {
-	looks int
-	final string
+	reconciles int
+	final      string
 }
 
-func (m *memo) known(k stateKey) (future, bool) {
+func (m *memo) lookUp(k stateKey) (future, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	f, ok := m.good[k]
+	f, ok := m.states[k]
 	return f, ok
 }
 
-// learn takes the states that a good run went through.
+// learn adds the states of a successful run.
 func (m *memo) learn(w *World) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for key, looks := range w.visited {
-		m.good[key] = future{looks: w.effort.looks - looks, final: w.final}
+	for key, reconciles := range w.visited {
+		m.states[key] = future{reconciles: w.effort.reconciles - reconciles, final: w.final}
 	}
 }
 
-// foreseen ends a run whose future is known.
-func (w *World) foreseen() bool {
-	if w.memo == nil || w.current != nil || !w.spent() {
+// predicted ends a run whose result is known.
+func (w *World) predicted() bool {
+	if w.memo == nil || w.current != nil || !w.planExhausted() {
 		return false
 	}
 	key := w.stateKey()
-	if f, ok := w.memo.known(key); ok {
-		w.effort, w.final = effort{looks: w.looks + f.looks}, f.final
+	if f, ok := w.memo.lookUp(key); ok {
+		w.effort, w.final = effort{reconciles: w.reconciles + f.reconciles}, f.final
 		return true
 	}
 	if _, seen := w.visited[key]; !seen {
-		w.visited[key] = w.looks
+		w.visited[key] = w.reconciles
 	}
 	return false
 }
 
-// spent says that the plan has nothing more in store.
-func (w *World) spent() bool {
-	if w.cache.isOld() || w.plan.memory || w.plan.order != 0 || w.offset != 0 || w.queue.lose > 0 || w.queue.extra > 0 {
+// planExhausted reports whether the plan has no further faults.
+func (w *World) planExhausted() bool {
+	if w.cache.isOld() || w.plan.keepMemory || w.plan.order != 0 || w.offset != 0 || w.queue.loseNext > 0 || w.queue.addNext > 0 {
 		return false
 	}
 	for i, p := range w.plan.points {
-		s := w.struck[i]
-		if s.times == 0 && (w.calls < p.call || !p.intrudes()) || p.times == untilLifted && s.times > 0 && w.strikesLater() || s.times < p.times && s.times > 0 {
+		s := w.injections[i]
+		if s.times == 0 && (w.calls < p.call || !p.isEvent()) || p.times == untilLifted && s.times > 0 && w.outageActive() || s.times < p.times && s.times > 0 {
 			return false
 		}
 	}
-	for _, s := range w.plan.skews {
-		if s.look > w.looks {
+	for _, s := range w.plan.staleViews {
+		if s.reconcile > w.reconciles {
 			return false
 		}
 	}
-	for _, d := range w.plan.wakes {
-		if d.look > w.looks {
+	for _, d := range w.plan.queueFaults {
+		if d.reconcile > w.reconciles {
 			return false
 		}
 	}
-	return len(w.plan.jumps) == 0
+	return len(w.plan.clockJumps) == 0
 }
 
-// skeleton is an object without what differs by nature; tokens are the parts of
-// it that chance decided.
-type skeleton struct {
-	text   string
-	tokens []string
+// fingerprint is an object without what legitimately differs between runs; credentials are the
+// generated parts of it.
+type fingerprint struct {
+	text        string
+	credentials []string
 }
 
-// stateKey is the World's state.
+// stateKey returns the key of the World's state.
 func (w *World) stateKey() stateKey {
 	h := sha256.New()
 	seen := map[string]int{}
-	tell := func(s skeleton) {
-		for _, t := range s.tokens {
+	writeCredentials := func(s fingerprint) {
+		for _, t := range s.credentials {
 			if _, ok := seen[t]; !ok {
 				seen[t] = len(seen)
 			}
@@ -121,10 +121,10 @@ func (w *World) stateKey() stateKey {
 	owner := find(w.api.now(flagCaches), name)
 	for k := range kinds {
 		for _, o := range w.api.now(k) {
-			s := w.skeleton(o)
+			s := w.fingerprintOf(o)
 			ref := metav1.GetControllerOf(o)
-			fmt.Fprintln(h, s.text, ref != nil && owner != nil && ref.UID == owner.GetUID(), w.patienceLeft(o), w.cloudState(o))
-			tell(s)
+			fmt.Fprintln(h, s.text, ref != nil && owner != nil && ref.UID == owner.GetUID(), w.timeToDeadline(o), w.cloudState(o))
+			writeCredentials(s)
 		}
 	}
 	since := func(t time.Time) time.Duration {
@@ -133,15 +133,15 @@ func (w *World) stateKey() stateKey {
 		}
 		return t.Sub(w.time)
 	}
-	fmt.Fprintln(h, w.queue.dirty, w.queue.failed, w.queue.stale, since(w.queue.later), max(0, since(w.queue.ready)), w.step, since(w.stepped),
-		since(w.nextTick), since(w.alarm), w.load, w.cloud, w.api.terminating, w.last.clean, w.last.again, w.last.revision == w.api.revision)
+	fmt.Fprintln(h, w.queue.dirty, w.queue.failed, w.queue.stale, since(w.queue.later), max(0, since(w.queue.ready)), w.step, since(w.lastStep),
+		since(w.nextTick), since(w.alarm), w.desiredLoad, w.cloud, w.api.terminating, w.lastResult.unchanged, w.lastResult.requeueAfter, w.lastResult.revision == w.api.revision)
 	for _, address := range slices.Sorted(maps.Keys(w.servers)) {
-		s := skeletonOf(fmt.Sprint(address, w.servers[address]))
+		s := fingerprintText(fmt.Sprint(address, w.servers[address]))
 		fmt.Fprintln(h, s.text)
-		tell(s)
+		writeCredentials(s)
 	}
 	for _, key := range w.redis.keys() {
-		// An ID is a hash of what was drawn, among other things.
+		// An ID is a hash that includes a generated credential.
 		p := w.redis[key]
 		id, target, last := p.target.ID, p.target, probe.Result{}
 		target.ID = ""
@@ -149,33 +149,32 @@ func (w *World) stateKey() stateKey {
 			last = *p.last
 			last.ID = ""
 		}
-		fmt.Fprintln(h, key.Name, target.Addr, hash(target), seen[id], seen[drawn.FindString(string(target.Password))], p.fresh, p.last != nil, last)
+		fmt.Fprintln(h, key.Name, target.Addr, hash(target), seen[id], seen[generatedPattern.FindString(string(target.Password))], p.fresh, p.last != nil, last)
 	}
 	if fc, ok := owner.(*v1alpha1.FlagCache); ok && fc.Spec.Canary != nil {
-		s := skeletonOf(w.canaryState(fc))
+		s := fingerprintText(w.canaryState(fc))
 		fmt.Fprintln(h, s.text)
-		tell(s)
+		writeCredentials(s)
 	}
 	return stateKey(h.Sum(nil))
 }
 
-// canaryState is what the future of canaries depends on: records, evidence, and what
-// will be counted. Times are told by how long ago they are, and counters by how far
-// they were read. When the story is told and every trial has its outcome, what it
-// was judged by does not matter any more.
+// canaryState returns the state that the rest of a canary depends on: records, evidence, and what
+// will be counted. Times are relative to now, and counters to the last sample. When all steps are
+// done and every canary has its outcome, the evidence is irrelevant.
 func (w *World) canaryState(fc *v1alpha1.FlagCache) string {
 	var text strings.Builder
-	over := w.step == len(w.scenario.steps) && w.trialsEnded()
-	fmt.Fprintln(&text, over, w.mended, w.promised, w.clients.served)
+	over := w.step == len(w.scenario.steps) && w.allConcluded()
+	fmt.Fprintln(&text, over, w.imageFixed, w.assigned, w.clients.served)
 	var order []string
 	for _, o := range w.api.now(controllerRevisions) {
 		record, _ := readRecord(o)
 		order = append(order, record.StartedAt.Format(time.RFC3339)+" "+record.Revision)
 		if record.Outcome == canary.Promoted {
-			fmt.Fprintln(&text, record.Revision, "promoted", max(record.FinishedAt.Sub(w.time), -2*stays))
+			fmt.Fprintln(&text, record.Revision, "promoted", max(record.FinishedAt.Sub(w.time), -2*scaleDownDelay))
 		}
 		if !over {
-			fmt.Fprintln(&text, w.trialState(record))
+			fmt.Fprintln(&text, w.recordState(record))
 		}
 	}
 	slices.Sort(order)
@@ -185,25 +184,25 @@ func (w *World) canaryState(fc *v1alpha1.FlagCache) string {
 	if over {
 		return text.String()
 	}
-	for _, s := range w.shares() {
-		fmt.Fprintln(&text, s, w.clients.trials[s])
+	for _, s := range w.traffic() {
+		fmt.Fprintln(&text, s, w.clients.exposures[s])
 	}
 	if shown := fc.Status.Canary.DeepCopy(); shown != nil {
 		shown.StepStartedAt, shown.DeadlineAt = nil, nil
 		fmt.Fprintln(&text, asText(shown))
 	}
-	fmt.Fprintln(&text, hash(w.metrics.target), w.metrics.next.Sub(w.time))
-	if last := w.metrics.last; last != nil {
+	fmt.Fprintln(&text, hash(w.evidence.target), w.evidence.next.Sub(w.time))
+	if last := w.evidence.last; last != nil {
 		fmt.Fprintln(&text, last.At.Sub(w.time))
 		for _, s := range last.Streams {
-			fmt.Fprintln(&text, s.Revision, w.unread(s.Revision, s.Counts))
+			fmt.Fprintln(&text, s.Revision, w.newCounts(s.Revision, s.Counts))
 		}
 	}
 	return text.String()
 }
 
-// trialState is a record, told from now on.
-func (w *World) trialState(record canary.Record) string {
+// recordState returns a record with times relative to now.
+func (w *World) recordState(record canary.Record) string {
 	var text strings.Builder
 	job, ok := live[*batchv1.Job](&w.api.store, jobs, name+"-"+record.Revision+"-load")
 	fmt.Fprintln(&text, ok && job.Annotations[v1alpha1.AnnotationTrial] == record.StartedAt.UTC().Format(time.RFC3339))
@@ -212,7 +211,7 @@ func (w *World) trialState(record canary.Record) string {
 		p, l := &state.Progress, &state.Ledger
 		fmt.Fprintln(&text, p.DecidedAt.Sub(w.time), l.SampledAt.Sub(w.time))
 		for _, revision := range slices.Sorted(maps.Keys(l.Streams)) {
-			fmt.Fprintln(&text, revision, l.Streams[revision].Missed, w.unread(revision, l.Streams[revision].Counts))
+			fmt.Fprintln(&text, revision, l.Streams[revision].Missed, w.newCounts(revision, l.Streams[revision].Counts))
 		}
 		p.DecidedAt, l.SampledAt, p.StepStartedAt, l.Streams = time.Time{}, time.Time{}, time.Time{}, nil
 		record.Canary = &state
@@ -222,8 +221,8 @@ func (w *World) trialState(record canary.Record) string {
 	return text.String()
 }
 
-// unread is what a revision answered since it was asked.
-func (w *World) unread(revision string, counts map[canary.Check]analysis.Counts) analysis.Counts {
+// newCounts returns the requests that a revision served since its last sample.
+func (w *World) newCounts(revision string, counts map[canary.Check]analysis.Counts) analysis.Counts {
 	now, then := w.clients.answered[revision], counts[canary.ErrorRate]
 	return analysis.Counts{Bad: now.Bad - then.Bad, Total: now.Total - then.Total}
 }
@@ -236,25 +235,25 @@ func asText(value any) string {
 	return string(text)
 }
 
-// knowsRecords tells whether the status gives the times that are on record, and not
-// those of a record that could not be written.
-func (w *World) knowsRecords(fc *v1alpha1.FlagCache) bool {
+// statusMatchesRecords reports whether the times in the status are those of the records, and not of
+// a record that could not be written.
+func (w *World) statusMatchesRecords(fc *v1alpha1.FlagCache) bool {
 	times := map[string][2]time.Time{}
 	for _, o := range w.api.now(controllerRevisions) {
 		if record, ok := readRecord(o); ok {
 			times[record.Revision] = [2]time.Time{record.StartedAt, record.FinishedAt}
 		}
 	}
-	for _, told := range fc.Status.History {
-		kept := times[told.Revision]
-		if !told.StartedAt.Equal(asTime(kept[0])) || !told.FinishedAt.Equal(asTime(kept[1])) {
+	for _, entry := range fc.Status.History {
+		recorded := times[entry.Revision]
+		if !entry.StartedAt.Equal(asTime(recorded[0])) || !entry.FinishedAt.Equal(asTime(recorded[1])) {
 			return false
 		}
 	}
 	return true
 }
 
-// asTime is a time as a status has it, nil for none.
+// asTime converts a time for a status, to nil if it is zero.
 func asTime(t time.Time) *metav1.Time {
 	if t.IsZero() {
 		return nil
@@ -262,32 +261,31 @@ func asTime(t time.Time) *metav1.Time {
 	return &metav1.Time{Time: t}
 }
 
-// patienceLeft is how long the deployment controller, or a load test, will still
-// wait.
-func (w *World) patienceLeft(o client.Object) time.Duration {
+// timeToDeadline returns the remaining time of the deployment controller or of a load test.
+func (w *World) timeToDeadline(o client.Object) time.Duration {
 	if job, ok := o.(*batchv1.Job); ok {
-		return max(job.CreationTimestamp.Sub(w.time), -2*loadTestTime)
+		return max(job.CreationTimestamp.Sub(w.time), -2*loadTestDuration)
 	}
 	d, ok := o.(*appsv1.Deployment)
-	if !ok || len(d.Status.Conditions) == 0 || !strings.Contains(d.Spec.Template.Spec.Containers[0].Image, brokenImage) {
+	if !ok || len(d.Status.Conditions) == 0 || !strings.Contains(d.Spec.Template.Spec.Containers[0].Image, unstartableImage) {
 		return 0
 	}
 	return d.Status.Conditions[0].LastUpdateTime.Sub(w.time)
 }
 
-func (w *World) skeleton(o client.Object) skeleton {
+func (w *World) fingerprintOf(o client.Object) fingerprint {
 	if s, ok := w.common[o]; ok {
 		return s
 	}
 	if s, ok := w.own[o]; ok {
 		return s
 	}
-	s := newSkeleton(o)
+	s := newFingerprint(o)
 	w.own[o] = s
 	return s
 }
 
-func newSkeleton(o client.Object) skeleton {
+func newFingerprint(o client.Object) fingerprint {
 	s := o.DeepCopyObject().(client.Object)
 	s.SetResourceVersion("")
 	s.SetUID("")
@@ -321,7 +319,7 @@ func newSkeleton(o client.Object) skeleton {
 			s.Annotations[v1alpha1.AnnotationRecord] = asText(record)
 		}
 	case *batchv1.Job:
-		delete(s.Annotations, v1alpha1.AnnotationTrial) // see trialState
+		delete(s.Annotations, v1alpha1.AnnotationTrial) // see recordState
 	case *appsv1.Deployment:
 		for i := range s.Status.Conditions {
 			s.Status.Conditions[i].LastUpdateTime = metav1.Time{}
@@ -329,22 +327,22 @@ func newSkeleton(o client.Object) skeleton {
 	}
 	var content any = s
 	if secret, ok := s.(*corev1.Secret); ok {
-		content = readable(secret)
+		content = decoded(secret)
 	}
 	text, err := json.Marshal(content)
 	if err != nil {
 		panic(fmt.Sprintf("writing %T: %v", o, err))
 	}
-	return skeletonOf(string(text))
+	return fingerprintText(string(text))
 }
 
-// skeletonOf takes out of a text credentials, and words that are hashes, of
-// which some are of credentials.
-func skeletonOf(text string) skeleton {
-	var s skeleton
+// fingerprintText replaces credentials, and words that are hashes, some of which are hashes of
+// credentials.
+func fingerprintText(text string) fingerprint {
+	var s fingerprint
 	kept := make([]byte, 0, len(text))
 	take := func(token string) {
-		s.tokens = append(s.tokens, token)
+		s.credentials = append(s.credentials, token)
 		kept = append(kept, '?')
 	}
 	for begin, end := 0, 0; begin < len(text); begin = end {
@@ -355,10 +353,10 @@ func skeletonOf(text string) skeleton {
 			take(word)
 			continue
 		}
-		for at := strings.Index(word, secretMarker); at >= 0 && len(word) >= at+drawnLength; at = strings.Index(word, secretMarker) {
+		for at := strings.Index(word, secretMarker); at >= 0 && len(word) >= at+generatedLength; at = strings.Index(word, secretMarker) {
 			kept = append(kept, word[:at]...)
-			take(word[at : at+drawnLength])
-			word = word[at+drawnLength:]
+			take(word[at : at+generatedLength])
+			word = word[at+generatedLength:]
 		}
 		kept = append(kept, word...)
 		if end < len(text) {
@@ -370,15 +368,15 @@ func skeletonOf(text string) skeleton {
 	return s
 }
 
-// drawnLength is the length of a credential that the operator drew.
-const drawnLength = len(secretMarker) + 4
+// generatedLength is the length of a credential that the operator generated.
+const generatedLength = len(secretMarker) + 4
 
 func isWord(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'
 }
 
-// isHash tells the hashes in names and labels (8 digits) and those of contents
-// (14 to 16, as leading zeros are not written).
+// isHash recognizes hashes in names and labels (8 digits) and of contents (14 to 16, since leading
+// zeros are omitted).
 func isHash(word string) bool {
 	if len(word) != 8 && (len(word) < 14 || len(word) > 16) {
 		return false

@@ -14,28 +14,27 @@ import (
 	"time"
 )
 
-// TestMutant looks for what tells a mutant of the operator from the operator. It
-// does so when hack/mutants runs it, with FAULT_MUTANT set; on the operator as it
-// is there must be nothing to find.
+// TestMutant searches for plans that detect a mutant of the operator. hack/mutants runs it with
+// FAULT_MUTANT set. With the unmodified operator it must not find any.
 func TestMutant(t *testing.T) {
-	hunted := os.Getenv("FAULT_MUTANT") != ""
-	patience := 2 * time.Second
-	if hunted {
-		patience = 40 * time.Second
+	mutated := os.Getenv("FAULT_MUTANT") != ""
+	timeout := 2 * time.Second
+	if mutated {
+		timeout = 40 * time.Second
 	}
-	h := &hunter{until: cpuTime() + patience, only: os.Getenv("FAULT_HUNT"), killers: map[string]string{}, left: -1}
-	h.hunt(rounds)
-	if hunted {
-		fmt.Println(verdictOn(h.killers))
+	h := &search{until: cpuTime() + timeout, scope: os.Getenv("FAULT_SCOPE"), oracles: map[string]string{}, remaining: -1}
+	h.run(maxRounds)
+	if mutated {
+		fmt.Println(resultLine(h.oracles))
 		return
 	}
-	for oracle, line := range h.killers {
+	for oracle, line := range h.oracles {
 		t.Errorf("by %s: %s", oracle, line)
 	}
 }
 
-// verdictOn is the line that hack/mutants reads.
-func verdictOn(killers map[string]string) string {
+// resultLine returns the line that hack/mutants parses.
+func resultLine(killers map[string]string) string {
 	if len(killers) == 0 {
 		return "SURVIVED"
 	}
@@ -46,41 +45,41 @@ func verdictOn(killers map[string]string) string {
 	return "KILLED by " + strings.Join(parts, "; ")
 }
 
-// afterKill is how many more plans a mutant gets after it was found out, to see
-// which other oracles find it too.
-const afterKill = 60
+// plansAfterKill is how many plans are run after a mutant was detected, to find out which other
+// oracles detect it.
+const plansAfterKill = 60
 
-// hunter plays plans until something is found.
-type hunter struct {
-	// until is the CPU time of this process at which the hunt ends: a busy machine takes
-	// no plans away.
+// search runs plans until one of them detects the mutant.
+type search struct {
+	// until is the CPU time of the process at which the search ends, so that a busy machine runs as
+	// many plans as an idle one.
 	until time.Duration
-	// only is the scenario and the sweep to play, "scenario/sweep", and the calls at
-	// which something goes wrong, "scenario/sweep/create Job"; empty means a mixture.
-	only string
-	// killers are the oracles that found something, and by which plan.
-	killers map[string]string
-	// left is how many plans follow after the first find, negative before it.
-	left int
+	// scope restricts the plans to a scenario and a family, "scenario/family", and to faults at
+	// some calls, "scenario/family/create Job". Empty means all of them.
+	scope string
+	// oracles has the oracles that detected the mutant, with the plan.
+	oracles map[string]string
+	// remaining is the number of plans to run after the first detection, negative before it.
+	remaining int
 }
 
-func (h *hunter) note(p plan, found []finding) {
+func (h *search) record(p plan, found []finding) {
 	for _, f := range found {
-		if h.killers[f.oracle] == "" {
-			h.killers[f.oracle] = p.String()
+		if h.oracles[f.oracle] == "" {
+			h.oracles[f.oracle] = p.String()
 		}
 	}
 	switch {
-	case h.left > 0:
-		h.left--
-	case h.left < 0 && len(h.killers) > 0:
-		h.left = afterKill
+	case h.remaining > 0:
+		h.remaining--
+	case h.remaining < 0 && len(h.oracles) > 0:
+		h.remaining = plansAfterKill
 	}
 }
 
-func (h *hunter) done() bool { return h.left == 0 || cpuTime() > h.until }
+func (h *search) done() bool { return h.remaining == 0 || cpuTime() > h.until }
 
-// cpuTime is how long this process has been running on a CPU.
+// cpuTime returns the CPU time that this process has used.
 func cpuTime() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
@@ -89,29 +88,29 @@ func cpuTime() time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// rounds are how often a hunt goes through its plans, each time with others.
-const rounds = 40
+// maxRounds is the number of passes through all families, each with other plans.
+const maxRounds = 40
 
-// hunt plays a mixture of plans, or those that the mutant's patch names.
-func (h *hunter) hunt(rounds int) {
-	only := strings.SplitN(h.only+"//", "/", 3)
+// run runs plans within the scope.
+func (h *search) run(rounds int) {
+	only := strings.SplitN(h.scope+"//", "/", 3)
 	calls := strings.Trim(only[2], "/")
 	for round := range rounds {
 		for _, s := range scenarios {
 			if only[0] != "" && only[0] != s.name {
 				continue
 			}
-			r := h.reference(s)
-			if len(r.broken) > 0 {
+			r := h.referenceOf(s)
+			if len(r.violations) > 0 {
 				continue
 			}
-			for _, sw := range sweeps {
+			for _, sw := range planFamilies {
 				if only[1] != "" && only[1] != sw.name {
 					continue
 				}
-				plans := r.at(calls, sw.plans(r))
+				plans := r.faultsAt(calls, sw.plans(r))
 				for i := round; i < len(plans) && !h.done(); i += rounds {
-					h.note(plans[i], r.play(plans[i]))
+					h.record(plans[i], r.check(plans[i]))
 				}
 			}
 			if h.done() {
@@ -121,8 +120,8 @@ func (h *hunter) hunt(rounds int) {
 	}
 }
 
-// at are the plans in which something goes wrong at a call.
-func (r *reference) at(call string, plans []plan) []plan {
+// faultsAt returns the plans whose first fault is at a call.
+func (r *reference) faultsAt(call string, plans []plan) []plan {
 	if call == "" {
 		return plans
 	}
@@ -131,21 +130,20 @@ func (r *reference) at(call string, plans []plan) []plan {
 	})
 }
 
-// prey are the references of a hunt.
-var prey = map[string]*reference{}
+// mutantReferences caches the reference runs of a mutant.
+var mutantReferences = map[string]*reference{}
 
-// reference is the reference of a scenario, itself a plan in which nothing goes
-// wrong.
-func (h *hunter) reference(s scenario) *reference {
-	if r, ok := prey[s.name]; ok {
+// referenceOf returns the reference of a scenario, which is itself a plan without faults.
+func (h *search) referenceOf(s scenario) *reference {
+	if r, ok := mutantReferences[s.name]; ok {
 		return r
 	}
-	r := refer(s, silentLooks)
-	prey[s.name] = r
+	r := newReference(s, steadyReconciles)
+	mutantReferences[s.name] = r
 	var found []finding
-	for _, text := range r.broken {
+	for _, text := range r.violations {
 		found = append(found, finding{oracleOf(text), text})
 	}
-	h.note(plan{scenario: s.name}, found)
+	h.record(plan{scenario: s.name}, found)
 	return r
 }

@@ -24,29 +24,28 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// normal is the state of a World in a form in which two runs can be compared:
-// without what differs by nature, and with what was drawn by chance replaced by
-// the order in which it first appears.
-func (w *World) normal() string {
+// normalized returns the state of a World in a form that is comparable between runs: without what
+// legitimately differs, and with generated values replaced by the order of their first occurrence.
+func (w *World) normalized() string {
 	var lines strings.Builder
 	for k := range kinds {
 		for _, o := range w.api.now(k) {
 			if kept, ok := o.(*appsv1.ControllerRevision); ok && find(w.api.now(deployments), kept.Name) == nil {
-				continue // which revisions came and went depends on who was late
+				continue // which revisions existed depends on the timing
 			}
-			if w.leftBehind(o) {
-				continue // whether a rejected candidate came so far depends on it too
+			if w.isEmptySplit(o) {
+				continue // so does whether a rejected candidate came this far
 			}
-			fmt.Fprintf(&lines, "%s %s\n%s\n", k, o.GetName(), normalText(o))
+			fmt.Fprintf(&lines, "%s %s\n%s\n", k, o.GetName(), normalizedText(o))
 		}
 	}
-	text := replaceByOrder(lines.String(), drawn, secretMarker)
-	return replaceByOrder(text, revisionName, "REVISION")
+	text := replaceByOrder(lines.String(), generatedPattern, secretMarker)
+	return replaceByOrder(text, revisionPattern, "REVISION")
 }
 
-// leftBehind tells whether an object is the file of the shares after a rollback, when
-// it gives nobody any: pods that read it do as without one.
-func (w *World) leftBehind(o client.Object) bool {
+// isEmptySplit reports whether an object is the traffic file after a rollback, without a share.
+// Pods treat it like a missing file.
+func (w *World) isEmptySplit(o client.Object) bool {
 	file, ok := o.(*corev1.ConfigMap)
 	return ok && file.Name == name+"-traffic" && file.Data[config.SplitKey] == `{"weight":0}` &&
 		slices.ContainsFunc(w.api.now(controllerRevisions), func(o client.Object) bool {
@@ -55,10 +54,11 @@ func (w *World) leftBehind(o client.Object) bool {
 		})
 }
 
-// drawn are credentials, and revisionName is what is named after one.
+// generatedPattern matches credentials, and revisionPattern the names of revisions, which are
+// hashes of them.
 var (
-	drawn        = regexp.MustCompile(secretMarker + `\d{4}`)
-	revisionName = regexp.MustCompile(`\b[0-9a-f]{8}\b`)
+	generatedPattern = regexp.MustCompile(secretMarker + `\d{4}`)
+	revisionPattern  = regexp.MustCompile(`\b[0-9a-f]{8}\b`)
 )
 
 func replaceByOrder(text string, pattern *regexp.Regexp, word string) string {
@@ -71,8 +71,8 @@ func replaceByOrder(text string, pattern *regexp.Regexp, word string) string {
 	})
 }
 
-// normalText is an object as indented JSON.
-func normalText(o client.Object) string {
+// normalizedText returns an object as indented JSON.
+func normalizedText(o client.Object) string {
 	o = o.DeepCopyObject().(client.Object)
 	o.SetManagedFields(nil)
 	o.SetResourceVersion("")
@@ -80,7 +80,7 @@ func normalText(o client.Object) string {
 	o.SetCreationTimestamp(metav1.Time{})
 	withoutTimes(o)
 	if o.GetAnnotations() != nil {
-		for _, key := range []string{v1alpha1.AnnotationApplied, noteTemplate, notePassword, noteSent} {
+		for _, key := range []string{v1alpha1.AnnotationApplied, annotationTemplate, annotationPassword, annotationSent} {
 			delete(o.GetAnnotations(), key)
 		}
 	}
@@ -91,7 +91,7 @@ func normalText(o client.Object) string {
 	var err error
 	switch o := o.(type) {
 	case *corev1.Secret:
-		text, err = json.MarshalIndent(readable(o), "", " ")
+		text, err = json.MarshalIndent(decoded(o), "", " ")
 	case *v1alpha1.FlagCache:
 		for i := range o.Status.Conditions {
 			o.Status.Conditions[i].LastTransitionTime = metav1.Time{}
@@ -103,7 +103,7 @@ func normalText(o client.Object) string {
 		}
 		for _, key := range []string{v1alpha1.AnnotationPause, v1alpha1.AnnotationResume, v1alpha1.AnnotationPromote, v1alpha1.AnnotationAbort, v1alpha1.AnnotationRetry} {
 			if o.Annotations[key] != "" {
-				o.Annotations[key] = "a revision" // which one a person means depends on when
+				o.Annotations[key] = "a revision" // which one it is depends on the timing
 			}
 		}
 		if c := o.Status.Canary; c != nil {
@@ -112,19 +112,19 @@ func normalText(o client.Object) string {
 		text, err = json.MarshalIndent(o, "", " ")
 	case *ack.ReplicationGroup:
 		o.Spec.Description = attempts.ReplaceAllString(o.Spec.Description, "")
-		text, err = json.MarshalIndent(withoutHistory(o), "", " ")
+		text, err = json.MarshalIndent(withoutGenerations(o), "", " ")
 	case *gatewayv1.HTTPRoute:
 		o.Generation, o.Status = 0, gatewayv1.HTTPRouteStatus{}
 		for i := range o.Spec.Rules[0].BackendRefs {
 			ref := &o.Spec.Rules[0].BackendRefs[i]
-			ref.Weight = ptr.To(ptr.Deref(ref.Weight, 1)) // what a weight is that nobody gave
+			ref.Weight = ptr.To(ptr.Deref(ref.Weight, 1)) // the default
 		}
 		text, err = json.MarshalIndent(o, "", " ")
 	case *appsv1.ControllerRevision:
 		o.Revision = 0
-		text, err = json.MarshalIndent(verdict(o), "", " ")
+		text, err = json.MarshalIndent(withRecordSummary(o), "", " ")
 	default:
-		text, err = json.MarshalIndent(withoutHistory(o), "", " ")
+		text, err = json.MarshalIndent(withoutGenerations(o), "", " ")
 	}
 	if err != nil {
 		panic(fmt.Sprintf("writing %T: %v", o, err))
@@ -132,26 +132,25 @@ func normalText(o client.Object) string {
 	return string(text)
 }
 
-// attempts are how often AWS was asked anew, which depends on when it gave in.
+// attempts matches the number of attempts to create a group, which depends on the timing.
 var attempts = regexp.MustCompile(`, attempt \d+`)
 
-// breachCounts are those of a sentence about a breach, lackingChecks the checks that
-// one about too little evidence names.
+// breachCounts matches the counts in a message about a breach, lackingChecks the list of checks
+// with too little evidence.
 var (
 	breachCounts  = regexp.MustCompile(`[\d.]+% of \d+ events are bad \(at least [\d.]+%`)
 	lackingChecks = regexp.MustCompile(`(too little evidence): [a-zA-Z0-9]+(, [a-zA-Z0-9]+)*`)
 )
 
-// withoutCounts is a message without how much evidence there was when it was
-// written.
+// withoutCounts returns a message without the amount of evidence at the time it was written.
 func withoutCounts(message string) string {
 	message = breachCounts.ReplaceAllString(message, "too many events are bad (at least some")
 	return lackingChecks.ReplaceAllString(message, "$1: some checks")
 }
 
-// verdict is a ControllerRevision with what its record says of the outcome. When
-// that was, and how much evidence there was by then, differs from run to run.
-func verdict(kept *appsv1.ControllerRevision) *appsv1.ControllerRevision {
+// withRecordSummary returns a ControllerRevision with only the outcome of its record. Times and the
+// amount of evidence differ between runs.
+func withRecordSummary(kept *appsv1.ControllerRevision) *appsv1.ControllerRevision {
 	record, err := canary.Decode(kept.Annotations[v1alpha1.AnnotationRecord])
 	if err != nil {
 		return kept
@@ -161,8 +160,8 @@ func verdict(kept *appsv1.ControllerRevision) *appsv1.ControllerRevision {
 	return kept
 }
 
-// readable is a Secret with its values in clear.
-func readable(s *corev1.Secret) any {
+// decoded returns a Secret with decoded values.
+func decoded(s *corev1.Secret) any {
 	values := map[string]string{}
 	for key, value := range s.Data {
 		values[key] = string(value)
@@ -170,8 +169,8 @@ func readable(s *corev1.Secret) any {
 	return map[string]any{"metadata": s.ObjectMeta, "type": s.Type, "values": values}
 }
 
-// withoutHistory leaves out how often an object was changed, and when.
-func withoutHistory(o client.Object) any {
+// withoutGenerations removes the generation and the conditions of an object.
+func withoutGenerations(o client.Object) any {
 	text, err := json.Marshal(o)
 	if err != nil {
 		panic(fmt.Sprintf("writing %T: %v", o, err))
@@ -188,10 +187,10 @@ func withoutHistory(o client.Object) any {
 	return all
 }
 
-// differences are the lines by which two objects differ.
+// differences returns the lines in which two objects differ.
 func differences(before, after client.Object) string {
 	var changed []string
-	for _, line := range strings.Split(cmp.Diff(strings.Split(normalText(before), "\n"), strings.Split(normalText(after), "\n")), "\n") {
+	for _, line := range strings.Split(cmp.Diff(strings.Split(normalizedText(before), "\n"), strings.Split(normalizedText(after), "\n")), "\n") {
 		if strings.HasPrefix(line, "+") || strings.HasPrefix(line, "-") {
 			changed = append(changed, strings.Join(strings.Fields(line), " "))
 		}

@@ -12,26 +12,26 @@ import (
 	"time"
 )
 
-// fault is a way for a call to go wrong.
+// fault is a way in which a call fails.
 type fault string
 
 const (
 	noFault fault = ""
-	// lost: the write is not done, and the caller sees a broken connection.
+	// lost: the request is not executed, and the connection is lost.
 	lost fault = "lost"
-	// applied: the write is done, and the caller sees a broken connection.
+	// applied: the request is executed, and the connection is lost before the response.
 	applied fault = "applied"
-	// conflict: 409, somebody else wrote in between.
+	// conflict: 409, as after a concurrent write.
 	conflict fault = "conflict"
-	// tooMany: 429 with Retry-After, after client-go has given up waiting.
+	// tooMany: 429 with Retry-After, after client-go has given up.
 	tooMany fault = "tooMany"
 	// internal: 500.
 	internal fault = "internal"
 	// unavailable: 503.
 	unavailable fault = "unavailable"
-	// forbidden: 403, the RBAC was changed.
+	// forbidden: 403, as after a change of RBAC.
 	forbidden fault = "forbidden"
-	// quota: 403, a ResourceQuota is used up.
+	// quota: 403, a ResourceQuota is exceeded.
 	quota fault = "quota"
 	// invalid: 422.
 	invalid fault = "invalid"
@@ -40,20 +40,20 @@ const (
 	// crashBefore and crashAfter: the process ends before or after the call.
 	crashBefore fault = "crashBefore"
 	crashAfter  fault = "crashAfter"
-	// cancelled: the process is asked to stop; every further call fails.
+	// cancelled: the context is cancelled; every further call fails.
 	cancelled fault = "cancelled"
 
-	// deleted, respecified, overtaken and raced are not answers but events just
-	// before the call: the user deletes the FlagCache; changes its spec; another
-	// operator takes over, works until all is done, and this one goes on where it
-	// was; the same, with the other only looking once.
-	deleted     fault = "deleted"
-	respecified fault = "respecified"
-	overtaken   fault = "overtaken"
-	raced       fault = "raced"
+	// flagCacheDeleted, specChanged, leaderChanged and leaderOverlapped are events immediately
+	// before the call: the user deletes the FlagCache; the user changes its spec; another leader
+	// reconciles until the World is at rest, before this one continues; another leader runs a
+	// single reconciliation.
+	flagCacheDeleted fault = "flagCacheDeleted"
+	specChanged      fault = "specChanged"
+	leaderChanged    fault = "leaderChanged"
+	leaderOverlapped fault = "leaderOverlapped"
 )
 
-// faultsOf are the ways for a call to be answered wrongly.
+// faultsOf returns the faults that are possible at a call.
 func faultsOf(c call) []fault {
 	if !c.isWrite() {
 		return []fault{lost, tooMany, internal, forbidden, crashBefore, cancelled}
@@ -65,115 +65,114 @@ func faultsOf(c call) []fault {
 	return faults
 }
 
-// anyFault are the faults of any call.
-var anyFault = faultsOf(call{verb: "create"})
+// allFaults are the faults of all calls.
+var allFaults = faultsOf(call{verb: "create"})
 
-// intrusions are what may happen just before any call.
-var intrusions = []fault{deleted, respecified, overtaken, raced}
+// concurrentEvents are the events that are possible before any call.
+var concurrentEvents = []fault{flagCacheDeleted, specChanged, leaderChanged, leaderOverlapped}
 
-// How often a fault strikes the same call.
+// Repetitions of a fault at the same call.
 const (
-	once  = 1
-	three = 3
-	// untilLifted is for outage of virtual time, at every attempt.
+	once       = 1
+	threeTimes = 3
+	// untilLifted is for outageDuration, at every attempt.
 	untilLifted = 0
 )
 
-var repeats = []int{once, three, untilLifted}
+var repetitions = []int{once, threeTimes, untilLifted}
 
-// jumps are by how much the clock jumps.
-var jumps = []time.Duration{-24 * time.Hour, -time.Second, time.Minute, 24 * time.Hour}
+// jumpSizes are the sizes of clock jumps.
+var jumpSizes = []time.Duration{-24 * time.Hour, -time.Second, time.Minute, 24 * time.Hour}
 
-// outage is how long a fault lasts that is lifted at last.
-const outage = 90 * time.Second
+// outageDuration is how long a fault lasts that is eventually cleared.
+const outageDuration = 90 * time.Second
 
-// point is a fault at the k-th call of the operator, and at the attempts of the
-// same call that follow.
+// point is a fault at the k-th call of the operator, and at the retries of that call.
 type point struct {
 	call  int
 	fault fault
 	times int
 }
 
-// intrudes says that the point is an event and not an answer.
-func (p point) intrudes() bool { return slices.Contains(intrusions, p.fault) }
+// isEvent reports whether the point is a concurrent event instead of a failure of the call.
+func (p point) isEvent() bool { return slices.Contains(concurrentEvents, p.fault) }
 
-// skew is an old view: from one look on, reads from the cache are answered from
-// the past.
-type skew struct {
-	// look is the reconcile, counted from 1, before which it begins.
-	look int
-	// kind is the kind that is late; kinds means all of them.
+// staleView is a stale informer cache: beginning with a reconciliation, cached reads return an
+// earlier state.
+type staleView struct {
+	// reconcile is the reconciliation, counted from 1, before which the cache becomes stale.
+	reconcile int
+	// kind is the stale kind; kinds means all of them.
 	kind kind
-	// lag is by how many changes; 0 is a view that stands still from now on.
+	// lag is the number of changes by which the cache is behind; with 0 it only stops advancing.
 	lag int
-	// restart says that the operator restarts into the old view.
+	// restart reports that the operator restarts with the stale cache.
 	restart bool
 }
 
-// stale is how long an old view lasts.
-const stale = 20 * time.Second
+// staleDuration is how long a cache is stale.
+const staleDuration = 20 * time.Second
 
-// wake is trouble with what wakes the operator.
-type wake struct {
-	// look is the reconcile, counted from 1, from which on it is so.
-	look int
-	// lost is how many wake-ups get lost; an informer's resync makes up for it.
+// queueFault is a fault of the events that trigger the operator.
+type queueFault struct {
+	// reconcile is the reconciliation, counted from 1, at which it begins.
+	reconcile int
+	// lost is the number of lost events; the informer's resync compensates for them.
 	lost int
-	// extra is how many come on top.
+	// extra is the number of additional reconciliations.
 	extra int
 	// restart restarts the operator.
 	restart bool
 }
 
-// jump is a step of the wall clock before a look.
-type jump struct {
-	look int
-	by   time.Duration
+// clockJump is a jump of the wall clock before a reconciliation.
+type clockJump struct {
+	reconcile int
+	by        time.Duration
 }
 
-// plan is all that goes wrong in a run.
+// plan has all faults of a run.
 type plan struct {
-	scenario string
-	points   []point
-	skews    []skew
-	wakes    []wake
-	jumps    []jump
-	// order is the order in which the actors of the World act.
+	scenario    string
+	points      []point
+	staleViews  []staleView
+	queueFaults []queueFault
+	clockJumps  []clockJump
+	// order is the order in which the actors act.
 	order int
-	// memory says that the operator keeps its cache of flag files between looks.
-	memory bool
+	// keepMemory retains the operator's cache of flag files between reconciliations.
+	keepMemory bool
 }
 
-// String is the line that replays a plan.
+// String returns the line that replays a plan.
 func (p plan) String() string {
 	parts := []string{"scenario=" + p.scenario}
 	for _, f := range p.points {
 		parts = append(parts, fmt.Sprintf("%d:%s:%d", f.call, f.fault, f.times))
 	}
-	for _, s := range p.skews {
+	for _, s := range p.staleViews {
 		name := "all"
 		if s.kind < kinds {
 			name = s.kind.String()
 		}
-		parts = append(parts, fmt.Sprintf("skew=%d:%s:%d:%t", s.look, name, s.lag, s.restart))
+		parts = append(parts, fmt.Sprintf("stale=%d:%s:%d:%t", s.reconcile, name, s.lag, s.restart))
 	}
-	for _, w := range p.wakes {
-		parts = append(parts, fmt.Sprintf("wake=%d:%d:%d:%t", w.look, w.lost, w.extra, w.restart))
+	for _, w := range p.queueFaults {
+		parts = append(parts, fmt.Sprintf("queue=%d:%d:%d:%t", w.reconcile, w.lost, w.extra, w.restart))
 	}
-	for _, j := range p.jumps {
-		parts = append(parts, fmt.Sprintf("jump=%d:%s", j.look, j.by))
+	for _, j := range p.clockJumps {
+		parts = append(parts, fmt.Sprintf("jump=%d:%s", j.reconcile, j.by))
 	}
 	if p.order != 0 {
 		parts = append(parts, fmt.Sprintf("order=%d", p.order))
 	}
-	if p.memory {
-		parts = append(parts, "memory=kept")
+	if p.keepMemory {
+		parts = append(parts, "memory=retained")
 	}
 	return strings.Join(parts, ";")
 }
 
-// parsePlan reads what String wrote.
+// parsePlan parses the result of String.
 func parsePlan(line string) (plan, error) {
 	var p plan
 	for _, part := range strings.Split(line, ";") {
@@ -195,18 +194,18 @@ func (p *plan) parse(part string) error {
 		p.scenario = f.text()
 	case "point":
 		p.points = append(p.points, point{call: f.number(), fault: fault(f.text()), times: f.number()})
-	case "skew":
-		p.skews = append(p.skews, skew{look: f.number(), kind: f.kind(), lag: f.number(), restart: f.truth()})
-	case "wake":
-		p.wakes = append(p.wakes, wake{look: f.number(), lost: f.number(), extra: f.number(), restart: f.truth()})
+	case "stale":
+		p.staleViews = append(p.staleViews, staleView{reconcile: f.number(), kind: f.kind(), lag: f.number(), restart: f.boolean()})
+	case "queue":
+		p.queueFaults = append(p.queueFaults, queueFault{reconcile: f.number(), lost: f.number(), extra: f.number(), restart: f.boolean()})
 	case "jump":
-		p.jumps = append(p.jumps, jump{look: f.number(), by: f.duration()})
+		p.clockJumps = append(p.clockJumps, clockJump{reconcile: f.number(), by: f.duration()})
 	case "order":
 		p.order = f.number()
 	case "memory":
-		p.memory = f.text() == "kept"
+		p.keepMemory = f.text() == "retained"
 	default:
-		return fmt.Errorf("there is no part %q", key)
+		return fmt.Errorf("unknown part %q", key)
 	}
 	return f.err
 }
@@ -234,7 +233,7 @@ func read[T any](f *fields, parse func(string) (T, error)) T {
 }
 
 func (f *fields) number() int             { return read(f, strconv.Atoi) }
-func (f *fields) truth() bool             { return read(f, strconv.ParseBool) }
+func (f *fields) boolean() bool           { return read(f, strconv.ParseBool) }
 func (f *fields) duration() time.Duration { return read(f, time.ParseDuration) }
 
 func (f *fields) kind() kind {
@@ -244,29 +243,29 @@ func (f *fields) kind() kind {
 	return kinds
 }
 
-// first is the call and the look before which nothing of the plan happens.
-func (p plan) first() (call, look int) {
-	call, look = 1<<30, 1<<30
+// first returns the call and the reconciliation before which the plan has no faults.
+func (p plan) first() (call, reconcile int) {
+	call, reconcile = 1<<30, 1<<30
 	for _, f := range p.points {
 		call = min(call, f.call)
 	}
-	for _, s := range p.skews {
-		look = min(look, s.look)
+	for _, s := range p.staleViews {
+		reconcile = min(reconcile, s.reconcile)
 	}
-	for _, w := range p.wakes {
-		look = min(look, w.look)
+	for _, w := range p.queueFaults {
+		reconcile = min(reconcile, w.reconcile)
 	}
-	for _, j := range p.jumps {
-		look = min(look, j.look)
+	for _, j := range p.clockJumps {
+		reconcile = min(reconcile, j.reconcile)
 	}
-	if p.order != 0 || p.memory {
+	if p.order != 0 || p.keepMemory {
 		return 0, 0
 	}
-	return call, look
+	return call, reconcile
 }
 
-// changesView says that the operator may see what is not so any more, or that
-// others act in the middle of its look.
-func (p plan) changesView() bool {
-	return len(p.skews) > 0 || slices.ContainsFunc(p.points, point.intrudes)
+// hasOutdatedDecisions reports whether the operator may decide on stale state, or others write
+// during its reconciliation.
+func (p plan) hasOutdatedDecisions() bool {
+	return len(p.staleViews) > 0 || slices.ContainsFunc(p.points, point.isEvent)
 }

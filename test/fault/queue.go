@@ -13,60 +13,60 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// Back-off of the operator's queue, as SetupWithManager has it.
+// Back-off of the operator's queue, as configured by SetupWithManager.
 const (
 	firstBackoff = 200 * time.Millisecond
 	lastBackoff  = 2 * time.Minute
 )
 
-// queue is the operator's work queue with its one key.
+// queue simulates the operator's workqueue with its only key.
 type queue struct {
-	// dirty says that something happened since the last look began.
+	// dirty reports an event since the last reconciliation began.
 	dirty bool
-	// later is the earliest look that was asked for by time.
+	// later is the earliest scheduled reconciliation.
 	later time.Time
-	// ready is when a starting operator begins to work.
+	// ready is when a starting operator begins to reconcile.
 	ready time.Time
-	// failed is the back-off of looks that failed.
+	// failed is the back-off after failed reconciliations.
 	failed backoff
-	// stale is the back-off of looks that rested on an old view.
+	// stale is the back-off after reconciliations with stale state.
 	stale backoff
-	// lose is how many wake-ups will get lost, extra how many looks come on top.
-	lose, extra int
+	// loseNext is the number of events to lose, addNext the number of additional reconciliations.
+	loseNext, addNext int
 }
 
-// backoff doubles from one failure to the next.
+// backoff doubles with each failure.
 type backoff struct{ failures int }
 
-// When is how long to wait after one more failure.
+// When counts a failure and returns the delay after it.
 func (b *backoff) When(ctrl.Request) time.Duration {
 	b.failures++
 	return min(firstBackoff<<min(b.failures-1, 20), lastBackoff)
 }
 
-// NumRequeues is how many failures there were in a row.
+// NumRequeues returns the number of consecutive failures.
 func (b *backoff) NumRequeues(ctrl.Request) int { return b.failures }
 
-// Forget begins again.
+// Forget resets the back-off.
 func (b *backoff) Forget(ctrl.Request) { b.failures = 0 }
 
-// wake asks for a look at once.
-func (q *queue) wake(now time.Time) {
-	if q.lose > 0 {
-		q.lose--
-		q.after(now, resync)
+// enqueue requests a reconciliation.
+func (q *queue) enqueue(now time.Time) {
+	if q.loseNext > 0 {
+		q.loseNext--
+		q.enqueueAfter(now, resync)
 		return
 	}
 	q.dirty = true
 }
 
-func (q *queue) after(now time.Time, d time.Duration) {
+func (q *queue) enqueueAfter(now time.Time, d time.Duration) {
 	if at := now.Add(d); q.later.IsZero() || at.Before(q.later) {
 		q.later = at
 	}
 }
 
-// next is when the next look is.
+// next returns the time of the next reconciliation.
 func (q *queue) next(now time.Time) time.Time {
 	at := q.later
 	if q.dirty {
@@ -83,7 +83,7 @@ func (q *queue) due(now time.Time) bool {
 	return !at.IsZero() && !now.Before(at)
 }
 
-// pop takes the key out for a look.
+// pop removes the key for a reconciliation.
 func (q *queue) pop(now time.Time) {
 	q.dirty = false
 	if !q.later.After(now) {
@@ -91,24 +91,24 @@ func (q *queue) pop(now time.Time) {
 	}
 }
 
-// done is what controller-runtime does with the end of a look.
+// done processes the result of a reconciliation like controller-runtime.
 func (q *queue) done(now time.Time, result ctrl.Result, err error) {
 	if err != nil {
-		q.after(now, q.failed.When(request))
+		q.enqueueAfter(now, q.failed.When(request))
 		return
 	}
 	q.failed.Forget(request)
 	if result.RequeueAfter > 0 {
-		q.after(now, result.RequeueAfter)
+		q.enqueueAfter(now, result.RequeueAfter)
 	}
-	if q.extra > 0 {
-		q.extra--
+	if q.addNext > 0 {
+		q.addNext--
 		q.dirty = true
 	}
 }
 
-// wakes tells whether a change is one that the operator watches.
-func (w *World) wakes(k kind, before, after client.Object) bool {
+// triggers reports whether the operator watches a change.
+func (w *World) triggers(k kind, before, after client.Object) bool {
 	if w.cache.isOld() && w.cache.covers(k) {
 		return false
 	}
@@ -131,13 +131,14 @@ func cacheHolds(k kind, o client.Object) bool {
 	return cacheSelectors[k] == nil || cacheSelectors[k].Matches(labelSet(o))
 }
 
-// ownedByName is what maps a child to its owner: kind and name, not the UID.
+// ownedByName reports whether the watch maps an object to the FlagCache, by the kind and name of
+// its owner, not the UID.
 func ownedByName(o client.Object) bool {
 	owner := metav1.GetControllerOf(o)
 	return owner != nil && owner.Kind == "FlagCache" && owner.Name == name
 }
 
-// refersTo says that the FlagCache names the object in its spec.
+// refersTo reports whether the FlagCache refers to the object in its spec.
 func (w *World) refersTo(k kind, o client.Object) bool {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if !ok {

@@ -16,21 +16,19 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// scenario is a story in steps. The user takes the next one when the World has
-// come to rest, or when two minutes have passed.
+// scenario is a sequence of steps. A step is run when the World is at rest, or after two minutes.
 type scenario struct {
 	name  string
 	steps []step
-	// moments are when the user takes a step that does not wait for rest, by the
-	// number of the step.
-	moments moments
-	// patient users wait for rest, because the steps have another end, as right,
-	// where they come too early.
-	patient bool
-	// without are events that have another end, as right, at another time.
-	without []fault
-	// canaried says that changes are tried in steps, inCloud that the cache is in AWS.
-	canaried, inCloud bool
+	// triggers determine the time of steps that do not wait for rest, by the index of the step.
+	triggers stepTriggers
+	// waitsForRest is set if steps must wait for rest because they would otherwise legitimately
+	// result in another end.
+	waitsForRest bool
+	// excludedEvents are those that legitimately result in another end.
+	excludedEvents []fault
+	// hasCanary reports that changes are evaluated by a canary, inCloud that the cache is in AWS.
+	hasCanary, inCloud bool
 }
 
 type step struct {
@@ -43,90 +41,90 @@ const (
 	externalHost = "redis.example.com"
 	otherHost    = "redis.example.net"
 	externalName = "my-redis"
-	// externalPort is not Redis' own, so that nobody gets away with that one.
+	// externalPort is not the default port of Redis, so that no code depends on the default.
 	externalPort = ":6380"
 )
 
-// scenarios are all stories, by what happens in them.
+// scenarios are all scenarios.
 var scenarios = slices.Concat([]scenario{
 	{name: "createExternal", steps: []step{createExternal}},
 	{name: "createInCluster", steps: []step{createInCluster}},
 	{name: "createBeforeDependencies", steps: []step{
-		{"create the FlagCache", func(w *World) { w.make(external(aFlagCache())) }},
-		{"create the flags", func(w *World) { w.make(flagsFile(goodFlags)) }},
+		{"create the FlagCache", func(w *World) { w.mustCreate(external(aFlagCache())) }},
+		{"create the flags", func(w *World) { w.mustCreate(flagsFile(goodFlags)) }},
 		{"create the Secret", func(w *World) {
-			w.servers[externalHost+externalPort] = takes(externalPassword)
-			w.make(externalSecret(externalHost))
+			w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
+			w.mustCreate(externalSecret(externalHost))
 		}},
 	}},
 	{name: "newRevision", steps: []step{createExternal, newImage("flag-service:v2")}},
-	{name: "revisionAndBack", steps: []step{createExternal, newImage("flag-service:v2"), newImage("")}},
-	{name: "brokenRevisionThenMended", steps: []step{createExternal, newImage("flag-service:" + brokenImage), newImage("flag-service:v3")}},
+	{name: "revisionReverted", steps: []step{createExternal, newImage("flag-service:v2"), newImage("")}},
+	{name: "brokenRevisionThenFixed", steps: []step{createExternal, newImage("flag-service:" + unstartableImage), newImage("flag-service:v3")}},
 	{name: "scale", steps: []step{createExternal, scaleTo(4), scaleTo(1)}},
-	{name: "autoscaled", steps: []step{createExternal, autoscale, {"more load", func(w *World) { w.load = 5; w.nextTick = w.time.Add(tick) }}, newImage("flag-service:v2")}},
+	{name: "autoscaled", steps: []step{createExternal, autoscale, {"increase the load", func(w *World) { w.desiredLoad = 5; w.nextTick = w.time.Add(tick) }}, newImage("flag-service:v2")}},
 	{name: "externalSecretEdited", steps: []step{createExternal,
-		{"the server moves, the Secret follows", func(w *World) {
-			w.servers[otherHost+externalPort] = takes(externalPassword)
-			edit(&w.api, secrets, externalName, func(s *corev1.Secret) { s.Data["host"] = []byte(otherHost) })
+		{"move the server and change the Secret", func(w *World) {
+			w.servers[otherHost+externalPort] = acceptOnly(externalPassword)
+			updateAs(&w.api, secrets, externalName, func(s *corev1.Secret) { s.Data["host"] = []byte(otherHost) })
 		}},
 	}},
 	{name: "externalSecretDeleted", steps: []step{createExternal,
-		{"delete the Secret", func(w *World) { w.userRemoves(secrets, externalName) }},
-	}, patient: true, without: []fault{respecified}},
-	{name: "externalSecretDeletedAndBack", steps: []step{createExternal,
-		{"delete the Secret", func(w *World) { w.userRemoves(secrets, externalName) }},
+		{"delete the Secret", func(w *World) { w.userDeletes(secrets, externalName) }},
+	}, waitsForRest: true, excludedEvents: []fault{specChanged}},
+	{name: "externalSecretRecreated", steps: []step{createExternal,
+		{"delete the Secret", func(w *World) { w.userDeletes(secrets, externalName) }},
 		newImage("flag-service:v2"),
-		{"create the Secret again", func(w *World) { w.make(externalSecret(externalHost)) }},
+		{"create the Secret again", func(w *World) { w.mustCreate(externalSecret(externalHost)) }},
 	}},
 	{name: "childrenDeleted", steps: []step{createInCluster,
-		{"delete the connection Secret", func(w *World) { w.userRemoves(secrets, name+"-connection") }},
-		{"delete the Redis Secret", func(w *World) { w.userRemoves(secrets, name+"-redis") }},
-		{"delete the Service", func(w *World) { w.userRemoves(services, name) }},
+		{"delete the connection Secret", func(w *World) { w.userDeletes(secrets, name+"-connection") }},
+		{"delete the Redis Secret", func(w *World) { w.userDeletes(secrets, name+"-redis") }},
+		{"delete the Service", func(w *World) { w.userDeletes(services, name) }},
 	}},
 	{name: "childrenEdited", steps: []step{createExternal,
 		{"edit the connection Secret", func(w *World) {
-			edit(&w.api, secrets, name+"-connection", func(s *corev1.Secret) { s.Data["host"] = []byte("evil"); s.Data["note"] = []byte("mine") })
+			updateAs(&w.api, secrets, name+"-connection", func(s *corev1.Secret) { s.Data["host"] = []byte("evil"); s.Data["note"] = []byte("mine") })
 		}},
 		{"strip the labels of the client ConfigMap", func(w *World) {
-			edit(&w.api, configMaps, name+"-client", func(c *corev1.ConfigMap) { c.Labels = nil })
+			updateAs(&w.api, configMaps, name+"-client", func(c *corev1.ConfigMap) { c.Labels = nil })
 		}},
-	}, patient: true},
+	}, waitsForRest: true},
 	{name: "nameTakenThenFreed", steps: []step{
-		{"take a name", func(w *World) {
-			w.make(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}})
+		{"create a Service with the name", func(w *World) {
+			w.mustCreate(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}})
 		}},
 		createExternal,
-		{"free the name", func(w *World) { w.userRemoves(services, name) }},
+		{"delete that Service", func(w *World) { w.userDeletes(services, name) }},
 	}},
-	{name: "flagsBrokenThenMended", steps: []step{createExternal,
-		{"break the flags", func(w *World) { w.setFlags("{") }}, newImage("flag-service:v2"),
-		{"mend the flags", func(w *World) { w.setFlags(goodFlags) }},
+	{name: "flagsBrokenThenFixed", steps: []step{createExternal,
+		{"break the flags", func(w *World) { w.updateFlags("{") }}, newImage("flag-service:v2"),
+		{"fix the flags", func(w *World) { w.updateFlags(goodFlags) }},
 	}},
 	{name: "delete", steps: []step{createInCluster, {"delete the FlagCache", (*World).deleteFlagCache}}},
 	{name: "deleteAndCreateAgain", steps: []step{createExternal,
 		{"delete the FlagCache and create it again", (*World).deleteFlagCache},
 		{"create the FlagCache again", func(w *World) {
 			if find(w.api.now(flagCaches), name) == nil {
-				w.make(external(aFlagCache()))
+				w.mustCreate(external(aFlagCache()))
 			}
 		}},
-	}, patient: true, without: []fault{deleted, respecified}},
+	}, waitsForRest: true, excludedEvents: []fault{flagCacheDeleted, specChanged}},
 	{name: "switchToExternal", steps: []step{createInCluster, {"switch to an external cache", func(w *World) {
-		w.servers[externalHost+externalPort] = takes(externalPassword)
-		w.make(externalSecret(externalHost))
-		w.respec(func(s *v1alpha1.FlagCacheSpec) { external(&v1alpha1.FlagCache{}).Spec.Cache.DeepCopyInto(&s.Cache) })
+		w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
+		w.mustCreate(externalSecret(externalHost))
+		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { external(&v1alpha1.FlagCache{}).Spec.Cache.DeepCopyInto(&s.Cache) })
 	}}}},
 	{name: "switchToInCluster", steps: []step{createExternal, {"switch to an in-cluster cache", func(w *World) {
-		w.respec(func(s *v1alpha1.FlagCacheSpec) { s.Cache = aFlagCache().Spec.Cache })
+		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Cache = aFlagCache().Spec.Cache })
 	}}}},
 	{name: "suspendAndResume", steps: []step{createExternal,
-		{"suspend", func(w *World) { w.respec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = true }) }},
+		{"suspend", func(w *World) { w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = true }) }},
 		newImage("flag-service:v2"),
-		{"resume", func(w *World) { w.respec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = false }) }},
+		{"resume", func(w *World) { w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = false }) }},
 	}},
 	{name: "operatorRestarts", steps: []step{createInCluster, {"restart the operator", (*World).restart}}},
 	{name: "namespaceDeleted", steps: []step{createInCluster, deleteNamespace}},
-}, canaries, caches)
+}, canaryScenarios, elastiCacheScenarios)
 
 // Credentials and files of the World.
 const (
@@ -135,15 +133,15 @@ const (
 )
 
 var createExternal = step{"create the FlagCache with an external cache", func(w *World) {
-	w.servers[externalHost+externalPort] = takes(externalPassword)
-	w.make(flagsFile(goodFlags))
-	w.make(externalSecret(externalHost))
-	w.make(external(aFlagCache()))
+	w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
+	w.mustCreate(flagsFile(goodFlags))
+	w.mustCreate(externalSecret(externalHost))
+	w.mustCreate(external(aFlagCache()))
 }}
 
 var createInCluster = step{"create the FlagCache with an in-cluster cache", func(w *World) {
-	w.make(flagsFile(goodFlags))
-	w.make(aFlagCache())
+	w.mustCreate(flagsFile(goodFlags))
+	w.mustCreate(aFlagCache())
 }}
 
 var deleteNamespace = step{"delete the namespace", func(w *World) {
@@ -152,7 +150,7 @@ var deleteNamespace = step{"delete the namespace", func(w *World) {
 }}
 
 var autoscale = step{"autoscale", func(w *World) {
-	w.respec(func(s *v1alpha1.FlagCacheSpec) {
+	w.updateSpec(func(s *v1alpha1.FlagCacheSpec) {
 		s.Service.Replicas = nil
 		s.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 2, MaxReplicas: 6, TargetCPUPercent: 70}
 	})
@@ -160,17 +158,17 @@ var autoscale = step{"autoscale", func(w *World) {
 
 func newImage(image string) step {
 	return step{"change the image to " + image, func(w *World) {
-		w.respec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = image })
+		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = image })
 	}}
 }
 
 func scaleTo(n int32) step {
 	return step{fmt.Sprintf("scale to %d", n), func(w *World) {
-		w.respec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Replicas = ptr.To(n) })
+		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Replicas = ptr.To(n) })
 	}}
 }
 
-// aFlagCache is the smallest useful one, with the API server's defaults.
+// aFlagCache returns a minimal FlagCache with the API server's defaults.
 func aFlagCache() *v1alpha1.FlagCache {
 	return &v1alpha1.FlagCache{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
@@ -190,7 +188,7 @@ func aFlagCache() *v1alpha1.FlagCache {
 	}
 }
 
-// external points a FlagCache at the Secret my-redis.
+// external lets a FlagCache use the Secret my-redis.
 func external(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	fc.Spec.Cache = v1alpha1.CacheSpec{
 		Type: v1alpha1.CacheExternal, TTL: metav1.Duration{Duration: 5 * time.Minute},
@@ -213,26 +211,26 @@ func flagsFile(flags string) *corev1.ConfigMap {
 	}
 }
 
-func (w *World) setFlags(text string) {
-	edit(&w.api, configMaps, "demo-flags", func(c *corev1.ConfigMap) { c.Data["flags.json"] = text })
+func (w *World) updateFlags(text string) {
+	updateAs(&w.api, configMaps, "demo-flags", func(c *corev1.ConfigMap) { c.Data["flags.json"] = text })
 }
 
-// make is a user creating an object.
-func (w *World) make(o client.Object) {
+// mustCreate creates an object as the user.
+func (w *World) mustCreate(o client.Object) {
 	if _, err := w.api.create(o, "user"); err != nil {
 		panic(fmt.Sprintf("creating %T %s: %v", o, o.GetName(), err))
 	}
 }
 
-// userRemoves is a user deleting an object, if it is there.
-func (w *World) userRemoves(k kind, name string) {
+// userDeletes deletes an object as the user, if it exists.
+func (w *World) userDeletes(k kind, name string) {
 	if find(w.api.now(k), name) != nil {
-		w.mustRemove(k, name)
+		w.mustDelete(k, name)
 	}
 }
 
-// scenarioNamed finds a story.
-func scenarioNamed(name string) (scenario, bool) {
+// findScenario returns the scenario with a name.
+func findScenario(name string) (scenario, bool) {
 	for _, s := range scenarios {
 		if s.name == name {
 			return s, true

@@ -27,7 +27,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// scheme knows every kind of the World.
+// scheme has all kinds of the World.
 var scheme = func() *runtime.Scheme {
 	s := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(s))
@@ -37,7 +37,7 @@ var scheme = func() *runtime.Scheme {
 	return s
 }()
 
-// kind is a kind of objects that the World stores.
+// kind is a kind of stored objects.
 type kind int
 
 const (
@@ -55,7 +55,7 @@ const (
 	policies
 	pods
 	httpRoutes
-	// ACK's kinds are the last ones.
+	// ACK's kinds are last.
 	replicationGroups
 	subnetGroups
 	parameterGroups
@@ -67,14 +67,14 @@ const (
 	kinds
 )
 
-// kindFacts is what the API server knows of a kind.
-type kindFacts struct {
+// kindInfo is the metadata of a kind.
+type kindInfo struct {
 	gvk      schema.GroupVersionKind
 	resource string
 	new      func() client.Object
 }
 
-var facts = withACK([kinds]kindFacts{
+var kindInfos = withACK([kinds]kindInfo{
 	flagCaches: {v1alpha1.GroupVersion.WithKind("FlagCache"), "flagcaches", func() client.Object { return &v1alpha1.FlagCache{} }},
 	secrets:    {corev1.SchemeGroupVersion.WithKind("Secret"), "secrets", func() client.Object { return &corev1.Secret{} }},
 	configMaps: {corev1.SchemeGroupVersion.WithKind("ConfigMap"), "configmaps", func() client.Object { return &corev1.ConfigMap{} }},
@@ -96,30 +96,30 @@ var facts = withACK([kinds]kindFacts{
 })
 
 // withACK adds the kinds of ACK.
-func withACK(facts [kinds]kindFacts) [kinds]kindFacts {
+func withACK(facts [kinds]kindInfo) [kinds]kindInfo {
 	for i, k := range ack.Kinds() {
-		facts[replicationGroups+kind(i)] = kindFacts{k.GroupVersionKind, k.Resource, k.New}
+		facts[replicationGroups+kind(i)] = kindInfo{k.GroupVersionKind, k.Resource, k.New}
 	}
 	return facts
 }
 
-func (k kind) String() string { return facts[k].gvk.Kind }
+func (k kind) String() string { return kindInfos[k].gvk.Kind }
 
 func (k kind) groupResource() schema.GroupResource {
-	return schema.GroupResource{Group: facts[k].gvk.Group, Resource: facts[k].resource}
+	return schema.GroupResource{Group: kindInfos[k].gvk.Group, Resource: kindInfos[k].resource}
 }
 
-// kindNamed is the kind with a name; the World meets no others.
+// kindNamed returns the kind with a name. It panics if there is none.
 func kindNamed(name string) kind {
 	for k := range kinds {
-		if facts[k].gvk.Kind == name {
+		if kindInfos[k].gvk.Kind == name {
 			return k
 		}
 	}
 	panic(fmt.Sprintf("the World has no kind %q", name))
 }
 
-// kindOf is the kind of an object or of a list of objects.
+// kindOf returns the kind of an object or a list.
 func kindOf(o runtime.Object) kind {
 	if partial, ok := o.(*metav1.PartialObjectMetadata); ok {
 		return kindNamed(partial.Kind)
@@ -131,67 +131,65 @@ func kindOf(o runtime.Object) kind {
 	return kindNamed(strings.TrimSuffix(name[strings.LastIndex(name, ".")+1:], "List"))
 }
 
-// store is the cluster's memory, and it forgets nothing: of each kind it keeps
-// every state that there ever was. Stored objects are never changed, so a copy
-// of a store is a copy of a few slice headers.
+// store has the objects of the cluster, and the history of each kind. Stored objects are never
+// modified, so a fork copies only slice headers.
 type store struct {
-	// past are the states of each kind, the last one is the present. A state is
-	// sorted by name.
-	past [kinds][][]client.Object
-	// log is the kind that each change was of.
-	log []kind
-	// revision is the last resourceVersion.
+	// history has the states of each kind; the last one is current. A state is sorted by name.
+	history [kinds][][]client.Object
+	// changes has the kind of each change.
+	changes []kind
+	// revision is the last resource version.
 	revision int
-	// uids is the last UID.
-	uids int
+	// lastUID is the number of the last UID.
+	lastUID int
 }
 
 func newStore() store {
 	var s store
 	for k := range kinds {
-		s.past[k] = [][]client.Object{nil}
+		s.history[k] = [][]client.Object{nil}
 	}
 	return s
 }
 
-// fork is an independent copy.
+// fork returns an independent copy.
 func (s *store) fork() store {
 	forked := *s
 	for k := range kinds {
-		forked.past[k] = slices.Clip(s.past[k])
+		forked.history[k] = slices.Clip(s.history[k])
 	}
-	forked.log = slices.Clip(s.log)
+	forked.changes = slices.Clip(s.changes)
 	return forked
 }
 
-// present is the number of a kind's present state.
-func (s *store) present(k kind) int { return len(s.past[k]) - 1 }
+// currentState returns the index of a kind's current state.
+func (s *store) currentState(k kind) int { return len(s.history[k]) - 1 }
 
-// at are the objects of a kind in one of its states.
+// at returns the objects of a kind in one of its states.
 func (s *store) at(k kind, state int) []client.Object {
-	return s.past[k][max(0, min(state, s.present(k)))]
+	return s.history[k][max(0, min(state, s.currentState(k)))]
 }
 
-// now are the objects of a kind.
-func (s *store) now(k kind) []client.Object { return s.past[k][s.present(k)] }
+// now returns the current objects of a kind.
+func (s *store) now(k kind) []client.Object { return s.history[k][s.currentState(k)] }
 
-// find is an object by name, nil when there is none.
+// find returns an object by name, or nil.
 func find(objects []client.Object, name string) client.Object {
-	i, ok := search(objects, name)
+	i, ok := indexOf(objects, name)
 	if !ok {
 		return nil
 	}
 	return objects[i]
 }
 
-func search(objects []client.Object, name string) (int, bool) {
+func indexOf(objects []client.Object, name string) (int, bool) {
 	return slices.BinarySearchFunc(objects, name, func(o client.Object, name string) int { return strings.Compare(o.GetName(), name) })
 }
 
-// put replaces or adds an object.
+// put adds or replaces an object.
 func (s *store) put(k kind, o client.Object) {
 	state := slices.Clone(s.now(k))
-	i, ok := search(state, o.GetName())
+	i, ok := indexOf(state, o.GetName())
 	if ok {
 		state[i] = o
 	} else {
@@ -203,33 +201,33 @@ func (s *store) put(k kind, o client.Object) {
 // drop removes an object.
 func (s *store) drop(k kind, name string) {
 	state := slices.Clone(s.now(k))
-	if i, ok := search(state, name); ok {
+	if i, ok := indexOf(state, name); ok {
 		s.append(k, slices.Delete(state, i, i+1))
 	}
 }
 
 func (s *store) append(k kind, state []client.Object) {
-	s.past[k] = append(s.past[k], state)
-	s.log = append(s.log, k)
+	s.history[k] = append(s.history[k], state)
+	s.changes = append(s.changes, k)
 }
 
-// before is the state of each kind so many changes ago, counted in changes of
-// one kind or, with kinds, of any.
-func (s *store) before(k kind, changes int) (states [kinds]int) {
+// statesBefore returns the indexes of the states of all kinds a number of changes ago, counting
+// changes of one kind or, with kinds, of all of them.
+func (s *store) statesBefore(k kind, changes int) (states [kinds]int) {
 	for any := range kinds {
-		states[any] = s.present(any)
+		states[any] = s.currentState(any)
 	}
 	if k < kinds {
 		states[k] = max(0, states[k]-changes)
 		return states
 	}
-	for i := len(s.log) - 1; i >= 0 && changes > 0; i, changes = i-1, changes-1 {
-		states[s.log[i]]--
+	for i := len(s.changes) - 1; i >= 0 && changes > 0; i, changes = i-1, changes-1 {
+		states[s.changes[i]]--
 	}
 	return states
 }
 
-// live is an object of a type, false when there is none.
+// live returns the current object of a type with a name, and whether it exists.
 func live[T client.Object](s *store, k kind, name string) (T, bool) {
 	o, ok := find(s.now(k), name).(T)
 	return o, ok

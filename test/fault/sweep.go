@@ -19,115 +19,115 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// reference is a run in which nothing goes wrong: what all others are compared
-// with, and where they begin.
+// reference is a run without faults, with which all other runs of a scenario are compared and from
+// which they are forked.
 type reference struct {
 	scenario scenario
-	trace    []traced
-	// forks are the World before each look.
-	forks  []*World
-	effort effort
-	final  string
-	broken []string
-	// memo is what runs of this scenario have learnt, common what is known of the
+	trace    []tracedCall
+	// forks are copies of the World before each reconciliation.
+	forks      []*World
+	effort     effort
+	final      string
+	violations []string
+	// memo has the states known from runs of this scenario, common the fingerprints of the
 	// reference's objects.
 	memo   *memo
-	common map[client.Object]skeleton
-	// deleted and respecified are the final states when the user also did that.
-	deleted, respecified string
-	// canaried says that changes are tried in steps.
-	canaried bool
+	common map[client.Object]fingerprint
+	// finalDeleted and finalSpecChanged are the final states after a deletion and after a change of
+	// the spec.
+	finalDeleted, finalSpecChanged string
+	// hasCanary reports that changes are evaluated by a canary.
+	hasCanary bool
 }
 
-// refer makes the reference run of a scenario, with so many looks after its end.
-func refer(s scenario, silent int) *reference {
-	r := &reference{scenario: s, memo: &memo{good: map[stateKey]future{}}, common: map[client.Object]skeleton{}}
+// newReference runs a scenario without faults, followed by a number of reconciliations.
+func newReference(s scenario, silent int) *reference {
+	r := &reference{scenario: s, memo: &memo{states: map[stateKey]future{}}, common: map[client.Object]fingerprint{}}
 	w := newWorld(s, plan{scenario: s.name})
-	w.trace, w.forks = &r.trace, &r.forks
-	w.drive(true)
-	r.canaried = s.canaried
-	r.effort, r.final = effort{looks: w.looks, calls: w.calls}, w.normal()
-	w.trace, w.forks = nil, nil
-	w.checkRest()
-	w.checkEnd()
-	if r.broken = w.broken; len(r.broken) > 0 {
+	w.calledTrace, w.forks = &r.trace, &r.forks
+	w.runUntilRest(true)
+	r.hasCanary = s.hasCanary
+	r.effort, r.final = effort{reconciles: w.reconciles, calls: w.calls}, w.normalized()
+	w.calledTrace, w.forks = nil, nil
+	w.checkAtRest()
+	w.checkOutcome()
+	if r.violations = w.violations; len(r.violations) > 0 {
 		return r
 	}
 	end := w.fork(w.plan)
-	w.checkSilence(silent)
-	r.broken = w.broken
+	w.checkSteadyState(silent)
+	r.violations = w.violations
 	for k := range kinds {
-		for _, state := range w.api.past[k] {
+		for _, state := range w.api.history[k] {
 			for _, o := range state {
 				if _, known := r.common[o]; !known {
-					r.common[o] = newSkeleton(o)
+					r.common[o] = newFingerprint(o)
 				}
 			}
 		}
 	}
-	r.deleted = finalAfter(end, step{"delete the FlagCache", (*World).deleteFlagCache})
-	r.respecified = finalAfter(end, step{"change the spec", (*World).respecify})
+	r.finalDeleted = finalAfter(end, step{"delete the FlagCache", (*World).deleteFlagCache})
+	r.finalSpecChanged = finalAfter(end, step{"change the spec", (*World).changePodLabels})
 	return r
 }
 
-// finalAfter is the final state when one more thing happens at the end.
+// finalAfter returns the final state after an additional step.
 func finalAfter(end *World, s step) string {
 	w := end.fork(end.plan)
 	w.scenario.steps = append(slices.Clone(w.scenario.steps), s)
-	w.drive(true)
-	return w.normal()
+	w.runUntilRest(true)
+	return w.normalized()
 }
 
-// begin is the World in which a plan is played: the reference's just before the
-// plan's first event.
-func (r *reference) begin(p plan) *World {
-	call, look := p.first()
+// fork returns the World in which a plan is run: the reference's, just before the first fault.
+func (r *reference) fork(p plan) *World {
+	call, reconcile := p.first()
 	for i := len(r.forks) - 1; i >= 0; i-- {
-		if f := r.forks[i]; f.calls < call && f.looks < look {
+		if f := r.forks[i]; f.calls < call && f.reconciles < reconcile {
 			return f.fork(p)
 		}
 	}
 	return newWorld(r.scenario, p)
 }
 
-// finding is something wrong with a run.
+// finding is a defect of a run.
 type finding struct {
-	// oracle is what found it: invariant, end state, effort or silence.
+	// oracle is what detected it: invariant, end state, effort or steady state.
 	oracle string
 	text   string
 }
 
 // Oracles.
 const (
-	byInvariant = "invariant"
-	byEndState  = "end state"
-	byEffort    = "effort"
-	bySilence   = "silence"
+	byInvariant   = "invariant"
+	byEndState    = "end state"
+	byEffort      = "effort"
+	bySteadyState = "silence"
 )
 
-// play runs a plan and judges it.
-func (r *reference) play(p plan) []finding {
-	w := r.begin(p)
+// check runs a plan and returns its defects.
+func (r *reference) check(p plan) []finding {
+	w := r.fork(p)
 	w.memo, w.common = r.memo, r.common
-	w.run(silentLooks)
-	found := r.judge(p, w)
+	w.runToEnd(steadyReconciles)
+	found := r.compare(p, w)
 	if len(found) == 0 {
 		r.memo.learn(w)
 	}
 	return found
 }
 
-// judge compares a run with the reference.
-func (r *reference) judge(p plan, w *World) []finding {
+// compare compares a run with the reference.
+func (r *reference) compare(p plan, w *World) []finding {
 	var found []finding
-	for _, text := range w.broken {
+	for _, text := range w.violations {
 		found = append(found, finding{oracleOf(text), text})
 	}
 	if want := r.expected(p); w.final != want {
 		found = append(found, finding{byEndState, "the final state differs from the reference's (-want +got):\n" + lineDiff(want, w.final)})
 	}
-	if limit := r.effort.looks + r.budget(p); w.effort.looks > limit {
-		found = append(found, finding{byEffort, fmt.Sprintf("L3 effort: %d looks, the reference needs %d and the plan is worth %d more", w.effort.looks, r.effort.looks, limit-r.effort.looks)})
+	if limit := r.effort.reconciles + r.budget(p); w.effort.reconciles > limit {
+		found = append(found, finding{byEffort, fmt.Sprintf("L3 effort: %d reconciliations, the reference needs %d and the plan may cause %d more", w.effort.reconciles, r.effort.reconciles, limit-r.effort.reconciles)})
 	}
 	return found
 }
@@ -137,7 +137,7 @@ func oracleOf(text string) string {
 	case strings.HasPrefix(text, "L1"):
 		return byEndState
 	case strings.HasPrefix(text, "L2"):
-		return bySilence
+		return bySteadyState
 	default:
 		return byInvariant
 	}
@@ -146,55 +146,55 @@ func oracleOf(text string) string {
 func (r *reference) expected(p plan) string {
 	for _, f := range p.points {
 		switch f.fault {
-		case deleted:
-			return r.deleted
-		case respecified:
-			return r.respecified
+		case flagCacheDeleted:
+			return r.finalDeleted
+		case specChanged:
+			return r.finalSpecChanged
 		}
 	}
 	return r.final
 }
 
-// budget is how many more looks a plan is worth.
+// budget returns the number of additional reconciliations that a plan may cause.
 func (r *reference) budget(p plan) int {
 	extra := 0
 	for _, f := range p.points {
-		if f.times == untilLifted && r.canaried {
-			extra += 30 // samples come and go meanwhile
+		if f.times == untilLifted && r.hasCanary {
+			extra += 30 // samples are taken meanwhile
 		}
 		if r.scenario.inCloud {
-			extra += 20 // ACK is looked after by the clock
+			extra += 20 // ACK's progress is polled
 		}
 		switch {
-		case f.fault == respecified && r.canaried:
-			extra += 20 + r.effort.looks // another revision is tried, from the beginning
-		case f.intrudes():
+		case f.fault == specChanged && r.hasCanary:
+			extra += 20 + r.effort.reconciles // another canary runs from the beginning
+		case f.isEvent():
 			extra += 20
 		case f.times == untilLifted:
-			// With back-off from 200 ms on, 90 s take 10 attempts; each may be
-			// followed by a look for its own writes.
+			// With a back-off from 200 ms, there are 10 attempts in 90 s; each may be followed by a
+			// reconciliation for the operator's own writes.
 			extra += 30
 		default:
 			extra += 3 + 4*f.times
 		}
 	}
-	extra += 30 * len(p.skews)
-	for _, w := range p.wakes {
+	extra += 30 * len(p.staleViews)
+	for _, w := range p.queueFaults {
 		extra += 8 + 2*(w.extra+w.lost)
 	}
-	return extra + 12*len(p.jumps) + 12*min(1, p.order)
+	return extra + 12*len(p.clockJumps) + 12*min(1, p.order)
 }
 
 func lineDiff(want, got string) string {
 	return cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n"))
 }
 
-// singleFaults are all plans with one fault at one call.
+// singleFaults returns all plans with one fault at one call.
 func (r *reference) singleFaults() []plan {
 	var plans []plan
 	for i, c := range r.trace {
 		for _, f := range faultsOf(c.call) {
-			for _, times := range repeats {
+			for _, times := range repetitions {
 				plans = append(plans, r.plan(func(p *plan) { p.points = []point{{i + 1, f, times}} }))
 			}
 		}
@@ -202,12 +202,12 @@ func (r *reference) singleFaults() []plan {
 	return plans
 }
 
-// intruded are all plans in which something happens just before a call.
-func (r *reference) intruded() []plan {
+// withEvents returns all plans with a concurrent event before a call.
+func (r *reference) withEvents() []plan {
 	var plans []plan
 	for i := range r.trace {
-		for _, f := range intrusions {
-			if slices.Contains(r.scenario.without, f) {
+		for _, f := range concurrentEvents {
+			if slices.Contains(r.scenario.excludedEvents, f) {
 				continue
 			}
 			plans = append(plans, r.plan(func(p *plan) { p.points = []point{{i + 1, f, once}} }))
@@ -216,24 +216,24 @@ func (r *reference) intruded() []plan {
 	return plans
 }
 
-// lags are by how many changes a view is old.
+// lags are the numbers of changes by which caches are behind.
 var lags = []int{0, 1, 2, 3, 5, 8}
 
-// skewed are all plans with an old view of one kind or of all, with and without
-// a restart into it. Views that show the same are one.
-func (r *reference) skewed() []plan {
+// withStaleViews returns all plans with stale caches of one kind or of all kinds, with and without
+// a restart. Views with the same content are included once.
+func (r *reference) withStaleViews() []plan {
 	var plans []plan
 	for at, f := range r.forks {
 		shown := map[string]bool{}
 		for k := range kinds + 1 {
 			for _, lag := range lags {
-				view := fmt.Sprint(k == kinds, k, f.api.before(k, lag))
+				view := fmt.Sprint(k == kinds, k, f.api.statesBefore(k, lag))
 				if shown[view] {
 					continue
 				}
 				shown[view] = true
 				for _, restart := range []bool{false, true} {
-					plans = append(plans, r.plan(func(p *plan) { p.skews = []skew{{at + 1, k, lag, restart}} }))
+					plans = append(plans, r.plan(func(p *plan) { p.staleViews = []staleView{{at + 1, k, lag, restart}} }))
 				}
 			}
 		}
@@ -241,31 +241,31 @@ func (r *reference) skewed() []plan {
 	return plans
 }
 
-// woken are all plans with lost and doubled wake-ups and with restarts.
-func (r *reference) woken() []plan {
+// withQueueFaults returns all plans with lost and duplicated events and with restarts.
+func (r *reference) withQueueFaults() []plan {
 	var plans []plan
 	for at := range r.forks {
-		for _, w := range []wake{{lost: 1}, {lost: 2}, {lost: 5}, {extra: 1}, {extra: 2}, {restart: true}} {
-			w.look = at + 1
-			plans = append(plans, r.plan(func(p *plan) { p.wakes = []wake{w} }))
+		for _, w := range []queueFault{{lost: 1}, {lost: 2}, {lost: 5}, {extra: 1}, {extra: 2}, {restart: true}} {
+			w.reconcile = at + 1
+			plans = append(plans, r.plan(func(p *plan) { p.queueFaults = []queueFault{w} }))
 		}
 	}
 	return plans
 }
 
-// jumped are all plans with a jump of the clock.
-func (r *reference) jumped() []plan {
+// withClockJumps returns all plans with a jump of the clock.
+func (r *reference) withClockJumps() []plan {
 	var plans []plan
 	for at := range r.forks {
-		for _, by := range jumps {
-			plans = append(plans, r.plan(func(p *plan) { p.jumps = []jump{{at + 1, by}} }))
+		for _, by := range jumpSizes {
+			plans = append(plans, r.plan(func(p *plan) { p.clockJumps = []clockJump{{at + 1, by}} }))
 		}
 	}
 	return plans
 }
 
-// orders are all plans with another order of the actors.
-func (r *reference) orders() []plan {
+// withOrders returns all plans with another order of the actors.
+func (r *reference) withOrders() []plan {
 	var plans []plan
 	for order := 1; order < 12; order++ {
 		plans = append(plans, r.plan(func(p *plan) { p.order = order }))
@@ -273,8 +273,7 @@ func (r *reference) orders() []plan {
 	return plans
 }
 
-// seed decides what is drawn of families that are too large to play:
-// FAULT_SEED, else 1.
+// seed selects the random plans of families that are too large to run completely: FAULT_SEED, or 1.
 var seed = func() uint64 {
 	if n, err := strconv.ParseUint(os.Getenv("FAULT_SEED"), 10, 64); err == nil {
 		return n
@@ -282,8 +281,8 @@ var seed = func() uint64 {
 	return 1
 }()
 
-// draw makes so many plans of points that chance chooses, for each its own.
-func (r *reference) draw(family string, n int, points func(*rand.Rand) []point) []plan {
+// random returns plans with random points.
+func (r *reference) random(family string, n int, points func(*rand.Rand) []point) []plan {
 	h := fnv.New64a()
 	fmt.Fprint(h, family, r.scenario.name)
 	chance := rand.New(rand.NewPCG(seed, h.Sum64()))
@@ -294,36 +293,36 @@ func (r *reference) draw(family string, n int, points func(*rand.Rand) []point) 
 	return plans
 }
 
-// pairs is how many pairs of faults are drawn for each scenario: the second one
-// strikes while the operator recovers from the first.
-const pairs = 600
+// pairsPerScenario is the number of random pairs of faults per scenario. The second fault is
+// injected while the operator recovers from the first.
+const pairsPerScenario = 600
 
-// paired are plans with two faults. The second one is at most a few looks later.
-func (r *reference) paired() []plan {
-	return r.draw("pairs", pairs, func(chance *rand.Rand) []point {
+// withTwoFaults returns plans with two faults, the second one at most a few reconciliations later.
+func (r *reference) withTwoFaults() []plan {
+	return r.random("pairs", pairsPerScenario, func(chance *rand.Rand) []point {
 		first := 1 + chance.IntN(len(r.trace))
 		second := first + 1 + chance.IntN(60)
 		return []point{
-			{first, pick(chance, faultsOf(r.trace[first-1].call)), pick(chance, repeats)},
-			{second, pick(chance, anyFault), pick(chance, repeats)},
+			{first, pick(chance, faultsOf(r.trace[first-1].call)), pick(chance, repetitions)},
+			{second, pick(chance, allFaults), pick(chance, repetitions)},
 		}
 	})
 }
 
-// turns is how many plans with several changes of leader there are.
-const turns = 200
+// leaderPlansPerScenario is the number of plans with several leader changes.
+const leaderPlansPerScenario = 200
 
-// switched are plans in which two to four other operators take over, one after
-// the other, each in the middle of a look of the one before or of the first.
-func (r *reference) switched() []plan {
-	if slices.Contains(r.scenario.without, overtaken) {
+// withLeaderChanges returns plans in which two to four other leaders take over in turn, each during
+// a reconciliation of the previous or of the first one.
+func (r *reference) withLeaderChanges() []plan {
+	if slices.Contains(r.scenario.excludedEvents, leaderChanged) {
 		return nil
 	}
-	return r.draw("turns", turns, func(chance *rand.Rand) []point {
+	return r.random("turns", leaderPlansPerScenario, func(chance *rand.Rand) []point {
 		var points []point
 		at := 1 + chance.IntN(len(r.trace))
 		for range 2 + chance.IntN(3) {
-			points = append(points, point{at, pick(chance, []fault{overtaken, raced, raced}), once})
+			points = append(points, point{at, pick(chance, []fault{leaderChanged, leaderOverlapped, leaderOverlapped}), once})
 			at += 1 + chance.IntN(40)
 		}
 		return points
@@ -338,28 +337,28 @@ func (r *reference) plan(with func(*plan)) plan {
 	return p
 }
 
-// bad is a plan that went wrong.
-type bad struct {
-	plan  plan
-	found []finding
+// failure is a plan with defects.
+type failure struct {
+	plan     plan
+	findings []finding
 }
 
-// playAll plays plans on all processors, and returns those that went wrong in
-// the order of their lines.
-func (r *reference) playAll(plans []plan) []bad {
+// checkAll runs plans on all processors, and returns those with defects in the order of their
+// lines.
+func (r *reference) checkAll(plans []plan) []failure {
 	var mu sync.Mutex
-	var wrong []bad
+	var wrong []failure
 	work := make(chan plan)
 	var workers sync.WaitGroup
 	if len(plans) > 0 {
-		r.play(plan{scenario: r.scenario.name})
+		r.check(plan{scenario: r.scenario.name})
 	}
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for p := range work {
-				if found := r.play(p); len(found) > 0 {
+				if found := r.check(p); len(found) > 0 {
 					mu.Lock()
-					wrong = append(wrong, bad{p, found})
+					wrong = append(wrong, failure{p, found})
 					mu.Unlock()
 				}
 			}
@@ -374,16 +373,16 @@ func (r *reference) playAll(plans []plan) []bad {
 	return wrong
 }
 
-// remembered are single faults at an operator that keeps its cache of flag files
-// from look to look.
-func (r *reference) remembered() []plan {
+// withMemory returns plans with single faults and an operator that retains its cache of flag files
+// between reconciliations.
+func (r *reference) withMemory() []plan {
 	var plans []plan
 	for i, c := range r.trace {
 		if c.kind != configMaps {
 			continue
 		}
 		for _, f := range faultsOf(c.call) {
-			plans = append(plans, r.plan(func(p *plan) { p.memory, p.points = true, []point{{i + 1, f, once}} }))
+			plans = append(plans, r.plan(func(p *plan) { p.keepMemory, p.points = true, []point{{i + 1, f, once}} }))
 		}
 	}
 	return plans

@@ -19,44 +19,44 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// Images that start, and then disappoint.
+// Images that start but do not work properly.
 const (
 	// failingImage fails half of its requests.
 	failingImage = "failing"
-	// crashingImage ends again and again.
+	// crashingImage crashes repeatedly.
 	crashingImage = "crashing"
 	// slowImage does not pass a load test.
 	slowImage = "slow"
 )
 
-// requestsPerSecond that clients make of all revisions together.
+// requestsPerSecond is the rate of requests to all revisions together.
 const requestsPerSecond = 1000
 
-// share of the traffic that a candidate has, in percent.
+// share is a candidate's share of the traffic in percent.
 type share struct {
 	revision string
 	weight   int32
 }
 
-// clients are what clients were answered. The maps are never changed in place.
-type clients struct {
-	// answered are the requests that each revision answered.
+// clientTraffic counts the requests of clients. The maps are never modified in place.
+type clientTraffic struct {
+	// answered counts the requests that each revision served.
 	answered map[string]analysis.Counts
-	// trials are how long candidates had a share, and what they answered then, since
-	// their trials began.
-	trials map[share]spell
-	// served are the revisions that all clients were sent to.
+	// exposures has the time during which candidates had a share and the requests that they served
+	// with it, since their canary started.
+	exposures map[share]exposure
+	// served has the revisions that have been stable.
 	served map[string]bool
 }
 
-// spell is how long something was so.
-type spell struct {
-	lasted   time.Duration
+// exposure is how long a candidate had a share, and how many requests it served.
+type exposure struct {
+	duration time.Duration
 	requests int64
 }
 
-// answer has the revisions answer clients for a time.
-func (w *World) answer(d time.Duration) {
+// serveRequests lets the revisions serve requests for some time.
+func (w *World) serveRequests(d time.Duration) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if !ok || fc.Spec.Canary == nil || d <= 0 {
 		return
@@ -67,47 +67,47 @@ func (w *World) answer(d time.Duration) {
 	if w.clients.answered == nil {
 		w.clients.answered = map[string]analysis.Counts{}
 	}
-	for _, s := range w.shares() {
-		if w.upReplicas(s.revision) == 0 {
+	for _, s := range w.traffic() {
+		if w.availableReplicas(s.revision) == 0 {
 			continue
 		}
 		taken := requests * int64(s.weight) / 100
 		left -= taken
-		w.count(s.revision, taken)
-		w.clients.trials = maps.Clone(w.clients.trials)
-		if w.clients.trials == nil {
-			w.clients.trials = map[share]spell{}
+		w.countRequests(s.revision, taken)
+		w.clients.exposures = maps.Clone(w.clients.exposures)
+		if w.clients.exposures == nil {
+			w.clients.exposures = map[share]exposure{}
 		}
-		before := w.clients.trials[s]
-		w.clients.trials[s] = spell{before.lasted + d, before.requests + taken}
+		before := w.clients.exposures[s]
+		w.clients.exposures[s] = exposure{before.duration + d, before.requests + taken}
 	}
-	w.count(w.serving(), left)
+	w.countRequests(w.stable(), left)
 }
 
-// count has a revision answer requests.
-func (w *World) count(revision string, requests int64) {
+// countRequests counts requests that a revision served.
+func (w *World) countRequests(revision string, requests int64) {
 	counts := w.clients.answered[revision]
 	counts.Total += requests
-	if strings.Contains(w.imageOf(revision), failingImage) && !w.mended {
+	if strings.Contains(w.imageOf(revision), failingImage) && !w.imageFixed {
 		counts.Bad += requests / 2
 	}
 	w.clients.answered[revision] = counts
 }
 
-// endTrial forgets what a candidate answered: another trial begins anew.
-func (w *World) endTrial(revision string) {
-	w.clients.trials = maps.Clone(w.clients.trials)
-	maps.DeleteFunc(w.clients.trials, func(s share, _ spell) bool { return s.revision == revision })
+// resetExposure discards the exposure of a candidate, whose next canary starts from the beginning.
+func (w *World) resetExposure(revision string) {
+	w.clients.exposures = maps.Clone(w.clients.exposures)
+	maps.DeleteFunc(w.clients.exposures, func(s share, _ exposure) bool { return s.revision == revision })
 }
 
-// shares are those of candidates, by what pods and the gateway were told. What is
-// left is the stable revision's.
-func (w *World) shares() []share {
-	return slices.Concat(w.splitShares(), w.podShares(w.upReplicas), w.gatewayShares())
+// traffic returns the shares of candidates according to the configuration of pods and gateway. The
+// stable revision has the rest.
+func (w *World) traffic() []share {
+	return slices.Concat(w.splitTraffic(), w.podTraffic(w.availableReplicas), w.gatewayTraffic())
 }
 
-// splitShares are what the stable pods hand on.
-func (w *World) splitShares() []share {
+// splitTraffic returns the shares that the stable pods forward.
+func (w *World) splitTraffic() []share {
 	traffic, ok := live[*corev1.ConfigMap](&w.api.store, configMaps, name+"-traffic")
 	if !ok {
 		return nil
@@ -126,17 +126,17 @@ func splitOf(traffic *corev1.ConfigMap) []share {
 	return []share{{file.Revision, file.Weight}}
 }
 
-// podShares are those of pods that the Service selects beside the stable ones, by
-// how many a revision has.
-func (w *World) podShares(replicas func(revision string) int32) []share {
+// podTraffic returns the shares of the other pods that the Service selects, by the number of
+// replicas.
+func (w *World) podTraffic(replicas func(revision string) int32) []share {
 	service, ok := live[*corev1.Service](&w.api.store, services, name)
-	if !ok || revisionOf(service) != "" || w.serving() == "" {
+	if !ok || revisionOf(service) != "" || w.stable() == "" {
 		return nil
 	}
-	all := replicas(w.serving())
+	all := replicas(w.stable())
 	var others []string
 	for _, o := range w.api.now(deployments) {
-		if revision := o.GetLabels()[v1alpha1.LabelRevision]; ownedByName(o) && revision != w.serving() && replicas(revision) > 0 {
+		if revision := o.GetLabels()[v1alpha1.LabelRevision]; ownedByName(o) && revision != w.stable() && replicas(revision) > 0 {
 			others = append(others, revision)
 			all += replicas(revision)
 		}
@@ -148,8 +148,8 @@ func (w *World) podShares(replicas func(revision string) int32) []share {
 	return shares
 }
 
-// upReplicas are the pods of a revision that answer.
-func (w *World) upReplicas(revision string) int32 {
+// availableReplicas returns the number of a revision's pods that serve requests.
+func (w *World) availableReplicas(revision string) int32 {
 	d, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+revision)
 	if !ok {
 		return 0

@@ -21,7 +21,7 @@ import (
 	"github.com/flagcache/flagcache/service/flags"
 )
 
-// The World's only FlagCache.
+// namespace and name identify the only FlagCache of the World.
 const (
 	namespace = "shop"
 	name      = "demo"
@@ -29,164 +29,165 @@ const (
 
 var request = ctrl.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}
 
-// Limits of a run. A correct operator needs far less.
+// Limits of a run, far above what a correct operator needs.
 const (
-	maxLooks = 150
-	maxTime  = 4 * time.Hour
+	maxReconciles = 150
+	maxDuration   = 4 * time.Hour
 )
 
-// Times of the World.
+// Durations in the World.
 const (
-	// tick is how long an actor takes for a step.
+	// tick is the time that an actor needs for one step.
 	tick = time.Second
-	// restartTime is how long the operator takes to start.
+	// restartTime is the time that the operator needs to start.
 	restartTime = 5 * time.Second
-	// patience is how long a user waits for the World to come to rest before the
-	// next step.
-	patience = 2 * time.Minute
-	// resync is when informers report all they know once more.
+	// stepTimeout is how long a user waits for the World to come to rest before the next step.
+	stepTimeout = 2 * time.Minute
+	// resync is the resync period of the informers.
 	resync = 10 * time.Minute
 )
 
-// World is a cluster with one FlagCache, its users, and its operator. All of it
-// is data, so a copy of it goes on as the original would have.
+// World is a simulated cluster with one FlagCache, its users and its operator. All of its state is
+// data, so it can be forked at any time.
 type World struct {
 	api   apiServer
 	plan  plan
 	queue queue
 	cache cacheView
 	redis prober
-	// metrics samples the evidence of canaries, clients are what it is about, and
-	// promised the shares of candidates. That map is never changed in place.
-	metrics  sampler
-	clients  clients
-	promised map[string]int32
-	// mended says that what made an image fail is mended.
-	mended bool
+	// evidence is the sampler of the canary, clients the traffic that it samples, and assigned the
+	// shares of candidates according to the operator. The map assigned is never modified in place.
+	evidence sampler
+	clients  clientTraffic
+	assigned map[string]int32
+	// imageFixed reports that the cause of the failures of failingImage was removed.
+	imageFixed bool
 
 	scenario scenario
-	// step is the next of the scenario, stepped is when the last one was.
-	step    int
-	stepped time.Time
+	// step is the index of the next step of the scenario, lastStep the time of the previous one.
+	step     int
+	lastStep time.Time
 
-	// time is virtual; offset is how far the operator's clock is off.
-	time, began time.Time
+	// time is virtual; offset is the deviation of the operator's clock.
+	time, start time.Time
 	offset      time.Duration
-	// nextTick is when actors act again, zero when all rest; alarm is when one of
-	// them wants to act though nothing happens.
+	// nextTick is when the actors act next, zero if none of them has anything to do; alarm is the
+	// earliest time at which an actor acts without a trigger.
 	nextTick, alarm time.Time
 
-	// load is the number of replicas that an autoscaler would like.
-	load int32
-	// servers are the Redis servers outside, by address: what they take.
+	// desiredLoad is the number of replicas that the autoscaler computes.
+	desiredLoad int32
+	// servers are the Redis servers outside of the cluster, by address, with the passwords that
+	// they accept.
 	servers map[string]passwords
-	// cloud is what AWS does on demand, proven what probes of servers succeeded with.
-	cloud  cloud
-	proven map[string]bool
+	// cloud is the simulated state of AWS, probedConnections those with a successful probe.
+	cloud             cloud
+	probedConnections map[string]bool
 
-	calls, looks, drawn int
-	// asked is how many credentials were drawn when the user asked for a new token.
-	asked int
-	// requests are the operator's attempts to write, writes those that changed
-	// something.
+	calls, reconciles, generated int
+	// generatedAtRotation is the number of credentials generated before the user requested a new
+	// token.
+	generatedAtRotation int
+	// requests counts the operator's write requests, writes those that changed something.
 	requests, writes int
-	// struck are how often each point of the plan struck, and what.
-	struck []strike
-	// current is the look under way, nil between looks.
-	current *look
-	// last is how the last look ended.
-	last ending
-	// writer is who is writing.
+	// injections has the progress of each point of the plan.
+	injections []injection
+	// current is the reconciliation in progress, nil between reconciliations.
+	current *reconciliation
+	// lastResult is the result of the previous reconciliation.
+	lastResult reconcileResult
+	// writer is the author of the current writes.
 	writer string
-	// flagFiles is the operator's memory of flag files when the plan has it kept.
+	// flagFiles is retained between reconciliations if the plan says so.
 	flagFiles *controllers.FlagFiles
 
-	// over says that the rest of the run is known.
-	over bool
-	// effort and final are what the run came to.
+	// finished reports that the rest of the run is known.
+	finished bool
+	// effort and final are the results of the run.
 	effort effort
 	final  string
 
-	// broken are the invariants that did not hold.
-	broken []string
-	// events are those of the operator.
+	// violations are the violated invariants.
+	violations []string
+	// events are those that the operator emitted.
 	events []string
 
-	// memo is what is known of states, visited are those of this run, with the
-	// number of looks until then. common and own are what is known of objects, of
-	// the reference's and of this run's.
+	// memo has the known states, visited those of this run with the number of reconciliations
+	// before them. common and own are the fingerprints of objects, of the reference run and of this
+	// run.
 	memo    *memo
 	visited map[stateKey]int
-	common  map[client.Object]skeleton
-	own     map[client.Object]skeleton
+	common  map[client.Object]fingerprint
+	own     map[client.Object]fingerprint
 
-	// trace, forks and film are kept where they are wanted.
-	trace *[]traced
-	forks *[]*World
-	film  *[]string
+	// calledTrace, forks and log are recorded unless they are nil.
+	calledTrace *[]tracedCall
+	forks       *[]*World
+	log         *[]string
 }
 
-// look is one call of Reconcile.
-type look struct {
+// reconciliation is one call of Reconcile.
+type reconciliation struct {
 	cancel context.CancelFunc
-	// read is the FlagCache that the look is about.
-	read *v1alpha1.FlagCache
-	// retired says that another operator has taken over.
-	retired bool
-	// stopped says that the operator was told to stop.
-	stopped bool
-	faulted bool
-	writes  int
+	// flagCache is the FlagCache that was read.
+	flagCache *v1alpha1.FlagCache
+	// replaced reports that another leader has taken over.
+	replaced bool
+	// cancelled reports that the context was cancelled.
+	cancelled bool
+	faulted   bool
+	writes    int
 }
 
-// ending is how a look ended.
-type ending struct {
-	// clean: no error, no fault, and nothing was written.
-	clean bool
-	err   error
-	again time.Duration
-	// revision that the World had then.
+// reconcileResult is the result of a reconciliation.
+type reconcileResult struct {
+	// unchanged is set if there was no error, no fault and no write.
+	unchanged    bool
+	err          error
+	requeueAfter time.Duration
+	// revision of the store at that time.
 	revision int
 }
 
-// strike is what a point of the plan did so far.
-type strike struct {
+// injection is the progress of a point of the plan.
+type injection struct {
 	call  call
 	times int
 	since time.Time
-	// look is the last look that it struck, and row how many looks in a row.
-	look, row int
+	// lastReconcile is the last reconciliation with this fault, and consecutive the number of
+	// consecutive ones.
+	lastReconcile, consecutive int
 }
 
-// effort is what the operator did.
-type effort struct{ looks, calls int }
+// effort is the work that the operator did.
+type effort struct{ reconciles, calls int }
 
-// crash is the end of the operator's process.
+// crash is a panic that ends the operator's process.
 type crash struct{}
 
-// newWorld is a World at the beginning of a scenario.
+// newWorld returns a World at the beginning of a scenario.
 func newWorld(s scenario, p plan) *World {
 	began := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	w := &World{
-		api: apiServer{store: newStore()}, plan: p, scenario: s, time: began, began: began, stepped: began,
-		redis: prober{}, servers: map[string]passwords{}, load: 2, visited: map[stateKey]int{}, own: map[client.Object]skeleton{}, writer: "user", struck: make([]strike, len(p.points)),
+		api: apiServer{store: newStore()}, plan: p, scenario: s, time: began, start: began, lastStep: began,
+		redis: prober{}, servers: map[string]passwords{}, desiredLoad: 2, visited: map[stateKey]int{}, own: map[client.Object]fingerprint{}, writer: "user", injections: make([]injection, len(p.points)),
 	}
 	w.bind()
 	w.setTime(began)
 	return w
 }
 
-// bind makes the World hear of its store's changes.
-func (w *World) bind() { w.api.wrote = w.wrote }
+// bind connects the World to the changes of its store.
+func (w *World) bind() { w.api.onChange = w.onChange }
 
-// fork is a copy that another plan may happen to.
+// fork returns a copy in which another plan is run.
 func (w *World) fork(p plan) *World {
 	f := *w
 	f.api.store = w.api.fork()
-	f.plan, f.struck = p, make([]strike, len(p.points))
-	f.trace, f.forks, f.film = nil, nil, nil
-	f.visited, f.own = map[stateKey]int{}, map[client.Object]skeleton{}
-	f.events, f.broken = slices.Clip(w.events), slices.Clip(w.broken)
+	f.plan, f.injections = p, make([]injection, len(p.points))
+	f.calledTrace, f.forks, f.log = nil, nil, nil
+	f.visited, f.own = map[stateKey]int{}, map[client.Object]fingerprint{}
+	f.events, f.violations = slices.Clip(w.events), slices.Clip(w.violations)
 	f.redis = maps.Clone(w.redis)
 	f.servers = maps.Clone(w.servers)
 	f.bind()
@@ -194,73 +195,73 @@ func (w *World) fork(p plan) *World {
 }
 
 func (w *World) setTime(t time.Time) {
-	w.answer(t.Sub(w.time))
+	w.serveRequests(t.Sub(w.time))
 	w.time = t
 	w.api.clock = t
 }
 
-// Now is the time by the operator's clock, which the World is.
+// Now returns the time of the operator's clock, which is implemented by the World.
 func (w *World) Now() time.Time { return w.time.Add(w.offset) }
 
-// Since is the time that has passed by the operator's clock.
+// Since returns the time passed according to the operator's clock.
 func (w *World) Since(t time.Time) time.Duration { return w.Now().Sub(t) }
 
-// run plays the scenario to its end, and looks some more.
-func (w *World) run(silent int) {
-	w.drive(true)
-	if w.over {
+// runToEnd runs the scenario to its end, and verifies the steady state.
+func (w *World) runToEnd(silent int) {
+	w.runUntilRest(true)
+	if w.finished {
 		return
 	}
-	w.checkRest()
-	w.effort, w.final = effort{looks: w.looks, calls: w.calls}, w.normal()
-	if len(w.broken) == 0 {
-		w.checkSilence(silent)
+	w.checkAtRest()
+	w.effort, w.final = effort{reconciles: w.reconciles, calls: w.calls}, w.normalized()
+	if len(w.violations) == 0 {
+		w.checkSteadyState(silent)
 	}
 }
 
-// drive lets things happen until all is at rest, with the scenario's steps or
-// up to the next one.
-func (w *World) drive(steps bool) {
-	for begin := w.looks; w.looks < begin+maxLooks && w.time.Sub(w.began) < maxTime; {
-		if w.over || w.atRest() && (!steps || w.step == len(w.scenario.steps)) {
+// runUntilRest advances until the World is at rest, after all steps of the scenario or before the
+// next one.
+func (w *World) runUntilRest(steps bool) {
+	for begin := w.reconciles; w.reconciles < begin+maxReconciles && w.time.Sub(w.start) < maxDuration; {
+		if w.finished || w.atRest() && (!steps || w.step == len(w.scenario.steps)) {
 			return
 		}
 		if w.stepDue(steps) {
 			w.takeStep()
 			continue
 		}
-		w.happen(steps)
+		w.advance(steps)
 	}
-	w.violate("L1 convergence: after %d looks and %v nothing has come to rest; last look: error %v, again in %v",
-		w.looks, w.time.Sub(w.began), w.last.err, w.last.again)
+	w.violation("L1 convergence: not at rest after %d reconciliations and %v; last error %v, requeue after %v",
+		w.reconciles, w.time.Sub(w.start), w.lastResult.err, w.lastResult.requeueAfter)
 }
 
-// stepDue says that the user goes on: the step's moment has come, or the World is
-// at rest, or the user is tired of waiting. Without steps only moments count: they
-// come while the World is busy.
+// stepDue reports whether the next step is due: its trigger has fired, the World is at rest, or the
+// user has waited long enough. Without steps only triggers count, which fire while operations are
+// in progress.
 func (w *World) stepDue(steps bool) bool {
 	if w.step == len(w.scenario.steps) {
 		return false
 	}
-	if has := w.scenario.moments[w.step]; has != nil && has(w) {
+	if has := w.scenario.triggers[w.step]; has != nil && has(w) {
 		return true
 	}
-	return steps && (w.atRest() || w.impatient() && !w.time.Before(w.stepped.Add(patience)))
+	return steps && (w.atRest() || w.stepsTimeOut() && !w.time.Before(w.lastStep.Add(stepTimeout)))
 }
 
-// impatient says that the next step does not wait for rest for ever.
-func (w *World) impatient() bool { return !w.scenario.patient }
+// stepsTimeOut reports whether the next step is run even if the World does not come to rest.
+func (w *World) stepsTimeOut() bool { return !w.scenario.waitsForRest }
 
 func (w *World) takeStep() {
 	s := w.scenario.steps[w.step]
 	w.step++
 	w.setTime(w.time.Add(tick))
-	w.stepped = w.time
-	w.filmed("---- %s", s.name)
+	w.lastStep = w.time
+	w.logf("---- %s", s.name)
 	w.as("user", func() { s.do(w) })
 }
 
-// as has somebody else than the operator write.
+// as runs a function with another author of its writes.
 func (w *World) as(writer string, do func()) {
 	before := w.writer
 	w.writer = writer
@@ -268,46 +269,46 @@ func (w *World) as(writer string, do func()) {
 	w.writer = before
 }
 
-// atRest says that nothing will happen any more unless somebody does something.
+// atRest reports whether nothing will happen without further input.
 func (w *World) atRest() bool {
-	if w.queue.dirty || !w.nextTick.IsZero() || !w.alarm.IsZero() || w.cache.isOld() || w.strikesLater() || w.awaitsCloud() {
+	if w.queue.dirty || !w.nextTick.IsZero() || !w.alarm.IsZero() || w.cache.isOld() || w.outageActive() || w.cachePending() {
 		return false
 	}
-	polls := w.last.clean && w.last.again >= 30*time.Second && w.last.revision == w.api.revision
+	polls := w.lastResult.unchanged && w.lastResult.requeueAfter >= 30*time.Second && w.lastResult.revision == w.api.revision
 	return w.queue.later.IsZero() || polls
 }
 
-// strikesLater says that a fault lasts that will be lifted.
-func (w *World) strikesLater() bool {
+// outageActive reports whether a fault that lasts for outageDuration is in progress.
+func (w *World) outageActive() bool {
 	for i, p := range w.plan.points {
-		if s := w.struck[i]; p.times == untilLifted && s.times > 0 && w.time.Before(s.since.Add(outage)) {
+		if s := w.injections[i]; p.times == untilLifted && s.times > 0 && w.time.Before(s.since.Add(outageDuration)) {
 			return true
 		}
 	}
 	return false
 }
 
-// happen moves the clock to the next event and lets it happen.
-func (w *World) happen(steps bool) {
+// advance moves the clock to the next event and processes it.
+func (w *World) advance(steps bool) {
 	next := w.nextEvent(steps)
 	if next.After(w.time) {
 		w.setTime(next)
 	}
 	switch {
 	case w.cache.isOld() && !w.time.Before(w.cache.until):
-		w.filmed("---- the cache catches up")
+		w.logf("---- the cache is up to date again")
 		w.cache = cacheView{}
-		w.queue.wake(w.time)
-	case w.queue.due(w.time) && w.foreseen():
-		w.over = true
+		w.queue.enqueue(w.time)
+	case w.queue.due(w.time) && w.predicted():
+		w.finished = true
 	case w.queue.due(w.time):
-		w.look()
+		w.runReconcile()
 	case !w.alarm.IsZero() && !w.time.Before(w.alarm), !w.nextTick.IsZero() && !w.time.Before(w.nextTick):
 		w.act()
 	}
 }
 
-// nextEvent is when something happens next.
+// nextEvent returns the time of the next event.
 func (w *World) nextEvent(steps bool) time.Time {
 	next := time.Time{}
 	consider := func(t time.Time, passed bool) {
@@ -318,12 +319,12 @@ func (w *World) nextEvent(steps bool) time.Time {
 	for _, t := range []time.Time{w.queue.next(w.time), w.nextTick, w.alarm, w.cache.until} {
 		consider(t, true)
 	}
-	if steps && w.step < len(w.scenario.steps) && w.impatient() {
-		consider(w.stepped.Add(patience), false)
+	if steps && w.step < len(w.scenario.steps) && w.stepsTimeOut() {
+		consider(w.lastStep.Add(stepTimeout), false)
 	}
 	for i, p := range w.plan.points {
-		if s := w.struck[i]; p.times == untilLifted && s.times > 0 {
-			consider(s.since.Add(outage), false)
+		if s := w.injections[i]; p.times == untilLifted && s.times > 0 {
+			consider(s.since.Add(outageDuration), false)
 		}
 	}
 	if next.IsZero() {
@@ -332,46 +333,46 @@ func (w *World) nextEvent(steps bool) time.Time {
 	return next
 }
 
-// look has a fresh operator look once: nothing is remembered but what a restart
-// would lose.
-func (w *World) look() {
+// runReconcile runs one reconciliation with a new Reconciler, which has no state other than what a
+// restart would lose.
+func (w *World) runReconcile() {
 	if w.forks != nil {
-		*w.forks = append(*w.forks, w.fork(plan0))
+		*w.forks = append(*w.forks, w.fork(noFaults))
 	}
-	w.looks++
-	w.disturb()
+	w.reconciles++
+	w.injectBeforeReconcile()
 	w.queue.pop(w.time)
-	w.filmed("== look %d at %v", w.looks, w.time.Sub(w.began))
+	w.logf("== reconciliation %d at %v", w.reconciles, w.time.Sub(w.start))
 	outer := w.current
-	mine := &look{}
+	mine := &reconciliation{}
 	w.current = mine
-	result, err, crashed := w.reconcile()
+	result, err, crashed := w.callReconciler()
 	w.current = outer
-	w.last = ending{err: err, again: result.RequeueAfter, clean: err == nil && !crashed && !mine.faulted && mine.writes == 0, revision: w.api.revision}
-	w.tell(err)
-	w.checkHonest()
+	w.lastResult = reconcileResult{err: err, requeueAfter: result.RequeueAfter, unchanged: err == nil && !crashed && !mine.faulted && mine.writes == 0, revision: w.api.revision}
+	w.checkError(err)
+	w.checkFailureReported()
 	w.checkRejected()
-	if w.nextTick.IsZero() && (w.redis.waits() || w.metrics.target != nil && w.metrics.next.IsZero()) {
+	if w.nextTick.IsZero() && (w.redis.pending() || w.evidence.target != nil && w.evidence.next.IsZero()) {
 		w.nextTick = w.time.Add(tick)
 	}
 	switch {
-	case mine.retired:
-		w.filmed("     the operator that was overtaken ends")
-	case crashed || mine.stopped:
+	case mine.replaced:
+		w.logf("     the previous leader ends")
+	case crashed || mine.cancelled:
 		w.restart()
 	default:
 		w.queue.done(w.time, result, err)
-		w.filmed("     again in %v, error %v", result.RequeueAfter, err)
+		w.logf("     requeue after %v, error %v", result.RequeueAfter, err)
 	}
 	if w.forks != nil {
-		w.checkSettles()
+		w.checkIdempotent()
 	}
 }
 
-var plan0 plan
+var noFaults plan
 
-// reconcile calls the operator; a crash ends it like the end of its process.
-func (w *World) reconcile() (result ctrl.Result, err error, crashed bool) {
+// callReconciler calls Reconcile. A crash ends it like the end of its process.
+func (w *World) callReconciler() (result ctrl.Result, err error, crashed bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			if _, ok := r.(crash); !ok {
@@ -390,7 +391,7 @@ func (w *World) reconcile() (result ctrl.Result, err error, crashed bool) {
 	return result, err, false
 }
 
-// operator is who writes on behalf of the FlagCache.
+// operator is the author of the Reconciler's writes.
 const operator = "operator"
 
 func (w *World) operator() *controllers.Reconciler {
@@ -399,7 +400,7 @@ func (w *World) operator() *controllers.Reconciler {
 		Live:      operatorClient{w: w, live: true},
 		FlagFiles: w.files(),
 		Prober:    w.redis,
-		Sampler:   &w.metrics,
+		Sampler:   &w.evidence,
 		ACK:       w,
 		Events:    recorder{w},
 		Clock:     w,
@@ -410,10 +411,10 @@ func (w *World) operator() *controllers.Reconciler {
 }
 
 func (w *World) files() *controllers.FlagFiles {
-	if w.plan.memory && w.flagFiles != nil {
+	if w.plan.keepMemory && w.flagFiles != nil {
 		return w.flagFiles
 	}
-	w.flagFiles = &controllers.FlagFiles{Metadata: operatorClient{w: w, everything: true}, Validate: validate}
+	w.flagFiles = &controllers.FlagFiles{Metadata: operatorClient{w: w, unrestricted: true}, Validate: validate}
 	return w.flagFiles
 }
 
@@ -429,34 +430,34 @@ func validate(data []byte) ([]string, error) {
 	return texts, nil
 }
 
-// random draws a credential that is found again wherever it leaks to.
+// random generates a credential that is recognized wherever it leaks.
 func (w *World) random() string {
-	w.drawn++
-	return fmt.Sprintf("%s%04d", secretMarker, w.drawn)
+	w.generated++
+	return fmt.Sprintf("%s%04d", secretMarker, w.generated)
 }
 
 // restart ends the operator's process and starts another one.
 func (w *World) restart() {
-	w.filmed("     the operator starts anew")
-	w.redis, w.metrics = prober{}, sampler{}
+	w.logf("     the operator restarts")
+	w.redis, w.evidence = prober{}, sampler{}
 	w.queue = queue{ready: w.time.Add(restartTime)}
 	w.flagFiles = nil
-	w.queue.wake(w.time)
+	w.queue.enqueue(w.time)
 }
 
 func (w *World) cancel() {
-	w.current.stopped = true
+	w.current.cancelled = true
 	w.current.cancel()
 }
 
-// readFor keeps what the look is about.
-func (w *World) readFor(o client.Object) {
+// recordFlagCache remembers the FlagCache that the current reconciliation has read.
+func (w *World) recordFlagCache(o client.Object) {
 	if fc, ok := o.(*v1alpha1.FlagCache); ok && w.current != nil {
-		w.current.read = fc
+		w.current.flagCache = fc
 	}
 }
 
-// cached is what the operator's cache holds of a kind.
+// cached returns the objects of a kind in the operator's informer cache.
 func (w *World) cached(k kind) []client.Object {
 	if w.cache.isOld() && w.cache.covers(k) {
 		return w.api.at(k, w.cache.states[k])
@@ -464,7 +465,7 @@ func (w *World) cached(k kind) []client.Object {
 	return w.api.now(k)
 }
 
-// cacheView is an old view of the World.
+// cacheView is a stale informer cache.
 type cacheView struct {
 	until  time.Time
 	of     kind
@@ -474,33 +475,33 @@ type cacheView struct {
 func (v cacheView) isOld() bool        { return !v.until.IsZero() }
 func (v cacheView) covers(k kind) bool { return v.of == kinds || v.of == k }
 
-// disturb does what the plan has for the look that begins.
-func (w *World) disturb() {
-	for _, s := range w.plan.skews {
-		if s.look != w.looks {
+// injectBeforeReconcile applies the parts of the plan for the next reconciliation.
+func (w *World) injectBeforeReconcile() {
+	for _, s := range w.plan.staleViews {
+		if s.reconcile != w.reconciles {
 			continue
 		}
 		if s.restart {
 			w.restart()
 			w.queue.ready = w.time
 		}
-		w.cache = cacheView{until: w.time.Add(stale), of: s.kind, states: w.api.before(s.kind, s.lag)}
-		w.filmed("---- the view of %s stands still, %d changes ago", viewName(s.kind), s.lag)
+		w.cache = cacheView{until: w.time.Add(staleDuration), of: s.kind, states: w.api.statesBefore(s.kind, s.lag)}
+		w.logf("---- the cache of %s is stale, %d changes behind", viewName(s.kind), s.lag)
 	}
-	for _, d := range w.plan.wakes {
-		if d.look != w.looks {
+	for _, d := range w.plan.queueFaults {
+		if d.reconcile != w.reconciles {
 			continue
 		}
 		if d.restart {
 			w.restart()
 			w.queue.ready = w.time
 		}
-		w.queue.lose, w.queue.extra = d.lost, d.extra
+		w.queue.loseNext, w.queue.addNext = d.lost, d.extra
 	}
-	for _, j := range w.plan.jumps {
-		if j.look == w.looks {
+	for _, j := range w.plan.clockJumps {
+		if j.reconcile == w.reconciles {
 			w.offset += j.by
-			w.filmed("---- the clock jumps by %v", j.by)
+			w.logf("---- the clock jumps by %v", j.by)
 		}
 	}
 }
@@ -512,11 +513,11 @@ func viewName(k kind) string {
 	return k.String()
 }
 
-// faultAt is what happens to a call.
+// faultAt returns the fault of a call.
 func (w *World) faultAt(c call) fault {
 	for i, p := range w.plan.points {
-		s := &w.struck[i]
-		if p.intrudes() || !w.strikes(p, s, c) {
+		s := &w.injections[i]
+		if p.isEvent() || !w.matches(p, s, c) {
 			continue
 		}
 		if s.times == 0 {
@@ -526,107 +527,107 @@ func (w *World) faultAt(c call) fault {
 		if w.current != nil {
 			w.current.faulted = true
 		}
-		switch s.look {
-		case w.looks:
-		case w.looks - 1:
-			s.row++
+		switch s.lastReconcile {
+		case w.reconciles:
+		case w.reconciles - 1:
+			s.consecutive++
 		default:
-			s.row = 1
+			s.consecutive = 1
 		}
-		s.look = w.looks
+		s.lastReconcile = w.reconciles
 		return p.fault
 	}
 	return noFault
 }
 
-// strikes says whether a point strikes at a call: at its own, or else at the
-// next one that can fail like that, and then at the attempts of the same.
-func (w *World) strikes(p point, s *strike, c call) bool {
+// matches reports whether a point applies to a call: its own, or else the next one at which its
+// fault is possible, and then the retries of that call.
+func (w *World) matches(p point, s *injection, c call) bool {
 	switch {
 	case s.times == 0:
 		return w.calls >= p.call && slices.Contains(faultsOf(c), p.fault)
-	case !s.call.same(c):
+	case !s.call.sameTarget(c):
 		return false
 	case p.times == untilLifted:
-		return w.time.Before(s.since.Add(outage))
+		return w.time.Before(s.since.Add(outageDuration))
 	default:
 		return s.times < p.times
 	}
 }
 
-// intrude does what the plan has happen just before a call.
-func (w *World) intrude(c call) {
+// injectEvents runs the events that the plan has before a call.
+func (w *World) injectEvents(c call) {
 	for i, p := range w.plan.points {
-		if p.call != w.calls || w.struck[i].times > 0 || !p.intrudes() {
+		if p.call != w.calls || w.injections[i].times > 0 || !p.isEvent() {
 			continue
 		}
-		w.struck[i].times++
-		w.filmed("---- before %s: %s", c, p.fault)
+		w.injections[i].times++
+		w.logf("---- before %s: %s", c, p.fault)
 		switch p.fault {
-		case deleted:
+		case flagCacheDeleted:
 			w.as("user", w.deleteFlagCache)
-		case respecified:
-			w.as("user", w.respecify)
-		case overtaken, raced:
-			w.overtake(p.fault == overtaken)
+		case specChanged:
+			w.as("user", w.changePodLabels)
+		case leaderChanged, leaderOverlapped:
+			w.runOtherLeader(p.fault == leaderChanged)
 		}
 	}
 }
 
-// overtake has another operator work while this one is held up in the middle of
-// a look, for one look or until all is done.
-func (w *World) overtake(all bool) {
+// runOtherLeader runs another leader during a reconciliation of this one, for one reconciliation or
+// until the World is at rest.
+func (w *World) runOtherLeader(all bool) {
 	held, writer := w.current, w.writer
-	held.retired = true
+	held.replaced = true
 	w.writer = "cluster"
 	w.restart()
 	w.queue.ready = w.time
 	if all {
-		w.drive(false)
+		w.runUntilRest(false)
 	} else {
-		w.look()
+		w.runReconcile()
 	}
 	w.current, w.writer = held, writer
-	w.filmed("---- the operator that was overtaken goes on")
+	w.logf("---- the previous leader continues")
 }
 
-// wrote hears of every change of the store.
-func (w *World) wrote(k kind, before, after client.Object) {
-	w.filmWrite(k, before, after)
+// onChange processes each change of the store.
+func (w *World) onChange(k kind, before, after client.Object) {
+	w.logWrite(k, before, after)
 	if w.writer == operator && w.current != nil {
 		w.current.writes++
 		w.writes++
 	}
 	w.nextTick = w.time.Add(tick)
 	w.checkWrite(k, before, after)
-	if w.wakes(k, before, after) {
-		w.queue.wake(w.time)
+	if w.triggers(k, before, after) {
+		w.queue.enqueue(w.time)
 	}
 }
 
-// filmed adds a line to the film.
-func (w *World) filmed(format string, args ...any) {
-	if w.film != nil {
-		*w.film = append(*w.film, fmt.Sprintf(format, args...))
+// logf adds a line to the log of the run.
+func (w *World) logf(format string, args ...any) {
+	if w.log != nil {
+		*w.log = append(*w.log, fmt.Sprintf(format, args...))
 	}
 }
 
-func (w *World) filmCall(c call, err error) {
-	if w.film != nil && (err != nil || c.isWrite()) {
-		w.filmed("%4d %s: %v", w.calls, c, err)
+func (w *World) logCall(c call, err error) {
+	if w.log != nil && (err != nil || c.isWrite()) {
+		w.logf("%4d %s: %v", w.calls, c, err)
 	}
 }
 
-func (w *World) filmWrite(k kind, before, after client.Object) {
-	if w.film == nil {
+func (w *World) logWrite(k kind, before, after client.Object) {
+	if w.log == nil {
 		return
 	}
 	switch {
 	case before == nil:
-		w.filmed("       %s makes %s %s", w.writer, k, after.GetName())
+		w.logf("       %s creates %s %s", w.writer, k, after.GetName())
 	case after == nil:
-		w.filmed("       %s removes %s %s", w.writer, k, before.GetName())
+		w.logf("       %s deletes %s %s", w.writer, k, before.GetName())
 	default:
-		w.filmed("       %s changes %s %s: %s", w.writer, k, after.GetName(), differences(before, after))
+		w.logf("       %s changes %s %s: %s", w.writer, k, after.GetName(), differences(before, after))
 	}
 }
