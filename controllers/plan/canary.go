@@ -9,13 +9,13 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/revision"
 	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
@@ -25,7 +25,7 @@ func RollbackReasons() []string {
 }
 
 // canaryInput is what the canary of the target is decided on.
-func canaryInput(x *observed.Index, r *rollout, target *revisionTemplate, record canary.Record) canary.Input {
+func canaryInput(x *observed.Index, r *rollout, target *targetRevision, record canary.Record) canary.Input {
 	stable := r.observed[r.stable]
 	in := canary.Input{
 		Now:            x.Now,
@@ -35,13 +35,13 @@ func canaryInput(x *observed.Index, r *rollout, target *revisionTemplate, record
 		Evidence:       x.Evidence,
 		Pods:           candidatePods(r.observed[r.target], x.Pods[r.target]),
 		FullSize:       r.full,
-		SharesCache:    stable != nil && connection.HashOf(stable) == target.template.Annotations[v1alpha1.AnnotationConnection],
+		SharesCache:    stable != nil && connection.HashOf(stable) == target.Pod.Annotations[v1alpha1.AnnotationConnection],
 		Probe:          canary.Probe{Unhealthy: x.Probe.Health == observed.Unhealthy, At: x.Probe.At, Failing: x.Probe.Failing},
 		ObservedWeight: traffic.ObservedWeight(x, r.target),
 		Exposed:        x.SharesService(),
 		OtherRevisions: r.others(),
 		Gateway:        traffic.Gateway(x, r.target),
-		LoadTest:       loadTestResult(x, record),
+		LoadTest:       revision.LoadTestResult(x, record),
 	}
 	if record.Canary != nil {
 		in.Recorded = *record.Canary
@@ -119,21 +119,8 @@ func candidatePods(d *appsv1.Deployment, trouble observed.PodTrouble) canary.Pod
 	switch {
 	case trouble.Reason != "":
 		pods.Failure = &canary.Failure{Reason: trouble.Reason, Message: trouble.Message}
-	case deadlineExceeded(d):
-		pods.Failure = &canary.Failure{Reason: v1alpha1.ReasonProgressDeadlineExceeded, Message: fmt.Sprintf("its pods did not become available in %d seconds", progressDeadline)}
+	case revision.DeadlineExceeded(d):
+		pods.Failure = &canary.Failure{Reason: v1alpha1.ReasonProgressDeadlineExceeded, Message: fmt.Sprintf("its pods did not become available in %d seconds", revision.ProgressDeadline)}
 	}
 	return pods
-}
-
-// deadlineExceeded reports whether a Deployment gave up becoming available.
-func deadlineExceeded(d *appsv1.Deployment) bool {
-	if d == nil || d.Status.ObservedGeneration < d.Generation {
-		return false
-	}
-	for _, c := range d.Status.Conditions {
-		if c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse {
-			return true
-		}
-	}
-	return false
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/analysis"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/revision"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -339,11 +340,11 @@ func (sim *simulation) capacity() {
 			continue
 		}
 		replicas := ptr.Deref(d.Spec.Replicas, 1)
-		revision := d.Labels[v1alpha1.LabelRevision]
+		name := d.Labels[v1alpha1.LabelRevision]
 		switch {
-		case revision == sim.stable() && replicas < ptr.Deref(sim.fc.Spec.Service.Replicas, defaultReplicas):
-			sim.t.Errorf("the stable revision %s has %d replicas", sim.name(revision), replicas)
-		case revision != sim.stable() && readHistory(sim.index()).records[revision].Outcome != canary.Promoted:
+		case name == sim.stable() && replicas < ptr.Deref(sim.fc.Spec.Service.Replicas, revision.DefaultReplicas):
+			sim.t.Errorf("the stable revision %s has %d replicas", sim.name(name), replicas)
+		case name != sim.stable() && readHistory(sim.index()).records[name].Outcome != canary.Promoted:
 			others++
 		}
 	}

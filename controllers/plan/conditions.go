@@ -16,6 +16,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/revision"
 	"github.com/flagcache/flagcache/controllers/plan/source"
 )
 
@@ -174,23 +175,23 @@ func lastEndpoint(s *observed.Index) string {
 func serviceAvailable(p servicePart) metav1.Condition {
 	const kind = v1alpha1.ConditionServiceAvailable
 	r := p.rollout
-	revision := r.target
+	name := r.target
 	if r.rejected || r.unreadable || r.canary != nil {
-		revision = r.stable
+		name = r.stable
 	}
-	d := r.observed[revision]
+	d := r.observed[name]
 	switch {
 	case p.blocked == v1alpha1.ReasonWaitingForConnection:
 		return conditions.False(kind, p.blocked, "Waiting for a connection to the cache before starting pods of this spec")
 	case p.blocked == v1alpha1.ReasonWaitingForFlags:
 		return conditions.False(kind, p.blocked, "Waiting for a usable source of flags before starting pods of this spec")
-	case available(d, p.replicas):
+	case revision.Available(d, p.replicas):
 		return conditions.True(kind, v1alpha1.ReasonAvailable, "Every replica is available")
-	case deadlineExceeded(d):
+	case revision.DeadlineExceeded(d):
 		return conditions.False(kind, v1alpha1.ReasonProgressDeadlineExceeded, "Deployment %s did not become available in %d seconds: see its pods and events",
-			d.Name, progressDeadline)
+			d.Name, revision.ProgressDeadline)
 	default:
-		return conditions.False(kind, v1alpha1.ReasonProgressing, "Waiting for the replicas of revision %s", revision)
+		return conditions.False(kind, v1alpha1.ReasonProgressing, "Waiting for the replicas of revision %s", name)
 	}
 }
 
@@ -219,7 +220,7 @@ func rolloutHealthy(p servicePart) metav1.Condition {
 		return recordUnreadable(r)
 	case candidate == "":
 		return conditions.True(kind, v1alpha1.ReasonStable, "Revision %s serves", r.stable)
-	case deadlineExceeded(r.observed[candidate]):
+	case revision.DeadlineExceeded(r.observed[candidate]):
 		return conditions.False(kind, v1alpha1.ReasonRolloutStuck, "Revision %s does not become available, revision %s goes on serving: see the pods of Deployment %s",
 			candidate, r.stable, r.observed[candidate].Name)
 	default:

@@ -14,6 +14,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/revision"
 )
 
 // withIAM has pods log in with AWS credentials.
@@ -87,7 +88,7 @@ func TestAnotherRoleIsAnotherRevision(t *testing.T) {
 	seen := map[string]bool{}
 	for _, role := range []string{"", "arn:aws:iam::111122223333:role/a", "arn:aws:iam::111122223333:role/b"} {
 		authentication.RoleARN = role
-		seen[renderRevision(w.index(), readRequest(w.index()), "connection").revision] = true
+		seen[revision.Render(w.index(), readRequest(w.index()).workload, "connection").Revision] = true
 	}
 	if len(seen) != 3 {
 		t.Errorf("three roles make %d revisions", len(seen))
@@ -117,7 +118,7 @@ func TestPodsMayFetchAWSCredentials(t *testing.T) {
 					w.put(o)
 				}
 			}
-			policy := serviceNetworkPolicy(w.fc, connection.Desire(w.index(), &test.next), nil)
+			policy := revision.NetworkPolicy(w.fc, connection.Desire(w.index(), &test.next), nil)
 			if got := reaches(policy, 443) && reaches(policy, 80); got != test.want {
 				t.Errorf("they may is %t, not %t", got, test.want)
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/caches"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/revision"
 )
 
 // request is what the spec requests, whatever the connection to the cache turns out
@@ -35,7 +36,7 @@ func readRequest(x *observed.Index) request {
 	if r.workload.Spec == "" {
 		return r
 	}
-	r.intent = observed.Fingerprint(x.FlagCache.UID, observed.ToJSON(podTemplate(x, "", r.workload)), r.workload.Spec)
+	r.intent = observed.Fingerprint(x.FlagCache.UID, observed.ToJSON(revision.PodTemplate(x, r.workload, "")), r.workload.Spec)
 	history := readHistory(x)
 	for _, record := range history.newest() {
 		retry := x.FlagCache.Annotations[v1alpha1.AnnotationRetry] == record.Revision && !record.Retried

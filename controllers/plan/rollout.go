@@ -4,17 +4,18 @@
 package plan
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/revision"
 	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
@@ -60,14 +61,14 @@ type rollout struct {
 }
 
 // decideRollout chooses the revision that serves, and how far its successor gets.
-func decideRollout(x *observed.Index, target *revisionTemplate) rollout {
+func decideRollout(x *observed.Index, target *targetRevision) rollout {
 	r := rollout{observed: x.Revisions, history: readHistory(x)}
 	r.recorded = maps.Clone(r.history.records)
 	if target != nil {
-		r.target = target.revision
+		r.target = target.Revision
 	}
 	r.stable = findStable(x, r.history)
-	r.full = wantedReplicas(x.FlagCache, r)
+	r.full = revision.FullSize(x.FlagCache, r.observed[cmp.Or(r.stable, r.target)])
 	r.serves = r.stable
 	switch {
 	case r.target == "":
@@ -122,7 +123,7 @@ func (r *rollout) settle(x *observed.Index) {
 }
 
 // change moves on towards the target.
-func (r *rollout) change(x *observed.Index, target *revisionTemplate) {
+func (r *rollout) change(x *observed.Index, target *targetRevision) {
 	if r.stable == "" {
 		r.serves = r.target // the first needs no canary, and no record before it serves
 		return
@@ -132,7 +133,7 @@ func (r *rollout) change(x *observed.Index, target *revisionTemplate) {
 	record.Intent = target.intent
 	r.begun = exists && recorded.Outcome == "" && recorded.StartedAt.Equal(record.StartedAt)
 	r.rejected = record.Rejected()
-	ready := available(r.observed[r.target], r.full)
+	ready := revision.Available(r.observed[r.target], r.full)
 	switch {
 	case r.rejected:
 	case record.Passed || len(x.FlagCache.Spec.Canary.GetSteps()) == 0:
@@ -293,13 +294,4 @@ func (r rollout) replicas(revision string) (replicas int32, ok bool) {
 	default:
 		return r.full, true
 	}
-}
-
-// available reports whether at least so many replicas of a Deployment, and all that it
-// desires, are available, all of its current template.
-func available(d *appsv1.Deployment, replicas int32) bool {
-	return d != nil &&
-		d.Status.ObservedGeneration >= d.Generation &&
-		d.Status.UpdatedReplicas >= replicas &&
-		d.Status.AvailableReplicas >= max(replicas, ptr.Deref(d.Spec.Replicas, 1))
 }

@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plan
+package revision
 
 import (
 	"strconv"
@@ -19,24 +19,25 @@ import (
 )
 
 const (
-	// loadTestReport is where the report goes: what a container writes there is in
-	// its pod's status (https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/).
+	// loadTestReport is where the report is written: Kubernetes copies it to the status of
+	// the pod (https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/).
 	loadTestReport = corev1.TerminationMessagePathDefault
-	// loadTestGrace is how long the pod may take beside the test itself, to be
-	// scheduled and to have its image pulled.
+	// loadTestGrace is how long scheduling the pod and pulling its image may take, in
+	// addition to the test.
 	loadTestGrace = 5 * time.Minute
-	// longestReport that is kept; Kubernetes cuts a termination message at 4096 bytes.
-	longestReport = 4096
+	// maxReport is the length of a report that is kept, in bytes: Kubernetes truncates a
+	// termination message at that.
+	maxReport = 4096
 )
 
-// loadTestJob asks the candidate as clients do, before any of them does. It runs
-// the operator's own flag service, whatever image the candidate has. It is bound
-// to one attempt, which has to be on record: a retry is tested anew.
-func loadTestJob(s *observed.Index, record canary.Record) *batchv1.Job {
+// LoadTestJob sends requests to the candidate before any client does. It runs the
+// operator's default flag service, whatever image the candidate has. It belongs to one
+// attempt, which must be on record; a retry has a Job of its own.
+func LoadTestJob(s *observed.Index, record canary.Record, maxErrorRate float64) *batchv1.Job {
 	fc, test := s.FlagCache, s.FlagCache.Spec.Canary.LoadTest
 	meta := observed.ChildMeta(fc, observed.LoadTestName(fc, record.Revision), v1alpha1.ComponentLoadTest)
 	meta.Labels[v1alpha1.LabelRevision] = record.Revision
-	meta.Annotations = map[string]string{v1alpha1.AnnotationTrial: attemptID(record)}
+	meta.Annotations = map[string]string{v1alpha1.AnnotationTrial: AttemptID(record)}
 	return &batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: meta,
@@ -45,13 +46,13 @@ func loadTestJob(s *observed.Index, record canary.Record) *batchv1.Job {
 			ActiveDeadlineSeconds: ptr.To(int64((test.Duration.Duration + loadTestGrace).Seconds())),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: meta.Labels},
-				Spec:       loadTestPod(s, record.Revision),
+				Spec:       loadTestPod(s, record.Revision, maxErrorRate),
 			},
 		},
 	}
 }
 
-func loadTestPod(s *observed.Index, revision string) corev1.PodSpec {
+func loadTestPod(s *observed.Index, revision string, maxErrorRate float64) corev1.PodSpec {
 	fc, spec := s.FlagCache, s.FlagCache.Spec.Canary
 	return corev1.PodSpec{
 		RestartPolicy:                corev1.RestartPolicyNever,
@@ -69,46 +70,27 @@ func loadTestPod(s *observed.Index, revision string) corev1.PodSpec {
 				"--concurrency=" + strconv.Itoa(int(spec.LoadTest.Concurrency)),
 				"--duration=" + spec.LoadTest.Duration.Duration.String(),
 				"--p95=" + spec.LoadTest.LatencyP95.Duration.String(),
-				"--max-error-rate=" + strconv.FormatFloat(canaryPolicy(spec).Limits[canary.ErrorRate], 'f', -1, 64),
+				"--max-error-rate=" + strconv.FormatFloat(maxErrorRate, 'f', -1, 64),
 				"--output=json", "--report-file=" + loadTestReport,
 			},
 			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 			SecurityContext:          pods.ContainerSecurityContext(),
-			Resources:                serviceResources(fc),
+			Resources:                resourcesOf(fc),
 		}},
 	}
 }
 
-// attemptID names a trial of a revision: another one began at another time.
-func attemptID(record canary.Record) string { return record.StartedAt.UTC().Format(time.RFC3339) }
+// AttemptID identifies a canary of a revision by the time at which it began.
+func AttemptID(record canary.Record) string { return record.StartedAt.UTC().Format(time.RFC3339) }
 
-// loadTestObjects are the Job while its result is not on record. One that exists
-// is wanted as it is: most of a Job cannot change
-// (https://kubernetes.io/docs/concepts/workloads/controllers/job/). One of an
-// earlier attempt has to be gone first.
-func loadTestObjects(s *observed.Index, r rollout) (write, keep []observed.Object) {
-	if r.canary == nil || s.FlagCache.Spec.Canary.LoadTest == nil || r.tested {
-		return nil, nil
-	}
-	job, there := observed.Get[*batchv1.Job](s, observed.LoadTestName(s.FlagCache, r.target))
-	switch {
-	case there && job.Annotations[v1alpha1.AnnotationTrial] == attemptID(r.record()):
-		return nil, []observed.Object{job}
-	case !there && r.begun && r.canary.Phase == canary.LoadTesting:
-		return []observed.Object{loadTestJob(s, r.record())}, nil
-	}
-	return nil, nil
-}
-
-// loadTestResult is how the load test of an attempt ended, nil while it has not.
-// Nobody knows how fast a candidate is whose test did not come to an end, so that
-// does not pass.
-func loadTestResult(s *observed.Index, record canary.Record) *canary.LoadTestResult {
+// LoadTestResult returns the result of the load test of an attempt, nil before its end.
+// A test that did not finish has not passed.
+func LoadTestResult(s *observed.Index, record canary.Record) *canary.LoadTestResult {
 	job, there := observed.Get[*batchv1.Job](s, observed.LoadTestName(s.FlagCache, record.Revision))
-	if !there || job.Annotations[v1alpha1.AnnotationTrial] != attemptID(record) {
+	if !there || job.Annotations[v1alpha1.AnnotationTrial] != AttemptID(record) {
 		return nil
 	}
-	report := s.LoadTestReport[:min(len(s.LoadTestReport), longestReport)]
+	report := s.LoadTestReport[:min(len(s.LoadTestReport), maxReport)]
 	for _, c := range job.Status.Conditions {
 		switch {
 		case c.Status != corev1.ConditionTrue:
