@@ -38,7 +38,8 @@ type CanarySpec struct {
 	Thresholds ThresholdsSpec `json:"thresholds,omitempty,omitzero"`
 
 	// confidence is one minus the probability of rolling back a healthy release,
-	// over the whole canary and all checks, between 50% and 99.99%. Default: "99%".
+	// over the whole canary and all checks, between 50% and 99.99%. A change applies
+	// to the next canary. Default: "99%".
 	// +optional
 	// +kubebuilder:default="99%"
 	Confidence Percentage `json:"confidence,omitempty"`

@@ -216,8 +216,8 @@ const (
 	ReasonCanaryInconclusive = "CanaryInconclusive"
 	// ReasonRolledBack: the revision of the spec was rejected and the stable revision serves all traffic; change the spec, or retry.
 	ReasonRolledBack = "RolledBack"
-	// ReasonRecordUnreadable: an annotation that records what became of a revision cannot be decoded, so the revision is neither promoted nor retried; restore the annotation, or delete its ControllerRevision.
-	ReasonRecordUnreadable = "RecordUnreadable"
+	// ReasonInvalidRevisionRecord: the annotation in which the operator keeps its record of a revision cannot be decoded, so the revision is neither promoted nor retried; restore the annotation, or delete its ControllerRevision.
+	ReasonInvalidRevisionRecord = "InvalidRecord"
 	// ReasonNotStarted: there is no revision yet.
 	ReasonNotStarted = "NotStarted"
 )

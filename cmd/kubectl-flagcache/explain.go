@@ -100,7 +100,7 @@ func printChecks(out io.Writer, results []canary.CheckResult, p canary.Policy) {
 
 func percent(p float64) string { return fmt.Sprintf("%.3g%%", 100*p) }
 
-// contradiction says how the verdict and the recorded outcome exclude each other, "" if
+// contradiction is how the verdict and the recorded outcome exclude each other, "" if
 // they do not. A person may promote what breaches, and roll back what does not; neither
 // is a verdict.
 func contradiction(record canary.Record, results []canary.CheckResult) string {

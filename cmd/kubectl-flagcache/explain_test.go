@@ -121,7 +121,7 @@ func TestExplainRefusesWhatIsNoRecord(t *testing.T) {
 	} {
 		var stdout, stderr bytes.Buffer
 		if exit := run(args, strings.NewReader("kind: Secret"), &stdout, &stderr); exit != exitUsage || stderr.Len() == 0 {
-			t.Errorf("%s: it exits with %d and says %q", name, exit, &stderr)
+			t.Errorf("%s: it exits with %d and prints %q", name, exit, &stderr)
 		}
 	}
 }

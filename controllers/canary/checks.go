@@ -20,7 +20,7 @@ const (
 	MissLatencyP95 Check = "missLatencyP95"
 )
 
-// Threshold says how a user states the limit of a check.
+// Threshold is how a user states the limit of a check.
 type Threshold int
 
 const (
@@ -33,7 +33,7 @@ const (
 	Latency
 )
 
-// Events says what a check counts. It decides how many of them a step needs.
+// Events are what a check counts. They determine how many of them a step needs.
 type Events int
 
 const (
@@ -57,7 +57,7 @@ type Definition struct {
 	Check Check
 	// Events that the check counts.
 	Events Events
-	// BadIf says when an event is bad; where Threshold is Latency, that follows it.
+	// BadIf is when an event is bad; where Threshold is Latency, the duration follows.
 	BadIf string
 	// Threshold is how a user states the limit.
 	Threshold Threshold

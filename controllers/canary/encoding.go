@@ -191,8 +191,7 @@ func Decode(text string) (Record, error) {
 	return r, nil
 }
 
-// invalid is an error that is shown in a condition: it has no room for a long text that
-// somebody wrote into the record.
+// invalid is an error that fits into a condition, whatever the record contains.
 func invalid(err error) error {
 	const maxText = 200
 	text := err.Error()

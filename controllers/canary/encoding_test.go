@@ -115,23 +115,23 @@ func TestDurationsOfRecordsAreReadable(t *testing.T) {
 
 func TestRecordsThatCannotBeDecoded(t *testing.T) {
 	for name, c := range map[string]struct{ text, err string }{
-		"nothing":              {"", "the record is empty"},
-		"no JSON":              {"revision: b", "the record is not valid"},
-		"half a record":        {`{"version":1,"revision":"b","canary":{`, "the record is not valid"},
-		"two records":          {`{"version":1,"revision":"b"}{}`, "the record is not valid"},
-		"another value":        {`"b"`, "the record is not valid"},
-		"null":                 {`null`, "it names no revision"},
-		"no revision":          {`{"version":1}`, "it names no revision"},
-		"a newer version":      {`{"version":2,"revision":"b"}`, "version 2, which is unknown: this operator reads versions up to 1"},
-		"an impossible one":    {`{"version":-1,"revision":"b"}`, "version -1, which is unknown"},
-		"a version in words":   {`{"version":"one","revision":"b"}`, "the record is not valid"},
-		"an unknown outcome":   {`{"version":1,"revision":"b","outcome":"Won"}`, "its outcome is unknown"},
-		"a wrong duration":     {`{"version":1,"revision":"b","canary":{"progress":{"elapsed":"soon"}}}`, "a duration is not valid"},
-		"a number of seconds":  {`{"version":1,"revision":"b","canary":{"progress":{"elapsed":90}}}`, "the record is not valid"},
-		"a negative duration":  {`{"version":1,"revision":"b","canary":{"progress":{"elapsed":"-1s"}}}`, "a negative duration"},
-		"a negative step":      {`{"revision":"b","trial":{"step":-1}}`, "its step is negative"},
-		"a wrong time":         {`{"version":1,"revision":"b","startedAt":"yesterday"}`, "the record is not valid"},
-		"a string for a count": {`{"revision":"b","trial":{"candidate":{"errorRate":"none"}}}`, "the record is not valid"},
+		"nothing":                     {"", "the record is empty"},
+		"no JSON":                     {"revision: b", "the record is not valid"},
+		"half a record":               {`{"version":1,"revision":"b","canary":{`, "the record is not valid"},
+		"two records":                 {`{"version":1,"revision":"b"}{}`, "the record is not valid"},
+		"another value":               {`"b"`, "the record is not valid"},
+		"null":                        {`null`, "it names no revision"},
+		"no revision":                 {`{"version":1}`, "it names no revision"},
+		"a newer version":             {`{"version":2,"revision":"b"}`, "version 2, which is unknown: this operator reads versions up to 1"},
+		"an impossible one":           {`{"version":-1,"revision":"b"}`, "version -1, which is unknown"},
+		"a version that is no number": {`{"version":"one","revision":"b"}`, "the record is not valid"},
+		"an unknown outcome":          {`{"version":1,"revision":"b","outcome":"Won"}`, "its outcome is unknown"},
+		"a wrong duration":            {`{"version":1,"revision":"b","canary":{"progress":{"elapsed":"soon"}}}`, "a duration is not valid"},
+		"a number of seconds":         {`{"version":1,"revision":"b","canary":{"progress":{"elapsed":90}}}`, "the record is not valid"},
+		"a negative duration":         {`{"version":1,"revision":"b","canary":{"progress":{"elapsed":"-1s"}}}`, "a negative duration"},
+		"a negative step":             {`{"revision":"b","trial":{"step":-1}}`, "its step is negative"},
+		"a wrong time":                {`{"version":1,"revision":"b","startedAt":"yesterday"}`, "the record is not valid"},
+		"a string for a count":        {`{"revision":"b","trial":{"candidate":{"errorRate":"none"}}}`, "the record is not valid"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			record, err := Decode(c.text)
@@ -145,7 +145,7 @@ func TestRecordsThatCannotBeDecoded(t *testing.T) {
 	}
 }
 
-// An error is shown in a condition, so it has no room for what somebody wrote.
+// An error is reported in a condition, so its length is bounded.
 func TestDecodingErrorsAreShort(t *testing.T) {
 	long := strings.Repeat("x", 100_000)
 	for _, text := range []string{

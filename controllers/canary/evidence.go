@@ -22,7 +22,7 @@ type Evidence struct {
 	Origin string
 	// Streams are the sets of counters that were read.
 	Streams []Stream
-	// Missing says why a part of the evidence is missing; "" if none is. The text is the
+	// Missing is why a part of the evidence is missing; "" if none is. The text is the
 	// same from sample to sample.
 	Missing string
 }

@@ -37,7 +37,7 @@ type Input struct {
 	LoadTest *LoadTestResult
 }
 
-// Spec is what a user wants of a canary.
+// Spec is how a user wants a canary to proceed.
 type Spec struct {
 	// Steps in order, at least one.
 	Steps []Step
@@ -62,7 +62,7 @@ type Step struct {
 	Duration time.Duration
 }
 
-// InconclusivePolicy says what follows from too little evidence at a step's deadline.
+// InconclusivePolicy is what follows from too little evidence at a step's deadline.
 type InconclusivePolicy string
 
 // Policies for too little evidence.
@@ -122,7 +122,7 @@ type Gateway struct {
 	MinWeight, MaxWeight int32
 }
 
-// notReady says why a step with a weight cannot begin or go on, "" if it can.
+// notReady is why a step with a weight cannot start or continue, "" if it can.
 func (g *Gateway) notReady(weight int32) string {
 	switch {
 	case g == nil:

@@ -56,8 +56,8 @@ type Sample struct {
 	Evidence
 	// Candidate is the revision that the canary is about; all others count as stable.
 	Candidate string
-	// Confounded says that something which both revisions depend on failed, or that the
-	// candidate's pods were away. The events say nothing about the release then.
+	// Confounded: something that both revisions depend on was failing, or the candidate's
+	// pods were unavailable, so that the events are no evidence about the release.
 	Confounded bool
 	// Interval between samples. Of the time between two, at most twice as much counts.
 	Interval time.Duration
@@ -105,7 +105,7 @@ func (l Ledger) Record(s Sample) (next Ledger, observed time.Duration) {
 
 // switchSource forgets all counts. Evidence of another origin is about the same events,
 // so it replaces what was counted. Its streams count from their present readings on,
-// because what they counted before cannot be told from events of before the canary.
+// because what they counted before may have happened before the canary.
 func (l Ledger) switchSource(e Evidence) Ledger {
 	next := Ledger{Origin: e.Origin, SampledAt: l.SampledAt, Streams: map[string]Reading{}}
 	if l.Blocks != nil {

@@ -13,11 +13,11 @@ import (
 type Decision struct {
 	// State to record. Until it is recorded the same decision is made again.
 	State State
-	// Rollback ends the canary; nil where it goes on.
+	// Rollback ends the canary; nil where it continues.
 	Rollback *Rollback
 	// Phase that the canary is in, "" after a rollback.
 	Phase Phase
-	// Message says what the canary waits for, "" where it only takes its time.
+	// Message is what the canary waits for, "" if only for time to pass.
 	Message string
 	// Weight of the candidate in percent, and its number of replicas.
 	Weight, Replicas int32
@@ -50,7 +50,7 @@ const (
 	Promoting Phase = "Promoting"
 )
 
-// Next decides how a canary goes on. It records the sample and the time, then decides:
+// Next decides how a canary continues. It records the sample and the time, then decides:
 // it rolls back, or promotes on command, or stays where it is, or advances by one step.
 func Next(in Input) Decision {
 	t := observe(in)
@@ -100,7 +100,7 @@ func observe(in Input) trial {
 	if in.SharesCache && in.Probe.Unhealthy {
 		t.shared = "The cache that both revisions use is unhealthy"
 	}
-	confounded := t.trackHealth(t.shared != "" || t.podsAway())
+	confounded := t.trackHealth(t.shared != "" || t.podsUnavailableInStep())
 	restarts := t.Ledger.switchesSource(in.Evidence) && t.Progress.Step > 0
 	t.Ledger, t.observed = t.Ledger.Record(Sample{
 		Evidence: in.Evidence, Candidate: in.Candidate, Confounded: confounded,
@@ -125,10 +125,9 @@ func (t *trial) trackHealth(failing bool) bool {
 	return failing || t.Evidence.Lag > 0 && t.Progress.HealthyFor <= t.Evidence.Lag
 }
 
-// podsAway reports whether the candidate lacks pods in a step. That requests to it fail
-// then says nothing about the release: pods that crash or do not become ready are judged
-// as such.
-func (t trial) podsAway() bool {
+// podsUnavailableInStep reports whether the candidate lacks pods in a step. Failed requests are then no
+// evidence about the release: pods that crash or do not become ready are judged as such.
+func (t trial) podsUnavailableInStep() bool {
 	return t.inStep() && !t.Pods.available(t.replicas(t.Progress.Step))
 }
 
@@ -156,8 +155,8 @@ const (
 
 // assignBlame finds out whether a check of the cache is over its limit because the cache
 // is down. A candidate that cannot reach the cache notices within seconds. The stable
-// revision, which reached it before, looks only twice a minute, so it is no comparison
-// yet; the probe is.
+// revision, which reached it before, accesses it only twice a minute, so the probe is the
+// comparison.
 func (t *trial) assignBlame() {
 	r, ok := breached(t.results)
 	if !ok || !t.SharesCache || t.Probe.At.IsZero() || r.Check.events() == Requests {
@@ -205,7 +204,7 @@ func (t trial) discardConfounded() trial {
 // trackAvailability records for how long a candidate in a step has been unavailable.
 func (t trial) trackAvailability() trial {
 	switch {
-	case t.podsAway():
+	case t.podsUnavailableInStep():
 		t.Progress.UnavailableFor += t.gap
 	case t.inStep():
 		t.Progress.UnavailableFor = 0
@@ -242,7 +241,7 @@ func (t trial) advance() Decision {
 	return t.decision(hold{})
 }
 
-// inconclusive does what the spec says about too little evidence at the deadline.
+// inconclusive applies the policy for too little evidence at the deadline.
 func (t trial) inconclusive() Decision {
 	switch t.Spec.OnInconclusive {
 	case PromoteInconclusive:

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// aCanary is a canary of b in its only step, 5 % for ten minutes, as it goes on.
+// aCanary is a canary of b in its only step, 5 % for ten minutes.
 type aCanary struct {
 	in         Input
 	bad, total int64
@@ -36,7 +36,7 @@ func (c *aCanary) next(bad, total int64) Decision {
 	return d
 }
 
-// onlyErrors has other checks than requests for errors out of the way.
+// onlyErrors is a policy with a single check.
 func onlyErrors(confidence float64) Policy {
 	p := NewPolicy(confidence, map[Check]float64{ErrorRate: 0.001})
 	p.MinimumRequests = 100

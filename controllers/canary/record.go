@@ -15,10 +15,10 @@ type Outcome string
 const (
 	// Promoted: the revision was observed to serve.
 	Promoted Outcome = "Promoted"
-	// RolledBack: the revision was rejected. It is not tried again before the spec asked
-	// for another one, or a person requests it.
+	// RolledBack: the revision was rejected. It is not tried again until the spec
+	// requests another one, or a person retries it.
 	RolledBack Outcome = "RolledBack"
-	// Superseded: the spec asked for another revision before the canary ended.
+	// Superseded: the spec requested another revision before the canary ended.
 	Superseded Outcome = "Superseded"
 )
 
@@ -33,13 +33,13 @@ type Record struct {
 	// StartedAt is when the revision was first observed, FinishedAt when its outcome was
 	// known.
 	StartedAt, FinishedAt time.Time
-	// Lifted ends a rejection: the spec has asked for another revision since.
+	// Lifted ends a rejection: the spec has requested another revision since.
 	Lifted bool
 	// Passed: the revision served before, so that it needs no canary.
 	Passed bool
 	// Retried: this canary was requested by the command for a retry.
 	Retried bool
-	// Intent identifies what the spec asked for, whatever the connection to the cache
+	// Intent identifies what the spec requested, whatever the connection to the cache
 	// turned out to be. It is kept where the connection may be deleted with a rejected
 	// revision.
 	Intent string
@@ -63,11 +63,11 @@ func (r Record) Finished(now time.Time, outcome Outcome, reason, message string)
 
 // Superseded returns the record of a revision that the spec replaced by another.
 func (r Record) Superseded(now time.Time, by string) Record {
-	return r.Finished(now, Superseded, "Superseded", fmt.Sprintf("the spec asked for revision %s", by))
+	return r.Finished(now, Superseded, "Superseded", fmt.Sprintf("the spec requested revision %s", by))
 }
 
 // Promoted returns the record of a revision that was observed to serve. What it was
-// judged by is kept for whoever asks why; the last readings of its counters are not.
+// judged by is kept to explain the decision; the last readings of its counters are not.
 func (r Record) Promoted(now time.Time) Record {
 	r = r.Finished(now, Promoted, "Promoted", "the Service selects the revision")
 	r.Passed = true

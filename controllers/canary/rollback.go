@@ -24,8 +24,8 @@ func RollbackReasons() []string {
 	return []string{ReasonBreach, ReasonAborted, ReasonInconclusive, ReasonLoadTestFailed, ReasonUnavailable}
 }
 
-// rollbackChecks end a canary; the first that applies is the reason. What a person said
-// comes first, then what is certain without evidence, then the verdict.
+// rollbackChecks end a canary; the first that applies is the reason. A command comes
+// first, then what is certain without evidence, then the verdict.
 var rollbackChecks = []func(trial) (Rollback, bool){
 	aborted,
 	podsFailed,
@@ -44,7 +44,7 @@ func (t trial) rollback() (Rollback, bool) {
 	return Rollback{}, false
 }
 
-// rollBack ends the canary. The result of a load test is kept for whoever asks why.
+// rollBack ends the canary. The result of a load test is kept to explain it.
 func (t trial) rollBack(r Rollback) Decision {
 	if t.Progress.LoadTest == nil {
 		t.Progress.LoadTest = t.LoadTest

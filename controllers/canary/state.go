@@ -55,7 +55,7 @@ type LoadTestResult struct {
 	Report string
 }
 
-// describeFailure says how a load test failed.
+// describeFailure describes how a load test failed.
 func (l LoadTestResult) describeFailure() string {
 	if summary := l.Summary(); summary != "" {
 		return "the load test failed: " + summary

@@ -185,7 +185,7 @@ func stableNoBetter(stable, candidate, limit float64) bool {
 	return stable > limit && clearly*stable >= candidate
 }
 
-// describeBreach says what refuted a limit.
+// describeBreach describes what refuted a limit.
 func describeBreach(r CheckResult, p Policy) string {
 	if p.Block > 0 {
 		return fmt.Sprintf("%s: on average of %d blocks of %s, %s of the events are bad (at least %s by the confidence interval), the limit is %s",

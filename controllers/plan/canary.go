@@ -49,7 +49,7 @@ func canaryInput(x *observed.Index, r *rollout, target *targetRevision, record c
 	return in
 }
 
-// canarySpec is what the spec says about canaries.
+// canarySpec is the part of the spec about canaries.
 func canarySpec(spec *v1alpha1.CanarySpec) canary.Spec {
 	steps := make([]canary.Step, len(spec.Steps))
 	for i, step := range spec.Steps {

@@ -30,7 +30,7 @@ func revisionsStatus(r rollout) *v1alpha1.RevisionsStatus {
 }
 
 // canaryStatus shows a canary with all that it is judged by. That of a rejected
-// revision stays, because it says why.
+// revision stays, because it shows why.
 func canaryStatus(x *observed.Index, r rollout) *v1alpha1.CanaryStatus {
 	state, decision := r.record().Canary, r.canary
 	if state == nil || (decision == nil && !r.rejected) {
@@ -133,26 +133,26 @@ func canaryHealthy(r rollout) metav1.Condition {
 	}
 }
 
-// rolledBack says why a revision was rejected, and what to do.
+// rolledBack reports why a revision was rejected, and what to do.
 func rolledBack(stable string, record canary.Record) metav1.Condition {
 	return conditions.False(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonRolledBack,
 		"Revision %s was rolled back (%s): %s. Revision %s serves. Change the spec, or annotate %s=%s to retry it",
 		record.Revision, record.Reason, record.Message, stable, v1alpha1.AnnotationRetry, record.Revision)
 }
 
-// recordUnreadable says which record cannot be decoded, and what to do.
+// recordUnreadable reports which record cannot be decoded, and what to do.
 func recordUnreadable(r rollout) metav1.Condition {
 	revision := r.target
 	if !r.unreadable {
 		revision = slices.Min(slices.Collect(maps.Keys(r.history.unreadable)))
 	}
-	return conditions.Unknown(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonRecordUnreadable,
+	return conditions.Unknown(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonInvalidRevisionRecord,
 		"Annotation %s of ControllerRevision %s cannot be read: %s. Revision %s is neither promoted nor retried, and revision %s serves. "+
 			"Restore the annotation, upgrade the operator if a newer version wrote it, or delete the ControllerRevision to try the revision as a new one",
 		v1alpha1.AnnotationRecord, r.history.observed[revision].Name, r.history.unreadable[revision], revision, r.stable)
 }
 
-// rollingOut is what Ready says while another revision is on its way.
+// rollingOut is Ready while another revision is being rolled out.
 func rollingOut(r rollout) metav1.Condition {
 	if r.canary != nil {
 		return conditions.False(v1alpha1.ConditionReady, canaryReason(*r.canary), "%s", describeCanary(r))
@@ -167,7 +167,7 @@ func canaryReason(decision canary.Decision) string {
 	return v1alpha1.ReasonCanaryProgressing
 }
 
-// describeCanary says what a canary does. It has no numbers that change from reconcile
+// describeCanary describes what a canary does. It has no numbers that change from reconcile
 // to reconcile: those are in status.canary.
 func describeCanary(r rollout) string {
 	text := fmt.Sprintf("Revision %s is on trial (%s), revision %s serves", r.target, r.canary.Phase, r.stable)
@@ -180,7 +180,7 @@ func describeCanary(r rollout) string {
 	return text
 }
 
-// canaryMessage says what a canary waits for, and what a person can do about it.
+// canaryMessage is what a canary waits for, and what a person can do about it.
 func canaryMessage(decision canary.Decision) string {
 	switch {
 	case decision.Phase != canary.Paused:

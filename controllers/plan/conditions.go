@@ -242,7 +242,6 @@ var terminalReasons = []string{
 	v1alpha1.ReasonFlagsRejected,
 	v1alpha1.ReasonProgressDeadlineExceeded,
 	v1alpha1.ReasonRolledBack,
-	v1alpha1.ReasonRecordUnreadable,
 	v1alpha1.ReasonCanaryInconclusive,
 	v1alpha1.ReasonBudgetExceeded,
 	v1alpha1.ReasonRegionUnknown,

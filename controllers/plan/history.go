@@ -58,7 +58,7 @@ func decodeRecord(text, revision string) (canary.Record, error) {
 		return canary.Record{}, err
 	}
 	if record.Revision != revision {
-		return canary.Record{}, fmt.Errorf("the record is about another revision than the label %s says", v1alpha1.LabelRevision)
+		return canary.Record{}, fmt.Errorf("the record is about another revision than the label %s", v1alpha1.LabelRevision)
 	}
 	return record, nil
 }

@@ -36,8 +36,8 @@ func (sim *simulation) expectRecordUnreadable(stable, revision string) {
 	if sim.stable() != stable || sim.weight() != 0 || sim.candidate() != "" {
 		sim.t.Errorf("revision %s is stable, candidate %q has the weight %d, want %s to serve alone", sim.stable(), sim.candidate(), sim.weight(), stable)
 	}
-	sim.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonRecordUnreadable)
-	sim.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonRecordUnreadable)
+	sim.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonInvalidRevisionRecord)
+	sim.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInvalidRevisionRecord)
 	sim.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
 	sim.expectMessage(v1alpha1.ConditionRolloutHealthy, "ControllerRevision demo-"+revision, "Restore the annotation", "upgrade the operator", "delete the ControllerRevision")
 }

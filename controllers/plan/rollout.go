@@ -32,7 +32,7 @@ import (
 // The Service is the record of which revision is stable, the target's
 // ControllerRevision that of how far its canary got.
 type rollout struct {
-	// target is the revision that the spec asks for, "" while there is none.
+	// target is the revision that the spec requests, "" while there is none.
 	target string
 	// stable is the revision that the Service was observed to select, "" before the first.
 	stable string
@@ -83,9 +83,9 @@ func decideRollout(x *observed.Index, target *targetRevision) rollout {
 	return r
 }
 
-// findStable is the stable revision, also where somebody deleted the Service that names
-// it: then it is the one that was promoted last. Where records cannot be decoded that may
-// be one of theirs, and the status names it.
+// findStable is the stable revision. If the Service that names it was deleted, that is the
+// revision that was promoted last or, where records cannot be decoded, the one in the
+// status.
 func findStable(x *observed.Index, h history) string {
 	if x.Stable != "" {
 		return x.Stable
