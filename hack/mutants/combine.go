@@ -190,10 +190,11 @@ func functionName(d *ast.FuncDecl) string {
 	return "?." + d.Name.Name
 }
 
-// signature returns the first line of a function.
+// signature returns the first line of a function up to its body.
 func signature(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
-	return line
+	declaration, _, _ := strings.Cut(line, " {")
+	return declaration
 }
 
 func importText(o *ast.ImportSpec) string {

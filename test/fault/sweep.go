@@ -102,7 +102,7 @@ const (
 	byInvariant   = "invariant"
 	byEndState    = "end state"
 	byEffort      = "effort"
-	bySteadyState = "silence"
+	bySteadyState = "steady state"
 )
 
 // check runs a plan and returns its defects.
