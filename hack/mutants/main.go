@@ -55,14 +55,14 @@ func run(parallel int, only string) error {
 	if err != nil || len(found) == 0 {
 		return fmt.Errorf("finding mutants in %s: %w", patches, errors.Join(err, errors.New("there are none; run it in the repository's root")))
 	}
-	began := time.Now()
+	start := time.Now()
 	dir, err := os.MkdirTemp("", "mutants-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	tests := prepare(dir, found)
-	fmt.Printf("prepared %d mutants in %v\n", len(tests), time.Since(began).Round(time.Second))
+	fmt.Printf("prepared %d mutants in %v\n", len(tests), time.Since(start).Round(time.Second))
 	results := make([]result, len(tests))
 	slots := make(chan struct{}, max(1, parallel))
 	var all sync.WaitGroup
@@ -75,7 +75,7 @@ func run(parallel int, only string) error {
 		})
 	}
 	all.Wait()
-	fmt.Printf("took %v\n", time.Since(began).Round(time.Second))
+	fmt.Printf("took %v\n", time.Since(start).Round(time.Second))
 	return judge(results, only == "")
 }
 
@@ -170,7 +170,7 @@ func control(binary string) error {
 // run tests a mutant, and builds its binary before if necessary.
 func (t mutantTest) run() result {
 	r := result{name: t.name, err: t.err}
-	began := time.Now()
+	start := time.Now()
 	if r.err == nil && t.own {
 		r.err = build(t.files, t.binary)
 	}
@@ -182,7 +182,7 @@ func (t mutantTest) run() result {
 	command.Dir = target
 	command.Env = append(os.Environ(), "FAULT_MUTANT="+t.name, "FAULT_SCOPE="+header(t.patch, "Plans"), "GOMAXPROCS=1")
 	output, err := command.CombinedOutput()
-	r.took = time.Since(began)
+	r.took = time.Since(start)
 	if exit := (&exec.ExitError{}); err != nil && !errors.As(err, &exit) {
 		r.err = fmt.Errorf("starting the test: %w", err)
 		return r

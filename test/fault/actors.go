@@ -305,15 +305,15 @@ func (w *World) redisPod(address string) (*appsv1.StatefulSet, bool) {
 
 // setAnnotation sets an annotation and reports whether it has changed.
 func setAnnotation(o client.Object, key, value string) bool {
-	notes := o.GetAnnotations()
-	if notes[key] == value {
+	annotations := o.GetAnnotations()
+	if annotations[key] == value {
 		return false
 	}
-	if notes == nil {
-		notes = map[string]string{}
+	if annotations == nil {
+		annotations = map[string]string{}
 	}
-	notes[key] = value
-	o.SetAnnotations(notes)
+	annotations[key] = value
+	o.SetAnnotations(annotations)
 	return true
 }
 

@@ -44,7 +44,7 @@ var fieldManagers = sync.OnceValue(func() [kinds]*managedfields.FieldManager {
 	var managers [kinds]*managedfields.FieldManager
 	types := applyconfigurations.NewTypeConverter(clientgoscheme.Scheme)
 	for k := secrets; k < kinds; k++ {
-		if k == httpRoutes { // nobody applies these, nor FlagCaches
+		if k == httpRoutes { // neither these nor FlagCaches are applied
 			continue
 		}
 		if k > httpRoutes { // their lists are atomic, as in their CRDs
@@ -259,10 +259,10 @@ func keepSubresources(before, after client.Object, status bool) {
 		}
 		return
 	}
-	kept := reflect.New(to.Type()).Elem()
-	kept.Set(from)
-	kept.FieldByName("Status").Set(to.FieldByName("Status"))
-	to.Set(kept)
+	result := reflect.New(to.Type()).Elem()
+	result.Set(from)
+	result.FieldByName("Status").Set(to.FieldByName("Status"))
+	to.Set(result)
 }
 
 func clearStatus(o client.Object) {

@@ -82,15 +82,15 @@ func (w *World) sampled() canary.Evidence {
 
 // recordOf returns the record of a revision.
 func (w *World) recordOf(revision string) (canary.Record, bool) {
-	kept, ok := live[*appsv1.ControllerRevision](&w.api.store, controllerRevisions, name+"-"+revision)
+	o, ok := live[*appsv1.ControllerRevision](&w.api.store, controllerRevisions, name+"-"+revision)
 	if !ok {
 		return canary.Record{}, false
 	}
-	return readRecord(kept)
+	return readRecord(o)
 }
 
-func readRecord(kept client.Object) (canary.Record, bool) {
-	record, err := canary.Decode(kept.GetAnnotations()[v1alpha1.AnnotationRecord])
+func readRecord(o client.Object) (canary.Record, bool) {
+	record, err := canary.Decode(o.GetAnnotations()[v1alpha1.AnnotationRecord])
 	return record, err == nil
 }
 

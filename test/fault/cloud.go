@@ -266,17 +266,17 @@ func (w *World) failureState(secret *corev1.Secret) string {
 // withoutTimes removes the times that ACK and the operator wrote to an object; cloudState covers
 // them.
 func withoutTimes(o client.Object) {
-	notes := o.GetAnnotations()
+	annotations := o.GetAnnotations()
 	for _, key := range []string{v1alpha1.AnnotationChange, annotationSeen, annotationPoll, annotationDone} {
-		delete(notes, key)
+		delete(annotations, key)
 	}
 	for _, key := range []string{v1alpha1.AnnotationToken, v1alpha1.AnnotationFailures} {
-		var kept struct {
+		var value struct {
 			Request string
 			Count   int
 		}
-		if text, ok := notes[key]; ok && json.Unmarshal([]byte(text), &kept) == nil {
-			notes[key] = fmt.Sprintf("%s %d", kept.Request, kept.Count)
+		if text, ok := annotations[key]; ok && json.Unmarshal([]byte(text), &value) == nil {
+			annotations[key] = fmt.Sprintf("%s %d", value.Request, value.Count)
 		}
 	}
 	if g, ok := o.(*ack.ReplicationGroup); ok {

@@ -128,14 +128,14 @@ func withoutCandidates(route *gatewayv1.HTTPRoute) *gatewayv1.HTTPRoute {
 	r := route.DeepCopy()
 	r.ResourceVersion, r.Generation, r.ManagedFields = "", 0, nil
 	rule := &r.Spec.Rules[0]
-	var kept []gatewayv1.HTTPBackendRef
+	var others []gatewayv1.HTTPBackendRef
 	for _, ref := range rule.BackendRefs {
 		if !strings.HasPrefix(string(ref.Name), name+"-") {
 			ref.Weight = nil
-			kept = append(kept, ref)
+			others = append(others, ref)
 		}
 	}
-	rule.BackendRefs = kept
+	rule.BackendRefs = others
 	return r
 }
 

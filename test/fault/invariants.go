@@ -418,7 +418,7 @@ const (
 // checkSteadyState verifies L2: further reconciliations and a restart make no writes.
 func (w *World) checkSteadyState(count int) {
 	revision, requests := w.api.revision, w.requests
-	counted, called, began := w.reconciles, w.calls, w.time
+	counted, called, start := w.reconciles, w.calls, w.time
 	w.plan = plan{scenario: w.plan.scenario}
 	w.injections = nil
 	for i := range count {
@@ -435,5 +435,5 @@ func (w *World) checkSteadyState(count int) {
 		}
 	}
 	w.reconciles, w.calls = counted, called
-	w.setTime(began)
+	w.setTime(start)
 }

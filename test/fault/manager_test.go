@@ -183,7 +183,7 @@ func (c *healthyProber) Last(key types.NamespacedName) (probe.Result, bool) {
 // testIsolation verifies L5: FlagCaches whose reconciliation always fails or panics are retried
 // with back-off, and five others become Ready with a single worker.
 func (m *manager) testIsolation(t *testing.T) {
-	began := time.Now()
+	start := time.Now()
 	for _, failed := range []string{failing, panicking} {
 		m.mustCreate(t, withName(failed, aFlagCache()))
 	}
@@ -199,7 +199,7 @@ func (m *manager) testIsolation(t *testing.T) {
 	}
 	for _, failed := range []string{failing, panicking} {
 		n := m.reconciles.of(failed)
-		limit := 2 + math.Log2(1+float64(time.Since(began))/float64(firstBackoff))
+		limit := 2 + math.Log2(1+float64(time.Since(start))/float64(firstBackoff))
 		g.Expect(float64(n)).To(BeNumerically("<=", limit), "the back-off of %s doubles each time", failed)
 	}
 }

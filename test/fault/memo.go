@@ -340,10 +340,10 @@ func newFingerprint(o client.Object) fingerprint {
 // credentials.
 func fingerprintText(text string) fingerprint {
 	var s fingerprint
-	kept := make([]byte, 0, len(text))
+	rest := make([]byte, 0, len(text))
 	take := func(token string) {
 		s.credentials = append(s.credentials, token)
-		kept = append(kept, '?')
+		rest = append(rest, '?')
 	}
 	for begin, end := 0, 0; begin < len(text); begin = end {
 		for end = begin; end < len(text) && isWord(text[end]); end++ {
@@ -354,17 +354,17 @@ func fingerprintText(text string) fingerprint {
 			continue
 		}
 		for at := strings.Index(word, secretMarker); at >= 0 && len(word) >= at+generatedLength; at = strings.Index(word, secretMarker) {
-			kept = append(kept, word[:at]...)
+			rest = append(rest, word[:at]...)
 			take(word[at : at+generatedLength])
 			word = word[at+generatedLength:]
 		}
-		kept = append(kept, word...)
+		rest = append(rest, word...)
 		if end < len(text) {
-			kept = append(kept, text[end])
+			rest = append(rest, text[end])
 			end++
 		}
 	}
-	s.text = string(kept)
+	s.text = string(rest)
 	return s
 }
 

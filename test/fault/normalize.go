@@ -30,7 +30,7 @@ func (w *World) normalized() string {
 	var lines strings.Builder
 	for k := range kinds {
 		for _, o := range w.api.now(k) {
-			if kept, ok := o.(*appsv1.ControllerRevision); ok && find(w.api.now(deployments), kept.Name) == nil {
+			if stored, ok := o.(*appsv1.ControllerRevision); ok && find(w.api.now(deployments), stored.Name) == nil {
 				continue // which revisions existed depends on the timing
 			}
 			if w.isEmptySplit(o) {
@@ -150,14 +150,14 @@ func withoutCounts(message string) string {
 
 // withRecordSummary returns a ControllerRevision with only the outcome of its record. Times and the
 // amount of evidence differ between runs.
-func withRecordSummary(kept *appsv1.ControllerRevision) *appsv1.ControllerRevision {
-	record, err := canary.Decode(kept.Annotations[v1alpha1.AnnotationRecord])
+func withRecordSummary(stored *appsv1.ControllerRevision) *appsv1.ControllerRevision {
+	record, err := canary.Decode(stored.Annotations[v1alpha1.AnnotationRecord])
 	if err != nil {
-		return kept
+		return stored
 	}
-	kept.Annotations[v1alpha1.AnnotationRecord] = fmt.Sprintf("%s %s, lifted %t, passed %t, retried %t",
+	stored.Annotations[v1alpha1.AnnotationRecord] = fmt.Sprintf("%s %s, lifted %t, passed %t, retried %t",
 		record.Outcome, record.Reason, record.Lifted, record.Passed, record.Retried)
-	return kept
+	return stored
 }
 
 // decoded returns a Secret with decoded values.

@@ -167,13 +167,13 @@ type crash struct{}
 
 // newWorld returns a World at the beginning of a scenario.
 func newWorld(s scenario, p plan) *World {
-	began := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	start := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	w := &World{
-		api: apiServer{store: newStore()}, plan: p, scenario: s, time: began, start: began, lastStep: began,
+		api: apiServer{store: newStore()}, plan: p, scenario: s, time: start, start: start, lastStep: start,
 		redis: prober{}, servers: map[string]passwords{}, desiredLoad: 2, visited: map[stateKey]int{}, own: map[client.Object]fingerprint{}, writer: "user", injections: make([]injection, len(p.points)),
 	}
 	w.bind()
-	w.setTime(began)
+	w.setTime(start)
 	return w
 }
 
