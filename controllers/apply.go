@@ -208,7 +208,7 @@ var errStale = errors.New("the object changed since it was read")
 type nameConflictError struct{ other observed.Object }
 
 func (e nameConflictError) Error() string {
-	return fmt.Sprintf("%s exists and is not this FlagCache's: delete or rename it, or choose another name for the FlagCache", describe(e.other))
+	return fmt.Sprintf("%s exists and is not controlled by this FlagCache: delete or rename it, or choose another name for the FlagCache", describe(e.other))
 }
 
 // find returns the child of the same kind and name, nil if there is none.

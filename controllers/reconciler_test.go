@@ -277,7 +277,7 @@ var _ = Describe("A name that is taken by another owner", func() {
 		result := s.reconcile(ctx)
 
 		c := s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNameConflict)
-		Expect(c.Message).To(ContainSubstring("Secret demo-connection exists and is not this FlagCache's"))
+		Expect(c.Message).To(ContainSubstring("Secret demo-connection exists and is not controlled by this FlagCache"))
 		s.expect(ctx, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonNameConflict)
 		Expect(result.RequeueAfter).To(BeNumerically(">", 0), "no watch reports when the name becomes free")
 		Expect(get(ctx, s, &corev1.Secret{}, "demo-connection").ResourceVersion).To(Equal(taken.ResourceVersion))

@@ -33,7 +33,7 @@ func (r *Reconciler) reportUnobserved(ctx context.Context, req ctrl.Request, fc 
 	if !r.persists(req) {
 		return nil
 	}
-	return r.writeStatus(ctx, fc, plan.Unseen(fc, r.Clock.Now(), failure))
+	return r.writeStatus(ctx, fc, plan.Unobserved(fc, r.Clock.Now(), failure))
 }
 
 // writeStatus writes a status if it changed, and records the transitions.

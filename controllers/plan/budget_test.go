@@ -21,7 +21,7 @@ func TestHeldChangeIsTheReasonOfReady(t *testing.T) {
 	condition := metav1.Condition{
 		Type: v1alpha1.ConditionWithinBudget, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonBudgetExceeded, Message: "The change is held",
 	}
-	v := summarize(parts{cache: cache.Part{Cost: cost.Assessment{Budget: &condition, Held: true}}}, nil)
+	v := summarize(results{cache: cache.Part{Cost: cost.Assessment{Budget: &condition, Held: true}}}, nil)
 	if !v.stalled || v.progressing || v.ready.Status != metav1.ConditionFalse || v.ready.Reason != v1alpha1.ReasonBudgetExceeded {
 		t.Errorf("got %+v, want Ready False and Stalled for the budget", v)
 	}
@@ -74,7 +74,7 @@ func TestSizeHint(t *testing.T) {
 	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Cache = withElastiCache(aFlagCache()).Spec.Cache })
 	s := w.snapshot()
 	for smaller, want := range map[bool]string{true: "a smaller spec.cache.elastiCache.nodeType would do", false: ""} {
-		got := sizeHint(observed.NewIndex(s), parts{cache: cache.Part{Cost: cost.Assessment{SmallerNodeExists: smaller}}})
+		got := sizeHint(observed.NewIndex(s), results{cache: cache.Part{Cost: cost.Assessment{SmallerNodeExists: smaller}}})
 		if !strings.HasSuffix(got, want) || (want == "") != (got == "") {
 			t.Errorf("a smaller node exists: %v; the hint is %q", smaller, got)
 		}

@@ -18,41 +18,42 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
-// tearDown removes what the FlagCache made, in an order that ends traffic
-// before what the traffic needs, beginning with the routes that name it, and stops at the first thing that is still
-// there. The finalizer goes last.
+// tearDown deletes what the FlagCache created, traffic before what the traffic needs,
+// and stops at the first object that still exists. It begins with the routes that refer
+// to a candidate; the finalizer is removed last.
 func tearDown(s *observed.Index) Plan {
 	if !slices.Contains(s.FlagCache.Finalizers, v1alpha1.Finalizer) {
 		return Plan{Status: s.FlagCache.Status}
 	}
 	if routes := traffic.RouteChanges(s, nil); len(routes) > 0 {
-		return Plan{Routes: routes, RequeueAfter: routeRetry, Status: deletingStatus(s, "HTTPRoute "+routes[0].GetName()+" to be without the candidate")}
+		return Plan{Routes: routes, RequeueAfter: routeInterval, Status: deletingStatus(s, "HTTPRoute "+routes[0].GetName()+" to stop referring to the candidate")}
 	}
 	for stage := range deletionStages {
 		if stage == deletionStages-1 {
 			if step := caches.TearDown(s); step.WaitsFor != "" {
-				return Plan{Apply: step.Apply, Delete: step.Delete, Status: deletingStatus(s, step.WaitsFor), RequeueAfter: cacheRetry}
+				return Plan{Apply: step.Apply, Delete: step.Delete, Status: deletingStatus(s, step.WaitsFor), RequeueAfter: teardownInterval}
 			}
 		}
 		left := stageObjects(s, stage)
 		if len(left) == 0 {
 			continue
 		}
-		return Plan{Delete: observed.NotDeleting(left), Status: deletingStatus(s, observed.KindOf(left[0])+" "+left[0].GetName()+" to be gone")}
+		return Plan{Delete: observed.NotDeleting(left), Status: deletingStatus(s, observed.KindOf(left[0])+" "+left[0].GetName()+" to be deleted")}
 	}
 	return Plan{Finalizer: RemoveFinalizer, Status: s.FlagCache.Status}
 }
 
-// cacheRetry is how soon a cache that is being taken down is looked at again: what
-// AWS refuses shows in its status, but a clock decides when ACK is silent.
-const cacheRetry = 30 * time.Second
+// teardownInterval is how soon the teardown of a cache is reconciled again: what AWS
+// rejects is in the status of its objects, but that ACK does not respond is known by the
+// time only.
+const teardownInterval = 30 * time.Second
 
-// deletionStages is the number of stages that stageOf knows.
+// deletionStages is the number of stages of deletionStage.
 const deletionStages = 4
 
-// stageOf is when an object goes: scaling and traffic, pods, the cache in the
+// deletionStage is when an object is deleted: scaling and traffic, pods, the cache in the
 // cluster, those in the cloud, the rest.
-func stageOf(o observed.Object) int {
+func deletionStage(o observed.Object) int {
 	switch o := o.(type) {
 	case *autoscalingv2.HorizontalPodAutoscaler:
 		return 0
@@ -73,7 +74,7 @@ func stageOf(o observed.Object) int {
 func stageObjects(s *observed.Index, stage int) []observed.Object {
 	var objects []observed.Object
 	for _, child := range s.Owned {
-		if stageOf(child) == stage && child.GetLabels()[v1alpha1.LabelCache] == "" {
+		if deletionStage(child) == stage && child.GetLabels()[v1alpha1.LabelCache] == "" {
 			objects = append(objects, child)
 		}
 	}

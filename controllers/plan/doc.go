@@ -1,21 +1,20 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plan decides. It is the functional core of the operator: a Snapshot
-// of the world goes in, a Plan comes out, and nothing else happens. It does no
-// I/O, reads no clock and draws no random number; whatever it needs is in the
-// Snapshot.
+// Package plan is the functional core of the operator. Make turns a Snapshot of the
+// observed state into a Plan, and nothing else: it does no I/O, reads no clock and draws
+// no random number; whatever it needs is in the Snapshot.
 //
-//	Snapshot ──▶ cache ──▶ connection ──▶ rollout ──▶ service ──▶ status ──▶ Plan
-//	               │            │            ▲           │
-//	             flags ─────────┴────────────┘        events
+//	Snapshot ──▶ Index ──▶ cache ──▶ connection ──▶ rollout ──▶ traffic ──▶ status ──▶ Plan
+//	                         │           │             ▲ ▲
+//	                      source ────────┴─────────────┘ └── canary
 //
-// Every part plans, always. A part that lacks what it needs finds it absent in
-// the Snapshot, says so in its condition and asks for nothing; so trouble in
-// one part never holds back another.
+// Every part is planned, always. A part that lacks what it needs finds it absent in the
+// Snapshot, reports that in its condition and requests nothing, so that a problem in one
+// part never blocks another.
 //
-// A Plan only ever asks for steps whose preconditions were seen: traffic moves
-// to a revision after its pods were observed available, an old revision goes
-// after the Service was observed to select the new one. A crash between any
-// two writes is therefore the same as looking again.
+// A Plan only contains steps whose preconditions were observed: traffic moves to a
+// revision after its pods were observed available, an old revision is deleted after the
+// Service was observed to select the new one. A crash between any two writes is therefore
+// the same as reconciling again.
 package plan

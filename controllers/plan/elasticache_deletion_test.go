@@ -261,7 +261,7 @@ func TestARefusedDeletionIsShownAndGoesOn(t *testing.T) {
 			}
 			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonDeleting)
 			c.expectMessage(v1alpha1.ConditionReady, "ReplicationGroup demo-", "to be deleted. AWS refuses: ")
-			if len(c.fc.Finalizers) == 0 || c.last.RequeueAfter != cacheRetry {
+			if len(c.fc.Finalizers) == 0 || c.last.RequeueAfter != teardownInterval {
 				t.Errorf("finalizers %v, next look in %s", c.fc.Finalizers, c.last.RequeueAfter)
 			}
 			delete(c.refuse, "delete ReplicationGroup")

@@ -307,7 +307,7 @@ func TestADeletionTakesTheCandidateOutOfTheRouteFirst(t *testing.T) {
 	if p := sim.reconcile(); len(p.Delete) > 0 || p.RequeueAfter == 0 {
 		t.Errorf("%v are deleted before the route is clean", names(p.Delete))
 	}
-	sim.expectMessage(v1alpha1.ConditionReady, "Waiting for HTTPRoute shop to be without the candidate")
+	sim.expectMessage(v1alpha1.ConditionReady, "Waiting for HTTPRoute shop to stop referring to the candidate")
 	if got := backendsOf(sim.routes["shop"]); got != "demo=1" {
 		t.Errorf("the route is left as %q", got)
 	}

@@ -23,66 +23,65 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
-// Plan is what is to be done, in this order: the finalizer, the objects to
-// apply, the objects to delete, the status, the events.
+// Plan is what is to be done, in this order: the finalizer, the objects to apply, the
+// routes, the objects to delete, the status.
 type Plan struct {
-	// Finalizer says whether the finalizer is to be added, removed or left.
+	// Finalizer is whether to add, remove or keep the finalizer.
 	Finalizer FinalizerChange
-	// Apply are the objects as they should be, in order.
+	// Apply are the desired objects, in order.
 	Apply []observed.Object
-	// Routes are HTTPRoutes of users as they should be, each with the version that
-	// it was observed in.
+	// Routes are the desired HTTPRoutes of users, each with the resource version that was
+	// observed.
 	Routes []*unstructured.Unstructured
-	// Delete are the objects that should not be, in order, as they were observed.
+	// Delete are the objects to delete, in order, as they were observed.
 	Delete []observed.Object
-	// Probe is the data path to watch; nil stops watching.
+	// Probe is the data path in use; nil stops its probe.
 	Probe *ProbeTarget
-	// ProbeNext is a data path to try beside it, before anybody uses it; nil where
-	// there is none.
+	// ProbeNext is a data path to verify before it is used; nil if there is none.
 	ProbeNext *ProbeTarget
-	// Evidence is what to count about a canary; nil where there is none.
+	// Evidence is what to sample about a canary; nil if there is none.
 	Evidence *EvidenceTarget
-	// Status is the whole status as it should be if all of the above succeeds.
+	// Status is the whole status if all of the above succeeds.
 	Status v1alpha1.FlagCacheStatus
-	// RequeueAfter is when to look again if nothing happens before; 0 is never.
+	// RequeueAfter is when to reconcile again if no watch triggers it before; 0 is never.
 	RequeueAfter time.Duration
 }
 
-// FinalizerChange says what to do about the finalizer.
+// FinalizerChange is what to do about the finalizer.
 type FinalizerChange int
 
-// What to do about the finalizer.
+// Changes of the finalizer.
 const (
 	KeepFinalizer FinalizerChange = iota
 	AddFinalizer
 	RemoveFinalizer
 )
 
-// ProbeTarget is a cache as its users connect to it.
+// ProbeTarget is a cache and how its clients connect to it.
 type ProbeTarget struct {
-	// ID tells these very bytes from others.
+	// ID distinguishes this connection from others, by every byte.
 	ID         string
 	Connection connection.Connection
-	// Key that is written and read back; it is this FlagCache's alone, also on a
-	// Redis that several clusters share.
+	// Key that is written and read back. It is unique to the FlagCache, even on a Redis
+	// that several clusters share.
 	Key string
 	// Spec of the probe.
 	Spec v1alpha1.ProbeSpec
 }
 
-// EvidenceTarget is what to count about a canary.
+// EvidenceTarget is what to sample about a canary.
 type EvidenceTarget struct {
 	Candidate, Stable string
-	// Since is when the canary began: nothing was asked of the candidate before.
+	// Since is when the canary began: the candidate had no requests before.
 	Since time.Time
-	// Canary is where the numbers come from, and what counts as slow.
+	// Canary names the source of the metrics and the latencies that count as slow.
 	Canary v1alpha1.CanarySpec
 }
 
-// evidenceTarget is what to count while a canary is under way, from when its beginning
-// is on record until its end is: without a beginning each look would begin to count
-// anew, without the evidence a look after an end that could not be recorded would go
-// on with the trial.
+// evidenceTarget is what to sample from when the beginning of a canary is recorded until
+// its end is: without a recorded beginning each reconcile would start counting again, and
+// without evidence a reconcile after an end that could not be recorded would continue
+// the canary.
 func evidenceTarget(s *observed.Index, r rollout) *EvidenceTarget {
 	if r.canary == nil || !r.begun {
 		return nil
@@ -90,15 +89,15 @@ func evidenceTarget(s *observed.Index, r rollout) *EvidenceTarget {
 	return &EvidenceTarget{Candidate: r.target, Stable: r.stable, Since: r.record().StartedAt, Canary: *s.FlagCache.Spec.Canary}
 }
 
-// nameConflictRetry is how soon a taken name is looked at again: the object in
-// the way is not ours to watch.
-const nameConflictRetry = time.Minute
+// conflictInterval is how soon a name conflict is checked again: foreign objects are not
+// watched.
+const conflictInterval = time.Minute
 
-// routeRetry is how soon a route is looked at again that names a candidate of
-// the past, or whose gateway is behind: it is not watched.
-const routeRetry = 5 * time.Second
+// routeInterval is how soon a route is checked again that refers to a former candidate, or
+// whose gateway is behind: routes are not watched.
+const routeInterval = 5 * time.Second
 
-// Make decides what to do about one FlagCache.
+// Make plans what to do about one FlagCache.
 func Make(snapshot observed.Snapshot) Plan {
 	s := observed.NewIndex(snapshot)
 	switch {
@@ -113,13 +112,13 @@ func Make(snapshot observed.Snapshot) Plan {
 	}
 }
 
-// begin takes charge: the finalizer, and a status that says so before anything
-// is made, because a resource without a status counts as done (kstatus).
+// begin adds the finalizer, and a status before anything is created: a resource without
+// a status counts as reconciled (kstatus).
 func begin(s *observed.Index) Plan {
 	return Plan{Finalizer: AddFinalizer, Status: initialStatus(s)}
 }
 
-// suspended changes nothing but goes on watching what runs.
+// suspended changes nothing, and continues to report the state of what runs.
 func suspended(s *observed.Index) Plan {
 	p := progress(s)
 	p.Apply, p.Routes, p.Delete, p.RequeueAfter = nil, nil, nil, 0
@@ -127,7 +126,7 @@ func suspended(s *observed.Index) Plan {
 	return p
 }
 
-// progress works towards the spec.
+// progress reconciles the children with the spec.
 func progress(s *observed.Index) Plan {
 	requested := readRequest(s)
 	cached := caches.Of(s.FlagCache).Plan(cache.Input{
@@ -140,57 +139,57 @@ func progress(s *observed.Index) Plan {
 		cached.KeepsConnection, cached.Provisioned.Message)
 
 	p := Plan{Probe: probeTarget(s, cached, published.InUse), ProbeNext: nextTarget(s, cached), Evidence: evidenceTarget(s, service.rollout)}
-	write := slices.Concat(cached.Apply, desired.Apply, published.Apply, service.objects)
-	wanted := slices.Concat(write, cached.Keep, published.Keep, service.later)
-	taken := s.Conflicts(wanted)
+	write := slices.Concat(cached.Apply, desired.Apply, published.Apply, service.apply)
+	desiredObjects := slices.Concat(write, cached.Keep, published.Keep, service.keep)
+	conflicts := s.Conflicts(desiredObjects)
 	for _, o := range write {
-		if !observed.Contains(taken, o) {
+		if !observed.Contains(conflicts, o) {
 			p.Apply = append(p.Apply, o)
 		}
 	}
 	p.Routes = traffic.RouteChanges(s, service.rollout.routeShare(s.FlagCache))
-	p.Delete = obsolete(s, wanted, service.rollout)
+	p.Delete = obsolete(s, desiredObjects, service.rollout)
 	retired := caches.Retire(s, cached)
 	p.Apply, p.Delete = append(p.Apply, retired.Apply...), append(p.Delete, retired.Delete...)
-	p.Status = status(s, parts{cache: cached, connection: published, flags: flags, service: service, taken: taken})
-	p.RequeueAfter = cache.Sooner(requeueAfter(s, service.rollout, taken), cached.RequeueAfter)
+	p.Status = status(s, results{cache: cached, connection: published, flags: flags, service: service, conflicts: conflicts})
+	p.RequeueAfter = cache.Sooner(requeueAfter(s, service.rollout, conflicts), cached.RequeueAfter)
 	if retired.WaitsFor != "" {
-		p.RequeueAfter = cache.Sooner(p.RequeueAfter, cacheRetry)
+		p.RequeueAfter = cache.Sooner(p.RequeueAfter, teardownInterval)
 	}
 	return p
 }
 
-// requeueAfter is when something is due that no watch tells of.
-func requeueAfter(s *observed.Index, r rollout, taken []observed.Object) time.Duration {
+// requeueAfter is when something is due that no watch reports.
+func requeueAfter(s *observed.Index, r rollout, conflicts []observed.Object) time.Duration {
 	switch {
 	case r.canary != nil:
 		return s.FlagCache.Spec.Canary.Metrics.Interval.Duration
 	case len(s.Routes) > 0:
-		return routeRetry
-	case len(taken) > 0:
-		return nameConflictRetry
+		return routeInterval
+	case len(conflicts) > 0:
+		return conflictInterval
 	default:
 		return r.previousFor
 	}
 }
 
-// obsolete are the children that no part wants.
-func obsolete(s *observed.Index, wanted []observed.Object, r rollout) []observed.Object {
-	var gone []observed.Object
+// obsolete returns the children that no part desires and that may be deleted now.
+func obsolete(s *observed.Index, desired []observed.Object, r rollout) []observed.Object {
+	var deletable []observed.Object
 	for _, child := range s.Owned {
-		unwanted := !observed.Contains(wanted, child) && child.GetDeletionTimestamp() == nil && child.GetLabels()[v1alpha1.LabelCache] == ""
-		if unwanted && mayGo(s, child, r) {
-			gone = append(gone, child)
+		unwanted := !observed.Contains(desired, child) && child.GetDeletionTimestamp() == nil && child.GetLabels()[v1alpha1.LabelCache] == ""
+		if unwanted && mayDelete(s, child, r) {
+			deletable = append(deletable, child)
 		}
 	}
-	return gone
+	return deletable
 }
 
-// mayGo tells whether an unwanted child may go now. While a rollout is under
-// way, and as long after it as going back is meant to be easy, what the old spec
-// asked for stays; but not what is a candidate's alone, once no gateway sends it
-// anything, nor an autoscaler, which would fight over the stable revision's size.
-func mayGo(s *observed.Index, child observed.Object, r rollout) bool {
+// mayDelete reports whether an undesired child may be deleted now. During a rollout, and
+// for the scale-down delay after it, what the previous spec requested is kept; but not
+// what belongs to a candidate alone, once no gateway sends it requests, nor an
+// autoscaler, which would change the size of the stable revision.
+func mayDelete(s *observed.Index, child observed.Object, r rollout) bool {
 	switch child := child.(type) {
 	case *autoscalingv2.HorizontalPodAutoscaler, *appsv1.ControllerRevision, *batchv1.Job:
 		return true
@@ -210,18 +209,17 @@ func mayGo(s *observed.Index, child observed.Object, r rollout) bool {
 	}
 }
 
-// probeTarget is the data path of a known connection, from when a probe of it
-// may succeed. A Redis that is being made is not probed before its pod is ready
-// for the first time: a probe that fails because it comes too soon keeps everyone
-// waiting for the next one, an interval later.
+// probeTarget is the data path of a known connection, from when a probe of it may
+// succeed. A Redis that is being created is not probed before its pod is ready for the
+// first time: a probe that fails too early delays Ready by an interval.
 func probeTarget(s *observed.Index, cached cache.Part, used *connection.Connection) *ProbeTarget {
-	if used == nil || (cached.Status.State == cache.StateProvisioning && !answered(s, used)) {
+	if used == nil || (cached.Status.State == cache.StateProvisioning && !probed(s, used)) {
 		return nil
 	}
 	return targetOf(s, caches.ProbeConnection(s, *used))
 }
 
-// nextTarget is a connection that nobody uses before a probe of it succeeded.
+// nextTarget is a connection that is not used before a probe of it succeeded.
 func nextTarget(s *observed.Index, cached cache.Part) *ProbeTarget {
 	if cached.Probe == nil {
 		return nil

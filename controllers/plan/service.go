@@ -17,39 +17,39 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/traffic"
 )
 
-// servicePart is the flag service.
-type servicePart struct {
-	objects []observed.Object
-	// later are objects that exist and stay as they are.
-	later   []observed.Object
+// servicePlan is the plan of the flag service.
+type servicePlan struct {
+	apply []observed.Object
+	// keep exist and stay as they are.
+	keep    []observed.Object
 	rollout rollout
-	// blocked says why there is no target revision; "" when there is one.
+	// blocked is the reason why there is no target revision; "" if there is one.
 	blocked string
-	// replicas wanted of the stable revision.
+	// replicas desired of the stable revision.
 	replicas int32
 }
 
-// planService plans the flag service: a Deployment for each revision that the
-// rollout keeps, and what is in front of them.
-func planService(s *observed.Index, requested request, desired connection.Desired, flags source.Part) servicePart {
+// planService plans the flag service: a Deployment for each revision that the rollout
+// keeps, and what all revisions share.
+func planService(s *observed.Index, requested request, desired connection.Desired, flags source.Part) servicePlan {
 	fc := s.FlagCache
 	target, blocked := findTarget(s, requested, desired, flags)
-	part := servicePart{blocked: blocked, rollout: decideRollout(s, target)}
+	part := servicePlan{blocked: blocked, rollout: decideRollout(s, target)}
 	part.replicas = part.rollout.full
-	part.objects, part.later = part.rollout.history.objects(fc, part.rollout.inUse())
+	part.apply, part.keep = part.rollout.history.objects(fc, part.rollout.inUse())
 	if account := requested.workload.ServiceAccount; account != nil {
-		part.objects = append(part.objects, account)
+		part.apply = append(part.apply, account)
 	}
-	part.objects = append(part.objects, traffic.Objects(s, part.rollout.share(fc), part.rollout.atRest())...)
-	part.objects = append(part.objects, deployments(fc, target, part.rollout)...)
+	part.apply = append(part.apply, traffic.Objects(s, part.rollout.share(fc), part.rollout.atRest())...)
+	part.apply = append(part.apply, deployments(fc, target, part.rollout)...)
 	loadTest, running := loadTestObjects(s, part.rollout)
-	part.objects, part.later = append(part.objects, loadTest...), append(part.later, running...)
+	part.apply, part.keep = append(part.apply, loadTest...), append(part.keep, running...)
 	if part.rollout.serves == "" {
 		return part
 	}
-	part.objects = append(part.objects, traffic.ClientService(fc, part.rollout.serves, part.rollout.share(fc)), revision.DisruptionBudget(fc), revision.NetworkPolicy(fc, desired, flags.Ports))
+	part.apply = append(part.apply, traffic.ClientService(fc, part.rollout.serves, part.rollout.share(fc)), revision.DisruptionBudget(fc), revision.NetworkPolicy(fc, desired, flags.Ports))
 	if fc.Spec.Service.Autoscaling != nil {
-		part.objects = append(part.objects, revision.Autoscaler(fc, part.rollout.serves))
+		part.apply = append(part.apply, revision.Autoscaler(fc, part.rollout.serves))
 	}
 	return part
 }
@@ -102,10 +102,10 @@ func deployments(fc *v1alpha1.FlagCache, target *targetRevision, r rollout) []ob
 	return objects
 }
 
-// loadTestObjects are the Job while its result is not on record. One that exists
-// is wanted as it is: most of a Job cannot change
-// (https://kubernetes.io/docs/concepts/workloads/controllers/job/). One of an
-// earlier attempt has to be gone first.
+// loadTestObjects are the Job while its result is not recorded. An existing one is kept
+// as it is, because most fields of a Job are immutable
+// (https://kubernetes.io/docs/concepts/workloads/controllers/job/). That of an earlier
+// attempt has to be deleted first.
 func loadTestObjects(s *observed.Index, r rollout) (write, keep []observed.Object) {
 	if r.canary == nil || s.FlagCache.Spec.Canary.LoadTest == nil || r.tested {
 		return nil, nil

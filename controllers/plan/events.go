@@ -1,0 +1,61 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+// Event reports a transition.
+type Event struct {
+	// Type is Normal or Warning.
+	Type string
+	// Reason is that of the condition.
+	Reason string
+	// Action is the type of the condition that changed.
+	Action  string
+	Message string
+}
+
+// Transitions returns the events between two statuses: one for each condition whose
+// status or reason changed. Reconciling and Stalled have none, because Ready reports the
+// same.
+func Transitions(from, to v1alpha1.FlagCacheStatus) []Event {
+	var events []Event
+	for _, c := range to.Conditions {
+		old := meta.FindStatusCondition(from.Conditions, c.Type)
+		changed := old == nil || old.Status != c.Status || old.Reason != c.Reason
+		if !changed || c.Type == v1alpha1.ConditionReconciling || c.Type == v1alpha1.ConditionStalled || (old == nil && c.Status == metav1.ConditionUnknown) {
+			continue
+		}
+		events = append(events, Event{Type: eventType(from, to, c), Reason: c.Reason, Action: c.Type, Message: c.Message})
+	}
+	if recreated(from.Cache, to.Cache) {
+		events = append(events, Event{Type: "Warning", Reason: v1alpha1.ReasonRecreated, Action: v1alpha1.ConditionCacheProvisioned,
+			Message: "Replication group " + to.Cache.ReplicationGroupID + " was created again, empty, and not by FlagCache"})
+	}
+	return events
+}
+
+// recreated reports whether a cache was deleted and created again with the same ID. ACK
+// creates a group again that it does not find, without reporting it.
+func recreated(from, to *v1alpha1.CacheStatus) bool {
+	return from != nil && to != nil && from.ReplicationGroupID != "" && from.ReplicationGroupID == to.ReplicationGroupID &&
+		from.CreatedAt != nil && to.CreatedAt != nil && !from.CreatedAt.Equal(to.CreatedAt)
+}
+
+// eventType returns Warning for what needs a person's attention: something that worked
+// and no longer does, or that only a person can fix.
+func eventType(from, to v1alpha1.FlagCacheStatus, c metav1.Condition) string {
+	worked := meta.IsStatusConditionTrue(from.Conditions, c.Type)
+	stalled := meta.FindStatusCondition(to.Conditions, v1alpha1.ConditionStalled)
+	if c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonDeleting &&
+		(worked || c.Reason == v1alpha1.ReasonBudgetExceeded || (stalled != nil && stalled.Reason == c.Reason)) {
+		return "Warning"
+	}
+	return "Normal"
+}
