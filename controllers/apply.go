@@ -60,8 +60,8 @@ type applier struct {
 	fresh  freshness
 }
 
-// removeFinalizer removes the finalizer, unless the snapshot lacks a group that runs
-// in the cloud.
+// removeFinalizer removes the finalizer, unless the snapshot lacks a part of the cache that
+// still exists.
 func (a *applier) removeFinalizer(ctx context.Context, fc *v1alpha1.FlagCache) error {
 	if err := a.fresh.checkCache(ctx); err != nil {
 		return err

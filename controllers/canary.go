@@ -45,11 +45,11 @@ func (r *Reconciler) watchCanary(fc *v1alpha1.FlagCache, target *plan.EvidenceTa
 // maxPodsRead of one revision.
 const maxPodsRead = 200
 
-// podTroubles returns what keeps the pods of non-serving revisions from running. Pods
+// podFailures returns what keeps the pods of non-serving revisions from running. Pods
 // are read from the API server, and only while there are such revisions: a cache of
 // all pods would cost memory for a rare need.
-func (o *observer) podTroubles(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[string]observed.PodTrouble, error) {
-	troubles := map[string]observed.PodTrouble{}
+func (o *observer) podFailures(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[string]observed.PodFailure, error) {
+	failures := map[string]observed.PodFailure{}
 	for _, revision := range nonServingRevisions(fc, children) {
 		pods := &corev1.PodList{}
 		err := o.live.List(ctx, pods, client.InNamespace(fc.Namespace), client.Limit(maxPodsRead), client.MatchingLabels{
@@ -59,13 +59,13 @@ func (o *observer) podTroubles(ctx context.Context, fc *v1alpha1.FlagCache, chil
 			return nil, err
 		}
 		for i := range pods.Items {
-			if trouble := observed.TroubleOf(&pods.Items[i]); trouble.Reason != "" {
-				troubles[revision] = trouble
+			if failure := observed.PodFailureOf(&pods.Items[i]); failure.Reason != "" {
+				failures[revision] = failure
 				break
 			}
 		}
 	}
-	return troubles, nil
+	return failures, nil
 }
 
 // nonServingRevisions returns the revisions that have a Deployment and are not

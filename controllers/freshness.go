@@ -104,8 +104,8 @@ func (f *freshness) checkRevisions(ctx context.Context) error {
 	return nil
 }
 
-// checkCache checks the kinds of children of which a stale view would do harm to the
-// cache.
+// checkCache checks the children that the cache's planner depends on: a stale view of
+// them would harm the cache.
 func (f *freshness) checkCache(ctx context.Context) error {
 	for _, list := range caches.Dependencies(f.snapshot.FlagCache).Current {
 		kind := strings.TrimSuffix(kindOfList(list), "List")
@@ -123,8 +123,7 @@ func (f *freshness) checkCache(ctx context.Context) error {
 	return nil
 }
 
-// isServed reports whether the API server has a kind, which one of ACK's may be
-// missing.
+// isServed reports whether the API server serves a kind. Kinds of ACK are optional.
 func (f *freshness) isServed(kind string) bool {
 	optional := slices.ContainsFunc(ack.Kinds(), func(k ack.Kind) bool { return k.Kind == kind })
 	return !optional || f.snapshot.ACK[kind]

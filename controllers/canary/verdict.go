@@ -195,6 +195,13 @@ func describeBreach(r CheckResult, p Policy) string {
 		r.Check, Percent(r.Result.Observed), r.Counts.Total, Percent(r.Result.Lower), Percent(r.Limit))
 }
 
+// ParsePercent parses a percentage such as "0.1%" to a proportion; ok is false if it is
+// empty or invalid.
+func ParsePercent(text string) (proportion float64, ok bool) {
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
+	return percent / 100, err == nil
+}
+
 // Percent formats a proportion to a hundredth of a percent, and to less where it is
 // small: "0.1%".
 func Percent(p float64) string {

@@ -69,26 +69,26 @@ func (c *CloudWatch) Sample(ctx context.Context, t Target) canary.Evidence {
 	from, until := minutes(t.Since, c.Clock.Now())
 	sample := canary.Evidence{At: until, Lag: settlingDelay + minute + max(minute, t.Interval)}
 	queried, rest := checksOf(t.CloudWatch)
-	var troubles []string
+	var missing []string
 	if len(rest) > 0 {
 		pods := c.Pods.Sample(ctx, t)
-		sample.Streams, troubles = keepChecks(pods.Streams, rest), append(troubles, pods.Missing)
+		sample.Streams, missing = keepChecks(pods.Streams, rest), append(missing, pods.Missing)
 	}
 	switch client, err := c.client(ctx, t, from, until); {
 	case err != nil:
-		troubles = append(troubles, cloudWatchTrouble(err))
+		missing = append(missing, cloudWatchMessage(err))
 	case until.After(from): // otherwise no minute of the canary is complete yet
 		streams, more := queryAll(ctx, client, queried, t, from, until)
-		sample.Streams, troubles = append(sample.Streams, streams...), append(troubles, more...)
+		sample.Streams, missing = append(sample.Streams, streams...), append(missing, more...)
 	}
-	sample.Missing = joinTroubles(troubles)
+	sample.Missing = joinMessages(missing)
 	return sample
 }
 
 // queryAll queries checks of both revisions.
-func queryAll(ctx context.Context, client *cloudwatch.Client, checks []canary.Check, t Target, from, until time.Time) (all []canary.Stream, troubles []string) {
+func queryAll(ctx context.Context, client *cloudwatch.Client, checks []canary.Check, t Target, from, until time.Time) (all []canary.Stream, missing []string) {
 	streams := make([][]canary.Stream, 2*len(checks))
-	troubles = make([]string, 2*len(checks))
+	missing = make([]string, 2*len(checks))
 	var group errgroup.Group
 	group.SetLimit(maxConcurrentQueries)
 	for i, check := range checks {
@@ -96,7 +96,7 @@ func queryAll(ctx context.Context, client *cloudwatch.Client, checks []canary.Ch
 			group.Go(func() error {
 				counts, err := queryCounts(ctx, client, check, revision, t, from, until)
 				if err != nil {
-					troubles[2*i+j] = string(check) + ": " + cloudWatchTrouble(err)
+					missing[2*i+j] = string(check) + ": " + cloudWatchMessage(err)
 					return nil
 				}
 				streams[2*i+j] = []canary.Stream{streamOf(check, revision, counts, t)}
@@ -105,7 +105,7 @@ func queryAll(ctx context.Context, client *cloudwatch.Client, checks []canary.Ch
 		}
 	}
 	_ = group.Wait() // no query returns an error
-	return slices.Concat(streams...), troubles
+	return slices.Concat(streams...), missing
 }
 
 // checksOf returns the checks with queries, and the rest.
@@ -163,9 +163,9 @@ var (
 	errNoResponse      = errors.New("no valid response from CloudWatch")
 )
 
-// cloudWatchTrouble returns a constant message for an error. Messages of AWS contain
+// cloudWatchMessage returns a constant message for an error. Messages of AWS contain
 // request IDs.
-func cloudWatchTrouble(err error) string {
+func cloudWatchMessage(err error) string {
 	for _, known := range []error{
 		errResponseTooLarge, errIncomplete, errNoEvents, errNotCounts, errTimestamps, errSeveralSeries, errBadExceedsTotal, errCanaryTooOld, errNoRegion, errCredentials, errForbidden,
 	} {
@@ -222,7 +222,7 @@ func (c *CloudWatch) client(ctx context.Context, t Target, from, until time.Time
 // aws returns the AWS SDK's default configuration. Users cannot choose the address of
 // AWS, unlike that of Prometheus, so the SDK connects as it does by default: through a
 // proxy, and to link-local addresses for credentials. Its log is discarded because the
-// trouble of a sample contains the same errors.
+// Missing of a sample contains the same errors.
 func (c *CloudWatch) aws(ctx context.Context) (aws.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

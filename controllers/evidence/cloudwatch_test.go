@@ -112,7 +112,7 @@ func TestMissingDataOfBadEvents(t *testing.T) {
 	for name, c := range map[string]struct {
 		expression string
 		results    func(q metricDataRequest) []result
-		trouble    string
+		missing    string
 	}{
 		"an empty series": {"", func(q metricDataRequest) []result {
 			return []result{{ID: "bad", StatusCode: "Complete"}, everyMinute("total", q, 3)}
@@ -141,10 +141,10 @@ func TestMissingDataOfBadEvents(t *testing.T) {
 			})
 			sample := sampleAt(t.Context(), now, target)
 			want := analysis.Counts{Total: 21}
-			if c.trouble != "" {
-				want, c.trouble = analysis.Counts{}, "errorRate: "+c.trouble
+			if c.missing != "" {
+				want, c.missing = analysis.Counts{}, "errorRate: "+c.missing
 			}
-			if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got != want || sample.Missing != c.trouble {
+			if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got != want || sample.Missing != c.missing {
 				t.Errorf("counted %+v, trouble %q", got, sample.Missing)
 			}
 		})

@@ -43,7 +43,7 @@ type Prometheus struct {
 // query is one query and how to read its result.
 type query struct {
 	promQL string
-	// subject prefixes the trouble of the query, "" for none.
+	// subject prefixes the message of a failed query, "" for none.
 	subject string
 	read    func(model.Vector) ([]canary.Stream, error)
 }
@@ -53,7 +53,7 @@ func (p *Prometheus) Sample(ctx context.Context, t Target) canary.Evidence {
 	sample := canary.Evidence{At: p.Clock.Now()}
 	server, err := p.server(t.Prometheus.Address)
 	if err != nil {
-		sample.Missing = troubleOf(err)
+		sample.Missing = messageOf(err)
 		return sample
 	}
 	var queries []query
@@ -61,7 +61,7 @@ func (p *Prometheus) Sample(ctx context.Context, t Target) canary.Evidence {
 		queries = append(queries, queriesOf(revision, t)...)
 	}
 	streams := make([][]canary.Stream, len(queries))
-	troubles := make([]string, len(queries))
+	missing := make([]string, len(queries))
 	var group errgroup.Group
 	group.SetLimit(maxConcurrentQueries)
 	for i, q := range queries {
@@ -69,22 +69,22 @@ func (p *Prometheus) Sample(ctx context.Context, t Target) canary.Evidence {
 			found, err := p.query(ctx, server, q)
 			streams[i] = found
 			if err != nil {
-				troubles[i] = strings.TrimPrefix(q.subject+": "+troubleOf(err), ": ")
+				missing[i] = strings.TrimPrefix(q.subject+": "+messageOf(err), ": ")
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // no query returns an error
 	sample.Streams = slices.Concat(streams...)
-	sample.Missing = joinTroubles(troubles)
+	sample.Missing = joinMessages(missing)
 	return sample
 }
 
-// joinTroubles joins the distinct troubles.
-func joinTroubles(troubles []string) string {
-	troubles = slices.DeleteFunc(troubles, func(s string) bool { return s == "" })
-	slices.Sort(troubles)
-	return strings.Join(slices.Compact(troubles), "; ")
+// joinMessages joins the distinct messages.
+func joinMessages(missing []string) string {
+	missing = slices.DeleteFunc(missing, func(s string) bool { return s == "" })
+	slices.Sort(missing)
+	return strings.Join(slices.Compact(missing), "; ")
 }
 
 // server returns the API of the server at an address.
@@ -112,10 +112,10 @@ var (
 	errUnmatched        = errors.New("a series of bad events has no series of all events with the same labels and at least as many events")
 )
 
-// troubleOf returns a constant message for an error, without any text of the server.
+// messageOf returns a constant message for an error, without any text of the server.
 // It does not distinguish refused connections, timeouts and servers that are not
 // Prometheus: that would make the operator a port scanner.
-func troubleOf(err error) string {
+func messageOf(err error) string {
 	for _, known := range []error{errResponseTooLarge, errPartial, errNotVector, errClockSkew, errNoSeries, errStale, errNotCounters, errTooManySeries, errUnmatched} {
 		if errors.Is(err, known) {
 			return known.Error()

@@ -215,7 +215,7 @@ func TestPrometheusUserQueries(t *testing.T) {
 	g.Expect(sample.Missing).To(BeEmpty())
 	g.Expect(countsOfRevision(sample, "8f2c1a3b")).To(HaveKeyWithValue(canary.LatencyP95, analysis.Counts{Bad: 3, Total: 100}))
 
-	troubles := map[string]struct {
+	missing := map[string]struct {
 		bad, total v1alpha1.Query
 		want       string
 	}{
@@ -230,7 +230,7 @@ func TestPrometheusUserQueries(t *testing.T) {
 		"bad events with other labels": {`sum(http_total{version="$revision"})`, total, errUnmatched.Error()},
 		"more bad events than events":  {`http_total{version="$revision"} * 2`, total, errUnmatched.Error()},
 	}
-	for name, c := range troubles {
+	for name, c := range missing {
 		t.Run(name, func(t *testing.T) {
 			sample := ask(c.bad, c.total)
 			if len(countsOfRevision(sample, "8f2c1a3b")) > 0 || !strings.Contains(sample.Missing, "errorRate: ") || !strings.Contains(sample.Missing, c.want) {

@@ -143,7 +143,7 @@ func serviceStreams(vector model.Vector, checks []canary.Check, revision string,
 	if err != nil {
 		return nil, err
 	}
-	var trouble error
+	var missing error
 	var found []canary.Stream
 	seen := map[string]bool{}
 	for _, key := range slices.Sorted(maps.Keys(scraped)) {
@@ -152,21 +152,21 @@ func serviceStreams(vector model.Vector, checks []canary.Check, revision string,
 			continue // the pod is scraped by two jobs or two servers
 		}
 		if p.age() > 2*t.Interval {
-			trouble = errStale
+			missing = errStale
 			continue
 		}
 		of, err := streams(p.families, p.pod, revision, t)
 		if err != nil {
-			trouble = errNotCounters
+			missing = errNotCounters
 			continue
 		}
 		seen[p.pod] = true
 		found = append(found, keepChecks(of, checks)...)
 	}
-	if len(found) == 0 && trouble == nil {
-		trouble = errNoSeries
+	if len(found) == 0 && missing == nil {
+		missing = errNoSeries
 	}
-	return found, trouble
+	return found, missing
 }
 
 // keepChecks removes the checks that other queries count.

@@ -55,7 +55,7 @@ func (t Target) origin() string {
 }
 
 // Source reads the counters of a canary once. The evidence holds what could be read
-// in time, and its Trouble why the rest could not.
+// in time, and in Missing why the rest could not.
 type Source interface {
 	Sample(ctx context.Context, target Target) canary.Evidence
 }

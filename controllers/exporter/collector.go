@@ -5,14 +5,13 @@ package exporter
 
 import (
 	"context"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/canary"
 )
 
 // collectTimeout bounds a scrape that arrives before the cache is synced.
@@ -105,17 +104,11 @@ func collect(metrics chan<- prometheus.Metric, fc *v1alpha1.FlagCache) {
 	}
 	gauge(canaryWeightMetric, float64(fc.Status.Canary.Weight))
 	for _, c := range fc.Status.Canary.Checks {
-		if observed, ok := proportion(c.Observed); ok {
+		if observed, ok := canary.ParsePercent(string(c.Observed)); ok {
 			gauge(canaryCheckMetric, observed, c.Name)
 		}
-		if limit, ok := proportion(c.Limit); ok {
+		if limit, ok := canary.ParsePercent(string(c.Limit)); ok {
 			gauge(canaryLimitMetric, limit, c.Name)
 		}
 	}
-}
-
-// proportion parses a percentage such as "0.1%"; ok is false if there is none.
-func proportion(p v1alpha1.Percentage) (value float64, ok bool) {
-	percent, err := strconv.ParseFloat(strings.TrimSuffix(string(p), "%"), 64)
-	return percent / 100, err == nil
 }

@@ -159,4 +159,4 @@ func rollbacksOf(status v1alpha1.FlagCacheStatus) map[rollback]string {
 const otherReason = "Other"
 
 // rollbackReasons are all values of the metric's label reason.
-var rollbackReasons = slices.Concat(plan.RollbackReasons(), observed.PodTroubleReasons(), []string{otherReason})
+var rollbackReasons = slices.Concat(plan.RollbackReasons(), observed.PodFailureReasons(), []string{otherReason})

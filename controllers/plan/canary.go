@@ -5,8 +5,6 @@ package plan
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/utils/ptr"
@@ -70,13 +68,13 @@ func canarySpec(spec *v1alpha1.CanarySpec) canary.Spec {
 // their percentiles; what the spec sets for them is how long a request may take.
 func canaryPolicy(spec *v1alpha1.CanarySpec) canary.Policy {
 	limits := canary.DefaultLimits()
-	if p, ok := proportion(spec.Thresholds.ErrorRate); ok {
+	if p, ok := canary.ParsePercent(string(spec.Thresholds.ErrorRate)); ok {
 		limits[canary.ErrorRate] = p
 	}
-	if p, ok := proportion(spec.Thresholds.CacheHitRate); ok {
+	if p, ok := canary.ParsePercent(string(spec.Thresholds.CacheHitRate)); ok {
 		limits[canary.CacheHitRate] = 1 - p
 	}
-	confidence, ok := proportion(spec.Confidence)
+	confidence, ok := canary.ParsePercent(string(spec.Confidence))
 	if !ok {
 		confidence = defaultConfidence
 	}
@@ -91,13 +89,6 @@ func canaryPolicy(spec *v1alpha1.CanarySpec) canary.Policy {
 // defaultConfidence is that of the API.
 const defaultConfidence = 0.99
 
-// proportion reads a percentage such as "0.1%". The API server admits no other text; an
-// empty one is not ok.
-func proportion(p v1alpha1.Percentage) (value float64, ok bool) {
-	percent, err := strconv.ParseFloat(strings.TrimSuffix(string(p), "%"), 64)
-	return percent / 100, err == nil
-}
-
 // canaryCommands are the annotations that are about a candidate.
 func canaryCommands(fc *v1alpha1.FlagCache, candidate string) canary.Commands {
 	given := func(annotation string) bool { return candidate != "" && fc.Annotations[annotation] == candidate }
@@ -111,14 +102,14 @@ func canaryCommands(fc *v1alpha1.FlagCache, candidate string) canary.Commands {
 
 // candidatePods are the pods of a candidate's Deployment. What is known of an earlier
 // generation of it is not about the present size and template.
-func candidatePods(d *appsv1.Deployment, trouble observed.PodTrouble) canary.Pods {
+func candidatePods(d *appsv1.Deployment, failure observed.PodFailure) canary.Pods {
 	pods := canary.Pods{}
 	if d != nil && d.Status.ObservedGeneration >= d.Generation {
 		pods = canary.Pods{Desired: ptr.Deref(d.Spec.Replicas, 1), Updated: d.Status.UpdatedReplicas, Available: d.Status.AvailableReplicas}
 	}
 	switch {
-	case trouble.Reason != "":
-		pods.Failure = &canary.Failure{Reason: trouble.Reason, Message: trouble.Message}
+	case failure.Reason != "":
+		pods.Failure = &canary.Failure{Reason: failure.Reason, Message: failure.Message}
 	case revision.DeadlineExceeded(d):
 		pods.Failure = &canary.Failure{Reason: v1alpha1.ReasonProgressDeadlineExceeded, Message: fmt.Sprintf("its pods did not become available in %d seconds", revision.ProgressDeadline)}
 	}

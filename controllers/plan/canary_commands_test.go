@@ -190,7 +190,7 @@ func podScenarios() map[string]scenario {
 			sim.perSecond = 0
 			sim.change(fromImage("flag-service:v2"))
 			sim.note("the candidate's pods: " + reason)
-			sim.pods = map[string]observed.PodTrouble{sim.candidate(): {Reason: reason, Message: "pod demo-1: " + reason}}
+			sim.pods = map[string]observed.PodFailure{sim.candidate(): {Reason: reason, Message: "pod demo-1: " + reason}}
 			sim.until("the rollback", sim.rolledBack)
 			sim.runFor(30 * time.Second)
 		}}

@@ -80,7 +80,7 @@ type world struct {
 	trace    []string
 	now      time.Time
 	evidence canary.Evidence
-	pods     map[string]observed.PodTrouble
+	pods     map[string]observed.PodFailure
 	report   string
 	routes   map[string]observed.Route
 	// nextProbe is the answer about the connection to come, ack the kinds that are

@@ -18,15 +18,6 @@ import (
 // excludedFunctions have calls that no plan fails, because they are not part of a reconciliation.
 var excludedFunctions = map[string]string{
 	"usersOf": "maps an event to FlagCaches, from a synced cache",
-	"Collect": "reads for metrics only",
-	"wake":    "notifies of available kinds, retried until it succeeds",
-
-	// ackClient forwards calls to the client of their kind:
-	"Get":    "forwards a call",
-	"List":   "forwards a call",
-	"Create": "forwards a call",
-	"Patch":  "forwards a call",
-	"Delete": "forwards a call",
 }
 
 // TestEveryCallSiteIsReached compares the client calls in the source with those of reference runs,

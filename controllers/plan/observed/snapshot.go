@@ -44,7 +44,7 @@ type Snapshot struct {
 	// Evidence is the last sample about the canary in progress.
 	Evidence canary.Evidence
 	// Pods has the problems of the pods of revisions that do not serve, by revision.
-	Pods map[string]PodTrouble
+	Pods map[string]PodFailure
 	// LoadTestReport is the report of the load test that ended. Whether there was
 	// one, and its result, is in its Job among the children.
 	LoadTestReport string
@@ -168,8 +168,8 @@ const (
 	LoadHighCPU
 )
 
-// PodTrouble is the problem that keeps pods from running.
-type PodTrouble struct {
+// PodFailure is the problem that keeps pods from running.
+type PodFailure struct {
 	// Reason is that of Kubernetes, such as CrashLoopBackOff; "" if there is no problem.
 	Reason string
 	// Message describes it for people.

@@ -25,20 +25,20 @@ var fatalReasons = map[string]bool{
 	"CreateContainerConfigError": true, "CreateContainerError": true, "RunContainerError": true,
 }
 
-// PodTroubleReasons are all reasons that TroubleOf can return, sorted.
-func PodTroubleReasons() []string { return slices.Sorted(maps.Keys(fatalReasons)) }
+// PodFailureReasons are all reasons that PodFailureOf can return, sorted.
+func PodFailureReasons() []string { return slices.Sorted(maps.Keys(fatalReasons)) }
 
-// TroubleOf returns what keeps a pod from running and does not resolve by itself;
+// PodFailureOf returns what keeps a pod from running and does not resolve by itself;
 // its Reason is empty if nothing does.
-func TroubleOf(pod *corev1.Pod) PodTrouble {
+func PodFailureOf(pod *corev1.Pod) PodFailure {
 	for _, c := range pod.Status.ContainerStatuses {
 		waiting, last := c.State.Waiting, c.LastTerminationState.Terminated
 		switch {
 		case waiting != nil && fatalReasons[waiting.Reason]:
-			return PodTrouble{Reason: waiting.Reason, Message: fmt.Sprintf("container %s of a pod is in %s: see kubectl logs and describe", c.Name, waiting.Reason)}
+			return PodFailure{Reason: waiting.Reason, Message: fmt.Sprintf("container %s of a pod is in %s: see kubectl logs and describe", c.Name, waiting.Reason)}
 		case c.RestartCount > maxRestarts && last != nil && last.ExitCode != 0:
-			return PodTrouble{Reason: crashLoop, Message: fmt.Sprintf("container %s of a pod exits repeatedly with code %d", c.Name, last.ExitCode)}
+			return PodFailure{Reason: crashLoop, Message: fmt.Sprintf("container %s of a pod exits repeatedly with code %d", c.Name, last.ExitCode)}
 		}
 	}
-	return PodTrouble{}
+	return PodFailure{}
 }
