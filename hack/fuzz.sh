@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # hack/fuzz.sh TIME COUNT SEED PACKAGE...: fuzzes COUNT of the packages' fuzz
-# targets, each for TIME. COUNT is a number or "all"; which targets are fuzzed is
-# drawn with SEED, so that runs with different seeds share the work. The inputs
-# that are kept with a target are tried by every `go test`.
+# targets, each for TIME. COUNT is a number or "all"; SEED selects the targets, so that
+# runs with different seeds share the work. Every `go test` runs the targets with their
+# stored inputs.
 set -euo pipefail
 
 time=$1 count=$2 seed=$3
@@ -13,7 +13,7 @@ shift 3
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# list writes one line for each target: its package and its name.
+# list prints the package and the name of each target.
 list() {
 	local package
 	for package in "$@"; do
@@ -21,7 +21,7 @@ list() {
 	done
 }
 
-# draw passes on COUNT lines, in an order that depends on the seed alone.
+# draw selects COUNT lines in an order that only depends on the seed.
 draw() {
 	if [ "$count" = all ]; then
 		cat
@@ -33,12 +33,12 @@ draw() {
 	done | sort -n | head -n "$count" | cut -d' ' -f3-
 }
 
-# fuzz runs one target. When the time is up, Go 1.26's fuzzer now and then fails
-# with nothing but "context deadline exceeded" (a race that Go 1.27 does not have);
-# that is no finding: a finding is written to testdata as an input.
+# fuzz runs one target. When the time is up, the fuzzer of Go 1.26 occasionally fails with
+# only "context deadline exceeded" (a race that is fixed in Go 1.27). This is not a
+# finding: findings are written to testdata as inputs.
 #
-# Minimizing an input that is interesting but not failing could take the whole
-# time, so it is limited to a second.
+# Minimizing an interesting input that does not fail could take the whole time, so it is
+# limited to one second.
 fuzz() {
 	go test -vet=off -run '^$' -fuzz "^$2\$" -fuzztime "$time" -fuzzminimizetime 1s "$1" 2>&1 | tee "$log" && return
 	grep -qx ' *context deadline exceeded' "$log" && ! grep -q 'Failing input written' "$log"
@@ -46,11 +46,11 @@ fuzz() {
 
 targets=$(list "$@")
 if [ -z "$targets" ]; then
-	echo "There is no fuzz target in $*." >&2
+	echo "No fuzz targets found in $*." >&2
 	exit 1
 fi
 drawn=$(draw <<<"$targets")
-echo "Fuzzing $(wc -l <<<"$drawn") of $(wc -l <<<"$targets") targets, drawn with FUZZ_SEED=$seed, for $time each."
+echo "Fuzzing $(wc -l <<<"$drawn") of $(wc -l <<<"$targets") targets, selected with FUZZ_SEED=$seed, for $time each."
 while read -r package target; do
 	echo "$target in $package"
 	fuzz "$package" "$target" </dev/null

@@ -111,7 +111,7 @@ func (d *demo) observeCanary(holds func(*v1alpha1.FlagCache) bool) func(context.
 			return observation{}, err
 		}
 		if fc.Status.ObservedGeneration != fc.Generation || fc.Status.Revisions == nil {
-			return observation{lines: []string{markNone + "  the operator has not observed the change yet"}}, nil
+			return observation{lines: []string{markNone + " the operator has not observed the change yet"}}, nil
 		}
 		return observation{lines: canaryLines(fc), done: holds(fc)}, nil
 	}

@@ -209,7 +209,7 @@ func (d *demo) apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.success("Ready, %s after the apply", round(took))
+	d.success("Ready %s after kubectl apply", round(took))
 	return d.kubectl(ctx, "get", "flagcaches")
 }
 

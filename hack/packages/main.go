@@ -45,7 +45,7 @@ func run(table bool) error {
 	before, rest, found := strings.Cut(string(text), begin)
 	_, after, closed := strings.Cut(rest, end)
 	if !found || !closed {
-		return fmt.Errorf("%s lacks the lines between which the imports are drawn", page)
+		return fmt.Errorf("the markers of the generated part are missing in %s", page)
 	}
 	return os.WriteFile(page, []byte(before+begin+draw(all)+end+after), 0o644)
 }
@@ -61,8 +61,8 @@ func printTable(all []goPackage) {
 	}
 }
 
-// draw returns a Mermaid diagram of the packages of the operator. An import that
-// follows from others is left out.
+// draw returns a Mermaid diagram of the packages of the operator. Imports that are implied
+// by others are left out.
 func draw(all []goPackage) string {
 	imports := map[string][]string{}
 	for _, p := range all {
@@ -92,10 +92,10 @@ func isOperator(path string) bool {
 	return path == "cmd/manager" || path == "controllers" || strings.HasPrefix(path, "controllers/") || path == "api/v1alpha1"
 }
 
-// nodeID is a path as Mermaid accepts it. The prefix avoids its reserved words.
+// nodeID converts a path to an identifier for Mermaid. The prefix avoids reserved words.
 func nodeID(path string) string { return "p_" + strings.ReplaceAll(path, "/", "_") }
 
-// impliedBy reports whether another import of a package leads to an import.
+// impliedBy reports whether an import is also a transitive import of another.
 func impliedBy(imports map[string][]string, from, to string) bool {
 	return slices.ContainsFunc(imports[from], func(via string) bool { return via != to && reaches(imports, via, to) })
 }

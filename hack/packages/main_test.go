@@ -16,7 +16,7 @@ func TestDrawLeavesOutImpliedImports(t *testing.T) {
 	})
 	for _, want := range []string{"p_controllers --> p_controllers_plan\n", "p_controllers_plan --> p_api_v1alpha1\n"} {
 		if !strings.Contains(got, want) {
-			t.Errorf("the diagram lacks %q:\n%s", want, got)
+			t.Errorf("the diagram does not contain %q:\n%s", want, got)
 		}
 	}
 	for _, unwanted := range []string{"p_controllers --> p_api_v1alpha1", "service_config"} {

@@ -21,15 +21,16 @@ import (
 // goPackage is the size of a package of this module, without its tests and
 // generated files.
 type goPackage struct {
-	// path of the package relative to the module.
+	// path is relative to the module.
 	path string
 	// imports are the packages of this module that it imports, sorted.
 	imports []string
-	// files and lines of code, comments and blank lines included.
+	// files and lines count the Go files and their lines, including comments and blank
+	// lines.
 	files, lines int
-	// methods by receiver type.
+	// methods counts the methods by receiver type.
 	methods map[string]int
-	// longFiles are the files of over 500 lines.
+	// longFiles are the files with more than 500 lines.
 	longFiles []string
 }
 
@@ -45,7 +46,7 @@ func (p goPackage) largestReceiver() (name string, methods int) {
 	return name, methods
 }
 
-// readModule reads the packages of the module in a folder, sorted by path.
+// readModule reads the packages of the module in a directory, sorted by path.
 func readModule(dir string) ([]goPackage, error) {
 	list := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports,Module", "./...")
 	list.Dir = dir
@@ -105,8 +106,7 @@ func (p *goPackage) readFile(path string) error {
 	return nil
 }
 
-// receiver returns the name of a receiver's type without pointer and type
-// parameters.
+// receiver returns the name of a receiver's type without pointer and type parameters.
 func receiver(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.StarExpr:

@@ -94,7 +94,7 @@ func (p *process) readOutput(stdout io.Reader) {
 			close(p.ready)
 		case p.progress == nil:
 		case part != nil:
-			p.progress(strings.Trim(part[1], `"`) + " after " + part[2])
+			p.progress(strings.Trim(part[1], `"`) + " ready after " + part[2])
 		default:
 			p.progress(line)
 		}

@@ -33,7 +33,7 @@ func TestStartWaitsUntilReady(t *testing.T) {
 	if err := p.start(t.Context()); err != nil {
 		t.Fatalf("starting: %v", err)
 	}
-	if want := "default service account after 0.3s"; len(reported) != 1 || reported[0] != want {
+	if want := "default service account ready after 0.3s"; len(reported) != 1 || reported[0] != want {
 		t.Errorf("the reported progress is %q, want the line %q", reported, want)
 	}
 	if err := p.stop(); err != nil {
