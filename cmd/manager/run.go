@@ -76,7 +76,7 @@ func run(ctx context.Context, o options) error {
 	reconciler := &controllers.Reconciler{
 		Client:    kinds.Client(mgr.GetClient()),
 		Live:      mgr.GetAPIReader(),
-		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: validate},
+		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: flags.Validate},
 		Prober:    prober,
 		Sampler:   sampler,
 		ACK:       kinds,
@@ -177,18 +177,4 @@ func addHealthChecks(mgr ctrl.Manager) error {
 		return fmt.Errorf("adding the readiness check: %w", err)
 	}
 	return nil
-}
-
-// validate validates a flags file with the flag service's own parser, so that the operator
-// and the pods agree.
-func validate(data []byte) ([]string, error) {
-	_, problems, err := flags.Parse(data)
-	if err != nil {
-		return nil, err
-	}
-	texts := make([]string, len(problems))
-	for i, p := range problems {
-		texts[i] = p.String()
-	}
-	return texts, nil
 }

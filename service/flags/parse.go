@@ -53,6 +53,19 @@ func Parse(data []byte) (*Set, []Problem, error) {
 	return set, slices.Compact(p.problems), nil
 }
 
+// Validate parses a document and returns its problems as messages.
+func Validate(data []byte) ([]string, error) {
+	_, problems, err := Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	messages := make([]string, len(problems))
+	for i, p := range problems {
+		messages[i] = p.String()
+	}
+	return messages, nil
+}
+
 // before orders problems by their position in the document.
 func (p Problem) before(other Problem) bool {
 	if p.Line != other.Line {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/probe"
+	"github.com/flagcache/flagcache/service/flags"
 )
 
 // Annotations in which actors keep their state, like the real ones.
@@ -117,7 +118,7 @@ func (w *World) canStart(pod corev1.PodSpec) bool {
 		if !ok {
 			return false
 		}
-		if _, err := validate([]byte(file.Data["flags.json"])); err != nil {
+		if _, err := flags.Validate([]byte(file.Data["flags.json"])); err != nil {
 			return false
 		}
 	}

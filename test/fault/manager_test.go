@@ -34,6 +34,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
+	"github.com/flagcache/flagcache/service/flags"
 )
 
 // eventuallyTimeout is generous because the machine may be busy. Mutants, which are expected to
@@ -106,7 +107,7 @@ func (m *manager) wire(t *testing.T, config *rest.Config) ctrl.Manager {
 	r := &controllers.Reconciler{
 		Client:    faultyClient{mgr.GetClient(), m.reconciles},
 		Live:      mgr.GetAPIReader(),
-		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: validate},
+		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: flags.Validate},
 		Prober:    &healthyProber{},
 		Sampler:   &sampler{},
 		Events:    mgr.GetEventRecorder("flagcache"),

@@ -414,20 +414,8 @@ func (w *World) files() *controllers.FlagFiles {
 	if w.plan.keepMemory && w.flagFiles != nil {
 		return w.flagFiles
 	}
-	w.flagFiles = &controllers.FlagFiles{Metadata: operatorClient{w: w, unrestricted: true}, Validate: validate}
+	w.flagFiles = &controllers.FlagFiles{Metadata: operatorClient{w: w, unrestricted: true}, Validate: flags.Validate}
 	return w.flagFiles
-}
-
-func validate(data []byte) ([]string, error) {
-	_, problems, err := flags.Parse(data)
-	if err != nil {
-		return nil, err
-	}
-	texts := make([]string, len(problems))
-	for i, p := range problems {
-		texts[i] = p.String()
-	}
-	return texts, nil
 }
 
 // random generates a credential that is recognized wherever it leaks.
