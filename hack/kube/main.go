@@ -18,9 +18,9 @@ import (
 	_ "github.com/flagcache/flagcache/hack/kube/internal/stage" // takes over if the process is to become a container
 )
 
-// programs are the parts this executable can be. A part is chosen by the base
-// name the executable was started under, so a link called etcd is etcd, and
-// otherwise by the first argument.
+// programs are the commands of this executable. A command is selected by the base name
+// under which the executable was started, so a link called etcd runs etcd, or else by the
+// first argument.
 var programs = map[string]func(){
 	"etcd":                    etcd,
 	"kube-apiserver":          apiServer,
@@ -46,14 +46,13 @@ func main() {
 	}
 	run, ok := programs[os.Args[1]]
 	if !ok {
-		fail(fmt.Errorf("%q is not a part of kube\n%w", os.Args[1], usage()))
+		fail(fmt.Errorf("%q is not a command of kube\n%w", os.Args[1], usage()))
 	}
 	os.Args = os.Args[1:]
 	run()
 }
 
-// command adapts a command of our own, which gets its arguments and returns an
-// error, to a part.
+// command adapts a function that takes arguments and returns an error to a command.
 func command(run func(args []string) error) func() {
 	return func() {
 		if err := run(os.Args[1:]); err != nil {
@@ -68,7 +67,7 @@ func usage() error {
 		names = append(names, name)
 	}
 	sort.Strings(names)
-	return fmt.Errorf("usage: kube PART [ARGUMENT ...], where PART is one of: %s", strings.Join(names, ", "))
+	return fmt.Errorf("usage: kube COMMAND [ARGUMENT ...], where COMMAND is one of: %s", strings.Join(names, ", "))
 }
 
 func fail(err error) {

@@ -11,8 +11,7 @@ import (
 	"path/filepath"
 )
 
-// Assets is "kube assets DIR": it makes DIR usable as envtest's
-// KUBEBUILDER_ASSETS.
+// Assets is "kube assets DIR": it sets up DIR for use as KUBEBUILDER_ASSETS of envtest.
 func Assets(args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: kube assets DIR")
@@ -22,7 +21,7 @@ func Assets(args []string) error {
 		return fmt.Errorf("finding the executable: %w", err)
 	}
 	if err := os.MkdirAll(args[0], 0o755); err != nil {
-		return fmt.Errorf("making the directory of assets: %w", err)
+		return fmt.Errorf("creating the directory of assets: %w", err)
 	}
 	for _, name := range []string{"etcd", "kube-apiserver", "kubectl"} {
 		link := filepath.Join(args[0], name)

@@ -16,8 +16,8 @@ import (
 const (
 	// serviceRange holds the addresses of Services.
 	serviceRange = "10.96.0.0/16"
-	// startTimeout bounds how long one part may take to become ready. Parts are
-	// ready in seconds; a machine that is busy with a build may need much longer.
+	// startTimeout bounds the time until a component is ready. That takes seconds, or
+	// much longer on a machine that is busy with a build.
 	startTimeout = 3 * time.Minute
 )
 
@@ -26,9 +26,9 @@ type controlPlane struct {
 	*supervisor
 	options  options
 	users    []user
-	endpoint string // host:port on which others reach the API server
+	endpoint string // host:port of the API server for clients outside
 	etcd     string // host:port for clients of etcd
-	peer     string // host:port for peers of etcd, of which there are none
+	peer     string // host:port for peers of etcd, which has none
 	api      string // host:port the API server listens on
 	report   progress
 }
@@ -50,7 +50,7 @@ func (c *controlPlane) startEtcd(ctx context.Context) error {
 	err := c.supervisor.start("etcd", "etcd", "--name=local", "--data-dir="+c.dir.state("etcd"),
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=local="+peer,
-		// The data is thrown away with the cluster: nothing is lost with the power.
+		// The data is discarded with the cluster, so it need not survive a crash.
 		"--unsafe-no-fsync",
 		"--quota-backend-bytes=8589934592", "--log-level=warn")
 	if err != nil {
@@ -74,14 +74,14 @@ func (c *controlPlane) startAPIServer(ctx context.Context) error {
 	err = c.supervisor.start("kube-apiserver", "kube-apiserver",
 		"--etcd-servers=http://"+c.etcd,
 		"--bind-address="+host, "--secure-port="+port,
-		"--cert-dir="+c.dir.state("apiserver"), // it makes its own certificate there
+		"--cert-dir="+c.dir.state("apiserver"), // where it generates its certificate
 		"--token-auth-file="+tokens,
 		"--authorization-mode=Node,RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+key, "--service-account-signing-key-file="+key,
 		"--service-cluster-ip-range="+serviceRange,
-		// The Service "kubernetes" is served by our own proxy: its endpoint
-		// would be a loopback address, which the API does not allow.
+		// The proxy of the node serves the Service "kubernetes", because the API
+		// does not allow a loopback address as its endpoint.
 		"--endpoint-reconciler-type=none", "--advertise-address=10.96.255.254",
 		"--kubelet-preferred-address-types=InternalIP",
 		"--allow-privileged=true",
@@ -97,7 +97,7 @@ func (c *controlPlane) startAPIServer(ctx context.Context) error {
 }
 
 // writeKubeconfigs gives every user a kubeconfig. The API server's own
-// certificate is the authority that they trust.
+// certificate is their CA certificate.
 func (c *controlPlane) writeKubeconfigs() error {
 	authority, err := os.ReadFile(c.authority())
 	if err != nil {
@@ -121,7 +121,7 @@ func (c *controlPlane) startControllers(context.Context) error {
 		"--service-account-private-key-file="+c.dir.state("service-accounts.key"),
 		"--root-ca-file="+c.authority(),
 		"--node-monitor-grace-period=20s",
-		// The default of 20 makes 500 pods take 24 s.
+		// With the default of 20, 500 pods take 24 s.
 		"--kube-api-qps=500", "--kube-api-burst=1000")
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (c *controlPlane) ready(ctx context.Context, part, url string) error {
 func get(ctx context.Context, client *http.Client, url string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return fmt.Errorf("making the request: %w", err)
+		return fmt.Errorf("creating the request: %w", err)
 	}
 	response, err := client.Do(request)
 	if err != nil {
@@ -166,7 +166,7 @@ func get(ctx context.Context, client *http.Client, url string) error {
 	}
 	response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, response.Status)
+		return fmt.Errorf("%s responded %s", url, response.Status)
 	}
 	return nil
 }

@@ -28,10 +28,10 @@ func detach(a upArguments, args []string) error {
 	}
 	readyRead, readyWrite, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("making a pipe: %w", err)
+		return fmt.Errorf("creating a pipe: %w", err)
 	}
 	defer readyRead.Close()
-	// The last --detach on a command line counts.
+	// The last --detach on the command line takes precedence.
 	cmd := exec.Command(executable, append(append([]string{"up"}, args...), "--detach=false")...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{readyWrite}
@@ -53,7 +53,7 @@ func detach(a upArguments, args []string) error {
 	return errors.New("the cluster was stopped before it was ready")
 }
 
-// forwardSignals passes on what would end this process until stop is called.
+// forwardSignals forwards SIGINT and SIGTERM to a process until stop is called.
 func forwardSignals(to *os.Process) (stop func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -68,9 +68,9 @@ func forwardSignals(to *os.Process) (stop func()) {
 	}
 }
 
-// keepReadyDescriptor keeps the descriptor of readyVariable from the parts of the
-// cluster: as long as one has it open, the parent does not see that this process
-// has ended.
+// keepReadyDescriptor prevents the components of the cluster from inheriting the
+// descriptor of readyVariable: while one has it open, the parent does not detect that
+// this process has exited.
 func keepReadyDescriptor() {
 	if number, err := strconv.Atoi(os.Getenv(readyVariable)); err == nil {
 		unix.CloseOnExec(number)

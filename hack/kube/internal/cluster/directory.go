@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directory is the place of one cluster on disk:
+// directory is the directory of a cluster:
 //
 //	DIR/kubeconfig  cluster admin, for users
 //	DIR/pid         process to signal to end the cluster
@@ -40,13 +40,13 @@ func (d directory) client(of string) string { return d.state(of + ".kubeconfig")
 func (d directory) configuration() string   { return d.state("cluster.json") }
 
 // errLocked means that a process of the cluster is alive.
-var errLocked = errors.New("a cluster is running there")
+var errLocked = errors.New("a cluster is running in this directory")
 
-// openDirectory returns the directory at path, made absolute because the parts
-// of a cluster are started elsewhere.
+// openDirectory returns the directory at path as an absolute path, because the
+// components of a cluster have other working directories.
 func openDirectory(path string) (directory, error) {
 	if path == "" {
-		return "", errors.New("--dir is missing: the directory that holds the cluster")
+		return "", errors.New("--dir is required: the directory of the cluster")
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -68,7 +68,7 @@ const maxSocketPath = 107
 // file: processes that inherit it hold it, so it is released when the last one exits.
 func (d directory) lock() (*os.File, error) {
 	if err := os.MkdirAll(string(d), 0o755); err != nil {
-		return nil, fmt.Errorf("making the cluster's directory: %w", err)
+		return nil, fmt.Errorf("creating the cluster's directory: %w", err)
 	}
 	file, err := os.OpenFile(d.lockFile(), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
@@ -84,8 +84,8 @@ func (d directory) lock() (*os.File, error) {
 	return file, nil
 }
 
-// clear removes what an earlier cluster left and makes the empty directories of
-// a new one.
+// clear removes the files of an earlier cluster and creates empty directories for a new
+// one.
 func (d directory) clear() error {
 	for _, path := range []string{d.kubeconfig(), d.pid(), d.gateway(), d.kubelet(), d.state("")} {
 		if err := os.RemoveAll(path); err != nil {
@@ -94,13 +94,13 @@ func (d directory) clear() error {
 	}
 	for _, path := range []string{filepath.Dir(d.log("")), d.state("")} {
 		if err := os.MkdirAll(path, 0o755); err != nil {
-			return fmt.Errorf("making the cluster's directories: %w", err)
+			return fmt.Errorf("creating the cluster's directories: %w", err)
 		}
 	}
 	return nil
 }
 
-// runningPID returns the process to signal, 0 when there is none.
+// runningPID returns the PID of the process to signal, 0 if there is none.
 func (d directory) runningPID() (int, error) {
 	text, err := os.ReadFile(d.pid())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -123,7 +123,7 @@ func (d directory) writePID() error {
 	return nil
 }
 
-// saveOptions leaves the options for the processes of the cluster to read.
+// saveOptions saves the options for the processes of the cluster.
 func (d directory) saveOptions(o options) error {
 	text, err := json.MarshalIndent(o, "", "  ")
 	if err != nil {

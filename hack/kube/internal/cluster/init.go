@@ -41,7 +41,7 @@ func Init(args []string) error {
 	return run(context.Background(), dir)
 }
 
-// prepareNamespaces makes the fresh namespaces usable.
+// prepareNamespaces sets up the mounts of the new namespaces.
 func prepareNamespaces() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("separating the mounts: %w", err)
@@ -53,7 +53,7 @@ func prepareNamespaces() error {
 	return network.PrepareNode()
 }
 
-// run starts all parts and returns when one of them ends.
+// run starts all components and returns when one of them exits.
 func run(ctx context.Context, dir directory) error {
 	options, err := dir.loadOptions()
 	if err != nil {
@@ -65,7 +65,7 @@ func run(ctx context.Context, dir directory) error {
 	}
 	port, err := net.FileListener(os.NewFile(listenerFD, "listener"))
 	if err != nil {
-		return fmt.Errorf("taking over the API server's port: %w", err)
+		return fmt.Errorf("inheriting the API server's port: %w", err)
 	}
 	plane := controlPlane{
 		supervisor: supervisor, options: options, users: newUsers(), report: newProgress(os.Stdout),
@@ -81,7 +81,7 @@ func run(ctx context.Context, dir directory) error {
 	return supervisor.wait(ctx)
 }
 
-// relayAPIServer joins the port outside with the API server.
+// relayAPIServer forwards connections from the port outside to the API server.
 func relayAPIServer(ctx context.Context, port net.Listener) error {
 	err := gateway.Relay(ctx, port, func(ctx context.Context) (net.Conn, error) {
 		var dialer net.Dialer

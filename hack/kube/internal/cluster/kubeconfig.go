@@ -18,7 +18,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// user is someone the API server knows by a token.
+// user is a user that the API server authenticates by a token.
 type user struct {
 	file   string // base name of the kubeconfig in the state directory
 	name   string
@@ -26,8 +26,8 @@ type user struct {
 	token  string
 }
 
-// newUsers returns the users of a cluster, each with a token of its own. The
-// names are those that Kubernetes' default roles are bound to.
+// newUsers returns the users of a cluster, each with its own token. Their names are
+// those that the default roles of Kubernetes are bound to.
 func newUsers() []user {
 	users := []user{
 		{file: "admin", name: "admin", groups: "system:masters"},
@@ -57,8 +57,7 @@ func tokenFile(users []user) string {
 	return lines.String()
 }
 
-// writeKubeconfig writes what a client needs to reach the API server at url as
-// the user.
+// writeKubeconfig writes a kubeconfig for a user of the API server at url.
 func writeKubeconfig(path, name, url string, authority []byte, u user) error {
 	config := clientcmdapi.NewConfig()
 	config.Clusters[name] = &clientcmdapi.Cluster{Server: url, CertificateAuthorityData: authority}
@@ -71,11 +70,11 @@ func writeKubeconfig(path, name, url string, authority []byte, u user) error {
 	return nil
 }
 
-// writeServiceAccountKey makes the key that signs service account tokens.
+// writeServiceAccountKey generates the key that signs service account tokens.
 func writeServiceAccountKey(path string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return fmt.Errorf("making the service account key: %w", err)
+		return fmt.Errorf("generating the service account key: %w", err)
 	}
 	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {

@@ -21,26 +21,25 @@ import (
 // namespaces.
 const InitProgram = "cluster-init"
 
-// nonroot is the user id that programs see in the cluster's user namespace, in
-// which only one id can exist. It is not 0, so that what has to run as non-root
-// does.
+// nonroot is the user ID of all programs in the cluster's user namespace, which can have
+// only one ID. It is not 0, so that programs with runAsNonRoot can run.
 const nonroot = 65532
 
-// File descriptors that the init process inherits, and where it finds them.
+// The file descriptors that the init process inherits.
 const (
 	lifelineFD = 3 + iota // ends when the process outside does
 	listenerFD            // the API server's port on the machine's loopback address
-	lockFD                // keeps the directory's lock as long as the namespaces live
+	lockFD                // keeps the directory locked while the namespaces exist
 )
 
 // errRefused means that the system does not allow this user to create namespaces.
-var errRefused = errors.New("this system does not let this user make namespaces for a cluster: " +
+var errRefused = errors.New("this system does not allow this user to create namespaces for a cluster: " +
 	"run as root, or allow unprivileged user namespaces (on Ubuntu: " +
 	"sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; elsewhere: " +
 	"sudo sysctl -w user.max_user_namespaces=100000 and, on Debian, kernel.unprivileged_userns_clone=1; " +
 	"in a container: start it privileged), or point KUBECONFIG at another cluster, such as one made with kind")
 
-// keepNamespaces runs the cluster in namespaces of its own.
+// keepNamespaces runs the cluster in its own namespaces.
 func keepNamespaces(ctx context.Context, a upArguments, lock *os.File, report progress) error {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -49,13 +48,13 @@ func keepNamespaces(ctx context.Context, a upArguments, lock *os.File, report pr
 	defer listener.Close()
 	lifeline, held, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("making a pipe: %w", err)
+		return fmt.Errorf("creating a pipe: %w", err)
 	}
 	defer lifeline.Close()
 	defer held.Close()
 	file, err := listener.(*net.TCPListener).File()
 	if err != nil {
-		return fmt.Errorf("passing on the API server's port: %w", err)
+		return fmt.Errorf("passing the API server's port: %w", err)
 	}
 	defer file.Close()
 	cmd, err := initCommand(a.dir, lifeline, file, lock)
@@ -68,8 +67,8 @@ func keepNamespaces(ctx context.Context, a upArguments, lock *os.File, report pr
 	return follow(ctx, a, cmd, report)
 }
 
-// follow waits for the end of the init process, which is the end of everything
-// in its namespaces, and kills it when the context ends.
+// follow waits until the init process exits, and with it all processes in its
+// namespaces, and kills it when the context ends.
 func follow(ctx context.Context, a upArguments, cmd *exec.Cmd, report progress) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
@@ -99,8 +98,8 @@ func follow(ctx context.Context, a upArguments, cmd *exec.Cmd, report progress) 
 	}
 }
 
-// initCommand returns the command that makes the namespaces and runs Init in
-// them. Root needs no user namespace unless it lacks the right to mount.
+// initCommand returns the command that creates the namespaces and runs Init in them. Root
+// needs no user namespace unless it lacks the capability to mount.
 func initCommand(dir directory, files ...*os.File) (*exec.Cmd, error) {
 	executable, err := os.Executable()
 	if err != nil {
@@ -108,8 +107,8 @@ func initCommand(dir directory, files ...*os.File) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(executable, string(dir))
 	cmd.Args[0] = InitProgram
-	// Writers that are no files are served through pipes, so that the namespaces
-	// hold on to no terminal of ours.
+	// Writers other than files are connected through pipes, so that the processes in
+	// the namespaces do not keep our terminal open.
 	cmd.Stdout, cmd.Stderr = struct{ io.Writer }{os.Stdout}, struct{ io.Writer }{os.Stderr}
 	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -123,14 +122,14 @@ func initCommand(dir directory, files ...*os.File) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// useUserNamespace gives the process a user namespace in which it has all rights
-// although its user id is not 0.
+// useUserNamespace gives the process a user namespace in which it has all capabilities
+// although its user ID is not 0.
 func useUserNamespace(attributes *syscall.SysProcAttr) {
 	attributes.Cloneflags |= syscall.CLONE_NEWUSER
 	attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: nonroot, HostID: os.Geteuid(), Size: 1}}
 	attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: nonroot, HostID: os.Getegid(), Size: 1}}
 	for capability := uintptr(0); capability <= unix.CAP_LAST_CAP; capability++ {
-		// All that this kernel knows, whether we have it outside or not.
+		// All capabilities of this kernel, whether this process has them or not.
 		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, capability, 0, 0, 0); err == nil {
 			attributes.AmbientCaps = append(attributes.AmbientCaps, capability)
 		}
@@ -151,7 +150,7 @@ func mayMount() bool {
 	return os.Geteuid() == 0 && has(unix.CAP_SYS_ADMIN) && has(unix.CAP_NET_ADMIN) && has(unix.CAP_SETUID)
 }
 
-// refused adds what to do to errors that mean that namespaces are not allowed.
+// refused adds a hint to errors that mean that namespaces are not allowed.
 func refused(err error) error {
 	for _, denial := range []error{unix.EPERM, unix.EACCES, unix.ENOSPC, unix.EUSERS} {
 		if errors.Is(err, denial) {
@@ -165,7 +164,7 @@ func refused(err error) error {
 func singleUser() (bool, error) {
 	text, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {
-		return false, fmt.Errorf("reading the map of user ids: %w", err)
+		return false, fmt.Errorf("reading the map of user IDs: %w", err)
 	}
 	fields := strings.Fields(string(text))
 	return len(fields) == 3 && fields[2] == "1", nil

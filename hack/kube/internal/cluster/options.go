@@ -19,9 +19,9 @@ import (
 type options struct {
 	// Name is the name of the cluster and the context in the kubeconfig.
 	Name string
-	// Images maps image repositories to executables of this machine.
+	// Images maps image repositories to executables on this machine.
 	Images node.Images
-	// NoNode leaves out the node: a control plane only, which needs no namespaces.
+	// NoNode starts the control plane only, which needs no namespaces.
 	NoNode bool
 }
 
@@ -52,12 +52,11 @@ func parseUp(args []string) (upArguments, error) {
 	return parsed, err
 }
 
-// addImage reads REPOSITORY=EXECUTABLE. The executable may be a path or a name
-// to be found in PATH.
+// addImage parses REPOSITORY=EXECUTABLE. The executable may be a path or a name in PATH.
 func (a *upArguments) addImage(value string) error {
 	repository, executable, ok := strings.Cut(value, "=")
 	if !ok || repository == "" || executable == "" {
-		return fmt.Errorf("want REPOSITORY=EXECUTABLE, have %q", value)
+		return fmt.Errorf("expected REPOSITORY=EXECUTABLE, got %q", value)
 	}
 	path, err := exec.LookPath(executable)
 	if err != nil {
@@ -69,14 +68,14 @@ func (a *upArguments) addImage(value string) error {
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return fmt.Errorf("image %s: %w", repository, err)
 	}
-	// The name inside the container is that of the request: a link to a
-	// multi-call program chooses the program.
+	// The container keeps the name before links are resolved, because multi-call
+	// programs depend on it.
 	a.Images[repository] = node.Executable{Path: path, Name: filepath.Base(executable)}
 	return nil
 }
 
-// parseDir parses the arguments of a command that has only --dir, and returns
-// what follows the flags.
+// parseDir parses the arguments of a command whose only flag is --dir, and returns the
+// other arguments.
 func parseDir(command string, args []string) (directory, []string, error) {
 	var dir string
 	flags := flag.NewFlagSet("kube "+command, flag.ContinueOnError)

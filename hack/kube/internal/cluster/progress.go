@@ -29,8 +29,7 @@ func newProgress(to io.Writer) progress {
 	return progress{log: slog.New(handler)}
 }
 
-// begin starts the clock of a step; the function it returns reports that the
-// step is done.
+// begin starts a step; the returned function reports that the step is done.
 func (p progress) begin(step string) (done func()) {
 	start := time.Now()
 	return func() {

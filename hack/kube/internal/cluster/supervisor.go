@@ -32,9 +32,9 @@ func newSupervisor(dir directory) (*supervisor, error) {
 	return &supervisor{dir: dir, executable: executable, ended: make(chan error, 16)}, nil
 }
 
-// start runs a part with its output in a log file of its own; program is what
-// this executable is to be. It must be called on a thread that lives as long as
-// the cluster: the part is killed with it.
+// start starts a component with its output in its own log file; program is the program
+// that this executable is run as. It must be called on a thread that exists as long as
+// the cluster: the component is killed when the thread ends.
 func (s *supervisor) start(part, program string, args ...string) error {
 	log, err := os.Create(s.dir.log(part))
 	if err != nil {
@@ -53,13 +53,13 @@ func (s *supervisor) start(part, program string, args ...string) error {
 	s.running = append(s.running, cmd.Process)
 	s.mu.Unlock()
 	s.parts.Go(func() {
-		s.ended <- fmt.Errorf("%s ended (%v); its log is %s", part, describeExit(cmd.Wait()), s.dir.log(part))
+		s.ended <- fmt.Errorf("%s exited (%v); its log is %s", part, describeExit(cmd.Wait()), s.dir.log(part))
 	})
 	return nil
 }
 
-// wait returns when a part ends, with an error that names it, or when the
-// context does.
+// wait returns when a component exits, with an error that names it, or when the context
+// ends.
 func (s *supervisor) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():

@@ -24,8 +24,8 @@ func Up(args []string) error {
 	if arguments.detach {
 		return detach(arguments, args)
 	}
-	// The parts of the cluster are killed when the thread that started them
-	// ends, so that has to be a thread that does not end before the program.
+	// The components are killed when the thread that started them ends, so that must
+	// be a thread that does not end before the program.
 	runtime.LockOSThread()
 	keepReadyDescriptor()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -33,17 +33,17 @@ func Up(args []string) error {
 	return keep(ctx, arguments)
 }
 
-// keep starts the cluster and returns after it has ended: without an error if
-// the context ended it.
+// keep runs the cluster until the context ends, or returns an error when a component
+// fails.
 func keep(ctx context.Context, a upArguments) error {
 	lock, err := a.dir.lock()
 	if errors.Is(err, errLocked) {
-		return fmt.Errorf("%s: %w; end it with: kube down --dir %s", a.dir, err, a.dir)
+		return fmt.Errorf("%s: %w; stop it with: kube down --dir %s", a.dir, err, a.dir)
 	}
 	if err != nil {
 		return err
 	}
-	// The lock falls with this process and not before.
+	// The lock is held until this process exits.
 	defer runtime.KeepAlive(lock)
 	if err := a.dir.clear(); err != nil {
 		return err
@@ -63,7 +63,7 @@ func keep(ctx context.Context, a upArguments) error {
 }
 
 // keepControlPlane runs the control plane as children of this process, on ports
-// that the kernel chooses.
+// that the kernel assigns.
 func keepControlPlane(ctx context.Context, a upArguments, report progress) error {
 	supervisor, err := newSupervisor(a.dir)
 	if err != nil {
@@ -111,9 +111,9 @@ func announceWhenWorking(ctx context.Context, a upArguments, report progress) er
 	return notifyParent(a.dir)
 }
 
-// freeAddresses returns n addresses on loopback that were free a moment ago. The
-// kernel hands out ports in an order that makes it unlikely that another program
-// gets the same one before we use it.
+// freeAddresses returns n loopback addresses whose ports were free a moment ago. Because
+// of the order in which the kernel assigns ports, another program is unlikely to take
+// one before it is used.
 func freeAddresses(n int) ([]string, error) {
 	var addresses []string
 	for range n {

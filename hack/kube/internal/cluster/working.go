@@ -21,8 +21,8 @@ import (
 	"github.com/flagcache/flagcache/hack/kube/internal/gateway"
 )
 
-// workingTimeout bounds how long a cluster may take from its API server being
-// reachable to doing all that a cluster does.
+// workingTimeout bounds the time from the API server being reachable until the cluster
+// is ready.
 const workingTimeout = 3 * time.Minute
 
 // waitUntilWorking returns when the cluster is ready. It checks the behavior of the
@@ -76,10 +76,10 @@ func connect(ctx context.Context, dir directory) (*observer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
-	config.QPS = -1 // polling is slow enough
+	config.QPS = -1 // no client-side rate limit
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return nil, fmt.Errorf("making a client: %w", err)
+		return nil, fmt.Errorf("creating a client: %w", err)
 	}
 	return &observer{client}, nil
 }
@@ -89,8 +89,8 @@ func (o *observer) serviceAccountExists(ctx context.Context) error {
 	return err
 }
 
-// controllersAct proves with a Deployment of no pods that a controller follows
-// what is written and that the garbage collector follows what is deleted.
+// controllersAct verifies, with a Deployment without pods, that a controller and the
+// garbage collector are working.
 func (o *observer) controllersAct(ctx context.Context) error {
 	const name = "kube-start"
 	deployments := o.AppsV1().Deployments(metav1.NamespaceSystem)
@@ -116,7 +116,7 @@ func (o *observer) controllersAct(ctx context.Context) error {
 	err = poll(ctx, workingTimeout, func(ctx context.Context) error {
 		list, err := sets.List(ctx, selector)
 		if err == nil && len(list.Items) > 0 {
-			err = errors.New("the ReplicaSet of a deleted Deployment is still there")
+			err = errors.New("the ReplicaSet of a deleted Deployment still exists")
 		}
 		return err
 	})
@@ -156,7 +156,7 @@ func (o *observer) nodeReady(ctx context.Context) error {
 	return errors.New("the node is not Ready")
 }
 
-// networkReaches proves the gateway, the cluster DNS and the Service proxy in one
+// networkReaches verifies the gateway, the cluster DNS and the Service proxy with one
 // connection.
 func (d directory) networkReaches(ctx context.Context) error {
 	connection, err := gateway.Dial(ctx, d.gateway(), net.JoinHostPort("kubernetes.default.svc.cluster.local", "443"))

@@ -58,7 +58,7 @@ func (r *Runtime) CreateContainer(_ context.Context, sandboxID string, config *r
 		created: time.Now(), exited: make(chan struct{}),
 	}
 	if err := os.MkdirAll(r.rootOf(c.id), 0o755); err != nil {
-		return "", fmt.Errorf("making the container's directory: %w", err)
+		return "", fmt.Errorf("creating the container's directory: %w", err)
 	}
 	path := filepath.Join(sandboxConfig.GetLogDirectory(), config.GetLogPath())
 	if c.log, err = openLog(path); err != nil {

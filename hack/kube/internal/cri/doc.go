@@ -10,6 +10,6 @@
 //	            whose root is a tmpfs with the executable and the system's
 //	            libraries bound into it
 //
-// It limits nothing: there are no cgroups, and the kernel is not protected from
-// what runs in a container.
+// It enforces no limits, because it uses no cgroups, and does not isolate containers
+// securely from the machine.
 package cri

@@ -23,7 +23,7 @@ import (
 	"github.com/flagcache/flagcache/hack/kube/internal/stage"
 )
 
-// execution is a command that is to run in a container beside its program.
+// execution is an additional command in a container.
 type execution struct {
 	args           []string
 	stdin          io.Reader
@@ -50,8 +50,8 @@ func (r *Runtime) ExecSync(ctx context.Context, id string, args []string, timeou
 	return stdout.Bytes(), stderr.Bytes(), err
 }
 
-// execute runs a command in the container and returns when it has ended. Its exit
-// status other than 0 is a utilexec.CodeExitError.
+// execute runs a command in the container and returns when it has exited. An exit status
+// other than 0 is a utilexec.CodeExitError.
 func (r *Runtime) execute(ctx context.Context, c *container, e execution) error {
 	process := c.process()
 	if process == nil {
@@ -94,8 +94,7 @@ func (c *container) notRunning() error {
 	return status.Errorf(codes.FailedPrecondition, "container %s is not running", c.config.GetMetadata().GetName())
 }
 
-// await waits for the command and kills it, with all that it started in its
-// session's first process group, when the context ends.
+// await waits for the command, and kills it and its process group when the context ends.
 func await(ctx context.Context, cmd *exec.Cmd) error {
 	stop := context.AfterFunc(ctx, func() { unix.Kill(-cmd.Process.Pid, unix.SIGKILL) })
 	defer stop()
@@ -111,8 +110,8 @@ func await(ctx context.Context, cmd *exec.Cmd) error {
 	return err
 }
 
-// input is the pipe to a command's standard input. It is not left to the command,
-// which would wait for the end of the client's input after its own end.
+// input is the pipe to a command's standard input. It is not managed by exec.Cmd, which
+// would wait for the end of the client's input even after the command has exited.
 type input struct {
 	read, write *os.File
 }
@@ -123,7 +122,7 @@ func (e *execution) connectInput(cmd *exec.Cmd) (input, error) {
 	}
 	read, write, err := os.Pipe()
 	if err != nil {
-		return input{}, fmt.Errorf("making a pipe: %w", err)
+		return input{}, fmt.Errorf("creating a pipe: %w", err)
 	}
 	cmd.Stdin = read
 	return input{read, write}, nil
@@ -160,8 +159,8 @@ func credential(user *stage.User) *syscall.Credential {
 	return c
 }
 
-// enter moves the calling thread into the namespaces and the root of a process.
-// What it starts then gets no rights but those of its user.
+// enter moves the calling thread into the namespaces and the root of a process. Commands
+// that it starts then have no more privileges than their user.
 func enter(pid int) error {
 	namespaces := []struct {
 		name string

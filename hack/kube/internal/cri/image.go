@@ -21,16 +21,16 @@ import (
 // nonroot is the user of all images, as in distroless images.
 const nonroot = 65532
 
-// Executable is what an image consists of.
+// Executable is the executable that an image consists of.
 type Executable struct {
-	// Path is where the executable is on this machine.
+	// Path is the path of the executable on this machine.
 	Path string
-	// Name is what it is called in a container.
+	// Name is its name in a container.
 	Name string
 }
 
-// Images is the kubelet's image service: it has an image for every executable
-// that the cluster was started with and cannot get any other.
+// Images is the kubelet's image service. Its images are the executables that the cluster
+// was started with.
 type Images struct {
 	directory    string
 	repositories map[string]Executable
@@ -50,11 +50,11 @@ func repository(reference string) string {
 	if colon := strings.LastIndex(reference, ":"); colon > strings.LastIndex(reference, "/") {
 		reference = reference[:colon]
 	}
-	// The kubelet completes short names; users give images by what they write.
+	// The kubelet expands short names, but users specify images by their short names.
 	return strings.TrimPrefix(strings.TrimPrefix(reference, "docker.io/"), "library/")
 }
 
-// find returns the image that a reference or an id means.
+// find returns the image for a reference or an ID.
 func (i *Images) find(reference string) (string, Executable, bool) {
 	for name, executable := range i.repositories {
 		if repository(name) == repository(reference) || imageID(name) == reference {
@@ -106,7 +106,7 @@ func (i *Images) PullImage(_ context.Context, image *runtimeapi.ImageSpec, _ *ru
 	return imageID(name), nil
 }
 
-// RemoveImage does nothing: the executable is not the cluster's.
+// RemoveImage does nothing: the executable does not belong to the cluster.
 func (i *Images) RemoveImage(context.Context, *runtimeapi.ImageSpec) error { return nil }
 
 // ImageFsInfo returns the usage of the file system that has the cluster's directory.
@@ -124,5 +124,5 @@ func (i *Images) ImageFsInfo(context.Context) (*runtimeapi.ImageFsInfoResponse, 
 	return &runtimeapi.ImageFsInfoResponse{ImageFilesystems: usage, ContainerFilesystems: usage}, nil
 }
 
-// Close does nothing: there is no connection.
+// Close does nothing.
 func (i *Images) Close(context.Context) error { return nil }

@@ -47,8 +47,8 @@ func (l *logFile) reopen() error {
 	return nil
 }
 
-// write adds a line or, without a newline at its end, a part of one. A log that
-// cannot be written must not stop the program, so failures are ignored.
+// write adds a line or, if the text does not end with a newline, a part of one. Failures
+// are ignored, because they must not stop the program.
 func (l *logFile) write(stream string, line []byte) {
 	tag := "F"
 	text, full := bytes.CutSuffix(line, []byte("\n"))
@@ -76,7 +76,7 @@ func (a *attachment) write(stream string, line []byte) {
 	}
 }
 
-// attach shows a client all output until detach is called.
+// attach sends all output to a client until detach is called.
 func (l *logFile) attach(a *attachment) (detach func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,7 +88,7 @@ func (l *logFile) attach(a *attachment) (detach func()) {
 	}
 }
 
-// Close closes the file; what is written later is dropped.
+// Close closes the file; later output is dropped.
 func (l *logFile) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -72,7 +72,7 @@ func (c *container) environment() []string {
 	return env
 }
 
-// userOf returns who the container's programs run as.
+// userOf returns the user of the container's programs.
 func (r *Runtime) userOf(c *container) *stage.User {
 	if r.singleUser {
 		return nil
@@ -113,9 +113,9 @@ func links() map[string]string {
 	}
 }
 
-// systemMounts are the parts of this machine that programs need: libraries and
-// tools, and what makes TLS work. All of it is read-only. /usr/local is left out,
-// because the image's executable is there.
+// systemMounts are the read-only mounts of this machine's files that programs need:
+// libraries, tools and CA certificates. /usr/local is excluded, because it contains the
+// image's executable.
 func systemMounts() ([]stage.Mount, map[string]string) {
 	var mounts []stage.Mount
 	links := map[string]string{}
@@ -147,7 +147,7 @@ func systemMounts() ([]stage.Mount, map[string]string) {
 	return mounts, links
 }
 
-// imageMounts are what the image consists of.
+// imageMounts are the mounts of the image's files.
 func (c *container) imageMounts() []stage.Mount {
 	targets := []string{"/usr/local/bin/" + c.executable.Name}
 	// Where it does not hide a directory of the system, as in images made of one file.

@@ -27,7 +27,7 @@ const (
 
 // Runtime runs pods as processes. It is the kubelet's RuntimeService.
 type Runtime struct {
-	directory  string // for what containers need on disk
+	directory  string // for the containers' files
 	images     *Images
 	pods       *network.Pods
 	singleUser bool
@@ -40,8 +40,8 @@ type Runtime struct {
 
 var _ internalapi.RuntimeService = (*Runtime)(nil)
 
-// New returns a runtime that keeps its files in directory. In a user namespace
-// with a single user, singleUser makes all programs run as that one.
+// New returns a runtime that keeps its files in directory. With singleUser, all programs
+// run as the only user of the user namespace.
 func New(directory string, images *Images, pods *network.Pods, singleUser bool) (*Runtime, error) {
 	r := &Runtime{
 		directory: directory, images: images, pods: pods, singleUser: singleUser,
@@ -128,8 +128,7 @@ func (r *Runtime) Status(context.Context, bool) (*runtimeapi.StatusResponse, err
 	}}}, nil
 }
 
-// UpdateRuntimeConfig accepts the range of pod addresses, which the runtime
-// chooses by itself.
+// UpdateRuntimeConfig ignores the range of pod addresses, which is fixed.
 func (r *Runtime) UpdateRuntimeConfig(context.Context, *runtimeapi.RuntimeConfig) error { return nil }
 
 // RuntimeConfig returns the cgroup driver, which is not used.

@@ -18,7 +18,7 @@ import (
 	"github.com/flagcache/flagcache/hack/kube/internal/network"
 )
 
-// sandbox is what the containers of a pod share.
+// sandbox is the state that the containers of a pod share.
 type sandbox struct {
 	id      string
 	config  *runtimeapi.PodSandboxConfig
@@ -67,16 +67,16 @@ func (s *sandbox) resolvConf() string {
 	return text.String()
 }
 
-// RunPodSandbox makes the network of a pod.
+// RunPodSandbox creates the network of a pod.
 func (r *Runtime) RunPodSandbox(_ context.Context, config *runtimeapi.PodSandboxConfig, handler string) (string, error) {
 	s := &sandbox{id: newID(), config: config, handler: handler, created: time.Now()}
 	if err := os.MkdirAll(config.GetLogDirectory(), 0o755); err != nil {
-		return "", fmt.Errorf("making the directory of the pod's logs: %w", err)
+		return "", fmt.Errorf("creating the directory of the pod's logs: %w", err)
 	}
 	if !s.usesNodeNetwork() {
 		pod, err := r.pods.Add()
 		if err != nil {
-			return "", fmt.Errorf("making the network of pod %s: %w", config.GetMetadata().GetName(), err)
+			return "", fmt.Errorf("creating the network of pod %s: %w", config.GetMetadata().GetName(), err)
 		}
 		s.network = pod
 	}
@@ -86,7 +86,7 @@ func (r *Runtime) RunPodSandbox(_ context.Context, config *runtimeapi.PodSandbox
 	return s.id, nil
 }
 
-// StopPodSandbox kills what still runs in the pod and takes its network away.
+// StopPodSandbox kills the running containers of the pod and removes its network.
 func (r *Runtime) StopPodSandbox(ctx context.Context, id string) error {
 	s, err := r.sandbox(id)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// What containers use is counted by cgroups, which there are none of.
+// Resource usage is not measured, because there are no cgroups.
 
 // ContainerStats is not supported.
 func (r *Runtime) ContainerStats(context.Context, string) (*runtimeapi.ContainerStats, error) {

@@ -27,7 +27,7 @@ func newStreaming(r *Runtime) (streaming.Server, error) {
 	config.BaseURL = &url.URL{Scheme: "http", Host: config.Addr, Path: "/"}
 	server, err := streaming.NewServer(config, streamed{r})
 	if err != nil {
-		return nil, fmt.Errorf("making the server of streams: %w", err)
+		return nil, fmt.Errorf("creating the server of streams: %w", err)
 	}
 	return server, nil
 }
@@ -56,7 +56,7 @@ func (r *Runtime) PortForward(_ context.Context, request *runtimeapi.PortForward
 	return r.streaming.GetPortForward(request)
 }
 
-// streamed is the runtime as the server of streams sees it.
+// streamed is the interface of the runtime for the server of streams.
 type streamed struct{ runtime *Runtime }
 
 var _ streaming.Runtime = streamed{}
@@ -83,11 +83,11 @@ func (s streamed) Exec(ctx context.Context, id string, args []string, in io.Read
 	}
 	err = s.runtime.execute(ctx, c, execution{args: args, terminal: theirs})
 	theirs.Close()
-	output.Wait() // ends when nobody has the other end of the terminal open
+	output.Wait() // ends when no process has the other end of the terminal open
 	return err
 }
 
-// writer returns nothing for a stream that the client did not ask for.
+// writer returns nil for a stream that the client did not request.
 func writer(w io.WriteCloser) io.Writer {
 	if w == nil {
 		return nil
@@ -95,8 +95,8 @@ func writer(w io.WriteCloser) io.Writer {
 	return w
 }
 
-// Attach connects the client with the streams of the container's program from now
-// on. Programs have no terminal.
+// Attach connects the client to the streams of the container's program, which has no
+// terminal.
 func (s streamed) Attach(ctx context.Context, id string, in io.Reader, out, errOut io.WriteCloser, _ bool, _ <-chan remotecommand.TerminalSize) error {
 	c, err := s.runtime.container(id)
 	if err != nil {
@@ -121,7 +121,7 @@ func (s streamed) Attach(ctx context.Context, id string, in io.Reader, out, errO
 	return nil
 }
 
-// PortForward joins a stream with a port on the pod's loopback address.
+// PortForward connects a stream to a port on the pod's loopback address.
 func (s streamed) PortForward(_ context.Context, id string, port int32, stream io.ReadWriteCloser) error {
 	sandbox, err := s.runtime.sandbox(id)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s streamed) PortForward(_ context.Context, id string, port int32, stream i
 	}
 	defer connection.Close()
 	go func() {
-		_, _ = io.Copy(connection, stream) // the client may leave at any time
+		_, _ = io.Copy(connection, stream) // the client may disconnect at any time
 		connection.(*net.TCPConn).CloseWrite()
 	}()
 	_, err = io.Copy(stream, connection)

@@ -12,8 +12,8 @@ import (
 	"sync"
 )
 
-// streams are the standard streams of a container's program: the ends that the
-// program gets and the ends that are read and written here.
+// streams are the standard streams of a container's program: the ends for the program
+// and the ends for the runtime.
 type streams struct {
 	stdin, stdout, stderr *os.File
 	input                 *os.File
@@ -21,18 +21,18 @@ type streams struct {
 	copies                sync.WaitGroup
 }
 
-// openStreams connects the streams of a program with its log.
+// openStreams connects the streams of a program to its log.
 func (c *container) openStreams() (*streams, error) {
 	s := &streams{}
 	stdout, outEnd, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("making a pipe: %w", err)
+		return nil, fmt.Errorf("creating a pipe: %w", err)
 	}
 	s.stdout, s.outputs = outEnd, append(s.outputs, stdout)
 	stderr, errEnd, err := os.Pipe()
 	if err != nil {
 		s.close()
-		return nil, fmt.Errorf("making a pipe: %w", err)
+		return nil, fmt.Errorf("creating a pipe: %w", err)
 	}
 	s.stderr, s.outputs = errEnd, append(s.outputs, stderr)
 	if c.config.GetStdin() {
@@ -42,7 +42,7 @@ func (c *container) openStreams() (*streams, error) {
 	}
 	if err != nil {
 		s.close()
-		return nil, fmt.Errorf("making the standard input: %w", err)
+		return nil, fmt.Errorf("creating the standard input: %w", err)
 	}
 	s.copies.Go(func() { c.log.copy(stdout, "stdout") })
 	s.copies.Go(func() { c.log.copy(stderr, "stderr") })
@@ -54,7 +54,7 @@ func (s *streams) close() {
 	s.closeOwnEnds()
 }
 
-// closeChildEnds closes what the program has got.
+// closeChildEnds closes the ends for the program.
 func (s *streams) closeChildEnds() {
 	for _, file := range []*os.File{s.stdin, s.stdout, s.stderr} {
 		if file != nil {

@@ -22,7 +22,7 @@ func Dial(ctx context.Context, socket, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reaching the cluster's gateway: %w", err)
 	}
-	// The context bounds the opening, not the life of the connection.
+	// The context only bounds the time until the connection is established.
 	stop := context.AfterFunc(ctx, func() { connection.SetDeadline(time.Unix(1, 0)) })
 	joined, err := open(connection, address)
 	if !stop() && err == nil {
@@ -39,12 +39,12 @@ func Dial(ctx context.Context, socket, address string) (net.Conn, error) {
 func open(connection net.Conn, address string) (net.Conn, error) {
 	request := http.Request{Method: http.MethodConnect, Host: address, URL: &url.URL{Opaque: address}}
 	if err := request.Write(connection); err != nil {
-		return nil, fmt.Errorf("asking the gateway for %s: %w", address, err)
+		return nil, fmt.Errorf("requesting %s from the gateway: %w", address, err)
 	}
 	reader := bufio.NewReader(connection)
 	response, err := http.ReadResponse(reader, &request)
 	if err != nil {
-		return nil, fmt.Errorf("asking the gateway for %s: %w", address, err)
+		return nil, fmt.Errorf("requesting %s from the gateway: %w", address, err)
 	}
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 1024))

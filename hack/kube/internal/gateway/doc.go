@@ -1,9 +1,9 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package gateway is the way into a cluster's network, which is a network
-// namespace that nothing else reaches. Unix sockets with a path do cross network
-// namespaces, so a server inside listens on one and speaks HTTP CONNECT:
+// Package gateway is a proxy into a cluster's network, which is an isolated network
+// namespace. Unix sockets with a path work across network namespaces, so a server inside
+// listens on one and supports HTTP CONNECT:
 //
 //	this machine                      the cluster's namespaces
 //	---------------------             -------------------------------

@@ -11,9 +11,9 @@ import (
 	"sync"
 )
 
-// Relay accepts connections and joins each with one that dial makes, until the
-// context ends; then it closes what is open and returns nil. A connection for
-// which dial fails is reset, so that the client sees a failure and not an end.
+// Relay accepts connections and connects each to the result of dial, until the context
+// ends; then it closes open connections and returns nil. A connection for which dial
+// fails is reset, so that the client does not take it for a normal end.
 func Relay(ctx context.Context, listener net.Listener, dial func(context.Context) (net.Conn, error)) error {
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer stop()
@@ -39,8 +39,8 @@ func Relay(ctx context.Context, listener net.Listener, dial func(context.Context
 	}
 }
 
-// Join copies both ways until both ends are done or the context is, and closes
-// both connections. A half-closed connection stays half-open.
+// Join copies data in both directions until both are done or the context ends, and closes
+// both connections. It preserves half-closed connections.
 func Join(ctx context.Context, a, b net.Conn) {
 	stop := context.AfterFunc(ctx, func() {
 		a.Close()
@@ -55,8 +55,8 @@ func Join(ctx context.Context, a, b net.Conn) {
 	copies.Wait()
 }
 
-// transfer copies until the end of from and passes the end on. When from fails,
-// to is reset, since its reader must not take the failure for the end.
+// transfer copies until the end of from and then closes to for writing. If from fails, to
+// is reset, so that its reader does not take the failure for a normal end.
 func transfer(to, from net.Conn) {
 	if _, err := io.Copy(to, from); err != nil {
 		Reset(to)
@@ -70,8 +70,7 @@ func transfer(to, from net.Conn) {
 	to.Close()
 }
 
-// Reset closes a connection so that the other end sees a reset where the kind of
-// connection allows it.
+// Reset closes a connection with a reset, if the kind of connection supports it.
 func Reset(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		tcp.SetLinger(0)
@@ -79,8 +78,7 @@ func Reset(c net.Conn) {
 	c.Close()
 }
 
-// prefetched is a connection over a Unix socket of which some bytes were read
-// ahead.
+// prefetched is a connection over a Unix socket with data that was already read from it.
 type prefetched struct {
 	net.Conn
 	reader *bufio.Reader

@@ -12,11 +12,10 @@ import (
 	"time"
 )
 
-// dialTimeout bounds how long a client waits for an address that does not answer.
+// dialTimeout bounds how long a client waits for an address that does not respond.
 const dialTimeout = 10 * time.Second
 
-// Server opens connections in the network that it runs in for clients that
-// reach it through a Unix socket.
+// Server opens connections in its network for clients that connect through a Unix socket.
 type Server struct {
 	// Resolver resolves names with the cluster's DNS.
 	Resolver *net.Resolver
@@ -29,7 +28,7 @@ func (s *Server) Serve(ctx context.Context, socket string) error {
 		return fmt.Errorf("opening the gateway's socket: %w", err)
 	}
 	// The context of a request is cancelled when the client has sent everything;
-	// connections live on until the gateway ends.
+	// connections stay open until the gateway ends.
 	handler := func(w http.ResponseWriter, r *http.Request) { s.connect(ctx, w, r) }
 	server := http.Server{Handler: http.HandlerFunc(handler), ReadHeaderTimeout: dialTimeout}
 	stop := context.AfterFunc(ctx, func() { server.Close() })

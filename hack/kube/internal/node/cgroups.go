@@ -8,13 +8,13 @@ import (
 	"k8s.io/kubernetes/pkg/kubelet/cm"
 )
 
-// noCgroups is a container manager that has no cgroups and does not complain
-// about it each time a pod's status is made.
+// noCgroups is a container manager without cgroups that does not log an error about it
+// for every pod status.
 type noCgroups struct {
 	cm.ContainerManager
 }
 
-// NewPodContainerManager returns what would manage the cgroups of pods.
+// NewPodContainerManager returns a manager of pod cgroups that does nothing.
 func (n noCgroups) NewPodContainerManager() cm.PodContainerManager {
 	return noPodCgroups{n.ContainerManager.NewPodContainerManager()}
 }

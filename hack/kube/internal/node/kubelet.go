@@ -62,7 +62,7 @@ func kubeletServer(config Config) (*options.KubeletServer, error) {
 
 	c, err := options.NewKubeletConfiguration()
 	if err != nil {
-		return nil, fmt.Errorf("making the kubelet's configuration: %w", err)
+		return nil, fmt.Errorf("creating the kubelet's configuration: %w", err)
 	}
 	listenOnNode(c)
 	withoutCgroups(c)
@@ -75,8 +75,8 @@ func kubeletServer(config Config) (*options.KubeletServer, error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return nil, fmt.Errorf("reading the limit of open files: %w", err)
 	}
-	c.MaxOpenFiles = int64(files.Max)   // raising it needs rights
-	c.ImageGCHighThresholdPercent = 100 // never: images are not the cluster's
+	c.MaxOpenFiles = int64(files.Max)   // raising it requires privileges
+	c.ImageGCHighThresholdPercent = 100 // never: the images do not belong to the cluster
 	c.EvictionHard = map[string]string{}
 	c.ResolverConfig = filepath.Join(config.Directory, "resolv.conf")
 	if err := os.WriteFile(c.ResolverConfig, nil, 0o644); err != nil {
@@ -97,7 +97,7 @@ func listenOnNode(c *kubeletconfig.KubeletConfiguration) {
 	c.MakeIPTablesUtilChains = false
 }
 
-// withoutCgroups turns off all that needs cgroups, swap accounting or quotas.
+// withoutCgroups disables features that require cgroups, swap accounting or quotas.
 func withoutCgroups(c *kubeletconfig.KubeletConfiguration) {
 	c.CgroupsPerQOS = false
 	c.EnforceNodeAllocatable = nil
@@ -115,13 +115,13 @@ func promptly(c *kubeletconfig.KubeletConfiguration) {
 	// The change itself is watched.
 	c.SyncFrequency = every(time.Second)
 	c.NodeStatusUpdateFrequency = every(5 * time.Second)
-	c.VolumeStatsAggPeriod = every(-1) // no measuring of volumes
+	c.VolumeStatsAggPeriod = every(-1) // volumes are not measured
 	c.SerializeImagePulls = false
 	c.KubeAPIQPS, c.KubeAPIBurst = 500, 1000
 	c.EventRecordQPS, c.EventBurst = 500, 1000
 }
 
-// kubeletDependencies returns what the kubelet knows of the machine.
+// kubeletDependencies returns the kubelet's interfaces to the machine.
 func kubeletDependencies(ctx context.Context, config Config, server *options.KubeletServer) (*kubelet.Dependencies, error) {
 	client, err := client(config.Kubeconfig)
 	if err != nil {
@@ -129,9 +129,9 @@ func kubeletDependencies(ctx context.Context, config Config, server *options.Kub
 	}
 	tls, err := kubeletapp.InitializeTLS(ctx, &server.KubeletFlags, &server.KubeletConfiguration)
 	if err != nil {
-		return nil, fmt.Errorf("making the kubelet's certificate: %w", err)
+		return nil, fmt.Errorf("generating the kubelet's certificate: %w", err)
 	}
-	// Volumes are directories and never mounts.
+	// Volumes are directories, never mounts.
 	mounter := mount.NewFakeMounter(nil)
 	return &kubelet.Dependencies{
 		KubeClient:                client,

@@ -41,7 +41,7 @@ func (machine) GetRequestedContainersInfo(string, cadvisorapi.RequestOptions) (m
 func (machine) MachineInfo(klog.Logger) (*cadvisorapi.MachineInfo, error) {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
-		return nil, fmt.Errorf("asking the kernel about memory: %w", err)
+		return nil, fmt.Errorf("reading the memory of the machine: %w", err)
 	}
 	return &cadvisorapi.MachineInfo{
 		NumCores:       runtime.NumCPU(),
@@ -54,7 +54,7 @@ func (machine) MachineInfo(klog.Logger) (*cadvisorapi.MachineInfo, error) {
 func (machine) VersionInfo() (*cadvisorapi.VersionInfo, error) {
 	var names unix.Utsname
 	if err := unix.Uname(&names); err != nil {
-		return nil, fmt.Errorf("asking the kernel for its version: %w", err)
+		return nil, fmt.Errorf("reading the kernel version: %w", err)
 	}
 	return &cadvisorapi.VersionInfo{
 		KernelVersion:      unix.ByteSliceToString(names.Release[:]),
@@ -89,7 +89,7 @@ func (machine) GetDirFsInfo(path string) (cadvisorapi.FsInfo, error) {
 	}, nil
 }
 
-// host is what the kubelet may do with mounts of the machine: nothing.
+// host prevents the kubelet from changing mounts of the machine.
 type host struct {
 	*hostutil.HostUtil
 }
@@ -99,16 +99,17 @@ func newHost() host { return host{hostutil.NewHostUtil()} }
 // MakeRShared does nothing: no mounts are shared with containers.
 func (host) MakeRShared(string) error { return nil }
 
-// hostOS is the operating system without /var/log, which is not the cluster's.
+// hostOS is the operating system without write access to /var/log, which does not belong
+// to the cluster.
 type hostOS struct {
 	kubecontainer.RealOS
 }
 
 const systemLogs = "/var/log"
 
-var errSystemLogs = errors.New("logs of the machine are left alone")
+var errSystemLogs = errors.New("the logs of the machine are not modified")
 
-// MkdirAll makes a directory, and pretends to in the machine's logs.
+// MkdirAll creates a directory. In the machine's logs it does nothing and succeeds.
 func (o hostOS) MkdirAll(path string, mode os.FileMode) error {
 	if strings.HasPrefix(path, systemLogs) {
 		return nil
@@ -116,7 +117,7 @@ func (o hostOS) MkdirAll(path string, mode os.FileMode) error {
 	return o.RealOS.MkdirAll(path, mode)
 }
 
-// Symlink makes a link, and pretends to in the machine's logs.
+// Symlink creates a link. In the machine's logs it does nothing and succeeds.
 func (o hostOS) Symlink(target, name string) error {
 	if strings.HasPrefix(name, systemLogs) {
 		return nil
@@ -124,7 +125,7 @@ func (o hostOS) Symlink(target, name string) error {
 	return o.RealOS.Symlink(target, name)
 }
 
-// Remove removes a file that is not among the machine's logs.
+// Remove removes a file outside the machine's logs.
 func (o hostOS) Remove(path string) error {
 	if strings.HasPrefix(path, systemLogs) {
 		return errSystemLogs
@@ -132,7 +133,7 @@ func (o hostOS) Remove(path string) error {
 	return o.RealOS.Remove(path)
 }
 
-// Glob finds files that are not among the machine's logs.
+// Glob finds files outside the machine's logs.
 func (o hostOS) Glob(pattern string) ([]string, error) {
 	if strings.HasPrefix(pattern, systemLogs) {
 		return nil, nil

@@ -25,7 +25,7 @@ import (
 	"github.com/flagcache/flagcache/hack/kube/internal/service"
 )
 
-// Program is the part of kube that is a node.
+// Program is the kube command that runs a node.
 const Program = "node"
 
 // Name is the name of the node.
@@ -39,20 +39,20 @@ type Images = map[string]Executable
 
 // Config is the configuration of the node.
 type Config struct {
-	// Directory is where the node keeps its files.
+	// Directory is the directory for the node's files.
 	Directory string
-	// Kubelet is where the kubelet keeps its files. Its path is short, because
-	// there are sockets among them.
+	// Kubelet is the directory for the kubelet's files. Its path must be short, because
+	// it contains sockets.
 	Kubelet string
-	// Kubeconfig is how the kubelet reaches the API server.
+	// Kubeconfig is the kubelet's kubeconfig.
 	Kubeconfig string
-	// ProxyKubeconfig is how the Service proxy and the DNS reach it.
+	// ProxyKubeconfig is the kubeconfig of the Service proxy and the DNS.
 	ProxyKubeconfig string
-	// AdminKubeconfig is what the Service of the DNS is made with.
+	// AdminKubeconfig is used to create the Service of the DNS.
 	AdminKubeconfig string
 	// GatewaySocket is the path of the gateway's socket.
 	GatewaySocket string
-	// Images are what pods can run.
+	// Images are the images that pods can use.
 	Images Images
 	// SingleUser is whether only one user ID exists in this user namespace.
 	SingleUser bool
@@ -71,7 +71,7 @@ func (c Config) Save(path string) error {
 }
 
 // Main runs the node; its argument is the file with the configuration. It returns
-// when a part of the node fails.
+// when a component of the node fails.
 func Main(args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("%s is started by kube up only", Program)
@@ -85,12 +85,12 @@ func Main(args []string) error {
 		return fmt.Errorf("decoding the node's configuration: %w", err)
 	}
 	if err := os.MkdirAll(config.Directory, 0o755); err != nil {
-		return fmt.Errorf("making the node's directory: %w", err)
+		return fmt.Errorf("creating the node's directory: %w", err)
 	}
 	return run(context.Background(), config)
 }
 
-// run runs the parts of the node until one fails.
+// run runs the components of the node until one fails.
 func run(ctx context.Context, config Config) error {
 	images := cri.NewImages(config.Directory, config.Images)
 	runtime, err := cri.New(filepath.Join(config.Directory, "runtime"), images, network.NewPods(), config.SingleUser)
@@ -118,7 +118,7 @@ func run(ctx context.Context, config Config) error {
 	return <-ended
 }
 
-// services are the parts that follow the Services of the cluster.
+// services are the components that watch the Services of the cluster.
 type services struct {
 	proxy *service.Proxy
 	dns   *service.DNS
@@ -172,12 +172,12 @@ func client(kubeconfig string) (*kubernetes.Clientset, error) {
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return nil, fmt.Errorf("making a client: %w", err)
+		return nil, fmt.Errorf("creating a client: %w", err)
 	}
 	return client, nil
 }
 
-// clusterResolver finds names as pods do, whatever this machine's resolver is.
+// clusterResolver resolves names with the cluster DNS instead of this machine's resolver.
 func clusterResolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, kind, _ string) (net.Conn, error) {
 		var dialer net.Dialer

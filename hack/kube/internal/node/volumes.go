@@ -13,7 +13,7 @@ import (
 	"k8s.io/kubernetes/pkg/volume/secret"
 )
 
-// volumePlugins returns the kinds of volumes there are.
+// volumePlugins returns the supported kinds of volumes.
 func volumePlugins(singleUser bool) []volume.VolumePlugin {
 	var plugins []volume.VolumePlugin
 	for _, probe := range []func() []volume.VolumePlugin{
@@ -30,13 +30,13 @@ func volumePlugins(singleUser bool) []volume.VolumePlugin {
 	return plugins
 }
 
-// unowned gives volumes to no user or group of a pod: where only one user exists
-// all files are already that one's, and giving them away fails.
+// unowned does not change the owner of volumes: with a single user ID it owns all files,
+// and changing their owner fails.
 type unowned struct {
 	volume.VolumePlugin
 }
 
-// NewMounter returns a mounter that leaves owners alone.
+// NewMounter returns a mounter that does not change owners.
 func (u unowned) NewMounter(spec *volume.Spec, pod *corev1.Pod) (volume.Mounter, error) {
 	mounter, err := u.VolumePlugin.NewMounter(spec, pod)
 	if err != nil {

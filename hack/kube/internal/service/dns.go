@@ -25,7 +25,7 @@ const ttl = 1
 const suffix = ".svc." + network.Domain + "."
 
 // DNS answers for the names of Services and of pods behind headless ones. It
-// knows no other names: there is nothing outside that a pod could reach.
+// knows no other names, because pods cannot reach addresses outside the cluster.
 type DNS struct {
 	table *Table
 }

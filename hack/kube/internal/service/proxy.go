@@ -20,15 +20,15 @@ import (
 // the next one is tried.
 const dialTimeout = 5 * time.Second
 
-// Proxy sends connections to Services on to their endpoints, one after the other.
-// It speaks TCP only.
+// Proxy forwards connections for Services to their endpoints, round-robin. It supports
+// TCP only.
 type Proxy struct {
 	table   *Table
 	changed chan struct{}
 	ports   map[string]*port // by the address of the Service
 }
 
-// port is a port of a Service that listens.
+// port is a listening port of a Service.
 type port struct {
 	close func()
 
@@ -43,7 +43,7 @@ func NewProxy(table *Table) *Proxy {
 	table.watch(func() {
 		select {
 		case p.changed <- struct{}{}:
-		default: // a change that is not handled yet covers this one
+		default: // an update is pending already
 		}
 	})
 	return p
@@ -109,8 +109,8 @@ func open(ctx context.Context, address string, endpoints []string) (*port, error
 	return listening, nil
 }
 
-// serve accepts until the listener is closed. Connections outlive it: a Service
-// that loses its endpoints does not cut off the clients it has.
+// serve accepts connections until the listener is closed. Connections stay open: a
+// Service that loses its endpoints does not disconnect its clients.
 func (p *port) serve(ctx context.Context, listener net.Listener) {
 	for {
 		client, err := listener.Accept()
@@ -128,7 +128,7 @@ func (p *port) serve(ctx context.Context, listener net.Listener) {
 	}
 }
 
-// dial connects to the next endpoint that accepts.
+// dial connects to the next endpoint that accepts the connection.
 func (p *port) dial(ctx context.Context) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: dialTimeout}
 	var failure error
@@ -142,7 +142,7 @@ func (p *port) dial(ctx context.Context) (net.Conn, error) {
 	return nil, fmt.Errorf("no endpoint accepts: %w", failure)
 }
 
-// turn returns all endpoints, beginning with the one whose turn it is.
+// turn returns all endpoints, beginning with the next one.
 func (p *port) turn() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

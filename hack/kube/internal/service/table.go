@@ -22,7 +22,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// Table has the Services of the cluster and their endpoints.
+// Table contains the Services of the cluster and their endpoints.
 type Table struct {
 	// fixed are endpoints of ports without an EndpointSlice, by
 	// NAMESPACE/NAME:PORTNAME.
@@ -80,8 +80,8 @@ func (t *Table) notify() {
 	}
 }
 
-// routes returns the endpoints (host:port) that connections to each address
-// (host:port) of a Service go to. Addresses without endpoints are left out.
+// routes returns the endpoints (host:port) for each address (host:port) of a Service.
+// Addresses without endpoints are left out.
 func (t *Table) routes() (map[string][]string, error) {
 	services, err := t.services.List(labels.Everything())
 	if err != nil {
@@ -121,8 +121,8 @@ func (t *Table) slicesOf(s *corev1.Service) ([]*discoveryv1.EndpointSlice, error
 	return slices, nil
 }
 
-// endpointsOf returns the endpoints of a port that are to get connections: those
-// that are ready, or else those that still serve while they terminate.
+// endpointsOf returns the endpoints of a port that receive connections: those that are
+// ready, or else those that still serve while they terminate.
 func (t *Table) endpointsOf(s *corev1.Service, port corev1.ServicePort, slices []*discoveryv1.EndpointSlice) []string {
 	if fixed, ok := t.fixed[s.Namespace+"/"+s.Name+":"+port.Name]; ok {
 		return []string{fixed}

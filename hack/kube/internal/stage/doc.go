@@ -4,7 +4,7 @@
 // Package stage is the short time between the start of a container's first
 // process and the program of the container. The runtime starts this executable
 // again in new mount, PID, UTS and IPC namespaces; the stage builds the file
-// system, gives up rights, and becomes the program:
+// system, drops privileges, and executes the program:
 //
 //	runtime                          container
 //	-------                          ---------
@@ -12,6 +12,6 @@
 //	                                 mounts, pivots, becomes the user
 //	             <-- error or end--  exec of the program
 //
-// It runs while Go initializes packages, before those of Kubernetes, which take
-// a good part of a second on a busy machine.
+// It runs during the initialization of Go packages, before those of Kubernetes, whose
+// initialization takes a significant part of a second on a busy machine.
 package stage

@@ -26,22 +26,22 @@ type Spec struct {
 	Files map[string]string
 	// Links are targets of symbolic links by their path.
 	Links map[string]string
-	// Mounts are made in order.
+	// Mounts are mounted in order.
 	Mounts []Mount
 	// Args is the program with its arguments, found in the PATH of Env.
 	Args []string
 	// Env is the environment, as NAME=VALUE.
 	Env []string
-	// Directory is where the program starts; made when it is missing.
+	// Directory is the working directory, which is created if it does not exist.
 	Directory string
-	// User is who the program runs as; nil leaves the ids as they are, for user
-	// namespaces that have only one.
+	// User is the user to run the program as; nil keeps the current IDs, for user
+	// namespaces with a single user.
 	User *User
-	// KeepRights leaves the program all rights of a privileged container.
+	// KeepRights keeps the privileges of a privileged container.
 	KeepRights bool
 }
 
-// Mount is a file or directory of this machine that appears in a container.
+// Mount is a file or directory of this machine that is mounted in a container.
 type Mount struct {
 	Source   string
 	Target   string
@@ -56,7 +56,7 @@ type User struct {
 	Groups   []int
 }
 
-// program is what the process is called until it becomes the container's.
+// program is the name of the process until it executes the container's program.
 const program = "container-stage"
 
 // File descriptors that the stage inherits.
@@ -65,20 +65,19 @@ const (
 	errorFD = 4
 )
 
-// Launch starts the container with the given standard streams, in the namespaces
-// of the calling thread where the stage makes none of its own. It returns when the
-// program runs, or with what kept it from doing so. The caller waits for the
-// command that it returns.
+// Launch starts the container with the given standard streams, in the network and user
+// namespaces of the calling thread. It returns when the program runs, or with the error
+// that prevented it. The caller waits for the returned command.
 func Launch(spec Spec, enter func() error, stdin, stdout, stderr *os.File) (*exec.Cmd, error) {
 	specRead, specWrite, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("making a pipe: %w", err)
+		return nil, fmt.Errorf("creating a pipe: %w", err)
 	}
 	defer specRead.Close()
 	defer specWrite.Close()
 	errorRead, errorWrite, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("making a pipe: %w", err)
+		return nil, fmt.Errorf("creating a pipe: %w", err)
 	}
 	defer errorRead.Close()
 	defer errorWrite.Close()
@@ -121,13 +120,13 @@ func send(spec Spec, to io.WriteCloser, from io.Reader) error {
 		return errors.New(string(text))
 	}
 	if sent != nil {
-		return fmt.Errorf("telling the container's first process what to do: %w", sent)
+		return fmt.Errorf("sending the specification to the container's first process: %w", sent)
 	}
 	return nil
 }
 
-// OnOwnThread runs what changes the thread it runs on, such as its namespaces,
-// on a thread of its own, which ends with it.
+// OnOwnThread runs a function that changes its thread, such as its namespaces, on a
+// new thread, which ends with it.
 func OnOwnThread(run func() error) error {
 	result := make(chan error, 1)
 	go func() {

@@ -26,7 +26,7 @@ func init() {
 	os.Exit(1)
 }
 
-// perform becomes the container's program, or returns why it cannot.
+// perform executes the container's program, or returns the error that prevents it.
 func perform(from *os.File) error {
 	unix.CloseOnExec(specFD)
 	unix.CloseOnExec(errorFD)
@@ -45,7 +45,7 @@ func perform(from *os.File) error {
 	return become(&spec)
 }
 
-// inside returns where a path of the container is while its root is being built.
+// inside returns the path of a file in the container while its root is being built.
 func (s *Spec) inside(name string) string { return filepath.Join(s.Root, path.Clean("/"+name)) }
 
 func buildRoot(s *Spec) error {
@@ -61,18 +61,17 @@ func buildRoot(s *Spec) error {
 		"/root": 0o700, "/run": 0o755, "/sys": 0o755, "/tmp": 0o777 | os.ModeSticky, "/usr/local/bin": 0o755, "/var/tmp": 0o777 | os.ModeSticky,
 	} {
 		if err := os.MkdirAll(s.inside(name), 0o755); err != nil {
-			return fmt.Errorf("making %s: %w", name, err)
+			return fmt.Errorf("creating %s: %w", name, err)
 		}
 		if err := os.Chmod(s.inside(name), mode); err != nil {
-			return fmt.Errorf("making %s: %w", name, err)
+			return fmt.Errorf("creating %s: %w", name, err)
 		}
 	}
 	unix.Umask(0o022)
 	return nil
 }
 
-// openMounts takes copies of what is to be mounted while the machine's file
-// systems are still there.
+// openMounts clones the mounts while the machine's file systems are still accessible.
 func openMounts(s *Spec) error {
 	for i := range s.Mounts {
 		if err := s.Mounts[i].open(); err != nil {
@@ -82,7 +81,7 @@ func openMounts(s *Spec) error {
 	return nil
 }
 
-// open makes m.tree a mount of the source that is not placed anywhere yet.
+// open sets m.tree to a mount of the source that is not attached yet.
 func (m *Mount) open() error {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
@@ -128,7 +127,7 @@ func placeMounts(s *Spec) error {
 	return nil
 }
 
-// place puts the open mount on its target.
+// place attaches the open mount to its target.
 func (m *Mount) place() error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(m.tree, &stat); err != nil {
@@ -160,7 +159,7 @@ func makeMountPoint(target string, directory bool) error {
 
 func makeParent(name string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return fmt.Errorf("making the directory of a file: %w", err)
+		return fmt.Errorf("creating the directory of a file: %w", err)
 	}
 	return nil
 }
@@ -169,7 +168,7 @@ func setReadOnly(at int, path string, flags uint) error {
 	return unix.MountSetattr(at, path, flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }
 
-// mountKernel adds what the kernel provides: processes, devices and terminals.
+// mountKernel mounts the file systems of the kernel: processes, devices and terminals.
 func mountKernel(s *Spec) error {
 	const flags = unix.MS_NOSUID | unix.MS_NOEXEC
 	if err := unix.Mount("proc", s.inside("/proc"), "proc", flags|unix.MS_NODEV, ""); err != nil {
@@ -178,7 +177,7 @@ func mountKernel(s *Spec) error {
 	if err := unix.Mount("devpts", s.inside("/dev/pts"), "devpts", flags, "newinstance,ptmxmode=0666,mode=0620"); err != nil {
 		return fmt.Errorf("mounting /dev/pts: %w", err)
 	}
-	// Devices cannot be made in a user namespace, so they are those of the machine.
+	// Devices cannot be created in a user namespace, so those of the machine are mounted.
 	for _, device := range []string{"full", "null", "random", "tty", "urandom", "zero"} {
 		target := s.inside("/dev/" + device)
 		if err := makeMountPoint(target, false); err != nil {
@@ -192,7 +191,7 @@ func mountKernel(s *Spec) error {
 }
 
 // enterRoot makes the root the only file system of this mount namespace, so that
-// who joins the namespace later lands in it.
+// processes that join the namespace later use it as well.
 func enterRoot(s *Spec) error {
 	if err := unix.Chdir(s.Root); err != nil {
 		return fmt.Errorf("entering the container's root: %w", err)
@@ -201,7 +200,7 @@ func enterRoot(s *Spec) error {
 		return fmt.Errorf("pivoting to the container's root: %w", err)
 	}
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("letting go of the machine's file systems: %w", err)
+		return fmt.Errorf("unmounting the machine's file systems: %w", err)
 	}
 	return unix.Chdir("/")
 }
@@ -218,7 +217,7 @@ func prepareDirectory(s *Spec) error {
 		s.Directory = "/"
 	}
 	if err := os.MkdirAll(s.Directory, 0o755); err != nil {
-		return fmt.Errorf("making the working directory: %w", err)
+		return fmt.Errorf("creating the working directory: %w", err)
 	}
 	return nil
 }
@@ -235,10 +234,10 @@ func protectRoot(s *Spec) error {
 
 func becomeUser(s *Spec) error {
 	if s.User != nil {
-		// Programs that reopen /dev/stdout need to own it.
+		// Programs that reopen /dev/stdout must own it.
 		for _, stream := range []int{unix.Stdout, unix.Stderr} {
 			if err := unix.Fchown(stream, s.User.UID, s.User.GID); err != nil {
-				return fmt.Errorf("giving the user its output: %w", err)
+				return fmt.Errorf("changing the owner of the output: %w", err)
 			}
 		}
 		if err := syscall.Setgroups(s.User.Groups); err != nil {
@@ -257,14 +256,14 @@ func becomeUser(s *Spec) error {
 	return GiveUpRights()
 }
 
-// GiveUpRights makes sure that what the calling thread executes next gets no
-// rights that its user id does not give it.
+// GiveUpRights ensures that a program executed by the calling thread has no privileges
+// beyond those of its user ID.
 func GiveUpRights() error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return fmt.Errorf("giving up capabilities: %w", err)
+		return fmt.Errorf("dropping capabilities: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("giving up privileges: %w", err)
+		return fmt.Errorf("dropping privileges: %w", err)
 	}
 	return nil
 }
@@ -287,8 +286,8 @@ func become(s *Spec) error {
 	return nil
 }
 
-// Find returns the executable that a name means in an environment, in the file
-// system of the calling thread.
+// Find looks up an executable by its name in an environment, in the file system of the
+// calling thread.
 func Find(name string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, executable(name)
