@@ -109,7 +109,7 @@ func (l *ledger) until(what string, holds func() bool) {
 		return holds()
 	})
 	for range 30 {
-		l.look()
+		l.tick()
 		l.observe(l.last)
 	}
 }
@@ -122,7 +122,7 @@ func (l *ledger) changes(what string, edit func(*v1alpha1.ElastiCacheSpec)) {
 	l.t.Helper()
 	l.note(what)
 	l.change(edit)
-	l.look()
+	l.tick()
 	l.observe(l.last)
 	l.until(what, l.oneRevision)
 }
@@ -131,12 +131,12 @@ func (l *ledger) changes(what string, edit func(*v1alpha1.ElastiCacheSpec)) {
 func (l *ledger) deletes() {
 	l.t.Helper()
 	l.note("the FlagCache is deleted")
-	l.deletion()
+	l.startDeletion()
 	for range 360 {
 		if len(l.fc.Finalizers) == 0 {
 			return
 		}
-		l.step()
+		l.tickDeleting()
 		l.observe(l.last)
 	}
 	l.t.Fatal("the finalizer stays")
@@ -201,7 +201,7 @@ func appliedCases() map[string]struct {
 	}
 }
 
-// TestAppliedObjects: what plans apply is the same to the byte.
+// TestAppliedObjects: what plans apply does not change unnoticed.
 func TestAppliedObjects(t *testing.T) {
 	for name, test := range appliedCases() {
 		t.Run(name, func(t *testing.T) {

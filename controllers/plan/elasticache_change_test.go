@@ -18,8 +18,8 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 )
 
-// TestOneClassOfChangeAtATime: the cloud complains of a change of two classes, and of
-// one that comes before AWS has carried out the last.
+// The simulation reports a change of two classes, and one that is made before AWS has
+// carried out the last.
 func TestOneClassOfChangeAtATime(t *testing.T) {
 	type spec = *v1alpha1.ElastiCacheSpec
 	for name, test := range map[string]struct {
@@ -27,28 +27,28 @@ func TestOneClassOfChangeAtATime(t *testing.T) {
 		change func(spec)
 		want   []string
 	}{
-		"the node type":              {change: func(e spec) { e.NodeType = "cache.m5.large" }, want: []string{"node"}},
-		"more replicas":              {change: func(e spec) { e.Replicas = 3 }, want: []string{"replicas"}},
-		"fewer replicas":             {before: func(e spec) { e.Replicas = 3 }, change: func(e spec) { e.Replicas = 1 }, want: []string{"replicas"}},
-		"the last replica goes":      {change: func(e spec) { e.Replicas, e.MultiAZ = 0, v1alpha1.Disabled }, want: []string{"availability", "replicas"}},
-		"the first replica comes":    {before: func(e spec) { e.Replicas, e.MultiAZ = 0, v1alpha1.Disabled }, change: func(e spec) { e.Replicas, e.MultiAZ = 1, v1alpha1.Enabled }, want: []string{"replicas", "availability"}},
-		"one availability zone":      {change: func(e spec) { e.MultiAZ = v1alpha1.Disabled }, want: []string{"availability"}},
-		"the engine":                 {change: func(e spec) { e.EngineVersion = "8.1" }, want: []string{"engine"}},
-		"the engine, another family": {change: func(e spec) { e.EngineVersion = "9.0" }, want: []string{"engine"}},
+		"the node type":               {change: func(e spec) { e.NodeType = "cache.m5.large" }, want: []string{"node"}},
+		"more replicas":               {change: func(e spec) { e.Replicas = 3 }, want: []string{"replicas"}},
+		"fewer replicas":              {before: func(e spec) { e.Replicas = 3 }, change: func(e spec) { e.Replicas = 1 }, want: []string{"replicas"}},
+		"the last replica is removed": {change: func(e spec) { e.Replicas, e.MultiAZ = 0, v1alpha1.Disabled }, want: []string{"availability", "replicas"}},
+		"the first replica is added":  {before: func(e spec) { e.Replicas, e.MultiAZ = 0, v1alpha1.Disabled }, change: func(e spec) { e.Replicas, e.MultiAZ = 1, v1alpha1.Enabled }, want: []string{"replicas", "availability"}},
+		"one availability zone":       {change: func(e spec) { e.MultiAZ = v1alpha1.Disabled }, want: []string{"availability"}},
+		"the engine":                  {change: func(e spec) { e.EngineVersion = "8.1" }, want: []string{"engine"}},
+		"the engine, another family":  {change: func(e spec) { e.EngineVersion = "9.0" }, want: []string{"engine"}},
 		"the engine with its own parameters": {
 			before: func(e spec) { e.Parameters = map[string]v1alpha1.ParameterValue{"timeout": "5"} }, change: func(e spec) { e.EngineVersion = "9.0" }, want: []string{"engine"},
 		},
-		"parameters come":    {change: func(e spec) { e.Parameters = map[string]v1alpha1.ParameterValue{"timeout": "5"} }, want: []string{"engine"}},
-		"parameters go":      {before: func(e spec) { e.Parameters = map[string]v1alpha1.ParameterValue{"timeout": "5"} }, change: func(e spec) { e.Parameters = nil }, want: []string{"engine"}},
-		"tags":               {change: func(e spec) { e.Tags = map[string]v1alpha1.TagValue{"team": "shop"} }, want: []string{"tags"}},
-		"security groups":    {change: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }, want: []string{"security", "quiet", "quiet"}},
-		"no security groups": {before: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }, change: func(e spec) { e.SecurityGroupIDs = nil }},
+		"parameters are added":   {change: func(e spec) { e.Parameters = map[string]v1alpha1.ParameterValue{"timeout": "5"} }, want: []string{"engine"}},
+		"parameters are removed": {before: func(e spec) { e.Parameters = map[string]v1alpha1.ParameterValue{"timeout": "5"} }, change: func(e spec) { e.Parameters = nil }, want: []string{"engine"}},
+		"tags":                   {change: func(e spec) { e.Tags = map[string]v1alpha1.TagValue{"team": "shop"} }, want: []string{"tags"}},
+		"security groups":        {change: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }, want: []string{"security", "quiet", "quiet"}},
+		"no security groups":     {before: func(e spec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-1"} }, change: func(e spec) { e.SecurityGroupIDs = nil }},
 		"windows": {
 			before: func(e spec) { e.Snapshots = &v1alpha1.SnapshotsSpec{RetentionDays: 1} }, change: func(e spec) {
 				e.MaintenanceWindow, e.Snapshots = "sun:05:00-sun:07:00", &v1alpha1.SnapshotsSpec{RetentionDays: 3, Window: "01:00-02:00"}
 			}, want: []string{"quiet"},
 		},
-		"what AWS is not told": {change: func(e spec) { e.Authentication.RotationInterval = &metav1.Duration{Duration: 24 * time.Hour} }},
+		"what AWS does not know": {change: func(e spec) { e.Authentication.RotationInterval = &metav1.Duration{Duration: 24 * time.Hour} }},
 		"everything": {
 			change: func(e spec) {
 				e.NodeType, e.Replicas, e.EngineVersion, e.SecurityGroupIDs = "cache.m5.large", 2, "8.1", []v1alpha1.SecurityGroupID{"sg-1"}
@@ -64,14 +64,14 @@ func TestOneClassOfChangeAtATime(t *testing.T) {
 			}
 			c := aReadyCloud(t, fc)
 			c.change(test.change)
-			c.run(20 * time.Minute)
-			if d := cmp.Diff(test.want, c.applies); d != "" {
+			c.runFor(20 * time.Minute)
+			if d := cmp.Diff(test.want, c.changedClasses); d != "" {
 				t.Errorf("the changes are (-want +got):\n%s", d)
 			}
 			if c.readyFlipped > 0 {
 				t.Errorf("Ready flipped %d times", c.readyFlipped)
 			}
-			g, aws := c.only()
+			g, aws := c.onlyGroup()
 			if d := cmp.Diff(elasticache.Normalize(g.Spec), elasticache.Normalize(aws.spec)); d != "" {
 				t.Errorf("AWS has another spec (-Kubernetes +AWS):\n%s", d)
 			}
@@ -81,83 +81,80 @@ func TestOneClassOfChangeAtATime(t *testing.T) {
 	}
 }
 
-// TestAChangeShowsAsReconcilingWhileItServes (kstatus).
-func TestAChangeShowsAsReconcilingWhileItServes(t *testing.T) {
+func TestChangeInPlaceIsReconcilingAndReady(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.m5.large" })
-	c.look()
+	c.tick()
 	c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 	c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonModifying)
-	c.run(5 * time.Minute)
+	c.runFor(5 * time.Minute)
 	c.expectSilence()
 	for _, condition := range c.fc.Status.Conditions {
 		if condition.Type == v1alpha1.ConditionReconciling {
-			t.Error("it is still reconciling")
+			t.Error("Reconciling is still present")
 		}
 	}
 }
 
-// TestRefusedSecurityGroupsAreAmended: AWS says no when ACK sends them, which is with
-// the change after theirs.
+// AWS refuses them when ACK sends them, which is with the next change.
 func TestRefusedSecurityGroupsAreAmended(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
-	c.refuse["update"] = terminal("InvalidParameterValue: Invalid security group")
+	c.refusals["update"] = terminal("InvalidParameterValue: Invalid security group")
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.SecurityGroupIDs = []v1alpha1.SecurityGroupID{"sg-0"} })
-	c.until("a word about it", c.says(v1alpha1.ReasonAWSRejected))
-	c.run(20 * time.Minute)
-	delete(c.refuse, "update")
+	c.until("the refusal", c.hasReason(v1alpha1.ReasonAWSRejected))
+	c.runFor(20 * time.Minute)
+	delete(c.refusals, "update")
 	c.change(func(e *v1alpha1.ElastiCacheSpec) {
 		e.SecurityGroupIDs, e.NodeType = []v1alpha1.SecurityGroupID{"sg-1"}, "cache.m5.large"
 	})
-	c.run(20 * time.Minute)
-	if _, aws := c.only(); aws.spec.SecurityGroupIDs[0] != "sg-1" || aws.spec.CacheNodeType != "cache.m5.large" {
+	c.runFor(20 * time.Minute)
+	if _, aws := c.onlyGroup(); aws.spec.SecurityGroupIDs[0] != "sg-1" || aws.spec.CacheNodeType != "cache.m5.large" {
 		t.Errorf("AWS has %v and %s", aws.spec.SecurityGroupIDs, aws.spec.CacheNodeType)
 	}
 	c.expectSilence()
 	c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 }
 
-// TestASpecChangedAgainWhileAChangeRuns waits for AWS and then goes where the spec is.
-func TestASpecChangedAgainWhileAChangeRuns(t *testing.T) {
+func TestSpecChangesDuringAChange(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
-	c.slow = 5 * time.Minute
+	c.awsDelay = 5 * time.Minute
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.m5.large" })
-	c.run(time.Minute)
+	c.runFor(time.Minute)
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType, e.Replicas = "cache.m5.xlarge", 2 })
-	c.run(time.Minute)
+	c.runFor(time.Minute)
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.t3.micro" })
-	c.run(40 * time.Minute)
-	if d := cmp.Diff([]string{"node", "node", "replicas"}, c.applies); d != "" {
+	c.runFor(40 * time.Minute)
+	if d := cmp.Diff([]string{"node", "node", "replicas"}, c.changedClasses); d != "" {
 		t.Errorf("the changes are (-want +got):\n%s", d)
 	}
-	if _, aws := c.only(); aws.spec.CacheNodeType != "cache.t3.micro" || aws.spec.ReplicasPerNodeGroup != 2 {
+	if _, aws := c.onlyGroup(); aws.spec.CacheNodeType != "cache.t3.micro" || aws.spec.ReplicasPerNodeGroup != 2 {
 		t.Errorf("AWS has %s and %d replicas", aws.spec.CacheNodeType, aws.spec.ReplicasPerNodeGroup)
 	}
 	c.expectSilence()
 }
 
-// TestARefusedChangeIsAmended: a change that AWS refuses keeps the others waiting, and
-// the spec before is the way out, for errors that ACK repeats as for those that it does not.
-func TestARefusedChangeIsAmended(t *testing.T) {
+// A refused change blocks the others, and reverting the spec resolves it, for errors that
+// ACK retries and for those that it does not.
+func TestRefusedChangeIsAmended(t *testing.T) {
 	for name, refusal := range map[string][]ack.Condition{
-		"for good":    terminal("InvalidParameterValue: bad node type"),
-		"and retried": recoverable("api error AccessDenied: not authorized to perform elasticache:ModifyReplicationGroup"),
+		"terminal":       terminal("InvalidParameterValue: bad node type"),
+		"retried by ACK": recoverable("api error AccessDenied: not authorized to perform elasticache:ModifyReplicationGroup"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := aReadyCloud(t, withElastiCache(aFlagCache()))
-			c.refuse["update"] = refusal
+			c.refusals["update"] = refusal
 			c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType, e.Replicas = "cache.nonsense.large", 2 })
-			c.run(5 * time.Minute)
-			if d := cmp.Diff([]string{"node"}, c.applies); d != "" {
+			c.runFor(5 * time.Minute)
+			if d := cmp.Diff([]string{"node"}, c.changedClasses); d != "" {
 				t.Errorf("the changes are (-want +got):\n%s", d)
 			}
 			c.change(func(e *v1alpha1.ElastiCacheSpec) {
 				e.NodeType, e.MaintenanceWindow = "cache.t3.micro", "sun:05:00-sun:07:00"
 			})
-			c.look()
-			delete(c.refuse, "update")
-			c.run(10 * time.Minute)
-			if d := cmp.Diff([]string{"node", "node", "quiet", "replicas"}, c.applies); d != "" {
+			c.tick()
+			delete(c.refusals, "update")
+			c.runFor(10 * time.Minute)
+			if d := cmp.Diff([]string{"node", "node", "quiet", "replicas"}, c.changedClasses); d != "" {
 				t.Errorf("the changes are (-want +got):\n%s", d)
 			}
 			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
@@ -165,39 +162,38 @@ func TestARefusedChangeIsAmended(t *testing.T) {
 	}
 }
 
-// TestAnEngineWaitsForItsParameters: a group is not told of a parameter group that AWS
-// does not have.
-func TestAnEngineWaitsForItsParameters(t *testing.T) {
+// A group does not get a parameter group that AWS does not have.
+func TestEngineWaitsForItsParameterGroup(t *testing.T) {
 	c := aReadyCloud(t, withParameters(withElastiCache(aFlagCache()), "timeout", "5"))
-	c.refuse["CacheParameterGroup"] = recoverable("api error Throttling: Rate exceeded")
+	c.refusals["CacheParameterGroup"] = recoverable("api error Throttling: Rate exceeded")
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.EngineVersion = "9.0" })
-	c.run(3 * time.Minute)
-	if len(c.applies) > 0 {
-		t.Errorf("the group was changed: %v", c.applies)
+	c.runFor(3 * time.Minute)
+	if len(c.changedClasses) > 0 {
+		t.Errorf("the group was changed: %v", c.changedClasses)
 	}
 	c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonModifying)
-	delete(c.refuse, "CacheParameterGroup")
-	clear(c.polls)
-	c.run(5 * time.Minute)
-	g, _ := c.only()
+	delete(c.refusals, "CacheParameterGroup")
+	clear(c.nextSync)
+	c.runFor(5 * time.Minute)
+	g, _ := c.onlyGroup()
 	if g.Spec.EngineVersion != "9.0" || !strings.HasSuffix(g.Spec.CacheParameterGroupName, "-valkey9") {
 		t.Errorf("the engine is %s with %s", g.Spec.EngineVersion, g.Spec.CacheParameterGroupName)
 	}
-	if d := cmp.Diff([]string{"CacheParameterGroup"}, c.gone); d != "" {
-		t.Errorf("gone are (-want +got):\n%s", d)
+	if d := cmp.Diff([]string{"CacheParameterGroup"}, c.deletedKinds); d != "" {
+		t.Errorf("deleted are (-want +got):\n%s", d)
 	}
 }
 
-// TestAChangeIsMadeApartFromALook, so that the look that it brings about shows.
-func TestAChangeIsMadeApartFromALook(t *testing.T) {
+// The sync that a change causes must be visible.
+func TestChangeIsNotMadeWithinTheSecondOfASync(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
-	g, aws := c.only()
-	c.shows(g, aws, true) // ACK looked just now
+	g, aws := c.onlyGroup()
+	c.reportGroup(g, aws, true) // ACK synced just now
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.MaintenanceWindow = "sun:05:00-sun:07:00" })
 	c.now = c.now.Add(time.Second)
 	c.reconcileOnce()
 	if window := c.group().Spec.PreferredMaintenanceWindow; window != "" || c.last.RequeueAfter <= 0 || c.last.RequeueAfter > 2*time.Second {
-		t.Errorf("the window is %q, the next look in %s", window, c.last.RequeueAfter)
+		t.Errorf("the window is %q, the next reconcile in %s", window, c.last.RequeueAfter)
 	}
 	c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonModifying)
 	c.now = c.now.Add(c.last.RequeueAfter)
@@ -205,17 +201,16 @@ func TestAChangeIsMadeApartFromALook(t *testing.T) {
 	if c.group().Spec.PreferredMaintenanceWindow == "" {
 		t.Error("the change is not made")
 	}
-	c.run(30 * time.Second)
+	c.runFor(30 * time.Second)
 	c.expectSilence()
-	if d := cmp.Diff([]string{"quiet"}, c.applies); d != "" {
+	if d := cmp.Diff([]string{"quiet"}, c.changedClasses); d != "" {
 		t.Errorf("the changes are (-want +got):\n%s", d)
 	}
 }
 
-// TestALookWithinTheSameSecondDoesNotShow where the clocks differ: ACK's times have a resolution of a second,
-// so a change may have been carried out though nothing says so. It is in doubt for two
-// minutes; of an ACK that last looked hours ago there is no doubt.
-func TestALookWithinTheSameSecondDoesNotShow(t *testing.T) {
+// ACK's times have a resolution of a second: where clocks differ, a change may have been
+// carried out without a visible sync. It is treated as pending for two minutes.
+func TestSyncWithinTheSameSecondIsAmbiguous(t *testing.T) {
 	for name, test := range map[string]struct {
 		edit func(*v1alpha1.ElastiCacheSpec)
 		want string
@@ -226,54 +221,53 @@ func TestALookWithinTheSameSecondDoesNotShow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := aReadyCloud(t, withElastiCache(aFlagCache()))
-			g, aws := c.only()
-			c.shows(g, aws, true) // ACK looked just now
-			c.behind = true
+			g, aws := c.onlyGroup()
+			c.reportGroup(g, aws, true) // ACK synced just now
+			c.sameSecond = true
 			c.now = c.now.Add(-interval)
 			c.change(test.edit)
 			c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.m5.large" })
-			c.run(time.Minute)
-			if len(c.applies) != 1 {
-				t.Errorf("the changes are %v", c.applies)
+			c.runFor(time.Minute)
+			if len(c.changedClasses) != 1 {
+				t.Errorf("the changes are %v", c.changedClasses)
 			}
-			c.run(2 * time.Minute)
-			c.behind = false
-			c.run(10 * time.Minute)
-			if fmt.Sprint(c.applies) != test.want || c.readyFlipped > 0 {
-				t.Errorf("the changes are %v, Ready flipped %d times", c.applies, c.readyFlipped)
+			c.runFor(2 * time.Minute)
+			c.sameSecond = false
+			c.runFor(10 * time.Minute)
+			if fmt.Sprint(c.changedClasses) != test.want || c.readyFlipped > 0 {
+				t.Errorf("the changes are %v, Ready flipped %d times", c.changedClasses, c.readyFlipped)
 			}
 			c.expectSilence()
 		})
 	}
 }
 
-// TestTheOldReadyIsNotBelieved: what stands in the status when a change is made, and
-// what ACK writes at once because it was busy with the spec before, is about that one.
-func TestTheOldReadyIsNotBelieved(t *testing.T) {
+// The status at the time of a change, and what ACK writes right after it because it was
+// busy with the previous spec, are about that spec.
+func TestStatusOfThePreviousSpecIsIgnored(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
-	c.stopped = true
+	c.ackStopped = true
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType, e.Replicas = "cache.m5.large", 2 })
-	c.look()
-	g, aws := c.only()
+	c.tick()
+	g, aws := c.onlyGroup()
 	c.now = c.now.Add(time.Second)
-	c.shows(g, aws, true)
+	c.reportGroup(g, aws, true)
 	c.reconcileOnce()
 	if g := c.group(); g.Spec.ReplicasPerNodeGroup != 1 {
 		t.Error("the second change does not wait for the first")
 	}
-	c.stopped = false
-	delete(c.polls, g.Spec.ReplicationGroupID)
-	c.run(5 * time.Minute)
-	if d := cmp.Diff([]string{"node", "replicas"}, c.applies); d != "" {
+	c.ackStopped = false
+	delete(c.nextSync, g.Spec.ReplicationGroupID)
+	c.runFor(5 * time.Minute)
+	if d := cmp.Diff([]string{"node", "replicas"}, c.changedClasses); d != "" {
 		t.Errorf("the changes are (-want +got):\n%s", d)
 	}
 }
 
-// TestTheSpecIsWhole: every field that ACK fills in by itself is set, so that ACK
-// writes nothing into the spec (ack.md section 4).
-func TestTheSpecIsWhole(t *testing.T) {
+// ACK then writes nothing into the spec.
+func TestSpecHasEveryFieldThatACKFillsIn(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
-	g, _ := c.only()
+	g, _ := c.onlyGroup()
 	s := g.Spec
 	for field, value := range map[string]string{
 		"engine": s.Engine, "engineVersion": s.EngineVersion, "cacheNodeType": s.CacheNodeType, "cacheParameterGroupName": s.CacheParameterGroupName,
@@ -287,6 +281,6 @@ func TestTheSpecIsWhole(t *testing.T) {
 		t.Errorf("the spec is %+v", s)
 	}
 	if secret := mustFind[*corev1.Secret](c.world, s.AuthToken.Name); secret.Type != corev1.SecretTypeOpaque || strings.Contains(s.Description, string(secret.Data[elasticache.TokenKey])) {
-		t.Errorf("the token's Secret is of type %s, the description says %q", secret.Type, s.Description)
+		t.Errorf("the token's Secret is of type %s, the description is %q", secret.Type, s.Description)
 	}
 }

@@ -22,39 +22,38 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
-// cloud is a theatre with ACK and AWS in it, which do as ack.md says: ACK looks at
-// once at a spec that changed and every 30 seconds at what is not done, Ready comes
-// one look late, and AWS takes its time. What must always hold is checked at each
-// frame.
+// cloud is a simulation with ACK and AWS: ACK syncs a changed spec at once and every 30
+// seconds what is not done, Ready is one sync late, and AWS takes time. Invariants are
+// checked at each tick.
 type cloud struct {
 	*simulation
-	// slow is how long AWS takes to make, change or delete a group.
-	slow time.Duration
-	// stopped: ACK looks at nothing.
-	stopped bool
-	// refuse has, by kind, the conditions of what AWS refuses.
-	refuse map[string][]ack.Condition
+	// awsDelay is how long AWS takes to create, change or delete a group.
+	awsDelay time.Duration
+	// ackStopped: ACK syncs nothing.
+	ackStopped bool
+	// refusals are, by kind, the conditions of what AWS refuses.
+	refusals map[string][]ack.Condition
 	// failing is how many groups AWS fails to create.
 	failing int
-	// behind: ACK's looks show with the time of the look before.
-	behind bool
-	groups map[string]*awsGroup
-	// parts are what AWS has besides groups.
-	parts map[string]bool
-	// users are by ID the names and passwords that AWS was told, members who may log in
-	// by user group.
+	// sameSecond: ACK's syncs have the time of the previous sync.
+	sameSecond bool
+	groups     map[string]*awsGroup
+	// resources are what AWS has apart from groups.
+	resources map[string]bool
+	// users are the names and passwords in AWS by ID, members the users of each user
+	// group.
 	users   map[string]string
 	members map[string][]string
-	// specs are the specs of groups as ACK saw them last, polls when it looks again.
-	specs map[string]ack.ReplicationGroupSpec
-	polls map[string]time.Time
-	// applies are the classes of the changes, gone what was deleted, in order.
-	applies, gone []string
-	// proved are the connections with which a probe succeeded.
-	proved map[string]bool
-	// outage: AWS lost a group, so nobody gets through.
+	// specs are the specs of groups at the last sync, nextSync when ACK syncs again.
+	specs    map[string]ack.ReplicationGroupSpec
+	nextSync map[string]time.Time
+	// changedClasses are the classes of the changes, deletedKinds what was deleted, in order.
+	changedClasses, deletedKinds []string
+	// probed are the connections with which a probe succeeded.
+	probed map[string]bool
+	// outage: AWS lost a group, so nobody can connect.
 	outage bool
-	// crash has the next look lose its writes after so many.
+	// crash has the next reconcile lose its writes after so many.
 	crash *int
 	last  Plan
 	// readyFlipped is how often Ready ceased to be True.
@@ -73,8 +72,8 @@ type awsGroup struct {
 	fails  bool
 }
 
-// aCloud holds a FlagCache of which nothing is made yet. Its changes need no canary
-// unless it has steps.
+// aCloud has a FlagCache without any children. Its changes need no canary unless it has
+// steps.
 func aCloud(t *testing.T, fc *v1alpha1.FlagCache, steps ...v1alpha1.CanaryStep) *cloud {
 	w := anEmptyWorld(t, withCanary(fc, steps...))
 	fc.Spec.Canary.Steps = steps
@@ -84,19 +83,19 @@ func aCloud(t *testing.T, fc *v1alpha1.FlagCache, steps ...v1alpha1.CanaryStep) 
 			world: w, perSecond: 200, lookups: 2, names: map[string]string{},
 			bad: map[string]map[checkName]float64{}, counted: map[string]map[checkName][2]float64{},
 		},
-		slow: 40 * time.Second, refuse: map[string][]ack.Condition{}, groups: map[string]*awsGroup{}, parts: map[string]bool{},
+		awsDelay: 40 * time.Second, refusals: map[string][]ack.Condition{}, groups: map[string]*awsGroup{}, resources: map[string]bool{},
 		users: map[string]string{}, members: map[string][]string{},
-		specs: map[string]ack.ReplicationGroupSpec{}, polls: map[string]time.Time{}, proved: map[string]bool{}, numbers: map[string]string{},
+		specs: map[string]ack.ReplicationGroupSpec{}, nextSync: map[string]time.Time{}, probed: map[string]bool{}, numbers: map[string]string{},
 	}
 }
 
-// aReadyCloud brings it to Ready and at rest.
+// aReadyCloud has a FlagCache that is Ready and in steady state.
 func aReadyCloud(t *testing.T, fc *v1alpha1.FlagCache, steps ...v1alpha1.CanaryStep) *cloud {
 	t.Helper()
 	c := aCloud(t, fc, steps...)
 	c.until("Ready", c.ready)
-	c.run(3 * time.Minute)
-	c.trace, c.applies, c.readyFlipped = nil, nil, 0
+	c.runFor(3 * time.Minute)
+	c.trace, c.changedClasses, c.readyFlipped = nil, nil, 0
 	return c
 }
 
@@ -104,9 +103,9 @@ func (c *cloud) ready() bool {
 	return len(c.fc.Status.Conditions) > 0 && c.condition(v1alpha1.ConditionReady).Status == metav1.ConditionTrue
 }
 
-func (c *cloud) run(long time.Duration) {
+func (c *cloud) runFor(long time.Duration) {
 	for end := c.now.Add(long); c.now.Before(end); {
-		c.look()
+		c.tick()
 	}
 }
 
@@ -116,7 +115,7 @@ func (c *cloud) until(what string, holds func() bool) {
 		if holds() {
 			return
 		}
-		c.look()
+		c.tick()
 	}
 	c.t.Fatalf("%s did not happen within three hours:\n%s\n%v", what, strings.Join(c.trace, "\n"), c.fc.Status.Conditions)
 }
@@ -125,24 +124,24 @@ func (c *cloud) change(edit func(*v1alpha1.ElastiCacheSpec)) {
 	c.edit(func(s *v1alpha1.FlagCacheSpec) { edit(s.Cache.ElastiCache) })
 }
 
-// look lets ten seconds pass, in which everybody does what is theirs.
-func (c *cloud) look() {
+// tick lets ten seconds pass for everybody.
+func (c *cloud) tick() {
 	c.now = c.now.Add(interval)
 	if !c.podsStuck {
 		c.podsAvailable()
 	}
-	c.ackLooks()
+	c.syncAll()
 	c.countTraffic()
 	was := c.ready()
 	c.reconcileOnce()
 	c.probes()
-	c.holds()
+	c.checkInvariants()
 	if was && !c.ready() {
 		c.readyFlipped++
 	}
 }
 
-// reconcileOnce looks once, or loses what it was about to write.
+// reconcileOnce reconciles once, or crashes while writing.
 func (c *cloud) reconcileOnce() {
 	film := len(c.trace)
 	if c.crash != nil {
@@ -160,11 +159,11 @@ func (c *cloud) reconcileOnce() {
 	}
 }
 
-// frame adds the groups and what they cost to what traffic sees.
+// frame adds the groups and their cost to the traffic.
 func (c *cloud) frame() string {
 	var groups []string
 	for _, id := range slices.Sorted(maps.Keys(c.groups)) {
-		groups = append(groups, c.number(id))
+		groups = append(groups, c.groupNumber(id))
 	}
 	slices.Sort(groups)
 	for i, n := range groups {
@@ -181,15 +180,15 @@ func (c *cloud) frame() string {
 	return c.simulation.frame() + "  groups " + strings.Join(groups, ", ") + "  USD " + cost
 }
 
-// number calls groups #1, #2 … in the order of their appearance.
-func (c *cloud) number(id string) string {
+// groupNumber names groups #1, #2 … in the order of their creation.
+func (c *cloud) groupNumber(id string) string {
 	if c.numbers[id] == "" {
 		c.numbers[id] = fmt.Sprintf("#%d", len(c.numbers)+1)
 	}
 	return c.numbers[id]
 }
 
-// probes has the operator's probes answer.
+// probes reports the results of the operator's probes.
 func (c *cloud) probes() {
 	if p := c.last.Probe; p != nil {
 		c.probe = observed.Probe{Health: observed.Unhealthy, Reason: "WrongPassword", Message: "refused"}
@@ -201,12 +200,12 @@ func (c *cloud) probes() {
 		c.nextProbe = observed.Probe{Health: observed.Unhealthy, Of: p.ID, Reason: "WrongPassword", Message: "The password is refused"}
 		if c.accepts(p.Connection) {
 			c.nextProbe = observed.Probe{Health: observed.Healthy, Of: p.ID}
-			c.proved[p.Connection.URI()] = true
+			c.probed[p.Connection.URI()] = true
 		}
 	}
 }
 
-// accepts tells whether a client gets through.
+// accepts reports whether a client can connect.
 func (c *cloud) accepts(connection connection.Connection) bool {
 	if connection.Provider != elasticache.Provider {
 		return true
@@ -214,7 +213,7 @@ func (c *cloud) accepts(connection connection.Connection) bool {
 	for _, g := range c.groups {
 		if g.host == connection.Host && g.state != ack.GroupCreating && g.state != ack.GroupCreateFailed {
 			if len(g.spec.UserGroupIDs) > 0 {
-				return c.lets(g.spec.UserGroupIDs[0], connection)
+				return c.userGroupAccepts(g.spec.UserGroupIDs[0], connection)
 			}
 			return len(g.tokens) == 0 || slices.Contains(g.tokens, connection.Password)
 		}
@@ -222,14 +221,14 @@ func (c *cloud) accepts(connection connection.Connection) bool {
 	return false
 }
 
-// lets tells whether a user group has a user with a password.
-func (c *cloud) lets(group string, connection connection.Connection) bool {
+// userGroupAccepts reports whether a user group has a user with the password.
+func (c *cloud) userGroupAccepts(group string, connection connection.Connection) bool {
 	return slices.ContainsFunc(c.members[group], func(id string) bool {
 		return c.users[id] == connection.Username+" "+connection.Password
 	})
 }
 
-// expectSilence is no frame of the film.
+// expectSilence adds no line to the trace.
 func (c *cloud) expectSilence() {
 	c.t.Helper()
 	film := len(c.trace)
@@ -237,13 +236,13 @@ func (c *cloud) expectSilence() {
 	c.trace = c.trace[:film]
 }
 
-// holds checks what must always hold.
-func (c *cloud) holds() {
+// checkInvariants checks what must always be true.
+func (c *cloud) checkInvariants() {
 	c.t.Helper()
 	for _, child := range c.children {
 		switch o := child.(type) {
 		case *corev1.Secret:
-			if uri := string(o.Data["uri"]); o.Type == connection.SecretType && string(o.Data["provider"]) == elasticache.Provider && !c.proved[uri] && o.Data["iam-cache"] == nil {
+			if uri := string(o.Data["uri"]); o.Type == connection.SecretType && string(o.Data["provider"]) == elasticache.Provider && !c.probed[uri] && o.Data["iam-cache"] == nil {
 				c.t.Errorf("Secret %s names %s, with which no probe has succeeded", o.Name, uri)
 			}
 		case *appsv1.Deployment:
@@ -255,8 +254,8 @@ func (c *cloud) holds() {
 	}
 }
 
-// only is the group of the spec, in Kubernetes and in AWS.
-func (c *cloud) only() (*ack.ReplicationGroup, *awsGroup) {
+// onlyGroup is the group of the spec, in Kubernetes and in AWS.
+func (c *cloud) onlyGroup() (*ack.ReplicationGroup, *awsGroup) {
 	c.t.Helper()
 	g := c.group()
 	return g, c.groups[g.Spec.ReplicationGroupID]
@@ -270,6 +269,6 @@ func (c *cloud) reason() string {
 	return c.condition(v1alpha1.ConditionCacheProvisioned).Reason
 }
 
-func (c *cloud) says(reason string) func() bool {
+func (c *cloud) hasReason(reason string) func() bool {
 	return func() bool { return c.reason() == reason }
 }

@@ -17,17 +17,17 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// sdkError is how the AWS SDK wraps what AWS says; the ID is another at each try.
+// sdkError is how the AWS SDK wraps an error of AWS; the ID differs at each attempt.
 func sdkError(code, text string, try int) string {
 	return fmt.Sprintf("operation error ElastiCache: CreateReplicationGroup, https response error StatusCode: 400, RequestID: 6f0a-%d, api error %s: %s", try, code, text)
 }
 
-// refusalCase is what ACK says of a group that AWS does not create, at a given try,
-// and what a person is to read.
+// refusalCase is what ACK reports about a group that AWS does not create, at each attempt,
+// and the message for users.
 type refusalCase struct {
 	conditions func(try int) []ack.Condition
 	reason     string
-	words      []string
+	message    []string
 	stalled    bool
 }
 
@@ -37,7 +37,7 @@ func terminalCodes() map[string]refusalCase {
 			conditions: func(try int) []ack.Condition {
 				return terminal(sdkError(code, "The request cannot be processed.", try))
 			},
-			reason: reason, words: []string{code, "The request cannot be processed", "Next: " + next}, stalled: stalled,
+			reason: reason, message: []string{code, "The request cannot be processed", "Next: " + next}, stalled: stalled,
 		}
 	}
 	cases := map[string]refusalCase{}
@@ -53,7 +53,7 @@ func terminalCodes() map[string]refusalCase {
 	}
 	for _, code := range []string{
 		"InvalidParameterValue", "InvalidParameterValueException", "InvalidParameterCombination", "InvalidParameterCombinationException", "InvalidParameter",
-		"SomethingThatNobodyKnows",
+		"SomethingUnknown",
 	} {
 		cases[code] = of(code, v1alpha1.ReasonAWSRejected, "change the spec", true)
 	}
@@ -68,53 +68,53 @@ func otherRefusals() map[string]refusalCase {
 		return func(int) []ack.Condition { return conditions }
 	}
 	return map[string]refusalCase{
-		"a code without the SDK's words": {
+		"a code without the SDK's prefix": {
 			conditions: always(terminal("ClusterQuotaForCustomerExceeded: The request cannot be processed because it would exceed the quota")...),
-			reason:     v1alpha1.ReasonAWSQuotaExceeded, words: []string{"it would exceed the quota. Next: raise the quota"},
+			reason:     v1alpha1.ReasonAWSQuotaExceeded, message: []string{"it would exceed the quota. Next: raise the quota"},
 		},
-		"a code behind other words": {
+		"a code after other text": {
 			conditions: always(terminal("Cannot create ReplicationGroup: InvalidParameterValue: bad node type")...),
-			reason:     v1alpha1.ReasonAWSRejected, words: []string{": InvalidParameterValue: bad node type. Next: change the spec"}, stalled: true,
+			reason:     v1alpha1.ReasonAWSRejected, message: []string{": InvalidParameterValue: bad node type. Next: change the spec"}, stalled: true,
 		},
-		"the ID is taken":   {conditions: always(existsAlready()...), reason: v1alpha1.ReasonAlreadyExists, words: []string{"annotate the FlagCache with flagcache.dev/adopt=fc-shop-demo-"}, stalled: true},
-		"throttled":         {conditions: always(recoverable("api error Throttling: Rate exceeded")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"Throttling: Rate exceeded. ACK retries automatically"}},
-		"an outage":         {conditions: always(recoverable("api error ServiceUnavailable: 503")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"ACK retries automatically"}},
-		"no subnet group":   {conditions: always(recoverable("api error CacheSubnetGroupNotFoundFault: no such group")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"no such group"}},
-		"not available":     {conditions: always(recoverable("api error InvalidReplicationGroupState: modifying")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"modifying"}},
-		"no Secret":         {conditions: always(recoverable("kubernetes secret not found")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"kubernetes secret not found. ACK retries automatically"}},
-		"a wrong Secret":    {conditions: always(recoverable("only opaque secrets can be used")...), reason: v1alpha1.ReasonAWSRetrying, words: []string{"only opaque secrets can be used"}},
-		"a tag's own round": {conditions: always(recoverable("tags Update is in progress")...), reason: v1alpha1.ReasonProvisioning, words: []string{"Waiting for AWS"}},
+		"the ID is taken":  {conditions: always(alreadyExists()...), reason: v1alpha1.ReasonAlreadyExists, message: []string{"annotate the FlagCache with flagcache.dev/adopt=fc-shop-demo-"}, stalled: true},
+		"throttled":        {conditions: always(recoverable("api error Throttling: Rate exceeded")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"Throttling: Rate exceeded. ACK retries automatically"}},
+		"an outage":        {conditions: always(recoverable("api error ServiceUnavailable: 503")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"ACK retries automatically"}},
+		"no subnet group":  {conditions: always(recoverable("api error CacheSubnetGroupNotFoundFault: no such group")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"no such group"}},
+		"not available":    {conditions: always(recoverable("api error InvalidReplicationGroupState: modifying")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"modifying"}},
+		"no Secret":        {conditions: always(recoverable("kubernetes secret not found")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"kubernetes secret not found. ACK retries automatically"}},
+		"a wrong Secret":   {conditions: always(recoverable("only opaque secrets can be used")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"only opaque secrets can be used"}},
+		"tags in progress": {conditions: always(recoverable("tags Update is in progress")...), reason: v1alpha1.ReasonProvisioning, message: []string{"Waiting for AWS"}},
 		"no permission": {
 			conditions: func(try int) []ack.Condition {
 				return recoverable(sdkError("AccessDenied", "User is not authorized to perform elasticache:CreateReplicationGroup", try))
 			},
-			reason: v1alpha1.ReasonAWSAccessDenied, words: []string{"elasticache:CreateReplicationGroup. Next: give the IAM role of ACK's controller the permission"},
+			reason: v1alpha1.ReasonAWSAccessDenied, message: []string{"elasticache:CreateReplicationGroup. Next: give the IAM role of ACK's controller the permission"},
 		},
 		"a reference is missing": {
 			conditions: always(ack.Condition{Type: ack.ConditionReferencesResolved, Status: corev1.ConditionUnknown, Reason: `cachesubnetgroups "nosuch" not found`}),
-			reason:     v1alpha1.ReasonReferenceNotFound, words: []string{`cachesubnetgroups "nosuch" not found. Next: create it`},
+			reason:     v1alpha1.ReasonReferenceNotFound, message: []string{`cachesubnetgroups "nosuch" not found. Next: create it`},
 		},
 		"no role": {
 			conditions: always(ack.Condition{Type: ack.ConditionIAMRoleSelected, Status: corev1.ConditionFalse, Message: "no selector matches"}),
-			reason:     v1alpha1.ReasonAWSAccessDenied, words: []string{"no selector matches. Next: assign the namespace an IAM role"},
+			reason:     v1alpha1.ReasonAWSAccessDenied, message: []string{"no selector matches. Next: assign the namespace an IAM role"},
 		},
-		"control characters, an ID with other spelling, a port of the day, and no end": {
+		"control characters, another spelling of the ID, a source port, and a long text": {
 			conditions: func(try int) []ack.Condition {
 				return terminal(fmt.Sprintf("InvalidParameterValue: \x1b[31mbad\x07\nvalue\u202e (Request ID: ab%d-cd) read tcp 10.0.0.7:%d->52.0.0.1:443: %s", try, 40000+try, strings.Repeat("é", 300)))
 			},
-			reason: v1alpha1.ReasonAWSRejected, words: []string{"InvalidParameterValue: [31mbad value", "read tcp 52.0.0.1:443: é", "…. Next: change the spec"}, stalled: true,
+			reason: v1alpha1.ReasonAWSRejected, message: []string{"InvalidParameterValue: [31mbad value", "read tcp 52.0.0.1:443: é", "…. Next: change the spec"}, stalled: true,
 		},
 		"what EC2 encodes": {
 			conditions: func(try int) []ack.Condition {
 				return recoverable(sdkError("UnauthorizedOperation", fmt.Sprintf("You are not authorized. Encoded authorization failure message: x%dYz", try), try))
 			},
-			reason: v1alpha1.ReasonAWSAccessDenied, words: []string{"You are not authorized. Next: give"},
+			reason: v1alpha1.ReasonAWSAccessDenied, message: []string{"You are not authorized. Next: give"},
 		},
-		"nothing at all": {conditions: always(terminal("")...), reason: v1alpha1.ReasonAWSRejected, words: []string{"AWS gave no reason. Next: change the spec"}, stalled: true},
+		"nothing at all": {conditions: always(terminal("")...), reason: v1alpha1.ReasonAWSRejected, message: []string{"AWS gave no reason. Next: change the spec"}, stalled: true},
 	}
 }
 
-func TestARefusalSaysWhatToDo(t *testing.T) {
+func TestRefusalMessages(t *testing.T) {
 	cases := terminalCodes()
 	for name, c := range otherRefusals() {
 		cases[name] = c
@@ -122,42 +122,41 @@ func TestARefusalSaysWhatToDo(t *testing.T) {
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			c := aCloud(t, withElastiCache(aFlagCache()))
-			c.refuse["ReplicationGroup"] = test.conditions(0)
-			c.run(30 * time.Second)
+			c.refusals["ReplicationGroup"] = test.conditions(0)
+			c.runFor(30 * time.Second)
 			c.expect(v1alpha1.ConditionCacheProvisioned, "False", test.reason)
-			c.expectMessage(v1alpha1.ConditionCacheProvisioned, test.words...)
+			c.expectMessage(v1alpha1.ConditionCacheProvisioned, test.message...)
 			c.expect(v1alpha1.ConditionReady, "False", test.reason)
 			if stalled := meta.IsStatusConditionTrue(c.fc.Status.Conditions, v1alpha1.ConditionStalled); stalled != test.stalled {
 				t.Errorf("stalled is %v", stalled)
 			}
-			said := c.condition(v1alpha1.ConditionCacheProvisioned).Message
-			if strings.ContainsFunc(said, func(r rune) bool { return !unicode.IsPrint(r) }) || len([]rune(said)) > 600 {
-				t.Errorf("the message is not fit for a condition: %q", said)
+			message := c.condition(v1alpha1.ConditionCacheProvisioned).Message
+			if strings.ContainsFunc(message, func(r rune) bool { return !unicode.IsPrint(r) }) || len([]rune(message)) > 600 {
+				t.Errorf("the message is not suitable for a condition: %q", message)
 			}
 			for try := range 3 {
-				c.conditions(c.group(), test.conditions(try+1)...)
+				c.reportConditions(c.group(), test.conditions(try+1)...)
 				c.reconcileOnce()
-				if again := c.condition(v1alpha1.ConditionCacheProvisioned).Message; again != said {
-					t.Errorf("the message differs from try to try:\n%s\n%s", said, again)
+				if again := c.condition(v1alpha1.ConditionCacheProvisioned).Message; again != message {
+					t.Errorf("the message differs between attempts:\n%s\n%s", message, again)
 				}
 			}
 		})
 	}
 }
 
-// A refused part of the cache is told as a refused group is, also when the group is
-// in use already.
-func TestARefusedPartIsTold(t *testing.T) {
+// A refused dependency is reported like a refused group, also when the group is in use.
+func TestRefusedDependencyIsReported(t *testing.T) {
 	c := aReadyCloud(t, withParameters(withElastiCache(aFlagCache()), "maxmemory-policy", "allkeys-lru"))
-	c.refuse["CacheParameterGroup"] = terminal("InvalidParameterValue: no such parameter")
+	c.refusals["CacheParameterGroup"] = terminal("InvalidParameterValue: no such parameter")
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Parameters["nonsense"] = "1" })
-	clear(c.polls)
-	c.run(time.Minute)
+	clear(c.nextSync)
+	c.runFor(time.Minute)
 	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRejected)
 	c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
 	c.expectMessage(v1alpha1.ConditionReady, "CacheParameterGroup demo-", "no such parameter. Next: change the spec")
-	delete(c.refuse, "CacheParameterGroup")
-	clear(c.polls)
+	delete(c.refusals, "CacheParameterGroup")
+	clear(c.nextSync)
 	c.until("Ready", c.ready)
 }
 

@@ -26,21 +26,21 @@ func TestInvalidRecordLeavesTheCacheAsItIs(t *testing.T) {
 			token := c.token()
 			c.annotateFlagCache(v1alpha1.AnnotationRotateToken, "1")
 			c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.m5.large" })
-			c.run(10 * time.Minute)
+			c.runFor(10 * time.Minute)
 			c.expect(v1alpha1.ConditionCacheProvisioned, "Unknown", v1alpha1.ReasonInvalidRecord)
 			c.expectMessage(v1alpha1.ConditionCacheProvisioned, annotation, "correct the annotation, or remove it")
 			c.expect(v1alpha1.ConditionReady, "Unknown", v1alpha1.ReasonInvalidRecord)
 			c.expect(v1alpha1.ConditionStalled, "True", v1alpha1.ReasonInvalidRecord)
 			c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
 			c.expect(v1alpha1.ConditionCacheHealthy, "True", v1alpha1.ReasonHealthy)
-			if len(c.applies) > 0 || c.token() != token || holder(c).GetAnnotations()[annotation] != "{" {
-				t.Errorf("the group was changed by %v, the token is %s, was %s", c.applies, c.token(), token)
+			if len(c.changedClasses) > 0 || c.token() != token || holder(c).GetAnnotations()[annotation] != "{" {
+				t.Errorf("the group was changed by %v, the token is %s, was %s", c.changedClasses, c.token(), token)
 			}
 			c.expectSilence()
 			delete(holder(c).GetAnnotations(), annotation)
 			c.until("the rotation", c.rotated(token))
-			c.run(10 * time.Minute)
-			if _, aws := c.only(); aws.spec.CacheNodeType != "cache.m5.large" {
+			c.runFor(10 * time.Minute)
+			if _, aws := c.onlyGroup(); aws.spec.CacheNodeType != "cache.m5.large" {
 				t.Errorf("AWS has nodes of type %s", aws.spec.CacheNodeType)
 			}
 			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
@@ -53,7 +53,7 @@ func TestInvalidRecordDoesNotPreventDeletion(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	c.group().Annotations[v1alpha1.AnnotationChange] = "{"
 	c.tokenSecret().Annotations[v1alpha1.AnnotationFailures] = "{"
-	c.deleted()
+	c.deleteFlagCache()
 	if len(c.groups) > 0 {
 		t.Errorf("AWS has %d groups", len(c.groups))
 	}

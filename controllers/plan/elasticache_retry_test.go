@@ -14,64 +14,63 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// TestAQuotaIsAskedForAgain: ACK does not ask again by itself, so the description is
-// changed every eight minutes.
-func TestAQuotaIsAskedForAgain(t *testing.T) {
+// ACK does not retry by itself, so the description is changed every eight minutes.
+func TestExceededQuotaIsRetried(t *testing.T) {
 	quota := terminal("ClusterQuotaForCustomerExceeded: The request cannot be processed")
 	t.Run("at the creation", func(t *testing.T) {
 		c := aCloud(t, withElastiCache(aFlagCache()))
-		c.refuse["ReplicationGroup"] = quota
-		c.run(time.Minute)
-		asked := c.asks(time.Hour)
-		if asked < 6 || asked > 8 {
-			t.Errorf("AWS was asked %d times in an hour", asked)
+		c.refusals["ReplicationGroup"] = quota
+		c.runFor(time.Minute)
+		attempts := c.countAttempts(time.Hour)
+		if attempts < 6 || attempts > 8 {
+			t.Errorf("there were %d attempts in an hour", attempts)
 		}
 		c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonAWSQuotaExceeded)
-		c.recovers("ReplicationGroup")
+		c.endRefusal("ReplicationGroup")
 	})
 	t.Run("at a change", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		c.refuse["update"] = quota
+		c.refusals["update"] = quota
 		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Replicas, e.NodeType = 3, "cache.m5.large" })
-		c.run(time.Minute)
+		c.runFor(time.Minute)
 		c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSQuotaExceeded)
 		c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
-		if asked := c.asks(time.Hour); asked < 6 || asked > 8 {
-			t.Errorf("AWS was asked %d times in an hour", asked)
+		if attempts := c.countAttempts(time.Hour); attempts < 6 || attempts > 8 {
+			t.Errorf("there were %d attempts in an hour", attempts)
 		}
-		for _, class := range c.applies[1:] {
+		for _, class := range c.changedClasses[1:] {
 			if class != "quiet" {
-				t.Errorf("asking again changed %s", class)
+				t.Errorf("a retry changed %s", class)
 			}
 		}
-		c.recovers("update")
+		c.endRefusal("update")
 	})
-	t.Run("of what the group refers to", func(t *testing.T) {
+	t.Run("of a dependency", func(t *testing.T) {
 		c := aCloud(t, withParameters(withElastiCache(aFlagCache()), "timeout", "5"))
-		c.refuse["CacheParameterGroup"] = terminal("CacheParameterGroupQuotaExceeded: too many")
-		c.run(time.Minute)
+		c.refusals["CacheParameterGroup"] = terminal("CacheParameterGroupQuotaExceeded: too many")
+		c.runFor(time.Minute)
 		c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonAWSQuotaExceeded)
-		c.recovers("CacheParameterGroup")
+		c.endRefusal("CacheParameterGroup")
 	})
-	t.Run("a spec that needs none ends it", func(t *testing.T) {
+	t.Run("until the spec is reverted", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		c.refuse["update"] = quota
+		c.refusals["update"] = quota
 		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Replicas = 3 })
-		c.run(20 * time.Minute)
+		c.runFor(20 * time.Minute)
 		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Replicas = 1 })
-		c.look()
-		delete(c.refuse, "update")
-		c.run(5 * time.Minute)
+		c.tick()
+		delete(c.refusals, "update")
+		c.runFor(5 * time.Minute)
 		c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 		c.expectSilence()
 	})
 }
 
-// asks counts how often the group's spec changes.
-func (c *cloud) asks(long time.Duration) int {
+// countAttempts counts how often the group's spec changes.
+func (c *cloud) countAttempts(long time.Duration) int {
 	changes, last := 0, c.group().Spec
 	for end := c.now.Add(long); c.now.Before(end); {
-		c.look()
+		c.tick()
 		if now := c.group().Spec; !cmp.Equal(now, last) {
 			changes, last = changes+1, now
 		}
@@ -79,37 +78,37 @@ func (c *cloud) asks(long time.Duration) int {
 	return changes
 }
 
-// recovers ends a refusal, which must be noticed within 15 minutes.
-func (c *cloud) recovers(kind string) {
+// endRefusal ends a refusal, which must take effect within 15 minutes.
+func (c *cloud) endRefusal(kind string) {
 	c.t.Helper()
-	delete(c.refuse, kind)
+	delete(c.refusals, kind)
 	from := c.now
 	c.until("Ready", c.ready)
 	if took := c.now.Sub(from); took > 15*time.Minute {
-		c.t.Errorf("it took %s to notice that AWS does not refuse any more", took)
+		c.t.Errorf("it took %s until Ready", took)
 	}
-	c.run(15 * time.Minute)
+	c.runFor(15 * time.Minute)
 	c.expectSilence()
 }
 
-// TestAGroupThatFailsIsMadeAgain, after a pause that doubles, five times at the most.
-func TestAGroupThatFailsIsMadeAgain(t *testing.T) {
+// The pause doubles, and there are at most five attempts.
+func TestFailedGroupIsCreatedAgain(t *testing.T) {
 	c := aCloud(t, withElastiCache(aFlagCache()))
 	c.failing = 100
-	var begun []time.Time
+	var created []time.Time
 	for range 360 {
 		had := len(c.groups)
-		c.look()
+		c.tick()
 		if len(c.groups) > had {
-			begun = append(begun, c.now)
+			created = append(created, c.now)
 		}
 	}
-	if len(begun) != 5 {
-		t.Fatalf("%d groups were made", len(begun))
+	if len(created) != 5 {
+		t.Fatalf("%d groups were created", len(created))
 	}
-	for i := 2; i < len(begun); i++ {
-		if before, pause := begun[i-1].Sub(begun[i-2]), begun[i].Sub(begun[i-1]); pause <= before {
-			t.Errorf("the pause before group %d is %s, the one before that %s", i+1, pause, before)
+	for i := 2; i < len(created); i++ {
+		if before, pause := created[i-1].Sub(created[i-2]), created[i].Sub(created[i-1]); pause <= before {
+			t.Errorf("the pause before group %d is %s, the previous one %s", i+1, pause, before)
 		}
 	}
 	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonCreateRetriesExhausted)
@@ -117,24 +116,24 @@ func TestAGroupThatFailsIsMadeAgain(t *testing.T) {
 	c.expectMessage(v1alpha1.ConditionReady, "5 times", "change the spec, or set the annotation flagcache.dev/reconcile-at")
 	c.expectSilence()
 
-	c.note("a person asks for another try, and that fails too")
+	c.note("the user requests a retry, which fails too")
 	c.annotateFlagCache(v1alpha1.AnnotationReconcileAt, "now")
-	c.until("another try", func() bool { return c.reason() == v1alpha1.ReasonCreateFailed })
-	c.until("the end of it", c.says(v1alpha1.ReasonCreateRetriesExhausted))
+	c.until("the retry", func() bool { return c.reason() == v1alpha1.ReasonCreateFailed })
+	c.until("the end of the retries", c.hasReason(v1alpha1.ReasonCreateRetriesExhausted))
 
-	c.note("the spec changes, and AWS has mended what it had")
+	c.note("the spec changes, and AWS has recovered")
 	c.failing = 0
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.m5.large" })
 	c.until("Ready", c.ready)
-	c.run(3 * time.Minute)
+	c.runFor(3 * time.Minute)
 	c.expectSilence()
 }
 
-// TestAFailureIsOnRecordBeforeItsGroupGoes: a crash between the two counts it once.
-func TestAFailureIsOnRecordBeforeItsGroupGoes(t *testing.T) {
+// A crash between the two counts the failure once.
+func TestFailureIsRecordedBeforeItsGroupIsDeleted(t *testing.T) {
 	c := aCloud(t, withElastiCache(aFlagCache()))
 	c.failing = 1
-	c.until("the failure", c.says(v1alpha1.ReasonCreateFailed))
+	c.until("the failure", c.hasReason(v1alpha1.ReasonCreateFailed))
 	count := func() (recorded struct{ Count int }) {
 		if err := json.Unmarshal([]byte(c.tokenSecret().Annotations[v1alpha1.AnnotationFailures]), &recorded); err != nil {
 			t.Fatal(err)
@@ -142,28 +141,27 @@ func TestAFailureIsOnRecordBeforeItsGroupGoes(t *testing.T) {
 		return recorded
 	}
 	if g := c.group(); g.DeletionTimestamp != nil || count().Count != 1 {
-		t.Errorf("the group is being deleted at %v, and %d failures are on record", g.DeletionTimestamp, count().Count)
+		t.Errorf("the group is being deleted at %v, and %d failures are recorded", g.DeletionTimestamp, count().Count)
 	}
 	none := 0
 	c.crash = &none
-	c.look()
-	c.look()
+	c.tick()
+	c.tick()
 	if g := c.group(); g.DeletionTimestamp == nil || count().Count != 1 {
-		t.Errorf("the group is not being deleted, and %d failures are on record", count().Count)
+		t.Errorf("the group is not being deleted, and %d failures are recorded", count().Count)
 	}
 	c.until("Ready", c.ready)
 }
 
-// TestAGroupThatAUserDeletesIsMadeAgain: what was made once is made again.
-func TestAGroupThatAUserDeletesIsMadeAgain(t *testing.T) {
+func TestGroupDeletedByAUserIsCreatedAgain(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	c.outage = true
 	at := c.group().CreationTimestamp
 	c.group().DeletionTimestamp = &at
-	c.look()
+	c.tick()
 	c.expectMessage(v1alpha1.ConditionCacheProvisioned, "is being deleted; it is created again")
 	c.until("Ready", c.ready)
-	if _, aws := c.only(); aws.state != ack.GroupAvailable {
+	if _, aws := c.onlyGroup(); aws.state != ack.GroupAvailable {
 		t.Errorf("AWS has a group that is %s", aws.state)
 	}
 }

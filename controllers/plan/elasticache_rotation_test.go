@@ -28,39 +28,38 @@ func (c *cloud) tokenSecret() *corev1.Secret {
 
 func (c *cloud) token() string { return string(c.tokenSecret().Data[elasticache.TokenKey]) }
 
-// published is the token that applications are given.
+// published is the token in the Secret that applications bind to.
 func (c *cloud) published() string {
 	return c.index().SecretValue("demo-connection", connection.PasswordKey)
 }
 
-// rotated tells whether everybody uses another token than the old one, and nothing
-// is under way.
+// rotated reports whether everybody uses a token other than the old one, and nothing is in
+// progress.
 func (c *cloud) rotated(old string) func() bool {
 	return func() bool {
 		return c.token() != old && c.published() == c.token() && c.ready() && c.candidate() == "" && len(c.index().Revisions) == 1
 	}
 }
 
-// frame of a rotation names tokens by their age.
+// rotate requests a rotation.
 func (c *cloud) rotate(how string) {
-	c.note("a new value of the annotation asks for another token")
+	c.note("a new value of the annotation requests a rotation")
 	c.annotateFlagCache(v1alpha1.AnnotationRotateToken, how)
 }
 
-// rotationFilms: that no pod ever uses a token that AWS does not take is checked at
-// each frame.
-func rotationFilms() map[string]func(*cloud) {
+// rotationScenarios: at each tick no pod uses a token that AWS does not accept.
+func rotationScenarios() map[string]func(*cloud) {
 	return map[string]func(*cloud){
 		"by-annotation": func(c *cloud) {
 			old := c.token()
 			c.rotate("1")
 			c.until("the rotation", c.rotated(old))
-			_, aws := c.only()
+			_, aws := c.onlyGroup()
 			if aws.tokens[0] != c.token() || aws.tokens[1] != old {
-				c.t.Errorf("AWS takes %v", aws.tokens)
+				c.t.Errorf("AWS accepts %v", aws.tokens)
 			}
-			c.note("the same value asks for nothing more")
-			c.run(time.Hour)
+			c.note("the same value requests nothing more")
+			c.runFor(time.Hour)
 			c.expectSilence()
 		},
 		"by-schedule": func(c *cloud) {
@@ -69,9 +68,9 @@ func rotationFilms() map[string]func(*cloud) {
 			})
 			for range 2 {
 				old := c.token()
-				c.look()
+				c.tick()
 				if c.last.RequeueAfter <= 0 || c.last.RequeueAfter > 2*time.Hour {
-					c.t.Errorf("the next look is in %s", c.last.RequeueAfter)
+					c.t.Errorf("the next reconcile is in %s", c.last.RequeueAfter)
 				}
 				c.until("the rotation", c.rotated(old))
 			}
@@ -85,38 +84,38 @@ func rotationFilms() map[string]func(*cloud) {
 			clear(c.bad)
 			c.note("no further rotation: AWS would forget the token in use")
 			c.rotate("2")
-			c.run(time.Hour)
+			c.runFor(time.Hour)
 			if c.last.RequeueAfter != 0 && c.last.RequeueAfter < 10*time.Second {
-				c.t.Errorf("the next look is in %s", c.last.RequeueAfter)
+				c.t.Errorf("the next reconcile is in %s", c.last.RequeueAfter)
 			}
-			if _, aws := c.only(); c.published() != old || aws.tokens[1] != old {
-				c.t.Errorf("applications are given %s, AWS takes %v, old is %s", c.published(), aws.tokens, old)
+			if _, aws := c.onlyGroup(); c.published() != old || aws.tokens[1] != old {
+				c.t.Errorf("applications have %s, AWS accepts %v, old is %s", c.published(), aws.tokens, old)
 			}
 			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonRolledBack)
 			c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
 			c.note("retried")
-			c.retries()
+			c.retry()
 			c.until("the rotation", c.rotated(old))
 		},
-		"asked-for-again-in-the-middle": func(c *cloud) {
+		"requested-again-in-the-middle": func(c *cloud) {
 			old := c.token()
 			c.rotate("1")
 			c.until("the first step", func() bool { return c.weight() > 0 })
 			c.rotate("2")
 			first := c.token()
-			c.run(time.Minute)
+			c.runFor(time.Minute)
 			if c.token() != first {
-				c.t.Error("a token is rotated while a revision uses the one before")
+				c.t.Error("a token is rotated while a revision uses the previous one")
 			}
 			c.until("the rotation", func() bool { return c.rotated(old)() && c.token() != first })
 		},
 		"while-the-group-changes": func(c *cloud) {
 			old := c.token()
-			c.slow = 5 * time.Minute
+			c.awsDelay = 5 * time.Minute
 			c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.t3.small" })
-			c.look()
+			c.tick()
 			c.rotate("1")
-			c.run(2 * time.Minute)
+			c.runFor(2 * time.Minute)
 			if c.token() != old {
 				c.t.Error("the token is rotated while AWS modifies the group")
 			}
@@ -124,9 +123,9 @@ func rotationFilms() map[string]func(*cloud) {
 		},
 		"secret-deleted": func(c *cloud) {
 			old := c.token()
-			c.note("somebody deletes the Secret: the same token again")
+			c.note("the Secret is deleted: it is created with the same token")
 			c.children = without(c.children, c.tokenSecret())
-			c.run(5 * time.Minute)
+			c.runFor(5 * time.Minute)
 			if c.token() != old {
 				c.t.Errorf("the token is %s, was %s", c.token(), old)
 			}
@@ -135,22 +134,22 @@ func rotationFilms() map[string]func(*cloud) {
 		},
 		"secret-edited": func(c *cloud) {
 			old := c.token()
-			c.note("somebody edits the Secret: a rotation to that token")
-			c.tokenSecret().Data[elasticache.TokenKey] = []byte("chosen-by-a-person")
+			c.note("the Secret is edited: a rotation to that token")
+			c.tokenSecret().Data[elasticache.TokenKey] = []byte("chosen-by-a-user")
 			c.until("the rotation", c.rotated(old))
-			if c.published() != "chosen-by-a-person" {
-				c.t.Errorf("applications are given %s", c.published())
+			if c.published() != "chosen-by-a-user" {
+				c.t.Errorf("applications have %s", c.published())
 			}
 		},
 		"secret-edited-in-the-middle": func(c *cloud) {
 			old := c.token()
 			c.rotate("1")
 			c.until("the first step", func() bool { return c.weight() > 0 })
-			c.note("somebody edits the Secret while AWS takes two tokens: the one in use is kept")
-			c.tokenSecret().Data[elasticache.TokenKey] = []byte("chosen-by-a-person")
-			c.run(5 * time.Minute)
-			if _, aws := c.only(); c.published() != old || c.token() != old {
-				c.t.Errorf("the token is %s, AWS takes %v, old is %s", c.token(), aws.tokens, old)
+			c.note("the Secret is edited while AWS accepts two tokens: the one in use is kept")
+			c.tokenSecret().Data[elasticache.TokenKey] = []byte("chosen-by-a-user")
+			c.runFor(5 * time.Minute)
+			if _, aws := c.onlyGroup(); c.published() != old || c.token() != old {
+				c.t.Errorf("the token is %s, AWS accepts %v, old is %s", c.token(), aws.tokens, old)
 			}
 			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 		},
@@ -159,27 +158,27 @@ func rotationFilms() map[string]func(*cloud) {
 			c.rotate("1")
 			c.until("the first step", func() bool { return c.weight() > 0 })
 			c.children = without(c.children, c.tokenSecret())
-			c.run(10 * time.Minute)
+			c.runFor(10 * time.Minute)
 			if c.published() != c.token() || c.published() != old {
-				c.t.Errorf("applications are given %s, the token is %s, old is %s", c.published(), c.token(), old)
+				c.t.Errorf("applications have %s, the token is %s, old is %s", c.published(), c.token(), old)
 			}
 		},
-		"aws-refuses": func(c *cloud) {
+		"refused": func(c *cloud) {
 			old := c.token()
-			c.refuse["update"] = terminal("InvalidParameterValue: no")
+			c.refusals["update"] = terminal("InvalidParameterValue: no")
 			c.rotate("1")
-			c.run(10 * time.Minute)
+			c.runFor(10 * time.Minute)
 			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRejected)
 			c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
 			if c.published() != old {
-				c.t.Errorf("applications are given %s", c.published())
+				c.t.Errorf("applications have %s", c.published())
 			}
 		},
 	}
 }
 
-func TestRotationFilms(t *testing.T) {
-	for name, script := range rotationFilms() {
+func TestRotationScenarios(t *testing.T) {
+	for name, script := range rotationScenarios() {
 		t.Run(name, func(t *testing.T) {
 			c := aReadyCloud(t, withElastiCache(aFlagCache()), step(5, 2*time.Minute))
 			c.name(c.stable())
@@ -189,40 +188,39 @@ func TestRotationFilms(t *testing.T) {
 	}
 }
 
-// TestARotationSurvivesACrashAtEachStep: whichever look loses all of its writes but the
-// first, the rotation comes to the same end, and no pod ever has a
-// token that AWS does not take.
-func TestARotationSurvivesACrashAtEachStep(t *testing.T) {
+// Whichever reconcile loses all of its writes but the first, the rotation has the same
+// result, and no pod ever has a token that AWS does not accept.
+func TestRotationSurvivesACrashAtEachStep(t *testing.T) {
 	looks := 0
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	old := c.token()
 	c.rotate("1")
 	c.until("the rotation", func() bool { looks++; return c.rotated(old)() })
 	for at := range looks + 1 {
-		t.Run(fmt.Sprintf("look %d", at), func(t *testing.T) {
+		t.Run(fmt.Sprintf("reconcile %d", at), func(t *testing.T) {
 			c := aReadyCloud(t, withElastiCache(aFlagCache()))
 			old := c.token()
 			c.rotate("1")
 			for range at {
-				c.look()
+				c.tick()
 			}
 			written := 1
 			c.crash = &written
-			c.look()
+			c.tick()
 			c.until("the rotation", c.rotated(old))
-			c.run(3 * time.Minute)
+			c.runFor(3 * time.Minute)
 			c.expectSilence()
-			g, aws := c.only()
+			g, aws := c.onlyGroup()
 			if len(aws.tokens) != 2 || aws.tokens[0] != c.token() || elasticache.TokenMark(g.Spec.Description) != observed.Fingerprint(c.fc.UID, "token", c.token()) {
-				t.Errorf("AWS takes %v, the Secret says %s, the group %q", aws.tokens, c.token(), g.Spec.Description)
+				t.Errorf("AWS accepts %v, the Secret has %s, the group %q", aws.tokens, c.token(), g.Spec.Description)
 			}
 		})
 	}
 }
 
-// TestALookRepeatedRotatesOnce: a look at the same things writes the same token, and
-// one at what it wrote writes no other.
-func TestALookRepeatedRotatesOnce(t *testing.T) {
+// A reconcile of the same snapshot writes the same token, and one of what was written
+// writes no other.
+func TestRepeatedReconcileRotatesOnce(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	c.rotate("1")
 	c.reconcileOnce()
@@ -231,36 +229,35 @@ func TestALookRepeatedRotatesOnce(t *testing.T) {
 		c.now = c.now.Add(time.Second)
 		c.reconcileOnce()
 		if c.token() != token {
-			t.Fatalf("another token was made: %s, %s", token, c.token())
+			t.Fatalf("another token was generated: %s, %s", token, c.token())
 		}
 	}
 }
 
-// TestAReplacementIsCarriedOutInSpiteOfCrashes: as for the rotation.
-func TestAReplacementIsCarriedOutInSpiteOfCrashes(t *testing.T) {
+func TestReplacementSurvivesACrashAtEachStep(t *testing.T) {
 	done := func(c *cloud) func() bool {
 		return func() bool { return c.ready() && len(c.groups) == 1 && len(c.index().Revisions) == 1 }
 	}
 	looks := 0
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	c.change(toRedis)
-	c.look()
+	c.tick()
 	c.until("the replacement", func() bool { looks++; return done(c)() })
 	for at := range looks + 1 {
-		t.Run(fmt.Sprintf("look %d", at), func(t *testing.T) {
+		t.Run(fmt.Sprintf("reconcile %d", at), func(t *testing.T) {
 			c := aReadyCloud(t, withElastiCache(aFlagCache()))
 			c.change(toRedis)
 			for range at {
-				c.look()
+				c.tick()
 			}
 			written := 1
 			c.crash = &written
-			c.look()
-			c.look()
+			c.tick()
+			c.tick()
 			c.until("the replacement", done(c))
-			c.run(3 * time.Minute)
+			c.runFor(3 * time.Minute)
 			c.expectSilence()
-			if _, aws := c.only(); aws.spec.Engine != "redis" || aws.state != ack.GroupAvailable {
+			if _, aws := c.onlyGroup(); aws.spec.Engine != "redis" || aws.state != ack.GroupAvailable {
 				t.Errorf("AWS has a %s group that is %s", aws.spec.Engine, aws.state)
 			}
 		})

@@ -17,7 +17,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
-// withElastiCache asks for the smallest group, with the API server's defaults.
+// withElastiCache has the smallest group, with the API server's defaults.
 func withElastiCache(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	fc.Spec.Cache.Type = v1alpha1.CacheElastiCache
 	fc.Spec.Cache.ElastiCache = &v1alpha1.ElastiCacheSpec{
@@ -37,7 +37,7 @@ func (w *world) group() *ack.ReplicationGroup {
 	return mustFind[*ack.ReplicationGroup](w, w.object())
 }
 
-// ackReports has ACK look at the group, one second later than it did before.
+// ackReports has ACK sync the group, one second after the previous sync.
 func (w *world) ackReports(state string, ready bool) {
 	w.t.Helper()
 	w.now = w.now.Add(time.Second)
@@ -58,17 +58,17 @@ func (w *world) ackReports(state string, ready bool) {
 	}
 }
 
-// nextProbeSucceeds has the probe of the connection to come answer.
+// nextProbeSucceeds has the probe of the next connection succeed.
 func (w *world) nextProbeSucceeds() {
 	w.t.Helper()
 	p := w.reconcile()
 	if p.ProbeNext == nil {
-		w.t.Fatal("no connection is to be probed")
+		w.t.Fatal("no connection is probed")
 	}
 	w.nextProbe = observed.Probe{Health: observed.Healthy, Of: p.ProbeNext.ID}
 }
 
-func TestAnElastiCacheBecomesReady(t *testing.T) {
+func TestElastiCacheBecomesReady(t *testing.T) {
 	w := anEmptyWorld(t, withElastiCache(aFlagCache()))
 	w.ack = everyKind()
 	w.reconcile()
@@ -94,7 +94,7 @@ func TestAnElastiCacheBecomesReady(t *testing.T) {
 	w.expectSilence()
 	secret := mustFind[*corev1.Secret](w, "demo-connection")
 	if uri := string(secret.Data["uri"]); !strings.HasPrefix(uri, "rediss://:") || !strings.Contains(uri, "primary.fc-shop-demo-") {
-		t.Errorf("the connection Secret says %q", uri)
+		t.Errorf("the connection Secret has %q", uri)
 	}
 }
 

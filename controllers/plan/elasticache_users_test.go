@@ -23,13 +23,13 @@ func withIAM(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	return fc
 }
 
-// TestTheProbeGetsInAgain after its password was lost or edited: ACK sends a password
-// to AWS only with a user that it makes, so another password is another user.
-func TestTheProbeGetsInAgain(t *testing.T) {
+// ACK sends a password to AWS only with a user that it creates, so another password is
+// another user.
+func TestProbeGetsANewUserAfterItsPasswordChanged(t *testing.T) {
 	for _, engine := range []v1alpha1.Engine{v1alpha1.EngineRedis, v1alpha1.EngineValkey} {
 		for name, spoil := range map[string]func(*cloud){
 			"lost":   func(c *cloud) { c.children = without(c.children, observed.Object(c.tokenSecret())) },
-			"edited": func(c *cloud) { c.tokenSecret().Data[elasticache.TokenKey] = []byte("a-password-of-somebody") },
+			"edited": func(c *cloud) { c.tokenSecret().Data[elasticache.TokenKey] = []byte("another-password") },
 		} {
 			t.Run(string(engine)+", "+name, func(t *testing.T) {
 				fc := withIAM(aFlagCache())
@@ -40,7 +40,7 @@ func TestTheProbeGetsInAgain(t *testing.T) {
 				users, group, revisions := len(c.users), c.group().Spec, len(c.index().Revisions)
 				for range 2 {
 					spoil(c)
-					c.run(5 * time.Minute)
+					c.runFor(5 * time.Minute)
 					c.expect(v1alpha1.ConditionCacheHealthy, "True", v1alpha1.ReasonHealthy)
 					c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 				}
@@ -48,30 +48,30 @@ func TestTheProbeGetsInAgain(t *testing.T) {
 				if members := c.members[group.UserGroupIDs[0]]; len(members) != users || len(c.users) != users {
 					t.Errorf("the group has %v, AWS %v, and there were %d users", members, c.users, users)
 				}
-				if len(c.applies) > 0 || len(c.index().Revisions) != revisions {
-					t.Errorf("the group changed by %v; there are %d revisions", c.applies, len(c.index().Revisions))
+				if len(c.changedClasses) > 0 || len(c.index().Revisions) != revisions {
+					t.Errorf("the group changed by %v; there are %d revisions", c.changedClasses, len(c.index().Revisions))
 				}
-				c.deleted()
+				c.deleteFlagCache()
 			})
 		}
 	}
 }
 
-// TestUsersThatAWSIsStillDeleting hold a FlagCache up that was deleted and made again
-// at once, and no longer than AWS takes. Those of somebody else stay as they are.
-func TestUsersThatAWSIsStillDeleting(t *testing.T) {
-	for name, age := range map[string]time.Duration{"made a moment ago": 0, "made long ago": time.Hour} {
+// A FlagCache that was deleted and created again at once waits until AWS has deleted the
+// users. Those of another owner are left as they are.
+func TestUsersBeingDeletedAreAwaited(t *testing.T) {
+	for name, age := range map[string]time.Duration{"created just now": 0, "created long ago": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			c := aCloud(t, withIAM(aFlagCache()))
 			c.fc.CreationTimestamp = metav1.NewTime(c.now.Add(-age))
 			pods := "User/" + c.object() + "-pods"
-			c.parts[pods] = true
-			c.until("a word about it", c.says(v1alpha1.ReasonAlreadyExists))
-			c.run(2 * time.Minute)
+			c.resources[pods] = true
+			c.until("the refusal", c.hasReason(v1alpha1.ReasonAlreadyExists))
+			c.runFor(2 * time.Minute)
 			c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonAlreadyExists)
-			delete(c.parts, pods)
+			delete(c.resources, pods)
 			if age > 0 {
-				c.run(20 * time.Minute)
+				c.runFor(20 * time.Minute)
 				c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonAlreadyExists)
 				c.expectSilence()
 				return
@@ -81,27 +81,27 @@ func TestUsersThatAWSIsStillDeleting(t *testing.T) {
 	}
 }
 
-// TestAnotherRoleIsAnotherRevision: pods keep the credentials that they began with.
+// Pods keep the credentials that they started with.
 func TestAnotherRoleIsAnotherRevision(t *testing.T) {
 	w := anEmptyWorld(t, withIAM(aFlagCache()))
 	authentication := &w.fc.Spec.Cache.ElastiCache.Authentication
 	seen := map[string]bool{}
 	for _, role := range []string{"", "arn:aws:iam::111122223333:role/a", "arn:aws:iam::111122223333:role/b"} {
 		authentication.RoleARN = role
-		seen[revision.Render(w.index(), readRequest(w.index()).workload, "connection").Revision] = true
+		seen[revision.Render(w.index(), readRequest(w.index(), readHistory(w.index())).workload, "connection").Revision] = true
 	}
 	if len(seen) != 3 {
 		t.Errorf("three roles make %d revisions", len(seen))
 	}
 }
 
-// TestPodsMayFetchAWSCredentials where they log in with them, and only there.
+// Pods may fetch AWS credentials only to log in with them.
 func TestPodsMayFetchAWSCredentials(t *testing.T) {
 	byIAM := connection.Connection{Host: "h", Port: 6379, TLS: true, Username: "fc-1", IAMCache: "fc-1"}
 	byToken := connection.Connection{Host: "h", Port: 6379, TLS: true, Password: "token"}
 	tests := map[string]struct {
 		next connection.Connection
-		// used is the connection of pods that there are.
+		// used is the connection of existing pods.
 		used *connection.Connection
 		want bool
 	}{
@@ -120,7 +120,7 @@ func TestPodsMayFetchAWSCredentials(t *testing.T) {
 			}
 			policy := revision.NetworkPolicy(w.fc, connection.Desire(w.index(), &test.next), nil)
 			if got := reaches(policy, 443) && reaches(policy, 80); got != test.want {
-				t.Errorf("they may is %t, not %t", got, test.want)
+				t.Errorf("access is %t, want %t", got, test.want)
 			}
 		})
 	}

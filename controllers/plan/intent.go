@@ -31,13 +31,12 @@ type request struct {
 	unreadable string
 }
 
-func readRequest(x *observed.Index) request {
+func readRequest(x *observed.Index, history history) request {
 	r := request{workload: caches.Of(x.FlagCache).Workload(x.FlagCache)}
 	if r.workload.Spec == "" {
 		return r
 	}
 	r.intent = observed.Fingerprint(x.FlagCache.UID, observed.ToJSON(revision.PodTemplate(x, r.workload, "")), r.workload.Spec)
-	history := readHistory(x)
 	for _, record := range history.newest() {
 		retry := x.FlagCache.Annotations[v1alpha1.AnnotationRetry] == record.Revision && !record.Retried
 		if record.Rejected() && record.Intent == r.intent && !retry {

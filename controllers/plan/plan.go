@@ -128,13 +128,14 @@ func suspended(s *observed.Index) Plan {
 
 // progress reconciles the children with the spec.
 func progress(s *observed.Index) Plan {
-	requested := readRequest(s)
+	history := readHistory(s)
+	requested := readRequest(s, history)
 	cached := caches.Of(s.FlagCache).Plan(cache.Input{
 		Index: s, Rejected: requested.rejected != nil, MayBeRejected: requested.unreadable != "", Bill: caches.Bill(s),
 	})
 	desired := connection.Desire(s, cached.Connection)
 	flags := source.Check(s)
-	service := planService(s, requested, desired, flags)
+	service := planService(s, history, requested, desired, flags)
 	published := connection.Publish(s, desired, connection.Serving{Stable: service.rollout.stable, Target: service.rollout.target},
 		cached.KeepsConnection, cached.Provisioned.Message)
 

@@ -61,8 +61,8 @@ type rollout struct {
 }
 
 // decideRollout chooses the revision that serves, and how far its successor gets.
-func decideRollout(x *observed.Index, target *targetRevision) rollout {
-	r := rollout{observed: x.Revisions, history: readHistory(x)}
+func decideRollout(x *observed.Index, history history, target *targetRevision) rollout {
+	r := rollout{observed: x.Revisions, history: history}
 	r.recorded = maps.Clone(r.history.records)
 	if target != nil {
 		r.target = target.Revision

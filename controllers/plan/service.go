@@ -31,10 +31,10 @@ type servicePlan struct {
 
 // planService plans the flag service: a Deployment for each revision that the rollout
 // keeps, and what all revisions share.
-func planService(s *observed.Index, requested request, desired connection.Desired, flags source.Part) servicePlan {
+func planService(s *observed.Index, history history, requested request, desired connection.Desired, flags source.Part) servicePlan {
 	fc := s.FlagCache
 	target, blocked := findTarget(s, requested, desired, flags)
-	part := servicePlan{blocked: blocked, rollout: decideRollout(s, target)}
+	part := servicePlan{blocked: blocked, rollout: decideRollout(s, history, target)}
 	part.replicas = part.rollout.full
 	part.apply, part.keep = part.rollout.history.objects(fc, part.rollout.inUse())
 	if account := requested.workload.ServiceAccount; account != nil {

@@ -16,7 +16,7 @@ import (
 
 // Assessment is what the caches cost, and whether the budget allows it.
 type Assessment struct {
-	// Status is the estimate for the status; nil where there is none.
+	// Status is the estimate for the status; nil if there is none.
 	Status *v1alpha1.CostStatus
 	// Budget is the condition WithinBudget; nil without a budget.
 	Budget *metav1.Condition

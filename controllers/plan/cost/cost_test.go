@@ -136,10 +136,10 @@ func TestWithinBudget(t *testing.T) {
 			refuse, cost(0), nowhere, metav1.ConditionFalse, v1alpha1.ReasonRegionUnknown,
 			"The change is held: its cost depends on the region, which is unknown: set cache.elastiCache.region, or set spec.budget.whenExceeded to Warn", true,
 		},
-		"the region is unknown, and a warning would do": {
+		"the region is unknown, with Warn": {
 			warn, cost(0), nowhere, metav1.ConditionUnknown, v1alpha1.ReasonPriceUnknown, "The cost cannot be estimated: the region is not known yet", false,
 		},
-		"the region of what there is has not been told yet": {
+		"the region of the existing group is not reported yet": {
 			refuse, nowhere, nowhere, metav1.ConditionUnknown, v1alpha1.ReasonPriceUnknown, "The cost cannot be estimated: the region is not known yet", false,
 		},
 		"what is known is over": {

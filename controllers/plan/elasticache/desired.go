@@ -156,8 +156,8 @@ func (d desired) usesToken() bool {
 	return d.spec.Authentication.Type == v1alpha1.AuthenticationToken
 }
 
-// missingKind is the first kind without which there is no cache and that is not
-// installed; nil where there is none.
+// missingKind is the first kind that the cache needs and that is not installed; nil if
+// all are.
 func missingKind(d desired, installed map[string]bool) *ack.Kind {
 	needed := []string{"ReplicationGroup"}
 	if len(d.spec.SubnetIDs) > 0 {

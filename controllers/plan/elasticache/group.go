@@ -103,16 +103,15 @@ func (g group) mayChange(class string) bool {
 	return g.refusal().Reason != "" && g.observed.Status.State == ack.GroupAvailable && amends
 }
 
-// next is the spec that the group should have now, with what to record about the
-// change; changed is false where it stays as it is. Other security groups alone are
-// no difference to ACK, which sends them with the next other change, and forgets
-// that one: so a change follows that may be forgotten.
+// next is the spec that the group should have now, with the record of its last change.
+// Other security groups alone are no difference to ACK, which sends them with the next
+// other change and forgets that one: so a change follows that may be forgotten.
 func (g group) next(d desired, spec ack.ReplicationGroupSpec, parametersReady bool) (next ack.ReplicationGroupSpec, last change) {
 	current, refused := g.observed.Spec, g.refusal()
 	spec.Description = d.description(g.last.Attempt)
 	next, class := spec, firstDifference(current, spec)
 	if g.created() {
-		if !parametersReady { // the engine stays until AWS has the parameter group that goes with the new one
+		if !parametersReady { // the engine stays until AWS has the parameter group of the new one
 			spec.EngineVersion, spec.CacheParameterGroupName = current.EngineVersion, current.CacheParameterGroupName
 		}
 		next, class = NextChange(current, spec, g.amended(refused))

@@ -19,9 +19,9 @@ import (
 
 // Observed is a cache as it was observed.
 type Observed struct {
-	// Group is nil where there is none.
+	// Group is nil if there is none.
 	Group *ack.ReplicationGroup
-	// Secret holds the token and what is on record about it; nil where there is none.
+	// Secret holds the token and what is on record about it; nil if there is none.
 	Secret *corev1.Secret
 	// Users are the revisions whose pods use the cache, the stable one first.
 	Users []user
@@ -82,7 +82,7 @@ func (o Observed) token() string {
 }
 
 // lastGood is the connection of the revision that uses the cache, the stable one
-// first; nil where there is none.
+// first; nil if there is none.
 func (o Observed) lastGood() *connection.Connection {
 	for _, u := range o.Users {
 		if u.known {

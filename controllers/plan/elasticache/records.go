@@ -78,7 +78,7 @@ func decodeRecords(o Observed) (records, error) {
 	return r, nil
 }
 
-// decode reads an annotation that holds an object in JSON.
+// decode reads an annotation that is an object in JSON.
 func decode(o metav1.Object, kind, annotation string, into any) error {
 	text, ok := o.GetAnnotations()[annotation]
 	if !ok {
@@ -86,7 +86,7 @@ func decode(o metav1.Object, kind, annotation string, into any) error {
 	}
 	err := json.Unmarshal([]byte(text), into)
 	if err == nil && !strings.HasPrefix(strings.TrimSpace(text), "{") {
-		err = fmt.Errorf("it holds no object")
+		err = fmt.Errorf("it is not a JSON object")
 	}
 	if err != nil {
 		return fmt.Errorf("annotation %s of %s %s is not a valid record: %w", annotation, kind, o.GetName(), err)

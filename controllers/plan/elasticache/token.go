@@ -51,7 +51,7 @@ type tokenInput struct {
 	// is how old it is.
 	stored string
 	record tokenRecord
-	// inUse is the token of the pods that use the cache, "" where there are none.
+	// inUse is the token of the pods that use the cache, "" if there are none.
 	inUse string
 	// fresh is a random token.
 	fresh string

@@ -118,7 +118,7 @@ func checkAmounts(amounts map[string]string) error {
 	return nil
 }
 
-// amount is a decimal number; it is false where there is none.
+// amount is a decimal number; it is false for an empty text.
 func amount(text string) (*big.Rat, bool) {
 	if text == "" {
 		return nil, false
@@ -141,7 +141,7 @@ func (r Region) Snapshot() (*big.Rat, bool) { return amount(r.Snapshots) }
 // NodeMemory is the memory of a node in GiB; it is false where the table has none.
 func (t Table) NodeMemory(nodeType string) (*big.Rat, bool) { return amount(t.Memory[nodeType]) }
 
-// HasSmaller tells whether the region has a cheaper node of the engine with less
+// HasSmaller reports whether the region has a cheaper node of the engine with less
 // memory.
 func (t Table) HasSmaller(region string, engine v1alpha1.Engine, nodeType string) bool {
 	r := t.Regions[region]

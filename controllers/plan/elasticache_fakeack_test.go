@@ -21,11 +21,11 @@ import (
 
 type checkName = canary.Check
 
-// ackPoll is how often ACK looks at what is not done.
+// ackPoll is how often ACK syncs what is not done.
 const ackPoll = 30 * time.Second
 
-// ackLooks lets AWS move on and ACK look at what changed or is not done.
-func (c *cloud) ackLooks() {
+// syncAll lets AWS make progress, and ACK sync what changed or is not done.
+func (c *cloud) syncAll() {
 	for _, g := range c.groups {
 		if g.until.IsZero() || c.now.Before(g.until) {
 			continue
@@ -35,75 +35,75 @@ func (c *cloud) ackLooks() {
 			g.state = ack.GroupCreateFailed
 		}
 	}
-	if c.stopped {
+	if c.ackStopped {
 		return
 	}
 	for _, child := range slices.Clone(c.children) {
 		if o, ok := child.(ack.Object); ok {
-			c.lookAt(o)
+			c.sync(o)
 		}
 	}
 }
 
-func (c *cloud) lookAt(o ack.Object) {
+func (c *cloud) sync(o ack.Object) {
 	if o.GetDeletionTimestamp() != nil {
-		c.deletes(o)
+		c.deleteInAWS(o)
 		return
 	}
 	if g, ok := o.(*ack.ReplicationGroup); ok {
-		c.lookAtGroup(g)
+		c.syncGroup(g)
 		return
 	}
 	kind := ack.KindOf(o.(observed.Object)).Kind
-	key := inAWS(o)
-	if len(o.ACKStatus().Conditions) > 0 && !c.due(key) && !c.othersIn(o) {
+	key := keyInAWS(o)
+	if len(o.ACKStatus().Conditions) > 0 && !c.due(key) && !c.usersDiffer(o) {
 		return
 	}
 	switch {
-	case c.refuse[kind] != nil:
-		c.conditions(o, c.refuse[kind]...)
+	case c.refusals[kind] != nil:
+		c.reportConditions(o, c.refusals[kind]...)
 		return
-	case c.parts[key] && len(o.GetFinalizers()) == 0 && o.GetAnnotations()[ack.AnnotationAdoptionPolicy] == "":
-		c.conditions(o, existsAlready()...)
-		c.polls[key] = c.now.Add(10 * time.Hour) // it is terminal
+	case c.resources[key] && len(o.GetFinalizers()) == 0 && o.GetAnnotations()[ack.AnnotationAdoptionPolicy] == "":
+		c.reportConditions(o, alreadyExists()...)
+		c.nextSync[key] = c.now.Add(10 * time.Hour) // it is terminal
 		return
 	}
-	c.parts[key] = true
+	c.resources[key] = true
 	o.SetFinalizers([]string{"finalizers.services.k8s.aws/" + kind})
 	switch o := o.(type) {
 	case *ack.SecurityGroup:
 		o.Status.ID = "sg-0" + o.Spec.Name
 	case *ack.User:
-		c.makes(o)
+		c.createUser(o)
 	case *ack.UserGroup:
 		c.members[o.Spec.UserGroupID] = slices.Clone(o.Spec.UserIDs)
 	case *ack.Snapshot:
-		if c.now.Sub(o.CreationTimestamp.Time) >= c.slow {
+		if c.now.Sub(o.CreationTimestamp.Time) >= c.awsDelay {
 			o.Status.SnapshotStatus = ack.SnapshotAvailable
 		}
 	}
-	c.conditions(o, synced(true)...)
-	c.polls[key] = c.now.Add(ackPoll)
+	c.reportConditions(o, synced(true)...)
+	c.nextSync[key] = c.now.Add(ackPoll)
 }
 
-// inAWS tells what AWS has besides groups apart. A security group's name there is
-// another one for each FlagCache.
-func inAWS(o ack.Object) string {
+// keyInAWS identifies a resource of AWS other than a group. Each FlagCache has another
+// name for its security group.
+func keyInAWS(o ack.Object) string {
 	if g, ok := o.(*ack.SecurityGroup); ok {
 		return "SecurityGroup/" + g.Spec.Name
 	}
 	return ack.KindOf(o.(observed.Object)).Kind + "/" + o.GetName()
 }
 
-// othersIn tells whether a user group is to have other users, at which ACK looks at
-// once as at every change of a spec.
-func (c *cloud) othersIn(o ack.Object) bool {
+// usersDiffer reports whether the spec of a user group has other users, which ACK syncs at
+// once like every change of a spec.
+func (c *cloud) usersDiffer(o ack.Object) bool {
 	group, ok := o.(*ack.UserGroup)
 	return ok && !slices.Equal(group.Spec.UserIDs, c.members[group.Spec.UserGroupID])
 }
 
-// makes a user. ACK sends a password with its creation and never again.
-func (c *cloud) makes(u *ack.User) {
+// createUser creates a user. ACK sends a password with its creation and never again.
+func (c *cloud) createUser(u *ack.User) {
 	if _, there := c.users[u.Spec.UserID]; there {
 		return
 	}
@@ -116,33 +116,35 @@ func (c *cloud) makes(u *ack.User) {
 	c.users[u.Spec.UserID] = u.Spec.UserName + " " + password
 }
 
-// losesUser takes a user from AWS, and complains while somebody counts on it.
-func (c *cloud) losesUser(id string) {
+// deleteUser deletes a user, which must not be a member of a user group.
+func (c *cloud) deleteUser(id string) {
 	delete(c.users, id)
 	for group, members := range c.members {
 		if slices.Contains(members, id) {
-			c.t.Errorf("user %s is deleted while user group %s has it", id, group)
+			c.t.Errorf("user %s is deleted while user group %s contains it", id, group)
 		}
 	}
 }
 
-func (c *cloud) due(key string) bool { return c.polls[key].IsZero() || !c.now.Before(c.polls[key]) }
+func (c *cloud) due(key string) bool {
+	return c.nextSync[key].IsZero() || !c.now.Before(c.nextSync[key])
+}
 
-// deletes does what ACK does with an object that is to go.
-func (c *cloud) deletes(o ack.Object) {
+// deleteInAWS does what ACK does with an object that is being deleted.
+func (c *cloud) deleteInAWS(o ack.Object) {
 	kind := ack.KindOf(o.(observed.Object)).Kind
 	retained := o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain
 	g, isGroup := o.(*ack.ReplicationGroup)
 	switch {
-	case c.refuse["delete "+kind] != nil:
-		c.conditions(o, c.refuse["delete "+kind]...)
+	case c.refusals["delete "+kind] != nil:
+		c.reportConditions(o, c.refusals["delete "+kind]...)
 		return
 	case isGroup && !retained:
 		id := g.Spec.ReplicationGroupID
 		aws := c.groups[id]
 		if aws != nil && aws.state != ack.GroupDeleting {
 			aws.state, aws.until, g.Status.State = ack.GroupDeleting, c.now.Add(1000*time.Hour), ack.GroupDeleting
-			c.polls[id] = c.now.Add(c.slow)
+			c.nextSync[id] = c.now.Add(c.awsDelay)
 			return
 		}
 		if aws != nil && !c.due(id) {
@@ -150,25 +152,25 @@ func (c *cloud) deletes(o ack.Object) {
 		}
 		delete(c.groups, id)
 		delete(c.specs, id)
-		delete(c.polls, id)
+		delete(c.nextSync, id)
 	case !retained:
-		delete(c.parts, inAWS(o))
+		delete(c.resources, keyInAWS(o))
 		switch o := o.(type) {
 		case *ack.User:
-			c.losesUser(o.Spec.UserID)
+			c.deleteUser(o.Spec.UserID)
 		case *ack.UserGroup:
 			delete(c.members, o.Spec.UserGroupID)
 		}
 		for id, aws := range c.groups {
 			if aws.spec.CacheSubnetGroupName == o.GetName() || aws.spec.CacheParameterGroupName == parameterName(o) {
-				c.t.Errorf("%s is deleted while group %s uses it", o.GetName(), c.number(id))
+				c.t.Errorf("%s is deleted while group %s uses it", o.GetName(), c.groupNumber(id))
 			}
 		}
 	}
 	if retained {
 		kind += " (retained)"
 	}
-	c.gone = append(c.gone, kind)
+	c.deletedKinds = append(c.deletedKinds, kind)
 	c.children = without(c.children, o.(observed.Object))
 }
 
@@ -179,8 +181,8 @@ func parameterName(o ack.Object) string {
 	return "-"
 }
 
-// lookAtGroup is a look of ACK at a group that is to be.
-func (c *cloud) lookAtGroup(g *ack.ReplicationGroup) {
+// syncGroup is what ACK does with a group that is not being deleted.
+func (c *cloud) syncGroup(g *ack.ReplicationGroup) {
 	id := g.Spec.ReplicationGroupID
 	seen, known := c.specs[id]
 	changed := !known || !reflect.DeepEqual(elasticache.Normalize(seen), elasticache.Normalize(g.Spec))
@@ -190,48 +192,48 @@ func (c *cloud) lookAtGroup(g *ack.ReplicationGroup) {
 	}
 	aws := c.groups[id]
 	if changed && known && aws != nil {
-		c.applied(seen, g.Spec, aws)
+		c.recordChange(seen, g.Spec, aws)
 	}
 	c.specs[id] = g.Spec
 	switch {
-	case aws == nil && c.refuse["ReplicationGroup"] != nil:
-		c.conditions(g, c.refuse["ReplicationGroup"]...)
-		c.polls[id] = c.now.Add(ackPoll)
+	case aws == nil && c.refusals["ReplicationGroup"] != nil:
+		c.reportConditions(g, c.refusals["ReplicationGroup"]...)
+		c.nextSync[id] = c.now.Add(ackPoll)
 	case aws == nil:
-		c.creates(g)
+		c.createGroup(g)
 	case len(g.Finalizers) == 0 && g.Annotations[ack.AnnotationAdoptionPolicy] == "":
-		c.conditions(g, existsAlready()...)
+		c.reportConditions(g, alreadyExists()...)
 	default:
 		g.Finalizers = []string{"finalizers.elasticache.services.k8s.aws/ReplicationGroup"}
-		c.compares(g, aws)
+		c.updateGroup(g, aws)
 	}
 }
 
-// applied checks that a change is one of one class, and that the last one was over.
-func (c *cloud) applied(before, now ack.ReplicationGroupSpec, aws *awsGroup) {
+// recordChange checks that a change is of one class, and that the last one is complete.
+func (c *cloud) recordChange(before, now ack.ReplicationGroupSpec, aws *awsGroup) {
 	c.t.Helper()
 	differ := elasticache.Differences(before, now)
 	if len(differ) > 1 || aws.state == ack.GroupModifying {
-		c.t.Errorf("a change of %v is asked for at once, while the group is %s", differ, aws.state)
+		c.t.Errorf("a change of %v is made at once, while the group is %s", differ, aws.state)
 	}
-	c.applies = append(c.applies, differ...)
+	c.changedClasses = append(c.changedClasses, differ...)
 }
 
-func (c *cloud) creates(g *ack.ReplicationGroup) {
+func (c *cloud) createGroup(g *ack.ReplicationGroup) {
 	aws := &awsGroup{
-		spec: g.Spec, state: ack.GroupCreating, until: c.now.Add(c.slow), host: "primary." + g.Spec.ReplicationGroupID + ".example",
+		spec: g.Spec, state: ack.GroupCreating, until: c.now.Add(c.awsDelay), host: "primary." + g.Spec.ReplicationGroupID + ".example",
 		made: metav1.NewTime(c.now), fails: c.failing > 0,
 	}
 	c.failing = max(c.failing-1, 0)
-	c.takesToken(aws, g)
+	c.sendToken(aws, g)
 	c.groups[g.Spec.ReplicationGroupID] = aws
-	c.number(g.Spec.ReplicationGroupID)
+	c.groupNumber(g.Spec.ReplicationGroupID)
 	g.Finalizers = []string{"finalizers.elasticache.services.k8s.aws/ReplicationGroup"}
-	c.shows(g, aws, false)
+	c.reportGroup(g, aws, false)
 }
 
-// takesToken has AWS rotate: the token of the Secret and the one before are taken.
-func (c *cloud) takesToken(aws *awsGroup, g *ack.ReplicationGroup) {
+// sendToken has AWS rotate: it accepts the token of the Secret and the previous one.
+func (c *cloud) sendToken(aws *awsGroup, g *ack.ReplicationGroup) {
 	if g.Spec.AuthToken == nil {
 		return
 	}
@@ -243,50 +245,50 @@ func (c *cloud) takesToken(aws *awsGroup, g *ack.ReplicationGroup) {
 	aws.tokens = aws.tokens[:min(2, len(aws.tokens))]
 }
 
-// compares carries out what differs. Ready is judged with the state of the look
-// before.
-func (c *cloud) compares(g *ack.ReplicationGroup, aws *awsGroup) {
+// updateGroup carries out what differs. Ready follows from the state of the previous
+// sync.
+func (c *cloud) updateGroup(g *ack.ReplicationGroup, aws *awsGroup) {
 	differ := append(elasticache.Differences(aws.spec, g.Spec), "")
 	class := differ[0]
 	if class == "" || aws.state != ack.GroupAvailable {
 		before := g.Status.State
-		c.shows(g, aws, aws.state == ack.GroupAvailable && (before == ack.GroupAvailable || before == "") || aws.state == ack.GroupCreateFailed)
+		c.reportGroup(g, aws, aws.state == ack.GroupAvailable && (before == ack.GroupAvailable || before == "") || aws.state == ack.GroupCreateFailed)
 		return
 	}
 	if g.Spec.Description == aws.spec.Description && class == "security" {
-		c.shows(g, aws, true) // that alone is no difference for ACK
+		c.reportGroup(g, aws, true) // that alone is no difference to ACK
 		return
 	}
-	if refusal := c.refuse["update"]; refusal != nil {
+	if refusal := c.refusals["update"]; refusal != nil {
 		g.Status.State = aws.state
-		c.conditions(g, refusal...)
-		c.polls[g.Spec.ReplicationGroupID] = c.now.Add(ackPoll)
+		c.reportConditions(g, refusal...)
+		c.nextSync[g.Spec.ReplicationGroupID] = c.now.Add(ackPoll)
 		return
 	}
 	if slices.Contains(differ, "security") {
-		c.exchanges(g, aws)
+		c.replaceSecurityGroups(g, aws)
 		return
 	}
 	aws.spec = g.Spec
-	c.takesToken(aws, g)
+	c.sendToken(aws, g)
 	if class != "quiet" && class != "tags" {
-		aws.state, aws.until = ack.GroupModifying, c.now.Add(c.slow)
+		aws.state, aws.until = ack.GroupModifying, c.now.Add(c.awsDelay)
 	}
-	c.shows(g, aws, class == "quiet")
+	c.reportGroup(g, aws, class == "quiet")
 }
 
-// exchanges the security groups, which ACK does before any other change, over which
-// it writes what AWS has.
-func (c *cloud) exchanges(g *ack.ReplicationGroup, aws *awsGroup) {
+// replaceSecurityGroups is what ACK does before any other change, which it then
+// overwrites with what AWS has.
+func (c *cloud) replaceSecurityGroups(g *ack.ReplicationGroup, aws *awsGroup) {
 	aws.spec.SecurityGroupIDs = g.Spec.SecurityGroupIDs
 	g.Spec = aws.spec
 	c.specs[g.Spec.ReplicationGroupID] = g.Spec
-	aws.state, aws.until = ack.GroupModifying, c.now.Add(c.slow)
-	c.shows(g, aws, false)
+	aws.state, aws.until = ack.GroupModifying, c.now.Add(c.awsDelay)
+	c.reportGroup(g, aws, false)
 }
 
-// shows writes the status, and looks again soon at what is not done.
-func (c *cloud) shows(g *ack.ReplicationGroup, aws *awsGroup, ready bool) {
+// reportGroup writes the status, and schedules a sync of what is not done.
+func (c *cloud) reportGroup(g *ack.ReplicationGroup, aws *awsGroup, ready bool) {
 	g.Status.State, g.Status.MemberClusters, g.Status.ReplicationGroupCreateTime = aws.state, nil, &aws.made
 	g.Status.ACKResourceMetadata = &ack.ResourceMetadata{Region: "us-east-1"}
 	g.Status.NodeGroups = []ack.NodeGroup{{}}
@@ -296,17 +298,17 @@ func (c *cloud) shows(g *ack.ReplicationGroup, aws *awsGroup, ready bool) {
 			g.Status.MemberClusters = append(g.Status.MemberClusters, g.Spec.ReplicationGroupID+"-00"+string(rune('1'+i)))
 		}
 	}
-	c.conditions(g, synced(ready)...)
-	c.polls[g.Spec.ReplicationGroupID] = c.now.Add(ackPoll)
+	c.reportConditions(g, synced(ready)...)
+	c.nextSync[g.Spec.ReplicationGroupID] = c.now.Add(ackPoll)
 	if ready {
-		c.polls[g.Spec.ReplicationGroupID] = c.now.Add(10 * time.Hour)
+		c.nextSync[g.Spec.ReplicationGroupID] = c.now.Add(10 * time.Hour)
 	}
 }
 
-// conditions are rebuilt at each look, so all have its time.
-func (c *cloud) conditions(o ack.Object, conditions ...ack.Condition) {
+// reportConditions writes all conditions with the time of the sync, as ACK does.
+func (c *cloud) reportConditions(o ack.Object, conditions ...ack.Condition) {
 	at := metav1.NewTime(c.now)
-	if c.behind {
+	if c.sameSecond {
 		at = o.ACKStatus().LastSyncTime()
 	}
 	conditions = slices.Clone(conditions)
@@ -340,8 +342,8 @@ func recoverable(message string) []ack.Condition {
 	}
 }
 
-// existsAlready is what ACK says of an ID that is not its own: ResourceSynced is True.
-func existsAlready() []ack.Condition {
+// alreadyExists are the conditions for an ID that ACK does not manage: ResourceSynced is True.
+func alreadyExists() []ack.Condition {
 	return []ack.Condition{
 		{Type: ack.ConditionTerminal, Status: corev1.ConditionTrue, Message: "Resource already exists", Reason: "This resource already exists but is not managed by ACK. Adopt it."},
 		{Type: ack.ConditionSynced, Status: corev1.ConditionTrue},
@@ -349,7 +351,7 @@ func existsAlready() []ack.Condition {
 	}
 }
 
-// annotateFlagCache sets an annotation, as a person does.
+// annotateFlagCache sets an annotation, as a user does.
 func (c *cloud) annotateFlagCache(key, value string) {
 	if c.fc.Annotations == nil {
 		c.fc.Annotations = map[string]string{}
@@ -357,7 +359,7 @@ func (c *cloud) annotateFlagCache(key, value string) {
 	c.fc.Annotations[key] = value
 }
 
-// retries asks for the rejected revision once more.
-func (c *cloud) retries() {
+// retry requests the rejected revision again.
+func (c *cloud) retry() {
 	c.annotateFlagCache(v1alpha1.AnnotationRetry, c.fc.Status.Revisions.Rejected)
 }
