@@ -337,7 +337,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s.Clock = fastClock(6 * time.Minute)
 		s.eventually(ctx, func(g Gomega) {
 			c := s.expectProvisioned(g, ctx, metav1.ConditionFalse, v1alpha1.ReasonACKNotResponding)
-			g.Expect(c.Message).To(ContainSubstring("elasticache-controller runs and watches this namespace"))
+			g.Expect(c.Message).To(ContainSubstring("elasticache-controller is running and watches this namespace"))
 			s.expectCondition(g, ctx, v1alpha1.ConditionCacheHealthy, metav1.ConditionTrue, v1alpha1.ReasonHealthy)
 			s.expectCondition(g, ctx, v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
 		})
