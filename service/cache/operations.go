@@ -29,7 +29,7 @@ var (
 	// errNotConnected is returned while no connection is configured.
 	errNotConnected = errors.New("no connection to Redis is configured")
 	// errUnavailable is returned while the breaker is open.
-	errUnavailable = errors.New("Redis is unavailable")
+	errUnavailable = errors.New("the circuit breaker of Redis is open")
 )
 
 // LockTime is the lifetime of the lock of an instance that fills the cache,

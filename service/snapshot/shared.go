@@ -29,7 +29,7 @@ const (
 	maxLoadDelay = 250 * time.Millisecond
 )
 
-var errNoRedis = errors.New("Redis is not configured")
+var errNoRedis = errors.New("no Redis is configured")
 
 // refreshShared is the step of the loop for a shared source: Redis is read first,
 // and of the instances that find no document there, or an older one than the
