@@ -9,7 +9,7 @@ import "time"
 type Input struct {
 	// Now is the time of the observations.
 	Now time.Time
-	// Candidate is the revision on trial.
+	// Candidate is the revision that is evaluated.
 	Candidate string
 	// Recorded is the state on record; the zero value where the canary begins.
 	Recorded State

@@ -11,7 +11,7 @@ import (
 // Outcome is what became of a revision.
 type Outcome string
 
-// Outcomes. A revision without one is new, or on trial.
+// Outcomes. A revision without one is new, or being evaluated.
 const (
 	// Promoted: the revision was observed to serve.
 	Promoted Outcome = "Promoted"

@@ -85,7 +85,7 @@ func (sim *simulation) name(revision string) string {
 	return sim.names[revision]
 }
 
-// candidate is the revision on trial.
+// candidate is the revision that is evaluated.
 func (sim *simulation) candidate() string {
 	if sim.fc.Status.Revisions == nil {
 		return ""

@@ -170,9 +170,9 @@ func canaryReason(decision canary.Decision) string {
 // describeCanary describes what a canary does. It has no numbers that change from reconcile
 // to reconcile: those are in status.canary.
 func describeCanary(r rollout) string {
-	text := fmt.Sprintf("Revision %s is on trial (%s), revision %s serves", r.target, r.canary.Phase, r.stable)
+	text := fmt.Sprintf("Revision %s is being evaluated (%s), revision %s serves all traffic", r.target, r.canary.Phase, r.stable)
 	if r.canary.Phase == canary.Stepping {
-		text = fmt.Sprintf("Revision %s is on trial with %d %% of the traffic, revision %s serves the rest", r.target, r.canary.Weight, r.stable)
+		text = fmt.Sprintf("Revision %s is being evaluated with %d %% of the traffic, revision %s serves the rest", r.target, r.canary.Weight, r.stable)
 	}
 	if message := canaryMessage(*r.canary); message != "" {
 		text += ". " + message
