@@ -104,9 +104,9 @@ func decodeRequest(t *testing.T, r *http.Request) (q metricDataRequest) {
 }
 
 // fakeAWS configures the AWS SDK with credentials and a fake CloudWatch.
-func fakeAWS(t *testing.T, answer http.HandlerFunc) {
+func fakeAWS(t *testing.T, respond http.HandlerFunc) {
 	t.Helper()
-	server := httptest.NewServer(answer)
+	server := httptest.NewServer(respond)
 	t.Cleanup(server.Close)
 	withoutAWS(t)
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIATEST")

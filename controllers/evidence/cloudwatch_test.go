@@ -89,22 +89,22 @@ func TestPagesOfOneResultAreCombined(t *testing.T) {
 	fakeAWS(t, func(w http.ResponseWriter, r *http.Request) {
 		q := decodeRequest(t, r)
 		bad, total := everyMinute("bad", q, 1), everyMinute("total", q, 10)
-		answer := metricDataResponse{MetricDataResults: []result{bad, total}}
+		page := metricDataResponse{MetricDataResults: []result{bad, total}}
 		half := func(r *result, status string, from, to int) {
 			r.StatusCode, r.Timestamps, r.Values = status, r.Timestamps[from:to], r.Values[from:to]
 		}
 		if q.NextToken == "" {
-			half(&answer.MetricDataResults[1], "PartialData", 0, 3)
-			answer.NextToken = "more"
+			half(&page.MetricDataResults[1], "PartialData", 0, 3)
+			page.NextToken = "more"
 		} else {
-			half(&answer.MetricDataResults[1], "Complete", 3, 7)
-			answer.MetricDataResults = answer.MetricDataResults[1:]
+			half(&page.MetricDataResults[1], "Complete", 3, 7)
+			page.MetricDataResults = page.MetricDataResults[1:]
 		}
-		sendCBOR(w, 200, encodeCBOR(t, answer))
+		sendCBOR(w, 200, encodeCBOR(t, page))
 	})
 	sample := sampleAt(t.Context(), now, aCloudWatchTarget())
 	if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got != (analysis.Counts{Bad: 7, Total: 70}) || sample.Missing != "" {
-		t.Errorf("counted %+v, trouble %q", got, sample.Missing)
+		t.Errorf("counted %+v, missing %q", got, sample.Missing)
 	}
 }
 
@@ -145,46 +145,46 @@ func TestMissingDataOfBadEvents(t *testing.T) {
 				want, c.missing = analysis.Counts{}, "errorRate: "+c.missing
 			}
 			if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got != want || sample.Missing != c.missing {
-				t.Errorf("counted %+v, trouble %q", got, sample.Missing)
+				t.Errorf("counted %+v, missing %q", got, sample.Missing)
 			}
 		})
 	}
 }
 
-// invalidResponses are responses of CloudWatch with the expected trouble.
+// invalidResponses are responses of CloudWatch with the expected message.
 func invalidResponses(t *testing.T) map[string]struct {
-	answer func(w http.ResponseWriter, r *http.Request, q metricDataRequest)
-	want   error
+	respond func(w http.ResponseWriter, r *http.Request, q metricDataRequest)
+	want    error
 } {
-	type answer = func(w http.ResponseWriter, r *http.Request, q metricDataRequest)
-	changed := func(change func(bad, total *result)) answer {
+	type responder = func(w http.ResponseWriter, r *http.Request, q metricDataRequest)
+	changed := func(change func(bad, total *result)) responder {
 		return func(w http.ResponseWriter, _ *http.Request, q metricDataRequest) {
 			results := []result{everyMinute("bad", q, 1), everyMinute("total", q, 10)}
 			change(&results[0], &results[1])
 			sendCBOR(w, 200, encodeCBOR(t, metricDataResponse{MetricDataResults: results}))
 		}
 	}
-	value := func(v float64) answer { return changed(func(_, total *result) { total.Values[2] = v }) }
-	bad := func(v float64) answer { return changed(func(bad, _ *result) { bad.Values[2] = v }) }
-	at := func(at time.Time) answer { return changed(func(_, total *result) { total.Timestamps[2] = at }) }
-	whole := func(change func(*metricDataResponse)) answer {
+	value := func(v float64) responder { return changed(func(_, total *result) { total.Values[2] = v }) }
+	bad := func(v float64) responder { return changed(func(bad, _ *result) { bad.Values[2] = v }) }
+	at := func(at time.Time) responder { return changed(func(_, total *result) { total.Timestamps[2] = at }) }
+	whole := func(change func(*metricDataResponse)) responder {
 		return func(w http.ResponseWriter, _ *http.Request, q metricDataRequest) {
 			a := metricDataResponse{MetricDataResults: []result{everyMinute("bad", q, 1), everyMinute("total", q, 10)}}
 			change(&a)
 			sendCBOR(w, 200, encodeCBOR(t, a))
 		}
 	}
-	fails := func(status int, code string) answer {
+	fails := func(status int, code string) responder {
 		return func(w http.ResponseWriter, _ *http.Request, _ metricDataRequest) {
 			sendCBOR(w, status, encodeCBOR(t, map[string]string{"__type": "com.amazonaws.cloudwatch#" + code, "message": "secret"}))
 		}
 	}
-	respondWith := func(status int, body string) answer {
+	respondWith := func(status int, body string) responder {
 		return func(w http.ResponseWriter, _ *http.Request, _ metricDataRequest) { sendCBOR(w, status, []byte(body)) }
 	}
 	return map[string]struct {
-		answer answer
-		want   error
+		respond responder
+		want    error
 	}{
 		"not a number":                     {value(math.NaN()), errNotCounts},
 		"infinite":                         {value(math.Inf(1)), errNotCounts},
@@ -263,7 +263,7 @@ func TestInvalidCloudWatchResponseIsAbsent(t *testing.T) {
 			t.Errorf("request %+v of no case", q)
 			return
 		}
-		cases[names[number]].answer(w, r, q)
+		cases[names[number]].respond(w, r, q)
 	})
 	for number, name := range names {
 		t.Run(name, func(t *testing.T) {
@@ -280,9 +280,9 @@ func TestInvalidCloudWatchResponseIsAbsent(t *testing.T) {
 			}
 			switch want := cases[name].want; {
 			case sample.Missing == "", strings.Contains(sample.Missing, "secret"):
-				t.Errorf("trouble %q", sample.Missing)
+				t.Errorf("missing %q", sample.Missing)
 			case want != nil && sample.Missing != "errorRate: "+want.Error():
-				t.Errorf("trouble %q, want %q", sample.Missing, want)
+				t.Errorf("missing %q, want %q", sample.Missing, want)
 			}
 		})
 	}

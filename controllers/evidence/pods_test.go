@@ -45,9 +45,9 @@ type network struct {
 func newNetwork(t *testing.T) *network { return &network{t: t, servers: map[string]string{}} }
 
 // add adds a pod of a revision, at the next address, with a handler for its metrics.
-func (n *network) add(revision string, answer http.HandlerFunc, changes ...func(*corev1.Pod)) {
+func (n *network) add(revision string, respond http.HandlerFunc, changes ...func(*corev1.Pod)) {
 	n.t.Helper()
-	server := httptest.NewServer(answer)
+	server := httptest.NewServer(respond)
 	n.t.Cleanup(server.Close)
 	i := len(n.pods) + 1
 	deployment := "checkout-" + revision
@@ -127,7 +127,7 @@ func TestRestartedPodIsANewStream(t *testing.T) {
 
 func TestPodWithUnreadableMetricsIsAbsent(t *testing.T) {
 	const started = "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1795432369\n"
-	answers := map[string]http.HandlerFunc{
+	responses := map[string]http.HandlerFunc{
 		"an error": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
 		"a redirect": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://10.0.0.1:8081/metrics", http.StatusFound)
@@ -159,15 +159,15 @@ func TestPodWithUnreadableMetricsIsAbsent(t *testing.T) {
 			<-r.Context().Done()
 		},
 	}
-	for name, answer := range answers {
+	for name, respond := range responses {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, target := newNetwork(t), aTarget()
 			s.add(target.Stable, respondWith(testdata(t, "stable.txt")))
-			s.add(target.Stable, answer)
+			s.add(target.Stable, respond)
 			sample := s.sample(target)
 			if sample.Missing == "" || len(sample.Streams) != 2 || !strings.HasPrefix(sample.Streams[0].ID, "uid-1/") {
-				t.Errorf("got the streams %v, trouble %q", ids(sample), sample.Missing)
+				t.Errorf("got the streams %v, missing %q", ids(sample), sample.Missing)
 			}
 		})
 	}

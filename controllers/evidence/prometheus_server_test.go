@@ -234,7 +234,7 @@ func TestPrometheusUserQueries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sample := ask(c.bad, c.total)
 			if len(countsOfRevision(sample, "8f2c1a3b")) > 0 || !strings.Contains(sample.Missing, "errorRate: ") || !strings.Contains(sample.Missing, c.want) {
-				t.Errorf("got %v, trouble %q", sample.Streams, sample.Missing)
+				t.Errorf("got %v, missing %q", sample.Streams, sample.Missing)
 			}
 		})
 	}

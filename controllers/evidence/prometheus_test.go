@@ -38,9 +38,9 @@ func vector(samples ...string) string {
 }
 
 // samplePrometheus samples a server with the given responses.
-func samplePrometheus(t *testing.T, answer http.HandlerFunc) canary.Evidence {
+func samplePrometheus(t *testing.T, respond http.HandlerFunc) canary.Evidence {
 	t.Helper()
-	server := httptest.NewServer(answer)
+	server := httptest.NewServer(respond)
 	t.Cleanup(server.Close)
 	return sampleAddress(t, server.URL)
 }
@@ -57,7 +57,7 @@ func sampleAddress(t *testing.T, address string) canary.Evidence {
 func TestPrometheusSampleIsCounted(t *testing.T) {
 	sample := samplePrometheus(t, respondWith(response(0, 10*time.Second, "7")))
 	if got := countsOfRevision(sample, "8f2c1a3b")[canary.ErrorRate]; got.Total != 7 || sample.Missing != "" {
-		t.Errorf("counted %+v, trouble %q", got, sample.Missing)
+		t.Errorf("counted %+v, missing %q", got, sample.Missing)
 	}
 }
 
@@ -71,8 +71,8 @@ func TestInvalidPrometheusResponseIsAbsent(t *testing.T) {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code); _, _ = io.WriteString(w, body) }
 	}
 	for name, c := range map[string]struct {
-		answer http.HandlerFunc
-		want   string
+		respond http.HandlerFunc
+		want    string
 	}{
 		"a scalar":                    {result("scalar", `[1,"1"]`), errNotVector.Error()},
 		"a string":                    {result("string", `[1,"a"]`), unreachable},
@@ -88,7 +88,7 @@ func TestInvalidPrometheusResponseIsAbsent(t *testing.T) {
 		"negative":                    {respondWith(response(0, 0, "-1")), errNotCounters.Error()},
 		"inexact":                     {respondWith(response(0, 0, "1e308")), errNotCounters.Error()},
 		"a fraction":                  {respondWith(response(0, 0, "0.5")), errNotCounters.Error()},
-		"a warning":                   {respondWith(strings.Replace(good, `"data"`, `"warnings":["a store did not answer"],"data"`, 1)), errPartial.Error()},
+		"a warning":                   {respondWith(strings.Replace(good, `"data"`, `"warnings":["a store did not respond"],"data"`, 1)), errPartial.Error()},
 		"a stale scrape":              {respondWith(response(0, 30*time.Second, "7")), errStale.Error()},
 		"a scrape in the future":      {respondWith(response(0, -time.Minute, "7")), errStale.Error()},
 		"a stale evaluation":          {respondWith(response(5*time.Minute, 0, "7")), errClockSkew.Error()},
@@ -127,9 +127,9 @@ func TestInvalidPrometheusResponseIsAbsent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sample := samplePrometheus(t, c.answer)
+			sample := samplePrometheus(t, c.respond)
 			if len(countsOfRevision(sample, "8f2c1a3b")) > 0 || sample.Missing != c.want {
-				t.Errorf("got %+v, trouble %q", sample.Streams, sample.Missing)
+				t.Errorf("got %+v, missing %q", sample.Streams, sample.Missing)
 			}
 		})
 	}
@@ -138,7 +138,7 @@ func TestInvalidPrometheusResponseIsAbsent(t *testing.T) {
 func TestUnreachableAddressIsAbsent(t *testing.T) {
 	for _, address := range []string{"http://127.0.0.1:1", "http://no-such-host.invalid", "https://127.0.0.1:1", "http://[::1", "ftp://a"} {
 		if sample := sampleAddress(t, address); len(sample.Streams) > 0 || sample.Missing != "no valid response from Prometheus at canary.metrics.prometheus.address" {
-			t.Errorf("%s: got %+v, trouble %q", address, sample.Streams, sample.Missing)
+			t.Errorf("%s: got %+v, missing %q", address, sample.Streams, sample.Missing)
 		}
 	}
 }
