@@ -110,7 +110,7 @@ func (k *Kinds) Installed(ctx context.Context) (map[string]bool, error) {
 	select {
 	case <-k.discovered:
 	case <-ctx.Done():
-		return nil, errors.New("the API server did not answer the discovery of ACK's kinds yet")
+		return nil, errors.New("the kinds of ACK have not been discovered yet")
 	}
 	installed := map[string]bool{}
 	for _, kind := range ack.Kinds() {
