@@ -152,3 +152,38 @@ func TestDefaultPolicyIsThatOfTheChecks(t *testing.T) {
 		t.Errorf("alpha is %g, without a confidence %g, want 0.002", defaults.Alpha, nothing.Alpha)
 	}
 }
+
+// A revision that brought its own cache is recognized as rejected by what its record says.
+// Where that cannot be decoded its cache is not created again, and one that exists stays.
+func TestUnreadableRecordCreatesNoCache(t *testing.T) {
+	t.Run("after a rollback", func(t *testing.T) {
+		c := aReadyCloud(t, withElastiCache(aFlagCache()), step(5, 2*time.Minute))
+		c.name(c.stable())
+		stable := c.stable()
+		candidate := startReplacement(c, toRedis)
+		c.failCandidate(candidate)
+		before := c.overwriteRecord(candidate, "{")
+		c.runFor(time.Hour)
+		c.expectRecordUnreadable(stable, candidate)
+		if len(c.groups) != 1 {
+			t.Errorf("there are %d groups, want that of the stable revision", len(c.groups))
+		}
+		c.overwriteRecord(candidate, before)
+		c.runFor(time.Minute)
+		c.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionFalse, v1alpha1.ReasonRolledBack)
+	})
+	t.Run("during a canary", func(t *testing.T) {
+		c := aReadyCloud(t, withElastiCache(aFlagCache()), step(5, 2*time.Minute))
+		c.name(c.stable())
+		stable := c.stable()
+		candidate := startReplacement(c, toRedis)
+		before := c.overwriteRecord(candidate, "{")
+		c.runFor(time.Minute)
+		c.expectRecordUnreadable(stable, candidate)
+		if len(c.groups) != 2 {
+			t.Errorf("there are %d groups, want those of both revisions", len(c.groups))
+		}
+		c.overwriteRecord(candidate, before)
+		c.until("the promotion", c.promoted(candidate))
+	})
+}
