@@ -104,21 +104,21 @@ func (Planner) Plan(in cache.Input) cache.Part {
 	records, err := decodeRecords(seen)
 	c := planned{desired: d, x: in.Index, seen: seen, records: records, deps: planDependencies(in.Index, d, seen)}
 	c.group = group{observed: seen.Group, last: records.change, now: in.Now, since: in.Since}
-	var steps steps
+	var next steps
 	switch {
 	case err != nil:
 		part.Provisioned = invalidRecord(err)
-		steps.keep = in.Index.OfCache(d.id)
+		next.keep = in.Index.OfCache(d.id)
 	default:
 		part.Provisioned = c.provisioned()
-		steps = c.steps(part.Cost.Held)
+		next = c.steps(part.Cost.Held)
 	}
 	if part.Cost.Held && seen.Group == nil {
 		part.Provisioned = notProvisioned(part.Cost.Budget.Reason, "%s", part.Cost.Budget.Message)
 	}
-	part.Apply, part.Keep, part.Changing, part.RequeueAfter = steps.apply, steps.keep, steps.changing, steps.requeueAfter
-	if steps.alarms != nil {
-		part.Conditions = append(part.Conditions, *steps.alarms)
+	part.Apply, part.Keep, part.Changing, part.RequeueAfter = next.apply, next.keep, next.changing, next.requeueAfter
+	if next.alarms != nil {
+		part.Conditions = append(part.Conditions, *next.alarms)
 	}
 	part.Connection, part.Probe = c.connections()
 	if part.Provisioned.Status == metav1.ConditionTrue && part.Connection == nil {
@@ -142,7 +142,7 @@ func (c planned) steps(held bool) steps {
 	if held {
 		return steps{keep: owned}
 	}
-	next := steps{apply: []observed.Object{c.secret()}}
+	next := steps{apply: []observed.Object{c.renderSecret()}}
 	switch {
 	case c.discarded():
 		next.keep = observed.Without(owned, []observed.Object{c.seen.Group})
@@ -241,17 +241,17 @@ func (Planner) Bill(x *observed.Index) []cost.Group {
 // assess is the cost of the existing groups and of the requested one, nil where that
 // does not exist yet. While one replaces another both are billed.
 func assess(x *observed.Index, d desired, own *ack.ReplicationGroup, rejected bool) cost.Assessment {
-	var current, desired []cost.Group
+	var current, then []cost.Group
 	for _, g := range observed.All[*ack.ReplicationGroup](x) {
 		current = append(current, billed(g))
 		if g.Name != d.object() || rejected {
-			desired = append(desired, billed(g))
+			then = append(then, billed(g))
 		}
 	}
 	if !rejected {
-		desired = append(desired, requested(d, regionFor(x, d, own)))
+		then = append(then, requested(d, regionFor(x, d, own)))
 	}
-	return cost.Assess(x.FlagCache.Spec.Budget, current, desired)
+	return cost.Assess(x.FlagCache.Spec.Budget, current, then)
 }
 
 // requested is the group that the spec requests.

@@ -109,9 +109,9 @@ func (c planned) tokenInput() tokenInput {
 	return in
 }
 
-// secret is the Secret of the cache as it should be. ACK takes Secrets of the type
+// renderSecret is the Secret of the cache as it should be. ACK takes Secrets of the type
 // Opaque only.
-func (c planned) secret() *corev1.Secret {
+func (c planned) renderSecret() *corev1.Secret {
 	token, record := nextToken(c.tokenInput())
 	meta := observed.SecretMeta(c.fc, c.names.secret(), v1alpha1.ComponentCache)
 	meta.Labels[v1alpha1.LabelCache] = c.id
