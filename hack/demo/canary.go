@@ -41,11 +41,14 @@ func (d *demo) withTraffic(ctx context.Context, steps ...func(context.Context) e
 		}
 	}
 	failed := 0
+	var failure error
 	for _, t := range traffic {
-		failed += t.Stop().Failed
+		tally := t.Stop()
+		failed += tally.Failed
+		failure = cmp.Or(failure, tally.Failure)
 	}
 	if err == nil && failed > 0 {
-		err = fmt.Errorf("%d evaluations failed during the rollouts", failed)
+		err = fmt.Errorf("%d evaluations failed during the rollouts, for example %w", failed, failure)
 	}
 	if err == nil {
 		d.success("no evaluation for %d users failed in the meantime", trafficUsers)

@@ -16,7 +16,7 @@ import (
 // their arguments as query parameters.
 //
 //	POST /refuse?on=Create&id=ID&code=CODE&times=1
-//	POST /failover?id=ID    /cut?id=ID    /lose?id=ID    /snapshotting?id=ID&for=10s
+//	POST /failover?id=ID    /cut?id=ID    /delete?id=ID    /snapshotting?id=ID&for=10s
 //	POST /pause    /resume    /resync    /slow?by=2s
 //	GET  /groups   /calls     /ca.crt
 func (p *Player) Handler() http.Handler {
@@ -31,7 +31,7 @@ func (p *Player) Handler() http.Handler {
 	do("/refuse", p.refuseByHTTP)
 	do("/failover", func(r *http.Request) error { return p.Failover(r.Context(), r.FormValue("id")) })
 	do("/cut", func(r *http.Request) error { return p.Cut(r.FormValue("id")) })
-	do("/lose", func(r *http.Request) error { return p.DeleteOutOfBand(r.FormValue("id")) })
+	do("/delete", func(r *http.Request) error { return p.DeleteOutOfBand(r.FormValue("id")) })
 	do("/snapshotting", func(r *http.Request) error {
 		d, err := time.ParseDuration(r.FormValue("for"))
 		if err != nil {

@@ -131,7 +131,7 @@ var _ = Describe("Resources beside a group", func() {
 	}, SpecTimeout(time.Minute))
 
 	It("include users, which ACK considers deleted before AWS does", func(ctx SpecContext) {
-		s := start(ackplayer.Options{DeleteTime: 3 * time.Second})
+		s := start(ackplayer.Options{DeleteTime: 10 * time.Second})
 		user := func(name string) *ack.User {
 			return &ack.User{ObjectMeta: s.objectMeta(name), Spec: ack.UserSpec{
 				UserID: "app", UserName: "app", Engine: "valkey", AccessString: "on ~* +@all", AuthenticationMode: &ack.AuthenticationMode{Type: "iam"},
@@ -150,7 +150,7 @@ var _ = Describe("Resources beside a group", func() {
 			g.Expect(k8s.Create(ctx, second, operator)).To(Succeed())
 			expectEventually(ctx, second, "ACK reconciled it", func(u *ack.User) bool { return len(u.Status.Conditions) > 0 })
 			g.Expect(isReady(second)).To(BeTrue())
-		}).WithTimeout(20 * time.Second).WithPolling(poll).Should(Succeed())
+		}).WithTimeout(40 * time.Second).WithPolling(poll).Should(Succeed())
 	}, SpecTimeout(time.Minute))
 
 	It("include user groups, which require a default user for Redis", func(ctx SpecContext) {
@@ -184,7 +184,7 @@ var _ = Describe("Resources beside a group", func() {
 		}
 		Expect(post("/resume")).To(Equal(200))
 		Expect(post("/snapshotting?id=demo&for=1ms")).To(Equal(200))
-		Expect(post("/lose?id=demo")).To(Equal(200))
+		Expect(post("/delete?id=demo")).To(Equal(200))
 		Expect(s.Groups()).To(BeEmpty())
 	}, SpecTimeout(time.Minute))
 })
