@@ -78,20 +78,20 @@ func benchFleets(ctx context.Context, o options, out progress, r *report) error 
 
 // run measures each size, and the restart with the last.
 func (b *fleetBench) run(ctx context.Context) ([]fleetResult, error) {
-	var loads []fleetResult
+	var results []fleetResult
 	for i, n := range b.sizes {
 		l, err := b.measure(ctx, n, i == len(b.sizes)-1)
 		if err != nil {
 			return nil, fmt.Errorf("measuring %d FlagCaches: %w", n, err)
 		}
-		loads = append(loads, l)
+		results = append(results, l)
 	}
 	last := b.sizes[len(b.sizes)-1]
 	l, err := b.measureRestart(ctx, last)
 	if err != nil {
 		return nil, fmt.Errorf("measuring a restart with %d FlagCaches: %w", last, err)
 	}
-	return append(loads, l), nil
+	return append(results, l), nil
 }
 
 func (b *fleetBench) prepare(ctx context.Context) error {

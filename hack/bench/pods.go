@@ -62,11 +62,11 @@ func benchPods(ctx context.Context, o options, out progress, r *report) error {
 		}
 		for _, cache := range []v1alpha1.CacheType{v1alpha1.CacheInCluster, v1alpha1.CacheExternal} {
 			for run := range o.runs {
-				arrival, err := b.measureCreation(ctx, cache, run+1)
+				created, err := b.measureCreation(ctx, cache, run+1)
 				if err != nil {
 					return err
 				}
-				r.Creations = append(r.Creations, arrival)
+				r.Creations = append(r.Creations, created)
 			}
 		}
 		r.PodsSteady, err = b.measureSteady(ctx, o.window)

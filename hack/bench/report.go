@@ -74,10 +74,10 @@ func (r report) TargetsTable() string {
 func (r report) CreationTable() string {
 	t := page.NewTable("Cache", "Apply to Ready", "Fastest", "Slowest", "kubectl", "Pods starting", "Share of pods")
 	for _, cache := range r.caches() {
-		arrivals := r.of(cache)
-		total := durations(arrivals, func(a creation) time.Duration { return a.Total })
-		kubectl := durations(arrivals, func(a creation) time.Duration { return a.Kubectl })
-		pods := durations(arrivals, func(a creation) time.Duration { return a.Pods })
+		creations := r.of(cache)
+		total := durations(creations, func(a creation) time.Duration { return a.Total })
+		kubectl := durations(creations, func(a creation) time.Duration { return a.Kubectl })
+		pods := durations(creations, func(a creation) time.Duration { return a.Pods })
 		t.Row(string(cache), formatSeconds(page.Median(total)), formatSeconds(slices.Min(total)), formatSeconds(slices.Max(total)),
 			formatSeconds(page.Median(kubectl)), formatSeconds(page.Median(pods)), page.Percent(page.Median(pods).Seconds()/page.Median(total).Seconds(), 0))
 	}
@@ -191,9 +191,9 @@ func (r report) of(cache v1alpha1.CacheType) []creation {
 	return slices.DeleteFunc(slices.Clone(r.Creations), func(a creation) bool { return a.Cache != cache })
 }
 
-func durations(arrivals []creation, of func(creation) time.Duration) []time.Duration {
+func durations(creations []creation, of func(creation) time.Duration) []time.Duration {
 	var ds []time.Duration
-	for _, a := range arrivals {
+	for _, a := range creations {
 		ds = append(ds, of(a))
 	}
 	return ds

@@ -132,12 +132,12 @@ func canaryLines(fc *v1alpha1.FlagCache) []string {
 	case r.Rejected != "", c.Phase == "":
 		return []string{fmt.Sprintf("%s revision %s is stable, %s is rejected", markGood, r.Stable, cmp.Or(r.Rejected, r.Candidate))}
 	}
-	picture := []string{fmt.Sprintf("%s revision %s is stable, candidate %s: %s, %d %% of the traffic", markNone, r.Stable, r.Candidate, c.Phase, c.Weight)}
+	lines := []string{fmt.Sprintf("%s revision %s is stable, candidate %s: %s, %d %% of the traffic", markNone, r.Stable, r.Candidate, c.Phase, c.Weight)}
 	if c.Phase != v1alpha1.CanaryStepping {
-		return picture
+		return lines
 	}
 	for _, check := range c.Checks {
-		picture = append(picture, fmt.Sprintf("%s   %-15s limit %-5s %s", markNone, check.Name, check.Limit, check.Verdict))
+		lines = append(lines, fmt.Sprintf("%s   %-15s limit %-5s %s", markNone, check.Name, check.Limit, check.Verdict))
 	}
-	return picture
+	return lines
 }

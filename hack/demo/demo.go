@@ -31,7 +31,7 @@ const (
 type scenario struct {
 	// manifests are the arguments of kubectl apply.
 	manifests []string
-	// cloud says that the cache is made in one, which is played.
+	// cloud is set if the cache is created in the simulated AWS.
 	cloud bool
 	steps []func(*demo, context.Context) error
 }

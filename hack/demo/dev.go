@@ -39,17 +39,17 @@ func dev(ctx context.Context, t *printer, embedded bool) error {
 }
 
 // printInstructions prints what to try on the running cluster.
-func (t *printer) printInstructions(c *cluster.Cluster, p cluster.Programs) {
+func (p *printer) printInstructions(c *cluster.Cluster, programs cluster.Programs) {
 	for _, line := range []string{
 		"export KUBECONFIG=" + c.Kubeconfig(),
-		"alias kubectl='" + p.Kube + " kubectl'   # if kubectl is not installed",
+		"alias kubectl='" + programs.Kube + " kubectl'   # if kubectl is not installed",
 		"",
 		"kubectl apply -f " + sample,
 		"kubectl get flagcaches --watch",
 		"kubectl port-forward service/demo 8080:80 &",
 		"curl http://localhost:8080/ofrep/v1/evaluate/flags/welcome-message -d '{\"context\": {\"locale\": \"de\"}}'",
 	} {
-		fmt.Fprintln(t.out, line)
+		fmt.Fprintln(p.out, line)
 	}
 }
 

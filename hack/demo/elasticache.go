@@ -174,12 +174,12 @@ func (d *demo) observeTokens(old tokens, holds func(tokens, *v1alpha1.FlagCache)
 			return observation{}, err
 		}
 		renewed := now.latest != old.latest
-		picture := []string{
+		lines := []string{
 			stepLine("a new token is generated", renewed),
 			stepLine("the probe succeeded with it", renewed && now.probed),
 			stepLine("Secret "+connectionSecret+" contains it", now.published != old.published),
 		}
-		return observation{lines: append(picture, canaryLines(fc)...), done: holds(now, fc)}, nil
+		return observation{lines: append(lines, canaryLines(fc)...), done: holds(now, fc)}, nil
 	}
 }
 

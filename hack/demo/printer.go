@@ -26,12 +26,12 @@ type printer struct {
 }
 
 func newPrinter(out *os.File) *printer {
-	t := &printer{out: out}
+	p := &printer{out: out}
 	if width, _, err := term.GetSize(int(out.Fd())); err == nil && width > 0 {
-		t.terminal = width
-		t.colors = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+		p.terminal = width
+		p.colors = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	}
-	return t
+	return p
 }
 
 // Color codes (ECMA-48, "select graphic rendition").
@@ -41,71 +41,71 @@ const (
 	green = "32"
 )
 
-func (t *printer) paint(code, text string) string {
-	if !t.colors {
+func (p *printer) paint(code, text string) string {
+	if !p.colors {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
 // section prints the title of a step.
-func (t *printer) section(format string, args ...any) {
-	fmt.Fprintf(t.out, "\n%s\n", t.paint(bold, "▸ "+fmt.Sprintf(format, args...)))
+func (p *printer) section(format string, args ...any) {
+	fmt.Fprintf(p.out, "\n%s\n", p.paint(bold, "▸ "+fmt.Sprintf(format, args...)))
 }
 
 // print prints a line.
-func (t *printer) print(format string, args ...any) {
-	fmt.Fprintf(t.out, "  %s\n", fmt.Sprintf(format, args...))
+func (p *printer) print(format string, args ...any) {
+	fmt.Fprintf(p.out, "  %s\n", fmt.Sprintf(format, args...))
 }
 
 // detail prints a less important line.
-func (t *printer) detail(format string, args ...any) {
-	fmt.Fprintf(t.out, "  %s\n", t.paint(faint, fmt.Sprintf(format, args...)))
+func (p *printer) detail(format string, args ...any) {
+	fmt.Fprintf(p.out, "  %s\n", p.paint(faint, fmt.Sprintf(format, args...)))
 }
 
 // command prints a shell command.
-func (t *printer) command(format string, args ...any) {
-	t.detail("$ "+format, args...)
+func (p *printer) command(format string, args ...any) {
+	p.detail("$ "+format, args...)
 }
 
 // success prints the outcome of a step.
-func (t *printer) success(format string, args ...any) {
-	fmt.Fprintf(t.out, "  %s %s\n", t.paint(green, "✔"), fmt.Sprintf(format, args...))
+func (p *printer) success(format string, args ...any) {
+	fmt.Fprintf(p.out, "  %s %s\n", p.paint(green, "✔"), fmt.Sprintf(format, args...))
 }
 
 // update shows status lines. On a terminal they replace the previous ones; otherwise only
 // lines that are new are printed, with the time.
-func (t *printer) update(lines []string, since time.Duration) {
-	if t.terminal == 0 {
+func (p *printer) update(lines []string, since time.Duration) {
+	if p.terminal == 0 {
 		for _, line := range lines {
-			if !slices.Contains(t.displayed, line) {
-				fmt.Fprintf(t.out, "  %6.1fs  %s\n", since.Seconds(), line)
+			if !slices.Contains(p.displayed, line) {
+				fmt.Fprintf(p.out, "  %6.1fs  %s\n", since.Seconds(), line)
 			}
 		}
-		t.displayed = lines
+		p.displayed = lines
 		return
 	}
-	if slices.Equal(lines, t.displayed) {
+	if slices.Equal(lines, p.displayed) {
 		return // avoids flicker
 	}
 	var text strings.Builder
-	if len(t.displayed) > 0 {
-		fmt.Fprintf(&text, "\x1b[%dA\x1b[J", len(t.displayed))
+	if len(p.displayed) > 0 {
+		fmt.Fprintf(&text, "\x1b[%dA\x1b[J", len(p.displayed))
 	}
 	for _, line := range lines {
-		fmt.Fprintln(&text, "    "+t.paintMark(truncate(line, t.terminal-5)))
+		fmt.Fprintln(&text, "    "+p.paintMark(truncate(line, p.terminal-5)))
 	}
-	fmt.Fprint(t.out, text.String())
-	t.displayed = lines
+	fmt.Fprint(p.out, text.String())
+	p.displayed = lines
 }
 
 // paintMark colors a line according to its mark.
-func (t *printer) paintMark(line string) string {
+func (p *printer) paintMark(line string) string {
 	switch {
 	case strings.HasPrefix(line, markGood):
-		return t.paint(green, markGood) + strings.TrimPrefix(line, markGood)
+		return p.paint(green, markGood) + strings.TrimPrefix(line, markGood)
 	case strings.HasPrefix(line, markNone):
-		return t.paint(faint, line)
+		return p.paint(faint, line)
 	default:
 		return line
 	}
@@ -113,9 +113,9 @@ func (t *printer) paintMark(line string) string {
 
 // endUpdates keeps the status lines on the terminal, so that further output follows below
 // them. Without a terminal, the next update still prints only what has changed.
-func (t *printer) endUpdates() {
-	if t.terminal > 0 {
-		t.displayed = nil
+func (p *printer) endUpdates() {
+	if p.terminal > 0 {
+		p.displayed = nil
 	}
 }
 

@@ -14,22 +14,22 @@ import (
 func TestUpdate(t *testing.T) {
 	updates := [][]string{{"✖ Ready", "· cache"}, {"✖ Ready", "· cache"}, {"✔ Ready", "· cache"}}
 	tests := map[string]struct {
-		teller printer
-		want   string
+		printer printer
+		want    string
 	}{
 		"prints only changed lines with the time, without a terminal": {
 			want: "     0.0s  ✖ Ready\n     0.0s  · cache\n     2.0s  ✔ Ready\n",
 		},
 		"redraws changed lines in place on a terminal": {
-			teller: printer{terminal: 80},
-			want:   "    ✖ Ready\n    · cache\n\x1b[2A\x1b[J    ✔ Ready\n    · cache\n",
+			printer: printer{terminal: 80},
+			want:    "    ✖ Ready\n    · cache\n\x1b[2A\x1b[J    ✔ Ready\n    · cache\n",
 		},
 		"truncates long lines on a terminal": {
-			teller: printer{terminal: 9},
-			want:   "    ✖ R…\n    · c…\n\x1b[2A\x1b[J    ✔ R…\n    · c…\n",
+			printer: printer{terminal: 9},
+			want:    "    ✖ R…\n    · c…\n\x1b[2A\x1b[J    ✔ R…\n    · c…\n",
 		},
 		"colors lines by their marks": {
-			teller: printer{terminal: 80, colors: true},
+			printer: printer{terminal: 80, colors: true},
 			want: "    ✖ Ready\n    \x1b[2m· cache\x1b[0m\n" +
 				"\x1b[2A\x1b[J    \x1b[32m✔\x1b[0m Ready\n    \x1b[2m· cache\x1b[0m\n",
 		},
@@ -37,9 +37,9 @@ func TestUpdate(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			test.teller.out = &out
+			test.printer.out = &out
 			for i, lines := range updates {
-				test.teller.update(lines, time.Duration(i)*time.Second)
+				test.printer.update(lines, time.Duration(i)*time.Second)
 			}
 			if diff := cmp.Diff(test.want, out.String()); diff != "" {
 				t.Errorf("output (-want +got):\n%s", diff)

@@ -94,11 +94,11 @@ func (d *demo) awaitCondition(ctx context.Context, kind string, status metav1.Co
 // observeCondition shows the FlagCache and is done when a condition has a status.
 func (d *demo) observeCondition(kind string, status metav1.ConditionStatus) func(context.Context) (observation, error) {
 	return func(ctx context.Context) (observation, error) {
-		fc, picture, err := d.flagCache(ctx)
+		fc, lines, err := d.flagCache(ctx)
 		if err != nil {
 			return observation{}, err
 		}
 		c := meta.FindStatusCondition(fc.Status.Conditions, kind)
-		return observation{lines: picture, done: c != nil && c.Status == status && c.ObservedGeneration == fc.Generation}, nil
+		return observation{lines: lines, done: c != nil && c.Status == status && c.ObservedGeneration == fc.Generation}, nil
 	}
 }

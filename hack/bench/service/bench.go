@@ -55,11 +55,11 @@ func bench(ctx context.Context, o options) (err error) {
 	if r.Machine, err = machine.This(); err != nil {
 		return err
 	}
-	loads, err := os.ReadFile("/proc/loadavg")
+	average, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return fmt.Errorf("reading the load average: %w", err)
 	}
-	r.Load, _, _ = strings.Cut(string(loads), " ")
+	r.Load, _, _ = strings.Cut(string(average), " ")
 	if err := pinThisProcess(where.generator); err != nil {
 		return err
 	}
