@@ -19,16 +19,16 @@ type bet struct {
 // sooner; starting at 1.05 makes the final interval five times narrower. Sums over
 // blocks are valid for one grid only, so blockBets are part of the format of Blocks.
 var (
-	eventBets = evenly(16, 1.05, 30)
-	blockBets = evenly(blockGrid, 1.3, 1e6)
+	eventBets = logSpaced(16, 1.05, 30)
+	blockBets = logSpaced(blockBetCount, 1.3, 1e6)
 
-	mirroredEventBets = mirrored(eventBets)
-	mirroredBlockBets = mirrored(blockBets)
+	inverseEventBets = inverse(eventBets)
+	inverseBlockBets = inverse(blockBets)
 )
 
-// evenly returns n bets whose odds ratios are spaced evenly in the logarithm from low to
+// logSpaced returns n bets whose odds ratios are spaced evenly in the logarithm from low to
 // high.
-func evenly(n int, low, high float64) []bet {
+func logSpaced(n int, low, high float64) []bet {
 	bets := make([]bet, n)
 	from, to := math.Log(low), math.Log(high)
 	for i := range bets {
@@ -38,8 +38,8 @@ func evenly(n int, low, high float64) []bet {
 	return bets
 }
 
-// mirrored returns the same bets on good instead of bad events.
-func mirrored(bets []bet) []bet {
+// inverse returns the same bets on good instead of bad events.
+func inverse(bets []bet) []bet {
 	opposite := make([]bet, len(bets))
 	for i, b := range bets {
 		opposite[i] = bet{theta: -b.theta, oddsLessOne: math.Expm1(-b.theta)}
@@ -47,21 +47,21 @@ func mirrored(bets []bet) []bet {
 	return opposite
 }
 
-// game is the state of all bets on one side after n observations.
-type game struct {
+// wealth is what all bets on one side have gained after n observations.
+type wealth struct {
 	bets []bet
-	// gains is the sum of log(1 + x·oddsLessOne) over all observations, for each bet.
-	gains []float64
-	n     float64
+	// logGains is the sum of log(1 + x·oddsLessOne) over all observations, for each bet.
+	logGains []float64
+	n        float64
 }
 
 // evidence returns the logarithm of the mean capital if p is the fair mean. It is a
 // log-sum-exp with the maximum factored out, so no number of events overflows. It
 // decreases in p for bets on a mean above, and increases for bets on a mean below.
-func (g game) evidence(p float64) float64 {
+func (w wealth) evidence(p float64) float64 {
 	largest, sum := math.Inf(-1), 0.0
-	for i, b := range g.bets {
-		capital := g.gains[i] - g.n*math.Log1p(p*b.oddsLessOne)
+	for i, b := range w.bets {
+		capital := w.logGains[i] - w.n*math.Log1p(p*b.oddsLessOne)
 		if capital > largest {
 			sum = sum*math.Exp(largest-capital) + 1
 			largest = capital
@@ -69,18 +69,18 @@ func (g game) evidence(p float64) float64 {
 			sum += math.Exp(capital - largest)
 		}
 	}
-	return largest + math.Log(sum/float64(len(g.bets)))
+	return largest + math.Log(sum/float64(len(w.bets)))
 }
 
 // bisections of the range that contains an end of the interval: down to 1e-12 of it.
 const bisections = 40
 
-// end returns the fair mean between out and in, nearest to in, that is rejected at the
+// bound returns the fair mean between out and in, nearest to in, that is rejected at the
 // threshold; in is not rejected. Bisection is valid because evidence is monotone.
-func (g game) end(out, in, threshold float64) float64 {
+func (w wealth) bound(out, in, threshold float64) float64 {
 	for range bisections {
 		p := out + (in-out)/2
-		if g.evidence(p) >= threshold {
+		if w.evidence(p) >= threshold {
 			out = p
 		} else {
 			in = p

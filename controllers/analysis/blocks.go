@@ -5,10 +5,10 @@ package analysis
 
 import "math"
 
-// blockGrid is the number of bets on blocks. Their odds ratios are much larger than those
+// blockBetCount is the number of bets on blocks. Their odds ratios are much larger than those
 // of bets on events, because the proportion of a block is rarely close to 1: against a
 // limit of 0.1 % the best bet on a steady 0.2 % has an odds ratio of about a thousand.
-const blockGrid = 24
+const blockBetCount = 24
 
 // Blocks are periods of time. Each is one observation, the proportion of its events that
 // were bad, whatever the number of events. They are for events that occur in bursts: one
@@ -26,8 +26,8 @@ type Blocks struct {
 	// Sum of the proportions.
 	Sum float64 `json:"sum"`
 	// Over and Under are the logarithms of each bet's gains, before the limit is applied.
-	Over  [blockGrid]float64 `json:"over"`
-	Under [blockGrid]float64 `json:"under"`
+	Over  [blockBetCount]float64 `json:"over"`
+	Under [blockBetCount]float64 `json:"under"`
 }
 
 // With returns the blocks and one more complete block with the given events. A block
@@ -40,9 +40,9 @@ func (b Blocks) With(c Counts) Blocks {
 	x := c.proportion()
 	b.Count++
 	b.Sum += x
-	for i := range blockGrid {
+	for i := range blockBetCount {
 		b.Over[i] += math.Log1p(x * blockBets[i].oddsLessOne)
-		b.Under[i] += math.Log1p(x * mirroredBlockBets[i].oddsLessOne)
+		b.Under[i] += math.Log1p(x * inverseBlockBets[i].oddsLessOne)
 	}
 	return b
 }
@@ -50,9 +50,9 @@ func (b Blocks) With(c Counts) Blocks {
 // JudgeBlocks is Judge for blocks. Observed is the mean of the blocks' proportions.
 func (t Test) JudgeBlocks(b Blocks) Result {
 	n := float64(max(b.Count, 0))
-	over := game{bets: blockBets, gains: b.Over[:], n: n}
-	under := game{bets: mirroredBlockBets, gains: b.Under[:], n: n}
-	return t.judge(over, under, b.mean())
+	above := wealth{bets: blockBets, logGains: b.Over[:], n: n}
+	below := wealth{bets: inverseBlockBets, logGains: b.Under[:], n: n}
+	return t.judge(above, below, b.mean())
 }
 
 // mean returns the mean proportion of the blocks, 0 if there are none.

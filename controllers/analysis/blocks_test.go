@@ -100,8 +100,8 @@ func TestBlocksOfOneEventAreEvents(t *testing.T) {
 			b, c = b.With(event), c.Plus(event)
 		}
 		p := rapid.Float64Range(0.001, 0.999).Draw(t, "p")
-		events := c.game(blockBets).evidence(p)
-		blocks := game{bets: blockBets, gains: b.Over[:], n: float64(b.Count)}.evidence(p)
+		events := c.wealth(blockBets).evidence(p)
+		blocks := wealth{bets: blockBets, logGains: b.Over[:], n: float64(b.Count)}.evidence(p)
 		if math.Abs(events-blocks) > 1e-9 {
 			t.Fatalf("as events %v, as blocks %v", events, blocks)
 		}

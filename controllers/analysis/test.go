@@ -43,29 +43,29 @@ func Share(confidence float64, checks int) float64 {
 // the number of bad events.
 func (t Test) Judge(c Counts) Result {
 	c = c.clamped()
-	return t.judge(c.over(), c.under(), c.proportion())
+	return t.judge(c.bettingOnBad(), c.bettingOnGood(), c.proportion())
 }
 
 // LogEvidence returns the LogEvidence of Judge without the interval, at an eightieth of
 // the cost.
 func (t Test) LogEvidence(c Counts) float64 {
-	return c.clamped().over().evidence(t.limit())
+	return c.clamped().bettingOnBad().evidence(t.limit())
 }
 
-// judge combines the games on both sides of the same observations.
-func (t Test) judge(over, under game, observed float64) Result {
+// judge combines the bets on both sides of the same observations.
+func (t Test) judge(above, below wealth, observed float64) Result {
 	threshold := t.threshold()
-	evidence := over.evidence(t.limit())
+	evidence := above.evidence(t.limit())
 	return Result{
 		Breach:      evidence >= threshold,
 		LogEvidence: evidence,
 		Observed:    observed,
-		Lower:       over.end(0, observed, threshold),
-		Upper:       under.end(1, observed, threshold),
+		Lower:       above.bound(0, observed, threshold),
+		Upper:       below.bound(1, observed, threshold),
 	}
 }
 
-// minLimit is the minLimit limit, and 1-minLimit the largest.
+// minLimit is the smallest limit, and 1-minLimit the largest.
 const minLimit = 1e-9
 
 // limit returns the clamped limit, with which all logarithms are finite; minLimit for NaN.
@@ -84,17 +84,17 @@ func (t Test) threshold() float64 {
 	return -math.Log(min(t.Alpha, 0.5))
 }
 
-// over returns the game of bets on bad events.
-func (c Counts) over() game { return c.game(eventBets) }
+// bettingOnBad returns the wealth of bets on bad events.
+func (c Counts) bettingOnBad() wealth { return c.wealth(eventBets) }
 
-// under returns the game of bets on good events.
-func (c Counts) under() game { return c.game(mirroredEventBets) }
+// bettingOnGood returns the wealth of bets on good events.
+func (c Counts) bettingOnGood() wealth { return c.wealth(inverseEventBets) }
 
-// game returns the state of bets after the events: a good event gains 0, a bad one theta.
-func (c Counts) game(bets []bet) game {
-	g := game{bets: bets, gains: make([]float64, len(bets)), n: float64(c.Total)}
+// wealth returns that of bets after the events: a good event gains 0, a bad one theta.
+func (c Counts) wealth(bets []bet) wealth {
+	w := wealth{bets: bets, logGains: make([]float64, len(bets)), n: float64(c.Total)}
 	for i, b := range bets {
-		g.gains[i] = float64(c.Bad) * b.theta
+		w.logGains[i] = float64(c.Bad) * b.theta
 	}
-	return g
+	return w
 }
