@@ -54,7 +54,7 @@ func (c planned) absent() metav1.Condition {
 	case failed.Count > 0:
 		return notProvisioned(v1alpha1.ReasonCreateFailed, "AWS failed to create the replication group; it is created again after a pause")
 	case c.token == "":
-		return notProvisioned(v1alpha1.ReasonProvisioning, "Creating Secret %s", c.names.secret())
+		return notProvisioned(v1alpha1.ReasonProvisioning, "Creating Secret %s", c.secret())
 	case c.deps.waiting != nil:
 		return c.dependency(c.deps.waiting.(observed.Object))
 	}

@@ -92,7 +92,7 @@ func (Planner) Plan(in cache.Input) cache.Part {
 	part.Status.EngineVersion = d.engine() + " " + d.spec.EngineVersion
 	if kind := missingKind(d, in.ACK); kind != nil {
 		part.Provisioned = notInstalled(*kind)
-		part.Keep, part.Connection = in.Index.OfCache(d.id), seen.lastGood()
+		part.Keep, part.Connection = in.OfCache(d.id), seen.lastGood()
 		return part
 	}
 	if rejected {
@@ -108,7 +108,7 @@ func (Planner) Plan(in cache.Input) cache.Part {
 	switch {
 	case err != nil:
 		part.Provisioned = invalidRecord(err)
-		next.keep = in.Index.OfCache(d.id)
+		next.keep = in.OfCache(d.id)
 	default:
 		part.Provisioned = c.provisioned()
 		next = c.steps(part.Cost.Held)
