@@ -11,7 +11,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/go-logr/logr"
 )
@@ -106,10 +105,7 @@ func (a *account) call(ctx context.Context, op Operation, kind, id string) error
 		return nil
 	case "Throttling":
 		// The SDK makes three attempts, which block the kind's only worker.
-		select {
-		case <-time.After(a.options.Poll / 6):
-		case <-ctx.Done():
-		}
+		_ = sleep(ctx, a.options.Poll/6) // the call fails anyway
 	}
 	return awsError{op: op, kind: kind, code: code}
 }

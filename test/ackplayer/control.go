@@ -156,6 +156,7 @@ func (g *gate) wait(ctx context.Context) error {
 	}
 }
 
+// sleep waits for d, or returns an error when ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d == 0 {
 		return nil
