@@ -79,7 +79,7 @@ const ackTimeout = 10 * time.Minute
 
 // cachePending reports whether the operator waits by its own clock: for a cache that is being
 // created, or until it reports why there is none.
-func (w *World) cachePending() bool {
+func (w ackSimulator) cachePending() bool {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if !w.cloud.installed || w.cloud.quotaExceeded || !ok || fc.DeletionTimestamp != nil || fc.Spec.Cache.Type != v1alpha1.CacheElastiCache {
 		return false
@@ -98,7 +98,7 @@ func (w *World) cachePending() bool {
 
 // ackControllers simulates ACK: objects are synced when their spec has changed, and periodically
 // until AWS has the state of the spec.
-func (w *World) ackControllers() {
+func (w ackSimulator) ackControllers() {
 	if !w.cloud.installed || w.cloud.stopped {
 		return
 	}
@@ -109,7 +109,7 @@ func (w *World) ackControllers() {
 	}
 }
 
-func (w *World) ackSync(o client.Object) {
+func (w ackSimulator) ackSync(o client.Object) {
 	due, polls := annotatedTime(o, annotationPoll)
 	changed := setAnnotation(o, annotationSeen, strconv.FormatInt(o.GetGeneration(), 10))
 	if changed || polls && !w.time.Before(due) {
@@ -121,7 +121,7 @@ func (w *World) ackSync(o client.Object) {
 		}
 	}
 	if due, polls := annotatedTime(o, annotationPoll); polls && len(o.GetFinalizers()) > 0 {
-		w.setAlarm(due)
+		w.kube().setAlarm(due)
 	}
 }
 
@@ -130,12 +130,12 @@ func annotatedTime(o client.Object, key string) (time.Time, bool) {
 	return at, err == nil
 }
 
-func (w *World) annotateTime(o client.Object, key string, in time.Duration) {
+func (w ackSimulator) annotateTime(o client.Object, key string, in time.Duration) {
 	setAnnotation(o, key, w.time.Add(in).UTC().Format(time.RFC3339Nano))
 }
 
 // syncGroup is a sync of a replication group.
-func (w *World) syncGroup(g *ack.ReplicationGroup) {
+func (w ackSimulator) syncGroup(g *ack.ReplicationGroup) {
 	switch {
 	case g.DeletionTimestamp != nil:
 		w.deleteGroup(g)
@@ -150,7 +150,7 @@ func (w *World) syncGroup(g *ack.ReplicationGroup) {
 	}
 }
 
-func (w *World) createGroup(g *ack.ReplicationGroup) {
+func (w ackSimulator) createGroup(g *ack.ReplicationGroup) {
 	token, ok := w.tokenOf(g)
 	_, exists := w.servers[addressOf(g)]
 	switch {
@@ -174,7 +174,7 @@ func (w *World) createGroup(g *ack.ReplicationGroup) {
 
 // checkProgress reads the state of an operation in AWS. ACK's conditions are based on the previous
 // sync, so a group is Ready one sync later.
-func (w *World) checkProgress(g *ack.ReplicationGroup) {
+func (w ackSimulator) checkProgress(g *ack.ReplicationGroup) {
 	what := "replication group currently being created."
 	if g.Status.State == ack.GroupModifying {
 		what = "replication group currently being modified."
@@ -203,7 +203,7 @@ func (w *World) checkProgress(g *ack.ReplicationGroup) {
 // modifyGroup sends changes to AWS. The number of replicas has a separate call, whose response
 // overwrites the rest of the spec. All other calls include the current token of the Secret, and AWS
 // continues to accept the previous one.
-func (w *World) modifyGroup(g *ack.ReplicationGroup) {
+func (w ackSimulator) modifyGroup(g *ack.ReplicationGroup) {
 	var sent ack.ReplicationGroupSpec
 	if err := json.Unmarshal([]byte(g.Annotations[annotationSent]), &sent); err != nil {
 		panic(fmt.Sprintf("decoding the sent spec of %s: %v", g.Name, err))
@@ -236,7 +236,7 @@ func (w *World) modifyGroup(g *ack.ReplicationGroup) {
 }
 
 // deleteGroupsInAWS deletes all groups in AWS, which ACK detects at its next sync.
-func (w *World) deleteGroupsInAWS() {
+func (w ackSimulator) deleteGroupsInAWS() {
 	for _, o := range w.api.now(replicationGroups) {
 		updateAs(&w.api, replicationGroups, o.GetName(), func(g *ack.ReplicationGroup) {
 			w.cloud.lost = addressOf(g)
@@ -246,7 +246,7 @@ func (w *World) deleteGroupsInAWS() {
 	}
 }
 
-func (w *World) deleteGroup(g *ack.ReplicationGroup) {
+func (w ackSimulator) deleteGroup(g *ack.ReplicationGroup) {
 	done, _ := annotatedTime(g, annotationDone)
 	switch {
 	case g.Status.State == "" || g.Annotations[ack.AnnotationDeletionPolicy] == ack.DeletionRetain:
@@ -263,7 +263,7 @@ func (w *World) deleteGroup(g *ack.ReplicationGroup) {
 }
 
 // syncOther is a sync of a resource that AWS creates at once, or of a snapshot.
-func (w *World) syncOther(o client.Object) {
+func (w ackSimulator) syncOther(o client.Object) {
 	switch {
 	case o.GetDeletionTimestamp() != nil && w.inUse(o):
 		w.recoverable(o, "CacheSubnetGroupInUse: The resource is in use.")
@@ -275,7 +275,7 @@ func (w *World) syncOther(o client.Object) {
 	}
 }
 
-func (w *World) createOther(o client.Object) {
+func (w ackSimulator) createOther(o client.Object) {
 	switch o := o.(type) {
 	case *ack.Snapshot:
 		if o.Status.SnapshotStatus == "" {
@@ -295,7 +295,7 @@ func (w *World) createOther(o client.Object) {
 }
 
 // inUse reports whether AWS refuses to delete a resource because another one depends on it.
-func (w *World) inUse(o client.Object) bool {
+func (w ackSimulator) inUse(o client.Object) bool {
 	users := replicationGroups
 	switch o.(type) {
 	case *ack.Snapshot, *ack.MetricAlarm:
@@ -312,7 +312,7 @@ func (w *World) inUse(o client.Object) bool {
 }
 
 // tokenOf returns the token in the Secret of a group or of its probe user.
-func (w *World) tokenOf(g *ack.ReplicationGroup) (string, bool) {
+func (w ackSimulator) tokenOf(g *ack.ReplicationGroup) (string, bool) {
 	key := g.Spec.AuthToken
 	for _, o := range w.api.now(users) {
 		mode := o.(*ack.User).Spec.AuthenticationMode
@@ -342,7 +342,7 @@ func addressOf(g *ack.ReplicationGroup) string {
 }
 
 // recordSent records the spec that was sent to AWS, and when it completes.
-func (w *World) recordSent(g *ack.ReplicationGroup, spec ack.ReplicationGroupSpec) {
+func (w ackSimulator) recordSent(g *ack.ReplicationGroup, spec ack.ReplicationGroupSpec) {
 	setAnnotation(g, annotationSent, asText(spec))
 	w.annotateTime(g, annotationDone, awsTakes)
 }
@@ -354,31 +354,31 @@ func addFinalizer(o client.Object) {
 
 // Conditions of ACK. Each sync replaces all of them.
 
-func (w *World) synced(o client.Object) {
+func (w ackSimulator) synced(o client.Object) {
 	w.setConditions(o, ack.Condition{Type: ack.ConditionSynced, Status: corev1.ConditionTrue}, ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionTrue})
 }
 
-func (w *World) inProgress(o client.Object, message string) {
+func (w ackSimulator) inProgress(o client.Object, message string) {
 	w.setConditions(o, ack.Condition{Type: ack.ConditionSynced, Status: corev1.ConditionFalse, Message: message},
 		ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Message: message})
 	w.annotateTime(o, annotationPoll, ackPoll)
 }
 
-func (w *World) recoverable(o client.Object, message string) {
+func (w ackSimulator) recoverable(o client.Object, message string) {
 	w.setConditions(o, ack.Condition{Type: ack.ConditionRecoverable, Status: corev1.ConditionTrue, Message: message},
 		ack.Condition{Type: ack.ConditionSynced, Status: corev1.ConditionUnknown, Reason: message},
 		ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: ack.ConditionRecoverable, Message: message})
 	w.annotateTime(o, annotationPoll, ackPoll)
-	w.setAlarm(w.time.Add(ackPoll))
+	w.kube().setAlarm(w.time.Add(ackPoll))
 }
 
-func (w *World) terminal(o client.Object, message string) {
+func (w ackSimulator) terminal(o client.Object, message string) {
 	w.setConditions(o, ack.Condition{Type: ack.ConditionTerminal, Status: corev1.ConditionTrue, Message: message},
 		ack.Condition{Type: ack.ConditionSynced, Status: corev1.ConditionFalse, Reason: "resource is in terminal condition", Message: "Resource not synced"},
 		ack.Condition{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: ack.ConditionTerminal, Message: message})
 }
 
-func (w *World) setConditions(o client.Object, conditions ...ack.Condition) {
+func (w ackSimulator) setConditions(o client.Object, conditions ...ack.Condition) {
 	at := metav1.NewTime(w.time.Truncate(time.Second))
 	for i := range conditions {
 		conditions[i].LastTransitionTime = &at

@@ -49,7 +49,7 @@ func TestElastiCacheScenarios(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			w := newWorld(s, plan{scenario: s.name})
 			w.runUntilRest(true)
-			w.checkAtRest()
+			w.oracle().checkAtRest()
 			for _, text := range w.violations {
 				t.Error(text)
 			}
@@ -70,7 +70,7 @@ func (w *World) describeCaches() string {
 		g := o.(*ack.ReplicationGroup)
 		parts = append(parts, fmt.Sprintf("%s on %d %s %s", g.Spec.Engine, len(g.Status.MemberClusters), g.Spec.CacheNodeType, g.Status.State))
 	}
-	if image := w.imageOf(w.stable()); image != "" {
+	if image := w.load().imageOf(w.canaryOracle().stable()); image != "" {
 		connection, _ := live[*corev1.Secret](&w.api.store, secrets, name+"-connection")
 		parts = append(parts, fmt.Sprintf("serves %s by %s", image[strings.LastIndex(image, ":")+1:], connection.Data["provider"]))
 	}

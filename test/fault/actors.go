@@ -14,6 +14,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -38,9 +39,9 @@ const (
 const unstartableImage = "broken"
 
 // act runs a step of each actor. They act again as long as any of them changes something.
-func (w *World) act() {
+func (w kube) act() {
 	w.nextTick, w.alarm = time.Time{}, time.Time{}
-	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.sampler, w.jobController, w.kubelet, w.gateway, w.ackControllers}
+	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.canaryOracle().sampler, w.jobController, w.kubelet, w.gateway, w.ackSimulator().ackControllers}
 	for i := range w.plan.order % 6 {
 		actors[i], actors[i+1-i/5*6] = actors[i+1-i/5*6], actors[i]
 	}
@@ -56,13 +57,13 @@ func (w *World) act() {
 
 // deploymentController creates pods, and the kubelet starts them: one step observes the spec,
 // another one makes the pods available.
-func (w *World) deploymentController() {
+func (w kube) deploymentController() {
 	for _, o := range w.api.now(deployments) {
 		updateAs(&w.api, deployments, o.GetName(), func(d *appsv1.Deployment) { w.stepDeployment(d) })
 	}
 }
 
-func (w *World) stepDeployment(d *appsv1.Deployment) {
+func (w kube) stepDeployment(d *appsv1.Deployment) {
 	desired, s := ptr.Deref(d.Spec.Replicas, 1), &d.Status
 	switch {
 	case s.ObservedGeneration < d.Generation:
@@ -82,7 +83,7 @@ func (w *World) stepDeployment(d *appsv1.Deployment) {
 }
 
 // exceedDeadline sets ProgressDeadlineExceeded when the deadline of a Deployment has passed.
-func (w *World) exceedDeadline(d *appsv1.Deployment) {
+func (w kube) exceedDeadline(d *appsv1.Deployment) {
 	progress := &d.Status.Conditions[0]
 	deadline := progress.LastUpdateTime.Add(time.Duration(ptr.Deref(d.Spec.ProgressDeadlineSeconds, 600)) * time.Second)
 	if progress.Status == corev1.ConditionFalse {
@@ -95,7 +96,7 @@ func (w *World) exceedDeadline(d *appsv1.Deployment) {
 	progress.Status, progress.Reason = corev1.ConditionFalse, "ProgressDeadlineExceeded"
 }
 
-func (w *World) setAlarm(t time.Time) {
+func (w kube) setAlarm(t time.Time) {
 	if w.alarm.IsZero() || t.Before(w.alarm) {
 		w.alarm = t
 	}
@@ -103,7 +104,7 @@ func (w *World) setAlarm(t time.Time) {
 
 // canStart reports whether a pod starts: its image works, what it mounts exists, and the flags file
 // is valid.
-func (w *World) canStart(pod corev1.PodSpec) bool {
+func (w kube) canStart(pod corev1.PodSpec) bool {
 	if strings.Contains(pod.Containers[0].Image, unstartableImage) {
 		return false
 	}
@@ -127,13 +128,13 @@ func (w *World) canStart(pod corev1.PodSpec) bool {
 
 // statefulSetController runs the in-cluster Redis, with the password in its Secret when the pod
 // starts.
-func (w *World) statefulSetController() {
+func (w kube) statefulSetController() {
 	for _, o := range w.api.now(statefulSets) {
 		updateAs(&w.api, statefulSets, o.GetName(), func(d *appsv1.StatefulSet) { w.stepStatefulSet(d) })
 	}
 }
 
-func (w *World) stepStatefulSet(d *appsv1.StatefulSet) {
+func (w kube) stepStatefulSet(d *appsv1.StatefulSet) {
 	s := &d.Status
 	switch {
 	case s.ObservedGeneration < d.Generation:
@@ -159,7 +160,7 @@ func configuredPassword(secret *corev1.Secret) string {
 }
 
 // garbageCollector deletes the children of a FlagCache that no longer exists.
-func (w *World) garbageCollector() {
+func (w kube) garbageCollector() {
 	owner := find(w.api.now(flagCaches), name)
 	for k := secrets; k < kinds; k++ {
 		for _, o := range w.api.now(k) {
@@ -172,7 +173,7 @@ func (w *World) garbageCollector() {
 }
 
 // autoscaler scales its target according to the load.
-func (w *World) autoscaler() {
+func (w kube) autoscaler() {
 	for _, o := range w.api.now(autoscalers) {
 		hpa := o.(*autoscalingv2.HorizontalPodAutoscaler)
 		updateAs(&w.api, deployments, hpa.Spec.ScaleTargetRef.Name, func(d *appsv1.Deployment) {
@@ -182,7 +183,7 @@ func (w *World) autoscaler() {
 }
 
 // namespaceController deletes the content of a terminating namespace.
-func (w *World) namespaceController() {
+func (w kube) namespaceController() {
 	if !w.api.terminating {
 		return
 	}
@@ -194,7 +195,7 @@ func (w *World) namespaceController() {
 }
 
 // mustDelete deletes an object, which must exist.
-func (w *World) mustDelete(k kind, name string) {
+func (w kube) mustDelete(k kind, name string) {
 	if err := w.api.remove(k, name, nil); err != nil {
 		panic(fmt.Sprintf("removing %s %s: %v", k, name, err))
 	}
@@ -245,13 +246,13 @@ func (p prober) pending() bool {
 	return false
 }
 
-func (w *World) prober() {
+func (w kube) prober() {
 	for _, key := range w.redis.keys() {
 		w.redis[key] = w.probeOnce(w.redis[key])
 	}
 }
 
-func (w *World) probeOnce(p probeState) probeState {
+func (w kube) probeOnce(p probeState) probeState {
 	if p.fresh {
 		p.fresh = false
 		w.nextTick = w.time.Add(tick)
@@ -267,7 +268,7 @@ func (w *World) probeOnce(p probeState) probeState {
 }
 
 // probeResult returns the result of a probe of a target.
-func (w *World) probeResult(t probe.Target) probe.Result {
+func (w kube) probeResult(t probe.Target) probe.Result {
 	down := probe.Result{Outcome: probe.Unhealthy, Reason: probe.ReasonConnectionRefused, Message: "connection refused"}
 	known, running := w.servers[t.Addr]
 	if set, ok := w.redisPod(t.Addr); ok {
@@ -282,14 +283,14 @@ func (w *World) probeResult(t probe.Target) probe.Result {
 	case !known.accept(string(t.Password)):
 		return probe.Result{Outcome: probe.Unhealthy, Reason: probe.ReasonWrongPassword, Message: "the password is wrong"}
 	default:
-		w.recordProbe(t.Addr, string(t.Password))
+		w.cloudOracle().recordProbe(t.Addr, string(t.Password))
 		return probe.Result{Outcome: probe.Healthy, Reason: probe.ReasonHealthy, Role: "master", Latency: time.Millisecond}
 	}
 }
 
 // redisPod returns the StatefulSet behind an address in the cluster, which requires a Service that
 // selects its pods.
-func (w *World) redisPod(address string) (*appsv1.StatefulSet, bool) {
+func (w kube) redisPod(address string) (*appsv1.StatefulSet, bool) {
 	host, _, _ := strings.Cut(address, ".")
 	service, ok := live[*corev1.Service](&w.api.store, services, host)
 	if !ok {
@@ -332,18 +333,94 @@ func hash(value any) string {
 func labelSet(o client.Object) labels.Set { return labels.Set(o.GetLabels()) }
 
 // deleteFlagCache deletes the FlagCache as the user.
-func (w *World) deleteFlagCache() {
+func (w user) deleteFlagCache() {
 	w.userDeletes(flagCaches, name)
 }
 
 // changePodLabels makes a change of the spec that requires new pods.
-func (w *World) changePodLabels() {
+func (w user) changePodLabels() {
 	w.updateSpec(func(spec *v1alpha1.FlagCacheSpec) {
 		spec.Service.PodLabels = map[string]v1alpha1.LabelValue{"changed": "true"}
 	})
 }
 
 // updateSpec changes the spec as the user.
-func (w *World) updateSpec(change func(*v1alpha1.FlagCacheSpec)) {
+func (w user) updateSpec(change func(*v1alpha1.FlagCacheSpec)) {
 	updateAs(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { change(&fc.Spec) })
+}
+
+// jobController runs load tests: it creates the pod of a Job and, when that has ended, sets the
+// condition of the Job according to the result.
+func (w kube) jobController() {
+	for _, o := range w.api.now(jobs) {
+		job := o.(*batchv1.Job)
+		_, there := live[*corev1.Pod](&w.api.store, pods, job.Name)
+		ends := job.CreationTimestamp.Add(loadTestDuration)
+		switch {
+		case !there:
+			w.createPod(job.Name, map[string]string{batchv1.ControllerUidLabel: string(job.UID)}, metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job")))
+			w.setAlarm(ends)
+		case len(job.Status.Conditions) > 0:
+		case w.time.Before(ends):
+			w.setAlarm(ends)
+		default:
+			w.endLoadTest(job)
+		}
+	}
+}
+
+// endLoadTest ends the pod of a Job with its report.
+func (w kube) endLoadTest(job *batchv1.Job) {
+	report, code, end := goodReport, int32(0), batchv1.JobComplete
+	if strings.Contains(w.load().imageOf(job.Labels[v1alpha1.LabelRevision]), slowImage) {
+		report, code, end = badReport, 1, batchv1.JobFailed
+	}
+	updateAs(&w.api, pods, job.Name, func(p *corev1.Pod) {
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{
+			Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Message: report},
+		}}}
+	})
+	updateAs(&w.api, jobs, job.Name, func(j *batchv1.Job) {
+		j.Status.Conditions = []batchv1.JobCondition{{Type: end, Status: corev1.ConditionTrue}}
+	})
+}
+
+func (w kube) createPod(name string, labels map[string]string, owner *metav1.OwnerReference) {
+	w.user().mustCreate(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, Labels: labels, OwnerReferences: []metav1.OwnerReference{*owner}}})
+}
+
+// kubelet runs the pods of images that crash. All other pods exist only in the status of their
+// Deployments, since the operator does not read them.
+func (w kube) kubelet() {
+	for _, o := range w.api.now(deployments) {
+		d := o.(*appsv1.Deployment)
+		crashes := strings.Contains(d.Spec.Template.Spec.Containers[0].Image, crashingImage) && ptr.Deref(d.Spec.Replicas, 1) > 0
+		_, there := live[*corev1.Pod](&w.api.store, pods, d.Name)
+		switch {
+		case crashes && !there:
+			w.createPod(d.Name, d.Spec.Template.Labels, metav1.NewControllerRef(d, appsv1.SchemeGroupVersion.WithKind("Deployment")))
+			updateAs(&w.api, pods, d.Name, func(p *corev1.Pod) {
+				p.Status.ContainerStatuses = []corev1.ContainerStatus{{
+					Name: "flag-service", RestartCount: 2,
+					State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
+				}}
+			})
+		case !crashes && there:
+			w.mustDelete(pods, d.Name)
+		}
+	}
+	w.removeOrphans()
+}
+
+// removeOrphans deletes pods whose Deployment or Job no longer exists.
+func (w kube) removeOrphans() {
+	for _, o := range w.api.now(pods) {
+		owner := metav1.GetControllerOf(o)
+		if owner == nil {
+			continue
+		}
+		if there := find(w.api.now(kindNamed(owner.Kind)), owner.Name); there == nil || there.GetUID() != owner.UID {
+			w.mustDelete(pods, o.GetName())
+		}
+	}
 }

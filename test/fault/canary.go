@@ -48,7 +48,7 @@ func (s *sampler) Last(types.NamespacedName) (canary.Evidence, bool) {
 }
 
 // sampler reads the counters of the pods.
-func (w *World) sampler() {
+func (w canaryOracle) sampler() {
 	s := &w.evidence
 	switch {
 	case s.target == nil:
@@ -60,15 +60,15 @@ func (w *World) sampler() {
 		s.last, s.next = &sample, w.time.Add(s.target.Interval)
 		w.queue.enqueue(w.time)
 	}
-	w.setAlarm(s.next)
+	w.kube().setAlarm(s.next)
 }
 
 // sampled returns the counters of the pods of both revisions. The sample has the time of the
 // operator's clock, because the operator takes it.
-func (w *World) sampled() canary.Evidence {
+func (w canaryOracle) sampled() canary.Evidence {
 	sample := canary.Evidence{At: w.Now()}
 	for _, revision := range []string{w.evidence.target.Candidate, w.evidence.target.Stable} {
-		if w.availableReplicas(revision) == 0 {
+		if w.load().availableReplicas(revision) == 0 {
 			continue
 		}
 		counts := w.clients.answered[revision]
@@ -81,7 +81,7 @@ func (w *World) sampled() canary.Evidence {
 }
 
 // recordOf returns the record of a revision.
-func (w *World) recordOf(revision string) (canary.Record, bool) {
+func (w canaryOracle) recordOf(revision string) (canary.Record, bool) {
 	o, ok := live[*appsv1.ControllerRevision](&w.api.store, controllerRevisions, name+"-"+revision)
 	if !ok {
 		return canary.Record{}, false
@@ -95,7 +95,7 @@ func readRecord(o client.Object) (canary.Record, bool) {
 }
 
 // canarySteps returns the steps in the current spec.
-func (w *World) canarySteps() []v1alpha1.CanaryStep {
+func (w canaryOracle) canarySteps() []v1alpha1.CanaryStep {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if !ok {
 		return nil
@@ -105,9 +105,9 @@ func (w *World) canarySteps() []v1alpha1.CanaryStep {
 
 // assignedShares returns the shares of candidates according to the operator's writes. Pods and
 // gateways apply them later.
-func (w *World) assignedShares() map[string]int32 {
+func (w canaryOracle) assignedShares() map[string]int32 {
 	assigned := map[string]int32{}
-	for _, s := range w.splitTraffic() {
+	for _, s := range w.load().splitTraffic() {
 		assigned[s.revision] = max(assigned[s.revision], s.weight)
 	}
 	if route, ok := live[*gatewayv1.HTTPRoute](&w.api.store, httpRoutes, routeName); ok {
@@ -115,14 +115,14 @@ func (w *World) assignedShares() map[string]int32 {
 			assigned[s.revision] = max(assigned[s.revision], s.weight)
 		}
 	}
-	for _, s := range w.podTraffic(w.desiredReplicas) {
+	for _, s := range w.load().podTraffic(w.desiredReplicas) {
 		assigned[s.revision] = max(assigned[s.revision], s.weight)
 	}
 	return assigned
 }
 
 // desiredReplicas returns the number of replicas in the spec of a revision's Deployment.
-func (w *World) desiredReplicas(revision string) int32 {
+func (w canaryOracle) desiredReplicas(revision string) int32 {
 	d, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+revision)
 	if !ok {
 		return 0
@@ -131,7 +131,7 @@ func (w *World) desiredReplicas(revision string) int32 {
 }
 
 // checkCanary verifies the invariants of canaries after a change of the store.
-func (w *World) checkCanary(k kind, before, after client.Object) {
+func (w canaryOracle) checkCanary(k kind, before, after client.Object) {
 	switch k {
 	case flagCaches:
 		if after == nil {
@@ -151,7 +151,7 @@ func (w *World) checkCanary(k kind, before, after client.Object) {
 }
 
 // recordStable records which revision is stable.
-func (w *World) recordStable() {
+func (w canaryOracle) recordStable() {
 	if serving := w.stable(); serving != "" && !w.clients.served[serving] {
 		served := map[string]bool{serving: true}
 		for revision := range w.clients.served {
@@ -163,7 +163,7 @@ func (w *World) recordStable() {
 
 // checkAssignedShares verifies S3: a share increases only to what the recorded step allows, and
 // ends only after the end of the canary was recorded.
-func (w *World) checkAssignedShares(was map[string]int32) {
+func (w canaryOracle) checkAssignedShares(was map[string]int32) {
 	for revision, weight := range w.assigned {
 		if weight > was[revision] {
 			w.checkShare(revision, weight)
@@ -181,7 +181,7 @@ func (w *World) checkAssignedShares(was map[string]int32) {
 
 // checkShare verifies S3: a candidate gets at most the share of the recorded step, and none after
 // it was rejected.
-func (w *World) checkShare(revision string, weight int32) {
+func (w canaryOracle) checkShare(revision string, weight int32) {
 	record, ok := w.recordOf(revision)
 	steps := w.canarySteps()
 	switch {
@@ -197,7 +197,7 @@ func (w *World) checkShare(revision string, weight int32) {
 // checkOutcomeRecorded verifies S3: the end of a canary is recorded before the candidate is scaled
 // down, because a crash in between would start it again. If it could not be recorded, the share
 // ends nevertheless.
-func (w *World) checkOutcomeRecorded(revision string) {
+func (w canaryOracle) checkOutcomeRecorded(revision string) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	record, recorded := w.recordOf(revision)
 	if !ok || fc.DeletionTimestamp != nil || !recorded || w.current.faulted || w.plan.hasOutdatedDecisions() {
@@ -210,7 +210,7 @@ func (w *World) checkOutcomeRecorded(revision string) {
 
 // checkScaleDown verifies S3: the pods and the Service of a candidate are not removed before its
 // end was recorded, nor while a gateway sends requests to them.
-func (w *World) checkScaleDown(k kind, before, after client.Object) {
+func (w canaryOracle) checkScaleDown(k kind, before, after client.Object) {
 	if before == nil || before.GetName() == name {
 		return
 	}
@@ -224,7 +224,7 @@ func (w *World) checkScaleDown(k kind, before, after client.Object) {
 	}
 	w.checkOutcomeRecorded(revision)
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	for _, s := range w.gatewayTraffic() {
+	for _, s := range w.load().gatewayTraffic() {
 		if ok && fc.DeletionTimestamp == nil && s.revision == revision && !w.plan.hasOutdatedDecisions() {
 			w.violation("S2 capacity: the gateway sends %d %% of the traffic to revision %s, whose %s was removed", s.weight, revision, k)
 		}
@@ -233,7 +233,7 @@ func (w *World) checkScaleDown(k kind, before, after client.Object) {
 
 // checkRecord verifies S7: a record has only what has happened, and a rejection is withdrawn only
 // on request.
-func (w *World) checkRecord(before, after client.Object) {
+func (w canaryOracle) checkRecord(before, after client.Object) {
 	if after == nil || w.writer != operator {
 		return
 	}
@@ -249,7 +249,7 @@ func (w *World) checkRecord(before, after client.Object) {
 		w.violation("S7 evidence: revision %s is recorded as promoted but was never stable", revision)
 	}
 	if record.Outcome == canary.RolledBack || record.Outcome == canary.Superseded {
-		w.resetExposure(revision)
+		w.load().resetExposure(revision)
 	}
 	if before != nil {
 		w.checkRetried(before, record)
@@ -257,7 +257,7 @@ func (w *World) checkRecord(before, after client.Object) {
 }
 
 // checkRetried verifies S3: a rejection is withdrawn once per request of a user.
-func (w *World) checkRetried(before client.Object, record canary.Record) {
+func (w canaryOracle) checkRetried(before client.Object, record canary.Record) {
 	was, ok := readRecord(before)
 	if !ok || was.Outcome != canary.RolledBack || was.Lifted || record.Outcome == canary.RolledBack {
 		return
@@ -274,7 +274,7 @@ func (w *World) checkRetried(before client.Object, record canary.Record) {
 // passed, and which had the share of each step for long enough, as counted by the World; or one
 // that was stable before, or that a user promoted. The duration of a step is accurate to two
 // intervals, and one more per clock jump.
-func (w *World) checkPromotion(revision string) {
+func (w canaryOracle) checkPromotion(revision string) {
 	fc := w.current.flagCache
 	steps := fc.Spec.Canary.GetSteps()
 	if len(steps) == 0 || fc.Annotations[v1alpha1.AnnotationPromote] == revision || w.clients.served[revision] {
@@ -295,7 +295,7 @@ func (w *World) checkPromotion(revision string) {
 
 // checkRejected verifies S3: after a reconciliation without changes, a rejected revision has no
 // share.
-func (w *World) checkRejected() {
+func (w canaryOracle) checkRejected() {
 	if !w.lastResult.unchanged || w.cache.isOld() {
 		return
 	}
@@ -312,14 +312,14 @@ const maxReconcilesAtOnce = 4
 
 // checkIdempotent verifies S9: reconciliations at the same time reach a fixed point, and do not
 // change the record of a canary. The deletion of a FlagCache takes many and is excluded.
-func (w *World) checkIdempotent() {
+func (w canaryOracle) checkIdempotent() {
 	if fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name); !ok || fc.DeletionTimestamp != nil {
 		return
 	}
 	f := w.fork(noFaults)
 	for range maxReconcilesAtOnce {
 		f.queue.later, f.queue.dirty = time.Time{}, false
-		f.runReconcile()
+		f.process().runReconcile()
 		if f.lastResult.unchanged {
 			w.violations = append(w.violations, f.violations[len(w.violations):]...)
 			return
@@ -329,7 +329,7 @@ func (w *World) checkIdempotent() {
 }
 
 // annotationTarget returns the revision to which a user's annotation refers.
-func (w *World) annotationTarget() string {
+func (w canaryOracle) annotationTarget() string {
 	for revision := range w.assigned {
 		return revision
 	}
@@ -343,7 +343,7 @@ func (w *World) annotationTarget() string {
 }
 
 // allConcluded reports whether every revision has its outcome.
-func (w *World) allConcluded() bool {
+func (w canaryOracle) allConcluded() bool {
 	for _, o := range w.api.now(controllerRevisions) {
 		if record, ok := readRecord(o); !ok || record.Outcome == "" {
 			return false
@@ -354,7 +354,7 @@ func (w *World) allConcluded() bool {
 
 // stable returns the revision that the Service selects, or that it names as stable if it also
 // selects a candidate's pods.
-func (w *World) stable() string {
+func (w canaryOracle) stable() string {
 	service, ok := live[*corev1.Service](&w.api.store, services, name)
 	if !ok {
 		return ""

@@ -38,7 +38,7 @@ var canaryScenarios = withCanaries([]scenario{
 		annotate(v1alpha1.AnnotationRetry)}, excludedEvents: []fault{specChanged}},
 	{name: "canaryInconclusive", steps: []step{createFlagCache(withInconclusiveRollback(withUnreachableMinimum(withCanary(20)))), newImage("flag-service:v2")}, excludedEvents: []fault{specChanged}},
 	{name: "canaryCrashes", steps: []step{createWithCanary(20), newImage("flag-service:" + crashingImage)}, excludedEvents: []fault{specChanged}},
-	{name: "canaryDeleted", steps: []step{createWithCanary(20), newImage("flag-service:v2"), {"delete the FlagCache", (*World).deleteFlagCache}},
+	{name: "canaryDeleted", steps: []step{createWithCanary(20), newImage("flag-service:v2"), {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}},
 		triggers: stepTriggers{2: candidateServes}},
 	{name: "canaryByReplicas", steps: []step{createFlagCache(withReplicas(withCanary(25, 50))), newImage("flag-service:v2")}},
 	{name: "canaryByReplicasRolledBack", steps: []step{createFlagCache(withReplicas(withCanary(25, 50))), newImage("flag-service:" + failingImage)}, excludedEvents: []fault{specChanged}},
@@ -47,7 +47,7 @@ var canaryScenarios = withCanaries([]scenario{
 	{name: "canaryByGateway", steps: []step{createRoute, createFlagCache(withGateway(withCanary(10, 50))), newImage("flag-service:v2")}},
 	{name: "canaryByGatewayRolledBack", steps: []step{createRoute, createFlagCache(withGateway(withCanary(20))), newImage("flag-service:" + failingImage)}, excludedEvents: []fault{specChanged}},
 	{name: "canaryByGatewayDeleted", steps: []step{createRoute, createFlagCache(withGateway(withCanary(20))), newImage("flag-service:v2"),
-		{"delete the FlagCache", (*World).deleteFlagCache}}, triggers: stepTriggers{3: candidateServes}},
+		{"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}}, triggers: stepTriggers{3: candidateServes}},
 	{name: "canaryLoadTested", steps: []step{createFlagCache(withLoadTest(withCanary(20))), newImage("flag-service:v2")}},
 	{name: "canaryLoadTestFails", steps: []step{createFlagCache(withLoadTest(withCanary(20))), newImage("flag-service:" + slowImage)}, excludedEvents: []fault{specChanged}},
 })
@@ -96,10 +96,10 @@ func (w *World) checkOutcome() {
 	if last.Outcome != want.outcome {
 		w.violation("L1 end: the outcome of revision %s is %q, want %q", last.Revision, last.Outcome, want.outcome)
 	}
-	if image := w.imageOf(w.stable()); !strings.HasSuffix(image, want.serves) || (image == "") != (want.serves == "") {
+	if image := w.load().imageOf(w.canaryOracle().stable()); !strings.HasSuffix(image, want.serves) || (image == "") != (want.serves == "") {
 		w.violation("L1 end: the stable image is %q, want %q", image, want.serves)
 	}
-	if shares := w.traffic(); len(shares) > 0 || len(w.assigned) > 0 {
+	if shares := w.load().traffic(); len(shares) > 0 || len(w.assigned) > 0 {
 		w.violation("L1 end: candidates still have a share of the traffic: %v, assigned: %v", shares, w.assigned)
 	}
 }
@@ -109,7 +109,7 @@ type stepTriggers map[int]func(*World) bool
 
 // candidateServes reports whether a candidate serves clients.
 func candidateServes(w *World) bool {
-	return len(w.traffic()) > 0 && w.availableReplicas(w.traffic()[0].revision) > 0
+	return len(w.load().traffic()) > 0 && w.load().availableReplicas(w.load().traffic()[0].revision) > 0
 }
 
 // halfAMinuteLater reports whether the previous step was half a minute ago.
@@ -170,17 +170,34 @@ func createWithCanary(weights ...int32) step { return createFlagCache(withCanary
 func createFlagCache(fc *v1alpha1.FlagCache) step {
 	return step{"create the FlagCache with a canary", func(w *World) {
 		w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
-		w.mustCreate(flagsFile(goodFlags))
-		w.mustCreate(externalSecret(externalHost))
-		w.mustCreate(fc)
+		w.user().mustCreate(flagsFile(goodFlags))
+		w.user().mustCreate(externalSecret(externalHost))
+		w.user().mustCreate(fc)
 	}}
 }
 
-var createRoute = step{"create the route", func(w *World) { w.mustCreate(aRoute()) }}
+var createRoute = step{"create the route", func(w *World) { w.user().mustCreate(aRoute()) }}
 
 // annotate sets an annotation that controls the canary.
 func annotate(key string) step {
 	return step{"annotate " + strings.TrimPrefix(key, v1alpha1.GroupVersion.Group+"/"), func(w *World) {
-		updateAs(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { setAnnotation(fc, key, w.annotationTarget()) })
+		updateAs(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { setAnnotation(fc, key, w.canaryOracle().annotationTarget()) })
 	}}
+}
+
+// Reports of load tests.
+const (
+	goodReport = `{"passed":true,"requests":12000,"errorRate":0,"latency":{"p95Ms":8}}`
+	badReport  = `{"passed":false,"requests":12000,"errorRate":0,"latency":{"p95Ms":810}}`
+)
+
+// loadTestDuration is the duration of a load test.
+const loadTestDuration = 10 * time.Second
+
+// withLoadTest sets a load test that candidates have to pass before they get traffic.
+func withLoadTest(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	fc.Spec.Canary.LoadTest = &v1alpha1.LoadTestSpec{
+		Concurrency: 50, Duration: metav1.Duration{Duration: loadTestDuration}, LatencyP95: metav1.Duration{Duration: 50 * time.Millisecond},
+	}
+	return fc
 }

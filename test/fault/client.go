@@ -74,12 +74,12 @@ var errLost = errors.New("the connection to the API server was lost")
 
 func (c operatorClient) Get(ctx context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
 	k := kindOf(into)
-	return c.w.call(ctx, call{verb: "get", kind: k, name: key.Name, live: c.live}, func() error {
+	return c.w.injector().call(ctx, call{verb: "get", kind: k, name: key.Name, live: c.live}, func() error {
 		o := find(c.visible(k), key.Name)
 		if o == nil {
 			return apierrors.NewNotFound(k.groupResource(), key.Name)
 		}
-		c.w.recordFlagCache(o)
+		c.w.process().recordFlagCache(o)
 		return copyInto(c.asCached(o), into)
 	})
 }
@@ -88,7 +88,7 @@ func (c operatorClient) List(ctx context.Context, into client.ObjectList, option
 	k := kindOf(into)
 	var o client.ListOptions
 	o.ApplyOptions(options)
-	return c.w.call(ctx, call{verb: "list", kind: k, live: c.live}, func() error {
+	return c.w.injector().call(ctx, call{verb: "list", kind: k, live: c.live}, func() error {
 		var found []k8sruntime.Object
 		for _, item := range c.visible(k) {
 			if o.LabelSelector == nil || o.LabelSelector.Matches(labels.Set(item.GetLabels())) {
@@ -114,7 +114,7 @@ func (c operatorClient) visible(k kind) []client.Object {
 	if c.live {
 		return c.w.api.now(k)
 	}
-	objects := c.w.cached(k)
+	objects := c.w.process().cached(k)
 	selector := cacheSelectors[k]
 	if selector == nil || c.unrestricted {
 		return objects
@@ -158,7 +158,7 @@ func (c operatorClient) patch(ctx context.Context, o client.Object, p client.Pat
 		return err
 	}
 	verb := map[types.PatchType]string{types.ApplyPatchType: "apply", types.JSONPatchType: "adopt", types.MergePatchType: "patch"}[p.Type()]
-	c.w.checkPatch(kindOf(o), p.Type(), data)
+	c.w.oracle().checkPatch(kindOf(o), p.Type(), data)
 	return c.write(ctx, verb, o, subresource, func() (client.Object, error) {
 		return c.w.api.patch(patch{kind: kindOf(o), name: o.GetName(), format: p.Type(), data: data, manager: manager, status: subresource != ""})
 	})
@@ -166,7 +166,7 @@ func (c operatorClient) patch(ctx context.Context, o client.Object, p client.Pat
 
 // write executes a call that returns the written object.
 func (c operatorClient) write(ctx context.Context, verb string, o client.Object, subresource string, do func() (client.Object, error)) error {
-	return c.w.call(ctx, call{verb: verb, kind: kindOf(o), name: o.GetName(), subresource: subresource}, func() error {
+	return c.w.injector().call(ctx, call{verb: verb, kind: kindOf(o), name: o.GetName(), subresource: subresource}, func() error {
 		written, err := do()
 		if err != nil {
 			return err
@@ -178,8 +178,8 @@ func (c operatorClient) write(ctx context.Context, verb string, o client.Object,
 func (c operatorClient) Delete(ctx context.Context, o client.Object, options ...client.DeleteOption) error {
 	var opts client.DeleteOptions
 	opts.ApplyOptions(options)
-	c.w.checkDelete(kindOf(o), o.GetName(), opts.Preconditions)
-	return c.w.call(ctx, call{verb: "delete", kind: kindOf(o), name: o.GetName()}, func() error {
+	c.w.oracle().checkDelete(kindOf(o), o.GetName(), opts.Preconditions)
+	return c.w.injector().call(ctx, call{verb: "delete", kind: kindOf(o), name: o.GetName()}, func() error {
 		return c.w.api.remove(kindOf(o), o.GetName(), opts.Preconditions)
 	})
 }
@@ -219,7 +219,7 @@ func copyInto(from, into client.Object) error {
 }
 
 // call counts a request, injects the faults of the plan, and executes it.
-func (w *World) call(ctx context.Context, c call, do func() error) error {
+func (w injector) call(ctx context.Context, c call, do func() error) error {
 	w.calls++
 	if c.isWrite() {
 		w.requests++
@@ -250,7 +250,7 @@ func (w *World) call(ctx context.Context, c call, do func() error) error {
 		return w.connectionLost(c)
 	case cancelled:
 		w.logf("%4d %s: CANCELLED", w.calls, c)
-		w.cancel()
+		w.process().cancel()
 		return context.Canceled
 	default:
 		err := w.errorFor(f, c)
@@ -261,12 +261,12 @@ func (w *World) call(ctx context.Context, c call, do func() error) error {
 
 // connectionLost is the error of a lost connection. Its text varies like that of a real one, which
 // contains ports.
-func (w *World) connectionLost(c call) error {
+func (w injector) connectionLost(c call) error {
 	return fmt.Errorf("%s: read tcp 10.0.0.7:%d->10.96.0.1:443: %w", c.verb, 40000+w.calls%20000, errLost)
 }
 
 // errorFor returns the API server's error for a fault.
-func (w *World) errorFor(f fault, c call) error {
+func (w injector) errorFor(f fault, c call) error {
 	resource := c.kind.groupResource()
 	switch f {
 	case conflict:
@@ -291,7 +291,7 @@ func (w *World) errorFor(f fault, c call) error {
 }
 
 // recordCall adds a call to the trace of a reference run, with its location in the source.
-func (w *World) recordCall(c call) {
+func (w injector) recordCall(c call) {
 	if w.calledTrace != nil {
 		*w.calledTrace = append(*w.calledTrace, tracedCall{call: c, site: callSite()})
 	}

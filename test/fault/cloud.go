@@ -24,7 +24,7 @@ import (
 const maxGroups = 2
 
 // checkCloud verifies the invariants of AWS resources after a change of the store.
-func (w *World) checkCloud(k kind, before, after client.Object) {
+func (w cloudOracle) checkCloud(k kind, before, after client.Object) {
 	if !w.cloud.installed {
 		return
 	}
@@ -49,7 +49,7 @@ func (w *World) checkCloud(k kind, before, after client.Object) {
 
 // checkNoDuplicate verifies S10: there is never a second group of the same identity, nor a third
 // group.
-func (w *World) checkNoDuplicate() {
+func (w cloudOracle) checkNoDuplicate() {
 	groups := w.api.now(replicationGroups)
 	ids := map[string]bool{}
 	for _, o := range groups {
@@ -62,7 +62,7 @@ func (w *World) checkNoDuplicate() {
 
 // checkRetained verifies S11: a group with deletion policy Retain has its annotation from its
 // creation on, because the deletion of a namespace may delete it first.
-func (w *World) checkRetained(g *ack.ReplicationGroup) {
+func (w cloudOracle) checkRetained(g *ack.ReplicationGroup) {
 	fc := w.current.flagCache
 	if fc != nil && fc.Spec.DeletionPolicy == v1alpha1.DeletionRetain && g.Annotations[ack.AnnotationDeletionPolicy] != ack.DeletionRetain {
 		w.violation("S11 retention: ReplicationGroup %s was created without its retention annotation", g.Name)
@@ -71,7 +71,7 @@ func (w *World) checkRetained(g *ack.ReplicationGroup) {
 
 // checkNoGroupLeft verifies S10: no group is left behind by a deleted FlagCache, whatever the
 // operator observed of it.
-func (w *World) checkNoGroupLeft() {
+func (w cloudOracle) checkNoGroupLeft() {
 	for _, o := range w.api.now(replicationGroups) {
 		if ownedByName(o) {
 			w.violation("S10 single spend: the finalizer was removed before ReplicationGroup %s", o.GetName())
@@ -81,7 +81,7 @@ func (w *World) checkNoGroupLeft() {
 
 // checkGroupDeleted verifies S2: no group that pods use is deleted; and S11: none is deleted that
 // is to be retained, or without its final snapshot.
-func (w *World) checkGroupDeleted(g *ack.ReplicationGroup) {
+func (w cloudOracle) checkGroupDeleted(g *ack.ReplicationGroup) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if !ok {
 		fc = w.current.flagCache
@@ -103,7 +103,7 @@ func (w *World) checkGroupDeleted(g *ack.ReplicationGroup) {
 	}
 }
 
-func (w *World) snapshotted(g *ack.ReplicationGroup) bool {
+func (w cloudOracle) snapshotted(g *ack.ReplicationGroup) bool {
 	return slices.ContainsFunc(w.api.now(snapshots), func(o client.Object) bool {
 		s := o.(*ack.Snapshot)
 		return slices.Contains(g.Status.MemberClusters, s.Spec.CacheClusterID) && s.Status.SnapshotStatus == ack.SnapshotAvailable
@@ -112,7 +112,7 @@ func (w *World) snapshotted(g *ack.ReplicationGroup) bool {
 
 // checkGroupChanged verifies S2: a group that exists in AWS is changed one class at a time, and not
 // while AWS executes another change.
-func (w *World) checkGroupChanged(before, after *ack.ReplicationGroup) {
+func (w cloudOracle) checkGroupChanged(before, after *ack.ReplicationGroup) {
 	changed := classesChanged(before.Spec, after.Spec)
 	switch {
 	case before.Status.State == "" || len(changed) == 0:
@@ -124,7 +124,7 @@ func (w *World) checkGroupChanged(before, after *ack.ReplicationGroup) {
 }
 
 // recordProbe records a successful probe. The map is never modified in place.
-func (w *World) recordProbe(address, password string) {
+func (w cloudOracle) recordProbe(address, password string) {
 	if _, ours := w.servers[address]; !ours || w.probedConnections[address+" "+password] {
 		return
 	}
@@ -137,7 +137,7 @@ func (w *World) recordProbe(address, password string) {
 
 // checkConnectionProbed verifies S12: no connection to a cache in AWS is published before a probe
 // succeeded with it. With IAM, pods authenticate as a different user than the probe.
-func (w *World) checkConnectionProbed(secret *corev1.Secret) {
+func (w cloudOracle) checkConnectionProbed(secret *corev1.Secret) {
 	if string(secret.Data["provider"]) != "elasticache" {
 		return
 	}
@@ -153,18 +153,18 @@ func (w *World) checkConnectionProbed(secret *corev1.Secret) {
 
 // checkToken verifies S12: AWS accepts the token of the stable revision, unless its group was
 // deleted in AWS.
-func (w *World) checkToken() {
+func (w cloudOracle) checkToken() {
 	address, token := w.stableToken()
 	if known, up := w.servers[address]; token != "" && address != w.cloud.lost && (!up || !known.accept(token)) {
-		w.violation("S12 connection: AWS does not accept the token of the stable revision %s", w.stable())
+		w.violation("S12 connection: AWS does not accept the token of the stable revision %s", w.canaryOracle().stable())
 	}
 }
 
 // stableToken returns the token of the stable revision and the address of its cache in AWS, empty
 // if there is none.
-func (w *World) stableToken() (address, token string) {
+func (w cloudOracle) stableToken() (address, token string) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	serving, serves := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+w.stable())
+	serving, serves := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+w.canaryOracle().stable())
 	if !ok || fc.DeletionTimestamp != nil || !serves {
 		return "", ""
 	}
@@ -178,7 +178,7 @@ func (w *World) stableToken() (address, token string) {
 
 // checkCloudAtRest verifies S10: at the end there is no unused group; and S12: a requested token is
 // in use.
-func (w *World) checkCloudAtRest() {
+func (w cloudOracle) checkCloudAtRest() {
 	if fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name); !ok || fc.DeletionTimestamp != nil {
 		return
 	}
@@ -188,28 +188,28 @@ func (w *World) checkCloudAtRest() {
 		}
 	}
 	if _, token := w.stableToken(); token != "" && w.outdated(token) {
-		w.violation("S12 connection: the stable revision %s uses a token from before a new one was requested", w.stable())
+		w.violation("S12 connection: the stable revision %s uses a token from before a new one was requested", w.canaryOracle().stable())
 	}
 }
 
 // used reports whether the pods of a revision use a group.
-func (w *World) used(g client.Object) bool {
+func (w cloudOracle) used(g client.Object) bool {
 	return slices.ContainsFunc(w.api.now(deployments), func(o client.Object) bool {
 		return o.(*appsv1.Deployment).Spec.Template.Annotations[v1alpha1.AnnotationCache] == g.GetLabels()[v1alpha1.LabelCache]
 	})
 }
 
 // outdated reports whether a token was generated before the user requested a new one.
-func (w *World) outdated(token string) bool {
+func (w cloudOracle) outdated(token string) bool {
 	first, err := strconv.Atoi(strings.TrimPrefix(generatedPattern.FindString(token), secretMarker))
 	return err == nil && first <= w.generatedAtRotation
 }
 
 // cloudState returns the part of the state that depends on the times in an object.
-func (w *World) cloudState(o client.Object) string {
+func (w cloudOracle) cloudState(o client.Object) string {
 	switch o := o.(type) {
 	case *v1alpha1.FlagCache:
-		return fmt.Sprint(w.statusMatchesGroup(o), w.statusMatchesRecords(o))
+		return fmt.Sprint(w.statusMatchesGroup(o), w.digest().statusMatchesRecords(o))
 	case *corev1.Secret:
 		return fmt.Sprint(w.failureState(o), w.outdated(string(o.Data["token"])+string(o.Data["password"])))
 	case *ack.ReplicationGroup:
@@ -235,13 +235,13 @@ func (w *World) cloudState(o client.Object) string {
 
 // statusMatchesGroup reports whether the status is about an existing group, and not one that was
 // recreated since.
-func (w *World) statusMatchesGroup(fc *v1alpha1.FlagCache) bool {
+func (w cloudOracle) statusMatchesGroup(fc *v1alpha1.FlagCache) bool {
 	return fc.Status.Cache != nil && slices.ContainsFunc(w.api.now(replicationGroups), func(o client.Object) bool {
 		return fc.Status.Cache.CreatedAt.Equal(o.(*ack.ReplicationGroup).Status.ReplicationGroupCreateTime)
 	})
 }
 
-func (w *World) untilPoll(o client.Object) time.Duration {
+func (w cloudOracle) untilPoll(o client.Object) time.Duration {
 	due, polls := annotatedTime(o, annotationPoll)
 	if !polls {
 		return -1
@@ -250,7 +250,7 @@ func (w *World) untilPoll(o client.Object) time.Duration {
 }
 
 // failureState returns the recorded failure and its age.
-func (w *World) failureState(secret *corev1.Secret) string {
+func (w cloudOracle) failureState(secret *corev1.Secret) string {
 	var failed struct {
 		Count int
 		At    time.Time

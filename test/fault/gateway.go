@@ -40,7 +40,7 @@ func aRoute() *gatewayv1.HTTPRoute {
 
 // gateway accepts the current routes: it sets their status, and distributes requests by their
 // weights from then on.
-func (w *World) gateway() {
+func (w kube) gateway() {
 	for _, o := range w.api.now(httpRoutes) {
 		updateAs(&w.api, httpRoutes, o.GetName(), func(route *gatewayv1.HTTPRoute) {
 			programs, err := json.Marshal(weightsOf(route))
@@ -54,7 +54,7 @@ func (w *World) gateway() {
 }
 
 // setRouteStatus sets Accepted, and ResolvedRefs if all backends exist.
-func (w *World) setRouteStatus(route *gatewayv1.HTTPRoute) {
+func (w kube) setRouteStatus(route *gatewayv1.HTTPRoute) {
 	resolved := metav1.ConditionTrue
 	for _, ref := range route.Spec.Rules[0].BackendRefs {
 		if find(w.api.now(services), string(ref.Name)) == nil {
@@ -82,7 +82,7 @@ func weightsOf(route *gatewayv1.HTTPRoute) map[string]int32 {
 }
 
 // gatewayTraffic returns the shares that the gateway sends to candidates.
-func (w *World) gatewayTraffic() []share {
+func (w load) gatewayTraffic() []share {
 	route, ok := live[*gatewayv1.HTTPRoute](&w.api.store, httpRoutes, routeName)
 	if !ok {
 		return nil
@@ -112,7 +112,7 @@ func sharesOf(weights map[string]int32) []share {
 
 // checkRoute verifies S1: only the weights of the FlagCache's Services are changed in a user's
 // route.
-func (w *World) checkRoute(before, after client.Object) {
+func (w oracle) checkRoute(before, after client.Object) {
 	if before == nil || after == nil {
 		w.violation("S1 ownership: the operator created or deleted an HTTPRoute")
 		return

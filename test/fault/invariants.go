@@ -37,7 +37,7 @@ func (w *World) violation(format string, args ...any) {
 }
 
 // checkWrite verifies the invariants after a change of the store.
-func (w *World) checkWrite(k kind, before, after client.Object) {
+func (w oracle) checkWrite(k kind, before, after client.Object) {
 	if k == flagCaches && after != nil {
 		w.checkStatus(before, after)
 	}
@@ -47,12 +47,12 @@ func (w *World) checkWrite(k kind, before, after client.Object) {
 	if w.writer == operator {
 		w.checkOperatorWrite(k, before, after) // before recordStable
 	}
-	w.checkCanary(k, before, after)
-	w.checkCloud(k, before, after)
+	w.canaryOracle().checkCanary(k, before, after)
+	w.cloudOracle().checkCloud(k, before, after)
 }
 
 // checkOperatorWrite verifies the invariants that apply only to writes of the operator.
-func (w *World) checkOperatorWrite(k kind, before, after client.Object) {
+func (w oracle) checkOperatorWrite(k kind, before, after client.Object) {
 	w.checkOwnership(k, before, after)
 	switch k {
 	case deployments:
@@ -68,9 +68,9 @@ func (w *World) checkOperatorWrite(k kind, before, after client.Object) {
 
 // checkCacheInUse verifies S2: a cache is deleted only after a revision that does not use it has
 // become stable.
-func (w *World) checkCacheInUse(after client.Object) {
+func (w oracle) checkCacheInUse(after client.Object) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	serving, serves := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+w.stable())
+	serving, serves := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+w.canaryOracle().stable())
 	if after != nil || !ok || fc.DeletionTimestamp != nil || !serves {
 		return
 	}
@@ -83,7 +83,7 @@ func (w *World) checkCacheInUse(after client.Object) {
 
 // checkFinalizerLast verifies S5: the FlagCache is removed after everything that was on the path of
 // traffic.
-func (w *World) checkFinalizerLast(after client.Object) {
+func (w oracle) checkFinalizerLast(after client.Object) {
 	if after != nil || w.plan.hasOutdatedDecisions() {
 		return
 	}
@@ -98,7 +98,7 @@ func (w *World) checkFinalizerLast(after client.Object) {
 }
 
 // checkOwnership verifies S1: the operator writes only objects of the FlagCache.
-func (w *World) checkOwnership(k kind, before, after client.Object) {
+func (w oracle) checkOwnership(k kind, before, after client.Object) {
 	switch {
 	case k == flagCaches && after == nil && before.GetDeletionTimestamp() == nil:
 		w.violation("S1 ownership: the operator deleted the FlagCache")
@@ -113,16 +113,16 @@ func (w *World) checkOwnership(k kind, before, after client.Object) {
 	}
 }
 
-func (w *World) checkSpecUntouched(before, after client.Object) {
+func (w oracle) checkSpecUntouched(before, after client.Object) {
 	if before != nil && after != nil && !sameSpec(before, after) {
 		w.violation("S1 ownership: the operator changed the spec")
 	}
 }
 
 // checkCapacity verifies S2: the operator does not reduce the pods of the stable revision.
-func (w *World) checkCapacity(before, after client.Object) {
+func (w oracle) checkCapacity(before, after client.Object) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if before == nil || !ok || fc.DeletionTimestamp != nil || before.GetLabels()[v1alpha1.LabelRevision] != w.stable() {
+	if before == nil || !ok || fc.DeletionTimestamp != nil || before.GetLabels()[v1alpha1.LabelRevision] != w.canaryOracle().stable() {
 		return
 	}
 	old := before.(*appsv1.Deployment)
@@ -140,7 +140,7 @@ func (w *World) checkCapacity(before, after client.Object) {
 }
 
 // requiredReplicas returns the replicas that the stable revision must have.
-func (w *World) requiredReplicas(fc *v1alpha1.FlagCache, d *appsv1.Deployment) int32 {
+func (w oracle) requiredReplicas(fc *v1alpha1.FlagCache, d *appsv1.Deployment) int32 {
 	auto := fc.Spec.Service.Autoscaling
 	if auto == nil {
 		return ptr.Deref(fc.Spec.Service.Replicas, 2)
@@ -150,7 +150,7 @@ func (w *World) requiredReplicas(fc *v1alpha1.FlagCache, d *appsv1.Deployment) i
 
 // checkGate verifies S3: the Service does not select an unavailable revision while another one is
 // serving.
-func (w *World) checkGate(before, after client.Object) {
+func (w oracle) checkGate(before, after client.Object) {
 	if before == nil || after == nil || before.GetName() != name {
 		return
 	}
@@ -162,7 +162,7 @@ func (w *World) checkGate(before, after client.Object) {
 	if !ok || old.Status.AvailableReplicas == 0 {
 		return
 	}
-	w.checkPromotion(to)
+	w.canaryOracle().checkPromotion(to)
 	next, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+to)
 	if !ok || next.Status.AvailableReplicas < w.minimumReplicas(old, next) {
 		w.violation("S3 gate: the Service was switched from revision %s to %s, which is not available", from, to)
@@ -170,7 +170,7 @@ func (w *World) checkGate(before, after client.Object) {
 }
 
 // minimumReplicas returns how many replicas a revision needs to replace another one.
-func (w *World) minimumReplicas(old, next *appsv1.Deployment) int32 {
+func (w oracle) minimumReplicas(old, next *appsv1.Deployment) int32 {
 	return max(1, min(old.Status.AvailableReplicas, ptr.Deref(next.Spec.Replicas, 1), ptr.Deref(w.current.flagCache.Spec.Service.Replicas, 1)))
 }
 
@@ -179,7 +179,7 @@ func revisionOf(service client.Object) string {
 }
 
 // checkStatus verifies S4: the status is correct; and S8: it never goes backwards.
-func (w *World) checkStatus(before, after client.Object) {
+func (w oracle) checkStatus(before, after client.Object) {
 	fc := after.(*v1alpha1.FlagCache)
 	if before != nil && before.GetUID() == after.GetUID() && fc.Status.ObservedGeneration < before.(*v1alpha1.FlagCache).Status.ObservedGeneration {
 		w.violation("S8 monotonicity: observedGeneration decreased")
@@ -211,7 +211,7 @@ const maxUnreportedFailures = 8
 
 // checkFailureReported verifies L4: while a call keeps failing, Ready is not True and has the
 // reason; if the call is forbidden, with the verb and the resource.
-func (w *World) checkFailureReported() {
+func (w oracle) checkFailureReported() {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	inAWS := ok && fc.Spec.Cache.Type == v1alpha1.CacheElastiCache
 	for i, p := range w.plan.points {
@@ -260,7 +260,7 @@ func reportable(f fault, c call, inAWS bool) bool {
 
 // checkTransientFailure verifies L4: a read that fails at most three times is not reported in a
 // condition.
-func (w *World) checkTransientFailure(fc *v1alpha1.FlagCache) {
+func (w oracle) checkTransientFailure(fc *v1alpha1.FlagCache) {
 	ready := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReady)
 	if ready == nil || ready.Status != metav1.ConditionUnknown || len(w.plan.points) != 1 {
 		return
@@ -272,12 +272,12 @@ func (w *World) checkTransientFailure(fc *v1alpha1.FlagCache) {
 }
 
 // checkReady compares Ready=True with the state of the World.
-func (w *World) checkReady(fc *v1alpha1.FlagCache) {
+func (w oracle) checkReady(fc *v1alpha1.FlagCache) {
 	if fc.Status.ObservedGeneration != fc.Generation {
 		w.violation("S4 truth: Ready is True for an earlier spec")
 		return
 	}
-	revision := w.stable()
+	revision := w.canaryOracle().stable()
 	serving, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+revision)
 	image := fc.Spec.Service.Image
 	switch {
@@ -295,7 +295,7 @@ func (w *World) checkReady(fc *v1alpha1.FlagCache) {
 }
 
 // checkPatch verifies S5: a patch has the UID and resource version that were read as preconditions.
-func (w *World) checkPatch(k kind, format types.PatchType, data []byte) {
+func (w oracle) checkPatch(k kind, format types.PatchType, data []byte) {
 	bound := bytes.Contains(data, []byte(`"resourceVersion"`)) || bytes.Contains(data, []byte(`/metadata/resourceVersion`))
 	if format == types.ApplyPatchType {
 		bound = bound && bytes.Contains(data, []byte(`"uid"`))
@@ -311,7 +311,7 @@ func (w *World) checkPatch(k kind, format types.PatchType, data []byte) {
 
 // checkDelete verifies S5: a deletion has the UID and resource version that were read as
 // preconditions.
-func (w *World) checkDelete(k kind, name string, p *metav1.Preconditions) {
+func (w oracle) checkDelete(k kind, name string, p *metav1.Preconditions) {
 	if p == nil || p.UID == nil || p.ResourceVersion == nil {
 		w.violation("S5 preconditions: the deletion of %s %s has no UID and resource version", k, name)
 	}
@@ -337,7 +337,7 @@ func leak(text string) bool {
 }
 
 // checkSecrecy verifies S6: no credential is in an object other than a Secret.
-func (w *World) checkSecrecy(k kind, o client.Object) {
+func (w oracle) checkSecrecy(k kind, o client.Object) {
 	text, err := json.Marshal(withoutServerFields(o))
 	if err == nil && leak(string(text)) {
 		w.violation("S6 secrecy: %s %s contains a credential", k, o.GetName())
@@ -345,14 +345,14 @@ func (w *World) checkSecrecy(k kind, o client.Object) {
 }
 
 // checkError checks the text of an error, which is logged.
-func (w *World) checkError(err error) {
+func (w oracle) checkError(err error) {
 	if err != nil {
 		w.checkText("an error", err.Error())
 	}
 }
 
 // checkText checks a text that users can read.
-func (w *World) checkText(where, text string) {
+func (w oracle) checkText(where, text string) {
 	if leak(text) {
 		w.violation("S6 secrecy: %s contains a credential: %s", where, text)
 	}
@@ -366,7 +366,7 @@ func (r recorder) Eventf(_ runtime.Object, _ runtime.Object, eventType, reason, 
 	text := fmt.Sprintf("%s %s %s: %s", eventType, action, reason, fmt.Sprintf(note, args...))
 	r.w.logf("     event %s", text)
 	r.w.events = append(r.w.events, text)
-	r.w.checkText("an event", text)
+	r.w.oracle().checkText("an event", text)
 }
 
 // logger returns a logger that checks the operator's log.
@@ -379,20 +379,20 @@ func (s sink) Enabled(int) bool               { return true }
 func (s sink) WithValues(...any) logr.LogSink { return s }
 func (s sink) WithName(string) logr.LogSink   { return s }
 func (s sink) Info(_ int, text string, kv ...any) {
-	s.w.checkText("the log", fmt.Sprint(text, kv))
+	s.w.oracle().checkText("the log", fmt.Sprint(text, kv))
 }
 func (s sink) Error(err error, text string, kv ...any) {
-	s.w.checkText("the log", fmt.Sprint(err, text, kv))
+	s.w.oracle().checkText("the log", fmt.Sprint(err, text, kv))
 }
 
 // checkAtRest verifies the invariants of a World at rest.
-func (w *World) checkAtRest() {
+func (w oracle) checkAtRest() {
 	w.checkNetworkPolicy()
-	w.checkCloudAtRest()
+	w.cloudOracle().checkCloudAtRest()
 }
 
 // checkNetworkPolicy verifies that the pods can reach the port of the published connection.
-func (w *World) checkNetworkPolicy() {
+func (w oracle) checkNetworkPolicy() {
 	policy, guarded := live[*networkingv1.NetworkPolicy](&w.api.store, policies, name)
 	connection, published := live[*corev1.Secret](&w.api.store, secrets, name+"-connection")
 	if !guarded || !published {
@@ -416,19 +416,19 @@ const (
 )
 
 // checkSteadyState verifies L2: further reconciliations and a restart make no writes.
-func (w *World) checkSteadyState(count int) {
+func (w oracle) checkSteadyState(count int) {
 	revision, requests := w.api.revision, w.requests
 	counted, called, start := w.reconciles, w.calls, w.time
 	w.plan = plan{scenario: w.plan.scenario}
 	w.injections = nil
 	for i := range count {
 		if i == count/2 {
-			w.restart()
+			w.process().restart()
 		}
 		w.setTime(w.time.Add(resync))
 		w.queue = queue{}
-		w.act()
-		w.runReconcile()
+		w.kube().act()
+		w.process().runReconcile()
 		if w.api.revision != revision || w.requests != requests {
 			w.violation("L2 steady state: reconciliation %d after convergence still writes", i+1)
 			return

@@ -60,7 +60,7 @@ func (m *memo) learn(w *World) {
 }
 
 // predicted ends a run whose result is known.
-func (w *World) predicted() bool {
+func (w digest) predicted() bool {
 	if w.memo == nil || w.current != nil || !w.planExhausted() {
 		return false
 	}
@@ -76,7 +76,7 @@ func (w *World) predicted() bool {
 }
 
 // planExhausted reports whether the plan has no further faults.
-func (w *World) planExhausted() bool {
+func (w digest) planExhausted() bool {
 	if w.cache.isOld() || w.plan.keepMemory || w.plan.order != 0 || w.offset != 0 || w.queue.loseNext > 0 || w.queue.addNext > 0 {
 		return false
 	}
@@ -107,7 +107,7 @@ type fingerprint struct {
 }
 
 // stateKey returns the key of the World's state.
-func (w *World) stateKey() stateKey {
+func (w digest) stateKey() stateKey {
 	h := sha256.New()
 	seen := map[string]int{}
 	writeCredentials := func(s fingerprint) {
@@ -123,7 +123,7 @@ func (w *World) stateKey() stateKey {
 		for _, o := range w.api.now(k) {
 			s := w.fingerprintOf(o)
 			ref := metav1.GetControllerOf(o)
-			fmt.Fprintln(h, s.text, ref != nil && owner != nil && ref.UID == owner.GetUID(), w.timeToDeadline(o), w.cloudState(o))
+			fmt.Fprintln(h, s.text, ref != nil && owner != nil && ref.UID == owner.GetUID(), w.timeToDeadline(o), w.cloudOracle().cloudState(o))
 			writeCredentials(s)
 		}
 	}
@@ -162,9 +162,9 @@ func (w *World) stateKey() stateKey {
 // canaryState returns the state that the rest of a canary depends on: records, evidence, and what
 // will be counted. Times are relative to now, and counters to the last sample. When all steps are
 // done and every canary has its outcome, the evidence is irrelevant.
-func (w *World) canaryState(fc *v1alpha1.FlagCache) string {
+func (w digest) canaryState(fc *v1alpha1.FlagCache) string {
 	var text strings.Builder
-	over := w.step == len(w.scenario.steps) && w.allConcluded()
+	over := w.step == len(w.scenario.steps) && w.canaryOracle().allConcluded()
 	fmt.Fprintln(&text, over, w.imageFixed, w.assigned, w.clients.served)
 	var order []string
 	for _, o := range w.api.now(controllerRevisions) {
@@ -184,7 +184,7 @@ func (w *World) canaryState(fc *v1alpha1.FlagCache) string {
 	if over {
 		return text.String()
 	}
-	for _, s := range w.traffic() {
+	for _, s := range w.load().traffic() {
 		fmt.Fprintln(&text, s, w.clients.exposures[s])
 	}
 	if shown := fc.Status.Canary.DeepCopy(); shown != nil {
@@ -202,7 +202,7 @@ func (w *World) canaryState(fc *v1alpha1.FlagCache) string {
 }
 
 // recordState returns a record with times relative to now.
-func (w *World) recordState(record canary.Record) string {
+func (w digest) recordState(record canary.Record) string {
 	var text strings.Builder
 	job, ok := live[*batchv1.Job](&w.api.store, jobs, name+"-"+record.Revision+"-load")
 	fmt.Fprintln(&text, ok && job.Annotations[v1alpha1.AnnotationTrial] == record.StartedAt.UTC().Format(time.RFC3339))
@@ -222,7 +222,7 @@ func (w *World) recordState(record canary.Record) string {
 }
 
 // newCounts returns the requests that a revision served since its last sample.
-func (w *World) newCounts(revision string, counts map[canary.Check]analysis.Counts) analysis.Counts {
+func (w digest) newCounts(revision string, counts map[canary.Check]analysis.Counts) analysis.Counts {
 	now, then := w.clients.answered[revision], counts[canary.ErrorRate]
 	return analysis.Counts{Bad: now.Bad - then.Bad, Total: now.Total - then.Total}
 }
@@ -237,7 +237,7 @@ func asText(value any) string {
 
 // statusMatchesRecords reports whether the times in the status are those of the records, and not of
 // a record that could not be written.
-func (w *World) statusMatchesRecords(fc *v1alpha1.FlagCache) bool {
+func (w digest) statusMatchesRecords(fc *v1alpha1.FlagCache) bool {
 	times := map[string][2]time.Time{}
 	for _, o := range w.api.now(controllerRevisions) {
 		if record, ok := readRecord(o); ok {
@@ -262,7 +262,7 @@ func asTime(t time.Time) *metav1.Time {
 }
 
 // timeToDeadline returns the remaining time of the deployment controller or of a load test.
-func (w *World) timeToDeadline(o client.Object) time.Duration {
+func (w digest) timeToDeadline(o client.Object) time.Duration {
 	if job, ok := o.(*batchv1.Job); ok {
 		return max(job.CreationTimestamp.Sub(w.time), -2*loadTestDuration)
 	}
@@ -273,7 +273,7 @@ func (w *World) timeToDeadline(o client.Object) time.Duration {
 	return d.Status.Conditions[0].LastUpdateTime.Sub(w.time)
 }
 
-func (w *World) fingerprintOf(o client.Object) fingerprint {
+func (w digest) fingerprintOf(o client.Object) fingerprint {
 	if s, ok := w.common[o]; ok {
 		return s
 	}

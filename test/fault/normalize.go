@@ -26,7 +26,7 @@ import (
 
 // normalized returns the state of a World in a form that is comparable between runs: without what
 // legitimately differs, and with generated values replaced by the order of their first occurrence.
-func (w *World) normalized() string {
+func (w digest) normalized() string {
 	var lines strings.Builder
 	for k := range kinds {
 		for _, o := range w.api.now(k) {
@@ -45,7 +45,7 @@ func (w *World) normalized() string {
 
 // isEmptySplit reports whether an object is the traffic file after a rollback, without a share.
 // Pods treat it like a missing file.
-func (w *World) isEmptySplit(o client.Object) bool {
+func (w digest) isEmptySplit(o client.Object) bool {
 	file, ok := o.(*corev1.ConfigMap)
 	return ok && file.Name == name+"-traffic" && file.Data[config.SplitKey] == `{"weight":0}` &&
 		slices.ContainsFunc(w.api.now(controllerRevisions), func(o client.Object) bool {

@@ -21,15 +21,15 @@ import (
 var randomEdits = map[string]func(*rapid.T, *World){
 	"image": func(t *rapid.T, w *World) {
 		image := rapid.SampledFrom([]string{"", "flag-service:v2", "flag-service:v3", "flag-service:" + unstartableImage}).Draw(t, "image")
-		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = image })
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = image })
 	},
 	"replicas": func(t *rapid.T, w *World) {
 		n := rapid.Int32Range(1, 6).Draw(t, "replicas")
-		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Replicas, s.Service.Autoscaling = ptr.To(n), nil })
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Replicas, s.Service.Autoscaling = ptr.To(n), nil })
 	},
 	"autoscaling": func(t *rapid.T, w *World) {
 		least := rapid.Int32Range(1, 4).Draw(t, "least")
-		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) {
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) {
 			s.Service.Replicas, s.Service.Autoscaling = nil, &v1alpha1.AutoscalingSpec{MinReplicas: least, MaxReplicas: least + 2, TargetCPUPercent: 70}
 		})
 	},
@@ -39,7 +39,7 @@ var randomEdits = map[string]func(*rapid.T, *World){
 	},
 	"cache": func(t *rapid.T, w *World) {
 		outside := rapid.Bool().Draw(t, "external")
-		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) {
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) {
 			s.Cache = aFlagCache().Spec.Cache
 			if outside {
 				s.Cache = external(aFlagCache()).Spec.Cache
@@ -47,11 +47,11 @@ var randomEdits = map[string]func(*rapid.T, *World){
 		})
 	},
 	"flags": func(t *rapid.T, w *World) {
-		w.updateFlags(rapid.SampledFrom([]string{goodFlags, "{", ""}).Draw(t, "flags"))
+		w.user().updateFlags(rapid.SampledFrom([]string{goodFlags, "{", ""}).Draw(t, "flags"))
 	},
 	"suspend": func(t *rapid.T, w *World) {
 		suspended := rapid.Bool().Draw(t, "suspended")
-		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = suspended })
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = suspended })
 	},
 	"server": func(t *rapid.T, w *World) {
 		delete(w.servers, externalHost+externalPort)
@@ -68,18 +68,18 @@ var randomEdits = map[string]func(*rapid.T, *World){
 		k := rapid.SampledFrom([]kind{secrets, configMaps, services, deployments, statefulSets, budgets, autoscalers, policies}).Draw(t, "kind")
 		for _, o := range w.api.now(k) {
 			if ownedByName(o) {
-				w.mustDelete(k, o.GetName())
+				w.kube().mustDelete(k, o.GetName())
 				return
 			}
 		}
 	},
-	"delete": func(_ *rapid.T, w *World) { w.deleteFlagCache() },
+	"delete": func(_ *rapid.T, w *World) { w.user().deleteFlagCache() },
 	"create": func(_ *rapid.T, w *World) {
 		if find(w.api.now(flagCaches), name) == nil {
-			w.mustCreate(aFlagCache())
+			w.user().mustCreate(aFlagCache())
 		}
 	},
-	"restart": func(_ *rapid.T, w *World) { w.restart() },
+	"restart": func(_ *rapid.T, w *World) { w.process().restart() },
 	"time": func(t *rapid.T, w *World) {
 		until := w.time.Add(time.Duration(rapid.IntRange(1, 400).Draw(t, "seconds")) * time.Second)
 		for !w.atRest() && w.time.Before(until) {
@@ -100,7 +100,7 @@ func TestRandomEditsReachFixedPoint(t *testing.T) {
 		w := newWorld(scenario{name: "random"}, plan{scenario: "random"})
 		var log []string
 		w.log = &log
-		w.as("user", func() { createInCluster.do(w); w.mustCreate(externalSecret(externalHost)) })
+		w.as("user", func() { createInCluster.do(w); w.user().mustCreate(externalSecret(externalHost)) })
 		for range rapid.IntRange(1, 12).Draw(t, "edits") {
 			what := rapid.SampledFrom(slices.Sorted(maps.Keys(randomEdits))).Draw(t, "edit")
 			w.logf("---- %s", what)
@@ -115,7 +115,7 @@ func TestRandomEditsReachFixedPoint(t *testing.T) {
 			w.violation("L3 effort: %d reconciliations after the last edit", w.reconciles-changed)
 		}
 		if len(w.violations) == 0 {
-			w.checkSteadyState(steadyReconciles)
+			w.oracle().checkSteadyState(steadyReconciles)
 		}
 		if len(w.violations) > 0 {
 			t.Fatalf("%s\n%s", strings.Join(w.violations, "\n"), strings.Join(log, "\n"))

@@ -6,6 +6,7 @@ package fault
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,11 +51,11 @@ var scenarios = slices.Concat([]scenario{
 	{name: "createExternal", steps: []step{createExternal}},
 	{name: "createInCluster", steps: []step{createInCluster}},
 	{name: "createBeforeDependencies", steps: []step{
-		{"create the FlagCache", func(w *World) { w.mustCreate(external(aFlagCache())) }},
-		{"create the flags", func(w *World) { w.mustCreate(flagsFile(goodFlags)) }},
+		{"create the FlagCache", func(w *World) { w.user().mustCreate(external(aFlagCache())) }},
+		{"create the flags", func(w *World) { w.user().mustCreate(flagsFile(goodFlags)) }},
 		{"create the Secret", func(w *World) {
 			w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
-			w.mustCreate(externalSecret(externalHost))
+			w.user().mustCreate(externalSecret(externalHost))
 		}},
 	}},
 	{name: "newRevision", steps: []step{createExternal, newImage("flag-service:v2")}},
@@ -69,17 +70,17 @@ var scenarios = slices.Concat([]scenario{
 		}},
 	}},
 	{name: "externalSecretDeleted", steps: []step{createExternal,
-		{"delete the Secret", func(w *World) { w.userDeletes(secrets, externalName) }},
+		{"delete the Secret", func(w *World) { w.user().userDeletes(secrets, externalName) }},
 	}, waitsForRest: true, excludedEvents: []fault{specChanged}},
 	{name: "externalSecretRecreated", steps: []step{createExternal,
-		{"delete the Secret", func(w *World) { w.userDeletes(secrets, externalName) }},
+		{"delete the Secret", func(w *World) { w.user().userDeletes(secrets, externalName) }},
 		newImage("flag-service:v2"),
-		{"create the Secret again", func(w *World) { w.mustCreate(externalSecret(externalHost)) }},
+		{"create the Secret again", func(w *World) { w.user().mustCreate(externalSecret(externalHost)) }},
 	}},
 	{name: "childrenDeleted", steps: []step{createInCluster,
-		{"delete the connection Secret", func(w *World) { w.userDeletes(secrets, name+"-connection") }},
-		{"delete the Redis Secret", func(w *World) { w.userDeletes(secrets, name+"-redis") }},
-		{"delete the Service", func(w *World) { w.userDeletes(services, name) }},
+		{"delete the connection Secret", func(w *World) { w.user().userDeletes(secrets, name+"-connection") }},
+		{"delete the Redis Secret", func(w *World) { w.user().userDeletes(secrets, name+"-redis") }},
+		{"delete the Service", func(w *World) { w.user().userDeletes(services, name) }},
 	}},
 	{name: "childrenEdited", steps: []step{createExternal,
 		{"edit the connection Secret", func(w *World) {
@@ -91,38 +92,38 @@ var scenarios = slices.Concat([]scenario{
 	}, waitsForRest: true},
 	{name: "nameTakenThenFreed", steps: []step{
 		{"create a Service with the name", func(w *World) {
-			w.mustCreate(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}})
+			w.user().mustCreate(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}})
 		}},
 		createExternal,
-		{"delete that Service", func(w *World) { w.userDeletes(services, name) }},
+		{"delete that Service", func(w *World) { w.user().userDeletes(services, name) }},
 	}},
 	{name: "flagsBrokenThenFixed", steps: []step{createExternal,
-		{"break the flags", func(w *World) { w.updateFlags("{") }}, newImage("flag-service:v2"),
-		{"fix the flags", func(w *World) { w.updateFlags(goodFlags) }},
+		{"break the flags", func(w *World) { w.user().updateFlags("{") }}, newImage("flag-service:v2"),
+		{"fix the flags", func(w *World) { w.user().updateFlags(goodFlags) }},
 	}},
-	{name: "delete", steps: []step{createInCluster, {"delete the FlagCache", (*World).deleteFlagCache}}},
+	{name: "delete", steps: []step{createInCluster, {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}}},
 	{name: "deleteAndCreateAgain", steps: []step{createExternal,
-		{"delete the FlagCache and create it again", (*World).deleteFlagCache},
+		{"delete the FlagCache and create it again", func(w *World) { w.user().deleteFlagCache() }},
 		{"create the FlagCache again", func(w *World) {
 			if find(w.api.now(flagCaches), name) == nil {
-				w.mustCreate(external(aFlagCache()))
+				w.user().mustCreate(external(aFlagCache()))
 			}
 		}},
 	}, waitsForRest: true, excludedEvents: []fault{flagCacheDeleted, specChanged}},
 	{name: "switchToExternal", steps: []step{createInCluster, {"switch to an external cache", func(w *World) {
 		w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
-		w.mustCreate(externalSecret(externalHost))
-		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { external(&v1alpha1.FlagCache{}).Spec.Cache.DeepCopyInto(&s.Cache) })
+		w.user().mustCreate(externalSecret(externalHost))
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { external(&v1alpha1.FlagCache{}).Spec.Cache.DeepCopyInto(&s.Cache) })
 	}}}},
 	{name: "switchToInCluster", steps: []step{createExternal, {"switch to an in-cluster cache", func(w *World) {
-		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Cache = aFlagCache().Spec.Cache })
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Cache = aFlagCache().Spec.Cache })
 	}}}},
 	{name: "suspendAndResume", steps: []step{createExternal,
-		{"suspend", func(w *World) { w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = true }) }},
+		{"suspend", func(w *World) { w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = true }) }},
 		newImage("flag-service:v2"),
-		{"resume", func(w *World) { w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = false }) }},
+		{"resume", func(w *World) { w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = false }) }},
 	}},
-	{name: "operatorRestarts", steps: []step{createInCluster, {"restart the operator", (*World).restart}}},
+	{name: "operatorRestarts", steps: []step{createInCluster, {"restart the operator", func(w *World) { w.process().restart() }}}},
 	{name: "namespaceDeleted", steps: []step{createInCluster, deleteNamespace}},
 }, canaryScenarios, elastiCacheScenarios)
 
@@ -134,14 +135,14 @@ const (
 
 var createExternal = step{"create the FlagCache with an external cache", func(w *World) {
 	w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
-	w.mustCreate(flagsFile(goodFlags))
-	w.mustCreate(externalSecret(externalHost))
-	w.mustCreate(external(aFlagCache()))
+	w.user().mustCreate(flagsFile(goodFlags))
+	w.user().mustCreate(externalSecret(externalHost))
+	w.user().mustCreate(external(aFlagCache()))
 }}
 
 var createInCluster = step{"create the FlagCache with an in-cluster cache", func(w *World) {
-	w.mustCreate(flagsFile(goodFlags))
-	w.mustCreate(aFlagCache())
+	w.user().mustCreate(flagsFile(goodFlags))
+	w.user().mustCreate(aFlagCache())
 }}
 
 var deleteNamespace = step{"delete the namespace", func(w *World) {
@@ -150,7 +151,7 @@ var deleteNamespace = step{"delete the namespace", func(w *World) {
 }}
 
 var autoscale = step{"autoscale", func(w *World) {
-	w.updateSpec(func(s *v1alpha1.FlagCacheSpec) {
+	w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) {
 		s.Service.Replicas = nil
 		s.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 2, MaxReplicas: 6, TargetCPUPercent: 70}
 	})
@@ -158,13 +159,13 @@ var autoscale = step{"autoscale", func(w *World) {
 
 func newImage(image string) step {
 	return step{"change the image to " + image, func(w *World) {
-		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = image })
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = image })
 	}}
 }
 
 func scaleTo(n int32) step {
 	return step{fmt.Sprintf("scale to %d", n), func(w *World) {
-		w.updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Replicas = ptr.To(n) })
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Service.Replicas = ptr.To(n) })
 	}}
 }
 
@@ -211,21 +212,21 @@ func flagsFile(flags string) *corev1.ConfigMap {
 	}
 }
 
-func (w *World) updateFlags(text string) {
+func (w user) updateFlags(text string) {
 	updateAs(&w.api, configMaps, "demo-flags", func(c *corev1.ConfigMap) { c.Data["flags.json"] = text })
 }
 
 // mustCreate creates an object as the user.
-func (w *World) mustCreate(o client.Object) {
+func (w user) mustCreate(o client.Object) {
 	if _, err := w.api.create(o, "user"); err != nil {
 		panic(fmt.Sprintf("creating %T %s: %v", o, o.GetName(), err))
 	}
 }
 
 // userDeletes deletes an object as the user, if it exists.
-func (w *World) userDeletes(k kind, name string) {
+func (w user) userDeletes(k kind, name string) {
 	if find(w.api.now(k), name) != nil {
-		w.mustDelete(k, name)
+		w.kube().mustDelete(k, name)
 	}
 }
 
@@ -237,4 +238,136 @@ func findScenario(name string) (scenario, bool) {
 		}
 	}
 	return scenario{}, false
+}
+
+// elastiCacheScenarios are the scenarios with caches in AWS.
+var elastiCacheScenarios = inCloud([]scenario{
+	{name: "elastiCacheCreated", steps: []step{createElastiCache}},
+	{name: "elastiCacheChanged", steps: []step{createElastiCache, {"request larger nodes and one more replica", func(w *World) {
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) {
+			s.Cache.ElastiCache.NodeType, s.Cache.ElastiCache.Replicas = "cache.t3.small", 2
+		})
+	}}}},
+	{name: "elastiCacheRotated", steps: []step{createElastiCache, requestRotation("today"), requestRotation("tomorrow")}, triggers: stepTriggers{2: twoTokensAccepted}},
+	{name: "elastiCacheRotatedDuringCanary", steps: []step{createInCloud(withElastiCache(withCanary(20))), requestRotation("today"), requestRotation("tomorrow")},
+		triggers: stepTriggers{2: candidateServes}, waitsForRest: true, hasCanary: true},
+	{name: "elastiCacheReplaced", steps: []step{createElastiCache, changeEngine("")}},
+	{name: "elastiCacheReplacedByCanary", steps: []step{createInCloud(withElastiCache(withCanary(20))), changeEngine("")}, waitsForRest: true, hasCanary: true},
+	{name: "elastiCacheRolledBack", steps: []step{createInCloud(withElastiCache(withCanary(20))), changeEngine("flag-service:" + failingImage)},
+		waitsForRest: true, hasCanary: true, excludedEvents: []fault{specChanged}},
+	{name: "elastiCacheMigratedTo", steps: []step{createInCluster, {"install ACK and migrate to ElastiCache", func(w *World) {
+		w.cloud.installed = true
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { withElastiCache(aFlagCache()).Spec.Cache.DeepCopyInto(&s.Cache) })
+	}}}},
+	{name: "elastiCacheDeleted", steps: []step{createElastiCache, {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}}},
+	{name: "elastiCacheRetained", steps: []step{createInCloud(withDeletionPolicy(withElastiCache(aFlagCache()), v1alpha1.DeletionRetain)), {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}}},
+	{name: "elastiCacheRetainedReplaced", steps: []step{createInCloud(withDeletionPolicy(withElastiCache(aFlagCache()), v1alpha1.DeletionRetain)), changeEngine("")}},
+	{name: "elastiCacheSnapshotted", steps: []step{createInCloud(withDeletionPolicy(withElastiCache(aFlagCache()), v1alpha1.DeletionSnapshot)), {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}}},
+	{name: "elastiCacheFailsOnce", steps: []step{{"let AWS fail", func(w *World) { w.cloud.failCreations = 1 }}, createElastiCache}},
+	{name: "elastiCacheOverQuota", steps: []step{{"exceed the quota", func(w *World) { w.cloud.quotaExceeded = true }}, createElastiCache,
+		{"raise the quota", func(w *World) {
+			w.cloud.quotaExceeded = false
+			w.nextTick = w.time.Add(tick)
+		}}}},
+	{name: "elastiCacheBeforeACK", steps: []step{
+		{"create the FlagCache", func(w *World) {
+			w.user().mustCreate(flagsFile(goodFlags))
+			w.user().mustCreate(withElastiCache(aFlagCache()))
+		}},
+		{"install ACK", func(w *World) {
+			w.cloud.installed = true
+			w.nextTick = w.time.Add(tick)
+			w.queue.enqueue(w.time)
+		}},
+	}},
+	{name: "elastiCacheWithoutACK", steps: []step{createElastiCache,
+		{"stop ACK and request larger nodes", func(w *World) {
+			w.cloud.stopped = true
+			w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Cache.ElastiCache.NodeType = "cache.t3.small" })
+		}},
+		{"start ACK", func(w *World) {
+			w.cloud.stopped = false
+			w.nextTick = w.time.Add(tick)
+		}},
+	}, waitsForRest: true},
+	{name: "elastiCacheLost", steps: []step{createElastiCache, {"delete the group in AWS", func(w *World) { w.ackSimulator().deleteGroupsInAWS() }}}},
+	{name: "elastiCacheNamespaceDeleted", steps: []step{createElastiCache, deleteNamespace}},
+	{name: "elastiCacheByIAM", steps: []step{createInCloud(withAllParts(withElastiCache(aFlagCache()))), {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}}},
+})
+
+func inCloud(list []scenario) []scenario {
+	for i := range list {
+		list[i].inCloud = true
+	}
+	return list
+}
+
+// requestRotation requests a new token.
+func requestRotation(request string) step {
+	return step{"request a new token, " + request, func(w *World) {
+		w.generatedAtRotation = w.generated
+		updateAs(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { setAnnotation(fc, v1alpha1.AnnotationRotateToken, request) })
+	}}
+}
+
+// twoTokensAccepted reports whether AWS accepts two tokens, of which the older one is still in use.
+func twoTokensAccepted(w *World) bool {
+	for _, known := range w.servers {
+		if known[1] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+var createElastiCache = createInCloud(withElastiCache(aFlagCache()))
+
+// createInCloud creates a FlagCache with a cache in AWS, with ACK installed.
+func createInCloud(fc *v1alpha1.FlagCache) step {
+	return step{"create the FlagCache with a cache in AWS", func(w *World) {
+		w.cloud.installed = true
+		w.user().mustCreate(flagsFile(goodFlags))
+		w.user().mustCreate(fc)
+	}}
+}
+
+// withElastiCache sets a cache in AWS.
+func withElastiCache(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	fc.Spec.Cache = v1alpha1.CacheSpec{
+		Type: v1alpha1.CacheElastiCache, TTL: aFlagCache().Spec.Cache.TTL,
+		ElastiCache: &v1alpha1.ElastiCacheSpec{
+			Engine: v1alpha1.EngineRedis, EngineVersion: "7.1", NodeType: "cache.t3.micro", Replicas: 1, MultiAZ: v1alpha1.Enabled,
+			SubnetGroupName: "private", SecurityGroupIDs: []v1alpha1.SecurityGroupID{"sg-1"},
+			Authentication:    v1alpha1.ElastiCacheAuthentication{Type: v1alpha1.AuthenticationToken},
+			TransitEncryption: v1alpha1.TransitEncryptionRequired,
+		},
+	}
+	return fc
+}
+
+func withDeletionPolicy(fc *v1alpha1.FlagCache, policy v1alpha1.DeletionPolicy) *v1alpha1.FlagCache {
+	fc.Spec.DeletionPolicy = policy
+	return fc
+}
+
+// withAllParts sets everything that creates further resources.
+func withAllParts(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	e := fc.Spec.Cache.ElastiCache
+	e.SubnetGroupName, e.SubnetIDs = "", []v1alpha1.SubnetID{"subnet-1"}
+	e.SecurityGroupIDs, e.VPCID, e.ClientSecurityGroupIDs = nil, "vpc-1", []v1alpha1.SecurityGroupID{"sg-2"}
+	e.Parameters = map[string]v1alpha1.ParameterValue{"maxmemory-policy": "allkeys-lru"}
+	e.Authentication = v1alpha1.ElastiCacheAuthentication{Type: v1alpha1.AuthenticationIAM, RoleARN: "arn:aws:iam::123456789012:role/demo"}
+	e.Alarms = &v1alpha1.AlarmsSpec{CPUPercent: 75, MemoryPercent: 80, EvictionsPerFiveMinutes: 100}
+	e.Replicas = 0
+	return fc
+}
+
+// changeEngine changes a field that requires a replacement of the cache.
+func changeEngine(image string) step {
+	return step{strings.TrimSpace("change the engine " + image), func(w *World) {
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) {
+			s.Cache.ElastiCache.Engine, s.Cache.ElastiCache.EngineVersion = v1alpha1.EngineValkey, "8.0"
+			s.Service.Image = image
+		})
+	}}
 }

@@ -47,15 +47,15 @@ func newReference(s scenario, silent int) *reference {
 	w.calledTrace, w.forks = &r.trace, &r.forks
 	w.runUntilRest(true)
 	r.hasCanary = s.hasCanary
-	r.effort, r.final = effort{reconciles: w.reconciles, calls: w.calls}, w.normalized()
+	r.effort, r.final = effort{reconciles: w.reconciles, calls: w.calls}, w.digest().normalized()
 	w.calledTrace, w.forks = nil, nil
-	w.checkAtRest()
+	w.oracle().checkAtRest()
 	w.checkOutcome()
 	if r.violations = w.violations; len(r.violations) > 0 {
 		return r
 	}
 	end := w.fork(w.plan)
-	w.checkSteadyState(silent)
+	w.oracle().checkSteadyState(silent)
 	r.violations = w.violations
 	for k := range kinds {
 		for _, state := range w.api.history[k] {
@@ -66,8 +66,8 @@ func newReference(s scenario, silent int) *reference {
 			}
 		}
 	}
-	r.finalDeleted = finalAfter(end, step{"delete the FlagCache", (*World).deleteFlagCache})
-	r.finalSpecChanged = finalAfter(end, step{"change the spec", (*World).changePodLabels})
+	r.finalDeleted = finalAfter(end, step{"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }})
+	r.finalSpecChanged = finalAfter(end, step{"change the spec", func(w *World) { w.user().changePodLabels() }})
 	return r
 }
 
@@ -76,7 +76,7 @@ func finalAfter(end *World, s step) string {
 	w := end.fork(end.plan)
 	w.scenario.steps = append(slices.Clone(w.scenario.steps), s)
 	w.runUntilRest(true)
-	return w.normalized()
+	return w.digest().normalized()
 }
 
 // fork returns the World in which a plan is run: the reference's, just before the first fault.

@@ -56,7 +56,7 @@ type exposure struct {
 }
 
 // serveRequests lets the revisions serve requests for some time.
-func (w *World) serveRequests(d time.Duration) {
+func (w load) serveRequests(d time.Duration) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if !ok || fc.Spec.Canary == nil || d <= 0 {
 		return
@@ -81,11 +81,11 @@ func (w *World) serveRequests(d time.Duration) {
 		before := w.clients.exposures[s]
 		w.clients.exposures[s] = exposure{before.duration + d, before.requests + taken}
 	}
-	w.countRequests(w.stable(), left)
+	w.countRequests(w.canaryOracle().stable(), left)
 }
 
 // countRequests counts requests that a revision served.
-func (w *World) countRequests(revision string, requests int64) {
+func (w load) countRequests(revision string, requests int64) {
 	counts := w.clients.answered[revision]
 	counts.Total += requests
 	if strings.Contains(w.imageOf(revision), failingImage) && !w.imageFixed {
@@ -95,19 +95,19 @@ func (w *World) countRequests(revision string, requests int64) {
 }
 
 // resetExposure discards the exposure of a candidate, whose next canary starts from the beginning.
-func (w *World) resetExposure(revision string) {
+func (w load) resetExposure(revision string) {
 	w.clients.exposures = maps.Clone(w.clients.exposures)
 	maps.DeleteFunc(w.clients.exposures, func(s share, _ exposure) bool { return s.revision == revision })
 }
 
 // traffic returns the shares of candidates according to the configuration of pods and gateway. The
 // stable revision has the rest.
-func (w *World) traffic() []share {
+func (w load) traffic() []share {
 	return slices.Concat(w.splitTraffic(), w.podTraffic(w.availableReplicas), w.gatewayTraffic())
 }
 
 // splitTraffic returns the shares that the stable pods forward.
-func (w *World) splitTraffic() []share {
+func (w load) splitTraffic() []share {
 	traffic, ok := live[*corev1.ConfigMap](&w.api.store, configMaps, name+"-traffic")
 	if !ok {
 		return nil
@@ -128,15 +128,15 @@ func splitOf(traffic *corev1.ConfigMap) []share {
 
 // podTraffic returns the shares of the other pods that the Service selects, by the number of
 // replicas.
-func (w *World) podTraffic(replicas func(revision string) int32) []share {
+func (w load) podTraffic(replicas func(revision string) int32) []share {
 	service, ok := live[*corev1.Service](&w.api.store, services, name)
-	if !ok || revisionOf(service) != "" || w.stable() == "" {
+	if !ok || revisionOf(service) != "" || w.canaryOracle().stable() == "" {
 		return nil
 	}
-	all := replicas(w.stable())
+	all := replicas(w.canaryOracle().stable())
 	var others []string
 	for _, o := range w.api.now(deployments) {
-		if revision := o.GetLabels()[v1alpha1.LabelRevision]; ownedByName(o) && revision != w.stable() && replicas(revision) > 0 {
+		if revision := o.GetLabels()[v1alpha1.LabelRevision]; ownedByName(o) && revision != w.canaryOracle().stable() && replicas(revision) > 0 {
 			others = append(others, revision)
 			all += replicas(revision)
 		}
@@ -149,7 +149,7 @@ func (w *World) podTraffic(replicas func(revision string) int32) []share {
 }
 
 // availableReplicas returns the number of a revision's pods that serve requests.
-func (w *World) availableReplicas(revision string) int32 {
+func (w load) availableReplicas(revision string) int32 {
 	d, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+revision)
 	if !ok {
 		return 0
@@ -157,7 +157,7 @@ func (w *World) availableReplicas(revision string) int32 {
 	return min(d.Status.AvailableReplicas, ptr.Deref(d.Spec.Replicas, 1))
 }
 
-func (w *World) imageOf(revision string) string {
+func (w load) imageOf(revision string) string {
 	d, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+revision)
 	if !ok {
 		return ""

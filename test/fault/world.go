@@ -10,15 +10,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
-	"github.com/flagcache/flagcache/controllers/plan/observed"
-	"github.com/flagcache/flagcache/service/flags"
 )
 
 // namespace and name identify the only FlagCache of the World.
@@ -177,6 +174,39 @@ func newWorld(s scenario, p plan) *World {
 	return w
 }
 
+// The parts of the World, each with the methods of one concern.
+type (
+	// kube simulates the controllers, the kubelet and the gateway of a cluster.
+	kube struct{ *World }
+	// ackSimulator simulates ACK's controllers, and ElastiCache behind them.
+	ackSimulator struct{ *World }
+	// load simulates the requests of clients.
+	load struct{ *World }
+	// oracle has the invariants of every FlagCache, canaryOracle those of canaries, and
+	// cloudOracle those of caches in ElastiCache.
+	oracle       struct{ *World }
+	canaryOracle struct{ *World }
+	cloudOracle  struct{ *World }
+	// process runs the operator, and injector makes its calls and processes fail.
+	process  struct{ *World }
+	injector struct{ *World }
+	// user acts as the people who use the operator.
+	user struct{ *World }
+	// digest reduces the World to what its future depends on.
+	digest struct{ *World }
+)
+
+func (w *World) kube() kube                 { return kube{w} }
+func (w *World) ackSimulator() ackSimulator { return ackSimulator{w} }
+func (w *World) load() load                 { return load{w} }
+func (w *World) oracle() oracle             { return oracle{w} }
+func (w *World) canaryOracle() canaryOracle { return canaryOracle{w} }
+func (w *World) cloudOracle() cloudOracle   { return cloudOracle{w} }
+func (w *World) process() process           { return process{w} }
+func (w *World) injector() injector         { return injector{w} }
+func (w *World) user() user                 { return user{w} }
+func (w *World) digest() digest             { return digest{w} }
+
 // bind connects the World to the changes of its store.
 func (w *World) bind() { w.api.onChange = w.onChange }
 
@@ -195,7 +225,7 @@ func (w *World) fork(p plan) *World {
 }
 
 func (w *World) setTime(t time.Time) {
-	w.serveRequests(t.Sub(w.time))
+	w.load().serveRequests(t.Sub(w.time))
 	w.time = t
 	w.api.clock = t
 }
@@ -212,10 +242,10 @@ func (w *World) runToEnd(silent int) {
 	if w.finished {
 		return
 	}
-	w.checkAtRest()
-	w.effort, w.final = effort{reconciles: w.reconciles, calls: w.calls}, w.normalized()
+	w.oracle().checkAtRest()
+	w.effort, w.final = effort{reconciles: w.reconciles, calls: w.calls}, w.digest().normalized()
 	if len(w.violations) == 0 {
-		w.checkSteadyState(silent)
+		w.oracle().checkSteadyState(silent)
 	}
 }
 
@@ -271,7 +301,7 @@ func (w *World) as(writer string, do func()) {
 
 // atRest reports whether nothing will happen without further input.
 func (w *World) atRest() bool {
-	if w.queue.dirty || !w.nextTick.IsZero() || !w.alarm.IsZero() || w.cache.isOld() || w.outageActive() || w.cachePending() {
+	if w.queue.dirty || !w.nextTick.IsZero() || !w.alarm.IsZero() || w.cache.isOld() || w.outageActive() || w.ackSimulator().cachePending() {
 		return false
 	}
 	polls := w.lastResult.unchanged && w.lastResult.requeueAfter >= 30*time.Second && w.lastResult.revision == w.api.revision
@@ -299,12 +329,12 @@ func (w *World) advance(steps bool) {
 		w.logf("---- the cache is up to date again")
 		w.cache = cacheView{}
 		w.queue.enqueue(w.time)
-	case w.queue.due(w.time) && w.predicted():
+	case w.queue.due(w.time) && w.digest().predicted():
 		w.finished = true
 	case w.queue.due(w.time):
-		w.runReconcile()
+		w.process().runReconcile()
 	case !w.alarm.IsZero() && !w.time.Before(w.alarm), !w.nextTick.IsZero() && !w.time.Before(w.nextTick):
-		w.act()
+		w.kube().act()
 	}
 }
 
@@ -333,125 +363,10 @@ func (w *World) nextEvent(steps bool) time.Time {
 	return next
 }
 
-// runReconcile runs one reconciliation with a new Reconciler, which has no state other than what a
-// restart would lose.
-func (w *World) runReconcile() {
-	if w.forks != nil {
-		*w.forks = append(*w.forks, w.fork(noFaults))
-	}
-	w.reconciles++
-	w.injectBeforeReconcile()
-	w.queue.pop(w.time)
-	w.logf("== reconciliation %d at %v", w.reconciles, w.time.Sub(w.start))
-	outer := w.current
-	mine := &reconciliation{}
-	w.current = mine
-	result, err, crashed := w.callReconciler()
-	w.current = outer
-	w.lastResult = reconcileResult{err: err, requeueAfter: result.RequeueAfter, unchanged: err == nil && !crashed && !mine.faulted && mine.writes == 0, revision: w.api.revision}
-	w.checkError(err)
-	w.checkFailureReported()
-	w.checkRejected()
-	if w.nextTick.IsZero() && (w.redis.pending() || w.evidence.target != nil && w.evidence.next.IsZero()) {
-		w.nextTick = w.time.Add(tick)
-	}
-	switch {
-	case mine.replaced:
-		w.logf("     the previous leader ends")
-	case crashed || mine.cancelled:
-		w.restart()
-	default:
-		w.queue.done(w.time, result, err)
-		w.logf("     requeue after %v, error %v", result.RequeueAfter, err)
-	}
-	if w.forks != nil {
-		w.checkIdempotent()
-	}
-}
-
 var noFaults plan
-
-// callReconciler calls Reconcile. A crash ends it like the end of its process.
-func (w *World) callReconciler() (result ctrl.Result, err error, crashed bool) {
-	defer func() {
-		if r := recover(); r != nil {
-			if _, ok := r.(crash); !ok {
-				panic(r)
-			}
-			crashed = true
-		}
-	}()
-	ctx, cancel := context.WithCancel(logr.NewContext(context.Background(), w.logger()))
-	defer cancel()
-	w.current.cancel = cancel
-	previous := w.writer
-	w.writer = operator
-	defer func() { w.writer = previous }()
-	result, err = w.operator().Reconcile(ctx, request)
-	return result, err, false
-}
 
 // operator is the author of the Reconciler's writes.
 const operator = "operator"
-
-func (w *World) operator() *controllers.Reconciler {
-	return &controllers.Reconciler{
-		Client:    operatorClient{w: w},
-		Live:      operatorClient{w: w, live: true},
-		FlagFiles: w.files(),
-		Prober:    w.redis,
-		Sampler:   &w.evidence,
-		ACK:       w,
-		Events:    recorder{w},
-		Clock:     w,
-		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
-		Random:    w.random,
-		Backoff:   &w.queue.stale,
-	}
-}
-
-func (w *World) files() *controllers.FlagFiles {
-	if w.plan.keepMemory && w.flagFiles != nil {
-		return w.flagFiles
-	}
-	w.flagFiles = &controllers.FlagFiles{Metadata: operatorClient{w: w, unrestricted: true}, Validate: flags.Validate}
-	return w.flagFiles
-}
-
-// random generates a credential that is recognized wherever it leaks.
-func (w *World) random() string {
-	w.generated++
-	return fmt.Sprintf("%s%04d", secretMarker, w.generated)
-}
-
-// restart ends the operator's process and starts another one.
-func (w *World) restart() {
-	w.logf("     the operator restarts")
-	w.redis, w.evidence = prober{}, sampler{}
-	w.queue = queue{ready: w.time.Add(restartTime)}
-	w.flagFiles = nil
-	w.queue.enqueue(w.time)
-}
-
-func (w *World) cancel() {
-	w.current.cancelled = true
-	w.current.cancel()
-}
-
-// recordFlagCache remembers the FlagCache that the current reconciliation has read.
-func (w *World) recordFlagCache(o client.Object) {
-	if fc, ok := o.(*v1alpha1.FlagCache); ok && w.current != nil {
-		w.current.flagCache = fc
-	}
-}
-
-// cached returns the objects of a kind in the operator's informer cache.
-func (w *World) cached(k kind) []client.Object {
-	if w.cache.isOld() && w.cache.covers(k) {
-		return w.api.at(k, w.cache.states[k])
-	}
-	return w.api.now(k)
-}
 
 // cacheView is a stale informer cache.
 type cacheView struct {
@@ -463,120 +378,11 @@ type cacheView struct {
 func (v cacheView) isOld() bool        { return !v.until.IsZero() }
 func (v cacheView) covers(k kind) bool { return v.of == kinds || v.of == k }
 
-// injectBeforeReconcile applies the parts of the plan for the next reconciliation.
-func (w *World) injectBeforeReconcile() {
-	for _, s := range w.plan.staleViews {
-		if s.reconcile != w.reconciles {
-			continue
-		}
-		if s.restart {
-			w.restart()
-			w.queue.ready = w.time
-		}
-		w.cache = cacheView{until: w.time.Add(staleDuration), of: s.kind, states: w.api.statesBefore(s.kind, s.lag)}
-		w.logf("---- the cache of %s is stale, %d changes behind", viewName(s.kind), s.lag)
-	}
-	for _, d := range w.plan.queueFaults {
-		if d.reconcile != w.reconciles {
-			continue
-		}
-		if d.restart {
-			w.restart()
-			w.queue.ready = w.time
-		}
-		w.queue.loseNext, w.queue.addNext = d.lost, d.extra
-	}
-	for _, j := range w.plan.clockJumps {
-		if j.reconcile == w.reconciles {
-			w.offset += j.by
-			w.logf("---- the clock jumps by %v", j.by)
-		}
-	}
-}
-
 func viewName(k kind) string {
 	if k == kinds {
 		return "everything"
 	}
 	return k.String()
-}
-
-// faultAt returns the fault of a call.
-func (w *World) faultAt(c call) fault {
-	for i, p := range w.plan.points {
-		s := &w.injections[i]
-		if p.isEvent() || !w.matches(p, s, c) {
-			continue
-		}
-		if s.times == 0 {
-			s.call, s.since = c, w.time
-		}
-		s.times++
-		if w.current != nil {
-			w.current.faulted = true
-		}
-		switch s.lastReconcile {
-		case w.reconciles:
-		case w.reconciles - 1:
-			s.consecutive++
-		default:
-			s.consecutive = 1
-		}
-		s.lastReconcile = w.reconciles
-		return p.fault
-	}
-	return noFault
-}
-
-// matches reports whether a point applies to a call: its own, or else the next one at which its
-// fault is possible, and then the retries of that call.
-func (w *World) matches(p point, s *injection, c call) bool {
-	switch {
-	case s.times == 0:
-		return w.calls >= p.call && slices.Contains(faultsOf(c), p.fault)
-	case !s.call.sameTarget(c):
-		return false
-	case p.times == untilLifted:
-		return w.time.Before(s.since.Add(outageDuration))
-	default:
-		return s.times < p.times
-	}
-}
-
-// injectEvents runs the events that the plan has before a call.
-func (w *World) injectEvents(c call) {
-	for i, p := range w.plan.points {
-		if p.call != w.calls || w.injections[i].times > 0 || !p.isEvent() {
-			continue
-		}
-		w.injections[i].times++
-		w.logf("---- before %s: %s", c, p.fault)
-		switch p.fault {
-		case flagCacheDeleted:
-			w.as("user", w.deleteFlagCache)
-		case specChanged:
-			w.as("user", w.changePodLabels)
-		case leaderChanged, leaderOverlapped:
-			w.runOtherLeader(p.fault == leaderChanged)
-		}
-	}
-}
-
-// runOtherLeader runs another leader during a reconciliation of this one, for one reconciliation or
-// until the World is at rest.
-func (w *World) runOtherLeader(all bool) {
-	held, writer := w.current, w.writer
-	held.replaced = true
-	w.writer = "cluster"
-	w.restart()
-	w.queue.ready = w.time
-	if all {
-		w.runUntilRest(false)
-	} else {
-		w.runReconcile()
-	}
-	w.current, w.writer = held, writer
-	w.logf("---- the previous leader continues")
 }
 
 // onChange processes each change of the store.
@@ -587,7 +393,7 @@ func (w *World) onChange(k kind, before, after client.Object) {
 		w.writes++
 	}
 	w.nextTick = w.time.Add(tick)
-	w.checkWrite(k, before, after)
+	w.oracle().checkWrite(k, before, after)
 	if w.triggers(k, before, after) {
 		w.queue.enqueue(w.time)
 	}

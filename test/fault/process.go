@@ -4,13 +4,19 @@
 package fault
 
 import (
+	"context"
+	"fmt"
 	"time"
 
+	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/service/flags"
 )
 
 // Back-off of the operator's queue, as configured by SetupWithManager.
@@ -151,4 +157,119 @@ func (w *World) refersTo(k kind, o client.Object) bool {
 		return fc.Spec.Flags.ConfigMap != nil && fc.Spec.Flags.ConfigMap.Name == o.GetName()
 	}
 	return false
+}
+
+// runReconcile runs one reconciliation with a new Reconciler, which has no state other than what a
+// restart would lose.
+func (w process) runReconcile() {
+	if w.forks != nil {
+		*w.forks = append(*w.forks, w.fork(noFaults))
+	}
+	w.reconciles++
+	w.injector().injectBeforeReconcile()
+	w.queue.pop(w.time)
+	w.logf("== reconciliation %d at %v", w.reconciles, w.time.Sub(w.start))
+	outer := w.current
+	mine := &reconciliation{}
+	w.current = mine
+	result, err, crashed := w.callReconciler()
+	w.current = outer
+	w.lastResult = reconcileResult{err: err, requeueAfter: result.RequeueAfter, unchanged: err == nil && !crashed && !mine.faulted && mine.writes == 0, revision: w.api.revision}
+	w.oracle().checkError(err)
+	w.oracle().checkFailureReported()
+	w.canaryOracle().checkRejected()
+	if w.nextTick.IsZero() && (w.redis.pending() || w.evidence.target != nil && w.evidence.next.IsZero()) {
+		w.nextTick = w.time.Add(tick)
+	}
+	switch {
+	case mine.replaced:
+		w.logf("     the previous leader ends")
+	case crashed || mine.cancelled:
+		w.restart()
+	default:
+		w.queue.done(w.time, result, err)
+		w.logf("     requeue after %v, error %v", result.RequeueAfter, err)
+	}
+	if w.forks != nil {
+		w.canaryOracle().checkIdempotent()
+	}
+}
+
+// callReconciler calls Reconcile. A crash ends it like the end of its process.
+func (w process) callReconciler() (result ctrl.Result, err error, crashed bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(crash); !ok {
+				panic(r)
+			}
+			crashed = true
+		}
+	}()
+	ctx, cancel := context.WithCancel(logr.NewContext(context.Background(), w.logger()))
+	defer cancel()
+	w.current.cancel = cancel
+	previous := w.writer
+	w.writer = operator
+	defer func() { w.writer = previous }()
+	result, err = w.operator().Reconcile(ctx, request)
+	return result, err, false
+}
+
+func (w process) operator() *controllers.Reconciler {
+	return &controllers.Reconciler{
+		Client:    operatorClient{w: w.World},
+		Live:      operatorClient{w: w.World, live: true},
+		FlagFiles: w.files(),
+		Prober:    w.redis,
+		Sampler:   &w.evidence,
+		ACK:       w.World,
+		Events:    recorder{w.World},
+		Clock:     w.World,
+		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Random:    w.random,
+		Backoff:   &w.queue.stale,
+	}
+}
+
+func (w process) files() *controllers.FlagFiles {
+	if w.plan.keepMemory && w.flagFiles != nil {
+		return w.flagFiles
+	}
+	w.flagFiles = &controllers.FlagFiles{Metadata: operatorClient{w: w.World, unrestricted: true}, Validate: flags.Validate}
+	return w.flagFiles
+}
+
+// random generates a credential that is recognized wherever it leaks.
+func (w process) random() string {
+	w.generated++
+	return fmt.Sprintf("%s%04d", secretMarker, w.generated)
+}
+
+// restart ends the operator's process and starts another one.
+func (w process) restart() {
+	w.logf("     the operator restarts")
+	w.redis, w.evidence = prober{}, sampler{}
+	w.queue = queue{ready: w.time.Add(restartTime)}
+	w.flagFiles = nil
+	w.queue.enqueue(w.time)
+}
+
+func (w process) cancel() {
+	w.current.cancelled = true
+	w.current.cancel()
+}
+
+// recordFlagCache remembers the FlagCache that the current reconciliation has read.
+func (w process) recordFlagCache(o client.Object) {
+	if fc, ok := o.(*v1alpha1.FlagCache); ok && w.current != nil {
+		w.current.flagCache = fc
+	}
+}
+
+// cached returns the objects of a kind in the operator's informer cache.
+func (w process) cached(k kind) []client.Object {
+	if w.cache.isOld() && w.cache.covers(k) {
+		return w.api.at(k, w.cache.states[k])
+	}
+	return w.api.now(k)
 }
