@@ -190,9 +190,9 @@ func (r *rollout) others() bool {
 
 // closeOthers gives revisions that the spec does not ask for any more their outcome,
 // once. That also ends a rejection: a spec that returns to the revision means to try it
-// again.
+// again. While the target's record is unreadable, nothing is decided about others.
 func (r *rollout) closeOthers(now time.Time) {
-	if r.target == "" {
+	if r.target == "" || r.unreadable {
 		return
 	}
 	for revision, record := range r.history.records {
