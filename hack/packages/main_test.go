@@ -8,6 +8,37 @@ import (
 	"testing"
 )
 
+// Limits on the size of a package: the operator's decisions stay divided by
+// concern, and no type collects what every part needs.
+const (
+	maxOperatorFiles   = 14
+	maxOperatorMethods = 20
+	maxFiles           = 20
+	maxMethods         = 40
+)
+
+func TestPackagesStaySmall(t *testing.T) {
+	all, err := readModule("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range all {
+		files, methods := maxFiles, maxMethods
+		if p.path == "controllers" || strings.HasPrefix(p.path, "controllers/") {
+			files, methods = maxOperatorFiles, maxOperatorMethods
+		}
+		if p.files > files {
+			t.Errorf("package %s has %d files without tests, over %d: divide it by concern", p.path, p.files, files)
+		}
+		if name, n := p.largestReceiver(); n > methods {
+			t.Errorf("type %s of package %s has %d methods, over %d: pass what its functions need instead", name, p.path, n, methods)
+		}
+		for _, file := range p.longFiles {
+			t.Errorf("file %s of package %s has over %d lines: divide it", file, p.path, longFile)
+		}
+	}
+}
+
 func TestDrawLeavesOutImpliedImports(t *testing.T) {
 	got := draw([]goPackage{
 		{path: "controllers", imports: []string{"api/v1alpha1", "controllers/plan"}},
