@@ -119,20 +119,33 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and apply automatic fixes.
 lint-config: $(GOLANGCI_LINT) ## Verify the configuration of the linters.
 	$(GOLANGCI_LINT) config verify
 
-# The end-to-end tests wait most of the time, so the unit tests run beside them. The
-# output of each appears when it is done.
+# The end-to-end tests wait most of the time, so the unit tests run beside them; the
+# output of each appears when it is done. Tests that compare latencies run alone.
 .PHONY: test
-test: ## Run all tests; builds and installs what they need.
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-unit test-e2e
+test: $(TEST_API_SERVER) ## Run all tests; builds and installs what they need.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-packages test-e2e
+	@$(MAKE) --no-print-directory test-chaos
 	@echo "All tests passed: unit, envtest and end-to-end."
 
-# Packages that take longest begin first, and more packages run at a time than there
-# are cores, because many wait for servers. Vet is a part of make verify.
-SLOW_PACKAGES := ./test/fault ./controllers ./test/chaos ./test/ackplayer ./controllers/plan
-
 .PHONY: test-unit
-test-unit: $(TEST_API_SERVER) redis postgres prometheus ## Run the unit tests, and the integration tests against a real API server.
-	go test -p 4 -vet=off -ldflags='-s -w' -timeout 15m $(GO_TEST_FLAGS) $(SLOW_PACKAGES) $$(go list ./... | grep -v /test/e2e)
+test-unit: $(TEST_API_SERVER) ## Run the unit tests, and the integration tests against a real API server.
+	@$(MAKE) --no-print-directory test-packages
+	@$(MAKE) --no-print-directory test-chaos
+
+# Vet is a part of make verify.
+GO_TEST := go test -vet=off -ldflags='-s -w' -timeout 15m
+
+# Packages that take longest begin first, and more packages run at a time than there
+# are cores, because many wait for servers.
+SLOW_PACKAGES := ./test/fault ./controllers ./test/ackplayer ./controllers/plan
+
+.PHONY: test-packages
+test-packages: redis postgres prometheus # The tests of all packages but those of other targets.
+	$(GO_TEST) -p 4 $(GO_TEST_FLAGS) $(SLOW_PACKAGES) $$(go list ./... | grep -v -e /test/e2e -e /test/chaos)
+
+.PHONY: test-chaos
+test-chaos: redis postgres # Short faults for the flag service; make chaos runs longer ones.
+	$(GO_TEST) $(GO_TEST_FLAGS) ./test/chaos
 
 # How many processes share the cluster of the end-to-end tests, and further flags of
 # ginkgo, such as GINKGO_FLAGS='--focus "A canary"'.
