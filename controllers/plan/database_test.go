@@ -57,7 +57,7 @@ func TestFlagsInADatabase(t *testing.T) {
 		t.Errorf("%s differs (-want +got):\n%s", config.EnvPostgresURIFile, d)
 	}
 	if got := variable(pod, config.EnvFlagsFile); got != nil {
-		t.Errorf("%s is %v, but there is no file", config.EnvFlagsFile, got)
+		t.Errorf("%s is %v, but there is no flags file", config.EnvFlagsFile, got)
 	}
 	if d := cmp.Diff([]int32{6432}, sourcePorts(w)); d != "" {
 		t.Errorf("the ports of the database differ (-want +got):\n%s", d)
@@ -94,7 +94,7 @@ func sourcePorts(w *world) []int32 {
 	return ports
 }
 
-func TestADatabaseSecretThatCannotBeUsed(t *testing.T) {
+func TestInvalidDatabaseSecret(t *testing.T) {
 	tests := map[string]struct {
 		secret  observed.ExternalSecret
 		reason  string
@@ -124,7 +124,7 @@ func TestADatabaseSecretThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-func TestALostSecretDoesNotCutThePodsOffTheirDatabase(t *testing.T) {
+func TestLostSecretKeepsEgressToTheDatabase(t *testing.T) {
 	w := aDatabaseWorld(t).ready()
 	w.database = observed.ExternalSecret{}
 	w.reconcile()
@@ -135,9 +135,9 @@ func TestALostSecretDoesNotCutThePodsOffTheirDatabase(t *testing.T) {
 	w.expectSilence()
 }
 
-// The flag service reads the URI again when it changes, so another password or
-// host replaces no pod.
-func TestAnotherURIIsNoOtherRevision(t *testing.T) {
+// The flag service reads the URI again when it changes, so that another password or host
+// replaces no pod.
+func TestDatabaseURIIsNotInTheRevision(t *testing.T) {
 	w := aDatabaseWorld(t).ready()
 	stable := w.fc.Status.Revisions.Stable
 	w.database = databaseSecret("postgres://flags:other@db2.example.com/flags")

@@ -191,12 +191,12 @@ func TestRotationScenarios(t *testing.T) {
 // Whichever reconcile loses all of its writes but the first, the rotation has the same
 // result, and no pod ever has a token that AWS does not accept.
 func TestRotationSurvivesACrashAtEachStep(t *testing.T) {
-	looks := 0
+	reconciles := 0
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	old := c.token()
 	c.rotate("1")
-	c.until("the rotation", func() bool { looks++; return c.rotated(old)() })
-	for at := range looks + 1 {
+	c.until("the rotation", func() bool { reconciles++; return c.rotated(old)() })
+	for at := range reconciles + 1 {
 		t.Run(fmt.Sprintf("reconcile %d", at), func(t *testing.T) {
 			c := aReadyCloud(t, withElastiCache(aFlagCache()))
 			old := c.token()
@@ -238,12 +238,12 @@ func TestReplacementSurvivesACrashAtEachStep(t *testing.T) {
 	done := func(c *cloud) func() bool {
 		return func() bool { return c.ready() && len(c.groups) == 1 && len(c.index().Revisions) == 1 }
 	}
-	looks := 0
+	reconciles := 0
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	c.change(toRedis)
 	c.tick()
-	c.until("the replacement", func() bool { looks++; return done(c)() })
-	for at := range looks + 1 {
+	c.until("the replacement", func() bool { reconciles++; return done(c)() })
+	for at := range reconciles + 1 {
 		t.Run(fmt.Sprintf("reconcile %d", at), func(t *testing.T) {
 			c := aReadyCloud(t, withElastiCache(aFlagCache()))
 			c.change(toRedis)

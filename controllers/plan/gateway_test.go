@@ -37,14 +37,14 @@ func aRoute(t *testing.T, rules ...string) observed.Route {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return taken(observed.Route{State: observed.RoutePresent, Object: route})
+	return accepted(observed.Route{State: observed.RoutePresent, Object: route})
 }
 
-// taken is a route that a gateway accepted.
-func taken(r observed.Route) observed.Route { return judged(r, "Accepted", "True") }
+// accepted is a route that a gateway accepted.
+func accepted(r observed.Route) observed.Route { return withCondition(r, "Accepted", "True") }
 
-// judged is a route with one condition of a gateway as given, and all others True.
-func judged(r observed.Route, kind, status string) observed.Route {
+// withCondition is a route with one condition of a gateway as given, and all others True.
+func withCondition(r observed.Route, kind, status string) observed.Route {
 	var conditions []any
 	for _, k := range []string{"Accepted", "ResolvedRefs"} {
 		says := "True"
@@ -90,7 +90,7 @@ func (w *world) readRoutes() map[string]observed.Route {
 // reconcile.
 func (w *world) putRoute(route *unstructured.Unstructured) {
 	route.SetGeneration(route.GetGeneration() + 1)
-	w.routes[route.GetName()] = taken(observed.Route{State: observed.RoutePresent, Object: route})
+	w.routes[route.GetName()] = accepted(observed.Route{State: observed.RoutePresent, Object: route})
 }
 
 // routedWeight is the largest weight of a candidate in a rule of a route, in percent.
@@ -145,7 +145,7 @@ func TestCanaryScenariosByGateway(t *testing.T) {
 		"rolled-back": func(sim *simulation) {
 			candidate := v2(sim)
 			sim.note("the gateway fails, and the candidate with it")
-			sim.routes["shop"] = judged(sim.routes["shop"], "ResolvedRefs", "False")
+			sim.routes["shop"] = withCondition(sim.routes["shop"], "ResolvedRefs", "False")
 			sim.setBad(candidate, canary.ErrorRate, 0.05)
 			sim.until("the rollback", sim.rolledBack)
 			sim.runFor(time.Minute)
@@ -157,17 +157,17 @@ func TestCanaryScenariosByGateway(t *testing.T) {
 			script(sim)
 			expectGolden(t, "canary-by-gateway-"+name+".golden", strings.Join(sim.trace, "\n")+"\n")
 			if got := backendsOf(sim.routes["shop"]); got != "demo=1" {
-				t.Errorf("the route is left as %q", got)
+				t.Errorf("the route is %q", got)
 			}
 			if _, there := observed.Get[*corev1.ConfigMap](sim.index(), "demo-traffic"); there {
-				t.Error("stable pods were told to hand requests on, too")
+				t.Error("stable pods forward requests, too")
 			}
 		})
 	}
 }
 
 // A canary waits with weight 0, and reports why, until its route works.
-func TestAGatewayHoldsACanary(t *testing.T) {
+func TestGatewayHoldsACanary(t *testing.T) {
 	good := aRoute(t, "{name: demo, port: 80}")
 	alone := good
 	alone.Object = good.Object.DeepCopy()
@@ -178,7 +178,7 @@ func TestAGatewayHoldsACanary(t *testing.T) {
 	}{
 		"no Gateway API":         {observed.Route{State: observed.RouteUnknownKind}, "install the Gateway API"},
 		"no route":               {observed.Route{}, "HTTPRoute shop does not exist"},
-		"a route of others":      {aRoute(t, "{name: other, port: 80}"), "add it to the backendRefs"},
+		"a foreign route":        {aRoute(t, "{name: other, port: 80}"), "add it to the backendRefs"},
 		"a route without weight": {aRoute(t, "{name: demo, port: 80, weight: 0}"), "with a weight"},
 		"a shared rule":          {aRoute(t, "{name: demo, port: 80}, {name: other, port: 80}"), "beside other backends"},
 		"another namespace":      {aRoute(t, "{name: demo, namespace: other, port: 80}"), "add it to the backendRefs"},
@@ -203,14 +203,14 @@ func TestAGatewayHoldsACanary(t *testing.T) {
 }
 
 // Time counts only while the gateway has the route as it is.
-func TestAStepWaitsForTheGateway(t *testing.T) {
+func TestStepWaitsForTheGateway(t *testing.T) {
 	for name, change := range map[string]func(observed.Route) observed.Route{
-		"not accepted":       func(r observed.Route) observed.Route { return judged(r, "Accepted", "False") },
-		"refs not resolved":  func(r observed.Route) observed.Route { return judged(r, "ResolvedRefs", "False") },
-		"not seen as it is":  func(r observed.Route) observed.Route { r.Object.SetGeneration(r.Object.GetGeneration() + 1); return r },
-		"taken by nobody":    func(r observed.Route) observed.Route { delete(r.Object.Object, "status"); return r },
-		"deleted":            func(observed.Route) observed.Route { return observed.Route{} },
-		"of an unknown kind": func(observed.Route) observed.Route { return observed.Route{State: observed.RouteUnknownKind} },
+		"not accepted":        func(r observed.Route) observed.Route { return withCondition(r, "Accepted", "False") },
+		"refs not resolved":   func(r observed.Route) observed.Route { return withCondition(r, "ResolvedRefs", "False") },
+		"not observed":        func(r observed.Route) observed.Route { r.Object.SetGeneration(r.Object.GetGeneration() + 1); return r },
+		"not accepted at all": func(r observed.Route) observed.Route { delete(r.Object.Object, "status"); return r },
+		"deleted":             func(observed.Route) observed.Route { return observed.Route{} },
+		"of an unknown kind":  func(observed.Route) observed.Route { return observed.Route{State: observed.RouteUnknownKind} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			sim := newGatewaySimulation(t)
@@ -223,14 +223,14 @@ func TestAStepWaitsForTheGateway(t *testing.T) {
 			if now := sim.fc.Status.Canary.ObservedFor; now != before {
 				t.Errorf("%d s of the step were counted, and %d before", now, before)
 			}
-			sim.routes["shop"] = taken(good)
+			sim.routes["shop"] = accepted(good)
 			sim.until("the promotion", sim.promoted(candidate))
 		})
 	}
 }
 
 // After a GitOps tool restores the route, the candidate is added again.
-func TestARouteThatIsPutBackGetsItsCandidateAgain(t *testing.T) {
+func TestRestoredRouteGetsTheCandidateAgain(t *testing.T) {
 	sim := newGatewaySimulation(t, "{name: demo, port: 80, weight: 7}", "{name: other, port: 80}")
 	candidate := v2(sim)
 	want := fmt.Sprintf("demo=665 demo-%s=35 | other=1", candidate)
@@ -251,7 +251,7 @@ func TestARouteThatIsPutBackGetsItsCandidateAgain(t *testing.T) {
 
 // What serves requests of a gateway stays until the gateway has observed that it was
 // removed from the route.
-func TestACandidateStaysUntilTheGatewayLetsGo(t *testing.T) {
+func TestCandidateStaysUntilTheGatewayObservedItsRemoval(t *testing.T) {
 	sim := newGatewaySimulation(t)
 	candidate := v2(sim)
 	sim.annotate(v1alpha1.AnnotationAbort, candidate)
@@ -266,7 +266,7 @@ func TestACandidateStaysUntilTheGatewayLetsGo(t *testing.T) {
 	if p := sim.reconcile(); len(p.Delete) > 0 || p.RequeueAfter == 0 {
 		t.Errorf("%v are deleted while the gateway may send requests, and the next reconcile is in %s", names(p.Delete), p.RequeueAfter)
 	}
-	sim.routes["shop"] = taken(behind)
+	sim.routes["shop"] = accepted(behind)
 	if p := sim.reconcile(); len(p.Delete) != 2 {
 		t.Errorf("%v are deleted, want the Deployment and the Service of the candidate", names(p.Delete))
 	}
@@ -276,7 +276,7 @@ func TestACandidateStaysUntilTheGatewayLetsGo(t *testing.T) {
 }
 
 // A spec that names another route, or none, removes the candidate from the previous one.
-func TestTheRouteBeforeIsLeftAsItWas(t *testing.T) {
+func TestPreviousRouteIsRestored(t *testing.T) {
 	for name, edit := range map[string]func(*v1alpha1.FlagCacheSpec){
 		"another route": func(s *v1alpha1.FlagCacheSpec) { s.Canary.Traffic.HTTPRouteRef.Name = "market" },
 		"by split":      func(s *v1alpha1.FlagCacheSpec) { s.Canary.Traffic = v1alpha1.TrafficSpec{Type: v1alpha1.TrafficSplit} },
@@ -293,14 +293,14 @@ func TestTheRouteBeforeIsLeftAsItWas(t *testing.T) {
 				sim.tick()
 			}
 			if got := backendsOf(sim.routes["shop"]); got != "demo=1" {
-				t.Errorf("the route is left as %q", got)
+				t.Errorf("the route is %q", got)
 			}
 			sim.until("the promotion", sim.promoted(candidate))
 		})
 	}
 }
 
-func TestADeletionTakesTheCandidateOutOfTheRouteFirst(t *testing.T) {
+func TestDeletionRemovesTheCandidateFromTheRouteFirst(t *testing.T) {
 	sim := newGatewaySimulation(t)
 	v2(sim)
 	sim.fc.DeletionTimestamp = &metav1.Time{Time: sim.now}
@@ -309,12 +309,12 @@ func TestADeletionTakesTheCandidateOutOfTheRouteFirst(t *testing.T) {
 	}
 	sim.expectMessage(v1alpha1.ConditionReady, "Waiting for HTTPRoute shop to stop referring to the candidate")
 	if got := backendsOf(sim.routes["shop"]); got != "demo=1" {
-		t.Errorf("the route is left as %q", got)
+		t.Errorf("the route is %q", got)
 	}
 	for range 10 {
 		sim.reconcile()
 	}
 	if len(sim.fc.Finalizers) > 0 {
-		t.Error("the deletion does not end")
+		t.Error("the deletion does not finish")
 	}
 }

@@ -30,9 +30,9 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
-// A resource without a status counts as done for kstatus, so the first look
-// writes one and makes nothing yet.
-func TestTheFirstLookTakesChargeAndMakesNothing(t *testing.T) {
+// A resource without a status counts as reconciled (kstatus), so the first reconcile
+// writes one and creates nothing yet.
+func TestFirstReconcileAddsOnlyTheFinalizer(t *testing.T) {
 	fc := aFlagCache()
 	fc.Finalizers = nil
 	w := aWorld(t, fc)
@@ -44,9 +44,8 @@ func TestTheFirstLookTakesChargeAndMakesNothing(t *testing.T) {
 	w.expect(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonInitializing)
 }
 
-// What a FlagCache becomes is in testdata as YAML, so that a change of it is
-// read in review.
-func TestWhatAFlagCacheBecomes(t *testing.T) {
+// The children are in testdata as YAML, so that changes show in review.
+func TestChildrenOfAFlagCache(t *testing.T) {
 	tests := map[string]*v1alpha1.FlagCache{
 		"incluster.golden": aFlagCache(),
 		"external.golden":  withExternal(aFlagCache()),
@@ -79,7 +78,7 @@ func TestWhatAFlagCacheBecomes(t *testing.T) {
 	}
 }
 
-func TestEveryPodMeetsPodSecurityRestricted(t *testing.T) {
+func TestPodsMeetPodSecurityRestricted(t *testing.T) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -103,8 +102,8 @@ func TestEveryPodMeetsPodSecurityRestricted(t *testing.T) {
 	}
 }
 
-// GitOps tools take an object that carries their labels for one of theirs.
-func TestNothingOfTheFlagCachesOwnMetadataIsCopied(t *testing.T) {
+// GitOps tools would take an object with their labels for one of theirs.
+func TestMetadataOfTheFlagCacheIsNotCopied(t *testing.T) {
 	fc := aFlagCache()
 	fc.Labels = map[string]string{"app.kubernetes.io/instance": "argo-app"}
 	fc.Annotations = map[string]string{"argocd.argoproj.io/tracking-id": "app:flagcache.dev/FlagCache:shop/demo"}
@@ -117,7 +116,7 @@ func TestNothingOfTheFlagCachesOwnMetadataIsCopied(t *testing.T) {
 	}
 }
 
-func TestASettledWorldIsLeftAlone(t *testing.T) {
+func TestSteadyStateChangesNothing(t *testing.T) {
 	t.Run("in the cluster", func(t *testing.T) { aWorld(t, aFlagCache()).ready().expectSilence() })
 	t.Run("autoscaled", func(t *testing.T) {
 		fc := aFlagCache()
@@ -131,7 +130,7 @@ func TestASettledWorldIsLeftAlone(t *testing.T) {
 	})
 }
 
-func TestThePasswordOutlivesEitherOfItsSecrets(t *testing.T) {
+func TestPasswordSurvivesTheLossOfEitherSecret(t *testing.T) {
 	for _, lost := range []string{"demo-redis", "demo-connection"} {
 		t.Run(lost, func(t *testing.T) {
 			w := aWorld(t, aFlagCache()).ready()
@@ -147,7 +146,7 @@ func TestThePasswordOutlivesEitherOfItsSecrets(t *testing.T) {
 	}
 }
 
-func TestALostSecretDoesNotCutThePodsOffTheirCache(t *testing.T) {
+func TestLostSecretKeepsEgressToTheCache(t *testing.T) {
 	w := aWorld(t, withExternal(aFlagCache()))
 	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"uri": []byte("redis://cache.example.com:6380")}}
 	w.ready()
@@ -155,27 +154,27 @@ func TestALostSecretDoesNotCutThePodsOffTheirCache(t *testing.T) {
 	w.reconcile()
 	egress := mustFind[*networkingv1.NetworkPolicy](w, "demo").Spec.Egress
 	if got := egress[1].Ports[0].Port.IntValue(); got != 6380 {
-		t.Errorf("the pods that serve may reach port %d, their cache is at 6380", got)
+		t.Errorf("the pods of the stable revision may reach port %d, their cache is at 6380", got)
 	}
 }
 
-// A password that was drawn and not stored is another one at the next look, as
-// long as the view is old: whatever was told it would be made anew each time.
-func TestAPasswordIsToldToNobodyBeforeItIsStored(t *testing.T) {
+// A generated password that was not stored yet differs in the next reconcile, so that
+// whatever used it would be created again each time.
+func TestPasswordIsUsedOnlyAfterItIsStored(t *testing.T) {
 	w := anEmptyWorld(t, aFlagCache())
-	var told []string
+	var users []string
 	for _, o := range Make(w.snapshot()).Apply {
 		switch o.(type) {
 		case *appsv1.StatefulSet, *appsv1.Deployment:
-			told = append(told, name(o))
+			users = append(users, name(o))
 		case *corev1.Secret:
 			if o.GetName() == "demo-connection" {
-				told = append(told, name(o))
+				users = append(users, name(o))
 			}
 		}
 	}
-	if len(told) > 0 {
-		t.Errorf("%v would be made with a password that no Secret was seen to hold", told)
+	if len(users) > 0 {
+		t.Errorf("%v use a password that is not stored in a Secret", users)
 	}
 	w.reconcile()
 	w.reconcile()
@@ -192,7 +191,7 @@ func without(objects []observed.Object, gone observed.Object) []observed.Object 
 	return rest
 }
 
-func TestTheConnectionSecretIsAServiceBinding(t *testing.T) {
+func TestConnectionSecretIsAServiceBinding(t *testing.T) {
 	w := aWorld(t, withExternal(aFlagCache()))
 	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"uri": []byte("rediss://app:p%40ss@cache.example.com:6380")}}
 	w.reconcile()
@@ -213,19 +212,19 @@ func TestTheConnectionSecretIsAServiceBinding(t *testing.T) {
 	}
 }
 
-// TestWhatPodsUseIsReadBackToTheByte: while another connection is not verified yet, the
-// one that pods use is taken from its Secret, and told by its hash.
-func TestWhatPodsUseIsReadBackToTheByte(t *testing.T) {
+// TestConnectionIsReadBackExactly: while another connection is not verified yet, the one
+// in use is read from its Secret and recognized by its hash.
+func TestConnectionIsReadBackExactly(t *testing.T) {
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
 	authority := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 	for name, used := range map[string]connection.Connection{
-		"a password":    {Host: "cache", Port: 6379, Password: " p@ss/w?rd "},
-		"an account":    {Host: "fd00::1", Port: 6380, Username: "app", Password: "pw"},
-		"an authority":  {Host: "cache", Port: 6379, Password: "pw", TLS: true, CA: authority},
-		"IAM":           {Host: "cache", Port: 6379, TLS: true, Username: "app", IAMCache: "fc-demo", IAMRegion: "eu-west-1"},
-		"authorities":   {Host: "cache", Port: 6379, TLS: true, CA: "# first\n" + authority + "\n# second\n" + authority + "\n\n"},
-		"no protection": {Host: "cache", Port: 6379},
+		"a password":  {Host: "cache", Port: 6379, Password: " p@ss/w?rd "},
+		"an account":  {Host: "fd00::1", Port: 6380, Username: "app", Password: "pw"},
+		"a CA":        {Host: "cache", Port: 6379, Password: "pw", TLS: true, CA: authority},
+		"IAM":         {Host: "cache", Port: 6379, TLS: true, Username: "app", IAMCache: "fc-demo", IAMRegion: "eu-west-1"},
+		"several CAs": {Host: "cache", Port: 6379, TLS: true, CA: "# first\n" + authority + "\n# second\n" + authority + "\n\n"},
+		"no password": {Host: "cache", Port: 6379},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := aWorld(t, withExternal(aFlagCache()))
@@ -244,7 +243,7 @@ func TestWhatPodsUseIsReadBackToTheByte(t *testing.T) {
 	}
 }
 
-func TestWhatAnExternalSecretMayHold(t *testing.T) {
+func TestExternalSecret(t *testing.T) {
 	tests := map[string]struct {
 		data map[string]string
 		want connection.Connection
@@ -265,8 +264,8 @@ func TestWhatAnExternalSecretMayHold(t *testing.T) {
 		"parameters":                   {data: map[string]string{"uri": "redis://cache?db=3"}, err: "query parameters"},
 		"a port out of range":          {data: map[string]string{"host": "cache", "port": "70000"}, err: "from 1 to 65535"},
 		"an address as host":           {data: map[string]string{"host": "redis://cache"}, err: "no valid host"},
-		"a strange tls":                {data: map[string]string{"host": "cache", "tls": "yes"}, err: "true or false"},
-		"a ca that is none":            {data: map[string]string{"host": "cache", "ca": "s3cret"}, err: "not a certificate"},
+		"an invalid tls":               {data: map[string]string{"host": "cache", "tls": "yes"}, err: "true or false"},
+		"an invalid ca":                {data: map[string]string{"host": "cache", "ca": "s3cret"}, err: "not a certificate"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -289,7 +288,7 @@ func TestWhatAnExternalSecretMayHold(t *testing.T) {
 	}
 }
 
-func TestWhatIsInTheWayOfReady(t *testing.T) {
+func TestReasonsForNotReady(t *testing.T) {
 	external := func(w *world) { withExternal(w.fc) }
 	tests := map[string]struct {
 		given   func(*world)
@@ -309,7 +308,7 @@ func TestWhatIsInTheWayOfReady(t *testing.T) {
 			},
 			reason: v1alpha1.ReasonUnparseable, says: []string{"line 3, column 7"}, stalled: true,
 		},
-		"flags of which some are wrong": {
+		"some invalid flags": {
 			given: func(w *world) {
 				w.flags = observed.Flags{State: observed.FlagsLoaded, Problems: []string{"p1", "p2", "p3", "p4", "p5"}}
 			},
@@ -318,7 +317,7 @@ func TestWhatIsInTheWayOfReady(t *testing.T) {
 		"no Secret": {
 			given: external, reason: v1alpha1.ReasonSecretNotFound, says: []string{"my-redis", "create it"},
 		},
-		"a Secret that may not be used": {
+		"a Secret without permission": {
 			given:  func(w *world) { external(w); w.secret.Presence = observed.NotPermitted },
 			reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret my-redis flagcache.dev/allow=true"}, stalled: true,
 		},
@@ -342,14 +341,14 @@ func TestWhatIsInTheWayOfReady(t *testing.T) {
 				t.Errorf("Stalled is %v, want %v", got, test.stalled)
 			}
 			if meta.IsStatusConditionTrue(w.fc.Status.Conditions, v1alpha1.ConditionReconciling) == test.stalled {
-				t.Errorf("exactly one of Reconciling and Stalled must be there")
+				t.Errorf("want exactly one of Reconciling and Stalled")
 			}
 			w.expectSilence()
 		})
 	}
 }
 
-func TestACacheThatFailsAfterItWorked(t *testing.T) {
+func TestCacheFailureIsReported(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	before := w.fc.Status
 	w.probe = observed.Probe{Health: observed.Unhealthy, Reason: "ConnectionRefused", Message: "demo-redis.shop.svc:6379 refuses connections"}
@@ -367,16 +366,16 @@ func TestACacheThatFailsAfterItWorked(t *testing.T) {
 	w.expectSilence()
 }
 
-// After a restart of the operator the prober has no answer yet. The last one
-// stands until it has; it would otherwise look as if the cache had failed.
-func TestARestartOfTheOperatorChangesNothing(t *testing.T) {
+// After a restart of the operator the prober has no result yet. Until it has, the last
+// one stands; otherwise the cache would be reported as failed.
+func TestOperatorRestartChangesNothing(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	w.probe = observed.Probe{}
 	w.expectSilence()
 }
 
-// A probe that comes too soon fails, and the next one is an interval away.
-func TestARedisOfOursIsProbedFromWhenItIsReady(t *testing.T) {
+// A probe that is too early fails, and the next one is an interval later.
+func TestInClusterRedisIsProbedOnceReady(t *testing.T) {
 	w := aWorld(t, aFlagCache())
 	if p := w.reconcile(); p.Probe != nil {
 		t.Error("Redis is probed before its pod was ready")
@@ -384,27 +383,27 @@ func TestARedisOfOursIsProbedFromWhenItIsReady(t *testing.T) {
 	w.expect(v1alpha1.ConditionCacheHealthy, metav1.ConditionUnknown, v1alpha1.ReasonProbing)
 	w.podsAvailable()
 	if p := w.reconcile(); p.Probe == nil {
-		t.Error("Redis is ready and not probed")
+		t.Error("Redis is ready, but not probed")
 	}
 	w.ready()
 	mustFind[*appsv1.StatefulSet](w, "demo-redis").Status.ReadyReplicas = 0
 	if p := w.reconcile(); p.Probe == nil {
-		t.Error("Redis is not probed any more since its pod is not ready")
+		t.Error("Redis is no longer probed because its pod is not ready")
 	}
 }
 
-func TestTheStatusDoesNotFollowEveryProbe(t *testing.T) {
+func TestStatusIgnoresSmallChangesOfLatency(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	w.probe.Latency = "50ms"
 	w.expectSilence()
 	w.edit(func(spec *v1alpha1.FlagCacheSpec) { spec.Service.Replicas = ptr.To[int32](3) })
 	w.reconcile()
 	if got := w.fc.Status.Probe.Latency; got != "50ms" {
-		t.Errorf("the status is written and says %s, want the latency of the last probe", got)
+		t.Errorf("the latency in the status is %s, want that of the last written probe", got)
 	}
 }
 
-func TestNamesOfSomebodyElse(t *testing.T) {
+func TestNameConflict(t *testing.T) {
 	theirs := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "demo", Namespace: "shop", Labels: map[string]string{v1alpha1.LabelName: "demo"}}}
 	predecessors := theirs.DeepCopy()
 	predecessors.OwnerReferences = []metav1.OwnerReference{{APIVersion: "flagcache.dev/v1alpha1", Kind: "FlagCache", Name: "demo", UID: "uid-0", Controller: ptr.To(true)}}
@@ -414,10 +413,10 @@ func TestNamesOfSomebodyElse(t *testing.T) {
 			w.children = append(w.children, other)
 			p := w.reconcile()
 			if observed.Contains(p.Apply, other) || observed.Contains(p.Delete, other) {
-				t.Errorf("the plan touches it")
+				t.Errorf("the plan changes it")
 			}
 			if p.RequeueAfter == 0 {
-				t.Errorf("nothing tells when the name is free again, so the plan must say when to look")
+				t.Errorf("no watch reports when the name is free again, so the plan needs a RequeueAfter")
 			}
 			w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNameConflict)
 			w.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonNameConflict)
@@ -437,7 +436,7 @@ func TestSuspendChangesNothing(t *testing.T) {
 	w.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
 }
 
-func TestDeletionGoesInStagesAndTheFinalizerLast(t *testing.T) {
+func TestDeletionIsSequential(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	revision := w.fc.Status.Revisions.Stable
 	private := mustFind[*appsv1.Deployment](w, "demo-"+revision).Spec.Template.Spec.Volumes[1].Secret.SecretName
@@ -462,11 +461,11 @@ func TestDeletionGoesInStagesAndTheFinalizerLast(t *testing.T) {
 		t.Errorf("stages differ (-want +got):\n%s", d)
 	}
 	if len(w.fc.Finalizers) > 0 {
-		t.Errorf("the finalizer is still there")
+		t.Errorf("the finalizer still exists")
 	}
 }
 
-func TestDeletionWaitsForWhatIsStillThere(t *testing.T) {
+func TestDeletionWaitsForRemainingObjects(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	w.fc.DeletionTimestamp = ptr.To(metav1.NewTime(noon))
 	svc := mustFind[*corev1.Service](w, "demo")
@@ -479,8 +478,8 @@ func TestDeletionWaitsForWhatIsStillThere(t *testing.T) {
 	w.expectMessage(v1alpha1.ConditionReady, "Waiting for Service demo")
 }
 
-// Objects of a predecessor with the same name are not ours to delete.
-func TestDeletionLeavesWhatIsNotOurs(t *testing.T) {
+// Objects of a predecessor with the same name are not deleted.
+func TestDeletionLeavesForeignObjects(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	other := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "demo-other", Namespace: "shop", Labels: map[string]string{v1alpha1.LabelName: "demo"}}}
 	w.children = append(w.children, other)
@@ -489,11 +488,11 @@ func TestDeletionLeavesWhatIsNotOurs(t *testing.T) {
 		w.reconcile()
 	}
 	if d := cmp.Diff([]string{"Secret demo-other"}, names(w.children)); d != "" {
-		t.Errorf("what is left differs (-want +got):\n%s", d)
+		t.Errorf("the remaining objects differ (-want +got):\n%s", d)
 	}
 }
 
-func TestFailuresOfCallsAreInTheWayOfReady(t *testing.T) {
+func TestFailedCallsAreReportedByReady(t *testing.T) {
 	tests := map[string]struct {
 		failure Failure
 		stalled bool
@@ -517,19 +516,18 @@ func TestFailuresOfCallsAreInTheWayOfReady(t *testing.T) {
 	}
 }
 
-func TestEveryConditionIsAboutTheCurrentGeneration(t *testing.T) {
+func TestConditionsHaveTheCurrentGeneration(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Probe.FailureThreshold = 5 })
 	w.reconcile()
 	for _, c := range w.fc.Status.Conditions {
 		if c.ObservedGeneration != w.fc.Generation {
-			t.Errorf("%s is about generation %d, want %d", c.Type, c.ObservedGeneration, w.fc.Generation)
+			t.Errorf("%s has the generation %d, want %d", c.Type, c.ObservedGeneration, w.fc.Generation)
 		}
 	}
 }
 
-// A credential in a status would be readable by everybody who may list
-// FlagCaches.
+// A credential in the status would be readable by everyone who may list FlagCaches.
 func TestNoCredentialReachesStatusOrEvents(t *testing.T) {
 	w := aWorld(t, withExternal(aFlagCache()))
 	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"uri": []byte("redis://app:s3cret-value@cache:6379")}}
@@ -549,9 +547,9 @@ func TestNoCredentialReachesStatusOrEvents(t *testing.T) {
 	}
 }
 
-// The autoscaler owns the size of the revision that serves; the next revision
-// takes over at that size.
-func TestAutoscalingIsNotFought(t *testing.T) {
+// The autoscaler owns the size of the stable revision; the next revision takes over at
+// that size.
+func TestAutoscalerOwnsTheReplicas(t *testing.T) {
 	fc := aFlagCache()
 	fc.Spec.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 2, MaxReplicas: 9, TargetCPUPercent: 70}
 	w := aWorld(t, fc).ready()
@@ -564,16 +562,16 @@ func TestAutoscalingIsNotFought(t *testing.T) {
 	w.reconcile()
 	candidate := mustFind[*appsv1.Deployment](w, "demo-"+w.fc.Status.Revisions.Candidate)
 	if got := *candidate.Spec.Replicas; got != 7 {
-		t.Errorf("the candidate has %d replicas, want the 7 that serve now", got)
+		t.Errorf("the candidate has %d replicas, want 7, as the stable revision", got)
 	}
 	if got := mustFind[*autoscalingv2.HorizontalPodAutoscaler](w, "demo").Spec.ScaleTargetRef.Name; got != "demo-"+stable {
-		t.Errorf("the autoscaler scales %s before the candidate serves", got)
+		t.Errorf("the autoscaler scales %s before the candidate is stable", got)
 	}
 }
 
-// Autoscaling was taken back while the flags were broken and the next revision
-// could not start: the autoscaler and the operator set the size in turns.
-func TestAnAutoscalerGoesAlsoWhileARolloutWaits(t *testing.T) {
+// Autoscaling was removed from the spec while the flags were invalid and the next
+// revision could not start: the autoscaler and the operator would set the size in turns.
+func TestAutoscalerIsDeletedDuringARollout(t *testing.T) {
 	fc := aFlagCache()
 	fc.Spec.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 3, MaxReplicas: 9, TargetCPUPercent: 70}
 	w := aWorld(t, fc).ready()
@@ -583,6 +581,6 @@ func TestAnAutoscalerGoesAlsoWhileARolloutWaits(t *testing.T) {
 	})
 	w.reconcile()
 	if _, ok := observed.Get[*autoscalingv2.HorizontalPodAutoscaler](w.index(), "demo"); ok {
-		t.Errorf("the autoscaler is still there")
+		t.Errorf("the autoscaler still exists")
 	}
 }

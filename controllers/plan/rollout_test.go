@@ -128,7 +128,7 @@ func TestRolloutScenarios(t *testing.T) {
 	}
 }
 
-func TestWhatIsInARevision(t *testing.T) {
+func TestChangesOfTheRevision(t *testing.T) {
 	revision := func(w *world) string {
 		w.reconcile()
 		return mustFind[*corev1.Service](w, "demo").Spec.Selector[v1alpha1.LabelRevision]
@@ -165,7 +165,7 @@ func TestWhatIsInARevision(t *testing.T) {
 
 // A change from an in-cluster Redis to another cache keeps the old one until the pods
 // that use it are removed.
-func TestTheOldCacheStaysUntilTheNewRevisionServes(t *testing.T) {
+func TestOldCacheStaysUntilTheNewRevisionServes(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()
 	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"host": []byte("cache")}}
 	w.edit(func(s *v1alpha1.FlagCacheSpec) {

@@ -33,8 +33,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
-// aFlagCache is the smallest useful one, with the defaults that the API server
-// fills in.
+// aFlagCache is a minimal one with the defaults of the API server.
 func aFlagCache() *v1alpha1.FlagCache {
 	return &v1alpha1.FlagCache{
 		ObjectMeta: metav1.ObjectMeta{
@@ -67,8 +66,7 @@ func withExternal(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	return fc
 }
 
-// world is a cluster that does what plans say. Nothing in it becomes ready by
-// itself.
+// world is a cluster that applies plans. Nothing in it becomes ready by itself.
 type world struct {
 	t        *testing.T
 	fc       *v1alpha1.FlagCache
@@ -83,16 +81,15 @@ type world struct {
 	pods     map[string]observed.PodFailure
 	report   string
 	routes   map[string]observed.Route
-	// nextProbe is the answer about the connection to come, ack the kinds that are
-	// installed.
+	// nextProbe is the result about the connection to verify, ack the installed kinds.
 	nextProbe observed.Probe
 	ack       map[string]bool
-	// made counts the children.
+	// made counts the created children.
 	made int
 }
 
-// aWorld holds one FlagCache with valid flags and, for an in-cluster Redis, the
-// password that the first look stored.
+// aWorld holds one FlagCache with valid flags and, for an in-cluster Redis, the password
+// that the first reconcile stored.
 func aWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
 	w := anEmptyWorld(t, fc)
 	if fc.Spec.Cache.Type == v1alpha1.CacheInCluster {
@@ -129,7 +126,7 @@ func (w *world) snapshot() observed.Snapshot {
 // index is the snapshot with its children looked up.
 func (w *world) index() *observed.Index { return observed.NewIndex(w.snapshot()) }
 
-// reconcile does what the plan says and returns it.
+// reconcile applies the plan and returns it.
 func (w *world) reconcile() Plan {
 	p := Make(w.snapshot())
 	for _, o := range p.Apply {
@@ -157,8 +154,8 @@ func (w *world) reconcile() Plan {
 	return p
 }
 
-// put stores an object as an API server does: its status stays, and another
-// spec is another generation.
+// put stores an object as an API server does: it keeps the status, and a changed spec
+// increments the generation.
 func (w *world) put(o observed.Object) {
 	o = o.DeepCopyObject().(observed.Object)
 	i := slices.IndexFunc(w.children, func(c observed.Object) bool { return observed.Same(c, o) })
@@ -208,7 +205,7 @@ func (w *world) podsAvailable() {
 	}
 }
 
-// candidateStuck has the newest Deployment give up.
+// candidateStuck lets the newest Deployment exceed its progress deadline.
 func (w *world) candidateStuck() {
 	d := mustFind[*appsv1.Deployment](w, w.fc.Name+"-"+w.fc.Status.Revisions.Candidate)
 	d.Status.ObservedGeneration = d.Generation
@@ -237,7 +234,7 @@ func (w *world) condition(kind string) metav1.Condition {
 	w.t.Helper()
 	c := meta.FindStatusCondition(w.fc.Status.Conditions, kind)
 	if c == nil {
-		w.t.Fatalf("there is no condition %s", kind)
+		w.t.Fatalf("condition %s does not exist", kind)
 	}
 	return *c
 }
@@ -258,7 +255,7 @@ func (w *world) expectMessage(kind string, parts ...string) {
 	}
 }
 
-// expectSilence makes sure that a further look changes nothing.
+// expectSilence expects that another reconcile changes nothing.
 func (w *world) expectSilence() {
 	w.t.Helper()
 	children, status := names(w.children), *w.fc.Status.DeepCopy()
@@ -268,10 +265,10 @@ func (w *world) expectSilence() {
 	}
 	p := w.reconcile()
 	if len(p.Delete) > 0 || p.Finalizer != KeepFinalizer {
-		w.t.Errorf("a settled world is still changed: deleting %v, finalizer %v", names(p.Delete), p.Finalizer)
+		w.t.Errorf("the steady state is changed: deleting %v, finalizer %v", names(p.Delete), p.Finalizer)
 	}
 	if d := cmp.Diff(children, names(w.children)); d != "" {
-		w.t.Errorf("a settled world still changes (-before +after):\n%s", d)
+		w.t.Errorf("the steady state changes (-before +after):\n%s", d)
 	}
 	for _, c := range w.children {
 		if d := cmp.Diff(before[name(c)], c); d != "" {
@@ -279,7 +276,7 @@ func (w *world) expectSilence() {
 		}
 	}
 	if d := cmp.Diff(status, w.fc.Status); d != "" {
-		w.t.Errorf("the status of a settled world still changes (-before +after):\n%s", d)
+		w.t.Errorf("the status of the steady state changes (-before +after):\n%s", d)
 	}
 }
 
@@ -313,7 +310,7 @@ func mustFind[T observed.Object](w *world, name string) T {
 	w.t.Helper()
 	o, ok := observed.Get[T](w.index(), name)
 	if !ok {
-		w.t.Fatalf("there is no %T %s among %v", o, name, names(w.children))
+		w.t.Fatalf("%T %s does not exist among %v", o, name, names(w.children))
 	}
 	return o
 }
@@ -328,7 +325,7 @@ func names(objects []observed.Object) []string {
 	return names
 }
 
-// expectGolden compares with a file that a reviewer reads as a diff.
+// expectGolden compares with a golden file.
 func expectGolden(t *testing.T, file, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", file)
