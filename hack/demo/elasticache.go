@@ -111,7 +111,7 @@ func (d *demo) rotate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.success("a new token exists, and in %s it was not handed out, because AWS does not accept it yet", stablePeriod)
+	d.success("a new token exists; it was not handed out for %s, because AWS does not accept it yet", stablePeriod)
 	d.print("ACK is resumed and sends the token to AWS.")
 	if err := d.cluster.ControlACKPlayer(ctx, "/resume"); err != nil {
 		return err

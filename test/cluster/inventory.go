@@ -17,12 +17,12 @@ import (
 	"k8s.io/client-go/metadata"
 )
 
-// Inventory holds the resource version of every object of a namespace, by kind and
-// name. Left out are Events, which expire by age, and what Kubernetes itself keeps
-// in every namespace, because it may appear at any time after the namespace.
+// Inventory maps every object of a namespace, as KIND/NAME, to its resource version. It
+// excludes Events, which expire, and the objects that Kubernetes creates in each
+// namespace, which may appear at any time after the namespace.
 type Inventory map[string]string
 
-// inEveryNamespace are the objects that Kubernetes makes for each namespace.
+// inEveryNamespace are the objects that Kubernetes creates in each namespace.
 var inEveryNamespace = []string{"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}
 
 // Inventory lists the objects of all API resources in a namespace.
@@ -39,7 +39,7 @@ func (c *Cluster) Inventory(ctx context.Context, namespace string) (Inventory, e
 	for resource, kind := range resources {
 		list, err := client.Resource(resource).Namespace(namespace).List(ctx, metav1.ListOptions{})
 		if apierrors.IsNotFound(err) {
-			continue // the type was installed or removed just now
+			continue // the resource was just added or removed
 		}
 		if err != nil {
 			return nil, fmt.Errorf("listing %s: %w", resource.Resource, err)

@@ -54,9 +54,9 @@ func (c *Cluster) AwaitOperator(ctx context.Context, namespace string) error {
 	return nil
 }
 
-// ReleaseLease deletes the operator's lease, as an operator does that is stopped in
-// good order. The next one then begins at once, where it would have to wait for the
-// lease of one that was killed to expire.
+// ReleaseLease deletes the operator's lease, as an operator does that is terminated
+// gracefully. The next one then starts immediately instead of waiting for the lease to
+// expire.
 func (c *Cluster) ReleaseLease(ctx context.Context) error {
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: OperatorNamespace, Name: operatorLease}}
 	if err := c.Client.Delete(ctx, lease); client.IgnoreNotFound(err) != nil {
