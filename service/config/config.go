@@ -204,8 +204,10 @@ const HeaderRevision = "FlagCache-Revision"
 // or Redis last confirmed the flags.
 const HeaderAge = "FlagCache-Age"
 
-// HeaderSplit marks a request that a stable pod forwards to the candidate; its
-// value is the candidate's revision. Such a request is never forwarded again.
+// HeaderSplit marks a request that a stable pod forwards to the candidate. Its
+// values are the candidate's revision and, since a client may set the header too,
+// secret identities of the pods that have forwarded the request, so that each of
+// them forwards it once.
 // In the response of a terminating candidate its value is SplitDraining.
 const HeaderSplit = "FlagCache-Split"
 
@@ -240,6 +242,9 @@ const (
 	SplitCutOff = "cutoff"
 	// SplitUnresolved is a failed DNS lookup of the candidate's Service.
 	SplitUnresolved = "unresolved"
+	// SplitOversized is a request whose URL and headers are too large to be
+	// forwarded.
+	SplitOversized = "oversized"
 )
 
 // Who answered a request: the label track of MetricRequests and

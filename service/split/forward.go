@@ -12,9 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/textproto"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -59,8 +57,11 @@ type candidateResponse struct {
 func (s *Splitter) forward(r *http.Request, body []byte, o spec) (candidateResponse, string, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), o.timeout)
 	defer cancel()
-	request, err := requestTo(ctx, r, body, o)
-	if err != nil {
+	request, err := s.requestTo(ctx, r, body, o)
+	switch {
+	case errors.Is(err, errOversized):
+		return candidateResponse{}, config.SplitOversized, err
+	case err != nil:
 		return candidateResponse{}, config.SplitError, err
 	}
 	response, err := s.transport.RoundTrip(request)
@@ -86,19 +87,35 @@ func (s *Splitter) forward(r *http.Request, body []byte, o spec) (candidateRespo
 // requestTo returns the client's request with the candidate's address. The body
 // is copied, because the transport may still read it after the request has
 // failed.
-func requestTo(ctx context.Context, r *http.Request, body []byte, o spec) (*http.Request, error) {
+func (s *Splitter) requestTo(ctx context.Context, r *http.Request, body []byte, o spec) (*http.Request, error) {
 	request, err := http.NewRequestWithContext(ctx, r.Method, "http://"+o.host, bytes.NewReader(bytes.Clone(body)))
 	if err != nil {
 		return nil, fmt.Errorf("creating the candidate's request: %w", err)
 	}
 	request.URL = &url.URL{Scheme: "http", Host: o.host, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
-	request.Header = endToEnd(r.Header)
-	request.Header[headerSplit] = []string{o.revision}
-	if _, named := request.Header["User-Agent"]; !named {
-		// Otherwise the header would be set by Go's client.
-		request.Header["User-Agent"] = nil
+	request.Header = forwardedHeader(r.Header)
+	request.Header[headerSplit] = s.hops.next(o.revision, r.Header[headerSplit])
+	if headSize(request) > maxRequestHead {
+		return nil, errOversized
 	}
 	return request, nil
+}
+
+// maxRequestHead is the maximum size of the request line and the headers of a
+// forwarded request, below the limit of the flag service. A client's request may
+// become longer, because its URL is escaped and the stable pod adds a header.
+const maxRequestHead = 32 << 10
+
+var errOversized = errors.New("the request line and the headers are too large to be forwarded")
+
+func headSize(request *http.Request) int {
+	size := len(request.URL.RequestURI()) + len(request.URL.Host)
+	for name, values := range request.Header {
+		for _, value := range values {
+			size += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	return size
 }
 
 // classify returns the result or reason for an error of a request to the
@@ -181,29 +198,4 @@ func rejectDraining(w http.ResponseWriter) (status int) {
 	header["Content-Length"] = []string{"0"}
 	w.WriteHeader(http.StatusServiceUnavailable)
 	return http.StatusServiceUnavailable
-}
-
-var headerSplit = http.CanonicalHeaderKey(config.HeaderSplit)
-
-// hopByHop are headers of a single connection, and those that each hop sets
-// itself.
-var hopByHop = []string{
-	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
-	"Transfer-Encoding", "Upgrade", "Expect", "Content-Length", "Date",
-}
-
-// endToEnd returns a copy of the headers without hop-by-hop headers.
-func endToEnd(header http.Header) http.Header {
-	kept := header.Clone()
-	for _, options := range header["Connection"] {
-		for option := range strings.SplitSeq(options, ",") {
-			delete(kept, textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(option)))
-		}
-	}
-	for name := range kept {
-		if slices.Contains(hopByHop, name) {
-			delete(kept, name)
-		}
-	}
-	return kept
 }

@@ -279,7 +279,7 @@ func TestRequestsAreForwardedUnchanged(t *testing.T) {
 	_ = response.Body.Close()
 
 	want := "POST " + base + "/a%2Fb%20c?x=%20y 2\n" +
-		"Authorization: Bearer t\nFlagcache-Split: " + candidateRevision + "\nIf-None-Match: \"a\"\n{}"
+		"Authorization: Bearer t\nFlagcache-Split: " + candidateRevision + "\nFlagcache-Split: " + s.splitter.hops.own + "\nIf-None-Match: \"a\"\n{}"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("unexpected request (-want +got):\n%s", diff)
 	}

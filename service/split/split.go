@@ -49,6 +49,7 @@ type Splitter struct {
 	selector  selector
 	transport *http.Transport
 	metrics   *metrics
+	hops      hops
 	inFlight  chan struct{}
 	started   time.Time
 	// current is nil while nothing is forwarded, and draining once this pod drains.
@@ -77,6 +78,7 @@ func New(options Options, registry prometheus.Registerer) *Splitter {
 		selector:  newSelector(options.Salt),
 		transport: newTransport(),
 		metrics:   newMetrics(registry),
+		hops:      newHops(),
 		inFlight:  make(chan struct{}, maxInFlight),
 		started:   time.Now(),
 	}
@@ -105,11 +107,11 @@ func (s *Splitter) Divert(w http.ResponseWriter, r *http.Request, body []byte) (
 	if c == nil {
 		return 0
 	}
-	_, forwarded := r.Header[headerSplit]
+	arrived := r.Header[headerSplit]
 	switch {
-	case c == draining && forwarded:
+	case c == draining && s.isCandidateOf(arrived):
 		return rejectDraining(w)
-	case c == draining, forwarded:
+	case c == draining, s.hops.include(arrived):
 		return 0
 	}
 	key, _ := flags.TargetingKey(body)
@@ -121,6 +123,11 @@ func (s *Splitter) Divert(w http.ResponseWriter, r *http.Request, body []byte) (
 		return answer.send(w)
 	}
 	return 0
+}
+
+// isCandidateOf reports whether a request was forwarded to this pod's revision.
+func (s *Splitter) isCandidateOf(arrived []string) bool {
+	return len(arrived) > 0 && (s.options.Revision == "" || arrived[0] == s.options.Revision)
 }
 
 // attempt forwards a request, unless the candidate is busy or cut off.

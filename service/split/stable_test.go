@@ -41,13 +41,18 @@ const (
 // newHandler returns a real flag service of a revision.
 func newHandler(t testing.TB, revision string) *ofrep.Handler {
 	t.Helper()
+	return newHandlerWith(t, ofrep.Options{Revision: revision})
+}
+
+func newHandlerWith(t testing.TB, options ofrep.Options) *ofrep.Handler {
+	t.Helper()
 	set, problems, err := flags.Parse([]byte(document))
 	if err != nil || len(problems) > 0 {
 		t.Fatalf("parsing the flags: %v %v", err, problems)
 	}
 	core := ofrep.NewCore(ofrep.NewMetrics(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)), time.Now)
 	core.Serve(set)
-	return ofrep.NewHandler(core, ofrep.Options{Revision: revision})
+	return ofrep.NewHandler(core, options)
 }
 
 // serve starts a server that is closed with the test.
