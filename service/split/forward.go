@@ -69,6 +69,11 @@ func (s *Splitter) forward(r *http.Request, body []byte, o spec) (candidateRespo
 		return candidateResponse{}, classify(err), fmt.Errorf("forwarding to the candidate: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode < http.StatusOK {
+		// The body of a protocol switch is the connection itself, which neither ends
+		// nor is subject to the timeout.
+		return candidateResponse{}, config.SplitError, fmt.Errorf("the status is %d: the candidate switches protocols", response.StatusCode)
+	}
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxResponse+1))
 	if err != nil {
 		return candidateResponse{}, classify(err), fmt.Errorf("reading the candidate's response: %w", err)

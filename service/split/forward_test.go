@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -39,6 +40,36 @@ func writeRaw(text string) fault {
 		}
 		_, _ = io.WriteString(connection, text)
 		_ = connection.Close()
+	}
+}
+
+// hold writes bytes to the connection and keeps it open until the other side
+// closes it.
+func hold(text string) fault {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		connection, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		_, _ = io.WriteString(connection, text)
+		_, _ = io.Copy(io.Discard, connection)
+		_ = connection.Close()
+	}
+}
+
+// drip writes a text to the connection again and again, slowly, until the other
+// side closes it.
+func drip(begun, text string) fault {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		connection, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer func() { _ = connection.Close() }()
+		_, err = io.WriteString(connection, begun)
+		for tick := time.NewTicker(5 * time.Millisecond); err == nil; <-tick.C {
+			_, err = io.WriteString(connection, text)
+		}
 	}
 }
 
@@ -94,6 +125,12 @@ func TestClientsNeverSeeCandidateFailures(t *testing.T) {
 		"resets the connection":                         {reset, "truncated"},
 		"hangs":                                         {hang(""), "timeout"},
 		"hangs in the body":                             {hang(`{"key":`), "timeout"},
+		"hangs in the headers":                          {hold("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "timeout"},
+		"hangs after an informational response":         {hold("HTTP/1.1 103 Early Hints\r\n\r\n"), "timeout"},
+		"sends its headers slowly":                      {drip("HTTP/1.1 200 OK\r\n", "A: b\r\n"), "timeout"},
+		"sends its body slowly":                         {drip("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", " "), "timeout"},
+		"switches protocols":                            {hold("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"), "error"},
+		"switches protocols without a name":             {hold("HTTP/1.1 101 Switching Protocols\r\n\r\n"), "error"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -157,6 +194,20 @@ func TestUnreachableCandidate(t *testing.T) {
 	// A failed DNS lookup is not a failure of the candidate.
 	if diff := cmp.Diff(map[string]int{"refused": 5, "unresolved": 2}, s.outcomes()); diff != "" {
 		t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
+	}
+}
+
+// TestProtocolSwitchesHoldNoSlots sends more requests than may be in flight to a
+// candidate that switches protocols and keeps the connections.
+func TestProtocolSwitchesHoldNoSlots(t *testing.T) {
+	s := newStable(t)
+	candidate := serve(t, http.HandlerFunc(hold("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n").ServeHTTP))
+	s.forwardTo(100, candidate.URL, "5s")
+	for range cutOffAfter - 1 {
+		s.expectLocal("u")
+	}
+	if n := len(s.splitter.inFlight); n != 0 {
+		t.Errorf("%d slots are taken", n)
 	}
 }
 
