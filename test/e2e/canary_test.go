@@ -36,15 +36,15 @@ var _ = Describe("A canary", Ordered, Label("canary"), func() {
 		expectReady(ctx, fc)
 	}, SpecTimeout(rolledOut))
 
-	DescribeTable("rolls back a release that", func(ctx context.Context, fault, reason string, bad badAnswers) {
+	DescribeTable("rolls back a release that", func(ctx context.Context, fault string, trial v1alpha1.CanarySpec, reason string, bad badAnswers) {
 		stable := revisionOf(ctx, fc)
-		changeRelease(ctx, fc, fault, longTrial)
+		changeRelease(ctx, fc, fault, trial)
 		expectRolledBack(ctx, fc, stable, reason, bad)
 	},
-		Entry("answers 2 % with 5xx", "errors", "errorRate", failedHandOns, SpecTimeout(rolledOut)),
-		Entry("is slow", "slow", "latencyP", slowHandOns, SpecTimeout(rolledOut)),
-		Entry("crashes", "crash", "", failedHandOns, SpecTimeout(rolledOut)),
-		Entry("cannot use the cache", "nocache", "cacheHitRate", failedLookups, SpecTimeout(rolledOut)),
+		Entry("answers 2 % with 5xx", "errors", longTrial, "errorRate", failedHandOns, SpecTimeout(rolledOut)),
+		Entry("is slow", "slow", withDefaultLatencies(longTrial), "latencyP", slowHandOns, SpecTimeout(rolledOut)),
+		Entry("crashes", "crash", longTrial, "", failedHandOns, SpecTimeout(rolledOut)),
+		Entry("cannot use the cache", "nocache", longTrial, "cacheHitRate", failedLookups, SpecTimeout(rolledOut)),
 	)
 
 	It("affected no client", func(ctx context.Context) {

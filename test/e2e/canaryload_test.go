@@ -78,19 +78,29 @@ var (
 	longTrial = v1alpha1.CanarySpec{
 		Steps:           []v1alpha1.CanaryStep{{Weight: 5, Duration: metav1.Duration{Duration: time.Hour}}},
 		Metrics:         v1alpha1.MetricsSpec{Interval: metav1.Duration{Duration: time.Second}},
-		Thresholds:      v1alpha1.ThresholdsSpec{CacheHitRate: "99%"},
+		Thresholds:      badRelease,
 		MinimumRequests: 200,
 	}
 )
 
-// goodRelease are thresholds that a good release meets also on a busy machine, where
-// some answers take longer than the defaults allow. A second is the greatest latency
-// that the flag service distinguishes.
-var goodRelease = v1alpha1.ThresholdsSpec{
-	CacheHitRate:   "50%",
-	LatencyP95:     metav1.Duration{Duration: time.Second},
-	LatencyP99:     metav1.Duration{Duration: time.Second},
-	MissLatencyP95: metav1.Duration{Duration: time.Second},
+// Thresholds of good and of bad releases. On a busy machine some answers take longer
+// than the default latencies, so that a release is judged by them only if it is slow on
+// purpose (withDefaultLatencies).
+var (
+	goodRelease = tolerant("50%")
+	badRelease  = tolerant("99%")
+)
+
+// tolerant has a hit rate, and the greatest latency that the flag service distinguishes.
+func tolerant(hitRate v1alpha1.Percentage) v1alpha1.ThresholdsSpec {
+	second := metav1.Duration{Duration: time.Second}
+	return v1alpha1.ThresholdsSpec{CacheHitRate: hitRate, LatencyP95: second, LatencyP99: second, MissLatencyP95: second}
+}
+
+// withDefaultLatencies is a canary with the latencies of the API's defaults.
+func withDefaultLatencies(trial v1alpha1.CanarySpec) v1alpha1.CanarySpec {
+	trial.Thresholds = v1alpha1.ThresholdsSpec{CacheHitRate: trial.Thresholds.CacheHitRate}
+	return trial
 }
 
 // good is a canary in which only a good release is tried.
