@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -186,4 +187,21 @@ func TestUnreadableRecordCreatesNoCache(t *testing.T) {
 		c.overwriteRecord(candidate, before)
 		c.until("the promotion", c.promoted(candidate))
 	})
+}
+
+// The stable revision was not rejected, also while no Service names it: its pods stay as
+// they are, and a cache that the spec requests is created.
+func TestUnreadableRecordOfTheStableRevisionHoldsNoCacheBack(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()), step(5, 2*time.Minute))
+	stable := c.stable()
+	before := mustFind[*appsv1.Deployment](c.world, "demo-"+stable).DeepCopy()
+	c.overwriteRecord(stable, "{")
+	c.children = without(c.children, mustFind[*corev1.Service](c.world, "demo"))
+	c.change(toRedis)
+	c.reconcile()
+	after := mustFind[*appsv1.Deployment](c.world, "demo-"+stable)
+	if d := cmp.Diff(before.Spec, after.Spec); d != "" {
+		t.Errorf("the Deployment of the stable revision was changed (-before +after):\n%s", d)
+	}
+	c.until("the second group", func() bool { return len(c.groups) == 2 })
 }

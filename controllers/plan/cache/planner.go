@@ -44,7 +44,7 @@ type Planner interface {
 
 // Dependencies are what plans rest on.
 type Dependencies struct {
-	// Secret that belongs to somebody else and holds the connection; "" for none.
+	// Secret that the operator does not own and that holds the connection; "" for none.
 	Secret string
 	// ACK: a kind of ACK's that is installed and cannot be read is an error, and the
 	// FlagCache is reconciled when one is installed or removed.

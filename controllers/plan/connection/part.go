@@ -13,7 +13,7 @@ import (
 
 // Desired is what the pods of the desired revision connect with.
 type Desired struct {
-	// Connection that the spec asks for; nil while it is not known.
+	// Connection that the spec requests; nil while it is not known.
 	Connection *Connection
 	// Hash of the connection; "" while it is not known.
 	Hash string
@@ -43,7 +43,7 @@ func Desire(x *observed.Index, c *Connection) Desired {
 
 // Serving is which revisions there are, for the Secret that applications bind to.
 type Serving struct {
-	// Stable revision, "" before the first; Target is what the spec asks for.
+	// Stable revision, "" before the first; Target is the one that the spec requests.
 	Stable, Target string
 }
 

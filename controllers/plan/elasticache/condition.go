@@ -36,7 +36,7 @@ func invalidRecord(err error) metav1.Condition {
 }
 
 // provisioned reports what the cloud does, which is not what clients see: a group in
-// use that is modified, snapshotted or failed over goes on serving.
+// use that is modified, snapshotted or failed over continues to serve.
 func (c planned) provisioned() metav1.Condition {
 	if c.seen.Group == nil {
 		return c.absent()

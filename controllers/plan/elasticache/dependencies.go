@@ -107,7 +107,7 @@ func (deps *dependencies) needSecurityGroups(x *observed.Index, d desired, seen 
 }
 
 // needUsers adds the users and their group. A group of Redis OSS must have a user
-// named default; ours has no rights, so that nobody gets in without a name. One of
+// named default; ours has no rights, so that nobody can connect without a name. One of
 // Valkey needs none and takes no user without a password
 // (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/Clusters.RBAC.html).
 // An existing group keeps its users until AWS has the others.
@@ -155,7 +155,7 @@ func (d desired) subnetGroup() *ack.CacheSubnetGroup {
 	return group
 }
 
-// securityGroup lets the clients' security groups in on Redis' port, and nobody
+// securityGroup admits the clients' security groups on Redis' port, and no one
 // else. AWS identifies it by an ID of its own, by which alone one could be adopted,
 // so a FlagCache that adopts a group creates another security group.
 func (d desired) securityGroup() *ack.SecurityGroup {

@@ -72,8 +72,8 @@ func identityOf(d *appsv1.Deployment) string {
 	return d.Spec.Template.Annotations[v1alpha1.AnnotationCache]
 }
 
-// token is the token on record, "" before a Secret was observed to hold it: nobody
-// is given a token before.
+// token is the token on record, "" before a Secret was observed to hold it: it is not
+// used before.
 func (o Observed) token() string {
 	if o.Secret == nil {
 		return ""

@@ -29,7 +29,7 @@ type Part struct {
 const maxProblems = 3
 
 // Check reports whether the source of flags can be served. If it cannot, the flag
-// service goes on serving its last good set.
+// service continues to serve its last good set.
 func Check(s *observed.Index) Part {
 	if s.FlagCache.Spec.Flags.Type == v1alpha1.FlagsPostgres {
 		return checkDatabase(s)

@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package external plans caches of type External: a Redis that somebody else runs,
+// Package external plans caches of type External: a Redis that the user provides,
 // known by a Secret.
 package external
 
