@@ -6,9 +6,11 @@ package redistest
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,14 +60,22 @@ func (s *Server) launch() {
 	s.t.Fatal("redis-server could not listen on any of five free ports")
 }
 
+// freeAddress returns an address whose port is below those that the system assigns to
+// clients, so that the port of a killed server stays free until it is restarted.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("finding a free port: %v", err)
+	const lowest, ports, attempts = 10_000, 20_000, 100
+	var err error
+	for range attempts {
+		var listener net.Listener
+		listener, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(lowest+rand.IntN(ports))))
+		if err == nil {
+			defer func() { _ = listener.Close() }()
+			return listener.Addr().String()
+		}
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
+	t.Fatalf("finding a free port: %v", err)
+	return ""
 }
 
 // start runs the server and waits until it listens. It returns false if the
