@@ -291,6 +291,9 @@ const (
 	// MetricCacheMissDuration is the histogram of the time from a miss in Redis
 	// until the flags were available again, in seconds.
 	MetricCacheMissDuration = "flag_cache_miss_duration_seconds"
+	// MetricCacheWaitTimeouts counts the waits for Redis, such as for another
+	// instance's lock, that were too long and ended without it.
+	MetricCacheWaitTimeouts = "flag_cache_wait_timeouts_total"
 	// MetricSourceLoads counts reads of the source by result: ok, error.
 	MetricSourceLoads = "flag_source_loads_total"
 	// MetricSourceLoading is the number of reads of the source in progress.

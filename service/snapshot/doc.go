@@ -28,6 +28,9 @@
 //	        the lock        time, at most one failure per second
 //	              └──── load ────┘──▶ serve it ──▶ Redis, message
 //
+// Redis only saves work. Whatever it contains, such as a lock that is never
+// released, the wait for it is bounded in all; then the source is read without it.
+//
 // Versions are (epoch, number); an older document never replaces a newer one,
 // neither here nor in Redis. A document that is unusable, as a whole or because all
 // its flags were rejected, changes nothing: the last good set is still served,

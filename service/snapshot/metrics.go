@@ -17,6 +17,7 @@ type metrics struct {
 	loads            *prometheus.CounterVec
 	loading          prometheus.Gauge
 	missDuration     prometheus.Histogram
+	waitTimeouts     prometheus.Counter
 	lastGoodFailures prometheus.Counter
 }
 
@@ -36,6 +37,10 @@ func newMetrics() *metrics {
 			// The same buckets as for OFREP: the canary's limits are bucket bounds, so that
 			// requests over a limit are counted exactly.
 			Buckets: []float64{0.001, 0.002, 0.005, 0.010, 0.025, 0.050, 0.100, 0.150, 0.300, 0.500, 1},
+		}),
+		waitTimeouts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: config.MetricCacheWaitTimeouts,
+			Help: "Waits for Redis, such as for another instance's lock, that were too long and ended without it.",
 		}),
 		lastGoodFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: config.MetricLastGoodFailures,
@@ -65,7 +70,7 @@ func (r *Refresher) read(ctx context.Context) (source.Document, error) {
 
 // Register registers the metrics of the source and the served flags.
 func (r *Refresher) Register(registry prometheus.Registerer) {
-	registry.MustRegister(r.metrics.loads, r.metrics.loading, r.metrics.missDuration, r.metrics.lastGoodFailures)
+	registry.MustRegister(r.metrics.loads, r.metrics.loading, r.metrics.missDuration, r.metrics.waitTimeouts, r.metrics.lastGoodFailures)
 	gauge := func(name, help string, value func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}

@@ -51,14 +51,34 @@ func (r *Refresher) readOrRefill(ctx context.Context) {
 	}
 	current := r.Current()
 	if !errors.Is(err, cache.ErrMiss) || current == nil || !r.sourceGood.Load() {
+		r.waiting = time.Time{}
 		return
 	}
 	missed := time.Now()
 	// A failure is counted and logged by the cache; the next read retries.
-	err = r.Cache.Refill(ctx, current.Version, func(context.Context) (cache.Entry, error) { return entryOf(current), nil })
+	err = r.refill(ctx, current)
 	if err == nil {
 		r.metrics.missDuration.Observe(time.Since(missed).Seconds())
 	}
+}
+
+// refill stores the snapshot if no other instance is doing so. After maxRedisWait
+// it no longer depends on the lock.
+func (r *Refresher) refill(ctx context.Context, current *Snapshot) error {
+	if r.waitedTooLong() {
+		r.stopWaiting()
+		r.waiting = time.Time{}
+		return r.Cache.Store(ctx, entryOf(current))
+	}
+	err := r.Cache.Refill(ctx, current.Version, func(context.Context) (cache.Entry, error) { return entryOf(current), nil })
+	switch {
+	case err == nil:
+		r.waiting = time.Time{}
+		r.trustRedis()
+	case errors.Is(err, cache.ErrBusy):
+		r.waitForRedis(err, 0)
+	}
+	return err
 }
 
 // considerEntry considers a document from Redis. An unusable one changes

@@ -35,13 +35,17 @@ var errNoRedis = errors.New("no Redis is configured")
 // and of the instances that find no document there, or an older one than the
 // source reported, one reads the source for all.
 func (r *Refresher) refreshShared(ctx context.Context) time.Duration {
+	if r.waitedTooLong() {
+		return r.loadDespiteRedis(ctx)
+	}
 	behind, err := r.readCache(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return 0
 	case errors.Is(err, errShrunk):
-		return r.ShrinkDelay
+		return r.waitForRedis(err, r.ShrinkDelay)
 	case err == nil && r.servesReported():
+		r.waiting = time.Time{}
 		r.observeMiss()
 		if behind {
 			// Redis lost the stored document. A failure is counted and logged by the cache.
@@ -109,14 +113,17 @@ func (r *Refresher) fill(ctx context.Context) time.Duration {
 		}
 		return entryOf(r.Current()), nil
 	})
+	if err == nil || loaded {
+		r.trustRedis()
+	}
 	switch {
 	case loaded:
 		return r.afterLoad(loadErr)
 	case err == nil:
 		// Another instance was faster: read what it stored.
-		return minStepInterval
+		return r.waitForRedis(errStored, minStepInterval)
 	case errors.Is(err, cache.ErrBusy):
-		return wait.Jitter(busyInterval, 0.5)
+		return r.waitForRedis(err, wait.Jitter(busyInterval, 0.5))
 	}
 	return r.loadAlone(ctx)
 }
@@ -141,10 +148,11 @@ func (r *Refresher) loadAlone(ctx context.Context) time.Duration {
 // afterLoad returns the time until the next step after the source was read.
 func (r *Refresher) afterLoad(err error) time.Duration {
 	r.notBefore = time.Now().Add(minLoadInterval)
-	switch {
-	case errors.Is(err, errShrunk):
+	if errors.Is(err, errShrunk) {
 		return r.ShrinkDelay
-	case err != nil:
+	}
+	r.waiting = time.Time{}
+	if err != nil {
 		pause := minFailedInterval + rand.N(minFailedInterval)
 		r.notBefore = time.Now().Add(pause)
 		return pause
