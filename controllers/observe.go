@@ -139,7 +139,7 @@ func (o *observer) childrenOf(ctx context.Context, fc *v1alpha1.FlagCache, kind 
 
 // observeACK reads which ACK kinds are installed, and the children of those kinds. A
 // kind that cannot be read fails the reconcile of a FlagCache whose plan depends on
-// it; for all others it counts as missing, so that trouble with the cloud does not
+// it; for all others it counts as missing, so that problems in the cloud do not
 // affect them.
 func (o *observer) observeACK(ctx context.Context, snapshot *observed.Snapshot) error {
 	if o.ack == nil {

@@ -37,7 +37,7 @@ func (t trial) hold() (hold, bool) {
 // previousCandidateServing: before the first step, pods of an earlier candidate still get
 // requests that the candidate would share.
 func previousCandidateServing(t trial) (hold, bool) {
-	return hold{message: "Waiting for the previous candidate to drain"}, t.Progress.Step == 0 && t.crowded()
+	return hold{message: "Waiting for the previous candidate to drain"}, t.Progress.Step == 0 && t.sharesEndpoints()
 }
 
 func podsUnavailable(t trial) (hold, bool) {
@@ -77,9 +77,9 @@ func (t trial) stepWeight() int32 {
 	return t.step().Weight
 }
 
-// crowded reports whether a candidate's pods would get requests, or share them, before
+// sharesEndpoints reports whether pods of a candidate would get requests, or share them, before
 // its first step, because those of an earlier candidate still do.
-func (t trial) crowded() bool { return t.Exposed || t.OtherRevisions && t.Spec.Replicas }
+func (t trial) sharesEndpoints() bool { return t.Exposed || t.OtherRevisions && t.Spec.Replicas }
 
 // decision gives the candidate its size and its weight. It gets no more than it had, of
 // either, before the step that allows it is on record, so that a record which cannot be
@@ -88,7 +88,7 @@ func (t trial) decision(h hold) Decision {
 	d := Decision{State: t.State, Phase: Starting, Message: h.message}
 	step := t.Progress.Step
 	switch {
-	case t.recorded == 0 && t.crowded():
+	case t.recorded == 0 && t.sharesEndpoints():
 	case step == 0:
 		d.Replicas = t.replicas(1)
 	case step > t.last():

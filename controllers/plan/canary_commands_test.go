@@ -185,7 +185,7 @@ func wrongPassword(sim *simulation) {
 
 // podScenarios: pods that do not run end a canary without any traffic.
 func podScenarios() map[string]scenario {
-	trouble := func(reason string) scenario {
+	failing := func(reason string) scenario {
 		return scenario{script: func(sim *simulation) {
 			sim.perSecond = 0
 			sim.change(fromImage("flag-service:v2"))
@@ -196,8 +196,8 @@ func podScenarios() map[string]scenario {
 		}}
 	}
 	return map[string]scenario{
-		"crash-loop": trouble("CrashLoopBackOff"),
-		"image-pull": trouble("ImagePullBackOff"),
+		"crash-loop": failing("CrashLoopBackOff"),
+		"image-pull": failing("ImagePullBackOff"),
 		"progress-deadline": {script: func(sim *simulation) {
 			sim.podsStuck = true
 			sim.change(fromImage("flag-service:v2"))

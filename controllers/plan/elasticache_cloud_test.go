@@ -143,7 +143,7 @@ func (c *cloud) tick() {
 
 // reconcileOnce reconciles once, or crashes while writing.
 func (c *cloud) reconcileOnce() {
-	film := len(c.trace)
+	frames := len(c.trace)
 	if c.crash != nil {
 		p := Make(c.snapshot())
 		for _, o := range p.Apply[:min(*c.crash, len(p.Apply))] {
@@ -153,7 +153,7 @@ func (c *cloud) reconcileOnce() {
 		return
 	}
 	c.last = c.reconcile()
-	c.trace = c.trace[:film]
+	c.trace = c.trace[:frames]
 	if line := c.frame(); len(c.trace) == 0 || c.trace[len(c.trace)-1] != line {
 		c.trace = append(c.trace, line)
 	}
@@ -231,9 +231,9 @@ func (c *cloud) userGroupAccepts(group string, connection connection.Connection)
 // expectSilence adds no line to the trace.
 func (c *cloud) expectSilence() {
 	c.t.Helper()
-	film := len(c.trace)
+	frames := len(c.trace)
 	c.world.expectSilence()
-	c.trace = c.trace[:film]
+	c.trace = c.trace[:frames]
 }
 
 // checkInvariants checks what must always be true.

@@ -277,10 +277,10 @@ func TestConnectionSecret(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
 		c.tick()
 		c.probe, c.nextProbe = observed.Probe{}, observed.Probe{}
-		film := len(c.trace)
+		frames := len(c.trace)
 		c.reconcileOnce()
-		if !c.ready() || len(c.trace) > film {
-			t.Errorf("it changed: %v", c.trace[film:])
+		if !c.ready() || len(c.trace) > frames {
+			t.Errorf("it changed: %v", c.trace[frames:])
 		}
 		c.probe, c.nextProbe = observed.Probe{}, observed.Probe{}
 		c.expectSilence()

@@ -176,9 +176,9 @@ type PodFailure struct {
 	Message string
 }
 
-// Trouble returns why a Secret was not read, as the reason and message of a
+// Problem returns why a Secret was not read, as the reason and message of a
 // condition; the reason is "" if it was read. Keys are those that it needs.
-func (e ExternalSecret) Trouble(name, keys string) (reason, message string) {
+func (e ExternalSecret) Problem(name, keys string) (reason, message string) {
 	const allow = v1alpha1.LabelAllow + "=" + v1alpha1.AllowTrue
 	switch e.Presence {
 	case Absent:

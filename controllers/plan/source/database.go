@@ -38,7 +38,7 @@ func checkDatabase(s *observed.Index) Part {
 	refuse := func(reason, format string, args ...any) Part {
 		return Part{Ports: allowedPorts(s), Valid: conditions.False(v1alpha1.ConditionFlagsValid, reason, format, args...)}
 	}
-	if reason, message := s.DatabaseSecret.Trouble(ref.Name, "the key "+ref.Key); reason != "" {
+	if reason, message := s.DatabaseSecret.Problem(ref.Name, "the key "+ref.Key); reason != "" {
 		return refuse(reason, "%s", message)
 	}
 	ports, err := databasePorts(connection.Text(s.DatabaseSecret.Data, ref.Key))

@@ -44,7 +44,7 @@ func (Planner) Plan(in cache.Input) cache.Part {
 		part.Provisioned = conditions.False(v1alpha1.ConditionCacheProvisioned, reason, format, args...)
 		return part
 	}
-	if reason, message := in.ExternalSecret.Trouble(name, "the key uri, or host and port,"); reason != "" {
+	if reason, message := in.ExternalSecret.Problem(name, "the key uri, or host and port,"); reason != "" {
 		return refuse(reason, "%s", message)
 	}
 	c, err := connection.Parse(in.ExternalSecret.Data)
