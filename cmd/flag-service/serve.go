@@ -86,7 +86,8 @@ func (v *service) setUpHandler() (serve func(*flags.Set)) {
 	options.Age = v.age
 	v.handler = ofrep.NewHandler(core, options)
 	v.splitter = split.New(split.Options{
-		File: v.settings.splitFile, Salt: v.settings.splitSalt, Revision: v.settings.revision, Log: v.log,
+		File: v.settings.splitFile, Salt: v.settings.splitSalt, Revision: v.settings.revision,
+		Served: core.Served, Log: v.log,
 	}, v.registry)
 	v.handler.Divert = v.splitter.Divert
 	v.background = append(v.background, v.splitter.Run)

@@ -215,7 +215,8 @@ const HeaderSplit = "FlagCache-Split"
 // MetricSplitRequests. All but SplitOK are failures of the candidate, and the
 // stable pod answered instead.
 const (
-	// SplitOK is a response with status 200, 304, 400 or 404.
+	// SplitOK is a response with status 200, 304, 400 or 404 that answers the
+	// request.
 	SplitOK = "ok"
 	// SplitRefused is a connection that could not be established.
 	SplitRefused = "refused"
@@ -245,6 +246,9 @@ const (
 	// SplitOversized is a request whose URL and headers are too large to be
 	// forwarded.
 	SplitOversized = "oversized"
+	// SplitMissing is a response without a flag that the stable pod serves, while a
+	// change of flags may not have reached the candidate yet.
+	SplitMissing = "missing"
 )
 
 // Who answered a request: the label track of MetricRequests and

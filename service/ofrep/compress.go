@@ -37,8 +37,8 @@ func plainTags(ifNoneMatch []string) (plain string, compressed bool) {
 	return strings.ReplaceAll(plain, compressedSuffix, `"`), true
 }
 
-// acceptsGzip reports whether an Accept-Encoding header allows gzip.
-func acceptsGzip(header []string) bool {
+// AcceptsGzip reports whether an Accept-Encoding header allows gzip.
+func AcceptsGzip(header []string) bool {
 	for _, line := range header {
 		for coding := range strings.SplitSeq(line, ",") {
 			name, quality, _ := strings.Cut(coding, ";")

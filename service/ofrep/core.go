@@ -44,6 +44,14 @@ func (c *Core) Serve(set *flags.Set) {
 	c.metrics.keepOnly(set)
 }
 
+// Served returns the served flags, nil before Serve is called.
+func (c *Core) Served() *flags.Set {
+	if view := c.view.Load(); view != nil {
+		return view.set
+	}
+	return nil
+}
+
 // Single evaluates one flag. The response is appended to to.
 func (c *Core) Single(to []byte, key string, body []byte) (status int, answer []byte) {
 	view := c.view.Load()

@@ -226,7 +226,7 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, b *buffers, clien
 		return status
 	}
 	h.vary(header)
-	if h.options.CompressFrom > 0 && len(answer) >= h.options.CompressFrom && acceptsGzip(r.Header["Accept-Encoding"]) {
+	if h.options.CompressFrom > 0 && len(answer) >= h.options.CompressFrom && AcceptsGzip(r.Header["Accept-Encoding"]) {
 		header["Etag"] = []string{compressedTag(tag)}
 		return writeCompressed(w, status, answer)
 	}

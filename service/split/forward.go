@@ -6,29 +6,25 @@ package split
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/service/flags"
 )
 
 const (
 	dialTimeout = 200 * time.Millisecond
 	// idleTimeout is well below the time after which the candidate closes idle
 	// connections, so that no request is sent on a closing connection.
-	idleTimeout     = 30 * time.Second
-	maxHeaderBytes  = 32 << 10
-	maxResponse     = 4 << 20
-	contentTypeJSON = "application/json"
+	idleTimeout    = 30 * time.Second
+	maxHeaderBytes = 32 << 10
 )
 
 // newTransport returns the transport to candidates: without proxy, redirects or
@@ -44,17 +40,11 @@ func newTransport() *http.Transport {
 	}
 }
 
-// candidateResponse is a complete response of the candidate.
-type candidateResponse struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
 // forward sends a request to the candidate and returns its response, or an
 // error with its result or reason. It is not canceled when the client
 // disconnects.
-func (s *Splitter) forward(r *http.Request, body []byte, o spec) (candidateResponse, string, error) {
+func (s *Splitter) forward(r *http.Request, body []byte, c *candidate) (candidateResponse, string, error) {
+	o := c.spec
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), o.timeout)
 	defer cancel()
 	request, err := s.requestTo(ctx, r, body, o)
@@ -82,11 +72,37 @@ func (s *Splitter) forward(r *http.Request, body []byte, o spec) (candidateRespo
 		return candidateResponse{}, config.SplitDraining, errors.New("the candidate's pod is terminating")
 	}
 	a := candidateResponse{response.StatusCode, response.Header, content}
-	if err := a.check(r.Header, o.revision); err != nil {
-		return candidateResponse{}, config.SplitError, fmt.Errorf("checking the candidate's response: %w", err)
+	if outcome, err := s.check(a, newQuestion(r, body, request.Header, s.served()), c); err != nil {
+		return candidateResponse{}, outcome, fmt.Errorf("checking the candidate's response: %w", err)
 	}
 	a.header.Set(config.HeaderRevision, o.revision)
 	return a, config.SplitOK, nil
+}
+
+// check checks a response. A flag that is missing is a failure if it still is
+// after a change of flags must have reached the candidate.
+func (s *Splitter) check(a candidateResponse, q question, c *candidate) (outcome string, err error) {
+	err = a.check(q, c.revision)
+	var absent *missingError
+	switch {
+	case err == nil:
+		if a.status == http.StatusOK {
+			c.missing.found(q.key)
+		}
+		return config.SplitOK, nil
+	case errors.As(err, &absent) && !c.missing.persists(absent.key, s.elapsed()):
+		return config.SplitMissing, err
+	default:
+		return config.SplitError, err
+	}
+}
+
+// served returns the flags that this pod serves; nil if there are none yet.
+func (s *Splitter) served() *flags.Set {
+	if s.options.Served == nil {
+		return nil
+	}
+	return s.options.Served()
 }
 
 // requestTo returns the client's request with the candidate's address. The body
@@ -141,66 +157,4 @@ func classify(err error) string {
 	default:
 		return config.SplitError
 	}
-}
-
-// check returns an error for an invalid response. The stable pod has already
-// validated the request's method, size and credentials, so any other status,
-// such as 401 or 429, is a failure of the candidate.
-func (a candidateResponse) check(requestHeader http.Header, revision string) error {
-	if answered := a.header.Get(config.HeaderRevision); answered != "" && answered != revision {
-		return fmt.Errorf("revision %q answered", answered)
-	}
-	switch a.status {
-	case http.StatusOK, http.StatusBadRequest, http.StatusNotFound:
-		return a.checkBody()
-	case http.StatusNotModified:
-		if _, conditional := requestHeader["If-None-Match"]; conditional {
-			return nil
-		}
-	}
-	return fmt.Errorf("the status is %d", a.status)
-}
-
-// checkBody validates a body. Of a compressed one it only checks that it is
-// complete.
-func (a candidateResponse) checkBody() error {
-	mediaType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
-	switch {
-	case len(a.body) > maxResponse:
-		return fmt.Errorf("the body is larger than %d bytes", maxResponse)
-	case !strings.EqualFold(strings.TrimSpace(mediaType), contentTypeJSON):
-		return fmt.Errorf("the content type is %q", mediaType)
-	case len(a.body) == 0:
-		return errors.New("the body is empty")
-	case a.header.Get("Content-Encoding") == "" && !json.Valid(a.body):
-		return errors.New("the body is not JSON")
-	default:
-		return nil
-	}
-}
-
-// send sends the response to the client. Headers that only the stable pod has
-// set are kept.
-func (a candidateResponse) send(w http.ResponseWriter) (status int) {
-	header := w.Header()
-	for name, values := range endToEnd(a.header) {
-		header[name] = values
-	}
-	if a.status != http.StatusNotModified {
-		header["Content-Length"] = []string{strconv.Itoa(len(a.body))}
-	}
-	w.WriteHeader(a.status)
-	// A failed write means that the client has disconnected.
-	_, _ = w.Write(a.body)
-	return a.status
-}
-
-// rejectDraining is the response of a draining pod to a forwarded request.
-func rejectDraining(w http.ResponseWriter) (status int) {
-	header := w.Header()
-	header[headerSplit] = []string{config.SplitDraining}
-	header["Connection"] = []string{"close"}
-	header["Content-Length"] = []string{"0"}
-	w.WriteHeader(http.StatusServiceUnavailable)
-	return http.StatusServiceUnavailable
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/service/ofrep"
 )
 
 var headerSplit = http.CanonicalHeaderKey(config.HeaderSplit)
@@ -21,7 +22,7 @@ var headerSplit = http.CanonicalHeaderKey(config.HeaderSplit)
 // them, whatever a client's Connection header contains.
 var (
 	singleHeaders = []string{"Authorization", "X-Api-Key", "Content-Type", "Origin", "Traceparent"}
-	listHeaders   = []string{"Accept-Encoding", "If-None-Match", "Tracestate"}
+	listHeaders   = []string{"If-None-Match", "Tracestate"}
 )
 
 // forwardedHeader returns the headers to forward to the candidate.
@@ -41,6 +42,10 @@ func forwardedHeader(header http.Header) http.Header {
 		default:
 			forwarded[name] = []string{strings.Join(values, ", ")}
 		}
+	}
+	// A response in another encoding could not be checked.
+	if ofrep.AcceptsGzip(header["Accept-Encoding"]) {
+		forwarded["Accept-Encoding"] = []string{encodingGzip}
 	}
 	return forwarded
 }

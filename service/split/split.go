@@ -40,7 +40,10 @@ type Options struct {
 	// Revision is this pod's own revision, to which it never forwards; "" if
 	// unknown.
 	Revision string
-	Log      *slog.Logger
+	// Served returns the flags that this pod serves, nil if there are none yet. The
+	// candidate must have them, too.
+	Served func() *flags.Set
+	Log    *slog.Logger
 }
 
 // Splitter forwards requests to the candidate. It is safe for concurrent use.
@@ -66,6 +69,8 @@ type candidate struct {
 	spec
 	series
 	cutOff cutOff
+	// missing is kept while only the share of a revision changes.
+	missing *missing
 }
 
 // draining replaces the candidate when this pod drains.
@@ -144,7 +149,7 @@ func (s *Splitter) attempt(r *http.Request, body []byte, c *candidate) (a candid
 		c.skip(config.SplitCutOff)
 		return candidateResponse{}, false
 	}
-	a, outcome, err := s.forward(r, body, c.spec)
+	a, outcome, err := s.forward(r, body, c)
 	s.record(c, outcome, err, start)
 	return a, err == nil
 }
@@ -166,6 +171,10 @@ func (s *Splitter) record(c *candidate, outcome string, err error, start time.Du
 		return
 	}
 	log.Debug("forwarding a request to the candidate failed", "outcome", outcome, "error", err)
+	if outcome == config.SplitOversized || outcome == config.SplitMissing {
+		// The candidate has not failed, so it is not cut off.
+		return
+	}
 	if c.cutOff.failed(now) {
 		log.Warn("the candidate is cut off after consecutive failures; it is retried once per second", "outcome", outcome, "error", err)
 	}
@@ -209,9 +218,12 @@ func (s *Splitter) report(err error) {
 func (s *Splitter) apply(o spec) {
 	var next *candidate
 	if o.share > 0 && o.revision != s.options.Revision {
-		next = &candidate{spec: o, series: s.metrics.of(o.revision)}
+		next = &candidate{spec: o, series: s.metrics.of(o.revision), missing: &missing{}}
 	}
 	previous := s.current.Load()
+	if next != nil && previous != nil && previous.missing != nil && previous.revision == next.revision {
+		next.missing = previous.missing
+	}
 	// Once the pod drains, draining remains.
 	if previous == draining || !s.current.CompareAndSwap(previous, next) {
 		return

@@ -190,11 +190,11 @@ func TestDisconnectedClientDoesNotEndTheAttempt(t *testing.T) {
 	candidate := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(arrived)
 		<-release
-		respond(200, `{}`, "Content-Type", jsonType)(w, r, nil)
+		respond(200, `{"key":"static","reason":"STATIC"}`, "Content-Type", jsonType)(w, r, nil)
 	}))
 	s.forwardTo(100, candidate.URL, "5s")
 	ctx, leave := context.WithCancel(t.Context())
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.server.URL+base, bytes.NewReader([]byte(contextOf("u"))))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.server.URL+base+"/static", bytes.NewReader([]byte(contextOf("u"))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestHangingCandidateDelaysFewRequests(t *testing.T) {
 	candidate := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived.Done()
 		<-release
-		respond(200, `{}`, "Content-Type", jsonType)(w, r, nil)
+		respond(200, `{"key":"static","reason":"STATIC"}`, "Content-Type", jsonType)(w, r, nil)
 	}))
 	s.forwardTo(100, candidate.URL, "5s")
 	var asking sync.WaitGroup

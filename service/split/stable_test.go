@@ -46,13 +46,18 @@ func newHandler(t testing.TB, revision string) *ofrep.Handler {
 
 func newHandlerWith(t testing.TB, options ofrep.Options) *ofrep.Handler {
 	t.Helper()
+	return ofrep.NewHandler(newCore(t, document), options)
+}
+
+func newCore(t testing.TB, document string) *ofrep.Core {
+	t.Helper()
 	set, problems, err := flags.Parse([]byte(document))
 	if err != nil || len(problems) > 0 {
 		t.Fatalf("parsing the flags: %v %v", err, problems)
 	}
 	core := ofrep.NewCore(ofrep.NewMetrics(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)), time.Now)
 	core.Serve(set)
-	return ofrep.NewHandler(core, options)
+	return core
 }
 
 // serve starts a server that is closed with the test.
@@ -86,6 +91,7 @@ func newStable(t testing.TB) *stable {
 		File:     filepath.Join(s.dir, "split.json"),
 		Salt:     "shop/checkout",
 		Revision: stableRevision,
+		Served:   newCore(t, document).Served,
 		Log:      slog.New(slog.NewJSONHandler(s.log, nil)),
 	}, s.registry)
 	handler := newHandler(t, stableRevision)
