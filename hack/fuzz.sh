@@ -13,11 +13,12 @@ shift 3
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# list prints the package and the name of each target.
+# list prints the package and the name of each target. It fails with the first package
+# that does not compile: errexit does not apply within a command substitution.
 list() {
 	local package
 	for package in "$@"; do
-		go test -vet=off -list '^Fuzz' "$package" | awk -v package="$package" '/^Fuzz/ { print package, $0 }'
+		go test -vet=off -list '^Fuzz' "$package" | awk -v package="$package" '/^Fuzz/ { print package, $0 }' || return
 	done
 }
 
