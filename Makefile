@@ -120,9 +120,10 @@ lint-config: $(GOLANGCI_LINT) ## Verify the configuration of the linters.
 	$(GOLANGCI_LINT) config verify
 
 # The end-to-end tests wait most of the time, so the unit tests run beside them; the
-# output of each appears when it is done. Tests that compare latencies run alone.
+# output of each appears when it is done. Tests that compare latencies run alone. Servers
+# are installed before, because a package manager runs only once at a time.
 .PHONY: test
-test: $(TEST_API_SERVER) ## Run all tests; builds and installs what they need.
+test: $(TEST_API_SERVER) redis postgres prometheus ## Run all tests; builds and installs what they need.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-packages test-e2e
 	@$(MAKE) --no-print-directory test-chaos
 	@echo "All tests passed: unit, envtest and end-to-end."

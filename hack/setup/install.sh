@@ -33,7 +33,7 @@ install_with_apt() {
 	echo "Installing $1 with apt-get ..."
 	# A failing update, for example of an unrelated package source, may not matter.
 	as_root "$1" apt-get update -q >/dev/null || true
-	as_root "$1" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$1" >/dev/null ||
+	as_root "$1" env DEBIAN_FRONTEND=noninteractive apt-get install -qy -o DPkg::Lock::Timeout=300 --no-install-recommends "$1" >/dev/null ||
 		refuse "apt-get install $1 failed"
 	stop_service "$1"
 }
