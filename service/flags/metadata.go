@@ -19,36 +19,37 @@ type metadataError struct {
 	message string
 }
 
-// readMetadata reads a metadata object; null values count as absent.
-func readMetadata(n *node, path string) (metadata, *metadataError) {
+// readMetadata reads a metadata object; null values count as absent. It returns
+// the valid entries and all defects.
+func readMetadata(n *node, path string) (values metadata, defects []metadataError) {
 	if n == nil || n.kind == kindNull {
 		return nil, nil
 	}
 	if n.kind != kindObject {
-		return nil, &metadataError{path, n.offset, "the metadata is " + n.kind.String() + " and must be an object"}
+		return nil, []metadataError{{path, n.offset, "the metadata is " + n.kind.String() + " and must be an object"}}
 	}
-	values := make(metadata, len(n.members))
+	values = make(metadata, len(n.members))
 	for _, m := range n.members {
 		switch m.value.kind {
 		case kindNull:
 		case kindArray, kindObject:
-			return values, &metadataError{
+			defects = append(defects, metadataError{
 				memberPath(path, m.key), m.value.offset,
 				"metadata must be a boolean, a string or a number, not " + m.value.kind.String(),
-			}
+			})
 		default:
 			values[m.key] = m.value
 		}
 	}
-	return values, nil
+	return values, defects
 }
 
 // readMetadata reads the document's metadata. Invalid entries are reported and
 // left out; the flags are served without them.
 func (p *parser) readMetadata(n *node) {
-	values, err := readMetadata(n, "metadata")
-	if err != nil {
-		p.report("", err.path, err.offset, "%s", err.message)
+	values, defects := readMetadata(n, "metadata")
+	for _, d := range defects {
+		p.report("", d.path, d.offset, "%s", d.message)
 	}
 	p.metadata = values
 }

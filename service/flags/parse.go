@@ -260,8 +260,12 @@ func (r *flagReader) variants() map[string]json.RawMessage {
 }
 
 // checkVariant validates a variant against the schema: a boolean, a string, a
-// number or an object, of the same type as the flag's other variants.
+// number or an object, of the same type as the flag's other variants. An empty
+// name is that of no default variant.
 func (r *flagReader) checkVariant(m member, first *node, path string) {
+	if m.key == "" {
+		r.reject(path, m.offset, "the name of a variant must not be empty")
+	}
 	switch {
 	case m.value.kind == kindNull || m.value.kind == kindArray:
 		r.reject(path, m.value.offset, "a variant must be a boolean, a string, a number or an object, not %s", m.value.kind)
@@ -294,9 +298,9 @@ func (r *flagReader) defaultVariant(variants map[string]json.RawMessage) string 
 
 // metadata returns the document's metadata overridden by the flag's.
 func (r *flagReader) metadata() metadata {
-	own, err := readMetadata(r.value.member("metadata"), memberPath(r.path, "metadata"))
-	if err != nil {
-		r.reject(err.path, err.offset, "%s", err.message)
+	own, defects := readMetadata(r.value.member("metadata"), memberPath(r.path, "metadata"))
+	for _, d := range defects {
+		r.reject(d.path, d.offset, "%s", d.message)
 	}
 	return r.parser.metadata.overriddenBy(own)
 }

@@ -37,14 +37,14 @@ func TestParseReportsEveryProblemWithItsPosition(t *testing.T) {
     "text-targeting": {"state": "ENABLED", "variants": {"a": 1}, "targeting": "a"},
     "typo": {"state": "ENABLED", "variants": {"a": 1}, "targeting": {"if": [{"start_with": ["x", "y"]}, "a"]}},
     "twice-inside": {"state": "ENABLED", "state": "DISABLED", "variants": {"a": 1}},
-    "bad-metadata": {"state": "ENABLED", "variants": {"a": 1}, "metadata": {"list": [1]}},
+    "bad-metadata": {"state": "ENABLED", "variants": {"a": 1}, "metadata": {"list": [1], "object": {}}},
     "ä.dotted": {"state": "DISABLED"},
     "twice": {"state": "ENABLED", "variants": {"a": 1}},
     "twice": {"state": "ENABLED", "variants": {"a": 2}},
     "a-list": [],
     "": {"state": "ENABLED", "variants": {"a": 1}}
   },
-  "metadata": {"ok": 1, "owner": {}}
+  "metadata": {"ok": 1, "owner": {}, "list": [], "after": 2}
 }`
 	set, problems, err := Parse([]byte(document))
 	if err != nil {
@@ -70,20 +70,36 @@ func TestParseReportsEveryProblemWithItsPosition(t *testing.T) {
 		`flag "typo": flags.typo.targeting.if[0].start_with: unknown operator "start_with"; an evaluation that reaches it returns PARSE_ERROR (line 20, column 77)`,
 		`flag "twice-inside": flags.twice-inside.state: duplicate key "state" (line 21, column 42)`,
 		`flag "bad-metadata": flags.bad-metadata.metadata.list: metadata must be a boolean, a string or a number, not a list (line 22, column 85)`,
+		`flag "bad-metadata": flags.bad-metadata.metadata.object: metadata must be a boolean, a string or a number, not an object (line 22, column 100)`,
 		`flag "ä.dotted": flags["ä.dotted"].variants: the flag has no variants (line 23, column 17)`,
 		`flag "twice": flags.twice: the flag is defined 2 times, so none of the definitions is used (line 24, column 5)`,
 		`flag "twice": flags.twice: the flag is defined 2 times, so none of the definitions is used (line 25, column 5)`,
 		`flag "a-list": flags.a-list: the flag is a list and must be an object (line 26, column 15)`,
 		`flags[""]: the flag's key is empty (line 27, column 5)`,
 		`metadata.owner: metadata must be a boolean, a string or a number, not an object (line 29, column 34)`,
+		`metadata.list: metadata must be a boolean, a string or a number, not a list (line 29, column 46)`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("unexpected problems (-want +got):\n%s", diff)
+	}
+	if metadata := string(set.Metadata()); metadata != `{"after":2,"ok":1}` {
+		t.Errorf("the metadata are %s", metadata)
 	}
 	// The flag with the misspelt operator is served: only an evaluation that
 	// reaches it fails.
 	if got := set.Len(); got != 2 {
 		t.Errorf("%d flags are served, not 2", got)
+	}
+}
+
+// TestEmptyVariantNameIsRejected matters because an absent, null or empty default
+// variant means that there is none, not the variant with the empty name.
+func TestEmptyVariantNameIsRejected(t *testing.T) {
+	for _, rest := range []string{``, `,"defaultVariant":null`, `,"defaultVariant":""`, `,"targeting":{"if":[true,""]}`} {
+		set, problems, err := Parse([]byte(`{"flags":{"f":{"state":"ENABLED","variants":{"":1,"a":2}` + rest + `}}}`))
+		if err != nil || set.Len() != 0 || len(problems) != 1 || !strings.Contains(problems[0].Message, "must not be empty") {
+			t.Errorf("with %q, %d flags are served and the problems are %v, %v", rest, set.Len(), problems, err)
+		}
 	}
 }
 
