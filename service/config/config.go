@@ -313,7 +313,8 @@ const (
 	// MetricSnapshotFlags is the number of flags served.
 	MetricSnapshotFlags = "flag_config_flags"
 	// MetricSnapshotProblems is the number of problems with single flags in the
-	// served document; most problems reject the flag.
+	// served document, or in a later one of which all flags were rejected; most
+	// problems reject the flag.
 	MetricSnapshotProblems = "flag_config_problems"
 	// MetricAdminRequests counts requests to the admin API by method and code.
 	MetricAdminRequests = "flag_admin_requests_total"

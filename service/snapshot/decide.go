@@ -51,6 +51,7 @@ func (r *Refresher) consider(c proposal) error {
 	}
 	next, problems, err := parse(c.data)
 	if err != nil {
+		r.refused.Store(int64(len(problems)))
 		return err
 	}
 	if err := r.confirmShrink(current, next, c.digest); err != nil {
@@ -105,6 +106,7 @@ func (r *Refresher) versionAfter(c proposal, current *Snapshot) source.Version {
 func (r *Refresher) confirmCurrent(current *Snapshot, c proposal) {
 	if c.origin == OriginSource {
 		r.shrunk = ""
+		r.refused.Store(0)
 	}
 	next := *current
 	if c.version.Compare(next.Version) > 0 || !r.live(current) {
@@ -159,7 +161,7 @@ func parse(data []byte) (s *Snapshot, problems []flags.Problem, err error) {
 		return nil, nil, fmt.Errorf("the flags document is unusable: %w", err)
 	}
 	if set.Len() == 0 && len(problems) > 0 {
-		return nil, nil, fmt.Errorf("the flags document is unusable: %w; the first problem: %s", errNoValidFlag, problems[0])
+		return nil, problems, fmt.Errorf("the flags document is unusable: %w; the first problem: %s", errNoValidFlag, problems[0])
 	}
 	return &Snapshot{Set: set, Data: data, Rejected: len(problems)}, problems, nil
 }
@@ -167,6 +169,7 @@ func parse(data []byte) (s *Snapshot, problems []flags.Problem, err error) {
 // replace serves a new snapshot.
 func (r *Refresher) replace(next *Snapshot, problems []flags.Problem) {
 	r.Serve(next.Set)
+	r.refused.Store(0)
 	r.confirm()
 	r.current.Store(next)
 	r.logServing(next, problems)

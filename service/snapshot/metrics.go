@@ -80,14 +80,25 @@ func (r *Refresher) Register(registry prometheus.Registerer) {
 		r.ofCurrent(func(s *Snapshot) float64 { return float64(s.Generation) }))
 	gauge(config.MetricSnapshotFlags, "Number of flags served.",
 		r.ofCurrent(func(s *Snapshot) float64 { return float64(s.Set.Len()) }))
-	gauge(config.MetricSnapshotProblems, "Number of problems with single flags in the served document.",
-		r.ofCurrent(func(s *Snapshot) float64 { return float64(s.Rejected) }))
+	gauge(config.MetricSnapshotProblems, "Number of problems with single flags in the served document, or in a later one of which all flags were rejected.",
+		r.problems)
 	gauge(config.MetricSourceGood, "1 while the source's document is served, else 0.", func() float64 {
 		if r.sourceGood.Load() {
 			return 1
 		}
 		return 0
 	})
+}
+
+// problems returns the number of problems of the latest document.
+func (r *Refresher) problems() float64 {
+	if refused := r.refused.Load(); refused > 0 {
+		return float64(refused)
+	}
+	if current := r.Current(); current != nil {
+		return float64(current.Rejected)
+	}
+	return 0
 }
 
 // ofCurrent returns a function that reads a value of the current snapshot, 0

@@ -89,6 +89,10 @@ type Refresher struct {
 	// confirmed is when the served flags were last known to be fresh.
 	confirmed atomic.Pointer[time.Time]
 
+	// refused is the number of problems of a document that was not served because
+	// all of its flags were rejected; 0 once another one is served.
+	refused atomic.Int64
+
 	// sourceGood means that the source's last document is served.
 	sourceGood atomic.Bool
 	// sourceError holds the reason if it is not.

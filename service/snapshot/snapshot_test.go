@@ -276,6 +276,25 @@ func TestInvalidFlagIsRejectedAlone(t *testing.T) {
 	}
 }
 
+// TestProblemsAreCountedWhenAllFlagsAreRejected has no valid flag at the start, and
+// again later.
+func TestProblemsAreCountedWhenAllFlagsAreRejected(t *testing.T) {
+	bad := `{"flags":{"flag":{"state":"ENABLED"},"bad":{"state":"ENABLED"}}}`
+	i := start(t, bad, nil)
+	expect := func(want float64) {
+		t.Helper()
+		redistest.Eventually(t, 10*time.Second, "the problems are not counted", func() bool { return i.metric("flag_config_problems") == want })
+	}
+	expect(2)
+	i.write(document(1))
+	i.awaitValue("1")
+	expect(0)
+	i.write(bad)
+	expect(2)
+	i.write(document(1))
+	expect(0)
+}
+
 func TestServesFromRedisWithoutTheSource(t *testing.T) {
 	server := redistest.Start(t)
 	first := start(t, document(1), server)
