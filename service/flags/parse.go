@@ -49,6 +49,7 @@ func Parse(data []byte) (*Set, []Problem, error) {
 	p.readMetadata(root.member("metadata"))
 
 	set := newSet(p.flags(definitions), p.index, p.metadata.encode())
+	set.rejected = p.rejected
 	sort.SliceStable(p.problems, func(i, j int) bool { return p.problems[i].before(p.problems[j]) })
 	return set, slices.Compact(p.problems), nil
 }
@@ -82,6 +83,8 @@ type parser struct {
 	// index numbers the attributes that the rules of all flags read.
 	index    *attributeIndex
 	problems []Problem
+	// rejected are the keys of the invalid flags.
+	rejected map[string]struct{}
 }
 
 // report adds a problem; flag is empty for the parts that flags share.
@@ -152,13 +155,17 @@ func (p *parser) flags(definitions []definition) []*Flag {
 		count[d.key]++
 	}
 	flags := make([]*Flag, 0, len(definitions))
+	p.rejected = map[string]struct{}{}
 	for _, d := range definitions {
 		if count[d.key] > 1 {
 			p.report(d.key, d.path, d.offset, "the flag is defined %d times, so none of the definitions is used", count[d.key])
+			p.rejected[d.key] = struct{}{}
 			continue
 		}
 		if flag := p.flag(d); flag != nil {
 			flags = append(flags, flag)
+		} else {
+			p.rejected[d.key] = struct{}{}
 		}
 	}
 	return flags

@@ -180,8 +180,10 @@ func (f *Flag) match(name string) *Outcome {
 // Set holds all flags of a document. It is immutable and safe for concurrent
 // use.
 type Set struct {
-	flags    map[string]*Flag
-	sorted   []*Flag
+	flags  map[string]*Flag
+	sorted []*Flag
+	// rejected are the keys of the flags that were left out as invalid.
+	rejected map[string]struct{}
 	outcomes []*Outcome
 	metadata json.RawMessage
 	// attributes are the context attributes that the rules of all flags read.
@@ -213,6 +215,13 @@ func (s *Set) Len() int { return len(s.sorted) }
 func (s *Set) Flag(key string) (*Flag, bool) {
 	flag, ok := s.flags[key]
 	return flag, ok
+}
+
+// Rejected reports whether the document has a flag with the given key that was
+// left out because it is invalid.
+func (s *Set) Rejected(key string) bool {
+	_, rejected := s.rejected[key]
+	return rejected
 }
 
 // Flags returns all flags, sorted by key. Callers must not modify the slice.

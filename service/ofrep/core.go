@@ -25,6 +25,10 @@ const (
 	codeGeneral        = "GENERAL"
 )
 
+// DetailsRejected are the details of the error for a flag whose definition was
+// rejected.
+const DetailsRejected = "the flag exists but its definition was rejected as invalid"
+
 // Core implements the protocol independently of HTTP. It is safe for concurrent
 // use.
 type Core struct {
@@ -67,6 +71,9 @@ func (c *Core) Single(to []byte, key string, body []byte) (status int, answer []
 	defer context.Release()
 	if err := context.Read(string(body), attributes); err != nil {
 		return http.StatusBadRequest, append(to, failure(key, codeInvalidContext, err.Error())...)
+	}
+	if !known && view.set.Rejected(key) {
+		return http.StatusBadRequest, append(to, failure(key, codeGeneral, DetailsRejected)...)
 	}
 	if !known {
 		return http.StatusNotFound, append(to, failure(key, codeFlagNotFound, "the flag does not exist")...)

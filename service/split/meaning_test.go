@@ -118,8 +118,9 @@ func TestGzipIsOnlyForClientsThatAcceptIt(t *testing.T) {
 // evidence, and afterwards a failure.
 func TestCandidateWithoutFlags(t *testing.T) {
 	for name, flags := range map[string]string{
-		"no flags": `{"flags":{}}`,
-		"one flag": `{"flags":{"with/slash and %":{"state":"ENABLED","variants":{"on":"x"},"defaultVariant":"on"}}}`,
+		"a rejected flag": `{"flags":{"static":{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"},"by key":{}}}`,
+		"no flags":        `{"flags":{}}`,
+		"one flag":        `{"flags":{"with/slash and %":{"state":"ENABLED","variants":{"on":"x"},"defaultVariant":"on"}}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStable(t)

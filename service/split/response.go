@@ -17,6 +17,7 @@ import (
 
 	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/ofrep"
 )
 
 const (
@@ -202,7 +203,7 @@ func (o object) checkFailure(status int, q question) error {
 		return errors.New("errorDetails is not a string")
 	case code == codeInvalidContext && q.isValid():
 		return errors.New("the candidate rejects a valid context")
-	case status == http.StatusNotFound && q.serves(q.key):
+	case (status == http.StatusNotFound || o.text("errorDetails") == ofrep.DetailsRejected) && q.serves(q.key):
 		return &missingError{q.key}
 	}
 	return o.checkMetadata()

@@ -51,9 +51,9 @@ func newHandlerWith(t testing.TB, options ofrep.Options) *ofrep.Handler {
 
 func newCore(t testing.TB, document string) *ofrep.Core {
 	t.Helper()
-	set, problems, err := flags.Parse([]byte(document))
-	if err != nil || len(problems) > 0 {
-		t.Fatalf("parsing the flags: %v %v", err, problems)
+	set, _, err := flags.Parse([]byte(document))
+	if err != nil {
+		t.Fatalf("parsing the flags: %v", err)
 	}
 	core := ofrep.NewCore(ofrep.NewMetrics(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)), time.Now)
 	core.Serve(set)
