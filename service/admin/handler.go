@@ -80,12 +80,27 @@ func NewHandler(options Options, registry prometheus.Registerer) http.Handler {
 	mux.Handle(environment, a.resource(map[string]operation{"GET": a.readEnvironment, "PUT": a.replaceEnvironment}))
 	mux.Handle(environment+"/audit", a.resource(map[string]operation{"GET": a.listAudit}))
 	mux.Handle(environment+"/flags", a.resource(map[string]operation{"GET": a.listFlags, "POST": a.createFlag}))
-	mux.Handle(environment+"/flags/{key}", a.resource(map[string]operation{
+	flag := a.resource(map[string]operation{
 		"GET": a.readFlag, "PUT": a.replaceFlag, "PATCH": a.patchFlag, "DELETE": a.deleteFlag,
-	}))
+	})
+	mux.Handle(environment+"/flags/{key}", flag)
+	mux.Handle(environment+"/flags/{$}", slashKey(flag, a.resource(nil)))
 	mux.Handle("GET "+config.PathAdmin+"/openapi.yaml", http.HandlerFunc(describe))
 	mux.Handle("/", a.resource(nil))
 	return mux
+}
+
+// slashKey handles the flag with the key "/", whose escaped path http.ServeMux
+// does not distinguish from a path without a key.
+func slashKey(flag, otherwise http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(strings.ToUpper(r.URL.EscapedPath()), "/%2F") {
+			otherwise.ServeHTTP(w, r)
+			return
+		}
+		r.SetPathValue("key", "/")
+		flag.ServeHTTP(w, r)
+	})
 }
 
 // describe serves the API's description without authentication: it contains no
