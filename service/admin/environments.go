@@ -83,7 +83,7 @@ func (a *api) replaceEnvironment(c *call) error {
 		return err
 	}
 	var requested sharedParts
-	if err := decode(data, &requested); err != nil {
+	if err := decode(data, &requested, "metadata", "$evaluators"); err != nil {
 		return err
 	}
 	// Only an existing environment can be changed.

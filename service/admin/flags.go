@@ -88,7 +88,7 @@ func (a *api) createFlag(c *call) error {
 		Key        string          `json:"key"`
 		Definition json.RawMessage `json:"definition"`
 	}
-	if err := decode(data, &request); err != nil {
+	if err := decode(data, &request, "key", "definition"); err != nil {
 		return err
 	}
 	if err := checkKey(request.Key); err != nil {

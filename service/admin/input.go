@@ -6,11 +6,13 @@ package admin
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -79,15 +81,51 @@ func (c *call) body(mediaType string) ([]byte, error) {
 	return data, nil
 }
 
-// decode decodes a JSON object without unknown members.
-func decode(data []byte, into any) error {
+// decode decodes a JSON object whose members have the given names, each at most
+// once.
+func decode(data []byte, into any, names ...string) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
+	var object json.RawMessage
+	if err := decoder.Decode(&object); err != nil {
 		return newProblem(http.StatusBadRequest, "the body is invalid: "+err.Error())
 	}
 	if _, err := decoder.Token(); err != io.EOF {
 		return newProblem(http.StatusBadRequest, "the body contains more than one JSON value")
+	}
+	if err := checkMembers(object, names); err != nil {
+		return newProblem(http.StatusBadRequest, "the body is invalid: "+err.Error())
+	}
+	if err := json.Unmarshal(object, into); err != nil {
+		return newProblem(http.StatusBadRequest, "the body is invalid: "+err.Error())
+	}
+	return nil
+}
+
+// checkMembers checks the names of an object's members, which encoding/json
+// compares without regard to case, and of which it uses the last one.
+func checkMembers(object json.RawMessage, names []string) error {
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	if begin, err := decoder.Token(); err != nil || begin != json.Delim('{') {
+		return errors.New("it must be a JSON object")
+	}
+	seen := map[string]bool{}
+	for decoder.More() {
+		token, err := decoder.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := token.(string)
+		switch {
+		case !slices.Contains(names, name):
+			return fmt.Errorf("unknown member %q", name)
+		case seen[name]:
+			return fmt.Errorf("duplicate member %q", name)
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return err
+		}
 	}
 	return nil
 }
