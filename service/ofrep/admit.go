@@ -17,7 +17,8 @@ import (
 // Responses to requests that are not evaluated.
 var (
 	notFound        = general("not found; OFREP is served at " + config.PathEvaluate)
-	wrongMethod     = general("the method must be POST")
+	onlyPost        = general("the method must be POST")
+	onlyGet         = general("the method must be GET")
 	rateLimited     = general("too many requests; retry after the time in Retry-After")
 	tooBusy         = general("too many concurrent requests; retry after the time in Retry-After")
 	noCredentials   = general("requests cannot be authenticated: the service has no valid credentials")

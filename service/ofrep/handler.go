@@ -157,9 +157,9 @@ func route(path string) (at endpoint, key string) {
 }
 
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, at endpoint, key string, now time.Time) (status int, handed bool) {
-	method := http.MethodPost
+	method, wrongMethod := http.MethodPost, onlyPost
 	if at == endpointEvents {
-		method = http.MethodGet
+		method, wrongMethod = http.MethodGet, onlyGet
 	}
 	switch {
 	case at == endpointOther, at == endpointEvents && h.options.Streams == nil:

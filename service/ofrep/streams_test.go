@@ -348,6 +348,9 @@ func TestEventsOnlyAllowGET(t *testing.T) {
 	if w.Code != 405 || w.Header().Get("Allow") != "GET, OPTIONS" {
 		t.Errorf("POST is answered with %d %v", w.Code, w.Header())
 	}
+	if want := `{"errorDetails":"the method must be GET"}`; w.Body.String() != want {
+		t.Errorf("POST is answered with %s, not %s", w.Body, want)
+	}
 	w = request(server.Config.Handler, "OPTIONS", events, "", "Origin", shop)
 	if w.Code != 204 || w.Header().Get("Access-Control-Allow-Methods") != "GET" {
 		t.Errorf("a preflight is answered with %d %v", w.Code, w.Header())
