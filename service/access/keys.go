@@ -206,5 +206,11 @@ func readToken(path string) ([]byte, error) {
 	if len(token) < MinToken || len(token) > MaxToken {
 		return nil, fmt.Errorf("a token must have %d to %d bytes", MinToken, MaxToken)
 	}
+	if bytes.HasPrefix(token, []byte("\xef\xbb\xbf")) {
+		return nil, errors.New("the file begins with a byte order mark, which clients do not send")
+	}
+	if bytes.ContainsFunc(token, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return nil, errors.New("a token must be one line of printable ASCII")
+	}
 	return token, nil
 }

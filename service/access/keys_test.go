@@ -134,6 +134,32 @@ func TestInvalidTokenOnlyAffectsItsClient(t *testing.T) {
 	}
 }
 
+// TestUnusableTokensAreReported checks tokens that no client could send.
+func TestUnusableTokensAreReported(t *testing.T) {
+	tests := map[string]struct{ content, problem string }{
+		"two lines":                  {webToken + "\n" + appToken + "\n", "one line of printable ASCII"},
+		"two lines as on Windows":    {webToken + "\r\n" + appToken, "one line of printable ASCII"},
+		"a byte order mark":          {"\ufeff" + webToken, "byte order mark"},
+		"UTF-16":                     {strings.Join(strings.Split(webToken, ""), "\x00"), "one line of printable ASCII"},
+		"a zero width space in it":   {"\u200b" + webToken, "one line of printable ASCII"},
+		"bytes that are not UTF-8":   {webToken + "\xff", "one line of printable ASCII"},
+		"a tab between two tokens":   {webToken + "\t" + appToken, "one line of printable ASCII"},
+		"a token and a stray letter": {webToken + "\nx", "one line of printable ASCII"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			keys := newKeys(directory(t, "web", test.content), &log)
+			if keys.Problem() != "no valid token" || !strings.Contains(log.String(), test.problem) {
+				t.Errorf("the error is %q, the log is %s", keys.Problem(), log.String())
+			}
+			if strings.Contains(log.String(), "token-0123456789") {
+				t.Errorf("the log contains a token: %s", log.String())
+			}
+		})
+	}
+}
+
 func TestKeysAreReloaded(t *testing.T) {
 	dir := directory(t, "web", webToken)
 	keys := NewKeys(dir, func() *rate.Limiter { return rate.NewLimiter(1, 1) }, slog.New(slog.DiscardHandler))
