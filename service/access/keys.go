@@ -64,6 +64,8 @@ type keySet struct {
 	clients []*Client
 	// tokens and streams are the digests of the clients' tokens, by client.
 	tokens, streams [][sha256.Size]byte
+	// replaced is closed when other clients or tokens are loaded.
+	replaced chan struct{}
 	// problem is why all requests are denied, empty if they are not.
 	problem string
 	// invalid describes the files without a valid token, for the log.
@@ -74,7 +76,7 @@ type keySet struct {
 // newLimit, which may return nil.
 func NewKeys(dir string, newLimit func() *rate.Limiter, log *slog.Logger) *Keys {
 	k := &Keys{dir: dir, newLimit: newLimit, log: log}
-	k.current.Store(&keySet{})
+	k.current.Store(&keySet{replaced: make(chan struct{})})
 	k.read()
 	return k
 }
@@ -101,6 +103,16 @@ func (k *Keys) FindStream(token string) *Client {
 	return current.find(current.streams, token)
 }
 
+// Valid reports whether the client's token is still valid, and returns a channel
+// that is closed when that may have changed. Without keys every client is valid.
+func (k *Keys) Valid(client *Client) (valid bool, changed <-chan struct{}) {
+	if k == nil {
+		return true, nil
+	}
+	current := k.current.Load()
+	return current.find(current.streams, client.StreamToken) != nil, current.replaced
+}
+
 func (s *keySet) find(digests [][sha256.Size]byte, token string) *Client {
 	digest := sha256.Sum256([]byte(token))
 	found := -1
@@ -117,14 +129,21 @@ func (s *keySet) find(digests [][sha256.Size]byte, token string) *Client {
 func (k *Keys) read() {
 	previous := k.current.Load()
 	next := k.load(previous)
+	same := sameClients(previous, next)
+	if same {
+		next.replaced = previous.replaced
+	}
 	k.current.Store(next)
+	if !same {
+		close(previous.replaced)
+	}
 	if next.invalid != "" && next.invalid != previous.invalid {
 		k.log.Warn("ignoring invalid tokens", "directory", k.dir, "problems", next.invalid)
 	}
 	switch {
 	case next.problem != "" && next.problem != previous.problem:
 		k.log.Error("denying all requests", "directory", k.dir, "error", next.problem)
-	case next.problem == "" && !sameClients(previous, next):
+	case next.problem == "" && !same:
 		k.log.Info("loaded the clients' tokens", "directory", k.dir, "clients", len(next.clients))
 	}
 }
@@ -142,7 +161,7 @@ func sameClients(a, b *keySet) bool {
 }
 
 func (k *Keys) load(previous *keySet) *keySet {
-	next := &keySet{}
+	next := &keySet{replaced: make(chan struct{})}
 	entries, err := os.ReadDir(k.dir)
 	if err != nil {
 		next.problem = "reading the tokens: " + err.Error()

@@ -175,7 +175,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, at endpoint, ke
 	case status != 0:
 		return status, false
 	case at == endpointEvents:
-		return h.options.Streams.serve(w, r), false
+		return h.options.Streams.serve(w, r, func() (bool, <-chan struct{}) { return h.options.Keys.Valid(client) }), false
 	default:
 		return h.evaluate(w, r, key, client)
 	}

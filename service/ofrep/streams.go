@@ -125,8 +125,13 @@ func (s *Streams) appendTo(to []byte, client *access.Client) []byte {
 	return append(to, s.tail...)
 }
 
-// serve sends events until the client disconnects or the streams are closed.
-func (s *Streams) serve(w http.ResponseWriter, r *http.Request) (status int) {
+// validity reports whether a stream may continue, and returns a channel that is
+// closed when that may have changed.
+type validity func() (valid bool, changed <-chan struct{})
+
+// serve sends events until the client disconnects, its token is revoked or the
+// streams are closed.
+func (s *Streams) serve(w http.ResponseWriter, r *http.Request, valid validity) (status int) {
 	if s.open.Add(1) > int64(s.options.Max) {
 		s.open.Add(-1)
 		return refuse(w, http.StatusTooManyRequests, tooManyStreams, time.Second)
@@ -139,7 +144,7 @@ func (s *Streams) serve(w http.ResponseWriter, r *http.Request) (status int) {
 	stream := stream{w: w, control: http.NewResponseController(w), timeout: s.options.WriteTimeout}
 	// The server's read timeout would end the stream.
 	if stream.control.SetReadDeadline(time.Time{}) == nil {
-		s.send(r.Context(), &stream)
+		s.send(r.Context(), &stream, valid)
 	}
 	return http.StatusOK
 }
@@ -162,7 +167,7 @@ const (
 // because it evaluated the flags before it opened the stream.
 const missableAge = time.Minute
 
-func (s *Streams) send(ctx context.Context, to *stream) {
+func (s *Streams) send(ctx context.Context, to *stream, check validity) {
 	latest := s.current()
 	to.greet(reconnectAfter + rand.N(reconnectSpread))
 	if !latest.at.IsZero() && s.now().Sub(latest.at) < missableAge {
@@ -170,12 +175,15 @@ func (s *Streams) send(ctx context.Context, to *stream) {
 	}
 	heartbeat := time.NewTicker(s.options.Heartbeat)
 	defer heartbeat.Stop()
-	for to.err == nil {
+	valid, revoked := check()
+	for to.err == nil && valid {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.done:
 			return
+		case <-revoked:
+			valid, revoked = check()
 		case <-heartbeat.C:
 			to.beat()
 		case <-latest.superseded:

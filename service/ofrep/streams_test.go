@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +21,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/time/rate"
 
+	"github.com/flagcache/flagcache/service/access"
 	"github.com/flagcache/flagcache/service/redistest"
 )
 
@@ -314,6 +318,41 @@ func TestStreamsRequireAToken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRevokedTokenEndsItsStreams checks streams that were opened with either
+// token of a client; those of other clients continue.
+func TestRevokedTokenEndsItsStreams(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name, token string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(token), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("web", webToken)
+	put("app", appToken)
+	keys := access.NewKeys(dir, func() *rate.Limiter { return nil }, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { keys.Run(ctx) })
+	defer func() { cancel(); running.Wait() }()
+	server, streams := serveStreams(t, Options{Keys: keys}, streamOptions)
+
+	byURL := listen(t, streamURL(t, server, "X-API-Key", webToken))
+	byHeader := listen(t, server.URL+events, "Authorization", "Bearer "+webToken)
+	other := listen(t, server.URL+events, "Authorization", "Bearer "+appToken)
+	for _, l := range []*listener{byURL, byHeader, other} {
+		l.expect(": connected")
+	}
+	put("web", "another-token-0123456789")
+	byURL.expectEnd()
+	byHeader.expectEnd()
+	streams.Changed()
+	other.expect("data: ")
+	if err := os.Remove(filepath.Join(dir, "app")); err != nil {
+		t.Fatal(err)
+	}
+	other.expectEnd()
 }
 
 // TestStreamsArePartOfTheEntityTag checks that a client with a response without
