@@ -45,7 +45,8 @@ var _ = Describe("The sample, while the operator is stopped or has nothing to do
 		Expect(revisionOf(ctx, demo)).NotTo(Equal(revision))
 	})
 
-	It("writes nothing when there is nothing to do", func(ctx context.Context) {
+	It("writes nothing when there is nothing to do but serve", func(ctx context.Context) {
+		expectNoneFailed := withTraffic(ctx, demo, "welcome-message")
 		By("waiting for the end of other specs' namespaces, whose deletion writes as well, and of the old revision")
 		Eventually(ctx, terminatingNamespaces).Should(BeEmpty())
 		Eventually(ctx, func() int { return len(deploymentsOf(ctx, demo)) }).Should(Equal(1), "Deployments")
@@ -74,5 +75,6 @@ var _ = Describe("The sample, while the operator is stopped or has nothing to do
 		Consistently(ctx, func() map[string]int { return since(earlier, writes(ctx)) }).WithTimeout(3 * time.Second).Should(BeEmpty())
 		Expect(read(ctx, demo).ResourceVersion).To(Equal(changedAt))
 		expectReady(ctx, demo)
+		expectNoneFailed()
 	})
 })
