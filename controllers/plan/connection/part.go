@@ -72,7 +72,7 @@ func Publish(x *observed.Index, d Desired, r Serving, keepLast bool, waiting str
 		}
 	}
 	current, known := Of(x, stable)
-	if d.Connection == nil && !(keepLast && known) {
+	if d.Connection == nil && (!keepLast || !known) {
 		return Published{Ready: conditions.False(v1alpha1.ConditionConnectionReady, v1alpha1.ReasonWaitingForCache,
 			"There is no connection to publish yet: %s", waiting)}
 	}
