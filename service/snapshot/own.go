@@ -51,7 +51,7 @@ func (r *Refresher) readOrRefill(ctx context.Context) {
 	}
 	current := r.Current()
 	if !errors.Is(err, cache.ErrMiss) || current == nil || !r.sourceGood.Load() {
-		r.waiting = time.Time{}
+		r.wait.end()
 		return
 	}
 	missed := time.Now()
@@ -65,18 +65,19 @@ func (r *Refresher) readOrRefill(ctx context.Context) {
 // refill stores the snapshot if no other instance is doing so. After maxRedisWait
 // it no longer depends on the lock.
 func (r *Refresher) refill(ctx context.Context, current *Snapshot) error {
-	if r.waitedTooLong() {
-		r.stopWaiting()
-		r.waiting = time.Time{}
+	if r.wait.tooLong() {
+		r.metrics.waitTimeouts.Inc()
+		r.wait.giveUp(r.Log)
+		r.wait.end()
 		return r.Cache.Store(ctx, entryOf(current))
 	}
 	err := r.Cache.Refill(ctx, current.Version, func(context.Context) (cache.Entry, error) { return entryOf(current), nil })
 	switch {
 	case err == nil:
-		r.waiting = time.Time{}
-		r.trustRedis()
+		r.wait.end()
+		r.wait.trust(r.Log)
 	case errors.Is(err, cache.ErrBusy):
-		r.waitForRedis(err, 0)
+		r.wait.begin(err, 0)
 	}
 	return err
 }

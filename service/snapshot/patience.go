@@ -6,6 +6,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -25,24 +26,53 @@ const maxRedisWait = cache.LockTime + time.Second
 // held the lock.
 var errStored = errors.New("another instance has just filled the cache")
 
-// waitForRedis records that the loop waits for something in Redis, and returns
-// the pause.
-func (r *Refresher) waitForRedis(reason error, pause time.Duration) time.Duration {
-	if r.waiting.IsZero() {
-		r.waiting = time.Now()
+// redisWait is how long the loop has been waiting for something in Redis. Only the
+// loop uses it.
+type redisWait struct {
+	// since is when the wait began, zero while there is none; reason is what it is for.
+	since  time.Time
+	reason error
+	// short: the last wait was too long, so the next ones are short.
+	short bool
+}
+
+// begin records that the loop waits, and returns the pause. A wait that has begun
+// goes on, whatever its reason.
+func (w *redisWait) begin(reason error, pause time.Duration) time.Duration {
+	if w.since.IsZero() {
+		w.since = time.Now()
 	}
-	r.waitingFor = reason
+	w.reason = reason
 	return pause
 }
 
-// waitedTooLong reports whether the loop must not wait for Redis any longer. After
-// a wait that was too long, the next ones are short.
-func (r *Refresher) waitedTooLong() bool {
+// end ends a wait: what it was for is there, or is not needed any more.
+func (w *redisWait) end() { w.since = time.Time{} }
+
+// tooLong reports whether the loop must not wait for Redis any longer.
+func (w *redisWait) tooLong() bool {
 	limit := maxRedisWait
-	if r.impatient {
+	if w.short {
 		limit = busyInterval
 	}
-	return !r.waiting.IsZero() && time.Since(r.waiting) >= limit
+	return !w.since.IsZero() && time.Since(w.since) >= limit
+}
+
+// giveUp records a wait that was too long, and logs the first one.
+func (w *redisWait) giveUp(log *slog.Logger) {
+	if !w.short {
+		log.Warn("waited too long for Redis, continuing without it; does another program use its keys?",
+			"reason", w.reason, "waited", time.Since(w.since).Round(time.Millisecond))
+	}
+	w.short = true
+}
+
+// trust ends a period of short waits: the lock could be acquired.
+func (w *redisWait) trust(log *slog.Logger) {
+	if w.short {
+		log.Info("the lock in Redis can be acquired again")
+	}
+	w.short = false
 }
 
 // loadDespiteRedis reads the source although Redis indicates that this is
@@ -51,7 +81,8 @@ func (r *Refresher) loadDespiteRedis(ctx context.Context) time.Duration {
 	if delay := time.Until(r.notBefore); delay > 0 {
 		return delay
 	}
-	r.stopWaiting()
+	r.metrics.waitTimeouts.Inc()
+	r.wait.giveUp(r.Log)
 	if r.live(r.Current()) && !wait.Sleep(ctx, rand.N(maxLoadDelay)) {
 		return 0
 	}
@@ -61,22 +92,4 @@ func (r *Refresher) loadDespiteRedis(ctx context.Context) time.Duration {
 		_ = r.Cache.Store(ctx, entryOf(r.Current()))
 	}
 	return r.afterLoad(err)
-}
-
-// stopWaiting counts a wait that was too long, and logs the first one.
-func (r *Refresher) stopWaiting() {
-	r.metrics.waitTimeouts.Inc()
-	if !r.impatient {
-		r.Log.Warn("waited too long for Redis, continuing without it; does another program use its keys?",
-			"reason", r.waitingFor, "waited", time.Since(r.waiting).Round(time.Millisecond))
-	}
-	r.impatient = true
-}
-
-// trustRedis ends a period of short waits: the lock could be acquired.
-func (r *Refresher) trustRedis() {
-	if r.impatient {
-		r.Log.Info("the lock in Redis can be acquired again")
-	}
-	r.impatient = false
 }

@@ -113,12 +113,8 @@ type Refresher struct {
 	notBefore time.Time
 	missed    time.Time
 
-	// waiting is since when the loop has waited for something in Redis, waitingFor
-	// what that is; impatient means that the last such wait was too long. Used by the
-	// loop that reads Redis only.
-	waiting    time.Time
-	waitingFor error
-	impatient  bool
+	// wait is the wait of the loop for something in Redis.
+	wait redisWait
 
 	// stored is the snapshot last stored in Redis; answered means that Redis has
 	// ever replied. Used by the loop that reads Redis only.

@@ -35,7 +35,7 @@ var errNoRedis = errors.New("no Redis is configured")
 // and of the instances that find no document there, or an older one than the
 // source reported, one reads the source for all.
 func (r *Refresher) refreshShared(ctx context.Context) time.Duration {
-	if r.waitedTooLong() {
+	if r.wait.tooLong() {
 		return r.loadDespiteRedis(ctx)
 	}
 	behind, err := r.readCache(ctx)
@@ -43,9 +43,9 @@ func (r *Refresher) refreshShared(ctx context.Context) time.Duration {
 	case ctx.Err() != nil:
 		return 0
 	case errors.Is(err, errShrunk):
-		return r.waitForRedis(err, r.ShrinkDelay)
+		return r.wait.begin(err, r.ShrinkDelay)
 	case err == nil && r.servesReported():
-		r.waiting = time.Time{}
+		r.wait.end()
 		r.observeMiss()
 		if behind {
 			// Redis lost the stored document. A failure is counted and logged by the cache.
@@ -114,16 +114,16 @@ func (r *Refresher) fill(ctx context.Context) time.Duration {
 		return entryOf(r.Current()), nil
 	})
 	if err == nil || loaded {
-		r.trustRedis()
+		r.wait.trust(r.Log)
 	}
 	switch {
 	case loaded:
 		return r.afterLoad(loadErr)
 	case err == nil:
 		// Another instance was faster: read what it stored.
-		return r.waitForRedis(errStored, minStepInterval)
+		return r.wait.begin(errStored, minStepInterval)
 	case errors.Is(err, cache.ErrBusy):
-		return r.waitForRedis(err, wait.Jitter(busyInterval, 0.5))
+		return r.wait.begin(err, wait.Jitter(busyInterval, 0.5))
 	}
 	return r.loadAlone(ctx)
 }
@@ -151,7 +151,7 @@ func (r *Refresher) afterLoad(err error) time.Duration {
 	if errors.Is(err, errShrunk) {
 		return r.ShrinkDelay
 	}
-	r.waiting = time.Time{}
+	r.wait.end()
 	if err != nil {
 		pause := minFailedInterval + rand.N(minFailedInterval)
 		r.notBefore = time.Now().Add(pause)
