@@ -23,6 +23,7 @@ func TestElastiCacheScenarios(t *testing.T) {
 	ends := map[string]string{
 		"elastiCacheCreated":             one,
 		"elastiCacheChanged":             "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheChangeOverwritten":   "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
 		"elastiCacheRotated":             "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
 		"elastiCacheRotatedDuringCanary": "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
 		"elastiCacheReplaced":            "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
@@ -42,8 +43,9 @@ func TestElastiCacheScenarios(t *testing.T) {
 		"elastiCacheByIAM":               "AWS has 0",
 	}
 	reasons := map[string]string{
-		"elastiCacheWithoutACK": v1alpha1.ReasonACKNotResponding,
-		"elastiCacheLost":       v1alpha1.ReasonRecreated,
+		"elastiCacheChangeOverwritten": v1alpha1.ReasonInvalidRecord,
+		"elastiCacheWithoutACK":        v1alpha1.ReasonACKNotResponding,
+		"elastiCacheLost":              v1alpha1.ReasonRecreated,
 	}
 	for _, s := range elastiCacheScenarios {
 		t.Run(s.name, func(t *testing.T) {

@@ -234,7 +234,11 @@ func (w canaryOracle) checkScaleDown(k kind, before, after client.Object) {
 // checkRecord verifies S7: a record has only what has happened, and a rejection is withdrawn only
 // on request.
 func (w canaryOracle) checkRecord(before, after client.Object) {
-	if after == nil || w.writer != operator {
+	if w.writer != operator {
+		return
+	}
+	w.checkInvalidRecordKept(before, after)
+	if after == nil {
 		return
 	}
 	record, ok := readRecord(after)
@@ -253,6 +257,33 @@ func (w canaryOracle) checkRecord(before, after client.Object) {
 	}
 	if before != nil {
 		w.checkRetried(before, record)
+		w.checkAlphaKept(before, record)
+	}
+}
+
+// checkInvalidRecordKept verifies S3: a record that is not valid, which may be that of a rejection,
+// is neither replaced nor deleted.
+func (w canaryOracle) checkInvalidRecordKept(before, after client.Object) {
+	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
+	if before == nil || !ok || fc.DeletionTimestamp != nil {
+		return
+	}
+	if _, valid := readRecord(before); valid {
+		return
+	}
+	if after == nil || after.GetAnnotations()[v1alpha1.AnnotationRecord] != before.GetAnnotations()[v1alpha1.AnnotationRecord] {
+		w.violation("S3 gate: the invalid record of ControllerRevision %s was replaced or deleted", before.GetName())
+	}
+}
+
+// checkAlphaKept verifies S7: a canary is evaluated with the alpha with which it began.
+func (w canaryOracle) checkAlphaKept(before client.Object, record canary.Record) {
+	was, ok := readRecord(before)
+	if !ok || was.Canary == nil || was.Canary.Policy.Alpha == 0 || record.Canary == nil || !was.StartedAt.Equal(record.StartedAt) {
+		return
+	}
+	if from, to := was.Canary.Policy.Alpha, record.Canary.Policy.Alpha; from != to {
+		w.violation("S7 evidence: alpha of the canary of revision %s was changed from %v to %v", record.Revision, from, to)
 	}
 }
 
@@ -293,15 +324,19 @@ func (w canaryOracle) checkPromotion(revision string) {
 	}
 }
 
-// checkRejected verifies S3: after a reconciliation without changes, a rejected revision has no
-// share.
+// checkRejected verifies S3: after a reconciliation without changes, a revision that was rejected,
+// or whose record is not valid, has no share.
 func (w canaryOracle) checkRejected() {
 	if !w.lastResult.unchanged || w.cache.isOld() {
 		return
 	}
 	for revision := range w.assigned {
-		if record, ok := w.recordOf(revision); ok && record.Outcome == canary.RolledBack && !record.Lifted {
+		record, ok := w.recordOf(revision)
+		switch {
+		case ok && record.Outcome == canary.RolledBack && !record.Lifted:
 			w.violation("S3 gate: the rejected revision %s keeps its share of the traffic", revision)
+		case !ok && find(w.api.now(controllerRevisions), name+"-"+revision) != nil:
+			w.violation("S3 gate: revision %s, whose record is invalid, keeps its share of the traffic", revision)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -50,13 +52,18 @@ var canaryScenarios = withCanaries([]scenario{
 		{"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}}, triggers: stepTriggers{3: candidateServes}},
 	{name: "canaryLoadTested", steps: []step{createFlagCache(withLoadTest(withCanary(20))), newImage("flag-service:v2")}},
 	{name: "canaryLoadTestFails", steps: []step{createFlagCache(withLoadTest(withCanary(20))), newImage("flag-service:" + slowImage)}, excludedEvents: []fault{specChanged}},
+	{name: "canaryRecordRepaired", steps: []step{createWithCanary(20), newImage("flag-service:v2"), damageRecord, repairRecords}, triggers: stepTriggers{2: candidateServes}},
+	{name: "canaryRejectionOverwritten", steps: []step{createWithCanary(20), newImage("flag-service:" + failingImage), overwriteRecord}, excludedEvents: []fault{specChanged}},
+	{name: "canaryConfidenceChanged", steps: []step{createWithCanary(20), newImage("flag-service:v2"), {"change the confidence to 95%", func(w *World) {
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Canary.Confidence = "95%" })
+	}}}, triggers: stepTriggers{2: candidateServes}},
 })
 
 // canaryOutcomes are the expected ends of reference runs, with which all plans are compared.
 var canaryOutcomes = map[string]struct {
 	// image is the suffix of the stable revision's image.
 	serves string
-	// outcome of the revision that was evaluated last.
+	// outcome of the revision that was evaluated last, among those with a valid record.
 	outcome canary.Outcome
 }{
 	"canaryPromoted":             {"v2", canary.Promoted},
@@ -79,6 +86,16 @@ var canaryOutcomes = map[string]struct {
 	"canaryByGatewayDeleted":     {"", ""},
 	"canaryLoadTested":           {"v2", canary.Promoted},
 	"canaryLoadTestFails":        {"v1", canary.RolledBack},
+	"canaryRecordRepaired":       {"v2", canary.Promoted},
+	"canaryRejectionOverwritten": {"v1", canary.Promoted},
+	"canaryConfidenceChanged":    {"v2", canary.Promoted},
+}
+
+// rolloutReasons are the expected reasons of the condition RolloutHealthy at the ends of reference
+// runs in which a record was not valid.
+var rolloutReasons = map[string]string{
+	"canaryRecordRepaired":       v1alpha1.ReasonStable,
+	"canaryRejectionOverwritten": v1alpha1.ReasonInvalidRevisionRecord,
 }
 
 // checkOutcome verifies the end of a reference run.
@@ -98,6 +115,11 @@ func (w *World) checkOutcome() {
 	}
 	if image := w.load().imageOf(w.canaryOracle().stable()); !strings.HasSuffix(image, want.serves) || (image == "") != (want.serves == "") {
 		w.violation("L1 end: the stable image is %q, want %q", image, want.serves)
+	}
+	if fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name); ok && rolloutReasons[w.scenario.name] != "" {
+		if c := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionRolloutHealthy); c == nil || c.Reason != rolloutReasons[w.scenario.name] {
+			w.violation("L1 end: the condition RolloutHealthy is %v, want reason %s", c, rolloutReasons[w.scenario.name])
+		}
 	}
 	if shares := w.load().traffic(); len(shares) > 0 || len(w.assigned) > 0 {
 		w.violation("L1 end: candidates still have a share of the traffic: %v, assigned: %v", shares, w.assigned)
@@ -183,6 +205,32 @@ func annotate(key string) step {
 	return step{"annotate " + strings.TrimPrefix(key, v1alpha1.GroupVersion.Group+"/"), func(w *World) {
 		updateAs(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { setAnnotation(fc, key, w.canaryOracle().annotationTarget()) })
 	}}
+}
+
+// notJSON is what users write into records by mistake.
+const notJSON = "not JSON"
+
+// damageRecord makes the record of the candidate invalid, and repairRecords reverts that.
+var (
+	damageRecord = step{"damage the record of the candidate", func(w *World) {
+		editRecord(w, w.canaryOracle().annotationTarget(), func(text string) string { return notJSON + text })
+	}}
+	repairRecords = step{"repair the records", func(w *World) {
+		for _, o := range w.api.now(controllerRevisions) {
+			editRecord(w, o.GetLabels()[v1alpha1.LabelRevision], func(text string) string { return strings.TrimPrefix(text, notJSON) })
+		}
+	}}
+)
+
+// overwriteRecord loses the record of the candidate or of the rejected revision.
+var overwriteRecord = step{"overwrite the record of the rejected revision", func(w *World) {
+	editRecord(w, w.canaryOracle().annotationTarget(), func(string) string { return notJSON })
+}}
+
+func editRecord(w *World, revision string, edit func(text string) string) {
+	updateAs(&w.api, controllerRevisions, name+"-"+revision, func(r *appsv1.ControllerRevision) {
+		setAnnotation(r, v1alpha1.AnnotationRecord, edit(r.Annotations[v1alpha1.AnnotationRecord]))
+	})
 }
 
 // Reports of load tests.

@@ -110,10 +110,13 @@ func (w cloudOracle) snapshotted(g *ack.ReplicationGroup) bool {
 	})
 }
 
-// checkGroupChanged verifies S2: a group that exists in AWS is changed one class at a time, and not
-// while AWS executes another change.
+// checkGroupChanged verifies S2: a group that exists in AWS is changed one class at a time, not while
+// AWS executes another change, and not while the record of the last change is invalid.
 func (w cloudOracle) checkGroupChanged(before, after *ack.ReplicationGroup) {
 	changed := classesChanged(before.Spec, after.Spec)
+	if before.Annotations[v1alpha1.AnnotationChange] == notJSON && (len(changed) > 0 || after.Annotations[v1alpha1.AnnotationChange] != notJSON) {
+		w.violation("S2 capacity: ReplicationGroup %s was changed although the record of its last change is invalid", after.Name)
+	}
 	switch {
 	case before.Status.State == "" || len(changed) == 0:
 	case len(changed) > 1:

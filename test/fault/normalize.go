@@ -49,8 +49,8 @@ func (w digest) isEmptySplit(o client.Object) bool {
 	file, ok := o.(*corev1.ConfigMap)
 	return ok && file.Name == name+"-traffic" && file.Data[config.SplitKey] == `{"weight":0}` &&
 		slices.ContainsFunc(w.api.now(controllerRevisions), func(o client.Object) bool {
-			record, _ := readRecord(o)
-			return record.Outcome == canary.RolledBack && !record.Lifted
+			record, valid := readRecord(o)
+			return !valid || record.Outcome == canary.RolledBack && !record.Lifted
 		})
 }
 

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 )
 
 // scenario is a sequence of steps. A step is run when the World is at rest, or after two minutes.
@@ -248,6 +249,19 @@ var elastiCacheScenarios = inCloud([]scenario{
 			s.Cache.ElastiCache.NodeType, s.Cache.ElastiCache.Replicas = "cache.t3.small", 2
 		})
 	}}}},
+	{name: "elastiCacheChangeOverwritten", steps: []step{createElastiCache,
+		{"request larger nodes and one more replica", func(w *World) {
+			w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) {
+				s.Cache.ElastiCache.NodeType, s.Cache.ElastiCache.Replicas = "cache.t3.small", 2
+			})
+		}},
+		{"overwrite the record of the change under way", func(w *World) {
+			editGroups(w, func(g *ack.ReplicationGroup) { g.Annotations[v1alpha1.AnnotationChange] = notJSON })
+		}},
+		{"remove the record", func(w *World) {
+			editGroups(w, func(g *ack.ReplicationGroup) { delete(g.Annotations, v1alpha1.AnnotationChange) })
+		}},
+	}, triggers: stepTriggers{2: changeUnderWay}, waitsForRest: true},
 	{name: "elastiCacheRotated", steps: []step{createElastiCache, requestRotation("today"), requestRotation("tomorrow")}, triggers: stepTriggers{2: twoTokensAccepted}},
 	{name: "elastiCacheRotatedDuringCanary", steps: []step{createInCloud(withElastiCache(withCanary(20))), requestRotation("today"), requestRotation("tomorrow")},
 		triggers: stepTriggers{2: candidateServes}, waitsForRest: true, hasCanary: true},
@@ -318,6 +332,20 @@ func twoTokensAccepted(w *World) bool {
 		}
 	}
 	return false
+}
+
+// changeUnderWay reports whether a replication group has a record of a change of an existing group.
+func changeUnderWay(w *World) bool {
+	return slices.ContainsFunc(w.api.now(replicationGroups), func(o client.Object) bool {
+		return strings.Contains(o.GetAnnotations()[v1alpha1.AnnotationChange], `"class"`)
+	})
+}
+
+// editGroups edits all replication groups.
+func editGroups(w *World, edit func(*ack.ReplicationGroup)) {
+	for _, o := range w.api.now(replicationGroups) {
+		updateAs(&w.api, replicationGroups, o.GetName(), edit)
+	}
 }
 
 var createElastiCache = createInCloud(withElastiCache(aFlagCache()))
