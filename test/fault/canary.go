@@ -327,6 +327,7 @@ func (w canaryOracle) checkPromotion(revision string) {
 // checkRejected verifies S3: after a reconciliation without changes, a revision that was rejected,
 // or whose record is not valid, has no share.
 func (w canaryOracle) checkRejected() {
+	fc, exists := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if !w.lastResult.unchanged || w.cache.isOld() {
 		return
 	}
@@ -335,7 +336,7 @@ func (w canaryOracle) checkRejected() {
 		switch {
 		case ok && record.Outcome == canary.RolledBack && !record.Lifted:
 			w.violation("S3 gate: the rejected revision %s keeps its share of the traffic", revision)
-		case !ok && find(w.api.now(controllerRevisions), name+"-"+revision) != nil:
+		case !ok && exists && fc.DeletionTimestamp == nil && find(w.api.now(controllerRevisions), name+"-"+revision) != nil:
 			w.violation("S3 gate: revision %s, whose record is invalid, keeps its share of the traffic", revision)
 		}
 	}
