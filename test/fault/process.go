@@ -27,8 +27,8 @@ const (
 
 // queue simulates the operator's workqueue with its only key.
 type queue struct {
-	// dirty reports an event since the last reconciliation began.
-	dirty bool
+	// dirty reports an event since the last reconciliation began, missed one that was lost.
+	dirty, missed bool
 	// later is the earliest scheduled reconciliation.
 	later time.Time
 	// ready is when a starting operator begins to reconcile.
@@ -60,6 +60,7 @@ func (b *backoff) Forget(ctrl.Request) { b.failures = 0 }
 func (q *queue) enqueue(now time.Time) {
 	if q.loseNext > 0 {
 		q.loseNext--
+		q.missed = true
 		q.enqueueAfter(now, resync)
 		return
 	}
@@ -91,7 +92,7 @@ func (q *queue) due(now time.Time) bool {
 
 // pop removes the key for a reconciliation.
 func (q *queue) pop(now time.Time) {
-	q.dirty = false
+	q.dirty, q.missed = false, false
 	if !q.later.After(now) {
 		q.later = time.Time{}
 	}

@@ -304,7 +304,7 @@ func (w *World) atRest() bool {
 	if w.queue.dirty || !w.nextTick.IsZero() || !w.alarm.IsZero() || w.cache.isOld() || w.outageActive() || w.ackSimulator().cachePending() {
 		return false
 	}
-	polls := w.lastResult.unchanged && w.lastResult.requeueAfter >= 30*time.Second && w.lastResult.revision == w.api.revision
+	polls := w.lastResult.unchanged && !w.queue.missed && w.lastResult.requeueAfter >= 30*time.Second && w.lastResult.revision == w.api.revision
 	return w.queue.later.IsZero() || polls
 }
 
