@@ -268,12 +268,9 @@ func (r *recorder) expectNoErrorsLogged() {
 }
 
 // isEnvironmental reports whether an error is not the operator's: a namespace that is
-// being deleted accepts no events, a machine that stalls for seconds loses the lease, and
-// client-go reports a response that it was reading when the operator was stopped.
+// being deleted accepts no events, and a machine that stalls for seconds loses the
+// lease.
 func isEnvironmental(line string) bool {
-	if strings.Contains(line, "Unexpected error when reading response body") && strings.Contains(line, "context canceled") {
-		return true
-	}
 	for _, text := range []string{"because it is being terminated", "lease lock", "leader election lost"} {
 		if strings.Contains(line, text) {
 			return true
