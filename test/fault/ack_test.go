@@ -76,10 +76,10 @@ func (w *World) describeCaches() string {
 		connection, _ := live[*corev1.Secret](&w.api.store, secrets, name+"-connection")
 		parts = append(parts, fmt.Sprintf("serves %s by %s", image[strings.LastIndex(image, ":")+1:], connection.Data["provider"]))
 	}
-	has := fmt.Sprintf("AWS has %d", len(w.servers))
-	for _, address := range slices.Sorted(maps.Keys(w.servers)) {
+	has := fmt.Sprintf("AWS has %d", len(w.cloud.Groups))
+	for _, id := range slices.Sorted(maps.Keys(w.cloud.Groups)) {
 		has += " accepting 1 token"
-		if w.servers[address][1] != "" {
+		if w.cloud.Groups[id].Tokens[1] != "" {
 			has = strings.TrimSuffix(has, "1 token") + "2 tokens"
 		}
 	}

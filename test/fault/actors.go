@@ -25,6 +25,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
 // Annotations in which actors keep their state, like the real ones.
@@ -41,7 +42,7 @@ const unstartableImage = "broken"
 // act runs a step of each actor. They act again as long as any of them changes something.
 func (w kube) act() {
 	w.nextTick, w.alarm = time.Time{}, time.Time{}
-	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.canaryOracle().sampler, w.jobController, w.kubelet, w.gateway, w.ackSimulator().ackControllers}
+	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.canaryOracle().sampler, w.jobController, w.kubelet, w.gateway, w.ackControllers().act}
 	for i := range w.plan.order % 6 {
 		actors[i], actors[i+1-i/5*6] = actors[i+1-i/5*6], actors[i]
 	}
@@ -270,17 +271,17 @@ func (w kube) probeOnce(p probeState) probeState {
 // probeResult returns the result of a probe of a target.
 func (w kube) probeResult(t probe.Target) probe.Result {
 	down := probe.Result{Outcome: probe.Unhealthy, Reason: probe.ReasonConnectionRefused, Message: "connection refused"}
-	known, running := w.servers[t.Addr]
+	known, running := w.server(t.Addr)
 	if set, ok := w.redisPod(t.Addr); ok {
 		running = set.Status.ReadyReplicas > 0
 		if set.Annotations[annotationPassword] == hash(string(t.Password)) {
-			known = acceptOnly(string(t.Password))
+			known = ackmodel.AcceptOnly(string(t.Password))
 		}
 	}
 	switch {
 	case !running:
 		return down
-	case !known.accept(string(t.Password)):
+	case !known.Accept(string(t.Password)):
 		return probe.Result{Outcome: probe.Unhealthy, Reason: probe.ReasonWrongPassword, Message: "the password is wrong"}
 	default:
 		w.cloudOracle().recordProbe(t.Addr, string(t.Password))

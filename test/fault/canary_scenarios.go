@@ -191,7 +191,7 @@ func createWithCanary(weights ...int32) step { return createFlagCache(withCanary
 // createFlagCache creates a FlagCache with an external cache, and the objects to which it refers.
 func createFlagCache(fc *v1alpha1.FlagCache) step {
 	return step{"create the FlagCache with a canary", func(w *World) {
-		w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
+		w.servers[externalHost+externalPort] = externalPassword
 		w.user().mustCreate(flagsFile(goodFlags))
 		w.user().mustCreate(externalSecret(externalHost))
 		w.user().mustCreate(fc)

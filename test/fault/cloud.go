@@ -18,6 +18,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
 // maxGroups is one for each of two identities during a replacement.
@@ -113,7 +114,7 @@ func (w cloudOracle) snapshotted(g *ack.ReplicationGroup) bool {
 // checkGroupChanged verifies S2: a group that exists in AWS is changed one class at a time, not while
 // AWS executes another change, and not while the record of the last change is invalid.
 func (w cloudOracle) checkGroupChanged(before, after *ack.ReplicationGroup) {
-	changed := classesChanged(before.Spec, after.Spec)
+	changed := ackmodel.ClassesChanged(before.Spec, after.Spec)
 	if before.Annotations[v1alpha1.AnnotationChange] == notJSON && (len(changed) > 0 || after.Annotations[v1alpha1.AnnotationChange] != notJSON) {
 		w.violation("S2 capacity: ReplicationGroup %s was changed although the record of its last change is invalid", after.Name)
 	}
@@ -128,7 +129,7 @@ func (w cloudOracle) checkGroupChanged(before, after *ack.ReplicationGroup) {
 
 // recordProbe records a successful probe. The map is never modified in place.
 func (w cloudOracle) recordProbe(address, password string) {
-	if _, ours := w.servers[address]; !ours || w.probedConnections[address+" "+password] {
+	if _, exists := w.server(address); !exists || w.probedConnections[address+" "+password] {
 		return
 	}
 	probed := map[string]bool{address + " " + password: true}
@@ -158,7 +159,7 @@ func (w cloudOracle) checkConnectionProbed(secret *corev1.Secret) {
 // deleted in AWS.
 func (w cloudOracle) checkToken() {
 	address, token := w.stableToken()
-	if known, up := w.servers[address]; token != "" && address != w.cloud.lost && (!up || !known.accept(token)) {
+	if known, up := w.server(address); token != "" && address != w.cloud.Lost && (!up || !known.Accept(token)) {
 		w.violation("S12 connection: AWS does not accept the token of the stable revision %s", w.canaryOracle().stable())
 	}
 }
@@ -227,10 +228,9 @@ func (w cloudOracle) cloudState(o client.Object) string {
 		if synced && !o.Status.Is(ack.ConditionTerminal) {
 			since = 0
 		}
-		done, _ := annotatedTime(o, annotationDone)
-		return fmt.Sprint(w.untilPoll(o), max(0, done.Sub(w.time)), synced, last.Quiet, last.Attempt, since.Round(time.Second))
+		return fmt.Sprint(w.cloud.Fingerprint(o, w.time), synced, last.Quiet, last.Attempt, since.Round(time.Second))
 	case ack.Object:
-		return fmt.Sprint(w.untilPoll(o.(client.Object)))
+		return w.cloud.Fingerprint(o.(client.Object), w.time)
 	default:
 		return ""
 	}
@@ -242,14 +242,6 @@ func (w cloudOracle) statusMatchesGroup(fc *v1alpha1.FlagCache) bool {
 	return fc.Status.Cache != nil && slices.ContainsFunc(w.api.now(replicationGroups), func(o client.Object) bool {
 		return fc.Status.Cache.CreatedAt.Equal(o.(*ack.ReplicationGroup).Status.ReplicationGroupCreateTime)
 	})
-}
-
-func (w cloudOracle) untilPoll(o client.Object) time.Duration {
-	due, polls := annotatedTime(o, annotationPoll)
-	if !polls {
-		return -1
-	}
-	return due.Sub(w.time)
 }
 
 // failureState returns the recorded failure and its age.
@@ -270,9 +262,7 @@ func (w cloudOracle) failureState(secret *corev1.Secret) string {
 // them.
 func withoutTimes(o client.Object) {
 	annotations := o.GetAnnotations()
-	for _, key := range []string{v1alpha1.AnnotationChange, annotationSeen, annotationPoll, annotationDone} {
-		delete(annotations, key)
-	}
+	delete(annotations, v1alpha1.AnnotationChange)
 	for _, key := range []string{v1alpha1.AnnotationToken, v1alpha1.AnnotationFailures} {
 		var value struct {
 			Request string

@@ -134,12 +134,10 @@ func (w digest) stateKey() stateKey {
 		return t.Sub(w.time)
 	}
 	fmt.Fprintln(h, w.queue.dirty, w.queue.failed, w.queue.stale, since(w.queue.later), max(0, since(w.queue.ready)), w.step, since(w.lastStep),
-		since(w.nextTick), since(w.alarm), w.desiredLoad, w.cloud, w.api.terminating, w.lastResult.unchanged, w.lastResult.requeueAfter, w.lastResult.revision == w.api.revision)
-	for _, address := range slices.Sorted(maps.Keys(w.servers)) {
-		s := fingerprintText(fmt.Sprint(address, w.servers[address]))
-		fmt.Fprintln(h, s.text)
-		writeCredentials(s)
-	}
+		since(w.nextTick), since(w.alarm), w.desiredLoad, w.cloud.installed, w.cloud.stopped, w.api.terminating, w.lastResult.unchanged, w.lastResult.requeueAfter, w.lastResult.revision == w.api.revision)
+	s := fingerprintText(w.cloud.Describe(w.time))
+	fmt.Fprintln(h, s.text, asText(w.servers))
+	writeCredentials(s)
 	for _, key := range w.redis.keys() {
 		// An ID is a hash that includes a generated credential.
 		p := w.redis[key]

@@ -80,7 +80,7 @@ func normalizedText(o client.Object) string {
 	o.SetCreationTimestamp(metav1.Time{})
 	withoutTimes(o)
 	if o.GetAnnotations() != nil {
-		for _, key := range []string{v1alpha1.AnnotationApplied, annotationTemplate, annotationPassword, annotationSent} {
+		for _, key := range []string{v1alpha1.AnnotationApplied, annotationTemplate, annotationPassword} {
 			delete(o.GetAnnotations(), key)
 		}
 	}

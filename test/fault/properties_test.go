@@ -56,7 +56,7 @@ var randomEdits = map[string]func(*rapid.T, *World){
 	"server": func(t *rapid.T, w *World) {
 		delete(w.servers, externalHost+externalPort)
 		if rapid.Bool().Draw(t, "up") {
-			w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
+			w.servers[externalHost+externalPort] = externalPassword
 		}
 		w.nextTick = w.time.Add(tick)
 	},

@@ -55,7 +55,7 @@ var scenarios = slices.Concat([]scenario{
 		{"create the FlagCache", func(w *World) { w.user().mustCreate(external(aFlagCache())) }},
 		{"create the flags", func(w *World) { w.user().mustCreate(flagsFile(goodFlags)) }},
 		{"create the Secret", func(w *World) {
-			w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
+			w.servers[externalHost+externalPort] = externalPassword
 			w.user().mustCreate(externalSecret(externalHost))
 		}},
 	}},
@@ -66,7 +66,7 @@ var scenarios = slices.Concat([]scenario{
 	{name: "autoscaled", steps: []step{createExternal, autoscale, {"increase the load", func(w *World) { w.desiredLoad = 5; w.nextTick = w.time.Add(tick) }}, newImage("flag-service:v2")}},
 	{name: "externalSecretEdited", steps: []step{createExternal,
 		{"move the server and change the Secret", func(w *World) {
-			w.servers[otherHost+externalPort] = acceptOnly(externalPassword)
+			w.servers[otherHost+externalPort] = externalPassword
 			updateAs(&w.api, secrets, externalName, func(s *corev1.Secret) { s.Data["host"] = []byte(otherHost) })
 		}},
 	}},
@@ -112,7 +112,7 @@ var scenarios = slices.Concat([]scenario{
 		}},
 	}, waitsForRest: true, excludedEvents: []fault{flagCacheDeleted, specChanged}},
 	{name: "switchToExternal", steps: []step{createInCluster, {"switch to an external cache", func(w *World) {
-		w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
+		w.servers[externalHost+externalPort] = externalPassword
 		w.user().mustCreate(externalSecret(externalHost))
 		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { external(&v1alpha1.FlagCache{}).Spec.Cache.DeepCopyInto(&s.Cache) })
 	}}}},
@@ -135,7 +135,7 @@ const (
 )
 
 var createExternal = step{"create the FlagCache with an external cache", func(w *World) {
-	w.servers[externalHost+externalPort] = acceptOnly(externalPassword)
+	w.servers[externalHost+externalPort] = externalPassword
 	w.user().mustCreate(flagsFile(goodFlags))
 	w.user().mustCreate(externalSecret(externalHost))
 	w.user().mustCreate(external(aFlagCache()))
@@ -277,10 +277,10 @@ var elastiCacheScenarios = inCloud([]scenario{
 	{name: "elastiCacheRetained", steps: []step{createInCloud(withDeletionPolicy(withElastiCache(aFlagCache()), v1alpha1.DeletionRetain)), {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}}},
 	{name: "elastiCacheRetainedReplaced", steps: []step{createInCloud(withDeletionPolicy(withElastiCache(aFlagCache()), v1alpha1.DeletionRetain)), changeEngine("")}},
 	{name: "elastiCacheSnapshotted", steps: []step{createInCloud(withDeletionPolicy(withElastiCache(aFlagCache()), v1alpha1.DeletionSnapshot)), {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}}},
-	{name: "elastiCacheFailsOnce", steps: []step{{"let AWS fail", func(w *World) { w.cloud.failCreations = 1 }}, createElastiCache}},
-	{name: "elastiCacheOverQuota", steps: []step{{"exceed the quota", func(w *World) { w.cloud.quotaExceeded = true }}, createElastiCache,
+	{name: "elastiCacheFailsOnce", steps: []step{{"let AWS fail", func(w *World) { w.cloud.FailCreations = 1 }}, createElastiCache}},
+	{name: "elastiCacheOverQuota", steps: []step{{"exceed the quota", func(w *World) { w.cloud.QuotaExceeded = true }}, createElastiCache,
 		{"raise the quota", func(w *World) {
-			w.cloud.quotaExceeded = false
+			w.cloud.QuotaExceeded = false
 			w.nextTick = w.time.Add(tick)
 		}}}},
 	{name: "elastiCacheBeforeACK", steps: []step{
@@ -304,7 +304,7 @@ var elastiCacheScenarios = inCloud([]scenario{
 			w.nextTick = w.time.Add(tick)
 		}},
 	}, waitsForRest: true},
-	{name: "elastiCacheLost", steps: []step{createElastiCache, {"delete the group in AWS", func(w *World) { w.ackSimulator().deleteGroupsInAWS() }}}},
+	{name: "elastiCacheLost", steps: []step{createElastiCache, {"delete the group in AWS", func(w *World) { w.ackControllers().deleteGroupsInAWS() }}}},
 	{name: "elastiCacheNamespaceDeleted", steps: []step{createElastiCache, deleteNamespace}},
 	{name: "elastiCacheByIAM", steps: []step{createInCloud(withAllParts(withElastiCache(aFlagCache()))), {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}}},
 })
@@ -326,8 +326,8 @@ func requestRotation(request string) step {
 
 // twoTokensAccepted reports whether AWS accepts two tokens, of which the older one is still in use.
 func twoTokensAccepted(w *World) bool {
-	for _, known := range w.servers {
-		if known[1] != "" {
+	for _, g := range w.cloud.Groups {
+		if g.Tokens[1] != "" {
 			return true
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
+	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
 // namespace and name identify the only FlagCache of the World.
@@ -74,10 +75,10 @@ type World struct {
 
 	// desiredLoad is the number of replicas that the autoscaler computes.
 	desiredLoad int32
-	// servers are the Redis servers outside of the cluster, by address, with the passwords that
-	// they accept.
-	servers map[string]passwords
-	// cloud is the simulated state of AWS, probedConnections those with a successful probe.
+	// servers are the Redis servers outside of the cluster and of AWS, by address, with the password
+	// that they accept.
+	servers map[string]string
+	// cloud is ACK and AWS, probedConnections those with a successful probe.
 	cloud             cloud
 	probedConnections map[string]bool
 
@@ -167,7 +168,7 @@ func newWorld(s scenario, p plan) *World {
 	start := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	w := &World{
 		api: apiServer{store: newStore()}, plan: p, scenario: s, time: start, start: start, lastStep: start,
-		redis: prober{}, servers: map[string]passwords{}, desiredLoad: 2, visited: map[stateKey]int{}, own: map[client.Object]fingerprint{}, writer: "user", injections: make([]injection, len(p.points)),
+		redis: prober{}, servers: map[string]string{}, cloud: cloud{Controller: ackmodel.New(cloudTiming)}, desiredLoad: 2, visited: map[stateKey]int{}, own: map[client.Object]fingerprint{}, writer: "user", injections: make([]injection, len(p.points)),
 	}
 	w.bind()
 	w.setTime(start)
@@ -178,8 +179,8 @@ func newWorld(s scenario, p plan) *World {
 type (
 	// kube simulates the controllers, the kubelet and the gateway of a cluster.
 	kube struct{ *World }
-	// ackSimulator simulates ACK's controllers, and ElastiCache behind them.
-	ackSimulator struct{ *World }
+	// ackControllers runs the model of ACK's controllers, and of ElastiCache behind them.
+	ackControllers struct{ *World }
 	// load simulates the requests of clients.
 	load struct{ *World }
 	// oracle has the invariants of every FlagCache, canaryOracle those of canaries, and
@@ -196,16 +197,16 @@ type (
 	digest struct{ *World }
 )
 
-func (w *World) kube() kube                 { return kube{w} }
-func (w *World) ackSimulator() ackSimulator { return ackSimulator{w} }
-func (w *World) load() load                 { return load{w} }
-func (w *World) oracle() oracle             { return oracle{w} }
-func (w *World) canaryOracle() canaryOracle { return canaryOracle{w} }
-func (w *World) cloudOracle() cloudOracle   { return cloudOracle{w} }
-func (w *World) process() process           { return process{w} }
-func (w *World) injector() injector         { return injector{w} }
-func (w *World) user() user                 { return user{w} }
-func (w *World) digest() digest             { return digest{w} }
+func (w *World) kube() kube                     { return kube{w} }
+func (w *World) ackControllers() ackControllers { return ackControllers{w} }
+func (w *World) load() load                     { return load{w} }
+func (w *World) oracle() oracle                 { return oracle{w} }
+func (w *World) canaryOracle() canaryOracle     { return canaryOracle{w} }
+func (w *World) cloudOracle() cloudOracle       { return cloudOracle{w} }
+func (w *World) process() process               { return process{w} }
+func (w *World) injector() injector             { return injector{w} }
+func (w *World) user() user                     { return user{w} }
+func (w *World) digest() digest                 { return digest{w} }
 
 // bind connects the World to the changes of its store.
 func (w *World) bind() { w.api.onChange = w.onChange }
@@ -219,7 +220,7 @@ func (w *World) fork(p plan) *World {
 	f.visited, f.own = map[stateKey]int{}, map[client.Object]fingerprint{}
 	f.events, f.violations = slices.Clip(w.events), slices.Clip(w.violations)
 	f.redis = maps.Clone(w.redis)
-	f.servers = maps.Clone(w.servers)
+	f.servers, f.cloud = maps.Clone(w.servers), w.cloud.fork()
 	f.bind()
 	return &f
 }
@@ -301,7 +302,7 @@ func (w *World) as(writer string, do func()) {
 
 // atRest reports whether nothing will happen without further input.
 func (w *World) atRest() bool {
-	if w.queue.dirty || !w.nextTick.IsZero() || !w.alarm.IsZero() || w.cache.isOld() || w.outageActive() || w.ackSimulator().cachePending() {
+	if w.queue.dirty || !w.nextTick.IsZero() || !w.alarm.IsZero() || w.cache.isOld() || w.outageActive() || w.ackControllers().cachePending() {
 		return false
 	}
 	polls := w.lastResult.unchanged && !w.queue.missed && w.lastResult.requeueAfter >= 30*time.Second && w.lastResult.revision == w.api.revision

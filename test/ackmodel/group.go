@@ -1,0 +1,171 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ackmodel
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/controllers/ack"
+)
+
+// group is a sync of a replication group.
+func (s *sync) group(g *ack.ReplicationGroup) {
+	_, exists := s.Groups[g.Spec.ReplicationGroupID]
+	switch {
+	case g.DeletionTimestamp != nil:
+		s.deleteGroup(g)
+	case g.Status.State == "", !exists && g.Status.State != ack.GroupCreateFailed:
+		s.createGroup(g)
+	case g.Status.State == ack.GroupCreating, g.Status.State == ack.GroupModifying:
+		s.checkProgress(g)
+	case g.Status.State == ack.GroupCreateFailed:
+		s.synced(g)
+	default:
+		s.modifyGroup(g)
+	}
+}
+
+func (s *sync) createGroup(g *ack.ReplicationGroup) {
+	token, ok := s.tokenOf(g)
+	_, exists := s.Groups[g.Spec.ReplicationGroupID]
+	switch {
+	case !ok:
+		s.recoverable(g, "kubernetes secret not found")
+	case s.QuotaExceeded:
+		addFinalizer(g)
+		s.terminal(g, "NodeQuotaForCustomerExceeded: The request cannot be processed because it would exceed the allowed number of cache nodes per customer.")
+	case exists:
+		s.terminal(g, "Resource already exists")
+	default:
+		addFinalizer(g)
+		s.Lost = ""
+		s.send(g, AcceptOnly(token))
+		g.Status.State, g.Status.NodeGroups = ack.GroupCreating, []ack.NodeGroup{{NodeGroupID: "0001"}}
+		created := metav1.NewTime(s.now.Truncate(time.Second))
+		g.Status.ReplicationGroupCreateTime = &created
+		s.inProgress(g, "replication group currently being created.")
+	}
+}
+
+// checkProgress reads the state of an operation in AWS. ACK's conditions are based on the previous
+// sync, so a group is Ready one sync later.
+func (s *sync) checkProgress(g *ack.ReplicationGroup) {
+	id := g.Spec.ReplicationGroupID
+	what := "replication group currently being created."
+	if g.Status.State == ack.GroupModifying {
+		what = "replication group currently being modified."
+	}
+	switch {
+	case s.now.Before(s.Groups[id].Done):
+		s.inProgress(g, what)
+	case g.Status.State == ack.GroupCreating && s.FailCreations > 0:
+		s.FailCreations--
+		g.Status.State = ack.GroupCreateFailed
+		g.Status.Events = []ack.Event{{Message: "Replication group failed to create"}}
+		delete(s.Groups, id)
+		s.synced(g)
+	default:
+		g.Status.State = ack.GroupAvailable
+		g.Status.NodeGroups = []ack.NodeGroup{{NodeGroupID: "0001", Status: ack.GroupAvailable, PrimaryEndpoint: &ack.Endpoint{Address: host(id), Port: port}}}
+		g.Status.MemberClusters = nil
+		for i := range g.Spec.ReplicasPerNodeGroup + 1 {
+			g.Status.MemberClusters = append(g.Status.MemberClusters, fmt.Sprintf("%s-%03d", id, i+1))
+		}
+		s.inProgress(g, what)
+	}
+}
+
+// modifyGroup sends changes to AWS. The number of replicas has a separate call, whose response
+// overwrites the rest of the spec. All other calls include the current token of the Secret, and AWS
+// continues to accept the previous one.
+func (s *sync) modifyGroup(g *ack.ReplicationGroup) {
+	known := s.Groups[g.Spec.ReplicationGroupID]
+	classes := ClassesChanged(known.Spec, g.Spec)
+	tokens := known.Tokens
+	switch {
+	case len(classes) == 0:
+		s.synced(g)
+		return
+	case classes["replicas"]:
+		replicas := g.Spec.ReplicasPerNodeGroup
+		known.Spec.DeepCopyInto(&g.Spec)
+		g.Spec.ReplicasPerNodeGroup = replicas
+	default:
+		token, ok := s.tokenOf(g)
+		if !ok {
+			s.recoverable(g, "kubernetes secret not found")
+			return
+		}
+		tokens = tokens.rotatedTo(token)
+	}
+	s.send(g, tokens)
+	if len(classes) == 1 && (classes["quiet"] || classes["tags"]) {
+		s.synced(g)
+		return
+	}
+	g.Status.State = ack.GroupModifying
+	s.inProgress(g, "replication group currently being modified.")
+}
+
+func (s *sync) deleteGroup(g *ack.ReplicationGroup) {
+	id := g.Spec.ReplicationGroupID
+	switch {
+	case g.Status.State == "" || g.Annotations[ack.AnnotationDeletionPolicy] == ack.DeletionRetain:
+		g.Finalizers = nil
+	case g.Status.State == ack.GroupDeleting:
+		delete(s.Groups, id)
+		g.Finalizers = nil
+	case s.now.Before(s.Groups[id].Done):
+		s.recoverable(g, "InvalidReplicationGroupState: Cache cluster is not in available state.")
+	default:
+		g.Status.State = ack.GroupDeleting
+		s.recoverable(g, "Delete is in progress.")
+	}
+}
+
+// tokenOf returns the token in the Secret of a group or of its probe user.
+func (s *sync) tokenOf(g *ack.ReplicationGroup) (string, bool) {
+	key := g.Spec.AuthToken
+	for _, user := range s.others.Users() {
+		mode := user.Spec.AuthenticationMode
+		if len(g.Spec.UserGroupIDs) > 0 && mode != nil && len(mode.Passwords) > 0 {
+			key = &mode.Passwords[0]
+		}
+	}
+	if key == nil {
+		return "", true
+	}
+	return s.others.Secret(*key)
+}
+
+// send sends the spec of a group to AWS.
+func (s *sync) send(g *ack.ReplicationGroup, tokens Tokens) {
+	s.Groups[g.Spec.ReplicationGroupID] = Group{Spec: *g.Spec.DeepCopy(), Done: s.now.Add(s.Timing.Operation), Tokens: tokens}
+}
+
+// ClassesChanged returns the classes of fields in which two specs differ. ACK sends each of them in
+// a separate call.
+func ClassesChanged(a, b ack.ReplicationGroupSpec) map[string]bool {
+	changed := map[string]bool{}
+	for class, of := range map[string]func(ack.ReplicationGroupSpec) any{
+		"quiet": func(s ack.ReplicationGroupSpec) any {
+			return []any{s.Description, s.SnapshotWindow, s.SnapshotRetentionLimit, s.PreferredMaintenanceWindow}
+		},
+		"tags":         func(s ack.ReplicationGroupSpec) any { return s.Tags },
+		"security":     func(s ack.ReplicationGroupSpec) any { return s.SecurityGroupIDs },
+		"engine":       func(s ack.ReplicationGroupSpec) any { return []any{s.EngineVersion, s.CacheParameterGroupName} },
+		"nodes":        func(s ack.ReplicationGroupSpec) any { return s.CacheNodeType },
+		"replicas":     func(s ack.ReplicationGroupSpec) any { return s.ReplicasPerNodeGroup },
+		"availability": func(s ack.ReplicationGroupSpec) any { return []any{s.AutomaticFailoverEnabled, s.MultiAZEnabled} },
+	} {
+		if !reflect.DeepEqual(of(a), of(b)) {
+			changed[class] = true
+		}
+	}
+	return changed
+}
