@@ -24,7 +24,10 @@ KUBECTL ?= kubectl
 KUBE := $(LOCALBIN)/kube
 MANAGER := $(LOCALBIN)/manager
 FLAG_SERVICE := $(LOCALBIN)/flag-service
-export KUBE MANAGER FLAG_SERVICE
+# ACK's controller: as it is released, and polling every second instead of every 30.
+ACK := $(LOCALBIN)/ack/controller
+ACK_1S := $(LOCALBIN)/ack-1s/controller
+export KUBE MANAGER FLAG_SERVICE ACK ACK_1S
 
 # envtest takes the API server that KUBEBUILDER_ASSETS points at, else ours.
 ifndef KUBEBUILDER_ASSETS
@@ -225,6 +228,7 @@ verify-tidy: # hack/kube is left out: tidying its 2,850 dependencies takes longe
 	cd hack/tools && go mod tidy -diff
 	cd hack/tools/golangci-lint && go mod tidy -diff
 	cd hack/tools/kwok && go mod tidy -diff
+	cd hack/tools/ack && go mod tidy -diff
 
 .PHONY: verify-crd
 verify-crd: manifests
@@ -334,6 +338,12 @@ golangci-lint: $(GOLANGCI_LINT) ## Build golangci-lint into bin/.
 .PHONY: kwok
 kwok: $(KWOK) ## Build kwok, which simulates pods in the benchmarks, into bin/.
 
+.PHONY: ack
+ack: $(ACK_1S) ## Build ACK's controller, changed to poll every second, into bin/ack-1s.
+
+.PHONY: ack-released
+ack-released: $(ACK) ## Build ACK's controller, as it is released, into bin/ack.
+
 .PHONY: kube
 kube: $(KUBE) ## Build the local Kubernetes into bin/kube (takes minutes the first time).
 
@@ -370,6 +380,22 @@ $(GOLANGCI_LINT): hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.su
 
 $(KWOK): hack/tools/kwok/go.mod hack/tools/kwok/go.sum
 	$(call build-tool,hack/tools/kwok,sigs.k8s.io/kwok/cmd/kwok)
+
+ACK_MODULE := hack/tools/ack/go.mod hack/tools/ack/go.sum hack/tools/ack/build.sh
+
+$(ACK): $(ACK_MODULE)
+	$(call build-ack,)
+
+$(ACK_1S): $(ACK_MODULE)
+	$(call build-ack,1)
+
+# $(call build-ack,POLL INTERVAL IN SECONDS)
+define build-ack
+@echo "Building ACK's controller, once; the first time it takes a minute or two."
+@mkdir -p $(@D)
+hack/tools/ack/build.sh $@ $(1)
+@touch $@
+endef
 
 # $(call build-tool,MODULE DIRECTORY,PACKAGE)
 define build-tool
