@@ -126,7 +126,7 @@ lint-config: $(GOLANGCI_LINT) ## Verify the configuration of the linters.
 # output of each appears when it is done. Tests that compare latencies run alone. Servers
 # are installed before, because a package manager runs only once at a time.
 .PHONY: test
-test: $(TEST_API_SERVER) redis postgres prometheus ## Run all tests; builds and installs what they need.
+test: $(TEST_API_SERVER) ack redis postgres prometheus ## Run all tests; builds and installs what they need.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-packages test-e2e
 	@$(MAKE) --no-print-directory test-chaos
 	@echo "All tests passed: unit, envtest and end-to-end."
@@ -144,7 +144,7 @@ GO_TEST := go test -vet=off -ldflags='-s -w' -timeout 15m
 SLOW_PACKAGES := ./test/fault ./controllers ./test/ackplayer ./controllers/plan
 
 .PHONY: test-packages
-test-packages: redis postgres prometheus # The tests of all packages but those of other targets.
+test-packages: ack redis postgres prometheus # The tests of all packages but those of other targets.
 	$(GO_TEST) -p 4 $(GO_TEST_FLAGS) $(SLOW_PACKAGES) $$(go list ./... | grep -v -e /test/e2e -e /test/chaos)
 
 .PHONY: test-chaos

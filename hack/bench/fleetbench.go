@@ -17,6 +17,7 @@ import (
 	"github.com/flagcache/flagcache/hack/bench/counter"
 	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/programs"
 )
 
 // fleetResult is the cost of a fleet of FlagCaches.
@@ -95,7 +96,7 @@ func (b *fleetBench) run(ctx context.Context) ([]fleetResult, error) {
 }
 
 func (b *fleetBench) prepare(ctx context.Context) error {
-	root, err := cluster.Root()
+	root, err := programs.Root()
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/programs"
 )
 
 func main() {
@@ -69,7 +70,7 @@ func (o options) windowFor(n int) time.Duration {
 
 func parseOptions(args []string) (options, error) {
 	var o options
-	root, err := cluster.Root()
+	root, err := programs.Root()
 	if err != nil {
 		return o, err
 	}

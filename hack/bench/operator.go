@@ -17,6 +17,7 @@ import (
 	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/test/child"
 	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/programs"
 )
 
 // operator is the operator as a local process.
@@ -54,7 +55,7 @@ func (ps *processes) startOperator(ctx context.Context, program, kubeconfig stri
 
 // deployedEnv returns the environment of the operator in its manifest.
 func deployedEnv() ([]string, error) {
-	root, err := cluster.Root()
+	root, err := programs.Root()
 	if err != nil {
 		return nil, err
 	}

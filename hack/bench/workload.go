@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/programs"
 )
 
 // Names in every namespace of the benchmark.
@@ -33,7 +33,7 @@ const probeInterval = 10 * time.Second
 
 // sampleFlags returns the flags of config/samples.
 func sampleFlags() (map[string]string, error) {
-	root, err := cluster.Root()
+	root, err := programs.Root()
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/programs"
 )
 
 // dev starts a cluster with the operator and leaves it running.
@@ -72,7 +73,7 @@ func down(t *printer) error {
 
 // devDir is the directory of the cluster that dev starts.
 func devDir() (string, error) {
-	root, err := cluster.Root()
+	root, err := programs.Root()
 	if err != nil {
 		return "", err
 	}

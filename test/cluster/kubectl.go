@@ -11,12 +11,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/flagcache/flagcache/test/programs"
 )
 
 // Kubectl runs kubectl as the cluster's administrator in the repository's root and
 // returns its standard output. The error contains its standard error.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
-	root, err := Root()
+	root, err := programs.Root()
 	if err != nil {
 		return "", err
 	}

@@ -6,9 +6,9 @@ package cluster
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
+
+	"github.com/flagcache/flagcache/test/programs"
 )
 
 // Image repositories in FlagCache's manifests.
@@ -38,12 +38,9 @@ type Programs struct {
 // in PATH. It is an error if one of the first three is missing.
 func FindPrograms() (Programs, error) {
 	var p Programs
-	root, err := Root()
-	if err != nil {
-		return p, err
-	}
+	var err error
 	find := func(variable, name string) string {
-		found, lookErr := findProgram(root, variable, name)
+		found, lookErr := programs.Find(variable, name)
 		if lookErr != nil {
 			err = errors.Join(err, fmt.Errorf("%w: run make kube build", lookErr))
 		}
@@ -53,24 +50,8 @@ func FindPrograms() (Programs, error) {
 	p.Manager = find("MANAGER", "manager")
 	p.FlagService = find("FLAG_SERVICE", "flag-service")
 	p.Redis, _ = exec.LookPath("redis-server")
-	p.ACKPlayer, _ = findProgram(root, "ACK_PLAYER", "ackplayer")
+	p.ACKPlayer, _ = programs.Find("ACK_PLAYER", "ackplayer")
 	return p, err
-}
-
-// findProgram returns the path in an environment variable, or else the one in bin.
-func findProgram(root, variable, name string) (string, error) {
-	path := os.Getenv(variable)
-	if path == "" {
-		path = filepath.Join(root, "bin", name)
-	}
-	found, err := exec.LookPath(path)
-	if err == nil {
-		found, err = filepath.Abs(found)
-	}
-	if err != nil {
-		return "", fmt.Errorf("%s (variable %s) not found", path, variable)
-	}
-	return found, nil
 }
 
 // Images maps image repositories to programs, for Options.
@@ -84,22 +65,4 @@ func (p Programs) Images() map[string]string {
 		images[ImageACKPlayer] = p.ACKPlayer
 	}
 	return images
-}
-
-// Root returns the repository's root: the nearest directory with a go.mod at or above the
-// working directory.
-func Root() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("finding the repository: %w", err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("finding the repository: no go.mod at or above the working directory")
-		}
-		dir = filepath.Dir(dir)
-	}
 }

@@ -11,7 +11,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
-	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/programs"
 )
 
 // Serial, because the operator of the cluster is stopped.
@@ -37,7 +37,7 @@ var _ = Describe("An operator with permissions in its own namespace only", Seria
 // installNamespaced installs config/namespaced into a namespace.
 func installNamespaced(ctx context.Context, namespace string) {
 	GinkgoHelper()
-	root, err := cluster.Root()
+	root, err := programs.Root()
 	Expect(err).NotTo(HaveOccurred())
 	overlay := GinkgoT().TempDir()
 	base, err := filepath.Rel(overlay, filepath.Join(root, "config", "namespaced"))

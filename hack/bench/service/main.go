@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/programs"
 )
 
 func main() {
@@ -55,7 +55,7 @@ type options struct {
 
 func parseOptions(args []string) (options, error) {
 	var o options
-	root, err := cluster.Root()
+	root, err := programs.Root()
 	if err != nil {
 		return o, err
 	}
