@@ -280,8 +280,13 @@ build-installer: $(KUSTOMIZE) overlay ## Generate dist/install.yaml with all man
 install: $(KUSTOMIZE) ## Install the CRD into the cluster of the current kubeconfig.
 	$(KUSTOMIZE) build config/crd | $(KUBECTL) apply -f -
 
+# Only the operator can delete FlagCaches, so it is removed after them.
+.PHONY: unused
+unused: # Fails while there are FlagCaches.
+	@KUBECTL='$(KUBECTL)' hack/unused.sh
+
 .PHONY: uninstall
-uninstall: $(KUSTOMIZE) ## Remove the CRD and thereby all FlagCaches.
+uninstall: unused $(KUSTOMIZE) ## Remove the CRD, unless there are FlagCaches.
 	$(KUSTOMIZE) build config/crd | $(KUBECTL) delete --ignore-not-found -f -
 
 .PHONY: deploy
@@ -289,7 +294,7 @@ deploy: $(KUSTOMIZE) overlay ## Deploy the operator with the images IMG and FLAG
 	$(KUSTOMIZE) build dist/overlay | $(KUBECTL) apply -f -
 
 .PHONY: undeploy
-undeploy: $(KUSTOMIZE) ## Remove the operator and the CRD.
+undeploy: unused $(KUSTOMIZE) ## Remove the operator and the CRD, unless there are FlagCaches.
 	$(KUSTOMIZE) build config/default | $(KUBECTL) delete --ignore-not-found -f -
 
 # The overlay is config/default with the chosen images; it is written to dist/

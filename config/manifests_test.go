@@ -24,8 +24,9 @@ import (
 // kubectl runs a command as cluster admin and returns what it wrote.
 type kubectl func(t *testing.T, args ...string) (stdout, stderr string)
 
-// startCluster returns the kubectl of an empty cluster that ends with the test.
-func startCluster(t *testing.T) kubectl {
+// startCluster returns the kubectl of an empty cluster that ends with the test, and the
+// command line that runs it.
+func startCluster(t *testing.T) (kubectl, string) {
 	t.Helper()
 	cluster := &envtest.Environment{}
 	if _, err := cluster.Start(); err != nil {
@@ -40,19 +41,20 @@ func startCluster(t *testing.T) kubectl {
 	if err != nil {
 		t.Fatalf("adding an admin: %v", err)
 	}
+	command, err := admin.Kubectl()
+	if err != nil {
+		t.Fatalf("making a kubectl: %v", err)
+	}
+	commandLine := strings.Join(append([]string{command.Path}, command.Opts...), " ")
 	return func(t *testing.T, args ...string) (string, string) {
 		t.Helper()
-		command, err := admin.Kubectl()
-		if err != nil {
-			t.Fatalf("making a kubectl: %v", err)
-		}
 		stdout, stderr, err := command.Run(args...)
 		out, problems := readAll(t, stdout), readAll(t, stderr)
 		if err != nil {
 			t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, problems)
 		}
 		return out, problems
-	}
+	}, commandLine
 }
 
 func readAll(t *testing.T, r io.Reader) string {
@@ -65,7 +67,7 @@ func readAll(t *testing.T, r io.Reader) string {
 }
 
 func TestManifests(t *testing.T) {
-	kubectl := startCluster(t)
+	kubectl, _ := startCluster(t)
 
 	// In this order: the first brings the CRD and the namespace of the others.
 	for _, apply := range []struct{ what, flag, path string }{
