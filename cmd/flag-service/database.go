@@ -72,7 +72,9 @@ func (v *service) openSource(redis *cache.Cache, registry prometheus.Registerer)
 	if s.database.uriFile == "" {
 		return source.NewFile(s.flagsFile, flags.MaxSize, source.DefaultPoll, v.log)
 	}
-	store := postgres.Open(postgres.Options{URIFile: s.database.uriFile, Environment: s.environment, MaxSize: flags.MaxSize, Log: v.log})
+	store := postgres.Open(postgres.Options{
+		URIFile: s.database.uriFile, Environment: s.environment, MaxSize: flags.MaxSize, Check: flags.CheckBudget, Log: v.log,
+	})
 	v.background = append(v.background, func(ctx context.Context) { <-ctx.Done(); store.Close() })
 	if s.database.adminAddress != "" {
 		v.servers = append(v.servers, v.adminServer(store, redis, registry))

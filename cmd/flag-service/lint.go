@@ -26,13 +26,19 @@ func lint(paths []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	status := exitOK
 	for _, path := range paths {
 		data, err := readFlags(path, stdin)
-		if err != nil {
+		var unusable *flags.DocumentError
+		if err != nil && !errors.As(err, &unusable) {
 			fmt.Fprintln(stderr, "flag-service:", err)
 			status = exitFailure
 			continue
 		}
 		if path == standardInput {
 			path = "<stdin>"
+		}
+		if unusable != nil {
+			reportUnusable(path, unusable, stdout)
+			status = exitFailure
+			continue
 		}
 		if !report(path, data, stdout) {
 			status = exitFailure
@@ -41,7 +47,11 @@ func lint(paths []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return status
 }
 
-// readFlags reads a file up to one byte over the size limit.
+// maxMeasured is the size up to which a document that is too large is measured.
+const maxMeasured = 1 << 30
+
+// readFlags reads a file. One over the size limit is only measured, and the error
+// is a *flags.DocumentError.
 func readFlags(path string, stdin io.Reader) ([]byte, error) {
 	if path != standardInput {
 		file, err := os.Open(path)
@@ -55,6 +65,13 @@ func readFlags(path string, stdin io.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading flags from %s: %w", path, err)
 	}
+	if len(data) > flags.MaxSize {
+		rest, err := io.Copy(io.Discard, io.LimitReader(stdin, maxMeasured))
+		if err != nil {
+			return nil, fmt.Errorf("reading flags from %s: %w", path, err)
+		}
+		return nil, flags.TooLarge(int64(len(data)) + rest)
+	}
 	return data, nil
 }
 
@@ -63,7 +80,7 @@ func report(path string, data []byte, to io.Writer) bool {
 	set, problems, err := flags.Parse(data)
 	var unusable *flags.DocumentError
 	if errors.As(err, &unusable) {
-		fmt.Fprintf(to, "%s:%d:%d: %s\n", path, unusable.Line, unusable.Column, unusable.Message)
+		reportUnusable(path, unusable, to)
 		return false
 	}
 	for _, problem := range problems {
@@ -73,4 +90,9 @@ func report(path string, data []byte, to io.Writer) bool {
 		fmt.Fprintf(to, "%s: %d flags, no problems\n", path, set.Len())
 	}
 	return len(problems) == 0
+}
+
+// reportUnusable prints why a document is unusable.
+func reportUnusable(path string, unusable *flags.DocumentError, to io.Writer) {
+	fmt.Fprintf(to, "%s:%d:%d: %s\n", path, unusable.Line, unusable.Column, unusable.Message)
 }

@@ -304,20 +304,6 @@ func TestPagination(t *testing.T) {
 	}
 }
 
-// All flags of an environment together must not exceed the limit of a flag
-// service.
-func TestEnvironmentSizeIsLimited(t *testing.T) {
-	f := newFixture(t)
-	large := `{"state":"ENABLED","variants":{"a":"` + strings.Repeat("x", 400_000) + `"}}`
-	f.must(http.StatusCreated, "PUT", "/shop/flags/a", large, "If-None-Match", "*")
-	f.must(http.StatusCreated, "PUT", "/shop/flags/b", large, "If-None-Match", "*")
-	got := f.must(http.StatusUnprocessableEntity, "PUT", "/shop/flags/c", large, "If-None-Match", "*")
-	if !strings.Contains(got.body, "exceed 1048576 bytes in total") {
-		t.Errorf("the response is %s", got.body)
-	}
-	f.must(http.StatusCreated, "PUT", "/elsewhere/flags/c", large, "If-None-Match", "*")
-}
-
 func TestRequestsWithoutATokenAreDenied(t *testing.T) {
 	closed := newFixtureOn(t, postgrestest.Database(t), func() *rate.Limiter { return nil }, nil)
 	f := newFixture(t)

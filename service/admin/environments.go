@@ -117,13 +117,14 @@ func (s sharedParts) validate(document []byte) (evaluators, metadata []byte, err
 	if err != nil {
 		return nil, nil, fmt.Errorf("writing the flags of the environment: %w", err)
 	}
-	_, was, err := flags.Parse(document)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the flags of the environment: %w", err)
-	}
 	_, is, err := flags.Parse(changed)
 	if err != nil {
-		return nil, nil, invalid("the environment is invalid: "+err.Error(), nil)
+		return nil, nil, err
+	}
+	_, was, err := flags.Parse(document)
+	if err != nil {
+		// An unusable environment may be repaired.
+		return evaluators, metadata, nil
 	}
 	if worse := newProblems(was, is); len(worse) > 0 {
 		// Lines would refer to a document that the client does not see.

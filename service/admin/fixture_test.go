@@ -61,7 +61,7 @@ func newFixtureOn(t *testing.T, uri string, limit func() *rate.Limiter, tokens m
 	}
 	f := &fixture{t: t, registry: prometheus.NewRegistry(), log: &logtest.Buffer{}, invalidated: make(chan string, 1000)}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
-	store := postgres.Open(postgres.Options{URIFile: file, Environment: "default", MaxSize: flags.MaxSize, Log: log})
+	store := postgres.Open(postgres.Options{URIFile: file, Environment: "default", MaxSize: flags.MaxSize, Check: flags.CheckBudget, Log: log})
 	t.Cleanup(store.Close)
 	migrate(t, store)
 	server := httptest.NewServer(NewHandler(Options{

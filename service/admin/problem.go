@@ -45,6 +45,7 @@ func newProblem(status int, detail string) *problem {
 func problemOf(err error) *problem {
 	var known *problem
 	var tooLarge *postgres.TooLargeError
+	var unusable *flags.DocumentError
 	var body *http.MaxBytesError
 	switch {
 	case errors.As(err, &known):
@@ -53,6 +54,9 @@ func problemOf(err error) *problem {
 		return newProblem(http.StatusNotFound, "the environment or flag does not exist")
 	case errors.As(err, &tooLarge):
 		return newProblem(http.StatusUnprocessableEntity, tooLarge.Error())
+	case errors.As(err, &unusable):
+		// Line and column would refer to a document that the client does not see.
+		return newProblem(http.StatusUnprocessableEntity, "the environment would not be usable: "+unusable.Message)
 	case errors.As(err, &body):
 		return newProblem(http.StatusRequestEntityTooLarge, "the body exceeds 1 MiB, the limit for all flags of an environment")
 	case errors.Is(err, context.DeadlineExceeded):

@@ -104,12 +104,14 @@ func (n *pathNode) add(path []string, slot int) {
 
 func (n *pathNode) addChild(child *pathNode) {
 	n.children = append(n.children, child)
-	if len(n.children) <= maxLinearSearch {
-		return
-	}
-	n.byName = make(map[string]*pathNode, len(n.children))
-	for _, c := range n.children {
-		n.byName[c.name] = c
+	switch {
+	case n.byName != nil:
+		n.byName[child.name] = child
+	case len(n.children) > maxLinearSearch:
+		n.byName = make(map[string]*pathNode, len(n.children))
+		for _, c := range n.children {
+			n.byName[c.name] = c
+		}
 	}
 }
 

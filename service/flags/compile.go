@@ -42,16 +42,16 @@ type compiledRule struct {
 
 // limitError is returned for a rule that is nested too deeply or too large.
 type limitError struct {
-	path    string
+	path    *place
 	offset  int
 	message string
 }
 
-func (e *limitError) Error() string { return e.path + ": " + e.message }
+func (e *limitError) Error() string { return e.path.String() + ": " + e.message }
 
 // compiler turns the tree of one rule into closures.
 type compiler struct {
-	report func(n *node, path, message string)
+	report func(n *node, path *place, message string)
 	// index numbers the attributes that the rules of the document read.
 	index *attributeIndex
 
@@ -87,7 +87,7 @@ func (s scope) body(outer ...int) scope {
 	return scope{current: s.top + 1, top: s.top + 1, outer: chain, depth: s.depth}
 }
 
-func (c *compiler) compile(n *node, path string) (*compiledRule, error) {
+func (c *compiler) compile(n *node, path *place) (*compiledRule, error) {
 	c.rule = compiledRule{reads: map[int]struct{}{}, frames: 1}
 	c.rule.eval = c.value(n, scope{}, path)
 	if c.err != nil {
@@ -105,7 +105,7 @@ func (c *compiler) slot(path ...string) int {
 
 // count adds nodes to the rule's size and reports whether compilation can
 // continue.
-func (c *compiler) count(parts int, n *node, s scope, path string) bool {
+func (c *compiler) count(parts int, n *node, s scope, path *place) bool {
 	c.nodes += parts
 	switch {
 	case c.err != nil:
@@ -118,7 +118,7 @@ func (c *compiler) count(parts int, n *node, s scope, path string) bool {
 }
 
 // value compiles an operator, a constant, or a list of these.
-func (c *compiler) value(n *node, s scope, path string) rule {
+func (c *compiler) value(n *node, s scope, path *place) rule {
 	constant, ok := n.foldConstant()
 	if !ok {
 		s.depth++
@@ -133,22 +133,27 @@ func (c *compiler) value(n *node, s scope, path string) rule {
 		return c.list(n, s, path)
 	}
 	m := n.members[0]
-	return c.operator(m.key, n, m.value, s, memberPath(path, m.key))
+	return c.operator(m.key, n, m.value, s, path.member(m.key))
 }
 
 // foldConstant returns the value of a node without operators. An object without
 // keys or with two or more is data, whatever it contains.
 func (n *node) foldConstant() (value any, ok bool) {
+	if !n.constant() {
+		return nil, false
+	}
+	return n.goValue(), true
+}
+
+// constant reports whether a node has no operators.
+func (n *node) constant() bool {
 	if n.folded == foldingUnknown {
 		n.folded = foldingDynamic
 		if n.isConstant() {
 			n.folded = foldingConstant
 		}
 	}
-	if n.folded == foldingDynamic {
-		return nil, false
-	}
-	return n.goValue(), true
+	return n.folded == foldingConstant
 }
 
 func (n *node) isConstant() bool {
@@ -156,7 +161,7 @@ func (n *node) isConstant() bool {
 		return len(n.members) != 1
 	}
 	for _, item := range n.items {
-		if _, ok := item.foldConstant(); !ok {
+		if !item.constant() {
 			return false
 		}
 	}
@@ -164,7 +169,7 @@ func (n *node) isConstant() bool {
 }
 
 // list compiles a list with operators among its items.
-func (c *compiler) list(n *node, s scope, path string) rule {
+func (c *compiler) list(n *node, s scope, path *place) rule {
 	items := c.values(n, s, path)
 	return func(e *env) any {
 		if !e.spend(1) {
@@ -178,20 +183,20 @@ func (c *compiler) list(n *node, s scope, path string) rule {
 	}
 }
 
-func (c *compiler) values(n *node, s scope, path string) []rule {
+func (c *compiler) values(n *node, s scope, path *place) []rule {
 	if c.nodes+len(n.items) > MaxNodes {
 		c.count(len(n.items), n, s, path)
 		return nil
 	}
 	items := make([]rule, len(n.items))
 	for i, item := range n.items {
-		items[i] = c.value(item, s, itemPath(path, i))
+		items[i] = c.value(item, s, path.item(i))
 	}
 	return items
 }
 
 // operator compiles {name: args}.
-func (c *compiler) operator(name string, n, args *node, s scope, path string) rule {
+func (c *compiler) operator(name string, n, args *node, s scope, path *place) rule {
 	switch name {
 	case "var":
 		return c.variable(args, s, path)
@@ -205,8 +210,8 @@ func (c *compiler) operator(name string, n, args *node, s scope, path string) ru
 	}
 	op, known := operators[name]
 	if !known {
-		c.report(n, path, fmt.Sprintf("unknown operator %q; an evaluation that reaches it returns PARSE_ERROR", name))
-		return failing("unknown operator " + name)
+		c.report(n, path, fmt.Sprintf("unknown operator %s; an evaluation that reaches it returns PARSE_ERROR", quote(name)))
+		return failing("unknown operator " + shorten(name))
 	}
 	if s.current == 0 {
 		c.recordReads(op.reads, args)
@@ -236,7 +241,7 @@ func (c *compiler) readAll(flagd bool) {
 // call compiles an operator whose arguments are all evaluated first. The
 // arguments are kept on the environment's stack, so that a call does not
 // allocate.
-func (c *compiler) call(op operator, args *node, s scope, path string) rule {
+func (c *compiler) call(op operator, args *node, s scope, path *place) rule {
 	frame := s.current
 	if args.kind != kindArray {
 		argument := c.value(args, s, path)
@@ -268,7 +273,7 @@ func (c *compiler) call(op operator, args *node, s scope, path string) rule {
 }
 
 // lazy compiles the operators that evaluate only the arguments that they need.
-func (c *compiler) lazy(name string, args *node, s scope, path string) rule {
+func (c *compiler) lazy(name string, args *node, s scope, path *place) rule {
 	if args.kind != kindArray {
 		return failing(name + " needs a list of arguments")
 	}

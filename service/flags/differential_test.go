@@ -16,8 +16,8 @@ import (
 // evaluateRule compiles a single rule and evaluates it for a context.
 func evaluateRule(t testing.TB, rule, data string) (any, error) {
 	t.Helper()
-	c := compiler{index: newAttributeIndex(), report: func(*node, string, string) {}}
-	compiled, err := c.compile(tree(t, rule), "rule")
+	c := compiler{index: newAttributeIndex(), report: func(*node, *place, string) {}}
+	compiled, err := c.compile(tree(t, rule), root("rule"))
 	if err != nil {
 		return nil, err
 	}

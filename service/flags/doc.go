@@ -46,6 +46,12 @@
 // iterations multiply, in the steps of one evaluation (MaxSteps). Exceeding a
 // limit affects that flag only.
 //
+// What a document becomes is limited as a whole (MaxBulkSize, MaxResponsesSize,
+// MaxTotalNodes), because some of its parts multiply: it is added up before
+// anything is merged, encoded or compiled, and a document over a limit is
+// refused. Metadata is shared by the outcomes that have it. Messages contain only
+// the beginning of long keys, and MaxProblems limits their number.
+//
 // # Invalid flags
 //
 // A flag that flagd's schema or loader would refuse is rejected individually:

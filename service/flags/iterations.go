@@ -20,7 +20,7 @@ var (
 //	filter, none  the surrounding data, then the element
 //	some          the surrounding data, then the element
 //	all           the element
-func (c *compiler) iteration(name string, args *node, s scope, path string) rule {
+func (c *compiler) iteration(name string, args *node, s scope, path *place) rule {
 	if args.kind != kindArray {
 		return failing(name + " needs a list of arguments")
 	}
@@ -28,19 +28,19 @@ func (c *compiler) iteration(name string, args *node, s scope, path string) rule
 		return short
 	}
 	c.rule.frames = max(c.rule.frames, s.top+2)
-	it := iteration{frame: s.top + 1, subject: c.subject(args.items[0], s, itemPath(path, 0))}
+	it := iteration{frame: s.top + 1, subject: c.subject(args.items[0], s, path.item(0))}
 	if len(args.items) < 2 {
 		return it.quantified(name, failing(name+" has no body"))
 	}
 	body := c.iterationScope(name, s)
-	node, place := args.items[1], itemPath(path, 1)
+	node, place := args.items[1], path.item(1)
 	switch name {
 	case "map":
 		return it.mapped(c.value(node, body, place))
 	case "filter":
 		return it.filtered(c.value(node, body, place))
 	case "reduce":
-		return it.reduced(c.operatorBody(node, body, place), c.value(args.items[2], s, itemPath(path, 2)))
+		return it.reduced(c.operatorBody(node, body, place), c.value(args.items[2], s, path.item(2)))
 	default:
 		return it.quantified(name, c.operatorBody(node, body, place))
 	}
@@ -78,7 +78,7 @@ func (c *compiler) iterationScope(name string, s scope) scope {
 // subject compiles the list that an iteration runs over. The items of a literal
 // list are not evaluated. The rule returns nil for anything that is neither a
 // list nor an operator: there is nothing to iterate over.
-func (c *compiler) subject(n *node, s scope, path string) rule {
+func (c *compiler) subject(n *node, s scope, path *place) rule {
 	switch n.kind {
 	case kindArray:
 		list := n.goValue()
@@ -92,7 +92,7 @@ func (c *compiler) subject(n *node, s scope, path string) rule {
 
 // computedSubject compiles a subject that is an operator. A variable that the
 // library substitutes from the surrounding data counts as a literal.
-func (c *compiler) computedSubject(n *node, s scope, path string) rule {
+func (c *compiler) computedSubject(n *node, s scope, path *place) rule {
 	value := c.value(n, s, path)
 	substitution := c.substitution(n, s, path)
 	if substitution == nil {
@@ -112,7 +112,7 @@ func (c *compiler) computedSubject(n *node, s scope, path string) rule {
 
 // operatorBody compiles a body that must be an operator. A body that is a
 // variable which the library substitutes fails, unless its value is an object.
-func (c *compiler) operatorBody(n *node, s scope, path string) rule {
+func (c *compiler) operatorBody(n *node, s scope, path *place) rule {
 	if n.kind != kindObject {
 		return func(e *env) any { return e.fail(errNotObject) }
 	}

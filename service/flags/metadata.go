@@ -14,14 +14,14 @@ type metadata map[string]*node
 
 // metadataError is a defect of metadata with its position.
 type metadataError struct {
-	path    string
+	path    *place
 	offset  int
 	message string
 }
 
 // readMetadata reads a metadata object; null values count as absent. It returns
 // the valid entries and all defects.
-func readMetadata(n *node, path string) (values metadata, defects []metadataError) {
+func readMetadata(n *node, path *place) (values metadata, defects []metadataError) {
 	if n == nil || n.kind == kindNull {
 		return nil, nil
 	}
@@ -34,7 +34,7 @@ func readMetadata(n *node, path string) (values metadata, defects []metadataErro
 		case kindNull:
 		case kindArray, kindObject:
 			defects = append(defects, metadataError{
-				memberPath(path, m.key), m.value.offset,
+				path.member(m.key), m.value.offset,
 				"metadata must be a boolean, a string or a number, not " + m.value.kind.String(),
 			})
 		default:
@@ -47,7 +47,7 @@ func readMetadata(n *node, path string) (values metadata, defects []metadataErro
 // readMetadata reads the document's metadata. Invalid entries are reported and
 // left out; the flags are served without them.
 func (p *parser) readMetadata(n *node) {
-	values, defects := readMetadata(n, "metadata")
+	values, defects := readMetadata(n, root("metadata"))
 	for _, d := range defects {
 		p.report("", d.path, d.offset, "%s", d.message)
 	}

@@ -33,8 +33,24 @@ const (
 // flag that cannot be served is left out of the set, and the others are served.
 // Problems are in document order.
 func Parse(data []byte) (*Set, []Problem, error) {
+	p, definitions, err := readDocument(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	set := newSet(p.flags(definitions), p.index, p.sharedMetadata)
+	set.rejected = p.rejected
+	return set, p.sortedProblems(), nil
+}
+
+// TooLarge returns the error for a document of more than MaxSize bytes.
+func TooLarge(size int64) *DocumentError {
+	return &DocumentError{Line: 1, Column: 1, Message: fmt.Sprintf("the document is %d bytes long; the limit is %d", size, MaxSize)}
+}
+
+// readDocument reads a document up to the flags.
+func readDocument(data []byte) (*parser, []definition, error) {
 	if len(data) > MaxSize {
-		return nil, nil, newPositions(nil).errorAt(0, "the document is %d bytes long; the limit is %d", len(data), MaxSize)
+		return nil, nil, TooLarge(int64(len(data)))
 	}
 	p := &parser{positions: newPositions(data), index: newAttributeIndex()}
 	root, err := readTree(data, p.positions)
@@ -47,11 +63,23 @@ func Parse(data []byte) (*Set, []Problem, error) {
 	}
 	p.readEvaluators(root.member("$evaluators"))
 	p.readMetadata(root.member("metadata"))
+	return p, definitions, p.checkBudget(definitions, root.member("metadata"))
+}
 
-	set := newSet(p.flags(definitions), p.index, p.metadata.encode())
-	set.rejected = p.rejected
+// MaxProblems is the maximum number of problems that are listed.
+const MaxProblems = 1000
+
+// sortedProblems returns the problems in document order. The last one has the
+// number of those that are not listed.
+func (p *parser) sortedProblems() []Problem {
 	sort.SliceStable(p.problems, func(i, j int) bool { return p.problems[i].before(p.problems[j]) })
-	return set, slices.Compact(p.problems), nil
+	problems := slices.Compact(p.problems)
+	if p.unlisted > 0 {
+		problems = append(problems, Problem{
+			Path: "flags", Line: 1, Column: 1, Message: fmt.Sprintf("there are %d more problems, which are not listed", p.unlisted),
+		})
+	}
+	return problems
 }
 
 // Validate parses a document and returns its problems as messages.
@@ -80,25 +108,33 @@ type parser struct {
 	positions  positions
 	evaluators map[string]evaluator
 	metadata   metadata
+	// sharedMetadata is the document's metadata as compact JSON.
+	sharedMetadata json.RawMessage
 	// index numbers the attributes that the rules of all flags read.
 	index    *attributeIndex
 	problems []Problem
+	// unlisted is the number of problems beyond MaxProblems.
+	unlisted int
 	// rejected are the keys of the invalid flags.
 	rejected map[string]struct{}
 }
 
 // report adds a problem; flag is empty for the parts that flags share.
-func (p *parser) report(flag, path string, offset int, format string, values ...any) {
+func (p *parser) report(flag string, path *place, offset int, format string, values ...any) {
+	if len(p.problems) == MaxProblems {
+		p.unlisted++
+		return
+	}
 	line, column := p.positions.lineColumn(offset)
 	p.problems = append(p.problems, Problem{
-		Flag: flag, Path: path, Line: line, Column: column, Message: fmt.Sprintf(format, values...),
+		Flag: flag, Path: path.String(), Line: line, Column: column, Message: fmt.Sprintf(format, values...),
 	})
 }
 
 // definition is a flag as written in the document.
 type definition struct {
 	key    string
-	path   string
+	path   *place
 	offset int
 	value  *node
 }
@@ -110,7 +146,7 @@ func (p *parser) definitions(root *node) ([]definition, error) {
 		return nil, p.positions.errorAt(root.offset, "the document is %s and must be an object", root.kind)
 	}
 	if twice, found := root.duplicate(); found {
-		return nil, p.positions.errorAt(twice.offset, "duplicate key %q", twice.key)
+		return nil, p.positions.errorAt(twice.offset, "duplicate key %s", quote(twice.key))
 	}
 	flags := root.member("flags")
 	if flags == nil {
@@ -129,7 +165,7 @@ func (p *parser) definitions(root *node) ([]definition, error) {
 func definitionsByKey(flags *node) []definition {
 	list := make([]definition, 0, len(flags.members))
 	for _, m := range flags.members {
-		list = append(list, definition{key: m.key, path: memberPath("flags", m.key), offset: m.offset, value: m.value})
+		list = append(list, definition{key: m.key, path: root("flags").member(m.key), offset: m.offset, value: m.value})
 	}
 	return list
 }
@@ -137,7 +173,7 @@ func definitionsByKey(flags *node) []definition {
 func (p *parser) definitionsInList(flags *node) []definition {
 	list := make([]definition, 0, len(flags.items))
 	for i, item := range flags.items {
-		path := itemPath("flags", i)
+		path := root("flags").item(i)
 		key := item.member("key")
 		if key == nil || key.kind != kindString {
 			p.report("", path, item.offset, "a flag in a list must be an object with a \"key\" that is a string")
@@ -186,7 +222,7 @@ type flagReader struct {
 }
 
 // reject reports a problem that makes the flag invalid.
-func (r *flagReader) reject(path string, offset int, format string, values ...any) {
+func (r *flagReader) reject(path *place, offset int, format string, values ...any) {
 	r.rejected = true
 	r.parser.report(r.key, path, offset, format, values...)
 }
@@ -217,23 +253,23 @@ func (r *flagReader) compile() *Flag {
 	if r.rejected {
 		return nil
 	}
-	flag := &Flag{Key: r.key, attributes: noAttributes}
-	flag.build(variants, fallback, meta.encode())
+	flag := &Flag{Key: r.key, attributes: noAttributes, metadata: r.parser.encodedMetadata(meta)}
 	switch {
 	case !enabled:
 		flag.static = flag.add(Outcome{Reason: ReasonDisabled})
 	case rule == nil && fallback == "":
-		flag.static = flag.fallback
+		flag.static = flag.add(Outcome{Reason: ReasonDefault})
 	case rule == nil:
 		flag.static = flag.add(Outcome{Reason: ReasonStatic, Variant: fallback, Value: variants[fallback]})
 	default:
 		flag.rule, flag.attributes = rule, r.parser.index.attributes(rule)
+		flag.addResults(variants, fallback)
 	}
 	return flag
 }
 
 func (r *flagReader) state() (enabled bool) {
-	state, path := r.value.member("state"), memberPath(r.path, "state")
+	state, path := r.value.member("state"), r.path.member("state")
 	switch {
 	case state == nil:
 		r.reject(path, r.value.offset, "the flag has no state; it must be %q or %q", stateEnabled, stateDisabled)
@@ -245,7 +281,7 @@ func (r *flagReader) state() (enabled bool) {
 
 // variants returns each variant's value as compact JSON.
 func (r *flagReader) variants() map[string]json.RawMessage {
-	variants, path := r.value.member("variants"), memberPath(r.path, "variants")
+	variants, path := r.value.member("variants"), r.path.member("variants")
 	switch {
 	case variants == nil:
 		r.reject(path, r.value.offset, "the flag has no variants")
@@ -260,7 +296,7 @@ func (r *flagReader) variants() map[string]json.RawMessage {
 	values := make(map[string]json.RawMessage, len(variants.members))
 	first := variants.members[0].value
 	for _, m := range variants.members {
-		r.checkVariant(m, first, memberPath(path, m.key))
+		r.checkVariant(m, first, path.member(m.key))
 		values[m.key] = m.value.appendJSON(nil)
 	}
 	return values
@@ -269,7 +305,7 @@ func (r *flagReader) variants() map[string]json.RawMessage {
 // checkVariant validates a variant against the schema: a boolean, a string, a
 // number or an object, of the same type as the flag's other variants. An empty
 // name is that of no default variant.
-func (r *flagReader) checkVariant(m member, first *node, path string) {
+func (r *flagReader) checkVariant(m member, first *node, path *place) {
 	if m.key == "" {
 		r.reject(path, m.offset, "the name of a variant must not be empty")
 	}
@@ -281,7 +317,7 @@ func (r *flagReader) checkVariant(m member, first *node, path string) {
 	case m.value.kind == kindNumber:
 		value, ok := m.value.number()
 		if !ok || value > maxNumber || value < -maxNumber {
-			r.reject(path, m.value.offset, "%s is beyond 2^53-1, the largest integer that clients can read without loss of precision", m.value.text)
+			r.reject(path, m.value.offset, "%s is beyond 2^53-1, the largest integer that clients can read without loss of precision", shorten(m.value.text))
 		}
 	}
 }
@@ -289,7 +325,7 @@ func (r *flagReader) checkVariant(m member, first *node, path string) {
 // defaultVariant returns the name of the default variant, empty if there is
 // none: flagd treats absent, null and empty alike.
 func (r *flagReader) defaultVariant(variants map[string]json.RawMessage) string {
-	name, path := r.value.member("defaultVariant"), memberPath(r.path, "defaultVariant")
+	name, path := r.value.member("defaultVariant"), r.path.member("defaultVariant")
 	if name == nil || name.kind == kindNull {
 		return ""
 	}
@@ -298,24 +334,24 @@ func (r *flagReader) defaultVariant(variants map[string]json.RawMessage) string 
 		return ""
 	}
 	if _, known := variants[name.text]; !known && name.text != "" {
-		r.reject(path, name.offset, "%q is not one of the variants", name.text)
+		r.reject(path, name.offset, "%s is not one of the variants", quote(name.text))
 	}
 	return name.text
 }
 
-// metadata returns the document's metadata overridden by the flag's.
+// metadata returns the flag's own metadata.
 func (r *flagReader) metadata() metadata {
-	own, defects := readMetadata(r.value.member("metadata"), memberPath(r.path, "metadata"))
+	own, defects := readMetadata(r.value.member("metadata"), r.path.member("metadata"))
 	for _, d := range defects {
 		r.reject(d.path, d.offset, "%s", d.message)
 	}
-	return r.parser.metadata.overriddenBy(own)
+	return own
 }
 
 // targeting compiles the rule. It returns nil if there is none: it is absent or
 // exactly {}.
 func (r *flagReader) targeting() *compiledRule {
-	targeting, path := r.value.member("targeting"), memberPath(r.path, "targeting")
+	targeting, path := r.value.member("targeting"), r.path.member("targeting")
 	if targeting == nil {
 		return nil
 	}
@@ -333,7 +369,7 @@ func (r *flagReader) targeting() *compiledRule {
 	}
 	compiler := compiler{
 		index: r.parser.index,
-		report: func(n *node, path, message string) {
+		report: func(n *node, path *place, message string) {
 			r.parser.report(r.key, path, n.offset, "%s", message)
 		},
 	}

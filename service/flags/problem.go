@@ -5,6 +5,7 @@ package flags
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -36,7 +37,7 @@ func (p Problem) Description() string {
 	if p.Flag == "" {
 		return p.Path + ": " + p.Message
 	}
-	return fmt.Sprintf("flag %q: %s: %s", p.Flag, p.Path, p.Message)
+	return fmt.Sprintf("flag %s: %s: %s", quote(p.Flag), p.Path, p.Message)
 }
 
 // DocumentError is returned for a document that is unusable as a whole.
@@ -64,19 +65,67 @@ func isBareKey(key string) bool {
 	return key != ""
 }
 
-// memberPath extends a path by the key of an object's member.
-func memberPath(path, key string) string {
+// place is a position in the structure of a document: a path from its root. It
+// is rendered only for a problem, because places are many and keys may be long.
+type place struct {
+	parent *place
+	// key is the key of an object's member; index counts the items of a list, -1 for
+	// a member.
+	key   string
+	index int
+}
+
+// root returns the place of a member of the document.
+func root(key string) *place { return (*place)(nil).member(key) }
+
+// member returns the place of an object's member.
+func (p *place) member(key string) *place { return &place{parent: p, key: key, index: -1} }
+
+// item returns the place of an item of a list.
+func (p *place) item(index int) *place { return &place{parent: p, index: index} }
+
+// maxPath is the length from which the middle of a path is left out.
+const maxPath = 1024
+
+// String returns the path, such as flags.new-checkout.targeting.if[0].
+func (p *place) String() string {
+	var parts []string
+	for ; p != nil; p = p.parent {
+		parts = append(parts, p.text(p.parent == nil))
+	}
+	slices.Reverse(parts)
+	path := strings.Join(parts, "")
+	if len(path) <= maxPath {
+		return path
+	}
+	const half = maxPath / 2
+	return strings.ToValidUTF8(path[:half], "") + "…" + strings.ToValidUTF8(path[len(path)-half:], "")
+}
+
+func (p *place) text(first bool) string {
 	switch {
-	case !isBareKey(key):
-		return path + "[" + strconv.Quote(key) + "]"
-	case path == "":
-		return key
+	case p.index >= 0:
+		return "[" + strconv.Itoa(p.index) + "]"
+	case !isBareKey(p.key[:min(len(p.key), maxQuoted)]):
+		return "[" + quote(p.key) + "]"
+	case first:
+		return shorten(p.key)
 	default:
-		return path + "." + key
+		return "." + shorten(p.key)
 	}
 }
 
-// itemPath extends a path by an index into a list.
-func itemPath(path string, index int) string {
-	return path + "[" + strconv.Itoa(index) + "]"
+// maxQuoted is the length to which text of a document is cut in a message. The
+// same text may be part of many messages.
+const maxQuoted = 128
+
+// shorten cuts text.
+func shorten(text string) string {
+	if len(text) <= maxQuoted {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxQuoted], "") + "…"
 }
+
+// quote quotes text for a message.
+func quote(text string) string { return strconv.Quote(shorten(text)) }

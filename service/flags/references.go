@@ -7,6 +7,7 @@ import "fmt"
 
 // evaluator is a shared part of rules, referenced by {"$ref":"name"}.
 type evaluator struct {
+	path  *place
 	value *node
 	// defect is why flags that refer to it cannot be served; empty if they can.
 	defect string
@@ -20,21 +21,22 @@ func (p *parser) readEvaluators(n *node) {
 		return
 	}
 	if n.kind != kindObject {
-		p.report("", "$evaluators", n.offset, "the evaluators are %s and must be an object", n.kind)
+		p.report("", root("$evaluators"), n.offset, "the evaluators are %s and must be an object", n.kind)
 		return
 	}
 	p.evaluators = make(map[string]evaluator, len(n.members))
 	for _, m := range n.members {
 		_, twice := p.evaluators[m.key]
-		broken := evaluatorDefect(m.value, memberPath("$evaluators", m.key), twice)
+		path := root("$evaluators").member(m.key)
+		broken := evaluatorDefect(m.value, path, twice)
 		if broken != "" {
-			p.report("", memberPath("$evaluators", m.key), m.offset, "the evaluator %s", broken)
+			p.report("", path, m.offset, "the evaluator %s", broken)
 		}
-		p.evaluators[m.key] = evaluator{value: m.value, defect: broken}
+		p.evaluators[m.key] = evaluator{path: path, value: m.value, defect: broken}
 	}
 }
 
-func evaluatorDefect(n *node, path string, twice bool) string {
+func evaluatorDefect(n *node, path *place, twice bool) string {
 	switch {
 	case twice:
 		return "is defined more than once"
@@ -46,7 +48,7 @@ func evaluatorDefect(n *node, path string, twice bool) string {
 		return "refers to another with $ref, which only flags may do"
 	}
 	if flaws := n.flaws(path); len(flaws) > 0 {
-		return "is invalid at " + flaws[0].path + ": " + flaws[0].message
+		return "is invalid at " + flaws[0].path.String() + ": " + flaws[0].message
 	}
 	return ""
 }
@@ -86,7 +88,7 @@ func (p *parser) resolve(n *node) (*node, error) {
 		case !known:
 			return n, nil
 		case found.defect != "":
-			return nil, fmt.Errorf("the evaluator %q %s", name, found.defect)
+			return nil, fmt.Errorf("the evaluator %s %s", quote(name), found.defect)
 		default:
 			return found.value, nil
 		}

@@ -74,8 +74,11 @@ func TestLongReferenceChain(t *testing.T) {
 		"first":{"state":"ENABLED","variants":{"true":1},"targeting":{"$ref":"e0"}},
 		"good":{"state":"ENABLED","variants":{"true":1},"targeting":{"$ref":"last"}}}}`)
 	set, problems, err := Parse([]byte(document.String()))
-	if err != nil || set.Len() != 1 || len(problems) != length+1 {
+	if err != nil || set.Len() != 1 || len(problems) != MaxProblems+1 {
 		t.Fatalf("%d problems and the error %v", len(problems), err)
+	}
+	if last := problems[MaxProblems].String(); !strings.Contains(last, fmt.Sprintf("%d more problems", length+1-MaxProblems)) {
+		t.Errorf("the last problem is %s", last)
 	}
 	good, _ := set.Flag("good")
 	if outcome, err := evaluate(t, good, "", 0); outcome.Reason != ReasonTargetingMatch {

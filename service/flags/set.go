@@ -56,7 +56,8 @@ type Outcome struct {
 	// client then uses its code default.
 	Value json.RawMessage
 	// Metadata is the set's metadata overridden by the flag's, as a compact JSON
-	// object; nil if there is none.
+	// object; nil if there is none. Flags without metadata of their own share the
+	// set's bytes.
 	Metadata json.RawMessage
 	// ErrorCode is empty unless the evaluation failed.
 	ErrorCode ErrorCode
@@ -95,9 +96,8 @@ func (f *Flag) add(o Outcome) *Outcome {
 	return &o
 }
 
-// build adds the possible outcomes of a flag with a rule.
-func (f *Flag) build(variants map[string]json.RawMessage, fallback string, metadata json.RawMessage) {
-	f.metadata = metadata
+// addResults adds the possible outcomes of a rule.
+func (f *Flag) addResults(variants map[string]json.RawMessage, fallback string) {
 	f.fallback = f.add(Outcome{Reason: ReasonDefault, Variant: fallback, Value: variants[fallback]})
 	f.byName = make(map[string]*Outcome, len(variants))
 	for _, name := range slices.Sorted(maps.Keys(variants)) {

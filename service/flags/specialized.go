@@ -9,7 +9,7 @@ import "strings"
 // at compile time: an attribute that is compared with a constant is read in
 // place, without boxing it. A value of another type takes the general path, so
 // the results are the same. It returns nil for all other forms.
-func (c *compiler) specialized(name string, args *node, s scope, path string) rule {
+func (c *compiler) specialized(name string, args *node, s scope, path *place) rule {
 	switch name {
 	case "fractional":
 		return c.constantFractional(args, s, path)
@@ -66,14 +66,14 @@ func pairOf(args *node, s scope) (p pair, ok bool) {
 }
 
 // usePair counts the pair's nodes and returns the attribute's slot.
-func (c *compiler) usePair(p pair, s scope, path string) (slot int) {
+func (c *compiler) usePair(p pair, s scope, path *place) (slot int) {
 	s.depth++
-	c.count(2, p.constant, s, path)
+	c.count(1+len(p.attribute), p.constant, s, path)
 	return c.slot(p.attribute...)
 }
 
 // constantAffix compiles starts_with and ends_with for an attribute and a constant.
-func (c *compiler) constantAffix(has func(text, affix string) bool, args *node, s scope, path string) rule {
+func (c *compiler) constantAffix(has func(text, affix string) bool, args *node, s scope, path *place) rule {
 	pair, ok := pairOf(args, s)
 	if !ok || pair.swapped || pair.constant.kind != kindString {
 		return nil
@@ -92,7 +92,7 @@ func (c *compiler) constantAffix(has func(text, affix string) bool, args *node, 
 }
 
 // equality compiles a comparison of an attribute with a constant.
-func (c *compiler) equality(name string, args *node, s scope, path string) rule {
+func (c *compiler) equality(name string, args *node, s scope, path *place) rule {
 	pair, ok := pairOf(args, s)
 	if !ok {
 		return nil
@@ -134,7 +134,7 @@ func equalNumber(slot int, number float64, expected bool, general func(*env) boo
 }
 
 // ordering compiles the comparison of an attribute with a number.
-func (c *compiler) ordering(name string, args *node, s scope, path string) rule {
+func (c *compiler) ordering(name string, args *node, s scope, path *place) rule {
 	pair, ok := pairOf(args, s)
 	if !ok || pair.constant.kind != kindNumber {
 		return nil
@@ -176,7 +176,7 @@ func withinLimit(name string, swapped bool) func(value, limit float64) bool {
 // inConstant compiles membership in a constant list of strings as a map lookup,
 // so that a list of thousands costs no more than a short one, and the search
 // for a constant substring in an attribute.
-func (c *compiler) inConstant(args *node, s scope, path string) rule {
+func (c *compiler) inConstant(args *node, s scope, path *place) rule {
 	if args.kind != kindArray || len(args.items) != 2 {
 		return nil
 	}
@@ -199,9 +199,9 @@ func (c *compiler) inConstant(args *node, s scope, path string) rule {
 	}
 }
 
-func (c *compiler) inStrings(texts map[string]struct{}, args *node, s scope, path string) rule {
+func (c *compiler) inStrings(texts map[string]struct{}, args *node, s scope, path *place) rule {
 	list := args.items[1].goValue().([]any)
-	needle := c.value(args.items[0], s, itemPath(path, 0))
+	needle := c.value(args.items[0], s, path.item(0))
 	general := func(e *env) any {
 		value := needle(e)
 		if text, ok := value.(string); ok {
@@ -234,7 +234,7 @@ func (c *compiler) inStrings(texts map[string]struct{}, args *node, s scope, pat
 
 // constantFractional compiles constant shares for callers identified by their
 // targeting key: only the hash remains to be computed at run time.
-func (c *compiler) constantFractional(args *node, s scope, path string) rule {
+func (c *compiler) constantFractional(args *node, s scope, path *place) rule {
 	constant, ok := args.foldConstant()
 	if !ok || args.kind != kindArray || s.current != 0 {
 		return nil
@@ -271,12 +271,9 @@ func isString(v any) bool {
 
 // constantMissing compiles missing for constant names, so that only these
 // attributes are read.
-func (c *compiler) constantMissing(args *node, s scope, path string) rule {
-	names := []*node{args}
-	if args.kind == kindArray {
-		names = args.items
-	}
-	if s.current != 0 || !allStrings(names) || !c.count(len(names), args, s, path) {
+func (c *compiler) constantMissing(args *node, s scope, path *place) rule {
+	names := namesOf(args)
+	if s.current != 0 || !allStrings(names) || !c.count(lookupSizes(names), args, s, path) {
 		return nil
 	}
 	readers := make([]rule, len(names))
@@ -295,6 +292,22 @@ func (c *compiler) constantMissing(args *node, s scope, path string) rule {
 		}
 		return absent
 	}
+}
+
+// namesOf returns the names in the arguments of missing.
+func namesOf(args *node) []*node {
+	if args.kind == kindArray {
+		return args.items
+	}
+	return []*node{args}
+}
+
+// lookupSizes returns the nodes for several variables.
+func lookupSizes(names []*node) (size int) {
+	for _, name := range names {
+		size += lookupSize(name.text, 0)
+	}
+	return size
 }
 
 func allStrings(nodes []*node) bool {

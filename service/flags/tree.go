@@ -236,7 +236,7 @@ func (r *treeReader) object(offset int) (*node, error) {
 
 // flaw is a defect that makes a value invalid wherever it is used.
 type flaw struct {
-	path    string
+	path    *place
 	offset  int
 	message string
 }
@@ -244,24 +244,24 @@ type flaw struct {
 // flaws returns the defects of the node and its descendants: duplicate keys (it
 // is unknown which one was meant), numbers beyond a float64, and values that
 // are nested too deeply.
-func (n *node) flaws(path string) []flaw {
+func (n *node) flaws(path *place) []flaw {
 	var found []flaw
 	if m, twice := n.duplicate(); twice {
-		found = append(found, flaw{memberPath(path, m.key), m.offset, "duplicate key " + strconv.Quote(m.key)})
+		found = append(found, flaw{path.member(m.key), m.offset, "duplicate key " + quote(m.key)})
 	}
 	if n.tooDeep {
 		found = append(found, flaw{path, n.offset, "nested deeper than " + strconv.Itoa(maxNesting) + " levels"})
 	}
 	if n.kind == kindNumber {
 		if _, ok := n.number(); !ok {
-			found = append(found, flaw{path, n.offset, n.text + " is out of range for a number"})
+			found = append(found, flaw{path, n.offset, shorten(n.text) + " is out of range for a number"})
 		}
 	}
 	for _, m := range n.members {
-		found = append(found, m.value.flaws(memberPath(path, m.key))...)
+		found = append(found, m.value.flaws(path.member(m.key))...)
 	}
 	for i, item := range n.items {
-		found = append(found, item.flaws(itemPath(path, i))...)
+		found = append(found, item.flaws(path.item(i))...)
 	}
 	return found
 }

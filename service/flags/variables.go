@@ -22,7 +22,11 @@ var errNotPath = errors.New("the name of a variable must be a string")
 
 // variable compiles {"var": args}. In the body of an iteration it may be looked
 // up in several frames; the first value found is used.
-func (c *compiler) variable(args *node, s scope, path string) rule {
+func (c *compiler) variable(args *node, s scope, path *place) rule {
+	name, _, _ := constantName(args)
+	if !c.count(lookupSize(name, len(s.outer))-1, args, s, path) {
+		return failing("the rule exceeds its limits")
+	}
 	var lookups []rule
 	for _, frame := range c.substituted(args, s) {
 		lookups = append(lookups, c.variableIn(args, s.only(frame), path))
@@ -43,7 +47,7 @@ func (c *compiler) substituted(args *node, s scope) []int {
 
 // substitution compiles the lookup in the surrounding frames alone; it returns
 // nil if there are none.
-func (c *compiler) substitution(n *node, s scope, path string) rule {
+func (c *compiler) substitution(n *node, s scope, path *place) rule {
 	if n.kind != kindObject || len(n.members) != 1 || n.members[0].key != "var" {
 		return nil
 	}
@@ -73,7 +77,7 @@ func firstFound(lookups []rule) rule {
 }
 
 // variableIn compiles a lookup in the scope's current frame.
-func (c *compiler) variableIn(args *node, s scope, path string) rule {
+func (c *compiler) variableIn(args *node, s scope, path *place) rule {
 	name, fallback, fixed := constantName(args)
 	if !fixed {
 		return c.computedVariable(args, s, path)
@@ -82,7 +86,7 @@ func (c *compiler) variableIn(args *node, s scope, path string) rule {
 	if fallback == nil {
 		return read
 	}
-	return withDefault(read, c.value(fallback, s, itemPath(path, 1)))
+	return withDefault(read, c.value(fallback, s, path.item(1)))
 }
 
 // reader compiles the lookup of a name in a frame.
@@ -169,7 +173,7 @@ func (e *env) follow(data any, parts []string) any {
 }
 
 // computedVariable compiles a lookup whose name is only known at run time.
-func (c *compiler) computedVariable(args *node, s scope, path string) rule {
+func (c *compiler) computedVariable(args *node, s scope, path *place) rule {
 	if s.current == 0 {
 		c.readAll(true)
 	}

@@ -80,7 +80,7 @@ func (c *Core) Single(to []byte, key string, body []byte) (status int, answer []
 	}
 	outcome, err := flag.Evaluate(context, c.time(attributes))
 	c.metrics.evaluated(view, outcome, err)
-	return statusOf(outcome), append(to, view.responses[outcome.ID]...)
+	return statusOf(outcome), view.append(to, outcome)
 }
 
 func statusOf(outcome *flags.Outcome) int {
@@ -130,7 +130,7 @@ func (c *Core) appendBulk(to []byte, view *view, context *flags.Context, extra [
 		}
 		outcome, err := flag.Evaluate(context, now)
 		c.metrics.evaluated(view, outcome, err)
-		to = append(to, view.responses[outcome.ID]...)
+		to = view.append(to, outcome)
 		sum = sum.plus(view.digests[outcome.ID])
 	}
 	to = append(append(to, ']'), view.metadata...)
@@ -184,7 +184,8 @@ func matches(ifNoneMatch, tag string) bool {
 // view is a set of flags with all its possible outcomes encoded.
 type view struct {
 	set *flags.Set
-	// responses and digests are indexed by outcome ID.
+	// responses and digests are indexed by outcome ID. A response has everything but
+	// the metadata, which the outcomes of a flag and most flags share, and the end.
 	responses [][]byte
 	digests   []digest
 	// metadata follows the flags in a bulk response; digest is its digest.
@@ -195,10 +196,11 @@ type view struct {
 
 func newView(set *flags.Set, metrics *Metrics) *view {
 	v := &view{set: set, counters: metrics.counters(set)}
+	metadata := metadataDigests{}
 	for _, outcome := range set.Outcomes() {
 		answer := encode(outcome)
 		v.responses = append(v.responses, answer)
-		v.digests = append(v.digests, digestOf(answer))
+		v.digests = append(v.digests, digestOf(append(answer, metadata.of(outcome.Metadata)...)))
 	}
 	if metadata := set.Metadata(); metadata != nil {
 		v.metadata = append([]byte(`,"metadata":`), metadata...)
@@ -207,29 +209,58 @@ func newView(set *flags.Set, metrics *Metrics) *view {
 	return v
 }
 
-// success is the protocol's response to a successful evaluation.
+// append appends the response for an outcome.
+func (v *view) append(to []byte, outcome *flags.Outcome) []byte {
+	to = append(to, v.responses[outcome.ID]...)
+	if outcome.Metadata != nil {
+		to = append(append(to, `,"metadata":`...), outcome.Metadata...)
+	}
+	return append(to, '}')
+}
+
+// metadataDigests are the digests of metadata by its first byte in memory, so
+// that metadata which many outcomes share is hashed once.
+type metadataDigests map[*byte][sha256.Size]byte
+
+func (m metadataDigests) of(metadata json.RawMessage) []byte {
+	if metadata == nil {
+		return nil
+	}
+	sum, known := m[&metadata[0]]
+	if !known {
+		sum = sha256.Sum256(metadata)
+		m[&metadata[0]] = sum
+	}
+	return sum[:]
+}
+
+// success is the protocol's response to a successful evaluation, without
+// metadata.
 type success struct {
-	Key      string          `json:"key"`
-	Reason   flags.Reason    `json:"reason"`
-	Variant  string          `json:"variant,omitempty"`
-	Value    json.RawMessage `json:"value,omitempty"`
-	Metadata json.RawMessage `json:"metadata,omitempty"`
+	Key     string          `json:"key"`
+	Reason  flags.Reason    `json:"reason"`
+	Variant string          `json:"variant,omitempty"`
+	Value   json.RawMessage `json:"value,omitempty"`
 }
 
 // failed is the protocol's response to a failed evaluation. The key is absent
 // if the error does not concern a single flag.
 type failed struct {
-	Key          string          `json:"key,omitempty"`
-	ErrorCode    string          `json:"errorCode"`
-	ErrorDetails string          `json:"errorDetails"`
-	Metadata     json.RawMessage `json:"metadata,omitempty"`
+	Key          string `json:"key,omitempty"`
+	ErrorCode    string `json:"errorCode"`
+	ErrorDetails string `json:"errorDetails"`
 }
 
+// encode returns the response for an outcome without its metadata and its last
+// byte, which is a brace.
 func encode(o *flags.Outcome) []byte {
+	var answer []byte
 	if o.ErrorCode != "" {
-		return marshal(failed{o.Key, string(o.ErrorCode), o.ErrorDetails, o.Metadata})
+		answer = marshal(failed{o.Key, string(o.ErrorCode), o.ErrorDetails})
+	} else {
+		answer = marshal(success{o.Key, o.Reason, o.Variant, o.Value})
 	}
-	return marshal(success{o.Key, o.Reason, o.Variant, o.Value, o.Metadata})
+	return bytes.Clone(answer[:len(answer)-1])
 }
 
 func failure(key, code, details string) []byte {

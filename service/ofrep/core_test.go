@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -322,5 +323,52 @@ func expectValid(t *testing.T, key string, status int, answer []byte) {
 	case status == 200 && slices.Contains(reasons, string(fields["reason"])) && fields["errorCode"] == nil && hasValue == hasVariant && string(fields["value"]) != "null":
 	default:
 		t.Errorf("%s answers %d %s", key, status, answer)
+	}
+}
+
+// TestMetadataIsShared serves flags whose metadata is much larger than the rest.
+func TestMetadataIsShared(t *testing.T) {
+	const flagCount = 80
+	var b strings.Builder
+	fmt.Fprintf(&b, `{"metadata":{"m":%q},"flags":{`, strings.Repeat("m", 100_000))
+	for i := range flagCount {
+		fmt.Fprintf(&b, `"f%d":{"state":"ENABLED","variants":{"a":1,"b":2,"c":3},"targeting":{"var":"x"}},`, i)
+	}
+	b.WriteString(`"own":{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","metadata":{"o":true}}}}`)
+	set, _, err := flags.Parse([]byte(b.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	core := NewCore(NewMetrics(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)), time.Now)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	core.Serve(set)
+	runtime.ReadMemStats(&after)
+	if ratio := (after.TotalAlloc - before.TotalAlloc) / uint64(b.Len()); ratio > 10 {
+		t.Errorf("%d bytes are allocated for each byte of the document", ratio)
+	}
+	_, one := core.Single(nil, "f1", []byte(`{"context":{"x":"b"}}`))
+	if want := `{"key":"f1","reason":"TARGETING_MATCH","variant":"b","value":2,"metadata":{"m":"mmm`; !strings.HasPrefix(string(one), want) || !json.Valid(one) {
+		t.Errorf("the answer is %.200s", one)
+	}
+	_, own := core.Single(nil, "own", nil)
+	if want := `{"key":"own","reason":"STATIC","variant":"a","value":1,"metadata":{"m":"mmm`; !strings.HasPrefix(string(own), want) || !strings.HasSuffix(string(own), `mmm","o":true}}`) {
+		t.Errorf("the answer is %.200s", own)
+	}
+	if _, failed := core.Single(nil, "f1", []byte(`{"context":{"x":"none"}}`)); !strings.Contains(string(failed), `variant","metadata":{"m":"mmm`) || !json.Valid(failed) {
+		t.Errorf("the error is %.200s", failed)
+	}
+}
+
+// The entity tag depends on metadata, although it is not part of the encoded
+// responses.
+func TestMetadataChangesTheTag(t *testing.T) {
+	tagWith := func(metadata string) string {
+		core, _ := newTestCore(t, `{"flags":{"a":{"state":"ENABLED","variants":{"x":1},"defaultVariant":"x","metadata":`+metadata+`}}}`)
+		_, _, tag := core.Bulk(nil, nil, nil, "")
+		return tag
+	}
+	if tagWith(`{"m":1}`) == tagWith(`{"m":2}`) {
+		t.Error("the tag does not identify the metadata")
 	}
 }

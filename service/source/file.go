@@ -67,6 +67,9 @@ func readRegular(path string, maxSize int64) ([]byte, time.Time, error) {
 	if !info.Mode().IsRegular() {
 		return nil, time.Time{}, fmt.Errorf("%s is not a regular file", path)
 	}
+	if info.Size() > maxSize {
+		return nil, time.Time{}, fmt.Errorf("%s has %d bytes; the limit is %d", path, info.Size(), maxSize)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -77,7 +80,7 @@ func readRegular(path string, maxSize int64) ([]byte, time.Time, error) {
 		return nil, time.Time{}, err
 	}
 	if int64(len(data)) > maxSize {
-		return nil, time.Time{}, fmt.Errorf("%s has more than %d bytes", path, maxSize)
+		return nil, time.Time{}, fmt.Errorf("%s has grown to more than %d bytes, the limit", path, maxSize)
 	}
 	return data, info.ModTime(), nil
 }

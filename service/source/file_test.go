@@ -152,7 +152,7 @@ func TestReadFile(t *testing.T) {
 		t.Error("different documents have the same digest")
 	}
 	put(t, path, strings.Repeat("x", 65))
-	if _, err := ReadFile(path, 64); err == nil || !strings.Contains(err.Error(), "more than 64 bytes") {
+	if _, err := ReadFile(path, 64); err == nil || !strings.Contains(err.Error(), "has 65 bytes; the limit is 64") {
 		t.Errorf("reading a file over the limit: %v", err)
 	}
 	if _, err := ReadFile(filepath.Dir(path), 64); err == nil || !strings.Contains(err.Error(), "not a regular file") {

@@ -151,9 +151,15 @@ func (s *Store) write(ctx context.Context, tx pgx.Tx, e Environment, key string,
 	if _, err := tx.Exec(ctx, statement, e.Name, key, string(definition)); err != nil {
 		return nil, fmt.Errorf("writing flag %q: %w", key, err)
 	}
-	// A document that is too large to be loaded must not be committed.
-	if _, err := document(ctx, tx, e, s.options.MaxSize); err != nil {
+	// A document that cannot be loaded must not be committed.
+	changed, err := document(ctx, tx, e, s.options.MaxSize)
+	if err != nil {
 		return nil, err
+	}
+	if s.options.Check != nil {
+		if err := s.options.Check(changed); err != nil {
+			return nil, err
+		}
 	}
 	return readFlag(ctx, tx, e, key)
 }

@@ -35,6 +35,9 @@ type Options struct {
 	Environment string
 	// MaxSize is the maximum size of a document in bytes.
 	MaxSize int
+	// Check is called with the environment's document before a flag is changed or
+	// added; an error refuses the change. It is optional.
+	Check func(document []byte) error
 	// Poll is the interval at which the version is read without a notification; the
 	// default is DefaultPoll.
 	Poll time.Duration
@@ -115,12 +118,12 @@ type Environment struct {
 // TooLargeError is returned if an environment's document is larger than flag
 // services accept.
 type TooLargeError struct {
-	// Limit is the maximum size in bytes.
-	Limit int
+	// Size is the size of the document, Limit the maximum size, both in bytes.
+	Size, Limit int
 }
 
 func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("the flags of the environment exceed %d bytes in total", e.Limit)
+	return fmt.Sprintf("the flags of the environment have %d bytes in total; the limit is %d", e.Size, e.Limit)
 }
 
 // ErrNotFound is returned if an environment or a flag does not exist.
@@ -157,6 +160,8 @@ func document(ctx context.Context, q querier, e Environment, maxSize int) ([]byt
 	}
 	defer rows.Close()
 	b := beginDocument(e)
+	// A document that is too large is measured to its end, but not kept.
+	size := 0
 	for first := true; rows.Next(); first = false {
 		var key, definition string
 		if err := rows.Scan(&key, &definition); err != nil {
@@ -166,16 +171,17 @@ func document(ctx context.Context, q querier, e Environment, maxSize int) ([]byt
 			b.WriteString(",\n")
 		}
 		writeMember(b, key, []byte(definition))
-		if b.Len() > maxSize {
-			return nil, &TooLargeError{Limit: maxSize}
+		if size+b.Len() > maxSize {
+			size += b.Len()
+			b.Reset()
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("reading the flags: %w", err)
 	}
 	b.WriteString("\n}}\n")
-	if b.Len() > maxSize {
-		return nil, &TooLargeError{Limit: maxSize}
+	if size += b.Len(); size > maxSize {
+		return nil, &TooLargeError{Size: size, Limit: maxSize}
 	}
 	return b.Bytes(), nil
 }
