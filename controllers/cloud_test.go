@@ -35,12 +35,12 @@ func (c fastClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
 // allInstalled is an ACK with all kinds installed.
 type allInstalled struct{}
 
-func (allInstalled) Installed(context.Context) (map[string]bool, error) {
+func (allInstalled) Installed() map[string]bool {
 	installed := map[string]bool{}
 	for _, kind := range ack.Kinds() {
 		installed[kind.Kind] = true
 	}
-	return installed, nil
+	return installed
 }
 
 // starter runs until its context is done.

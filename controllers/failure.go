@@ -98,6 +98,15 @@ type readError struct {
 func (e readError) Error() string { return e.attempt + ": " + e.err.Error() }
 func (e readError) Unwrap() error { return e.err }
 
+// errCacheBehind is the error of a read whose cache did not catch up in time.
+var errCacheBehind = errors.New("the cache has not caught up")
+
+// isWaiting reports whether a read ended because its cache did not catch up in its own
+// time or that of the reconcile, or because the operator is being stopped.
+func isWaiting(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, errCacheBehind)
+}
+
 // readFailure returns the failure to report for a read that keeps failing.
 func readFailure(err error) plan.Failure {
 	failed := readError{"reading the cluster", err}

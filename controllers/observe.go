@@ -145,10 +145,7 @@ func (o *observer) observeACK(ctx context.Context, snapshot *observed.Snapshot) 
 	if o.ack == nil {
 		return nil
 	}
-	installed, err := o.ack.Installed(ctx)
-	if err != nil {
-		return readError{"discovering the kinds of ACK", err}
-	}
+	installed := o.ack.Installed()
 	ctx, cancel := context.WithTimeout(ctx, ackkinds.ReadTimeout)
 	defer cancel()
 	for _, kind := range ack.Kinds() {
@@ -161,6 +158,8 @@ func (o *observer) observeACK(ctx context.Context, snapshot *observed.Snapshot) 
 			snapshot.Children = append(snapshot.Children, children...)
 		case meta.IsNoMatchError(err), !caches.Dependencies(snapshot.FlagCache).ACK:
 			installed[kind.Kind] = false
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w: %w", errCacheBehind, err)
 		default:
 			return err
 		}

@@ -67,9 +67,8 @@ type Backoff interface {
 
 // ACK reports which kinds of AWS Controllers for Kubernetes are installed.
 type ACK interface {
-	// Installed reports for each kind, by name, whether the cluster serves it. It
-	// returns an error while that is unknown.
-	Installed(ctx context.Context) (map[string]bool, error)
+	// Installed reports for each kind, by name, whether the cluster serves it.
+	Installed() map[string]bool
 }
 
 // Prober probes caches in the background.
@@ -100,12 +99,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 			r.forget(req.NamespacedName)
 			return ctrl.Result{}, nil
 		}
-		return ctrl.Result{}, fmt.Errorf("reading FlagCache %s: %w", req, err)
+		return r.retryRead(ctx, req, fmt.Errorf("reading FlagCache %s: %w", req, err))
 	}
 	r.Rollbacks.Observe(fc)
 	snapshot, err := r.observer().observe(ctx, fc)
 	if err != nil {
-		return ctrl.Result{}, r.failObservation(ctx, req, fc, err)
+		return r.failObservation(ctx, req, fc, err)
 	}
 	desired := plan.Make(snapshot)
 	result := r.apply(ctx, snapshot, desired)
@@ -127,13 +126,20 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 
 // failObservation ends a reconcile that could not read the cluster: nothing is
 // planned, and a persistent failure is reported.
-func (r *Reconciler) failObservation(ctx context.Context, req ctrl.Request, fc *v1alpha1.FlagCache, err error) error {
+func (r *Reconciler) failObservation(ctx context.Context, req ctrl.Request, fc *v1alpha1.FlagCache, err error) (ctrl.Result, error) {
 	var reportErr error
 	if ctx.Err() == nil {
 		reportErr = r.reportUnobserved(ctx, req, fc, readFailure(err))
 	}
-	if r.Backoff != nil {
-		r.Backoff.When(req)
+	return r.retryRead(ctx, req, errors.Join(err, reportErr))
+}
+
+// retryRead retries a failed read with back-off. Waiting for a cache is not an error.
+func (r *Reconciler) retryRead(ctx context.Context, req ctrl.Request, err error) (ctrl.Result, error) {
+	delay := r.backOff(req, outcome{stale: true})
+	if isWaiting(ctx, err) {
+		ctrl.LoggerFrom(ctx).Info("Waiting for the operator's caches", "reason", err.Error())
+		return ctrl.Result{RequeueAfter: delay}, nil
 	}
-	return errors.Join(err, reportErr)
+	return ctrl.Result{}, err
 }

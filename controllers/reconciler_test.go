@@ -263,6 +263,26 @@ var _ = Describe("A kind that the operator may not list", func() {
 	})
 })
 
+var _ = Describe("An operator that is stopped during a reconcile", func() {
+	It("writes nothing more and reports no error", func(ctx context.Context) {
+		s := newStage(ctx)
+		s.create(ctx, s.aFlagCache())
+		s.ready(ctx)
+		running, stop := context.WithCancel(ctx)
+		s.Client = interceptor.NewClient(s.Client.(client.WithWatch), interceptor.Funcs{
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+				stop()
+				return errors.Join(ctx.Err(), c.List(ctx, list, opts...))
+			},
+		})
+		s.writes = nil
+		result, err := s.Reconcile(running, ctrl.Request{NamespacedName: types.NamespacedName{Namespace: s.namespace, Name: "demo"}})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.RequeueAfter).To(BeNumerically(">", 0), "the reconcile is not done")
+		Expect(s.writes).To(BeEmpty())
+	})
+})
+
 var _ = Describe("A name that is taken by another owner", func() {
 	It("is never taken over, and used when it becomes free", func(ctx context.Context) {
 		s := newStage(ctx)

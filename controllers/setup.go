@@ -134,7 +134,9 @@ func (r *Reconciler) enqueueConfigMapUsers() handler.TypedEventHandler[*metav1.P
 func (r *Reconciler) usersOf(ctx context.Context, index string, key types.NamespacedName) []reconcile.Request {
 	users := &v1alpha1.FlagCacheList{}
 	if err := r.Client.List(ctx, users, client.InNamespace(key.Namespace), client.MatchingFields{index: key.Name}); err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Listing FlagCaches by index", "index", index, "object", key)
+		if ctx.Err() == nil {
+			ctrl.LoggerFrom(ctx).Error(err, "Listing FlagCaches by index", "index", index, "object", key)
+		}
 		return nil
 	}
 	var requests []reconcile.Request

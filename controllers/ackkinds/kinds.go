@@ -31,8 +31,7 @@ import (
 // +kubebuilder:rbac:groups=ec2.services.k8s.aws,resources=securitygroups,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=cloudwatch.services.k8s.aws,resources=metricalarms,verbs=get;list;watch;create;patch;delete
 
-// ReadTimeout bounds the wait for the first discovery, and for reading a kind whose
-// cache does not sync.
+// ReadTimeout bounds the wait for a kind whose cache does not sync.
 const ReadTimeout = 5 * time.Second
 
 // Discovery intervals.
@@ -40,7 +39,7 @@ const (
 	// defaultInterval is the default of Kinds.Interval.
 	defaultInterval = 30 * time.Second
 	// initialInterval is the interval until every group was discovered once, which
-	// every reconcile waits for.
+	// the controller waits for.
 	initialInterval = time.Second
 	// jitterFactor is the largest random addition to an interval, as a share of it.
 	jitterFactor = 0.2
@@ -52,11 +51,11 @@ const (
 // no permission; an operator restricted to one namespace may not read
 // CustomResourceDefinitions.
 //
-// It is a source of the controller, which starts it on the leader. Each kind has
-// its own cache and client, created when the kind appears and stopped when it is
-// removed. The manager's must not be used: its client tracks the resource versions
-// that it wrote of a kind, and would wait forever for the watch of a reinstalled
-// kind to reach them.
+// It is a source of the controller, which starts it on the leader, and starts its
+// workers after the first discovery. Each kind has its own cache and client, created
+// when the kind appears and stopped when it is removed. The manager's must not be
+// used: its client tracks the resource versions that it wrote of a kind, and would
+// wait forever for the watch of a reinstalled kind to reach them.
 type Kinds struct {
 	// Discovery lists the resources that the API server serves.
 	Discovery Discovery
@@ -102,21 +101,13 @@ func groups() []schema.GroupVersion {
 	return []schema.GroupVersion{ack.ElastiCache, ack.EC2, ack.CloudWatch}
 }
 
-// Installed reports for each kind whether the cluster serves it. It waits for the
-// first discovery, because a kind that was not discovered yet is not a missing one.
-func (k *Kinds) Installed(ctx context.Context) (map[string]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, ReadTimeout)
-	defer cancel()
-	select {
-	case <-k.discovered:
-	case <-ctx.Done():
-		return nil, errors.New("the kinds of ACK have not been discovered yet")
-	}
+// Installed reports for each kind whether the cluster serves it.
+func (k *Kinds) Installed() map[string]bool {
 	installed := map[string]bool{}
 	for _, kind := range ack.Kinds() {
 		installed[kind.Kind] = k.get(kind.Kind) != nil
 	}
-	return installed, nil
+	return installed
 }
 
 // get returns a watched kind, nil if the cluster does not serve it.
@@ -144,6 +135,20 @@ func (k *Kinds) Start(ctx context.Context, queue workqueue.TypedRateLimitingInte
 	return nil
 }
 
+// WaitForSync implements source.SyncingSource: no worker starts before the first
+// discovery, because a kind that was not discovered yet is not a missing one.
+func (k *Kinds) WaitForSync(ctx context.Context) error {
+	select {
+	case <-k.discovered:
+		return nil
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil // the operator is being stopped
+		}
+		return errors.New("the API server did not answer which kinds of ACK it serves")
+	}
+}
+
 // String implements fmt.Stringer, for the controller's log.
 func (k *Kinds) String() string { return "ACK kinds" }
 
@@ -155,7 +160,7 @@ func (k *Kinds) run(ctx context.Context, queue workqueue.TypedRateLimitingInterf
 		changed = k.discover(ctx, queue) || changed
 		if changed {
 			err := k.enqueueDependents(ctx, queue)
-			if changed = err != nil; changed {
+			if changed = err != nil; changed && ctx.Err() == nil {
 				log.Error(err, "Enqueuing the FlagCaches that depend on ACK")
 			}
 		}

@@ -4,7 +4,6 @@
 package fault
 
 import (
-	"context"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -36,12 +35,12 @@ func (c cloud) fork() cloud {
 }
 
 // Installed returns which of ACK's kinds exist.
-func (w *World) Installed(context.Context) (map[string]bool, error) {
+func (w *World) Installed() map[string]bool {
 	installed := map[string]bool{}
 	for _, k := range ack.Kinds() {
 		installed[k.Kind] = w.cloud.installed
 	}
-	return installed, nil
+	return installed
 }
 
 // ackTimeout is how long a user waits for the report that ACK does not respond.
