@@ -258,25 +258,11 @@ func (r *recorder) expectNoErrorsLogged() {
 	defer r.mu.Unlock()
 	var errors []string
 	for key, log := range r.logs {
-		for line := range strings.Lines(log.String()) {
-			if strings.Contains(key, "/manager/") && strings.Contains(line, `"level":"error"`) && !isEnvironmental(line) {
-				errors = append(errors, line)
-			}
+		if strings.Contains(key, "/manager/") {
+			errors = append(errors, cluster.Errors(log.String())...)
 		}
 	}
 	Expect(errors).To(BeEmpty(), "errors in the operator's log")
-}
-
-// isEnvironmental reports whether an error is not the operator's: a namespace that is
-// being deleted accepts no events, and a machine that stalls for seconds loses the
-// lease.
-func isEnvironmental(line string) bool {
-	for _, text := range []string{"because it is being terminated", "lease lock", "leader election lost"} {
-		if strings.Contains(line, text) {
-			return true
-		}
-	}
-	return false
 }
 
 // texts are all recorded texts, by where they appeared.
