@@ -1,0 +1,168 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package awsplayer
+
+import (
+	"context"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxCalls bounds the log of calls; older calls are dropped.
+const maxCalls = 10000
+
+// Call is a call of the API.
+type Call struct {
+	Time time.Time
+	// Action is the name of the action, such as ModifyReplicationGroup.
+	Action string
+	// ID is the ID or name of the resource, or the ARN of the tagged one; "" for all.
+	ID string
+	// Parameters are those of the request, with secrets replaced by "***".
+	Parameters map[string]string
+	// Code is the error code of the response, "" if the call succeeded.
+	Code string
+}
+
+// Mutating reports whether the call is one that changes AWS.
+func (c Call) Mutating() bool {
+	for _, prefix := range []string{"Describe", "List", "Get", "Assume"} {
+		if strings.HasPrefix(c.Action, prefix) {
+			return false
+		}
+	}
+	return true
+}
+
+// idParameters are the parameters that identify the resource of a call. The first one
+// that is set counts.
+var idParameters = []string{
+	"ReplicationGroupId", "UserGroupId", "UserId", "CacheSubnetGroupName", "CacheParameterGroupName",
+	"TargetSnapshotName", "SnapshotName", "CacheClusterId", "ResourceName", "SourceIdentifier", "RoleArn",
+}
+
+func newCall(form url.Values) Call {
+	c := Call{Time: time.Now(), Action: form.Get("Action"), Parameters: map[string]string{}}
+	// A group that is restored has the name of a snapshot too, a snapshot the ID of a group.
+	ids := idParameters
+	if strings.Contains(c.Action, "Snapshot") {
+		ids = []string{"TargetSnapshotName", "SnapshotName", "ReplicationGroupId", "CacheClusterId"}
+	}
+	for _, name := range ids {
+		if id := form.Get(name); id != "" {
+			c.ID = id
+			break
+		}
+	}
+	if strings.Contains(c.Action, "ReplicationGroup") || strings.HasSuffix(c.Action, "ReplicaCount") {
+		c.ID = strings.ToLower(c.ID) // as AWS stores it
+	}
+	for key := range form {
+		switch {
+		case key == "Action" || key == "Version":
+		case isSecret(key):
+			c.Parameters[key] = "***"
+		default:
+			c.Parameters[key] = form.Get(key)
+		}
+	}
+	return c
+}
+
+// isSecret reports whether the value of a parameter is a secret: AuthToken, Passwords and
+// AuthenticationMode.Passwords.
+func isSecret(key string) bool {
+	path := strings.Split(key, ".")
+	return slices.Contains(path, "AuthToken") || slices.Contains(path, "Passwords") ||
+		slices.Contains(path, "ExternalId") || slices.Contains(path, "TokenCode")
+}
+
+// record adds a call to the log.
+func (a *account) record(c Call) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.calls = append(a.calls, c)
+	if len(a.calls) > maxCalls {
+		a.calls = slices.Delete(a.calls, 0, len(a.calls)-maxCalls)
+	}
+}
+
+// Fault fails or delays calls of the API.
+type Fault struct {
+	// Action is the name of the action, such as CreateReplicationGroup; "" is every action.
+	Action string
+	// ID is the ID or name of the resource; "" is every resource.
+	ID string
+	// Code is the error code, such as ClusterQuotaForCustomerExceeded, Throttling or
+	// AccessDenied. With "" the calls are only delayed. CreateFailed and RolledBack accept
+	// the call and fail afterwards.
+	Code string
+	// Message is the message of the error; it has a default.
+	Message string
+	// Delay is added to the calls.
+	Delay time.Duration
+	// Times is the number of calls. Default: 1. A negative number is without limit.
+	Times int
+}
+
+// Codes of faults that let a call succeed and fail what it has begun.
+const (
+	// CreateFailed fails the creation of a replication group.
+	CreateFailed = "create-failed"
+	// RolledBack fails a modification of a replication group, whose settings then stay the
+	// previous ones.
+	RolledBack = "rolled-back"
+)
+
+func (f Fault) matches(action, id string) bool {
+	return (f.Action == "" || f.Action == action) && (f.ID == "" || f.ID == id)
+}
+
+func (f Fault) late() bool { return f.Code == CreateFailed || f.Code == RolledBack }
+
+// take returns the first fault that satisfies a condition and counts it. The caller holds
+// the lock.
+func (a *account) take(holds func(Fault) bool) (Fault, bool) {
+	i := slices.IndexFunc(a.faults, holds)
+	if i < 0 {
+		return Fault{}, false
+	}
+	f := a.faults[i]
+	if f.Times > 0 {
+		if a.faults[i].Times--; a.faults[i].Times == 0 {
+			a.faults = slices.Delete(a.faults, i, i+1)
+		}
+	}
+	return f, true
+}
+
+// disturb applies the first fault that matches a call.
+func (a *account) disturb(ctx context.Context, c Call) error {
+	a.mu.Lock()
+	f, ok := a.take(func(f Fault) bool { return !f.late() && f.matches(c.Action, c.ID) })
+	a.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	if f.Delay > 0 {
+		select {
+		case <-time.After(f.Delay):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if f.Code == "" {
+		return nil
+	}
+	return failure(f.Code, "%s", messageOf(f.Code, f.Message))
+}
+
+// fails reports whether a call that was accepted fails afterwards. The caller holds the
+// lock.
+func (a *account) fails(code, action, id string) bool {
+	_, ok := a.take(func(f Fault) bool { return f.Code == code && f.matches(action, id) })
+	return ok
+}
