@@ -10,6 +10,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -94,41 +95,23 @@ func nonServingRevisions(fc *v1alpha1.FlagCache, children []observed.Object) []s
 	return others
 }
 
-// loadTestReport returns the report of a finished load test, "" if there is none. It
-// is read from the API server, and only while the finished Job exists.
-func (o *observer) loadTestReport(ctx context.Context, children []observed.Object) (string, error) {
+// loadTests returns what the pods of load tests do, by the UID of the Job. They are read
+// from the API server, and only while there is a Job. Whether the Job finished does not
+// matter: it does not while the proxy of a service mesh runs in its pod.
+func (o *observer) loadTests(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[types.UID]observed.LoadTest, error) {
+	tests := map[types.UID]observed.LoadTest{}
 	for _, child := range children {
 		job, ok := child.(*batchv1.Job)
-		if !ok || !finished(job) {
+		if !ok || !metav1.IsControlledBy(job, fc) || job.DeletionTimestamp != nil {
 			continue
 		}
 		pods := &corev1.PodList{}
 		err := o.live.List(ctx, pods, client.InNamespace(job.Namespace), client.Limit(1),
 			client.MatchingLabels{batchv1.ControllerUidLabel: string(job.UID)})
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		return terminationMessage(pods.Items), nil
+		tests[job.UID] = observed.LoadTestOf(pods.Items)
 	}
-	return "", nil
-}
-
-func finished(job *batchv1.Job) bool {
-	for _, c := range job.Status.Conditions {
-		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue {
-			return true
-		}
-	}
-	return false
-}
-
-func terminationMessage(pods []corev1.Pod) string {
-	for i := range pods {
-		for _, c := range pods[i].Status.ContainerStatuses {
-			if c.State.Terminated != nil {
-				return c.State.Terminated.Message
-			}
-		}
-	}
-	return ""
+	return tests, nil
 }

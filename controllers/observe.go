@@ -86,8 +86,8 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 	if snapshot.Pods, err = o.podFailures(ctx, fc, snapshot.Children); err != nil {
 		return observed.Snapshot{}, readError{"listing the candidate's pods", err}
 	}
-	if snapshot.LoadTestReport, err = o.loadTestReport(ctx, snapshot.Children); err != nil {
-		return observed.Snapshot{}, readError{"reading the load test's report", err}
+	if snapshot.LoadTests, err = o.loadTests(ctx, fc, snapshot.Children); err != nil {
+		return observed.Snapshot{}, readError{"listing the pods of load tests", err}
 	}
 	if snapshot.Flags, err = o.flagFiles.read(ctx, o.live, fc); err != nil {
 		return observed.Snapshot{}, readError{"reading the flags", err}

@@ -41,13 +41,21 @@ func previousCandidateServing(t trial) (hold, bool) {
 }
 
 func podsUnavailable(t trial) (hold, bool) {
-	return hold{message: "Waiting for the candidate's pods"}, !t.Pods.available(t.replicas(t.Progress.Step))
+	return hold{message: because("Waiting for the candidate's pods", t.Pods.Waits)}, !t.Pods.available(t.replicas(t.Progress.Step))
 }
 
 // loadTestRunning: before the first step.
 func loadTestRunning(t trial) (hold, bool) {
-	return hold{phase: LoadTesting, message: "Waiting for the load test"},
+	return hold{phase: LoadTesting, message: because("Waiting for the load test", t.LoadTestWaits)},
 		t.Progress.Step == 0 && t.Spec.LoadTest && t.Progress.LoadTest == nil && t.LoadTest == nil
+}
+
+// because adds a cause to a message, if there is one.
+func because(message, cause string) string {
+	if cause == "" {
+		return message
+	}
+	return message + ": " + cause
 }
 
 func sharedDependencyFailing(t trial) (hold, bool) {

@@ -33,8 +33,10 @@ type Input struct {
 	OtherRevisions bool
 	// Gateway that shares the traffic, nil where none does.
 	Gateway *Gateway
-	// LoadTest is how the load test was observed to end, nil before.
-	LoadTest *LoadTestResult
+	// LoadTest is how the load test was observed to end, nil before. LoadTestWaits is what
+	// keeps it from running, "" for nothing.
+	LoadTest      *LoadTestResult
+	LoadTestWaits string
 }
 
 // Spec is how a user wants a canary to proceed.
@@ -88,6 +90,8 @@ type Pods struct {
 	Desired, Updated, Available int32
 	// Failure that waiting does not resolve, nil where there is none.
 	Failure *Failure
+	// Waits is what keeps pods from running at the moment, "" for nothing.
+	Waits string
 }
 
 // Failure is why pods do not run.

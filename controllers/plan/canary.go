@@ -40,6 +40,7 @@ func canaryInput(x *observed.Index, r *rollout, target *targetRevision, record c
 		OtherRevisions: r.others(),
 		Gateway:        traffic.Gateway(x, r.target),
 		LoadTest:       revision.LoadTestResult(x, record),
+		LoadTestWaits:  revision.LoadTestFailure(x, record),
 	}
 	if record.Canary != nil {
 		in.Recorded = *record.Canary
@@ -108,10 +109,14 @@ func candidatePods(d *appsv1.Deployment, failure observed.PodFailure) canary.Pod
 		pods = canary.Pods{Desired: ptr.Deref(d.Spec.Replicas, 1), Updated: d.Status.UpdatedReplicas, Available: d.Status.AvailableReplicas}
 	}
 	switch {
-	case failure.Reason != "":
+	case failure.Fatal:
 		pods.Failure = &canary.Failure{Reason: failure.Reason, Message: failure.Message}
 	case revision.DeadlineExceeded(d):
 		pods.Failure = &canary.Failure{Reason: v1alpha1.ReasonProgressDeadlineExceeded, Message: fmt.Sprintf("its pods did not become available in %d seconds", revision.ProgressDeadline)}
+		if failure.Reason != "" {
+			pods.Failure.Message += ": " + failure.Message
+		}
 	}
+	pods.Waits = failure.Message
 	return pods
 }

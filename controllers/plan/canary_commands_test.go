@@ -190,14 +190,37 @@ func podScenarios() map[string]scenario {
 			sim.perSecond = 0
 			sim.change(fromImage("flag-service:v2"))
 			sim.note("the candidate's pods: " + reason)
-			sim.pods = map[string]observed.PodFailure{sim.candidate(): {Reason: reason, Message: "pod demo-1: " + reason}}
+			sim.pods = map[string]observed.PodFailure{sim.candidate(): {Reason: reason, Message: "pod demo-1: " + reason, Fatal: true}}
 			sim.until("the rollback", sim.rolledBack)
 			sim.runFor(30 * time.Second)
 		}}
 	}
+	// pull begins a release whose image cannot be pulled.
+	pull := func(sim *simulation) (candidate string) {
+		sim.podsStuck = true
+		sim.change(fromImage("flag-service:v2"))
+		candidate = sim.candidate()
+		sim.note("the candidate's image cannot be pulled")
+		sim.pods = map[string]observed.PodFailure{candidate: {Reason: "ImagePullBackOff", Message: "flag-service:v2 is in ImagePullBackOff: check that it exists"}}
+		sim.runFor(4 * time.Minute)
+		sim.expectMessage(v1alpha1.ConditionReady, "flag-service:v2 is in ImagePullBackOff: check that it exists")
+		return candidate
+	}
 	return map[string]scenario{
-		"crash-loop": failing("CrashLoopBackOff"),
-		"image-pull": failing("ImagePullBackOff"),
+		"crash-loop":         failing("CrashLoopBackOff"),
+		"invalid-image-name": failing("InvalidImageName"),
+		"image-pull-resolves": {script: func(sim *simulation) {
+			candidate := pull(sim)
+			sim.note("the registry is back")
+			sim.pods, sim.podsStuck = nil, false
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"image-pull-lasts": {script: func(sim *simulation) {
+			pull(sim)
+			sim.candidateStuck()
+			sim.until("the rollback", sim.rolledBack)
+			sim.expectMessage(v1alpha1.ConditionRolloutHealthy, "ProgressDeadlineExceeded", "flag-service:v2 is in ImagePullBackOff: check that it exists")
+		}},
 		"progress-deadline": {script: func(sim *simulation) {
 			sim.podsStuck = true
 			sim.change(fromImage("flag-service:v2"))
@@ -225,7 +248,7 @@ func podScenarios() map[string]scenario {
 				sim.change(fromImage("flag-service:v2"))
 				sim.runFor(time.Minute)
 				sim.note("the load test passes")
-				sim.loadTestEnds(batchv1.JobComplete, `{"passed":true}`)
+				sim.loadTestEnds(batchv1.JobComplete, observed.LoadTest{Ended: true, Passed: true, Report: `{"passed":true}`})
 				candidate := sim.candidate()
 				sim.until("the promotion", sim.promoted(candidate))
 			},
@@ -236,7 +259,7 @@ func podScenarios() map[string]scenario {
 				sim.change(fromImage("flag-service:v2"))
 				sim.runFor(time.Minute)
 				sim.note("the load test fails before any client is served")
-				sim.loadTestEnds(batchv1.JobFailed, `{"requests":12000,"errorRate":0.023,"latency":{"p95Ms":81}}`)
+				sim.loadTestEnds(batchv1.JobFailed, observed.LoadTest{Ended: true, Report: `{"requests":12000,"errorRate":0.023,"latency":{"p95Ms":81}}`})
 				sim.until("the rollback", sim.rolledBack)
 				sim.expectMessage(v1alpha1.ConditionRolloutHealthy, "LoadTestFailed", "of 12000 requests 2.3% failed, and the P95 was 81.0 ms")
 				candidate := sim.fc.Status.Revisions.Rejected
@@ -244,12 +267,40 @@ func podScenarios() map[string]scenario {
 				sim.note("retried: another Job runs, the first result is not used")
 				sim.annotate(v1alpha1.AnnotationRetry, candidate)
 				sim.runFor(time.Minute)
-				sim.loadTestEnds(batchv1.JobComplete, `{"passed":true}`)
+				sim.loadTestEnds(batchv1.JobComplete, observed.LoadTest{Ended: true, Passed: true, Report: `{"passed":true}`})
 				sim.until("the promotion", sim.promoted(candidate))
 				sim.tick()
 				if jobs := sim.jobs(); len(jobs) > 0 {
 					sim.t.Errorf("%v is left after the canary", jobs[0].Name)
 				}
+			},
+		},
+		"load-test-beside-a-proxy": {
+			spec: func(s *v1alpha1.FlagCacheSpec) { s.Canary.LoadTest = &v1alpha1.LoadTestSpec{Concurrency: 50} },
+			script: func(sim *simulation) {
+				sim.change(fromImage("flag-service:v2"))
+				sim.runFor(time.Minute)
+				sim.note("the load test passes, and the proxy of a mesh in its pod goes on: the Job does not end")
+				sim.loadTestPod(observed.LoadTest{Ended: true, Passed: true, Report: `{"passed":true}`})
+				candidate := sim.candidate()
+				sim.until("the promotion", sim.promoted(candidate))
+				sim.runFor(time.Minute)
+				if jobs := sim.jobs(); len(jobs) > 0 {
+					sim.t.Errorf("%v is left after the canary", jobs[0].Name)
+				}
+			},
+		},
+		"load-test-does-not-start": {
+			spec: func(s *v1alpha1.FlagCacheSpec) { s.Canary.LoadTest = &v1alpha1.LoadTestSpec{Concurrency: 50} },
+			script: func(sim *simulation) {
+				sim.change(fromImage("flag-service:v2"))
+				sim.runFor(30 * time.Second)
+				sim.note("no node can run the load test")
+				sim.loadTestPod(observed.LoadTest{Failure: observed.PodFailure{Reason: "Unschedulable", Message: "no node can run a pod: 0/3 nodes are available"}})
+				sim.runFor(2 * time.Minute)
+				sim.expectMessage(v1alpha1.ConditionReady, "Waiting for the load test: no node can run a pod: 0/3 nodes are available")
+				sim.until("the rollback", sim.rolledBack)
+				sim.expectMessage(v1alpha1.ConditionRolloutHealthy, "LoadTestFailed", "the load test did not finish: no node can run a pod: 0/3 nodes are available")
 			},
 		},
 		"by-replicas": {

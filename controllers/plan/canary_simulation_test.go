@@ -15,6 +15,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -161,14 +163,21 @@ func (sim *simulation) jobs() (jobs []*batchv1.Job) {
 }
 
 // loadTestEnds finishes the Job of the load test.
-func (sim *simulation) loadTestEnds(how batchv1.JobConditionType, report string) {
+func (sim *simulation) loadTestEnds(how batchv1.JobConditionType, test observed.LoadTest) {
+	sim.t.Helper()
+	sim.loadTestPod(test)
+	sim.jobs()[0].Status.Conditions = []batchv1.JobCondition{{Type: how, Status: corev1.ConditionTrue}}
+}
+
+// loadTestPod sets the state of the pod of the only load test.
+func (sim *simulation) loadTestPod(test observed.LoadTest) {
 	sim.t.Helper()
 	jobs := sim.jobs()
 	if len(jobs) != 1 {
 		sim.t.Fatalf("there are %d Jobs, want the load test's", len(jobs))
 	}
-	jobs[0].Status.Conditions = []batchv1.JobCondition{{Type: how, Status: corev1.ConditionTrue}}
-	sim.report = report
+	mustFind[*networkingv1.NetworkPolicy](sim.world, jobs[0].Name)
+	sim.loadTests = map[types.UID]observed.LoadTest{jobs[0].UID: test}
 }
 
 // recordedState of the candidate's canary.

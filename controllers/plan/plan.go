@@ -12,6 +12,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -205,6 +206,8 @@ func mayDelete(s *observed.Index, child observed.Object, r rollout) bool {
 	case *corev1.Secret:
 		hash, private := strings.CutPrefix(child.Name, observed.PrivateConnectionName(s.FlagCache, ""))
 		return private && !r.uses(hash) || r.atRest()
+	case *networkingv1.NetworkPolicy:
+		return child.Labels[v1alpha1.LabelComponent] == v1alpha1.ComponentLoadTest || r.atRest()
 	default:
 		return r.atRest()
 	}

@@ -102,7 +102,7 @@ func deployments(fc *v1alpha1.FlagCache, target *targetRevision, r rollout) []ob
 	return objects
 }
 
-// loadTestObjects are the Job while its result is not recorded. An existing one is kept
+// loadTestObjects are the Job, and what lets its pod reach the candidate, while its result is not recorded. An existing one is kept
 // as it is, because most fields of a Job are immutable
 // (https://kubernetes.io/docs/concepts/workloads/controllers/job/). That of an earlier
 // attempt has to be deleted first.
@@ -113,9 +113,12 @@ func loadTestObjects(s *observed.Index, r rollout) (write, keep []observed.Objec
 	job, there := observed.Get[*batchv1.Job](s, observed.LoadTestName(s.FlagCache, r.target))
 	switch {
 	case there && job.Annotations[v1alpha1.AnnotationTrial] == revision.AttemptID(r.record()):
-		return nil, []observed.Object{job}
+		return []observed.Object{revision.LoadTestNetworkPolicy(s.FlagCache, r.target)}, []observed.Object{job}
 	case !there && r.begun && r.canary.Phase == canary.LoadTesting:
-		return []observed.Object{revision.LoadTestJob(s, r.record(), canaryPolicy(s.FlagCache.Spec.Canary).Limits[canary.ErrorRate])}, nil
+		return []observed.Object{
+			revision.LoadTestNetworkPolicy(s.FlagCache, r.target),
+			revision.LoadTestJob(s, r.record(), canaryPolicy(s.FlagCache.Spec.Canary).Limits[canary.ErrorRate]),
+		}, nil
 	}
 	return nil, nil
 }

@@ -68,19 +68,19 @@ func withExternal(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 
 // world is a cluster that applies plans. Nothing in it becomes ready by itself.
 type world struct {
-	t        *testing.T
-	fc       *v1alpha1.FlagCache
-	secret   observed.ExternalSecret
-	database observed.ExternalSecret
-	flags    observed.Flags
-	probe    observed.Probe
-	children []observed.Object
-	trace    []string
-	now      time.Time
-	evidence canary.Evidence
-	pods     map[string]observed.PodFailure
-	report   string
-	routes   map[string]observed.Route
+	t         *testing.T
+	fc        *v1alpha1.FlagCache
+	secret    observed.ExternalSecret
+	database  observed.ExternalSecret
+	flags     observed.Flags
+	probe     observed.Probe
+	children  []observed.Object
+	trace     []string
+	now       time.Time
+	evidence  canary.Evidence
+	pods      map[string]observed.PodFailure
+	loadTests map[types.UID]observed.LoadTest
+	routes    map[string]observed.Route
 	// nextProbe is the result about the connection to verify, ack the installed kinds.
 	nextProbe observed.Probe
 	ack       map[string]bool
@@ -117,7 +117,7 @@ func (w *world) snapshot() observed.Snapshot {
 		ACK:            w.ack,
 		Evidence:       w.evidence,
 		Pods:           w.pods,
-		LoadTestReport: w.report,
+		LoadTests:      w.loadTests,
 		Routes:         w.readRoutes(),
 		Children:       w.children,
 	}

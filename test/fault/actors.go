@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/service/flags"
 	"github.com/flagcache/flagcache/test/ackmodel"
@@ -377,7 +378,7 @@ func (w kube) endLoadTest(job *batchv1.Job) {
 		report, code, end = badReport, 1, batchv1.JobFailed
 	}
 	updateAs(&w.api, pods, job.Name, func(p *corev1.Pod) {
-		p.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: observed.LoadTestContainer, State: corev1.ContainerState{
 			Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Message: report},
 		}}}
 	})

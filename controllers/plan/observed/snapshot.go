@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
@@ -45,9 +46,8 @@ type Snapshot struct {
 	Evidence canary.Evidence
 	// Pods has the problems of the pods of revisions that do not serve, by revision.
 	Pods map[string]PodFailure
-	// LoadTestReport is the report of the load test that ended. Whether there was
-	// one, and its result, is in its Job among the children.
-	LoadTestReport string
+	// LoadTests are the states of the pods of load tests, by the UID of the Job.
+	LoadTests map[types.UID]LoadTest
 	// Routes are the HTTPRoutes of RoutesToRead, by name.
 	Routes map[string]Route
 	// Children are the objects with the FlagCache's name label, or with a name that
@@ -167,14 +167,6 @@ const (
 	// LoadHighCPU: a core has been busy for an hour.
 	LoadHighCPU
 )
-
-// PodFailure is the problem that keeps pods from running.
-type PodFailure struct {
-	// Reason is that of Kubernetes, such as CrashLoopBackOff; "" if there is no problem.
-	Reason string
-	// Message describes it for people.
-	Message string
-}
 
 // Problem returns why a Secret was not read, as the reason and message of a
 // condition; the reason is "" if it was read. Keys are those that it needs.

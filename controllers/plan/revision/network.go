@@ -20,12 +20,9 @@ import (
 func NetworkPolicy(fc *v1alpha1.FlagCache, desired connection.Desired, sourcePorts []int32) *networkingv1.NetworkPolicy {
 	selected := metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)}
 	egress := []networkingv1.NetworkPolicyEgressRule{
-		{Ports: []networkingv1.NetworkPolicyPort{pods.UDPPort(53), pods.TCPPort(53)}},
+		dnsEgress(),
 		{Ports: pods.TCPPorts(desired.Ports)},
-		{
-			To:    []networkingv1.NetworkPolicyPeer{{PodSelector: &selected}},
-			Ports: []networkingv1.NetworkPolicyPort{pods.TCPPort(config.PortOFREP)},
-		},
+		serviceEgress(fc),
 	}
 	if len(sourcePorts) > 0 {
 		egress = append(egress, networkingv1.NetworkPolicyEgressRule{Ports: pods.TCPPorts(sourcePorts)})
@@ -44,6 +41,20 @@ func NetworkPolicy(fc *v1alpha1.FlagCache, desired connection.Desired, sourcePor
 			}},
 			Egress: egress,
 		},
+	}
+}
+
+func dnsEgress() networkingv1.NetworkPolicyEgressRule {
+	return networkingv1.NetworkPolicyEgressRule{Ports: []networkingv1.NetworkPolicyPort{pods.UDPPort(53), pods.TCPPort(53)}}
+}
+
+// serviceEgress lets pods reach the flag service.
+func serviceEgress(fc *v1alpha1.FlagCache) networkingv1.NetworkPolicyEgressRule {
+	return networkingv1.NetworkPolicyEgressRule{
+		To: []networkingv1.NetworkPolicyPeer{{
+			PodSelector: &metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)},
+		}},
+		Ports: []networkingv1.NetworkPolicyPort{pods.TCPPort(config.PortOFREP)},
 	}
 }
 
