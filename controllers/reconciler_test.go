@@ -56,7 +56,7 @@ var _ = Describe("A FlagCache", func() {
 			get(ctx, s, o, name)
 			Expect(metav1.IsControlledBy(o, fc)).To(BeTrue(), name)
 		}
-		get(ctx, s, &policyv1.PodDisruptionBudget{}, "demo")
+		get(ctx, s, &policyv1.PodDisruptionBudget{}, "demo-"+stable)
 		get(ctx, s, &networkingv1.NetworkPolicy{}, "demo")
 		get(ctx, s, &networkingv1.NetworkPolicy{}, "demo-redis")
 		Expect(get(ctx, s, &corev1.Service{}, "demo").Spec.Selector).To(HaveKeyWithValue(v1alpha1.LabelRevision, stable))
@@ -135,9 +135,10 @@ var _ = Describe("A FlagCache", func() {
 		s.ready(ctx)
 		password := get(ctx, s, &corev1.Secret{}, "demo-redis").Data["password"]
 		Expect(k8s.Delete(ctx, get(ctx, s, &corev1.Secret{}, "demo-redis"))).To(Succeed())
-		Expect(k8s.Delete(ctx, get(ctx, s, &policyv1.PodDisruptionBudget{}, "demo"))).To(Succeed())
+		stable := get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Stable
+		Expect(k8s.Delete(ctx, get(ctx, s, &policyv1.PodDisruptionBudget{}, "demo-"+stable))).To(Succeed())
 		s.settle(ctx)
-		get(ctx, s, &policyv1.PodDisruptionBudget{}, "demo")
+		get(ctx, s, &policyv1.PodDisruptionBudget{}, "demo-"+stable)
 		Expect(get(ctx, s, &corev1.Secret{}, "demo-redis").Data["password"]).To(Equal(password))
 	})
 

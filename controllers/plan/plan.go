@@ -13,6 +13,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -190,10 +191,11 @@ func obsolete(s *observed.Index, desired []observed.Object, r rollout) []observe
 // mayDelete reports whether an undesired child may be deleted now. During a rollout, and
 // for the scale-down delay after it, what the previous spec requested is kept; but not
 // what belongs to a candidate alone, once no gateway sends it requests, nor an
-// autoscaler, which would change the size of the stable revision.
+// autoscaler, which would change the size of the stable revision, nor the disruption
+// budget of a revision that does not serve, which would block drains.
 func mayDelete(s *observed.Index, child observed.Object, r rollout) bool {
 	switch child := child.(type) {
-	case *autoscalingv2.HorizontalPodAutoscaler, *appsv1.ControllerRevision, *batchv1.Job:
+	case *autoscalingv2.HorizontalPodAutoscaler, *appsv1.ControllerRevision, *batchv1.Job, *policyv1.PodDisruptionBudget:
 		return true
 	case *appsv1.Deployment:
 		revision := child.Labels[v1alpha1.LabelRevision]

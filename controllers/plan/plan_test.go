@@ -302,7 +302,7 @@ func TestDeletionIsSequential(t *testing.T) {
 		"Deployment demo-" + revision,
 		"StatefulSet demo-redis",
 		"Secret demo-redis, Service demo-redis, NetworkPolicy demo-redis, Secret demo-integrity, ConfigMap demo-client, Secret " + private +
-			", Secret demo-connection, PodDisruptionBudget demo, NetworkPolicy demo, ControllerRevision demo-" + revision,
+			", Secret demo-connection, NetworkPolicy demo, PodDisruptionBudget demo-" + revision + ", ControllerRevision demo-" + revision,
 		"", "",
 	}
 	if d := cmp.Diff(want, stages); d != "" {

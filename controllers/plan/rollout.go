@@ -253,6 +253,19 @@ func (r rollout) inUse() []string {
 	return revisions
 }
 
+// serving are the revisions that clients get answers from: the stable one until its
+// successor was observed to be selected, that one, and a candidate with a share.
+func (r rollout) serving() []string {
+	serving := []string{r.serves}
+	if r.stable != "" && r.stable != r.serves {
+		serving = append(serving, r.stable)
+	}
+	if r.canary != nil && r.canary.Weight > 0 && r.target != r.serves {
+		serving = append(serving, r.target)
+	}
+	return serving
+}
+
 // atRest reports whether nothing but the stable revision is needed.
 func (r rollout) atRest() bool { return r.settled() && r.previous == "" }
 

@@ -47,7 +47,10 @@ func planService(s *observed.Index, history history, requested request, desired 
 	if part.rollout.serves == "" {
 		return part
 	}
-	part.apply = append(part.apply, traffic.ClientService(fc, part.rollout.serves, part.rollout.share(fc)), revision.DisruptionBudget(fc), revision.NetworkPolicy(fc, desired, flags.Ports))
+	part.apply = append(part.apply, traffic.ClientService(fc, part.rollout.serves, part.rollout.share(fc)), revision.NetworkPolicy(fc, desired, flags.Ports))
+	for _, name := range part.rollout.serving() {
+		part.apply = append(part.apply, revision.DisruptionBudget(fc, name))
+	}
 	if fc.Spec.Service.Autoscaling != nil {
 		part.apply = append(part.apply, revision.Autoscaler(fc, part.rollout.serves))
 	}

@@ -97,7 +97,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 		in := client.InNamespace(namespace)
 		budgets := &policyv1.PodDisruptionBudgetList{}
 		Expect(local.Client.List(ctx, budgets, in)).To(Succeed())
-		Expect(budgets.Items).To(ConsistOf(HaveField("Status.CurrentHealthy", Equal(int32(2)))))
+		Expect(budgets.Items).To(ConsistOf(HaveField("Status.CurrentHealthy", Equal(int32(2)))), "one for the serving revision")
 		policies := &networkingv1.NetworkPolicyList{}
 		Expect(local.Client.List(ctx, policies, in)).To(Succeed())
 		Expect(policies.Items).To(ConsistOf(HaveField("Name", "demo"), HaveField("Name", "demo-redis")))

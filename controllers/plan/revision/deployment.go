@@ -56,14 +56,17 @@ func Deployment(fc *v1alpha1.FlagCache, revision string, template corev1.PodTemp
 	}
 }
 
-// DisruptionBudget lets one pod at a time be evicted, of any revision.
-func DisruptionBudget(fc *v1alpha1.FlagCache) *policyv1.PodDisruptionBudget {
+// DisruptionBudget lets one pod of a revision at a time be evicted. Pods of others do
+// not count: those of a release that does not start would keep nodes from being drained.
+func DisruptionBudget(fc *v1alpha1.FlagCache, revision string) *policyv1.PodDisruptionBudget {
+	meta := observed.ChildMeta(fc, observed.RevisionName(fc, revision), v1alpha1.ComponentService)
+	meta.Labels[v1alpha1.LabelRevision] = revision
 	return &policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
-		ObjectMeta: observed.ChildMeta(fc, observed.ServiceName(fc), v1alpha1.ComponentService),
+		ObjectMeta: meta,
 		Spec: policyv1.PodDisruptionBudgetSpec{
 			MaxUnavailable:             ptr.To(intstr.FromInt32(1)),
-			Selector:                   &metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)},
+			Selector:                   &metav1.LabelSelector{MatchLabels: observed.RevisionLabels(fc, revision)},
 			UnhealthyPodEvictionPolicy: ptr.To(policyv1.AlwaysAllow),
 		},
 	}
