@@ -44,8 +44,8 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		published := get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data
 		Expect(token).To(HaveLen(64))
 		Expect(published["password"]).To(Equal(token))
-		Expect(string(published["host"])).To(Equal(group.PrimaryEndpoint().Address))
-		Expect(string(published["port"])).To(Equal(fmt.Sprint(group.PrimaryEndpoint().Port)))
+		Expect(string(published["host"])).To(Equal(*ack.PrimaryEndpoint(group).Address))
+		Expect(string(published["port"])).To(Equal(fmt.Sprint(*ack.PrimaryEndpoint(group).Port)))
 		Expect(string(published["tls"])).To(Equal("true"))
 
 		s.expectUnchangedSpec(ctx)
@@ -90,13 +90,13 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		})
 		s.expectReady(ctx)
 		s.expectMatchingTokens(ctx)
-		Expect(modifications(player, s.group(ctx).Spec.ReplicationGroupID)).To(Equal(1), "AWS receives one token")
+		Expect(modifications(player, *s.group(ctx).Spec.ReplicationGroupID)).To(Equal(1), "AWS receives one token")
 	})
 
 	It("deletes its cache when it is deleted", func(ctx context.Context) {
 		s := newCloud(ctx, player)
 		s.createReady(ctx, s.elastiCacheFlagCache())
-		id := s.group(ctx).Spec.ReplicationGroupID
+		id := *s.group(ctx).Spec.ReplicationGroupID
 		Expect(player.Groups()).To(ContainElement(id))
 		s.deleteFlagCache(ctx)
 		Expect(player.Groups()).NotTo(ContainElement(id))
@@ -105,7 +105,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 	It("reports why AWS does not delete its cache, and is deleted after the cache", func(ctx context.Context) {
 		s := newCloud(ctx, player)
 		s.createReady(ctx, s.elastiCacheFlagCache())
-		id := s.group(ctx).Spec.ReplicationGroupID
+		id := *s.group(ctx).Spec.ReplicationGroupID
 		player.Refuse(ackplayer.Delete, id, "InvalidReplicationGroupState", 10)
 		Expect(k8s.Delete(ctx, get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
 		s.eventually(ctx, func(g Gomega) {
@@ -121,7 +121,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		fc := s.elastiCacheFlagCache()
 		fc.Spec.DeletionPolicy = v1alpha1.DeletionRetain
 		s.createReady(ctx, fc)
-		id := s.group(ctx).Spec.ReplicationGroupID
+		id := *s.group(ctx).Spec.ReplicationGroupID
 		s.expectUnchangedSpec(ctx)
 
 		By("deleting the ACK resource first, like the deletion of its namespace")
@@ -144,7 +144,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 			s.expectProvisioned(g, ctx, metav1.ConditionTrue, v1alpha1.ReasonProvisioned)
 		})
 		s.expectReady(ctx)
-		Expect(s.group(ctx).Spec.ReplicationGroupID).To(Equal(id))
+		Expect(*s.group(ctx).Spec.ReplicationGroupID).To(Equal(id))
 		s.expectMatchingTokens(ctx)
 		s.deleteFlagCache(ctx)
 	})
@@ -154,7 +154,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		fc := s.elastiCacheFlagCache()
 		fc.Spec.DeletionPolicy = v1alpha1.DeletionRetain
 		s.createReady(ctx, fc)
-		id := s.group(ctx).Spec.ReplicationGroupID
+		id := *s.group(ctx).Spec.ReplicationGroupID
 		Expect(s.group(ctx).Annotations).To(HaveKeyWithValue(ack.AnnotationDeletionPolicy, ack.DeletionRetain))
 		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.DeletionPolicy = v1alpha1.DeletionDelete })
 		s.eventually(ctx, func(g Gomega) {
@@ -191,7 +191,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		player.Resume()
 		s.deleteFlagCache(ctx)
 		Expect(callsFor(player, group, calls)).To(Equal([]string{"Create Snapshot", "Delete ReplicationGroup"}), "the snapshot is kept")
-		Expect(player.Groups()).NotTo(ContainElement(group.Spec.ReplicationGroupID))
+		Expect(player.Groups()).NotTo(ContainElement(*group.Spec.ReplicationGroupID))
 	})
 
 	It("authenticates pods with IAM, and the probe with its own user", func(ctx context.Context) {
@@ -200,9 +200,9 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		fc.Spec.Cache.ElastiCache.Authentication.Type = v1alpha1.AuthenticationIAM
 		s.createReady(ctx, fc)
 		group := s.group(ctx)
-		id := group.Spec.ReplicationGroupID
+		id := *group.Spec.ReplicationGroupID
 		Expect(callsFor(player, group, 0)).To(Equal([]string{"Create User", "Create UserGroup", "Create ReplicationGroup"}))
-		Expect(group.Spec.UserGroupIDs).To(Equal([]string{id}))
+		Expect(group.Spec.UserGroupIDs).To(Equal(ack.Pointers(id)))
 		Expect(group.Spec.AuthToken).To(BeNil())
 		s.expectUnchangedSpec(ctx)
 		published := get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data
@@ -232,7 +232,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s := newCloud(ctx, player)
 		s.createReady(ctx, s.elastiCacheFlagCache())
 		before := s.group(ctx)
-		id := before.Spec.ReplicationGroupID
+		id := *before.Spec.ReplicationGroupID
 
 		By("changing nodes, replicas, the engine and a window at once")
 		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
@@ -242,10 +242,10 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s.eventually(ctx, func(g Gomega) {
 			s.expectCondition(g, ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 			group := s.group(ctx)
-			g.Expect(group.Status.State).To(Equal(ack.GroupAvailable))
-			g.Expect(group.Spec.CacheNodeType).To(Equal("cache.t3.small"))
-			g.Expect(group.Spec.EngineVersion).To(Equal("8.1"))
-			g.Expect(group.Spec.PreferredMaintenanceWindow).To(Equal("sun:05:00-sun:06:00"))
+			g.Expect(ack.GroupState(group)).To(Equal(ack.GroupAvailable))
+			g.Expect(group.Spec.CacheNodeType).To(HaveValue(Equal("cache.t3.small")))
+			g.Expect(group.Spec.EngineVersion).To(HaveValue(Equal("8.1")))
+			g.Expect(group.Spec.PreferredMaintenanceWindow).To(HaveValue(Equal("sun:05:00-sun:06:00")))
 			g.Expect(group.Status.MemberClusters).To(HaveLen(3))
 		})
 		Expect(s.group(ctx).UID).To(Equal(before.UID))
@@ -256,7 +256,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 	It("stays healthy during a snapshot and a failover", func(ctx context.Context) {
 		s := newCloud(ctx, player)
 		s.createReady(ctx, s.elastiCacheFlagCache())
-		id := s.group(ctx).Spec.ReplicationGroupID
+		id := *s.group(ctx).Spec.ReplicationGroupID
 		ready := func(g Gomega) {
 			s.reconcileOnce(ctx, g)
 			s.expectCondition(g, ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
@@ -289,7 +289,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s.eventually(ctx, func(g Gomega) {
 			s.expectProvisioned(g, ctx, metav1.ConditionTrue, v1alpha1.ReasonReplacementRejected)
 			s.expectCondition(g, ctx, v1alpha1.ConditionRolloutHealthy, metav1.ConditionFalse, v1alpha1.ReasonRolledBack)
-			g.Expect(player.Groups()).To(Equal([]string{before.Spec.ReplicationGroupID}))
+			g.Expect(player.Groups()).To(Equal([]string{*before.Spec.ReplicationGroupID}))
 		})
 		s.expectCondition(Default, ctx, v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
 		Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data).To(Equal(published))
@@ -328,7 +328,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		DeferCleanup(player.Resume)
 		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Cache.ElastiCache.NodeType = "cache.t3.small" })
 		s.eventually(ctx, func(g Gomega) {
-			g.Expect(s.group(ctx).Spec.CacheNodeType).To(Equal("cache.t3.small"))
+			g.Expect(s.group(ctx).Spec.CacheNodeType).To(HaveValue(Equal("cache.t3.small")))
 			c := s.expectCondition(g, ctx, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonModifying)
 			g.Expect(c.ObservedGeneration).To(BeEquivalentTo(2))
 		})
@@ -358,7 +358,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 			<-recorded
 		}
 
-		Expect(player.DeleteOutOfBand(s.group(ctx).Spec.ReplicationGroupID)).To(Succeed())
+		Expect(player.DeleteOutOfBand(*s.group(ctx).Spec.ReplicationGroupID)).To(Succeed())
 		Expect(player.Resync(ctx)).To(Succeed())
 		s.eventually(ctx, func(g Gomega) {
 			s.reconcileOnce(ctx, g)
@@ -372,11 +372,11 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 	It("is deleted and recreated when its creation fails", func(ctx context.Context) {
 		s := newCloud(ctx, player)
 		group := s.createPaused(ctx, player)
-		player.Refuse(ackplayer.Create, group.Spec.ReplicationGroupID, ackplayer.CreateFailed, 1)
+		player.Refuse(ackplayer.Create, *group.Spec.ReplicationGroupID, ackplayer.CreateFailed, 1)
 		player.Resume()
 		s.eventually(ctx, func(g Gomega) {
 			s.expectProvisioned(g, ctx, metav1.ConditionFalse, v1alpha1.ReasonCreateFailed)
-			g.Expect(player.Groups()).NotTo(ContainElement(group.Spec.ReplicationGroupID))
+			g.Expect(player.Groups()).NotTo(ContainElement(*group.Spec.ReplicationGroupID))
 		})
 		By("advancing the clock past the retry delay")
 		s.Clock = fastClock(2 * time.Minute)
@@ -424,7 +424,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		})
 		group := s.group(ctx)
 		security := get(ctx, s.stage, &ack.SecurityGroup{}, group.Name)
-		Expect(group.Spec.SecurityGroupIDs).To(Equal([]string{security.Status.ID}))
+		Expect(group.Spec.SecurityGroupIDs).To(Equal([]*string{security.Status.ID}))
 		s.expectUnchangedSpec(ctx)
 		created := callsFor(player, group, 0)
 		Expect(created[len(created)-1]).To(Equal("Create MetricAlarm"))
@@ -439,7 +439,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 
 	It("explains a terminal error of AWS", func(ctx context.Context) {
 		s := newCloud(ctx, player)
-		player.Refuse(ackplayer.Create, s.createPaused(ctx, player).Spec.ReplicationGroupID, "ClusterQuotaForCustomerExceeded", 1)
+		player.Refuse(ackplayer.Create, *s.createPaused(ctx, player).Spec.ReplicationGroupID, "ClusterQuotaForCustomerExceeded", 1)
 		player.Resume()
 		s.eventually(ctx, func(g Gomega) {
 			c := s.expectProvisioned(g, ctx, metav1.ConditionFalse, v1alpha1.ReasonAWSQuotaExceeded)

@@ -3,22 +3,26 @@
 
 package ack
 
+import core "github.com/aws-controllers-k8s/runtime/apis/core/v1alpha1"
+
 // Annotations that configure how ACK handles an object.
 const (
 	// AnnotationRegion is the AWS region of the object. Default: the controller's.
-	AnnotationRegion = "services.k8s.aws/region"
+	AnnotationRegion = core.AnnotationRegion
 	// AnnotationDeletionPolicy with DeletionRetain keeps the AWS resource when the object
 	// is deleted.
-	AnnotationDeletionPolicy = "services.k8s.aws/deletion-policy"
+	AnnotationDeletionPolicy = core.AnnotationDeletionPolicy
 	// AnnotationAdoptionPolicy with AdoptOrCreate adopts an existing AWS resource with the
 	// ID.
-	AnnotationAdoptionPolicy = "services.k8s.aws/adoption-policy"
+	AnnotationAdoptionPolicy = core.AnnotationAdoptionPolicy
 	// AnnotationAdoptionFields is the ID of the resource to adopt, as JSON.
-	AnnotationAdoptionFields = "services.k8s.aws/adoption-fields"
+	AnnotationAdoptionFields = core.AnnotationAdoptionFields
 )
 
 // Values of annotations.
 const (
-	DeletionRetain = "retain"
-	AdoptOrCreate  = "adopt-or-create"
+	DeletionRetain = string(core.DeletionPolicyRetain)
+	// AdoptOrCreate is declared in the part of ACK's runtime that depends on the SDK of
+	// AWS.
+	AdoptOrCreate = "adopt-or-create"
 )

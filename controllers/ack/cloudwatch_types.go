@@ -5,14 +5,23 @@ package ack
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// MetricAlarm notifies a topic when a metric exceeds a threshold.
+// MetricAlarm notifies a topic when a metric exceeds a threshold. The type is declared
+// here, with the fields that FlagCache uses, because the module of ACK's
+// cloudwatch-controller is not available.
 //
 // +kubebuilder:object:root=true
 type MetricAlarm struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
-	Spec              MetricAlarmSpec `json:"spec"`
-	Status            CommonStatus    `json:"status,omitempty,omitzero"`
+	Spec              MetricAlarmSpec   `json:"spec"`
+	Status            MetricAlarmStatus `json:"status,omitempty,omitzero"`
+}
+
+// MetricAlarmStatus is the observed state of a MetricAlarm.
+type MetricAlarmStatus struct {
+	// ACKResourceMetadata identifies the AWS resource, nil before it is created.
+	ACKResourceMetadata *ResourceMetadata `json:"ackResourceMetadata,omitempty"`
+	Conditions          []*Condition      `json:"conditions,omitempty"`
 }
 
 // MetricAlarmSpec is the desired state of a MetricAlarm.
@@ -32,7 +41,7 @@ type MetricAlarmSpec struct {
 	AlarmActions     []string `json:"alarmActions,omitempty"`
 	// OKActions is oKActions in JSON.
 	OKActions []string `json:"oKActions,omitempty"`
-	Tags      []Tag    `json:"tags,omitempty"`
+	Tags      []*Tag   `json:"tags,omitempty"`
 }
 
 // Dimension distinguishes metrics of the same name.
@@ -49,6 +58,3 @@ type MetricAlarmList struct {
 	metav1.ListMeta `json:"metadata,omitempty,omitzero"`
 	Items           []MetricAlarm `json:"items"`
 }
-
-// ACKStatus implements Object.
-func (a *MetricAlarm) ACKStatus() Status { return a.Status.Status }

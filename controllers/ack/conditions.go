@@ -4,8 +4,12 @@
 package ack
 
 import (
+	"slices"
+
+	core "github.com/aws-controllers-k8s/runtime/apis/core/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // Types of conditions. ACK rebuilds all of them in every reconcile, so lastTransitionTime
@@ -14,78 +18,73 @@ import (
 const (
 	// ConditionReady summarizes the other conditions. It is True even for a group whose
 	// creation failed, and keeps its last value while an object is being deleted.
-	ConditionReady = "Ready"
+	ConditionReady = core.ConditionTypeReady
 	// ConditionSynced is True if the AWS resource matches the spec.
-	ConditionSynced = "ACK.ResourceSynced"
+	ConditionSynced = core.ConditionTypeResourceSynced
 	// ConditionTerminal is True if AWS rejected the request and ACK does not retry until
 	// the spec changes.
-	ConditionTerminal = "ACK.Terminal"
+	ConditionTerminal = core.ConditionTypeTerminal
 	// ConditionRecoverable is True if AWS rejected the request and ACK retries.
-	ConditionRecoverable = "ACK.Recoverable"
+	ConditionRecoverable = core.ConditionTypeRecoverable
 	// ConditionAdvisory is information about the object that is not an error.
-	ConditionAdvisory = "ACK.Advisory"
+	ConditionAdvisory = core.ConditionTypeAdvisory
 	// ConditionReferencesResolved is True if the objects that the spec refers to exist.
 	// While they do not, it is the only condition.
-	ConditionReferencesResolved = "ACK.ReferencesResolved"
+	ConditionReferencesResolved = core.ConditionTypeReferencesResolved
 	// ConditionIAMRoleSelected is True if ACK found the IAM role to use.
-	ConditionIAMRoleSelected = "ACK.IAMRoleSelected"
+	ConditionIAMRoleSelected = core.ConditionTypeIAMRoleSelected
 )
 
-// Condition is a condition of an ACK object.
-type Condition struct {
-	Type               string                 `json:"type"`
-	Status             corev1.ConditionStatus `json:"status"`
-	LastTransitionTime *metav1.Time           `json:"lastTransitionTime,omitempty"`
-	Reason             string                 `json:"reason,omitempty"`
-	Message            string                 `json:"message,omitempty"`
-}
+// Conditions are all conditions of an object.
+type Conditions []*Condition
 
-// Status is the common part of the statuses of all kinds.
-type Status struct {
-	// ACKResourceMetadata identifies the AWS resource, nil before it is created.
-	ACKResourceMetadata *ResourceMetadata `json:"ackResourceMetadata,omitempty"`
-	Conditions          []Condition       `json:"conditions,omitempty"`
-}
-
-// ResourceMetadata identifies an AWS resource.
-type ResourceMetadata struct {
-	ARN            string `json:"arn,omitempty"`
-	OwnerAccountID string `json:"ownerAccountID,omitempty"`
-	Region         string `json:"region,omitempty"`
-}
-
-// Condition returns the condition of a type; ok is false if there is none.
-func (s Status) Condition(kind string) (c Condition, ok bool) {
-	for _, c := range s.Conditions {
-		if c.Type == kind {
-			return c, true
-		}
+// ConditionsOf returns the conditions of an object of any of the kinds; none of another
+// object.
+func ConditionsOf(o runtime.Object) Conditions {
+	switch o := o.(type) {
+	case *ReplicationGroup:
+		return o.Status.Conditions
+	case *CacheSubnetGroup:
+		return o.Status.Conditions
+	case *CacheParameterGroup:
+		return o.Status.Conditions
+	case *User:
+		return o.Status.Conditions
+	case *UserGroup:
+		return o.Status.Conditions
+	case *Snapshot:
+		return o.Status.Conditions
+	case *SecurityGroup:
+		return o.Status.Conditions
+	case *MetricAlarm:
+		return o.Status.Conditions
+	default:
+		return nil
 	}
-	return Condition{}, false
+}
+
+// Get returns the condition of a type, nil if there is none.
+func (c Conditions) Get(kind ConditionType) *Condition {
+	i := slices.IndexFunc(c, func(c *Condition) bool { return c.Type == kind })
+	if i < 0 {
+		return nil
+	}
+	return c[i]
 }
 
 // Is reports whether the condition of a type is True.
-func (s Status) Is(kind string) bool {
-	c, ok := s.Condition(kind)
-	return ok && c.Status == corev1.ConditionTrue
+func (c Conditions) Is(kind ConditionType) bool {
+	found := c.Get(kind)
+	return found != nil && found.Status == corev1.ConditionTrue
 }
 
 // LastSyncTime returns when ACK last wrote the conditions, zero if it never did.
-func (s Status) LastSyncTime() metav1.Time {
+func (c Conditions) LastSyncTime() metav1.Time {
 	var last metav1.Time
-	for _, c := range s.Conditions {
-		if c.LastTransitionTime != nil && last.Before(c.LastTransitionTime) {
-			last = *c.LastTransitionTime
+	for _, condition := range c {
+		if at := condition.LastTransitionTime; at != nil && last.Before(at) {
+			last = *at
 		}
 	}
 	return last
-}
-
-// Object is an object of any of the kinds.
-//
-// +kubebuilder:object:generate=false
-type Object interface {
-	metav1.Object
-	// ACKStatus returns the common part of the status.
-	ACKStatus() Status
 }

@@ -1,13 +1,16 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ack contains the part of the API of AWS Controllers for Kubernetes (ACK,
-// https://aws-controllers-k8s.github.io/docs) that FlagCache uses: the fields that it
-// writes and reads, and the meaning of the conditions. ACK's own modules depend on the
-// whole SDK of each service; these types match their JSON.
+// Package ack gathers the API of AWS Controllers for Kubernetes (ACK,
+// https://aws-controllers-k8s.github.io/docs) that FlagCache uses: the types of ACK's own
+// modules under one name, the kinds in use, and pure readings of their objects. Only
+// MetricAlarm is declared here, because the cloudwatch-controller's module is not
+// available.
 //
-// Objects are written by server-side apply of the fields of a Spec, so fields that are
-// missing here belong to other writers. No object is written back as it was read.
+// Every field of ACK's types is a pointer. Value reads one, and an absent field as zero.
+//
+// Objects are written by server-side apply of the fields that FlagCache plans; all others
+// belong to other writers. No object is written back as it was read.
 //
 // +kubebuilder:object:generate=true
 package ack

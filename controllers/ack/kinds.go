@@ -6,6 +6,8 @@ package ack
 import (
 	"reflect"
 
+	ec2 "github.com/aws-controllers-k8s/ec2-controller/apis/v1alpha1"
+	elasticache "github.com/aws-controllers-k8s/elasticache-controller/apis/v1alpha1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,9 +18,9 @@ import (
 // Groups and versions of ACK's controllers.
 var (
 	// ElastiCache is served by the elasticache-controller.
-	ElastiCache = schema.GroupVersion{Group: "elasticache.services.k8s.aws", Version: "v1alpha1"}
+	ElastiCache = elasticache.GroupVersion
 	// EC2 is served by the ec2-controller.
-	EC2 = schema.GroupVersion{Group: "ec2.services.k8s.aws", Version: "v1alpha1"}
+	EC2 = ec2.GroupVersion
 	// CloudWatch is served by the cloudwatch-controller.
 	CloudWatch = schema.GroupVersion{Group: "cloudwatch.services.k8s.aws", Version: "v1alpha1"}
 )
@@ -78,6 +80,16 @@ func Kinds() []Kind {
 
 func kind(gv schema.GroupVersion, name, resource string, newObject func() client.Object, newList func() client.ObjectList) Kind {
 	return Kind{GroupVersionKind: gv.WithKind(name), Resource: resource, New: newObject, NewList: newList}
+}
+
+// Is reports whether an object is of one of the kinds.
+func Is(o runtime.Object) bool {
+	switch o.(type) {
+	case *ReplicationGroup, *CacheSubnetGroup, *CacheParameterGroup, *User, *UserGroup, *Snapshot, *SecurityGroup, *MetricAlarm:
+		return true
+	default:
+		return false
+	}
 }
 
 // KindOf returns the kind of an object by its Go type, because objects from a cache have

@@ -108,8 +108,8 @@ func TestRefusedSecurityGroupsAreAmended(t *testing.T) {
 		e.SecurityGroupIDs, e.NodeType = []v1alpha1.SecurityGroupID{"sg-1"}, "cache.m5.large"
 	})
 	c.runFor(20 * time.Minute)
-	if _, aws := c.onlyGroup(); aws.spec.SecurityGroupIDs[0] != "sg-1" || aws.spec.CacheNodeType != "cache.m5.large" {
-		t.Errorf("AWS has %v and %s", aws.spec.SecurityGroupIDs, aws.spec.CacheNodeType)
+	if _, aws := c.onlyGroup(); *aws.spec.SecurityGroupIDs[0] != "sg-1" || *aws.spec.CacheNodeType != "cache.m5.large" {
+		t.Errorf("AWS has %v and %s", ack.Values(aws.spec.SecurityGroupIDs), *aws.spec.CacheNodeType)
 	}
 	c.expectSilence()
 	c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
@@ -127,8 +127,8 @@ func TestSpecChangesDuringAChange(t *testing.T) {
 	if d := cmp.Diff([]string{"node", "node", "replicas"}, c.changedClasses); d != "" {
 		t.Errorf("the changes are (-want +got):\n%s", d)
 	}
-	if _, aws := c.onlyGroup(); aws.spec.CacheNodeType != "cache.t3.micro" || aws.spec.ReplicasPerNodeGroup != 2 {
-		t.Errorf("AWS has %s and %d replicas", aws.spec.CacheNodeType, aws.spec.ReplicasPerNodeGroup)
+	if _, aws := c.onlyGroup(); *aws.spec.CacheNodeType != "cache.t3.micro" || *aws.spec.ReplicasPerNodeGroup != 2 {
+		t.Errorf("AWS has %s and %d replicas", *aws.spec.CacheNodeType, *aws.spec.ReplicasPerNodeGroup)
 	}
 	c.expectSilence()
 }
@@ -136,7 +136,7 @@ func TestSpecChangesDuringAChange(t *testing.T) {
 // A refused change blocks the others, and reverting the spec resolves it, for errors that
 // ACK retries and for those that it does not.
 func TestRefusedChangeIsAmended(t *testing.T) {
-	for name, refusal := range map[string][]ack.Condition{
+	for name, refusal := range map[string][]*ack.Condition{
 		"terminal":       terminal("InvalidParameterValue: bad node type"),
 		"retried by ACK": recoverable("api error AccessDenied: not authorized to perform elasticache:ModifyReplicationGroup"),
 	} {
@@ -176,8 +176,8 @@ func TestEngineWaitsForItsParameterGroup(t *testing.T) {
 	clear(c.nextSync)
 	c.runFor(5 * time.Minute)
 	g, _ := c.onlyGroup()
-	if g.Spec.EngineVersion != "9.0" || !strings.HasSuffix(g.Spec.CacheParameterGroupName, "-valkey9") {
-		t.Errorf("the engine is %s with %s", g.Spec.EngineVersion, g.Spec.CacheParameterGroupName)
+	if *g.Spec.EngineVersion != "9.0" || !strings.HasSuffix(*g.Spec.CacheParameterGroupName, "-valkey9") {
+		t.Errorf("the engine is %s with %s", *g.Spec.EngineVersion, *g.Spec.CacheParameterGroupName)
 	}
 	if d := cmp.Diff([]string{"CacheParameterGroup"}, c.deletedKinds); d != "" {
 		t.Errorf("deleted are (-want +got):\n%s", d)
@@ -192,13 +192,13 @@ func TestChangeIsNotMadeWithinTheSecondOfASync(t *testing.T) {
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.MaintenanceWindow = "sun:05:00-sun:07:00" })
 	c.now = c.now.Add(time.Second)
 	c.reconcileOnce()
-	if window := c.group().Spec.PreferredMaintenanceWindow; window != "" || c.last.RequeueAfter <= 0 || c.last.RequeueAfter > 2*time.Second {
+	if window := ack.Value(c.group().Spec.PreferredMaintenanceWindow); window != "" || c.last.RequeueAfter <= 0 || c.last.RequeueAfter > 2*time.Second {
 		t.Errorf("the window is %q, the next reconcile in %s", window, c.last.RequeueAfter)
 	}
 	c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonModifying)
 	c.now = c.now.Add(c.last.RequeueAfter)
 	c.reconcileOnce()
-	if c.group().Spec.PreferredMaintenanceWindow == "" {
+	if ack.Value(c.group().Spec.PreferredMaintenanceWindow) == "" {
 		t.Error("the change is not made")
 	}
 	c.runFor(30 * time.Second)
@@ -253,11 +253,11 @@ func TestStatusOfThePreviousSpecIsIgnored(t *testing.T) {
 	c.now = c.now.Add(time.Second)
 	c.reportGroup(g, aws, true)
 	c.reconcileOnce()
-	if g := c.group(); g.Spec.ReplicasPerNodeGroup != 1 {
+	if g := c.group(); *g.Spec.ReplicasPerNodeGroup != 1 {
 		t.Error("the second change does not wait for the first")
 	}
 	c.ackStopped = false
-	delete(c.nextSync, g.Spec.ReplicationGroupID)
+	delete(c.nextSync, *g.Spec.ReplicationGroupID)
 	c.runFor(5 * time.Minute)
 	if d := cmp.Diff([]string{"node", "replicas"}, c.changedClasses); d != "" {
 		t.Errorf("the changes are (-want +got):\n%s", d)
@@ -269,18 +269,18 @@ func TestSpecHasEveryFieldThatACKFillsIn(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	g, _ := c.onlyGroup()
 	s := g.Spec
-	for field, value := range map[string]string{
+	for field, value := range map[string]*string{
 		"engine": s.Engine, "engineVersion": s.EngineVersion, "cacheNodeType": s.CacheNodeType, "cacheParameterGroupName": s.CacheParameterGroupName,
 		"snapshotWindow": s.SnapshotWindow, "ipDiscovery": s.IPDiscovery, "networkType": s.NetworkType, "durability": s.Durability, "description": s.Description,
 	} {
-		if value == "" || value != strings.ToLower(value) && field != "description" {
+		if value := ack.Value(value); value == "" || value != strings.ToLower(value) && field != "description" {
 			t.Errorf("%s is %q", field, value)
 		}
 	}
-	if s.AuthToken == nil || !s.TransitEncryptionEnabled || !s.AtRestEncryptionEnabled || !s.AutomaticFailoverEnabled || !s.MultiAZEnabled {
+	if s.AuthToken == nil || !*s.TransitEncryptionEnabled || !*s.AtRestEncryptionEnabled || !*s.AutomaticFailoverEnabled || !*s.MultiAZEnabled {
 		t.Errorf("the spec is %+v", s)
 	}
-	if secret := mustFind[*corev1.Secret](c.world, s.AuthToken.Name); secret.Type != corev1.SecretTypeOpaque || strings.Contains(s.Description, string(secret.Data[elasticache.TokenKey])) {
-		t.Errorf("the token's Secret is of type %s, the description is %q", secret.Type, s.Description)
+	if secret := mustFind[*corev1.Secret](c.world, s.AuthToken.Name); secret.Type != corev1.SecretTypeOpaque || strings.Contains(*s.Description, string(secret.Data[elasticache.TokenKey])) {
+		t.Errorf("the token's Secret is of type %s, the description is %q", secret.Type, *s.Description)
 	}
 }

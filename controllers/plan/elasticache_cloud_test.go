@@ -32,7 +32,7 @@ type cloud struct {
 	// ackStopped: ACK syncs nothing.
 	ackStopped bool
 	// refusals are, by kind, the conditions of what AWS refuses.
-	refusals map[string][]ack.Condition
+	refusals map[string][]*ack.Condition
 	// failing is how many groups AWS fails to create.
 	failing int
 	// sameSecond: ACK's syncs have the time of the previous sync.
@@ -83,7 +83,7 @@ func aCloud(t *testing.T, fc *v1alpha1.FlagCache, steps ...v1alpha1.CanaryStep) 
 			world: w, perSecond: 200, lookups: 2, names: map[string]string{},
 			bad: map[string]map[checkName]float64{}, counted: map[string]map[checkName][2]float64{},
 		},
-		awsDelay: 40 * time.Second, refusals: map[string][]ack.Condition{}, groups: map[string]*awsGroup{}, resources: map[string]bool{},
+		awsDelay: 40 * time.Second, refusals: map[string][]*ack.Condition{}, groups: map[string]*awsGroup{}, resources: map[string]bool{},
 		users: map[string]string{}, members: map[string][]string{},
 		specs: map[string]ack.ReplicationGroupSpec{}, nextSync: map[string]time.Time{}, probed: map[string]bool{}, numbers: map[string]string{},
 	}
@@ -213,7 +213,7 @@ func (c *cloud) accepts(connection connection.Connection) bool {
 	for _, g := range c.groups {
 		if g.host == connection.Host && g.state != ack.GroupCreating && g.state != ack.GroupCreateFailed {
 			if len(g.spec.UserGroupIDs) > 0 {
-				return c.userGroupAccepts(g.spec.UserGroupIDs[0], connection)
+				return c.userGroupAccepts(*g.spec.UserGroupIDs[0], connection)
 			}
 			return len(g.tokens) == 0 || slices.Contains(g.tokens, connection.Password)
 		}
@@ -258,7 +258,7 @@ func (c *cloud) checkInvariants() {
 func (c *cloud) onlyGroup() (*ack.ReplicationGroup, *awsGroup) {
 	c.t.Helper()
 	g := c.group()
-	return g, c.groups[g.Spec.ReplicationGroupID]
+	return g, c.groups[*g.Spec.ReplicationGroupID]
 }
 
 // reason of CacheProvisioned.

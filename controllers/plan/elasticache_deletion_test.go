@@ -105,7 +105,7 @@ func TestDeletionWithIAM(t *testing.T) {
 func (c *cloud) expectRetention(retained bool) {
 	c.t.Helper()
 	for _, child := range c.children {
-		if o, ok := child.(ack.Object); ok && (o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain) != (retained && !isAlarm(child)) {
+		if o := child; ack.Is(o) && (o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain) != (retained && !isAlarm(child)) {
 			c.t.Errorf("the deletion policy of %s is %q", name(child), o.GetAnnotations()[ack.AnnotationDeletionPolicy])
 		}
 	}
@@ -173,7 +173,7 @@ func TestRetentionFollowsThePolicyOnDeletion(t *testing.T) {
 				t.Error("alarms were deleted before the cache was annotated")
 			}
 			c.expectRetention(left > 0)
-			if g := c.group(); g.Annotations[v1alpha1.AnnotationChange] == "" || g.Spec.CacheNodeType == "" {
+			if g := c.group(); g.Annotations[v1alpha1.AnnotationChange] == "" || ack.Value(g.Spec.CacheNodeType) == "" {
 				t.Errorf("annotating removed other annotations: %v", g.Annotations)
 			}
 			c.deleteFlagCache()
@@ -247,7 +247,7 @@ func TestRetentionFollowsThePolicyDuringAReplacement(t *testing.T) {
 }
 
 func TestRefusedDeletionIsReportedAndRetried(t *testing.T) {
-	for name, refusal := range map[string][]ack.Condition{
+	for name, refusal := range map[string][]*ack.Condition{
 		"modifying":     recoverable("api error InvalidReplicationGroupState: Replication group is modifying"),
 		"no permission": recoverable("api error AccessDenied: not authorized to perform elasticache:DeleteReplicationGroup"),
 	} {
@@ -299,13 +299,13 @@ func TestGroupWaitsForTheLastSnapshot(t *testing.T) {
 		c.refusals["Snapshot"] = recoverable("api error Throttling: Rate exceeded")
 		expectWaiting(c, time.Minute, "the last snapshot to be taken")
 		requested, ok := observed.Get[*ack.Snapshot](c.index(), c.group().Name)
-		if nodes := c.group().Status.MemberClusters; !ok || requested.Spec.CacheClusterID != nodes[len(nodes)-1] {
+		if nodes := c.group().Status.MemberClusters; !ok || *requested.Spec.CacheClusterID != *nodes[len(nodes)-1] {
 			t.Fatalf("of the nodes %v the snapshot is %+v", nodes, requested)
 		}
 		slices.Reverse(c.group().Status.MemberClusters)
-		node := requested.Spec.CacheClusterID
+		node := *requested.Spec.CacheClusterID
 		expectWaiting(c, time.Minute, "the last snapshot to be taken")
-		if again, ok := observed.Get[*ack.Snapshot](c.index(), c.group().Name); !ok || again.Spec.CacheClusterID != node {
+		if again, ok := observed.Get[*ack.Snapshot](c.index(), c.group().Name); !ok || *again.Spec.CacheClusterID != node {
 			t.Errorf("it is of %s first and then of %+v", node, again)
 		}
 	})
@@ -344,7 +344,7 @@ func TestDeletionAtEachStepLeavesNothing(t *testing.T) {
 func TestUninstalledACKDoesNotBlockDeletion(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	c.ack = nil
-	c.children = slices.DeleteFunc(c.children, func(o observed.Object) bool { _, isACK := o.(ack.Object); return isACK })
+	c.children = slices.DeleteFunc(c.children, func(o observed.Object) bool { return ack.Is(o) })
 	c.deleteFlagCache()
 }
 

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -25,7 +26,7 @@ func sdkError(code, text string, try int) string {
 // refusalCase is what ACK reports about a group that AWS does not create, at each attempt,
 // and the message for users.
 type refusalCase struct {
-	conditions func(try int) []ack.Condition
+	conditions func(try int) []*ack.Condition
 	reason     string
 	message    []string
 	stalled    bool
@@ -34,7 +35,7 @@ type refusalCase struct {
 func terminalCodes() map[string]refusalCase {
 	of := func(code, reason, next string, stalled bool) refusalCase {
 		return refusalCase{
-			conditions: func(try int) []ack.Condition {
+			conditions: func(try int) []*ack.Condition {
 				return terminal(sdkError(code, "The request cannot be processed.", try))
 			},
 			reason: reason, message: []string{code, "The request cannot be processed", "Next: " + next}, stalled: stalled,
@@ -64,8 +65,8 @@ func terminalCodes() map[string]refusalCase {
 }
 
 func otherRefusals() map[string]refusalCase {
-	always := func(conditions ...ack.Condition) func(int) []ack.Condition {
-		return func(int) []ack.Condition { return conditions }
+	always := func(conditions ...*ack.Condition) func(int) []*ack.Condition {
+		return func(int) []*ack.Condition { return conditions }
 	}
 	return map[string]refusalCase{
 		"a code without the SDK's prefix": {
@@ -85,27 +86,27 @@ func otherRefusals() map[string]refusalCase {
 		"a wrong Secret":   {conditions: always(recoverable("only opaque secrets can be used")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"only opaque secrets can be used"}},
 		"tags in progress": {conditions: always(recoverable("tags Update is in progress")...), reason: v1alpha1.ReasonProvisioning, message: []string{"Waiting for AWS"}},
 		"no permission": {
-			conditions: func(try int) []ack.Condition {
+			conditions: func(try int) []*ack.Condition {
 				return recoverable(sdkError("AccessDenied", "User is not authorized to perform elasticache:CreateReplicationGroup", try))
 			},
 			reason: v1alpha1.ReasonAWSAccessDenied, message: []string{"elasticache:CreateReplicationGroup. Next: give the IAM role of ACK's controller the permission"},
 		},
 		"a reference is missing": {
-			conditions: always(ack.Condition{Type: ack.ConditionReferencesResolved, Status: corev1.ConditionUnknown, Reason: `cachesubnetgroups "nosuch" not found`}),
+			conditions: always(&ack.Condition{Type: ack.ConditionReferencesResolved, Status: corev1.ConditionUnknown, Reason: ptr.To(`cachesubnetgroups "nosuch" not found`)}),
 			reason:     v1alpha1.ReasonReferenceNotFound, message: []string{`cachesubnetgroups "nosuch" not found. Next: create it`},
 		},
 		"no role": {
-			conditions: always(ack.Condition{Type: ack.ConditionIAMRoleSelected, Status: corev1.ConditionFalse, Message: "no selector matches"}),
+			conditions: always(&ack.Condition{Type: ack.ConditionIAMRoleSelected, Status: corev1.ConditionFalse, Message: ptr.To("no selector matches")}),
 			reason:     v1alpha1.ReasonAWSAccessDenied, message: []string{"no selector matches. Next: assign the namespace an IAM role"},
 		},
 		"control characters, another spelling of the ID, a source port, and a long text": {
-			conditions: func(try int) []ack.Condition {
+			conditions: func(try int) []*ack.Condition {
 				return terminal(fmt.Sprintf("InvalidParameterValue: \x1b[31mbad\x07\nvalue\u202e (Request ID: ab%d-cd) read tcp 10.0.0.7:%d->52.0.0.1:443: %s", try, 40000+try, strings.Repeat("é", 300)))
 			},
 			reason: v1alpha1.ReasonAWSRejected, message: []string{"InvalidParameterValue: [31mbad value", "read tcp 52.0.0.1:443: é", "…. Next: change the spec"}, stalled: true,
 		},
 		"what EC2 encodes": {
-			conditions: func(try int) []ack.Condition {
+			conditions: func(try int) []*ack.Condition {
 				return recoverable(sdkError("UnauthorizedOperation", fmt.Sprintf("You are not authorized. Encoded authorization failure message: x%dYz", try), try))
 			},
 			reason: v1alpha1.ReasonAWSAccessDenied, message: []string{"You are not authorized. Next: give"},

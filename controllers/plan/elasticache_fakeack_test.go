@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -39,13 +40,13 @@ func (c *cloud) syncAll() {
 		return
 	}
 	for _, child := range slices.Clone(c.children) {
-		if o, ok := child.(ack.Object); ok {
-			c.sync(o)
+		if ack.Is(child) {
+			c.sync(child)
 		}
 	}
 }
 
-func (c *cloud) sync(o ack.Object) {
+func (c *cloud) sync(o observed.Object) {
 	if o.GetDeletionTimestamp() != nil {
 		c.deleteInAWS(o)
 		return
@@ -54,9 +55,9 @@ func (c *cloud) sync(o ack.Object) {
 		c.syncGroup(g)
 		return
 	}
-	kind := ack.KindOf(o.(observed.Object)).Kind
+	kind := ack.KindOf(o).Kind
 	key := keyInAWS(o)
-	if len(o.ACKStatus().Conditions) > 0 && !c.due(key) && !c.usersDiffer(o) {
+	if len(ack.ConditionsOf(o)) > 0 && !c.due(key) && !c.usersDiffer(o) {
 		return
 	}
 	switch {
@@ -72,14 +73,14 @@ func (c *cloud) sync(o ack.Object) {
 	o.SetFinalizers([]string{"finalizers.services.k8s.aws/" + kind})
 	switch o := o.(type) {
 	case *ack.SecurityGroup:
-		o.Status.ID = "sg-0" + o.Spec.Name
+		o.Status.ID = ptr.To("sg-0" + *o.Spec.Name)
 	case *ack.User:
 		c.createUser(o)
 	case *ack.UserGroup:
-		c.members[o.Spec.UserGroupID] = slices.Clone(o.Spec.UserIDs)
+		c.members[*o.Spec.UserGroupID] = ack.Values(o.Spec.UserIDs)
 	case *ack.Snapshot:
 		if c.now.Sub(o.CreationTimestamp.Time) >= c.awsDelay {
-			o.Status.SnapshotStatus = ack.SnapshotAvailable
+			o.Status.SnapshotStatus = ptr.To(ack.SnapshotAvailable)
 		}
 	}
 	c.reportConditions(o, synced(true)...)
@@ -88,23 +89,24 @@ func (c *cloud) sync(o ack.Object) {
 
 // keyInAWS identifies a resource of AWS other than a group. Each FlagCache has another
 // name for its security group.
-func keyInAWS(o ack.Object) string {
+func keyInAWS(o observed.Object) string {
 	if g, ok := o.(*ack.SecurityGroup); ok {
-		return "SecurityGroup/" + g.Spec.Name
+		return "SecurityGroup/" + *g.Spec.Name
 	}
-	return ack.KindOf(o.(observed.Object)).Kind + "/" + o.GetName()
+	return ack.KindOf(o).Kind + "/" + o.GetName()
 }
 
 // usersDiffer reports whether the spec of a user group has other users, which ACK syncs at
 // once like every change of a spec.
-func (c *cloud) usersDiffer(o ack.Object) bool {
+func (c *cloud) usersDiffer(o observed.Object) bool {
 	group, ok := o.(*ack.UserGroup)
-	return ok && !slices.Equal(group.Spec.UserIDs, c.members[group.Spec.UserGroupID])
+	return ok && !slices.Equal(ack.Values(group.Spec.UserIDs), c.members[*group.Spec.UserGroupID])
 }
 
 // createUser creates a user. ACK sends a password with its creation and never again.
 func (c *cloud) createUser(u *ack.User) {
-	if _, there := c.users[u.Spec.UserID]; there {
+	id := *u.Spec.UserID
+	if _, there := c.users[id]; there {
 		return
 	}
 	password := ""
@@ -113,7 +115,7 @@ func (c *cloud) createUser(u *ack.User) {
 			password = c.index().SecretValue(key.Name, key.Key)
 		}
 	}
-	c.users[u.Spec.UserID] = u.Spec.UserName + " " + password
+	c.users[id] = *u.Spec.UserName + " " + password
 }
 
 // deleteUser deletes a user, which must not be a member of a user group.
@@ -131,8 +133,8 @@ func (c *cloud) due(key string) bool {
 }
 
 // deleteInAWS does what ACK does with an object that is being deleted.
-func (c *cloud) deleteInAWS(o ack.Object) {
-	kind := ack.KindOf(o.(observed.Object)).Kind
+func (c *cloud) deleteInAWS(o observed.Object) {
+	kind := ack.KindOf(o).Kind
 	retained := o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain
 	g, isGroup := o.(*ack.ReplicationGroup)
 	switch {
@@ -140,10 +142,10 @@ func (c *cloud) deleteInAWS(o ack.Object) {
 		c.reportConditions(o, c.refusals["delete "+kind]...)
 		return
 	case isGroup && !retained:
-		id := g.Spec.ReplicationGroupID
+		id := *g.Spec.ReplicationGroupID
 		aws := c.groups[id]
 		if aws != nil && aws.state != ack.GroupDeleting {
-			aws.state, aws.until, g.Status.State = ack.GroupDeleting, c.now.Add(1000*time.Hour), ack.GroupDeleting
+			aws.state, aws.until, g.Status.Status = ack.GroupDeleting, c.now.Add(1000*time.Hour), ptr.To(ack.GroupDeleting)
 			c.nextSync[id] = c.now.Add(c.awsDelay)
 			return
 		}
@@ -157,12 +159,12 @@ func (c *cloud) deleteInAWS(o ack.Object) {
 		delete(c.resources, keyInAWS(o))
 		switch o := o.(type) {
 		case *ack.User:
-			c.deleteUser(o.Spec.UserID)
+			c.deleteUser(*o.Spec.UserID)
 		case *ack.UserGroup:
-			delete(c.members, o.Spec.UserGroupID)
+			delete(c.members, *o.Spec.UserGroupID)
 		}
 		for id, aws := range c.groups {
-			if aws.spec.CacheSubnetGroupName == o.GetName() || aws.spec.CacheParameterGroupName == parameterName(o) {
+			if ack.Value(aws.spec.CacheSubnetGroupName) == o.GetName() || ack.Value(aws.spec.CacheParameterGroupName) == parameterName(o) {
 				c.t.Errorf("%s is deleted while group %s uses it", o.GetName(), c.groupNumber(id))
 			}
 		}
@@ -171,22 +173,22 @@ func (c *cloud) deleteInAWS(o ack.Object) {
 		kind += " (retained)"
 	}
 	c.deletedKinds = append(c.deletedKinds, kind)
-	c.children = without(c.children, o.(observed.Object))
+	c.children = without(c.children, o)
 }
 
-func parameterName(o ack.Object) string {
+func parameterName(o observed.Object) string {
 	if p, ok := o.(*ack.CacheParameterGroup); ok {
-		return p.Spec.CacheParameterGroupName
+		return *p.Spec.CacheParameterGroupName
 	}
 	return "-"
 }
 
 // syncGroup is what ACK does with a group that is not being deleted.
 func (c *cloud) syncGroup(g *ack.ReplicationGroup) {
-	id := g.Spec.ReplicationGroupID
+	id := *g.Spec.ReplicationGroupID
 	seen, known := c.specs[id]
 	changed := !known || !reflect.DeepEqual(elasticache.Normalize(seen), elasticache.Normalize(g.Spec))
-	terminal := g.Status.Is(ack.ConditionTerminal)
+	terminal := ack.ConditionsOf(g).Is(ack.ConditionTerminal)
 	if !changed && (terminal || !c.due(id)) {
 		return
 	}
@@ -220,14 +222,15 @@ func (c *cloud) recordChange(before, now ack.ReplicationGroupSpec, aws *awsGroup
 }
 
 func (c *cloud) createGroup(g *ack.ReplicationGroup) {
+	id := *g.Spec.ReplicationGroupID
 	aws := &awsGroup{
-		spec: g.Spec, state: ack.GroupCreating, until: c.now.Add(c.awsDelay), host: "primary." + g.Spec.ReplicationGroupID + ".example",
+		spec: g.Spec, state: ack.GroupCreating, until: c.now.Add(c.awsDelay), host: "primary." + id + ".example",
 		made: metav1.NewTime(c.now), fails: c.failing > 0,
 	}
 	c.failing = max(c.failing-1, 0)
 	c.sendToken(aws, g)
-	c.groups[g.Spec.ReplicationGroupID] = aws
-	c.groupNumber(g.Spec.ReplicationGroupID)
+	c.groups[id] = aws
+	c.groupNumber(id)
 	g.Finalizers = []string{"finalizers.elasticache.services.k8s.aws/ReplicationGroup"}
 	c.reportGroup(g, aws, false)
 }
@@ -251,18 +254,18 @@ func (c *cloud) updateGroup(g *ack.ReplicationGroup, aws *awsGroup) {
 	differ := append(elasticache.Differences(aws.spec, g.Spec), "")
 	class := differ[0]
 	if class == "" || aws.state != ack.GroupAvailable {
-		before := g.Status.State
+		before := ack.GroupState(g)
 		c.reportGroup(g, aws, aws.state == ack.GroupAvailable && (before == ack.GroupAvailable || before == "") || aws.state == ack.GroupCreateFailed)
 		return
 	}
-	if g.Spec.Description == aws.spec.Description && class == "security" {
+	if *g.Spec.Description == *aws.spec.Description && class == "security" {
 		c.reportGroup(g, aws, true) // that alone is no difference to ACK
 		return
 	}
 	if refusal := c.refusals["update"]; refusal != nil {
-		g.Status.State = aws.state
+		g.Status.Status = ptr.To(aws.state)
 		c.reportConditions(g, refusal...)
-		c.nextSync[g.Spec.ReplicationGroupID] = c.now.Add(ackPoll)
+		c.nextSync[*g.Spec.ReplicationGroupID] = c.now.Add(ackPoll)
 		return
 	}
 	if slices.Contains(differ, "security") {
@@ -282,72 +285,74 @@ func (c *cloud) updateGroup(g *ack.ReplicationGroup, aws *awsGroup) {
 func (c *cloud) replaceSecurityGroups(g *ack.ReplicationGroup, aws *awsGroup) {
 	aws.spec.SecurityGroupIDs = g.Spec.SecurityGroupIDs
 	g.Spec = aws.spec
-	c.specs[g.Spec.ReplicationGroupID] = g.Spec
+	c.specs[*g.Spec.ReplicationGroupID] = g.Spec
 	aws.state, aws.until = ack.GroupModifying, c.now.Add(c.awsDelay)
 	c.reportGroup(g, aws, false)
 }
 
 // reportGroup writes the status, and schedules a sync of what is not done.
 func (c *cloud) reportGroup(g *ack.ReplicationGroup, aws *awsGroup, ready bool) {
-	g.Status.State, g.Status.MemberClusters, g.Status.ReplicationGroupCreateTime = aws.state, nil, &aws.made
-	g.Status.ACKResourceMetadata = &ack.ResourceMetadata{Region: "us-east-1"}
-	g.Status.NodeGroups = []ack.NodeGroup{{}}
+	g.Status.Status, g.Status.MemberClusters, g.Status.ReplicationGroupCreateTime = ptr.To(aws.state), nil, &aws.made
+	g.Status.ACKResourceMetadata = &ack.ResourceMetadata{Region: ptr.To[ack.AWSRegion]("us-east-1")}
+	g.Status.NodeGroups = []*ack.NodeGroup{{}}
 	if aws.state != ack.GroupCreating && aws.state != ack.GroupCreateFailed {
-		g.Status.NodeGroups[0].PrimaryEndpoint = &ack.Endpoint{Address: aws.host, Port: connection.DefaultPort}
-		for i := range aws.spec.ReplicasPerNodeGroup + 1 {
-			g.Status.MemberClusters = append(g.Status.MemberClusters, g.Spec.ReplicationGroupID+"-00"+string(rune('1'+i)))
+		g.Status.NodeGroups[0].PrimaryEndpoint = &ack.Endpoint{Address: ptr.To(aws.host), Port: ptr.To[int64](connection.DefaultPort)}
+		for i := range ack.Value(aws.spec.ReplicasPerNodeGroup) + 1 {
+			g.Status.MemberClusters = append(g.Status.MemberClusters, ptr.To(*g.Spec.ReplicationGroupID+"-00"+string(rune('1'+i))))
 		}
 	}
 	c.reportConditions(g, synced(ready)...)
-	c.nextSync[g.Spec.ReplicationGroupID] = c.now.Add(ackPoll)
+	c.nextSync[*g.Spec.ReplicationGroupID] = c.now.Add(ackPoll)
 	if ready {
-		c.nextSync[g.Spec.ReplicationGroupID] = c.now.Add(10 * time.Hour)
+		c.nextSync[*g.Spec.ReplicationGroupID] = c.now.Add(10 * time.Hour)
 	}
 }
 
 // reportConditions writes all conditions with the time of the sync, as ACK does.
-func (c *cloud) reportConditions(o ack.Object, conditions ...ack.Condition) {
+func (c *cloud) reportConditions(o observed.Object, conditions ...*ack.Condition) {
 	at := metav1.NewTime(c.now)
 	if c.sameSecond {
-		at = o.ACKStatus().LastSyncTime()
+		at = ack.ConditionsOf(o).LastSyncTime()
 	}
-	conditions = slices.Clone(conditions)
-	for i := range conditions {
-		conditions[i].LastTransitionTime = &at
+	reported := []*ack.Condition{}
+	for _, condition := range conditions {
+		condition = condition.DeepCopy()
+		condition.LastTransitionTime = &at
+		reported = append(reported, condition)
 	}
-	statusOf(o).FieldByName("Conditions").Set(reflect.ValueOf(conditions))
+	statusOf(o).FieldByName("Conditions").Set(reflect.ValueOf(reported))
 }
 
-func synced(ready bool) []ack.Condition {
+func synced(ready bool) []*ack.Condition {
 	status := corev1.ConditionFalse
 	if ready {
 		status = corev1.ConditionTrue
 	}
-	return []ack.Condition{{Type: ack.ConditionSynced, Status: status}, {Type: ack.ConditionReady, Status: status}}
+	return []*ack.Condition{{Type: ack.ConditionSynced, Status: status}, {Type: ack.ConditionReady, Status: status}}
 }
 
-func terminal(message string) []ack.Condition {
-	return []ack.Condition{
-		{Type: ack.ConditionTerminal, Status: corev1.ConditionTrue, Message: message},
-		{Type: ack.ConditionSynced, Status: corev1.ConditionFalse, Reason: "resource is in terminal condition", Message: "Resource not synced"},
-		{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: "ACK.Terminal", Message: message},
+func terminal(message string) []*ack.Condition {
+	return []*ack.Condition{
+		{Type: ack.ConditionTerminal, Status: corev1.ConditionTrue, Message: &message},
+		{Type: ack.ConditionSynced, Status: corev1.ConditionFalse, Reason: ptr.To("resource is in terminal condition"), Message: ptr.To("Resource not synced")},
+		{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: ptr.To("ACK.Terminal"), Message: &message},
 	}
 }
 
-func recoverable(message string) []ack.Condition {
-	return []ack.Condition{
-		{Type: ack.ConditionRecoverable, Status: corev1.ConditionTrue, Message: message},
-		{Type: ack.ConditionSynced, Status: corev1.ConditionUnknown, Reason: message, Message: "Unable to determine if desired resource state matches latest observed state"},
-		{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: "ACK.Recoverable", Message: message},
+func recoverable(message string) []*ack.Condition {
+	return []*ack.Condition{
+		{Type: ack.ConditionRecoverable, Status: corev1.ConditionTrue, Message: &message},
+		{Type: ack.ConditionSynced, Status: corev1.ConditionUnknown, Reason: &message, Message: ptr.To("Unable to determine if desired resource state matches latest observed state")},
+		{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: ptr.To("ACK.Recoverable"), Message: &message},
 	}
 }
 
 // alreadyExists are the conditions for an ID that ACK does not manage: ResourceSynced is True.
-func alreadyExists() []ack.Condition {
-	return []ack.Condition{
-		{Type: ack.ConditionTerminal, Status: corev1.ConditionTrue, Message: "Resource already exists", Reason: "This resource already exists but is not managed by ACK. Adopt it."},
+func alreadyExists() []*ack.Condition {
+	return []*ack.Condition{
+		{Type: ack.ConditionTerminal, Status: corev1.ConditionTrue, Message: ptr.To("Resource already exists"), Reason: ptr.To("This resource already exists but is not managed by ACK. Adopt it.")},
 		{Type: ack.ConditionSynced, Status: corev1.ConditionTrue},
-		{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: "ACK.Terminal"},
+		{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: ptr.To("ACK.Terminal")},
 	}
 }
 

@@ -71,14 +71,14 @@ func TestDataTieringFollowsTheNodeType(t *testing.T) {
 		{"cache.r6gd.2xlarge", true, false},
 		{"cache.c7gn.xlarge", false, true},
 	} {
-		before := c.group().Spec.ReplicationGroupID
+		before := *c.group().Spec.ReplicationGroupID
 		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = test.nodeType })
 		c.runFor(20 * time.Minute)
 		g, aws := c.onlyGroup()
-		if aws.spec.CacheNodeType != test.nodeType || aws.spec.DataTieringEnabled != test.tiered {
-			t.Errorf("AWS has %s with data tiering %t", aws.spec.CacheNodeType, aws.spec.DataTieringEnabled)
+		if *aws.spec.CacheNodeType != test.nodeType || ack.Value(aws.spec.DataTieringEnabled) != test.tiered {
+			t.Errorf("AWS has %s with data tiering %t", *aws.spec.CacheNodeType, ack.Value(aws.spec.DataTieringEnabled))
 		}
-		if another := g.Spec.ReplicationGroupID != before; another != test.another || len(c.groups) != 1 {
+		if another := *g.Spec.ReplicationGroupID != before; another != test.another || len(c.groups) != 1 {
 			t.Errorf("for %s it is another group: %t; AWS has %d", test.nodeType, another, len(c.groups))
 		}
 	}
@@ -95,7 +95,7 @@ func TestDailySnapshotsReplaceTheGroup(t *testing.T) {
 		days    int64
 		another bool
 	}{{1, true}, {5, false}, {0, true}, {35, true}} {
-		before := c.group().Spec.ReplicationGroupID
+		before := *c.group().Spec.ReplicationGroupID
 		c.change(func(e *v1alpha1.ElastiCacheSpec) {
 			if e.Snapshots = nil; test.days > 0 {
 				e.Snapshots = &v1alpha1.SnapshotsSpec{RetentionDays: int32(test.days)}
@@ -103,10 +103,10 @@ func TestDailySnapshotsReplaceTheGroup(t *testing.T) {
 		})
 		c.runFor(20 * time.Minute)
 		g, aws := c.onlyGroup()
-		if aws.spec.SnapshotRetentionLimit != test.days {
-			t.Errorf("AWS keeps them for %d days, not %d", aws.spec.SnapshotRetentionLimit, test.days)
+		if *aws.spec.SnapshotRetentionLimit != test.days {
+			t.Errorf("AWS keeps them for %d days, not %d", *aws.spec.SnapshotRetentionLimit, test.days)
 		}
-		if another := g.Spec.ReplicationGroupID != before; another != test.another || len(c.groups) != 1 {
+		if another := *g.Spec.ReplicationGroupID != before; another != test.another || len(c.groups) != 1 {
 			t.Errorf("for %d days it is another group: %t; AWS has %d", test.days, another, len(c.groups))
 		}
 	}
@@ -120,13 +120,13 @@ func TestDailySnapshotsReplaceTheGroup(t *testing.T) {
 func TestUninstalledKindDoesNotAffectServing(t *testing.T) {
 	c := aReadyCloud(t, withEverything(aFlagCache()))
 	before, _ := c.onlyGroup()
-	groups := before.Spec.SecurityGroupIDs
+	groups := ack.Values(before.Spec.SecurityGroupIDs)
 	delete(c.ack, "SecurityGroup")
 	c.children = without(c.children, mustFind[*ack.SecurityGroup](c.world, before.Name))
 	c.runFor(5 * time.Minute)
 	g, _ := c.onlyGroup()
-	if fmt.Sprint(g.Spec.SecurityGroupIDs) != fmt.Sprint(groups) || len(groups) != 1 || c.readyFlipped > 0 {
-		t.Errorf("the security groups are %v, were %v; Ready flipped %d times", g.Spec.SecurityGroupIDs, groups, c.readyFlipped)
+	if fmt.Sprint(ack.Values(g.Spec.SecurityGroupIDs)) != fmt.Sprint(groups) || len(groups) != 1 || c.readyFlipped > 0 {
+		t.Errorf("the security groups are %v, were %v; Ready flipped %d times", ack.Values(g.Spec.SecurityGroupIDs), groups, c.readyFlipped)
 	}
 	c.ack = map[string]bool{}
 	c.children = without(c.children, observed.Object(g))

@@ -40,8 +40,8 @@ func TestInvalidRecordLeavesTheCacheAsItIs(t *testing.T) {
 			delete(holder(c).GetAnnotations(), annotation)
 			c.until("the rotation", c.rotated(token))
 			c.runFor(10 * time.Minute)
-			if _, aws := c.onlyGroup(); aws.spec.CacheNodeType != "cache.m5.large" {
-				t.Errorf("AWS has nodes of type %s", aws.spec.CacheNodeType)
+			if _, aws := c.onlyGroup(); *aws.spec.CacheNodeType != "cache.m5.large" {
+				t.Errorf("AWS has nodes of type %s", *aws.spec.CacheNodeType)
 			}
 			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 		})

@@ -211,8 +211,8 @@ func TestRotationSurvivesACrashAtEachStep(t *testing.T) {
 			c.runFor(3 * time.Minute)
 			c.expectSilence()
 			g, aws := c.onlyGroup()
-			if len(aws.tokens) != 2 || aws.tokens[0] != c.token() || elasticache.TokenMark(g.Spec.Description) != observed.Fingerprint(c.fc.UID, "token", c.token()) {
-				t.Errorf("AWS accepts %v, the Secret has %s, the group %q", aws.tokens, c.token(), g.Spec.Description)
+			if len(aws.tokens) != 2 || aws.tokens[0] != c.token() || elasticache.TokenMark(*g.Spec.Description) != observed.Fingerprint(c.fc.UID, "token", c.token()) {
+				t.Errorf("AWS accepts %v, the Secret has %s, the group %q", aws.tokens, c.token(), *g.Spec.Description)
 			}
 		})
 	}
@@ -257,8 +257,8 @@ func TestReplacementSurvivesACrashAtEachStep(t *testing.T) {
 			c.until("the replacement", done(c))
 			c.runFor(3 * time.Minute)
 			c.expectSilence()
-			if _, aws := c.onlyGroup(); aws.spec.Engine != "redis" || aws.state != ack.GroupAvailable {
-				t.Errorf("AWS has a %s group that is %s", aws.spec.Engine, aws.state)
+			if _, aws := c.onlyGroup(); *aws.spec.Engine != "redis" || aws.state != ack.GroupAvailable {
+				t.Errorf("AWS has a %s group that is %s", *aws.spec.Engine, aws.state)
 			}
 		})
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/utils/ptr"
+
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 )
@@ -22,12 +24,12 @@ func TestReadyIsTrueLast(t *testing.T) {
 			for !c.ready() {
 				c.tick()
 				g, aws := c.onlyGroup()
-				usable := g.Status.State == ack.GroupAvailable && g.Status.Is(ack.ConditionReady) && g.PrimaryEndpoint() != nil
+				usable := ack.GroupState(g) == ack.GroupAvailable && ack.ConditionsOf(g).Is(ack.ConditionReady) && ack.PrimaryEndpoint(g) != nil
 				if c.last.ProbeNext != nil && !usable && c.last.ProbeNext.Connection.Host != aws.host {
 					t.Fatalf("a group that is not available is probed: %v", c.last.ProbeNext)
 				}
 				if provisioned := c.reason() == v1alpha1.ReasonProvisioned; provisioned && (!usable || len(c.probed) == 0) {
-					t.Fatalf("the cache is provisioned while the group is %s", g.Status.State)
+					t.Fatalf("the cache is provisioned while the group is %s", ack.GroupState(g))
 				}
 				if c.reason() == v1alpha1.ReasonACKNotResponding {
 					t.Fatalf("a slow AWS is reported as an unresponsive ACK")
@@ -81,7 +83,9 @@ func TestReadyIsStableThroughMaintenance(t *testing.T) {
 func TestReadyIsStableThroughFailover(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	g, _ := c.onlyGroup()
-	g.Status.NodeGroups[0].NodeGroupMembers = []ack.NodeGroupMember{{CacheClusterID: "001", CurrentRole: "replica"}, {CacheClusterID: "002", CurrentRole: "primary"}}
+	g.Status.NodeGroups[0].NodeGroupMembers = []*ack.NodeGroupMember{
+		{CacheClusterID: ptr.To("001"), CurrentRole: ptr.To("replica")}, {CacheClusterID: ptr.To("002"), CurrentRole: ptr.To("primary")},
+	}
 	c.runFor(5 * time.Minute)
 	if c.readyFlipped > 0 || len(c.changedClasses) > 0 {
 		t.Errorf("Ready flipped %d times, changes %v", c.readyFlipped, c.changedClasses)
@@ -93,7 +97,7 @@ func TestCreateFailedIsNotReady(t *testing.T) {
 	c := aCloud(t, withElastiCache(aFlagCache()))
 	c.failing = 1
 	c.until("the failure", c.hasReason(v1alpha1.ReasonCreateFailed))
-	if g := c.group(); !g.Status.Is(ack.ConditionReady) {
+	if g := c.group(); !ack.ConditionsOf(g).Is(ack.ConditionReady) {
 		t.Fatal("ACK does not report Ready")
 	}
 	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonCreateFailed)
@@ -106,11 +110,11 @@ func TestRecreatedGroupIsAnEvent(t *testing.T) {
 	g, aws := c.onlyGroup()
 	before := *c.fc.Status.DeepCopy()
 	c.outage = true
-	delete(c.groups, g.Spec.ReplicationGroupID)
+	delete(c.groups, *g.Spec.ReplicationGroupID)
 	c.createGroup(g)
 	g.Status.ReplicationGroupCreateTime = nil // AWS reports it when the group is available
 	c.tick()
-	for c.group().Status.State != ack.GroupAvailable {
+	for ack.GroupState(c.group()) != ack.GroupAvailable {
 		c.tick()
 	}
 	c.runFor(time.Minute)

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -47,14 +48,14 @@ func (w *world) ackReports(state string, ready bool) {
 		status = corev1.ConditionTrue
 	}
 	g := w.group()
-	g.Status.State = state
-	g.Status.Conditions = []ack.Condition{
+	g.Status.Status = &state
+	g.Status.Conditions = []*ack.Condition{
 		{Type: ack.ConditionSynced, Status: status, LastTransitionTime: &at},
 		{Type: ack.ConditionReady, Status: status, LastTransitionTime: &at},
 	}
 	if state != ack.GroupCreating {
-		g.Status.NodeGroups = []ack.NodeGroup{{PrimaryEndpoint: &ack.Endpoint{Address: "primary." + g.Spec.ReplicationGroupID + ".example", Port: 6379}}}
-		g.Status.MemberClusters = []string{g.Spec.ReplicationGroupID + "-001", g.Spec.ReplicationGroupID + "-002"}
+		g.Status.NodeGroups = []*ack.NodeGroup{{PrimaryEndpoint: &ack.Endpoint{Address: ptr.To("primary." + *g.Spec.ReplicationGroupID + ".example"), Port: ptr.To[int64](6379)}}}
+		g.Status.MemberClusters = ack.Pointers(*g.Spec.ReplicationGroupID+"-001", *g.Spec.ReplicationGroupID+"-002")
 	}
 }
 

@@ -45,7 +45,7 @@ func TestProbeGetsANewUserAfterItsPasswordChanged(t *testing.T) {
 					c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 				}
 				c.expectSilence()
-				if members := c.members[group.UserGroupIDs[0]]; len(members) != users || len(c.users) != users {
+				if members := c.members[*group.UserGroupIDs[0]]; len(members) != users || len(c.users) != users {
 					t.Errorf("the group has %v, AWS %v, and there were %d users", members, c.users, users)
 				}
 				if len(c.changedClasses) > 0 || len(c.index().Revisions) != revisions {

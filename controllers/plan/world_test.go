@@ -181,7 +181,8 @@ func (w *world) put(o observed.Object) {
 		o.Status = w.children[i].(*batchv1.Job).Status
 	case *appsv1.StatefulSet:
 		o.Status = w.children[i].(*appsv1.StatefulSet).Status
-	case ack.Object:
+	}
+	if ack.Is(o) {
 		o.SetFinalizers(w.children[i].GetFinalizers())
 		o.SetDeletionTimestamp(w.children[i].GetDeletionTimestamp())
 		statusOf(o).Set(statusOf(w.children[i]))

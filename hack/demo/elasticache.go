@@ -233,12 +233,13 @@ func (d *demo) observeGroups(n int) func(context.Context) (observation, error) {
 			return observation{}, fmt.Errorf("listing replication groups: %w", err)
 		}
 		seen := observation{done: len(groups.Items) == n}
-		for _, group := range groups.Items {
+		for i := range groups.Items {
+			group := &groups.Items[i]
 			m := markGood
-			if group.Status.State != ack.GroupAvailable {
+			if ack.GroupState(group) != ack.GroupAvailable {
 				m, seen.done = markNone, false
 			}
-			seen.lines = append(seen.lines, fmt.Sprintf("%s group %-16s %-7s %s", m, group.Name, group.Spec.Engine, group.Status.State))
+			seen.lines = append(seen.lines, fmt.Sprintf("%s group %-16s %-7s %s", m, group.Name, ack.Value(group.Spec.Engine), ack.GroupState(group)))
 		}
 		return seen, nil
 	}

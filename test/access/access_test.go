@@ -51,8 +51,8 @@ func newRig(t *testing.T) *rig {
 	server.Client().Do(t.Context(), "ACL", "SETUSER", "admin", "on", "nopass", "~*", "&*", "+@all")
 	r.admin = r.as(t, "admin", "x")
 	for name, user := range r.users {
-		rules := strings.Fields(user.Spec.AccessString)
-		if mode := user.Spec.AuthenticationMode; mode != nil && mode.Type == "password" {
+		rules := strings.Fields(*user.Spec.AccessString)
+		if mode := user.Spec.AuthenticationMode; mode != nil && *mode.Type == "password" {
 			rules = append(rules, ">"+r.probe.Connection.Password)
 		} else {
 			// Signatures are verified by ElastiCache; this server accepts any token.
@@ -63,7 +63,7 @@ func newRig(t *testing.T) *rig {
 			args = append(args, rule)
 		}
 		if err := r.admin.Do(t.Context(), args...).Err(); err != nil {
-			t.Fatalf("the server does not accept the access string %q: %v", user.Spec.AccessString, err)
+			t.Fatalf("the server does not accept the access string %q: %v", *user.Spec.AccessString, err)
 		}
 	}
 	return r
@@ -228,7 +228,7 @@ func (r *rig) loggedIn(t *testing.T) {
 		user, token := command[i+1], command[i+2]
 		host, query, _ := strings.Cut(token, "/?")
 		values, err := url.ParseQuery(query)
-		if err != nil || user != r.pods.Spec.UserID || user != r.pods.Spec.UserName {
+		if err != nil || user != *r.pods.Spec.UserID || user != *r.pods.Spec.UserName {
 			t.Fatalf("%q logged in: %v", user, err)
 		}
 		got := map[string]string{"cache": host, "user": values.Get("User"), "action": values.Get("Action"),
@@ -249,7 +249,7 @@ func (r *rig) group() string { return string(r.binding["iam-cache"]) }
 // allowed are the commands that an access string allows.
 func allowed(user *ack.User) []string {
 	var commands []string
-	for _, rule := range strings.Fields(user.Spec.AccessString) {
+	for _, rule := range strings.Fields(*user.Spec.AccessString) {
 		if command, ok := strings.CutPrefix(rule, "+"); ok {
 			commands = append(commands, command)
 		}
@@ -302,7 +302,7 @@ func TestUnneededCommandsAreRefused(t *testing.T) {
 		"PSUBSCRIBE *", "PUBSUB CHANNELS", "MODULE LIST", "SLOWLOG GET", "LATENCY LATEST", "COMMAND COUNT", "CLUSTER NODES",
 	}
 	refused := map[string][]string{
-		r.pods.Spec.UserName: {
+		*r.pods.Spec.UserName: {
 			"GETRANGE " + foreign + " 0 1", "DEL " + foreign, "WATCH " + foreign, "SET " + ours + "x x", "SET " + r.probe.Key + " x",
 			"GET " + ours, "INFO", "DEL " + ours + " " + foreign, "PUBLISH " + config.RedisChannelPrefix + environment + "x x",
 		},

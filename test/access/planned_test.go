@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -55,7 +56,7 @@ func planCache(t *testing.T, g *gate) planned {
 	for _, child := range s.Children {
 		switch o := child.(type) {
 		case *ack.User:
-			result.users[o.Spec.UserName] = o
+			result.users[*o.Spec.UserName] = o
 		case *corev1.Secret:
 			if o.Name == "flags-connection" {
 				result.binding = o.Data
@@ -120,18 +121,18 @@ func replace(children []observed.Object, o observed.Object) []observed.Object {
 // fulfil sets the status of an object as if AWS had provisioned it.
 func fulfil(o observed.Object, now time.Time, port int) {
 	at := metav1.NewTime(now.Add(time.Second))
-	done := ack.Status{Conditions: []ack.Condition{
+	done := []*ack.Condition{
 		{Type: ack.ConditionSynced, Status: corev1.ConditionTrue, LastTransitionTime: &at},
 		{Type: ack.ConditionReady, Status: corev1.ConditionTrue, LastTransitionTime: &at},
-	}}
+	}
 	switch o := o.(type) {
 	case *ack.User:
-		o.Status = ack.UserStatus{Status: done, State: ack.UserActive}
+		o.Status = ack.UserStatus{Conditions: done, Status: ptr.To(ack.UserActive)}
 	case *ack.UserGroup:
-		o.Status = ack.UserStatus{Status: done, State: ack.UserActive}
+		o.Status = ack.UserGroupStatus{Conditions: done, Status: ptr.To(ack.UserActive)}
 	case *ack.ReplicationGroup:
-		o.Status = ack.ReplicationGroupStatus{Status: done, State: ack.GroupAvailable,
-			NodeGroups: []ack.NodeGroup{{PrimaryEndpoint: &ack.Endpoint{Address: "127.0.0.1", Port: int64(port)}}}}
+		o.Status = ack.ReplicationGroupStatus{Conditions: done, Status: ptr.To(ack.GroupAvailable),
+			NodeGroups: []*ack.NodeGroup{{PrimaryEndpoint: &ack.Endpoint{Address: ptr.To("127.0.0.1"), Port: ptr.To(int64(port))}}}}
 	}
 }
 

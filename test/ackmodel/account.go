@@ -4,6 +4,7 @@
 package ackmodel
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -79,7 +80,11 @@ func (a *Account) Describe(now time.Time) string {
 	fmt.Fprintln(&text, a.FailCreations, a.QuotaExceeded, a.Lost)
 	for _, id := range slices.Sorted(maps.Keys(a.Groups)) {
 		g := a.Groups[id]
-		fmt.Fprintln(&text, id, until(g.Done, now), g.Tokens, g.Spec, g.Spec.AuthToken)
+		spec, err := json.Marshal(g.Spec)
+		if err != nil {
+			panic(fmt.Sprintf("encoding the spec of %s: %v", id, err))
+		}
+		fmt.Fprintln(&text, id, until(g.Done, now), g.Tokens, string(spec))
 	}
 	return text.String()
 }

@@ -9,21 +9,22 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
 // group is a sync of a replication group.
 func (s *sync) group(g *ack.ReplicationGroup) {
-	_, exists := s.Groups[g.Spec.ReplicationGroupID]
+	_, exists := s.Groups[*g.Spec.ReplicationGroupID]
 	switch {
 	case g.DeletionTimestamp != nil:
 		s.deleteGroup(g)
-	case g.Status.State == "", !exists && g.Status.State != ack.GroupCreateFailed:
+	case ack.GroupState(g) == "", !exists && ack.GroupState(g) != ack.GroupCreateFailed:
 		s.createGroup(g)
-	case g.Status.State == ack.GroupCreating, g.Status.State == ack.GroupModifying:
+	case ack.GroupState(g) == ack.GroupCreating, ack.GroupState(g) == ack.GroupModifying:
 		s.checkProgress(g)
-	case g.Status.State == ack.GroupCreateFailed:
+	case ack.GroupState(g) == ack.GroupCreateFailed:
 		s.synced(g)
 	default:
 		s.modifyGroup(g)
@@ -32,7 +33,7 @@ func (s *sync) group(g *ack.ReplicationGroup) {
 
 func (s *sync) createGroup(g *ack.ReplicationGroup) {
 	token, ok := s.tokenOf(g)
-	_, exists := s.Groups[g.Spec.ReplicationGroupID]
+	_, exists := s.Groups[*g.Spec.ReplicationGroupID]
 	switch {
 	case !ok:
 		s.recoverable(g, "kubernetes secret not found")
@@ -45,7 +46,7 @@ func (s *sync) createGroup(g *ack.ReplicationGroup) {
 		addFinalizer(g)
 		s.Lost = ""
 		s.send(g, AcceptOnly(token))
-		g.Status.State, g.Status.NodeGroups = ack.GroupCreating, []ack.NodeGroup{{NodeGroupID: "0001"}}
+		g.Status.Status, g.Status.NodeGroups = ptr.To(ack.GroupCreating), []*ack.NodeGroup{{NodeGroupID: ptr.To("0001")}}
 		created := metav1.NewTime(s.now.Truncate(time.Second))
 		g.Status.ReplicationGroupCreateTime = &created
 		s.inProgress(g, "replication group currently being created.")
@@ -55,26 +56,29 @@ func (s *sync) createGroup(g *ack.ReplicationGroup) {
 // checkProgress reads the state of an operation in AWS. ACK's conditions are based on the previous
 // sync, so a group is Ready one sync later.
 func (s *sync) checkProgress(g *ack.ReplicationGroup) {
-	id := g.Spec.ReplicationGroupID
+	id := *g.Spec.ReplicationGroupID
 	what := "replication group currently being created."
-	if g.Status.State == ack.GroupModifying {
+	if ack.GroupState(g) == ack.GroupModifying {
 		what = "replication group currently being modified."
 	}
 	switch {
 	case s.now.Before(s.Groups[id].Done):
 		s.inProgress(g, what)
-	case g.Status.State == ack.GroupCreating && s.FailCreations > 0:
+	case ack.GroupState(g) == ack.GroupCreating && s.FailCreations > 0:
 		s.FailCreations--
-		g.Status.State = ack.GroupCreateFailed
-		g.Status.Events = []ack.Event{{Message: "Replication group failed to create"}}
+		g.Status.Status = ptr.To(ack.GroupCreateFailed)
+		g.Status.Events = []*ack.Event{{Message: ptr.To("Replication group failed to create")}}
 		delete(s.Groups, id)
 		s.synced(g)
 	default:
-		g.Status.State = ack.GroupAvailable
-		g.Status.NodeGroups = []ack.NodeGroup{{NodeGroupID: "0001", Status: ack.GroupAvailable, PrimaryEndpoint: &ack.Endpoint{Address: host(id), Port: port}}}
+		g.Status.Status = ptr.To(ack.GroupAvailable)
+		g.Status.NodeGroups = []*ack.NodeGroup{{
+			NodeGroupID: ptr.To("0001"), Status: ptr.To(ack.GroupAvailable),
+			PrimaryEndpoint: &ack.Endpoint{Address: ptr.To(host(id)), Port: ptr.To[int64](port)},
+		}}
 		g.Status.MemberClusters = nil
-		for i := range g.Spec.ReplicasPerNodeGroup + 1 {
-			g.Status.MemberClusters = append(g.Status.MemberClusters, fmt.Sprintf("%s-%03d", id, i+1))
+		for i := range ack.Value(g.Spec.ReplicasPerNodeGroup) + 1 {
+			g.Status.MemberClusters = append(g.Status.MemberClusters, ptr.To(fmt.Sprintf("%s-%03d", id, i+1)))
 		}
 		s.inProgress(g, what)
 	}
@@ -84,7 +88,7 @@ func (s *sync) checkProgress(g *ack.ReplicationGroup) {
 // overwrites the rest of the spec. All other calls include the current token of the Secret, and AWS
 // continues to accept the previous one.
 func (s *sync) modifyGroup(g *ack.ReplicationGroup) {
-	known := s.Groups[g.Spec.ReplicationGroupID]
+	known := s.Groups[*g.Spec.ReplicationGroupID]
 	classes := ClassesChanged(known.Spec, g.Spec)
 	tokens := known.Tokens
 	switch {
@@ -108,22 +112,22 @@ func (s *sync) modifyGroup(g *ack.ReplicationGroup) {
 		s.synced(g)
 		return
 	}
-	g.Status.State = ack.GroupModifying
+	g.Status.Status = ptr.To(ack.GroupModifying)
 	s.inProgress(g, "replication group currently being modified.")
 }
 
 func (s *sync) deleteGroup(g *ack.ReplicationGroup) {
-	id := g.Spec.ReplicationGroupID
+	id := *g.Spec.ReplicationGroupID
 	switch {
-	case g.Status.State == "" || g.Annotations[ack.AnnotationDeletionPolicy] == ack.DeletionRetain:
+	case ack.GroupState(g) == "" || g.Annotations[ack.AnnotationDeletionPolicy] == ack.DeletionRetain:
 		g.Finalizers = nil
-	case g.Status.State == ack.GroupDeleting:
+	case ack.GroupState(g) == ack.GroupDeleting:
 		delete(s.Groups, id)
 		g.Finalizers = nil
 	case s.now.Before(s.Groups[id].Done):
 		s.recoverable(g, "InvalidReplicationGroupState: Cache cluster is not in available state.")
 	default:
-		g.Status.State = ack.GroupDeleting
+		g.Status.Status = ptr.To(ack.GroupDeleting)
 		s.recoverable(g, "Delete is in progress.")
 	}
 }
@@ -134,7 +138,7 @@ func (s *sync) tokenOf(g *ack.ReplicationGroup) (string, bool) {
 	for _, user := range s.others.Users() {
 		mode := user.Spec.AuthenticationMode
 		if len(g.Spec.UserGroupIDs) > 0 && mode != nil && len(mode.Passwords) > 0 {
-			key = &mode.Passwords[0]
+			key = mode.Passwords[0]
 		}
 	}
 	if key == nil {
@@ -145,7 +149,7 @@ func (s *sync) tokenOf(g *ack.ReplicationGroup) (string, bool) {
 
 // send sends the spec of a group to AWS.
 func (s *sync) send(g *ack.ReplicationGroup, tokens Tokens) {
-	s.Groups[g.Spec.ReplicationGroupID] = Group{Spec: *g.Spec.DeepCopy(), Done: s.now.Add(s.Timing.Operation), Tokens: tokens}
+	s.Groups[*g.Spec.ReplicationGroupID] = Group{Spec: *g.Spec.DeepCopy(), Done: s.now.Add(s.Timing.Operation), Tokens: tokens}
 }
 
 // ClassesChanged returns the classes of fields in which two specs differ. ACK sends each of them in

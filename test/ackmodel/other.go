@@ -6,6 +6,8 @@ package ackmodel
 import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"k8s.io/utils/ptr"
+
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
@@ -25,18 +27,18 @@ func (s *sync) other(o client.Object) {
 func (s *sync) createOther(o client.Object) {
 	switch o := o.(type) {
 	case *ack.Snapshot:
-		if o.Status.SnapshotStatus == "" {
-			o.Status.SnapshotStatus = "creating"
+		if ack.Value(o.Status.SnapshotStatus) == "" {
+			o.Status.SnapshotStatus = ptr.To("creating")
 			s.inProgress(o, "snapshot currently being created.")
 			return
 		}
-		o.Status.SnapshotStatus = ack.SnapshotAvailable
+		o.Status.SnapshotStatus = ptr.To(ack.SnapshotAvailable)
 	case *ack.SecurityGroup:
-		o.Status.ID = "sg-1"
+		o.Status.ID = ptr.To("sg-1")
 	case *ack.User:
-		o.Status.State = ack.UserActive
+		o.Status.Status = ptr.To(ack.UserActive)
 	case *ack.UserGroup:
-		o.Status.State = ack.UserActive
+		o.Status.Status = ptr.To(ack.UserActive)
 	}
 	s.synced(o)
 }

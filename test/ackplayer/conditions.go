@@ -12,7 +12,7 @@ import (
 )
 
 // conditionLateInitialized is True once ACK has written AWS's defaults into the spec.
-const conditionLateInitialized = "ACK.LateInitialized"
+const conditionLateInitialized ack.ConditionType = "ACK.LateInitialized"
 
 // ACK's messages and reasons, verbatim.
 const (
@@ -30,15 +30,22 @@ const (
 
 // condition builds a condition as ACK does on each reconcile: with the current time,
 // to the second, whether or not the status changed.
-func condition(kind string, status corev1.ConditionStatus, reason, message string) ack.Condition {
+func condition(kind ack.ConditionType, status corev1.ConditionStatus, reason, message string) *ack.Condition {
 	now := metav1.Now().Rfc3339Copy()
-	return ack.Condition{Type: kind, Status: status, Reason: reason, Message: message, LastTransitionTime: &now}
+	c := &ack.Condition{Type: kind, Status: status, LastTransitionTime: &now}
+	if reason != "" {
+		c.Reason = &reason
+	}
+	if message != "" {
+		c.Message = &message
+	}
+	return c
 }
 
 // syncedConditions are those of an object that matches AWS. A group whose creation
 // failed gets them too, with ACK.Terminal=False in addition.
-func syncedConditions(failed bool) []ack.Condition {
-	conditions := []ack.Condition{condition(ack.ConditionSynced, corev1.ConditionTrue, "", messageSynced)}
+func syncedConditions(failed bool) ack.Conditions {
+	conditions := ack.Conditions{condition(ack.ConditionSynced, corev1.ConditionTrue, "", messageSynced)}
 	if failed {
 		conditions = append(conditions, condition(ack.ConditionTerminal, corev1.ConditionFalse, "", ""))
 	}
@@ -49,8 +56,8 @@ func syncedConditions(failed bool) []ack.Condition {
 
 // notSyncedConditions are those of an object that AWS is changing, or was at the
 // previous reconcile.
-func notSyncedConditions(message string) []ack.Condition {
-	return []ack.Condition{
+func notSyncedConditions(message string) ack.Conditions {
+	return ack.Conditions{
 		condition(ack.ConditionSynced, corev1.ConditionFalse, "", message),
 		condition(conditionLateInitialized, corev1.ConditionTrue, "Late initialization successful", "Late initialization successful"),
 		condition(ack.ConditionReady, corev1.ConditionFalse, "", message),
@@ -59,7 +66,7 @@ func notSyncedConditions(message string) []ack.Condition {
 
 // errorConditions are those of an object whose reconcile failed. If the object exists
 // in AWS, ACK reports it as synced nonetheless.
-func errorConditions(message string, terminal, exists bool) []ack.Condition {
+func errorConditions(message string, terminal, exists bool) ack.Conditions {
 	trouble, synced := condition(ack.ConditionRecoverable, corev1.ConditionTrue, "", message), condition(ack.ConditionSynced, corev1.ConditionUnknown, message, messageUnknown)
 	if terminal {
 		trouble.Type = ack.ConditionTerminal
@@ -68,35 +75,37 @@ func errorConditions(message string, terminal, exists bool) []ack.Condition {
 	if exists {
 		synced = condition(ack.ConditionSynced, corev1.ConditionTrue, "", messageSynced)
 	}
-	return []ack.Condition{trouble, synced, condition(ack.ConditionReady, corev1.ConditionFalse, trouble.Type, message)}
+	return ack.Conditions{trouble, synced, condition(ack.ConditionReady, corev1.ConditionFalse, string(trouble.Type), message)}
 }
 
 // alreadyExistsConditions are those of an object whose ID is taken in AWS by a
 // resource that ACK does not manage.
-func alreadyExistsConditions() []ack.Condition {
-	return []ack.Condition{
+func alreadyExistsConditions() ack.Conditions {
+	return ack.Conditions{
 		condition(ack.ConditionTerminal, corev1.ConditionTrue, reasonAlreadyExists, messageAlreadyExists),
 		condition(ack.ConditionSynced, corev1.ConditionTrue, "", messageSynced),
-		condition(ack.ConditionReady, corev1.ConditionFalse, ack.ConditionTerminal, messageAlreadyExists),
+		condition(ack.ConditionReady, corev1.ConditionFalse, string(ack.ConditionTerminal), messageAlreadyExists),
 	}
 }
 
 // deletingConditions are those of an object that is being deleted. Ready keeps its
 // previous value.
-func deletingConditions(before []ack.Condition, message, synced string) []ack.Condition {
-	conditions := []ack.Condition{
+func deletingConditions(before ack.Conditions, message, synced string) ack.Conditions {
+	conditions := ack.Conditions{
 		condition(ack.ConditionRecoverable, corev1.ConditionTrue, "", message),
 		condition(ack.ConditionSynced, corev1.ConditionFalse, "", synced),
 	}
-	if ready, ok := (ack.Status{Conditions: before}).Condition(ack.ConditionReady); ok {
+	if ready := before.Get(ack.ConditionReady); ready != nil {
 		conditions = append(conditions, ready)
 	}
 	return conditions
 }
 
 // conditionsOf returns an object's conditions.
-func conditionsOf(o *object) []ack.Condition {
-	var status ack.Status
+func conditionsOf(o *object) ack.Conditions {
+	var status struct {
+		Conditions ack.Conditions `json:"conditions"`
+	}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.status(), &status); err != nil {
 		return nil // conditions that cannot be decoded are overwritten
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/mod/semver"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/controllers/ack"
 )
@@ -160,48 +161,50 @@ func (a *account) observe(g *group) *observation {
 func (a *account) groupStatus(g *group, state string) map[string]any {
 	created := metav1.NewTime(g.created).Rfc3339Copy()
 	nodes := g.fleet.members()
-	names := []string{}
+	names := []*string{}
 	for _, n := range nodes {
-		names = append(names, n.id)
+		names = append(names, &n.id)
 	}
 	status := ack.ReplicationGroupStatus{
-		Status: ack.Status{ACKResourceMetadata: &ack.ResourceMetadata{ARN: arn("replicationgroup", g.id), OwnerAccountID: accountID, Region: region}},
-		State:  state, ReplicationGroupCreateTime: &created, MemberClusters: names,
+		Status: &state, ReplicationGroupCreateTime: &created, MemberClusters: names,
 		AutomaticFailover: enabledStatus(g.fields["automaticFailoverEnabled"]), MultiAZ: enabledStatus(g.fields["multiAZEnabled"]),
 	}
 	if !g.tokenChanged.IsZero() {
 		changed := metav1.NewTime(g.tokenChanged).Rfc3339Copy()
 		status.AuthTokenLastModifiedDate = &changed
 	}
-	shard := ack.NodeGroup{NodeGroupID: "0001", Status: state}
+	shard := &ack.NodeGroup{NodeGroupID: ptr.To("0001"), Status: &state}
 	switch state {
 	case ack.GroupCreating: // no endpoints yet
 	case ack.GroupCreateFailed:
-		status.Events = []ack.Event{{Message: fmt.Sprintf("Replication group %s failed to create", g.id)}}
+		status.Events = []*ack.Event{{Message: ptr.To(fmt.Sprintf("Replication group %s failed to create", g.id))}}
 	default:
 		shard.PrimaryEndpoint = a.endpoint(g.fleet.writers.port())
 		shard.ReaderEndpoint = a.endpoint(g.fleet.readers.port())
 		for i, n := range nodes {
-			member := ack.NodeGroupMember{CacheClusterID: n.id, CurrentRole: "replica", ReadEndpoint: a.endpoint(n.port)}
+			member := &ack.NodeGroupMember{CacheClusterID: &n.id, CurrentRole: ptr.To("replica"), ReadEndpoint: a.endpoint(n.port)}
 			if i == 0 {
-				member.CurrentRole = "primary"
+				member.CurrentRole = ptr.To("primary")
 			}
 			shard.NodeGroupMembers = append(shard.NodeGroupMembers, member)
 		}
 	}
-	status.NodeGroups = []ack.NodeGroup{shard}
-	return toMap(status)
+	status.NodeGroups = []*ack.NodeGroup{shard}
+	fields := toMap(status)
+	delete(fields, "conditions")
+	fields["ackResourceMetadata"] = map[string]any{"arn": arn("replicationgroup", g.id), "ownerAccountID": accountID, "region": region}
+	return fields
 }
 
 func (a *account) endpoint(port int) *ack.Endpoint {
-	return &ack.Endpoint{Address: a.options.AdvertiseHost, Port: int64(port)}
+	return &ack.Endpoint{Address: &a.options.AdvertiseHost, Port: ptr.To(int64(port))}
 }
 
-func enabledStatus(field any) string {
+func enabledStatus(field any) *string {
 	if field == true {
-		return "enabled"
+		return ptr.To("enabled")
 	}
-	return "disabled"
+	return ptr.To("disabled")
 }
 
 // aclUsers returns the ACL users of a group. The caller holds the account's lock.

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"net"
 	"slices"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -68,8 +68,8 @@ func (s *fixture) connect(endpoint *ack.Endpoint, user, password string) *redis.
 	roots := x509.NewCertPool()
 	Expect(roots.AppendCertsFromPEM(s.CA())).To(BeTrue())
 	c := redis.NewClient(&redis.Options{
-		Addr: net.JoinHostPort(endpoint.Address, fmt.Sprint(endpoint.Port)), Username: user, Password: password,
-		TLSConfig: &tls.Config{RootCAs: roots, ServerName: endpoint.Address, MinVersion: tls.VersionTLS12}, MaxRetries: -1,
+		Addr: ack.Address(endpoint), Username: user, Password: password,
+		TLSConfig: &tls.Config{RootCAs: roots, ServerName: *endpoint.Address, MinVersion: tls.VersionTLS12}, MaxRetries: -1,
 	})
 	DeferCleanup(c.Close)
 	return c
@@ -91,8 +91,8 @@ var _ = Describe("A new group", func() {
 		expectEventually(ctx, g, "it is ready", available)
 		Expect(ownedFields(g, ackplayer.FieldManager)).To(BeEmpty())
 		Expect(g.Annotations).To(HaveKeyWithValue("elasticache.services.k8s.aws/last-requested-cache-node-type", "cache.t3.micro"))
-		Expect(s.connect(g.PrimaryEndpoint(), "", token).Set(ctx, "key", "value", 0).Err()).To(Succeed())
-		Expect(s.connect(g.PrimaryEndpoint(), "", "a-token-that-is-wrong").Ping(ctx).Err()).To(MatchError(ContainSubstring("WRONGPASS")))
+		Expect(s.connect(ack.PrimaryEndpoint(g), "", token).Set(ctx, "key", "value", 0).Err()).To(Succeed())
+		Expect(s.connect(ack.PrimaryEndpoint(g), "", "a-token-that-is-wrong").Ping(ctx).Err()).To(MatchError(ContainSubstring("WRONGPASS")))
 		Expect(s.callCount(ackplayer.Create, "demo")).To(Equal(1))
 	}, SpecTimeout(time.Minute))
 
@@ -121,9 +121,9 @@ var _ = Describe("A new group", func() {
 	It("is terminal when AWS refuses the empty Modify call of a sparse spec", func(ctx SpecContext) {
 		s := start(ackplayer.Options{RejectEmptyModify: true})
 		g := s.createSparseGroup(ctx, "empty")
-		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionTerminal) })
+		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionTerminal) })
 		Expect(conditionMessage(g, ack.ConditionTerminal)).To(ContainSubstring("No modifications were requested"))
-		Expect(g.Status.State).To(Equal(ack.GroupAvailable))
+		Expect(ack.GroupState(g)).To(Equal(ack.GroupAvailable))
 	}, SpecTimeout(time.Minute))
 
 	It("is Ready although its creation failed", func(ctx SpecContext) {
@@ -139,14 +139,14 @@ var _ = Describe("A new group", func() {
 			"gen=1 managed create-failed ResourceSynced=True Terminal=False LateInitialized=True Ready=True",
 		}))
 		expectEventually(ctx, g, "it failed", func(g *ack.ReplicationGroup) bool { return len(g.Status.Events) > 0 })
-		Expect(g.Status.Events[0].Message).To(ContainSubstring("failed to create"))
+		Expect(*g.Status.Events[0].Message).To(ContainSubstring("failed to create"))
 	}, SpecTimeout(time.Minute))
 
 	It("gets its ID rewritten in lower case", func(ctx SpecContext) {
 		s := start(ackplayer.Options{})
 		g := s.createGroup(ctx, smallSpec("Demo"))
 		expectEventually(ctx, g, "it is ready", available)
-		Expect(g.Spec.ReplicationGroupID).To(Equal("demo"))
+		Expect(g.Spec.ReplicationGroupID).To(HaveValue(Equal("demo")))
 		Expect(ownedFields(g, ackplayer.FieldManager)).To(Equal([]string{"replicationGroupID"}))
 	}, SpecTimeout(time.Minute))
 
@@ -165,7 +165,7 @@ var _ = Describe("A new group", func() {
 		expectDeleted(ctx, second)
 
 		changed := smallSpec("taken")
-		changed.Description = "adopted"
+		changed.Description = ptr.To("adopted")
 		third := s.createGroup(ctx, changed, ack.AnnotationAdoptionPolicy, ack.AdoptOrCreate)
 		expectEventually(ctx, third, "it is adopted", available)
 		Expect(third.Annotations).To(HaveKeyWithValue("services.k8s.aws/adopted", "true"))
@@ -187,7 +187,7 @@ var _ = Describe("Refusals", func() {
 			id := fmt.Sprintf("terminal-%d", i)
 			s.Refuse(ackplayer.Create, id, code, 1)
 			g := s.createGroup(ctx, smallSpec(id))
-			expectEventually(ctx, g, code, func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionTerminal) })
+			expectEventually(ctx, g, code, func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionTerminal) })
 			Expect(summary("", g)).To(Equal("gen=1 managed Terminal=True ResourceSynced=False Ready=False"), code)
 			Expect(conditionMessage(g, ack.ConditionReady)).To(HavePrefix(code + ": "))
 		}
@@ -217,14 +217,14 @@ var _ = Describe("Refusals", func() {
 	It("depend on the node family for data tiering", func(ctx SpecContext) {
 		s := start(ackplayer.Options{})
 		spec := smallSpec("tiered")
-		spec.CacheNodeType = "cache.r6gd.xlarge"
+		spec.CacheNodeType = ptr.To("cache.r6gd.xlarge")
 		g := s.createGroup(ctx, spec)
-		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionTerminal) })
+		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionTerminal) })
 		Expect(conditionMessage(g, ack.ConditionTerminal)).To(ContainSubstring("Data tiering"))
 		patch(ctx, g, `{"dataTieringEnabled": true}`)
 		expectEventually(ctx, g, "it is ready", available)
 		patch(ctx, g, `{"cacheNodeType": "cache.r6g.xlarge"}`)
-		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionTerminal) })
+		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionTerminal) })
 	}, SpecTimeout(time.Minute))
 
 	It("affect daily snapshots of groups that were created without them", func(ctx SpecContext) {
@@ -232,14 +232,14 @@ var _ = Describe("Refusals", func() {
 		g := s.createGroup(ctx, smallSpec("backups"))
 		expectEventually(ctx, g, "it is ready", available)
 		patch(ctx, g, `{"snapshotRetentionLimit": 5}`)
-		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionTerminal) })
+		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionTerminal) })
 		Expect(conditionMessage(g, ack.ConditionTerminal)).To(ContainSubstring("SnapshottingClusterId"))
 	}, SpecTimeout(time.Minute))
 
 	It("because of a Secret resolve by themselves", func(ctx SpecContext) {
 		s := start(ackplayer.Options{})
 		g := s.createGroup(ctx, fullSpec("secret"))
-		expectEventually(ctx, g, "the Secret does not exist", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionRecoverable) })
+		expectEventually(ctx, g, "the Secret does not exist", func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionRecoverable) })
 		Expect(conditionMessage(g, ack.ConditionRecoverable)).To(Equal("kubernetes secret not found"))
 		s.createSecret(ctx, "auth", token)
 		expectEventually(ctx, g, "it is ready", available)
@@ -250,11 +250,11 @@ var _ = Describe("Refusals", func() {
 		g := s.createGroup(ctx, smallSpec("back"))
 		expectEventually(ctx, g, "it is ready", available)
 		patch(ctx, g, `{"engineVersion": "6.2"}`)
-		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionTerminal) })
+		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionTerminal) })
 		Expect(summary("", g)).To(Equal("gen=2 managed available endpoint Terminal=True ResourceSynced=True Ready=False"))
 		patch(ctx, g, `{"engineVersion": "7.1.0"}`)
 		expectEventually(ctx, g, "it is ready", available)
-		Expect(g.Status.Is(ack.ConditionTerminal)).To(BeFalse())
+		Expect(ack.ConditionsOf(g).Is(ack.ConditionTerminal)).To(BeFalse())
 	}, SpecTimeout(time.Minute))
 })
 
@@ -295,7 +295,7 @@ var _ = Describe("A changed group", func() {
 		expectEventually(ctx, g, "it has three nodes", func(g *ack.ReplicationGroup) bool {
 			return available(g) && len(g.Status.MemberClusters) == 3
 		})
-		Expect(g.Spec.CacheNodeType).To(Equal("cache.t3.micro"))
+		Expect(g.Spec.CacheNodeType).To(HaveValue(Equal("cache.t3.micro")))
 		Expect(ownedFields(g, ackplayer.FieldManager)).To(Equal([]string{"cacheNodeType"}))
 		Expect(g.Generation).To(Equal(int64(3)))
 	}, SpecTimeout(time.Minute))
@@ -304,24 +304,24 @@ var _ = Describe("A changed group", func() {
 		patch(ctx, g, `{"securityGroupIDs": ["sg-1"]}`)
 		Consistently(func() int { return s.callCount(ackplayer.Modify, "demo") }, 3*poll).Should(BeZero())
 		patch(ctx, g, `{"description": "another"}`)
-		expectEventually(ctx, g, "the security groups are being modified", func(g *ack.ReplicationGroup) bool { return g.Status.State == ack.GroupModifying })
+		expectEventually(ctx, g, "the security groups are being modified", func(g *ack.ReplicationGroup) bool { return ack.GroupState(g) == ack.GroupModifying })
 		expectEventually(ctx, g, "it is ready", available)
 		Expect(s.callCount(ackplayer.Modify, "demo")).To(Equal(1))
-		Expect(g.Spec.Description).NotTo(Equal("another"))
+		Expect(g.Spec.Description).NotTo(HaveValue(Equal("another")))
 		patch(ctx, g, `{"description": "another"}`)
 		Eventually(func() int { return s.callCount(ackplayer.Modify, "demo") }).Should(Equal(2))
 	}, SpecTimeout(time.Minute))
 
 	It("is not ready for a poll when its tags change", func(ctx SpecContext) {
 		patch(ctx, g, `{"tags": [{"key": "team", "value": "shop"}]}`)
-		expectEventually(ctx, g, "the tags were changed", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionRecoverable) })
+		expectEventually(ctx, g, "the tags were changed", func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionRecoverable) })
 		Expect(conditionMessage(g, ack.ConditionReady)).To(Equal("tags Update is in progress"))
 		expectEventually(ctx, g, "it is ready", available)
 	}, SpecTimeout(time.Minute))
 
 	It("has encryption at rest reverted in the spec", func(ctx SpecContext) {
 		patch(ctx, g, `{"atRestEncryptionEnabled": false}`)
-		expectEventually(ctx, g, "the field was reverted", func(g *ack.ReplicationGroup) bool { return g.Spec.AtRestEncryptionEnabled })
+		expectEventually(ctx, g, "the field was reverted", func(g *ack.ReplicationGroup) bool { return *g.Spec.AtRestEncryptionEnabled })
 		Expect(ownedFields(g, ackplayer.FieldManager)).To(Equal([]string{"atRestEncryptionEnabled"}))
 		Expect(s.callCount(ackplayer.Modify, "demo")).To(Equal(1))
 	}, SpecTimeout(time.Minute))
@@ -337,26 +337,26 @@ var _ = Describe("A changed group", func() {
 		s.setToken(ctx, next)
 		Expect(s.Resync(ctx)).To(Succeed())
 		Consistently(func() int { return s.callCount(ackplayer.Modify, "demo") }, 3*poll).Should(BeZero())
-		Expect(s.connect(g.PrimaryEndpoint(), "", next).Ping(ctx).Err()).NotTo(Succeed())
+		Expect(s.connect(ack.PrimaryEndpoint(g), "", next).Ping(ctx).Err()).NotTo(Succeed())
 
 		patch(ctx, g, `{"description": "rotated"}`)
 		expectEventually(ctx, g, "the token was rotated", func(g *ack.ReplicationGroup) bool {
 			return available(g) && g.Status.AuthTokenLastModifiedDate != nil
 		})
-		Expect(s.connect(g.PrimaryEndpoint(), "", token).Ping(ctx).Err()).To(Succeed())
-		Expect(s.connect(g.PrimaryEndpoint(), "", next).Ping(ctx).Err()).To(Succeed())
+		Expect(s.connect(ack.PrimaryEndpoint(g), "", token).Ping(ctx).Err()).To(Succeed())
+		Expect(s.connect(ack.PrimaryEndpoint(g), "", next).Ping(ctx).Err()).To(Succeed())
 
 		s.setToken(ctx, "a-token-of-the-future")
 		patch(ctx, g, `{"description": "rotated again"}`)
-		Eventually(func() error { return s.connect(g.PrimaryEndpoint(), "", token).Ping(ctx).Err() }).
+		Eventually(func() error { return s.connect(ack.PrimaryEndpoint(g), "", token).Ping(ctx).Err() }).
 			ShouldNot(Succeed(), "the token before the previous one is removed")
-		Expect(s.connect(g.PrimaryEndpoint(), "", next).Ping(ctx).Err()).To(Succeed())
+		Expect(s.connect(ack.PrimaryEndpoint(g), "", next).Ping(ctx).Err()).To(Succeed())
 	}, SpecTimeout(time.Minute))
 
 	It("is stuck without its Secret", func(ctx SpecContext) {
 		Expect(k8s.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "auth", Namespace: s.namespace}})).To(Succeed())
 		patch(ctx, g, `{"description": "another"}`)
-		expectEventually(ctx, g, "the Secret does not exist", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionRecoverable) })
+		expectEventually(ctx, g, "the Secret does not exist", func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionRecoverable) })
 		Expect(s.callCount(ackplayer.Modify, "demo")).To(BeZero())
 		Expect(k8s.Delete(ctx, g)).To(Succeed())
 		expectDeleted(ctx, g)
@@ -365,13 +365,13 @@ var _ = Describe("A changed group", func() {
 	It("is abandoned when its ID changes", func(ctx SpecContext) {
 		patch(ctx, g, `{"replicationGroupID": "other"}`)
 		expectEventually(ctx, g, "a second group exists", func(g *ack.ReplicationGroup) bool {
-			return available(g) && slices.Contains(g.Status.MemberClusters, "other-001")
+			return available(g) && slices.Contains(ack.Values(g.Status.MemberClusters), "other-001")
 		})
 		Expect(s.Groups()).To(Equal([]string{"demo", "other"}))
 	}, SpecTimeout(time.Minute))
 
 	It("keeps its endpoint in a failover that ACK does not notice", func(ctx SpecContext) {
-		endpoint := g.PrimaryEndpoint()
+		endpoint := ack.PrimaryEndpoint(g)
 		Expect(s.connect(endpoint, "", token).Set(ctx, "key", "value", 0).Err()).To(Succeed())
 		Expect(s.connect(endpoint, "", token).Wait(ctx, 1, time.Minute).Val()).To(Equal(int64(1)))
 		Expect(s.Failover(ctx, "demo")).To(Succeed())
@@ -381,7 +381,7 @@ var _ = Describe("A changed group", func() {
 			Expect(k8s.Get(ctx, client.ObjectKeyFromObject(g), g)).To(Succeed())
 			var roles []string
 			for _, m := range g.Status.NodeGroups[0].NodeGroupMembers {
-				roles = append(roles, m.CacheClusterID+" "+m.CurrentRole)
+				roles = append(roles, *m.CacheClusterID+" "+*m.CurrentRole)
 			}
 			return roles
 		}
@@ -392,14 +392,14 @@ var _ = Describe("A changed group", func() {
 
 	It("is recreated empty after an out-of-band deletion", func(ctx SpecContext) {
 		created := g.Status.ReplicationGroupCreateTime
-		Expect(s.connect(g.PrimaryEndpoint(), "", token).Set(ctx, "key", "value", 0).Err()).To(Succeed())
+		Expect(s.connect(ack.PrimaryEndpoint(g), "", token).Set(ctx, "key", "value", 0).Err()).To(Succeed())
 		Eventually(time.Now).Should(BeTemporally(">", created.Add(time.Second)), "the creation times differ")
 		Expect(s.DeleteOutOfBand("demo")).To(Succeed())
 		Expect(s.Resync(ctx)).To(Succeed())
 		expectEventually(ctx, g, "it was recreated", func(g *ack.ReplicationGroup) bool {
 			return available(g) && !g.Status.ReplicationGroupCreateTime.Equal(created)
 		})
-		Expect(s.connect(g.PrimaryEndpoint(), "", token).Get(ctx, "key").Err()).To(MatchError(redis.Nil))
+		Expect(s.connect(ack.PrimaryEndpoint(g), "", token).Get(ctx, "key").Err()).To(MatchError(redis.Nil))
 		Expect(s.callCount(ackplayer.Create, "demo")).To(Equal(2))
 	}, SpecTimeout(time.Minute))
 
@@ -407,7 +407,7 @@ var _ = Describe("A changed group", func() {
 		Expect(s.Snapshotting("demo", 10*poll)).To(Succeed())
 		patch(ctx, g, `{"description": "another"}`)
 		expectEventually(ctx, g, "a snapshot is being taken", func(g *ack.ReplicationGroup) bool {
-			return g.Status.State == ack.GroupSnapshotting && g.Status.Is(ack.ConditionRecoverable)
+			return ack.GroupState(g) == ack.GroupSnapshotting && ack.ConditionsOf(g).Is(ack.ConditionRecoverable)
 		})
 		expectEventually(ctx, g, "it is ready", available)
 		Expect(s.callCount(ackplayer.Modify, "demo")).To(Equal(1))
@@ -449,9 +449,9 @@ var _ = Describe("Deleting a group", func() {
 	It("is refused while the group is being created", func(ctx SpecContext) {
 		s := start(ackplayer.Options{CreateTime: 10 * poll})
 		g := s.createGroup(ctx, smallSpec("demo"))
-		expectEventually(ctx, g, "it is being created", func(g *ack.ReplicationGroup) bool { return g.Status.State == ack.GroupCreating })
+		expectEventually(ctx, g, "it is being created", func(g *ack.ReplicationGroup) bool { return ack.GroupState(g) == ack.GroupCreating })
 		Expect(k8s.Delete(ctx, g)).To(Succeed())
-		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionRecoverable) })
+		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionRecoverable) })
 		Expect(conditionMessage(g, ack.ConditionRecoverable)).To(And(ContainSubstring("InvalidReplicationGroupState"), ContainSubstring("RequestID: ")))
 		expectDeleted(ctx, g)
 		Expect(s.callCount(ackplayer.Delete, "demo")).To(BeNumerically(">", 2))
@@ -462,7 +462,7 @@ var _ = Describe("Deleting a group", func() {
 		g := s.createGroup(ctx, smallSpec("demo"))
 		expectEventually(ctx, g, "it is ready", available)
 		patch(ctx, g, `{"cacheNodeType": "cache.t3.small"}`)
-		expectEventually(ctx, g, "it is being modified", func(g *ack.ReplicationGroup) bool { return g.Status.State == ack.GroupModifying })
+		expectEventually(ctx, g, "it is being modified", func(g *ack.ReplicationGroup) bool { return ack.GroupState(g) == ack.GroupModifying })
 		Expect(k8s.Delete(ctx, g)).To(Succeed())
 		expectEventually(ctx, g, "ACK waits", func(g *ack.ReplicationGroup) bool {
 			return conditionMessage(g, ack.ConditionRecoverable) == "Modify is in progress."

@@ -147,7 +147,7 @@ func (o *object) patch(ctx context.Context, change map[string]any) error {
 }
 
 // patchStatus writes the conditions and, unless latest is nil, the rest of the status.
-func (o *object) patchStatus(ctx context.Context, latest map[string]any, conditions []ack.Condition) error {
+func (o *object) patchStatus(ctx context.Context, latest map[string]any, conditions ack.Conditions) error {
 	change := map[string]any{}
 	if latest != nil {
 		for name := range o.status() {
@@ -156,7 +156,7 @@ func (o *object) patchStatus(ctx context.Context, latest map[string]any, conditi
 			}
 		}
 	}
-	full := map[string]any{"conditions": toMap(ack.Status{Conditions: conditions})["conditions"]}
+	full := map[string]any{"conditions": toMap(ack.MetricAlarmStatus{Conditions: conditions})["conditions"]}
 	for name, value := range latest {
 		full[name] = value
 	}

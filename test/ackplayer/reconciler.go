@@ -62,7 +62,7 @@ type result struct {
 	// released is set when ACK no longer manages the object and must not write to it.
 	released   bool
 	status     map[string]any
-	conditions []ack.Condition
+	conditions ack.Conditions
 	// requeueAfter is the time until the next reconcile; zero means none is scheduled.
 	requeueAfter time.Duration
 	// err is retried with back-off.

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -25,9 +26,9 @@ func (s *fixture) objectMeta(name string) metav1.ObjectMeta {
 }
 
 // createReady creates an object and waits until it is ready.
-func createReady[T ack.Object](ctx context.Context, o T) T {
+func createReady[T client.Object](ctx context.Context, o T) T {
 	GinkgoHelper()
-	Expect(k8s.Create(ctx, any(o).(client.Object), operator)).To(Succeed())
+	Expect(k8s.Create(ctx, o, operator)).To(Succeed())
 	expectEventually(ctx, o, "it is ready", isReady[T])
 	return o
 }
@@ -38,31 +39,31 @@ var _ = Describe("Resources beside a group", func() {
 
 	It("must exist before the group and can only be deleted after it", func(ctx SpecContext) {
 		spec := smallSpec("demo")
-		spec.CacheSubnetGroupName = "subnets"
+		spec.CacheSubnetGroupName = ptr.To("subnets")
 		g := s.createGroup(ctx, spec)
-		expectEventually(ctx, g, "the subnet group does not exist", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionRecoverable) })
+		expectEventually(ctx, g, "the subnet group does not exist", func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionRecoverable) })
 		Expect(conditionMessage(g, ack.ConditionRecoverable)).To(ContainSubstring("CacheSubnetGroupNotFoundFault"))
 
 		subnets := createReady(ctx, &ack.CacheSubnetGroup{ObjectMeta: s.objectMeta("subnets"), Spec: ack.CacheSubnetGroupSpec{
-			CacheSubnetGroupName: "subnets", CacheSubnetGroupDescription: "two zones", SubnetIDs: []string{"subnet-1", "subnet-2"},
+			CacheSubnetGroupName: ptr.To("subnets"), CacheSubnetGroupDescription: ptr.To("two zones"), SubnetIDs: ack.Pointers("subnet-1", "subnet-2"),
 		}})
 		expectEventually(ctx, g, "it is ready", available)
 		Expect(k8s.Delete(ctx, subnets)).To(Succeed())
-		expectEventually(ctx, subnets, "it is in use", func(o *ack.CacheSubnetGroup) bool { return o.Status.Is(ack.ConditionRecoverable) })
+		expectEventually(ctx, subnets, "it is in use", func(o *ack.CacheSubnetGroup) bool { return ack.ConditionsOf(o).Is(ack.ConditionRecoverable) })
 		Expect(conditionMessage(subnets, ack.ConditionRecoverable)).To(ContainSubstring("CacheSubnetGroupInUse"))
 		Expect(k8s.Delete(ctx, g)).To(Succeed())
 		expectDeleted(ctx, subnets)
 	}, SpecTimeout(time.Minute))
 
 	It("include a security group, which gets its ID after a poll", func(ctx SpecContext) {
-		o := createReady(ctx, &ack.SecurityGroup{ObjectMeta: s.objectMeta("demo"), Spec: ack.SecurityGroupSpec{Name: "demo", Description: "Redis", VPCID: "vpc-1"}})
-		Expect(o.Status.ID).To(HavePrefix("sg-"))
+		o := createReady(ctx, &ack.SecurityGroup{ObjectMeta: s.objectMeta("demo"), Spec: ack.SecurityGroupSpec{Name: ptr.To("demo"), Description: ptr.To("Redis"), VPCID: ptr.To("vpc-1")}})
+		Expect(o.Status.ID).To(HaveValue(HavePrefix("sg-")))
 	}, SpecTimeout(time.Minute))
 
 	It("include parameter groups and alarms, which are created at once", func(ctx SpecContext) {
 		createReady(ctx, &ack.CacheParameterGroup{ObjectMeta: s.objectMeta("demo"), Spec: ack.CacheParameterGroupSpec{
-			CacheParameterGroupName: "demo", CacheParameterGroupFamily: "redis7", Description: "ours",
-			ParameterNameValues: []ack.Parameter{{ParameterName: "maxmemory-policy", ParameterValue: "allkeys-lru"}},
+			CacheParameterGroupName: ptr.To("demo"), CacheParameterGroupFamily: ptr.To("redis7"), Description: ptr.To("ours"),
+			ParameterNameValues: []*ack.ParameterNameValue{{ParameterName: ptr.To("maxmemory-policy"), ParameterValue: ptr.To("allkeys-lru")}},
 		}})
 		alarm := createReady(ctx, &ack.MetricAlarm{ObjectMeta: s.objectMeta("demo"), Spec: ack.MetricAlarmSpec{
 			Name: "demo", Namespace: "AWS/ElastiCache", MetricName: "CPUUtilization", ComparisonOperator: "GreaterThanThreshold", Threshold: 75, EvaluationPeriods: 2,
@@ -74,59 +75,59 @@ var _ = Describe("Resources beside a group", func() {
 	It("include a snapshot of a node of an available group", func(ctx SpecContext) {
 		g := s.createGroup(ctx, smallSpec("demo"))
 		expectEventually(ctx, g, "it is ready", available)
-		o := &ack.Snapshot{ObjectMeta: s.objectMeta("last"), Spec: ack.SnapshotSpec{SnapshotName: "last", CacheClusterID: g.Status.MemberClusters[0]}}
-		Expect(createReady(ctx, o).Status.SnapshotStatus).To(Equal(ack.SnapshotAvailable))
+		o := &ack.Snapshot{ObjectMeta: s.objectMeta("last"), Spec: ack.SnapshotSpec{SnapshotName: ptr.To("last"), CacheClusterID: g.Status.MemberClusters[0]}}
+		Expect(createReady(ctx, o).Status.SnapshotStatus).To(HaveValue(Equal(ack.SnapshotAvailable)))
 	}, SpecTimeout(time.Minute))
 
 	It("exclude a snapshot of a whole group, as in AWS with cluster mode disabled", func(ctx SpecContext) {
 		g := s.createGroup(ctx, smallSpec("demo"))
 		expectEventually(ctx, g, "it is ready", available)
-		o := &ack.Snapshot{ObjectMeta: s.objectMeta("last"), Spec: ack.SnapshotSpec{SnapshotName: "last"}}
+		o := &ack.Snapshot{ObjectMeta: s.objectMeta("last"), Spec: ack.SnapshotSpec{SnapshotName: ptr.To("last")}}
 		Expect(k8s.Create(ctx, o, operator)).To(Succeed())
-		expectEventually(ctx, o, "it is refused", func(o *ack.Snapshot) bool { return o.Status.Is(ack.ConditionTerminal) })
+		expectEventually(ctx, o, "it is refused", func(o *ack.Snapshot) bool { return ack.ConditionsOf(o).Is(ack.ConditionTerminal) })
 	}, SpecTimeout(time.Minute))
 
 	It("include users, who get access with their permissions", func(ctx SpecContext) {
 		s.createSecret(ctx, "app", "an-apps-password-1")
 		user := createReady(ctx, &ack.User{ObjectMeta: s.objectMeta("app"), Spec: ack.UserSpec{
-			UserID: "app", UserName: "app", Engine: "valkey", AccessString: "on ~app:* +@read +@write +ping",
-			AuthenticationMode: &ack.AuthenticationMode{Type: "password", Passwords: []ack.SecretKey{{Name: "app", Key: "token"}}},
+			UserID: ptr.To("app"), UserName: ptr.To("app"), Engine: ptr.To("valkey"), AccessString: ptr.To("on ~app:* +@read +@write +ping"),
+			AuthenticationMode: &ack.AuthenticationMode{Type: ptr.To("password"), Passwords: []*ack.SecretKey{secretKey("app")}},
 		}})
 		createReady(ctx, &ack.User{ObjectMeta: s.objectMeta("role"), Spec: ack.UserSpec{
-			UserID: "role", UserName: "role", Engine: "valkey", AccessString: "on ~* +@all", AuthenticationMode: &ack.AuthenticationMode{Type: "iam"},
+			UserID: ptr.To("role"), UserName: ptr.To("role"), Engine: ptr.To("valkey"), AccessString: ptr.To("on ~* +@all"), AuthenticationMode: &ack.AuthenticationMode{Type: ptr.To("iam")},
 		}})
-		group := createReady(ctx, &ack.UserGroup{ObjectMeta: s.objectMeta("users"), Spec: ack.UserGroupSpec{UserGroupID: "users", Engine: "valkey", UserIDs: []string{"app", "role"}}})
+		group := createReady(ctx, &ack.UserGroup{ObjectMeta: s.objectMeta("users"), Spec: ack.UserGroupSpec{UserGroupID: ptr.To("users"), Engine: ptr.To("valkey"), UserIDs: ack.Pointers("app", "role")}})
 		spec := smallSpec("demo")
-		spec.Engine, spec.EngineVersion, spec.CacheParameterGroupName, spec.UserGroupIDs = "valkey", "8.0", "default.valkey8", []string{"users"}
+		spec.Engine, spec.EngineVersion, spec.CacheParameterGroupName, spec.UserGroupIDs = ptr.To("valkey"), ptr.To("8.0"), ptr.To("default.valkey8"), ack.Pointers("users")
 		g := s.createGroup(ctx, spec)
 		expectEventually(ctx, g, "it is ready", available)
 
-		app := s.connect(g.PrimaryEndpoint(), "app", "an-apps-password-1")
+		app := s.connect(ack.PrimaryEndpoint(g), "app", "an-apps-password-1")
 		Expect(app.Set(ctx, "app:1", "value", 0).Err()).To(Succeed())
 		Expect(app.Set(ctx, "other:1", "value", 0).Err()).To(MatchError(ContainSubstring("NOPERM")))
-		Expect(s.connect(g.PrimaryEndpoint(), "role", "a-signature-that-is-not-verified").Ping(ctx).Err()).To(Succeed())
-		Expect(s.connect(g.PrimaryEndpoint(), "", "").Ping(ctx).Err()).To(MatchError(ContainSubstring("NOAUTH")))
+		Expect(s.connect(ack.PrimaryEndpoint(g), "role", "a-signature-that-is-not-verified").Ping(ctx).Err()).To(Succeed())
+		Expect(s.connect(ack.PrimaryEndpoint(g), "", "").Ping(ctx).Err()).To(MatchError(ContainSubstring("NOAUTH")))
 
 		Expect(k8s.Patch(ctx, &corev1.Secret{ObjectMeta: s.objectMeta("app")},
 			client.RawPatch(types.MergePatchType, []byte(`{"stringData": {"token": "another-password-2"}}`)))).To(Succeed())
 		patch(ctx, user, `{"accessString": "on ~* +@all"}`)
 		Eventually(func() error { return app.Set(ctx, "other:1", "value", 0).Err() }).Should(Succeed(), "the permissions were updated")
-		Expect(s.connect(g.PrimaryEndpoint(), "app", "an-apps-password-1").Ping(ctx).Err()).To(Succeed(), "the password is unchanged")
+		Expect(s.connect(ack.PrimaryEndpoint(g), "app", "an-apps-password-1").Ping(ctx).Err()).To(Succeed(), "the password is unchanged")
 		patch(ctx, group, `{"userIDs": ["role"]}`)
 		Eventually(func() error { return app.Ping(ctx).Err() }).ShouldNot(Succeed(), "the user was removed from the group")
 	}, SpecTimeout(time.Minute))
 
 	It("include users without a password, whose type ACK overwrites", func(ctx SpecContext) {
 		open := createReady(ctx, &ack.User{ObjectMeta: s.objectMeta("open"), Spec: ack.UserSpec{
-			UserID: "open", UserName: "open", Engine: "redis", AccessString: "off -@all", NoPasswordRequired: true,
+			UserID: ptr.To("open"), UserName: ptr.To("open"), Engine: ptr.To("redis"), AccessString: ptr.To("off -@all"), NoPasswordRequired: ptr.To(true),
 		}})
 		Expect(open.Generation).To(BeEquivalentTo(1))
 		typed := createReady(ctx, &ack.User{ObjectMeta: s.objectMeta("typed"), Spec: ack.UserSpec{
-			UserID: "typed", UserName: "typed", Engine: "redis", AccessString: "off -@all", AuthenticationMode: &ack.AuthenticationMode{Type: "no-password-required"},
+			UserID: ptr.To("typed"), UserName: ptr.To("typed"), Engine: ptr.To("redis"), AccessString: ptr.To("off -@all"), AuthenticationMode: &ack.AuthenticationMode{Type: ptr.To("no-password-required")},
 		}})
-		Expect(typed.Spec.AuthenticationMode.Type).To(Equal("no-password"))
+		Expect(typed.Spec.AuthenticationMode.Type).To(HaveValue(Equal("no-password")))
 		patch(ctx, typed, `{"authenticationMode": {"type": "no-password-required"}}`)
-		expectEventually(ctx, typed, "ACK overwrote it again", func(u *ack.User) bool { return u.Spec.AuthenticationMode.Type == "no-password" })
+		expectEventually(ctx, typed, "ACK overwrote it again", func(u *ack.User) bool { return *u.Spec.AuthenticationMode.Type == "no-password" })
 		Expect(s.callCount(ackplayer.Modify, "typed")).To(Equal(1))
 	}, SpecTimeout(time.Minute))
 
@@ -134,7 +135,7 @@ var _ = Describe("Resources beside a group", func() {
 		s := start(ackplayer.Options{DeleteTime: 10 * time.Second})
 		user := func(name string) *ack.User {
 			return &ack.User{ObjectMeta: s.objectMeta(name), Spec: ack.UserSpec{
-				UserID: "app", UserName: "app", Engine: "valkey", AccessString: "on ~* +@all", AuthenticationMode: &ack.AuthenticationMode{Type: "iam"},
+				UserID: ptr.To("app"), UserName: ptr.To("app"), Engine: ptr.To("valkey"), AccessString: ptr.To("on ~* +@all"), AuthenticationMode: &ack.AuthenticationMode{Type: ptr.To("iam")},
 			}}
 		}
 		first := createReady(ctx, user("first"))
@@ -142,7 +143,7 @@ var _ = Describe("Resources beside a group", func() {
 		expectDeleted(ctx, first)
 		second := user("second")
 		Expect(k8s.Create(ctx, second, operator)).To(Succeed())
-		expectEventually(ctx, second, "it still exists in AWS", func(u *ack.User) bool { return u.Status.Is(ack.ConditionTerminal) })
+		expectEventually(ctx, second, "it still exists in AWS", func(u *ack.User) bool { return ack.ConditionsOf(u).Is(ack.ConditionTerminal) })
 		Expect(conditionMessage(second, ack.ConditionTerminal)).To(Equal("Resource already exists"))
 		Eventually(func(g Gomega) {
 			g.Expect(client.IgnoreNotFound(k8s.Delete(ctx, second))).To(Succeed())
@@ -154,9 +155,9 @@ var _ = Describe("Resources beside a group", func() {
 	}, SpecTimeout(time.Minute))
 
 	It("include user groups, which require a default user for Redis", func(ctx SpecContext) {
-		o := &ack.UserGroup{ObjectMeta: s.objectMeta("users"), Spec: ack.UserGroupSpec{UserGroupID: "users", Engine: "redis"}}
+		o := &ack.UserGroup{ObjectMeta: s.objectMeta("users"), Spec: ack.UserGroupSpec{UserGroupID: ptr.To("users"), Engine: ptr.To("redis")}}
 		Expect(k8s.Create(ctx, o, operator)).To(Succeed())
-		expectEventually(ctx, o, "AWS refuses the call", func(o *ack.UserGroup) bool { return o.Status.Is(ack.ConditionRecoverable) })
+		expectEventually(ctx, o, "AWS refuses the call", func(o *ack.UserGroup) bool { return ack.ConditionsOf(o).Is(ack.ConditionRecoverable) })
 		Expect(conditionMessage(o, ack.ConditionRecoverable)).To(ContainSubstring("DefaultUserRequired"))
 		patch(ctx, o, `{"userIDs": ["default"]}`)
 		expectEventually(ctx, o, "it is active", isReady[*ack.UserGroup])
@@ -173,7 +174,7 @@ var _ = Describe("Resources beside a group", func() {
 		}
 		Expect(post("/refuse?on=Create&id=demo&code=ClusterQuotaForCustomerExceeded")).To(Equal(200))
 		g := s.createGroup(ctx, smallSpec("demo"))
-		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return g.Status.Is(ack.ConditionTerminal) })
+		expectEventually(ctx, g, "AWS refuses the call", func(g *ack.ReplicationGroup) bool { return ack.ConditionsOf(g).Is(ack.ConditionTerminal) })
 		Expect(post("/resync")).To(Equal(200))
 		expectEventually(ctx, g, "ACK reconciles it again", available)
 		for path, code := range map[string]int{

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -117,17 +118,24 @@ func (s *fixture) createSecret(ctx context.Context, name, token string) {
 // fullSpec is a spec that ACK does not need to complete.
 func fullSpec(id string) ack.ReplicationGroupSpec {
 	return ack.ReplicationGroupSpec{
-		ReplicationGroupID: id, Description: "preview cache", Engine: "redis", EngineVersion: "7.1", CacheNodeType: "cache.t3.micro",
-		NumNodeGroups: 1, ReplicasPerNodeGroup: 1, AutomaticFailoverEnabled: true, TransitEncryptionEnabled: true, AtRestEncryptionEnabled: true,
-		AuthToken: &ack.SecretKey{Name: "auth", Key: "token"}, CacheSubnetGroupName: "default", CacheParameterGroupName: "default.redis7",
-		SnapshotWindow: "03:00-04:00", IPDiscovery: "ipv4", NetworkType: "ipv4", Durability: "default",
+		ReplicationGroupID: &id, Description: ptr.To("preview cache"), Engine: ptr.To("redis"), EngineVersion: ptr.To("7.1"),
+		CacheNodeType: ptr.To("cache.t3.micro"), NumNodeGroups: ptr.To[int64](1), ReplicasPerNodeGroup: ptr.To[int64](1),
+		AutomaticFailoverEnabled: ptr.To(true), MultiAZEnabled: ptr.To(false), TransitEncryptionEnabled: ptr.To(true), AtRestEncryptionEnabled: ptr.To(true),
+		AuthToken: secretKey("auth"), CacheSubnetGroupName: ptr.To("default"), CacheParameterGroupName: ptr.To("default.redis7"),
+		SnapshotRetentionLimit: ptr.To[int64](0), SnapshotWindow: ptr.To("03:00-04:00"),
+		IPDiscovery: ptr.To("ipv4"), NetworkType: ptr.To("ipv4"), Durability: ptr.To("default"),
 	}
+}
+
+// secretKey refers to the token of a Secret.
+func secretKey(name string) *ack.SecretKey {
+	return &ack.SecretKey{SecretReference: corev1.SecretReference{Name: name}, Key: "token"}
 }
 
 // smallSpec is a full spec with one node and without a token.
 func smallSpec(id string) ack.ReplicationGroupSpec {
 	spec := fullSpec(id)
-	spec.ReplicasPerNodeGroup, spec.AutomaticFailoverEnabled, spec.AuthToken = 0, false, nil
+	spec.ReplicasPerNodeGroup, spec.AutomaticFailoverEnabled, spec.AuthToken = ptr.To[int64](0), ptr.To(false), nil
 	return spec
 }
 
@@ -138,7 +146,7 @@ const operator = client.FieldOwner("our-operator")
 func (s *fixture) createGroup(ctx context.Context, spec ack.ReplicationGroupSpec, annotations ...string) *ack.ReplicationGroup {
 	GinkgoHelper()
 	o := &ack.ReplicationGroup{Spec: spec}
-	o.Name, o.Namespace = strings.ToLower(spec.ReplicationGroupID), s.namespace
+	o.Name, o.Namespace = strings.ToLower(*spec.ReplicationGroupID), s.namespace
 	for i := 0; i+1 < len(annotations); i += 2 {
 		metav1.SetMetaDataAnnotation(&o.ObjectMeta, annotations[i], annotations[i+1])
 	}
@@ -153,24 +161,26 @@ func patch(ctx context.Context, o client.Object, spec string) {
 }
 
 // expectEventually waits until an object satisfies a condition.
-func expectEventually[T ack.Object](ctx context.Context, o T, why string, holds func(T) bool) {
+func expectEventually[T client.Object](ctx context.Context, o T, why string, holds func(T) bool) {
 	GinkgoHelper()
-	object := any(o).(client.Object)
 	Eventually(func(g Gomega) {
-		g.Expect(k8s.Get(ctx, client.ObjectKeyFromObject(object), object)).To(Succeed())
+		g.Expect(k8s.Get(ctx, client.ObjectKeyFromObject(o), o)).To(Succeed())
 		g.Expect(holds(o)).To(BeTrue(), "%+v", o)
 	}).Should(Succeed(), why)
 }
 
-func isReady[T ack.Object](o T) bool { return o.ACKStatus().Is(ack.ConditionReady) }
+func isReady[T client.Object](o T) bool { return ack.ConditionsOf(o).Is(ack.ConditionReady) }
 
 func available(g *ack.ReplicationGroup) bool {
-	return isReady(g) && g.Status.State == ack.GroupAvailable
+	return isReady(g) && ack.GroupState(g) == ack.GroupAvailable
 }
 
-func conditionMessage(o ack.Object, kind string) string {
-	c, _ := o.ACKStatus().Condition(kind)
-	return c.Message
+func conditionMessage(o client.Object, kind ack.ConditionType) string {
+	c := ack.ConditionsOf(o).Get(kind)
+	if c == nil {
+		return ""
+	}
+	return ack.Value(c.Message)
 }
 
 // expectDeleted waits until an object is deleted.
@@ -248,14 +258,14 @@ func summary(event string, g *ack.ReplicationGroup) string {
 	if slices.Contains(g.Finalizers, "finalizers.elasticache.services.k8s.aws/ReplicationGroup") {
 		parts = append(parts, "managed")
 	}
-	if g.Status.State != "" {
-		parts = append(parts, g.Status.State)
+	if ack.GroupState(g) != "" {
+		parts = append(parts, ack.GroupState(g))
 	}
-	if g.PrimaryEndpoint() != nil {
+	if ack.PrimaryEndpoint(g) != nil {
 		parts = append(parts, "endpoint")
 	}
 	for _, c := range g.Status.Conditions {
-		parts = append(parts, strings.TrimPrefix(c.Type, "ACK.")+"="+string(c.Status))
+		parts = append(parts, strings.TrimPrefix(string(c.Type), "ACK.")+"="+string(c.Status))
 	}
 	return strings.Join(parts, " ")
 }

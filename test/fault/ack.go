@@ -58,7 +58,7 @@ func (w ackControllers) cachePending() bool {
 		return w.time.Before(w.lastStep.Add(ackTimeout)) && (c == nil || c.Reason != v1alpha1.ReasonACKNotResponding)
 	}
 	for _, o := range w.api.now(replicationGroups) {
-		if o.(*ack.ReplicationGroup).Status.State == ack.GroupAvailable {
+		if ack.GroupState(o.(*ack.ReplicationGroup)) == ack.GroupAvailable {
 			return false
 		}
 	}

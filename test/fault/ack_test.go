@@ -70,7 +70,7 @@ func (w *World) describeCaches() string {
 	var parts []string
 	for _, o := range w.api.now(replicationGroups) {
 		g := o.(*ack.ReplicationGroup)
-		parts = append(parts, fmt.Sprintf("%s on %d %s %s", g.Spec.Engine, len(g.Status.MemberClusters), g.Spec.CacheNodeType, g.Status.State))
+		parts = append(parts, fmt.Sprintf("%s on %d %s %s", *g.Spec.Engine, len(g.Status.MemberClusters), *g.Spec.CacheNodeType, ack.GroupState(g)))
 	}
 	if image := w.load().imageOf(w.canaryOracle().stable()); image != "" {
 		connection, _ := live[*corev1.Secret](&w.api.store, secrets, name+"-connection")

@@ -54,7 +54,7 @@ func (w cloudOracle) checkNoDuplicate() {
 	groups := w.api.now(replicationGroups)
 	ids := map[string]bool{}
 	for _, o := range groups {
-		ids[o.(*ack.ReplicationGroup).Spec.ReplicationGroupID] = true
+		ids[ack.Value(o.(*ack.ReplicationGroup).Spec.ReplicationGroupID)] = true
 	}
 	if len(groups) > maxGroups || len(ids) < len(groups) {
 		w.violation("S10 single spend: there are %d replication groups with %d IDs", len(groups), len(ids))
@@ -87,7 +87,7 @@ func (w cloudOracle) checkGroupDeleted(g *ack.ReplicationGroup) {
 	if !ok {
 		fc = w.current.flagCache
 	}
-	created := g.Status.State != "" && g.Status.State != ack.GroupCreateFailed
+	created := ack.GroupState(g) != "" && ack.GroupState(g) != ack.GroupCreateFailed
 	switch {
 	case fc.DeletionTimestamp == nil && created:
 		for _, o := range w.api.now(deployments) {
@@ -99,7 +99,7 @@ func (w cloudOracle) checkGroupDeleted(g *ack.ReplicationGroup) {
 	case fc.DeletionTimestamp != nil && fc.Spec.DeletionPolicy == v1alpha1.DeletionRetain && g.Annotations[ack.AnnotationDeletionPolicy] != ack.DeletionRetain:
 		w.violation("S11 retention: ReplicationGroup %s was deleted without its retention annotation", g.Name)
 	}
-	if fc.Spec.DeletionPolicy == v1alpha1.DeletionSnapshot && created && g.PrimaryEndpoint() != nil && !w.snapshotted(g) {
+	if fc.Spec.DeletionPolicy == v1alpha1.DeletionSnapshot && created && ack.PrimaryEndpoint(g) != nil && !w.snapshotted(g) {
 		w.violation("S11 retention: ReplicationGroup %s was deleted without a final snapshot", g.Name)
 	}
 }
@@ -107,7 +107,7 @@ func (w cloudOracle) checkGroupDeleted(g *ack.ReplicationGroup) {
 func (w cloudOracle) snapshotted(g *ack.ReplicationGroup) bool {
 	return slices.ContainsFunc(w.api.now(snapshots), func(o client.Object) bool {
 		s := o.(*ack.Snapshot)
-		return slices.Contains(g.Status.MemberClusters, s.Spec.CacheClusterID) && s.Status.SnapshotStatus == ack.SnapshotAvailable
+		return slices.Contains(ack.Values(g.Status.MemberClusters), ack.Value(s.Spec.CacheClusterID)) && ack.Value(s.Status.SnapshotStatus) == ack.SnapshotAvailable
 	})
 }
 
@@ -119,11 +119,11 @@ func (w cloudOracle) checkGroupChanged(before, after *ack.ReplicationGroup) {
 		w.violation("S2 capacity: ReplicationGroup %s was changed although the record of its last change is invalid", after.Name)
 	}
 	switch {
-	case before.Status.State == "" || len(changed) == 0:
+	case ack.GroupState(before) == "" || len(changed) == 0:
 	case len(changed) > 1:
 		w.violation("S2 capacity: %d classes of ReplicationGroup %s were changed at once, some of which ACK loses", len(changed), after.Name)
-	case before.Status.State != ack.GroupAvailable:
-		w.violation("S2 capacity: ReplicationGroup %s was changed while it was %s", after.Name, before.Status.State)
+	case ack.GroupState(before) != ack.GroupAvailable:
+		w.violation("S2 capacity: ReplicationGroup %s was changed while it was %s", after.Name, ack.GroupState(before))
 	}
 }
 
@@ -223,15 +223,16 @@ func (w cloudOracle) cloudState(o client.Object) string {
 			Attempt    int
 		}
 		_ = json.Unmarshal([]byte(o.Annotations[v1alpha1.AnnotationChange]), &last)
-		synced := !o.Status.LastSyncTime().Time.Equal(last.Looked)
+		synced := !ack.ConditionsOf(o).LastSyncTime().Time.Equal(last.Looked)
 		since := max(last.At.Sub(w.time), -time.Hour)
-		if synced && !o.Status.Is(ack.ConditionTerminal) {
+		if synced && !ack.ConditionsOf(o).Is(ack.ConditionTerminal) {
 			since = 0
 		}
 		return fmt.Sprint(w.cloud.Fingerprint(o, w.time), synced, last.Quiet, last.Attempt, since.Round(time.Second))
-	case ack.Object:
-		return w.cloud.Fingerprint(o.(client.Object), w.time)
 	default:
+		if ack.Is(o) {
+			return w.cloud.Fingerprint(o, w.time)
+		}
 		return ""
 	}
 }
@@ -275,10 +276,7 @@ func withoutTimes(o client.Object) {
 	if g, ok := o.(*ack.ReplicationGroup); ok {
 		g.Status.ReplicationGroupCreateTime = nil
 	}
-	if seen, ok := o.(ack.Object); ok {
-		conditions := seen.ACKStatus().Conditions
-		for i := range conditions {
-			conditions[i].LastTransitionTime = nil
-		}
+	for _, condition := range ack.ConditionsOf(o) {
+		condition.LastTransitionTime = nil
 	}
 }

@@ -111,7 +111,7 @@ func normalizedText(o client.Object) string {
 		}
 		text, err = json.MarshalIndent(o, "", " ")
 	case *ack.ReplicationGroup:
-		o.Spec.Description = attempts.ReplaceAllString(o.Spec.Description, "")
+		o.Spec.Description = ptr.To(attempts.ReplaceAllString(*o.Spec.Description, ""))
 		text, err = json.MarshalIndent(withoutGenerations(o), "", " ")
 	case *gatewayv1.HTTPRoute:
 		o.Generation, o.Status = 0, gatewayv1.HTTPRouteStatus{}

@@ -24,7 +24,7 @@ func TestDependencies(t *testing.T) {
 		"":                        `secret "", ACK false, current `,
 		v1alpha1.CacheInCluster:   `secret "", ACK false, current `,
 		v1alpha1.CacheExternal:    `secret "my-redis", ACK false, current `,
-		v1alpha1.CacheElastiCache: `secret "", ACK true, current *ack.ReplicationGroupList *v1.SecretList`,
+		v1alpha1.CacheElastiCache: `secret "", ACK true, current *v1alpha1.ReplicationGroupList *v1.SecretList`,
 	} {
 		fc := &v1alpha1.FlagCache{}
 		fc.Spec.Cache = specs[kind]
@@ -34,7 +34,7 @@ func TestDependencies(t *testing.T) {
 		}
 		// A FlagCache may have caches of any type that are to be deleted before it.
 		fc.DeletionTimestamp = &metav1.Time{Time: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)}
-		if got := dependencies(fc); !strings.HasSuffix(got, "ACK true, current *ack.ReplicationGroupList") {
+		if got := dependencies(fc); !strings.HasSuffix(got, "ACK true, current *v1alpha1.ReplicationGroupList") {
 			t.Errorf("%q that is being deleted: %s", kind, got)
 		}
 	}

@@ -77,7 +77,7 @@ func planAlarms(x *observed.Index, d desired, seen Observed) ([]observed.Object,
 	}
 	var objects []observed.Object
 	if seen.Group != nil {
-		for _, node := range slices.Sorted(slices.Values(seen.Group.Status.MemberClusters)) {
+		for _, node := range slices.Sorted(slices.Values(ack.Values(seen.Group.Status.MemberClusters))) {
 			for _, a := range nodeAlarms(d.spec) {
 				objects = append(objects, nodeAlarm(d, node, a))
 			}
@@ -103,10 +103,10 @@ func alarmsConfigured(d desired, seen Observed, alarms []observed.Object) *metav
 		if existing == nil {
 			return notConfigured(v1alpha1.ReasonConfiguring, "Creating the alarms")
 		}
-		if r := RefusalOf(existing.ACKStatus()); r.Reason != "" {
+		if r := RefusalOf(ack.ConditionsOf(existing)); r.Reason != "" {
 			return notConfigured(r.Reason, "MetricAlarm %s: %s", a.GetName(), r.Message)
 		}
-		if !existing.ACKStatus().Is(ack.ConditionSynced) {
+		if !ack.ConditionsOf(existing).Is(ack.ConditionSynced) {
 			return notConfigured(v1alpha1.ReasonConfiguring, "Waiting for MetricAlarm %s", a.GetName())
 		}
 	}

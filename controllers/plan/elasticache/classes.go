@@ -16,56 +16,39 @@ import (
 // one class at a time.
 type class struct {
 	name string
-	// differ reports whether two specs differ in the class, take copies it.
-	differ func(a, b ack.ReplicationGroupSpec) bool
-	take   func(to *ack.ReplicationGroupSpec, from ack.ReplicationGroupSpec)
+	// fields are pointers to the fields of a spec.
+	fields func(*ack.ReplicationGroupSpec) []any
 }
 
-// field is a class of one comparable field or of several in a struct.
-func field[T any](name string, of func(*ack.ReplicationGroupSpec) T, set func(*ack.ReplicationGroupSpec, T)) class {
-	return class{
-		name:   name,
-		differ: func(a, b ack.ReplicationGroupSpec) bool { return !reflect.DeepEqual(of(&a), of(&b)) },
-		take:   func(to *ack.ReplicationGroupSpec, from ack.ReplicationGroupSpec) { set(to, of(&from)) },
-	}
+// differ reports whether two specs differ in the class.
+func (c class) differ(a, b ack.ReplicationGroupSpec) bool {
+	a, b = Normalize(a), Normalize(b)
+	return !reflect.DeepEqual(c.fields(&a), c.fields(&b))
 }
 
-// Fields that change together.
-type (
-	// quietFields change at once, and no phase shows it.
-	quietFields struct {
-		description, snapshotWindow, maintenanceWindow string
-		retention                                      int64
+// take copies the fields of the class.
+func (c class) take(to *ack.ReplicationGroupSpec, from ack.ReplicationGroupSpec) {
+	copied := c.fields(&from)
+	for i, field := range c.fields(to) {
+		reflect.ValueOf(field).Elem().Set(reflect.ValueOf(copied[i]).Elem())
 	}
-	engineFields       struct{ version, parameterGroup string }
-	availabilityFields struct{ failover, multiAZ bool }
-)
+}
 
 var (
-	quietClass = field("quiet", func(s *ack.ReplicationGroupSpec) quietFields {
-		return quietFields{s.Description, s.SnapshotWindow, s.PreferredMaintenanceWindow, s.SnapshotRetentionLimit}
-	}, func(s *ack.ReplicationGroupSpec, f quietFields) {
-		s.Description, s.SnapshotWindow, s.PreferredMaintenanceWindow, s.SnapshotRetentionLimit = f.description, f.snapshotWindow, f.maintenanceWindow, f.retention
-	})
-	tagsClass = field("tags", func(s *ack.ReplicationGroupSpec) []ack.Tag { return Normalize(*s).Tags },
-		func(s *ack.ReplicationGroupSpec, tags []ack.Tag) { s.Tags = tags })
-	securityClass = field("security", func(s *ack.ReplicationGroupSpec) []string { return Normalize(*s).SecurityGroupIDs },
-		func(s *ack.ReplicationGroupSpec, ids []string) { s.SecurityGroupIDs = ids })
-	engineClass = field("engine", func(s *ack.ReplicationGroupSpec) engineFields {
-		return engineFields{s.EngineVersion, s.CacheParameterGroupName}
-	},
-		func(s *ack.ReplicationGroupSpec, f engineFields) {
-			s.EngineVersion, s.CacheParameterGroupName = f.version, f.parameterGroup
-		})
-	nodeClass = field("node", func(s *ack.ReplicationGroupSpec) string { return s.CacheNodeType },
-		func(s *ack.ReplicationGroupSpec, nodeType string) { s.CacheNodeType = nodeType })
-	replicasClass = field("replicas", func(s *ack.ReplicationGroupSpec) int64 { return s.ReplicasPerNodeGroup },
-		func(s *ack.ReplicationGroupSpec, replicas int64) { s.ReplicasPerNodeGroup = replicas })
-	availabilityClass = field("availability", func(s *ack.ReplicationGroupSpec) availabilityFields {
-		return availabilityFields{s.AutomaticFailoverEnabled, s.MultiAZEnabled}
-	}, func(s *ack.ReplicationGroupSpec, f availabilityFields) {
-		s.AutomaticFailoverEnabled, s.MultiAZEnabled = f.failover, f.multiAZ
-	})
+	// quietClass has the fields that change at once, and no phase shows it.
+	quietClass = class{"quiet", func(s *ack.ReplicationGroupSpec) []any {
+		return []any{&s.Description, &s.SnapshotWindow, &s.PreferredMaintenanceWindow, &s.SnapshotRetentionLimit}
+	}}
+	tagsClass     = class{"tags", func(s *ack.ReplicationGroupSpec) []any { return []any{&s.Tags} }}
+	securityClass = class{"security", func(s *ack.ReplicationGroupSpec) []any { return []any{&s.SecurityGroupIDs} }}
+	engineClass   = class{"engine", func(s *ack.ReplicationGroupSpec) []any {
+		return []any{&s.EngineVersion, &s.CacheParameterGroupName}
+	}}
+	nodeClass         = class{"node", func(s *ack.ReplicationGroupSpec) []any { return []any{&s.CacheNodeType} }}
+	replicasClass     = class{"replicas", func(s *ack.ReplicationGroupSpec) []any { return []any{&s.ReplicasPerNodeGroup} }}
+	availabilityClass = class{"availability", func(s *ack.ReplicationGroupSpec) []any {
+		return []any{&s.AutomaticFailoverEnabled, &s.MultiAZEnabled}
+	}}
 )
 
 // flushClass is the class on record for a change that only has ACK send other
@@ -76,7 +59,7 @@ const flushClass = "exchange"
 // is switched off before the last one is removed and on after the first one exists.
 func classes(desired ack.ReplicationGroupSpec) []class {
 	order := []class{quietClass, tagsClass, securityClass, engineClass, nodeClass}
-	if desired.ReplicasPerNodeGroup == 0 {
+	if ack.Value(desired.ReplicasPerNodeGroup) == 0 {
 		return append(order, availabilityClass, replicasClass)
 	}
 	return append(order, replicasClass, availabilityClass)
@@ -122,16 +105,17 @@ func Differences(current, desired ack.ReplicationGroupSpec) []string {
 	return names
 }
 
-// Normalize makes empty lists equal, whichever way they are empty.
+// Normalize makes absent fields equal to zero ones, and empty lists equal, whichever way
+// they are empty.
 func Normalize(spec ack.ReplicationGroupSpec) ack.ReplicationGroupSpec {
-	if len(spec.Tags) == 0 {
-		spec.Tags = nil
-	}
-	if len(spec.SecurityGroupIDs) == 0 {
-		spec.SecurityGroupIDs = nil
-	}
-	if len(spec.UserGroupIDs) == 0 {
-		spec.UserGroupIDs = nil
+	v := reflect.ValueOf(&spec).Elem()
+	for i := range v.NumField() {
+		field := v.Field(i)
+		empty := field.Kind() == reflect.Slice && field.Len() == 0
+		zero := field.Kind() == reflect.Pointer && !field.IsNil() && field.Elem().IsZero()
+		if empty || zero {
+			field.SetZero()
+		}
 	}
 	return spec
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"k8s.io/utils/ptr"
+
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
@@ -20,28 +22,31 @@ func TestNextChange(t *testing.T) {
 		next             spec
 		class            string
 	}{
-		"nothing": {spec{CacheNodeType: "a"}, spec{CacheNodeType: "a"}, "", spec{CacheNodeType: "a"}, ""},
+		"nothing": {spec{CacheNodeType: ptr.To("a")}, spec{CacheNodeType: ptr.To("a")}, "", spec{CacheNodeType: ptr.To("a")}, ""},
 		"empty lists are equal": {
-			spec{Tags: []ack.Tag{}, SecurityGroupIDs: nil}, spec{SecurityGroupIDs: []string{}}, "", spec{Tags: []ack.Tag{}}, "",
+			spec{Tags: []*ack.Tag{}, SecurityGroupIDs: nil}, spec{SecurityGroupIDs: []*string{}}, "", spec{Tags: []*ack.Tag{}}, "",
 		},
 		"the first class that differs": {
-			spec{CacheNodeType: "a", ReplicasPerNodeGroup: 1}, spec{CacheNodeType: "b", ReplicasPerNodeGroup: 2}, "",
-			spec{CacheNodeType: "b", ReplicasPerNodeGroup: 1}, "node",
+			spec{CacheNodeType: ptr.To("a"), ReplicasPerNodeGroup: ptr.To[int64](1)}, spec{CacheNodeType: ptr.To("b"), ReplicasPerNodeGroup: ptr.To[int64](2)}, "",
+			spec{CacheNodeType: ptr.To("b"), ReplicasPerNodeGroup: ptr.To[int64](1)}, "node",
 		},
 		"the class of a refused change": {
-			spec{CacheNodeType: "a", ReplicasPerNodeGroup: 1}, spec{CacheNodeType: "b", ReplicasPerNodeGroup: 2}, "replicas",
-			spec{CacheNodeType: "a", ReplicasPerNodeGroup: 2}, "replicas",
+			spec{CacheNodeType: ptr.To("a"), ReplicasPerNodeGroup: ptr.To[int64](1)}, spec{CacheNodeType: ptr.To("b"), ReplicasPerNodeGroup: ptr.To[int64](2)}, "replicas",
+			spec{CacheNodeType: ptr.To("a"), ReplicasPerNodeGroup: ptr.To[int64](2)}, "replicas",
 		},
 		"the refused change was reverted": {
-			spec{CacheNodeType: "a"}, spec{CacheNodeType: "b"}, "replicas", spec{CacheNodeType: "b"}, "node",
+			spec{CacheNodeType: ptr.To("a")}, spec{CacheNodeType: ptr.To("b")}, "replicas", spec{CacheNodeType: ptr.To("b")}, "node",
 		},
 		"a first replica precedes failover": {
-			spec{}, spec{ReplicasPerNodeGroup: 1, AutomaticFailoverEnabled: true}, "", spec{ReplicasPerNodeGroup: 1}, "replicas",
+			spec{}, spec{ReplicasPerNodeGroup: ptr.To[int64](1), AutomaticFailoverEnabled: ptr.To(true)}, "", spec{ReplicasPerNodeGroup: ptr.To[int64](1)}, "replicas",
 		},
 		"no failover precedes no replica": {
-			spec{ReplicasPerNodeGroup: 1, AutomaticFailoverEnabled: true}, spec{}, "", spec{ReplicasPerNodeGroup: 1}, "availability",
+			spec{ReplicasPerNodeGroup: ptr.To[int64](1), AutomaticFailoverEnabled: ptr.To(true)}, spec{}, "", spec{ReplicasPerNodeGroup: ptr.To[int64](1)}, "availability",
 		},
-		"fields of no class": {spec{Engine: "redis"}, spec{Engine: "valkey"}, "", spec{Engine: "redis"}, ""},
+		"an absent field is equal to zero": {
+			spec{SnapshotRetentionLimit: ptr.To[int64](0)}, spec{MultiAZEnabled: ptr.To(false)}, "", spec{SnapshotRetentionLimit: ptr.To[int64](0)}, "",
+		},
+		"fields of no class": {spec{Engine: ptr.To("redis")}, spec{Engine: ptr.To("valkey")}, "", spec{Engine: ptr.To("redis")}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			next, class := NextChange(c.current, c.desired, c.first)
@@ -53,10 +58,10 @@ func TestNextChange(t *testing.T) {
 }
 
 func TestDifferences(t *testing.T) {
-	a := ack.ReplicationGroupSpec{ReplicasPerNodeGroup: 1}
+	a := ack.ReplicationGroupSpec{ReplicasPerNodeGroup: ptr.To[int64](1)}
 	b := ack.ReplicationGroupSpec{
-		Description: "d", Tags: []ack.Tag{{Key: "k"}}, SecurityGroupIDs: []string{"sg"}, EngineVersion: "8", CacheNodeType: "n",
-		ReplicasPerNodeGroup: 2, MultiAZEnabled: true,
+		Description: ptr.To("d"), Tags: []*ack.Tag{{Key: ptr.To("k")}}, SecurityGroupIDs: ack.Pointers("sg"), EngineVersion: ptr.To("8"), CacheNodeType: ptr.To("n"),
+		ReplicasPerNodeGroup: ptr.To[int64](2), MultiAZEnabled: ptr.To(true),
 	}
 	const want = "quiet tags security engine node replicas availability"
 	if got := strings.Join(Differences(a, b), " "); got != want {

@@ -56,7 +56,7 @@ func (c planned) absent() metav1.Condition {
 	case c.token == "":
 		return notProvisioned(v1alpha1.ReasonProvisioning, "Creating Secret %s", c.secret())
 	case c.deps.waiting != nil:
-		return c.dependency(c.deps.waiting.(observed.Object))
+		return c.dependency(c.deps.waiting)
 	}
 	return notProvisioned(v1alpha1.ReasonProvisioning, "Creating ReplicationGroup %s", c.object())
 }
@@ -68,14 +68,14 @@ func (c planned) dependency(desired observed.Object) metav1.Condition {
 	if seen == nil {
 		return notProvisioned(v1alpha1.ReasonProvisioning, "Creating %s", what)
 	}
-	switch r := RefusalOf(seen.ACKStatus()); r.Reason {
+	switch r := RefusalOf(ack.ConditionsOf(seen)); r.Reason {
 	case "":
 	case v1alpha1.ReasonAlreadyExists:
 		return c.alreadyExists(what, r)
 	default:
 		return notProvisioned(r.Reason, "%s: %s", what, r.Message)
 	}
-	if len(seen.ACKStatus().Conditions) == 0 && c.x.Now.Sub(seen.GetCreationTimestamp().Time) >= notResponding {
+	if len(ack.ConditionsOf(seen)) == 0 && c.x.Now.Sub(seen.GetCreationTimestamp().Time) >= notResponding {
 		return ackSilent(what, desired.GetObjectKind().GroupVersionKind().GroupVersion())
 	}
 	return notProvisioned(v1alpha1.ReasonProvisioning, "Waiting for %s", what)
@@ -100,10 +100,10 @@ func (c planned) present() metav1.Condition {
 	switch {
 	case observed.DeletionTimestamp != nil:
 		return notProvisioned(v1alpha1.ReasonProvisioning, "%s is being deleted; it is created again after that", what)
-	case observed.Status.State == ack.GroupCreateFailed && c.records.failures.of(c.request()).exhausted():
+	case ack.GroupState(observed) == ack.GroupCreateFailed && c.records.failures.of(c.request()).exhausted():
 		return notProvisioned(v1alpha1.ReasonCreateRetriesExhausted, "AWS failed to create %s %d times%s: change the spec, or set the annotation %s to a new value to retry",
 			what, maxFailures, lastEvent(observed), v1alpha1.AnnotationReconcileAt)
-	case observed.Status.State == ack.GroupCreateFailed:
+	case ack.GroupState(observed) == ack.GroupCreateFailed:
 		return notProvisioned(v1alpha1.ReasonCreateFailed, "AWS failed to create %s%s; it is deleted and created again", what, lastEvent(observed))
 	case refused.Reason == v1alpha1.ReasonAlreadyExists:
 		return c.alreadyExists(what, refused)
@@ -115,7 +115,7 @@ func (c planned) present() metav1.Condition {
 		return c.available(what)
 	case refused.Reason != "":
 		return notProvisioned(refused.Reason, "%s: %s", what, refused.Message)
-	case c.group.synced() && c.x.Now.Sub(observed.Status.LastSyncTime().Time) >= notResponding:
+	case c.group.synced() && c.x.Now.Sub(ack.ConditionsOf(observed).LastSyncTime().Time) >= notResponding:
 		return ackSilent(what, ack.ElastiCache)
 	default:
 		return notProvisioned(v1alpha1.ReasonProvisioning, "Waiting for AWS to make %s available", what)
@@ -129,7 +129,7 @@ func (c planned) available(what string) metav1.Condition {
 		if seen == nil {
 			continue
 		}
-		if r := RefusalOf(seen.ACKStatus()); r.Terminal {
+		if r := RefusalOf(ack.ConditionsOf(seen)); r.Terminal {
 			return notProvisioned(r.Reason, "%s %s: %s", observed.KindOf(o), o.GetName(), r.Message)
 		}
 	}
@@ -145,7 +145,7 @@ func lastEvent(group *ack.ReplicationGroup) string {
 	if len(group.Status.Events) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (%s)", quote(group.Status.Events[0].Message))
+	return fmt.Sprintf(" (%s)", quote(ack.Value(group.Status.Events[0].Message)))
 }
 
 // verifying is for a group that is available and that no probe has connected to.

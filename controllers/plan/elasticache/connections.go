@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
@@ -44,11 +45,11 @@ func (c planned) connection() (connection.Connection, bool) {
 	if g == nil || g.DeletionTimestamp != nil || !c.seen.usable() || c.token == "" {
 		return connection.Connection{}, false
 	}
-	endpoint := g.PrimaryEndpoint()
+	endpoint := ack.PrimaryEndpoint(g)
 	current := connection.Connection{
 		Provider: Provider,
-		Host:     endpoint.Address,
-		Port:     int(endpoint.Port),
+		Host:     ack.Value(endpoint.Address),
+		Port:     int(ack.Value(endpoint.Port)),
 		TLS:      c.spec.TransitEncryption == v1alpha1.TransitEncryptionRequired,
 	}
 	if current.TLS {

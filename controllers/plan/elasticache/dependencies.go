@@ -10,6 +10,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -22,7 +23,7 @@ type dependencies struct {
 	objects []observed.Object
 	// waiting is the first object that the group has to wait for, nil where there is
 	// none: what is created in order exists sooner than what ACK waits for by itself.
-	waiting ack.Object
+	waiting observed.Object
 	// parametersReady: AWS has the parameter group that the spec needs.
 	parametersReady  bool
 	securityGroupIDs []string
@@ -35,7 +36,7 @@ func (deps *dependencies) need(x *observed.Index, d desired, seen Observed, o ob
 		deps.objects = append(deps.objects, o)
 	}
 	if deps.waiting == nil && !seen.exists(o) {
-		deps.waiting = o.(ack.Object)
+		deps.waiting = o
 	}
 }
 
@@ -64,7 +65,7 @@ func recreated(x *observed.Index, d desired, seen Observed, desired observed.Obj
 	if o == nil || seen.Group != nil || o.GetDeletionTimestamp() != nil {
 		return false
 	}
-	r, waited := RefusalOf(o.ACKStatus()), x.Since(o.ACKStatus().LastSyncTime().Time)
+	r, waited := RefusalOf(ack.ConditionsOf(o)), x.Since(ack.ConditionsOf(o).LastSyncTime().Time)
 	return adoptable(d, o) || r.Terminal && r.Retryable && waited >= refusedRetry || beingDeleted(x, o) && waited >= retryInterval
 }
 
@@ -73,8 +74,8 @@ func recreated(x *observed.Index, d desired, seen Observed, desired observed.Obj
 // FlagCache that was deleted and is created again meets its own, and ACK does not
 // retry. There is no finalizer on what is not ACK's, so AWS keeps what belongs to
 // others.
-func beingDeleted(x *observed.Index, o ack.Object) bool {
-	taken := RefusalOf(o.ACKStatus()).Reason == v1alpha1.ReasonAlreadyExists && len(o.GetFinalizers()) == 0
+func beingDeleted(x *observed.Index, o observed.Object) bool {
+	taken := RefusalOf(ack.ConditionsOf(o)).Reason == v1alpha1.ReasonAlreadyExists && len(o.GetFinalizers()) == 0
 	return taken && x.Since(x.FlagCache.CreationTimestamp.Time) < refusedRetry
 }
 
@@ -90,7 +91,7 @@ func (deps *dependencies) needSecurityGroups(x *observed.Index, d desired, seen 
 		deps.securityGroupIDs = append(deps.securityGroupIDs, string(id))
 	}
 	if len(deps.securityGroupIDs) == 0 && seen.Group != nil {
-		deps.securityGroupIDs = seen.Group.Spec.SecurityGroupIDs // ACK removes none
+		deps.securityGroupIDs = ack.Values(seen.Group.Spec.SecurityGroupIDs) // ACK removes none
 	}
 	if d.spec.VPCID == "" || !x.ACK["SecurityGroup"] {
 		return
@@ -99,8 +100,8 @@ func (deps *dependencies) needSecurityGroups(x *observed.Index, d desired, seen 
 	deps.objects = append(deps.objects, desired)
 	existing, ok := seen.dependency(desired).(*ack.SecurityGroup)
 	switch {
-	case ok && existing.Status.ID != "":
-		deps.securityGroupIDs = []string{existing.Status.ID}
+	case ok && ack.Value(existing.Status.ID) != "":
+		deps.securityGroupIDs = []string{*existing.Status.ID}
 	case seen.Group == nil && deps.waiting == nil:
 		deps.waiting = desired
 	}
@@ -144,13 +145,13 @@ func (d desired) subnetGroup() *ack.CacheSubnetGroup {
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "CacheSubnetGroup"},
 		ObjectMeta: d.retainableMeta(d.object()),
 		Spec: ack.CacheSubnetGroupSpec{
-			CacheSubnetGroupName:        d.aws(),
-			CacheSubnetGroupDescription: d.owner(),
+			CacheSubnetGroupName:        ptr.To(d.aws()),
+			CacheSubnetGroupDescription: ptr.To(d.owner()),
 			Tags:                        d.tags(),
 		},
 	}
 	for _, id := range d.spec.SubnetIDs {
-		group.Spec.SubnetIDs = append(group.Spec.SubnetIDs, string(id))
+		group.Spec.SubnetIDs = append(group.Spec.SubnetIDs, ptr.To(string(id)))
 	}
 	return group
 }
@@ -159,21 +160,31 @@ func (d desired) subnetGroup() *ack.CacheSubnetGroup {
 // else. AWS identifies it by an ID of its own, by which alone one could be adopted,
 // so a FlagCache that adopts a group creates another security group.
 func (d desired) securityGroup() *ack.SecurityGroup {
-	rule := ack.IPPermission{IPProtocol: "tcp", FromPort: connection.DefaultPort, ToPort: connection.DefaultPort}
+	port := ptr.To[int64](connection.DefaultPort)
+	rule := &ack.IPPermission{IPProtocol: ptr.To("tcp"), FromPort: port, ToPort: port}
 	for _, id := range d.spec.ClientSecurityGroupIDs {
-		rule.UserIDGroupPairs = append(rule.UserIDGroupPairs, ack.UserIDGroupPair{GroupID: string(id)})
+		rule.UserIDGroupPairs = append(rule.UserIDGroupPairs, &ack.UserIDGroupPair{GroupID: ptr.To(string(id))})
 	}
 	return &ack.SecurityGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.EC2.String(), Kind: "SecurityGroup"},
 		ObjectMeta: d.retainableMeta(d.object()),
 		Spec: ack.SecurityGroupSpec{
-			Name:         d.aws() + "-" + observed.Fingerprint(d.fc.UID),
-			Description:  d.owner(),
-			VPCID:        d.spec.VPCID,
-			IngressRules: []ack.IPPermission{rule},
-			Tags:         d.tags(),
+			Name:         ptr.To(d.aws() + "-" + observed.Fingerprint(d.fc.UID)),
+			Description:  ptr.To(d.owner()),
+			VPCID:        ptr.To(d.spec.VPCID),
+			IngressRules: []*ack.IPPermission{rule},
+			Tags:         securityGroupTags(d.tags()),
 		},
 	}
+}
+
+// securityGroupTags are tags as EC2's API has them.
+func securityGroupTags(tags []*ack.Tag) []*ack.SecurityGroupTag {
+	var same []*ack.SecurityGroupTag
+	for _, tag := range tags {
+		same = append(same, &ack.SecurityGroupTag{Key: tag.Key, Value: tag.Value})
+	}
+	return same
 }
 
 // family of the engine's parameters, such as redis7 and valkey8
@@ -211,15 +222,15 @@ func (d desired) parameterGroup() *ack.CacheParameterGroup {
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "CacheParameterGroup"},
 		ObjectMeta: d.retainableMeta(d.object() + familySuffix(d.spec)),
 		Spec: ack.CacheParameterGroupSpec{
-			CacheParameterGroupName:   d.parameterGroupName(),
-			CacheParameterGroupFamily: family(d.spec),
-			Description:               d.owner(),
+			CacheParameterGroupName:   ptr.To(d.parameterGroupName()),
+			CacheParameterGroupFamily: ptr.To(family(d.spec)),
+			Description:               ptr.To(d.owner()),
 			Tags:                      d.tags(),
 		},
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.spec.Parameters)) {
 		group.Spec.ParameterNameValues = append(group.Spec.ParameterNameValues,
-			ack.Parameter{ParameterName: name, ParameterValue: string(d.spec.Parameters[name])})
+			&ack.ParameterNameValue{ParameterName: &name, ParameterValue: ptr.To(string(d.spec.Parameters[name]))})
 	}
 	return group
 }

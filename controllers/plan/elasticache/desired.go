@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -141,9 +142,9 @@ func (d desired) adopts() bool {
 
 // adoptable reports whether AWS has the object and it may be adopted. ACK finds that
 // out only for an object that is created again.
-func adoptable(d desired, o ack.Object) bool {
+func adoptable(d desired, o observed.Object) bool {
 	adopted := o.GetAnnotations()[ack.AnnotationAdoptionPolicy] != ""
-	return RefusalOf(o.ACKStatus()).Reason == v1alpha1.ReasonAlreadyExists && d.adopts() && !adopted && len(o.GetFinalizers()) == 0
+	return RefusalOf(ack.ConditionsOf(o)).Reason == v1alpha1.ReasonAlreadyExists && d.adopts() && !adopted && len(o.GetFinalizers()) == 0
 }
 
 func (d desired) engine() string { return strings.ToLower(string(d.spec.Engine)) }
@@ -179,7 +180,7 @@ func missingKind(d desired, installed map[string]bool) *ack.Kind {
 
 // tags are ours and the user's, in the order of their keys. Ours cannot be
 // overwritten: costs are attributed by them.
-func (d desired) tags() []ack.Tag {
+func (d desired) tags() []*ack.Tag {
 	values := map[string]string{}
 	for key, value := range d.spec.Tags {
 		values[key] = string(value)
@@ -191,9 +192,9 @@ func (d desired) tags() []ack.Tag {
 		"ManagedBy":   "flagcache",
 		"FlagCache":   d.fc.Namespace + "/" + d.fc.Name,
 	})
-	var tags []ack.Tag
+	var tags []*ack.Tag
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		tags = append(tags, ack.Tag{Key: key, Value: values[key]})
+		tags = append(tags, &ack.Tag{Key: &key, Value: ptr.To(values[key])})
 	}
 	return tags
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -45,12 +46,12 @@ type group struct {
 
 // created reports whether AWS has ever had the group; until then its spec may change
 // as a whole.
-func (g group) created() bool { return g.observed.Status.State != "" }
+func (g group) created() bool { return ack.GroupState(g.observed) != "" }
 
 // settled reports whether AWS has carried out every change of the group.
 func (g group) settled() bool {
 	o := g.observed
-	if o == nil || o.DeletionTimestamp != nil || o.Status.State != ack.GroupAvailable || !o.Status.Is(ack.ConditionReady) {
+	if o == nil || o.DeletionTimestamp != nil || ack.GroupState(o) != ack.GroupAvailable || !ack.ConditionsOf(o).Is(ack.ConditionReady) {
 		return false
 	}
 	return g.synced()
@@ -58,7 +59,7 @@ func (g group) settled() bool {
 
 // synced reports whether ACK has synced the group since its last change.
 func (g group) synced() bool {
-	at := g.observed.Status.LastSyncTime()
+	at := ack.ConditionsOf(g.observed).LastSyncTime()
 	switch {
 	case at.IsZero():
 		return false
@@ -75,7 +76,7 @@ func (g group) synced() bool {
 
 // justSynced reports whether ACK's next sync might be invisible.
 func (g group) justSynced() bool {
-	return g.observed != nil && g.now.Sub(g.observed.Status.LastSyncTime().Time).Abs() < syncGap
+	return g.observed != nil && g.now.Sub(ack.ConditionsOf(g.observed).LastSyncTime().Time).Abs() < syncGap
 }
 
 // refusal is why AWS refuses the group. What ACK reported before the last change is
@@ -84,7 +85,7 @@ func (g group) refusal() Refusal {
 	if g.observed == nil || !g.synced() {
 		return Refusal{}
 	}
-	return RefusalOf(g.observed.Status.Status)
+	return RefusalOf(ack.ConditionsOf(g.observed))
 }
 
 // mayChange reports whether the group may get another spec now, changed in a class:
@@ -100,15 +101,15 @@ func (g group) mayChange(class string) bool {
 		return true
 	}
 	amends := g.last.Class == "" || g.last.Class == class || g.last.Class == flushClass && class == securityClass.name
-	return g.refusal().Reason != "" && g.observed.Status.State == ack.GroupAvailable && amends
+	return g.refusal().Reason != "" && ack.GroupState(g.observed) == ack.GroupAvailable && amends
 }
 
 // next is the spec that the group should have now, with the record of its last change.
 // Other security groups alone are no difference to ACK, which sends them with the next
 // other change and forgets that one: so a change follows that may be forgotten.
 func (g group) next(d desired, spec ack.ReplicationGroupSpec, parametersReady bool) (next ack.ReplicationGroupSpec, last change) {
-	current, refused := g.observed.Spec, g.refusal()
-	spec.Description = d.description(g.last.Attempt)
+	current, refused := writtenSpec(g.observed.Spec), g.refusal()
+	spec.Description = ptr.To(d.description(g.last.Attempt))
 	next, class := spec, firstDifference(current, spec)
 	if g.created() {
 		if !parametersReady { // the engine stays until AWS has the parameter group of the new one
@@ -117,7 +118,7 @@ func (g group) next(d desired, spec ack.ReplicationGroupSpec, parametersReady bo
 		next, class = NextChange(current, spec, g.amended(refused))
 	}
 	again := current
-	again.Description = d.description(g.last.Attempt + 1)
+	again.Description = ptr.To(d.description(g.last.Attempt + 1))
 	switch {
 	case g.last.Class == securityClass.name && g.settled() && !g.justSynced():
 		return again, g.record(g.last.Attempt+1, flushClass)
@@ -141,15 +142,16 @@ func (g group) amended(refused Refusal) string {
 
 // record is the record of a change that is made now.
 func (g group) record(attempt int, class string) change {
-	return change{At: toSecond(g.now), SyncedBefore: g.observed.Status.LastSyncTime().UTC(), Attempt: attempt, Class: class}
+	return change{At: toSecond(g.now), SyncedBefore: ack.ConditionsOf(g.observed).LastSyncTime().UTC(), Attempt: attempt, Class: class}
 }
 
 // changing reports whether a change of the spec is still being carried out. Planned
 // is the spec that the group is given now.
 func (g group) changing(planned, spec ack.ReplicationGroupSpec) bool {
 	spec.Description = planned.Description
-	next, _ := NextChange(g.observed.Spec, spec, "")
-	return !sameSpec(next, g.observed.Spec) || !g.synced()
+	current := writtenSpec(g.observed.Spec)
+	next, _ := NextChange(current, spec, "")
+	return !sameSpec(next, current) || !g.synced()
 }
 
 func firstDifference(current, desired ack.ReplicationGroupSpec) string {
@@ -178,44 +180,55 @@ func (d desired) renderGroup(spec ack.ReplicationGroupSpec, last change) *ack.Re
 func (d desired) groupSpec(securityGroupIDs []string) ack.ReplicationGroupSpec {
 	e := d.spec
 	spec := ack.ReplicationGroupSpec{
-		ReplicationGroupID:         d.aws(),
-		Description:                d.description(0),
-		Engine:                     strings.ToLower(string(e.Engine)),
-		EngineVersion:              e.EngineVersion,
-		CacheNodeType:              e.NodeType,
-		DataTieringEnabled:         tiered(e.NodeType),
-		NumNodeGroups:              1,
-		ReplicasPerNodeGroup:       int64(e.Replicas),
-		AutomaticFailoverEnabled:   e.Replicas > 0,
-		MultiAZEnabled:             e.MultiAZ == v1alpha1.Enabled,
-		TransitEncryptionEnabled:   e.TransitEncryption == v1alpha1.TransitEncryptionRequired,
-		AtRestEncryptionEnabled:    true,
-		CacheSubnetGroupName:       d.subnetGroupName(),
-		CacheParameterGroupName:    d.parameterGroupName(),
-		SecurityGroupIDs:           securityGroupIDs,
-		SnapshotWindow:             defaultSnapshotWindow,
-		PreferredMaintenanceWindow: e.MaintenanceWindow,
-		IPDiscovery:                "ipv4",
-		NetworkType:                "ipv4",
-		Durability:                 "default",
+		ReplicationGroupID:         ptr.To(d.aws()),
+		Description:                ptr.To(d.description(0)),
+		Engine:                     ptr.To(strings.ToLower(string(e.Engine))),
+		EngineVersion:              ptr.To(e.EngineVersion),
+		CacheNodeType:              ptr.To(e.NodeType),
+		DataTieringEnabled:         optional(tiered(e.NodeType)),
+		NumNodeGroups:              ptr.To[int64](1),
+		ReplicasPerNodeGroup:       ptr.To(int64(e.Replicas)),
+		AutomaticFailoverEnabled:   ptr.To(e.Replicas > 0),
+		MultiAZEnabled:             ptr.To(e.MultiAZ == v1alpha1.Enabled),
+		TransitEncryptionEnabled:   ptr.To(e.TransitEncryption == v1alpha1.TransitEncryptionRequired),
+		AtRestEncryptionEnabled:    ptr.To(true),
+		CacheSubnetGroupName:       optional(d.subnetGroupName()),
+		CacheParameterGroupName:    ptr.To(d.parameterGroupName()),
+		SecurityGroupIDs:           ack.Pointers(securityGroupIDs...),
+		SnapshotRetentionLimit:     ptr.To[int64](0),
+		SnapshotWindow:             ptr.To(defaultSnapshotWindow),
+		PreferredMaintenanceWindow: optional(e.MaintenanceWindow),
+		IPDiscovery:                ptr.To("ipv4"),
+		NetworkType:                ptr.To("ipv4"),
+		Durability:                 ptr.To("default"),
 		Tags:                       d.tags(),
 	}
 	if e.AtRestEncryption != nil {
-		spec.KMSKeyID = e.AtRestEncryption.KMSKeyID
+		spec.KMSKeyID = optional(e.AtRestEncryption.KMSKeyID)
 	}
 	if e.Snapshots != nil {
-		spec.SnapshotRetentionLimit = int64(e.Snapshots.RetentionDays)
+		spec.SnapshotRetentionLimit = ptr.To(int64(e.Snapshots.RetentionDays))
 		if e.Snapshots.Window != "" {
-			spec.SnapshotWindow = e.Snapshots.Window
+			spec.SnapshotWindow = ptr.To(e.Snapshots.Window)
 		}
 	}
 	switch {
 	case d.usesToken():
-		spec.AuthToken = &ack.SecretKey{Name: d.secret(), Key: TokenKey}
+		spec.AuthToken = secretKey(d.secret(), TokenKey)
 	case d.usesIAM():
-		spec.UserGroupIDs = []string{d.userGroup()}
+		spec.UserGroupIDs = ack.Pointers(d.userGroup())
 	}
 	return spec
+}
+
+// optional is a field that is absent where it is zero. Zero in a field that ACK would
+// default is set.
+func optional[T comparable](value T) *T {
+	var zero T
+	if value == zero {
+		return nil
+	}
+	return &value
 }
 
 // defaultSnapshotWindow is when a snapshot is taken where the spec has no window.

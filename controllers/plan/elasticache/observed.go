@@ -26,7 +26,7 @@ type Observed struct {
 	// Users are the revisions whose pods use the cache, the stable one first.
 	Users []user
 	// Dependencies are all objects of ACK's kinds that the FlagCache has.
-	Dependencies []ack.Object
+	Dependencies []observed.Object
 }
 
 // user is a revision whose pods use the cache.
@@ -43,8 +43,8 @@ func observe(x *observed.Index, n names) Observed {
 	o.Secret, _ = observed.Get[*corev1.Secret](x, n.secret())
 	o.Group, _ = observed.Get[*ack.ReplicationGroup](x, n.object())
 	for _, child := range x.Owned {
-		if dependency, ok := child.(ack.Object); ok {
-			o.Dependencies = append(o.Dependencies, dependency)
+		if ack.Is(child) {
+			o.Dependencies = append(o.Dependencies, child)
 		}
 	}
 	for _, d := range x.Revisions {
@@ -102,17 +102,17 @@ func (o Observed) nodes() int32 {
 
 // state is AWS' name for the state of the group.
 func (o Observed) state() string {
-	if o.Group == nil || o.Group.Status.State == "" {
+	if o.Group == nil || ack.GroupState(o.Group) == "" {
 		return cache.StateProvisioning
 	}
-	return o.Group.Status.State
+	return ack.GroupState(o.Group)
 }
 
 // dependency is the observed object of the same kind and name, nil where there is
 // none.
-func (o Observed) dependency(desired observed.Object) ack.Object {
+func (o Observed) dependency(desired observed.Object) observed.Object {
 	for _, d := range o.Dependencies {
-		if observed.Same(d.(observed.Object), desired) {
+		if observed.Same(d, desired) {
 			return d
 		}
 	}
@@ -123,18 +123,18 @@ func (o Observed) dependency(desired observed.Object) ack.Object {
 // is also True for what AWS has and is not ours.
 func (o Observed) exists(desired observed.Object) bool {
 	d := o.dependency(desired)
-	return d != nil && d.ACKStatus().Is(ack.ConditionSynced) && RefusalOf(d.ACKStatus()).Reason == ""
+	return d != nil && ack.ConditionsOf(d).Is(ack.ConditionSynced) && RefusalOf(ack.ConditionsOf(d)).Reason == ""
 }
 
 // usable reports whether the group serves. At first that takes every condition that
 // ACK has; a group in use stays usable through whatever AWS does to it.
 func (o Observed) usable() bool {
-	if o.Group == nil || o.Group.PrimaryEndpoint() == nil {
+	if o.Group == nil || ack.PrimaryEndpoint(o.Group) == nil {
 		return false
 	}
-	status := o.Group.Status
+	state := ack.GroupState(o.Group)
 	if len(o.Users) > 0 {
-		return status.State != ack.GroupCreating && status.State != ack.GroupDeleting
+		return state != ack.GroupCreating && state != ack.GroupDeleting
 	}
-	return status.State == ack.GroupAvailable && status.Is(ack.ConditionReady)
+	return state == ack.GroupAvailable && ack.ConditionsOf(o.Group).Is(ack.ConditionReady)
 }

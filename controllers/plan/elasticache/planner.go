@@ -198,7 +198,7 @@ func (c planned) discarded() bool {
 	if g == nil || g.DeletionTimestamp != nil {
 		return false
 	}
-	if g.Status.State == ack.GroupCreateFailed {
+	if ack.GroupState(g) == ack.GroupCreateFailed {
 		failed := c.records.failures.of(c.request())
 		return failed.UID == string(g.UID) && !failed.exhausted()
 	}
@@ -209,10 +209,8 @@ func (c planned) discarded() bool {
 func statusOf(seen Observed) v1alpha1.CacheStatus {
 	status := v1alpha1.CacheStatus{State: seen.state(), Nodes: seen.nodes()}
 	if g := seen.Group; g != nil {
-		status.ReplicationGroupID, status.CreatedAt = g.Spec.ReplicationGroupID, g.Status.ReplicationGroupCreateTime
-		if len(g.Status.NodeGroups) > 0 {
-			status.ReaderEndpoint = g.Status.NodeGroups[0].ReaderEndpoint.String()
-		}
+		status.ReplicationGroupID, status.CreatedAt = ack.Value(g.Spec.ReplicationGroupID), g.Status.ReplicationGroupCreateTime
+		status.ReaderEndpoint = ack.Address(ack.ReaderEndpoint(g))
 	}
 	return status
 }
@@ -266,10 +264,10 @@ func requested(d desired, region string) cost.Group {
 // billed is an existing group.
 func billed(g *ack.ReplicationGroup) cost.Group {
 	b := cost.Group{
-		Engine: v1alpha1.EngineRedis, NodeType: g.Spec.CacheNodeType,
-		Nodes: int32(g.Spec.ReplicasPerNodeGroup) + 1, Region: regionOf(g), SnapshotDays: int32(g.Spec.SnapshotRetentionLimit),
+		Engine: v1alpha1.EngineRedis, NodeType: ack.Value(g.Spec.CacheNodeType),
+		Nodes: int32(ack.Value(g.Spec.ReplicasPerNodeGroup)) + 1, Region: regionOf(g), SnapshotDays: int32(ack.Value(g.Spec.SnapshotRetentionLimit)),
 	}
-	if g.Spec.Engine == strings.ToLower(string(v1alpha1.EngineValkey)) {
+	if ack.Value(g.Spec.Engine) == strings.ToLower(string(v1alpha1.EngineValkey)) {
 		b.Engine = v1alpha1.EngineValkey
 	}
 	return b
@@ -297,8 +295,5 @@ func regionOf(g *ack.ReplicationGroup) string {
 	if region := g.Annotations[ack.AnnotationRegion]; region != "" {
 		return region
 	}
-	if meta := g.Status.ACKResourceMetadata; meta != nil {
-		return meta.Region
-	}
-	return ""
+	return ack.Region(g.Status.ACKResourceMetadata)
 }

@@ -118,7 +118,7 @@ func (f failures) of(request string) failures {
 // next counts a group that failed, before it is deleted.
 func (f failures) next(group *ack.ReplicationGroup, request string, now time.Time) failures {
 	f = f.of(request)
-	if group == nil || group.Status.State != ack.GroupCreateFailed || f.UID == string(group.UID) {
+	if group == nil || ack.GroupState(group) != ack.GroupCreateFailed || f.UID == string(group.UID) {
 		return f
 	}
 	return failures{Count: f.Count + 1, At: toSecond(now), UID: string(group.UID), For: request}

@@ -78,27 +78,27 @@ const alreadyExists = "Resource already exists"
 
 // RefusalOf reads an object's conditions. Ready and ACK.ResourceSynced do not
 // suffice: both are True also while a change of an available group is refused.
-func RefusalOf(status ack.Status) Refusal {
-	if c, ok := status.Condition(ack.ConditionTerminal); ok && c.Status == corev1.ConditionTrue {
-		return terminalRefusal(c)
+func RefusalOf(conditions ack.Conditions) Refusal {
+	if c := conditions.Get(ack.ConditionTerminal); c != nil && c.Status == corev1.ConditionTrue {
+		return terminalRefusal(ack.Value(c.Message))
 	}
-	if c, ok := status.Condition(ack.ConditionReferencesResolved); ok && c.Status != corev1.ConditionTrue {
-		return Refusal{Reason: v1alpha1.ReasonReferenceNotFound, Message: quote(c.Reason, c.Message) + ". Next: create it; ACK retries automatically"}
+	if c := conditions.Get(ack.ConditionReferencesResolved); c != nil && c.Status != corev1.ConditionTrue {
+		return Refusal{Reason: v1alpha1.ReasonReferenceNotFound, Message: quote(ack.Value(c.Reason), ack.Value(c.Message)) + ". Next: create it; ACK retries automatically"}
 	}
-	if c, ok := status.Condition(ack.ConditionIAMRoleSelected); ok && c.Status != corev1.ConditionTrue {
-		return Refusal{Reason: v1alpha1.ReasonAWSAccessDenied, Message: quote(c.Message, c.Reason) + ". Next: assign the namespace an IAM role (ACK's IAMRoleSelector)"}
+	if c := conditions.Get(ack.ConditionIAMRoleSelected); c != nil && c.Status != corev1.ConditionTrue {
+		return Refusal{Reason: v1alpha1.ReasonAWSAccessDenied, Message: quote(ack.Value(c.Message), ack.Value(c.Reason)) + ". Next: assign the namespace an IAM role (ACK's IAMRoleSelector)"}
 	}
-	if c, ok := status.Condition(ack.ConditionRecoverable); ok && c.Status == corev1.ConditionTrue && !inProgress(c.Message) {
-		return recoverableRefusal(c)
+	if c := conditions.Get(ack.ConditionRecoverable); c != nil && c.Status == corev1.ConditionTrue && !inProgress(ack.Value(c.Message)) {
+		return recoverableRefusal(ack.Value(c.Message))
 	}
 	return Refusal{}
 }
 
-func terminalRefusal(c ack.Condition) Refusal {
-	if strings.Contains(c.Message, alreadyExists) {
+func terminalRefusal(message string) Refusal {
+	if strings.Contains(message, alreadyExists) {
 		return Refusal{Reason: v1alpha1.ReasonAlreadyExists, Message: "AWS has one with this ID that the ACK of this cluster does not manage", Terminal: true}
 	}
-	code, text := awsError(c.Message)
+	code, text := awsError(message)
 	k, ok := knownErrors[code]
 	if !ok {
 		k = knownError{reason: v1alpha1.ReasonAWSRejected, advice: adviceSpec}
@@ -106,8 +106,8 @@ func terminalRefusal(c ack.Condition) Refusal {
 	return Refusal{Reason: k.reason, Message: text + ". Next: " + k.advice, Terminal: true, Retryable: k.retryable}
 }
 
-func recoverableRefusal(c ack.Condition) Refusal {
-	code, text := awsError(c.Message)
+func recoverableRefusal(message string) Refusal {
+	code, text := awsError(message)
 	if k, ok := knownErrors[code]; ok {
 		return Refusal{Reason: k.reason, Message: text + ". Next: " + k.advice}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -60,10 +61,10 @@ func safeToDelete(x *observed.Index, n names, obsolete []observed.Object) []obse
 	return slices.DeleteFunc(obsolete, func(o observed.Object) bool {
 		switch o := o.(type) {
 		case *ack.CacheParameterGroup:
-			return seen.Group != nil && (!settled(x, seen) || seen.Group.Spec.CacheParameterGroupName == o.Spec.CacheParameterGroupName)
+			return seen.Group != nil && (!settled(x, seen) || ack.Value(seen.Group.Spec.CacheParameterGroupName) == ack.Value(o.Spec.CacheParameterGroupName))
 		case *ack.User:
 			group, ok := observed.Get[*ack.UserGroup](x, n.object())
-			return ok && (!group.Status.Is(ack.ConditionSynced) || slices.Contains(group.Spec.UserIDs, o.Spec.UserID))
+			return ok && (!ack.ConditionsOf(group).Is(ack.ConditionSynced) || slices.Contains(ack.Values(group.Spec.UserIDs), ack.Value(o.Spec.UserID)))
 		}
 		return false
 	})
@@ -124,11 +125,10 @@ func retireStage(o observed.Object) int {
 
 // deletionRefused is why AWS does not delete an object, to append to a message.
 func deletionRefused(o observed.Object) string {
-	seen, ok := o.(ack.Object)
-	if !ok || o.GetDeletionTimestamp() == nil {
+	if o.GetDeletionTimestamp() == nil {
 		return ""
 	}
-	if r := RefusalOf(seen.ACKStatus()); r.Reason != "" {
+	if r := RefusalOf(ack.ConditionsOf(o)); r.Reason != "" {
 		return ". AWS refuses: " + r.Message
 	}
 	return ""
@@ -166,8 +166,7 @@ func survivesDeletion(o observed.Object) bool {
 	case *ack.MetricAlarm, *ack.Snapshot:
 		return false
 	}
-	_, isACK := o.(ack.Object)
-	return isACK
+	return ack.Is(o)
 }
 
 // annotated is an object as it was observed, as far as the operator owns its fields,
@@ -183,6 +182,7 @@ func annotated(o observed.Object, retained bool) observed.Object {
 			annotations[ours] = kept
 		}
 	}
+	onlyWritten(copied)
 	copied.GetObjectKind().SetGroupVersionKind(ack.KindOf(o).GroupVersionKind)
 	copied.SetAnnotations(annotations)
 	copied.SetFinalizers(nil)
@@ -197,15 +197,15 @@ func annotated(o observed.Object, retained bool) observed.Object {
 // lastSnapshot takes a snapshot before a group is deleted, if AWS ever created it:
 // ACK takes none by itself. The group stays until AWS has the snapshot.
 func lastSnapshot(x *observed.Index, group *ack.ReplicationGroup) cache.Retirement {
-	if group.PrimaryEndpoint() == nil || group.Status.State == ack.GroupCreateFailed {
+	if ack.PrimaryEndpoint(group) == nil || ack.GroupState(group) == ack.GroupCreateFailed {
 		return cache.Retirement{}
 	}
 	id := group.Labels[v1alpha1.LabelCache]
 	snapshot := &ack.Snapshot{
 		ObjectMeta: observed.ChildMeta(x.FlagCache, observed.RevisionName(x.FlagCache, id), v1alpha1.ComponentCache),
 		Spec: ack.SnapshotSpec{
-			SnapshotName:   snapshotName(group),
-			CacheClusterID: snapshotNode(x, group),
+			SnapshotName:   ptr.To(snapshotName(group)),
+			CacheClusterID: ptr.To(snapshotNode(x, group)),
 			Tags:           group.Spec.Tags,
 		},
 	}
@@ -230,16 +230,16 @@ func takeSnapshot(x *observed.Index, desired *ack.Snapshot) cache.Retirement {
 	if !ok {
 		return step
 	}
-	refused := RefusalOf(seen.Status.Status)
+	refused := RefusalOf(ack.ConditionsOf(seen))
 	if refused.Reason != "" {
 		step.WaitsFor += ". AWS refuses: " + refused.Message
 	}
-	again := refused.Terminal && refused.Retryable && x.Since(seen.Status.LastSyncTime().Time) >= refusedRetry
-	switch ofAnother := seen.Spec.SnapshotName != desired.Spec.SnapshotName; {
+	again := refused.Terminal && refused.Retryable && x.Since(ack.ConditionsOf(seen).LastSyncTime().Time) >= refusedRetry
+	switch ofAnother := ack.Value(seen.Spec.SnapshotName) != ack.Value(desired.Spec.SnapshotName); {
 	case again, ofAnother:
 		step.Apply, step.Delete = nil, observed.NotDeleting([]observed.Object{seen})
 		return step
-	case seen.Status.SnapshotStatus == ack.SnapshotAvailable:
+	case ack.Value(seen.Status.SnapshotStatus) == ack.SnapshotAvailable:
 		return cache.Retirement{}
 	default:
 		return step
@@ -249,7 +249,7 @@ func takeSnapshot(x *observed.Index, desired *ack.Snapshot) cache.Retirement {
 // snapshotName is one that no earlier group of the same ID has used
 // (letters, digits and hyphens, at most 255).
 func snapshotName(group *ack.ReplicationGroup) string {
-	return group.Spec.ReplicationGroupID + "-last-" + strings.ToLower(observed.Fingerprint(group.UID))
+	return ack.Value(group.Spec.ReplicationGroupID) + "-last-" + strings.ToLower(observed.Fingerprint(group.UID))
 }
 
 // snapshotNode is the node that the snapshot is taken of: with cluster mode disabled
@@ -257,13 +257,13 @@ func snapshotName(group *ack.ReplicationGroup) string {
 // The last one is rarely the primary. A node that was requested is kept while it
 // exists, in whatever order AWS names them.
 func snapshotNode(x *observed.Index, group *ack.ReplicationGroup) string {
-	nodes := group.Status.MemberClusters
+	nodes := ack.Values(group.Status.MemberClusters)
 	if len(nodes) == 0 {
-		nodes = []string{group.Spec.ReplicationGroupID + "-001"} // as AWS names the first
+		nodes = []string{ack.Value(group.Spec.ReplicationGroupID) + "-001"} // as AWS names the first
 	}
 	seen, ok := observed.Get[*ack.Snapshot](x, observed.RevisionName(x.FlagCache, group.Labels[v1alpha1.LabelCache]))
-	if ok && slices.Contains(nodes, seen.Spec.CacheClusterID) {
-		return seen.Spec.CacheClusterID
+	if ok && slices.Contains(nodes, ack.Value(seen.Spec.CacheClusterID)) {
+		return *seen.Spec.CacheClusterID
 	}
 	return nodes[len(nodes)-1]
 }

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
@@ -146,7 +147,7 @@ func forgetsToken(d desired, seen Observed) bool {
 	if seen.Group == nil || !d.usesToken() || d.token == "" {
 		return false
 	}
-	sent, stored := TokenMark(seen.Group.Spec.Description), tokenMark(d.fc, d.token)
+	sent, stored := TokenMark(ack.Value(seen.Group.Spec.Description)), tokenMark(d.fc, d.token)
 	if sent == "" || sent == stored {
 		return false
 	}

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -72,14 +73,14 @@ func probeAccess(key string) string {
 // users of the cache: the flag service's, the probe's and, for Redis OSS, default.
 func (d desired) users(environments []string) []*ack.User {
 	users := []*ack.User{
-		d.user("pods", d.serviceUser(), d.serviceUser(), serviceAccess(environments), &ack.AuthenticationMode{Type: "iam"}),
+		d.user("pods", d.serviceUser(), d.serviceUser(), serviceAccess(environments), &ack.AuthenticationMode{Type: ptr.To("iam")}),
 		d.user("probe-"+tokenMark(d.fc, d.token), d.probeUserID(d.token), ProbeUser(d.fc, d.token), probeAccess(cache.ProbeKey(d.fc)), &ack.AuthenticationMode{
-			Type: "password", Passwords: []ack.SecretKey{{Name: d.secret(), Key: TokenKey}},
+			Type: ptr.To("password"), Passwords: []*ack.SecretKey{secretKey(d.secret(), TokenKey)},
 		}),
 	}
 	if d.spec.Engine == v1alpha1.EngineRedis {
 		nobody := d.user("default", d.defaultUser(), "default", "off resetchannels -@all", nil)
-		nobody.Spec.NoPasswordRequired = true
+		nobody.Spec.NoPasswordRequired = ptr.To(true)
 		users = append(users, nobody)
 	}
 	return users
@@ -90,8 +91,8 @@ func (d desired) user(role, id, name, access string, mode *ack.AuthenticationMod
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "User"},
 		ObjectMeta: d.retainableMeta(d.object() + "-" + role),
 		Spec: ack.UserSpec{
-			UserID: id, UserName: name, Engine: d.engine(),
-			AccessString: access, AuthenticationMode: mode, Tags: d.tags(),
+			UserID: &id, UserName: &name, Engine: ptr.To(d.engine()),
+			AccessString: &access, AuthenticationMode: mode, Tags: d.tags(),
 		},
 	}
 }
@@ -100,12 +101,17 @@ func (d desired) renderUserGroup(users []*ack.User) *ack.UserGroup {
 	group := &ack.UserGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "UserGroup"},
 		ObjectMeta: d.retainableMeta(d.object()),
-		Spec:       ack.UserGroupSpec{UserGroupID: d.userGroup(), Engine: d.engine(), Tags: d.tags()},
+		Spec:       ack.UserGroupSpec{UserGroupID: ptr.To(d.userGroup()), Engine: ptr.To(d.engine()), Tags: d.tags()},
 	}
 	for _, user := range users {
 		group.Spec.UserIDs = append(group.Spec.UserIDs, user.Spec.UserID)
 	}
 	return group
+}
+
+// secretKey refers to a key of a Secret in the object's own namespace.
+func secretKey(secret, key string) *ack.SecretKey {
+	return &ack.SecretKey{SecretReference: corev1.SecretReference{Name: secret}, Key: key}
 }
 
 // serviceAccount carries the IAM role that the pods assume on EKS

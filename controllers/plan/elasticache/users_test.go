@@ -42,30 +42,30 @@ func TestUsersOfAUserGroup(t *testing.T) {
 				if !ok {
 					continue
 				}
-				ids = append(ids, user.Spec.UserID)
-				name := user.Spec.UserName
+				id, name := *user.Spec.UserID, *user.Spec.UserName
+				ids = append(ids, id)
 				// By IAM only a user can log in whose name is its ID.
 				switch name {
-				case user.Spec.UserID:
+				case id:
 					name = "pods"
 				case ProbeUser(fc, "token"):
 					name = "probe"
 				}
 				switch mode := user.Spec.AuthenticationMode; {
-				case user.Spec.NoPasswordRequired && mode == nil:
+				case ack.Value(user.Spec.NoPasswordRequired) && mode == nil:
 					modes[name] = "none"
-				case mode != nil && mode.Type != "no-password-required": // which ACK overwrites
-					modes[name] = mode.Type
+				case mode != nil && *mode.Type != "no-password-required": // which ACK overwrites
+					modes[name] = *mode.Type
 				}
-				if len(user.Spec.UserID) > 40 {
-					t.Errorf("the ID %s is longer than AWS allows", user.Spec.UserID)
+				if len(id) > 40 {
+					t.Errorf("the ID %s is longer than AWS allows", id)
 				}
 			}
 			if diff := cmp.Diff(test.modes, modes); diff != "" {
 				t.Errorf("users (-want +got):\n%s", diff)
 			}
 			group := deps.objects[len(deps.objects)-1].(*ack.UserGroup)
-			if diff := cmp.Diff(ids, group.Spec.UserIDs); diff != "" {
+			if diff := cmp.Diff(ids, ack.Values(group.Spec.UserIDs)); diff != "" {
 				t.Errorf("the users (-) and those of the group (+) differ:\n%s", diff)
 			}
 		})
