@@ -13,9 +13,9 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/csaupgrade"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,7 +29,7 @@ import (
 // apply applies a plan: the finalizer first when it is added and last when it is
 // removed, the objects in between. A failure does not hold back other objects.
 func (r *Reconciler) apply(ctx context.Context, snapshot observed.Snapshot, desired plan.Plan) outcome {
-	a := applier{client: r.Client, live: r.Live, fresh: freshness{live: r.Live, snapshot: snapshot}}
+	a := applier{client: r.Client, live: r.Live, events: r.Events, fresh: freshness{live: r.Live, snapshot: snapshot}}
 	var result outcome
 	if desired.Finalizer == plan.AddFinalizer {
 		result.add(ctx, "adding the finalizer", a.patchFinalizer(ctx, snapshot.FlagCache, controllerutil.AddFinalizer))
@@ -57,6 +57,7 @@ func (r *Reconciler) apply(ctx context.Context, snapshot observed.Snapshot, desi
 type applier struct {
 	client client.Client
 	live   client.Reader
+	events events.EventRecorder
 	fresh  freshness
 }
 
@@ -102,8 +103,11 @@ func (a *applier) applyObject(ctx context.Context, o observed.Object) error {
 // object of another owner.
 func (a *applier) create(ctx context.Context, desired observed.Object) error {
 	ctrl.LoggerFrom(ctx).Info("Creating child", "child", describe(desired))
-	err := a.client.Create(ctx, desired, client.FieldOwner(v1alpha1.FieldManager))
-	if !apierrors.IsAlreadyExists(err) {
+	wanted := maps.Clone(desired.GetLabels())
+	switch err := a.client.Create(ctx, desired, client.FieldOwner(v1alpha1.FieldManager)); {
+	case err == nil:
+		return a.checkLabels(ctx, desired, wanted)
+	case !apierrors.IsAlreadyExists(err):
 		return err
 	}
 	live, err := a.getLive(ctx, desired)
@@ -119,11 +123,6 @@ func (a *applier) create(ctx context.Context, desired observed.Object) error {
 	return a.restoreLabels(ctx, live, desired)
 }
 
-// hasLabels reports whether an object has the labels by which the cache selects it.
-func hasLabels(live, desired observed.Object) bool {
-	return labels.SelectorFromSet(desired.GetLabels()).Matches(labels.Set(live.GetLabels()))
-}
-
 // restoreLabels restores the labels of a child from which they were removed, and no
 // other fields: those are planned when the cache holds the object again.
 func (a *applier) restoreLabels(ctx context.Context, live, desired observed.Object) error {
@@ -136,7 +135,10 @@ func (a *applier) restoreLabels(ctx context.Context, live, desired observed.Obje
 		}
 	}
 	live.SetLabels(merged)
-	return a.client.Patch(ctx, live, patch, client.FieldOwner(v1alpha1.FieldManager))
+	if err := a.client.Patch(ctx, live, patch, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+		return err
+	}
+	return a.checkLabels(ctx, live, desired.GetLabels())
 }
 
 // update applies the fields to the object of the snapshot. It reads the live object
@@ -158,7 +160,11 @@ func (a *applier) update(ctx context.Context, current, desired observed.Object, 
 	if err != nil {
 		return err
 	}
-	return a.client.Patch(ctx, desired, patch, client.ForceOwnership, client.FieldOwner(v1alpha1.FieldManager))
+	wanted := maps.Clone(desired.GetLabels())
+	if err := a.client.Patch(ctx, desired, patch, client.ForceOwnership, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+		return err
+	}
+	return a.checkLabels(ctx, desired, wanted)
 }
 
 // migrateManagedFields moves the fields that are owned by the object's creation to

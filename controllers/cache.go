@@ -58,11 +58,6 @@ func CacheOptions(namespaces []string) cache.Options {
 	return cache.Options{DefaultTransform: slim, DefaultNamespaces: only(namespaces), ByObject: byObject}
 }
 
-// managed selects the children of FlagCaches.
-func managed() labels.Selector {
-	return labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy})
-}
-
 // ACKCacheOptions restrict a cache of ACK's kinds to the children of FlagCaches. They
 // are not part of CacheOptions because the manager's cache requires its kinds to
 // exist.

@@ -9,7 +9,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
 func applied() metav1.ObjectMeta {
@@ -43,6 +46,26 @@ func TestIdentifyKeepsNameAndVersion(t *testing.T) {
 	want := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "demo", UID: "uid-1", ResourceVersion: "7"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("cached metadata (-want +got):\n%s", diff)
+	}
+}
+
+// TestChildrenAreFoundWithoutCommonLabels: a policy of the cluster may own the common
+// labels, and children that are not found would be created again for ever.
+func TestChildrenAreFoundWithoutCommonLabels(t *testing.T) {
+	child := labels.Set{v1alpha1.LabelName: "demo", v1alpha1.LabelManagedBy: "platform"}
+	all := []labels.Selector{ACKCacheOptions(nil).DefaultLabelSelector}
+	for kind, options := range CacheOptions(nil).ByObject {
+		if _, secret := kind.(*corev1.Secret); !secret {
+			all = append(all, options.Label)
+		}
+	}
+	for _, selector := range all {
+		if !selector.Matches(child) {
+			t.Errorf("%q does not select a child with the labels %v", selector, child)
+		}
+		if selector.Matches(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}) {
+			t.Errorf("%q selects an object that is not a child", selector)
+		}
 	}
 }
 

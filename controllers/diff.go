@@ -74,7 +74,7 @@ func isUpToDate(fields map[string]any, observed observed.Object) (bool, error) {
 	}
 	// Objects read from a cache have no type metadata.
 	current["apiVersion"], current["kind"] = fields["apiVersion"], fields["kind"]
-	return covers(current, fields), nil
+	return covers(current, tolerateLabels(fields, observed)), nil
 }
 
 // covers reports whether have contains everything in want.

@@ -116,8 +116,7 @@ func readFailure(err error) plan.Failure {
 
 // isTerminal reports whether the same call cannot succeed.
 func isTerminal(err error) bool {
-	var conflict nameConflictError
-	return errors.As(err, &conflict) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
+	return errors.As(err, new(nameConflictError)) || errors.As(err, new(labelError)) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
 }
 
 // reasonOf returns the condition reason for an error.
@@ -126,6 +125,8 @@ func reasonOf(err error) string {
 	switch {
 	case errors.As(err, &conflict):
 		return v1alpha1.ReasonNameConflict
+	case errors.As(err, new(labelError)):
+		return v1alpha1.ReasonLabelChanged
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return v1alpha1.ReasonInvalidChild
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
@@ -146,6 +147,10 @@ func messageOf(attempt string, err error) string {
 	var conflict nameConflictError
 	if errors.As(err, &conflict) {
 		return conflict.Error()
+	}
+	var changed labelError
+	if errors.As(err, &changed) {
+		return changed.Error()
 	}
 	reason := apierrors.ReasonForError(err)
 	switch reason {

@@ -97,7 +97,7 @@ func (f *freshness) checkService(ctx context.Context) error {
 // checkRevisions checks the Deployments and ControllerRevisions of the revisions.
 func (f *freshness) checkRevisions(ctx context.Context) error {
 	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &appsv1.ControllerRevisionList{}} {
-		if err := f.checkChildren(ctx, list, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy); err != nil {
+		if err := f.checkChildren(ctx, list, nil); err != nil {
 			return fmt.Errorf("checking the revisions: %w", err)
 		}
 	}
@@ -112,11 +112,11 @@ func (f *freshness) checkCache(ctx context.Context) error {
 		if !f.isServed(kind) {
 			continue
 		}
-		label, value := v1alpha1.LabelManagedBy, v1alpha1.ManagedBy
+		var selected client.MatchingLabels
 		if kind == "Secret" {
-			label, value = v1alpha1.LabelAllow, v1alpha1.AllowTrue
+			selected = client.MatchingLabels{v1alpha1.LabelAllow: v1alpha1.AllowTrue}
 		}
-		if err := f.checkChildren(ctx, list, label, value); err != nil {
+		if err := f.checkChildren(ctx, list, selected); err != nil {
 			return fmt.Errorf("checking the children of kind %s: %w", kind, err)
 		}
 	}
@@ -129,11 +129,13 @@ func (f *freshness) isServed(kind string) bool {
 	return !optional || f.snapshot.ACK[kind]
 }
 
-// checkChildren checks the children of one kind. The label and its value are those by
-// which the cache selects the kind.
-func (f *freshness) checkChildren(ctx context.Context, list client.ObjectList, label, value string) error {
+// checkChildren checks the children of one kind. The labels are those by which the cache
+// selects the kind, besides the name of the FlagCache.
+func (f *freshness) checkChildren(ctx context.Context, list client.ObjectList, selected client.MatchingLabels) error {
 	fc := f.snapshot.FlagCache
-	err := f.live.List(ctx, list, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name, label: value})
+	matching := client.MatchingLabels{v1alpha1.LabelName: fc.Name}
+	maps.Copy(matching, selected)
+	err := f.live.List(ctx, list, client.InNamespace(fc.Namespace), matching)
 	if err != nil {
 		return fmt.Errorf("listing from the API server: %w", err)
 	}

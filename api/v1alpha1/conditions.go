@@ -43,6 +43,8 @@ const (
 	ReasonNameConflict = "NameConflict"
 	// ReasonInvalidChild: the API server rejects a child object as invalid.
 	ReasonInvalidChild = "InvalidChild"
+	// ReasonLabelChanged: a label that the operator finds a child object by has another value after it was written; the message names it.
+	ReasonLabelChanged = "LabelChanged"
 )
 
 // ConditionCacheProvisioned reports whether the cache exists, as seen by its

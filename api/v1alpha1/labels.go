@@ -5,7 +5,8 @@ package v1alpha1
 
 // Labels.
 const (
-	// LabelName is the name of the FlagCache, on every child object and pod.
+	// LabelName is the name of the FlagCache, on every child object and pod. The operator
+	// finds its children by it, and by their owner reference.
 	LabelName = "flagcache.dev/name"
 	// LabelRevision is the revision, on the children and pods of a revision.
 	LabelRevision = "flagcache.dev/revision"
@@ -15,7 +16,8 @@ const (
 	// LabelComponent distinguishes the components of a FlagCache: app.kubernetes.io/component
 	// with one of the values below.
 	LabelComponent = "app.kubernetes.io/component"
-	// LabelManagedBy is on every child object, with the value ManagedBy.
+	// LabelManagedBy is on every child object, with the value ManagedBy unless others own
+	// the label. Nothing depends on it.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	// LabelAllow, with the value AllowTrue, permits FlagCaches to use a Secret of
 	// their namespace. The operator reads no other Secret, so that the permission to
