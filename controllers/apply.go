@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -215,6 +216,35 @@ type nameConflictError struct{ other observed.Object }
 
 func (e nameConflictError) Error() string {
 	return fmt.Sprintf("%s exists and is not controlled by this FlagCache: delete or rename it, or choose another name for the FlagCache", describe(e.other))
+}
+
+// labelError is the error of a label that was written and has another value afterwards.
+type labelError struct {
+	child      observed.Object
+	label, got string
+}
+
+func (e labelError) Error() string {
+	return fmt.Sprintf("%s: label %s is %q after it was written: exclude it from the admission policy or webhook that changes it", describe(e.child), e.label, e.got)
+}
+
+// checkLabels compares the labels of an object that was just written with those that it
+// was written with. One that is required and does not stick is an error, another one an
+// event.
+func (a *applier) checkLabels(ctx context.Context, written observed.Object, wanted map[string]string) error {
+	for _, label := range slices.Sorted(maps.Keys(wanted)) {
+		got := written.GetLabels()[label]
+		if got == wanted[label] {
+			continue
+		}
+		problem := labelError{child: written, label: label, got: got}
+		if label != v1alpha1.LabelManagedBy {
+			return problem
+		}
+		ctrl.LoggerFrom(ctx).Info("Leaving a label to another writer", "child", describe(written), "label", label, "value", got)
+		a.events.Eventf(a.fresh.snapshot.FlagCache, nil, corev1.EventTypeWarning, v1alpha1.ReasonLabelChanged, v1alpha1.ConditionReady, "%s", problem.Error())
+	}
+	return nil
 }
 
 // find returns the child of the same kind and name, nil if there is none.

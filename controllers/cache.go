@@ -4,6 +4,8 @@
 package controllers
 
 import (
+	"fmt"
+
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
@@ -13,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -56,6 +59,16 @@ func CacheOptions(namespaces []string) cache.Options {
 		byObject[kind.object] = cache.ByObject{Label: selector}
 	}
 	return cache.Options{DefaultTransform: slim, DefaultNamespaces: only(namespaces), ByObject: byObject}
+}
+
+// managed selects the children of FlagCaches. The label is the operator's own: others
+// that are in common use, such as LabelManagedBy, may be owned by policies of the cluster.
+func managed() labels.Selector {
+	named, err := labels.NewRequirement(v1alpha1.LabelName, selection.Exists, nil)
+	if err != nil {
+		panic(fmt.Sprintf("the name of a label is not valid: %v", err))
+	}
+	return labels.NewSelector().Add(*named)
 }
 
 // ACKCacheOptions restrict a cache of ACK's kinds to the children of FlagCaches. They

@@ -12,6 +12,7 @@ import (
 	"reflect"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -75,6 +76,37 @@ func isUpToDate(fields map[string]any, observed observed.Object) (bool, error) {
 	// Objects read from a cache have no type metadata.
 	current["apiVersion"], current["kind"] = fields["apiVersion"], fields["kind"]
 	return covers(current, tolerateLabels(fields, observed)), nil
+}
+
+// required returns the labels that a child must have. LabelManagedBy is for people and
+// other tools.
+func required(all map[string]string) map[string]string {
+	all = maps.Clone(all)
+	delete(all, v1alpha1.LabelManagedBy)
+	return all
+}
+
+// hasLabels reports whether an object has the labels that a child must have.
+func hasLabels(live, desired observed.Object) bool {
+	return labels.SelectorFromSet(required(desired.GetLabels())).Matches(labels.Set(live.GetLabels()))
+}
+
+// tolerateLabels takes over the value that others gave to a label which is not required,
+// so that there is no contest about it.
+func tolerateLabels(fields map[string]any, current observed.Object) map[string]any {
+	theirs := current.GetLabels()[v1alpha1.LabelManagedBy]
+	metadata, ok := fields["metadata"].(map[string]any)
+	if !ok || theirs == "" {
+		return fields
+	}
+	ours, ok := metadata["labels"].(map[string]any)
+	if !ok {
+		return fields
+	}
+	fields, metadata, ours = maps.Clone(fields), maps.Clone(metadata), maps.Clone(ours)
+	ours[v1alpha1.LabelManagedBy] = theirs
+	metadata["labels"], fields["metadata"] = ours, metadata
+	return fields
 }
 
 // covers reports whether have contains everything in want.

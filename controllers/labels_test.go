@@ -44,7 +44,7 @@ func (s *stage) labelPolicy(label, value string) {
 		set(o)
 		return c.Update(ctx, o)
 	}
-	s.Reconciler.Client = interceptor.NewClient(k8s, funcs)
+	s.Client = interceptor.NewClient(k8s, funcs)
 }
 
 var _ = Describe("A policy that changes labels", func() {
