@@ -72,7 +72,7 @@ func failoverStatus(current, next bool) types.AutomaticFailoverStatus {
 // memberClusters are the IDs of all nodes, those that do not run yet included.
 func (g *group) memberClusters() []string {
 	ids := []string{}
-	for _, n := range g.fleet.Nodes() {
+	for _, n := range g.nodes() {
 		ids = append(ids, n.ID)
 	}
 	if g.phase.status == statusCreating {
@@ -86,7 +86,7 @@ func (g *group) memberClusters() []string {
 
 // snapshottingCluster is the node that daily snapshots are taken from.
 func (g *group) snapshottingCluster() *string {
-	nodes := g.fleet.Nodes()
+	nodes := g.nodes()
 	switch {
 	case g.current.retention == 0 || len(nodes) == 0:
 		return nil
@@ -135,7 +135,7 @@ func (a *account) describeShard(g *group) types.NodeGroup {
 	}
 	shard.PrimaryEndpoint = a.endpoint(g.fleet.WriterPort())
 	shard.ReaderEndpoint = a.endpoint(g.fleet.ReaderPort())
-	for i, n := range g.fleet.Nodes() {
+	for i, n := range g.nodes() {
 		member := types.NodeGroupMember{
 			CacheClusterId: &n.ID, CacheNodeId: aws.String("0001"), CurrentRole: aws.String("replica"),
 			PreferredAvailabilityZone: aws.String(zoneOf(n.ID)), ReadEndpoint: a.endpoint(n.Port),

@@ -70,6 +70,9 @@ type group struct {
 	current, next settings
 	phase         phase
 	fleet         *fleet.Fleet
+	// shown are the nodes that AWS reports during the current phase, nil for those that run. A
+	// node that is added or removed shows at the end, however long its server takes.
+	shown []fleet.Node
 }
 
 // phase is an operation of AWS on a group. It lasts until a time and until its work is
@@ -98,6 +101,9 @@ func (p *phase) finished() bool {
 func (a *account) startPhase(g *group, status string, d time.Duration, work func(context.Context) error) {
 	done := make(chan struct{})
 	g.phase = phase{status: status, until: time.Now().Add(d), done: done}
+	if status == statusModifying || status == statusDeleting {
+		g.shown = g.fleet.Nodes()
+	}
 	if work == nil {
 		close(done)
 		return
@@ -118,6 +124,7 @@ func (a *account) settle(g *group) {
 	if g.phase.status == statusAvailable || g.phase.status == statusCreateFailed || !g.phase.finished() {
 		return
 	}
+	g.shown = nil
 	failed := g.phase.fails || g.phase.err != nil
 	switch {
 	case g.phase.status == statusDeleting:
@@ -141,6 +148,14 @@ func (a *account) settle(g *group) {
 		a.event(types.SourceTypeReplicationGroup, g.id, "Modification of replication group %s completed", g.id)
 	}
 	g.phase.status = statusAvailable
+}
+
+// nodes are the nodes that AWS reports. The caller holds the lock.
+func (g *group) nodes() []fleet.Node {
+	if g.shown != nil {
+		return g.shown
+	}
+	return g.fleet.Nodes()
 }
 
 // modify starts the phase in which the servers of a group get the next settings. The

@@ -222,6 +222,15 @@ func (a *account) scale(action string, id *string, immediately *bool, count *int
 	return g, nil
 }
 
+// modifyShards is refused, because no group has cluster mode.
+func modifyShards(a *account, in *elasticache.ModifyReplicationGroupShardConfigurationInput) (*elasticache.ModifyReplicationGroupShardConfigurationOutput, error) {
+	g, err := a.findAvailable(in.ReplicationGroupId)
+	if err != nil {
+		return nil, err
+	}
+	return nil, invalidCombination("Replication group %s is not cluster mode enabled.", g.id)
+}
+
 func deleteReplicationGroup(a *account, in *elasticache.DeleteReplicationGroupInput) (*elasticache.DeleteReplicationGroupOutput, error) {
 	g, err := a.findGroup(in.ReplicationGroupId)
 	if err != nil {

@@ -123,13 +123,9 @@ func copySnapshot(a *account, in *elasticache.CopySnapshotInput) (*elasticache.C
 	return &elasticache.CopySnapshotOutput{Snapshot: s.describe()}, nil
 }
 
-// describeSnapshots responds with the snapshots of a name, of a group or of a node.
+// describeSnapshots responds with the snapshots of a name, of a group or of a node. None of a name
+// is no error: ACK creates a snapshot only after it found none.
 func describeSnapshots(a *account, in *elasticache.DescribeSnapshotsInput) (*elasticache.DescribeSnapshotsOutput, error) {
-	if in.SnapshotName != nil {
-		if _, err := a.findSnapshot(in.SnapshotName); err != nil {
-			return nil, err
-		}
-	}
 	out := &elasticache.DescribeSnapshotsOutput{Snapshots: []types.Snapshot{}}
 	for _, name := range sortedKeys(a.snapshots) {
 		d := a.snapshots[name].describe()
