@@ -20,7 +20,6 @@ import (
 // The account.
 const (
 	accountID = "123456789012"
-	region    = "eu-west-1"
 	callerARN = "arn:aws:iam::" + accountID + ":user/ack"
 )
 
@@ -99,20 +98,20 @@ func (a *account) settleAll() {
 	for id, u := range a.users {
 		if deleted(u.deletedAt, now) {
 			delete(a.users, id)
-			delete(a.tags, arn("user", id))
+			delete(a.tags, a.arn("user", id))
 		}
 	}
 	for id, g := range a.userGroups {
 		g.settle(now)
 		if deleted(g.deletedAt, now) {
 			delete(a.userGroups, id)
-			delete(a.tags, arn("usergroup", id))
+			delete(a.tags, a.arn("usergroup", id))
 		}
 	}
 	for name, s := range a.snapshots {
 		if deleted(s.deletedAt, now) {
 			delete(a.snapshots, name)
-			delete(a.tags, arn("snapshot", name))
+			delete(a.tags, a.arn("snapshot", name))
 		}
 	}
 }
@@ -120,8 +119,8 @@ func (a *account) settleAll() {
 func deleted(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 
 // arn is the ARN of an ElastiCache resource.
-func arn(resource, id string) string {
-	return fmt.Sprintf("arn:aws:elasticache:%s:%s:%s:%s", region, accountID, resource, id)
+func (a *account) arn(resource, id string) string {
+	return fmt.Sprintf("arn:aws:elasticache:%s:%s:%s:%s", a.options.Region, accountID, resource, id)
 }
 
 // maxEvents bounds the events that are kept.

@@ -74,8 +74,8 @@ func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	from, namespace, err := find(form)
 	var out any
-	if err == nil && r.Header.Get("Authorization") == "" {
-		err = failure("MissingAuthenticationToken", "Request is missing Authentication Token")
+	if err == nil {
+		err = s.account.checkSignature(r.Header.Get("Authorization"))
 	}
 	if err == nil {
 		out, err = s.account.perform(r.Context(), from, form)
@@ -113,6 +113,21 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 		return nil, failure("MalformedQueryString", "The request is not a form.")
 	}
 	return form, nil
+}
+
+// checkSignature checks that a request is signed, and for the account's region if it is
+// one to ElastiCache. The signature itself is not verified. The scope is
+// KEY/DATE/REGION/SERVICE/aws4_request.
+func (a *account) checkSignature(authorization string) error {
+	_, credential, signed := strings.Cut(authorization, "Credential=")
+	scope := strings.Split(credential, "/")
+	if !signed || len(scope) < 5 {
+		return failure("MissingAuthenticationToken", "Request is missing Authentication Token")
+	}
+	if scope[3] == "elasticache" && scope[2] != a.options.Region {
+		return failure("SignatureDoesNotMatch", "Credential should be scoped to a valid region.")
+	}
+	return nil
 }
 
 // find returns the action of a request and the namespace of its API.

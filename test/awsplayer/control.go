@@ -99,7 +99,7 @@ func (p *Player) DeleteOutOfBand(id string) error {
 	p.account.mu.Lock()
 	g := p.account.groups[id]
 	delete(p.account.groups, id)
-	delete(p.account.tags, arn("replicationgroup", id))
+	delete(p.account.tags, p.account.arn("replicationgroup", id))
 	p.account.mu.Unlock()
 	if g == nil {
 		return fmt.Errorf("group %s does not exist", id)

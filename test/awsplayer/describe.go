@@ -18,7 +18,7 @@ import (
 func (a *account) describeGroup(g *group) *types.ReplicationGroup {
 	s, status := g.current, g.phase.status
 	out := &types.ReplicationGroup{
-		ARN: aws.String(arn("replicationgroup", g.id)), ReplicationGroupId: &g.id, ReplicationGroupCreateTime: &g.created, Status: &status,
+		ARN: aws.String(a.arn("replicationgroup", g.id)), ReplicationGroupId: &g.id, ReplicationGroupCreateTime: &g.created, Status: &status,
 		AtRestEncryptionEnabled: &g.atRest, TransitEncryptionEnabled: &g.transit, KmsKeyId: optional(g.kmsKey),
 		AuthTokenEnabled: aws.Bool(len(s.tokens) > 0), AutoMinorVersionUpgrade: &s.autoMinorVersionUpgrade,
 		AutomaticFailover: failoverStatus(s.automaticFailover, g.next.automaticFailover), MultiAZ: types.MultiAZStatusDisabled,
@@ -138,7 +138,7 @@ func (a *account) describeShard(g *group) types.NodeGroup {
 	for i, n := range g.nodes() {
 		member := types.NodeGroupMember{
 			CacheClusterId: &n.ID, CacheNodeId: aws.String("0001"), CurrentRole: aws.String("replica"),
-			PreferredAvailabilityZone: aws.String(zoneOf(n.ID)), ReadEndpoint: a.endpoint(n.Port),
+			PreferredAvailabilityZone: aws.String(a.zoneOf(n.ID)), ReadEndpoint: a.endpoint(n.Port),
 		}
 		if i == 0 {
 			member.CurrentRole = aws.String("primary")
@@ -149,8 +149,8 @@ func (a *account) describeShard(g *group) types.NodeGroup {
 }
 
 // zoneOf is the availability zone of a node: they take turns.
-func zoneOf(node string) string {
-	return region + string("abc"[int(node[len(node)-1]-'0')%3])
+func (a *account) zoneOf(node string) string {
+	return a.options.Region + string("abc"[int(node[len(node)-1]-'0')%3])
 }
 
 func (a *account) endpoint(port int) *types.Endpoint {
@@ -178,12 +178,12 @@ func describeCacheClusters(a *account, in *elasticache.DescribeCacheClustersInpu
 func (a *account) describeNode(g *group, id string) types.CacheCluster {
 	s, status := g.current, g.phase.status
 	node := types.CacheCluster{
-		ARN: aws.String(arn("cluster", id)), CacheClusterId: &id, ReplicationGroupId: &g.id, CacheClusterStatus: &status, CacheClusterCreateTime: &g.created,
+		ARN: aws.String(a.arn("cluster", id)), CacheClusterId: &id, ReplicationGroupId: &g.id, CacheClusterStatus: &status, CacheClusterCreateTime: &g.created,
 		AtRestEncryptionEnabled: &g.atRest, TransitEncryptionEnabled: &g.transit, AuthTokenEnabled: aws.Bool(len(s.tokens) > 0),
 		AutoMinorVersionUpgrade: &s.autoMinorVersionUpgrade, CacheNodeType: &s.nodeType, Engine: &s.engine, EngineVersion: &s.engineVersion,
 		CacheParameterGroup:  &types.CacheParameterGroupStatus{CacheParameterGroupName: &s.parameterGroup, ParameterApplyStatus: aws.String("in-sync")},
 		CacheSubnetGroupName: &g.subnetGroup, IpDiscovery: s.ipDiscovery, NetworkType: g.networkType, NumCacheNodes: aws.Int32(1),
-		PreferredAvailabilityZone: aws.String(zoneOf(id)), PreferredMaintenanceWindow: &s.maintenanceWindow,
+		PreferredAvailabilityZone: aws.String(a.zoneOf(id)), PreferredMaintenanceWindow: &s.maintenanceWindow,
 		SnapshotRetentionLimit: &s.retention, SnapshotWindow: &s.snapshotWindow, PendingModifiedValues: &types.PendingModifiedValues{},
 	}
 	for _, id := range s.securityGroups {

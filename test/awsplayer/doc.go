@@ -16,17 +16,17 @@
 //	go player.Start(ctx)          // returns when ctx ended and all servers are stopped
 //	player.Endpoint()             // http://127.0.0.1:PORT, available since New
 //
-// Any credentials are accepted, but requests must be signed. The methods of Player change
-// AWS behind the back of its clients (Failover, Cut, DeleteOutOfBand, Snapshotting),
-// inject faults (Inject, ClearFaults) and report what happened (Calls, Groups). For a
-// player in another process, such as test/awsplayer/cmd in a pod, Control serves them
-// over HTTP.
+// Any credentials are accepted, but requests must be signed, for the player's region. The
+// methods of Player change AWS behind the back of its clients (Failover, Cut,
+// DeleteOutOfBand, Snapshotting), inject faults (Inject, ClearFaults) and report what
+// happened (Calls, Groups, Snapshots). For a player in another process, such as
+// test/awsplayer/cmd in a pod, Control serves them over HTTP.
 //
 // An action that is not played is answered with InvalidAction, and a parameter that is
 // not played with InvalidParameterValue; neither is ignored.
 //
 // Not played: groups of more than one shard, caches without a replication group,
-// serverless caches, log delivery, regions (all resources are in one), the data of
-// snapshots, changes of encryption in transit, the verification of signatures, and that
-// of users of type iam, who are accepted with any password.
+// serverless caches, log delivery, more than one region, the data of snapshots, changes
+// of encryption in transit, the verification of signatures, and that of users of type
+// iam, who are accepted with any password.
 package awsplayer

@@ -129,7 +129,7 @@ func (a *account) settle(g *group) {
 	switch {
 	case g.phase.status == statusDeleting:
 		delete(a.groups, g.id)
-		delete(a.tags, arn("replicationgroup", g.id))
+		delete(a.tags, a.arn("replicationgroup", g.id))
 		return
 	case g.phase.status == statusCreating && failed:
 		a.event(types.SourceTypeReplicationGroup, g.id, "Replication group %s failed to create", g.id)

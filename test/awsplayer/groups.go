@@ -43,7 +43,7 @@ func createReplicationGroup(a *account, in *elasticache.CreateReplicationGroupIn
 	if err := a.launch(g); err != nil {
 		return nil, err
 	}
-	a.tags[arn("replicationgroup", id)] = in.Tags
+	a.tags[a.arn("replicationgroup", id)] = in.Tags
 	return &elasticache.CreateReplicationGroupOutput{ReplicationGroup: a.describeGroup(g)}, nil
 }
 

@@ -98,13 +98,14 @@ func createCacheParameterGroup(a *account, in *elasticache.CreateCacheParameterG
 	case a.parameterGroups[g.name] != nil:
 		return nil, &types.CacheParameterGroupAlreadyExistsFault{Message: text("Parameter group %s already exists.", g.name)}
 	}
-	a.parameterGroups[g.name], a.tags[arn("parametergroup", g.name)] = g, in.Tags
-	return &elasticache.CreateCacheParameterGroupOutput{CacheParameterGroup: g.describe()}, nil
+	a.parameterGroups[g.name], a.tags[a.arn("parametergroup", g.name)] = g, in.Tags
+	return &elasticache.CreateCacheParameterGroupOutput{CacheParameterGroup: a.describeParameterGroup(g)}, nil
 }
 
-func (g *parameterGroup) describe() *types.CacheParameterGroup {
+// describeParameterGroup describes a parameter group as AWS does.
+func (a *account) describeParameterGroup(g *parameterGroup) *types.CacheParameterGroup {
 	return &types.CacheParameterGroup{
-		ARN: aws.String(arn("parametergroup", g.name)), CacheParameterGroupName: aws.String(g.name),
+		ARN: aws.String(a.arn("parametergroup", g.name)), CacheParameterGroupName: aws.String(g.name),
 		CacheParameterGroupFamily: aws.String(g.family), Description: aws.String(g.description), IsGlobal: aws.Bool(false),
 	}
 }
@@ -138,7 +139,7 @@ func describeCacheParameterGroups(a *account, in *elasticache.DescribeCacheParam
 		names = []string{g.name}
 	}
 	for _, name := range names {
-		out.CacheParameterGroups = append(out.CacheParameterGroups, *a.parameterGroups[name].describe())
+		out.CacheParameterGroups = append(out.CacheParameterGroups, *a.describeParameterGroup(a.parameterGroups[name]))
 	}
 	return out, nil
 }
@@ -217,6 +218,6 @@ func deleteCacheParameterGroup(a *account, in *elasticache.DeleteCacheParameterG
 		}
 	}
 	delete(a.parameterGroups, parameters.name)
-	delete(a.tags, arn("parametergroup", parameters.name))
+	delete(a.tags, a.arn("parametergroup", parameters.name))
 	return &elasticache.DeleteCacheParameterGroupOutput{}, nil
 }

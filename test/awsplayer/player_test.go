@@ -41,16 +41,17 @@ type client struct {
 
 func awsConfig(endpoint string) aws.Config {
 	return aws.Config{
-		Region: "eu-west-1", BaseEndpoint: &endpoint, RetryMaxAttempts: 1,
+		Region: "us-east-1", BaseEndpoint: &endpoint, RetryMaxAttempts: 1,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
 		}),
 	}
 }
 
-// start starts a player, which ends with the test.
+// start starts a player, which ends with the test. The test runs beside others.
 func start(t *testing.T, o awsplayer.Options) client {
 	t.Helper()
+	t.Parallel()
 	player, err := awsplayer.New(o)
 	if err != nil {
 		t.Fatal(err)

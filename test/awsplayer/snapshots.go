@@ -33,9 +33,10 @@ func (s *snapshot) status() string {
 	return statusAvailable
 }
 
-func (s *snapshot) describe() *types.Snapshot {
+// describeSnapshot describes a snapshot as AWS does.
+func (a *account) describeSnapshot(s *snapshot) *types.Snapshot {
 	d := s.description
-	d.ARN, d.SnapshotName, d.SnapshotStatus = aws.String(arn("snapshot", s.name)), aws.String(s.name), aws.String(s.status())
+	d.ARN, d.SnapshotName, d.SnapshotStatus = aws.String(a.arn("snapshot", s.name)), aws.String(s.name), aws.String(s.status())
 	d.KmsKeyId = optional(s.kmsKey)
 	return &d
 }
@@ -50,7 +51,7 @@ func (a *account) addSnapshot(name, kmsKey *string, description types.Snapshot, 
 	if a.snapshots[s.name] != nil {
 		return nil, &types.SnapshotAlreadyExistsFault{Message: text("Snapshot %s already exists.", s.name)}
 	}
-	a.snapshots[s.name], a.tags[arn("snapshot", s.name)] = s, tags
+	a.snapshots[s.name], a.tags[a.arn("snapshot", s.name)] = s, tags
 	return s, nil
 }
 
@@ -68,7 +69,7 @@ func createSnapshot(a *account, in *elasticache.CreateSnapshotInput) (*elasticac
 		AutomaticFailover: failoverStatus(c.automaticFailover, c.automaticFailover), AutoMinorVersionUpgrade: &c.autoMinorVersionUpgrade,
 		CacheNodeType: &c.nodeType, CacheParameterGroupName: &c.parameterGroup, CacheSubnetGroupName: &g.subnetGroup,
 		DataTiering: types.DataTieringStatusDisabled, Durability: c.durability, Engine: &c.engine, EngineVersion: &c.engineVersion,
-		NumCacheNodes: aws.Int32(1), NumNodeGroups: aws.Int32(1), Port: aws.Int32(6379), PreferredAvailabilityZone: aws.String(zoneOf(node)),
+		NumCacheNodes: aws.Int32(1), NumNodeGroups: aws.Int32(1), Port: aws.Int32(6379), PreferredAvailabilityZone: aws.String(a.zoneOf(node)),
 		PreferredMaintenanceWindow: &c.maintenanceWindow, SnapshotRetentionLimit: &c.retention, SnapshotSource: aws.String("manual"),
 		SnapshotWindow: &c.snapshotWindow, VpcId: aws.String("vpc-0"),
 		NodeSnapshots: []types.NodeSnapshot{{CacheNodeId: aws.String("0001"), CacheNodeCreateTime: &g.created, CacheSize: aws.String("1 MB"), SnapshotCreateTime: aws.Time(time.Now().UTC())}},
@@ -77,7 +78,7 @@ func createSnapshot(a *account, in *elasticache.CreateSnapshotInput) (*elasticac
 		return nil, err
 	}
 	a.startPhase(g, statusSnapshotting, a.options.SnapshotTime, nil)
-	return &elasticache.CreateSnapshotOutput{Snapshot: s.describe()}, nil
+	return &elasticache.CreateSnapshotOutput{Snapshot: a.describeSnapshot(s)}, nil
 }
 
 // snapshotSource returns the node that a request takes a snapshot of, and its group. The
@@ -120,7 +121,7 @@ func copySnapshot(a *account, in *elasticache.CopySnapshotInput) (*elasticache.C
 	if err != nil {
 		return nil, err
 	}
-	return &elasticache.CopySnapshotOutput{Snapshot: s.describe()}, nil
+	return &elasticache.CopySnapshotOutput{Snapshot: a.describeSnapshot(s)}, nil
 }
 
 // describeSnapshots responds with the snapshots of a name, of a group or of a node. None of a name
@@ -128,7 +129,7 @@ func copySnapshot(a *account, in *elasticache.CopySnapshotInput) (*elasticache.C
 func describeSnapshots(a *account, in *elasticache.DescribeSnapshotsInput) (*elasticache.DescribeSnapshotsOutput, error) {
 	out := &elasticache.DescribeSnapshotsOutput{Snapshots: []types.Snapshot{}}
 	for _, name := range sortedKeys(a.snapshots) {
-		d := a.snapshots[name].describe()
+		d := a.describeSnapshot(a.snapshots[name])
 		if matches(in.SnapshotName, d.SnapshotName) && matches(in.ReplicationGroupId, d.ReplicationGroupId) && matches(in.CacheClusterId, d.CacheClusterId) {
 			out.Snapshots = append(out.Snapshots, *d)
 		}
@@ -150,5 +151,5 @@ func deleteSnapshot(a *account, in *elasticache.DeleteSnapshotInput) (*elasticac
 		return nil, &types.InvalidSnapshotStateFault{Message: text("Snapshot %s is %s.", s.name, s.status())}
 	}
 	s.deletedAt = time.Now().Add(a.options.DeleteTime)
-	return &elasticache.DeleteSnapshotOutput{Snapshot: s.describe()}, nil
+	return &elasticache.DeleteSnapshotOutput{Snapshot: a.describeSnapshot(s)}, nil
 }

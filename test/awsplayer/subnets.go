@@ -40,18 +40,19 @@ func createCacheSubnetGroup(a *account, in *elasticache.CreateCacheSubnetGroupIn
 	if err := validateSubnets(g.subnets); err != nil {
 		return nil, err
 	}
-	a.subnetGroups[g.name], a.tags[arn("subnetgroup", g.name)] = g, in.Tags
-	return &elasticache.CreateCacheSubnetGroupOutput{CacheSubnetGroup: g.describe()}, nil
+	a.subnetGroups[g.name], a.tags[a.arn("subnetgroup", g.name)] = g, in.Tags
+	return &elasticache.CreateCacheSubnetGroupOutput{CacheSubnetGroup: a.describeSubnetGroup(g)}, nil
 }
 
-func (g *subnetGroup) describe() *types.CacheSubnetGroup {
+// describeSubnetGroup describes a subnet group as AWS does.
+func (a *account) describeSubnetGroup(g *subnetGroup) *types.CacheSubnetGroup {
 	d := &types.CacheSubnetGroup{
-		ARN: aws.String(arn("subnetgroup", g.name)), CacheSubnetGroupName: aws.String(g.name), CacheSubnetGroupDescription: aws.String(g.description),
+		ARN: aws.String(a.arn("subnetgroup", g.name)), CacheSubnetGroupName: aws.String(g.name), CacheSubnetGroupDescription: aws.String(g.description),
 		VpcId: aws.String("vpc-0"), SupportedNetworkTypes: []types.NetworkType{types.NetworkTypeIpv4},
 	}
 	for i, id := range g.subnets {
 		d.Subnets = append(d.Subnets, types.Subnet{
-			SubnetIdentifier: aws.String(id), SubnetAvailabilityZone: &types.AvailabilityZone{Name: aws.String(region + string("abc"[i%3]))},
+			SubnetIdentifier: aws.String(id), SubnetAvailabilityZone: &types.AvailabilityZone{Name: aws.String(a.options.Region + string("abc"[i%3]))},
 			SupportedNetworkTypes: []types.NetworkType{types.NetworkTypeIpv4},
 		})
 	}
@@ -77,7 +78,7 @@ func describeCacheSubnetGroups(a *account, in *elasticache.DescribeCacheSubnetGr
 		names = []string{g.name}
 	}
 	for _, name := range names {
-		out.CacheSubnetGroups = append(out.CacheSubnetGroups, *a.subnetGroups[name].describe())
+		out.CacheSubnetGroups = append(out.CacheSubnetGroups, *a.describeSubnetGroup(a.subnetGroups[name]))
 	}
 	return out, nil
 }
@@ -94,7 +95,7 @@ func modifyCacheSubnetGroup(a *account, in *elasticache.ModifyCacheSubnetGroupIn
 		g.subnets = in.SubnetIds
 	}
 	set(&g.description, in.CacheSubnetGroupDescription)
-	return &elasticache.ModifyCacheSubnetGroupOutput{CacheSubnetGroup: g.describe()}, nil
+	return &elasticache.ModifyCacheSubnetGroupOutput{CacheSubnetGroup: a.describeSubnetGroup(g)}, nil
 }
 
 func deleteCacheSubnetGroup(a *account, in *elasticache.DeleteCacheSubnetGroupInput) (*elasticache.DeleteCacheSubnetGroupOutput, error) {
@@ -108,6 +109,6 @@ func deleteCacheSubnetGroup(a *account, in *elasticache.DeleteCacheSubnetGroupIn
 		}
 	}
 	delete(a.subnetGroups, subnets.name)
-	delete(a.tags, arn("subnetgroup", subnets.name))
+	delete(a.tags, a.arn("subnetgroup", subnets.name))
 	return &elasticache.DeleteCacheSubnetGroupOutput{}, nil
 }

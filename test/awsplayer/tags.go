@@ -20,7 +20,7 @@ const maxTags = 50
 // holds the lock.
 func (a *account) tagged(name *string) (string, *group, error) {
 	given := aws.ToString(name)
-	prefix := arn("", "")
+	prefix := a.arn("", "")
 	if !strings.HasPrefix(given, strings.TrimSuffix(prefix, ":")) {
 		return "", nil, &types.InvalidARNFault{Message: text("%s is not a valid ARN.", given)}
 	}

@@ -88,14 +88,14 @@ func createUserGroup(a *account, in *elasticache.CreateUserGroupInput) (*types.U
 	if err := a.validateMembers(g, g.members); err != nil {
 		return nil, err
 	}
-	a.userGroups[g.id], a.tags[arn("usergroup", g.id)] = g, in.Tags
+	a.userGroups[g.id], a.tags[a.arn("usergroup", g.id)] = g, in.Tags
 	return a.describeUserGroup(g), nil
 }
 
 // describeUserGroup describes a user group as AWS does. The caller holds the lock.
 func (a *account) describeUserGroup(g *userGroup) *types.UserGroup {
 	d := &types.UserGroup{
-		ARN: aws.String(arn("usergroup", g.id)), Engine: aws.String(g.engine), MinimumEngineVersion: aws.String("6.0"),
+		ARN: aws.String(a.arn("usergroup", g.id)), Engine: aws.String(g.engine), MinimumEngineVersion: aws.String("6.0"),
 		Status: aws.String(g.status()), UserGroupId: aws.String(g.id), UserIds: slices.Clone(g.members), ReplicationGroups: a.usersOfUserGroup(g.id),
 	}
 	if len(g.adding) > 0 || len(g.removing) > 0 {

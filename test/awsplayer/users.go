@@ -141,14 +141,14 @@ func createUser(a *account, in *elasticache.CreateUserInput) (*types.User, error
 	if err := (credentials{in.AuthenticationMode, in.Passwords, in.NoPasswordRequired}).set(u); err != nil {
 		return nil, err
 	}
-	a.users[u.id], a.tags[arn("user", u.id)] = u, in.Tags
+	a.users[u.id], a.tags[a.arn("user", u.id)] = u, in.Tags
 	return a.describeUser(u), nil
 }
 
 // describeUser describes a user as AWS does. The caller holds the lock.
 func (a *account) describeUser(u *user) *types.User {
 	d := &types.User{
-		ARN: aws.String(arn("user", u.id)), AccessString: aws.String(u.access), Authentication: &types.Authentication{Type: u.authentication},
+		ARN: aws.String(a.arn("user", u.id)), AccessString: aws.String(u.access), Authentication: &types.Authentication{Type: u.authentication},
 		Engine: aws.String(u.engine), MinimumEngineVersion: aws.String("6.0"), Status: aws.String(u.status()), UserGroupIds: []string{},
 		UserId: aws.String(u.id), UserName: aws.String(u.name),
 	}
