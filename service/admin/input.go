@@ -71,6 +71,10 @@ func (c *call) body(mediaType string) ([]byte, error) {
 	if encoding := c.r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		return nil, newProblem(http.StatusUnsupportedMediaType, "the body must not be compressed")
 	}
+	if size := c.r.ContentLength; size > flags.MaxSize {
+		return nil, newProblem(http.StatusRequestEntityTooLarge,
+			fmt.Sprintf("the body has %d bytes; the limit for all flags of an environment is %d", size, flags.MaxSize))
+	}
 	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, flags.MaxSize))
 	if err != nil {
 		return nil, bodyError(err)
@@ -84,18 +88,13 @@ func (c *call) body(mediaType string) ([]byte, error) {
 // decode decodes a JSON object whose members have the given names, each at most
 // once.
 func decode(data []byte, into any, names ...string) error {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	var object json.RawMessage
-	if err := decoder.Decode(&object); err != nil {
+	if err := flags.CheckSyntax(data); err != nil {
 		return newProblem(http.StatusBadRequest, "the body is invalid: "+err.Error())
 	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return newProblem(http.StatusBadRequest, "the body contains more than one JSON value")
-	}
-	if err := checkMembers(object, names); err != nil {
+	if err := checkMembers(data, names); err != nil {
 		return newProblem(http.StatusBadRequest, "the body is invalid: "+err.Error())
 	}
-	if err := json.Unmarshal(object, into); err != nil {
+	if err := json.Unmarshal(data, into); err != nil {
 		return newProblem(http.StatusBadRequest, "the body is invalid: "+err.Error())
 	}
 	return nil

@@ -16,9 +16,12 @@ import (
 // validate returns a definition in the form to be stored, or the problems that
 // flag-service lint would report for it in its environment.
 func validate(e postgres.Environment, key string, definition []byte) ([]byte, error) {
+	if err := flags.CheckSyntax(definition); err != nil {
+		return nil, invalid("the definition is unusable: "+err.Error(), nil)
+	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, definition); err != nil {
-		return nil, invalid("the definition is not JSON: "+err.Error(), nil)
+		return nil, err
 	}
 	b := bytes.NewBufferString("{")
 	for _, shared := range []struct {

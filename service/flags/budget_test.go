@@ -139,11 +139,11 @@ func TestSizeAloneIsAccepted(t *testing.T) {
 	}
 	tests := map[string]string{
 		"flags":             fill(`{"flags":{`, `"f#":{"state":"ENABLED","variants":{"a":1}}`, `}}`),
-		"flags with a rule": fill(`{"flags":{`, `"f#":{"state":"ENABLED","variants":{"a":1},"targeting":{"!":1}}`, `}}`),
+		"flags with a rule": fill(`{"flags":{`, `"f#":{"state":"ENABLED","variants":{"true":1,"false":2},"targeting":{"!":1}}`, `}}`),
 		"variants":          fill(`{"flags":{"f":{"state":"ENABLED","targeting":{"var":"x"},"variants":{`, `"v#":1`, `}}}}`),
 		"metadata":          fill(`{"flags":{"f":{"state":"ENABLED","targeting":{"var":"x"},"variants":{"a":1}}},"metadata":{`, `"m#":1`, `}}`),
 		"rules": fill(`{"flags":{`,
-			`"f#":{"state":"ENABLED","variants":{"a":1},"targeting":{"or":[`+strings.Repeat("1,", 1900)+`{"var":"x"}]}}`, `}}`),
+			`"f#":{"state":"ENABLED","variants":{"1":1},"targeting":{"or":[`+strings.Repeat("1,", 1900)+`{"var":"x"}]}}`, `}}`),
 		"a value": `{"flags":{"f":{"state":"ENABLED","defaultVariant":"a","variants":{"a":"` + strings.Repeat("\u2028", MaxSize/4) + `"}}}}`,
 	}
 	for name, document := range tests {
@@ -177,7 +177,7 @@ func TestBudgetCountsEnough(t *testing.T) {
 	for _, rule := range rules {
 		size := ruleSize{limit: MaxNodes}
 		counted := size.value(tree(t, rule), 0)
-		c := compiler{index: newAttributeIndex(), report: func(*node, *place, string) {}}
+		c := compiler{index: newAttributeIndex()}
 		if _, err := c.compile(tree(t, rule), root("rule")); err != nil {
 			t.Fatalf("%s: %v", rule, err)
 		}

@@ -51,7 +51,6 @@ func (e *limitError) Error() string { return e.path.String() + ": " + e.message 
 
 // compiler turns the tree of one rule into closures.
 type compiler struct {
-	report func(n *node, path *place, message string)
 	// index numbers the attributes that the rules of the document read.
 	index *attributeIndex
 
@@ -133,7 +132,7 @@ func (c *compiler) value(n *node, s scope, path *place) rule {
 		return c.list(n, s, path)
 	}
 	m := n.members[0]
-	return c.operator(m.key, n, m.value, s, path.member(m.key))
+	return c.operator(m.key, m.value, s, path.member(m.key))
 }
 
 // foldConstant returns the value of a node without operators. An object without
@@ -196,7 +195,7 @@ func (c *compiler) values(n *node, s scope, path *place) []rule {
 }
 
 // operator compiles {name: args}.
-func (c *compiler) operator(name string, n, args *node, s scope, path *place) rule {
+func (c *compiler) operator(name string, args *node, s scope, path *place) rule {
 	switch name {
 	case "var":
 		return c.variable(args, s, path)
@@ -210,7 +209,6 @@ func (c *compiler) operator(name string, n, args *node, s scope, path *place) ru
 	}
 	op, known := operators[name]
 	if !known {
-		c.report(n, path, fmt.Sprintf("unknown operator %s; an evaluation that reaches it returns PARSE_ERROR", quote(name)))
 		return failing("unknown operator " + shorten(name))
 	}
 	if s.current == 0 {

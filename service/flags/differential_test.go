@@ -16,7 +16,7 @@ import (
 // evaluateRule compiles a single rule and evaluates it for a context.
 func evaluateRule(t testing.TB, rule, data string) (any, error) {
 	t.Helper()
-	c := compiler{index: newAttributeIndex(), report: func(*node, *place, string) {}}
+	c := compiler{index: newAttributeIndex()}
 	compiled, err := c.compile(tree(t, rule), root("rule"))
 	if err != nil {
 		return nil, err

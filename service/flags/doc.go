@@ -56,6 +56,7 @@
 //
 // A flag that flagd's schema or loader would refuse is rejected individually:
 // it is reported as a Problem and left out of the Set, while the other flags
-// are served. An unknown operator is reported too, but the flag is served: as
-// in flagd, only an evaluation that reaches the operator returns PARSE_ERROR.
+// are served. A rule that cannot work is reported too, but the flag is served: as
+// in flagd, only an evaluation that reaches the part fails, such as an unknown
+// operator with PARSE_ERROR. The signatures of the operators are one table.
 package flags

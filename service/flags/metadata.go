@@ -47,9 +47,18 @@ func readMetadata(n *node, path *place) (values metadata, defects []metadataErro
 // readMetadata reads the document's metadata. Invalid entries are reported and
 // left out; the flags are served without them.
 func (p *parser) readMetadata(n *node) {
-	values, defects := readMetadata(n, root("metadata"))
+	place := root("metadata")
+	values, defects := readMetadata(n, place)
 	for _, d := range defects {
 		p.report("", d.path, d.offset, "%s", d.message)
+	}
+	if n != nil {
+		for _, f := range n.flaws(place) {
+			p.report("", f.path, f.offset, "%s", f.message)
+			if f.path.parent == place {
+				delete(values, f.path.key)
+			}
+		}
 	}
 	p.metadata = values
 }

@@ -37,6 +37,7 @@ func Parse(data []byte) (*Set, []Problem, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	p.lintEvaluators()
 	set := newSet(p.flags(definitions), p.index, p.sharedMetadata)
 	set.rejected = p.rejected
 	return set, p.sortedProblems(), nil
@@ -131,12 +132,26 @@ func (p *parser) report(flag string, path *place, offset int, format string, val
 	})
 }
 
+// adviser returns a function that adds problems of a flag which is served
+// nevertheless.
+func (p *parser) adviser(flag string) func(n *node, at *place, format string, values ...any) {
+	return func(n *node, at *place, format string, values ...any) {
+		before := len(p.problems)
+		p.report(flag, at, n.offset, format, values...)
+		for i := range p.problems[before:] {
+			p.problems[before+i].Served = true
+		}
+	}
+}
+
 // definition is a flag as written in the document.
 type definition struct {
 	key    string
 	path   *place
 	offset int
 	value  *node
+	// unpaired means that the key has half of a surrogate pair.
+	unpaired bool
 }
 
 // definitions returns the flags: an object by key or, as flagd accepts too, a
@@ -165,7 +180,7 @@ func (p *parser) definitions(root *node) ([]definition, error) {
 func definitionsByKey(flags *node) []definition {
 	list := make([]definition, 0, len(flags.members))
 	for _, m := range flags.members {
-		list = append(list, definition{key: m.key, path: root("flags").member(m.key), offset: m.offset, value: m.value})
+		list = append(list, definition{key: m.key, path: root("flags").member(m.key), offset: m.offset, value: m.value, unpaired: m.unpaired})
 	}
 	return list
 }
@@ -231,6 +246,8 @@ func (r *flagReader) read() *Flag {
 	switch {
 	case r.key == "":
 		r.reject(r.path, r.offset, "the flag's key is empty")
+	case r.unpaired:
+		r.reject(r.path, r.offset, unpairedMessage)
 	case r.value.kind != kindObject:
 		r.reject(r.path, r.value.offset, "the flag is %s and must be an object", r.value.kind)
 	default:
@@ -249,7 +266,7 @@ func (r *flagReader) compile() *Flag {
 	variants := r.variants()
 	fallback := r.defaultVariant(variants)
 	meta := r.metadata()
-	rule := r.targeting()
+	rule := r.targeting(variants)
 	if r.rejected {
 		return nil
 	}
@@ -348,11 +365,11 @@ func (r *flagReader) metadata() metadata {
 	return own
 }
 
-// targeting compiles the rule. It returns nil if there is none: it is absent or
-// exactly {}.
-func (r *flagReader) targeting() *compiledRule {
+// targeting compiles the rule. It returns nil if there is none: it is absent,
+// null or exactly {}.
+func (r *flagReader) targeting(variants map[string]json.RawMessage) *compiledRule {
 	targeting, path := r.value.member("targeting"), r.path.member("targeting")
-	if targeting == nil {
+	if targeting == nil || targeting.kind == kindNull {
 		return nil
 	}
 	if targeting.kind != kindObject {
@@ -367,17 +384,13 @@ func (r *flagReader) targeting() *compiledRule {
 		r.reject(path, targeting.offset, "%s", err)
 		return nil
 	}
-	compiler := compiler{
-		index: r.parser.index,
-		report: func(n *node, path *place, message string) {
-			r.parser.report(r.key, path, n.offset, "%s", message)
-		},
-	}
+	compiler := compiler{index: r.parser.index}
 	rule, err := compiler.compile(resolved, path)
 	var bound *limitError
 	if errors.As(err, &bound) {
 		r.reject(bound.path, bound.offset, "%s", bound.message)
 		return nil
 	}
+	r.lint(targeting, path, variants)
 	return rule
 }

@@ -110,6 +110,11 @@ func TestParseRejectsUnusableDocuments(t *testing.T) {
 		"a trailing comma":             {"{\n  \"flags\": {},\n}", "line 3, column 1: not valid JSON"},
 		"trailing data":                {"{\"flags\":{}}\n x", "line 2, column 2: not valid JSON"},
 		"not UTF-8":                    {"{\"flags\":{},\n\"\xff\":1}", "line 2, column 2: the document is not valid UTF-8"},
+		"a byte order mark":            {"\ufeff{\"flags\":{}}", "line 1, column 1: the document begins with a byte order mark (BOM)"},
+		"UTF-16":                       {"\xff\xfe{\x00", "line 1, column 1: the document is encoded as UTF-16"},
+		"YAML":                         {"flags:\n  a:\n    state: ENABLED\n", "looks like YAML: convert it to JSON"},
+		"YAML with a comment":          {"# our flags\n\n---\nflags: {}\n", "looks like YAML"},
+		"YAML with a schema":           {"\"$schema\": https://flagd.dev/schema/v0/flags.json\nflags:\n", "looks like YAML"},
 		"a list":                       {"[]", "line 1, column 1: the document is a list and must be an object"},
 		"no flags":                     {"{\n}", `line 1, column 1: the document has no "flags" object`},
 		"flags that are not an object": {"{\"flags\": 5}", `line 1, column 11: "flags" is a number and must be an object`},
@@ -127,6 +132,58 @@ func TestParseRejectsUnusableDocuments(t *testing.T) {
 				t.Error("a set is returned with the error")
 			}
 		})
+	}
+}
+
+func TestSyntaxErrorsOfJSONDoNotMentionYAML(t *testing.T) {
+	for _, document := range []string{"", "hello", "{", `{"flags":{"a":`, "{flags: 1}", "[1,]"} {
+		if err := CheckSyntax([]byte(document)); err == nil || strings.Contains(err.Error(), "YAML") {
+			t.Errorf("the error for %s is %v", document, err)
+		}
+	}
+}
+
+// TestUnpairedSurrogatesAreRefused has text that is not Unicode, which a parser
+// would silently replace by another character.
+func TestUnpairedSurrogatesAreRefused(t *testing.T) {
+	flag := func(value string) string {
+		return `{"flags":{"good":{"state":"ENABLED","variants":{"a":"\ud83d\ude00 \\ud83d"}},"bad":` + value + `}}`
+	}
+	tests := map[string]struct{ document, want string }{
+		"a value":          {flag(`{"state":"ENABLED","variants":{"a":"x\ud83d"}}`), "flags.bad.variants.a"},
+		"a low surrogate":  {flag(`{"state":"ENABLED","variants":{"a":"\ude00\ud83d"}}`), "flags.bad.variants.a"},
+		"two high ones":    {flag(`{"state":"ENABLED","variants":{"a":"\ud83d\ud83d\ude00"}}`), "flags.bad.variants.a"},
+		"a nested value":   {flag(`{"state":"ENABLED","variants":{"a":{"b":["\udc00"]}}}`), "flags.bad.variants.a.b[0]"},
+		"a nested key":     {flag(`{"state":"ENABLED","variants":{"a":{"\ud83d":1}}}`), `flags.bad.variants.a["`},
+		"a rule":           {flag(`{"state":"ENABLED","variants":{"a":1},"targeting":{"in":["\ud83d",{"var":"x"}]}}`), "flags.bad.targeting.in[0]"},
+		"metadata":         {flag(`{"state":"ENABLED","variants":{"a":1},"metadata":{"m":"\ud83d"}}`), "flags.bad.metadata.m"},
+		"a flag's key":     {`{"flags":{"good":{"state":"ENABLED","variants":{"a":1}},"\ud83d":{"state":"ENABLED","variants":{"a":1}}}}`, `flags["`},
+		"set metadata":     {`{"metadata":{"m":"\ud83d"},"flags":{"good":{"state":"ENABLED","variants":{"a":1}}}}`, "metadata.m"},
+		"a large number":   {`{"metadata":{"m":1e999},"flags":{"good":{"state":"ENABLED","variants":{"a":1}}}}`, "1e999 is out of range"},
+		"an evaluator":     {`{"$evaluators":{"e":{"in":["\ud83d",{"var":"x"}]}},"flags":{"good":{"state":"ENABLED","variants":{"a":1}}}}`, "$evaluators.e"},
+		"its name":         {`{"$evaluators":{"\ud83d":{"!":1}},"flags":{"good":{"state":"ENABLED","variants":{"a":1}}}}`, "half of a surrogate pair"},
+		"a duplicate name": {`{"metadata":{"m":1,"m":2},"flags":{"good":{"state":"ENABLED","variants":{"a":1}}}}`, `duplicate key "m"`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			set, problems, err := Parse([]byte(test.document))
+			if err != nil || len(problems) != 1 || !strings.Contains(problems[0].String(), test.want) || problems[0].Served {
+				t.Fatalf("the problems are %v, %v; want %s", problems, err, test.want)
+			}
+			if _, good := set.Flag("good"); !good || set.Len() != 1 {
+				t.Errorf("%d flags are served", set.Len())
+			}
+			if set.Metadata() != nil {
+				t.Errorf("the metadata is %s", set.Metadata())
+			}
+		})
+	}
+}
+
+func TestNullTargetingIsNone(t *testing.T) {
+	flag := parseFlag(t, `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","targeting":null}`)
+	if outcome, err := evaluate(t, flag, "{}", 0); outcome.Reason != ReasonStatic || outcome.Variant != "on" {
+		t.Errorf("it evaluates to %+v (%v)", outcome, err)
 	}
 }
 

@@ -23,6 +23,9 @@ type Problem struct {
 	Line, Column int
 	// Message describes the defect, without its position.
 	Message string
+	// Served means that the flag is served nevertheless: only evaluations that
+	// reach the part fail, or are not as intended.
+	Served bool
 }
 
 // String returns the problem in one line:

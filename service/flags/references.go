@@ -28,7 +28,7 @@ func (p *parser) readEvaluators(n *node) {
 	for _, m := range n.members {
 		_, twice := p.evaluators[m.key]
 		path := root("$evaluators").member(m.key)
-		broken := evaluatorDefect(m.value, path, twice)
+		broken := evaluatorDefect(m, path, twice)
 		if broken != "" {
 			p.report("", path, m.offset, "the evaluator %s", broken)
 		}
@@ -36,8 +36,11 @@ func (p *parser) readEvaluators(n *node) {
 	}
 }
 
-func evaluatorDefect(n *node, path *place, twice bool) string {
+func evaluatorDefect(m member, path *place, twice bool) string {
+	n := m.value
 	switch {
+	case m.unpaired:
+		return "has a name with half of a surrogate pair"
 	case twice:
 		return "is defined more than once"
 	case n.kind != kindObject:

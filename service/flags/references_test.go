@@ -72,7 +72,7 @@ func TestLongReferenceChain(t *testing.T) {
 	}
 	document.WriteString(`},"flags":{
 		"first":{"state":"ENABLED","variants":{"true":1},"targeting":{"$ref":"e0"}},
-		"good":{"state":"ENABLED","variants":{"true":1},"targeting":{"$ref":"last"}}}}`)
+		"good":{"state":"ENABLED","variants":{"true":1,"false":2},"targeting":{"$ref":"last"}}}}`)
 	set, problems, err := Parse([]byte(document.String()))
 	if err != nil || set.Len() != 1 || len(problems) != MaxProblems+1 {
 		t.Fatalf("%d problems and the error %v", len(problems), err)

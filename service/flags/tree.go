@@ -39,6 +39,8 @@ type node struct {
 	text    string
 	items   []*node
 	members []member
+	// unpaired marks a string with half of a surrogate pair.
+	unpaired bool
 	// tooDeep marks a value that was skipped because it is nested too deeply.
 	tooDeep bool
 	// The following are computed once, because rules may share a node.
@@ -65,6 +67,8 @@ type member struct {
 	key    string
 	offset int
 	value  *node
+	// unpaired marks a key with half of a surrogate pair.
+	unpaired bool
 }
 
 // member returns the value of key, or nil.
@@ -98,14 +102,10 @@ func (n *node) number() (value float64, ok bool) {
 
 // readTree parses a whole document. Its errors have a line and a column.
 func readTree(data []byte, at positions) (*node, error) {
-	if offset := invalidUTF8(data); offset >= 0 {
-		return nil, at.errorAt(offset, "the document is not valid UTF-8")
+	if err := checkSyntax(data, at); err != nil {
+		return nil, err
 	}
-	var whole json.RawMessage
-	if err := json.Unmarshal(data, &whole); err != nil {
-		return nil, describeSyntax(err, at)
-	}
-	reader := treeReader{data: data, tokens: json.NewDecoder(bytes.NewReader(data))}
+	reader := treeReader{data: data, tokens: json.NewDecoder(bytes.NewReader(data)), unpaired: unpairedSurrogates(data)}
 	reader.tokens.UseNumber()
 	root, err := reader.value()
 	if err != nil {
@@ -114,36 +114,23 @@ func readTree(data []byte, at positions) (*node, error) {
 	return root, nil
 }
 
-// describeSyntax adds line and column to a syntax error.
-func describeSyntax(err error, at positions) error {
-	var syntax *json.SyntaxError
-	if !errors.As(err, &syntax) {
-		return at.errorAt(0, "not valid JSON: %s", err)
-	}
-	return at.errorAt(int(syntax.Offset)-1, "not valid JSON: %s", err)
-}
-
-// invalidUTF8 returns the offset of the first byte that is not UTF-8, or -1.
-func invalidUTF8(data []byte) int {
-	if utf8.Valid(data) {
-		return -1
-	}
-	for i := 0; i < len(data); {
-		r, size := utf8.DecodeRune(data[i:])
-		if r == utf8.RuneError && size == 1 {
-			return i
-		}
-		i += size
-	}
-	return -1
-}
-
 // treeReader builds nodes from the decoder's tokens. The document has been
 // validated before, so that its nesting is within encoding/json's own limit.
 type treeReader struct {
 	data    []byte
 	tokens  *json.Decoder
 	nesting int
+	// unpaired are the offsets of the unpaired surrogates that have not been read.
+	unpaired []int
+}
+
+// readUnpaired reports whether the last token has an unpaired surrogate.
+func (r *treeReader) readUnpaired() bool {
+	end, found := int(r.tokens.InputOffset()), false
+	for len(r.unpaired) > 0 && r.unpaired[0] < end {
+		r.unpaired, found = r.unpaired[1:], true
+	}
+	return found
 }
 
 // next returns the next token and the offset at which it starts.
@@ -176,7 +163,7 @@ func (r *treeReader) value() (*node, error) {
 		}
 		return r.object(offset)
 	case string:
-		return &node{kind: kindString, offset: offset, text: token}, nil
+		return &node{kind: kindString, offset: offset, text: token, unpaired: r.readUnpaired()}, nil
 	case json.Number:
 		return &node{kind: kindNumber, offset: offset, text: token.String()}, nil
 	case bool:
@@ -223,16 +210,21 @@ func (r *treeReader) object(offset int) (*node, error) {
 		if err != nil {
 			return nil, err
 		}
+		unpaired := r.readUnpaired()
 		value, err := r.value()
 		if err != nil {
 			return nil, err
 		}
 		name, _ := key.(string)
-		n.members = append(n.members, member{key: name, offset: at, value: value})
+		n.members = append(n.members, member{key: name, offset: at, value: value, unpaired: unpaired})
 	}
 	_, _, err := r.next()
 	return n, err
 }
+
+// unpairedMessage describes the flaw of an unpaired surrogate, which would be
+// served as another character.
+const unpairedMessage = `the text has half of a surrogate pair, an escape between \ud800 and \udfff without its other half`
 
 // flaw is a defect that makes a value invalid wherever it is used.
 type flaw struct {
@@ -242,8 +234,8 @@ type flaw struct {
 }
 
 // flaws returns the defects of the node and its descendants: duplicate keys (it
-// is unknown which one was meant), numbers beyond a float64, and values that
-// are nested too deeply.
+// is unknown which one was meant), numbers beyond a float64, text that is not
+// Unicode, and values that are nested too deeply.
 func (n *node) flaws(path *place) []flaw {
 	var found []flaw
 	if m, twice := n.duplicate(); twice {
@@ -257,7 +249,13 @@ func (n *node) flaws(path *place) []flaw {
 			found = append(found, flaw{path, n.offset, shorten(n.text) + " is out of range for a number"})
 		}
 	}
+	if n.unpaired {
+		found = append(found, flaw{path, n.offset, unpairedMessage})
+	}
 	for _, m := range n.members {
+		if m.unpaired {
+			found = append(found, flaw{path.member(m.key), m.offset, unpairedMessage})
+		}
 		found = append(found, m.value.flaws(path.member(m.key))...)
 	}
 	for i, item := range n.items {

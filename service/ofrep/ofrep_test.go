@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,7 @@ func newTestCore(t testing.TB, document string) (*Core, *prometheus.Registry) {
 func parse(t testing.TB, document string) *flags.Set {
 	t.Helper()
 	set, problems, err := flags.Parse([]byte(document))
+	problems = slices.DeleteFunc(problems, func(p flags.Problem) bool { return p.Served })
 	if err != nil || len(problems) > 0 {
 		t.Fatalf("parsing the flags: %v %v", err, problems)
 	}

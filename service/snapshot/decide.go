@@ -6,6 +6,7 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/flagcache/flagcache/service/cache"
 	"github.com/flagcache/flagcache/service/flags"
@@ -160,8 +161,9 @@ func parse(data []byte) (s *Snapshot, problems []flags.Problem, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("the flags document is unusable: %w", err)
 	}
-	if set.Len() == 0 && len(problems) > 0 {
-		return nil, problems, fmt.Errorf("the flags document is unusable: %w; the first problem: %s", errNoValidFlag, problems[0])
+	rejecting := slices.IndexFunc(problems, func(p flags.Problem) bool { return !p.Served })
+	if set.Len() == 0 && rejecting >= 0 {
+		return nil, problems, fmt.Errorf("the flags document is unusable: %w; the first problem: %s", errNoValidFlag, problems[rejecting])
 	}
 	return &Snapshot{Set: set, Data: data, Rejected: len(problems)}, problems, nil
 }
