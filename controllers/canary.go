@@ -5,10 +5,12 @@ package controllers
 
 import (
 	"context"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -46,72 +48,140 @@ func (r *Reconciler) watchCanary(fc *v1alpha1.FlagCache, target *plan.EvidenceTa
 // maxPodsRead of one revision.
 const maxPodsRead = 200
 
-// podFailures returns what keeps the pods of non-serving revisions from running. Pods
-// are read from the API server, and only while there are such revisions: a cache of
-// all pods would cost memory for a rare need.
+// podPatience is how long pods may take to start before the reason is read.
+const podPatience = 5 * time.Second
+
+// podFailures returns what keeps the pods of revisions from running, by revision. Pods
+// are read from the API server, and only of revisions that do not serve, and of one that
+// has not been available for a while: a cache of all pods would cost memory for a rare
+// need.
 func (o *observer) podFailures(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[string]observed.PodFailure, error) {
 	failures := map[string]observed.PodFailure{}
-	for _, revision := range nonServingRevisions(fc, children) {
-		pods := &corev1.PodList{}
-		err := o.live.List(ctx, pods, client.InNamespace(fc.Namespace), client.Limit(maxPodsRead), client.MatchingLabels{
+	serving := servingRevision(fc, children)
+	for _, d := range owned[*appsv1.Deployment](fc, children) {
+		revision := d.Labels[v1alpha1.LabelRevision]
+		candidate := serving != "" && revision != serving
+		if !candidate && (observed.Available(d) || !o.overdue(d.CreationTimestamp, progressedAt(d))) {
+			continue
+		}
+		pods, err := o.pods(ctx, fc, client.MatchingLabels{
 			v1alpha1.LabelName: fc.Name, v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelRevision: revision,
 		})
 		if err != nil {
 			return nil, err
 		}
-		for i := range pods.Items {
-			if failure := observed.PodFailureOf(&pods.Items[i]); failure.Reason != "" {
-				failures[revision] = failure
-				break
-			}
+		if failure := observed.PodFailureOf(pods, candidate); failure.Reason != "" {
+			failures[revision] = failure
 		}
 	}
 	return failures, nil
 }
 
-// nonServingRevisions returns the revisions that have a Deployment and are not
-// selected by the Service. There are none while the Service selects no revision.
-func nonServingRevisions(fc *v1alpha1.FlagCache, children []observed.Object) []string {
-	stable := ""
-	var revisions []string
-	for _, child := range children {
-		switch o := child.(type) {
-		case *corev1.Service:
-			if o.Name == observed.ServiceName(fc) {
-				stable = o.Spec.Selector[v1alpha1.LabelRevision]
-			}
-		case *appsv1.Deployment:
-			if metav1.IsControlledBy(o, fc) && o.DeletionTimestamp == nil {
-				revisions = append(revisions, o.Labels[v1alpha1.LabelRevision])
-			}
+// cacheFailure returns what keeps the pod of an in-cluster cache from running.
+func (o *observer) cacheFailure(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (observed.PodFailure, error) {
+	for _, set := range owned[*appsv1.StatefulSet](fc, children) {
+		if set.Status.ReadyReplicas > 0 || !o.overdue(set.CreationTimestamp) {
+			continue
 		}
-	}
-	var others []string
-	for _, revision := range revisions {
-		if stable != "" && revision != stable {
-			others = append(others, revision)
+		pods, err := o.pods(ctx, fc, client.MatchingLabels{v1alpha1.LabelName: fc.Name, v1alpha1.LabelComponent: v1alpha1.ComponentCache})
+		if err != nil {
+			return observed.PodFailure{}, err
 		}
+		if len(pods) == 0 {
+			return o.creationFailure(ctx, set)
+		}
+		return observed.PodFailureOf(pods, false), nil
 	}
-	return others
+	return observed.PodFailure{}, nil
 }
 
 // loadTests returns what the pods of load tests do, by the UID of the Job. They are read
-// from the API server, and only while there is a Job. Whether the Job finished does not
-// matter: it does not while the proxy of a service mesh runs in its pod.
+// only while there is a Job. Whether the Job finished does not matter: it does not while
+// the proxy of a service mesh runs in its pod.
 func (o *observer) loadTests(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[types.UID]observed.LoadTest, error) {
 	tests := map[types.UID]observed.LoadTest{}
-	for _, child := range children {
-		job, ok := child.(*batchv1.Job)
-		if !ok || !metav1.IsControlledBy(job, fc) || job.DeletionTimestamp != nil {
-			continue
-		}
-		pods := &corev1.PodList{}
-		err := o.live.List(ctx, pods, client.InNamespace(job.Namespace), client.Limit(1),
-			client.MatchingLabels{batchv1.ControllerUidLabel: string(job.UID)})
+	for _, job := range owned[*batchv1.Job](fc, children) {
+		pods, err := o.pods(ctx, fc, client.MatchingLabels{batchv1.ControllerUidLabel: string(job.UID)})
 		if err != nil {
 			return nil, err
 		}
-		tests[job.UID] = observed.LoadTestOf(pods.Items)
+		test := observed.LoadTestOf(pods)
+		if len(pods) == 0 && o.overdue(job.CreationTimestamp) {
+			if test.Failure, err = o.creationFailure(ctx, job); err != nil {
+				return nil, err
+			}
+		}
+		tests[job.UID] = test
 	}
 	return tests, nil
+}
+
+// owned returns the children of a type that are not being deleted.
+func owned[T observed.Object](fc *v1alpha1.FlagCache, children []observed.Object) []T {
+	var all []T
+	for _, child := range children {
+		if o, ok := child.(T); ok && metav1.IsControlledBy(o, fc) && o.GetDeletionTimestamp() == nil {
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
+// servingRevision returns the revision that the Service selects, "" if there is none.
+func servingRevision(fc *v1alpha1.FlagCache, children []observed.Object) string {
+	for _, service := range owned[*corev1.Service](fc, children) {
+		if service.Name == observed.ServiceName(fc) {
+			return service.Spec.Selector[v1alpha1.LabelRevision]
+		}
+	}
+	return ""
+}
+
+// overdue reports whether the last of some times is longer ago than pods need to start.
+func (o *observer) overdue(since ...metav1.Time) bool {
+	for _, at := range since {
+		if o.now.Sub(at.Time) <= podPatience {
+			return false
+		}
+	}
+	return true
+}
+
+// progressedAt returns when a Deployment last made progress, zero if that is unknown.
+func progressedAt(d *appsv1.Deployment) metav1.Time {
+	for _, c := range d.Status.Conditions {
+		if c.Type == appsv1.DeploymentProgressing {
+			return c.LastUpdateTime
+		}
+	}
+	return metav1.Time{}
+}
+
+// pods lists pods.
+func (o *observer) pods(ctx context.Context, fc *v1alpha1.FlagCache, selected client.MatchingLabels) ([]corev1.Pod, error) {
+	pods := &corev1.PodList{}
+	if err := o.listLive(ctx, pods, client.InNamespace(fc.Namespace), client.Limit(maxPodsRead), selected); err != nil {
+		return nil, err
+	}
+	return pods.Items, nil
+}
+
+// creationFailure returns why the pods of an object cannot be created, for the kinds that
+// report this in events only.
+func (o *observer) creationFailure(ctx context.Context, owner client.Object) (observed.PodFailure, error) {
+	events := &corev1.EventList{}
+	err := o.listLive(ctx, events, client.InNamespace(owner.GetNamespace()), client.Limit(maxPodsRead),
+		client.MatchingFields{"involvedObject.uid": string(owner.GetUID()), "reason": observed.FailedCreate})
+	if apierrors.IsForbidden(err) {
+		return observed.PodFailure{}, nil // events only explain
+	}
+	if err != nil {
+		return observed.PodFailure{}, err
+	}
+	return observed.CreationFailureOf(events.Items), nil
+}
+
+// listLive lists objects from the API server.
+func (o *observer) listLive(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	return o.live.List(ctx, list, options...)
 }

@@ -133,6 +133,8 @@ func reasonOf(err error) string {
 		return v1alpha1.ReasonNamespaceTerminating
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
 		return v1alpha1.ReasonQuotaExceeded
+	case apierrors.IsForbidden(err) && deniedByAdmission(err):
+		return v1alpha1.ReasonAdmissionDenied
 	case apierrors.IsForbidden(err):
 		return v1alpha1.ReasonForbidden
 	default:
@@ -159,6 +161,31 @@ func messageOf(attempt string, err error) string {
 	case metav1.StatusReasonUnknown:
 		return attempt + " failed; retrying"
 	default:
+		if webhook := failingWebhook(err); webhook != "" {
+			return fmt.Sprintf("%s failed, because admission webhook %s cannot be called: check its Service and pods; retrying", attempt, webhook)
+		}
 		return fmt.Sprintf("%s failed (%s); retrying", attempt, reason)
 	}
+}
+
+// deniedByAdmission reports whether a webhook, a policy or Pod Security rejects an
+// object, by the texts of the API server: it has no other mark.
+func deniedByAdmission(err error) bool {
+	for _, text := range []string{"admission webhook ", "ValidatingAdmissionPolicy ", "violates PodSecurity"} {
+		if strings.Contains(err.Error(), text) {
+			return true
+		}
+	}
+	return false
+}
+
+// failingWebhook returns the name of an admission webhook that cannot be called, "" if
+// that is not the error.
+func failingWebhook(err error) string {
+	_, rest, found := strings.Cut(err.Error(), `failed calling webhook "`)
+	name, _, closed := strings.Cut(rest, `"`)
+	if !found || !closed {
+		return ""
+	}
+	return name
 }

@@ -84,7 +84,10 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 	}
 	snapshot.Evidence, _ = o.sampler.Last(key)
 	if snapshot.Pods, err = o.podFailures(ctx, fc, snapshot.Children); err != nil {
-		return observed.Snapshot{}, readError{"listing the candidate's pods", err}
+		return observed.Snapshot{}, readError{"listing the pods of revisions", err}
+	}
+	if snapshot.CachePods, err = o.cacheFailure(ctx, fc, snapshot.Children); err != nil {
+		return observed.Snapshot{}, readError{"listing the pods of the cache", err}
 	}
 	if snapshot.LoadTests, err = o.loadTests(ctx, fc, snapshot.Children); err != nil {
 		return observed.Snapshot{}, readError{"listing the pods of load tests", err}

@@ -28,6 +28,8 @@ const (
 	ReasonRetrying = "Retrying"
 	// ReasonForbidden: the operator's RBAC does not allow a call that it needs.
 	ReasonForbidden = "Forbidden"
+	// ReasonAdmissionDenied: an admission webhook or policy rejects a child object; the message has its name and what it says.
+	ReasonAdmissionDenied = "AdmissionDenied"
 	// ReasonQuotaExceeded: a ResourceQuota or LimitRange rejects a child object.
 	ReasonQuotaExceeded = "QuotaExceeded"
 	// ReasonNamespaceTerminating: the namespace is being deleted, so no objects can be created in it.
@@ -57,6 +59,8 @@ const (
 	ReasonProvisioned = "Provisioned"
 	// ReasonProvisioning: the cache is being created.
 	ReasonProvisioning = "Provisioning"
+	// ReasonCacheDeadlineExceeded: the pod of an in-cluster Redis did not become ready in five minutes; the message says what keeps it from running. Before, the condition has the reason of Kubernetes: FailedCreate, Unschedulable, ImagePullBackOff, CrashLoopBackOff and the like.
+	ReasonCacheDeadlineExceeded = "ProgressDeadlineExceeded"
 	// ReasonSecretNotFound: the Secret that the spec refers to does not exist.
 	ReasonSecretNotFound = "SecretNotFound"
 	// ReasonSecretNotPermitted: the Secret lacks the label flagcache.dev/allow=true, without which FlagCaches may not use it.
@@ -170,7 +174,9 @@ const (
 )
 
 // ConditionServiceAvailable reports whether all replicas of the current revision
-// of the flag service are available.
+// of the flag service are available. While something keeps pods from running, it
+// has the reason of Kubernetes, such as FailedCreate, Unschedulable,
+// ImagePullBackOff or CrashLoopBackOff, and the message has a next step.
 const (
 	ConditionServiceAvailable = "ServiceAvailable"
 

@@ -31,7 +31,7 @@ func canaryInput(x *observed.Index, r *rollout, target *targetRevision, record c
 		Spec:           canarySpec(x.FlagCache.Spec.Canary),
 		Commands:       canaryCommands(x.FlagCache, r.target),
 		Evidence:       x.Evidence,
-		Pods:           candidatePods(r.observed[r.target], x.Pods[r.target]),
+		Pods:           candidatePods(r.observed[r.target], x.DeploymentFailure(r.observed[r.target])),
 		FullSize:       r.full,
 		SharesCache:    stable != nil && connection.HashOf(stable) == target.Pod.Annotations[v1alpha1.AnnotationConnection],
 		Probe:          canary.Probe{Unhealthy: x.Probe.Health == observed.Unhealthy, At: x.Probe.At, Failing: x.Probe.Failing},

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -50,7 +51,7 @@ func cacheHealthy(s *observed.Index, p results) metav1.Condition {
 
 // serviceAvailable is about the target revision or, while that has a canary or was
 // rejected, about the stable one.
-func serviceAvailable(p servicePlan) metav1.Condition {
+func serviceAvailable(x *observed.Index, p servicePlan) metav1.Condition {
 	const kind = v1alpha1.ConditionServiceAvailable
 	r := p.rollout
 	name := r.target
@@ -58,6 +59,7 @@ func serviceAvailable(p servicePlan) metav1.Condition {
 		name = r.stable
 	}
 	d := r.observed[name]
+	failure := x.DeploymentFailure(d)
 	switch {
 	case p.blocked == v1alpha1.ReasonWaitingForConnection:
 		return conditions.False(kind, p.blocked, "Waiting for a connection to the cache before starting pods of this spec")
@@ -66,22 +68,28 @@ func serviceAvailable(p servicePlan) metav1.Condition {
 	case revision.Available(d, p.replicas):
 		return conditions.True(kind, v1alpha1.ReasonAvailable, "Every replica is available")
 	case revision.DeadlineExceeded(d):
-		return conditions.False(kind, v1alpha1.ReasonProgressDeadlineExceeded, "Deployment %s did not become available in %d seconds: see its pods and events",
-			d.Name, revision.ProgressDeadline)
+		return conditions.False(kind, v1alpha1.ReasonProgressDeadlineExceeded, "Deployment %s did not become available in %d seconds: %s",
+			d.Name, revision.ProgressDeadline, cmp.Or(failure.Message, "see its pods and events"))
+	case failure.Reason != "":
+		return conditions.False(kind, failure.Reason, "Waiting for the replicas of revision %s: %s", name, failure.Message)
 	default:
 		return conditions.False(kind, v1alpha1.ReasonProgressing, "Waiting for the replicas of revision %s", name)
 	}
 }
 
 // serving is about the stable revision, whatever the spec requests.
-func serving(p servicePlan) metav1.Condition {
+func serving(x *observed.Index, p servicePlan) metav1.Condition {
 	if d := p.rollout.observed[p.rollout.stable]; d != nil && d.Status.ReadyReplicas > 0 {
 		return conditions.True(v1alpha1.ConditionServing, v1alpha1.ReasonServing, "Revision %s is serving", p.rollout.stable)
 	}
-	return conditions.False(v1alpha1.ConditionServing, v1alpha1.ReasonNoReadyReplicas, "No replica behind the Service is ready")
+	message := "No replica behind the Service is ready"
+	if failure := x.DeploymentFailure(p.rollout.observed[p.rollout.stable]); failure.Reason != "" {
+		message += ": " + failure.Message
+	}
+	return conditions.False(v1alpha1.ConditionServing, v1alpha1.ReasonNoReadyReplicas, "%s", message)
 }
 
-func rolloutHealthy(p servicePlan) metav1.Condition {
+func rolloutHealthy(x *observed.Index, p servicePlan) metav1.Condition {
 	const kind = v1alpha1.ConditionRolloutHealthy
 	r := p.rollout
 	candidate := r.candidate()
@@ -99,8 +107,8 @@ func rolloutHealthy(p servicePlan) metav1.Condition {
 	case candidate == "":
 		return conditions.True(kind, v1alpha1.ReasonStable, "Revision %s is serving", r.stable)
 	case revision.DeadlineExceeded(r.observed[candidate]):
-		return conditions.False(kind, v1alpha1.ReasonRolloutStuck, "Revision %s does not become available, revision %s is still serving: see the pods of Deployment %s",
-			candidate, r.stable, r.observed[candidate].Name)
+		return conditions.False(kind, v1alpha1.ReasonRolloutStuck, "Revision %s does not become available, revision %s is still serving: %s",
+			candidate, r.stable, cmp.Or(x.DeploymentFailure(r.observed[candidate]).Message, "see the pods of Deployment "+r.observed[candidate].Name))
 	default:
 		return conditions.True(kind, v1alpha1.ReasonRollingOut, "Revision %s is starting, revision %s is serving", candidate, r.stable)
 	}

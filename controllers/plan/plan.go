@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -156,10 +157,22 @@ func progress(s *observed.Index) Plan {
 	p.Apply, p.Delete = append(p.Apply, retired.Apply...), append(p.Delete, retired.Delete...)
 	p.Status = status(s, results{cache: cached, connection: published, flags: flags, service: service, conflicts: conflicts})
 	p.RequeueAfter = cache.Sooner(requeueAfter(s, service.rollout, conflicts), cached.RequeueAfter)
+	if s.WaitsForPods() {
+		p.RequeueAfter = cache.Sooner(p.RequeueAfter, podInterval(p.Status))
+	}
 	if retired.WaitsFor != "" {
 		p.RequeueAfter = cache.Sooner(p.RequeueAfter, teardownInterval)
 	}
 	return p
+}
+
+// podInterval is how soon pods that do not run are read again, because they are not
+// watched: less often once they did not come in time.
+func podInterval(st v1alpha1.FlagCacheStatus) time.Duration {
+	if meta.IsStatusConditionTrue(st.Conditions, v1alpha1.ConditionStalled) {
+		return time.Minute
+	}
+	return 30 * time.Second
 }
 
 // requeueAfter is when something is due that no watch reports.

@@ -40,9 +40,9 @@ func status(s *observed.Index, p results) v1alpha1.FlagCacheStatus {
 		cacheHealthy(s, p),
 		p.connection.Ready,
 		p.flags.Valid,
-		serviceAvailable(p.service),
-		serving(p.service),
-		rolloutHealthy(p.service),
+		serviceAvailable(s, p.service),
+		serving(s, p.service),
+		rolloutHealthy(s, p.service),
 	}
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionAlarmsConfigured)
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionWithinBudget)

@@ -79,6 +79,7 @@ type world struct {
 	now       time.Time
 	evidence  canary.Evidence
 	pods      map[string]observed.PodFailure
+	cachePods observed.PodFailure
 	loadTests map[types.UID]observed.LoadTest
 	routes    map[string]observed.Route
 	// nextProbe is the result about the connection to verify, ack the installed kinds.
@@ -117,6 +118,7 @@ func (w *world) snapshot() observed.Snapshot {
 		ACK:            w.ack,
 		Evidence:       w.evidence,
 		Pods:           w.pods,
+		CachePods:      w.cachePods,
 		LoadTests:      w.loadTests,
 		Routes:         w.readRoutes(),
 		Children:       w.children,

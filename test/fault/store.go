@@ -54,6 +54,7 @@ const (
 	autoscalers
 	policies
 	pods
+	events
 	httpRoutes
 	// ACK's kinds are last.
 	replicationGroups
@@ -91,6 +92,7 @@ var kindInfos = withACK([kinds]kindInfo{
 	autoscalers: {autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), "horizontalpodautoscalers",
 		func() client.Object { return &autoscalingv2.HorizontalPodAutoscaler{} }},
 	pods:       {corev1.SchemeGroupVersion.WithKind("Pod"), "pods", func() client.Object { return &corev1.Pod{} }},
+	events:     {corev1.SchemeGroupVersion.WithKind("Event"), "events", func() client.Object { return &corev1.Event{} }},
 	httpRoutes: {schema.GroupVersionKind{Group: gatewayv1.GroupName, Version: "v1", Kind: "HTTPRoute"}, "httproutes", func() client.Object { return &gatewayv1.HTTPRoute{} }},
 	policies:   {networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), "networkpolicies", func() client.Object { return &networkingv1.NetworkPolicy{} }},
 })

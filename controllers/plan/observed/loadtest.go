@@ -34,7 +34,7 @@ func LoadTestOf(pods []corev1.Pod) LoadTest {
 				return endedLoadTest(c.State.Terminated)
 			}
 		}
-		if failure := PodFailureOf(&pods[i]); failure.Reason != "" {
+		if failure := podFailure(&pods[i]); failure.Reason != "" {
 			test.Failure = failure
 		}
 	}

@@ -44,7 +44,7 @@ func TestPodFailures(t *testing.T) {
 		"a second container, injected, cannot": {status: of(corev1.ContainerStatus{}, waiting("ImagePullBackOff")), reason: "ImagePullBackOff", message: "registry"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := PodFailureOf(&corev1.Pod{Status: test.status})
+			got := PodFailureOf([]corev1.Pod{{Status: test.status}}, true)
 			if got.Reason != test.reason || got.Fatal != test.fatal || !strings.Contains(got.Message, test.message) {
 				t.Errorf("%+v, want reason %q, fatal %v and a message with %q", got, test.reason, test.fatal, test.message)
 			}
@@ -93,7 +93,7 @@ func TestLoadTestOf(t *testing.T) {
 		},
 		"its image cannot be pulled": {
 			containers: []corev1.ContainerStatus{waiting("ImagePullBackOff")},
-			want:       LoadTest{Failure: PodFailureOf(&corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waiting("ImagePullBackOff")}}})},
+			want:       LoadTest{Failure: containerFailure(waiting("ImagePullBackOff"))},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

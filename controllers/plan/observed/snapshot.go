@@ -44,8 +44,10 @@ type Snapshot struct {
 	ACK map[string]bool
 	// Evidence is the last sample about the canary in progress.
 	Evidence canary.Evidence
-	// Pods has the problems of the pods of revisions that do not serve, by revision.
+	// Pods has what keeps the pods of revisions from running, by revision.
 	Pods map[string]PodFailure
+	// CachePods is what keeps the pod of an in-cluster cache from running.
+	CachePods PodFailure
 	// LoadTests are the states of the pods of load tests, by the UID of the Job.
 	LoadTests map[types.UID]LoadTest
 	// Routes are the HTTPRoutes of RoutesToRead, by name.

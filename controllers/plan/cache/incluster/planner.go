@@ -7,13 +7,16 @@
 package incluster
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -86,7 +89,37 @@ func status(x *observed.Index) (v1alpha1.CacheStatus, metav1.Condition) {
 		st.State, st.Nodes = cache.StateAvailable, set.Status.ReadyReplicas
 		return st, conditions.True(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioned, "StatefulSet %s runs Redis", name)
 	}
-	return st, conditions.False(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonProvisioning, "Waiting for the pod of StatefulSet %s to be ready", name)
+	const kind = v1alpha1.ConditionCacheProvisioned
+	failure := x.CachePods
+	switch {
+	case ok && overdue(x, set):
+		return st, conditions.False(kind, v1alpha1.ReasonCacheDeadlineExceeded,
+			"The pod of StatefulSet %s did not become ready in %d seconds: %s. If spec.cache.inCluster was wrong, correct it and delete Pod %s-0",
+			name, int(deadline.Seconds()), cmp.Or(failure.Message, "see its events and its log"), name)
+	case failure.Reason != "":
+		return st, conditions.False(kind, failure.Reason, "Waiting for the pod of StatefulSet %s: %s", name, failure.Message)
+	default:
+		return st, conditions.False(kind, v1alpha1.ReasonProvisioning, "Waiting for the pod of StatefulSet %s to be ready", name)
+	}
+}
+
+// deadline is how long the pod of a StatefulSet may take to become ready. A StatefulSet
+// has none itself.
+const deadline = 5 * time.Minute
+
+// overdue reports whether a StatefulSet, and its pod, have existed without being ready
+// for too long.
+func overdue(x *observed.Index, set *appsv1.StatefulSet) bool {
+	last := meta.FindStatusCondition(x.FlagCache.Status.Conditions, v1alpha1.ConditionCacheProvisioned)
+	if last == nil || last.Status != metav1.ConditionFalse {
+		return false
+	}
+	for _, since := range []time.Time{set.CreationTimestamp.Time, last.LastTransitionTime.Time, x.CachePods.Since} {
+		if x.Now.Sub(since) <= deadline {
+			return false
+		}
+	}
+	return true
 }
 
 // currentPassword is the one that Redis was given, else the one that clients were

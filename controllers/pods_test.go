@@ -1,0 +1,74 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers_test
+
+import (
+	"context"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+var _ = Describe("Pods that do not run", func() {
+	It("are explained by what Kubernetes reports about them", func(ctx context.Context) {
+		s := newStage(ctx)
+		s.create(ctx, s.aFlagCache())
+		s.settle(ctx)
+		s.Clock.(*clocktesting.FakePassiveClock).SetTime(time.Now().Add(10 * time.Second))
+
+		By("rejecting the pod of Redis, which only an event reports")
+		redis := get(ctx, s, &appsv1.StatefulSet{}, "demo-redis")
+		s.create(ctx, &corev1.Event{
+			ObjectMeta:     metav1.ObjectMeta{Namespace: s.namespace, Name: "demo-redis.1"},
+			InvolvedObject: corev1.ObjectReference{Kind: "StatefulSet", Namespace: s.namespace, Name: "demo-redis", UID: redis.UID},
+			Reason:         "FailedCreate",
+			Message:        `create Pod demo-redis-0 in StatefulSet demo-redis failed error: admission webhook "deny.example" denied the request: no`,
+			LastTimestamp:  metav1.Now(),
+		})
+		s.settle(ctx)
+		c := s.expect(ctx, v1alpha1.ConditionCacheProvisioned, metav1.ConditionFalse, "FailedCreate")
+		Expect(c.Message).To(ContainSubstring(`pods cannot be created: admission webhook "deny.example" denied the request: no. Change`))
+
+		By("not finding a node for the pod of Redis")
+		s.pod(ctx, "demo-redis-0", redis.Spec.Template.Labels, corev1.PodStatus{Conditions: []corev1.PodCondition{{
+			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/3 nodes are available: 3 Insufficient cpu.",
+		}}})
+		s.settle(ctx)
+		s.expect(ctx, v1alpha1.ConditionCacheProvisioned, metav1.ConditionFalse, "Unschedulable")
+
+		By("not pulling the image of the first revision")
+		deployments := &appsv1.DeploymentList{}
+		Expect(k8s.List(ctx, deployments, client.InNamespace(s.namespace))).To(Succeed())
+		Expect(deployments.Items).To(HaveLen(1))
+		first := deployments.Items[0]
+		s.pod(ctx, "first", first.Spec.Template.Labels, corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+			Name: "flag-service", Image: "flag-service:v1", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull"}},
+		}}})
+		s.settle(ctx)
+		c = s.expect(ctx, v1alpha1.ConditionServiceAvailable, metav1.ConditionFalse, "ImagePullBackOff")
+		Expect(c.Message).To(ContainSubstring("flag-service:v1"))
+		Expect(s.reconcile(ctx).RequeueAfter).To(Equal(30*time.Second), "pods are not watched")
+	})
+})
+
+// pod creates a pod with a status.
+func (s *stage) pod(ctx context.Context, name string, labels map[string]string, status corev1.PodStatus) {
+	GinkgoHelper()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name, Labels: labels},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "any", Image: "any"}}},
+	}
+	s.create(ctx, pod)
+	pod.Status = status
+	Expect(k8s.Status().Update(ctx, pod)).To(Succeed())
+}
