@@ -141,7 +141,7 @@ GO_TEST := go test -vet=off -ldflags='-s -w' -timeout 15m
 
 # Packages that take longest begin first, and more packages run at a time than there
 # are cores, because many wait for servers.
-SLOW_PACKAGES := ./test/fault ./controllers ./test/ackplayer ./controllers/plan
+SLOW_PACKAGES := ./test/fault ./test/acklives ./controllers ./test/ackplayer ./controllers/plan
 
 .PHONY: test-packages
 test-packages: ack redis postgres prometheus # The tests of all packages but those of other targets.

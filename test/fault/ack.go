@@ -4,10 +4,12 @@
 package fault
 
 import (
+	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -17,7 +19,17 @@ import (
 
 // cloudTiming is shorter than the real one but in proportion: an operation of AWS takes less than a
 // polling interval.
-var cloudTiming = ackmodel.Timing{Poll: 20 * time.Second, Operation: 15 * time.Second}
+var cloudTiming = ackmodel.Timing{Poll: 20 * time.Second, Backoff: 2 * tick, MaxBackoff: 1000 * time.Second, Operation: 15 * time.Second}
+
+// newCloud returns an account with a subnet group.
+func newCloud() cloud {
+	c := cloud{Controller: ackmodel.New(cloudTiming)}
+	c.SubnetGroups[subnetGroup] = ack.CacheSubnetGroupSpec{CacheSubnetGroupName: ptr.To(subnetGroup)}
+	return c
+}
+
+// subnetGroup is the name of a subnet group that the user created.
+const subnetGroup = "private"
 
 // cloud is ACK and the AWS account behind it.
 type cloud struct {
@@ -50,7 +62,7 @@ const ackTimeout = 10 * time.Minute
 // created, or until it reports why there is none.
 func (w ackControllers) cachePending() bool {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if !w.cloud.installed || w.cloud.QuotaExceeded || !ok || fc.DeletionTimestamp != nil || fc.Spec.Cache.Type != v1alpha1.CacheElastiCache {
+	if !w.cloud.installed || len(w.cloud.Faults) > 0 || !ok || fc.DeletionTimestamp != nil || fc.Spec.Cache.Type != v1alpha1.CacheElastiCache {
 		return false
 	}
 	if w.cloud.stopped {
@@ -72,7 +84,9 @@ func (w ackControllers) act() {
 	}
 	for k := replicationGroups; k < kinds; k++ {
 		for _, o := range w.api.now(k) {
-			w.api.update(k, o.GetName(), func(o client.Object) { w.cloud.Sync(o, w, w.time) })
+			for _, version := range w.cloud.Sync(o, w, w.time).Versions {
+				w.api.update(k, o.GetName(), func(stored client.Object) { takeVersion(stored, version) })
+			}
 			if due, polls := w.cloud.Due(o); polls {
 				w.kube().setAlarm(due)
 			}
@@ -80,48 +94,34 @@ func (w ackControllers) act() {
 	}
 }
 
+// takeVersion writes what ACK writes of an object.
+func takeVersion(stored, version client.Object) {
+	stored.SetAnnotations(version.GetAnnotations())
+	stored.SetFinalizers(version.GetFinalizers())
+	for _, part := range []string{"Spec", "Status"} {
+		reflect.ValueOf(stored).Elem().FieldByName(part).Set(reflect.ValueOf(version).Elem().FieldByName(part))
+	}
+}
+
 // deleteGroupsInAWS deletes all groups in AWS, which ACK detects at its next sync.
 func (w ackControllers) deleteGroupsInAWS() {
 	w.cloud.DeleteGroups()
 	for _, o := range w.api.now(replicationGroups) {
-		w.cloud.SyncAfter(o, w.time.Add(cloudTiming.Poll))
+		w.cloud.SyncAt(o, w.time.Add(cloudTiming.Poll))
 	}
 	w.nextTick = w.time.Add(tick)
 }
 
-// Secret implements ackmodel.Objects.
-func (w ackControllers) Secret(key ack.SecretKey) (string, bool) {
+// Secret implements ackmodel.Secrets.
+func (w ackControllers) Secret(key *ack.SecretKey) (string, error) {
 	secret, ok := live[*corev1.Secret](&w.api.store, secrets, key.Name)
-	if !ok || secret.Type != corev1.SecretTypeOpaque || len(secret.Data[key.Key]) == 0 {
-		return "", false
+	switch {
+	case !ok || len(secret.Data[key.Key]) == 0:
+		return "", ackmodel.ErrSecretNotFound
+	case secret.Type != corev1.SecretTypeOpaque:
+		return "", ackmodel.ErrSecretType
 	}
-	return string(secret.Data[key.Key]), true
-}
-
-// Users implements ackmodel.Objects.
-func (w ackControllers) Users() []*ack.User {
-	var all []*ack.User
-	for _, o := range w.api.now(users) {
-		all = append(all, o.(*ack.User))
-	}
-	return all
-}
-
-// InUse implements ackmodel.Objects.
-func (w ackControllers) InUse(o client.Object) bool {
-	users := replicationGroups
-	switch o.(type) {
-	case *ack.Snapshot, *ack.MetricAlarm:
-		return false
-	case *ack.User:
-		users = userGroups
-	}
-	for _, user := range w.api.now(users) {
-		if user.GetLabels()[v1alpha1.LabelCache] == o.GetLabels()[v1alpha1.LabelCache] && len(user.GetFinalizers()) > 0 {
-			return true
-		}
-	}
-	return false
+	return string(secret.Data[key.Key]), nil
 }
 
 // server returns the tokens that the Redis server at an address accepts, and false if there is no

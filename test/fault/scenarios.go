@@ -278,9 +278,9 @@ var elastiCacheScenarios = inCloud([]scenario{
 	{name: "elastiCacheRetainedReplaced", steps: []step{createInCloud(withDeletionPolicy(withElastiCache(aFlagCache()), v1alpha1.DeletionRetain)), changeEngine("")}},
 	{name: "elastiCacheSnapshotted", steps: []step{createInCloud(withDeletionPolicy(withElastiCache(aFlagCache()), v1alpha1.DeletionSnapshot)), {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}}},
 	{name: "elastiCacheFailsOnce", steps: []step{{"let AWS fail", func(w *World) { w.cloud.FailCreations = 1 }}, createElastiCache}},
-	{name: "elastiCacheOverQuota", steps: []step{{"exceed the quota", func(w *World) { w.cloud.QuotaExceeded = true }}, createElastiCache,
+	{name: "elastiCacheOverQuota", steps: []step{{"exceed the quota", exceedQuota}, createElastiCache,
 		{"raise the quota", func(w *World) {
-			w.cloud.QuotaExceeded = false
+			w.cloud.Permit()
 			w.nextTick = w.time.Add(tick)
 		}}}},
 	{name: "elastiCacheBeforeACK", steps: []step{
@@ -314,6 +314,11 @@ func inCloud(list []scenario) []scenario {
 		list[i].inCloud = true
 	}
 	return list
+}
+
+// exceedQuota lets AWS refuse to create groups.
+func exceedQuota(w *World) {
+	w.cloud.Refuse("CreateReplicationGroup", "NodeQuotaForCustomerExceeded", "The request cannot be processed because it would exceed the allowed number of cache nodes per customer.", -1)
 }
 
 // requestRotation requests a new token.
@@ -365,7 +370,7 @@ func withElastiCache(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 		Type: v1alpha1.CacheElastiCache, TTL: aFlagCache().Spec.Cache.TTL,
 		ElastiCache: &v1alpha1.ElastiCacheSpec{
 			Engine: v1alpha1.EngineRedis, EngineVersion: "7.1", NodeType: "cache.t3.micro", Replicas: 1, MultiAZ: v1alpha1.Enabled,
-			SubnetGroupName: "private", SecurityGroupIDs: []v1alpha1.SecurityGroupID{"sg-1"},
+			SubnetGroupName: subnetGroup, SecurityGroupIDs: []v1alpha1.SecurityGroupID{"sg-1"},
 			Authentication:    v1alpha1.ElastiCacheAuthentication{Type: v1alpha1.AuthenticationToken},
 			TransitEncryption: v1alpha1.TransitEncryptionRequired,
 		},

@@ -16,7 +16,6 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
-	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
 // namespace and name identify the only FlagCache of the World.
@@ -168,7 +167,7 @@ func newWorld(s scenario, p plan) *World {
 	start := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	w := &World{
 		api: apiServer{store: newStore()}, plan: p, scenario: s, time: start, start: start, lastStep: start,
-		redis: prober{}, servers: map[string]string{}, cloud: cloud{Controller: ackmodel.New(cloudTiming)}, desiredLoad: 2, visited: map[stateKey]int{}, own: map[client.Object]fingerprint{}, writer: "user", injections: make([]injection, len(p.points)),
+		redis: prober{}, servers: map[string]string{}, cloud: newCloud(), desiredLoad: 2, visited: map[stateKey]int{}, own: map[client.Object]fingerprint{}, writer: "user", injections: make([]injection, len(p.points)),
 	}
 	w.bind()
 	w.setTime(start)
