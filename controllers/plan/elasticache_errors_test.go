@@ -85,6 +85,29 @@ func otherRefusals() map[string]refusalCase {
 		"no Secret":        {conditions: always(recoverable("kubernetes secret not found")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"kubernetes secret not found. ACK retries automatically"}},
 		"a wrong Secret":   {conditions: always(recoverable("only opaque secrets can be used")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"only opaque secrets can be used"}},
 		"tags in progress": {conditions: always(recoverable("tags Update is in progress")...), reason: v1alpha1.ReasonProvisioning, message: []string{"Waiting for AWS"}},
+		"the group is changed": {
+			conditions: always(recoverable("Replication Group can not be modified, it is not in 'available' state.")...),
+			reason:     v1alpha1.ReasonProvisioning, message: []string{"Waiting for AWS"},
+		},
+		"nodes are added": {
+			conditions: always(recoverable("Replication Group can not be modified, need to wait for member clusters and node group members.")...),
+			reason:     v1alpha1.ReasonProvisioning, message: []string{"Waiting for AWS"},
+		},
+		"a user is changed": {
+			conditions: always(recoverable("User cannot be modified as its status is not 'active'.")...),
+			reason:     v1alpha1.ReasonProvisioning, message: []string{"Waiting for AWS"},
+		},
+		"a user group is changed": {
+			conditions: always(recoverable("User group in 'modifying' state, cannot be modified until 'active'.")...),
+			reason:     v1alpha1.ReasonProvisioning, message: []string{"Waiting for AWS"},
+		},
+		"no role for the account": {
+			conditions: always(&ack.Condition{
+				Type: ack.ConditionSynced, Status: corev1.ConditionFalse, Message: ptr.To("IAM Role is not available"),
+				Reason: ptr.To(`retrieving role ARN for account/team ID "210987654321" from "ack-role-account-map" configmap: CARM configmap not found`),
+			}),
+			reason: v1alpha1.ReasonAWSAccessDenied, message: []string{`"ack-role-account-map" configmap: CARM configmap not found. Next: give ACK a role`},
+		},
 		"no permission": {
 			conditions: func(try int) []*ack.Condition {
 				return recoverable(sdkError("AccessDenied", "User is not authorized to perform elasticache:CreateReplicationGroup", try))

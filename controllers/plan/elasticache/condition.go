@@ -5,6 +5,7 @@ package elasticache
 
 import (
 	"fmt"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -140,12 +141,15 @@ func (c planned) available(what string) metav1.Condition {
 	return isProvisioned("%s is available", what)
 }
 
-// lastEvent is AWS' message about a creation that failed.
+// lastEvent is AWS' message about a creation that failed. AWS keeps the events of a group
+// that was deleted, and returns them for the next one with its ID.
 func lastEvent(group *ack.ReplicationGroup) string {
-	if len(group.Status.Events) == 0 {
+	events := slices.DeleteFunc(slices.Clone(group.Status.Events), func(e *ack.Event) bool { return e == nil })
+	if len(events) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (%s)", quote(ack.Value(group.Status.Events[0].Message)))
+	last := slices.MaxFunc(events, func(a, b *ack.Event) int { return ack.Value(a.Date).Compare(ack.Value(b.Date).Time) })
+	return fmt.Sprintf(" (%s)", quote(ack.Value(last.Message)))
 }
 
 // verifying is for a group that is available and that no probe has connected to.

@@ -5,6 +5,7 @@ package elasticache
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -88,6 +89,9 @@ func RefusalOf(conditions ack.Conditions) Refusal {
 	if c := conditions.Get(ack.ConditionIAMRoleSelected); c != nil && c.Status != corev1.ConditionTrue {
 		return Refusal{Reason: v1alpha1.ReasonAWSAccessDenied, Message: quote(ack.Value(c.Message), ack.Value(c.Reason)) + ". Next: assign the namespace an IAM role (ACK's IAMRoleSelector)"}
 	}
+	if c := conditions.Get(ack.ConditionSynced); c != nil && ack.Value(c.Message) == noRole {
+		return Refusal{Reason: v1alpha1.ReasonAWSAccessDenied, Message: quote(ack.Value(c.Reason)) + ". Next: give ACK a role for the account in the namespace's annotation " + ownerAccount}
+	}
 	if c := conditions.Get(ack.ConditionRecoverable); c != nil && c.Status == corev1.ConditionTrue && !inProgress(ack.Value(c.Message)) {
 		return recoverableRefusal(ack.Value(c.Message))
 	}
@@ -114,9 +118,24 @@ func recoverableRefusal(message string) Refusal {
 	return Refusal{Reason: v1alpha1.ReasonAWSRetrying, Message: text + ". ACK retries automatically"}
 }
 
-// inProgress reports whether ACK calls an error what is none, such as
-// "Modify is in progress.".
-func inProgress(message string) bool { return strings.Contains(message, "in progress") }
+// inProgress reports whether ACK calls an error what is none: it waits for AWS.
+func inProgress(message string) bool {
+	return slices.ContainsFunc(waiting, func(words string) bool { return strings.Contains(message, words) })
+}
+
+// waiting are the words of such errors (elasticache-controller v1.8.0). They appear during
+// every change of a node type, an engine, the replicas or a user.
+var waiting = []string{
+	"in progress", "it is not in 'available' state", "need to wait for member clusters", "its status is not 'active'", "cannot be modified until 'active'",
+}
+
+const (
+	// noRole is ACK's message where it has no IAM role for a namespace, which it does not
+	// report as an error.
+	noRole = "IAM Role is not available"
+	// ownerAccount is the annotation of a namespace with the account of its resources.
+	ownerAccount = "services.k8s.aws/owner-account-id"
+)
 
 var (
 	// volatile is what differs at each attempt: the ID of a request, its source port,
