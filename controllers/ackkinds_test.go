@@ -8,7 +8,7 @@ import (
 	"errors"
 	"path/filepath"
 	"runtime"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +40,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
+	"github.com/flagcache/flagcache/test/ackcrds"
 )
 
 // These specs use their own API server, because they install kinds that others do not
@@ -74,7 +75,7 @@ var _ = Describe("ACK kinds", Ordered, func() {
 	It("are watched while they are installed", func(ctx SpecContext) {
 		baseline := 0
 		for round := range 5 {
-			o.expectReconciled(ctx, "elasticache", func() { o.install(ctx, replicationGroups(), metricAlarms()) })
+			o.expectReconciled(ctx, "elasticache", func() { o.install(ctx, crdOf("ReplicationGroup"), crdOf("MetricAlarm")) })
 			o.expectInstalled(ctx, true, "ReplicationGroup", "MetricAlarm")
 			Expect(o.kinds.Installed()).To(HaveKeyWithValue("SecurityGroup", false))
 
@@ -87,7 +88,7 @@ var _ = Describe("ACK kinds", Ordered, func() {
 			Expect(groups.Items).To(HaveLen(1))
 			Expect(groups.Items[0].ManagedFields).To(BeEmpty(), "managed fields are not cached")
 
-			o.expectReconciled(ctx, "elasticache", func() { o.uninstall(ctx, replicationGroups(), metricAlarms()) })
+			o.expectReconciled(ctx, "elasticache", func() { o.uninstall(ctx, crdOf("ReplicationGroup"), crdOf("MetricAlarm")) })
 			o.expectInstalled(ctx, false, "ReplicationGroup", "MetricAlarm")
 			Expect(meta.IsNoMatchError(o.routed.List(ctx, groups))).To(BeTrue(), "the kind is unknown to the operator")
 			if round == 0 {
@@ -98,9 +99,9 @@ var _ = Describe("ACK kinds", Ordered, func() {
 	})
 
 	It("can be uninstalled without affecting FlagCaches", func(ctx SpecContext) {
-		o.install(ctx, replicationGroups())
+		o.install(ctx, crdOf("ReplicationGroup"))
 		o.expectInstalled(ctx, true, "ReplicationGroup")
-		o.uninstall(ctx, replicationGroups())
+		o.uninstall(ctx, crdOf("ReplicationGroup"))
 		o.expectInstalled(ctx, false, "ReplicationGroup")
 		Expect(o.Client.Get(ctx, o.key("elasticache"), &v1alpha1.FlagCache{})).To(Succeed())
 		Expect(o.Client.DeleteAllOf(ctx, &appsv1.StatefulSet{}, client.InNamespace("default"))).To(Succeed())
@@ -108,7 +109,7 @@ var _ = Describe("ACK kinds", Ordered, func() {
 	})
 
 	It("stay installed while discovery fails", func(ctx SpecContext) {
-		o.install(ctx, replicationGroups())
+		o.install(ctx, crdOf("ReplicationGroup"))
 		o.expectInstalled(ctx, true, "ReplicationGroup")
 		o.discovery.fails.Store(true)
 		requests := o.discovery.requests.Load()
@@ -118,7 +119,7 @@ var _ = Describe("ACK kinds", Ordered, func() {
 	})
 
 	It("delay only reconciles of FlagCaches that depend on them if they cannot be read", func(ctx SpecContext) {
-		o.install(ctx, replicationGroups())
+		o.install(ctx, crdOf("ReplicationGroup"))
 		o.expectInstalled(ctx, true, "ReplicationGroup")
 		r := o.newReconciler(unreadableClient{o.routed})
 		began := time.Now()
@@ -269,36 +270,23 @@ func (o *operator) groupOf(ctx context.Context, name string) *ack.ReplicationGro
 	GinkgoHelper()
 	fc := &v1alpha1.FlagCache{}
 	Expect(o.Client.Get(ctx, o.key(name), fc)).To(Succeed())
-	group := &ack.ReplicationGroup{ObjectMeta: metav1.ObjectMeta{
-		Namespace: fc.Namespace, Name: name, Labels: map[string]string{v1alpha1.LabelName: name, v1alpha1.LabelManagedBy: v1alpha1.ManagedBy},
-	}}
+	group := &ack.ReplicationGroup{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: fc.Namespace, Name: name, Labels: map[string]string{v1alpha1.LabelName: name, v1alpha1.LabelManagedBy: v1alpha1.ManagedBy},
+		},
+		Spec: ack.ReplicationGroupSpec{ReplicationGroupID: ptr.To("fc-" + name), Description: ptr.To("of FlagCache " + name)},
+	}
 	Expect(controllerutil.SetControllerReference(fc, group, scheme)).To(Succeed())
 	return group
 }
 
-func replicationGroups() *unstructured.Unstructured { return definition("ReplicationGroup") }
-func metricAlarms() *unstructured.Unstructured      { return definition("MetricAlarm") }
-
-// definition returns a minimal CustomResourceDefinition of an ACK kind.
-func definition(name string) *unstructured.Unstructured {
-	for _, kind := range ack.Kinds() {
-		if kind.Kind != name {
-			continue
-		}
-		return &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-			"metadata": map[string]any{"name": kind.CRD()},
-			"spec": map[string]any{
-				"group": kind.Group, "scope": "Namespaced",
-				"names": map[string]any{"kind": kind.Kind, "plural": kind.Resource, "singular": strings.ToLower(kind.Kind), "listKind": kind.Kind + "List"},
-				"versions": []any{map[string]any{
-					"name": kind.Version, "served": true, "storage": true, "subresources": map[string]any{"status": map[string]any{}},
-					"schema": map[string]any{"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-				}},
-			},
-		}}
-	}
-	panic("ACK has no kind " + name)
+// crdOf returns the CRD of an ACK kind.
+func crdOf(name string) *unstructured.Unstructured {
+	GinkgoHelper()
+	i := slices.IndexFunc(ack.Kinds(), func(k ack.Kind) bool { return k.Kind == name })
+	crd, err := ackcrds.Of(context.Background(), ack.Kinds()[i])
+	Expect(err).NotTo(HaveOccurred())
+	return crd
 }
 
 // reconciles counts the reconciles of each FlagCache.

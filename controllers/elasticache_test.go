@@ -21,6 +21,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/test/ackcrds"
 	"github.com/flagcache/flagcache/test/ackplayer"
 )
 
@@ -28,8 +29,8 @@ import (
 var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 	var player *ackplayer.Player
 	BeforeAll(func(ctx context.Context) {
-		Expect(ackplayer.InstallCRDs(ctx, k8s)).To(Succeed())
-		DeferCleanup(func(ctx context.Context) { Expect(ackplayer.RemoveCRDs(ctx, k8s)).To(Succeed()) })
+		Expect(ackcrds.Install(ctx, k8s)).To(Succeed())
+		DeferCleanup(func(ctx context.Context) { Expect(ackcrds.Remove(ctx, k8s)).To(Succeed()) })
 		var err error
 		player, err = ackplayer.New(ackplayer.Options{Config: config, Log: ctrl.Log, Poll: 200 * time.Millisecond})
 		Expect(err).NotTo(HaveOccurred())

@@ -5,9 +5,7 @@ package controllers_test
 
 import (
 	"context"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -22,6 +20,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/test/programs"
 )
 
 var _ = Describe("A canary with the Gateway API", Ordered, func() {
@@ -44,7 +43,7 @@ var _ = Describe("A canary with the Gateway API", Ordered, func() {
 		Expect(held.Message).To(ContainSubstring("install the Gateway API"))
 		Expect(s.reconcile(ctx).RequeueAfter).To(Equal(10*time.Second), "a reconcile at each interval, without a hot loop")
 
-		installGatewayAPI()
+		installGatewayAPI(ctx)
 		s.settle(ctx)
 		held = s.expect(ctx, v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonCanaryHeld)
 		Expect(held.Message).To(ContainSubstring("HTTPRoute shop does not exist"))
@@ -119,11 +118,11 @@ var _ = Describe("A canary with the Gateway API", Ordered, func() {
 })
 
 // installGatewayAPI installs the kind HTTPRoute in the running cluster.
-func installGatewayAPI() {
+func installGatewayAPI(ctx context.Context) {
 	GinkgoHelper()
-	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
+	module, err := programs.Module(ctx, ".", "sigs.k8s.io/gateway-api")
 	Expect(err).NotTo(HaveOccurred())
-	crd := filepath.Join(strings.TrimSpace(string(module)), "config", "crd", "standard", "gateway.networking.k8s.io_httproutes.yaml")
+	crd := filepath.Join(module, "config", "crd", "standard", "gateway.networking.k8s.io_httproutes.yaml")
 	_, err = envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: []string{crd}, ErrorIfPathMissing: true})
 	Expect(err).NotTo(HaveOccurred())
 }
@@ -131,7 +130,7 @@ func installGatewayAPI() {
 // startRoutedCanary starts the first step of a canary with the route shop.
 func (s *stage) startRoutedCanary(ctx context.Context) {
 	GinkgoHelper()
-	installGatewayAPI()
+	installGatewayAPI(ctx)
 	s.create(ctx, &gatewayv1.HTTPRoute{
 		ObjectMeta: metav1.ObjectMeta{Name: "shop", Namespace: s.namespace},
 		Spec: gatewayv1.HTTPRouteSpec{

@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/flagcache/flagcache/test/ackcontroller"
+	"github.com/flagcache/flagcache/test/ackcrds"
 )
 
 // limit bounds how long the controller may take to write a status.
@@ -63,7 +64,11 @@ func startServer(t *testing.T) *rest.Config {
 			t.Error(err)
 		}
 	})
-	if err := ackcontroller.InstallCRDs(t.Context(), config); err != nil {
+	c, err := client.New(config, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ackcrds.Install(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	return config

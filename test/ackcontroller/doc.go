@@ -3,7 +3,7 @@
 
 // Package ackcontroller runs the elasticache-controller of AWS Controllers for
 // Kubernetes (ACK) as a process beside an API server. It is the controller's own code,
-// built by hack/tools/ack, with the CRDs and the ClusterRole of its module.
+// built by hack/tools/ack, with the ClusterRole of its module.
 //
 //	tests ──▶ API server ◀── controller ──▶ AWS's API at Options.Endpoint
 //

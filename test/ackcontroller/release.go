@@ -4,15 +4,9 @@
 package ackcontroller
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
-
-	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/flagcache/flagcache/test/programs"
 )
@@ -44,42 +38,5 @@ const Module = "github.com/aws-controllers-k8s/elasticache-controller"
 // Dir returns the directory of the controller's module, in the version that hack/tools/ack
 // builds.
 func Dir(ctx context.Context) (string, error) {
-	root, err := programs.Root()
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.CommandContext(ctx, "go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", Module)
-	cmd.Dir = filepath.Join(root, "hack", "tools", "ack")
-	output, err := cmd.Output()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		err = fmt.Errorf("%w: %s", err, exit.Stderr)
-	}
-	dir := string(bytes.TrimSpace(output))
-	if err == nil && dir == "" {
-		err = errors.New("it is not in the module cache: run make ack")
-	}
-	if err != nil {
-		return "", fmt.Errorf("finding the module %s: %w", Module, err)
-	}
-	return dir, nil
-}
-
-// InstallCRDs installs all CRDs of the controller's module and waits until they are
-// served.
-func InstallCRDs(ctx context.Context, config *rest.Config) error {
-	dir, err := Dir(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = envtest.InstallCRDs(config, envtest.CRDInstallOptions{
-		Paths: []string{
-			filepath.Join(dir, "config", "crd", "bases"),
-			filepath.Join(dir, "config", "crd", "common", "bases"),
-		},
-		ErrorIfPathMissing: true,
-	})
-	if err != nil {
-		return fmt.Errorf("installing ACK's CRDs: %w", err)
-	}
-	return nil
+	return programs.Module(ctx, filepath.Join("hack", "tools", "ack"), Module)
 }

@@ -28,6 +28,7 @@ import (
 
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/test/ackcontroller"
+	"github.com/flagcache/flagcache/test/ackcrds"
 	"github.com/flagcache/flagcache/test/awsplayer"
 )
 
@@ -105,9 +106,6 @@ func startWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	if err := ackcontroller.InstallCRDs(t.Context(), config); err != nil {
-		t.Fatal(err)
-	}
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), ack.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
@@ -115,6 +113,9 @@ func startWorld(t *testing.T) *world {
 	config.QPS = -1
 	w := &world{aws: startAWS(t)}
 	if w.client, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ackcrds.Install(t.Context(), w.client); err != nil {
 		t.Fatal(err)
 	}
 	// One worker for each life, because the time of a sync must not depend on other lives.

@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/test/ackcrds"
 	"github.com/flagcache/flagcache/test/ackplayer"
 )
 
@@ -58,9 +59,9 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	Expect(ack.AddToScheme(scheme)).To(Succeed())
 	k8s, err = client.NewWithWatch(config, client.Options{Scheme: scheme})
 	Expect(err).NotTo(HaveOccurred())
-	Expect(ackplayer.InstallCRDs(ctx, k8s)).To(Succeed())
-	Expect(ackplayer.InstallCRDs(ctx, k8s)).To(Succeed(), "with the CRDs already installed")
-	DeferCleanup(func(ctx context.Context) { Expect(ackplayer.RemoveCRDs(ctx, k8s)).To(Succeed()) })
+	Expect(ackcrds.Install(ctx, k8s)).To(Succeed())
+	Expect(ackcrds.Install(ctx, k8s)).To(Succeed(), "with the CRDs already installed")
+	DeferCleanup(func(ctx context.Context) { Expect(ackcrds.Remove(ctx, k8s)).To(Succeed()) })
 })
 
 // fixture is a player with a namespace of its own.

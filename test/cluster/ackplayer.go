@@ -11,21 +11,17 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/test/ackcrds"
 )
 
-// DeployACKPlayer deploys test/ackplayer, which must be one of the cluster's images, and
-// waits until ACK's CRDs are established.
+// DeployACKPlayer installs ACK's CRDs and deploys test/ackplayer, which must be one of the
+// cluster's images.
 func (c *Cluster) DeployACKPlayer(ctx context.Context) error {
+	if err := ackcrds.Install(ctx, c.Client); err != nil {
+		return err
+	}
 	if _, err := c.Kubectl(ctx, "apply", "--server-side", "-f", "test/ackplayer/deploy.yaml"); err != nil {
 		return fmt.Errorf("deploying ackplayer: %w", err)
-	}
-	for _, k := range ack.Kinds() {
-		for _, event := range []string{"create", "condition=Established"} {
-			if _, err := c.Kubectl(ctx, "wait", "--for="+event, "crd/"+k.CRD(), "--timeout", deployLimit.String()); err != nil {
-				return fmt.Errorf("waiting for ackplayer: %w\n%s", err, c.kubectlOutput(ctx, "logs", "--namespace", playerNamespace, "deployment/ackplayer", "--tail", "20"))
-			}
-		}
 	}
 	return nil
 }

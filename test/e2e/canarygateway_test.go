@@ -6,9 +6,7 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -25,6 +23,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/service/loadtest"
 	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/programs"
 )
 
 // imageGateway is the image of test/e2e/gateway.
@@ -147,9 +146,9 @@ func weightsOf(route *gatewayv1.HTTPRoute) map[string]int32 {
 // installGatewayAPI installs the CRDs of the Gateway API from its Go module.
 func installGatewayAPI(ctx context.Context) {
 	GinkgoHelper()
-	module, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
+	module, err := programs.Module(ctx, ".", "sigs.k8s.io/gateway-api")
 	Expect(err).NotTo(HaveOccurred())
-	crds := filepath.Join(strings.TrimSpace(string(module)), "config", "crd", "standard")
+	crds := filepath.Join(module, "config", "crd", "standard")
 	kubectl(ctx, "apply", "--server-side", "--filename", crds)
 	kubectl(ctx, "wait", "--for=condition=Established", "--timeout=1m", "crd/httproutes.gateway.networking.k8s.io")
 }

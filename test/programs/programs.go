@@ -1,10 +1,13 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package programs finds the repository, and the programs that make has built in it.
+// Package programs finds the repository, the Go modules that it depends on, and the
+// programs that make has built in it.
 package programs
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -28,6 +31,29 @@ func Root() (string, error) {
 		}
 		dir = filepath.Dir(dir)
 	}
+}
+
+// Module returns the directory of a Go module, in the version that the module at a
+// directory of the repository requires; that is "." for the repository's own.
+func Module(ctx context.Context, at, module string) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, "go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module)
+	cmd.Dir = filepath.Join(root, at)
+	output, err := cmd.Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
+	dir := string(bytes.TrimSpace(output))
+	if err == nil && dir == "" {
+		err = errors.New("it is not in the module cache: run go mod download")
+	}
+	if err != nil {
+		return "", fmt.Errorf("finding the module %s: %w", module, err)
+	}
+	return dir, nil
 }
 
 // Find returns the absolute path of a program: the one in an environment variable, which

@@ -64,9 +64,6 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return fmt.Errorf("creating a client: %w", err)
 	}
-	if err := ackplayer.InstallCRDs(ctx, c); err != nil {
-		return err
-	}
 	s.player.Config, s.player.Log = config, ctrl.Log
 	player, err := ackplayer.New(s.player)
 	if err != nil {
