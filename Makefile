@@ -92,13 +92,14 @@ generate: $(CONTROLLER_GEN) ## Generate the DeepCopy methods of the API types an
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/... paths=./controllers/ack
 
 .PHONY: manifests
-manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate the CRD, the RBAC role, docs/api.md and docs/conditions.md.
+manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate the CRD, the RBAC role, docs/api.md, docs/conditions.md and the tables of docs/elasticache.md.
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	$(CONTROLLER_GEN) rbac:roleName=manager-role paths=./controllers/... output:rbac:artifacts:config=config/rbac
 	$(CRD_REF_DOCS) --source-path=api --config=hack/tools/crd-ref-docs/config.yaml \
 		--templates-dir=hack/tools/crd-ref-docs/templates --renderer=markdown \
 		--output-path=docs/api.md --log-level=ERROR
 	go run ./hack/conditions
+	go run ./hack/ackfields
 	go run ./hack/packages
 
 .PHONY: fmt

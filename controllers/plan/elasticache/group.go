@@ -221,6 +221,37 @@ func (d desired) groupSpec(securityGroupIDs []string) ack.ReplicationGroupSpec {
 	return spec
 }
 
+// writtenSpec is the part of a group's spec that FlagCache writes.
+func writtenSpec(spec ack.ReplicationGroupSpec) ack.ReplicationGroupSpec {
+	return ack.ReplicationGroupSpec{
+		ReplicationGroupID:         spec.ReplicationGroupID,
+		Description:                spec.Description,
+		Engine:                     spec.Engine,
+		EngineVersion:              spec.EngineVersion,
+		CacheNodeType:              spec.CacheNodeType,
+		DataTieringEnabled:         spec.DataTieringEnabled,
+		NumNodeGroups:              spec.NumNodeGroups,
+		ReplicasPerNodeGroup:       spec.ReplicasPerNodeGroup,
+		AutomaticFailoverEnabled:   spec.AutomaticFailoverEnabled,
+		MultiAZEnabled:             spec.MultiAZEnabled,
+		TransitEncryptionEnabled:   spec.TransitEncryptionEnabled,
+		AtRestEncryptionEnabled:    spec.AtRestEncryptionEnabled,
+		KMSKeyID:                   spec.KMSKeyID,
+		AuthToken:                  spec.AuthToken,
+		UserGroupIDs:               spec.UserGroupIDs,
+		CacheSubnetGroupName:       spec.CacheSubnetGroupName,
+		CacheParameterGroupName:    spec.CacheParameterGroupName,
+		SecurityGroupIDs:           spec.SecurityGroupIDs,
+		SnapshotRetentionLimit:     spec.SnapshotRetentionLimit,
+		SnapshotWindow:             spec.SnapshotWindow,
+		PreferredMaintenanceWindow: spec.PreferredMaintenanceWindow,
+		IPDiscovery:                spec.IPDiscovery,
+		NetworkType:                spec.NetworkType,
+		Durability:                 spec.Durability,
+		Tags:                       spec.Tags,
+	}
+}
+
 // optional is a field that is absent where it is zero. Zero in a field that ACK would
 // default is set.
 func optional[T comparable](value T) *T {

@@ -194,6 +194,39 @@ func annotated(o observed.Object, retained bool) observed.Object {
 	return copied
 }
 
+// onlyWritten removes the fields from an observed object's spec that FlagCache does not
+// write: applied again, they would be taken from whoever wrote them.
+func onlyWritten(o observed.Object) {
+	switch o := o.(type) {
+	case *ack.ReplicationGroup:
+		o.Spec = writtenSpec(o.Spec)
+	case *ack.CacheSubnetGroup:
+		o.Spec = ack.CacheSubnetGroupSpec{
+			CacheSubnetGroupName:        o.Spec.CacheSubnetGroupName,
+			CacheSubnetGroupDescription: o.Spec.CacheSubnetGroupDescription,
+			SubnetIDs:                   o.Spec.SubnetIDs,
+			Tags:                        o.Spec.Tags,
+		}
+	case *ack.UserGroup:
+		o.Spec = ack.UserGroupSpec{
+			UserGroupID: o.Spec.UserGroupID,
+			Engine:      o.Spec.Engine,
+			UserIDs:     o.Spec.UserIDs,
+			Tags:        o.Spec.Tags,
+		}
+	case *ack.User:
+		o.Spec.Passwords = nil
+	case *ack.SecurityGroup:
+		o.Spec = ack.SecurityGroupSpec{
+			Name:         o.Spec.Name,
+			Description:  o.Spec.Description,
+			VPCID:        o.Spec.VPCID,
+			IngressRules: o.Spec.IngressRules,
+			Tags:         o.Spec.Tags,
+		}
+	}
+}
+
 // lastSnapshot takes a snapshot before a group is deleted, if AWS ever created it:
 // ACK takes none by itself. The group stays until AWS has the snapshot.
 func lastSnapshot(x *observed.Index, group *ack.ReplicationGroup) cache.Retirement {
