@@ -118,6 +118,7 @@ func (v *service) setUpRefresher(serve func(*flags.Set)) {
 		Log:   v.log,
 
 		Environment:  v.settings.environment,
+		Store:        v.settings.flagsStore,
 		LastGoodFile: v.settings.lastGoodFile,
 	}
 	var redis *cache.Cache
@@ -228,6 +229,9 @@ func (v *service) health() ofrep.Health {
 		current.Set.Len(), current.Generation, current.Origin, v.refresher.Age().Round(time.Millisecond))
 	if sourceError != "" {
 		details += "; " + sourceError
+	}
+	if v.refresher.Foreign() {
+		details += "; " + cache.ErrForeign.Error()
 	}
 	return ofrep.Health{Ready: true, Details: details}
 }

@@ -22,6 +22,7 @@ import (
 type settings struct {
 	environment      string
 	flagsFile        string
+	flagsStore       string
 	listenAddress    string
 	telemetryAddress string
 	bindingDir       string
@@ -56,6 +57,7 @@ func readSettings(environ []string) (settings, error) {
 	s := settings{
 		environment:      r.matching(config.EnvEnvironment, "default", environmentName, "up to 253 letters, digits, dots, underscores, slashes and dashes"),
 		flagsFile:        r.text(config.EnvFlagsFile, config.DefaultFlagsFile),
+		flagsStore:       r.matching(config.EnvFlagsStore, "", storeName, "up to 253 letters, digits, dots, colons, underscores, slashes and dashes"),
 		listenAddress:    r.address(config.EnvListenAddress, fmt.Sprintf(":%d", config.PortOFREP)),
 		telemetryAddress: r.address(config.EnvTelemetryAddress, fmt.Sprintf(":%d", config.PortTelemetry)),
 		redisURL:         r.redisURL(config.EnvRedisURL),
@@ -87,6 +89,7 @@ func readSettings(environ []string) (settings, error) {
 
 var (
 	environmentName = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,253}$`)
+	storeName       = regexp.MustCompile(`^[A-Za-z0-9.:_/-]{1,253}$`)
 	revisionName    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
 )
 

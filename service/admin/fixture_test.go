@@ -87,7 +87,7 @@ func migrate(t *testing.T, store *postgres.Store) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		store.Watch(ctx, func(source.Version) { once.Do(func() { close(seen) }) })
+		store.Watch(ctx, func(source.State) { once.Do(func() { close(seen) }) })
 	}()
 	<-seen
 	cancel()

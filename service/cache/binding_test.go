@@ -55,7 +55,7 @@ func TestBindingChangesAreApplied(t *testing.T) {
 	})
 	binding(t, dir, map[string]string{"type": "redis", "host": "127.0.0.1", "port": first.Port(), "password": "first-password", "tls": "false"})
 	redistest.Eventually(t, 10*time.Second, "the new binding was not used", func() bool { return r.changes.Load() > 1 })
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 
 	binding(t, dir, map[string]string{"host": "", "port": "", "password": "", "uri": second.URL()})
 	redistest.Eventually(t, 10*time.Second, "the changed binding was not used", func() bool {
@@ -76,7 +76,7 @@ func TestURLIsUsedWithoutABinding(t *testing.T) {
 	server := redistest.Start(t)
 	r := runCache(t, Options{BindingDir: filepath.Join(t.TempDir(), "none"), URL: server.URL()})
 	r.awaitChange(t, 0)
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 }
 
 func TestInvalidBindings(t *testing.T) {
@@ -133,7 +133,7 @@ func TestTLS(t *testing.T) {
 	binding(t, good, map[string]string{"host": "127.0.0.1", "port": port, "tls": "true", "ca": ca})
 	r := runCache(t, Options{BindingDir: good})
 	r.awaitChange(t, 0)
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 	r.mustRead(t, "one")
 
 	for name, files := range map[string]map[string]string{

@@ -42,7 +42,12 @@ type testCache struct {
 	logs    *logtest.Buffer
 }
 
-func number(n int64) source.Version { return source.Version{Number: n} }
+func number(n int64) source.State { return source.State{Version: source.Version{Number: n}} }
+
+// atLeast accepts documents of a version or a newer one.
+func atLeast(s source.State) func(Entry) bool {
+	return func(stored Entry) bool { return stored.Version.Compare(s.Version) >= 0 }
+}
 
 func runCache(t *testing.T, options Options) *testCache {
 	t.Helper()
@@ -101,7 +106,7 @@ func TestStoreAndRead(t *testing.T) {
 		t.Fatalf("reading an empty Redis returns %v, not a miss", err)
 	}
 	seen := r.changes.Load()
-	r.mustStore(t, Entry{Version: number(2), Data: []byte("two")})
+	r.mustStore(t, Entry{State: number(2), Data: []byte("two")})
 	r.mustRead(t, "two")
 	r.awaitChange(t, seen)
 
@@ -110,9 +115,9 @@ func TestStoreAndRead(t *testing.T) {
 		t.Errorf("the TTL of the entry is %s, not 300 s with a jitter of 10 %%", ttl)
 	}
 
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 	r.mustRead(t, "two")
-	r.mustStore(t, Entry{Version: number(3), Data: []byte("three")})
+	r.mustStore(t, Entry{State: number(3), Data: []byte("three")})
 	r.mustRead(t, "three")
 
 	for result, want := range map[string]float64{"hit": 3, "miss": 1, "error": 0} {
@@ -126,7 +131,7 @@ func TestInvalidateDeletesAndNotifies(t *testing.T) {
 	server := redistest.Start(t)
 	r := connectedTo(t, server)
 	seen := r.changes.Load()
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 	r.awaitChange(t, seen)
 	seen = r.changes.Load()
 	if err := r.Invalidate(t.Context()); err != nil {
@@ -153,9 +158,9 @@ func TestOneInstanceRefills(t *testing.T) {
 		writers.Go(func() {
 			fill := func(context.Context) (Entry, error) {
 				fills.Add(1)
-				return Entry{Version: number(1), Data: []byte("one")}, nil
+				return Entry{State: number(1), Data: []byte("one")}, nil
 			}
-			if err := r.Refill(t.Context(), number(1), fill); err != nil && !errors.Is(err, ErrBusy) {
+			if err := r.Refill(t.Context(), atLeast(number(1)), fill); err != nil && !errors.Is(err, ErrBusy) {
 				t.Errorf("refilling: %v", err)
 			}
 		})
@@ -181,8 +186,8 @@ func TestRefillRespectsTheLock(t *testing.T) {
 	client := server.Client()
 	r := connectedTo(t, server)
 	client.Set(t.Context(), "feature_flags_lock:test", "another instance", 0)
-	fill := func(context.Context) (Entry, error) { return Entry{Version: number(1), Data: []byte("one")}, nil }
-	if err := r.Refill(t.Context(), number(1), fill); !errors.Is(err, ErrBusy) {
+	fill := func(context.Context) (Entry, error) { return Entry{State: number(1), Data: []byte("one")}, nil }
+	if err := r.Refill(t.Context(), atLeast(number(1)), fill); !errors.Is(err, ErrBusy) {
 		t.Fatalf("the refill returns %v, not ErrBusy", err)
 	}
 	if client.Exists(t.Context(), testKey).Val() != 0 {
@@ -194,11 +199,11 @@ func TestRefillRespectsTheLock(t *testing.T) {
 }
 
 func TestPoisonedValuesAreMissesAndDeleted(t *testing.T) {
-	good := Sealer{}.Seal(testKey, Entry{Version: number(1), Data: []byte("x")})
+	good := Sealer{}.Seal(testKey, Entry{State: number(1), Data: []byte("x")})
 	poison := map[string]string{
 		"an arbitrary string": "{}",
 		"a damaged envelope":  strings.Replace(string(good), "x", "y", 1),
-		"another key's value": string(Sealer{}.Seal("feature_flags:other", Entry{Version: number(1), Data: []byte("x")})),
+		"another key's value": string(Sealer{}.Seal("feature_flags:other", Entry{State: number(1), Data: []byte("x")})),
 		"far too large":       strings.Repeat("A", 8<<20),
 	}
 	server := redistest.Start(t)
@@ -220,7 +225,7 @@ func TestPoisonedValuesAreMissesAndDeleted(t *testing.T) {
 		if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
 			t.Errorf("the read returns %v, not a miss", err)
 		}
-		r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+		r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 		r.mustRead(t, "one")
 	})
 }
@@ -241,7 +246,7 @@ func TestDiscardKeepsAConcurrentlyWrittenValue(t *testing.T) {
 func TestFullRedisRejectsWrites(t *testing.T) {
 	server := redistest.Start(t, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction")
 	r := connectedTo(t, server)
-	if err := r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}); err == nil {
+	if err := r.Store(t.Context(), Entry{State: number(1), Data: []byte("one")}); err == nil {
 		t.Error("storing in a full Redis succeeded")
 	}
 	if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
@@ -334,7 +339,7 @@ func TestSingleConnectionIsSufficient(t *testing.T) {
 		_, _, _, err := r.connected()
 		return err == nil
 	})
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 	r.mustRead(t, "one")
 	if n := server.Connections(server.Client()); n > 1 {
 		t.Errorf("%d connections are open, not one", n)
@@ -358,7 +363,7 @@ func TestConfiguredKeyIsRequiredAndReloaded(t *testing.T) {
 	redistest.Eventually(t, 5*time.Second, "the missing key was not logged", func() bool {
 		return strings.Contains(r.logs.String(), "reading the key")
 	})
-	if err := r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}); err == nil {
+	if err := r.Store(t.Context(), Entry{State: number(1), Data: []byte("one")}); err == nil {
 		t.Fatal("it stored a value without the configured key")
 	}
 	for _, key := range []string{"0123456789abcdef", "another key of the sort"} {
@@ -372,7 +377,7 @@ func TestConfiguredKeyIsRequiredAndReloaded(t *testing.T) {
 		if _, err := r.Read(t.Context()); !errors.Is(err, ErrMiss) {
 			t.Fatalf("reading a value under the previous key returns %v, not a miss", err)
 		}
-		r.mustStore(t, Entry{Version: number(1), Data: []byte(key)})
+		r.mustStore(t, Entry{State: number(1), Data: []byte(key)})
 		r.mustRead(t, key)
 	}
 }

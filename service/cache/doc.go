@@ -7,7 +7,7 @@
 // The document is stored under feature_flags:{environment} with a TTL, in an
 // envelope:
 //
-//	flagcache/2 hmac-sha256 <hex> <epoch> <number> <length> feature_flags:production
+//	flagcache/3 hmac-sha256 <hex> <epoch> <number> <length> =<store> =<tag> feature_flags:production
 //	{"flags": ...}
 //
 // A value is accepted only if it is, byte for byte, the envelope that Seal would
@@ -15,7 +15,13 @@
 // with a compare-and-delete, so that a valid value written in between is kept.
 // With a key (see config.EnvCacheHMACKeyFile) a document cannot be forged with
 // write access to Redis alone; without one the envelope detects corruption but
-// not forgery. An older version (epoch, number) never replaces a newer one.
+// not forgery.
+//
+// The store and the tag identify the document in its source; the callers of Read
+// use it only if the source has it. An older version (epoch, number) never replaces
+// a newer one that the source may have, and a document never replaces that of
+// another store. An envelope without store and tag, of an earlier release, is read,
+// but no source confirms it.
 //
 // A message on feature_flags_changed:{environment} follows every change. It has
 // no content: instances read the document after every message, and after every

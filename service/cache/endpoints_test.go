@@ -31,15 +31,15 @@ func TestCluster(t *testing.T) {
 			server.Client().FlushAll(t.Context())
 			r := runCache(t, options)
 			r.awaitChange(t, 1)
-			r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+			r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 			r.mustRead(t, "one")
 			seen := r.changes.Load()
 			if err := r.Invalidate(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			r.awaitChange(t, seen)
-			fill := func(context.Context) (Entry, error) { return Entry{Version: number(2), Data: []byte("two")}, nil }
-			if err := r.Refill(t.Context(), number(2), fill); err != nil {
+			fill := func(context.Context) (Entry, error) { return Entry{State: number(2), Data: []byte("two")}, nil }
+			if err := r.Refill(t.Context(), atLeast(number(2)), fill); err != nil {
 				t.Fatalf("refilling: %v", err)
 			}
 			r.mustRead(t, "two")
@@ -65,13 +65,13 @@ func TestSentinelFailover(t *testing.T) {
 	sentinel := redistest.StartSentinel(t, primary, 1)
 	r := runCache(t, Options{URL: sentinel.SentinelURL()})
 	r.awaitChange(t, 1)
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 	r.mustRead(t, "one")
 
 	primary.Kill()
 	redistest.Eventually(t, 30*time.Second, "the sentinel did not fail over", func() bool { return sentinel.Primary() == replica.Addr })
 	redistest.Eventually(t, recovery, "the new primary was not used", func() bool {
-		return r.Store(t.Context(), Entry{Version: number(2), Data: []byte("two")}) == nil
+		return r.Store(t.Context(), Entry{State: number(2), Data: []byte("two")}) == nil
 	})
 	if got := replica.Client().Get(t.Context(), testKey).Val(); !strings.HasSuffix(got, "two") {
 		t.Errorf("the new primary holds %q", got)
@@ -95,7 +95,7 @@ func TestCABundleIsReloaded(t *testing.T) {
 	write(oldCA)
 	r := runCache(t, Options{URL: "rediss://127.0.0.1:" + port, CAFile: file})
 	r.awaitChange(t, 1)
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 
 	mustDo(t, server.Client(), "CONFIG", "SET", "tls-cert-file", filepath.Join(renewed, "cert.pem"),
 		"tls-key-file", filepath.Join(renewed, "key.pem"), "tls-ca-cert-file", filepath.Join(renewed, "cert.pem"))

@@ -11,21 +11,31 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/flagcache/flagcache/service/source"
 )
 
 // Entry is a cached document.
 type Entry struct {
-	// Version orders documents: a larger version was written later.
-	Version source.Version
+	// State identifies the document in its source.
+	source.State
 	// Data is the document.
 	Data []byte
+	// Supersedes means that the source does not have any other document which may
+	// be stored for its store, even one with a newer version. It is not stored.
+	Supersedes bool
 }
 
-// format is the version of the envelope's layout.
-const format = "flagcache/2"
+// format is the version of the envelope's layout. previousFormat has neither store
+// nor tag. It is read, because instances of an earlier release may share Redis, and
+// never written.
+const (
+	format         = "flagcache/3"
+	previousFormat = "flagcache/2"
+)
 
 // maxHeader is an upper bound of the length of an envelope's first line.
 const maxHeader = 1024
@@ -54,31 +64,58 @@ func (s Sealer) hash() hash.Hash {
 
 // Seal returns the envelope of an entry under a key.
 func (s Sealer) Seal(key string, e Entry) []byte {
-	fields := fmt.Sprintf("%d %d %d %s\n", e.Version.Epoch, e.Version.Number, len(e.Data), key)
-	sum := s.hash()
-	sum.Write([]byte(format + " " + fields))
-	sum.Write(e.Data)
-	header := format + " " + s.algorithm() + " " + hex.EncodeToString(sum.Sum(nil)) + " " + fields
-	return append([]byte(header), e.Data...)
+	return s.seal(format, fmt.Sprintf("%d %d %d %s %s %s\n", e.Version.Epoch, e.Version.Number, len(e.Data), token(e.Store), token(e.Tag), key), e.Data)
 }
 
-// Open returns the entry in an envelope. It parses only the version in the
-// header, and then compares the value with the envelope that Seal produces for
-// the entry, so that exactly one encoding is accepted.
+// sealPrevious returns the envelope of an entry in the previous format.
+func (s Sealer) sealPrevious(key string, e Entry) []byte {
+	return s.seal(previousFormat, fmt.Sprintf("%d %d %d %s\n", e.Version.Epoch, e.Version.Number, len(e.Data), key), e.Data)
+}
+
+func (s Sealer) seal(format, fields string, data []byte) []byte {
+	sum := s.hash()
+	sum.Write([]byte(format + " " + fields))
+	sum.Write(data)
+	header := format + " " + s.algorithm() + " " + hex.EncodeToString(sum.Sum(nil)) + " " + fields
+	return append([]byte(header), data...)
+}
+
+// token returns text as one field of a header.
+func token(text string) string { return "=" + url.QueryEscape(text) }
+
+// Open returns the entry in an envelope. It parses only the state in the header,
+// and then compares the value with the envelope that Seal produces for the entry,
+// so that exactly one encoding is accepted. An envelope of the previous format has
+// neither store nor tag, so that no source confirms its entry.
 func (s Sealer) Open(key string, value []byte) (Entry, error) {
-	header, data, found := bytes.Cut(value, []byte("\n"))
-	fields := bytes.Split(header, []byte(" "))
-	if !found || len(fields) < 5 {
-		return Entry{}, errNotEnvelope
+	entry, fields, err := parse(value)
+	if err != nil {
+		return Entry{}, err
 	}
-	epoch, epochErr := strconv.ParseInt(string(fields[3]), 10, 64)
-	number, numberErr := strconv.ParseInt(string(fields[4]), 10, 64)
-	if epochErr != nil || numberErr != nil {
-		return Entry{}, errNotEnvelope
+	sealed := s.sealPrevious(key, entry)
+	if fields[0] == format && len(fields) > 7 {
+		entry.Store, _ = url.QueryUnescape(strings.TrimPrefix(fields[6], "="))
+		entry.Tag, _ = url.QueryUnescape(strings.TrimPrefix(fields[7], "="))
+		sealed = s.Seal(key, entry)
 	}
-	entry := Entry{Version: source.Version{Epoch: epoch, Number: number}, Data: data}
-	if !hmac.Equal(s.Seal(key, entry), value) {
+	if !hmac.Equal(sealed, value) {
 		return Entry{}, errNotEnvelope
 	}
 	return entry, nil
+}
+
+// parse returns the entry in an envelope that is not verified, and the fields of
+// its header.
+func parse(value []byte) (Entry, []string, error) {
+	header, data, found := bytes.Cut(value, []byte("\n"))
+	fields := strings.Split(string(header), " ")
+	if !found || len(header) > maxHeader || len(fields) < 6 {
+		return Entry{}, nil, errNotEnvelope
+	}
+	epoch, epochErr := strconv.ParseInt(fields[3], 10, 64)
+	number, numberErr := strconv.ParseInt(fields[4], 10, 64)
+	if epochErr != nil || numberErr != nil {
+		return Entry{}, nil, errNotEnvelope
+	}
+	return Entry{State: source.State{Version: source.Version{Epoch: epoch, Number: number}}, Data: data}, fields, nil
 }

@@ -58,7 +58,7 @@ func TestBreakerOpensImmediatelyAndProbes(t *testing.T) {
 					t.Fatalf("an open breaker lets a read through: %v", err)
 				}
 			}
-			if err := r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}); !errors.Is(err, errUnavailable) {
+			if err := r.Store(t.Context(), Entry{State: number(1), Data: []byte("one")}); !errors.Is(err, errUnavailable) {
 				t.Errorf("an open breaker lets a write through: %v", err)
 			}
 			seen := r.changes.Load()
@@ -66,7 +66,7 @@ func TestBreakerOpensImmediatelyAndProbes(t *testing.T) {
 			r.awaitBreaker(t, false)
 			// The document may have changed meanwhile.
 			r.awaitChange(t, seen)
-			r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+			r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 		})
 	}
 }
@@ -90,7 +90,7 @@ func TestBreakerOpensBeforeTheTimeout(t *testing.T) {
 func TestSlowRedisIsUsed(t *testing.T) {
 	server := redistest.Start(t)
 	r := connectedTo(t, server)
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 	server.Pause()
 	time.AfterFunc(2*openDelay, server.Resume)
 	r.mustRead(t, "one")
@@ -131,7 +131,7 @@ func TestTruncatedRepliesAreErrors(t *testing.T) {
 	proxy := redistest.StartProxy(t, server.Addr)
 	r := runCache(t, Options{URL: proxy.URL(), Connections: 1})
 	r.awaitChange(t, 0)
-	entry, value := sealedEntry(Sealer{}, testKey, number(1), 512)
+	entry, value := sealedEntry(Sealer{}, testKey, number(1).Version, 512)
 	r.mustStore(t, entry)
 	reply := "$512\r\n" + string(value) + "\r\n"
 	for cut := range len(reply) {
@@ -168,7 +168,7 @@ func TestCorruptedRepliesAreMisses(t *testing.T) {
 	proxy := redistest.StartProxy(t, server.Addr)
 	r := runCache(t, Options{URL: proxy.URL(), Connections: 1})
 	r.awaitChange(t, 0)
-	_, value := sealedEntry(Sealer{}, testKey, number(1), 512)
+	_, value := sealedEntry(Sealer{}, testKey, number(1).Version, 512)
 	for at := range len(value) {
 		client.Set(t.Context(), testKey, value, 0)
 		proxy.Corrupt(func(_ int, part []byte) ([]byte, bool) {
@@ -193,15 +193,15 @@ func TestConnectionsToADemotedPrimaryAreReplaced(t *testing.T) {
 	name := redistest.StartProxy(t, primary.Addr)
 	r := runCache(t, Options{URL: name.URL()})
 	r.awaitChange(t, 1)
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 
 	promote(t, replica, primary)
-	if err := r.Store(t.Context(), Entry{Version: number(2), Data: []byte("two")}); err == nil {
+	if err := r.Store(t.Context(), Entry{State: number(2), Data: []byte("two")}); err == nil {
 		t.Fatal("a demoted primary accepted a write")
 	}
 	name.Point(replica.Addr)
 	redistest.Eventually(t, recovery, "writes did not resume", func() bool {
-		return r.Store(t.Context(), Entry{Version: number(3), Data: []byte("three")}) == nil
+		return r.Store(t.Context(), Entry{State: number(3), Data: []byte("three")}) == nil
 	})
 	if got := replica.Client().Get(t.Context(), testKey).Val(); !strings.HasSuffix(got, "three") {
 		t.Errorf("the new primary holds %q", got)
@@ -229,7 +229,7 @@ func TestReconnectsWhileRedisIsLoading(t *testing.T) {
 	name.Point(server.Addr)
 	// Connections to the loading server are still open.
 	redistest.Eventually(t, recovery, "the new server was not used", func() bool {
-		return r.Store(t.Context(), Entry{Version: number(1), Data: []byte("one")}) == nil
+		return r.Store(t.Context(), Entry{State: number(1), Data: []byte("one")}) == nil
 	})
 }
 
@@ -245,7 +245,7 @@ func TestPasswordRotation(t *testing.T) {
 	binding(t, dir, map[string]string{"host": "127.0.0.1", "port": server.Port(), "username": "app", "password": "first-password"})
 	r := runCache(t, Options{BindingDir: dir})
 	r.awaitChange(t, 1)
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 
 	mustDo(t, admin, "ACL", "SETUSER", "app", ">second-password")
 	r.mustRead(t, "one")
@@ -305,7 +305,7 @@ func TestServerWithoutFreeConnections(t *testing.T) {
 	}
 	mustDo(t, admin, "CONFIG", "SET", "maxclients", "100")
 	r.awaitBreaker(t, false)
-	r.mustStore(t, Entry{Version: number(1), Data: []byte("one")})
+	r.mustStore(t, Entry{State: number(1), Data: []byte("one")})
 }
 
 // TestAttackerWithRedisCannotInject is C12: an attacker who can write to Redis,
@@ -315,17 +315,17 @@ func TestAttackerWithRedisCannotInject(t *testing.T) {
 	attacker := server.Client()
 	secret := []byte("0123456789abcdef")
 	sealer := Sealer{secret}
-	seen := sealer.Seal(testKey, Entry{Version: number(5), Data: []byte("good")})
+	seen := sealer.Seal(testKey, Entry{State: number(5), Data: []byte("good")})
 	r := runCache(t, Options{URL: server.URL(), KeyFile: keyFile(t, secret)})
 	r.awaitChange(t, 1)
 	forged := map[string]string{
 		"a document":                          "evil",
-		"a checksum":                          string(Sealer{}.Seal(testKey, Entry{Version: number(9), Data: []byte("evil")})),
-		"another key":                         string(Sealer{[]byte("fedcba9876543210")}.Seal(testKey, Entry{Version: number(9), Data: []byte("evil")})),
+		"a checksum":                          string(Sealer{}.Seal(testKey, Entry{State: number(9), Data: []byte("evil")})),
+		"another key":                         string(Sealer{[]byte("fedcba9876543210")}.Seal(testKey, Entry{State: number(9), Data: []byte("evil")})),
 		"a valid header on other data":        strings.Replace(string(seen), "good", "evil", 1),
 		"a valid header with a newer version": strings.Replace(string(seen), " 0 5 4 ", " 0 6 4 ", 1),
-		"a valid value of another key":        string(sealer.Seal("feature_flags:other", Entry{Version: number(9), Data: []byte("evil")})),
-		"the former format":                   strings.Replace(string(seen), "flagcache/2", "flagcache/1", 1),
+		"a valid value of another key":        string(sealer.Seal("feature_flags:other", Entry{State: number(9), Data: []byte("evil")})),
+		"the previous format":                 strings.Replace(string(seen), format, previousFormat, 1),
 	}
 	for name, value := range forged {
 		attacker.Set(t.Context(), testKey, value, 0)
@@ -353,7 +353,7 @@ func TestFlushedValuesAreMisses(t *testing.T) {
 		}
 	})
 	for i := int64(1); i < 200 || emptied.Load() < 200; i++ {
-		r.mustStore(t, Entry{Version: number(i), Data: []byte("one")})
+		r.mustStore(t, Entry{State: number(i), Data: []byte("one")})
 		if got, err := r.Read(t.Context()); err != nil && !errors.Is(err, ErrMiss) || err == nil && string(got.Data) != "one" {
 			t.Fatalf("the read returns %q, %v", got.Data, err)
 		}
@@ -371,7 +371,7 @@ func TestOlderVersionNeverReplacesANewerOne(t *testing.T) {
 	for n := range int64(40) {
 		writers.Go(func() {
 			// Some concurrent writers give up; the newest must be retried.
-			for r.Store(t.Context(), Entry{Version: number(n), Data: []byte{byte(n)}}) != nil {
+			for r.Store(t.Context(), Entry{State: number(n), Data: []byte{byte(n)}}) != nil {
 				if n != 39 || t.Context().Err() != nil {
 					return
 				}
@@ -380,9 +380,9 @@ func TestOlderVersionNeverReplacesANewerOne(t *testing.T) {
 	}
 	writers.Wait()
 	r.mustRead(t, string([]byte{39}))
-	newer := Entry{Version: number(1), Data: []byte("of a later epoch")}
+	newer := Entry{State: number(1), Data: []byte("of a later epoch")}
 	newer.Version.Epoch = 1
 	r.mustStore(t, newer)
-	r.mustStore(t, Entry{Version: number(99), Data: []byte("of an earlier epoch")})
+	r.mustStore(t, Entry{State: number(99), Data: []byte("of an earlier epoch")})
 	r.mustRead(t, "of a later epoch")
 }

@@ -16,13 +16,15 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/flagcache/flagcache/service/source"
 	"github.com/flagcache/flagcache/service/wait"
 )
 
 var (
 	// ErrMiss is returned if there is no usable document in Redis.
 	ErrMiss = errors.New("no usable document in Redis")
+	// ErrForeign is returned if the document of another store is stored. It is neither
+	// used nor replaced: two sources share one Redis and one environment.
+	ErrForeign = errors.New("the document in Redis is that of another store with the same environment")
 	// ErrBusy is returned if another instance is filling the cache.
 	ErrBusy = errors.New("another instance is filling the cache")
 
@@ -67,18 +69,18 @@ func (c *Cache) Read(ctx context.Context) (Entry, error) {
 }
 
 // Store writes the document and notifies all instances, unless the same or a
-// newer one is stored.
+// newer one is stored. It returns ErrForeign if that of another store is stored.
 func (c *Cache) Store(ctx context.Context, entry Entry) error {
 	return c.run(ctx, maxAttempts, func(ctx context.Context, client redis.UniversalClient, s Sealer) error {
 		return c.put(ctx, client, s, entry)
 	})
 }
 
-// Refill fills the cache with the result of fill, unless a document of the given
-// version or a newer one is stored. A lock in Redis ensures that one instance at a
+// Refill fills the cache with the result of fill, unless a document that is enough
+// is stored. A lock in Redis ensures that one instance at a
 // time does so; the others get ErrBusy. An error of fill is returned unwrapped.
 // fill is not called while Redis is unavailable. It must take less than LockTime.
-func (c *Cache) Refill(ctx context.Context, version source.Version, fill func(context.Context) (Entry, error)) error {
+func (c *Cache) Refill(ctx context.Context, enough func(Entry) bool, fill func(context.Context) (Entry, error)) error {
 	token := []byte(rand.Text())
 	err := c.run(ctx, 1, func(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
 		held, err := client.SetNX(ctx, c.lock, token, LockTime).Result()
@@ -91,7 +93,7 @@ func (c *Cache) Refill(ctx context.Context, version source.Version, fill func(co
 		return err
 	}
 	defer c.unlock(context.WithoutCancel(ctx), token)
-	if c.has(ctx, version) {
+	if c.has(ctx, enough) {
 		return nil
 	}
 	entry, err := fill(ctx)
@@ -101,12 +103,12 @@ func (c *Cache) Refill(ctx context.Context, version source.Version, fill func(co
 	return c.Store(ctx, entry)
 }
 
-// has reports whether a document of the version or a newer one is stored: another
-// instance may have held the lock just before. It is not counted as a lookup.
-func (c *Cache) has(ctx context.Context, version source.Version) bool {
+// has reports whether a document that is enough is stored: another instance may
+// have held the lock just before. It is not counted as a lookup.
+func (c *Cache) has(ctx context.Context, enough func(Entry) bool) bool {
 	return c.run(ctx, 1, func(ctx context.Context, client redis.UniversalClient, s Sealer) error {
 		stored, err := c.get(ctx, client, s)
-		if err == nil && stored.Version.Compare(version) < 0 {
+		if err == nil && !enough(stored) {
 			return ErrMiss
 		}
 		return err
@@ -174,7 +176,9 @@ func (c *Cache) runAlways(ctx context.Context, tries int, run operation) error {
 }
 
 // isAnswer reports whether the error is a valid result.
-func isAnswer(err error) bool { return errors.Is(err, ErrMiss) || errors.Is(err, ErrBusy) }
+func isAnswer(err error) bool {
+	return errors.Is(err, ErrMiss) || errors.Is(err, ErrBusy) || errors.Is(err, ErrForeign)
+}
 
 // isUnavailable reports whether the error should open the breaker. A rejected
 // write should not: the stored document can still be read.
@@ -261,7 +265,11 @@ func (c *Cache) put(ctx context.Context, client redis.UniversalClient, s Sealer,
 			return err
 		}
 		stored, err := s.Open(c.key, value)
-		if err == nil && stored.Version.Compare(entry.Version) >= 0 {
+		switch {
+		case err != nil:
+		case !stored.SameStore(entry.State):
+			return ErrForeign
+		case keeps(stored, entry):
 			return nil
 		}
 		notify = err != nil || !bytes.Equal(stored.Data, entry.Data)
@@ -273,6 +281,15 @@ func (c *Cache) put(ctx context.Context, client redis.UniversalClient, s Sealer,
 	// Outside of the transaction, so that a user without the right to publish can
 	// still store.
 	return client.Publish(ctx, c.channel, "").Err()
+}
+
+// keeps reports whether a stored document of the same store is not replaced. One
+// that the source does not have is, even if its version is newer.
+func keeps(stored, entry Entry) bool {
+	if entry.Supersedes && (entry.Store != "" || stored.Store == "") {
+		return stored.Confirms(entry.State) && bytes.Equal(stored.Data, entry.Data)
+	}
+	return stored.Version.Compare(entry.Version) >= 0
 }
 
 // transact runs commands in a transaction. If a command was rejected, it returns

@@ -17,6 +17,9 @@ const (
 	// EnvFlagsFile is the path of the flags file in flagd's JSON format.
 	// Default: DefaultFlagsFile.
 	EnvFlagsFile = "FLAGS_FILE"
+	// EnvFlagsStore identifies what the flags file is of, such as the UID of a
+	// ConfigMap. A document in Redis of another one is not used.
+	EnvFlagsStore = "FLAGS_STORE"
 	// EnvPostgresURIFile is the path of a file with a PostgreSQL connection URI.
 	// The flags are then read from that database instead of EnvFlagsFile. The file
 	// is reloaded when it changes. Default: none.
@@ -298,6 +301,8 @@ const (
 	// MetricCacheWaitTimeouts counts the waits for Redis, such as for another
 	// instance's lock, that were too long and ended without it.
 	MetricCacheWaitTimeouts = "flag_cache_wait_timeouts_total"
+	// MetricCacheRefused counts the lookups in Redis whose document was not used.
+	MetricCacheRefused = "flag_cache_refused_total"
 	// MetricSourceLoads counts reads of the source by result: ok, error.
 	MetricSourceLoads = "flag_source_loads_total"
 	// MetricSourceLoading is the number of reads of the source in progress.

@@ -23,18 +23,20 @@ var (
 
 // proposal is a document that may be served.
 type proposal struct {
-	data    []byte
-	digest  string
-	version source.Version
-	origin  string
+	data   []byte
+	digest string
+	state  source.State
+	origin string
+	// confirmed means that the source has it.
+	confirmed bool
 }
 
 func fromSource(d source.Document) proposal {
-	return proposal{data: d.Data, digest: d.Digest, version: d.Version, origin: OriginSource}
+	return proposal{data: d.Data, digest: d.Digest, state: d.State, origin: OriginSource, confirmed: true}
 }
 
 func fromEntry(e cache.Entry, origin string) proposal {
-	return proposal{data: e.Data, digest: source.Digest(e.Data), version: e.Version, origin: origin}
+	return proposal{data: e.Data, digest: source.Digest(e.Data), state: e.State, origin: origin}
 }
 
 // consider serves a document, or returns the reason not to. If the document is
@@ -43,11 +45,14 @@ func (r *Refresher) consider(c proposal) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	current := r.Current()
+	if err := r.arbiter.admit(&c, r.Now()); err != nil {
+		return err
+	}
 	if current != nil && current.Digest == c.digest {
 		r.confirmCurrent(current, c)
 		return nil
 	}
-	if err := r.checkPrecedence(c, current); err != nil {
+	if err := r.arbiter.checkPrecedence(c, current, r.sourceGood.Load()); err != nil {
 		return err
 	}
 	next, problems, err := parse(c.data)
@@ -58,65 +63,45 @@ func (r *Refresher) consider(c proposal) error {
 	if err := r.confirmShrink(current, next, c.digest); err != nil {
 		return err
 	}
-	next.Digest, next.Version, next.Origin, next.Generation = c.digest, c.version, c.origin, 1
+	next.Digest, next.State, next.Confirmed, next.Origin, next.Generation = c.digest, c.state, c.confirmed, c.origin, 1
 	if current != nil {
 		next.Generation = current.Generation + 1
-		next.Version = r.versionAfter(c, current)
+		next.Version = versionAfter(c, current, r.Source.Shared())
 	}
+	next.Lagging = false
 	r.replace(next, problems)
-	return nil
-}
-
-// checkPrecedence returns an error if a document does not take precedence over
-// the served one.
-//
-// A file belongs to each instance, so it takes precedence over all else, and
-// Redis is used only without it. A shared source and Redis have the same
-// documents: there the newer one takes precedence, wherever it is from.
-func (r *Refresher) checkPrecedence(c proposal, current *Snapshot) error {
-	if !r.live(current) {
-		return nil
-	}
-	age := c.version.Compare(current.Version)
-	switch {
-	case c.origin == OriginSource && !r.Source.Shared():
-		return nil
-	case c.origin == OriginSource && age < 0:
-		return fmt.Errorf("%w: %s after %s", errOlder, c.version, current.Version)
-	case c.origin == OriginSource:
-		return nil
-	case age <= 0, !r.Source.Shared() && r.sourceGood.Load():
-		return errNotNewer
-	}
 	return nil
 }
 
 // versionAfter returns the version of a document that replaces the current one.
 // The current file is considered the later one, even if its modification time
 // is older.
-func (r *Refresher) versionAfter(c proposal, current *Snapshot) source.Version {
-	next := c.version
-	if !r.Source.Shared() && c.origin == OriginSource && current.Origin == OriginSource {
+func versionAfter(c proposal, current *Snapshot, shared bool) source.Version {
+	next := c.state.Version
+	if !shared && c.origin == OriginSource && current.Origin == OriginSource {
 		next.Number = max(next.Number, current.Version.Number+1)
 	}
 	return next
 }
 
 // confirmCurrent records that the served document was read again, possibly from a
-// source that takes precedence or with a newer version.
+// source that takes precedence or with another version.
 func (r *Refresher) confirmCurrent(current *Snapshot, c proposal) {
 	if c.origin == OriginSource {
 		r.shrunk = ""
 		r.refused.Store(0)
 	}
 	next := *current
-	if c.version.Compare(next.Version) > 0 || !r.live(current) {
-		next.Version = c.version
+	shared := r.Source.Shared()
+	if c.confirmed && shared || c.state.Version.Compare(next.Version) > 0 || !live(current) {
+		next.State = c.state
+		next.Lagging = false
 	}
-	if c.origin == OriginSource || !r.live(current) {
+	next.Confirmed = next.Confirmed || c.confirmed
+	if c.origin == OriginSource || !live(current) {
 		next.Origin = c.origin
 	}
-	if next.Version != current.Version || next.Origin != current.Origin {
+	if next.State != current.State || next.Origin != current.Origin || next.Confirmed != current.Confirmed {
 		r.current.Store(&next)
 	}
 	r.confirm()

@@ -28,11 +28,18 @@
 //	        the lock        time, at most one failure per second
 //	              └──── load ────┘──▶ serve it ──▶ Redis, message
 //
+// A document in Redis is a hint. It is served if the source confirms it: its store,
+// version and tag are those that the source last reported. Until the source first
+// reports, for a second, nothing from Redis is served; while it is silent, newer
+// documents of its store are. What the source then does not confirm is dropped, and
+// the source's document is served, even if its version is older. A document of
+// another store is neither served nor replaced.
+//
 // Redis only saves work. Whatever it contains, such as a lock that is never
 // released, the wait for it is bounded in all; then the source is read without it.
 //
-// Versions are (epoch, number); an older document never replaces a newer one,
-// neither here nor in Redis. A document that is unusable, as a whole or because all
+// Versions are (epoch, number); an older document never replaces a newer one that the
+// source has, neither here nor in Redis. A document that is unusable, as a whole or because all
 // its flags were rejected, changes nothing: the last good set is still served,
 // without time limit; its age grows, and a metric and the log report it. A document
 // that lost more than half of the flags is read a second time before it is served.

@@ -75,7 +75,7 @@ func readLastGood(path, key string) (cache.Entry, time.Time, error) {
 // saveLastGood is the step of the loop that saves the last good flags.
 func (r *Refresher) saveLastGood(context.Context) time.Duration {
 	current := r.Current()
-	if !r.live(current) {
+	if !live(current) {
 		return 0
 	}
 	err := writeAtomically(r.LastGoodFile, cache.Sealer{}.Seal(lastGoodKey+r.Environment, entryOf(current)))

@@ -18,6 +18,7 @@ type metrics struct {
 	loading          prometheus.Gauge
 	missDuration     prometheus.Histogram
 	waitTimeouts     prometheus.Counter
+	refused          *prometheus.CounterVec
 	lastGoodFailures prometheus.Counter
 }
 
@@ -42,6 +43,10 @@ func newMetrics() *metrics {
 			Name: config.MetricCacheWaitTimeouts,
 			Help: "Waits for Redis, such as for another instance's lock, that were too long and ended without it.",
 		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: config.MetricCacheRefused,
+			Help: "Lookups in Redis whose document was not used: foreign (of another store), unconfirmed (the source does not have it), implausible (from the future).",
+		}, []string{"reason"}),
 		lastGoodFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: config.MetricLastGoodFailures,
 			Help: "Failures to write the file with the last good flags.",
@@ -49,6 +54,9 @@ func newMetrics() *metrics {
 	}
 	for _, result := range []string{"ok", "error"} {
 		m.loads.WithLabelValues(result)
+	}
+	for _, reason := range []string{refusedForeign, refusedUnconfirmed, refusedImplausible} {
+		m.refused.WithLabelValues(reason)
 	}
 	return m
 }
@@ -70,16 +78,17 @@ func (r *Refresher) read(ctx context.Context) (source.Document, error) {
 
 // Register registers the metrics of the source and the served flags.
 func (r *Refresher) Register(registry prometheus.Registerer) {
-	registry.MustRegister(r.metrics.loads, r.metrics.loading, r.metrics.missDuration, r.metrics.waitTimeouts, r.metrics.lastGoodFailures)
+	registry.MustRegister(r.metrics.loads, r.metrics.loading, r.metrics.missDuration, r.metrics.waitTimeouts, r.metrics.refused,
+		r.metrics.lastGoodFailures)
 	gauge := func(name, help string, value func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
 	gauge(config.MetricSnapshotAge, "Seconds since the source or Redis last confirmed the served flags.",
 		func() float64 { return r.Age().Seconds() })
 	gauge(config.MetricSnapshotGeneration, "Number of flag sets that this process has served; 0 before the first.",
-		r.ofCurrent(func(s *Snapshot) float64 { return float64(s.Generation) }))
+		ofCurrent(r, func(s *Snapshot) float64 { return float64(s.Generation) }))
 	gauge(config.MetricSnapshotFlags, "Number of flags served.",
-		r.ofCurrent(func(s *Snapshot) float64 { return float64(s.Set.Len()) }))
+		ofCurrent(r, func(s *Snapshot) float64 { return float64(s.Set.Len()) }))
 	gauge(config.MetricSnapshotProblems, "Number of problems with single flags in the served document, or in a later one of which all flags were rejected.",
 		r.problems)
 	gauge(config.MetricSourceGood, "1 while the source's document is served, else 0.", func() float64 {
@@ -103,7 +112,7 @@ func (r *Refresher) problems() float64 {
 
 // ofCurrent returns a function that reads a value of the current snapshot, 0
 // before the first.
-func (r *Refresher) ofCurrent(value func(*Snapshot) float64) func() float64 {
+func ofCurrent(r *Refresher, value func(*Snapshot) float64) func() float64 {
 	return func() float64 {
 		if current := r.Current(); current != nil {
 			return value(current)

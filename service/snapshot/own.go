@@ -34,7 +34,7 @@ func (r *Refresher) readOwnSource(ctx context.Context) time.Duration {
 // operators whether an instance can use the cache.
 func (r *Refresher) syncCache(ctx context.Context) time.Duration {
 	current := r.Current()
-	if current != nil && r.sourceGood.Load() && current != r.stored && r.Cache.Store(ctx, entryOf(current)) == nil {
+	if current != nil && r.sourceGood.Load() && current != r.stored && r.store(ctx, entryOf(current)) == nil {
 		r.stored = current
 	}
 	r.readOrRefill(ctx)
@@ -45,11 +45,12 @@ func (r *Refresher) syncCache(ctx context.Context) time.Duration {
 // the source still confirms it; otherwise it would only appear fresh.
 func (r *Refresher) readOrRefill(ctx context.Context) {
 	entry, err := r.lookup(ctx)
-	if err == nil {
-		// An unusable document is logged and changes nothing.
-		_ = r.considerEntry(entry)
-	}
 	current := r.Current()
+	if err == nil && errors.Is(r.considerEntry(entry), errImplausible) && current != nil && r.sourceGood.Load() {
+		_ = r.store(ctx, superseding(current))
+	}
+	// Any other unusable document is logged and changes nothing.
+	current = r.Current()
 	if !errors.Is(err, cache.ErrMiss) || current == nil || !r.sourceGood.Load() {
 		r.wait.end()
 		return
@@ -69,9 +70,12 @@ func (r *Refresher) refill(ctx context.Context, current *Snapshot) error {
 		r.metrics.waitTimeouts.Inc()
 		r.wait.giveUp(r.Log)
 		r.wait.end()
-		return r.Cache.Store(ctx, entryOf(current))
+		return r.store(ctx, entryOf(current))
 	}
-	err := r.Cache.Refill(ctx, current.Version, func(context.Context) (cache.Entry, error) { return entryOf(current), nil })
+	enough := func(stored cache.Entry) bool {
+		return stored.SameStore(current.State) && stored.Version.Compare(current.Version) >= 0
+	}
+	err := r.Cache.Refill(ctx, enough, func(context.Context) (cache.Entry, error) { return entryOf(current), nil })
 	switch {
 	case err == nil:
 		r.wait.end()
@@ -86,8 +90,23 @@ func (r *Refresher) refill(ctx context.Context, current *Snapshot) error {
 // nothing: the source is read as after a miss.
 func (r *Refresher) considerEntry(entry cache.Entry) error {
 	err := r.consider(fromEntry(entry, OriginCache))
-	if err != nil && !errors.Is(err, errNotNewer) && !errors.Is(err, errShrunk) {
+	refused := refusalOf(err)
+	r.refusals.note(err, entry.State, r.Now(), r.Log)
+	r.foreign.Store(refused == refusedForeign)
+	switch {
+	case refused != "":
+		r.metrics.refused.WithLabelValues(refused).Inc()
+	case err != nil && !errors.Is(err, errNotNewer) && !errors.Is(err, errShrunk):
 		r.Log.Warn("ignoring an unusable document in Redis", "error", err)
+	}
+	return err
+}
+
+// store stores a document, and records whether that of another store is there.
+func (r *Refresher) store(ctx context.Context, entry cache.Entry) error {
+	err := r.Cache.Store(ctx, entry)
+	if errors.Is(err, cache.ErrForeign) {
+		r.foreign.Store(true)
 	}
 	return err
 }
@@ -115,4 +134,10 @@ func (r *Refresher) readInterval() time.Duration {
 	return r.CacheInterval
 }
 
-func entryOf(s *Snapshot) cache.Entry { return cache.Entry{Version: s.Version, Data: s.Data} }
+func entryOf(s *Snapshot) cache.Entry { return cache.Entry{State: s.State, Data: s.Data} }
+
+// superseding returns the entry of a document that replaces any other of its
+// store.
+func superseding(s *Snapshot) cache.Entry {
+	return cache.Entry{State: s.State, Data: s.Data, Supersedes: true}
+}

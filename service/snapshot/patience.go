@@ -83,13 +83,13 @@ func (r *Refresher) loadDespiteRedis(ctx context.Context) time.Duration {
 	}
 	r.metrics.waitTimeouts.Inc()
 	r.wait.giveUp(r.Log)
-	if r.live(r.Current()) && !wait.Sleep(ctx, rand.N(maxLoadDelay)) {
+	if live(r.Current()) && !wait.Sleep(ctx, rand.N(maxLoadDelay)) {
 		return 0
 	}
 	err := r.load(ctx)
 	if err == nil {
 		// A failure is counted and logged by the cache.
-		_ = r.Cache.Store(ctx, entryOf(r.Current()))
+		_ = r.store(ctx, entryOf(r.Current()))
 	}
 	return r.afterLoad(err)
 }

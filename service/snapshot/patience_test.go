@@ -108,9 +108,9 @@ func TestForeignLockDoesNotKeepAFileOutOfRedis(t *testing.T) {
 	awaitCached(t, server, document(1))
 }
 
-// TestChangingDocumentInRedisOnlyDelaysChanges is C39 for documents that lost
-// most of their flags and never stay the same: each must be read again.
-func TestChangingDocumentInRedisOnlyDelaysChanges(t *testing.T) {
+// TestChangingDocumentInRedisDelaysNothing is C39 for documents that never stay the
+// same: none of them is the source's.
+func TestChangingDocumentInRedisDelaysNothing(t *testing.T) {
 	server := redistest.Start(t)
 	d := newDatabase(many(10, 1))
 	i := share(t, d, server.URL())
@@ -119,11 +119,11 @@ func TestChangingDocumentInRedisOnlyDelaysChanges(t *testing.T) {
 	n := 100
 	repeat(t, func(ctx context.Context) {
 		n++
-		forged := cache.Sealer{}.Seal("feature_flags:test", cache.Entry{Version: version(2), Data: []byte(many(2, n))})
+		forged := cache.Sealer{}.Seal("feature_flags:test", entry(version(2), many(2, n)))
 		client.Set(ctx, "feature_flags:test", forged, 0)
 		client.Publish(ctx, "feature_flags_changed:test", "")
 	})
-	i.awaitLog("most flags are missing")
+	i.awaitLog("the source does not have this document")
 	d.change(many(10, 3), version(3))
 	i.awaitValue("3")
 }

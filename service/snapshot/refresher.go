@@ -24,12 +24,11 @@ type Cache interface {
 	// Read returns the cached document, or cache.ErrMiss.
 	Read(ctx context.Context) (cache.Entry, error)
 	// Store writes the document and notifies all instances, unless the same or a
-	// newer one is stored.
+	// newer one is stored. It returns cache.ErrForeign if that of another store is.
 	Store(ctx context.Context, entry cache.Entry) error
-	// Refill stores the result of fill, unless a document of the version or newer
-	// is stored. Only one instance at a time may refill; the others get
-	// cache.ErrBusy.
-	Refill(ctx context.Context, version source.Version, fill func(context.Context) (cache.Entry, error)) error
+	// Refill stores the result of fill, unless a document that is enough is stored.
+	// Only one instance at a time may refill; the others get cache.ErrBusy.
+	Refill(ctx context.Context, enough func(cache.Entry) bool, fill func(context.Context) (cache.Entry, error)) error
 }
 
 // Origins of a snapshot.
@@ -46,8 +45,11 @@ type Snapshot struct {
 	Data []byte
 	// Digest identifies the document's content.
 	Digest string
-	// Version orders documents: a larger version was written later.
-	Version source.Version
+	// State identifies the document in its source.
+	source.State
+	// Confirmed means that the source had this document, rather than only Redis or
+	// the last good file.
+	Confirmed bool
 	// Generation numbers the sets that this process has served, from 1.
 	Generation uint64
 	// Origin is where the document was read from, one of the Origin constants.
@@ -64,6 +66,9 @@ type Options struct {
 	Cache Cache
 	// Serve is called with each new set before it becomes current.
 	Serve func(*flags.Set)
+	// Store identifies the store of a source that is not shared, such as the ConfigMap
+	// of a file; empty if it is unknown.
+	Store string
 	// Environment is the name of the flag set in the last good file.
 	Environment string
 	// LastGoodFile is the path of the file that keeps the last good flags for the
@@ -100,10 +105,8 @@ type Refresher struct {
 
 	// mu is held while deciding what to serve.
 	mu sync.Mutex
-	// reported is the newest version that the source reported; suspect means that it
-	// reported a change without a version.
-	reported source.Version
-	suspect  bool
+	// arbiter knows what the source reported.
+	arbiter arbiter
 	// shrunk is the digest of a document that must be read a second time, first
 	// read at shrunkAt.
 	shrunk   string
@@ -117,9 +120,12 @@ type Refresher struct {
 	wait redisWait
 
 	// stored is the snapshot last stored in Redis; answered means that Redis has
-	// ever replied. Used by the loop that reads Redis only.
+	// ever replied. Used by the loop that reads Redis only, like refusals.
 	stored   *Snapshot
 	answered bool
+	refusals refusals
+	// foreign means that Redis has the document of another store.
+	foreign atomic.Bool
 
 	// saveFailing means that the last good file could not be written; used by its
 	// loop only.
@@ -128,6 +134,9 @@ type Refresher struct {
 	// These wake the loops: to read the source, to read Redis, to save the last
 	// good flags.
 	sourceChanged, redisChanged, served chan struct{}
+	// heard is closed by the first report of the source.
+	heard     chan struct{}
+	hearFirst sync.Once
 }
 
 // New returns a Refresher without flags. Run fills it.
@@ -141,9 +150,11 @@ func New(options Options) *Refresher {
 	return &Refresher{
 		Options:       options,
 		metrics:       newMetrics(),
+		arbiter:       arbiter{shared: options.Source.Shared(), store: options.Store, log: options.Log},
 		sourceChanged: make(chan struct{}, 1),
 		redisChanged:  make(chan struct{}, 1),
 		served:        make(chan struct{}, 1),
+		heard:         make(chan struct{}),
 	}
 }
 
@@ -158,6 +169,10 @@ func (r *Refresher) Age() time.Duration {
 	}
 	return r.Now().Sub(*r.confirmed.Load())
 }
+
+// Foreign reports whether Redis has the document of another store under the same
+// environment, so that it is not used.
+func (r *Refresher) Foreign() bool { return r.foreign.Load() }
 
 // SourceError returns why the source's document is not served, empty if it is.
 func (r *Refresher) SourceError() string {
@@ -186,7 +201,7 @@ func (r *Refresher) Run(ctx context.Context) {
 	if r.Source.Shared() {
 		// The source may report a version before it is known whether Redis is
 		// available.
-		if r.Cache != nil && !await(ctx, r.redisChanged) {
+		if r.Cache != nil && (!await(ctx, r.redisChanged) || !awaitReport(ctx, r.heard)) {
 			return
 		}
 		wake(r.sourceChanged)
@@ -199,38 +214,62 @@ func (r *Refresher) Run(ctx context.Context) {
 	loop(ctx, r.sourceChanged, r.readOwnSource)
 }
 
-// sourceReported handles a version reported by the source.
-func (r *Refresher) sourceReported(latest source.Version) {
-	if r.upToDate(latest) {
+// awaitReport waits for a while for the source's first report. It returns false if
+// ctx ended first.
+func awaitReport(ctx context.Context, heard <-chan struct{}) bool {
+	timer := time.NewTimer(firstReport)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-heard:
+	case <-timer.C:
+	}
+	return true
+}
+
+// sourceReported handles a state reported by the source.
+func (r *Refresher) sourceReported(latest source.State) {
+	current := r.upToDate(latest)
+	r.hearFirst.Do(func() { close(r.heard) })
+	if current {
 		r.sourceRecovered()
 		return
 	}
 	wake(r.sourceChanged)
 }
 
-// upToDate records the source's latest version and reports whether it is
+// upToDate records the source's latest state and reports whether its document is
 // served.
-func (r *Refresher) upToDate(latest source.Version) bool {
+func (r *Refresher) upToDate(latest source.State) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if latest == (source.Version{}) {
-		r.suspect = true
+	if latest.Version == (source.Version{}) {
+		r.arbiter.suspect = true
 		return false
 	}
-	if latest.Compare(r.reported) > 0 {
-		r.reported = latest
-	}
+	r.arbiter.reported = r.arbiter.reported.record(latest, r.Now())
 	current := r.Current()
-	if !r.live(current) || current.Version != latest {
+	if !live(current) || !latest.Confirms(current.State) {
 		return false
+	}
+	r.confirmBySource(current)
+	return true
+}
+
+// confirmBySource records that the source has the served document.
+func (r *Refresher) confirmBySource(current *Snapshot) {
+	if !current.Confirmed {
+		next := *current
+		next.Confirmed = true
+		r.current.Store(&next)
 	}
 	r.confirm()
-	return true
 }
 
 // live reports whether a snapshot was read by this process rather than from the
 // last good file.
-func (r *Refresher) live(s *Snapshot) bool { return s != nil && s.Origin != OriginLastGood }
+func live(s *Snapshot) bool { return s != nil && s.Origin != OriginLastGood }
 
 // cacheReported handles a possible change in Redis, which the source may have
 // caused.

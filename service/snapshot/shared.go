@@ -42,6 +42,12 @@ func (r *Refresher) refreshShared(ctx context.Context) time.Duration {
 	switch {
 	case ctx.Err() != nil:
 		return 0
+	case errors.Is(err, cache.ErrForeign):
+		return r.loadAlone(ctx)
+	case errors.Is(err, errUnconfirmed) && r.servesReported():
+		return r.replaceUnconfirmed(ctx)
+	case errors.Is(err, errUnconfirmed):
+		return r.fill(ctx)
 	case errors.Is(err, errShrunk):
 		return r.wait.begin(err, r.ShrinkDelay)
 	case err == nil && r.servesReported():
@@ -49,7 +55,7 @@ func (r *Refresher) refreshShared(ctx context.Context) time.Duration {
 		r.observeMiss()
 		if behind {
 			// Redis lost the stored document. A failure is counted and logged by the cache.
-			_ = r.Cache.Store(ctx, entryOf(r.Current()))
+			_ = r.store(ctx, entryOf(r.Current()))
 		}
 		return wait.Jitter(r.readInterval(), 0.5)
 	case err == nil:
@@ -76,16 +82,42 @@ func (r *Refresher) readCache(ctx context.Context) (behind bool, err error) {
 	if err := r.considerEntry(entry); !errors.Is(err, errNotNewer) {
 		return false, err
 	}
-	return entry.Version.Compare(r.Current().Version) < 0, nil
+	current := r.Current()
+	if current == nil {
+		return false, cache.ErrMiss
+	}
+	return entry.Version.Compare(current.Version) < 0, nil
 }
 
-// servesReported reports whether the served flags are as recent as the newest
-// version that the source reported.
+// replaceUnconfirmed is the step while the served document is the source's, and
+// Redis has one that the source does not confirm: it is replaced after a while.
+func (r *Refresher) replaceUnconfirmed(ctx context.Context) time.Duration {
+	r.wait.end()
+	r.observeMiss()
+	if r.refusals.replace(r.Current().Version, r.Now(), r.CacheInterval) {
+		r.Log.Warn("replacing the document in Redis, which the source does not have")
+		_ = r.store(ctx, superseding(r.Current()))
+	}
+	return wait.Jitter(min(r.readInterval(), unconfirmedFor), 0.5)
+}
+
+// servesReported reports whether the served document is the one that the source
+// reported. A newer one counts, too, while the source is silent or a replica that
+// may be behind.
 func (r *Refresher) servesReported() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	current := r.Current()
-	return r.live(current) && current.Version.Compare(r.reported) >= 0
+	current, reported := r.Current(), r.arbiter.reported
+	switch {
+	case !live(current):
+		return false
+	case reported.state.Confirms(current.State):
+		return true
+	case reported.silent(r.Now()), reported.state.Lagging && current.Confirmed:
+		return current.Version.Compare(reported.state.Version) >= 0
+	default:
+		return false
+	}
 }
 
 // observeMiss records the duration of a miss that has ended.
@@ -102,11 +134,14 @@ func (r *Refresher) fill(ctx context.Context) time.Duration {
 		return delay
 	}
 	r.mu.Lock()
-	reported := r.reported
+	reported := r.arbiter.reported
 	r.mu.Unlock()
 	loaded := false
 	var loadErr error
-	err := r.Cache.Refill(ctx, reported, func(ctx context.Context) (cache.Entry, error) {
+	enough := func(stored cache.Entry) bool {
+		return reported.judge(stored.State, r.Now()) == nil && stored.Version.Compare(reported.state.Version) >= 0
+	}
+	err := r.Cache.Refill(ctx, enough, func(ctx context.Context) (cache.Entry, error) {
 		loaded = true
 		if loadErr = r.load(ctx); loadErr != nil {
 			return cache.Entry{}, loadErr
@@ -131,7 +166,7 @@ func (r *Refresher) fill(ctx context.Context) time.Duration {
 // loadAlone reads the source if necessary while Redis is unavailable.
 func (r *Refresher) loadAlone(ctx context.Context) time.Duration {
 	r.mu.Lock()
-	suspect := r.suspect
+	suspect := r.arbiter.suspect
 	r.mu.Unlock()
 	if r.servesReported() && !suspect && r.Age() < r.CacheInterval {
 		return wait.Jitter(r.readInterval(), 0.5)
@@ -139,7 +174,7 @@ func (r *Refresher) loadAlone(ctx context.Context) time.Duration {
 	if delay := time.Until(r.notBefore); delay > 0 {
 		return delay
 	}
-	if r.live(r.Current()) && !wait.Sleep(ctx, rand.N(maxLoadDelay)) {
+	if live(r.Current()) && !wait.Sleep(ctx, rand.N(maxLoadDelay)) {
 		return 0
 	}
 	return r.afterLoad(r.load(ctx))
@@ -165,11 +200,14 @@ func (r *Refresher) afterLoad(err error) time.Duration {
 // failure, unless the document must be read a second time.
 func (r *Refresher) load(ctx context.Context) error {
 	r.mu.Lock()
-	r.suspect = false
+	r.arbiter.suspect = false
 	r.mu.Unlock()
 	document, err := r.read(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if !r.Source.Shared() {
+		document.Store = r.Store
 	}
 	if err == nil {
 		err = r.consider(fromSource(document))

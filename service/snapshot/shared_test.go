@@ -40,7 +40,7 @@ func newDatabase(content string) *database {
 
 func (d *database) change(content string, version source.Version) {
 	d.set(func() {
-		d.document = source.Document{Data: []byte(content), Digest: source.Digest([]byte(content)), Version: version}
+		d.document = source.Document{Data: []byte(content), Digest: source.Digest([]byte(content)), State: source.State{Store: "db", Version: version, Tag: source.Digest([]byte(content))}}
 	})
 }
 
@@ -57,15 +57,15 @@ func (d *database) count() (loads, concurrent int) {
 }
 
 // Watch implements source.Source: it polls the version frequently.
-func (d *database) Watch(ctx context.Context, changed func(source.Version)) {
+func (d *database) Watch(ctx context.Context, changed func(source.State)) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		d.mu.Lock()
-		version, reachable := d.document.Version, d.err == nil && !d.silent
+		state, reachable := d.document.State, d.err == nil && !d.silent
 		d.mu.Unlock()
 		if reachable {
-			changed(version)
+			changed(state)
 		}
 		select {
 		case <-ctx.Done():
@@ -249,7 +249,7 @@ func TestOlderVersionIsNeverServed(t *testing.T) {
 	d.change(document(5), version(5))
 	i := share(t, d, server.URL())
 	i.awaitValue("5")
-	old := cache.Sealer{}.Seal("feature_flags:test", cache.Entry{Version: version(4), Data: []byte(document(4))})
+	old := cache.Sealer{}.Seal("feature_flags:test", entry(version(4), document(4)))
 	client := server.Client()
 	client.Set(t.Context(), "feature_flags:test", old, 0)
 	client.Publish(t.Context(), "feature_flags_changed:test", "")
@@ -259,7 +259,11 @@ func TestOlderVersionIsNeverServed(t *testing.T) {
 		t.Errorf("it serves %s", i.value())
 	}
 
-	d.change(document(3), version(3))
+	lagging := entry(version(3), document(3)).State
+	lagging.Lagging = true
+	d.set(func() {
+		d.document = source.Document{Data: []byte(document(3)), Digest: source.Digest([]byte(document(3))), State: lagging}
+	})
 	client.FlushAll(t.Context())
 	client.Publish(t.Context(), "feature_flags_changed:test", "")
 	i.awaitLog("older than the served flags: 1.3 after 1.5")
@@ -384,13 +388,13 @@ func TestStartsWithWhateverIsAvailable(t *testing.T) {
 
 func startWith(t *testing.T, ofSource, ofRedis, ofFile string) {
 	server := redistest.Start(t)
-	warm := cache.Sealer{}.Seal("feature_flags:test", cache.Entry{Version: version(1), Data: []byte(document(1))})
+	warm := cache.Sealer{}.Seal("feature_flags:test", entry(version(1), document(1)))
 	server.Client().Set(t.Context(), "feature_flags:test", warm, 0)
 	d := newDatabase(document(1))
 	file := filepath.Join(t.TempDir(), "last-good")
 	switch ofFile {
 	case "present":
-		put(t, file, string(cache.Sealer{}.Seal("last_good:test", cache.Entry{Version: version(1), Data: []byte(document(1))})))
+		put(t, file, string(cache.Sealer{}.Seal("last_good:test", entry(version(1), document(1)))))
 	case "broken":
 		put(t, file, "flagcache/2 truncated")
 	}
@@ -417,4 +421,9 @@ func startWith(t *testing.T, ofSource, ofRedis, ofFile string) {
 		d.set(func() { d.err = nil })
 	}
 	i.awaitValue("1")
+}
+
+// entry returns the entry of a document as the database has it.
+func entry(version source.Version, content string) cache.Entry {
+	return cache.Entry{State: source.State{Store: "db", Version: version, Tag: source.Digest([]byte(content))}, Data: []byte(content)}
 }

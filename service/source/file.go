@@ -35,11 +35,11 @@ func NewFile(path string, maxSize int64, poll time.Duration, log *slog.Logger) *
 	return &File{path: path, maxSize: maxSize, poll: poll, log: log}
 }
 
-// Watch implements Source. It reports the zero Version, because a file's
+// Watch implements Source. It reports the zero State, because a file's
 // version is only known once it is read.
-func (f *File) Watch(ctx context.Context, changed func(Version)) {
+func (f *File) Watch(ctx context.Context, changed func(State)) {
 	dirs := []string{filepath.Dir(f.path)}
-	filewatch.Watch(ctx, f.log, dirs, f.poll, nil, func() { changed(Version{}) })
+	filewatch.Watch(ctx, f.log, dirs, f.poll, nil, func() { changed(State{}) })
 }
 
 // Load implements Source.
@@ -56,7 +56,7 @@ func ReadFile(path string, maxSize int64) (Document, error) {
 	if err != nil {
 		return Document{}, fmt.Errorf("reading the flags file: %w", err)
 	}
-	return Document{Data: data, Digest: Digest(data), Version: Version{Number: modified.UnixNano()}, Modified: modified}, nil
+	return Document{Data: data, Digest: Digest(data), State: State{Version: Version{Number: modified.UnixNano()}}, Modified: modified}, nil
 }
 
 func readRegular(path string, maxSize int64) ([]byte, time.Time, error) {

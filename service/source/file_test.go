@@ -43,7 +43,7 @@ func recordFile(t *testing.T, path string, poll time.Duration) *fileRecorder {
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
 	ended.Go(func() {
-		w.file.Watch(ctx, func(Version) {
+		w.file.Watch(ctx, func(State) {
 			document, err := w.file.Load(ctx)
 			w.reads <- readResult{document, err}
 		})

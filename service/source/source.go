@@ -16,11 +16,11 @@ import (
 // concurrently, except that Load is never called concurrently with itself.
 type Source interface {
 	// Watch calls changed whenever the document may have changed, at least once at
-	// the start, until ctx is done. latest is the source's current version, or the
-	// zero Version if only Load can determine it. Calling changed again with an
-	// unchanged version is cheap and useful: it confirms that the served flags are
-	// fresh. While the source is unreachable, changed is not called.
-	Watch(ctx context.Context, changed func(latest Version))
+	// the start, until ctx is done. latest identifies the source's current document,
+	// or is zero if only Load can determine it. Calling changed again with the same
+	// state is cheap and useful: it confirms that the served flags are fresh. While
+	// the source is unreachable, changed is not called.
+	Watch(ctx context.Context, changed func(latest State))
 	// Load reads the document once. A document that is too large is an error.
 	Load(ctx context.Context) (Document, error)
 	// Shared reports whether all instances read the same store, such as a database,
@@ -35,8 +35,8 @@ type Document struct {
 	Data []byte
 	// Digest identifies Data: see Digest.
 	Digest string
-	// Version orders the source's documents.
-	Version Version
+	// State identifies the document in the source.
+	State
 	// Modified is when the document was written, according to the source.
 	Modified time.Time
 }
@@ -46,6 +46,32 @@ type Document struct {
 func Digest(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
+}
+
+// State identifies a document of a source. A version alone does not: another store
+// may have the same one, and so may the same store after it was reset to an earlier
+// state.
+type State struct {
+	// Store identifies the store, such as a database; empty if it is unknown.
+	Store string
+	// Version orders the documents of the store.
+	Version Version
+	// Tag differs for each change of the store, so that two documents with the same
+	// version are not confused; empty if it is unknown.
+	Tag string
+	// Lagging means that the state was read from a replica, which may be behind.
+	Lagging bool
+}
+
+// SameStore reports whether two states may be of the same store.
+func (s State) SameStore(other State) bool {
+	return s.Store == "" || other.Store == "" || s.Store == other.Store
+}
+
+// Confirms reports whether the source in this state has the document of another
+// state. A state without a tag is confirmed only by one that has none, either.
+func (s State) Confirms(other State) bool {
+	return s.Store == other.Store && s.Version == other.Version && s.Tag == other.Tag
 }
 
 // Version orders the documents of a source. The zero Version precedes all

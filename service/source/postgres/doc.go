@@ -25,4 +25,8 @@
 // epoch, so that its documents are considered the latest. A reset is detected
 // in two ways: the table is not the one for which the epoch was assigned, or
 // the version is lower than one observed before.
+//
+// A version does not identify a document: the store is reset while nobody
+// watches, or there are two. The state of a document also has the database, by the
+// identifier of its server, and a tag that differs for each change.
 package postgres

@@ -20,6 +20,9 @@ var migrations embed.FS
 // migrates: "flagcach" in ASCII.
 const migrationLock = 0x666c616763616368
 
+// identifiedSince is the migration that adds the identity of documents.
+const identifiedSince = 2
+
 // prepare ensures that the schema exists, for callers that run before the
 // watcher has done so.
 func (s *Store) prepare(ctx context.Context) error {
@@ -46,10 +49,17 @@ func (s *Store) ensureSchema(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("reading the version of the schema: %w", err)
 	}
 	if applied < len(steps) {
-		if err := migrate(ctx, conn, steps); err != nil {
+		err := migrate(ctx, conn, steps)
+		switch {
+		case err == nil:
+			applied = len(steps)
+		case applied > 0 && hasCode(err, codeInsufficientPrivilege, codeReadOnly):
+			s.options.Log.Warn("the schema is of an earlier release, and this role may not migrate it: documents in Redis are identified by their version only", "error", err)
+		default:
 			return fmt.Errorf("migrating the schema: %w", err)
 		}
 	}
+	s.identified.Store(applied >= identifiedSince)
 	if err := s.ensureEnvironment(ctx, conn); err != nil {
 		return err
 	}

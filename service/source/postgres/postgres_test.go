@@ -119,7 +119,7 @@ func (f *fixture) watch() *versionRecorder {
 	w := &versionRecorder{versions: make(chan source.Version, 10_000)}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	go func() { defer close(ended); f.Watch(ctx, func(v source.Version) { w.versions <- v }) }()
+	go func() { defer close(ended); f.Watch(ctx, func(s source.State) { w.versions <- s.Version }) }()
 	f.t.Cleanup(func() { cancel(); <-ended })
 	return w
 }

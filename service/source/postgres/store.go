@@ -52,6 +52,9 @@ type Store struct {
 	uriChanged chan struct{}
 	// prepared is set once the schema is known to exist.
 	prepared atomic.Bool
+	// identified means that the schema has the identity of documents, which one that
+	// an earlier release created lacks until a role with the permission migrates it.
+	identified atomic.Bool
 }
 
 // querier is implemented by connections, pools and transactions.
@@ -93,7 +96,11 @@ func (s *Store) Load(ctx context.Context) (source.Document, error) {
 		if err != nil {
 			return err
 		}
-		d.Version, d.Modified = environment.Version, environment.UpdatedAt
+		seen, err := s.latest(ctx, tx)
+		if err != nil {
+			return err
+		}
+		d.State, d.Modified = seen.state, environment.UpdatedAt
 		d.Data, err = document(ctx, tx, environment, s.options.MaxSize)
 		return err
 	})

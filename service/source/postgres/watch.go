@@ -38,7 +38,7 @@ const (
 // Watch calls changed with the environment's version on each notification and
 // at every poll interval, until ctx is done. It migrates the schema if
 // necessary.
-func (s *Store) Watch(ctx context.Context, changed func(latest source.Version)) {
+func (s *Store) Watch(ctx context.Context, changed func(latest source.State)) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { s.watchURI(ctx) })
@@ -96,7 +96,7 @@ func (s *Store) watchURI(ctx context.Context) {
 // watcher is the state of Watch across connections.
 type watcher struct {
 	store   *Store
-	changed func(source.Version)
+	changed func(source.State)
 	// last is the latest version observed.
 	last source.Version
 	// connected is set while the current connection works.
@@ -195,34 +195,46 @@ func (w *watcher) awaitChange(ctx context.Context, conn *pgx.Conn) error {
 func (w *watcher) poll(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
+	if !w.store.identified.Load() {
+		// Another instance may have migrated the schema.
+		applied, err := appliedMigrations(ctx, conn)
+		if err != nil {
+			return fmt.Errorf("reading the version of the schema: %w", err)
+		}
+		w.store.identified.Store(applied >= identifiedSince)
+	}
 	seen, err := w.store.latest(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if wentBack := seen.restored || seen.version.Compare(w.last) < 0; wentBack && !seen.standby && !w.readOnly {
+	if wentBack := seen.restored || seen.state.Version.Compare(w.last) < 0; wentBack && !seen.state.Lagging && !w.readOnly {
 		if seen, err = w.assignEpoch(ctx, conn, seen); err != nil {
 			return err
 		}
 	}
-	w.last = seen.version
-	w.changed(seen.version)
+	w.last = seen.state.Version
+	w.changed(seen.state)
 	return nil
 }
 
 // observation is the observed state of the environment.
 type observation struct {
-	version source.Version
+	// state is lagging on a standby.
+	state source.State
 	// restored means that the epoch was assigned in another store.
 	restored bool
-	// standby means that this server is read-only and may lag behind.
-	standby bool
 }
 
 func (s *Store) latest(ctx context.Context, q querier) (observation, error) {
+	identity := "'', ''"
+	if s.identified.Load() {
+		identity = "flagcache.store(), tag::text"
+	}
 	var seen observation
-	row := q.QueryRow(ctx, "SELECT epoch, version, incarnation <> flagcache.incarnation(), pg_is_in_recovery() FROM flagcache.environments WHERE name = $1",
-		s.options.Environment)
-	if err := row.Scan(&seen.version.Epoch, &seen.version.Number, &seen.restored, &seen.standby); err != nil {
+	state := &seen.state
+	row := q.QueryRow(ctx, "SELECT epoch, version, incarnation <> flagcache.incarnation(), pg_is_in_recovery(), "+identity+
+		" FROM flagcache.environments WHERE name = $1", s.options.Environment)
+	if err := row.Scan(&state.Version.Epoch, &state.Version.Number, &seen.restored, &state.Lagging, &state.Store, &state.Tag); err != nil {
 		return observation{}, fmt.Errorf("reading the version of the flags: %w", err)
 	}
 	return seen, nil
@@ -234,18 +246,17 @@ func (w *watcher) assignEpoch(ctx context.Context, conn *pgx.Conn, seen observat
 	_, err := conn.Exec(ctx, `UPDATE flagcache.environments
 		SET epoch = greatest(flagcache.new_epoch(), $3::bigint, epoch + 1), incarnation = flagcache.incarnation()
 		WHERE name = $1 AND epoch = $2::bigint`,
-		w.store.options.Environment, seen.version.Epoch, w.last.Epoch+1)
+		w.store.options.Environment, seen.state.Version.Epoch, w.last.Epoch+1)
 	switch {
 	case hasCode(err, codeInsufficientPrivilege, codeReadOnly):
 		w.readOnly = true
-		w.store.options.Log.Warn("the database was reset to an earlier state, as after a restore, and this role may not assign a new epoch: "+
-			"instances keep later versions that they have seen until an instance with write access connects, or until the version has caught up",
+		w.store.options.Log.Warn("the database was reset to an earlier state, as after a restore, and this role may not assign a new epoch",
 			"environment", w.store.options.Environment, "error", err)
 		return seen, nil
 	case err != nil:
 		return seen, fmt.Errorf("assigning a new epoch to a restored database: %w", err)
 	}
 	w.store.options.Log.Warn("the database was reset to an earlier state, as after a restore: assigned a new epoch",
-		"environment", w.store.options.Environment, "last", w.last.String(), "current", seen.version.String())
+		"environment", w.store.options.Environment, "last", w.last.String(), "current", seen.state.Version.String())
 	return w.store.latest(ctx, conn)
 }
