@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -24,6 +25,7 @@ import (
 func TestErrors(t *testing.T) {
 	failed := `{"level":"error","msg":"Reconciler error","error":"context canceled"}` + "\n"
 	unread := `{"level":"error",` + unreadResponse + `,"error":"connection reset"}` + "\n"
+	unwritten := `{"level":"error",` + unwrittenEvent + `,"error":"Post: context canceled"}` + "\n"
 	stopping := `{"level":"info",` + stoppingReconciles + "}\n"
 	for name, test := range map[string]struct {
 		log  string
@@ -33,6 +35,8 @@ func TestErrors(t *testing.T) {
 		"information":                           {stopping, 0},
 		"error":                                 {failed, 1},
 		"error of a stopping operator":          {stopping + failed + unread, 2},
+		"event that was canceled":               {unwritten, 1},
+		"event of a stopping operator":          {stopping + unwritten, 0},
 		"event in a terminating namespace":      {`{"level":"error","error":"namespace x: because it is being terminated"}`, 0},
 		"lost lease":                            {`{"level":"error","error":"leader election lost"}`, 0},
 		"lease that could not be renewed":       {`{"level":"error","msg":"error retrieving lease lock x"}`, 0},
@@ -46,21 +50,31 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// Responses are cut after their header, by real clients of a real manager: the log
-// shows whether it was being stopped.
-func TestErrorsOfUnreadResponses(t *testing.T) {
+// Requests are cut after the header of their response, by real clients of a real
+// manager: the log shows whether it was being stopped.
+func TestErrorsOfCanceledRequests(t *testing.T) {
+	get := func(ctx context.Context, clients kubernetes.Interface, _ manager.Manager) {
+		_, _ = clients.CoreV1().ConfigMaps("default").Get(ctx, "flags", metav1.GetOptions{})
+	}
+	writeEvent := func(ctx context.Context, _ kubernetes.Interface, mgr manager.Manager) {
+		about := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "flags"}}
+		mgr.GetEventRecorder("test").Eventf(about, nil, corev1.EventTypeNormal, "Tested", "Test", "A test")
+		<-ctx.Done()
+	}
 	for name, test := range map[string]struct {
-		end  func(stopManager, cancelRequest func())
-		want int
+		request func(context.Context, kubernetes.Interface, manager.Manager)
+		// end cuts the request.
+		end func(stopManager, cancelRequest func())
+		// logged is the message of the error.
+		logged string
+		want   int
 	}{
-		"operator is stopped":  {func(stopManager, _ func()) { stopManager() }, 0},
-		"request is cancelled": {func(_, cancelRequest func()) { cancelRequest() }, 1},
+		"operator is stopped during a request": {get, func(stopManager, _ func()) { stopManager() }, unreadResponse, 0},
+		"operator is stopped during an event":  {writeEvent, func(stopManager, _ func()) { stopManager() }, unwrittenEvent, 0},
+		"request is canceled":                  {get, func(_, cancelRequest func()) { cancelRequest() }, unreadResponse, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			log := logOfUnreadResponse(t, test.end)
-			if count := strings.Count(log, unreadResponse); count != 1 {
-				t.Fatalf("%d responses were not read, want 1; log:\n%s", count, log)
-			}
+			log := logOfCutRequest(t, test.request, test.end, test.logged)
 			if errors := Errors(log); len(errors) != test.want {
 				t.Errorf("%d errors, want %d; log:\n%s", len(errors), test.want, log)
 			}
@@ -68,9 +82,10 @@ func TestErrorsOfUnreadResponses(t *testing.T) {
 	}
 }
 
-// logOfUnreadResponse returns the log of a manager whose runnable, like a reconcile,
-// requests something from an API server that sends only the header of its response.
-func logOfUnreadResponse(t *testing.T, end func(stopManager, cancelRequest func())) string {
+// logOfCutRequest returns the log of a manager whose runnable, like a reconcile,
+// requests something from an API server that sends only the header of its response. It
+// waits until the error is logged.
+func logOfCutRequest(t *testing.T, send func(context.Context, kubernetes.Interface, manager.Manager), end func(stopManager, cancelRequest func()), logged string) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
@@ -91,7 +106,7 @@ func logOfUnreadResponse(t *testing.T, end func(stopManager, cancelRequest func(
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &lockedBuffer{}
+	log := &watchedBuffer{text: logged, written: make(chan struct{})}
 	logger := zap.New(zap.WriteTo(log))
 	mgr, err := ctrl.NewManager(config, ctrl.Options{Logger: logger, Metrics: metricsserver.Options{BindAddress: "0"}})
 	if err != nil {
@@ -104,9 +119,7 @@ func logOfUnreadResponse(t *testing.T, end func(stopManager, cancelRequest func(
 	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
 		defer stop()
 		defer context.AfterFunc(ctx, cancel)()
-		if _, err := clients.CoreV1().ConfigMaps("default").Get(request, "flags", metav1.GetOptions{}); err == nil {
-			t.Error("the request succeeded")
-		}
+		send(request, clients, mgr)
 		return nil
 	})); err != nil {
 		t.Fatal(err)
@@ -118,6 +131,7 @@ func logOfUnreadResponse(t *testing.T, end func(stopManager, cancelRequest func(
 	if err := mgr.Start(running); err != nil {
 		t.Fatal(err)
 	}
+	<-log.written
 	return log.String()
 }
 
@@ -125,19 +139,26 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (r roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return r(request) }
 
-// lockedBuffer is a buffer that goroutines share.
-type lockedBuffer struct {
+// watchedBuffer is a buffer that goroutines share. It closes written when the text was
+// written to it.
+type watchedBuffer struct {
+	text    string
+	written chan struct{}
+
 	mu     sync.Mutex
 	buffer bytes.Buffer
 }
 
-func (b *lockedBuffer) Write(p []byte) (int, error) {
+func (b *watchedBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !strings.Contains(b.buffer.String(), b.text) && bytes.Contains(p, []byte(b.text)) {
+		defer close(b.written)
+	}
 	return b.buffer.Write(p)
 }
 
-func (b *lockedBuffer) String() string {
+func (b *watchedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buffer.String()
