@@ -26,6 +26,8 @@ func kinds() []kind {
 		{"UserGroup", reflect.TypeFor[ack.UserGroupSpec](), []change{{"authentication.type", `"IAM"`}}, userGroupFields()},
 		{"CacheSubnetGroup", reflect.TypeFor[ack.CacheSubnetGroupSpec](), []change{{"subnetIDs", `["subnet-1", "subnet-2"]`}}, subnetGroupFields()},
 		{"CacheParameterGroup", reflect.TypeFor[ack.CacheParameterGroupSpec](), []change{{"parameters", `{"timeout": "5"}`}}, parameterGroupFields()},
+		{"SecurityGroup", reflect.TypeFor[ack.SecurityGroupSpec](),
+			[]change{{"vpcID", `"vpc-1"`}, {"clientSecurityGroupIDs", `["sg-1"]`}}, securityGroupFields()},
 	}
 }
 
@@ -141,5 +143,30 @@ func parameterGroupFields() []field {
 		settable("parameterNameValues[].parameterValue", "", change{"parameters", `{"timeout": "6"}`}),
 		tagField("key"),
 		tagField("value"),
+	}
+}
+
+func securityGroupFields() []field {
+	return []field{
+		fixed("description", "`FlagCache NAMESPACE/NAME`", `"FlagCache shop/demo"`, "it names the owner"),
+		unsupported("egressRules", "nodes open no connections: the default of AWS applies"),
+		fixed("ingressRules[].fromPort", "6379", "6379", "the port of the cache"),
+		fixed("ingressRules[].ipProtocol", "`tcp`", `"tcp"`, ""),
+		unsupported("ingressRules[].ipRanges", "clients are identified by their security groups"),
+		unsupported("ingressRules[].ipv6Ranges", above),
+		unsupported("ingressRules[].prefixListIDs", above),
+		fixed("ingressRules[].toPort", "6379", "6379", "the port of the cache"),
+		unsupported("ingressRules[].userIDGroupPairs[].description", "it is of no use to FlagCache"),
+		settable("ingressRules[].userIDGroupPairs[].groupID", "", change{"clientSecurityGroupIDs", `["sg-2"]`}),
+		unsupported("ingressRules[].userIDGroupPairs[].groupName", "the ID is used instead, because names are unique in a VPC only"),
+		unsupported("ingressRules[].userIDGroupPairs[].peeringStatus", "AWS reports it"),
+		unsupported("ingressRules[].userIDGroupPairs[].userID", "clients in other accounts need a security group of their own: `securityGroupIDs`"),
+		unsupported("ingressRules[].userIDGroupPairs[].vpcID", "an ID of a security group is sufficient"),
+		unsupported("ingressRules[].userIDGroupPairs[].vpcPeeringConnectionID", above),
+		fixed("name", "`fc-NAMESPACE-NAME-ID-HASH`", `"fc`+ownID+`"`, "the hash is of the FlagCache's UID: an existing group is not taken over"),
+		tagField("key"),
+		tagField("value"),
+		settable("vpcID", "", change{"vpcID", `"vpc-2"`}),
+		unsupported("vpcRef", "the ID is used instead"),
 	}
 }
