@@ -52,6 +52,18 @@ func Pointers[T any](values ...T) []*T {
 	return list
 }
 
+// Map is a list of what a function returns for the entries of another, without those that
+// are nil.
+func Map[From, To any](list []*From, of func(*From) *To) []*To {
+	var mapped []*To
+	for _, entry := range list {
+		if entry != nil {
+			mapped = append(mapped, of(entry))
+		}
+	}
+	return mapped
+}
+
 // GroupState is AWS's name for the state of a group: one of the Group constants, or
 // another; "" before AWS has the group.
 func GroupState(g *ReplicationGroup) string { return Value(g.Status.Status) }

@@ -180,11 +180,7 @@ func (d desired) securityGroup() *ack.SecurityGroup {
 
 // securityGroupTags are tags as EC2's API has them.
 func securityGroupTags(tags []*ack.Tag) []*ack.SecurityGroupTag {
-	var same []*ack.SecurityGroupTag
-	for _, tag := range tags {
-		same = append(same, &ack.SecurityGroupTag{Key: tag.Key, Value: tag.Value})
-	}
-	return same
+	return ack.Map(tags, func(tag *ack.Tag) *ack.SecurityGroupTag { return &ack.SecurityGroupTag{Key: tag.Key, Value: tag.Value} })
 }
 
 // family of the engine's parameters, such as redis7 and valkey8

@@ -237,7 +237,7 @@ func writtenSpec(spec ack.ReplicationGroupSpec) ack.ReplicationGroupSpec {
 		TransitEncryptionEnabled:   spec.TransitEncryptionEnabled,
 		AtRestEncryptionEnabled:    spec.AtRestEncryptionEnabled,
 		KMSKeyID:                   spec.KMSKeyID,
-		AuthToken:                  spec.AuthToken,
+		AuthToken:                  inOwnNamespace(spec.AuthToken),
 		UserGroupIDs:               spec.UserGroupIDs,
 		CacheSubnetGroupName:       spec.CacheSubnetGroupName,
 		CacheParameterGroupName:    spec.CacheParameterGroupName,

@@ -216,14 +216,29 @@ func onlyWritten(o observed.Object) {
 		}
 	case *ack.User:
 		o.Spec.Passwords = nil
+		if mode := o.Spec.AuthenticationMode; mode != nil {
+			mode.Passwords = ack.Map(mode.Passwords, inOwnNamespace)
+		}
 	case *ack.SecurityGroup:
 		o.Spec = ack.SecurityGroupSpec{
 			Name:         o.Spec.Name,
 			Description:  o.Spec.Description,
 			VPCID:        o.Spec.VPCID,
-			IngressRules: o.Spec.IngressRules,
+			IngressRules: ack.Map(o.Spec.IngressRules, writtenRule),
 			Tags:         o.Spec.Tags,
 		}
+	}
+}
+
+// writtenRule is the part of a rule that FlagCache writes.
+func writtenRule(rule *ack.IPPermission) *ack.IPPermission {
+	return &ack.IPPermission{
+		IPProtocol: rule.IPProtocol,
+		FromPort:   rule.FromPort,
+		ToPort:     rule.ToPort,
+		UserIDGroupPairs: ack.Map(rule.UserIDGroupPairs, func(pair *ack.UserIDGroupPair) *ack.UserIDGroupPair {
+			return &ack.UserIDGroupPair{GroupID: pair.GroupID}
+		}),
 	}
 }
 
@@ -296,7 +311,7 @@ func snapshotNode(x *observed.Index, group *ack.ReplicationGroup) string {
 	}
 	seen, ok := observed.Get[*ack.Snapshot](x, observed.RevisionName(x.FlagCache, group.Labels[v1alpha1.LabelCache]))
 	if ok && slices.Contains(nodes, ack.Value(seen.Spec.CacheClusterID)) {
-		return *seen.Spec.CacheClusterID
+		return ack.Value(seen.Spec.CacheClusterID)
 	}
 	return nodes[len(nodes)-1]
 }

@@ -114,6 +114,14 @@ func secretKey(secret, key string) *ack.SecretKey {
 	return &ack.SecretKey{SecretReference: corev1.SecretReference{Name: secret}, Key: key}
 }
 
+// inOwnNamespace is a reference without a namespace, which FlagCache does not write.
+func inOwnNamespace(key *ack.SecretKey) *ack.SecretKey {
+	if key == nil {
+		return nil
+	}
+	return secretKey(key.Name, key.Key)
+}
+
 // serviceAccount carries the IAM role that the pods assume on EKS
 // (https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html).
 func serviceAccount(fc *v1alpha1.FlagCache, roleARN string) *corev1.ServiceAccount {

@@ -53,29 +53,47 @@ func TestOnlyPlannedFieldsAreWritten(t *testing.T) {
 	}
 }
 
-// specFields are the names of the fields in an object's spec.
+// specFields are the paths of the fields in an object's spec.
 func specFields(t *testing.T, o observed.Object) map[string]bool {
 	t.Helper()
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := map[string]bool{}
-	for name := range fields["spec"].(map[string]any) {
-		names[name] = true
-	}
-	return names
+	paths := map[string]bool{}
+	addPaths(paths, "spec", fields["spec"])
+	return paths
 }
 
-// fill sets every field of a struct.
-func fill(spec reflect.Value) {
-	for i := range spec.NumField() {
-		switch field := spec.Field(i); field.Kind() {
-		case reflect.Pointer:
-			field.Set(reflect.New(field.Type().Elem()))
-		case reflect.Slice:
-			item := reflect.New(field.Type().Elem().Elem())
-			field.Set(reflect.Append(field, item))
+func addPaths(paths map[string]bool, path string, value any) {
+	switch value := value.(type) {
+	case map[string]any:
+		for name, below := range value {
+			addPaths(paths, path+"."+name, below)
 		}
+	case []any:
+		for _, item := range value {
+			addPaths(paths, path, item)
+		}
+	default:
+		paths[path] = true
+	}
+}
+
+// fill sets every field of a value, with one item in each list.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case reflect.String:
+		v.SetString("x")
 	}
 }
