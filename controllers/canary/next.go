@@ -52,7 +52,9 @@ const (
 
 // Next decides how a canary continues. It records the sample and the time, then decides:
 // it rolls back, or promotes on command, or stays where it is, or advances by one step.
-func Next(in Input) Decision {
+func Next(in Input) Decision { return decide(in).atRest(in) }
+
+func decide(in Input) Decision {
 	t := observe(in)
 	if rollback, ok := t.rollback(); ok {
 		return t.rollBack(rollback)
