@@ -39,8 +39,8 @@ type freshness struct {
 }
 
 // ensure returns errStale unless everything that decides about traffic is in the
-// snapshot as it is on the API server: the spec, the request annotations, the Service,
-// and the revisions. It reads from the API server once per reconcile.
+// snapshot as it is on the API server: the spec, the request annotations, the operator
+// that handles it, the Service, and the revisions. It reads from the API server once per reconcile.
 func (f *freshness) ensure(ctx context.Context) error {
 	if !f.checked {
 		f.checked, f.err = true, f.check(ctx)
@@ -53,7 +53,7 @@ func (f *freshness) check(ctx context.Context) error {
 	if err := f.live.Get(ctx, client.ObjectKeyFromObject(observedFC), fc); err != nil {
 		return staleIfNotFound(err, "reading the FlagCache from the API server")
 	}
-	if fc.UID != observedFC.UID || fc.Generation != observedFC.Generation || !maps.Equal(requestsOf(fc), requestsOf(observedFC)) {
+	if fc.UID != observedFC.UID || fc.Generation != observedFC.Generation || fc.Status.Operator != observedFC.Status.Operator || !maps.Equal(requestsOf(fc), requestsOf(observedFC)) {
 		return errStale
 	}
 	if !fc.DeletionTimestamp.IsZero() {

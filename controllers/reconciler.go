@@ -8,8 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -53,6 +55,10 @@ type Reconciler struct {
 	Backoff Backoff
 	// Random returns an unguessable string for credentials. Default: crypto/rand.Text.
 	Random func() string
+
+	// left has the FlagCaches of other operators that were reported, so that each is
+	// reported once.
+	left sync.Map
 }
 
 // Backoff grows with each consecutive failure.
@@ -97,10 +103,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.Client.Get(ctx, req.NamespacedName, fc); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.forget(req.NamespacedName)
+			r.left.Delete(req.NamespacedName)
 			return ctrl.Result{}, nil
 		}
 		return r.retryRead(ctx, req, fmt.Errorf("reading FlagCache %s: %w", req, err))
 	}
+	if other := plan.Handler(fc); other != "" && other != r.Operator.Namespace {
+		r.leaveTo(ctx, fc, other)
+		return ctrl.Result{}, nil
+	}
+	r.left.Delete(req.NamespacedName)
 	r.Rollbacks.Observe(fc)
 	snapshot, err := r.observer().observe(ctx, fc)
 	if err != nil {
@@ -114,6 +126,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, result.retry
 	}
 	return ctrl.Result{RequeueAfter: cmp.Or(delay, result.requeueAfter, desired.RequeueAfter)}, nil
+}
+
+// leaveTo leaves a FlagCache to another operator, and reports that once.
+func (r *Reconciler) leaveTo(ctx context.Context, fc *v1alpha1.FlagCache, other string) {
+	key := client.ObjectKeyFromObject(fc)
+	r.forget(key)
+	if before, _ := r.left.Swap(key, other); before == other {
+		return
+	}
+	ctrl.LoggerFrom(ctx).Info("Leaving a FlagCache to another operator", "namespace of the other", other)
+	r.Events.Eventf(fc, nil, corev1.EventTypeWarning, v1alpha1.ReasonHandledByOther, v1alpha1.ConditionReady,
+		"The operator in namespace %s handles this FlagCache, and the one in namespace %s leaves it alone. To hand it over: kubectl annotate flagcache %s %s=%s --overwrite",
+		other, r.Operator.Namespace, fc.Name, v1alpha1.AnnotationOperator, r.Operator.Namespace)
 }
 
 // forget stops everything that runs in the background for a deleted FlagCache.

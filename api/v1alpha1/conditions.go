@@ -15,6 +15,8 @@ const (
 	ReasonSuspended = "Suspended"
 	// ReasonInitializing: the first reconciliation is in progress.
 	ReasonInitializing = "Initializing"
+	// ReasonHandledByOther: event only: another operator handles the FlagCache, and this one leaves it alone; see the annotation flagcache.dev/operator.
+	ReasonHandledByOther = "HandledByOther"
 	// ReasonDeleting: the FlagCache is being deleted; the message names what remains.
 	ReasonDeleting = "Deleting"
 )

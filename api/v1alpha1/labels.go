@@ -41,6 +41,9 @@ const (
 	// AnnotationReconcileAt requests a reconciliation; its value, usually a timestamp,
 	// is echoed in status.lastHandledReconcileAt.
 	AnnotationReconcileAt = "flagcache.dev/reconcile-at"
+	// AnnotationOperator is the namespace of the operator that is to handle the FlagCache,
+	// by default the one in status.operator. It hands a FlagCache over to another operator.
+	AnnotationOperator = "flagcache.dev/operator"
 	// AnnotationApplied, on a child object, is a hash of what the operator last
 	// applied.
 	AnnotationApplied = "flagcache.dev/applied"

@@ -11,6 +11,13 @@ type FlagCacheStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
+	// operator is the namespace of the operator that handles this FlagCache: the first
+	// that observed it, or the one that the annotation flagcache.dev/operator names. Any
+	// other operator leaves it alone, and reports that in an event.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Operator string `json:"operator,omitempty"`
+
 	// conditions of the FlagCache. Ready summarizes the others. Reconciling and Stalled
 	// follow kstatus and are present only while True.
 	// +optional

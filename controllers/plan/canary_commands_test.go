@@ -141,6 +141,9 @@ func revisionScenarios() map[string]scenario {
 			sim.runFor(5 * time.Minute)
 			sim.note("the status is lost, as after restoring a backup")
 			sim.fc.Status = v1alpha1.FlagCacheStatus{}
+			trace := sim.trace
+			sim.reconcile() // the FlagCache is claimed again
+			sim.trace = trace
 			sim.until("the promotion", sim.promoted(candidate))
 		}},
 		"switched-off-in-the-middle": {script: func(sim *simulation) {

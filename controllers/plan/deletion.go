@@ -4,7 +4,6 @@
 package plan
 
 import (
-	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -22,9 +21,6 @@ import (
 // and stops at the first object that still exists. It begins with the routes that refer
 // to a candidate; the finalizer is removed last.
 func tearDown(s *observed.Index) Plan {
-	if !slices.Contains(s.FlagCache.Finalizers, v1alpha1.Finalizer) {
-		return Plan{Status: s.FlagCache.Status}
-	}
 	if routes := traffic.RouteChanges(s, nil); len(routes) > 0 {
 		return Plan{Routes: routes, RequeueAfter: routeInterval, Status: deletingStatus(s, "HTTPRoute "+routes[0].GetName()+" to stop referring to the candidate")}
 	}

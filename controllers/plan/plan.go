@@ -104,21 +104,17 @@ const routeInterval = 5 * time.Second
 func Make(snapshot observed.Snapshot) Plan {
 	s := observed.NewIndex(snapshot)
 	switch {
+	case !s.FlagCache.DeletionTimestamp.IsZero() && !slices.Contains(s.FlagCache.Finalizers, v1alpha1.Finalizer):
+		return Plan{Status: s.FlagCache.Status}
+	case !claimed(s), !slices.Contains(s.FlagCache.Finalizers, v1alpha1.Finalizer):
+		return claim(s)
 	case !s.FlagCache.DeletionTimestamp.IsZero():
 		return tearDown(s)
-	case !slices.Contains(s.FlagCache.Finalizers, v1alpha1.Finalizer):
-		return begin(s)
 	case s.FlagCache.Spec.Suspend:
 		return suspended(s)
 	default:
 		return progress(s)
 	}
-}
-
-// begin adds the finalizer, and a status before anything is created: a resource without
-// a status counts as reconciled (kstatus).
-func begin(s *observed.Index) Plan {
-	return Plan{Finalizer: AddFinalizer, Status: initialStatus(s)}
 }
 
 // suspended changes nothing, and continues to report the state of what runs.

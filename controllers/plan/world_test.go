@@ -40,6 +40,7 @@ func aFlagCache() *v1alpha1.FlagCache {
 			Name: "demo", Namespace: "shop", UID: "uid-1", Generation: 1,
 			Finalizers: []string{v1alpha1.Finalizer},
 		},
+		Status: v1alpha1.FlagCacheStatus{Operator: "flagcache-system"},
 		Spec: v1alpha1.FlagCacheSpec{
 			Environment:    "default",
 			DeletionPolicy: v1alpha1.DeletionDelete,

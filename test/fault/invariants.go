@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	claims "github.com/flagcache/flagcache/controllers/plan"
 )
 
 // secretMarker is the beginning of all credentials of the World. Nothing else contains it.
@@ -53,6 +54,7 @@ func (w oracle) checkWrite(k kind, before, after client.Object) {
 
 // checkOperatorWrite verifies the invariants that apply only to writes of the operator.
 func (w oracle) checkOperatorWrite(k kind, before, after client.Object) {
+	w.checkClaim(k, after)
 	w.checkOwnership(k, before, after)
 	switch k {
 	case deployments:
@@ -63,6 +65,17 @@ func (w oracle) checkOperatorWrite(k kind, before, after client.Object) {
 		w.checkCacheInUse(after)
 	case flagCaches:
 		w.checkFinalizerLast(after)
+	}
+}
+
+// checkClaim verifies that nothing is changed of a FlagCache that another operator handles.
+func (w oracle) checkClaim(k kind, after client.Object) {
+	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
+	if !ok {
+		return
+	}
+	if handler := claims.Handler(fc); handler != "" && handler != operatorNamespace {
+		w.violation("S1 ownership: a %s was written (%v) of a FlagCache that the operator in namespace %s handles", k, after != nil, handler)
 	}
 }
 

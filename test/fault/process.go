@@ -226,7 +226,7 @@ func (w process) operator() *controllers.Reconciler {
 		ACK:       w.World,
 		Events:    recorder{w.World},
 		Clock:     w.World,
-		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Operator:  observed.Operator{Namespace: operatorNamespace, FlagServiceImage: "flag-service:v1"},
 		Random:    w.random,
 		Backoff:   &w.queue.stale,
 	}

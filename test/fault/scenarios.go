@@ -124,6 +124,20 @@ var scenarios = slices.Concat([]scenario{
 		newImage("flag-service:v2"),
 		{"resume", func(w *World) { w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = false }) }},
 	}},
+	{name: "handedOver", steps: []step{createExternal,
+		{"hand the FlagCache over to another operator", func(w *World) {
+			updateAs(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) {
+				setAnnotation(fc, v1alpha1.AnnotationOperator, "team")
+				fc.Status.Operator = "team"
+			})
+		}},
+		newImage("flag-service:v2"),
+		{"hand it back", func(w *World) {
+			updateAs(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) {
+				setAnnotation(fc, v1alpha1.AnnotationOperator, operatorNamespace)
+			})
+		}},
+	}, waitsForRest: true},
 	{name: "operatorRestarts", steps: []step{createInCluster, {"restart the operator", func(w *World) { w.process().restart() }}}},
 	{name: "namespaceDeleted", steps: []step{createInCluster, deleteNamespace}},
 }, canaryScenarios, elastiCacheScenarios)

@@ -365,8 +365,11 @@ func (w *World) nextEvent(steps bool) time.Time {
 
 var noFaults plan
 
-// operator is the author of the Reconciler's writes.
-const operator = "operator"
+// operator is the author of the Reconciler's writes, and operatorNamespace where it runs.
+const (
+	operator          = "operator"
+	operatorNamespace = "flagcache-system"
+)
 
 // cacheView is a stale informer cache.
 type cacheView struct {
