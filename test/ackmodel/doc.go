@@ -11,7 +11,7 @@
 //
 // The files reconcile.go and conditions.go follow ACK's runtime, which is the same for all kinds,
 // and the files of the kinds follow the elasticache-controller. Their names are kept where it helps
-// to compare. The recordings in test/ackcontroller hold the model to the real controller.
+// to compare. The recordings in test/acklives hold the model to the real controller.
 //
 // Not modelled are references to other objects, which FlagCache does not use, and the tags that ACK
 // adds in AWS. SecurityGroups and MetricAlarms, whose controllers are others, are created at once.

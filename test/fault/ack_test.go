@@ -36,6 +36,7 @@ func TestElastiCacheScenarios(t *testing.T) {
 		"elastiCacheSnapshotted":         "AWS has 0",
 		"elastiCacheFailsOnce":           one,
 		"elastiCacheOverQuota":           one,
+		"elastiCacheChangeDenied":        "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
 		"elastiCacheBeforeACK":           one,
 		"elastiCacheWithoutACK":          "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
 		"elastiCacheLost":                one,

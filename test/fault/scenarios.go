@@ -297,6 +297,12 @@ var elastiCacheScenarios = inCloud([]scenario{
 			w.cloud.Permit()
 			w.nextTick = w.time.Add(tick)
 		}}}},
+	{name: "elastiCacheChangeDenied", steps: []step{createElastiCache,
+		{"request larger nodes, which AWS denies", func(w *World) {
+			w.cloud.Refuse("ModifyReplicationGroup", "AccessDenied", "User: arn:aws:iam::123456789012:user/ack is not authorized to perform this action", 5)
+			requestNodes("cache.t3.small")(w)
+		}},
+	}, waitsForRest: true},
 	{name: "elastiCacheBeforeACK", steps: []step{
 		{"create the FlagCache", func(w *World) {
 			w.user().mustCreate(flagsFile(goodFlags))
@@ -328,6 +334,13 @@ func inCloud(list []scenario) []scenario {
 		list[i].inCloud = true
 	}
 	return list
+}
+
+// requestNodes requests another type of nodes.
+func requestNodes(nodeType string) func(*World) {
+	return func(w *World) {
+		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Cache.ElastiCache.NodeType = nodeType })
+	}
 }
 
 // exceedQuota lets AWS refuse to create groups.
