@@ -184,6 +184,7 @@ func aFlagCache(t *testing.T, changes []change) *v1alpha1.FlagCache {
 	t.Helper()
 	fc := &v1alpha1.FlagCache{
 		ObjectMeta: metav1.ObjectMeta{Name: "demo", Namespace: "shop", UID: "uid", Generation: 1, Finalizers: []string{v1alpha1.Finalizer}},
+		Status:     v1alpha1.FlagCacheStatus{Operator: "flagcache-system"},
 		Spec: v1alpha1.FlagCacheSpec{
 			Environment:    "default",
 			DeletionPolicy: v1alpha1.DeletionDelete,

@@ -92,6 +92,7 @@ func aFlagCache() *v1alpha1.FlagCache {
 		ObjectMeta: metav1.ObjectMeta{
 			Name: "flags", Namespace: "shop", UID: "0e6d0b0c-7f0e-4c53-b1e5-1d9a4b8f3a11", Generation: 1, Finalizers: []string{v1alpha1.Finalizer},
 		},
+		Status: v1alpha1.FlagCacheStatus{Operator: "flagcache-system"},
 		Spec: v1alpha1.FlagCacheSpec{
 			Environment:    environment,
 			DeletionPolicy: v1alpha1.DeletionDelete,
