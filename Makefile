@@ -110,6 +110,7 @@ fmt: ## Format the Go code.
 vet: ## Run go vet.
 	go vet ./...
 	cd hack/tools && go vet ./...
+	cd test/flagd && go vet ./...
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Run the linters.
@@ -135,6 +136,7 @@ test: $(TEST_API_SERVER) ack redis postgres prometheus ## Run all tests; builds 
 .PHONY: test-unit
 test-unit: $(TEST_API_SERVER) ## Run the unit tests, and the integration tests against a real API server.
 	@$(MAKE) --no-print-directory test-packages
+	@$(MAKE) --no-print-directory test-flagd
 	@$(MAKE) --no-print-directory test-chaos
 
 # Vet is a part of make verify.
@@ -143,6 +145,10 @@ GO_TEST := go test -vet=off -ldflags='-s -w' -timeout 15m
 # Packages that take longest begin first, and more packages run at a time than there
 # are cores, because many wait for servers.
 SLOW_PACKAGES := ./test/fault ./test/acklives ./controllers ./test/ackplayer ./controllers/plan
+
+.PHONY: test-flagd
+test-flagd: # A module of its own: flagd requires modules that nothing else needs.
+	cd test/flagd && $(GO_TEST) ./...
 
 .PHONY: test-packages
 test-packages: ack redis postgres prometheus # The tests of all packages but those of other targets.
@@ -230,6 +236,7 @@ verify-tidy: # hack/kube is left out: tidying its 2,850 dependencies takes longe
 	cd hack/tools/golangci-lint && go mod tidy -diff
 	cd hack/tools/kwok && go mod tidy -diff
 	cd hack/tools/ack && go mod tidy -diff
+	cd test/flagd && go mod tidy -diff
 
 .PHONY: verify-crd
 verify-crd: manifests

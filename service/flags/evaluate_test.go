@@ -393,7 +393,7 @@ func TestMetadata(t *testing.T) {
 	}
 	want := map[string]string{
 		"":     `{"team":"shop","tier":1}`,
-		"own":  `{"team":"shop","tier":2,"z":true}`,
+		"own":  `{"tier":2,"z":true}`,
 		"none": `{"team":"shop","tier":1}`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

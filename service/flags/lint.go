@@ -89,7 +89,11 @@ func (l *linter) operator(n *node, at *place) {
 	case s.literal, s.list && args.constant():
 		l.report(args, place, "%s needs a list of arguments, not %s", name, args.kind)
 	case args.constant():
-		l.checkType(name, args, place, "argument", s.argument(0))
+		accepted := s.argument(0)
+		if s.single != 0 {
+			accepted = s.single
+		}
+		l.checkType(name, args, place, "argument", accepted)
 		l.checkArguments(name, []*node{args}, place)
 	default:
 		l.rule(args, place)

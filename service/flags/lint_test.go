@@ -117,6 +117,8 @@ func TestRulesThatCannotWorkAreReported(t *testing.T) {
 		{`{"if":[{">":[{"*":[{"!":1},2]},1]},"on"]}`, `argument 1 of * is a boolean`},
 		{`{"if":[{"%":[{"var":"x"}]},"on"]}`, `% needs 2 arguments`},
 		{`{"if":[{"cat":[{"var":"x"},true]},"on"]}`, `argument 2 of cat is a boolean`},
+		{`{"if":[{"cat":5},"on"]}`, `argument of cat is a number and must be a string`},
+		{`{"if":[{"merge":null},"on"]}`, `argument of merge is null and must be`},
 		{`{"if":[{"substr":[{"var":"x"},"a"]},"on"]}`, `argument 2 of substr is a string and must be a number`},
 		{`{"if":[{"some":["abc",{"var":""}]},"on"]}`, `argument 1 of some is a string and must be a list`},
 		{`{"if":[{"some":[{"var":"x"},true]},"on"]}`, `the body of the iteration is a boolean and must be an operator`},

@@ -19,8 +19,8 @@ type metadataError struct {
 	message string
 }
 
-// readMetadata reads a metadata object; null values count as absent. It returns
-// the valid entries and all defects.
+// readMetadata reads a metadata object. It returns the valid entries, also null
+// ones, and all defects.
 func readMetadata(n *node, path *place) (values metadata, defects []metadataError) {
 	if n == nil || n.kind == kindNull {
 		return nil, nil
@@ -31,7 +31,6 @@ func readMetadata(n *node, path *place) (values metadata, defects []metadataErro
 	values = make(metadata, len(n.members))
 	for _, m := range n.members {
 		switch m.value.kind {
-		case kindNull:
 		case kindArray, kindObject:
 			defects = append(defects, metadataError{
 				path.member(m.key), m.value.offset,
@@ -63,7 +62,8 @@ func (p *parser) readMetadata(n *node) {
 	p.metadata = values
 }
 
-// overriddenBy returns the metadata overridden by other metadata.
+// overriddenBy returns the metadata overridden by other metadata. As in flagd, null
+// removes an entry.
 func (m metadata) overriddenBy(over metadata) metadata {
 	merged := make(metadata, len(m)+len(over))
 	for name, value := range m {
@@ -78,12 +78,14 @@ func (m metadata) overriddenBy(over metadata) metadata {
 // encode returns the metadata as a JSON object sorted by name, nil if there is
 // none.
 func (m metadata) encode() json.RawMessage {
-	if len(m) == 0 {
-		return nil
-	}
 	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
+	for name, value := range m {
+		if value.kind != kindNull {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
 	}
 	sort.Strings(names)
 	object := node{kind: kindObject}

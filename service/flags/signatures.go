@@ -50,6 +50,8 @@ type signature struct {
 	// list means that a single argument must be in a list, too; literal that the list
 	// must not be computed.
 	list, literal bool
+	// single are the types of an argument that is not in a list, 0 if they are the same.
+	single types
 	// args are the types of the arguments. The last one applies to all that follow.
 	args []types
 	// returns are the types of the result.
@@ -89,10 +91,10 @@ var signatures = map[string]signature{
 	"max": {min: 1, list: true, args: []types{aQuantity}, returns: aNumber},
 	"min": {min: 1, list: true, args: []types{aQuantity}, returns: aNumber},
 
-	"cat":    {min: 1, args: []types{aQuantity | aNull}, returns: aString},
+	"cat":    {min: 1, single: aString, args: []types{aQuantity | aNull}, returns: aString},
 	"substr": {min: 2, max: 3, list: true, args: []types{aQuantity | aNull, aNumber}, returns: aString},
 	"in":     {min: 2, max: 2, list: true, args: []types{anything, aString | aList}, returns: aBool},
-	"merge":  {min: 1, args: []types{anything}, returns: aList},
+	"merge":  {min: 1, single: aBool | aQuantity, args: []types{anything}, returns: aList},
 	"set":    {min: 3, max: 3, list: true, args: []types{anObject, aString, anything}, returns: anything},
 
 	"contains_all":  {min: 2, max: 2, list: true, args: []types{aList}, returns: aBool},
