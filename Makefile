@@ -62,11 +62,11 @@ help: ## Display this help.
 
 DEMO := go run ./hack/demo
 
-# The cache type of the demo: incluster, or elasticache, which is simulated.
+# The cache type of the demo: incluster, or elasticache, in a simulated AWS.
 CACHE ?= incluster
 
 .PHONY: demo
-demo: demo-cache kube build $(if $(filter elasticache,$(CACHE)),ackplayer) ## Demonstrate FlagCache on a local cluster; CACHE=elasticache also simulates AWS.
+demo: demo-cache kube build $(if $(filter elasticache,$(CACHE)),ack awsplayer) ## Demonstrate FlagCache on a local cluster; CACHE=elasticache also runs ACK and simulates AWS.
 	@hack/setup/redis.sh || echo "Continuing with the built-in Redis server of the demo."
 	$(DEMO) --cache=$(CACHE)
 
@@ -164,7 +164,7 @@ E2E_PROCS ?= 3
 GINKGO_FLAGS ?=
 
 .PHONY: test-e2e
-test-e2e: kube build ackplayer redis ## Run the end-to-end tests on a local cluster.
+test-e2e: kube build ack awsplayer redis ## Run the end-to-end tests on a local cluster.
 	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=20m $(GINKGO_FLAGS) ./test/e2e
 
 # About how many plans are run (FAULT_PLANS=all runs every one), and the seed that
@@ -259,10 +259,10 @@ build: ## Build all programs in cmd/ into bin/.
 	@echo "Building the operator and the flag service; the first time it takes a minute or two."
 	$(GO_BUILD) -o $(LOCALBIN)/ ./cmd/...
 
-.PHONY: ackplayer
-ackplayer: ## Build the simulator of ACK and ElastiCache into bin/.
+.PHONY: awsplayer
+awsplayer: ## Build the simulator of ElastiCache's API into bin/.
 	@mkdir -p $(LOCALBIN)
-	$(GO_BUILD) -o $(LOCALBIN)/ackplayer ./test/ackplayer/cmd
+	$(GO_BUILD) -o $(LOCALBIN)/awsplayer ./test/awsplayer/cmd
 
 .PHONY: run
 run: install ## Run the operator locally against the cluster of the current kubeconfig.

@@ -56,7 +56,7 @@ var scenarios = map[string]scenario{
 		cloud:     true,
 		steps: []func(*demo, context.Context) error{
 			(*demo).deploy,
-			(*demo).simulateAWS,
+			(*demo).installACK,
 			(*demo).apply,
 			(*demo).showGroup,
 			(*demo).evaluate,

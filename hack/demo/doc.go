@@ -5,12 +5,12 @@
 // of each step and stops with an error at the first one that fails.
 //
 //	go run ./hack/demo                       a cache in the cluster, on a temporary cluster
-//	go run ./hack/demo --cache=elasticache   a cache in ElastiCache, simulated
+//	go run ./hack/demo --cache=elasticache   a cache in a simulated ElastiCache, with ACK
 //	go run ./hack/demo dev                   start a cluster in bin/dev and leave it running
 //	go run ./hack/demo down                  stop that cluster
 //
 // The programs it runs are built by make (make demo, make dev, make dev-down).
 //
 // Redis is a real redis-server. If none is installed, an embedded server replaces it. The
-// simulation of ACK and ElastiCache (test/ackplayer) requires the real one.
+// simulation of ElastiCache (test/awsplayer) requires the real one.
 package main

@@ -19,31 +19,38 @@ import (
 	"github.com/flagcache/flagcache/test/cluster"
 )
 
-// checkSimulation reports what is missing to simulate ACK and ElastiCache.
+// checkSimulation reports what is missing to run ACK and to simulate ElastiCache.
 func checkSimulation(p cluster.Programs, embedded bool) error {
 	switch {
-	case p.ACKPlayer == "":
-		return errors.New("the simulation of ACK and ElastiCache is not built: run make ackplayer")
+	case p.ACK == "" || p.AWSPlayer == "":
+		return errors.New("ACK and the simulation of AWS are not built: run make ack awsplayer")
 	case p.Redis == "" || embedded:
 		return errors.New("the simulation of ElastiCache requires redis-server: run hack/setup/redis.sh")
 	}
 	return nil
 }
 
-// simulateAWS deploys the simulation of ACK and AWS.
-func (d *demo) simulateAWS(ctx context.Context) error {
-	d.section("Simulating AWS")
-	d.print("Without an AWS account, ACK and ElastiCache are simulated on this machine with real redis-servers over TLS.")
+// installACK deploys a simulation of AWS, and ACK, which uses it.
+func (d *demo) installACK(ctx context.Context) error {
+	d.section("Installing ACK")
+	d.print("Without an AWS account, the API of ElastiCache is simulated on this machine with real redis-servers over TLS.")
 	d.print("They start in seconds, where AWS takes about ten minutes.")
-	d.command("kubectl apply --server-side -f test/ackplayer/deploy.yaml")
+	d.command("kubectl apply --server-side -f test/awsplayer/deploy.yaml")
 	began := time.Now()
-	if err := d.cluster.DeployACKPlayer(ctx); err != nil {
+	if err := d.cluster.DeployAWS(ctx); err != nil {
 		return err
 	}
-	if err := d.cluster.TrustACKPlayer(ctx); err != nil {
+	d.success("the API responds, after %s", round(time.Since(began)))
+	d.print("ACK's elasticache-controller is the released one, with its own manifests. It calls the simulated API, and polls")
+	d.print("every second instead of every 30 seconds.")
+	began = time.Now()
+	if err := d.cluster.DeployACK(ctx); err != nil {
 		return err
 	}
-	d.success("the CRDs of ACK are served and the operator trusts the servers' CA, after %s", round(time.Since(began)))
+	if err := d.cluster.TrustAWS(ctx); err != nil {
+		return err
+	}
+	d.success("the kinds of ACK are served and the operator trusts the servers' CA, after %s", round(time.Since(began)))
 	return nil
 }
 
@@ -71,7 +78,7 @@ func (d *demo) failOver(ctx context.Context) error {
 		return err
 	}
 	before := d.traffic.Tally()
-	if err := d.cluster.ControlACKPlayer(ctx, "/failover?id="+fc.Status.Cache.ReplicationGroupID); err != nil {
+	if err := d.cluster.ControlAWS(ctx, "/failover?id="+fc.Status.Cache.ReplicationGroupID); err != nil {
 		return err
 	}
 	if err := d.awaitStable(ctx, "the cache is healthy", d.observeCondition(v1alpha1.ConditionCacheHealthy, metav1.ConditionTrue)); err != nil {
@@ -86,7 +93,7 @@ func (d *demo) rotateAndReplace(ctx context.Context) error {
 	return d.withTraffic(ctx, d.rotate, d.replace)
 }
 
-// rotate rotates the token of the cache. ACK is paused at first, to show that a token is
+// rotate rotates the token of the cache. ACK is stopped at first, to show that a token is
 // not handed out before AWS accepts it.
 func (d *demo) rotate(ctx context.Context) error {
 	d.section("Rotating the AUTH token")
@@ -98,8 +105,8 @@ func (d *demo) rotate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.print("ACK is paused first, so that the new token does not reach AWS.")
-	if err := d.cluster.ControlACKPlayer(ctx, "/pause"); err != nil {
+	d.print("ACK is stopped first, so that the new token does not reach AWS.")
+	if err := scaleACK(ctx, d, 0); err != nil {
 		return err
 	}
 	if err := d.kubectl(ctx, "annotate", "flagcache", name, v1alpha1.AnnotationRotateToken+"=please"); err != nil {
@@ -112,8 +119,8 @@ func (d *demo) rotate(ctx context.Context) error {
 		return err
 	}
 	d.success("a new token exists; it was not handed out for %s, because AWS does not accept it yet", stablePeriod)
-	d.print("ACK is resumed and sends the token to AWS.")
-	if err := d.cluster.ControlACKPlayer(ctx, "/resume"); err != nil {
+	d.print("ACK is started again and sends the token to AWS.")
+	if err := scaleACK(ctx, d, 1); err != nil {
 		return err
 	}
 	promoted := promotedAfter(before)
@@ -125,6 +132,16 @@ func (d *demo) rotate(ctx context.Context) error {
 	}
 	d.success("the probe succeeded, the pods with the new token were promoted and Secret %s was updated, after %s", connectionSecret, round(took))
 	return nil
+}
+
+// scaleACK starts or stops ACK.
+func scaleACK(ctx context.Context, d *demo, replicas int) error {
+	err := d.kubectl(ctx, "scale", "--namespace", cluster.ACKNamespace, "deployment", cluster.ACKDeployment, fmt.Sprintf("--replicas=%d", replicas))
+	if err != nil || replicas > 0 {
+		return err
+	}
+	_, err = d.cluster.Kubectl(ctx, "wait", "--namespace", cluster.ACKNamespace, "pods", "--all", "--for=delete", "--timeout=1m")
+	return err
 }
 
 // connectionSecret is the Secret for applications that use the cache directly.

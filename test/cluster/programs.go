@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os/exec"
 
+	"github.com/flagcache/flagcache/test/ackcontroller"
 	"github.com/flagcache/flagcache/test/programs"
 )
 
@@ -16,7 +17,9 @@ const (
 	ImageManager     = "ghcr.io/flagcache/manager"
 	ImageFlagService = "ghcr.io/flagcache/flag-service"
 	ImageRedis       = "docker.io/library/redis"
-	ImageACKPlayer   = "ghcr.io/flagcache/ackplayer"
+	ImageAWSPlayer   = "ghcr.io/flagcache/awsplayer"
+	// ImageACK is the image in the manifests of ACK's elasticache-controller.
+	ImageACK = "public.ecr.aws/aws-controllers-k8s/elasticache-controller"
 )
 
 // Programs are the executables for a cluster.
@@ -29,13 +32,16 @@ type Programs struct {
 	FlagService string
 	// Redis is redis-server, "" if it is not installed.
 	Redis string
-	// ACKPlayer is test/ackplayer/cmd, "" if it was not built.
-	ACKPlayer string
+	// AWSPlayer is test/awsplayer/cmd, "" if it was not built.
+	AWSPlayer string
+	// ACK is ACK's elasticache-controller, which polls every second, "" if it was not
+	// built.
+	ACK string
 }
 
 // FindPrograms finds the programs: at the paths in the environment variables KUBE,
-// MANAGER, FLAG_SERVICE and ACK_PLAYER, which make sets, or else in bin. Redis is searched
-// in PATH. It is an error if one of the first three is missing.
+// MANAGER, FLAG_SERVICE, AWS_PLAYER and ACK_1S, which make sets, or else in bin. Redis is
+// searched in PATH. It is an error if one of the first three is missing.
 func FindPrograms() (Programs, error) {
 	var p Programs
 	var err error
@@ -50,7 +56,8 @@ func FindPrograms() (Programs, error) {
 	p.Manager = find("MANAGER", "manager")
 	p.FlagService = find("FLAG_SERVICE", "flag-service")
 	p.Redis, _ = exec.LookPath("redis-server")
-	p.ACKPlayer, _ = programs.Find("ACK_PLAYER", "ackplayer")
+	p.AWSPlayer, _ = programs.Find("AWS_PLAYER", "awsplayer")
+	p.ACK, _ = ackcontroller.Quick.Program()
 	return p, err
 }
 
@@ -61,8 +68,11 @@ func (p Programs) Images() map[string]string {
 		ImageFlagService: p.FlagService,
 		ImageRedis:       p.Redis,
 	}
-	if p.ACKPlayer != "" {
-		images[ImageACKPlayer] = p.ACKPlayer
+	if p.AWSPlayer != "" {
+		images[ImageAWSPlayer] = p.AWSPlayer
+	}
+	if p.ACK != "" {
+		images[ImageACK] = p.ACK
 	}
 	return images
 }

@@ -11,6 +11,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	dto "github.com/prometheus/client_model/go"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/test/awsplayer"
 )
 
 // cloudRate is the rate of requests per second while the cache changes.
@@ -34,14 +37,22 @@ var quickTrial = v1alpha1.CanarySpec{
 	ScaleDownDelay:  metav1.Duration{Duration: 5 * time.Second},
 }
 
-// ACK and AWS are simulated by test/ackplayer, with real Redis servers. The operator is
-// killed at each step that lasts; test/fault kills it between two writes of one
-// reconcile. Serial, because ACK's kinds are installed for the whole cluster and the
-// operator is restarted and killed.
+// ACK is its released controller, which polls every second; AWS is played by
+// test/awsplayer, with real Redis servers. The operator is killed at each step that
+// lasts; test/fault kills it between two writes of one reconcile. Serial, because ACK's
+// kinds are installed for the whole cluster and the operator is restarted and killed.
 var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 	BeforeEach(func(ctx context.Context) {
-		Expect(local.DeployACKPlayer(ctx)).To(Succeed())
-		Expect(local.TrustACKPlayer(ctx)).To(Succeed())
+		Expect(local.DeployAWS(ctx)).To(Succeed())
+		Expect(local.DeployACK(ctx)).To(Succeed())
+		Expect(local.TrustAWS(ctx)).To(Succeed()) // restarts the operator, which then finds ACK's kinds at once
+	})
+
+	AfterEach(func(ctx context.Context) {
+		if CurrentSpecReport().Failed() {
+			AddReportEntry("ACK's log", local.ACKLog(ctx))
+			AddReportEntry("The calls of AWS", awsCalls(ctx))
+		}
 	})
 
 	It("survives failover, rotation, replacement and deletion of its cache, without effect on clients", func(ctx context.Context) {
@@ -59,7 +70,7 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		load := startLoad(ctx, fmt.Sprintf("%s.%s.svc:80", fc.Name, fc.Namespace), cloudRate)
 
 		By("triggering a failover")
-		Expect(local.ControlACKPlayer(ctx, "/failover?id="+cloudGroups(ctx)[0])).To(Succeed())
+		Expect(local.ControlAWS(ctx, "/failover?id="+cloudGroups(ctx)[0])).To(Succeed())
 
 		By("rotating its token")
 		password, revision := passwordOf(ctx, fc), revisionOf(ctx, fc)
@@ -119,7 +130,7 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		By("moving it together with a release that does not start")
 		changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
 			inElastiCache(&fc.Spec)
-			fc.Spec.Service.Image = "localhost/missing:1"
+			fc.Spec.Service.Image = "localhost/Invalid:1"
 		})
 		Eventually(ctx, cloudGroups).WithTimeout(soon).Should(HaveLen(1))
 		Eventually(ctx, func() *v1alpha1.FlagCache { return read(ctx, fc) }).WithTimeout(rolledOut).
@@ -139,6 +150,81 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
 		expectDeleted(ctx, fc)
 		expectNothingLeft(ctx, namespace, before)
+		Expect(cloudGroups(ctx)).To(BeEmpty())
+	})
+
+	It("gives pods and probe users of their own with IAM, and removes them with the cache", func(ctx context.Context) {
+		namespace := aNamespace(ctx)
+		created(ctx, someFlags(namespace))
+		before := inventory(ctx, namespace)
+		fc := aFlagCache(namespace, "iam", inElastiCache, func(spec *v1alpha1.FlagCacheSpec) {
+			spec.Cache.ElastiCache.Authentication.Type = v1alpha1.AuthenticationIAM
+			// The pods sign their tokens with these credentials.
+			spec.Service.Env = []v1alpha1.EnvVar{{Name: "AWS_ACCESS_KEY_ID", Value: "pod"}, {Name: "AWS_SECRET_ACCESS_KEY", Value: "pod"}}
+		})
+		calls := len(awsCalls(ctx))
+		created(ctx, fc)
+		expectReady(ctx, fc)
+		load := startLoad(ctx, fmt.Sprintf("%s.%s.svc:80", fc.Name, fc.Namespace), cloudRate)
+		Expect(cloudGroups(ctx)).To(HaveLen(1))
+		Expect(actions(awsCalls(ctx)[calls:])).To(Equal([]string{"CreateUser", "CreateUserGroup", "CreateReplicationGroup"}))
+		expectLookups(ctx, fc)
+
+		By("rolling out a release after a failover")
+		Expect(local.ControlAWS(ctx, "/failover?id="+cloudGroups(ctx)[0])).To(Succeed())
+		revision := revisionOf(ctx, fc)
+		changed(ctx, fc, func(fc *v1alpha1.FlagCache) {
+			fc.Spec.Canary = &quickTrial
+			fc.Spec.Service.Env = append(fc.Spec.Service.Env, v1alpha1.EnvVar{Name: "LOG_LEVEL", Value: "debug"})
+		})
+		Eventually(ctx, func() string { return revisionOf(ctx, fc) }).WithTimeout(rolledOut).ShouldNot(Equal(revision))
+		expectReady(ctx, fc)
+		load.expectNoClientAffected()
+
+		By("deleting it")
+		calls = len(awsCalls(ctx))
+		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
+		expectDeleted(ctx, fc)
+		expectNothingLeft(ctx, namespace, before)
+		Expect(actions(awsCalls(ctx)[calls:])).To(Equal([]string{"DeleteReplicationGroup", "DeleteUserGroup", "DeleteUser"}))
+	})
+
+	It("is retained, adopted by its successor, and deleted after a final snapshot", func(ctx context.Context) {
+		namespace := aNamespace(ctx)
+		created(ctx, someFlags(namespace))
+		before := inventory(ctx, namespace)
+		retained := aFlagCache(namespace, "kept", inElastiCache)
+		retained.Spec.DeletionPolicy = v1alpha1.DeletionRetain
+		created(ctx, retained)
+		expectReady(ctx, retained)
+		id, since := retained.Status.Cache.ReplicationGroupID, retained.Status.Cache.CreatedAt
+		Expect(cloudGroups(ctx)).To(Equal([]string{id}))
+
+		By("deleting it")
+		calls := len(awsCalls(ctx))
+		Expect(local.Client.Delete(ctx, retained)).To(Succeed())
+		expectDeleted(ctx, retained)
+		expectNothingLeft(ctx, namespace, before)
+		Expect(cloudGroups(ctx)).To(Equal([]string{id}))
+
+		By("creating it again")
+		fc := aFlagCache(namespace, "kept", inElastiCache)
+		fc.Spec.DeletionPolicy = v1alpha1.DeletionSnapshot
+		fc.Annotations = map[string]string{v1alpha1.AnnotationAdopt: id}
+		created(ctx, fc)
+		expectReady(ctx, fc)
+		Expect(fc.Status.Cache.ReplicationGroupID).To(Equal(id))
+		Expect(fc.Status.Cache.CreatedAt).To(Equal(since))
+		expectEveryPodServes(ctx, fc, "colour", "blue")
+		expectLookups(ctx, fc)
+
+		By("deleting it with a final snapshot")
+		Expect(actions(awsCalls(ctx)[calls:])).To(HaveEach(Or(Equal("ModifyReplicationGroup"), Equal("AddTagsToResource"))), "nothing was created")
+		calls = len(awsCalls(ctx))
+		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
+		expectDeleted(ctx, fc)
+		expectNothingLeft(ctx, namespace, before)
+		Expect(actions(awsCalls(ctx)[calls:])).To(Equal([]string{"CreateSnapshot", "DeleteReplicationGroup"}))
 		Expect(cloudGroups(ctx)).To(BeEmpty())
 	})
 })
@@ -212,4 +298,31 @@ func cloudGroups(ctx context.Context) []string {
 	groups, err := local.CloudGroups(ctx)
 	Expect(err).NotTo(HaveOccurred())
 	return groups
+}
+
+// awsCalls are the calls that changed AWS.
+func awsCalls(ctx context.Context) []awsplayer.Call {
+	GinkgoHelper()
+	calls, err := local.AWSCalls(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	return slices.DeleteFunc(calls, func(c awsplayer.Call) bool { return c.Code != "" || !c.Mutating() })
+}
+
+// actions are the actions of calls, in order, without repetitions.
+func actions(calls []awsplayer.Call) []string {
+	var names []string
+	for _, call := range calls {
+		names = append(names, call.Action)
+	}
+	return slices.Compact(names)
+}
+
+// expectLookups waits until Redis has answered a lookup of the pods.
+func expectLookups(ctx context.Context, fc *v1alpha1.FlagCache) {
+	GinkgoHelper()
+	answered := func(families map[string]*dto.MetricFamily) float64 {
+		return sumUnless(families[config.MetricCacheRequests], "error")
+	}
+	Eventually(ctx, func(ctx context.Context) float64 { return countBad(ctx, fc, answered) }).WithTimeout(soon).
+		Should(BeNumerically(">", 0), "lookups of the pods in Redis")
 }

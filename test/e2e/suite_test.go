@@ -41,7 +41,8 @@ var _ = SynchronizedBeforeSuite(func(ctx context.Context) []byte {
 	programs, err := cluster.FindPrograms()
 	Expect(err).NotTo(HaveOccurred(), "make test-e2e builds what the tests run")
 	Expect(programs.Redis).NotTo(BeEmpty(), "redis-server is not in PATH: make redis installs it")
-	Expect(programs.ACKPlayer).NotTo(BeEmpty(), "make ackplayer builds it")
+	Expect(programs.ACK).NotTo(BeEmpty(), "make ack builds it")
+	Expect(programs.AWSPlayer).NotTo(BeEmpty(), "make awsplayer builds it")
 
 	By("starting a cluster")
 	images := programs.Images()
