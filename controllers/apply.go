@@ -215,7 +215,7 @@ var errStale = errors.New("the object changed since it was read")
 type nameConflictError struct{ other observed.Object }
 
 func (e nameConflictError) Error() string {
-	return fmt.Sprintf("%s exists and is not controlled by this FlagCache: delete or rename it, or choose another name for the FlagCache", describe(e.other))
+	return plan.DescribeConflicts([]observed.Object{e.other})
 }
 
 // labelError is the error of a label that was written and has another value afterwards.

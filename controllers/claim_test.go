@@ -76,3 +76,22 @@ var _ = Describe("Two operators", func() {
 		Expect(s.writes).To(BeEmpty())
 	})
 })
+
+var _ = Describe("An annotation whose value is no revision", func() {
+	It("gets one event", func(ctx context.Context) {
+		s := newStage(ctx)
+		s.create(ctx, s.aFlagCache())
+		s.ready(ctx)
+		recorded := s.Events.(*events.FakeRecorder).Events
+		for len(recorded) > 0 {
+			<-recorded
+		}
+		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
+			fc.Annotations = map[string]string{v1alpha1.AnnotationPromote: "true"}
+		})
+		s.settle(ctx)
+		s.settle(ctx)
+		Expect(recorded).To(Receive(ContainSubstring(`flagcache.dev/promote has no effect, because "true" is no revision`)))
+		Expect(recorded).NotTo(Receive())
+	})
+})

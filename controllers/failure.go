@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // terminalRetryDelay is the delay before a terminal failure is retried: its cause may
@@ -66,15 +68,21 @@ type outcome struct {
 	stale bool
 	// requeueAfter is the delay before a terminal failure is retried.
 	requeueAfter time.Duration
+	// conflicts are the foreign objects with names of children. One failure names them all.
+	conflicts []observed.Object
 }
 
 // add adds the error of one call, if any. The attempt describes the call.
 func (o *outcome) add(ctx context.Context, attempt string, err error) {
+	var conflict nameConflictError
 	switch {
 	case err == nil:
 		return
 	case ctx.Err() != nil, errors.Is(err, errStale), apierrors.IsConflict(err):
 		o.stale = true
+	case errors.As(err, &conflict):
+		o.requeueAfter = terminalRetryDelay
+		o.addConflict(conflict.other)
 	case isTerminal(err):
 		o.requeueAfter = terminalRetryDelay
 		o.failures = append(o.failures, plan.Failure{Reason: reasonOf(err), Message: messageOf(attempt, err)})
@@ -82,6 +90,18 @@ func (o *outcome) add(ctx context.Context, attempt string, err error) {
 		o.retry = errors.Join(o.retry, fmt.Errorf("%s: %w", attempt, err))
 		o.failures = append(o.failures, plan.Failure{Reason: reasonOf(err), Message: messageOf(attempt, err)})
 	}
+}
+
+// addConflict adds an object to the failure that names all conflicts.
+func (o *outcome) addConflict(other observed.Object) {
+	o.conflicts = append(o.conflicts, other)
+	failure := plan.Failure{Reason: v1alpha1.ReasonNameConflict, Message: plan.DescribeConflicts(o.conflicts)}
+	i := slices.IndexFunc(o.failures, func(f plan.Failure) bool { return f.Reason == failure.Reason })
+	if i < 0 {
+		o.failures = append(o.failures, failure)
+		return
+	}
+	o.failures[i] = failure
 }
 
 // staleFailure is the failure to report if snapshots stay stale.
@@ -116,15 +136,12 @@ func readFailure(err error) plan.Failure {
 
 // isTerminal reports whether the same call cannot succeed.
 func isTerminal(err error) bool {
-	return errors.As(err, new(nameConflictError)) || errors.As(err, new(labelError)) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
+	return errors.As(err, new(labelError)) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
 }
 
 // reasonOf returns the condition reason for an error.
 func reasonOf(err error) string {
-	var conflict nameConflictError
 	switch {
-	case errors.As(err, &conflict):
-		return v1alpha1.ReasonNameConflict
 	case errors.As(err, new(labelError)):
 		return v1alpha1.ReasonLabelChanged
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
@@ -146,10 +163,6 @@ func reasonOf(err error) string {
 // the API server only if that is the same for every retry; other texts may contain
 // times, addresses and counters.
 func messageOf(attempt string, err error) string {
-	var conflict nameConflictError
-	if errors.As(err, &conflict) {
-		return conflict.Error()
-	}
 	var changed labelError
 	if errors.As(err, &changed) {
 		return changed.Error()

@@ -59,6 +59,8 @@ type Reconciler struct {
 	// left has the FlagCaches of other operators that were reported, so that each is
 	// reported once.
 	left sync.Map
+	// warned has the warnings that were recorded last, so that each is recorded once.
+	warned sync.Map
 }
 
 // Backoff grows with each consecutive failure.
@@ -104,6 +106,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		if apierrors.IsNotFound(err) {
 			r.forget(req.NamespacedName)
 			r.left.Delete(req.NamespacedName)
+			r.warned.Delete(req.NamespacedName)
 			return ctrl.Result{}, nil
 		}
 		return r.retryRead(ctx, req, fmt.Errorf("reading FlagCache %s: %w", req, err))
@@ -119,6 +122,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return r.failObservation(ctx, req, fc, err)
 	}
 	desired := plan.Make(snapshot)
+	r.warn(ctx, req, fc, desired.Warnings)
 	result := r.apply(ctx, snapshot, desired)
 	result.add(ctx, "writing the status", r.report(ctx, req, snapshot, desired, result))
 	delay := r.backOff(req, result)

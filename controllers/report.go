@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -52,6 +53,18 @@ func (r *Reconciler) writeStatus(ctx context.Context, fc *v1alpha1.FlagCache, st
 	}
 	r.recordTransitions(ctx, fc, plan.Transitions(before, status))
 	return nil
+}
+
+// warn records the warnings that the last reconcile of a FlagCache did not have.
+func (r *Reconciler) warn(ctx context.Context, req ctrl.Request, fc *v1alpha1.FlagCache, warnings []plan.Event) {
+	before, _ := r.warned.Swap(req.NamespacedName, warnings)
+	known, _ := before.([]plan.Event)
+	for _, e := range warnings {
+		if !slices.Contains(known, e) {
+			ctrl.LoggerFrom(ctx).Info("Ignoring a request", "reason", e.Reason, "message", e.Message)
+			r.Events.Eventf(fc, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
+		}
+	}
 }
 
 // recordTransitions records transitions as events and in the log.

@@ -228,6 +228,8 @@ const (
 	ReasonRolledBack = "RolledBack"
 	// ReasonInvalidRevisionRecord: the annotation in which the operator keeps its record of a revision cannot be decoded, so the revision is neither promoted nor retried; restore the annotation, or delete its ControllerRevision.
 	ReasonInvalidRevisionRecord = "InvalidRecord"
+	// ReasonUnknownRevision: event only: the value of an annotation such as flagcache.dev/promote is no revision of the FlagCache, so it has no effect.
+	ReasonUnknownRevision = "UnknownRevision"
 	// ReasonNotStarted: there is no revision yet.
 	ReasonNotStarted = "NotStarted"
 )

@@ -5,7 +5,9 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -105,12 +107,12 @@ func rolloutHealthy(x *observed.Index, p servicePlan) metav1.Condition {
 	case candidate == "" && len(r.history.unreadable) > 0:
 		return recordUnreadable(r)
 	case candidate == "":
-		return conditions.True(kind, v1alpha1.ReasonStable, "Revision %s is serving", r.stable)
+		return conditions.True(kind, v1alpha1.ReasonStable, "Revision %s is stable, and no other is being rolled out", r.stable)
 	case revision.DeadlineExceeded(r.observed[candidate]):
-		return conditions.False(kind, v1alpha1.ReasonRolloutStuck, "Revision %s does not become available, revision %s is still serving: %s",
+		return conditions.False(kind, v1alpha1.ReasonRolloutStuck, "Revision %s does not become available, revision %s stays: %s",
 			candidate, r.stable, cmp.Or(x.DeploymentFailure(r.observed[candidate]).Message, "see the pods of Deployment "+r.observed[candidate].Name))
 	default:
-		return conditions.True(kind, v1alpha1.ReasonRollingOut, "Revision %s is starting, revision %s is serving", candidate, r.stable)
+		return conditions.True(kind, v1alpha1.ReasonRollingOut, "Revision %s is starting, revision %s is stable", candidate, r.stable)
 	}
 }
 
@@ -138,7 +140,7 @@ var terminalReasons = []string{
 // others depend on comes first.
 func summarize(p results, all []metav1.Condition) verdict {
 	if len(p.conflicts) > 0 {
-		return nameConflict(p.conflicts[0])
+		return nameConflict(p.conflicts)
 	}
 	if p.cache.Cost.Held {
 		return blockedBy(*p.cache.Cost.Budget)
@@ -174,9 +176,26 @@ func blockedBy(c metav1.Condition) verdict {
 	}
 }
 
-func nameConflict(other observed.Object) verdict {
-	return verdict{stalled: true, ready: conditions.False(v1alpha1.ConditionReady, v1alpha1.ReasonNameConflict,
-		"%s %s exists and is not controlled by this FlagCache: delete or rename it, or choose another name for the FlagCache", observed.KindOf(other), other.GetName())}
+func nameConflict(others []observed.Object) verdict {
+	return verdict{stalled: true, ready: conditions.False(v1alpha1.ConditionReady, v1alpha1.ReasonNameConflict, "%s", DescribeConflicts(others))}
+}
+
+// maxConflicts is how many objects a message names.
+const maxConflicts = 20
+
+// DescribeConflicts names the objects that have the names of children.
+func DescribeConflicts(others []observed.Object) string {
+	var names []string
+	for _, other := range others[:min(len(others), maxConflicts)] {
+		names = append(names, observed.KindOf(other)+" "+other.GetName())
+	}
+	if more := len(others) - maxConflicts; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	if len(others) == 1 {
+		return names[0] + " exists and is not controlled by this FlagCache: delete or rename it, or choose another name for the FlagCache"
+	}
+	return strings.Join(names, ", ") + " exist and are not controlled by this FlagCache: delete or rename them, or choose another name for the FlagCache"
 }
 
 // setConditions sets the verdict and the conditions. Reconciling and Stalled are present

@@ -4,10 +4,13 @@
 package plan
 
 import (
+	"fmt"
+
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // Event reports a transition.
@@ -58,4 +61,23 @@ func eventType(from, to v1alpha1.FlagCacheStatus, c metav1.Condition) string {
 		return "Warning"
 	}
 	return "Normal"
+}
+
+// unknownRevisions returns a warning for each annotation about a revision whose value is
+// none: it has no effect, which a person would otherwise find out by waiting.
+func unknownRevisions(x *observed.Index, h history, target string) []Event {
+	var warnings []Event
+	for _, annotation := range []string{
+		v1alpha1.AnnotationAbort, v1alpha1.AnnotationPause, v1alpha1.AnnotationPromote, v1alpha1.AnnotationResume, v1alpha1.AnnotationRetry,
+	} {
+		value := x.FlagCache.Annotations[annotation]
+		_, recorded := h.observed[value]
+		if value == "" || value == target || recorded {
+			continue
+		}
+		const maxValue = 63
+		warnings = append(warnings, Event{Type: "Warning", Reason: v1alpha1.ReasonUnknownRevision, Action: v1alpha1.ConditionRolloutHealthy, Message: fmt.Sprintf(
+			"Annotation %s has no effect, because %q is no revision of this FlagCache: its value is one in status.revisions", annotation, value[:min(len(value), maxValue)])})
+	}
+	return warnings
 }

@@ -44,6 +44,8 @@ type Plan struct {
 	ProbeNext *ProbeTarget
 	// Evidence is what to sample about a canary; nil if there is none.
 	Evidence *EvidenceTarget
+	// Warnings are mistakes in requests by annotation.
+	Warnings []Event
 	// Status is the whole status if all of the above succeeds.
 	Status v1alpha1.FlagCacheStatus
 	// RequeueAfter is when to reconcile again if no watch triggers it before; 0 is never.
@@ -147,6 +149,7 @@ func progress(s *observed.Index) Plan {
 			p.Apply = append(p.Apply, o)
 		}
 	}
+	p.Warnings = unknownRevisions(s, history, service.rollout.target)
 	p.Routes = traffic.RouteChanges(s, service.rollout.routeShare(s.FlagCache))
 	p.Delete = obsolete(s, desiredObjects, service.rollout)
 	retired := caches.Retire(s, cached)

@@ -16,6 +16,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/revision"
 	"github.com/flagcache/flagcache/controllers/plan/source"
 )
 
@@ -93,7 +94,9 @@ func setFacts(st *v1alpha1.FlagCacheStatus, s *observed.Index, p results) {
 	}
 	if d := r.observed[r.stable]; d != nil {
 		st.Service.ReadyReplicas = d.Status.ReadyReplicas
-		st.Service.Image = d.Spec.Template.Spec.Containers[0].Image
+		if container := revision.Container(d.Spec.Template.Spec); container != nil {
+			st.Service.Image = container.Image
+		}
 	}
 }
 
@@ -151,9 +154,14 @@ func initialStatus(s *observed.Index) v1alpha1.FlagCacheStatus {
 // suspendedStatus is that of a suspended FlagCache. What would happen to its revisions
 // is not recorded, so it is not reported either.
 func suspendedStatus(s *observed.Index, st v1alpha1.FlagCacheStatus) v1alpha1.FlagCacheStatus {
-	st.Canary, st.History = s.FlagCache.Status.Canary, s.FlagCache.Status.History
+	var all []metav1.Condition
+	if planned := st.Revisions; planned != nil && planned.Candidate != "" {
+		all = append(all, conditions.Unknown(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonSuspended,
+			"spec.suspend is true: revision %s is not rolled out, and revision %s stays", planned.Candidate, planned.Stable))
+	}
+	st.Canary, st.History, st.Revisions = s.FlagCache.Status.Canary, s.FlagCache.Status.History, s.FlagCache.Status.Revisions
 	setConditions(s.FlagCache, s.Now, &st, verdict{ready: conditions.Unknown(v1alpha1.ConditionReady, v1alpha1.ReasonSuspended,
-		"spec.suspend is true: set it to false to resume reconciliation")}, nil)
+		"spec.suspend is true: set it to false to resume reconciliation")}, all)
 	return st
 }
 

@@ -197,7 +197,26 @@ var diagnoses = []diagnosis{
 
 // message returns the message of a diagnosis.
 func (d diagnosis) message(t Target, command string) string {
-	return strings.NewReplacer("{addr}", where(t), "{command}", command, "{key}", printable(t.Key)).Replace(d.template)
+	message := strings.NewReplacer("{addr}", where(t), "{command}", command, "{key}", printable(t.Key)).Replace(d.template)
+	if d.reason == ReasonWrongPassword {
+		message += surroundingSpace(t)
+	}
+	return message
+}
+
+// surroundingSpace is a hint at white space around credentials, "" if there is none: the
+// line feed that echo and editors append becomes a part of a Secret.
+func surroundingSpace(t Target) string {
+	for _, credential := range []struct{ name, value string }{{"password", string(t.Password)}, {"user name", t.Username}} {
+		switch trimmed := strings.TrimSpace(credential.value); {
+		case trimmed == credential.value:
+		case strings.TrimRight(credential.value, "\r\n") == trimmed:
+			return " The configured " + credential.name + " ends with a newline; create the Secret without it, for example by printf rather than echo."
+		default:
+			return " The configured " + credential.name + " begins or ends with white space; create the Secret without it."
+		}
+	}
+	return ""
 }
 
 func diagnoseError(t Target, command string, reply redis.Error) (Reason, string) {

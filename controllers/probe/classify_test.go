@@ -135,6 +135,35 @@ func TestClassify(t *testing.T) {
 	}
 }
 
+func TestWrongPasswordHintsAtWhiteSpace(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		username string
+		password Secret
+		hint     string
+	}{
+		"none":                      {username: "app", password: "pass word"},
+		"newline":                   {password: "secret\n", hint: "The configured password ends with a newline"},
+		"newline of Windows":        {password: "secret\r\n", hint: "The configured password ends with a newline"},
+		"space":                     {password: " secret", hint: "The configured password begins or ends with white space"},
+		"newline after a user name": {username: "app\n", password: "secret", hint: "The configured user name ends with a newline"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := Target{Addr: "redis:6379", Key: "k", Username: c.username, Password: c.password}.withDefaults()
+			for _, reply := range []string{"WRONGPASS invalid username-password pair or user is disabled.", "ERR invalid password"} {
+				reason, message := diagnoseError(target, "AUTH", replyError(reply))
+				if reason != ReasonWrongPassword || !strings.Contains(message, c.hint) || (c.hint == "") == strings.Contains(message, "The configured") {
+					t.Errorf("%s becomes %s: %s, want a hint %q", reply, reason, message, c.hint)
+				}
+				if strings.Contains(message, strings.TrimSpace(string(c.password))) && c.password != "pass word" {
+					t.Errorf("the message has the password: %s", message)
+				}
+			}
+		})
+	}
+}
+
 func TestClassifyErrorReplies(t *testing.T) {
 	t.Parallel()
 	for reply, want := range map[string]Reason{

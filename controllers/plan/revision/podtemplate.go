@@ -88,6 +88,16 @@ func podSpec(s *observed.Index, workload cache.Workload, connectionHash string) 
 	}
 }
 
+// Container returns the container of the flag service, by its name: a webhook may add
+// others, also before it. It is nil if there is none.
+func Container(pod corev1.PodSpec) *corev1.Container {
+	i := slices.IndexFunc(pod.Containers, func(c corev1.Container) bool { return c.Name == containerName })
+	if i < 0 {
+		return nil
+	}
+	return &pod.Containers[i]
+}
+
 func container(s *observed.Index) corev1.Container {
 	fc := s.FlagCache
 	return corev1.Container{

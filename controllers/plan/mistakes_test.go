@@ -1,0 +1,110 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
+)
+
+func TestNameConflictsNameAllObjects(t *testing.T) {
+	w := aWorld(t, aFlagCache())
+	for _, o := range []observed.Object{
+		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "demo-redis"}}, &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "demo-redis"}},
+	} {
+		w.put(o)
+	}
+	w.reconcile()
+	w.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonNameConflict)
+	w.expectMessage(v1alpha1.ConditionStalled, "Service demo-redis, NetworkPolicy demo-redis exist and are not controlled by this FlagCache: delete or rename them")
+
+	many := make([]observed.Object, 30)
+	for i := range many {
+		many[i] = &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "taken"}}
+	}
+	if message := DescribeConflicts(many); !strings.Contains(message, ", 10 more exist") {
+		t.Errorf("30 conflicts are described as %q", message)
+	}
+}
+
+func TestImageOfOurContainer(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	d := observed.All[*appsv1.Deployment](w.index())[0]
+	pod := &d.Spec.Template.Spec
+	pod.Containers = slices.Insert(pod.Containers, 0, corev1.Container{Name: "injected", Image: "proxy:v7"})
+	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = true }) // the template stays as it is
+	w.reconcile()
+	if image := w.fc.Status.Service.Image; image != "flag-service:v1" {
+		t.Errorf("the image is %q", image)
+	}
+}
+
+// TestRolloutsThatAreSuspended: what is not rolled out is not reported as if it were.
+func TestRolloutsThatAreSuspended(t *testing.T) {
+	sim := newSimulation(t, withCanary(aFlagCache(), step(20, 5*time.Minute)))
+	sim.edit(func(s *v1alpha1.FlagCacheSpec) {
+		s.Suspend = true
+		s.Service.Image = "flag-service:v2"
+	})
+	stable := sim.stable()
+	sim.reconcile()
+	sim.expect(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonSuspended)
+	sim.expect(v1alpha1.ConditionRolloutHealthy, metav1.ConditionUnknown, v1alpha1.ReasonSuspended)
+	sim.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+	if got := *sim.fc.Status.Revisions; got != (v1alpha1.RevisionsStatus{Stable: stable}) {
+		t.Errorf("the revisions are %+v, but nothing was started", got)
+	}
+	sim.expectSilence()
+}
+
+// TestRolloutHealthyDoesNotSayThatClientsAreServed: that is the condition Serving.
+func TestRolloutHealthyDoesNotSayThatClientsAreServed(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	observed.All[*appsv1.Deployment](w.index())[0].Status = appsv1.DeploymentStatus{}
+	w.reconcile()
+	w.expect(v1alpha1.ConditionServing, metav1.ConditionFalse, v1alpha1.ReasonNoReadyReplicas)
+	if message := w.condition(v1alpha1.ConditionRolloutHealthy).Message; strings.Contains(message, "serving") {
+		t.Errorf("RolloutHealthy: %s", message)
+	}
+}
+
+func TestAnnotationsWithUnknownRevisions(t *testing.T) {
+	sim := newSimulation(t, withCanary(aFlagCache(), step(20, 5*time.Minute)))
+	first := sim.stable()
+	sim.change(fromImage("flag-service:v2"))
+	candidate := sim.candidate()
+	for name, test := range map[string]struct {
+		annotation, value string
+		warnings          int
+	}{
+		"the candidate":        {annotation: v1alpha1.AnnotationPause, value: candidate},
+		"an earlier revision":  {annotation: v1alpha1.AnnotationPromote, value: first},
+		"no revision":          {annotation: v1alpha1.AnnotationPromote, value: "true", warnings: 1},
+		"a typo":               {annotation: v1alpha1.AnnotationRetry, value: candidate + "0", warnings: 1},
+		"more than is printed": {annotation: v1alpha1.AnnotationAbort, value: strings.Repeat("x", 10_000), warnings: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim.fc.Annotations = map[string]string{test.annotation: test.value}
+			warnings := Make(sim.snapshot()).Warnings
+			if len(warnings) != test.warnings {
+				t.Fatalf("%d warnings, want %d: %v", len(warnings), test.warnings, warnings)
+			}
+			for _, w := range warnings {
+				if w.Reason != v1alpha1.ReasonUnknownRevision || !strings.Contains(w.Message, test.annotation) || len(w.Message) > 300 {
+					t.Errorf("%+v", w)
+				}
+			}
+		})
+	}
+}
