@@ -86,7 +86,10 @@ func (v *service) adminServer(store *postgres.Store, redis *cache.Cache, registr
 	keys := access.NewKeys(v.settings.database.adminTokensDir, rateSetting{adminRate, adminBurst}.limit, v.log)
 	v.background = append(v.background, keys.Run)
 	handler := admin.NewHandler(admin.Options{Store: store, Find: keys.Find, Invalidate: v.invalidate(redis), Log: v.log}, registry)
-	return &server{Server: ofrep.NewServer(handler, v.log), name: "admin", address: v.settings.database.adminAddress, connections: adminConnections}
+	return &server{
+		Server: ofrep.NewServer(handler, v.log), name: "admin", address: v.settings.database.adminAddress,
+		connections: adminConnections, refuse: admin.Refusal,
+	}
 }
 
 // invalidate returns the function that invalidates Redis on a change. Other

@@ -335,3 +335,30 @@ func TestCORSHeaders(t *testing.T) {
 		t.Errorf("an unsupported protocol returns %v", err)
 	}
 }
+
+// TestRequestsThatCannotBeReadAreAnsweredInJSON sends requests that no handler
+// sees.
+func TestRequestsThatCannotBeReadAreAnsweredInJSON(t *testing.T) {
+	p := launch(t, "FLAGS_FILE="+flagsFile(t, validFlags))
+	p.awaitReady(true)
+	for _, address := range []string{p.ofrep, p.telemetry} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(address, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if _, err := io.WriteString(conn, "POST /ofrep/v1/evaluate/flags/%zz HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		body, _ := io.ReadAll(response.Body)
+		want := `{"errorCode":"GENERAL","errorDetails":"the request is not valid HTTP, or its path has an invalid escape: a percent sign must be encoded as %25"}`
+		if response.StatusCode != http.StatusBadRequest || string(body) != want || response.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("the answer is %d %s with %v", response.StatusCode, body, response.Header)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 
 	"github.com/flagcache/flagcache/service/listen"
+	"github.com/flagcache/flagcache/service/ofrep"
 )
 
 // server is an HTTP server of the service.
@@ -23,6 +24,9 @@ type server struct {
 	address string
 	// connections is the maximum number of connections; 0 is no limit.
 	connections int
+	// refuse is the form of the responses to requests that cannot be read; the default
+	// is that of OFREP.
+	refuse listen.Refusal
 	// listener is set once the server listens.
 	listener *listen.Listener
 }
@@ -39,6 +43,10 @@ func listenAll(servers []*server) error {
 			return err
 		}
 		s.listener = listen.New(listener, s.connections)
+		s.listener.Refuse = s.refuse
+		if s.refuse == nil {
+			s.listener.Refuse = ofrep.Refusal
+		}
 		s.ConnState = func(c net.Conn, state http.ConnState) { s.listener.Idle(c, state == http.StateIdle) }
 	}
 	return nil

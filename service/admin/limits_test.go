@@ -53,3 +53,10 @@ func TestSizeOfResponsesIsLimited(t *testing.T) {
 	setMetadata(http.StatusOK, 10)
 	f.must(http.StatusCreated, "PUT", flag(0), on, "If-None-Match", "*")
 }
+
+func TestRefusalIsAProblem(t *testing.T) {
+	mediaType, body := Refusal(http.StatusBadRequest)
+	if mediaType != "application/problem+json" || !strings.HasPrefix(string(body), `{"title":"Bad Request","status":400,"detail":"the request is not valid HTTP`) {
+		t.Errorf("the refusal is %s %s", mediaType, body)
+	}
+}

@@ -102,3 +102,14 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 	// A failed write means that the client has disconnected.
 	_ = json.NewEncoder(w).Encode(p)
 }
+
+// Refusal returns the response to a request that cannot be read.
+func Refusal(status int) (mediaType string, body []byte) {
+	detail := "the request cannot be read"
+	if status == http.StatusBadRequest {
+		detail = "the request is not valid HTTP, or its path has an invalid escape: a percent sign must be encoded as %25"
+	}
+	// It has only strings and a number, so that encoding cannot fail.
+	body, _ = json.Marshal(newProblem(status, detail))
+	return "application/problem+json", body
+}

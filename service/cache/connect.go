@@ -162,7 +162,13 @@ func dialer(secured *tls.Config, timeout time.Duration, maxString int64) func(ct
 	if secured != nil {
 		secured = secured.Clone()
 		secured.MinVersion = max(secured.MinVersion, tls.VersionTLS12)
-		dial = (&tls.Dialer{NetDialer: &plain, Config: secured}).DialContext
+		dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := plain.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return secure(ctx, conn, addr, secured)
+		}
 	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -171,7 +177,7 @@ func dialer(secured *tls.Config, timeout time.Duration, maxString int64) func(ct
 		if err != nil {
 			return nil, err
 		}
-		return &guardedConn{Conn: conn, scanner: replyScanner{maxString: maxString, maxTotal: maxString + 1<<20}}, nil
+		return &guardedConn{Conn: conn, plain: secured == nil, scanner: replyScanner{maxString: maxString, maxTotal: maxString + 1<<20}}, nil
 	}
 }
 

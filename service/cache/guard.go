@@ -4,6 +4,7 @@
 package cache
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"strings"
@@ -28,6 +29,9 @@ type guardedConn struct {
 	net.Conn
 	scanner replyScanner
 	failed  error
+	// plain means that the connection does not use TLS; answered that the server has
+	// sent something, and full that this was the refusal of a further client.
+	plain, answered, full bool
 }
 
 // Read implements net.Conn.
@@ -36,6 +40,12 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 		return 0, c.failed
 	}
 	n, err := c.Conn.Read(p)
+	if err != nil {
+		err = c.explained(err)
+	}
+	if n > 0 && !c.answered {
+		c.answered, c.full = true, bytes.HasPrefix(p[:n], []byte(maxClientsReply))
+	}
 	if c.failed = c.scanner.scan(p[:n]); c.failed != nil {
 		return 0, c.failed
 	}

@@ -31,6 +31,9 @@ const (
 // runs.
 type Listener struct {
 	net.Listener
+	// Refuse is the form of the responses to requests that cannot be read. Without it
+	// they are plain text. It must be set before the listener is used.
+	Refuse Refusal
 	// slots has an element for each connection; nil is no limit.
 	slots  chan struct{}
 	closed chan struct{}

@@ -4,6 +4,7 @@
 package ofrep
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -30,4 +31,17 @@ func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+}
+
+// Refusal returns the response to a request that cannot be read, in the form of
+// the protocol's other errors.
+func Refusal(status int) (mediaType string, body []byte) {
+	details := "the request cannot be read: " + http.StatusText(status)
+	switch status {
+	case http.StatusBadRequest:
+		details = "the request is not valid HTTP, or its path has an invalid escape: a percent sign must be encoded as %25"
+	case http.StatusRequestHeaderFieldsTooLarge:
+		details = fmt.Sprintf("the headers exceed %d bytes", maxHeaderBytes)
+	}
+	return "application/json", failure("", codeGeneral, details)
 }
