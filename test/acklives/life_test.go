@@ -51,6 +51,8 @@ type state struct {
 	// holds reports whether a version of the object is in the state. It is nil if the object does
 	// not exist in it.
 	holds func(client.Object) bool
+	// during reports that AWS must not complete its operation before the state was reached.
+	during bool
 	// after is a call of AWS that must have succeeded in the step, if it is not empty.
 	after string
 }
@@ -90,6 +92,22 @@ func says(o client.Object, kind ack.ConditionType, message string) *state {
 // inAWS is the state in which a group has a status of AWS.
 func inAWS(o client.Object, status string) *state {
 	return &state{object: o, name: status, holds: func(o client.Object) bool { return ack.GroupState(o.(*ack.ReplicationGroup)) == status }}
+}
+
+// during holds the operation of AWS until a state was reached.
+func during(s *state) *state {
+	s.during = true
+	return s
+}
+
+// changed are the states of a group while AWS changes it, all of which ACK observes, and after that.
+func changed(g *ack.ReplicationGroup) []*state {
+	return append(changing(g), ready(g))
+}
+
+func changing(g *ack.ReplicationGroup) []*state {
+	const message = "replication group currently being modified. cannot delete."
+	return []*state{during(inAWS(g, ack.GroupModifying)), during(says(g, ack.ConditionSynced, message))}
 }
 
 // gone is the state in which the object does not exist.

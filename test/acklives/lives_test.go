@@ -100,7 +100,7 @@ func createdFully() life {
 		createStep(g, ready(g)),
 		describe(g, "another cache", modified(g)),
 		change("add a tag", g, func(s *ack.ReplicationGroupSpec) { s.Tags = []*ack.Tag{{Key: ptr.To("team"), Value: ptr.To("shop")}} },
-			has(g, ack.ConditionRecoverable, "tags Update is in progress"), ready(g)),
+			append([]*state{during(has(g, ack.ConditionRecoverable, "tags Update is in progress"))}, changed(g)...)...),
 		removeStep(g, gone(g)),
 	}}
 }
@@ -117,10 +117,10 @@ func nodeType() life {
 	g := fullGroup("node-type")
 	return life{g.Name, []step{
 		createStep(g, ready(g)),
-		change("request larger nodes", g, func(s *ack.ReplicationGroupSpec) { s.CacheNodeType = ptr.To("cache.t3.small") }, inAWS(g, ack.GroupModifying), ready(g)),
+		change("request larger nodes", g, func(s *ack.ReplicationGroupSpec) { s.CacheNodeType = ptr.To("cache.t3.small") }, changed(g)...),
 		change("request smaller nodes and one more replica", g, func(s *ack.ReplicationGroupSpec) {
 			s.CacheNodeType, s.ReplicasPerNodeGroup = ptr.To("cache.t3.micro"), ptr.To[int64](2)
-		}, inAWS(g, ack.GroupModifying), ready(g)),
+		}, changed(g)...),
 	}}
 }
 
@@ -132,7 +132,7 @@ func engineVersion() life {
 	}
 	return life{g.Name, []step{
 		createStep(g, ready(g)),
-		set("request a newer version", "7.1", inAWS(g, ack.GroupModifying), ready(g)),
+		set("request a newer version", "7.1", changed(g)...),
 		set("request an older version", "6.2", has(g, ack.ConditionTerminal)),
 		set("take that back", "7.1", ready(g)),
 	}}
@@ -141,7 +141,7 @@ func engineVersion() life {
 func replicas() life {
 	g := fullGroup("replicas")
 	set := func(name string, n int64) step {
-		return change(name, g, func(s *ack.ReplicationGroupSpec) { s.ReplicasPerNodeGroup = &n }, inAWS(g, ack.GroupModifying), ready(g))
+		return change(name, g, func(s *ack.ReplicationGroupSpec) { s.ReplicasPerNodeGroup = &n }, changed(g)...)
 	}
 	return life{g.Name, []step{
 		createStep(g, ready(g)),
@@ -156,7 +156,7 @@ func tokenRotation() life {
 		secretStep("token", firstToken),
 		createStep(g, ready(g)),
 		secretStep("token", secondToken),
-		describe(g, "rotated", inAWS(g, ack.GroupModifying), ready(g)),
+		describe(g, "rotated", changed(g)...),
 	}}
 }
 
@@ -256,9 +256,10 @@ func retained() life {
 
 func deletedWhileCreating() life {
 	g := fullGroup("delete-creating")
+	const refused = "InvalidReplicationGroupState: Replication group delete-creating has status creating which is not valid for deletion."
 	return life{g.Name, []step{
-		createStep(g, inAWS(g, ack.GroupCreating)),
-		removeStep(g, gone(g)),
+		createStep(g, during(inAWS(g, ack.GroupCreating))),
+		removeStep(g, during(has(g, ack.ConditionRecoverable, refused)), gone(g)),
 	}}
 }
 
@@ -266,8 +267,8 @@ func deletedWhileModifying() life {
 	g := fullGroup("delete-modifying")
 	return life{g.Name, []step{
 		createStep(g, ready(g)),
-		change("request larger nodes", g, func(s *ack.ReplicationGroupSpec) { s.CacheNodeType = ptr.To("cache.t3.small") }, inAWS(g, ack.GroupModifying)),
-		removeStep(g, gone(g)),
+		change("request larger nodes", g, func(s *ack.ReplicationGroupSpec) { s.CacheNodeType = ptr.To("cache.t3.small") }, changing(g)...),
+		removeStep(g, during(has(g, ack.ConditionRecoverable, "Modify is in progress.")), gone(g)),
 	}}
 }
 
@@ -304,10 +305,10 @@ func rolledBack() life {
 	return life{g.Name, []step{
 		createStep(g, ready(g)),
 		awsStep("roll the next modification back", func(s stage) { s.rollBack(g.Name) }),
-		set("request larger nodes", "cache.t3.small", inAWS(g, ack.GroupModifying), has(g, ack.ConditionRecoverable, cannotUpdate)),
+		set("request larger nodes", "cache.t3.small", append(changing(g), has(g, ack.ConditionRecoverable, cannotUpdate))...),
 		set("take that back", "cache.t3.micro", ready(g)),
 		set("request larger nodes again", "cache.t3.small", has(g, ack.ConditionRecoverable, cannotUpdate)),
-		set("request other nodes", "cache.t3.medium", inAWS(g, ack.GroupModifying), ready(g)),
+		set("request other nodes", "cache.t3.medium", changed(g)...),
 	}}
 }
 
@@ -349,11 +350,11 @@ func editedByHand() life {
 		change("take that back", g, func(s *ack.ReplicationGroupSpec) { s.NumNodeGroups = ptr.To[int64](1) }, ready(g)),
 		change("change the security groups and the description", g, func(s *ack.ReplicationGroupSpec) {
 			s.SecurityGroupIDs, s.Description = ack.Pointers("sg-1", "sg-2"), ptr.To("two groups")
-		}, inAWS(g, ack.GroupModifying), ready(g)),
-		change("turn Multi-AZ off", g, func(s *ack.ReplicationGroupSpec) { s.MultiAZEnabled = ptr.To(false) }, inAWS(g, ack.GroupModifying), ready(g)),
+		}, changed(g)...),
+		change("turn Multi-AZ off", g, func(s *ack.ReplicationGroupSpec) { s.MultiAZEnabled = ptr.To(false) }, changed(g)...),
 		change("request the engine valkey", g, func(s *ack.ReplicationGroupSpec) {
 			s.Engine, s.EngineVersion, s.CacheParameterGroupName = ptr.To("valkey"), ptr.To("8.0"), ptr.To("default.valkey8")
-		}, inAWS(g, ack.GroupModifying), ready(g)),
+		}, changed(g)...),
 		change("change the port", g, func(s *ack.ReplicationGroupSpec) { s.Port = ptr.To[int64](6380) }, ready(g)),
 	}}
 }

@@ -6,7 +6,6 @@ package acklives
 import (
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -31,11 +30,7 @@ func TestModel(t *testing.T) {
 			for _, step := range l.steps {
 				s.play(t, step)
 			}
-			want, err := os.ReadFile(goldenFile(l))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), s.text.String()); diff != "" {
+			if diff := cmp.Diff(committed(t, l), s.text.String()); diff != "" {
 				t.Errorf("the model differs from the recording (-recording +model):\n%s", diff)
 			}
 		})

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,28 +47,63 @@ const (
 )
 
 // TestRecordings plays the lives with ACK's controller beside an API server, and with an AWS that has
-// real Redis servers. The result must be the committed recordings.
+// real Redis servers. The result must be the committed recordings. What differs is recorded a second
+// time, without the other lives, because a sync that takes long on a busy machine may observe two
+// states of AWS.
 func TestRecordings(t *testing.T) {
-	w := startWorld(t)
-	for _, l := range lives() {
-		t.Run(l.name, func(t *testing.T) {
-			t.Parallel()
-			got := w.record(t, l)
-			if *update {
-				if err := os.WriteFile(goldenFile(l), []byte(got), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want, err := os.ReadFile(goldenFile(l))
-			if err != nil {
+	recorded := recordAll(t, "first", lives())
+	if *update {
+		for _, l := range lives() {
+			if err := os.WriteFile(goldenFile(l), []byte(recorded[l.name]), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("the recording has changed (-committed +now):\n%s", diff)
-			}
-		})
+		}
+		return
 	}
+	differs := func(l life) bool { return committed(t, l) != recorded[l.name] }
+	again := slices.DeleteFunc(lives(), func(l life) bool { return !differs(l) })
+	if len(again) == 0 {
+		return
+	}
+	maps.Copy(recorded, recordAll(t, "second", again))
+	for _, l := range again {
+		if diff := cmp.Diff(committed(t, l), recorded[l.name]); diff != "" {
+			t.Errorf("the recording of %s has changed (-committed +now):\n%s", l.name, diff)
+		}
+	}
+}
+
+// recordAll records lives at the same time.
+func recordAll(t *testing.T, attempt string, all []life) map[string]string {
+	t.Helper()
+	var mu sync.Mutex
+	recorded := map[string]string{}
+	t.Run(attempt, func(t *testing.T) {
+		w := startWorld(t)
+		for _, l := range all {
+			t.Run(l.name, func(t *testing.T) {
+				t.Parallel()
+				text := w.record(t, l)
+				mu.Lock()
+				defer mu.Unlock()
+				recorded[l.name] = text
+			})
+		}
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	return recorded
+}
+
+// committed returns the committed recording of a life.
+func committed(t *testing.T, l life) string {
+	t.Helper()
+	text, err := os.ReadFile(goldenFile(l))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // TestEveryRecordingHasALife verifies that no recording remains of a life that does not exist.
@@ -136,7 +172,7 @@ func startWorld(t *testing.T) *world {
 
 func startAWS(t *testing.T) *awsplayer.Player {
 	t.Helper()
-	player, err := awsplayer.New(awsplayer.Options{CreateTime: operation, ModifyTime: operation, DeleteTime: operation, SnapshotTime: operation})
+	player, err := awsplayer.New(awsplayer.Options{CreateTime: operation, ModifyTime: operation, DeleteTime: operation, SnapshotTime: operation, Hold: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,8 +305,12 @@ func (s *realStage) await(step step) {
 	for {
 		select {
 		case <-ticker.C:
-			if s.settled() {
+			switch settled, held := s.settled(); {
+			case !settled:
+			case len(s.unreached()) == 0:
 				return
+			case !held:
+				s.must(s.aws.Complete(s.t.Context(), s.namespace))
 			}
 		case <-deadline.C:
 			s.mu.Lock()
@@ -285,13 +325,22 @@ func (s *realStage) await(step step) {
 	}
 }
 
-// settled reports whether the states were reached and nothing happened for a while.
-func (s *realStage) settled() bool {
+// settled reports whether nothing happened for a while, and whether a state was not reached that AWS
+// must not leave. ACK is then between two syncs, because it waits longer than that.
+func (s *realStage) settled() (settled, held bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seeCalls()
 	s.advance()
-	return len(s.states) == 0 && time.Since(s.changed) > quiet
+	held = slices.ContainsFunc(s.states, func(want *state) bool { return want.during })
+	return time.Since(s.changed) > quiet, held
+}
+
+// unreached returns the states that were not reached.
+func (s *realStage) unreached() []*state {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.states
 }
 
 func (s *realStage) create(o client.Object) {

@@ -55,6 +55,30 @@ func (p *Player) Snapshots() []string {
 	return sortedKeys(p.account.snapshots)
 }
 
+// Complete ends the operation on a group that is in progress, if there is one, as soon as
+// its servers have done their part.
+func (p *Player) Complete(ctx context.Context, id string) error {
+	p.account.mu.Lock()
+	g := p.account.groups[id]
+	if g == nil {
+		p.account.mu.Unlock()
+		return nil
+	}
+	done := g.phase.done
+	p.account.mu.Unlock()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	p.account.mu.Lock()
+	defer p.account.mu.Unlock()
+	if g.phase.done == done {
+		g.phase.until = time.Now()
+	}
+	return nil
+}
+
 // Failover promotes a replica of a group for real, without a call of the API.
 func (p *Player) Failover(ctx context.Context, id string) error {
 	g, err := p.available(id)

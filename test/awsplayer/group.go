@@ -97,8 +97,14 @@ func (p *phase) finished() bool {
 	}
 }
 
+// heldFor is longer than any test.
+const heldFor = 24 * time.Hour
+
 // startPhase starts a phase of a group; work may be nil. The caller holds the lock.
 func (a *account) startPhase(g *group, status string, d time.Duration, work func(context.Context) error) {
+	if a.options.Hold {
+		d = heldFor
+	}
 	done := make(chan struct{})
 	g.phase = phase{status: status, until: time.Now().Add(d), done: done}
 	if status == statusModifying || status == statusDeleting {

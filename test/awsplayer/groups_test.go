@@ -283,3 +283,31 @@ func TestModificationIsRolledBack(t *testing.T) {
 		t.Errorf("the nodes are %v", g.MemberClusters)
 	}
 }
+
+func TestHeldOperationEndsOnComplete(t *testing.T) {
+	o := quick()
+	o.Hold = true
+	c := start(t, o)
+	if _, err := c.CreateReplicationGroup(t.Context(), request("cache")); err != nil {
+		t.Fatal(err)
+	}
+	if g := c.describe(t, "cache"); *g.Status != "creating" {
+		t.Errorf("the held group is %s", *g.Status)
+	}
+	for _, id := range []string{"cache", "nosuch"} {
+		if err := c.player.Complete(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if g := c.describe(t, "cache"); *g.Status != "available" {
+		t.Errorf("the completed group is %s", *g.Status)
+	}
+	if _, err := c.ModifyReplicationGroup(t.Context(), &elasticache.ModifyReplicationGroupInput{
+		ReplicationGroupId: aws.String("cache"), ApplyImmediately: aws.Bool(true), CacheNodeType: aws.String("cache.t3.small"),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if g := c.describe(t, "cache"); *g.Status != "modifying" || *g.CacheNodeType == "cache.t3.small" {
+		t.Errorf("the held modification has %s nodes and is %s", *g.CacheNodeType, *g.Status)
+	}
+}

@@ -31,6 +31,8 @@ type Options struct {
 	// CreateTime, ModifyTime, DeleteTime and SnapshotTime are how long the operations
 	// of AWS take. Default: 300 ms.
 	CreateTime, ModifyTime, DeleteTime, SnapshotTime time.Duration
+	// Hold keeps operations on replication groups in progress until Complete.
+	Hold bool
 	// ListenHost is the IP address that the Redis servers and endpoints listen on, on
 	// ports that the kernel assigns. Default: 127.0.0.1.
 	ListenHost string
