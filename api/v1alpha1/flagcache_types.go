@@ -254,7 +254,9 @@ const (
 
 // FlagsSpec is the source of truth of the flags, in the JSON format of flagd: exactly
 // one of the source types. Flags are not part of a revision: changes to them are
-// served within seconds, without a rollout.
+// served without a rollout, those in a database within seconds, those in a ConfigMap
+// when the kubelet has updated its volume, which takes up to two minutes by default.
+// Another name of the ConfigMap is another revision, whose pods are rolled out.
 //
 // +kubebuilder:validation:XValidation:rule="self.type != 'ConfigMap' || has(self.configMap)",message="flags.configMap.name is required for flags.type ConfigMap"
 // +kubebuilder:validation:XValidation:rule="self.type != 'Postgres' || has(self.postgres)",message="flags.postgres.secretRef is required for flags.type Postgres"

@@ -176,7 +176,8 @@ type CanaryStatus struct {
 	// stepStartedAt is when the step started.
 	// +optional
 	StepStartedAt *metav1.Time `json:"stepStartedAt,omitempty"`
-	// deadlineAt is when onInconclusive applies.
+	// deadlineAt is the earliest time at which onInconclusive applies. Time during which the
+	// canary is held or paused does not count, so it may be later.
 	// +optional
 	DeadlineAt *metav1.Time `json:"deadlineAt,omitempty"`
 	// checks and their evidence.
