@@ -17,13 +17,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
-	"github.com/flagcache/flagcache/test/ackplayer"
+	"github.com/flagcache/flagcache/test/ackcontroller"
+	"github.com/flagcache/flagcache/test/ackcrds"
+	"github.com/flagcache/flagcache/test/awsplayer"
 )
 
 // fastClock is a clock that is ahead of the real time.
@@ -60,10 +65,46 @@ func run(r starter) {
 	})
 }
 
-// cloud is a stage with a simulated ACK, real Redis servers and a real prober.
+// resync is how often ACK syncs groups that are in sync. The operator changes a group only
+// some time after the last sync, because the times of ACK have a resolution of seconds.
+const resync = 4 * time.Second
+
+// aws is AWS with a running controller of ACK.
+type aws struct {
+	*awsplayer.Player
+	ack *ackcontroller.Controller
+}
+
+// startAWS starts AWS and ACK until the end of all specs of a container.
+func startAWS(ctx context.Context) aws {
+	GinkgoHelper()
+	Expect(ackcrds.Install(ctx, k8s)).To(Succeed())
+	DeferCleanup(func(ctx context.Context) { Expect(ackcrds.Remove(ctx, k8s)).To(Succeed()) })
+	player, err := awsplayer.New(awsplayer.Options{Log: ctrl.Log, Region: ackcontroller.Region})
+	Expect(err).NotTo(HaveOccurred())
+	run(player)
+	controller, err := ackcontroller.Start(ctx, ackcontroller.Options{Config: config, Endpoint: player.Endpoint(), Resync: resync})
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() { Expect(controller.Stop()).To(Succeed()) })
+	return aws{player, controller}
+}
+
+// pauseACK pauses ACK until resumeACK, or the end of the spec.
+func (a aws) pauseACK() {
+	GinkgoHelper()
+	Expect(a.ack.Pause()).To(Succeed())
+	DeferCleanup(a.ack.Resume)
+}
+
+func (a aws) resumeACK() {
+	GinkgoHelper()
+	Expect(a.ack.Resume()).To(Succeed())
+}
+
+// cloud is a stage with ACK's controller, real Redis servers and a real prober.
 type cloud struct{ *stage }
 
-func newCloud(ctx context.Context, player *ackplayer.Player) cloud {
+func newCloud(ctx context.Context, player aws) cloud {
 	GinkgoHelper()
 	s := cloud{newStage(ctx)}
 	prober := probe.New(probe.Options{Log: ctrl.Log})
@@ -71,16 +112,36 @@ func newCloud(ctx context.Context, player *ackplayer.Player) cloud {
 	s.ACK, s.Prober, s.Clock = allInstalled{}, prober, clock.RealClock{}
 	s.Operator.ElastiCacheCA = string(player.CA())
 	DeferCleanup(s.clear)
+	DeferCleanup(func(ctx context.Context) { s.explain(ctx, player) })
 	return s
 }
 
-// clear deletes the resources in AWS while it is still simulated.
+// explain adds what AWS and ACK did to the report of a failed spec.
+func (s cloud) explain(ctx context.Context, player aws) {
+	if !CurrentSpecReport().Failed() {
+		return
+	}
+	for _, list := range []client.ObjectList{&v1alpha1.FlagCacheList{}, &ack.ReplicationGroupList{}} {
+		Expect(k8s.List(ctx, list, client.InNamespace(s.namespace))).To(Succeed())
+		text, err := yaml.Marshal(list)
+		Expect(err).NotTo(HaveOccurred())
+		AddReportEntry(fmt.Sprintf("%T", list), string(text))
+	}
+	changes := ""
+	for _, call := range player.Calls() {
+		if call.Mutating() {
+			changes += fmt.Sprintln(call.Time.Format(time.StampMilli), call.Action, call.ID, call.Code, call.Parameters)
+		}
+	}
+	AddReportEntry("changes of AWS", changes)
+	AddReportEntry("log of ACK", player.ack.Log())
+}
+
+// clear deletes the groups in AWS while ACK runs.
 func (s cloud) clear(ctx context.Context) {
 	Expect(k8s.DeleteAllOf(ctx, &ack.ReplicationGroup{}, client.InNamespace(s.namespace))).To(Succeed())
 	Eventually(ctx, func(g Gomega) {
-		groups := &ack.ReplicationGroupList{}
-		g.Expect(k8s.List(ctx, groups, client.InNamespace(s.namespace))).To(Succeed())
-		g.Expect(groups.Items).To(BeEmpty())
+		g.Expect(s.groups(ctx)).To(BeEmpty())
 	}).WithTimeout(time.Minute).WithPolling(200 * time.Millisecond).Should(Succeed())
 }
 
@@ -109,6 +170,39 @@ func (s cloud) reconcileOnce(ctx context.Context, g Gomega) {
 	_, err := s.Reconcile(ctx, ctrl.Request{NamespacedName: types.NamespacedName{Namespace: s.namespace, Name: "demo"}})
 	g.Expect(err).NotTo(HaveOccurred())
 	s.podsAvailable(ctx)
+	s.otherKindsReady(ctx)
+}
+
+// otherKindsReady acts as ACK's ec2-controller and cloudwatch-controller.
+func (s cloud) otherKindsReady(ctx context.Context) {
+	now := metav1.Now()
+	synced := []*ack.Condition{
+		{Type: ack.ConditionSynced, Status: corev1.ConditionTrue, LastTransitionTime: &now},
+		{Type: ack.ConditionReady, Status: corev1.ConditionTrue, LastTransitionTime: &now},
+	}
+	security := &ack.SecurityGroupList{}
+	Expect(k8s.List(ctx, security, client.InNamespace(s.namespace))).To(Succeed())
+	for i := range security.Items {
+		g := &security.Items[i]
+		g.Status.ID, g.Status.Conditions = ptr.To("sg-"+observed.Fingerprint(g.UID)), synced
+		Expect(k8s.Status().Update(ctx, g)).To(Succeed())
+	}
+	alarms := &ack.MetricAlarmList{}
+	Expect(k8s.List(ctx, alarms, client.InNamespace(s.namespace))).To(Succeed())
+	for i := range alarms.Items {
+		alarms.Items[i].Status.Conditions = synced
+		Expect(k8s.Status().Update(ctx, &alarms.Items[i])).To(Succeed())
+	}
+}
+
+// expectSynced waits until ACK has synced the group again.
+func (s cloud) expectSynced(ctx context.Context) {
+	GinkgoHelper()
+	// ACK's times have a resolution of seconds.
+	now := time.Now().Add(time.Second)
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(ack.ConditionsOf(s.group(ctx)).LastSyncTime().Time).To(BeTemporally(">", now))
+	}).WithTimeout(time.Minute).WithPolling(200 * time.Millisecond).Should(Succeed())
 }
 
 // createReady creates a FlagCache and reconciles until it is Ready and in steady state.
@@ -119,11 +213,10 @@ func (s cloud) createReady(ctx context.Context, fc *v1alpha1.FlagCache) {
 }
 
 // createPaused creates a FlagCache and reconciles until it has a group, which ACK does not
-// reconcile before Resume.
-func (s cloud) createPaused(ctx context.Context, player *ackplayer.Player) *ack.ReplicationGroup {
+// reconcile before resumeACK.
+func (s cloud) createPaused(ctx context.Context, player aws) *ack.ReplicationGroup {
 	GinkgoHelper()
-	player.Pause()
-	DeferCleanup(player.Resume)
+	player.pauseACK()
 	s.create(ctx, s.elastiCacheFlagCache())
 	for range 5 {
 		s.reconcile(ctx)
@@ -174,19 +267,24 @@ func (s cloud) expectDeleted(ctx context.Context) {
 		g.Expect(client.IgnoreNotFound(err)).To(Succeed())
 		g.Expect(err).To(HaveOccurred())
 	})
-	groups := &ack.ReplicationGroupList{}
-	Expect(k8s.List(ctx, groups, client.InNamespace(s.namespace))).To(Succeed())
-	Expect(groups.Items).To(BeEmpty())
+	Expect(s.groups(ctx)).To(BeEmpty())
 	Expect(k8s.DeleteAllOf(ctx, &corev1.Secret{}, client.InNamespace(s.namespace))).To(Succeed())
 }
 
 // group returns the only group.
 func (s cloud) group(ctx context.Context) *ack.ReplicationGroup {
 	GinkgoHelper()
+	groups := s.groups(ctx)
+	Expect(groups).To(HaveLen(1))
+	return &groups[0]
+}
+
+// groups returns all groups, those included that ACK deletes.
+func (s cloud) groups(ctx context.Context) []ack.ReplicationGroup {
+	GinkgoHelper()
 	groups := &ack.ReplicationGroupList{}
 	Expect(k8s.List(ctx, groups, client.InNamespace(s.namespace))).To(Succeed())
-	Expect(groups.Items).To(HaveLen(1))
-	return &groups.Items[0]
+	return groups.Items
 }
 
 // annotate sets an annotation of the FlagCache.
@@ -219,23 +317,37 @@ func (s cloud) expectMatchingTokens(ctx context.Context) {
 	Expect(token).NotTo(BeEmpty())
 }
 
-// callsFor returns the calls to AWS for a group and its dependencies since the first
-// calls, without consecutive duplicates.
-func callsFor(player *ackplayer.Player, group *ack.ReplicationGroup, after int) []string {
-	var calls []string
+// changesOf returns the actions of AWS that changed a group and its dependencies since the
+// first calls, without consecutive duplicates.
+func changesOf(player aws, group *ack.ReplicationGroup, after int) []string {
+	var actions []string
 	for _, call := range player.Calls()[after:] {
-		if strings.Contains(call.ID, group.Labels[v1alpha1.LabelCache]) {
-			calls = append(calls, string(call.Operation)+" "+call.Kind)
+		if call.Mutating() && strings.Contains(call.ID, group.Labels[v1alpha1.LabelCache]) {
+			actions = append(actions, call.Action)
 		}
 	}
-	return slices.Compact(calls)
+	return slices.Compact(actions)
+}
+
+// ackKinds returns the kinds of the ACK objects that the operator created or deleted, in
+// order, without consecutive duplicates.
+func (s cloud) ackKinds(verb string) []string {
+	var kinds []string
+	for _, write := range s.history {
+		words := strings.Fields(write)
+		kind := words[1][strings.LastIndex(words[1], ".")+1:]
+		if words[0] == verb && slices.ContainsFunc(ack.Kinds(), func(k ack.Kind) bool { return k.Kind == kind }) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return slices.Compact(kinds)
 }
 
 // modifications returns the number of calls that modify a group.
-func modifications(player *ackplayer.Player, id string) int {
+func modifications(player aws, id string) int {
 	n := 0
-	for _, call := range player.Calls() {
-		if call.Operation == ackplayer.Modify && call.ID == id {
+	for _, call := range player.Calls("ModifyReplicationGroup") {
+		if call.ID == id {
 			n++
 		}
 	}

@@ -16,26 +16,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/test/ackcrds"
-	"github.com/flagcache/flagcache/test/ackplayer"
+	"github.com/flagcache/flagcache/test/ackcontroller"
+	"github.com/flagcache/flagcache/test/awsplayer"
 )
 
-// With a simulated ACK, and real Redis servers that a real prober probes.
+// With ACK's own controller, and real Redis servers that a real prober probes.
 var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
-	var player *ackplayer.Player
-	BeforeAll(func(ctx context.Context) {
-		Expect(ackcrds.Install(ctx, k8s)).To(Succeed())
-		DeferCleanup(func(ctx context.Context) { Expect(ackcrds.Remove(ctx, k8s)).To(Succeed()) })
-		var err error
-		player, err = ackplayer.New(ackplayer.Options{Config: config, Log: ctrl.Log, Poll: 200 * time.Millisecond})
-		Expect(err).NotTo(HaveOccurred())
-		run(player)
-	})
+	var player aws
+	BeforeAll(func(ctx context.Context) { player = startAWS(ctx) })
 
 	It("publishes a probed connection to a group whose spec ACK does not change", func(ctx context.Context) {
 		s := newCloud(ctx, player)
@@ -59,7 +50,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s.eventually(ctx, func(g Gomega) {
 			g.Expect(s.group(ctx).Annotations).To(HaveKey(v1alpha1.AnnotationApplied))
 		})
-		Expect(player.Resync(ctx)).To(Succeed())
+		s.expectSynced(ctx)
 		s.settle(ctx)
 		s.expectUnchangedSpec(ctx)
 	})
@@ -70,10 +61,9 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		before := get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data["password"]
 		// ACK's times have a resolution of seconds: a sync in the second of the change would
 		// be ambiguous.
-		Expect(player.Resync(ctx)).To(Succeed())
+		s.expectSynced(ctx)
 		By("pausing ACK")
-		player.Pause()
-		DeferCleanup(player.Resume)
+		player.pauseACK()
 		s.annotate(ctx, v1alpha1.AnnotationRotateToken, "please")
 		id := s.group(ctx).Labels[v1alpha1.LabelCache]
 		s.eventually(ctx, func(g Gomega) {
@@ -85,7 +75,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 			s.expectCondition(g, ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 		}).WithTimeout(4 * time.Second).WithPolling(200 * time.Millisecond).Should(Succeed())
 
-		player.Resume()
+		player.resumeACK()
 		s.eventually(ctx, func(g Gomega) {
 			g.Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data["password"]).NotTo(Equal(before))
 		})
@@ -107,7 +97,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s := newCloud(ctx, player)
 		s.createReady(ctx, s.elastiCacheFlagCache())
 		id := *s.group(ctx).Spec.ReplicationGroupID
-		player.Refuse(ackplayer.Delete, id, "InvalidReplicationGroupState", 10)
+		player.Inject(awsplayer.Fault{Action: "DeleteReplicationGroup", ID: id, Code: "InvalidReplicationGroupState", Times: 10})
 		Expect(k8s.Delete(ctx, get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
 		s.eventually(ctx, func(g Gomega) {
 			c := s.expectCondition(g, ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeleting)
@@ -128,9 +118,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		By("deleting the ACK resource first, like the deletion of its namespace")
 		Expect(k8s.Delete(ctx, s.group(ctx))).To(Succeed())
 		Eventually(ctx, func(g Gomega) {
-			groups := &ack.ReplicationGroupList{}
-			g.Expect(k8s.List(ctx, groups, client.InNamespace(s.namespace))).To(Succeed())
-			g.Expect(groups.Items).To(BeEmpty())
+			g.Expect(s.groups(ctx)).To(BeEmpty())
 		}).WithTimeout(time.Minute).WithPolling(200 * time.Millisecond).Should(Succeed())
 		s.deleteFlagCache(ctx)
 		Expect(player.Groups()).To(ContainElement(id))
@@ -175,8 +163,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		calls := len(player.Calls())
 
 		By("pausing ACK")
-		player.Pause()
-		DeferCleanup(player.Resume)
+		player.pauseACK()
 		Expect(k8s.Delete(ctx, get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo"))).To(Succeed())
 		s.eventually(ctx, func(g Gomega) {
 			c := s.expectCondition(g, ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeleting)
@@ -189,9 +176,9 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		snapshot := get(ctx, s.stage, &ack.Snapshot{}, group.Name)
 		Expect(group.Status.MemberClusters).To(ContainElement(snapshot.Spec.CacheClusterID))
 
-		player.Resume()
+		player.resumeACK()
 		s.deleteFlagCache(ctx)
-		Expect(callsFor(player, group, calls)).To(Equal([]string{"Create Snapshot", "Delete ReplicationGroup"}), "the snapshot is kept")
+		Expect(changesOf(player, group, calls)).To(Equal([]string{"CreateSnapshot", "DeleteReplicationGroup"}), "the snapshot is kept")
 		Expect(player.Groups()).NotTo(ContainElement(*group.Spec.ReplicationGroupID))
 	})
 
@@ -202,13 +189,13 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s.createReady(ctx, fc)
 		group := s.group(ctx)
 		id := *group.Spec.ReplicationGroupID
-		Expect(callsFor(player, group, 0)).To(Equal([]string{"Create User", "Create UserGroup", "Create ReplicationGroup"}))
+		Expect(changesOf(player, group, 0)).To(Equal([]string{"CreateUser", "CreateUserGroup", "CreateReplicationGroup"}))
 		Expect(group.Spec.UserGroupIDs).To(Equal(ack.Pointers(id)))
 		Expect(group.Spec.AuthToken).To(BeNil())
 		s.expectUnchangedSpec(ctx)
 		published := get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data
 		Expect(published).NotTo(HaveKey("password"))
-		Expect([]string{string(published["username"]), string(published["iam-cache"]), string(published["iam-region"])}).To(Equal([]string{id, id, "eu-west-1"}))
+		Expect([]string{string(published["username"]), string(published["iam-cache"]), string(published["iam-region"])}).To(Equal([]string{id, id, ackcontroller.Region}))
 
 		By("losing the Secret with the password of the probe")
 		users := get(ctx, s.stage, &ack.UserGroup{}, group.Name).Spec.UserIDs
@@ -219,14 +206,14 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 			g.Expect(others).To(And(HaveLen(len(users)), Not(Equal(users))))
 		})
 		s.eventually(ctx, func(g Gomega) {
-			g.Expect(callsFor(player, group, calls)).To(Equal([]string{"Create User", "Modify UserGroup", "Delete User"}))
+			g.Expect(changesOf(player, group, calls)).To(Equal([]string{"CreateUser", "ModifyUserGroup", "DeleteUser"}))
 		})
 		s.expectReady(ctx)
 		Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data).To(Equal(published), "pods are not affected")
 
 		calls = len(player.Calls())
 		s.deleteFlagCache(ctx)
-		Expect(callsFor(player, group, calls)).To(Equal([]string{"Delete ReplicationGroup", "Delete UserGroup", "Delete User"}))
+		Expect(changesOf(player, group, calls)).To(Equal([]string{"DeleteReplicationGroup", "DeleteUserGroup", "DeleteUser"}))
 	})
 
 	It("is changed one class at a time, without affecting clients", func(ctx context.Context) {
@@ -264,7 +251,6 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		}
 
 		Expect(player.Snapshotting(id, 2*time.Second)).To(Succeed())
-		Expect(player.Resync(ctx)).To(Succeed())
 		Consistently(ctx, ready).WithTimeout(4 * time.Second).WithPolling(200 * time.Millisecond).Should(Succeed())
 		Expect(player.Failover(ctx, id)).To(Succeed())
 		Consistently(ctx, ready).WithTimeout(4 * time.Second).WithPolling(200 * time.Millisecond).Should(Succeed())
@@ -291,6 +277,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 			s.expectProvisioned(g, ctx, metav1.ConditionTrue, v1alpha1.ReasonReplacementRejected)
 			s.expectCondition(g, ctx, v1alpha1.ConditionRolloutHealthy, metav1.ConditionFalse, v1alpha1.ReasonRolledBack)
 			g.Expect(player.Groups()).To(Equal([]string{*before.Spec.ReplicationGroupID}))
+			g.Expect(s.groups(ctx)).To(HaveLen(1))
 		})
 		s.expectCondition(Default, ctx, v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
 		Expect(get(ctx, s.stage, &corev1.Secret{}, "demo-connection").Data).To(Equal(published))
@@ -325,8 +312,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 	It("reports that ACK does not respond, and continues when it does", func(ctx context.Context) {
 		s := newCloud(ctx, player)
 		s.createReady(ctx, s.elastiCacheFlagCache())
-		player.Pause()
-		DeferCleanup(player.Resume)
+		player.pauseACK()
 		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Cache.ElastiCache.NodeType = "cache.t3.small" })
 		s.eventually(ctx, func(g Gomega) {
 			g.Expect(s.group(ctx).Spec.CacheNodeType).To(HaveValue(Equal("cache.t3.small")))
@@ -344,9 +330,12 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		})
 
 		s.Clock = clock.RealClock{}
-		player.Resume()
+		player.resumeACK()
+		s.eventually(ctx, func(g Gomega) {
+			g.Expect(modifications(player, *s.group(ctx).Spec.ReplicationGroupID)).To(Equal(1))
+			g.Expect(get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo").Status.Cache.State).To(Equal(ack.GroupAvailable))
+		})
 		s.expectReady(ctx)
-		Expect(get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo").Status.Cache.State).To(Equal(ack.GroupAvailable))
 		s.deleteFlagCache(ctx)
 	})
 
@@ -360,7 +349,6 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		}
 
 		Expect(player.DeleteOutOfBand(*s.group(ctx).Spec.ReplicationGroupID)).To(Succeed())
-		Expect(player.Resync(ctx)).To(Succeed())
 		s.eventually(ctx, func(g Gomega) {
 			s.reconcileOnce(ctx, g)
 			g.Expect(get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo").Status.Cache.CreatedAt).NotTo(Equal(before))
@@ -373,8 +361,8 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 	It("is deleted and recreated when its creation fails", func(ctx context.Context) {
 		s := newCloud(ctx, player)
 		group := s.createPaused(ctx, player)
-		player.Refuse(ackplayer.Create, *group.Spec.ReplicationGroupID, ackplayer.CreateFailed, 1)
-		player.Resume()
+		player.Inject(awsplayer.Fault{Action: "CreateReplicationGroup", ID: *group.Spec.ReplicationGroupID, Code: awsplayer.CreateFailed})
+		player.resumeACK()
 		s.eventually(ctx, func(g Gomega) {
 			s.expectProvisioned(g, ctx, metav1.ConditionFalse, v1alpha1.ReasonCreateFailed)
 			g.Expect(player.Groups()).NotTo(ContainElement(*group.Spec.ReplicationGroupID))
@@ -382,7 +370,7 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		By("advancing the clock past the retry delay")
 		s.Clock = fastClock(2 * time.Minute)
 		s.expectReady(ctx)
-		Expect(callsFor(player, group, 0)).To(Equal([]string{"Create ReplicationGroup", "Delete ReplicationGroup", "Create ReplicationGroup"}))
+		Expect(changesOf(player, group, 0)).To(Equal([]string{"CreateReplicationGroup", "DeleteReplicationGroup", "CreateReplicationGroup"}))
 		s.deleteFlagCache(ctx)
 	})
 
@@ -396,14 +384,12 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		})
 
 		By("setting the region")
-		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Cache.ElastiCache.Region = "eu-west-1" })
+		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Cache.ElastiCache.Region = ackcontroller.Region })
 		s.eventually(ctx, func(g Gomega) {
 			c := s.expectCondition(g, ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonBudgetExceeded)
 			g.Expect(c.Message).To(ContainSubstring("more than the budget of 1.00"))
 		})
-		groups := &ack.ReplicationGroupList{}
-		Expect(k8s.List(ctx, groups, client.InNamespace(s.namespace))).To(Succeed())
-		Expect(groups.Items).To(BeEmpty())
+		Expect(s.groups(ctx)).To(BeEmpty())
 
 		By("raising the budget")
 		edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Budget.MonthlyUSD = 1000 })
@@ -427,21 +413,28 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		security := get(ctx, s.stage, &ack.SecurityGroup{}, group.Name)
 		Expect(group.Spec.SecurityGroupIDs).To(Equal([]*string{security.Status.ID}))
 		s.expectUnchangedSpec(ctx)
-		created := callsFor(player, group, 0)
-		Expect(created[len(created)-1]).To(Equal("Create MetricAlarm"))
-		Expect(created).To(ContainElements("Create CacheSubnetGroup", "Create CacheParameterGroup", "Create SecurityGroup", "Create ReplicationGroup"))
+		created := s.ackKinds("create")
+		Expect(created[len(created)-2:]).To(Equal([]string{"ReplicationGroup", "MetricAlarm"}))
+		Expect(created[:len(created)-2]).To(ConsistOf("CacheSubnetGroup", "CacheParameterGroup", "SecurityGroup"))
+		changes := changesOf(player, group, 0)
+		Expect(changes[len(changes)-1]).To(Equal("CreateReplicationGroup"))
+		Expect(changes).To(ContainElements("CreateCacheSubnetGroup", "CreateCacheParameterGroup", "ModifyCacheParameterGroup"))
 
 		calls := len(player.Calls())
 		s.deleteFlagCache(ctx)
-		deleted := callsFor(player, group, calls)
-		Expect(deleted[:2]).To(Equal([]string{"Delete MetricAlarm", "Delete ReplicationGroup"}))
-		Expect(deleted[2:]).To(ConsistOf("Delete CacheSubnetGroup", "Delete CacheParameterGroup", "Delete SecurityGroup"))
+		deleted := s.ackKinds("delete")
+		Expect(deleted[:2]).To(Equal([]string{"MetricAlarm", "ReplicationGroup"}))
+		Expect(deleted[2:]).To(ConsistOf("CacheSubnetGroup", "CacheParameterGroup", "SecurityGroup"))
+		changes = changesOf(player, group, calls)
+		Expect(changes[0]).To(Equal("DeleteReplicationGroup"))
+		Expect(changes[1:]).To(ConsistOf("DeleteCacheSubnetGroup", "DeleteCacheParameterGroup"))
 	})
 
 	It("explains a terminal error of AWS", func(ctx context.Context) {
 		s := newCloud(ctx, player)
-		player.Refuse(ackplayer.Create, *s.createPaused(ctx, player).Spec.ReplicationGroupID, "ClusterQuotaForCustomerExceeded", 1)
-		player.Resume()
+		id := *s.createPaused(ctx, player).Spec.ReplicationGroupID
+		player.Inject(awsplayer.Fault{Action: "CreateReplicationGroup", ID: id, Code: "ClusterQuotaForCustomerExceeded"})
+		player.resumeACK()
 		s.eventually(ctx, func(g Gomega) {
 			c := s.expectProvisioned(g, ctx, metav1.ConditionFalse, v1alpha1.ReasonAWSQuotaExceeded)
 			g.Expect(c.Message).To(And(ContainSubstring("ReplicationGroup demo-"), ContainSubstring("Next: ")))

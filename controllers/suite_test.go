@@ -81,8 +81,8 @@ type stage struct {
 	namespace string
 	prober    *fakeProber
 	sampler   *fakeSampler
-	// writes are the writing calls in order.
-	writes []string
+	// writes are the writing calls in order, since they were last reset; history are all.
+	writes, history []string
 }
 
 // fakeProber returns result for the connection in use and next for the next connection,
@@ -157,7 +157,8 @@ func validJSON(data []byte) ([]string, error) {
 
 func (s *stage) countWrites() interceptor.Funcs {
 	count := func(verb string, o client.Object) {
-		s.writes = append(s.writes, fmt.Sprintf("%s %T %s", verb, o, o.GetName()))
+		write := fmt.Sprintf("%s %T %s", verb, o, o.GetName())
+		s.writes, s.history = append(s.writes, write), append(s.history, write)
 	}
 	return interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {

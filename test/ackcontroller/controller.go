@@ -149,7 +149,7 @@ func (c *Controller) endProcess() error {
 		return fmt.Errorf("ACK had ended (%v)\n%s", c.process.Cmd.ProcessState, c.Log())
 	default:
 	}
-	if err := c.process.Cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := errors.Join(c.signal(syscall.SIGTERM), c.Resume()); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stopping ACK: %w", err)
 	}
 	select {

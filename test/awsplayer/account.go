@@ -37,6 +37,7 @@ type account struct {
 	background sync.WaitGroup
 
 	mu              sync.Mutex
+	region          string // "" until the first request to ElastiCache
 	groups          map[string]*group
 	subnetGroups    map[string]*subnetGroup
 	parameterGroups map[string]*parameterGroup
@@ -51,7 +52,7 @@ type account struct {
 
 func newAccount(o Options, authority *fleet.Authority) *account {
 	a := &account{
-		options: o, log: o.Log, authority: authority,
+		options: o, log: o.Log, authority: authority, region: o.Region,
 		groups: map[string]*group{}, subnetGroups: map[string]*subnetGroup{}, parameterGroups: map[string]*parameterGroup{},
 		users: map[string]*user{}, userGroups: map[string]*userGroup{}, snapshots: map[string]*snapshot{}, tags: map[string][]types.Tag{},
 	}
@@ -120,7 +121,7 @@ func deleted(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 
 // arn is the ARN of an ElastiCache resource.
 func (a *account) arn(resource, id string) string {
-	return fmt.Sprintf("arn:aws:elasticache:%s:%s:%s:%s", a.options.Region, accountID, resource, id)
+	return fmt.Sprintf("arn:aws:elasticache:%s:%s:%s:%s", a.region, accountID, resource, id)
 }
 
 // maxEvents bounds the events that are kept.

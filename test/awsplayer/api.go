@@ -5,6 +5,7 @@ package awsplayer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -124,7 +125,12 @@ func (a *account) checkSignature(authorization string) error {
 	if !signed || len(scope) < 5 {
 		return failure("MissingAuthenticationToken", "Request is missing Authentication Token")
 	}
-	if scope[3] == "elasticache" && scope[2] != a.options.Region {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if scope[3] == "elasticache" {
+		a.region = cmp.Or(a.region, scope[2])
+	}
+	if scope[3] == "elasticache" && scope[2] != a.region {
 		return failure("SignatureDoesNotMatch", "Credential should be scoped to a valid region.")
 	}
 	return nil

@@ -150,7 +150,7 @@ func (a *account) describeShard(g *group) types.NodeGroup {
 
 // zoneOf is the availability zone of a node: they take turns.
 func (a *account) zoneOf(node string) string {
-	return a.options.Region + string("abc"[int(node[len(node)-1]-'0')%3])
+	return a.region + string("abc"[int(node[len(node)-1]-'0')%3])
 }
 
 func (a *account) endpoint(port int) *types.Endpoint {

@@ -25,8 +25,8 @@ type Options struct {
 	// API is the address that the API listens on, HOST:PORT. Default: a free port of
 	// 127.0.0.1.
 	API string
-	// Region is the only region; requests signed for another one are refused. Default:
-	// us-east-1.
+	// Region is the only region; requests signed for another one are refused. Default: that
+	// of the first request to ElastiCache.
 	Region string
 	// CreateTime, ModifyTime, DeleteTime and SnapshotTime are how long the operations
 	// of AWS take. Default: 300 ms.
@@ -62,7 +62,6 @@ func New(o Options) (*Player, error) {
 	for _, d := range []*time.Duration{&o.CreateTime, &o.ModifyTime, &o.DeleteTime, &o.SnapshotTime} {
 		*d = cmp.Or(*d, 300*time.Millisecond)
 	}
-	o.Region = cmp.Or(o.Region, "us-east-1")
 	o.ListenHost = cmp.Or(o.ListenHost, "127.0.0.1")
 	o.AdvertiseHost = cmp.Or(o.AdvertiseHost, o.ListenHost)
 	if o.SubnetGroups == nil {

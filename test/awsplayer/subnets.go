@@ -52,7 +52,7 @@ func (a *account) describeSubnetGroup(g *subnetGroup) *types.CacheSubnetGroup {
 	}
 	for i, id := range g.subnets {
 		d.Subnets = append(d.Subnets, types.Subnet{
-			SubnetIdentifier: aws.String(id), SubnetAvailabilityZone: &types.AvailabilityZone{Name: aws.String(a.options.Region + string("abc"[i%3]))},
+			SubnetIdentifier: aws.String(id), SubnetAvailabilityZone: &types.AvailabilityZone{Name: aws.String(a.region + string("abc"[i%3]))},
 			SupportedNetworkTypes: []types.NetworkType{types.NetworkTypeIpv4},
 		})
 	}

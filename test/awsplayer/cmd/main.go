@@ -39,7 +39,7 @@ func main() {
 	var s settings
 	o := &s.player
 	flag.StringVar(&o.API, "api", "127.0.0.1:8080", "address that the AWS API listens on, by HTTP")
-	flag.StringVar(&o.Region, "region", "us-east-1", "AWS region")
+	flag.StringVar(&o.Region, "region", "", "AWS region (default that of the first request)")
 	flag.StringVar(&s.control, "control", "127.0.0.1:0", "address of the HTTP control endpoint")
 	flag.StringVar(&o.ListenHost, "listen", os.Getenv("POD_IP"), "IP address that the Redis servers listen on (default 127.0.0.1)")
 	flag.StringVar(&o.AdvertiseHost, "advertise", "", "host name or IP address of the cache endpoints (default that of --listen)")
