@@ -36,6 +36,8 @@ type account struct {
 	cancel     context.CancelFunc
 	background sync.WaitGroup
 
+	journal journal
+
 	mu              sync.Mutex
 	region          string // "" until the first request to ElastiCache
 	groups          map[string]*group
@@ -46,8 +48,6 @@ type account struct {
 	snapshots       map[string]*snapshot
 	tags            map[string][]types.Tag // by ARN
 	events          []types.Event
-	faults          []Fault
-	calls           []Call
 }
 
 func newAccount(o Options, authority *fleet.Authority) *account {

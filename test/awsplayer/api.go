@@ -150,7 +150,7 @@ func find(form url.Values) (action, string, error) {
 // perform performs an action, unless an injected fault fails it, and records the call.
 func (a *account) perform(ctx context.Context, run action, form url.Values) (any, error) {
 	call := newCall(form)
-	out, err := any(nil), a.disturb(ctx, call)
+	out, err := any(nil), a.journal.disturb(ctx, call)
 	if err == nil {
 		out, err = run(a, form)
 	}
@@ -161,7 +161,7 @@ func (a *account) perform(ctx context.Context, run action, form url.Values) (any
 		call.Code = "InternalFailure"
 		a.log.Error(err, "Performing a call failed", "action", call.Action, "id", call.ID)
 	}
-	a.record(call)
+	a.journal.record(call)
 	return out, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -80,13 +81,20 @@ func isSecret(key string) bool {
 		slices.Contains(path, "ExternalId") || slices.Contains(path, "TokenCode")
 }
 
+// journal has the calls that were made and the faults for those to come.
+type journal struct {
+	mu     sync.Mutex
+	faults []Fault
+	calls  []Call
+}
+
 // record adds a call to the log.
-func (a *account) record(c Call) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.calls = append(a.calls, c)
-	if len(a.calls) > maxCalls {
-		a.calls = slices.Delete(a.calls, 0, len(a.calls)-maxCalls)
+func (j *journal) record(c Call) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.calls = append(j.calls, c)
+	if len(j.calls) > maxCalls {
+		j.calls = slices.Delete(j.calls, 0, len(j.calls)-maxCalls)
 	}
 }
 
@@ -123,27 +131,26 @@ func (f Fault) matches(action, id string) bool {
 
 func (f Fault) late() bool { return f.Code == CreateFailed || f.Code == RolledBack }
 
-// take returns the first fault that satisfies a condition and counts it. The caller holds
-// the lock.
-func (a *account) take(holds func(Fault) bool) (Fault, bool) {
-	i := slices.IndexFunc(a.faults, holds)
+// take returns the first fault that satisfies a condition and counts it.
+func (j *journal) take(holds func(Fault) bool) (Fault, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	i := slices.IndexFunc(j.faults, holds)
 	if i < 0 {
 		return Fault{}, false
 	}
-	f := a.faults[i]
+	f := j.faults[i]
 	if f.Times > 0 {
-		if a.faults[i].Times--; a.faults[i].Times == 0 {
-			a.faults = slices.Delete(a.faults, i, i+1)
+		if j.faults[i].Times--; j.faults[i].Times == 0 {
+			j.faults = slices.Delete(j.faults, i, i+1)
 		}
 	}
 	return f, true
 }
 
 // disturb applies the first fault that matches a call.
-func (a *account) disturb(ctx context.Context, c Call) error {
-	a.mu.Lock()
-	f, ok := a.take(func(f Fault) bool { return !f.late() && f.matches(c.Action, c.ID) })
-	a.mu.Unlock()
+func (j *journal) disturb(ctx context.Context, c Call) error {
+	f, ok := j.take(func(f Fault) bool { return !f.late() && f.matches(c.Action, c.ID) })
 	if !ok {
 		return nil
 	}
@@ -160,9 +167,8 @@ func (a *account) disturb(ctx context.Context, c Call) error {
 	return failure(f.Code, "%s", messageOf(f.Code, f.Message))
 }
 
-// fails reports whether a call that was accepted fails afterwards. The caller holds the
-// lock.
-func (a *account) fails(code, action, id string) bool {
-	_, ok := a.take(func(f Fault) bool { return f.Code == code && f.matches(action, id) })
+// fails reports whether a call that was accepted fails afterwards.
+func (j *journal) fails(code, action, id string) bool {
+	_, ok := j.take(func(f Fault) bool { return f.Code == code && f.matches(action, id) })
 	return ok
 }

@@ -18,25 +18,25 @@ import (
 
 // Inject adds a fault. Faults apply in the order in which they were added.
 func (p *Player) Inject(f Fault) {
-	p.account.mu.Lock()
-	defer p.account.mu.Unlock()
+	p.account.journal.mu.Lock()
+	defer p.account.journal.mu.Unlock()
 	f.Times = cmp.Or(f.Times, 1)
-	p.account.faults = append(p.account.faults, f)
+	p.account.journal.faults = append(p.account.journal.faults, f)
 }
 
 // ClearFaults removes all faults.
 func (p *Player) ClearFaults() {
-	p.account.mu.Lock()
-	defer p.account.mu.Unlock()
-	p.account.faults = nil
+	p.account.journal.mu.Lock()
+	defer p.account.journal.mu.Unlock()
+	p.account.journal.faults = nil
 }
 
 // Calls returns the calls of the API in the order in which they ended, the failed ones
 // included. With names of actions it returns only theirs.
 func (p *Player) Calls(actions ...string) []Call {
-	p.account.mu.Lock()
-	defer p.account.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(p.account.calls), func(c Call) bool { return len(actions) > 0 && !slices.Contains(actions, c.Action) })
+	p.account.journal.mu.Lock()
+	defer p.account.journal.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(p.account.journal.calls), func(c Call) bool { return len(actions) > 0 && !slices.Contains(actions, c.Action) })
 }
 
 // Groups returns the IDs of the replication groups that exist in AWS, sorted.

@@ -34,7 +34,7 @@ func createReplicationGroup(a *account, in *elasticache.CreateReplicationGroupIn
 	if err != nil {
 		return nil, err
 	}
-	if err := a.validateGroup(g, g.next); err != nil {
+	if err := validateGroup(a, g, g.next); err != nil {
 		return nil, err
 	}
 	if name := aws.ToString(in.SnapshotName); name != "" && (a.snapshots[name] == nil || a.snapshots[name].status() != statusAvailable) {
@@ -106,7 +106,7 @@ func (a *account) launch(g *group) error {
 		return err
 	}
 	a.groups[g.id] = g
-	fails, nodes := a.fails(CreateFailed, "CreateReplicationGroup", g.id), 1+g.current.replicas
+	fails, nodes := a.journal.fails(CreateFailed, "CreateReplicationGroup", g.id), 1+g.current.replicas
 	a.startPhase(g, statusCreating, a.options.CreateTime, func(ctx context.Context) error {
 		if fails {
 			return nil
@@ -172,13 +172,13 @@ func modifyReplicationGroup(a *account, in *elasticache.ModifyReplicationGroupIn
 	if err != nil {
 		return nil, err
 	}
-	if err := a.validateGroup(g, next); err != nil {
+	if err := validateGroup(a, g, next); err != nil {
 		return nil, err
 	}
 	if g.current.immediate = next.immediate; next.equal(g.current.gradual) {
 		g.next = g.current
 	} else {
-		a.modify(g, next, a.fails(RolledBack, "ModifyReplicationGroup", g.id))
+		a.modify(g, next, a.journal.fails(RolledBack, "ModifyReplicationGroup", g.id))
 	}
 	return &elasticache.ModifyReplicationGroupOutput{ReplicationGroup: a.describeGroup(g)}, nil
 }
@@ -215,10 +215,10 @@ func (a *account) scale(action string, id *string, immediately *bool, count *int
 		return nil, invalidValue("The number of replicas is %d already, which %s cannot change to %d.", g.current.replicas, action, *count)
 	}
 	next.replicas = int(*count)
-	if err := a.validateGroup(g, next); err != nil {
+	if err := validateGroup(a, g, next); err != nil {
 		return nil, err
 	}
-	a.modify(g, next, a.fails(RolledBack, action, g.id))
+	a.modify(g, next, a.journal.fails(RolledBack, action, g.id))
 	return g, nil
 }
 

@@ -132,7 +132,7 @@ func modifyToken(s *settings, in *elasticache.ModifyReplicationGroupInput) error
 
 // validateGroup performs the checks of AWS on the settings of a group. The caller holds
 // the lock.
-func (a *account) validateGroup(g *group, s settings) error {
+func validateGroup(a *account, g *group, s settings) error {
 	tiered := strings.HasPrefix(s.nodeType, "cache.r6gd.")
 	for _, token := range s.tokens {
 		if len(token) < 16 || len(token) > 128 || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
@@ -165,12 +165,12 @@ func (a *account) validateGroup(g *group, s settings) error {
 	case s.retention < 0 || s.retention > 35:
 		return invalidValue("Snapshots are retained for 0 to 35 days.")
 	}
-	return a.validateReferences(g, s)
+	return validateReferences(a, g, s)
 }
 
 // validateReferences checks that the resources that a group refers to exist and fit. The
 // caller holds the lock.
-func (a *account) validateReferences(g *group, s settings) error {
+func validateReferences(a *account, g *group, s settings) error {
 	if a.subnetGroups[g.subnetGroup] == nil {
 		return &types.CacheSubnetGroupNotFoundFault{Message: text("Cache Subnet Group %s does not exist.", g.subnetGroup)}
 	}

@@ -52,7 +52,7 @@ var engineParameters = []engineParameter{
 	{name: "tracking-table-max-keys", value: "1000000", kind: "integer", allowed: "1-100000000"},
 }
 
-// validate performs the checks of AWS on a value for a parameter.
+// validateParameter performs the checks of AWS on a value for a parameter.
 func validateParameter(name, value string) error {
 	i := slices.IndexFunc(engineParameters, func(p engineParameter) bool { return p.name == name })
 	if i < 0 {

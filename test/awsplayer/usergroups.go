@@ -49,9 +49,9 @@ func (g *userGroup) settle(now time.Time) {
 	}
 }
 
-// validate performs the checks of AWS on the members of a user group. The caller holds
+// validateMembers performs the checks of AWS on the members of a user group. The caller holds
 // the lock.
-func (a *account) validateMembers(g *userGroup, members []string) error {
+func validateMembers(a *account, g *userGroup, members []string) error {
 	names := map[string]bool{}
 	for _, id := range members {
 		u, err := a.findUser(&id)
@@ -85,7 +85,7 @@ func createUserGroup(a *account, in *elasticache.CreateUserGroupInput) (*types.U
 	case a.userGroups[g.id] != nil:
 		return nil, &types.UserGroupAlreadyExistsFault{Message: text("User group %s already exists.", g.id)}
 	}
-	if err := a.validateMembers(g, g.members); err != nil {
+	if err := validateMembers(a, g, g.members); err != nil {
 		return nil, err
 	}
 	a.userGroups[g.id], a.tags[a.arn("usergroup", g.id)] = g, in.Tags
@@ -159,7 +159,7 @@ func modifyUserGroup(a *account, in *elasticache.ModifyUserGroupInput) (*types.U
 	if missing := without(in.UserIdsToRemove, g.members); len(missing) > 0 {
 		return nil, invalidValue("User %s is not a member of the user group.", missing[0])
 	}
-	if err := a.validateMembers(&changed, changed.target()); err != nil {
+	if err := validateMembers(a, &changed, changed.target()); err != nil {
 		return nil, err
 	}
 	changed.activeAt = time.Now().Add(a.options.ModifyTime)
