@@ -144,7 +144,7 @@ GO_TEST := go test -vet=off -ldflags='-s -w' -timeout 15m
 
 # Packages that take longest begin first, and more packages run at a time than there
 # are cores, because many wait for servers.
-SLOW_PACKAGES := ./test/fault ./test/acklives ./controllers ./test/ackplayer ./controllers/plan
+SLOW_PACKAGES := ./test/fault ./test/acklives ./controllers ./controllers/plan
 
 .PHONY: test-flagd
 test-flagd: # A module of its own: flagd requires modules that nothing else needs.
