@@ -235,7 +235,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		for _, key := range keysIn(document) {
-			if !known[key] {
+			if !known[key] && len(problems) <= MaxProblems {
 				t.Errorf("the flag %q is neither served nor has a problem", key)
 			}
 		}
