@@ -3,8 +3,6 @@
 
 package canary
 
-import "fmt"
-
 // hold is why a canary stays where it is; the zero value is no reason.
 type hold struct {
 	// phase that it is in meanwhile, "" for the one of its step.
@@ -132,7 +130,7 @@ func (t trial) report(phase Phase, message string) (Phase, string) {
 	case t.Gateway != nil && t.Gateway.Failure != "":
 		return Held, t.Gateway.Failure
 	case t.Progress.Inconclusive:
-		return Paused, fmt.Sprintf("The deadline of step %d passed with too little evidence (%s)", t.Progress.Step, t.lacking(t.results))
+		return Paused, t.describeInconclusive()
 	case t.Commands.paused():
 		return Paused, "Paused on request"
 	default:

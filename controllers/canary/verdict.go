@@ -174,6 +174,38 @@ func (s State) lacking(results []CheckResult) string {
 	return strings.Join(names, ", ")
 }
 
+// describeInconclusive describes what a step lacks whose deadline passed. Counts and
+// times are rounded, so that the text changes rarely.
+func (t trial) describeInconclusive() string {
+	var lacking []string
+	for _, r := range t.results {
+		switch seen := t.Ledger.requestsInStep(r.Check); {
+		case r.Verdict == Pass:
+		case r.Check.events() == Requests && seen < max(t.Policy.MinimumRequests, 1):
+			lacking = append(lacking, fmt.Sprintf("%s has about %d of the %d requests that it needs", r.Check, rounded(seen), max(t.Policy.MinimumRequests, 1)))
+		default:
+			lacking = append(lacking, fmt.Sprintf("%s has too few events to tell", r.Check))
+		}
+	}
+	if len(lacking) == 0 {
+		lacking = append(lacking, "every check passes")
+	}
+	left := "none of the step's duration is left"
+	if rest := (t.step().Duration - t.Progress.Observed).Round(time.Minute); rest > 0 {
+		left = fmt.Sprintf("about %s of the step's duration with evidence is left", rest)
+	}
+	return fmt.Sprintf("The deadline of step %d of revision %s passed with too little evidence: %s, and %s", t.Progress.Step, t.Candidate, strings.Join(lacking, ", "), left)
+}
+
+// rounded returns a number with its first two digits only.
+func rounded(n int64) int64 {
+	unit := int64(1)
+	for n/unit >= 100 {
+		unit *= 10
+	}
+	return n / unit * unit
+}
+
 // clearly is how many times worse than the stable revision a candidate has to be while
 // both are over a limit.
 const clearly = 2

@@ -75,6 +75,8 @@ func TestWhatToolsReport(t *testing.T) {
 					sim.until("the deadline", func() bool {
 						return sim.condition(v1alpha1.ConditionReady).Reason == v1alpha1.ReasonCanaryInconclusive
 					})
+					sim.expectMessage(v1alpha1.ConditionReady, "The deadline of step 1 of revision "+sim.candidate()+" passed with too little evidence",
+						"errorRate has about ", " of the 1000000000 requests that it needs", "none of the step's duration is left")
 				})
 			},
 			ready: metav1.ConditionUnknown, reason: v1alpha1.ReasonCanaryInconclusive, serving: metav1.ConditionTrue, computed: kstatus.FailedStatus,
