@@ -6,6 +6,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -278,10 +279,12 @@ func scaleOperator(ctx context.Context, replicas int) {
 }
 
 // killOperator kills the operator's process: it can neither finish what it does nor
-// release its lease. Its pod is deleted as well, because the kubelet doubles the
-// delay of each restart. Specs that use it are Serial.
+// release its lease. It is frozen, and the kubelet kills it with its pod: a container
+// that is killed otherwise would be restarted, at once or after a delay that doubles
+// each time, and that operator would be one whose pod is deleted. Specs that use it
+// are Serial.
 func killOperator(ctx context.Context) {
 	GinkgoHelper()
-	Eventually(ctx, func() error { return local.Kill("manager") }).WithTimeout(soon).Should(Succeed())
-	kubectl(ctx, "delete", "pods", "--namespace", cluster.OperatorNamespace, "--all", "--force", "--grace-period=0")
+	Eventually(ctx, func() error { return local.Signal("manager", syscall.SIGSTOP) }).WithTimeout(soon).Should(Succeed())
+	kubectl(ctx, "delete", "pods", "--namespace", cluster.OperatorNamespace, "--all", "--grace-period=1")
 }

@@ -6,6 +6,7 @@ package cluster
 import (
 	"context"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestDescendantsIncludeAllGenerations(t *testing.T) {
 	}
 }
 
-func TestKillSparesProcessesOutsideCluster(t *testing.T) {
+func TestSignalSparesProcessesOutsideCluster(t *testing.T) {
 	p := newProcess(nil, fakeKube(t, reportReady+"exec sleep 60"))
 	if err := p.start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -38,15 +39,15 @@ func TestKillSparesProcessesOutsideCluster(t *testing.T) {
 		}
 	})
 	c := &Cluster{process: p}
-	if err := c.Kill("no-such-program"); err == nil {
-		t.Error("killing a program that is not running succeeded")
+	if err := c.Signal("no-such-program", syscall.SIGKILL); err == nil {
+		t.Error("sending a signal to a program that is not running succeeded")
 	}
-	if err := (&Cluster{process: p}).Kill("init"); err == nil {
-		t.Error("a process outside the cluster was killed")
+	if err := (&Cluster{process: p}).Signal("init", syscall.SIGKILL); err == nil {
+		t.Error("a process outside the cluster received a signal")
 	}
 }
 
-func TestKillEndsProgramInCluster(t *testing.T) {
+func TestSignalReachesProgramInCluster(t *testing.T) {
 	p := newProcess(nil, fakeKube(t, reportReady+"sleep 61 >/dev/null; echo 'kube: sleep ended' >&2; exit 1"))
 	if err := p.start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -54,7 +55,7 @@ func TestKillEndsProgramInCluster(t *testing.T) {
 	c := &Cluster{process: p}
 	// The shell may not have started sleep yet.
 	err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
-		return c.Kill("sleep") == nil, nil
+		return c.Signal("sleep", syscall.SIGKILL) == nil, nil
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -11,25 +11,25 @@ import (
 	"syscall"
 )
 
-// Kill sends SIGKILL to the processes of a program in the cluster, as the OOM killer
-// does. The kubelet restarts them.
-func (c *Cluster) Kill(program string) error {
+// Signal sends a signal to the processes of a program in the cluster, and fails if there
+// are none.
+func (c *Cluster) Signal(program string, signal syscall.Signal) error {
 	all, err := readProcesses()
 	if err != nil {
 		return err
 	}
-	killed := 0
+	signaled := 0
 	for _, pid := range all.descendants(c.process.cmd.Process.Pid) {
 		if all[pid].program != program {
 			continue
 		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			return fmt.Errorf("killing %s (process %d): %w", program, pid, err)
+		if err := syscall.Kill(pid, signal); err != nil {
+			return fmt.Errorf("sending %v to %s (process %d): %w", signal, program, pid, err)
 		}
-		killed++
+		signaled++
 	}
-	if killed == 0 {
-		return fmt.Errorf("killing %s: the cluster has no such process", program)
+	if signaled == 0 {
+		return fmt.Errorf("sending %v to %s: the cluster has no such process", signal, program)
 	}
 	return nil
 }
