@@ -52,15 +52,15 @@ const maxPodsRead = 200
 const podPatience = 5 * time.Second
 
 // podFailures returns what keeps the pods of revisions from running, by revision. Pods
-// are read from the API server, and only of revisions that do not serve, and of one that
+// are read from the API server, and only of revisions that are not stable, and of one that
 // has not been available for a while: a cache of all pods would cost memory for a rare
 // need.
-func (o *observer) podFailures(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[string]observed.PodFailure, error) {
-	failures := map[string]observed.PodFailure{}
-	serving := servingRevision(fc, children)
-	for _, d := range owned[*appsv1.Deployment](fc, children) {
-		revision := d.Labels[v1alpha1.LabelRevision]
-		candidate := serving != "" && revision != serving
+func (o *observer) podFailures(ctx context.Context, snapshot observed.Snapshot) (map[string]observed.PodFailure, error) {
+	fc, failures := snapshot.FlagCache, map[string]observed.PodFailure{}
+	stable := observed.NewIndex(snapshot).Stable
+	for _, d := range owned[*appsv1.Deployment](fc, snapshot.Children) {
+		revision, _ := observed.RevisionOf(fc, d.Name)
+		candidate := stable != "" && revision != stable
 		if !candidate && (observed.Available(d) || !o.overdue(d.CreationTimestamp, progressedAt(d))) {
 			continue
 		}
@@ -125,16 +125,6 @@ func owned[T observed.Object](fc *v1alpha1.FlagCache, children []observed.Object
 		}
 	}
 	return all
-}
-
-// servingRevision returns the revision that the Service selects, "" if there is none.
-func servingRevision(fc *v1alpha1.FlagCache, children []observed.Object) string {
-	for _, service := range owned[*corev1.Service](fc, children) {
-		if service.Name == observed.ServiceName(fc) {
-			return service.Spec.Selector[v1alpha1.LabelRevision]
-		}
-	}
-	return ""
 }
 
 // overdue reports whether the last of some times is longer ago than pods need to start.

@@ -128,12 +128,17 @@ func coversMap(have, want map[string]any) bool {
 		if isEmpty(value) && isEmpty(have[key]) {
 			continue
 		}
-		if !covers(have[key], value) {
+		if !covers(have[key], value) || selectors[key] && !covers(value, have[key]) {
 			return false
 		}
 	}
 	return true
 }
+
+// selectors are the fields in which another label changes what is selected, however many
+// of the desired ones there are. Server-side apply replaces them as a whole
+// (https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy).
+var selectors = map[string]bool{"selector": true, "podSelector": true, "matchLabels": true, "nodeSelector": true}
 
 // coversList compares items by name if they have one, because other writers may add
 // items, else by position.

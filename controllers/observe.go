@@ -83,7 +83,7 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 		}
 	}
 	snapshot.Evidence, _ = o.sampler.Last(key)
-	if snapshot.Pods, err = o.podFailures(ctx, fc, snapshot.Children); err != nil {
+	if snapshot.Pods, err = o.podFailures(ctx, snapshot); err != nil {
 		return observed.Snapshot{}, readError{"listing the pods of revisions", err}
 	}
 	if snapshot.CachePods, err = o.cacheFailure(ctx, fc, snapshot.Children); err != nil {

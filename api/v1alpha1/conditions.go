@@ -224,12 +224,14 @@ const (
 	ReasonCanaryHeld = "CanaryHeld"
 	// ReasonCanaryInconclusive: the deadline of a step passed with too little evidence; somebody has to resume, promote or abort the canary.
 	ReasonCanaryInconclusive = "CanaryInconclusive"
+	// ReasonStableUnavailable: the stable revision has no ready pod, so another one serves as soon as it has one; see the pods of the Deployment that the message names.
+	ReasonStableUnavailable = "StableUnavailable"
 	// ReasonRolledBack: the revision of the spec was rejected and the stable revision serves all traffic; change the spec, or retry.
 	ReasonRolledBack = "RolledBack"
 	// ReasonInvalidRevisionRecord: the annotation in which the operator keeps its record of a revision cannot be decoded, so the revision is neither promoted nor retried; restore the annotation, or delete its ControllerRevision.
 	ReasonInvalidRevisionRecord = "InvalidRecord"
 	// ReasonUnknownRevision: event only: the value of an annotation such as flagcache.dev/promote is no revision of the FlagCache, so it has no effect.
 	ReasonUnknownRevision = "UnknownRevision"
-	// ReasonNotStarted: there is no revision yet.
+	// ReasonNotStarted: there is no revision yet, or the first has had no ready pod yet.
 	ReasonNotStarted = "NotStarted"
 )

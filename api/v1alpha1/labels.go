@@ -64,6 +64,9 @@ const (
 	// AnnotationRecord, on a ControllerRevision, is the record of a revision in JSON:
 	// its outcome and the evidence for it.
 	AnnotationRecord = "flagcache.dev/record"
+	// AnnotationTemplate, on a ControllerRevision whose data lack it, is the pod template
+	// of the revision, compressed.
+	AnnotationTemplate = "flagcache.dev/template"
 	// AnnotationTrial, on the Job of a load test, is the start time of the canary that
 	// it belongs to.
 	AnnotationTrial = "flagcache.dev/trial"

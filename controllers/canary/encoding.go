@@ -30,6 +30,7 @@ type recordV1 struct {
 	FinishedAt time.Time `json:"finishedAt,omitzero"`
 	Lifted     bool      `json:"lifted,omitempty"`
 	Passed     bool      `json:"passed,omitempty"`
+	Admitted   bool      `json:"admitted,omitempty"`
 	Retried    bool      `json:"retried,omitempty"`
 	Intent     string    `json:"intent,omitempty"`
 	Canary     *stateV1  `json:"canary,omitempty"`
@@ -58,6 +59,7 @@ type progressV1 struct {
 	Observed       duration    `json:"observed,omitzero"`
 	HealthyFor     duration    `json:"healthyFor,omitzero"`
 	UnavailableFor duration    `json:"unavailableFor,omitzero"`
+	StableDownFor  duration    `json:"stableDownFor,omitzero"`
 	SuspectedAt    time.Time   `json:"suspectedAt,omitzero"`
 	Inconclusive   bool        `json:"inconclusive,omitempty"`
 	Resumed        bool        `json:"resumed,omitempty"`
@@ -118,7 +120,7 @@ func (d *duration) UnmarshalText(text []byte) error {
 func (r Record) Encode() string {
 	text, err := json.Marshal(recordV1{
 		Version: version, Revision: r.Revision, Outcome: r.Outcome, Reason: r.Reason, Message: r.Message,
-		StartedAt: r.StartedAt, FinishedAt: r.FinishedAt, Lifted: r.Lifted, Passed: r.Passed, Retried: r.Retried,
+		StartedAt: r.StartedAt, FinishedAt: r.FinishedAt, Lifted: r.Lifted, Passed: r.Passed, Admitted: r.Admitted, Retried: r.Retried,
 		Intent: r.Intent, Canary: encodeState(r.Canary),
 	})
 	if err != nil {
@@ -139,7 +141,7 @@ func encodeState(s *State) *stateV1 {
 		},
 		Progress: progressV1{
 			Step: p.Step, StepStartedAt: p.StepStartedAt, DecidedAt: p.DecidedAt, Elapsed: duration(p.Elapsed), Observed: duration(p.Observed),
-			HealthyFor: duration(p.HealthyFor), UnavailableFor: duration(p.UnavailableFor), SuspectedAt: p.SuspectedAt,
+			HealthyFor: duration(p.HealthyFor), UnavailableFor: duration(p.UnavailableFor), StableDownFor: duration(p.StableDownFor), SuspectedAt: p.SuspectedAt,
 			Inconclusive: p.Inconclusive, Resumed: p.Resumed, Forced: p.Forced, LoadTest: (*loadTestV1)(p.LoadTest),
 		},
 		Ledger: ledgerV1{
@@ -208,7 +210,7 @@ func decodeV1(text string) (Record, error) {
 	}
 	return Record{
 		Revision: s.Revision, Outcome: s.Outcome, Reason: s.Reason, Message: s.Message, StartedAt: s.StartedAt, FinishedAt: s.FinishedAt,
-		Lifted: s.Lifted, Passed: s.Passed, Retried: s.Retried, Intent: s.Intent, Canary: s.Canary.decode(),
+		Lifted: s.Lifted, Passed: s.Passed, Admitted: s.Admitted, Retried: s.Retried, Intent: s.Intent, Canary: s.Canary.decode(),
 	}, nil
 }
 
@@ -224,7 +226,7 @@ func (s *stateV1) decode() *State {
 		},
 		Progress: Progress{
 			Step: p.Step, StepStartedAt: p.StepStartedAt, DecidedAt: p.DecidedAt, Elapsed: time.Duration(p.Elapsed), Observed: time.Duration(p.Observed),
-			HealthyFor: time.Duration(p.HealthyFor), UnavailableFor: time.Duration(p.UnavailableFor), SuspectedAt: p.SuspectedAt,
+			HealthyFor: time.Duration(p.HealthyFor), UnavailableFor: time.Duration(p.UnavailableFor), StableDownFor: time.Duration(p.StableDownFor), SuspectedAt: p.SuspectedAt,
 			Inconclusive: p.Inconclusive, Resumed: p.Resumed, Forced: p.Forced, LoadTest: (*LoadTestResult)(p.LoadTest),
 		},
 		Ledger: Ledger{
@@ -261,7 +263,7 @@ func (r Record) validate() error {
 	if p.Step < 0 {
 		return errors.New("its step is negative")
 	}
-	if min(p.Elapsed, p.Observed, p.HealthyFor, p.UnavailableFor, r.Canary.Policy.Block) < 0 || r.Canary.Ledger.Blocks != nil && r.Canary.Ledger.Blocks.OpenFor < 0 {
+	if min(p.Elapsed, p.Observed, p.HealthyFor, p.UnavailableFor, p.StableDownFor, r.Canary.Policy.Block) < 0 || r.Canary.Ledger.Blocks != nil && r.Canary.Ledger.Blocks.OpenFor < 0 {
 		return errors.New("it has a negative duration")
 	}
 	return nil

@@ -13,6 +13,7 @@ type hold struct {
 // holdChecks keep a canary where it is; the first that applies is why. Time that passes
 // meanwhile does not count for the step.
 var holdChecks = []func(trial) (hold, bool){
+	stableReplaced,
 	previousCandidateServing,
 	podsUnavailable,
 	loadTestRunning,
@@ -30,6 +31,12 @@ func (t trial) hold() (hold, bool) {
 		}
 	}
 	return hold{}, false
+}
+
+// stableReplaced: the candidate serves all traffic, because the stable revision could not,
+// or somebody edited or deleted the Service. It does not have the share that was given to it.
+func stableReplaced(t trial) (hold, bool) {
+	return hold{phase: Held, message: "Waiting for the stable revision to serve again"}, t.Stable.Replaced
 }
 
 // previousCandidateServing: before the first step, pods of an earlier candidate still get
@@ -89,7 +96,7 @@ func (t trial) sharesEndpoints() bool { return t.Exposed || t.OtherRevisions && 
 
 // decision gives the candidate its size and its weight. It gets no more than it had, of
 // either, before the step that allows it is on record, so that a record which cannot be
-// written holds it back.
+// written holds it back. Where pods are the share, it gets none while it has more of them.
 func (t trial) decision(h hold) Decision {
 	d := Decision{State: t.State, Phase: Starting, Message: h.message}
 	step := t.Progress.Step
@@ -106,7 +113,7 @@ func (t trial) decision(h hold) Decision {
 		}
 	default:
 		d.Phase, d.Weight, d.Replicas = Stepping, t.step().Weight, t.replicas(min(t.recorded, step))
-		if t.recorded < step || !t.Pods.available(d.Replicas) {
+		if t.recorded < step || !t.Pods.available(d.Replicas) || t.Spec.Replicas && (t.Stable.Replaced || t.Pods.Available > d.Replicas) {
 			d.Weight = min(d.Weight, t.ObservedWeight)
 		}
 	}

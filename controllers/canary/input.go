@@ -19,6 +19,8 @@ type Input struct {
 	Evidence Evidence
 	// Pods of the candidate.
 	Pods Pods
+	// Stable is what was observed of the stable revision.
+	Stable Stable
 	// FullSize is the number of replicas that carries all traffic.
 	FullSize int32
 	// SharesCache: both revisions use the same connection to the cache. Then Probe is what
@@ -99,6 +101,16 @@ type Failure struct {
 	// Reason is one of Kubernetes, such as CrashLoopBackOff.
 	Reason  string
 	Message string
+}
+
+// Stable is what was observed of the stable revision.
+type Stable struct {
+	// Down: none of its pods is ready.
+	Down bool
+	// NeverServed: it is not on record that any ever was.
+	NeverServed bool
+	// Replaced: the clients' Service was observed to select something else in its place.
+	Replaced bool
 }
 
 // available reports whether at least so many replicas, and all that are desired, are

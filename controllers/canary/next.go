@@ -21,8 +21,9 @@ type Decision struct {
 	Message string
 	// Weight of the candidate in percent, and its number of replicas.
 	Weight, Replicas int32
-	// Passed: that all steps passed is on record. The candidate may serve as soon as it is
-	// available at full size.
+	// Passed: that all steps passed is on record, or that there is no stable revision to
+	// return to. The candidate may serve as soon as it is available at full size, or, while
+	// the stable revision has no ready pod, as soon as one of its own is ready.
 	Passed bool
 }
 
@@ -51,13 +52,17 @@ const (
 )
 
 // Next decides how a canary continues. It records the sample and the time, then decides:
-// it rolls back, or promotes on command, or stays where it is, or advances by one step.
+// it rolls back, or lets the candidate serve because the stable revision does not, or
+// promotes on command, or stays where it is, or advances by one step.
 func Next(in Input) Decision { return decide(in).atRest(in) }
 
 func decide(in Input) Decision {
 	t := observe(in)
 	if rollback, ok := t.rollback(); ok {
 		return t.rollBack(rollback)
+	}
+	if in.Stable.Down {
+		return takeOver(t.trackAvailability())
 	}
 	t = t.discardConfounded()
 	if in.Commands.Promote {
@@ -102,7 +107,8 @@ func observe(in Input) trial {
 	if in.SharesCache && in.Probe.Unhealthy {
 		t.shared = "The cache that both revisions use is unhealthy"
 	}
-	confounded := t.trackHealth(t.shared != "" || t.podsUnavailableInStep())
+	t.trackStable()
+	confounded := t.trackHealth(t.shared != "" || t.podsUnavailableInStep() || in.Stable.Down || in.Stable.Replaced)
 	restarts := t.Ledger.switchesSource(in.Evidence) && t.Progress.Step > 0
 	t.Ledger, t.observed = t.Ledger.Record(Sample{
 		Evidence: in.Evidence, Candidate: in.Candidate, Confounded: confounded,
@@ -125,6 +131,29 @@ func (t *trial) trackHealth(failing bool) bool {
 		t.Progress.HealthyFor = 0
 	}
 	return failing || t.Evidence.Lag > 0 && t.Progress.HealthyFor <= t.Evidence.Lag
+}
+
+// trackStable records for how long the stable revision has had no ready pod, as far as
+// that decides anything.
+func (t *trial) trackStable() {
+	if !t.Stable.Down {
+		t.Progress.StableDownFor = 0
+		return
+	}
+	t.Progress.StableDownFor = min(t.Progress.StableDownFor+t.gap, maxUnavailable+time.Second)
+}
+
+// takeOver lets the candidate serve at full size while the stable revision has no ready
+// pod: there is nothing to protect from it, and nothing to compare it with. It is promoted
+// if the stable revision never served, or does not for long; before that the stable
+// revision, whose pods may only be on their way to another node, serves again when it can.
+func takeOver(t trial) Decision {
+	d := t.decision(hold{})
+	d.Phase, d.Replicas = Held, t.FullSize
+	d.Message = "The stable revision has no ready pod, so the candidate serves as soon as it has one"
+	lost := t.Stable.NeverServed || t.Progress.StableDownFor > maxUnavailable || t.recorded > t.last()
+	d.Passed = t.Pods.Available > 0 && (t.Commands.Promote || lost && !t.Commands.paused())
+	return d
 }
 
 // podsUnavailableInStep reports whether the candidate lacks pods in a step. Failed requests are then no

@@ -203,3 +203,67 @@ func asJSON(t *testing.T, v any) string {
 	}
 	return string(text)
 }
+
+// A candidate is neither rolled back nor evaluated while the stable revision has no ready
+// pod. What becomes of it depends on whether that ever served, and for how long it does not.
+func TestStableRevisionIsDown(t *testing.T) {
+	tests := map[string]struct {
+		in       func(*Input)
+		passed   bool
+		rollback string
+	}{
+		"it never served":                        {in: func(in *Input) { in.Stable.NeverServed = true }, passed: true},
+		"it never served, and the canary paused": {in: func(in *Input) { in.Stable.NeverServed, in.Commands.Pause = true, true }},
+		"it served a moment ago":                 {in: func(*Input) {}},
+		"it has been down for long":              {in: func(in *Input) { in.Recorded.Progress.StableDownFor = maxUnavailable + time.Second }, passed: true},
+		"a person promotes the candidate":        {in: func(in *Input) { in.Commands.Promote = true }, passed: true},
+		"a person aborts the candidate":          {in: func(in *Input) { in.Commands.Abort = true }, rollback: ReasonAborted},
+		"the candidate is not ready": {in: func(in *Input) {
+			in.Stable.NeverServed, in.Pods = true, Pods{Desired: 2, Updated: 2}
+		}},
+		"a pod of the candidate crashes": {in: func(in *Input) { in.Pods.Failure = &Failure{Reason: "CrashLoopBackOff"} }},
+		"every pod of the candidate crashes": {in: func(in *Input) {
+			in.Pods = Pods{Desired: 2, Updated: 2, Failure: &Failure{Reason: "CrashLoopBackOff"}}
+		}, rollback: "CrashLoopBackOff"},
+		"the load test failed": {in: func(in *Input) { in.LoadTest = &LoadTestResult{Report: "no report"} }},
+		"the deadline passed": {in: func(in *Input) {
+			in.Spec.OnInconclusive, in.Recorded.Progress.Elapsed = RollbackInconclusive, 2*time.Hour
+		}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := newCanary(onlyErrors(0.99))
+			c.next(0, 100)
+			c.in.Stable.Down = true
+			test.in(&c.in)
+			before := c.in.Recorded.Progress
+			d := c.next(100, 100)
+			if d.Passed != test.passed {
+				t.Errorf("passed is %v, want %v", d.Passed, test.passed)
+			}
+			if got := d.Rollback; (got == nil) != (test.rollback == "") || got != nil && got.Reason != test.rollback {
+				t.Errorf("the rollback is %v, want %q", got, test.rollback)
+			}
+			if d.Rollback == nil && d.Replicas != c.in.FullSize {
+				t.Errorf("the candidate gets %d replicas, want all %d", d.Replicas, c.in.FullSize)
+			}
+			if after := d.State.Progress; after.Elapsed != before.Elapsed || after.Observed != before.Observed || after.Step != before.Step {
+				t.Errorf("the step goes on: %v, before %v", after, before)
+			}
+		})
+	}
+}
+
+// The share of a step does not count while the Service selects something else than the
+// stable revision.
+func TestStableRevisionIsReplaced(t *testing.T) {
+	c := newCanary(onlyErrors(0.99))
+	c.next(0, 100)
+	c.next(0, 100)
+	c.in.Stable.Replaced = true
+	before := c.in.Recorded.Progress
+	d := c.next(0, 100)
+	if d.Phase != Held || d.State.Progress.Observed != before.Observed || d.State.Progress.Elapsed != before.Elapsed {
+		t.Errorf("phase %s, observed for %v, want it held after %v", d.Phase, d.State.Progress.Observed, before.Observed)
+	}
+}

@@ -13,7 +13,7 @@ type Outcome string
 
 // Outcomes. A revision without one is new, or being evaluated.
 const (
-	// Promoted: the revision was observed to serve.
+	// Promoted: the revision was observed to serve, with pods that were ready.
 	Promoted Outcome = "Promoted"
 	// RolledBack: the revision was rejected. It is not tried again until the spec
 	// requests another one, or a person retries it.
@@ -37,6 +37,9 @@ type Record struct {
 	Lifted bool
 	// Passed: the revision served before, so that it needs no canary.
 	Passed bool
+	// Admitted: the Service may select the revision from now on. A selector that names a
+	// revision which was neither admitted nor promoted was edited by somebody.
+	Admitted bool
 	// Retried: this canary was requested by the command for a retry.
 	Retried bool
 	// Intent identifies what the spec requested, whatever the connection to the cache
@@ -58,6 +61,7 @@ func (r Record) Rejected() bool { return r.Outcome == RolledBack && !r.Lifted }
 // Finished returns the record with an outcome.
 func (r Record) Finished(now time.Time, outcome Outcome, reason, message string) Record {
 	r.Outcome, r.Reason, r.Message, r.FinishedAt = outcome, reason, message, now.UTC().Truncate(time.Second)
+	r.Admitted = false
 	return r
 }
 
@@ -66,9 +70,13 @@ func (r Record) Superseded(now time.Time, by string) Record {
 	return r.Finished(now, Superseded, "Superseded", fmt.Sprintf("the spec requested revision %s", by))
 }
 
-// Promoted returns the record of a revision that was observed to serve. What it was
-// judged by is kept to explain the decision; the last readings of its counters are not.
-func (r Record) Promoted(now time.Time) Record {
+// Promoted returns the record of a revision that was observed to serve, after one that was
+// promoted before: the order of promotions does not depend on the clock. What it was judged
+// by is kept to explain the decision; the last readings of its counters are not.
+func (r Record) Promoted(now, before time.Time) Record {
+	if next := before.Add(time.Second); !before.IsZero() && now.Before(next) {
+		now = next
+	}
 	r = r.Finished(now, Promoted, "Promoted", "the Service selects the revision")
 	r.Passed = true
 	if r.Canary != nil {

@@ -34,8 +34,12 @@ var rollbackChecks = []func(trial) (Rollback, bool){
 	limitBreached,
 }
 
-// rollback evaluates the checks in order.
+// rollback evaluates the checks in order. A candidate that has ready pods while the
+// stable revision has none is not rolled back to nothing, unless a person wants it.
 func (t trial) rollback() (Rollback, bool) {
+	if t.Stable.Down && t.Pods.Available > 0 {
+		return aborted(t)
+	}
 	for _, check := range rollbackChecks {
 		if r, ok := check(t); ok {
 			return r, true
@@ -63,8 +67,9 @@ func podsFailed(t trial) (Rollback, bool) {
 	return Rollback{Reason: t.Pods.Failure.Reason, Message: t.Pods.Failure.Message}, true
 }
 
-// maxUnavailable is how long a candidate that was available may be unavailable. Drained
-// nodes return their pods sooner.
+// maxUnavailable is how long a revision that was available may be unavailable: then a
+// candidate is rejected, and a stable revision given up. Drained nodes return their pods
+// sooner.
 const maxUnavailable = 5 * time.Minute
 
 func unavailableForLong(t trial) (Rollback, bool) {

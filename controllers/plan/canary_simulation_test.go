@@ -49,6 +49,10 @@ type simulation struct {
 	pending []canary.Evidence
 	// podsStuck: pods do not become available.
 	podsStuck bool
+	// lost are revisions without ready pods.
+	lost map[string]bool
+	// conditions: a line has those that report on revisions, too.
+	conditions bool
 	// metricsDown: there is no evidence.
 	metricsDown bool
 	counted     map[string]map[canary.Check][2]float64
@@ -198,6 +202,11 @@ func (sim *simulation) tick() {
 	sim.now = sim.now.Add(interval)
 	if !sim.podsStuck {
 		sim.podsAvailable()
+	}
+	for revision := range sim.lost {
+		if d := sim.index().Revisions[revision]; d != nil {
+			d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Replicas: ptr.Deref(d.Spec.Replicas, 1)}
+		}
 	}
 	sim.countTraffic()
 	sim.reconcileOnce()
@@ -389,6 +398,12 @@ func (sim *simulation) frame() string {
 			if c.Verdict == string(canary.Breach) {
 				line += " " + c.Name + "!"
 			}
+		}
+	}
+	if sim.conditions {
+		for _, kind := range []string{v1alpha1.ConditionServing, v1alpha1.ConditionRolloutHealthy} {
+			c := sim.condition(kind)
+			line += fmt.Sprintf("  %s=%s %s", kind, c.Status, c.Reason)
 		}
 	}
 	ready := sim.condition(v1alpha1.ConditionReady)

@@ -123,7 +123,7 @@ func canaryHealthy(r rollout) metav1.Condition {
 	const kind = v1alpha1.ConditionRolloutHealthy
 	switch decision := r.canary; {
 	case decision.Rollback != nil:
-		return rolledBack(r.stable, r.record())
+		return rolledBack(r)
 	case decision.State.Progress.Inconclusive:
 		return conditions.Unknown(kind, v1alpha1.ReasonCanaryInconclusive, "%s", canaryMessage(*decision))
 	case decision.Phase == canary.Held:
@@ -133,11 +133,33 @@ func canaryHealthy(r rollout) metav1.Condition {
 	}
 }
 
-// rolledBack reports why a revision was rejected, and what to do.
-func rolledBack(stable string, record canary.Record) metav1.Condition {
+// rolledBack reports why the target was rejected, and what to do.
+func rolledBack(r rollout) metav1.Condition {
+	record := r.record()
 	return conditions.False(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonRolledBack,
-		"Revision %s was rolled back (%s): %s. Revision %s serves. Change the spec, or annotate %s=%s to retry it",
-		record.Revision, record.Reason, record.Message, stable, v1alpha1.AnnotationRetry, record.Revision)
+		"Revision %s was rolled back (%s): %s. %s. Change the spec, or annotate %s=%s to retry it",
+		record.Revision, record.Reason, record.Message, describeServing(r), v1alpha1.AnnotationRetry, record.Revision)
+}
+
+// stableUnavailable reports that the stable revision does not serve, and what does.
+func stableUnavailable(r rollout) metav1.Condition {
+	advice := "its Deployment was deleted, and its pod template is not on record"
+	if d := r.observed[r.stable]; d != nil {
+		advice = "see the pods of Deployment " + d.Name
+	}
+	message := fmt.Sprintf("Revision %s, which is stable, has no ready pod: %s. %s", r.stable, advice, describeServing(r))
+	if candidate := r.candidate(); candidate != "" {
+		message += fmt.Sprintf(". Revision %s serves as soon as one of its pods is ready, without being evaluated", candidate)
+	}
+	return conditions.False(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonStableUnavailable, "%s", message)
+}
+
+// describeServing describes which revision serves.
+func describeServing(r rollout) string {
+	if r.stableDown() && r.observed.ready(r.serves) == 0 {
+		return "No revision serves"
+	}
+	return fmt.Sprintf("Revision %s serves", r.serves)
 }
 
 // recordUnreadable reports which record cannot be decoded, and what to do.
@@ -149,7 +171,7 @@ func recordUnreadable(r rollout) metav1.Condition {
 	return conditions.Unknown(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonInvalidRevisionRecord,
 		"Annotation %s of ControllerRevision %s cannot be read: %s. Revision %s is neither promoted nor retried, and revision %s serves. "+
 			"Restore the annotation, upgrade the operator if a newer version wrote it, or delete the ControllerRevision to try the revision as a new one",
-		v1alpha1.AnnotationRecord, r.history.observed[revision].Name, r.history.unreadable[revision], revision, r.stable)
+		v1alpha1.AnnotationRecord, r.history.observed[revision].Name, r.history.unreadable[revision], revision, r.serves)
 }
 
 // rollingOut is Ready while another revision is being rolled out.

@@ -52,12 +52,13 @@ func cacheHealthy(s *observed.Index, p results) metav1.Condition {
 }
 
 // serviceAvailable is about the target revision or, while that has a canary or was
-// rejected, about the stable one.
+// rejected, about the stable one; but about the target if that is to replace a stable one
+// without ready pods.
 func serviceAvailable(x *observed.Index, p servicePlan) metav1.Condition {
 	const kind = v1alpha1.ConditionServiceAvailable
 	r := p.rollout
 	name := r.target
-	if r.rejected || r.unreadable || r.canary != nil {
+	if r.rejected || r.unreadable || r.canary != nil && !r.stableDown() {
 		name = r.stable
 	}
 	d := r.observed[name]
@@ -79,10 +80,11 @@ func serviceAvailable(x *observed.Index, p servicePlan) metav1.Condition {
 	}
 }
 
-// serving is about the stable revision, whatever the spec requests.
+// serving is about the pods that the Service was observed to select, whatever the spec
+// requests.
 func serving(x *observed.Index, p servicePlan) metav1.Condition {
-	if d := p.rollout.observed[p.rollout.stable]; d != nil && d.Status.ReadyReplicas > 0 {
-		return conditions.True(v1alpha1.ConditionServing, v1alpha1.ReasonServing, "Revision %s is serving", p.rollout.stable)
+	if serving := answering(p.rollout); serving != "" {
+		return conditions.True(v1alpha1.ConditionServing, v1alpha1.ReasonServing, "Revision %s is serving", serving)
 	}
 	message := "No replica behind the Service is ready"
 	if failure := x.DeploymentFailure(p.rollout.observed[p.rollout.stable]); failure.Reason != "" {
@@ -99,9 +101,13 @@ func rolloutHealthy(x *observed.Index, p servicePlan) metav1.Condition {
 	case r.stable == "":
 		return conditions.Unknown(kind, v1alpha1.ReasonNotStarted, "No revision is serving yet")
 	case r.rejected:
-		return rolledBack(r.stable, r.record())
+		return rolledBack(r)
 	case r.unreadable:
 		return recordUnreadable(r)
+	case r.stableDown() && r.target == r.stable && !r.stableServed:
+		return conditions.Unknown(kind, v1alpha1.ReasonNotStarted, "Revision %s, the first, has had no ready pod yet", r.stable)
+	case r.stableDown():
+		return stableUnavailable(r)
 	case r.canary != nil:
 		return canaryHealthy(r)
 	case candidate == "" && len(r.history.unreadable) > 0:

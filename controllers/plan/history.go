@@ -4,13 +4,13 @@
 package plan
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -25,42 +25,15 @@ const maxRecords = 10
 // history are the records of a FlagCache's revisions, by revision.
 type history struct {
 	records map[string]canary.Record
-	// unreadable are the revisions whose record cannot be decoded, and why. What is on
-	// record about them is unknown, which is not the same as nothing: they may have been
-	// rejected.
+	// unreadable are the revisions whose record cannot be decoded, and why.
 	unreadable map[string]error
 	// observed are the ControllerRevisions that hold the records.
 	observed map[string]*appsv1.ControllerRevision
 }
 
-// readHistory decodes the records.
+// readHistory returns the records, for the plan to continue.
 func readHistory(x *observed.Index) history {
-	h := history{records: map[string]canary.Record{}, unreadable: map[string]error{}, observed: map[string]*appsv1.ControllerRevision{}}
-	for _, holder := range observed.All[*appsv1.ControllerRevision](x) {
-		if holder.DeletionTimestamp != nil {
-			continue
-		}
-		revision := holder.Labels[v1alpha1.LabelRevision]
-		h.observed[revision] = holder
-		record, err := decodeRecord(holder.Annotations[v1alpha1.AnnotationRecord], revision)
-		if err != nil {
-			h.unreadable[revision] = err
-			continue
-		}
-		h.records[revision] = record
-	}
-	return h
-}
-
-func decodeRecord(text, revision string) (canary.Record, error) {
-	record, err := canary.Decode(text)
-	if err != nil {
-		return canary.Record{}, err
-	}
-	if record.Revision != revision {
-		return canary.Record{}, fmt.Errorf("the record is about another revision than the label %s", v1alpha1.LabelRevision)
-	}
-	return record, nil
+	return history{records: maps.Clone(x.Records.Known), unreadable: x.Records.Unreadable, observed: x.Records.Holders}
 }
 
 // of returns a revision's record, a new one if there is none.
@@ -85,7 +58,10 @@ func (h history) newest() []canary.Record {
 // lastPromoted is the revision other than the stable one that served last.
 func (h history) lastPromoted(stable string) (last canary.Record, ok bool) {
 	for _, r := range h.records {
-		if r.Revision != stable && r.Outcome == canary.Promoted && r.FinishedAt.After(last.FinishedAt) {
+		if r.Revision == stable || r.Outcome != canary.Promoted {
+			continue
+		}
+		if c := r.FinishedAt.Compare(last.FinishedAt); !ok || c > 0 || c == 0 && r.Revision < last.Revision {
 			last, ok = r, true
 		}
 	}
@@ -100,8 +76,8 @@ func (h history) unreadableExcept(stable string) []string {
 
 // objects are the ControllerRevisions as they should be: at most ten, and those in use
 // among them in any case. Those with a record that cannot be decoded are kept as they
-// are, for a person to repair.
-func (h history) objects(fc *v1alpha1.FlagCache, inUse []string) (write, keep []observed.Object) {
+// are, for a person to repair. Templates are the known pod templates of those in use.
+func (h history) objects(fc *v1alpha1.FlagCache, inUse []string, templates map[string]corev1.PodTemplateSpec) (write, keep []observed.Object) {
 	others := maxRecords - len(inUse)
 	for _, record := range h.newest() {
 		if !slices.Contains(inUse, record.Revision) {
@@ -109,7 +85,11 @@ func (h history) objects(fc *v1alpha1.FlagCache, inUse []string) (write, keep []
 				continue
 			}
 		}
-		write = append(write, controllerRevision(fc, record, h.observed[record.Revision]))
+		var template *corev1.PodTemplateSpec
+		if known, ok := templates[record.Revision]; ok {
+			template = &known
+		}
+		write = append(write, controllerRevision(fc, record, template, h.observed[record.Revision]))
 	}
 	for _, revision := range slices.Sorted(maps.Keys(h.unreadable)) {
 		keep = append(keep, h.observed[revision])
@@ -117,11 +97,9 @@ func (h history) objects(fc *v1alpha1.FlagCache, inUse []string) (write, keep []
 	return write, keep
 }
 
-// controllerRevision holds a record. Its data cannot change
-// (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controller-revision-v1/),
-// so that names the revision and the annotation has the rest. The pod template itself is
-// in the revision's Deployment.
-func controllerRevision(fc *v1alpha1.FlagCache, record canary.Record, existing *appsv1.ControllerRevision) *appsv1.ControllerRevision {
+// controllerRevision holds a record in an annotation, and the pod template in its data,
+// which cannot change. One that was made without the template has it in an annotation.
+func controllerRevision(fc *v1alpha1.FlagCache, record canary.Record, template *corev1.PodTemplateSpec, existing *appsv1.ControllerRevision) *appsv1.ControllerRevision {
 	meta := observed.ChildMeta(fc, observed.RevisionName(fc, record.Revision), v1alpha1.ComponentService)
 	meta.Labels[v1alpha1.LabelRevision] = record.Revision
 	meta.Annotations = map[string]string{v1alpha1.AnnotationRecord: record.Encode()}
@@ -129,10 +107,18 @@ func controllerRevision(fc *v1alpha1.FlagCache, record canary.Record, existing *
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "ControllerRevision"},
 		ObjectMeta: meta,
 		Revision:   fc.Generation,
-		Data:       runtime.RawExtension{Raw: []byte(`{"revision":"` + record.Revision + `"}`)},
 	}
-	if existing != nil {
-		holder.Revision = existing.Revision
+	if existing == nil {
+		holder.Data = runtime.RawExtension{Raw: observed.RevisionData(record.Revision, template)}
+		return holder
+	}
+	holder.Revision, holder.Data = existing.Revision, existing.Data
+	annotated := existing.Annotations[v1alpha1.AnnotationTemplate]
+	if _, kept := observed.TemplateOf(existing); !kept && template != nil {
+		annotated = observed.TemplateAnnotation(*template)
+	}
+	if annotated != "" {
+		meta.Annotations[v1alpha1.AnnotationTemplate] = annotated
 	}
 	return holder
 }

@@ -44,7 +44,7 @@ func readRequest(x *observed.Index, history history) request {
 			break
 		}
 	}
-	if unreadable := history.unreadableExcept(findStable(x, history)); len(unreadable) > 0 {
+	if unreadable := history.unreadableExcept(x.Stable); len(unreadable) > 0 {
 		r.unreadable = unreadable[0]
 	}
 	return r

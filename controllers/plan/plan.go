@@ -210,16 +210,16 @@ func mayDelete(s *observed.Index, child observed.Object, r rollout) bool {
 	case *autoscalingv2.HorizontalPodAutoscaler, *appsv1.ControllerRevision, *batchv1.Job, *policyv1.PodDisruptionBudget:
 		return true
 	case *appsv1.Deployment:
-		revision := child.Labels[v1alpha1.LabelRevision]
+		revision, _ := observed.RevisionOf(s.FlagCache, child.Name)
 		return !r.keeps(revision) && !traffic.Routed(s, revision)
 	case *corev1.Service:
-		if revision := child.Labels[v1alpha1.LabelRevision]; revision != "" {
+		if revision, ok := observed.RevisionOf(s.FlagCache, child.Name); ok {
 			return !traffic.Routed(s, revision)
 		}
 		return r.atRest()
 	case *corev1.Secret:
 		hash, private := strings.CutPrefix(child.Name, observed.PrivateConnectionName(s.FlagCache, ""))
-		return private && !r.uses(hash) || r.atRest()
+		return private && !r.observed.use(hash) || r.atRest()
 	case *networkingv1.NetworkPolicy:
 		return child.Labels[v1alpha1.LabelComponent] == v1alpha1.ComponentLoadTest || r.atRest()
 	default:

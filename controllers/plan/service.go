@@ -6,6 +6,7 @@ package plan
 import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -36,12 +37,12 @@ func planService(s *observed.Index, history history, requested request, desired 
 	target, blocked := findTarget(s, requested, desired, flags)
 	part := servicePlan{blocked: blocked, rollout: decideRollout(s, history, target)}
 	part.replicas = part.rollout.full
-	part.apply, part.keep = part.rollout.history.objects(fc, part.rollout.inUse())
+	part.apply, part.keep = part.rollout.history.objects(fc, part.rollout.inUse(), knownTemplates(target, part.rollout))
 	if account := requested.workload.ServiceAccount; account != nil {
 		part.apply = append(part.apply, account)
 	}
 	part.apply = append(part.apply, traffic.Objects(s, part.rollout.share(fc), part.rollout.atRest())...)
-	part.apply = append(part.apply, deployments(fc, target, part.rollout)...)
+	part.apply = append(part.apply, deployments(s, target, part.rollout)...)
 	loadTest, running := loadTestObjects(s, part.rollout)
 	part.apply, part.keep = append(part.apply, loadTest...), append(part.keep, running...)
 	if part.rollout.serves == "" {
@@ -86,20 +87,38 @@ func findTarget(s *observed.Index, requested request, desired connection.Desired
 	return rendered, ""
 }
 
-// deployments are the Deployments of the revisions that the rollout keeps. Of a
-// revision other than the target only the size is managed: its template does not
-// change any more.
-func deployments(fc *v1alpha1.FlagCache, target *targetRevision, r rollout) []observed.Object {
+// knownTemplates are the pod templates to put on record: that of the target, and those of
+// revisions in use whose record lacks it, as they run.
+func knownTemplates(target *targetRevision, r rollout) map[string]corev1.PodTemplateSpec {
+	templates := map[string]corev1.PodTemplateSpec{}
+	for _, revision := range r.inUse() {
+		if d := r.observed[revision]; d != nil {
+			templates[revision] = d.Spec.Template
+		}
+	}
+	if target != nil && len(target.Pod.Spec.Containers) > 0 {
+		templates[target.Revision] = target.Pod
+	}
+	return templates
+}
+
+// deployments are the Deployments of the revisions that the rollout keeps. One that was
+// deleted or edited is made again: that of the target from the spec, that of another from
+// its record. Of one without a template on record only the size is managed.
+func deployments(x *observed.Index, target *targetRevision, r rollout) []observed.Object {
 	var objects []observed.Object
 	for _, name := range r.kept() {
 		existing := r.observed[name]
 		replicas, managed := r.replicas(name)
+		template, recorded := x.Records.Template(name)
 		switch {
 		case !managed:
 		case target != nil && name == target.Revision:
-			objects = append(objects, revision.Deployment(fc, name, target.Pod, replicas))
+			objects = append(objects, revision.Deployment(x.FlagCache, name, target.Pod, replicas))
+		case recorded:
+			objects = append(objects, revision.Deployment(x.FlagCache, name, template, replicas))
 		case existing != nil && ptr.Deref(existing.Spec.Replicas, 1) != replicas:
-			objects = append(objects, revision.Deployment(fc, name, existing.Spec.Template, replicas))
+			objects = append(objects, revision.Deployment(x.FlagCache, name, existing.Spec.Template, replicas))
 		}
 	}
 	return objects

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -92,7 +93,7 @@ func setFacts(st *v1alpha1.FlagCacheStatus, s *observed.Index, p results) {
 		Replicas:      p.service.replicas,
 		OFREPEndpoint: connection.OFREPEndpoint(s.FlagCache),
 	}
-	if d := r.observed[r.stable]; d != nil {
+	if d := r.observed[cmp.Or(answering(r), r.stable)]; d != nil {
 		st.Service.ReadyReplicas = d.Status.ReadyReplicas
 		if container := revision.Container(d.Spec.Template.Spec); container != nil {
 			st.Service.Image = container.Image

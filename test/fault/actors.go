@@ -107,7 +107,7 @@ func (w kube) setAlarm(t time.Time) {
 // canStart reports whether a pod starts: its image works, what it mounts exists, and the flags file
 // is valid.
 func (w kube) canStart(pod corev1.PodSpec) bool {
-	if strings.Contains(pod.Containers[0].Image, unstartableImage) {
+	if !w.load().starts(pod.Containers[0].Image) {
 		return false
 	}
 	for _, v := range pod.Volumes {

@@ -5,7 +5,9 @@ package fault
 
 import (
 	"cmp"
+	"maps"
 	"reflect"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -142,6 +144,9 @@ func (w canaryOracle) checkCanary(k kind, before, after client.Object) {
 	case services, deployments, configMaps, httpRoutes:
 		was := w.assigned
 		w.assigned = w.assignedShares()
+		if k == services && w.writer == operator {
+			w.clients.selected = w.stable()
+		}
 		w.recordStable()
 		if w.writer == operator {
 			w.checkAssignedShares(was)
@@ -150,22 +155,36 @@ func (w canaryOracle) checkCanary(k kind, before, after client.Object) {
 	}
 }
 
-// recordStable records which revision is stable.
+// recordStable records which revisions serve, by the selector that the operator wrote.
 func (w canaryOracle) recordStable() {
-	if serving := w.stable(); serving != "" && !w.clients.served[serving] {
-		served := map[string]bool{serving: true}
-		for revision := range w.clients.served {
-			served[revision] = true
+	if w.clients.selected != "" {
+		w.clients.served = withMember(w.clients.served, w.clients.selected)
+	}
+	for _, o := range w.api.now(deployments) {
+		if revision := strings.TrimPrefix(o.GetName(), name+"-"); w.load().availableReplicas(revision) > 0 {
+			w.clients.ready = withMember(w.clients.ready, revision)
 		}
-		w.clients.served = served
+	}
+	if w.load().availableReplicas(w.clients.selected) > 0 {
+		w.clients.last = w.clients.selected
 	}
 }
 
-// checkAssignedShares verifies S3: a share increases only to what the recorded step allows, and
-// ends only after the end of the canary was recorded.
+// withMember returns a set with a member.
+func withMember(set map[string]bool, member string) map[string]bool {
+	if set[member] {
+		return set
+	}
+	larger := map[string]bool{member: true}
+	maps.Copy(larger, set)
+	return larger
+}
+
+// checkAssignedShares verifies S3: a share increases only to what the recorded step allows, unless
+// the stable revision serves nothing, and ends only after the end of the canary was recorded.
 func (w canaryOracle) checkAssignedShares(was map[string]int32) {
 	for revision, weight := range w.assigned {
-		if weight > was[revision] {
+		if weight > was[revision] && w.load().availableReplicas(w.canaryOracle().stable()) > 0 {
 			w.checkShare(revision, weight)
 		}
 	}
@@ -173,7 +192,7 @@ func (w canaryOracle) checkAssignedShares(was map[string]int32) {
 		w.violation("S3 gate: two candidates have a share of the traffic: %v", w.assigned)
 	}
 	for revision, weight := range was {
-		if w.assigned[revision] == 0 && weight > 0 {
+		if w.assigned[revision] == 0 && weight > 0 && revision != w.stable() {
 			w.checkOutcomeRecorded(revision)
 		}
 	}
@@ -252,6 +271,9 @@ func (w canaryOracle) checkRecord(before, after client.Object) {
 	if (record.Passed || record.Outcome == canary.Promoted) && !w.clients.served[revision] {
 		w.violation("S7 evidence: revision %s is recorded as promoted but was never stable", revision)
 	}
+	if record.Outcome == canary.Promoted && !w.clients.ready[revision] {
+		w.violation("S7 evidence: revision %s is recorded as promoted but never had a ready pod", revision)
+	}
 	if record.Outcome == canary.RolledBack || record.Outcome == canary.Superseded {
 		w.load().resetExposure(revision)
 	}
@@ -301,10 +323,22 @@ func (w canaryOracle) checkRetried(before client.Object, record canary.Record) {
 	}
 }
 
+// lastPromoted returns the revision that was promoted last according to the records.
+func (w canaryOracle) lastPromoted() string {
+	var last canary.Record
+	for _, o := range w.api.now(controllerRevisions) {
+		if record, ok := readRecord(o); ok && record.Outcome == canary.Promoted && record.FinishedAt.After(last.FinishedAt) {
+			last = record
+		}
+	}
+	return last.Revision
+}
+
 // checkPromotion verifies S7: the Service selects only a revision whose steps are all recorded as
 // passed, and which had the share of each step for long enough, as counted by the World; or one
 // that was stable before, or that a user promoted. The duration of a step is accurate to two
-// intervals, and one more per clock jump.
+// intervals, and one more per clock jump. While the revision that was promoted last has no ready
+// pod, it does not apply.
 func (w canaryOracle) checkPromotion(revision string) {
 	fc := w.current.flagCache
 	steps := fc.Spec.Canary.GetSteps()

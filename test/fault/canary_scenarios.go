@@ -8,6 +8,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -59,13 +60,16 @@ var canaryScenarios = withCanaries([]scenario{
 	}}}, triggers: stepTriggers{2: candidateServes}},
 })
 
-// canaryOutcomes are the expected ends of reference runs, with which all plans are compared.
-var canaryOutcomes = map[string]struct {
-	// image is the suffix of the stable revision's image.
+// expectedOutcome is the expected end of a reference run.
+type expectedOutcome struct {
+	// serves is the suffix of the stable revision's image.
 	serves string
 	// outcome of the revision that was evaluated last, among those with a valid record.
 	outcome canary.Outcome
-}{
+}
+
+// canaryOutcomes are the expected ends of reference runs, with which all plans are compared.
+var canaryOutcomes = map[string]expectedOutcome{
 	"canaryPromoted":             {"v2", canary.Promoted},
 	"canaryInTwoSteps":           {"v2", canary.Promoted},
 	"canaryRolledBack":           {"v1", canary.RolledBack},
@@ -101,6 +105,9 @@ var rolloutReasons = map[string]string{
 // checkOutcome verifies the end of a reference run.
 func (w *World) checkOutcome() {
 	want, ok := canaryOutcomes[w.scenario.name]
+	if !ok {
+		want, ok = stableOutcomes[w.scenario.name]
+	}
 	if !ok {
 		return
 	}
@@ -248,4 +255,164 @@ func withLoadTest(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 		Concurrency: 50, Duration: metav1.Duration{Duration: loadTestDuration}, LatencyP95: metav1.Duration{Duration: 50 * time.Millisecond},
 	}
 	return fc
+}
+
+// stableScenarios are the scenarios in which the stable revision stops serving, or never does: its
+// pods do not start, its Deployment is deleted, or the labels that name it are edited.
+var stableScenarios = withCanaries([]scenario{
+	{name: "stableNeverReady", waitsForDeadline: true, steps: []step{createFlagCache(fromBrokenImage(withInconclusiveRollback(withCanary(20)))), newImage("flag-service:v2")}},
+	{name: "stableNeverReadyByReplicas", waitsForDeadline: true, steps: []step{createFlagCache(fromBrokenImage(withReplicas(withCanary(25)))), newImage("flag-service:v2")}},
+	{name: "stableNeverReadyByGateway", waitsForDeadline: true, steps: []step{createRoute, createFlagCache(fromBrokenImage(withGateway(withCanary(20)))), newImage("flag-service:v2")}},
+	{name: "stableNeverReadyWithoutCanary", waitsForDeadline: true, steps: []step{createFlagCache(fromBrokenImage(withCanary())), newImage("flag-service:v2")}},
+	{name: "stableLosesItsPods", waitsForDeadline: true, steps: []step{createWithCanary(20), losePods, newImage("flag-service:v2")}},
+	{name: "stableLosesItsPodsForLong", waitsForDeadline: true, steps: []step{createWithCanary(20), newImage("flag-service:v2"), losePods},
+		triggers: stepTriggers{2: candidateServes}},
+	{name: "stableLosesItsPodsBriefly", steps: []step{createFlagCache(withUnreachableMinimum(withCanary(20))), newImage("flag-service:v2"), losePods, returnPods,
+		annotate(v1alpha1.AnnotationAbort)}, triggers: stepTriggers{2: candidateServes, 3: halfAMinuteLater, 4: halfAMinuteLater}, excludedEvents: []fault{specChanged}},
+	{name: "stableDeleted", steps: []step{createWithCanary(20), newImage("flag-service:v2"), deleteStable}, triggers: stepTriggers{2: candidateServes}},
+	{name: "stableDeletedByReplicas", steps: []step{createFlagCache(withReplicas(withCanary(25, 50))), newImage("flag-service:v2"), deleteStable},
+		triggers: stepTriggers{2: candidateServes}},
+	{name: "stableDeletedByGateway", steps: []step{createRoute, createFlagCache(withGateway(withCanary(20))), newImage("flag-service:v2"), deleteStable},
+		triggers: stepTriggers{3: candidateServes}},
+	{name: "stableDeletedAfterRollback", steps: []step{createWithCanary(20), newImage("flag-service:" + failingImage), deleteStable}, excludedEvents: []fault{specChanged}},
+	{name: "selectorEdited", steps: []step{createWithCanary(20), newImage("flag-service:v2"), selectRevision("deadbeef")}, triggers: stepTriggers{2: candidateServes}},
+	{name: "selectorEditedToTheCandidate", steps: []step{createFlagCache(withUnreachableMinimum(withCanary(20))), newImage("flag-service:v2"),
+		{"select the candidate", func(w *World) { selectRevision(w.canaryOracle().annotationTarget()).do(w) }}, annotate(v1alpha1.AnnotationAbort)},
+		triggers: stepTriggers{2: candidateServes, 3: halfAMinuteLater}, excludedEvents: []fault{specChanged}},
+	{name: "selectorExtended", steps: []step{createWithCanary(20), newImage("flag-service:v2"), {"add a label to the selector", func(w *World) {
+		updateAs(&w.api, services, name, func(s *corev1.Service) { s.Spec.Selector["release"] = "blue" })
+	}}}, triggers: stepTriggers{2: candidateServes}},
+	{name: "stableRelabelled", steps: []step{createWithCanary(20), newImage("flag-service:v2"), relabelStable("")}, triggers: stepTriggers{2: candidateServes}},
+	{name: "stableRelabelledAsAnother", steps: []step{createWithCanary(20), newImage("flag-service:v2"), relabelStable("deadbeef")}, triggers: stepTriggers{2: candidateServes}},
+})
+
+// stableOutcomes are the expected ends of their reference runs, see canaryOutcomes.
+var stableOutcomes = map[string]expectedOutcome{
+	"stableNeverReady":              {"v2", canary.Promoted},
+	"stableNeverReadyByReplicas":    {"v2", canary.Promoted},
+	"stableNeverReadyByGateway":     {"v2", canary.Promoted},
+	"stableNeverReadyWithoutCanary": {"v2", canary.Promoted},
+	"stableLosesItsPods":            {"v2", canary.Promoted},
+	"stableLosesItsPodsForLong":     {"v2", canary.Promoted},
+	"stableLosesItsPodsBriefly":     {"v1", canary.RolledBack},
+	"stableDeleted":                 {"v2", canary.Promoted},
+	"stableDeletedByReplicas":       {"v2", canary.Promoted},
+	"stableDeletedByGateway":        {"v2", canary.Promoted},
+	"stableDeletedAfterRollback":    {"v1", canary.RolledBack},
+	"selectorEdited":                {"v2", canary.Promoted},
+	"selectorEditedToTheCandidate":  {"v1", canary.RolledBack},
+	"selectorExtended":              {"v2", canary.Promoted},
+	"stableRelabelled":              {"v2", canary.Promoted},
+	"stableRelabelledAsAnother":     {"v2", canary.Promoted},
+}
+
+// fromBrokenImage lets the first revision have an image that never starts.
+func fromBrokenImage(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	fc.Spec.Service.Image = "flag-service:" + unstartableImage
+	return fc
+}
+
+// losePods lets the pods of the first revision end, and no new ones start, as when no node
+// matches them any more. returnPods reverts that.
+var (
+	losePods = step{"lose the pods of the first revision", func(w *World) {
+		w.lostImage = firstImage
+		for _, o := range w.api.now(deployments) {
+			updateAs(&w.api, deployments, o.GetName(), func(d *appsv1.Deployment) {
+				if !w.load().starts(d.Spec.Template.Spec.Containers[0].Image) {
+					d.Status.ReadyReplicas, d.Status.AvailableReplicas = 0, 0
+				}
+			})
+		}
+	}}
+	returnPods = step{"let the pods return", func(w *World) {
+		w.lostImage = ""
+		w.nextTick = w.time.Add(tick)
+	}}
+)
+
+// firstImage is the image of the first revision, which is the operator's default.
+const firstImage = "flag-service:v1"
+
+// starts reports whether pods of an image start.
+func (w load) starts(image string) bool {
+	return !strings.Contains(image, unstartableImage) && (w.lostImage == "" || image != w.lostImage)
+}
+
+// deleteStable deletes the Deployment of the stable revision.
+var deleteStable = step{"delete the stable Deployment", func(w *World) {
+	w.user().userDeletes(deployments, name+"-"+w.canaryOracle().stable())
+}}
+
+// selectRevision edits the selector of the Service that clients use.
+func selectRevision(revision string) step {
+	return step{"select revision " + revision, func(w *World) {
+		updateAs(&w.api, services, name, func(s *corev1.Service) { s.Spec.Selector[v1alpha1.LabelRevision] = revision })
+	}}
+}
+
+// relabelStable edits the label that names the revision of the stable Deployment, or removes it.
+func relabelStable(revision string) step {
+	return step{"relabel the stable Deployment " + revision, func(w *World) {
+		updateAs(&w.api, deployments, name+"-"+w.canaryOracle().stable(), func(d *appsv1.Deployment) {
+			delete(d.Labels, v1alpha1.LabelRevision)
+			if revision != "" {
+				d.Labels[v1alpha1.LabelRevision] = revision
+			}
+		})
+	}}
+}
+
+// checkServed verifies L1: after a reconciliation without changes, the Service selects ready pods if
+// there are any of a revision that was not rejected.
+func (w canaryOracle) checkServed() {
+	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
+	if !w.lastResult.unchanged || w.cache.isOld() || !ok || fc.Status.ObservedGeneration != fc.Generation || fc.DeletionTimestamp != nil || fc.Spec.Suspend || w.load().selectsReadyPods() {
+		return
+	}
+	for _, o := range w.api.now(deployments) {
+		revision, isRevision := strings.CutPrefix(o.GetName(), name+"-")
+		if isRevision && ownedByName(o) && w.load().availableReplicas(revision) > 0 && !w.load().rejected(revision) {
+			w.violation("L1 serving: the Service selects no ready pod, although revision %s has some", revision)
+		}
+	}
+}
+
+// rejected reports whether the record of a revision is that of a rejection, or is not valid.
+func (w load) rejected(revision string) bool {
+	record, ok := w.canaryOracle().recordOf(revision)
+	return !ok || record.Rejected()
+}
+
+// selectsReadyPods reports whether the Service selects a ready pod.
+func (w load) selectsReadyPods() bool {
+	service, ok := live[*corev1.Service](&w.api.store, services, name)
+	if !ok {
+		return false
+	}
+	for _, o := range w.api.now(deployments) {
+		d := o.(*appsv1.Deployment)
+		if metav1.IsControlledBy(d, w.flagCacheOwner()) && d.Status.ReadyReplicas > 0 && selects(service, d) {
+			return true
+		}
+	}
+	return false
+}
+
+// flagCacheOwner returns the FlagCache, an empty one if it does not exist.
+func (w load) flagCacheOwner() *v1alpha1.FlagCache {
+	if fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name); ok {
+		return fc
+	}
+	return &v1alpha1.FlagCache{}
+}
+
+// selects reports whether a Service selects the pods of a Deployment.
+func selects(service *corev1.Service, d *appsv1.Deployment) bool {
+	for key, value := range service.Spec.Selector {
+		if d.Spec.Template.Labels[key] != value {
+			return false
+		}
+	}
+	return true
 }

@@ -135,7 +135,14 @@ func (w oracle) checkSpecUntouched(before, after client.Object) {
 // checkCapacity verifies S2: the operator does not reduce the pods of the stable revision.
 func (w oracle) checkCapacity(before, after client.Object) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if before == nil || !ok || fc.DeletionTimestamp != nil || before.GetLabels()[v1alpha1.LabelRevision] != w.canaryOracle().stable() {
+	if before == nil || !ok || fc.DeletionTimestamp != nil {
+		return
+	}
+	revision := strings.TrimPrefix(before.GetName(), name+"-")
+	if after == nil && revision == w.clients.last {
+		w.violation("S2 capacity: revision %s, the last that served, was deleted", revision)
+	}
+	if revision != w.canaryOracle().stable() {
 		return
 	}
 	old := before.(*appsv1.Deployment)
@@ -172,10 +179,13 @@ func (w oracle) checkGate(before, after client.Object) {
 		return
 	}
 	old, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+from)
-	if !ok || old.Status.AvailableReplicas == 0 {
+	serving := ok && old.Status.AvailableReplicas > 0
+	if promoted := w.canaryOracle().lastPromoted(); promoted == "" && serving || promoted != to && w.load().availableReplicas(promoted) > 0 {
+		w.canaryOracle().checkPromotion(to)
+	}
+	if !serving {
 		return
 	}
-	w.canaryOracle().checkPromotion(to)
 	next, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+to)
 	if !ok || next.Status.AvailableReplicas < w.minimumReplicas(old, next) {
 		w.violation("S3 gate: the Service was switched from revision %s to %s, which is not available", from, to)

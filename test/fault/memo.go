@@ -163,7 +163,7 @@ func (w digest) stateKey() stateKey {
 func (w digest) canaryState(fc *v1alpha1.FlagCache) string {
 	var text strings.Builder
 	over := w.step == len(w.scenario.steps) && w.canaryOracle().allConcluded()
-	fmt.Fprintln(&text, over, w.imageFixed, w.assigned, w.clients.served)
+	fmt.Fprintln(&text, over, w.imageFixed, w.lostImage, w.assigned, w.clients.served, w.clients.ready, w.clients.selected, w.clients.last)
 	var order []string
 	for _, o := range w.api.now(controllerRevisions) {
 		record, _ := readRecord(o)
@@ -316,6 +316,7 @@ func newFingerprint(o client.Object) fingerprint {
 			record.StartedAt, record.FinishedAt, record.Canary, record.Message = time.Time{}, time.Time{}, nil, ""
 			s.Annotations[v1alpha1.AnnotationRecord] = asText(record)
 		}
+		s.Data.Raw = withReadableTemplate(s)
 	case *batchv1.Job:
 		delete(s.Annotations, v1alpha1.AnnotationTrial) // see recordState
 	case *appsv1.Deployment:

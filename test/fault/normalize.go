@@ -21,6 +21,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -122,6 +123,7 @@ func normalizedText(o client.Object) string {
 		text, err = json.MarshalIndent(o, "", " ")
 	case *appsv1.ControllerRevision:
 		o.Revision = 0
+		o.Data.Raw = withReadableTemplate(o)
 		text, err = json.MarshalIndent(withRecordSummary(o), "", " ")
 	default:
 		text, err = json.MarshalIndent(withoutGenerations(o), "", " ")
@@ -158,6 +160,16 @@ func withRecordSummary(stored *appsv1.ControllerRevision) *appsv1.ControllerRevi
 	stored.Annotations[v1alpha1.AnnotationRecord] = fmt.Sprintf("%s %s, lifted %t, passed %t, retried %t",
 		record.Outcome, record.Reason, record.Lifted, record.Passed, record.Retried)
 	return stored
+}
+
+// withReadableTemplate returns the data of a ControllerRevision with its pod template as JSON: the
+// compressed one cannot be compared, because the names of Secrets in it are hashes of credentials.
+func withReadableTemplate(stored *appsv1.ControllerRevision) []byte {
+	template, ok := observed.TemplateOf(stored)
+	if !ok {
+		return stored.Data.Raw
+	}
+	return []byte(observed.ToJSON(template))
 }
 
 // decoded returns a Secret with decoded values.

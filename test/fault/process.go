@@ -179,6 +179,7 @@ func (w process) runReconcile() {
 	w.oracle().checkError(err)
 	w.oracle().checkFailureReported()
 	w.canaryOracle().checkRejected()
+	w.canaryOracle().checkServed()
 	if w.nextTick.IsZero() && (w.redis.pending() || w.evidence.target != nil && w.evidence.next.IsZero()) {
 		w.nextTick = w.time.Add(tick)
 	}

@@ -27,6 +27,8 @@ type scenario struct {
 	// waitsForRest is set if steps must wait for rest because they would otherwise legitimately
 	// result in another end.
 	waitsForRest bool
+	// waitsForDeadline is set if the operator waits for minutes, and takes samples meanwhile.
+	waitsForDeadline bool
 	// excludedEvents are those that legitimately result in another end.
 	excludedEvents []fault
 	// hasCanary reports that changes are evaluated by a canary, inCloud that the cache is in AWS.
@@ -140,7 +142,7 @@ var scenarios = slices.Concat([]scenario{
 	}, waitsForRest: true},
 	{name: "operatorRestarts", steps: []step{createInCluster, {"restart the operator", func(w *World) { w.process().restart() }}}},
 	{name: "namespaceDeleted", steps: []step{createInCluster, deleteNamespace}},
-}, canaryScenarios, elastiCacheScenarios)
+}, canaryScenarios, stableScenarios, elastiCacheScenarios)
 
 // Credentials and files of the World.
 const (

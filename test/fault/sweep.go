@@ -14,9 +14,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/flagcache/flagcache/controllers/plan/revision"
 )
 
 // reference is a run without faults, with which all other runs of a scenario are compared and from
@@ -158,6 +161,9 @@ func (r *reference) expected(p plan) string {
 // budget returns the number of additional reconciliations that a plan may cause.
 func (r *reference) budget(p plan) int {
 	extra := 0
+	if r.scenario.waitsForDeadline {
+		extra += 4 * int(revision.ProgressDeadline*time.Second/sampleInterval)
+	}
 	for _, f := range p.points {
 		if f.times == untilLifted && r.hasCanary {
 			extra += 30 // samples are taken meanwhile

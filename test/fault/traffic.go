@@ -45,8 +45,11 @@ type clientTraffic struct {
 	// exposures has the time during which candidates had a share and the requests that they served
 	// with it, since their canary started.
 	exposures map[share]exposure
-	// served has the revisions that have been stable.
-	served map[string]bool
+	// served has the revisions that have been stable, and ready those whose pods have been ready.
+	served, ready map[string]bool
+	// selected is the revision that the operator let the Service select, and last the last of them
+	// whose pods were ready.
+	selected, last string
 }
 
 // exposure is how long a candidate had a share, and how many requests it served.
@@ -58,7 +61,7 @@ type exposure struct {
 // serveRequests lets the revisions serve requests for some time.
 func (w load) serveRequests(d time.Duration) {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if !ok || fc.Spec.Canary == nil || d <= 0 {
+	if !ok || fc.Spec.Canary == nil || d <= 0 || !w.selectsReadyPods() {
 		return
 	}
 	requests := int64(d/time.Millisecond) * requestsPerSecond / 1000

@@ -59,6 +59,8 @@ type World struct {
 	assigned map[string]int32
 	// imageFixed reports that the cause of the failures of failingImage was removed.
 	imageFixed bool
+	// lostImage is the image whose pods have ended and do not start any more.
+	lostImage string
 
 	scenario scenario
 	// step is the index of the next step of the scenario, lastStep the time of the previous one.
@@ -252,7 +254,11 @@ func (w *World) runToEnd(silent int) {
 // runUntilRest advances until the World is at rest, after all steps of the scenario or before the
 // next one.
 func (w *World) runUntilRest(steps bool) {
-	for begin := w.reconciles; w.reconciles < begin+maxReconciles && w.time.Sub(w.start) < maxDuration; {
+	limit := maxReconciles
+	if w.scenario.waitsForDeadline {
+		limit *= 2
+	}
+	for begin := w.reconciles; w.reconciles < begin+limit && w.time.Sub(w.start) < maxDuration; {
 		if w.finished || w.atRest() && (!steps || w.step == len(w.scenario.steps)) {
 			return
 		}

@@ -25,10 +25,17 @@ type Index struct {
 	// Owned are the children that this FlagCache controls, in the order of the
 	// Snapshot. A predecessor of the same name may have left others.
 	Owned []Object
-	// Revisions are the Deployments of revisions that are not being deleted, by
-	// revision.
+	// Revisions are the Deployments of revisions that are not being deleted, by the
+	// revision in their name. That of the stable revision is among them even if somebody
+	// deleted it: as it will be made again, without pods.
 	Revisions map[string]*appsv1.Deployment
-	// Stable is the revision that clients are served by, "" before the first.
+	// Records are what is on record about revisions.
+	Records Records
+	// Selected is the revision that the Service selects, which anybody can edit; "" if it
+	// selects none. A Service that selects the pods of all revisions names the stable one
+	// in an annotation.
+	Selected string
+	// Stable is the revision that clients are to be served by, "" before the first.
 	Stable string
 
 	byName map[childKey]Object
@@ -49,18 +56,35 @@ func NewIndex(s Snapshot) *Index {
 		x.Owned = append(x.Owned, child)
 		x.byName[keyOf(child)] = child
 		if d, ok := child.(*appsv1.Deployment); ok && d.DeletionTimestamp == nil {
-			x.Revisions[d.Labels[v1alpha1.LabelRevision]] = d
+			if revision, ok := RevisionOf(s.FlagCache, d.Name); ok {
+				x.Revisions[revision] = d
+			}
 		}
 	}
+	x.Records = readRecords(x)
+	x.Selected = selectedRevision(x)
 	x.Stable = stableRevision(x)
+	if x.Revisions[x.Stable] == nil {
+		x.remake(x.Stable)
+	}
 	return x
+}
+
+// remake adds the Deployment of a revision as it is made again from the record, if that
+// has the template.
+func (x *Index) remake(revision string) {
+	if template, ok := x.Records.Template(revision); ok {
+		x.Revisions[revision] = &appsv1.Deployment{
+			ObjectMeta: metav1.ObjectMeta{Namespace: x.FlagCache.Namespace, Name: RevisionName(x.FlagCache, revision)},
+			Spec:       appsv1.DeploymentSpec{Template: template},
+		}
+	}
 }
 
 func keyOf(o Object) childKey { return childKey{kind: reflect.TypeOf(o), name: o.GetName()} }
 
-// stableRevision is the revision that the Service selects. A Service that selects
-// the pods of all revisions names the stable one in an annotation.
-func stableRevision(x *Index) string {
+// selectedRevision is the revision that the Service selects or names.
+func selectedRevision(x *Index) string {
 	svc, ok := Get[*corev1.Service](x, ServiceName(x.FlagCache))
 	if !ok {
 		return ""

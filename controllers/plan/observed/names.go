@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,8 +38,7 @@ func IntegrityName(fc *v1alpha1.FlagCache) string { return fc.Name + "-integrity
 // ClientName is the ConfigMap with the variables of OpenFeature clients.
 func ClientName(fc *v1alpha1.FlagCache) string { return fc.Name + "-client" }
 
-// ServiceName is the name of the Service that clients call. Its selector is the
-// record of which revision serves.
+// ServiceName is the name of the Service that clients call.
 func ServiceName(fc *v1alpha1.FlagCache) string { return fc.Name }
 
 // PrivateConnectionName is the Secret of one connection, by its hash.
@@ -54,6 +54,15 @@ func RevisionEndpoint(fc *v1alpha1.FlagCache, revision string) string {
 // RevisionName is the name of the objects of one revision.
 func RevisionName(fc *v1alpha1.FlagCache, revision string) string {
 	return fc.Name + "-" + revision
+}
+
+// RevisionOf returns the revision in the name of an object; false if the name has none.
+func RevisionOf(fc *v1alpha1.FlagCache, name string) (string, bool) {
+	hash, ok := strings.CutPrefix(name, RevisionName(fc, ""))
+	if !ok || len(hash) != 8 || strings.Trim(hash, "0123456789abcdef") != "" {
+		return "", false
+	}
+	return hash, true
 }
 
 // LoadTestName is the Job that tests a candidate.

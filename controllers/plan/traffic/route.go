@@ -6,7 +6,6 @@ package traffic
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -124,8 +123,9 @@ func readBackends(fc *v1alpha1.FlagCache, refs []any) backends {
 	for _, item := range refs {
 		ref, _ := item.(map[string]any)
 		name := serviceOf(ref, fc.Namespace)
+		_, isRevision := observed.RevisionOf(fc, name)
 		switch {
-		case isRevisionName(fc, name):
+		case isRevision:
 			b.candidates[name] = ref
 			b.sum += weightOf(ref)
 			continue
@@ -226,11 +226,4 @@ func weightOf(ref map[string]any) int64 {
 		return weight
 	}
 	return defaultWeight
-}
-
-// isRevisionName reports whether a Service is that of a revision, even of one whose
-// record no longer exists.
-func isRevisionName(fc *v1alpha1.FlagCache, name string) bool {
-	hash, ok := strings.CutPrefix(name, observed.RevisionName(fc, ""))
-	return ok && len(hash) == 8 && strings.Trim(hash, "0123456789abcdef") == ""
 }
