@@ -29,7 +29,7 @@ const (
 )
 
 // Region is the AWS region of the controller.
-const Region = "eu-west-1"
+const Region = "us-east-1"
 
 // Options configure a controller.
 type Options struct {
