@@ -82,10 +82,12 @@ func promotedAfter(before *v1alpha1.FlagCache) func(*v1alpha1.FlagCache) bool {
 	}
 }
 
-// rollBack rolls out a revision that cannot start, and then reverts the spec.
+// rollBack rolls out a revision that cannot start, and then reverts the spec. The name of
+// its image is invalid, which no waiting resolves: one that is only missing may still
+// come, so that it is rejected after the progress deadline.
 func (d *demo) rollBack(ctx context.Context) error {
 	d.section("Rolling out a bad revision")
-	if err := d.patch(ctx, `{"spec": {"service": {"image": "flag-service:no-such-release"}}}`); err != nil {
+	if err := d.patch(ctx, `{"spec": {"service": {"image": "Flag-Service:latest"}}}`); err != nil {
 		return err
 	}
 	took, err := d.await(ctx, "the bad revision is rolled back", 3*time.Minute, d.observeCanary(func(fc *v1alpha1.FlagCache) bool {
