@@ -420,7 +420,7 @@ func withAllParts(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	e.Parameters = map[string]v1alpha1.ParameterValue{"maxmemory-policy": "allkeys-lru"}
 	e.Authentication = v1alpha1.ElastiCacheAuthentication{Type: v1alpha1.AuthenticationIAM, RoleARN: "arn:aws:iam::123456789012:role/demo"}
 	e.Alarms = &v1alpha1.AlarmsSpec{CPUPercent: 75, MemoryPercent: 80, EvictionsPerFiveMinutes: 100}
-	e.Replicas = 0
+	e.Replicas, e.MultiAZ = 0, v1alpha1.Disabled
 	return fc
 }
 
