@@ -173,9 +173,11 @@ func (w process) runReconcile() {
 	outer := w.current
 	mine := &reconciliation{}
 	w.current = mine
+	began := w.api.revision
 	result, err, crashed := w.callReconciler()
 	w.current = outer
-	w.lastResult = reconcileResult{err: err, requeueAfter: result.RequeueAfter, unchanged: err == nil && !crashed && !mine.faulted && mine.writes == 0, revision: w.api.revision}
+	unchanged := err == nil && !crashed && !mine.faulted && mine.writes == 0 && w.api.revision == began
+	w.lastResult = reconcileResult{err: err, requeueAfter: result.RequeueAfter, unchanged: unchanged, revision: w.api.revision}
 	w.oracle().checkError(err)
 	w.oracle().checkFailureReported()
 	w.canaryOracle().checkRejected()

@@ -140,7 +140,7 @@ type reconciliation struct {
 
 // reconcileResult is the result of a reconciliation.
 type reconcileResult struct {
-	// unchanged is set if there was no error, no fault and no write.
+	// unchanged is set if there was no error and no fault, and nobody wrote.
 	unchanged    bool
 	err          error
 	requeueAfter time.Duration
