@@ -137,7 +137,7 @@ func (t trial) report(phase Phase, message string) (Phase, string) {
 	case t.Gateway != nil && t.Gateway.Failure != "":
 		return Held, t.Gateway.Failure
 	case t.Progress.Inconclusive:
-		return Paused, t.describeInconclusive()
+		return Paused, describeInconclusive(t.Input, t.State, t.results)
 	case t.Commands.paused():
 		return Paused, "Paused on request"
 	default:

@@ -124,7 +124,7 @@ func (d Decision) atRest(in Input) Decision {
 	if reflect.DeepEqual(withoutClocks(before, waits), withoutClocks(after, waits)) {
 		d.State = in.Recorded
 		if before.Progress.Inconclusive && d.Phase == Paused {
-			d.Message = trial{Input: in, State: in.Recorded, results: in.Recorded.Judge()}.describeInconclusive()
+			d.Message = describeInconclusive(in, in.Recorded, in.Recorded.Judge())
 		}
 	}
 	return d

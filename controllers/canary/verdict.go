@@ -176,13 +176,13 @@ func (s State) lacking(results []CheckResult) string {
 
 // describeInconclusive describes what a step lacks whose deadline passed. Counts and
 // times are rounded, so that the text changes rarely.
-func (t trial) describeInconclusive() string {
+func describeInconclusive(in Input, s State, results []CheckResult) string {
 	var lacking []string
-	for _, r := range t.results {
-		switch seen := t.Ledger.requestsInStep(r.Check); {
+	for _, r := range results {
+		switch seen := s.Ledger.requestsInStep(r.Check); {
 		case r.Verdict == Pass:
-		case r.Check.events() == Requests && seen < max(t.Policy.MinimumRequests, 1):
-			lacking = append(lacking, fmt.Sprintf("%s has about %d of the %d requests that it needs", r.Check, rounded(seen), max(t.Policy.MinimumRequests, 1)))
+		case r.Check.events() == Requests && seen < max(s.Policy.MinimumRequests, 1):
+			lacking = append(lacking, fmt.Sprintf("%s has about %d of the %d requests that it needs", r.Check, rounded(seen), max(s.Policy.MinimumRequests, 1)))
 		default:
 			lacking = append(lacking, fmt.Sprintf("%s has too few events to tell", r.Check))
 		}
@@ -191,10 +191,10 @@ func (t trial) describeInconclusive() string {
 		lacking = append(lacking, "every check passes")
 	}
 	left := "none of the step's duration is left"
-	if rest := (t.step().Duration - t.Progress.Observed).Round(time.Minute); rest > 0 {
+	if rest := (in.Spec.Steps[s.Progress.Step-1].Duration - s.Progress.Observed).Round(time.Minute); rest > 0 {
 		left = fmt.Sprintf("about %s of the step's duration with evidence is left", rest)
 	}
-	return fmt.Sprintf("The deadline of step %d of revision %s passed with too little evidence: %s, and %s", t.Progress.Step, t.Candidate, strings.Join(lacking, ", "), left)
+	return fmt.Sprintf("The deadline of step %d of revision %s passed with too little evidence: %s, and %s", s.Progress.Step, in.Candidate, strings.Join(lacking, ", "), left)
 }
 
 // rounded returns a number with its first two digits only.

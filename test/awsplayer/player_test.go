@@ -23,6 +23,7 @@ import (
 
 	"github.com/flagcache/flagcache/service/redistest"
 	"github.com/flagcache/flagcache/test/awsplayer"
+	"github.com/flagcache/flagcache/test/awsplayer/sdk"
 )
 
 // limit bounds the time until something happens.
@@ -37,15 +38,6 @@ const (
 type client struct {
 	*elasticache.Client
 	player *awsplayer.Player
-}
-
-func awsConfig(endpoint string) aws.Config {
-	return aws.Config{
-		Region: "eu-west-1", BaseEndpoint: &endpoint, RetryMaxAttempts: 1,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
-		}),
-	}
 }
 
 // start starts a player, which ends with the test. The test runs beside others.
@@ -65,7 +57,7 @@ func start(t *testing.T, o awsplayer.Options) client {
 			t.Error(err)
 		}
 	})
-	return client{elasticache.NewFromConfig(awsConfig(player.Endpoint())), player}
+	return client{elasticache.NewFromConfig(sdk.Config(player.Endpoint())), player}
 }
 
 // quick are options with operations that take no time to speak of.
@@ -216,7 +208,7 @@ func TestGroupLife(t *testing.T) {
 
 func TestCallerIdentity(t *testing.T) {
 	c := start(t, quick())
-	identities := sts.NewFromConfig(awsConfig(c.player.Endpoint()))
+	identities := sts.NewFromConfig(sdk.Config(c.player.Endpoint()))
 	who, err := identities.GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 	if err != nil || *who.Account != "123456789012" || *who.Arn == "" {
 		t.Errorf("the caller is %+v: %v", who, err)

@@ -4,7 +4,6 @@
 package query_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/flagcache/flagcache/test/awsplayer/query"
+	"github.com/flagcache/flagcache/test/awsplayer/sdk"
 )
 
 // fill sets every field of v to a value of its own.
@@ -93,18 +93,9 @@ func server(t *testing.T, respond func(form url.Values) (int, []byte, error)) st
 	return s.URL
 }
 
-func config(endpoint string) aws.Config {
-	return aws.Config{
-		Region: "eu-west-1", BaseEndpoint: &endpoint, RetryMaxAttempts: 1,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
-		}),
-	}
-}
-
 // clients are the SDK's clients, with all operations as methods.
 func clients(endpoint string) []any {
-	return []any{elasticache.NewFromConfig(config(endpoint)), sts.NewFromConfig(config(endpoint))}
+	return []any{elasticache.NewFromConfig(sdk.Config(endpoint)), sts.NewFromConfig(sdk.Config(endpoint))}
 }
 
 // beyond are operations with types that the players of this project need not encode.
@@ -169,7 +160,7 @@ func TestErrorsAreTyped(t *testing.T) {
 		text, err := query.EncodeError("http://example.com", "Sender", "ReplicationGroupNotFoundFault", "It is <unknown>.", "a-request")
 		return 404, text, err
 	})
-	_, err := elasticache.NewFromConfig(config(endpoint)).DescribeReplicationGroups(t.Context(), &elasticache.DescribeReplicationGroupsInput{})
+	_, err := elasticache.NewFromConfig(sdk.Config(endpoint)).DescribeReplicationGroups(t.Context(), &elasticache.DescribeReplicationGroupsInput{})
 	var fault *types.ReplicationGroupNotFoundFault
 	var api smithy.APIError
 	if !errors.As(err, &fault) || !errors.As(err, &api) || api.ErrorMessage() != "It is <unknown>." {
