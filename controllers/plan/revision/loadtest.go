@@ -61,7 +61,7 @@ func loadTestTimeout(test *v1alpha1.LoadTestSpec) time.Duration {
 	return test.Duration.Duration + loadTestGrace
 }
 
-// Names by which service meshes are told not to add a proxy to a pod.
+// Labels and annotations that keep service meshes from adding a proxy to a pod.
 const (
 	istioInject   = "sidecar.istio.io/inject"
 	linkerdInject = "linkerd.io/inject"
