@@ -80,7 +80,7 @@ func parseLoadtest(args, environ []string, stderr io.Writer) (c loadtestCommand,
 	fs := flag.NewFlagSet("flag-service loadtest", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() { printLoadtestUsage(fs) }
-	fs.IntVar(&c.Connections, "concurrency", 50, "maximum number of concurrent requests")
+	fs.IntVar(&c.Connections, "concurrency", 50, "number of connections, and the maximum number of concurrent requests")
 	fs.DurationVar(&c.Duration, "duration", 30*time.Second, "time for which requests are sent")
 	fs.Float64Var(&c.Rate, "rate", 0, "requests per second, scheduled independently of earlier ones; 0 is as many as are answered")
 	fs.IntVar(&c.Users, "users", 1000, "number of generated evaluation contexts")

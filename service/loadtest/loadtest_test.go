@@ -118,6 +118,34 @@ func TestRequestsAreSentAsConfigured(t *testing.T) {
 	}
 }
 
+// TestConnectionsAreKeptAndUsedAlike sends so few requests that a single connection
+// could carry all.
+func TestConnectionsAreKeptAndUsedAlike(t *testing.T) {
+	var mu sync.Mutex
+	requests := map[string]int{}
+	s := startFlagService(t, nil)
+	answer := s.Config.Handler
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		requests[r.RemoteAddr]++
+		mu.Unlock()
+		answer.ServeHTTP(w, r)
+	})
+	mustRun(t, Options{URL: s.URL, Connections: 4, Rate: 200, Duration: time.Second})
+	if len(requests) != 5 {
+		t.Errorf("%d connections were opened, want that which read the flags and 4 others: %v", len(requests), requests)
+	}
+	kept := 0
+	for _, n := range requests {
+		if n >= 10 {
+			kept++
+		}
+	}
+	if kept != 4 {
+		t.Errorf("%d connections carried at least 10 of 200 requests, want 4: %v", kept, requests)
+	}
+}
+
 func TestErrorsAreCountedByKind(t *testing.T) {
 	s := startFlagService(t, func(n int64, w http.ResponseWriter) bool {
 		switch n % 10 {

@@ -38,7 +38,8 @@ var DefaultMix = Mix{Static: 70, Targeted: 20, Bulk: 10}
 type Options struct {
 	// URL is the URL of the flag service, such as http://flags:8080.
 	URL string
-	// Connections is the maximum number of concurrent requests; 50 by default.
+	// Connections is the number of connections, and the maximum number of concurrent
+	// requests; 50 by default. Each is kept, as by a client of its own.
 	Connections int
 	// Duration is the time for which requests are sent; 30 s by default.
 	Duration time.Duration

@@ -24,8 +24,9 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		return Report{}, err
 	}
 	t := newTarget(o)
-	defer t.client.CloseIdleConnections()
-	if err := t.discover(ctx); err != nil {
+	first := t.newConnection()
+	defer first.CloseIdleConnections()
+	if err := t.discover(ctx, first); err != nil {
 		return Report{}, err
 	}
 	r := &run{target: t, start: time.Now(), tally: newTally()}
@@ -43,7 +44,7 @@ type run struct {
 	tally   *tally
 }
 
-// work runs the workers until the end of the test.
+// work runs the workers, each with a connection, until the end of the test.
 func (r *run) work(ctx context.Context) {
 	var workers sync.WaitGroup
 	for n := range r.Connections {
@@ -54,6 +55,8 @@ func (r *run) work(ctx context.Context) {
 }
 
 func (r *run) worker(ctx context.Context, random *rand.Rand) {
+	connection := r.newConnection()
+	defer connection.CloseIdleConnections()
 	for {
 		due, ok := r.next(ctx)
 		if !ok {
@@ -65,7 +68,7 @@ func (r *run) worker(ctx context.Context, random *rand.Rand) {
 			r.tally.add(result{kind: kind, failure: kindUnsent, took: late})
 			continue
 		}
-		o := r.send(ctx, kind, q, due)
+		o := r.send(ctx, connection, kind, q, due)
 		if ctx.Err() != nil && o.failure != "" {
 			// The request failed because the test was interrupted.
 			return
@@ -75,14 +78,14 @@ func (r *run) worker(ctx context.Context, random *rand.Rand) {
 }
 
 // send sends a request that is due and judges the answer.
-func (r *run) send(ctx context.Context, kind int, q Question, due time.Time) result {
+func (r *run) send(ctx context.Context, connection *http.Client, kind int, q Question, due time.Time) result {
 	tag := ""
 	if q.Flag == "" {
 		if known := r.tags[q.User].Load(); known != nil {
 			tag = *known
 		}
 	}
-	a := r.evaluate(ctx, q, tag)
+	a := r.evaluate(ctx, connection, q, tag)
 	o := result{kind: kind, took: time.Since(due), revision: a.revision, failure: r.judge(q, tag, a)}
 	o.notModified = o.failure == "" && a.status == http.StatusNotModified
 	if o.failure == "" && a.tag != "" {

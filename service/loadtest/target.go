@@ -24,7 +24,6 @@ const maxResponse = 16 << 20
 // target is the flag service under test.
 type target struct {
 	Options
-	client *http.Client
 	// bodies are the request bodies by user.
 	bodies [][]byte
 	// tags are the entity tags of the last bulk responses by user.
@@ -34,20 +33,24 @@ type target struct {
 }
 
 func newTarget(o Options) *target {
-	t := &target{Options: o, client: &http.Client{
-		Timeout: o.Timeout,
-		// Without a proxy, which would affect the measurements.
-		Transport: &http.Transport{
-			MaxConnsPerHost: o.Connections, MaxIdleConns: o.Connections, MaxIdleConnsPerHost: o.Connections,
-			ForceAttemptHTTP2: true,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	t := &target{Options: o}
 	for _, user := range o.contexts() {
 		t.bodies = append(t.bodies, fmt.Appendf(nil, `{"context":%s}`, user))
 	}
 	t.tags = make([]atomic.Pointer[string], len(t.bodies))
 	return t
+}
+
+// newConnection returns a client with a single connection, which is kept. A pool of
+// connections would use some of them for nearly all requests, and leave the others idle
+// when their server terminates, or open more while it cannot be reached.
+func (t *target) newConnection() *http.Client {
+	return &http.Client{
+		Timeout: t.Timeout,
+		// Without a proxy, which would affect the measurements.
+		Transport:     &http.Transport{MaxConnsPerHost: 1, ForceAttemptHTTP2: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 // evaluation is an item of a bulk response, or a single response.
@@ -59,8 +62,8 @@ type evaluation struct {
 
 // discover reads the keys of the flags. Flags that cannot be evaluated are left
 // out.
-func (t *target) discover(ctx context.Context) error {
-	a := t.evaluate(ctx, Question{}, "")
+func (t *target) discover(ctx context.Context, connection *http.Client) error {
+	a := t.evaluate(ctx, connection, Question{}, "")
 	if a.failure != nil {
 		return fmt.Errorf("evaluating all flags: %w", a.failure)
 	}
@@ -97,7 +100,7 @@ type answer struct {
 }
 
 // evaluate sends one request and reads the whole response.
-func (t *target) evaluate(ctx context.Context, q Question, tag string) (a answer) {
+func (t *target) evaluate(ctx context.Context, connection *http.Client, q Question, tag string) (a answer) {
 	address := t.URL + config.PathEvaluate
 	if q.Flag != "" {
 		address += "/" + url.PathEscape(q.Flag)
@@ -111,7 +114,7 @@ func (t *target) evaluate(ctx context.Context, q Question, tag string) (a answer
 	if tag != "" {
 		request.Header.Set("If-None-Match", tag)
 	}
-	response, err := t.client.Do(request)
+	response, err := connection.Do(request)
 	if err != nil {
 		return answer{failure: err}
 	}
@@ -130,15 +133,16 @@ func Ask(ctx context.Context, o Options, answered func(q Question, body []byte))
 	}
 	o.Answers = nil
 	t := newTarget(o)
-	defer t.client.CloseIdleConnections()
-	if err := t.discover(ctx); err != nil {
+	connection := t.newConnection()
+	defer connection.CloseIdleConnections()
+	if err := t.discover(ctx, connection); err != nil {
 		return err
 	}
 	keys := append(append([]string{""}, t.static...), t.targeted...)
 	for user := range t.bodies {
 		for _, key := range keys {
 			q := Question{Flag: key, User: user}
-			a := t.evaluate(ctx, q, "")
+			a := t.evaluate(ctx, connection, q, "")
 			if kind := t.judge(q, "", a); kind != "" {
 				return fmt.Errorf("evaluating flag %q as user %d: %s", key, user, kind)
 			}
