@@ -42,8 +42,18 @@ var quickTrial = v1alpha1.CanarySpec{
 // lasts; test/fault kills it between two writes of one reconcile. Serial, because ACK's
 // kinds are installed for the whole cluster and the operator is restarted and killed.
 var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
+	var left []string // groups of earlier specs that failed
+	cloudGroups := func(ctx context.Context) []string {
+		GinkgoHelper()
+		groups, err := local.CloudGroups(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		return slices.DeleteFunc(groups, func(id string) bool { return slices.Contains(left, id) })
+	}
+
 	BeforeEach(func(ctx context.Context) {
 		Expect(local.DeployAWS(ctx)).To(Succeed())
+		left = nil
+		left = cloudGroups(ctx)
 		Expect(local.DeployACK(ctx)).To(Succeed())
 		Expect(local.TrustAWS(ctx)).To(Succeed()) // restarts the operator, which then finds ACK's kinds at once
 	})
@@ -290,14 +300,6 @@ func groupsOf(ctx context.Context, fc *v1alpha1.FlagCache) []ack.ReplicationGrou
 // notDeleting are the groups that are not being deleted.
 func notDeleting(groups []ack.ReplicationGroup) []ack.ReplicationGroup {
 	return slices.DeleteFunc(groups, func(g ack.ReplicationGroup) bool { return g.DeletionTimestamp != nil })
-}
-
-// cloudGroups are the IDs of the groups in AWS.
-func cloudGroups(ctx context.Context) []string {
-	GinkgoHelper()
-	groups, err := local.CloudGroups(ctx)
-	Expect(err).NotTo(HaveOccurred())
-	return groups
 }
 
 // awsCalls are the calls that changed AWS.
