@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -171,14 +172,18 @@ func (o *observer) observeACK(ctx context.Context, snapshot *observed.Snapshot) 
 	return nil
 }
 
-// referencedSecret reads a Secret that the spec refers to. The cache holds only
-// Secrets whose owners allow their use; the existence of others is checked on the API
-// server, reading only metadata, for a helpful condition message.
+// referencedSecret reads a Secret that the spec refers to. The cache holds only children
+// of FlagCaches, whose contents nobody allowed to be used, and Secrets whose owners
+// allow their use; the existence of others is checked on the API server, reading only
+// metadata, for a helpful condition message.
 func (o *observer) referencedSecret(ctx context.Context, namespace, name string) (observed.ExternalSecret, error) {
 	key := client.ObjectKey{Namespace: namespace, Name: name}
 	secret := &corev1.Secret{}
 	switch err := o.cached.Get(ctx, key, secret); {
 	case err == nil:
+		if owner := flagCacheOf(secret); owner != "" {
+			return observed.ExternalSecret{Presence: observed.Owned, Owner: owner}, nil
+		}
 		return observed.ExternalSecret{Presence: observed.Present, Data: secret.Data}, nil
 	case !apierrors.IsNotFound(err):
 		return observed.ExternalSecret{}, fmt.Errorf("reading Secret %s: %w", key, err)
@@ -192,4 +197,14 @@ func (o *observer) referencedSecret(ctx context.Context, namespace, name string)
 		return observed.ExternalSecret{}, fmt.Errorf("reading the metadata of Secret %s: %w", key, err)
 	}
 	return observed.ExternalSecret{Presence: observed.Absent}, nil
+}
+
+// flagCacheOf returns the name of the FlagCache that an object is a child of, "" if it is
+// none.
+func flagCacheOf(o client.Object) string {
+	owner := metav1.GetControllerOf(o)
+	if owner == nil || owner.Kind != "FlagCache" || !strings.HasPrefix(owner.APIVersion, v1alpha1.GroupVersion.Group+"/") {
+		return ""
+	}
+	return owner.Name
 }

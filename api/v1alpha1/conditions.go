@@ -65,7 +65,7 @@ const (
 	ReasonCacheDeadlineExceeded = "ProgressDeadlineExceeded"
 	// ReasonSecretNotFound: the Secret that the spec refers to does not exist.
 	ReasonSecretNotFound = "SecretNotFound"
-	// ReasonSecretNotPermitted: the Secret lacks the label flagcache.dev/allow=true, without which FlagCaches may not use it.
+	// ReasonSecretNotPermitted: the Secret lacks the label flagcache.dev/allow=true, without which FlagCaches may not use it, or is a child of a FlagCache.
 	ReasonSecretNotPermitted = "SecretNotPermitted"
 	// ReasonSecretInvalid: a key of the Secret is missing or has an invalid value.
 	ReasonSecretInvalid = "SecretInvalid"

@@ -101,10 +101,11 @@ func TestInvalidDatabaseSecret(t *testing.T) {
 		says    []string
 		stalled bool
 	}{
-		"absent":        {reason: v1alpha1.ReasonSecretNotFound, says: []string{"flags-db", "key uri", "flagcache.dev/allow=true"}},
-		"not permitted": {secret: observed.ExternalSecret{Presence: observed.NotPermitted}, reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret flags-db flagcache.dev/allow=true"}, stalled: true},
-		"without a key": {secret: observed.ExternalSecret{Presence: observed.Present}, reason: v1alpha1.ReasonSecretInvalid, says: []string{"key uri: expected postgres://"}, stalled: true},
-		"another URI":   {secret: databaseSecret("mysql://db"), reason: v1alpha1.ReasonSecretInvalid, says: []string{"expected postgres://"}, stalled: true},
+		"absent":         {reason: v1alpha1.ReasonSecretNotFound, says: []string{"flags-db", "key uri", "flagcache.dev/allow=true"}},
+		"not permitted":  {secret: observed.ExternalSecret{Presence: observed.NotPermitted}, reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret flags-db flagcache.dev/allow=true"}, stalled: true},
+		"of a FlagCache": {secret: observed.ExternalSecret{Presence: observed.Owned, Owner: "shop"}, reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"belongs to FlagCache shop"}, stalled: true},
+		"without a key":  {secret: observed.ExternalSecret{Presence: observed.Present}, reason: v1alpha1.ReasonSecretInvalid, says: []string{"key uri: expected postgres://"}, stalled: true},
+		"another URI":    {secret: databaseSecret("mysql://db"), reason: v1alpha1.ReasonSecretInvalid, says: []string{"expected postgres://"}, stalled: true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -172,6 +172,13 @@ func TestReasonsForNotReady(t *testing.T) {
 			given:  func(w *world) { external(w); w.secret.Presence = observed.NotPermitted },
 			reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret my-redis flagcache.dev/allow=true"}, stalled: true,
 		},
+		"the Secret of another FlagCache": {
+			given: func(w *world) {
+				external(w)
+				w.secret = observed.ExternalSecret{Presence: observed.Owned, Owner: "shop"}
+			},
+			reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"Secret my-redis belongs to FlagCache shop"}, stalled: true,
+		},
 		"a Secret without keys": {
 			given:  func(w *world) { external(w); w.secret.Presence = observed.Present },
 			reason: v1alpha1.ReasonSecretInvalid, says: []string{"neither the key uri nor the key host"}, stalled: true,

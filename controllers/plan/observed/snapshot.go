@@ -88,6 +88,8 @@ const (
 	Absent Presence = iota
 	// NotPermitted: it exists, but its owner does not allow FlagCaches to use it.
 	NotPermitted
+	// Owned: it exists, but it is a child of a FlagCache.
+	Owned
 	// Present: it was read.
 	Present
 )
@@ -97,6 +99,8 @@ type ExternalSecret struct {
 	Presence Presence
 	// Data of the Secret if it is Present.
 	Data map[string][]byte
+	// Owner is the name of the FlagCache whose child it is if it is Owned.
+	Owner string
 }
 
 // FlagsState is the result of reading the flags file.
@@ -180,6 +184,9 @@ func (e ExternalSecret) Problem(name, keys string) (reason, message string) {
 	case NotPermitted:
 		return v1alpha1.ReasonSecretNotPermitted, fmt.Sprintf(
 			"Secret %s lacks the label %s, by which its owner lets FlagCaches use it: kubectl label secret %s %s", name, allow, name, allow)
+	case Owned:
+		return v1alpha1.ReasonSecretNotPermitted, fmt.Sprintf(
+			"Secret %s belongs to FlagCache %s, whose connection nobody else may use: create another Secret with %s and the label %s", name, e.Owner, keys, allow)
 	default:
 		return "", ""
 	}
