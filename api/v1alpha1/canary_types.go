@@ -246,7 +246,9 @@ type PrometheusSpec struct {
 	// must return an instant vector of raw counters, without rate() or a sum over
 	// pods; series of the two are matched by their labels. $revision is replaced by
 	// the candidate and by the stable revision in turn, $namespace and $name by those
-	// of the FlagCache. Default: the metrics of the flag service.
+	// of the FlagCache. At least one selector of each must have a label matcher with
+	// $revision. Only series with the label namespace of the FlagCache's namespace are
+	// selected. Default: the metrics of the flag service.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=10
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['errorRate.bad', 'errorRate.total', 'latencyP95.bad', 'latencyP95.total', 'latencyP99.bad', 'latencyP99.total', 'cacheHitRate.bad', 'cacheHitRate.total', 'missLatencyP95.bad', 'missLatencyP95.total'])",message="the keys of canary.metrics.prometheus.queries are CHECK.bad and CHECK.total, where CHECK is errorRate, latencyP95, latencyP99, cacheHitRate or missLatencyP95"

@@ -43,6 +43,8 @@ type Prometheus struct {
 // query is one query and how to read its result.
 type query struct {
 	promQL string
+	// invalid is why the query is not run.
+	invalid error
 	// subject prefixes the message of a failed query, "" for none.
 	subject string
 	read    func(model.Vector) ([]canary.Stream, error)
@@ -121,6 +123,10 @@ func messageOf(err error) string {
 			return known.Error()
 		}
 	}
+	var invalid invalidQueryError
+	if errors.As(err, &invalid) {
+		return err.Error()
+	}
 	var apiErr *promv1.Error
 	if errors.As(err, &apiErr) && (apiErr.Type == promv1.ErrBadData || apiErr.Type == promv1.ErrExec) {
 		return "Prometheus rejects a query"
@@ -130,6 +136,9 @@ func messageOf(err error) string {
 
 // query runs one query. With an error the streams may be a part of the result.
 func (p *Prometheus) query(ctx context.Context, server promv1.API, q query) ([]canary.Stream, error) {
+	if q.invalid != nil {
+		return nil, q.invalid
+	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	// Without a time the server evaluates at its current time, which reveals clock skew.

@@ -187,7 +187,8 @@ http_seconds_count{version="5d1a9c00",pod="b"} 1000
 
 func TestPrometheusUserQueries(t *testing.T) {
 	app := newExporter(t, foreignMetrics)
-	address := startPrometheus(t, app.job("app", "of-another-name"))
+	others := newExporter(t, "secret{version=\"8f2c1a3b\"} 7\n# TYPE http_total counter\nhttp_total{version=\"8f2c1a3b\",pod=\"other\"} 5\n")
+	address := startPrometheus(t, app.job("app", "of-another-name"), strings.Replace(others.job("others", "theirs"), "namespace: shop", "namespace: bank", 1))
 	prometheus := &Prometheus{Clock: clock.RealClock{}, HTTP: allowLoopback(NewPrometheusHTTPClient())}
 	ask := func(bad, total v1alpha1.Query) canary.Evidence {
 		target := aTarget()
@@ -219,14 +220,20 @@ func TestPrometheusUserQueries(t *testing.T) {
 		bad, total v1alpha1.Query
 		want       string
 	}{
-		"a scalar":                     {`1`, total, "rejects a query"},
-		"a string":                     {`"$revision"`, total, "rejects a query"},
-		"a matrix":                     {`http_total{version="$revision"}[1m]`, total, "rejects a query"},
-		"a syntax error":               {`http_total{version="$revision"`, total, "rejects a query"},
+		"a scalar":                     {`1`, total, "is a scalar, not an instant vector"},
+		"a string":                     {`"$revision"`, total, "is a string, not an instant vector"},
+		"a matrix":                     {`http_total{version="$revision"}[1m]`, total, "is a range vector, not an instant vector"},
+		"a syntax error":               {`http_total{version="$revision"] + 1`, total, "bad: the query is not PromQL: character "},
+		"another syntax error":         {bad, `sum(`, "total: the query is not PromQL: character 5: unclosed left parenthesis"},
+		"the revision in a comment":    {bad, `http_total # $revision`, "no selector of the query has a label matcher with $revision"},
+		"everything but a revision":    {bad, `http_total{version!="$revision"}`, "no selector of the query has a label matcher with $revision"},
 		"a ratio":                      {bad, `http_total{version="$revision"} / 3`, errNotCounters.Error()},
 		"not a number":                 {bad, `http_total{version="$revision"} / 0 - http_total / 0`, errNotCounters.Error()},
 		"negative":                     {bad, `-http_total{version="$revision"}`, errNotCounters.Error()},
 		"no series":                    {`none{v="$revision"}`, `none{v="$revision"}`, errNoSeries.Error()},
+		"series of others":             {`secret{version="$revision"}`, `secret{version="$revision"}`, errNoSeries.Error()},
+		"series of others by name":     {`secret{version="$revision",namespace="bank"}`, `{__name__="secret",namespace=~"bank|$revision"}`, errNoSeries.Error()},
+		"series of others in a part":   {bad, `http_total{version="$revision"} + on() group_left sum(secret)`, errNoSeries.Error()},
 		"bad events with other labels": {`sum(http_total{version="$revision"})`, total, errUnmatched.Error()},
 		"more bad events than events":  {`http_total{version="$revision"} * 2`, total, errUnmatched.Error()},
 	}

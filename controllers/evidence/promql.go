@@ -45,8 +45,10 @@ func queriesOf(revision string, t Target) []query {
 		if bad == "" || total == "" {
 			return false
 		}
+		promQL, err := userQuery(bad, total, revision, t)
 		queries = append(queries, query{
-			promQL:  userQuery(bad, total, revision, t),
+			promQL:  promQL,
+			invalid: err,
 			subject: string(check),
 			read:    func(v model.Vector) ([]canary.Stream, error) { return userStreams(v, check, revision, t) },
 		})
@@ -62,11 +64,17 @@ func queriesOf(revision string, t Target) []query {
 }
 
 // userQuery combines a pair of the user's queries, so that both are evaluated at the
-// same time. The line breaks end a comment at the end of either. The substituted
-// values are names and hashes, which contain no character that could end a string.
-func userQuery(bad, total v1alpha1.Query, revision string, t Target) string {
-	query := fmt.Sprintf("label_replace((%s\n),%q,%q,\"\",\"\") or label_replace((%s\n),%q,%q,\"\",\"\")", bad, partLabel, partBad, total, partLabel, partTotal)
-	return fill(query, revision, t)
+// same time.
+func userQuery(bad, total v1alpha1.Query, revision string, t Target) (string, error) {
+	scopedBad, err := scoped(bad, revision, t)
+	if err != nil {
+		return "", fmt.Errorf("bad: %w", err)
+	}
+	scopedTotal, err := scoped(total, revision, t)
+	if err != nil {
+		return "", fmt.Errorf("total: %w", err)
+	}
+	return fmt.Sprintf("label_replace((%s),%q,%q,\"\",\"\") or label_replace((%s),%q,%q,\"\",\"\")", scopedBad, partLabel, partBad, scopedTotal, partLabel, partTotal), nil
 }
 
 // userStreams reads the result of userQuery: each series of all events is a stream,
