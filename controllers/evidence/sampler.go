@@ -9,14 +9,10 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/flagcache/flagcache/controllers/canary"
 )
-
-// sampleTimeout bounds one sample of one canary.
-const sampleTimeout = 10 * time.Second
 
 // minInterval between two samples of one canary, whatever the target requests.
 const minInterval = time.Second
@@ -27,15 +23,20 @@ type Options struct {
 	Source Source
 	// Changed is called after each sample. It must not block for long.
 	Changed func(types.NamespacedName)
-	// MaxConcurrent is how many canaries are sampled at the same time. Default: 8.
+	// MaxConcurrent is how many canaries are sampled at the same time, half of them whose
+	// sources answer quickly. Default: 16.
 	MaxConcurrent int64
 }
 
 // Sampler samples canaries. It is safe for concurrent use.
+//
+// Its sources belong to tenants, who must not delay one another's samples: canaries whose
+// sources answer quickly never wait for those whose sources do not, nor for more than a
+// part of the canaries of another namespace.
 type Sampler struct {
-	source  Source
-	changed func(types.NamespacedName)
-	slots   *semaphore.Weighted
+	source      Source
+	changed     func(types.NamespacedName)
+	quick, slow *lane
 
 	mu      sync.Mutex
 	watched map[types.NamespacedName]*watch
@@ -50,15 +51,18 @@ type watch struct {
 	stop   context.CancelFunc
 	last   canary.Evidence
 	known  bool
+	// slow is whether the source did not answer quickly.
+	slow bool
 }
 
 // NewSampler returns a Sampler, which samples nothing until it is started.
 func NewSampler(o Options) *Sampler {
 	if o.MaxConcurrent == 0 {
-		o.MaxConcurrent = 8
+		o.MaxConcurrent = 16
 	}
 	return &Sampler{
-		source: o.Source, changed: o.Changed, slots: semaphore.NewWeighted(o.MaxConcurrent),
+		source: o.Source, changed: o.Changed,
+		quick: newLane(o.MaxConcurrent/2, quickTimeout), slow: newLane(o.MaxConcurrent/2, slowTimeout),
 		watched: map[types.NamespacedName]*watch{},
 	}
 }
@@ -138,7 +142,7 @@ func (s *Sampler) repeat(ctx context.Context, w *watch) {
 	ticker := time.NewTicker(max(w.target.Interval, minInterval))
 	defer ticker.Stop()
 	for {
-		if sample, ok := s.sample(ctx, w.target); ok {
+		if sample, ok := s.sample(ctx, w); ok {
 			s.mu.Lock()
 			w.last, w.known = sample, true
 			s.mu.Unlock()
@@ -152,14 +156,31 @@ func (s *Sampler) repeat(ctx context.Context, w *watch) {
 	}
 }
 
-// sample waits for a slot and samples once; ok is false if ctx is done.
-func (s *Sampler) sample(ctx context.Context, target Target) (sample canary.Evidence, ok bool) {
-	if s.slots.Acquire(ctx, 1) != nil {
-		return canary.Evidence{}, false
+// sample samples a canary once; ok is false if ctx is done.
+func (s *Sampler) sample(ctx context.Context, w *watch) (sample canary.Evidence, ok bool) {
+	if !w.slow {
+		sample, took := s.attempt(ctx, s.quick, w.target)
+		if took < quickTimeout {
+			return sample, ctx.Err() == nil
+		}
+		w.slow = true
 	}
-	defer s.slots.Release(1)
-	limited, cancel := context.WithTimeout(ctx, sampleTimeout)
-	defer cancel()
-	sample = s.source.Sample(limited, target)
+	sample, took := s.attempt(ctx, s.slow, w.target)
+	w.slow = took >= quickTimeout
 	return sample, ctx.Err() == nil
+}
+
+// attempt waits for a slot of a lane and samples. It returns how long the sample took
+// without the wait.
+func (s *Sampler) attempt(ctx context.Context, l *lane, target Target) (sample canary.Evidence, took time.Duration) {
+	release, err := l.acquire(ctx, target.FlagCache.Namespace)
+	if err != nil {
+		return canary.Evidence{}, 0
+	}
+	defer release()
+	limited, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	began := time.Now()
+	sample = s.source.Sample(limited, target)
+	return sample, time.Since(began)
 }

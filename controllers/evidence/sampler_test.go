@@ -48,11 +48,17 @@ func (s *scripted) times() int {
 	return len(s.targets)
 }
 
+// sourceFunc is a function that samples.
+type sourceFunc func(context.Context, Target) canary.Evidence
+
+// Sample implements Source.
+func (f sourceFunc) Sample(ctx context.Context, t Target) canary.Evidence { return f(ctx, t) }
+
 // runSampler runs a Sampler in virtual time, and fails if a goroutine of it remains.
 func runSampler(t *testing.T, source Source, test func(*Sampler)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSampler(Options{Source: source, Changed: func(types.NamespacedName) {}, MaxConcurrent: 2})
+		s := NewSampler(Options{Source: source, Changed: func(types.NamespacedName) {}, MaxConcurrent: 4})
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.Start(ctx) }()
@@ -138,17 +144,86 @@ func TestChangedTargetDiscardsTheSample(t *testing.T) {
 	}
 }
 
+// watchMany samples n canaries of each namespace.
+func watchMany(s *Sampler, n int, namespaces ...string) {
+	for _, namespace := range namespaces {
+		for i := range n {
+			target := aTarget()
+			target.FlagCache = types.NamespacedName{Namespace: namespace, Name: fmt.Sprint("fc", i)}
+			s.Watch(target.FlagCache, target)
+		}
+	}
+}
+
 func TestConcurrentSamplesAreLimited(t *testing.T) {
 	source := &scripted{takes: time.Second}
 	runSampler(t, source, func(s *Sampler) {
-		for i := range 9 {
-			target := aTarget()
-			target.FlagCache.Name = fmt.Sprint("fc", i)
-			s.Watch(target.FlagCache, target)
-		}
+		watchMany(s, 3, "a", "b", "c")
 		advance(5 * time.Second)
 		if source.times() != 9 || source.maxRunning != 2 {
 			t.Errorf("%d samples, at most %d concurrently", source.times(), source.maxRunning)
+		}
+	})
+}
+
+func TestNamespacesShareTheSlots(t *testing.T) {
+	source := &scripted{takes: time.Second}
+	runSampler(t, source, func(s *Sampler) {
+		watchMany(s, 8, "greedy")
+		advance(4 * time.Second)
+		if source.times() != 5 || source.maxRunning != 1 {
+			t.Errorf("%d samples of one namespace, at most %d concurrently", source.times(), source.maxRunning)
+		}
+		watchMany(s, 1, "other")
+		advance(time.Second)
+		if _, ok := s.Last(types.NamespacedName{Namespace: "other", Name: "fc0"}); !ok {
+			t.Error("another namespace waits for the first one's canaries")
+		}
+	})
+	if source.running != 0 {
+		t.Errorf("%d samples still run", source.running)
+	}
+}
+
+// TestSilentSourcesDelayNoOther has as many silent sources as in a review, in which they
+// left a canary that answers at once three samples in a minute.
+func TestSilentSourcesDelayNoOther(t *testing.T) {
+	healthy := aTarget()
+	healthy.Interval = time.Second
+	source := &scripted{}
+	silent := func(target Target) bool { return target.FlagCache != healthy.FlagCache }
+	runSampler(t, sourceFunc(func(ctx context.Context, target Target) canary.Evidence {
+		if silent(target) {
+			<-ctx.Done()
+			return canary.Evidence{Missing: "silent"}
+		}
+		return source.Sample(ctx, target)
+	}), func(s *Sampler) {
+		for n := range 4 {
+			watchMany(s, 8, fmt.Sprint("silent", n))
+		}
+		advance(32 * quickTimeout / 2) // each was sampled once, two at a time
+		s.Watch(healthy.FlagCache, healthy)
+		advance(59 * time.Second)
+		if source.times() != 60 {
+			t.Errorf("%d samples of a canary in 59 s with an interval of 1 s, beside 32 that do not answer", source.times())
+		}
+	})
+}
+
+func TestSourceThatAnswersAgainIsSampledQuickly(t *testing.T) {
+	source := &scripted{takes: quickTimeout + time.Second}
+	target := aTarget()
+	runSampler(t, source, func(s *Sampler) {
+		s.Watch(target.FlagCache, target)
+		advance(2*quickTimeout + time.Second)
+		if last, ok := s.Last(target.FlagCache); !ok || last.Missing != target.Candidate || source.times() != 2 {
+			t.Errorf("a source that needs %s has sample %t after %d attempts", source.takes, ok, source.times())
+		}
+		source.takes = 0
+		advance(2 * target.Interval)
+		if s.watched[target.FlagCache].slow {
+			t.Error("it remains in the slow lane")
 		}
 	})
 }
@@ -158,7 +233,7 @@ func TestSlowSourceTimesOut(t *testing.T) {
 	target := aTarget()
 	runSampler(t, source, func(s *Sampler) {
 		s.Watch(target.FlagCache, target)
-		advance(sampleTimeout)
+		advance(quickTimeout + slowTimeout)
 		if _, ok := s.Last(target.FlagCache); !ok {
 			t.Error("got no sample after the timeout")
 		}
