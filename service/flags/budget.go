@@ -239,6 +239,7 @@ func (s *ruleSize) count(n *node, outer int) {
 		return
 	}
 	m := n.members[0]
+	s.total += nameSize(m.key)
 	switch m.key {
 	case "var":
 		s.variable(m.value, outer)
@@ -282,9 +283,33 @@ func (s *ruleSize) items(n *node, outer int) {
 	}
 }
 
-// lookupSize returns the nodes for a variable: the parts of its name, for each
-// of the places in which it is looked up.
-func lookupSize(name string, outer int) int { return max(1, len(splitPath(name))) * (outer + 1) }
+// lookupSize returns the nodes for a variable: the parts and the length of its name,
+// for each of the places in which it is looked up.
+func lookupSize(name string, outer int) int {
+	parts := 0
+	for i := range len(name) {
+		if name[i] != '.' && (i == 0 || name[i-1] == '.') {
+			parts++
+		}
+	}
+	return max(1, parts+nameSize(name)) * (outer + 1)
+}
+
+// pathSize returns the nodes for the parts of a name.
+func pathSize(parts []string) int {
+	size := len(parts)
+	for _, part := range parts {
+		size += nameSize(part)
+	}
+	return size
+}
+
+// bytesPerNode is the length of a name that counts like a node.
+const bytesPerNode = 64
+
+// nameSize returns the nodes for the length of a name, which is read again for each
+// reference to the evaluator that it is in.
+func nameSize(name string) int { return len(name) / bytesPerNode }
 
 // encodedMetadata returns the metadata of the document overridden by a flag's.
 // Flags without metadata of their own share the document's.

@@ -94,8 +94,27 @@ func TestProductsAreBounded(t *testing.T) {
 			`{"flags":{` + repeated(1500, `"f#":{"state":"ENABLED","variants":{"on":true},"targeting":`+nested(25, `{"or":[`+repeated(20, `{"var":"a"}`)+`]}`)+`}`) + `}}`,
 			[]string{"the rules would have", "the limit is 600000"},
 		},
+		"a variable with a long name and many references": {
+			`{` + evaluator(`{"var":"`+long+`"}`) + `,"flags":{` + repeated(1000, `"f#":{"state":"ENABLED","variants":{"on":true},"targeting":{"or":[`+
+				strings.TrimSuffix(strings.Repeat(`{"$ref":"e"},`, 38), ",")+`]}}`) + `}}`,
+			[]string{"$evaluators.e", "the limit is 600000"},
+		},
+		"missing with a long name and many references": {
+			`{` + evaluator(`{"missing":["`+long+`"]}`) + `,"flags":{` + repeated(5000, sharedRule) + `}}`,
+			[]string{"$evaluators.e", "the limit is 600000"},
+		},
 		"an unknown operator with a long name and many references": {
-			`{` + evaluator(`{"`+long+`":1}`) + `,"flags":{` + repeated(5000, sharedRule) + `}}`, nil,
+			`{` + evaluator(`{"`+long+`":1}`) + `,"flags":{` + repeated(5000, sharedRule) + `}}`,
+			[]string{"$evaluators.e", "the limit is 600000"},
+		},
+		"a long result and many references": {
+			`{` + evaluator(`{"if":[{"var":"x"},"`+long+`"]}`) + `,"flags":{` + repeated(5000, sharedRule) + `}}`, nil,
+		},
+		"many results in one evaluator and many references": {
+			`{` + evaluator(`{"if":[`+repeated(900, `{"var":"x"},"v#"`)+`]}`) + `,"flags":{"f":{"state":"ENABLED","variants":{"on":true},"targeting":{"or":[{"$ref":"e"}]}}}}`, nil,
+		},
+		"null entries of metadata and many flags": {
+			`{"metadata":{` + repeated(20_000, `"m#":null`) + `},"flags":{` + repeated(5000, strings.TrimSuffix(plainFlag, "}")+`,"metadata":{"own":#}}`) + `}}`, nil,
 		},
 		"many problems in a flag with a long key": {
 			`{"flags":{"` + long + `":{"state":"ENABLED","variants":{"a":{` + repeated(20_000, `"k":1`) + `}},"targeting":{"or":[` + repeated(1900, `{"x":1}`) + `]}}}}`, nil,
@@ -172,7 +191,10 @@ func TestBudgetCountsEnough(t *testing.T) {
 		`{"var":["a.b",{"var":"c.d"}]}`, `{"var":{"var":"a.b.c"}}`,
 		nested(3, `{"var":"a.b"}`), nested(2, `{"filter":[{"var":"list"},{"none":[{"var":"x.y"},{"var":["a.b.c",{"var":"q.r"}]}]}]}`),
 		`{"all":[{"var":"a"},{"map":[{"var":"b.c"},{"reduce":[{"var":"d.e"},{"+":[{"var":"current.x"},{"var":"accumulator"}]},0]}]}]}`,
-		`{"unknown":[1,2,{"var":"a"}]}`, `[1,{"var":"a.b"},[2,{"!":1}]]`, `{"merge":[1,[2,3],{"var":""}]}`,
+		`{"unknown":[1,2,{"var":"a"}]}`, `{"` + strings.Repeat("unknown", 100) + `":[1,{"var":"a"}]}`,
+		`{"var":"` + strings.Repeat("long", 1000) + `"}`, `{"==":[{"var":"` + strings.Repeat("long.", 300) + `"},1]}`, `{"missing":["` + strings.Repeat("x", 999) + `"]}`,
+		nested(3, `{"var":"`+strings.Repeat("long", 50)+`.b"}`),
+		`[1,{"var":"a.b"},[2,{"!":1}]]`, `{"merge":[1,[2,3],{"var":""}]}`,
 	}
 	for _, rule := range rules {
 		size := ruleSize{limit: MaxNodes}

@@ -6,6 +6,7 @@ package flags
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -15,7 +16,8 @@ const (
 	// MaxDepth is the maximum nesting depth of operators.
 	MaxDepth = 32
 	// MaxNodes is the maximum number of nodes in a rule: operators and their
-	// arguments. A constant list counts as one, whatever its length.
+	// arguments. A constant list counts as one, whatever its length, and the name of a
+	// variable or an operator once more for each 64 bytes.
 	MaxNodes = 2000
 	// MaxSteps is the maximum amount of work in one evaluation: an operator, an
 	// element that is visited and 64 bytes of text are one step each.
@@ -132,6 +134,9 @@ func (c *compiler) value(n *node, s scope, path *place) rule {
 		return c.list(n, s, path)
 	}
 	m := n.members[0]
+	if !c.count(nameSize(m.key), n, s, path) {
+		return failing("the rule exceeds its limits")
+	}
 	return c.operator(m.key, m.value, s, path.member(m.key))
 }
 
@@ -145,15 +150,7 @@ func (n *node) foldConstant() (value any, ok bool) {
 }
 
 // constant reports whether a node has no operators.
-func (n *node) constant() bool {
-	if n.folded == foldingUnknown {
-		n.folded = foldingDynamic
-		if n.isConstant() {
-			n.folded = foldingConstant
-		}
-	}
-	return n.folded == foldingConstant
-}
+func (n *node) constant() bool { return n.folded.get(n.isConstant) }
 
 func (n *node) isConstant() bool {
 	if n.kind == kindObject {
@@ -224,7 +221,7 @@ func (c *compiler) recordReads(data implicitReads, args *node) {
 	case readsTargetingKey:
 		c.slot(targetingKey)
 	case readsAnything:
-		c.readAll(mentionsFlagd(args))
+		c.readAll(args.mentionsFlagd())
 	}
 }
 
@@ -332,17 +329,15 @@ func failing(message string) rule {
 }
 
 // mentionsFlagd reports whether arguments may name $flagd; computed ones may.
-func mentionsFlagd(n *node) bool {
-	if n.kind == kindObject {
-		return true
-	}
-	if n.kind == kindString {
-		return strings.HasPrefix(strings.TrimLeft(n.text, "."), flagdKey)
-	}
-	for _, item := range n.items {
-		if mentionsFlagd(item) {
+func (n *node) mentionsFlagd() bool {
+	return n.mentions.get(func() bool {
+		switch n.kind {
+		case kindObject:
 			return true
+		case kindString:
+			return strings.HasPrefix(strings.TrimLeft(n.text, "."), flagdKey)
+		default:
+			return slices.ContainsFunc(n.items, (*node).mentionsFlagd)
 		}
-	}
-	return false
+	})
 }

@@ -6,6 +6,7 @@ package flags
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -357,23 +358,76 @@ func TestReferences(t *testing.T) {
 	}
 }
 
-// TestReferencesDoNotMultiply parses a document that would take hundreds of
-// gigabytes with its references expanded.
+// TestReferencesDoNotMultiply parses documents in which many rules refer to an evaluator
+// with a large constant. The time for both must be about that for many references to a
+// small one and for one reference to the large one, all in the same run: if they
+// multiplied, it would be hundreds of times as much.
 func TestReferencesDoNotMultiply(t *testing.T) {
-	var document strings.Builder
-	document.WriteString(`{"$evaluators":{"big":{"in":["x",["` + strings.Repeat(`y","`, 100_000) + `"]]}},"flags":{"z":{"state":"ENABLED","variants":{"a":1}}`)
-	for i := range 1_000 {
-		fmt.Fprintf(&document, `,"f%d":{"state":"ENABLED","variants":{"a":1},"targeting":{"and":[{"$ref":"big"},{"$ref":"big"}]}}`, i)
+	const references = 4_000
+	document := func(evaluator string, references int) []byte {
+		return []byte(`{"$evaluators":{"e":` + evaluator + `},"flags":{` +
+			repeated(references, `"f#":{"state":"ENABLED","variants":{"a":1},"targeting":{"and":[{"$ref":"e"},{"$ref":"e"}]}}`) + `}}`)
 	}
-	document.WriteString(`}}`)
-	start := time.Now()
-	set, problems, err := Parse([]byte(document.String()))
-	if err != nil || set.Len() != 1_001 {
-		t.Fatalf("unexpected result: %v %v", problems, err)
+	object := func(n int) string { return `{` + repeated(n, `"key#":#`) + `}` }
+	// Each returns an evaluator with a constant of about n items.
+	tests := map[string]func(n int) string{
+		"a list to search in": func(n int) string { return `{"in":["x",[` + repeated(n, `"y#"`) + `]]}` },
+		"a list of names":     func(n int) string { return `{"missing_some":[1,[` + repeated(n, `"y#"`) + `]]}` },
+		"a name with dots":    func(n int) string { return `{"missing_some":[1,["` + strings.Repeat(".", 10*n) + `x"]]}` },
+		"a long result":       func(n int) string { return `{"if":[{"var":"x"},"` + strings.Repeat("long value", n) + `"]}` },
+		"a result that is an object": func(n int) string {
+			return `{"if":[{"var":"x"},` + object(n) + `]}`
+		},
+		"a result that is a list": func(n int) string { return `{"if":[{"var":"x"},[` + repeated(n, `"y#"`) + `]]}` },
+		"long shares":             func(n int) string { return `{"fractional":[["a",1],["` + strings.Repeat("long value", n) + `",1]]}` },
+		"a long text to compare":  func(n int) string { return `{"==":[{"var":"x"},"` + strings.Repeat("long value", n) + `"]}` },
+		"a long version":          func(n int) string { return `{"sem_ver":[{"var":"x"},"=","` + strings.Repeat("long value", n) + `"]}` },
 	}
-	if took := time.Since(start); took > 20*time.Second {
-		t.Errorf("parsing took %s", took)
+	for name, evaluator := range tests {
+		t.Run(name, func(t *testing.T) {
+			const large, small = 40_000, 2
+			expectProportional(t, evaluator(large),
+				document(evaluator(large), references), document(evaluator(large), 1), document(evaluator(small), references))
+		})
 	}
+}
+
+// maxTimeRatio limits the time for a document in relation to its parts. It leaves room for
+// the noise of a busy machine.
+const maxTimeRatio = 10
+
+// expectProportional compares the time for parsing a document with that for documents that
+// have the same parts, but not together.
+func expectProportional(t *testing.T, what string, document []byte, parts ...[]byte) {
+	t.Helper()
+	measure := func(document []byte) time.Duration {
+		best := time.Duration(math.MaxInt64)
+		for range 3 {
+			start := time.Now()
+			if _, _, err := Parse(document); err != nil {
+				t.Fatalf("%.100s: %v", what, err)
+			}
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
+	var baseline time.Duration
+	for _, part := range parts {
+		baseline += measure(part)
+	}
+	if took := measure(document); took > maxTimeRatio*baseline {
+		t.Errorf("%.100s: parsing takes %s, and its parts %s", what, took, baseline)
+	}
+}
+
+// TestVariantsAndResultsDoNotMultiply has a flag with many variants and a rule with many
+// results.
+func TestVariantsAndResultsDoNotMultiply(t *testing.T) {
+	document := func(variants, results int) []byte {
+		return []byte(`{"flags":{"f":{"state":"ENABLED","variants":{` + repeated(variants, `"v#":1`) +
+			`},"targeting":{"or":[` + repeated(results, `{"+":[#,1]}`) + `]}}}}`)
+	}
+	expectProportional(t, "variants and results", document(50_000, 600), document(50_000, 1), document(1, 600))
 }
 
 func TestMetadata(t *testing.T) {

@@ -23,7 +23,8 @@ type linter struct {
 func (r *flagReader) lint(n *node, path *place, variants map[string]json.RawMessage) {
 	l := &linter{evaluators: r.parser.evaluators, report: r.parser.adviser(r.key)}
 	l.rule(n, path)
-	(&resultCheck{linter: l, variants: variants}).check(n, path, anyResult)
+	c := &resultCheck{linter: l, variants: newVariantNames(variants), checked: map[evaluatorUse][]finding{}}
+	c.check(n, path, anyResult)
 }
 
 // lintEvaluators checks the shared evaluators.
@@ -153,6 +154,13 @@ func (l *linter) checkType(name string, n *node, at *place, what string, accepte
 
 // types returns the types that a part of a rule can have.
 func (l *linter) types(n *node) types {
+	if n.possible == 0 {
+		n.possible = l.possibleTypes(n)
+	}
+	return n.possible
+}
+
+func (l *linter) possibleTypes(n *node) types {
 	if n.kind != kindObject || len(n.members) != 1 {
 		return 1 << n.kind
 	}
@@ -194,9 +202,83 @@ func branches(args *node) []int {
 // resultCheck reports the results of a rule that name no variant.
 type resultCheck struct {
 	*linter
-	variants map[string]json.RawMessage
+	variants *variantNames
 	// evaluator is the name of the evaluator that is being checked.
 	evaluator string
+	// checked are the evaluators that the rule refers to.
+	checked map[evaluatorUse][]finding
+}
+
+// evaluatorUse is an evaluator whose results are those of a rule.
+type evaluatorUse struct {
+	name string
+	want truth
+}
+
+// finding is a problem with the results of an evaluator.
+type finding struct {
+	format string
+	values []any
+}
+
+// variantNames are the names of a flag's variants.
+type variantNames struct {
+	names map[string]json.RawMessage
+	// longest is the length of the longest name.
+	longest int
+	numbers memo
+}
+
+func newVariantNames(variants map[string]json.RawMessage) *variantNames {
+	v := &variantNames{names: variants}
+	for name := range variants {
+		v.longest = max(v.longest, len(name))
+	}
+	return v
+}
+
+// include reports whether a variant has the name.
+func (v *variantNames) include(name string) bool {
+	if len(name) > v.longest {
+		return false
+	}
+	_, known := v.names[name]
+	return known
+}
+
+// includeNumber reports whether a variant is named like a number.
+func (v *variantNames) includeNumber() bool {
+	return v.numbers.get(func() bool {
+		for name := range v.names {
+			if name != "" && strings.Trim(name, "0123456789.eE+-") == "" {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// constantResult is a constant as the result of a rule.
+type constantResult struct {
+	// isNull selects the default variant; isTrue is the constant's truth.
+	isNull, isTrue bool
+	// isMistake means that it was probably meant to be an operator.
+	isMistake bool
+	// name is the variant that it selects, if named.
+	name  string
+	named bool
+}
+
+// constantResult returns a constant node as a result.
+func (n *node) constantResult() *constantResult {
+	if n.result == nil {
+		value := n.goValue()
+		n.result = &constantResult{isNull: value == nil, isTrue: isTrue(value), isMistake: operatorAmong(n) != ""}
+		if n.kind != kindObject && n.kind != kindArray {
+			n.result.name, n.result.named = resultText(value)
+		}
+	}
+	return n.result
 }
 
 // truth restricts results to those that are true, or not.
@@ -247,22 +329,14 @@ func (c *resultCheck) check(n *node, at *place, want truth) {
 }
 
 func (c *resultCheck) constant(n *node, at *place, want truth) {
-	value := n.goValue()
-	if value == nil || want == trueResult && !isTrue(value) || want == falseResult && isTrue(value) || operatorAmong(n) != "" {
-		return
-	}
-	if n.kind == kindObject || n.kind == kindArray {
+	result := n.constantResult()
+	switch {
+	case result.isNull, result.isMistake, want == trueResult && !result.isTrue, want == falseResult && result.isTrue:
+	case n.kind == kindObject || n.kind == kindArray:
 		c.report(n, at, "the rule returns %s, which is not a variant%s", n.kind, c.where())
-		return
+	case result.named && !c.variants.include(result.name):
+		c.report(n, at, "%s is not one of the variants; an evaluation that returns it fails with GENERAL%s", quote(result.name), c.where())
 	}
-	if text, ok := resultText(value); ok && !c.isVariant(text) {
-		c.report(n, at, "%s is not one of the variants; an evaluation that returns it fails with GENERAL%s", quote(text), c.where())
-	}
-}
-
-func (c *resultCheck) isVariant(text string) bool {
-	_, known := c.variants[text]
-	return known
 }
 
 func (c *resultCheck) where() string {
@@ -279,9 +353,19 @@ func (c *resultCheck) reference(name string, n *node, at *place, want truth) {
 	if !known || e.defect != "" {
 		return
 	}
-	inside := &resultCheck{variants: c.variants, evaluator: name}
-	inside.linter = &linter{report: func(_ *node, _ *place, format string, values ...any) { c.report(n, at, format, values...) }}
-	inside.check(e.value, at, want)
+	use := evaluatorUse{name, want}
+	found, done := c.checked[use]
+	if !done {
+		inside := &resultCheck{variants: c.variants, evaluator: name}
+		inside.linter = &linter{report: func(_ *node, _ *place, format string, values ...any) {
+			found = append(found, finding{format, values})
+		}}
+		inside.check(e.value, e.path, want)
+		c.checked[use] = found
+	}
+	for _, f := range found {
+		c.report(n, at, f.format, f.values...)
+	}
 }
 
 // shortCircuit checks the results of and and or: all arguments but the last are
@@ -308,7 +392,7 @@ func (c *resultCheck) operator(name string, n *node, at *place, want truth) {
 	case !known:
 	case s.returns == aList:
 		c.report(n, at, "the rule returns a list, which is not a variant%s", c.where())
-	case s.returns == aNumber && !c.hasNumber():
+	case s.returns == aNumber && !c.variants.includeNumber():
 		c.report(n, at, "the rule returns a number, and no variant is named like one%s", c.where())
 	case s.returns&^aNull == aBool:
 		c.boolean(n, at, want)
@@ -317,24 +401,14 @@ func (c *resultCheck) operator(name string, n *node, at *place, want truth) {
 
 func (c *resultCheck) boolean(n *node, at *place, want truth) {
 	var missing []string
-	if want != falseResult && !c.isVariant("true") {
+	if want != falseResult && !c.variants.include("true") {
 		missing = append(missing, "true")
 	}
-	if want != trueResult && !c.isVariant("false") {
+	if want != trueResult && !c.variants.include("false") {
 		missing = append(missing, "false")
 	}
 	if len(missing) > 0 {
 		c.report(n, at, "the rule may return %s, which is not one of the variants; such an evaluation fails with GENERAL%s",
 			strings.Join(missing, " or "), c.where())
 	}
-}
-
-// hasNumber reports whether a variant is named like a number.
-func (c *resultCheck) hasNumber() bool {
-	for name := range c.variants {
-		if name != "" && strings.Trim(name, "0123456789.eE+-") == "" {
-			return true
-		}
-	}
-	return false
 }

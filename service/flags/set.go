@@ -82,9 +82,10 @@ type Flag struct {
 	// fallback is the outcome when the rule returns null.
 	fallback *Outcome
 	// matches are the outcomes when the rule selects a variant; byName indexes them
-	// for flags with many variants.
+	// for flags with many variants. longest is the length of the longest name.
 	matches []*Outcome
 	byName  map[string]*Outcome
+	longest int
 
 	unparsable, mismatched, exhausted *Outcome
 }
@@ -102,7 +103,7 @@ func (f *Flag) addResults(variants map[string]json.RawMessage, fallback string) 
 	f.byName = make(map[string]*Outcome, len(variants))
 	for _, name := range slices.Sorted(maps.Keys(variants)) {
 		match := f.add(Outcome{Reason: ReasonTargetingMatch, Variant: name, Value: variants[name]})
-		f.matches, f.byName[name] = append(f.matches, match), match
+		f.matches, f.byName[name], f.longest = append(f.matches, match), match, max(f.longest, len(name))
 	}
 	f.unparsable = f.failure(CodeParse, "the targeting rule cannot be evaluated")
 	f.mismatched = f.failure(CodeGeneral, "the targeting rule returned something that is not a variant")
@@ -149,6 +150,9 @@ func (f *Flag) outcome(result any) (*Outcome, error) {
 		return f.fallback, nil
 	}
 	if name, ok := result.(string); ok {
+		if len(name) > f.longest {
+			return f.mismatched, errNoVariant
+		}
 		if match := f.match(name); match != nil {
 			return match, nil
 		}

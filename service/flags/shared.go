@@ -6,6 +6,7 @@ package flags
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sort"
 )
 
@@ -159,7 +160,8 @@ func readMetadata(n *node, path *place) (values metadata, defects []metadataErro
 }
 
 // readMetadata reads the document's metadata. Invalid entries are reported and
-// left out; the flags are served without them.
+// left out; the flags are served without them. Null entries are left out, too: there is
+// nothing that they could remove, and they would be copied for each flag.
 func (p *parser) readMetadata(n *node) {
 	place := root("metadata")
 	values, defects := readMetadata(n, place)
@@ -174,6 +176,7 @@ func (p *parser) readMetadata(n *node) {
 			}
 		}
 	}
+	maps.DeleteFunc(values, func(_ string, value *node) bool { return value.kind == kindNull })
 	p.metadata = values
 }
 

@@ -68,7 +68,7 @@ func pairOf(args *node, s scope) (p pair, ok bool) {
 // usePair counts the pair's nodes and returns the attribute's slot.
 func (c *compiler) usePair(p pair, s scope, path *place) (slot int) {
 	s.depth++
-	c.count(1+len(p.attribute), p.constant, s, path)
+	c.count(1+pathSize(p.attribute), p.constant, s, path)
 	return c.slot(p.attribute...)
 }
 

@@ -44,19 +44,32 @@ type node struct {
 	// tooDeep marks a value that was skipped because it is nested too deeply.
 	tooDeep bool
 	// The following are computed once, because rules may share a node.
-	folded  folding
-	decoded *any
-	strings *map[string]struct{}
+	folded, mentions memo
+	possible         types
+	decoded          *any
+	strings          *map[string]struct{}
+	result           *constantResult
 }
 
-// folding records whether a node is constant.
-type folding uint8
+// memo remembers the answer to a question.
+type memo uint8
 
 const (
-	foldingUnknown folding = iota
-	foldingConstant
-	foldingDynamic
+	memoUnknown memo = iota
+	memoYes
+	memoNo
 )
+
+// get returns the answer, which is computed the first time.
+func (m *memo) get(compute func() bool) bool {
+	if *m == memoUnknown {
+		*m = memoNo
+		if compute() {
+			*m = memoYes
+		}
+	}
+	return *m == memoYes
+}
 
 // maxNesting is the maximum nesting depth of a document. It leaves room for
 // MaxDepth operators, each an object with a list in it.
