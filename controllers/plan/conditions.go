@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/revision"
@@ -27,6 +28,8 @@ type verdict struct {
 	progressing bool
 	// stalled: a person has to intervene.
 	stalled bool
+	// background is the progress of a cache that serves, while Ready is True.
+	background cache.Progress
 }
 
 // cacheHealthy reports the result of the probe. Until there is one, as after a restart of
@@ -161,14 +164,16 @@ func summarize(p results, all []metav1.Condition) verdict {
 		v1alpha1.ConditionCacheHealthy,
 	}
 	for _, kind := range order {
-		if c := meta.FindStatusCondition(all, kind); c.Status != metav1.ConditionTrue {
+		c := meta.FindStatusCondition(all, kind)
+		inBackground := kind == v1alpha1.ConditionCacheProvisioned && c.Reason == p.cache.Progress.Reason
+		if c.Status != metav1.ConditionTrue && !inBackground {
 			return blockedBy(*c)
 		}
 	}
 	if candidate := p.service.rollout.candidate(); candidate != "" {
 		return verdict{progressing: true, ready: rollingOut(p.service.rollout)}
 	}
-	return verdict{progressing: p.cache.Changing, ready: conditions.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
+	return verdict{background: p.cache.Progress, ready: conditions.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
 }
 
 // blockedBy is the verdict for a condition that keeps the FlagCache from being Ready. An
@@ -210,8 +215,8 @@ func setConditions(fc *v1alpha1.FlagCache, now time.Time, st *v1alpha1.FlagCache
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionReconciling)
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionStalled)
 	switch {
-	case v.progressing && v.ready.Status == metav1.ConditionTrue:
-		all = append(all, conditions.True(v1alpha1.ConditionReconciling, v1alpha1.ReasonModifying, "The cache is being modified and remains in use"))
+	case v.background.Reason != "":
+		all = append(all, conditions.True(v1alpha1.ConditionReconciling, v.background.Reason, "%s", v.background.Message))
 	case v.progressing:
 		all = append(all, conditions.True(v1alpha1.ConditionReconciling, v.ready.Reason, "%s", v.ready.Message))
 	}

@@ -171,7 +171,7 @@ func TestEngineWaitsForItsParameterGroup(t *testing.T) {
 	if len(c.changedClasses) > 0 {
 		t.Errorf("the group was changed: %v", c.changedClasses)
 	}
-	c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonModifying)
+	c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonAWSRetrying)
 	delete(c.refusals, "CacheParameterGroup")
 	clear(c.nextSync)
 	c.runFor(5 * time.Minute)

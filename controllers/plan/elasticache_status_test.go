@@ -205,3 +205,19 @@ func TestUnresponsiveACKIsDistinguishedFromSlowAWS(t *testing.T) {
 		c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 	})
 }
+
+// ACK retries after 17 minutes at most.
+func TestUnresponsiveACKIsReportedAfterAnErrorThatItRetries(t *testing.T) {
+	c := aReadyCloud(t, withElastiCache(aFlagCache()))
+	c.refusals["update"] = recoverable("api error Throttling: Rate exceeded")
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.t3.small" })
+	c.runFor(time.Minute)
+	c.ackStopped = true
+	c.runFor(18 * time.Minute)
+	c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonAWSRetrying)
+	c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
+	c.runFor(4 * time.Minute)
+	c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonACKNotResponding)
+	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonACKNotResponding)
+	c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
+}

@@ -84,7 +84,11 @@ func (w ackControllers) act() {
 	}
 	for k := replicationGroups; k < kinds; k++ {
 		for _, o := range w.api.now(k) {
-			for _, version := range w.cloud.Sync(o, w, w.time).Versions {
+			synced := w.cloud.Sync(o, w, w.time)
+			for _, call := range synced.Calls {
+				w.logf("       AWS %s %s", call.Action, call.Code)
+			}
+			for _, version := range synced.Versions {
 				w.api.update(k, o.GetName(), func(stored client.Object) { takeVersion(stored, version) })
 			}
 			if due, polls := w.cloud.Due(o); polls {

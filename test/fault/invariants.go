@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -201,6 +202,9 @@ func revisionOf(service client.Object) string {
 	return service.(*corev1.Service).Spec.Selector[v1alpha1.LabelRevision]
 }
 
+// backgroundReasons are those of Reconciling beside Ready=True.
+var backgroundReasons = []string{v1alpha1.ReasonModifying, v1alpha1.ReasonAWSRetrying}
+
 // checkStatus verifies S4: the status is correct; and S8: it never goes backwards.
 func (w oracle) checkStatus(before, after client.Object) {
 	fc := after.(*v1alpha1.FlagCache)
@@ -209,8 +213,8 @@ func (w oracle) checkStatus(before, after client.Object) {
 	}
 	ready := meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionReady)
 	reconciling := meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionReconciling)
-	if c := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReconciling); c != nil && c.Reason == v1alpha1.ReasonModifying {
-		reconciling = false // the cache is available while AWS modifies it
+	if c := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReconciling); c != nil && slices.Contains(backgroundReasons, c.Reason) {
+		reconciling = false // the cache is available meanwhile
 	}
 	stalled := meta.IsStatusConditionTrue(fc.Status.Conditions, v1alpha1.ConditionStalled)
 	if reconciling && stalled || ready && (reconciling || stalled) {

@@ -102,11 +102,18 @@ type Part struct {
 	Conditions  []metav1.Condition
 	// Status has the facts about the cache that Planners know.
 	Status v1alpha1.CacheStatus
-	// Changing: the cache serves, and a change of the spec is being carried out.
-	Changing bool
+	// Progress is what is still being done while the cache serves.
+	Progress Progress
 	// RequeueAfter is when to reconcile again, 0 for never.
 	RequeueAfter time.Duration
 	Cost         cost.Assessment
+}
+
+// Progress is what is being done to a cache that serves. It does not affect Ready, not
+// even where CacheProvisioned is False with the same reason.
+type Progress struct {
+	// Reason and Message of the condition Reconciling; "" for nothing.
+	Reason, Message string
 }
 
 // States of a cache, for status.cache.state.

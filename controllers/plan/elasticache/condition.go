@@ -6,12 +6,14 @@ package elasticache
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
@@ -108,19 +110,22 @@ func (c planned) present() metav1.Condition {
 		return notProvisioned(v1alpha1.ReasonCreateFailed, "AWS failed to create %s%s; it is deleted and created again", what, lastEvent(observed))
 	case refused.Reason == v1alpha1.ReasonAlreadyExists:
 		return c.alreadyExists(what, refused)
-	case refused.Terminal:
+	case refused.Reason != "" && (refused.Terminal || !c.silentFor(observed, givenUp)):
 		return notProvisioned(refused.Reason, "%s: %s", what, refused.Message)
-	case !c.group.synced() && c.x.Now.Sub(c.group.last.At) >= notResponding:
+	case refused.Reason != "", !c.group.synced() && c.x.Now.Sub(c.group.last.At) >= notResponding:
 		return ackSilent(what, ack.ElastiCache)
 	case c.seen.usable():
 		return c.available(what)
-	case refused.Reason != "":
-		return notProvisioned(refused.Reason, "%s: %s", what, refused.Message)
-	case c.group.synced() && c.x.Now.Sub(ack.ConditionsOf(observed).LastSyncTime().Time) >= notResponding:
+	case c.group.synced() && c.silentFor(observed, notResponding):
 		return ackSilent(what, ack.ElastiCache)
 	default:
 		return notProvisioned(v1alpha1.ReasonProvisioning, "Waiting for AWS to make %s available", what)
 	}
+}
+
+// silentFor reports whether ACK has not synced an object for a time.
+func (c planned) silentFor(o observed.Object, long time.Duration) bool {
+	return c.x.Now.Sub(ack.ConditionsOf(o).LastSyncTime().Time) >= long
 }
 
 // available is what else of the spec AWS refuses, or cannot be created.
@@ -130,7 +135,7 @@ func (c planned) available(what string) metav1.Condition {
 		if seen == nil {
 			continue
 		}
-		if r := RefusalOf(ack.ConditionsOf(seen)); r.Terminal {
+		if r := RefusalOf(ack.ConditionsOf(seen)); r.Reason != "" {
 			return notProvisioned(r.Reason, "%s %s: %s", observed.KindOf(o), o.GetName(), r.Message)
 		}
 	}
@@ -139,6 +144,21 @@ func (c planned) available(what string) metav1.Condition {
 			"securitygroups.ec2.services.k8s.aws, install ACK's ec2-controller to have one created", what)
 	}
 	return isProvisioned("%s is available", what)
+}
+
+// progress is what is still being done to a group that serves. Errors that ACK retries
+// by itself are progress, too; others need a person.
+func (c planned) progress(provisioned metav1.Condition, changing bool) cache.Progress {
+	switch {
+	case !c.seen.usable() || len(c.seen.Users) == 0:
+		return cache.Progress{}
+	case provisioned.Status == metav1.ConditionFalse && provisioned.Reason == v1alpha1.ReasonAWSRetrying:
+		return cache.Progress{Reason: provisioned.Reason, Message: provisioned.Message}
+	case provisioned.Status == metav1.ConditionTrue && changing:
+		return cache.Progress{Reason: v1alpha1.ReasonModifying, Message: "The cache is being modified and remains in use"}
+	default:
+		return cache.Progress{}
+	}
 }
 
 // lastEvent is AWS' message about a creation that failed. AWS keeps the events of a group

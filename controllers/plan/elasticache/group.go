@@ -22,6 +22,8 @@ const (
 	refusedRetry = 8 * time.Minute
 	// notResponding is how long ACK may take to sync an object.
 	notResponding = 5 * time.Minute
+	// givenUp is how long ACK takes at most to retry after an error: 1,000 seconds.
+	givenUp = 20 * time.Minute
 	// syncGap is how long after a sync of ACK's a change is made: ACK's times have a
 	// resolution of a second, so the sync that the change causes is visible.
 	syncGap = 2 * time.Second

@@ -116,7 +116,7 @@ func (Planner) Plan(in cache.Input) cache.Part {
 	if part.Cost.Held && seen.Group == nil {
 		part.Provisioned = notProvisioned(part.Cost.Budget.Reason, "%s", part.Cost.Budget.Message)
 	}
-	part.Apply, part.Keep, part.Changing, part.RequeueAfter = next.apply, next.keep, next.changing, next.requeueAfter
+	part.Apply, part.Keep, part.RequeueAfter = next.apply, next.keep, next.requeueAfter
 	if next.alarms != nil {
 		part.Conditions = append(part.Conditions, *next.alarms)
 	}
@@ -124,6 +124,7 @@ func (Planner) Plan(in cache.Input) cache.Part {
 	if part.Provisioned.Status == metav1.ConditionTrue && part.Connection == nil {
 		part.Provisioned = c.verifying(part.Probe)
 	}
+	part.Progress = c.progress(part.Provisioned, next.changing)
 	return part
 }
 

@@ -80,6 +80,10 @@ const alreadyExists = "Resource already exists"
 // RefusalOf reads an object's conditions. Ready and ACK.ResourceSynced do not
 // suffice: both are True also while a change of an available group is refused.
 func RefusalOf(conditions ack.Conditions) Refusal {
+	if c := conditions.Get(ack.ConditionSynced); c != nil && ack.Value(c.Message) == noRole {
+		// ACK leaves the conditions of the last sync that had a role.
+		return Refusal{Reason: v1alpha1.ReasonAWSAccessDenied, Message: quote(ack.Value(c.Reason)) + ". Next: give ACK a role for the account in the namespace's annotation " + ownerAccount}
+	}
 	if c := conditions.Get(ack.ConditionTerminal); c != nil && c.Status == corev1.ConditionTrue {
 		return terminalRefusal(ack.Value(c.Message))
 	}
@@ -88,9 +92,6 @@ func RefusalOf(conditions ack.Conditions) Refusal {
 	}
 	if c := conditions.Get(ack.ConditionIAMRoleSelected); c != nil && c.Status != corev1.ConditionTrue {
 		return Refusal{Reason: v1alpha1.ReasonAWSAccessDenied, Message: quote(ack.Value(c.Message), ack.Value(c.Reason)) + ". Next: assign the namespace an IAM role (ACK's IAMRoleSelector)"}
-	}
-	if c := conditions.Get(ack.ConditionSynced); c != nil && ack.Value(c.Message) == noRole {
-		return Refusal{Reason: v1alpha1.ReasonAWSAccessDenied, Message: quote(ack.Value(c.Reason)) + ". Next: give ACK a role for the account in the namespace's annotation " + ownerAccount}
 	}
 	if c := conditions.Get(ack.ConditionRecoverable); c != nil && c.Status == corev1.ConditionTrue && !inProgress(ack.Value(c.Message)) {
 		return recoverableRefusal(ack.Value(c.Message))
