@@ -5,6 +5,8 @@ package controllers
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"sync"
 
@@ -14,6 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/evidence"
+	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -84,7 +88,11 @@ func (f *FlagFiles) validate(configMap *corev1.ConfigMap, key string) observed.F
 	if err != nil {
 		return observed.Flags{State: observed.FlagsUnparseable, Error: err.Error()}
 	}
-	return observed.Flags{State: observed.FlagsLoaded, Problems: problems}
+	digest := sha256.Sum256(data)
+	return observed.Flags{
+		State: observed.FlagsLoaded, Problems: problems,
+		Digest: hex.EncodeToString(digest[:]), Immutable: configMap.Immutable != nil && *configMap.Immutable,
+	}
 }
 
 func (f *FlagFiles) cached(file fileKey, resourceVersion string) (observed.Flags, bool) {
@@ -107,4 +115,28 @@ func (f *FlagFiles) forget(file fileKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.results, file)
+}
+
+// watchDelivery starts, continues or stops comparing the flags of pods as planned.
+func (r *Reconciler) watchDelivery(key types.NamespacedName, target *plan.DeliveryTarget) {
+	switch {
+	case r.Deliveries == nil:
+	case target == nil:
+		r.Deliveries.Forget(key)
+	default:
+		revisions := map[string]evidence.ReadyPods{}
+		for revision, pods := range target.Revisions {
+			revisions[revision] = evidence.ReadyPods(pods)
+		}
+		r.Deliveries.Watch(key, evidence.DeliveryTarget{FlagCache: key, Digest: target.Digest, Revisions: revisions})
+	}
+}
+
+// delivery converts the last result about the flags of pods to an observation.
+func (o *observer) delivery(key types.NamespacedName) observed.Delivery {
+	if o.deliveries == nil {
+		return observed.Delivery{}
+	}
+	last, _ := o.deliveries.Last(key)
+	return observed.Delivery{Of: last.Digest, Behind: last.Behind, More: last.More, Since: last.Since, Incomplete: last.Incomplete}
 }

@@ -30,6 +30,7 @@ type observer struct {
 	flagFiles    *FlagFiles
 	prober       Prober
 	sampler      Sampler
+	deliveries   Deliveries
 	ack          ACK
 	now          time.Time
 	operator     observed.Operator
@@ -38,7 +39,7 @@ type observer struct {
 
 func (r *Reconciler) observer() *observer {
 	o := &observer{
-		cached: r.Client, live: r.Live, flagFiles: r.FlagFiles, prober: r.Prober, sampler: r.Sampler, ack: r.ACK,
+		cached: r.Client, live: r.Live, flagFiles: r.FlagFiles, prober: r.Prober, sampler: r.Sampler, deliveries: r.Deliveries, ack: r.ACK,
 		now: r.Clock.Now(), operator: r.Operator, random: r.Random,
 	}
 	if o.random == nil {
@@ -96,6 +97,7 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 	if snapshot.Flags, err = o.flagFiles.read(ctx, o.live, fc); err != nil {
 		return observed.Snapshot{}, readError{"reading the flags", err}
 	}
+	snapshot.Delivery = o.delivery(key)
 	return snapshot, nil
 }
 

@@ -40,6 +40,8 @@ type Reconciler struct {
 	Prober Prober
 	// Sampler gathers the evidence of canaries.
 	Sampler Sampler
+	// Deliveries compares the flags that pods serve with the source. Default: nobody does.
+	Deliveries Deliveries
 	// ACK reports which ACK kinds are installed. Default: none.
 	ACK ACK
 	// Rollbacks counts the reported rollbacks.
@@ -99,6 +101,16 @@ type Sampler interface {
 	Last(key types.NamespacedName) (canary.Evidence, bool)
 }
 
+// Deliveries compares the flags that pods serve with the source in the background.
+type Deliveries interface {
+	// Watch starts or continues comparing.
+	Watch(key types.NamespacedName, t evidence.DeliveryTarget)
+	// Forget stops comparing.
+	Forget(key types.NamespacedName)
+	// Last returns the last result; false if there is none yet.
+	Last(key types.NamespacedName) (evidence.Delivery, bool)
+}
+
 // Reconcile observes the cluster, plans, applies the plan, and reports the status.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	fc := &v1alpha1.FlagCache{}
@@ -150,6 +162,9 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	r.Prober.Forget(key)
 	r.Prober.Forget(nextProbeKey(key))
 	r.Sampler.Forget(key)
+	if r.Deliveries != nil {
+		r.Deliveries.Forget(key)
+	}
 	r.Rollbacks.Forget(key)
 }
 

@@ -155,8 +155,9 @@ const (
 	ReasonWaitingForCache = "WaitingForCache"
 )
 
-// ConditionFlagsValid reports whether all flags of the source can be served. For
-// flags.type Postgres it also reports on the Secret, with the reasons
+// ConditionFlagsValid reports whether all flags of the source can be served, and
+// whether they are: the operator compares the digest of the document that each ready pod
+// reports with that of the ConfigMap. For flags.type Postgres it reports on the Secret, with the reasons
 // SecretNotFound, SecretNotPermitted and SecretInvalid.
 const (
 	ConditionFlagsValid = "FlagsValid"
@@ -171,6 +172,8 @@ const (
 	ReasonKeyNotFound = "KeyNotFound"
 	// ReasonUnparseable: the file cannot be parsed; the last valid flags are still served.
 	ReasonUnparseable = "Unparseable"
+	// ReasonPodsBehind: pods serve other flags than the ConfigMap has, longer than a kubelet takes to update a mount; the message names them. An immutable ConfigMap that was deleted and created again needs another name.
+	ReasonPodsBehind = "PodsBehind"
 	// ReasonFlagsRejected: some flags are invalid and are not served; the others are.
 	ReasonFlagsRejected = "FlagsRejected"
 )

@@ -65,24 +65,30 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	sampler, err := addSampler(ctx, mgr, changes)
+	pods := &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient()}
+	sampler, err := addSampler(ctx, mgr, pods, changes)
 	if err != nil {
 		return err
+	}
+	deliveries := evidence.NewDeliveries(pods, notifier(ctx, changes))
+	if err := mgr.Add(deliveries); err != nil {
+		return fmt.Errorf("adding the comparison of flags: %w", err)
 	}
 	kinds, err := ackkinds.New(mgr, controllers.ACKCacheOptions(o.namespaces))
 	if err != nil {
 		return fmt.Errorf("setting up the watches of ACK kinds: %w", err)
 	}
 	reconciler := &controllers.Reconciler{
-		Client:    kinds.Client(mgr.GetClient()),
-		Live:      mgr.GetAPIReader(),
-		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: flags.Validate},
-		Prober:    prober,
-		Sampler:   sampler,
-		ACK:       kinds,
-		Events:    mgr.GetEventRecorder("flagcache"),
-		Clock:     clock.RealClock{},
-		Operator:  observed.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA},
+		Client:     kinds.Client(mgr.GetClient()),
+		Live:       mgr.GetAPIReader(),
+		FlagFiles:  &controllers.FlagFiles{Metadata: flagFiles, Validate: flags.Validate},
+		Prober:     prober,
+		Sampler:    sampler,
+		Deliveries: deliveries,
+		ACK:        kinds,
+		Events:     mgr.GetEventRecorder("flagcache"),
+		Clock:      clock.RealClock{},
+		Operator:   observed.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA},
 	}
 	if err := reconciler.SetupWithManager(mgr, flagFiles, changes, o.workers, kinds); err != nil {
 		return err
@@ -153,8 +159,7 @@ func notifier(ctx context.Context, changes chan<- event.GenericEvent) func(types
 }
 
 // addSampler adds the sampler of canaries to the manager. Samples trigger reconciles.
-func addSampler(ctx context.Context, mgr ctrl.Manager, changes chan<- event.GenericEvent) (*evidence.Sampler, error) {
-	pods := &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient()}
+func addSampler(ctx context.Context, mgr ctrl.Manager, pods *evidence.Pods, changes chan<- event.GenericEvent) (*evidence.Sampler, error) {
 	sampler := evidence.NewSampler(evidence.Options{
 		Source: evidence.Sources{
 			v1alpha1.MetricsPods:       pods,

@@ -1,9 +1,11 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package evidence gathers the evidence of canaries in the background.
+// Package evidence gathers in the background what pods report: the evidence of canaries,
+// and which flags they serve.
 //
-//	Sampler ──interval──▶ Sources ──type──▶ Pods, Prometheus, CloudWatch
+//	Sampler    ──interval──▶ Sources ──type──▶ Pods, Prometheus, CloudWatch
+//	Deliveries ──until all serve the document──▶ Pods
 //
 // A Sampler samples each watched canary at its interval and keeps the last sample; it
 // makes no decisions. A sample is a set of streams: cumulative counters of one run of
@@ -22,4 +24,7 @@
 //
 // CloudWatch has the number of events per minute. Every sample adds up all minutes
 // since the canary started, so that no state is kept between samples.
+//
+// Deliveries compare the digest of the document that each ready pod serves with that of
+// the source. What a pod reports is only compared: no text of it is repeated.
 package evidence

@@ -22,6 +22,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -54,7 +55,7 @@ type Pods struct {
 // Sample implements Source: it scrapes the running pods of both revisions.
 func (p *Pods) Sample(ctx context.Context, t Target) canary.Evidence {
 	sample := canary.Evidence{At: p.Clock.Now()}
-	pods, all, err := p.list(ctx, t)
+	pods, all, err := p.list(ctx, t.FlagCache, t.Candidate, t.Stable)
 	if err != nil {
 		sample.Missing = "cannot list the pods"
 		return sample
@@ -86,20 +87,20 @@ func (p *Pods) Sample(ctx context.Context, t Target) canary.Evidence {
 	return sample
 }
 
-// list returns the running pods of both revisions; all is false if there are more.
-func (p *Pods) list(ctx context.Context, t Target) (found []*corev1.Pod, all bool, err error) {
+// list returns the running pods of revisions; all is false if there are more.
+func (p *Pods) list(ctx context.Context, fc types.NamespacedName, revisions ...string) (found []*corev1.Pod, all bool, err error) {
 	all = true
-	for _, revision := range []string{t.Candidate, t.Stable} {
+	for _, revision := range revisions {
 		pods := &corev1.PodList{}
-		err := p.Client.List(ctx, pods, client.InNamespace(t.FlagCache.Namespace), client.Limit(maxPods), client.MatchingLabels{
-			v1alpha1.LabelName: t.FlagCache.Name, v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelRevision: revision,
+		err := p.Client.List(ctx, pods, client.InNamespace(fc.Namespace), client.Limit(maxPods), client.MatchingLabels{
+			v1alpha1.LabelName: fc.Name, v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelRevision: revision,
 		})
 		if err != nil {
 			return nil, false, fmt.Errorf("listing the pods of revision %s: %w", revision, err)
 		}
 		all = all && pods.Continue == ""
 		for i := range pods.Items {
-			if scrapable(&pods.Items[i], t.FlagCache.Name+"-"+revision) {
+			if scrapable(&pods.Items[i], fc.Name+"-"+revision) {
 				found = append(found, &pods.Items[i])
 			}
 		}
@@ -125,6 +126,19 @@ var (
 
 // scrape returns the streams of one pod.
 func (p *Pods) scrape(ctx context.Context, pod *corev1.Pod, t Target) ([]canary.Stream, error) {
+	parsed, err := p.metrics(ctx, pod)
+	if err != nil {
+		return nil, err
+	}
+	found, err := streams(parsed, string(pod.UID), pod.Labels[v1alpha1.LabelRevision], t)
+	if err != nil {
+		return nil, fmt.Errorf("reading the metrics of pod %s: %w", pod.Name, err)
+	}
+	return found, nil
+}
+
+// metrics reads and parses the metrics of one pod.
+func (p *Pods) metrics(ctx context.Context, pod *corev1.Pod) (families, error) {
 	url := "http://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(config.PortTelemetry)) + config.PathMetrics
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -149,9 +163,5 @@ func (p *Pods) scrape(ctx context.Context, pod *corev1.Pod, t Target) ([]canary.
 	if err != nil {
 		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, err)
 	}
-	found, err := streams(parsed, string(pod.UID), pod.Labels[v1alpha1.LabelRevision], t)
-	if err != nil {
-		return nil, fmt.Errorf("reading the metrics of pod %s: %w", pod.Name, err)
-	}
-	return found, nil
+	return parsed, nil
 }

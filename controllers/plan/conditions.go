@@ -138,6 +138,7 @@ var terminalReasons = []string{
 	v1alpha1.ReasonInvalidRecord,
 	v1alpha1.ReasonUnparseable,
 	v1alpha1.ReasonFlagsRejected,
+	v1alpha1.ReasonPodsBehind,
 	v1alpha1.ReasonProgressDeadlineExceeded,
 	v1alpha1.ReasonRolledBack,
 	v1alpha1.ReasonCanaryInconclusive,

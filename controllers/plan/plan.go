@@ -44,6 +44,8 @@ type Plan struct {
 	ProbeNext *ProbeTarget
 	// Evidence is what to sample about a canary; nil if there is none.
 	Evidence *EvidenceTarget
+	// Delivery is which pods are to serve the flags; nil if there are none.
+	Delivery *DeliveryTarget
 	// Warnings are mistakes in requests by annotation.
 	Warnings []Event
 	// Status is the whole status if all of the above succeeds.
@@ -61,6 +63,9 @@ const (
 	AddFinalizer
 	RemoveFinalizer
 )
+
+// DeliveryTarget is a flags file and the pods that are to serve it.
+type DeliveryTarget = source.Target
 
 // ProbeTarget is a cache and how its clients connect to it.
 type ProbeTarget struct {
@@ -140,7 +145,7 @@ func progress(s *observed.Index) Plan {
 	published := connection.Publish(s, desired, connection.Serving{Stable: service.rollout.stable, Target: service.rollout.target},
 		cached.KeepsConnection, cached.Provisioned.Message)
 
-	p := Plan{Probe: probeTarget(s, cached, published.InUse), ProbeNext: nextTarget(s, cached), Evidence: evidenceTarget(s, service.rollout)}
+	p := Plan{Probe: probeTarget(s, cached, published.InUse), ProbeNext: nextTarget(s, cached), Evidence: evidenceTarget(s, service.rollout), Delivery: flags.Delivery}
 	write := slices.Concat(cached.Apply, desired.Apply, published.Apply, service.apply)
 	desiredObjects := slices.Concat(write, cached.Keep, published.Keep, service.keep)
 	conflicts := s.Conflicts(desiredObjects)
@@ -156,6 +161,7 @@ func progress(s *observed.Index) Plan {
 	p.Apply, p.Delete = append(p.Apply, retired.Apply...), append(p.Delete, retired.Delete...)
 	p.Status = status(s, results{cache: cached, connection: published, flags: flags, service: service, conflicts: conflicts})
 	p.RequeueAfter = cache.Sooner(requeueAfter(s, service.rollout, conflicts), cached.RequeueAfter)
+	p.RequeueAfter = cache.Sooner(p.RequeueAfter, flags.RequeueAfter)
 	if s.WaitsForPods() {
 		p.RequeueAfter = cache.Sooner(p.RequeueAfter, podInterval(p.Status))
 	}

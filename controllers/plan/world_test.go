@@ -74,6 +74,7 @@ type world struct {
 	secret    observed.ExternalSecret
 	database  observed.ExternalSecret
 	flags     observed.Flags
+	delivery  observed.Delivery
 	probe     observed.Probe
 	children  []observed.Object
 	trace     []string
@@ -114,6 +115,7 @@ func (w *world) snapshot() observed.Snapshot {
 		ExternalSecret: w.secret,
 		DatabaseSecret: w.database,
 		Flags:          w.flags,
+		Delivery:       w.delivery,
 		Probe:          w.probe,
 		NextProbe:      w.nextProbe,
 		ACK:            w.ack,

@@ -317,6 +317,12 @@ const (
 	MetricSnapshotGeneration = "flag_config_generation"
 	// MetricSnapshotFlags is the number of flags served.
 	MetricSnapshotFlags = "flag_config_flags"
+	// MetricSnapshotInfo is 1, with the digest of the served document in the label
+	// LabelDigest: its SHA-256 in hexadecimal. There is none before the first
+	// document.
+	MetricSnapshotInfo = "flag_config_info"
+	// LabelDigest is the label of MetricSnapshotInfo.
+	LabelDigest = "digest"
 	// MetricSnapshotProblems is the number of problems with single flags in the
 	// served document, or in a later one of which all flags were rejected; most
 	// problems reject the flag.

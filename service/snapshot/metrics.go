@@ -80,6 +80,7 @@ func (r *Refresher) read(ctx context.Context) (source.Document, error) {
 func (r *Refresher) Register(registry prometheus.Registerer) {
 	registry.MustRegister(r.metrics.loads, r.metrics.loading, r.metrics.missDuration, r.metrics.waitTimeouts, r.metrics.refused,
 		r.metrics.lastGoodFailures)
+	registry.MustRegister(info{r})
 	gauge := func(name, help string, value func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
@@ -97,6 +98,22 @@ func (r *Refresher) Register(registry prometheus.Registerer) {
 		}
 		return 0
 	})
+}
+
+// info collects which document is served.
+type info struct{ *Refresher }
+
+var infoDesc = prometheus.NewDesc(config.MetricSnapshotInfo,
+	"1, with the SHA-256 of the served document as the label "+config.LabelDigest+".", []string{config.LabelDigest}, nil)
+
+// Describe implements prometheus.Collector.
+func (info) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- infoDesc }
+
+// Collect implements prometheus.Collector.
+func (i info) Collect(metrics chan<- prometheus.Metric) {
+	if current := i.Current(); current != nil {
+		metrics <- prometheus.MustNewConstMetric(infoDesc, prometheus.GaugeValue, 1, current.Digest)
+	}
 }
 
 // problems returns the number of problems of the latest document.

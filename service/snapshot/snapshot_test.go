@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/flagcache/flagcache/service/cache"
+	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/flags"
 	"github.com/flagcache/flagcache/service/logtest"
 	"github.com/flagcache/flagcache/service/redistest"
@@ -214,6 +216,28 @@ func TestServesTheSourceAndItsChanges(t *testing.T) {
 			t.Errorf("%s is %v, not %v", name, got, want)
 		}
 	}
+	if got, want := i.servedDigests(), []string{source.Digest([]byte(document(2)))}; !slices.Equal(got, want) {
+		t.Errorf("the digests of the served documents are %v, not %v", got, want)
+	}
+}
+
+// servedDigests returns the digests in the metrics.
+func (i *instance) servedDigests() []string {
+	i.t.Helper()
+	families, err := i.registry.Gather()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	var digests []string
+	for _, family := range families {
+		if family.GetName() != config.MetricSnapshotInfo {
+			continue
+		}
+		for _, series := range family.GetMetric() {
+			digests = append(digests, series.GetLabel()[0].GetValue())
+		}
+	}
+	return digests
 }
 
 func TestWaitsForFlagsWithNothingReachable(t *testing.T) {
@@ -221,6 +245,9 @@ func TestWaitsForFlagsWithNothingReachable(t *testing.T) {
 	server.Kill()
 	i := start(t, "", server)
 	i.awaitLog("cannot use the source")
+	if got := i.servedDigests(); len(got) > 0 {
+		t.Errorf("the digests of the served documents are %v before the first", got)
+	}
 	if i.Current() != nil || i.Age() != 0 || !strings.Contains(i.SourceError(), "no such file") {
 		t.Errorf("without a source it serves %v; source error: %q", i.Current(), i.SourceError())
 	}

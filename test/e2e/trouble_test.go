@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
@@ -58,5 +59,34 @@ var _ = Describe("A namespace that is deleted", func() {
 		doomed := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
 		Expect(local.Client.Delete(ctx, doomed)).To(Succeed())
 		expectDeleted(ctx, doomed)
+	})
+})
+
+var _ = Describe("An immutable ConfigMap that is deleted and created again", func() {
+	It("is reported while pods serve what it had before", func(ctx context.Context) {
+		namespace := aNamespace(ctx)
+		immutable := func(name, colour string) *corev1.ConfigMap {
+			flags := someFlags(namespace)
+			flags.Name, flags.Immutable, flags.Data["flags.json"] = name, ptr.To(true), flagsJSON(colour)
+			return flags
+		}
+		fc := aFlagCache(namespace, "frozen")
+		before := immutable("flags", "red")
+		created(ctx, before, fc)
+		expectReady(ctx, fc)
+
+		Expect(local.Client.Delete(ctx, before)).To(Succeed())
+		created(ctx, immutable("flags", "blue"))
+		expectCondition(ctx, fc, v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, v1alpha1.ReasonPodsBehind)
+		for _, pod := range podsOf(ctx, fc, v1alpha1.ComponentService) {
+			Expect(messageOf(fc, v1alpha1.ConditionFlagsValid)).To(ContainSubstring(pod.Name))
+		}
+		expectEveryPodServes(ctx, fc, "colour", "red")
+
+		By("following the advice: another name")
+		created(ctx, immutable("flags-2", "blue"))
+		changed(ctx, fc, func(fc *v1alpha1.FlagCache) { fc.Spec.Flags.ConfigMap.Name = "flags-2" })
+		expectReady(ctx, fc)
+		expectEveryPodServes(ctx, fc, "colour", "blue")
 	})
 })

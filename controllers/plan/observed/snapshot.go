@@ -35,8 +35,9 @@ type Snapshot struct {
 	ExternalSecret ExternalSecret
 	// DatabaseSecret is the Secret of flags.type Postgres.
 	DatabaseSecret ExternalSecret
-	// Flags is the flags file of flags.type ConfigMap.
-	Flags Flags
+	// Flags is the flags file of flags.type ConfigMap, and Delivery how far it got.
+	Flags    Flags
+	Delivery Delivery
 	// Probe is the last result of the data path in use, NextProbe that of a
 	// connection that nothing uses yet.
 	Probe, NextProbe Probe
@@ -125,6 +126,25 @@ type Flags struct {
 	Error string
 	// Problems are the rejected flags, one message each.
 	Problems []string
+	// Digest is the SHA-256 of the file in hexadecimal, as pods report it.
+	Digest string
+	// Immutable: the ConfigMap is. A kubelet does not read such a ConfigMap again, even if
+	// it was deleted and created with other content.
+	Immutable bool
+}
+
+// Delivery is how far a flags file got, by what pods report.
+type Delivery struct {
+	// Of is the digest of the file, "" before the first result.
+	Of string
+	// Behind are ready pods that serve another file, by name. There are More of them
+	// than are named.
+	Behind []string
+	More   int
+	// Since is when the first of them was found.
+	Since time.Time
+	// Incomplete: not every pod could be asked.
+	Incomplete bool
 }
 
 // Health is the verdict of the probe.

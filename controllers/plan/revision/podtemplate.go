@@ -114,7 +114,7 @@ func container(s *observed.Index) corev1.Container {
 		ReadinessProbe:  httpProbe(config.PathReady, 2, 2),
 		LivenessProbe:   httpProbe(config.PathLive, 10, 3),
 		VolumeMounts: []corev1.VolumeMount{
-			{Name: "flags", MountPath: source.Dir(fc), ReadOnly: true},
+			{Name: source.VolumeName, MountPath: source.Dir(fc), ReadOnly: true},
 			{Name: "connection", MountPath: config.BindingRoot + "/" + config.BindingName, ReadOnly: true},
 			{Name: "integrity", MountPath: config.IntegrityDir, ReadOnly: true},
 			{Name: "traffic", MountPath: config.TrafficDir, ReadOnly: true},
@@ -151,7 +151,7 @@ func environment(fc *v1alpha1.FlagCache) []corev1.EnvVar {
 
 func volumes(fc *v1alpha1.FlagCache, connectionHash string) []corev1.Volume {
 	return []corev1.Volume{
-		{Name: "flags", VolumeSource: source.Volume(fc)},
+		{Name: source.VolumeName, VolumeSource: source.Volume(fc)},
 		{Name: "connection", VolumeSource: pods.SecretVolume(observed.PrivateConnectionName(fc, connectionHash))},
 		{Name: "integrity", VolumeSource: pods.SecretVolume(observed.IntegrityName(fc))},
 		{Name: "traffic", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{

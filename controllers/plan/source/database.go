@@ -133,6 +133,9 @@ func Dir(fc *v1alpha1.FlagCache) string {
 	return config.FlagsDir
 }
 
+// VolumeName is the name of the volume of the flags.
+const VolumeName = "flags"
+
 // Volume is the ConfigMap of the flags or the Secret of their database. The Secret
 // is mounted as a whole, so that it may hold certificates beside the URI.
 func Volume(fc *v1alpha1.FlagCache) corev1.VolumeSource {

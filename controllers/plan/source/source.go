@@ -8,6 +8,7 @@ package source
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -23,6 +24,10 @@ type Part struct {
 	Usable bool
 	// Ports that the pods must reach to read it.
 	Ports []int32
+	// Delivery is which pods are to serve it; nil if there are none.
+	Delivery *Target
+	// RequeueAfter is when pods that serve something else are to be reported; 0 is never.
+	RequeueAfter time.Duration
 }
 
 // maxProblems is how many rejected flags a condition names.
@@ -52,13 +57,13 @@ func checkFile(s *observed.Index) Part {
 	}
 	if len(s.Flags.Problems) > 0 {
 		part := invalid(v1alpha1.ReasonFlagsRejected, "ConfigMap %s, key %s: %s. All other flags are served", ref.Name, ref.Key, summary(s.Flags.Problems))
-		part.Usable = true
+		part.Usable, part.Delivery = true, target(s)
 		return part
 	}
-	return Part{
-		Usable: true,
-		Valid:  conditions.True(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonValid, "ConfigMap %s, key %s is valid", ref.Name, ref.Key),
-	}
+	return checkDelivery(s, Part{
+		Usable: true, Delivery: target(s),
+		Valid: conditions.True(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonValid, "ConfigMap %s, key %s is valid", ref.Name, ref.Key),
+	})
 }
 
 func summary(problems []string) string {
