@@ -117,16 +117,21 @@ func (s sharedParts) validate(document []byte) (evaluators, metadata []byte, err
 	if err != nil {
 		return nil, nil, fmt.Errorf("writing the flags of the environment: %w", err)
 	}
-	_, is, err := flags.Parse(changed)
+	after, is, err := flags.Parse(changed)
 	if err != nil {
 		return nil, nil, err
 	}
-	_, was, err := flags.Parse(document)
+	before, was, err := flags.Parse(document)
 	if err != nil {
 		// An unusable environment may be repaired.
 		return evaluators, metadata, nil
 	}
-	if worse := newProblems(was, is); len(worse) > 0 {
+	worse := newProblems(was, is)
+	if len(worse) == 0 || len(was) > flags.MaxProblems {
+		// Those that are not listed cannot be compared.
+		worse = lost(before, after)
+	}
+	if len(worse) > 0 {
 		// Lines would refer to a document that the client does not see.
 		return nil, nil, invalid("the environment has problems", findings(worse, len(changed)))
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
@@ -34,6 +35,7 @@ const annToken, bobToken = "anns-token-0123456789", "bobs-token-0123456789"
 type fixture struct {
 	t        *testing.T
 	url      string
+	uri      string
 	registry *prometheus.Registry
 	log      *logtest.Buffer
 	// invalidated receives the environments that were invalidated in Redis.
@@ -59,7 +61,7 @@ func newFixtureOn(t *testing.T, uri string, limit func() *rate.Limiter, tokens m
 	for name, token := range tokens {
 		write(t, filepath.Join(tokensDir, name), token)
 	}
-	f := &fixture{t: t, registry: prometheus.NewRegistry(), log: &logtest.Buffer{}, invalidated: make(chan string, 1000)}
+	f := &fixture{t: t, uri: uri, registry: prometheus.NewRegistry(), log: &logtest.Buffer{}, invalidated: make(chan string, 1000)}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	store := postgres.Open(postgres.Options{URIFile: file, Environment: "default", MaxSize: flags.MaxSize, Check: flags.CheckBudget, Log: log})
 	t.Cleanup(store.Close)
@@ -76,6 +78,19 @@ func newFixtureOn(t *testing.T, uri string, limit func() *rate.Limiter, tokens m
 	t.Cleanup(server.Close)
 	f.url = server.URL + config.PathAdmin + "/environments"
 	return f
+}
+
+// exec executes SQL as a client of the database.
+func (f *fixture) exec(sql string, args ...any) {
+	f.t.Helper()
+	conn, err := pgx.Connect(f.t.Context(), f.uri)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	if _, err := conn.Exec(f.t.Context(), sql, args...); err != nil {
+		f.t.Fatalf("%s: %v", sql, err)
+	}
 }
 
 // migrate waits for the schema, which Watch creates.

@@ -98,7 +98,7 @@ func (a *api) createFlag(c *call) error {
 		if current != nil {
 			return nil, newProblem(http.StatusConflict, "the flag already exists: read it, then replace or patch it")
 		}
-		return validate(e, request.Key, request.Definition)
+		return validate(e, request.Key, nil, request.Definition)
 	})
 }
 
@@ -117,7 +117,7 @@ func (a *api) replaceFlag(c *call) error {
 		if err := checkPreconditions(c.r.Header, tagOf(current)); err != nil {
 			return nil, err
 		}
-		return validate(e, key, definition)
+		return validate(e, key, current, definition)
 	})
 }
 
@@ -145,7 +145,7 @@ func (a *api) patchFlag(c *call) error {
 		if err != nil {
 			return nil, newProblem(http.StatusBadRequest, "the patch cannot be applied")
 		}
-		return validate(e, key, merged)
+		return validate(e, key, current, merged)
 	})
 }
 

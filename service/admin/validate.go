@@ -13,9 +13,11 @@ import (
 	"github.com/flagcache/flagcache/service/source/postgres"
 )
 
-// validate returns a definition in the form to be stored, or the problems that
-// flag-service lint would report for it in its environment.
-func validate(e postgres.Environment, key string, definition []byte) ([]byte, error) {
+// validate returns a definition in the form to be stored. It is refused if the flag would
+// not be served, or has a problem that it does not have now: a flag with a rule that does
+// not work as intended, which an earlier release or a client of the database wrote, must
+// be disabled quickly.
+func validate(e postgres.Environment, key string, current *postgres.Flag, definition []byte) ([]byte, error) {
 	if err := flags.CheckSyntax(definition); err != nil {
 		return nil, invalid("the definition is unusable: "+err.Error(), nil)
 	}
@@ -23,6 +25,34 @@ func validate(e postgres.Environment, key string, definition []byte) ([]byte, er
 	if err := json.Compact(&compact, definition); err != nil {
 		return nil, err
 	}
+	is, before, err := check(e, key, definition)
+	if err != nil {
+		return nil, invalid("the definition is invalid: "+err.Error(), nil)
+	}
+	var was verdict
+	if current != nil {
+		// One that cannot be read has no problems in common.
+		was, _, _ = check(e, key, current.Definition)
+	}
+	problems := newProblems(was.problems, is.problems)
+	if !is.served {
+		problems = is.problems
+	}
+	if !is.served || len(problems) > 0 {
+		return nil, invalid("the definition has problems", findings(problems, before))
+	}
+	return compact.Bytes(), nil
+}
+
+// verdict is what a flag service would do with a flag.
+type verdict struct {
+	served   bool
+	problems []flags.Problem
+}
+
+// check checks a definition with the parts that the flags of its environment share. The
+// definition begins on a new line, after lines of the document before it.
+func check(e postgres.Environment, key string, definition []byte) (v verdict, lines int, err error) {
 	b := bytes.NewBufferString("{")
 	for _, shared := range []struct {
 		name  string
@@ -34,23 +64,19 @@ func validate(e postgres.Environment, key string, definition []byte) ([]byte, er
 	}
 	name, err := json.Marshal(key)
 	if err != nil {
-		return nil, err
+		return verdict{}, 0, err
 	}
-	// The definition begins on a new line, so that lines can be counted from its
-	// start.
 	fmt.Fprintf(b, "\"flags\":{%s:\n", name)
-	before := bytes.Count(b.Bytes(), []byte("\n"))
+	lines = bytes.Count(b.Bytes(), []byte("\n"))
 	b.Write(definition)
 	b.WriteString("}}")
-	_, problems, err := flags.Parse(b.Bytes())
+	set, problems, err := flags.Parse(b.Bytes())
 	if err != nil {
-		return nil, invalid("the definition is invalid: "+err.Error(), nil)
+		return verdict{}, lines, err
 	}
-	problems = slices.DeleteFunc(problems, func(p flags.Problem) bool { return p.Flag != key })
-	if len(problems) > 0 {
-		return nil, invalid("the definition has problems", findings(problems, before))
-	}
-	return compact.Bytes(), nil
+	_, v.served = set.Flag(key)
+	v.problems = slices.DeleteFunc(problems, func(p flags.Problem) bool { return p.Flag != key })
+	return v, lines, nil
 }
 
 // newProblems returns the problems in is that are not in was.
@@ -59,5 +85,16 @@ func newProblems(was, is []flags.Problem) []flags.Problem {
 	for _, p := range was {
 		known[[2]string{p.Path, p.Message}] = true
 	}
-	return slices.DeleteFunc(is, func(p flags.Problem) bool { return known[[2]string{p.Path, p.Message}] })
+	return slices.DeleteFunc(slices.Clone(is), func(p flags.Problem) bool { return known[[2]string{p.Path, p.Message}] })
+}
+
+// lost returns the problems of flags that are not served any more.
+func lost(was, is *flags.Set) []flags.Problem {
+	var list []flags.Problem
+	for _, flag := range was.Flags() {
+		if _, served := is.Flag(flag.Key); !served {
+			list = append(list, flags.Problem{Flag: flag.Key, Path: "flags." + flag.Key, Message: "the flag would not be served any more"})
+		}
+	}
+	return list
 }
