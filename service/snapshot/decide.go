@@ -92,12 +92,7 @@ func (r *Refresher) confirmCurrent(current *Snapshot, c proposal) {
 		r.refused.Store(0)
 	}
 	next := *current
-	shared := r.Source.Shared()
-	if c.confirmed && shared || c.state.Version.Compare(next.Version) > 0 || !live(current) {
-		next.State = c.state
-		next.Lagging = false
-	}
-	next.Confirmed = next.Confirmed || c.confirmed
+	next.State, next.Confirmed = reread(current, c, r.Source.Shared())
 	if c.origin == OriginSource || !live(current) {
 		next.Origin = c.origin
 	}
@@ -105,6 +100,26 @@ func (r *Refresher) confirmCurrent(current *Snapshot, c proposal) {
 		r.current.Store(&next)
 	}
 	r.confirm()
+}
+
+// reread returns the state of the served document after it was read again, and
+// whether the source confirmed that state. What Redis has is only a claim: it neither
+// replaces a state that the source confirmed, nor the store of a file. But the versions
+// of a file continue from that in Redis.
+func reread(current *Snapshot, c proposal, shared bool) (state source.State, confirmed bool) {
+	newer := c.state.Version.Compare(current.Version) > 0
+	state, confirmed = current.State, current.Confirmed || c.confirmed
+	switch {
+	case !live(current), shared && c.confirmed, shared && newer && !current.Confirmed:
+		state, confirmed = c.state, c.confirmed
+	case !shared && newer:
+		state.Version = c.state.Version
+	}
+	if !shared && c.origin == OriginSource {
+		state.Store = c.state.Store
+	}
+	state.Lagging = false
+	return state, confirmed
 }
 
 // minShrink is the number of flags that a set must lose to be read a second

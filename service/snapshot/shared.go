@@ -113,6 +113,8 @@ func (r *Refresher) servesReported() bool {
 		return false
 	case reported.state.Confirms(current.State):
 		return true
+	case !current.SameStore(reported.state):
+		return false
 	case reported.silent(r.Now()), reported.state.Lagging && current.Confirmed:
 		return current.Version.Compare(reported.state.Version) >= 0
 	default:

@@ -35,7 +35,7 @@ const (
 // Reasons for not using a document in Redis.
 var (
 	errUnconfirmed = errors.New("the source does not have this document")
-	errImplausible = errors.New("its version is in the future")
+	errImplausible = errors.New("its version is not that of a file, or in the future")
 )
 
 // Labels of the reasons in the metric of documents that were not used.
@@ -113,7 +113,7 @@ type arbiter struct {
 func (a *arbiter) admit(c *proposal, now time.Time) error {
 	switch {
 	case c.origin == OriginSource && a.shared:
-		if !a.reported.heard || c.state.Version.Compare(a.reported.state.Version) > 0 {
+		if !a.reported.heard || !c.state.SameStore(a.reported.state) || c.state.Version.Compare(a.reported.state.Version) > 0 {
 			a.reported = a.reported.record(c.state, now)
 		}
 	case c.origin == OriginCache && a.shared:
@@ -132,7 +132,7 @@ func (a *arbiter) admitWithoutSource(e source.State, now time.Time) error {
 	switch {
 	case !e.SameStore(source.State{Store: a.store}):
 		return cache.ErrForeign
-	case e.Version.Number > now.Add(maxClockSkew).UnixNano():
+	case e.Version.Epoch != 0, e.Version.Number > now.Add(maxClockSkew).UnixNano():
 		return errImplausible
 	}
 	return nil
@@ -145,7 +145,9 @@ func (a *arbiter) admitWithoutSource(e source.State, now time.Time) error {
 // Redis is used only without it. With a shared source, its document takes
 // precedence, even if its version is older, unless the source has reported a newer
 // one since or is a replica that may be behind. A document in Redis that the source
-// confirms does, too; one that it does not confirm must be newer.
+// confirms does, too; one that it does not confirm must be newer. Versions of different
+// stores are not compared: a document of the store that the source reported takes
+// precedence over one of another store.
 func (a *arbiter) checkPrecedence(c proposal, current *Snapshot, sourceGood bool) error {
 	if !live(current) {
 		return nil
@@ -154,6 +156,8 @@ func (a *arbiter) checkPrecedence(c proposal, current *Snapshot, sourceGood bool
 	switch {
 	case c.origin == OriginSource && !a.shared:
 		return nil
+	case a.shared && !c.state.SameStore(current.State):
+		return a.checkStore(c, current)
 	case c.origin == OriginSource && age < 0 && a.outdated(c, current):
 		return fmt.Errorf("%w: %s after %s", errOlder, c.state.Version, current.Version)
 	case c.origin == OriginSource && age < 0:
@@ -171,10 +175,22 @@ func (a *arbiter) checkPrecedence(c proposal, current *Snapshot, sourceGood bool
 	return nil
 }
 
+// checkStore returns an error if a document of another store than that of the served
+// one does not take precedence: before the source's first report, it is unknown which of
+// the stores in Redis is the source's.
+func (a *arbiter) checkStore(c proposal, current *Snapshot) error {
+	if c.origin != OriginSource && !a.reported.heard {
+		return errNotNewer
+	}
+	a.log.Warn("the source is another store than that of the served flags, serving the source's",
+		"source", c.state.Store, "served", current.Store)
+	return nil
+}
+
 // outdated reports whether an older document of the source is only late: the
 // source has reported a newer one, or is a replica that may be behind.
 func (a *arbiter) outdated(c proposal, current *Snapshot) bool {
-	newer := a.reported.state.Version.Compare(c.state.Version) > 0
+	newer := a.reported.state.SameStore(c.state) && a.reported.state.Version.Compare(c.state.Version) > 0
 	return newer || current.Confirmed && c.state.Lagging
 }
 

@@ -237,6 +237,7 @@ func TestFilesOfAnotherStoreAndOfTheFuture(t *testing.T) {
 	tests := map[string]source.State{
 		"of another store": {Store: "configmap:2", Version: version(1)},
 		"of the future":    {Store: "configmap:1", Version: future},
+		"with an epoch":    {Store: "configmap:1", Version: version(1)},
 	}
 	for name, state := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -250,5 +251,78 @@ func TestFilesOfAnotherStoreAndOfTheFuture(t *testing.T) {
 			i.write(document(1))
 			i.awaitValue("1")
 		})
+	}
+}
+
+// standby changes the fake to a replica, which may be behind, of a store.
+func (d *database) standby(store, content string, number int64) {
+	d.change(content, version(number))
+	d.set(func() { d.document.Store, d.document.Lagging = store, true })
+}
+
+// TestClaimInRedisDoesNotFreezeAStandby plants the served flags with a far version while
+// the source is silent. The source confirmed the flags, but not that version, so that what
+// the source has next is not older.
+func TestClaimInRedisDoesNotFreezeAStandby(t *testing.T) {
+	server := redistest.Start(t)
+	d := newDatabase("")
+	d.standby("db", document(1), 3)
+	i := share(t, d, server.URL())
+	i.awaitValue("1")
+	awaitCached(t, server, document(1))
+	d.set(func() { d.silent = true; d.err = context.DeadlineExceeded })
+	i.clock.Add(int64(time.Minute))
+	far := entry(version(1<<40), document(1))
+	far.Tag = "x"
+	before := i.lookups("hit")
+	plant(t, server, far)
+	redistest.Eventually(t, 15*time.Second, "the planted document is not read", func() bool { return i.lookups("hit") > before })
+	d.standby("db", document(2), 4)
+	d.set(func() { d.silent = false; d.err = nil })
+	i.awaitValue("2")
+}
+
+// TestStandbyOfAnotherStoreIsServed changes the source to a replica of another database,
+// with lower versions, which say nothing about those of the first one.
+func TestStandbyOfAnotherStoreIsServed(t *testing.T) {
+	for name, url := range map[string]string{"without Redis": "", "with Redis": redistest.Start(t).URL()} {
+		t.Run(name, func(t *testing.T) {
+			d := newDatabase("")
+			d.standby("db", document(10), 10)
+			i := share(t, d, url)
+			i.awaitValue("10")
+			d.standby("another", document(3), 3)
+			i.awaitValue("3")
+			if got := i.Current().Store; got != "another" {
+				t.Errorf("the store is %q", got)
+			}
+			d.standby("another", document(4), 4)
+			i.awaitValue("4")
+		})
+	}
+}
+
+// TestFileKeepsItsStore has Redis with the served flags, of a later version, but without a
+// store, as of an earlier release. What is stored from then on names the file's.
+func TestFileKeepsItsStore(t *testing.T) {
+	server := redistest.Start(t)
+	i := newInstance(t)
+	i.write(document(1))
+	file := source.NewFile(i.file, 1<<20, 100*time.Millisecond, i.log)
+	i.run(server.URL(), snapshot.Options{Source: file, Store: "configmap:1", Environment: "test", CacheInterval: 300 * time.Millisecond}, nil)
+	i.awaitValue("1")
+	later := source.Version{Number: time.Now().Add(time.Hour).UnixNano()}
+	before := i.lookups("hit")
+	plant(t, server, cache.Entry{State: source.State{Version: later, Tag: "x"}, Data: []byte(document(1))})
+	redistest.Eventually(t, 15*time.Second, "the planted document is not read", func() bool { return i.lookups("hit") > before+1 })
+	if got := i.Current().State; got.Store != "configmap:1" || got.Tag != "" {
+		t.Errorf("the state of the file became %+v", got)
+	}
+	i.write(document(2))
+	i.awaitValue("2")
+	awaitCached(t, server, document(2))
+	sealed := server.Client().Get(t.Context(), documentKey).Val()
+	if stored, err := (cache.Sealer{}).Open(documentKey, []byte(sealed)); err != nil || stored.Store != "configmap:1" {
+		t.Errorf("Redis has the document of %q: %v", stored.Store, err)
 	}
 }
