@@ -54,6 +54,9 @@ func Digest(data []byte) string {
 type State struct {
 	// Store identifies the store, such as a database; empty if it is unknown.
 	Store string
+	// Former is a name by which instances of earlier releases may have identified the
+	// store; empty if there is none.
+	Former string
 	// Version orders the documents of the store.
 	Version Version
 	// Tag differs for each change of the store, so that two documents with the same
@@ -65,7 +68,7 @@ type State struct {
 
 // SameStore reports whether two states may be of the same store.
 func (s State) SameStore(other State) bool {
-	return s.Store == "" || other.Store == "" || s.Store == other.Store
+	return s.Store == "" || other.Store == "" || s.Store == other.Store || s.Former == other.Store || s.Store == other.Former
 }
 
 // Confirms reports whether the source in this state has the document of another

@@ -167,4 +167,5 @@ const (
 	codeUndefinedTable        = "42P01"
 	codeInvalidSchema         = "3F000"
 	codeInsufficientPrivilege = "42501"
+	codeLockNotAvailable      = "55P03"
 )

@@ -29,4 +29,10 @@
 // A version does not identify a document: the store is reset while nobody
 // watches, or there are two. The state of a document also has the database, by the
 // identifier of its server, and a tag that differs for each change.
+//
+// # Migrations
+//
+// The first instance of a release migrates the schema. One that cannot, because its role
+// may not or because a dump holds a lock, uses the schema of the earlier release and
+// tries again later, so that new instances always start.
 package postgres

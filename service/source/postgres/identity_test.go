@@ -4,18 +4,24 @@
 package postgres
 
 import (
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/flagcache/flagcache/service/postgrestest"
+	"github.com/flagcache/flagcache/service/redistest"
 	"github.com/flagcache/flagcache/service/source"
 )
+
+// role returns the name of a role for the fixture's database.
+func (f *fixture) role() string { return "reader" + strings.TrimPrefix(filepath.Base(f.uri), "test") }
 
 // reader returns a store on the same database with a role that may only read.
 func (f *fixture) reader() *fixture {
 	f.t.Helper()
-	role := "reader" + strings.TrimPrefix(filepath.Base(f.uri), "test")
+	role := f.role()
 	f.exec("CREATE ROLE " + role + " LOGIN PASSWORD 'reader-password'")
 	f.exec("GRANT USAGE ON SCHEMA flagcache TO " + role)
 	f.exec("GRANT SELECT ON flagcache.environments, flagcache.flags, flagcache.migrations TO " + role)
@@ -80,8 +86,68 @@ func TestReaderIdentifiesTheStore(t *testing.T) {
 		t.Errorf("the reader identifies the document by %+v, not %+v", got, want)
 	}
 	f.exec("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
-	if got := r.load(); !strings.HasPrefix(got.Store, "postgres:schema-") || got.Tag != f.load().Tag {
-		t.Errorf("without the identifier, the document is %+v", got.State)
+	if got, want := r.load().State, f.load().State; got != want || strings.Contains(got.Store, "schema-") {
+		t.Errorf("without the right to read the identifier, the reader identifies the document by %+v, not %+v", got, want)
+	}
+	// The right of the owner decides, for all.
+	before := f.load().State
+	f.exec("ALTER FUNCTION flagcache.store() OWNER TO " + r.role())
+	got, want := r.load().State, f.load().State
+	if got != want || !strings.HasPrefix(got.Store, "postgres:schema-") {
+		t.Errorf("an owner without the right identifies the document by %+v, and others by %+v", got, want)
+	}
+	if !got.SameStore(before) || !before.SameStore(got) {
+		t.Errorf("the store of %+v is taken for another one than that of %+v", got, before)
+	}
+	if other := (source.State{Store: "postgres:1:2", Former: "postgres:schema-1:2"}); got.SameStore(other) || other.SameStore(got) {
+		t.Errorf("the store of %+v is taken for that of %+v", got, other)
+	}
+}
+
+// downgrade restores the schema of the release without the identity of documents.
+func (f *fixture) downgrade() {
+	f.exec(`DROP TRIGGER environment_tag ON flagcache.environments; DROP FUNCTION flagcache.environment_tag();
+		ALTER TABLE flagcache.environments DROP COLUMN tag; DROP FUNCTION flagcache.store(); DROP FUNCTION flagcache.former_store();
+		DELETE FROM flagcache.migrations WHERE version > 1`)
+}
+
+// TestMigrationDoesNotWaitForADump has a dump that reads the tables while the first
+// instance of this release starts. It serves the flags meanwhile, and migrates later.
+func TestMigrationDoesNotWaitForADump(t *testing.T) {
+	f := newMigratedFixture(t)
+	f.put("a", on)
+	f.downgrade()
+	dump, err := f.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dump.Exec(t.Context(), "LOCK TABLE flagcache.environments, flagcache.flags IN ACCESS SHARE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	upgraded := newFixture(t, f.uri)
+	w := upgraded.watch()
+	w.await(t, source.Version{Number: 1})
+	if got := upgraded.load(); got.Store != "" || !strings.Contains(string(got.Data), `"a"`) {
+		t.Errorf("the document is %+v", got)
+	}
+	if log := upgraded.log.String(); !strings.Contains(log, "cannot be migrated now") || strings.Contains(log, "level=ERROR") {
+		t.Errorf("the log is %s", log)
+	}
+	if err := dump.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, 30*time.Second, "the schema is not migrated after the dump", func() bool {
+		// A read that began before the migration does not see the table that it rewrote.
+		document, err := upgraded.Load(t.Context())
+		return err == nil && document.Store != ""
+	})
+}
+
+// TestLatestMigration compares the constant with the files.
+func TestLatestMigration(t *testing.T) {
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil || len(files) != latestMigration {
+		t.Errorf("the migrations are %v (%v), and the latest is %d", files, err, latestMigration)
 	}
 }
 
@@ -90,8 +156,7 @@ func TestReaderIdentifiesTheStore(t *testing.T) {
 func TestReaderServesTheSchemaOfAnEarlierRelease(t *testing.T) {
 	f := newMigratedFixture(t)
 	f.put("a", on)
-	f.exec(`DROP TRIGGER environment_tag ON flagcache.environments; DROP FUNCTION flagcache.environment_tag();
-		ALTER TABLE flagcache.environments DROP COLUMN tag; DROP FUNCTION flagcache.store(); DELETE FROM flagcache.migrations WHERE version = 2`)
+	f.downgrade()
 	r := f.reader()
 	w := r.watch()
 	w.await(t, source.Version{Number: 1})

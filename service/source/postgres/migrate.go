@@ -20,8 +20,17 @@ var migrations embed.FS
 // migrates: "flagcach" in ASCII.
 const migrationLock = 0x666c616763616368
 
-// identifiedSince is the migration that adds the identity of documents.
-const identifiedSince = 2
+// The migrations that add the identity of documents, and the former name of the store.
+const (
+	identifiedSince = 2
+	formerSince     = 3
+	// latestMigration is the last one.
+	latestMigration = formerSince
+)
+
+// migrationInterval is the time between attempts to migrate the schema of an earlier
+// release, in polls.
+const migrationInterval = 30
 
 // prepare ensures that the schema exists, for callers that run before the
 // watcher has done so.
@@ -40,31 +49,44 @@ func (s *Store) prepare(ctx context.Context) error {
 // ensureSchema migrates the schema to this version and creates the
 // environment's row. A read-only role can use a schema that already exists.
 func (s *Store) ensureSchema(ctx context.Context, conn *pgx.Conn) error {
-	steps, err := fs.Glob(migrations, "migrations/*.sql")
-	if err != nil {
-		return err
-	}
 	applied, err := appliedMigrations(ctx, conn)
 	if err != nil {
 		return fmt.Errorf("reading the version of the schema: %w", err)
 	}
-	if applied < len(steps) {
-		err := migrate(ctx, conn, steps)
+	if applied < latestMigration {
+		err := migrate(ctx, conn, applied > 0)
 		switch {
 		case err == nil:
-			applied = len(steps)
-		case applied > 0 && hasCode(err, codeInsufficientPrivilege, codeReadOnly):
-			s.options.Log.Warn("the schema is of an earlier release, and this role may not migrate it: documents in Redis are identified by their version only", "error", err)
+			applied = latestMigration
+		case applied > 0 && hasCode(err, codeInsufficientPrivilege, codeReadOnly, codeLockNotAvailable):
+			s.logOutdated(err)
 		default:
 			return fmt.Errorf("migrating the schema: %w", err)
 		}
 	}
-	s.identified.Store(applied >= identifiedSince)
+	s.recordSchema(applied)
 	if err := s.ensureEnvironment(ctx, conn); err != nil {
 		return err
 	}
 	s.prepared.Store(true)
 	return nil
+}
+
+// recordSchema records how many migrations are applied.
+func (s *Store) recordSchema(applied int) {
+	s.schema.Store(int64(applied))
+	if applied >= latestMigration {
+		s.outdatedError.Store(nil)
+	}
+}
+
+// logOutdated logs why the schema of an earlier release is used, once per reason.
+func (s *Store) logOutdated(err error) {
+	reason := err.Error()
+	if previous := s.outdatedError.Swap(&reason); previous != nil && *previous == reason {
+		return
+	}
+	s.options.Log.Warn("the schema is of an earlier release and cannot be migrated now, so documents in Redis may be identified by their version only", "error", err)
 }
 
 // appliedMigrations returns the number of applied migrations, 0 without a
@@ -79,9 +101,20 @@ func appliedMigrations(ctx context.Context, q querier) (applied int, err error) 
 }
 
 // migrate applies the missing migrations in one transaction. Of concurrent
-// processes only one applies them.
-func migrate(ctx context.Context, conn *pgx.Conn, steps []string) error {
+// processes only one applies them. The schema of an earlier release can be used
+// meanwhile, so that nothing waits for long: while a dump holds a lock, everybody else
+// would wait behind the migration.
+func migrate(ctx context.Context, conn *pgx.Conn, usable bool) error {
+	steps, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return err
+	}
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if usable {
+			if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '200ms'"); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
 			return err
 		}

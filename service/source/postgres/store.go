@@ -52,9 +52,11 @@ type Store struct {
 	uriChanged chan struct{}
 	// prepared is set once the schema is known to exist.
 	prepared atomic.Bool
-	// identified means that the schema has the identity of documents, which one that
-	// an earlier release created lacks until a role with the permission migrates it.
-	identified atomic.Bool
+	// schema is the number of migrations that are applied. One that an earlier release
+	// created is outdated until a role with the permission migrates it.
+	schema atomic.Int64
+	// outdatedError is why it was not migrated, as logged last.
+	outdatedError atomic.Pointer[string]
 }
 
 // querier is implemented by connections, pools and transactions.

@@ -97,12 +97,14 @@ func (s *Store) watchURI(ctx context.Context) {
 type watcher struct {
 	store   *Store
 	changed func(source.State)
-	// last is the latest version observed.
-	last source.Version
+	// last is the latest state observed.
+	last source.State
 	// connected is set while the current connection works.
 	connected bool
 	// readOnly is set if this connection's role may not assign a new epoch.
 	readOnly bool
+	// polls counts the polls with the schema of an earlier release.
+	polls int
 	// lastError is the error logged last.
 	lastError string
 }
@@ -195,25 +197,37 @@ func (w *watcher) awaitChange(ctx context.Context, conn *pgx.Conn) error {
 func (w *watcher) poll(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
-	if !w.store.identified.Load() {
-		// Another instance may have migrated the schema.
-		applied, err := appliedMigrations(ctx, conn)
-		if err != nil {
-			return fmt.Errorf("reading the version of the schema: %w", err)
+	if w.store.schema.Load() < latestMigration {
+		if err := w.updateSchema(ctx, conn); err != nil {
+			return err
 		}
-		w.store.identified.Store(applied >= identifiedSince)
 	}
 	seen, err := w.store.latest(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if wentBack := seen.restored || seen.state.Version.Compare(w.last) < 0; wentBack && !seen.state.Lagging && !w.readOnly {
+	wentBack := seen.restored || seen.state.SameStore(w.last) && seen.state.Version.Compare(w.last.Version) < 0
+	if wentBack && !seen.state.Lagging && !w.readOnly {
 		if seen, err = w.assignEpoch(ctx, conn, seen); err != nil {
 			return err
 		}
 	}
-	w.last = seen.state.Version
+	w.last = seen.state
 	w.changed(seen.state)
+	return nil
+}
+
+// updateSchema reads the version of an outdated schema, which another instance may have
+// migrated, and tries to migrate it from time to time.
+func (w *watcher) updateSchema(ctx context.Context, conn *pgx.Conn) error {
+	if w.polls++; w.polls%migrationInterval == 0 {
+		return w.store.ensureSchema(ctx, conn)
+	}
+	applied, err := appliedMigrations(ctx, conn)
+	if err != nil {
+		return fmt.Errorf("reading the version of the schema: %w", err)
+	}
+	w.store.recordSchema(applied)
 	return nil
 }
 
@@ -226,15 +240,18 @@ type observation struct {
 }
 
 func (s *Store) latest(ctx context.Context, q querier) (observation, error) {
-	identity := "'', ''"
-	if s.identified.Load() {
-		identity = "flagcache.store(), tag::text"
+	identity := "'', '', ''"
+	switch schema := s.schema.Load(); {
+	case schema >= formerSince:
+		identity = "flagcache.store(), flagcache.former_store(), tag::text"
+	case schema >= identifiedSince:
+		identity = "flagcache.store(), '', tag::text"
 	}
 	var seen observation
 	state := &seen.state
 	row := q.QueryRow(ctx, "SELECT epoch, version, incarnation <> flagcache.incarnation(), pg_is_in_recovery(), "+identity+
 		" FROM flagcache.environments WHERE name = $1", s.options.Environment)
-	if err := row.Scan(&state.Version.Epoch, &state.Version.Number, &seen.restored, &state.Lagging, &state.Store, &state.Tag); err != nil {
+	if err := row.Scan(&state.Version.Epoch, &state.Version.Number, &seen.restored, &state.Lagging, &state.Store, &state.Former, &state.Tag); err != nil {
 		return observation{}, fmt.Errorf("reading the version of the flags: %w", err)
 	}
 	return seen, nil
@@ -246,7 +263,7 @@ func (w *watcher) assignEpoch(ctx context.Context, conn *pgx.Conn, seen observat
 	_, err := conn.Exec(ctx, `UPDATE flagcache.environments
 		SET epoch = greatest(flagcache.new_epoch(), $3::bigint, epoch + 1), incarnation = flagcache.incarnation()
 		WHERE name = $1 AND epoch = $2::bigint`,
-		w.store.options.Environment, seen.state.Version.Epoch, w.last.Epoch+1)
+		w.store.options.Environment, seen.state.Version.Epoch, w.last.Version.Epoch+1)
 	switch {
 	case hasCode(err, codeInsufficientPrivilege, codeReadOnly):
 		w.readOnly = true
@@ -257,6 +274,6 @@ func (w *watcher) assignEpoch(ctx context.Context, conn *pgx.Conn, seen observat
 		return seen, fmt.Errorf("assigning a new epoch to a restored database: %w", err)
 	}
 	w.store.options.Log.Warn("the database was reset to an earlier state, as after a restore: assigned a new epoch",
-		"environment", w.store.options.Environment, "last", w.last.String(), "current", seen.state.Version.String())
+		"environment", w.store.options.Environment, "last", w.last.Version.String(), "current", seen.state.Version.String())
 	return w.store.latest(ctx, conn)
 }
