@@ -118,6 +118,60 @@ var _ = Describe("ACK kinds", Ordered, func() {
 		o.discovery.fails.Store(false)
 	})
 
+	It("are written with the fields that an older release of ACK has", func(ctx SpecContext) {
+		kind := kindOf("ReplicationGroup")
+		o.uninstall(ctx, crdOf(kind.Kind))
+		o.expectInstalled(ctx, false, kind.Kind)
+		older, err := ackcrds.OfRelease(ctx, kind, "v1.6.0")
+		Expect(err).NotTo(HaveOccurred())
+		o.install(ctx, older)
+		Eventually(ctx, o.kinds.Lacking).WithTimeout(time.Minute).
+			Should(Equal(map[string][]string{kind.Kind: ackcrds.Lacking("v1.6.0")[kind.Kind]}))
+
+		fc := (&stage{namespace: "default"}).aFlagCache()
+		fc.Name, fc.Spec.Cache.Type = "older", v1alpha1.CacheElastiCache
+		fc.Spec.Cache.ElastiCache = &v1alpha1.ElastiCacheSpec{Replicas: 1}
+		Expect(o.Client.Create(ctx, fc)).To(Succeed())
+		group := o.expectGroup(ctx, fc.Name, func(g Gomega, group *ack.ReplicationGroup) {
+			g.Expect(group.Spec.NetworkType).NotTo(BeNil())
+		})
+		Expect(group.Spec.Durability).To(BeNil())
+
+		By("changing it, which the API server would reject together with a field that it does not know")
+		before := fc.DeepCopy()
+		fc.Spec.Cache.ElastiCache.Tags = map[string]v1alpha1.TagValue{"team": "shop"}
+		Expect(o.Client.Patch(ctx, fc, client.MergeFrom(before))).To(Succeed())
+		o.expectGroup(ctx, fc.Name, func(g Gomega, group *ack.ReplicationGroup) {
+			g.Expect(group.Spec.Tags).To(ContainElement(&ack.Tag{Key: ptr.To("team"), Value: ptr.To("shop")}))
+		})
+
+		By("updating the CRD")
+		Expect(o.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(crdOf(kind.Kind)), client.FieldOwner("test"), client.ForceOwnership)).To(Succeed())
+		Eventually(ctx, o.kinds.Lacking).WithTimeout(time.Minute).Should(BeEmpty())
+		o.expectGroup(ctx, fc.Name, func(g Gomega, group *ack.ReplicationGroup) {
+			g.Expect(group.Spec.Durability).To(HaveValue(Equal("default")))
+		})
+
+		By("requiring a kind that lacks a field")
+		for _, name := range []string{"User", "UserGroup"} {
+			older, err := ackcrds.OfRelease(ctx, kindOf(name), "v1.3.4")
+			Expect(err).NotTo(HaveOccurred())
+			o.install(ctx, older)
+		}
+		Eventually(ctx, o.kinds.Lacking).WithTimeout(time.Minute).Should(HaveKey("User"))
+		before = fc.DeepCopy()
+		fc.Spec.Cache.ElastiCache.Authentication.Type = v1alpha1.AuthenticationIAM
+		Expect(o.Client.Patch(ctx, fc, client.MergeFrom(before))).To(Succeed())
+		o.expectProvisioned(ctx, fc.Name, v1alpha1.ReasonACKOutdated, "v1.3.5")
+		Expect(o.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(crdOf("User")), client.FieldOwner("test"), client.ForceOwnership)).To(Succeed())
+		o.expectProvisioned(ctx, fc.Name, v1alpha1.ReasonProvisioning, "Waiting for User")
+
+		Expect(o.Client.Delete(ctx, fc)).To(Succeed())
+		Eventually(ctx, func() bool {
+			return apierrors.IsNotFound(o.Client.Get(ctx, o.key(fc.Name), fc))
+		}).WithTimeout(time.Minute).Should(BeTrue(), "the FlagCache still exists")
+	})
+
 	It("delay only reconciles of FlagCaches that depend on them if they cannot be read", func(ctx SpecContext) {
 		o.install(ctx, crdOf("ReplicationGroup"))
 		o.expectInstalled(ctx, true, "ReplicationGroup")
@@ -280,11 +334,41 @@ func (o *operator) groupOf(ctx context.Context, name string) *ack.ReplicationGro
 	return group
 }
 
+// expectGroup waits for a replication group of a FlagCache that meets the expectations.
+func (o *operator) expectGroup(ctx context.Context, name string, expect func(Gomega, *ack.ReplicationGroup)) *ack.ReplicationGroup {
+	GinkgoHelper()
+	groups := &ack.ReplicationGroupList{}
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(o.Client.List(ctx, groups, client.InNamespace("default"), client.MatchingLabels{v1alpha1.LabelName: name})).To(Succeed())
+		g.Expect(groups.Items).To(HaveLen(1))
+		expect(g, &groups.Items[0])
+	}).WithTimeout(time.Minute).Should(Succeed())
+	return &groups.Items[0]
+}
+
+// expectProvisioned waits until CacheProvisioned has a reason, and a message with a text.
+func (o *operator) expectProvisioned(ctx context.Context, name, reason, text string) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		fc := &v1alpha1.FlagCache{}
+		g.Expect(o.Client.Get(ctx, o.key(name), fc)).To(Succeed())
+		c := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionCacheProvisioned)
+		g.Expect(c).NotTo(BeNil())
+		g.Expect(c.Reason).To(Equal(reason))
+		g.Expect(c.Message).To(ContainSubstring(text))
+	}).WithTimeout(time.Minute).Should(Succeed())
+}
+
+// kindOf returns an ACK kind by its name.
+func kindOf(name string) ack.Kind {
+	i := slices.IndexFunc(ack.Kinds(), func(k ack.Kind) bool { return k.Kind == name })
+	return ack.Kinds()[i]
+}
+
 // crdOf returns the CRD of an ACK kind.
 func crdOf(name string) *unstructured.Unstructured {
 	GinkgoHelper()
-	i := slices.IndexFunc(ack.Kinds(), func(k ack.Kind) bool { return k.Kind == name })
-	crd, err := ackcrds.Of(context.Background(), ack.Kinds()[i])
+	crd, err := ackcrds.Of(context.Background(), kindOf(name))
 	Expect(err).NotTo(HaveOccurred())
 	return crd
 }

@@ -48,6 +48,8 @@ func (allInstalled) Installed() map[string]bool {
 	return installed
 }
 
+func (allInstalled) Lacking() map[string][]string { return nil }
+
 // starter runs until its context is done.
 type starter interface {
 	Start(ctx context.Context) error

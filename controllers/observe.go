@@ -170,7 +170,7 @@ func (o *observer) observeACK(ctx context.Context, snapshot *observed.Snapshot) 
 			return err
 		}
 	}
-	snapshot.ACK = installed
+	snapshot.ACK, snapshot.ACKLacks = installed, o.ack.Lacking()
 	return nil
 }
 

@@ -75,10 +75,13 @@ type Backoff interface {
 	Forget(ctrl.Request)
 }
 
-// ACK reports which kinds of AWS Controllers for Kubernetes are installed.
+// ACK reports which kinds of AWS Controllers for Kubernetes are installed, and in which
+// schema.
 type ACK interface {
 	// Installed reports for each kind, by name, whether the cluster serves it.
 	Installed() map[string]bool
+	// Lacking returns the fields of specs that the served schemas lack, by kind.
+	Lacking() map[string][]string
 }
 
 // Prober probes caches in the background.

@@ -73,6 +73,8 @@ const (
 	ReasonModifying = "Modifying"
 	// ReasonACKNotInstalled: the CustomResourceDefinitions of an ACK controller are not installed; reconciliation continues when they are.
 	ReasonACKNotInstalled = "ACKNotInstalled"
+	// ReasonACKOutdated: the CustomResourceDefinition of an ACK kind lacks a field that the spec requires; the message names the release of ACK that has it, and reconciliation continues when it is installed.
+	ReasonACKOutdated = "ACKOutdated"
 	// ReasonACKNotResponding: ACK has not synced an object for too long: its controller is stopped, overloaded, or watches other namespaces.
 	ReasonACKNotResponding = "ACKNotResponding"
 	// ReasonReferenceNotFound: ACK cannot resolve a reference of an object.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/openapi"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -68,16 +69,21 @@ type Kinds struct {
 	discovered chan struct{}
 	// pending are the groups that were not discovered yet.
 	pending sets.Set[schema.GroupVersion]
+	// compared are the URLs of the schemas that the kinds of a group were compared with.
+	compared map[schema.GroupVersion]string
 
 	mu      sync.RWMutex
 	watched map[string]*watchedKind
+	lacking map[string][]string
 }
 
-// Discovery lists the resources that the API server serves.
+// Discovery lists the resources that the API server serves, and their schemas.
 type Discovery interface {
 	// ServerResourcesForGroupVersionWithContext lists the resources of a group and
 	// version. It returns a NotFound error if the group is not served.
 	ServerResourcesForGroupVersionWithContext(ctx context.Context, groupVersion string) (*metav1.APIResourceList, error)
+	// OpenAPIV3WithContext returns a client of the schemas.
+	OpenAPIV3WithContext(ctx context.Context) openapi.ClientWithContext
 }
 
 // New returns Kinds that discover nothing before they are started. The options,
@@ -91,7 +97,8 @@ func New(mgr ctrl.Manager, options cache.Options) (*Kinds, error) {
 	options.Scheme, options.Mapper, options.HTTPClient = mgr.GetScheme(), mgr.GetRESTMapper(), mgr.GetHTTPClient()
 	k := &Kinds{
 		Discovery: d, Interval: defaultInterval, mgr: mgr, options: options,
-		discovered: make(chan struct{}), pending: sets.New(groups()...), watched: map[string]*watchedKind{},
+		discovered: make(chan struct{}), pending: sets.New(groups()...),
+		compared: map[schema.GroupVersion]string{}, watched: map[string]*watchedKind{}, lacking: map[string][]string{},
 	}
 	return k, nil
 }
@@ -182,11 +189,15 @@ func (k *Kinds) nextInterval() time.Duration {
 	}
 }
 
-// discover updates all kinds and reports whether any appeared or was removed. A
-// group whose discovery fails stays as it was.
+// discover updates all kinds and reports whether any appeared, was removed or got another
+// schema. A group whose discovery fails stays as it was.
 func (k *Kinds) discover(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) (changed bool) {
+	documents, err := k.Discovery.OpenAPIV3WithContext(ctx).PathsWithContext(ctx)
+	if err != nil && ctx.Err() == nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Listing the OpenAPI schemas")
+	}
 	for _, gv := range groups() {
-		updated, err := k.discoverGroup(ctx, gv, queue)
+		updated, err := k.discoverGroup(ctx, gv, documents, queue)
 		changed = changed || updated
 		if err != nil && ctx.Err() == nil {
 			ctrl.LoggerFrom(ctx).Error(err, "Discovering ACK kinds", "group", gv.Group)
@@ -208,13 +219,15 @@ func (k *Kinds) markDiscovered(gv schema.GroupVersion) {
 	}
 }
 
-// discoverGroup starts watching the kinds of a group that appeared, and stops
-// watching those that were removed.
-func (k *Kinds) discoverGroup(ctx context.Context, gv schema.GroupVersion, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) (changed bool, err error) {
+// discoverGroup reads the schemas of a group, starts watching its kinds that appeared,
+// and stops watching those that were removed.
+func (k *Kinds) discoverGroup(ctx context.Context, gv schema.GroupVersion, documents published,
+	queue workqueue.TypedRateLimitingInterface[reconcile.Request]) (changed bool, err error) {
 	served, err := k.served(ctx, gv)
 	if err != nil {
 		return false, err
 	}
+	changed, err = k.readSchemas(ctx, gv, documents)
 	for _, kind := range ack.Kinds() {
 		switch current := k.get(kind.Kind); {
 		case kind.GroupVersion() != gv:

@@ -84,9 +84,11 @@ type world struct {
 	cachePods observed.PodFailure
 	loadTests map[types.UID]observed.LoadTest
 	routes    map[string]observed.Route
-	// nextProbe is the result about the connection to verify, ack the installed kinds.
+	// nextProbe is the result about the connection to verify, ack the installed kinds,
+	// ackLacks the fields that their CRDs lack.
 	nextProbe observed.Probe
 	ack       map[string]bool
+	ackLacks  map[string][]string
 	// made counts the created children.
 	made int
 }
@@ -119,6 +121,7 @@ func (w *world) snapshot() observed.Snapshot {
 		Probe:          w.probe,
 		NextProbe:      w.nextProbe,
 		ACK:            w.ack,
+		ACKLacks:       w.ackLacks,
 		Evidence:       w.evidence,
 		Pods:           w.pods,
 		CachePods:      w.cachePods,

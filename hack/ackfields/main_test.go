@@ -230,3 +230,20 @@ func (c change) apply(fields map[string]any) error {
 	}
 	return unstructured.SetNestedField(fields, value, strings.Split(path, ".")...)
 }
+
+// TestAddedFieldsExist compares the fields that were added in releases with ACK's types.
+func TestAddedFieldsExist(t *testing.T) {
+	for _, a := range ack.Additions() {
+		i := slices.IndexFunc(ack.Kinds(), func(k ack.Kind) bool { return k.Kind == a.Kind })
+		if i < 0 {
+			t.Errorf("%s is no kind", a.Kind)
+			continue
+		}
+		spec := reflect.ValueOf(ack.Kinds()[i].New()).Elem().FieldByName("Spec").Type()
+		if !slices.ContainsFunc(leavesOf(spec, ""), func(leaf string) bool {
+			return covers(unsupported(a.Field, "added"), leaf)
+		}) {
+			t.Errorf("%s has no field %s", a.Kind, a.Field)
+		}
+	}
+}

@@ -55,6 +55,9 @@ func (w *World) Installed() map[string]bool {
 	return installed
 }
 
+// Lacking returns nothing: the kinds have every field.
+func (w *World) Lacking() map[string][]string { return nil }
+
 // ackTimeout is how long a user waits for the report that ACK does not respond.
 const ackTimeout = 10 * time.Minute
 

@@ -51,6 +51,32 @@ var (
 	}}
 )
 
+// fixedClass is the class on record for fields of no class: they are the same for as long
+// as the group exists, so that only others can have changed them.
+const fixedClass = "fixed"
+
+// withFixed is the current spec with the desired fields of no class. Of some, what is set
+// stays: the API server lets nobody change those that are immutable, and ACK itself
+// reverts the other.
+func withFixed(current, desired ack.ReplicationGroupSpec) ack.ReplicationGroupSpec {
+	next := desired
+	for _, c := range classes(desired) {
+		c.take(&next, current)
+	}
+	next.KMSKeyID = kept(current.KMSKeyID, next.KMSKeyID)
+	next.NetworkType = kept(current.NetworkType, next.NetworkType)
+	next.AtRestEncryptionEnabled = kept(current.AtRestEncryptionEnabled, next.AtRestEncryptionEnabled)
+	return next
+}
+
+// kept is the current value of a field that is to be set, if there is one.
+func kept[T any](current, desired *T) *T {
+	if current == nil || desired == nil {
+		return desired
+	}
+	return current
+}
+
 // flushClass is the class on record for a change that only has ACK send other
 // security groups to AWS.
 const flushClass = "exchange"
@@ -67,13 +93,13 @@ func classes(desired ack.ReplicationGroupSpec) []class {
 
 // immediate reports whether AWS may carry out a class of changes at once.
 func immediate(class string) bool {
-	return slices.Contains([]string{quietClass.name, tagsClass.name, securityClass.name, availabilityClass.name, flushClass}, class)
+	return slices.Contains([]string{quietClass.name, tagsClass.name, securityClass.name, availabilityClass.name, flushClass, fixedClass}, class)
 }
 
 // NextChange is the current spec with one class of changes towards the desired one,
 // and the name of that class: the first that differs, or the given one if that
-// does. The name is empty where nothing differs. Fields of no class cannot be
-// changed: they make another cache.
+// does. The name is empty where nothing differs. Fields of no class are left as they
+// are.
 func NextChange(current, desired ack.ReplicationGroupSpec, first string) (next ack.ReplicationGroupSpec, changed string) {
 	order := classes(desired)
 	slices.SortStableFunc(order, func(a, b class) int { return cmp.Compare(rank(a, first), rank(b, first)) })

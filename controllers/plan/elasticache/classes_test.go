@@ -4,6 +4,7 @@
 package elasticache
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -54,6 +55,28 @@ func TestNextChange(t *testing.T) {
 				t.Errorf("class %q, want %q; spec (-want +got):\n%s", class, c.class, d)
 			}
 		})
+	}
+}
+
+// Every field of no class is as desired, but for those that cannot be changed back.
+func TestWithFixed(t *testing.T) {
+	var current, desired ack.ReplicationGroupSpec
+	fill(reflect.ValueOf(&current).Elem())
+	next := withFixed(current, desired)
+	for _, c := range classes(desired) {
+		if c.differ(current, next) {
+			t.Errorf("the class %s changes", c.name)
+		}
+		c.take(&next, desired)
+	}
+	if d := cmp.Diff(desired, next); d != "" {
+		t.Errorf("fields of no class (-want +got):\n%s", d)
+	}
+	current = ack.ReplicationGroupSpec{KMSKeyID: ptr.To("arn"), NetworkType: ptr.To("ipv6"), Engine: ptr.To("redis")}
+	desired = ack.ReplicationGroupSpec{KMSKeyID: ptr.To("key"), NetworkType: ptr.To("ipv4"), Engine: ptr.To("valkey"), AtRestEncryptionEnabled: ptr.To(true)}
+	want := ack.ReplicationGroupSpec{KMSKeyID: ptr.To("arn"), NetworkType: ptr.To("ipv6"), Engine: ptr.To("valkey"), AtRestEncryptionEnabled: ptr.To(true)}
+	if d := cmp.Diff(want, withFixed(current, desired)); d != "" {
+		t.Errorf("immutable fields (-want +got):\n%s", d)
 	}
 }
 

@@ -121,7 +121,10 @@ func (g group) next(d desired, spec ack.ReplicationGroupSpec, parametersReady bo
 	}
 	again := current
 	again.Description = ptr.To(d.description(g.last.Attempt + 1))
+	fixed := withFixed(current, spec)
 	switch {
+	case g.created() && !sameSpec(fixed, current) && (g.last.Class != fixedClass || g.synced()):
+		return fixed, g.record(g.last.Attempt, fixedClass)
 	case g.last.Class == securityClass.name && g.settled() && !g.justSynced():
 		return again, g.record(g.last.Attempt+1, flushClass)
 	case !sameSpec(next, current) && g.mayChange(class):
@@ -152,7 +155,7 @@ func (g group) record(attempt int, class string) change {
 func (g group) changing(planned, spec ack.ReplicationGroupSpec) bool {
 	spec.Description = planned.Description
 	current := writtenSpec(g.observed.Spec)
-	next, _ := NextChange(current, spec, "")
+	next, _ := NextChange(withFixed(current, spec), spec, "")
 	return !sameSpec(next, current) || !g.synced()
 }
 

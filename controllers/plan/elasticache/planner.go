@@ -20,6 +20,7 @@
 package elasticache
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -79,6 +80,8 @@ type planned struct {
 	records records
 	group   group
 	deps    dependencies
+	// requested is the spec that the group is to have in the end.
+	requested ack.ReplicationGroupSpec
 }
 
 // Plan implements cache.Planner.
@@ -104,6 +107,13 @@ func (Planner) Plan(in cache.Input) cache.Part {
 	records, err := decodeRecords(seen)
 	c := planned{desired: d, x: in.Index, seen: seen, records: records, deps: planDependencies(in.Index, d, seen)}
 	c.group = group{observed: seen.Group, last: records.change, now: in.Now, since: in.Since}
+	requested := d.renderGroup(d.groupSpec(c.deps.securityGroupIDs), change{})
+	if missing := ack.Fit(in.ACKLacks, append(slices.Clone(c.deps.objects), observed.Object(requested))...); missing != nil {
+		part.Provisioned = notProvisioned(v1alpha1.ReasonACKOutdated, "%s", missing)
+		part.Keep, part.Connection = in.OfCache(d.id), seen.lastGood()
+		return part
+	}
+	c.requested = requested.Spec
 	var next steps
 	switch {
 	case err != nil:
@@ -154,8 +164,7 @@ func (c planned) steps(held bool) steps {
 	}
 	next.apply = append(next.apply, c.deps.objects...)
 	next.planGroup(c)
-	alarms, condition := planAlarms(c.x, c.desired, c.seen)
-	next.apply, next.alarms = append(next.apply, alarms...), condition
+	next.planAlarms(c)
 	next.requeueAfter = cache.Sooner(next.requeueAfter, c.rotationIn())
 	if c.seen.Group != nil && !c.group.settled() {
 		next.requeueAfter = cache.Sooner(next.requeueAfter, retryInterval)
@@ -163,9 +172,19 @@ func (c planned) steps(held bool) steps {
 	return next
 }
 
+// planAlarms adds the alarms. Where their CRD lacks a field, the existing ones are kept.
+func (s *steps) planAlarms(c planned) {
+	alarms, condition := planAlarms(c.x, c.desired, c.seen)
+	if missing := ack.Fit(c.x.ACKLacks, alarms...); missing != nil {
+		s.keep = append(s.keep, alarms...)
+		s.alarms = notConfigured(v1alpha1.ReasonACKOutdated, "%s", missing)
+		return
+	}
+	s.apply, s.alarms = append(s.apply, alarms...), condition
+}
+
 // planGroup adds the group, unless it is not to be touched now.
 func (s *steps) planGroup(c planned) {
-	spec := c.groupSpec(c.deps.securityGroupIDs)
 	if c.seen.Group == nil {
 		failed := c.records.failures.of(c.request())
 		pause := failed.pause(c.x.Since)
@@ -175,7 +194,7 @@ func (s *steps) planGroup(c planned) {
 		case failed.exhausted() || pause > 0:
 			s.requeueAfter = pause
 		default:
-			s.apply = append(s.apply, c.renderGroup(spec, change{At: toSecond(c.x.Now)}))
+			s.apply = append(s.apply, c.renderGroup(c.requested, change{At: toSecond(c.x.Now)}))
 		}
 		return
 	}
@@ -183,9 +202,9 @@ func (s *steps) planGroup(c planned) {
 		s.keep = append(s.keep, c.seen.Group)
 		return
 	}
-	next, last := c.group.next(c.desired, spec, c.deps.parametersReady)
+	next, last := c.group.next(c.desired, c.requested, c.deps.parametersReady)
 	s.apply = append(s.apply, c.renderGroup(next, last))
-	s.changing = c.group.changing(next, spec)
+	s.changing = c.group.changing(next, c.requested)
 	if s.changing && c.group.justSynced() {
 		s.requeueAfter = syncGap
 	}

@@ -43,6 +43,9 @@ type Snapshot struct {
 	Probe, NextProbe Probe
 	// ACK has the kinds of ACK that the API server serves.
 	ACK map[string]bool
+	// ACKLacks has the fields of ACK's specs that the served schemas lack, by kind, as
+	// paths such as tags[].key.
+	ACKLacks map[string][]string
 	// Evidence is the last sample about the canary in progress.
 	Evidence canary.Evidence
 	// Pods has what keeps the pods of revisions from running, by revision.
