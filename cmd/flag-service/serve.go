@@ -231,7 +231,7 @@ func (v *service) health() ofrep.Health {
 		details += "; " + sourceError
 	}
 	if v.refresher.Foreign() {
-		details += "; " + cache.ErrForeign.Error()
+		details += "; the document in Redis is not used: it is that of another store, or was sealed with another integrity key"
 	}
 	return ofrep.Health{Ready: true, Details: details}
 }

@@ -42,6 +42,11 @@ const maxHeader = 1024
 
 var errNotEnvelope = errors.New("the value is not an intact envelope for its key")
 
+// ErrUnverified is returned for an envelope that was sealed with another integrity key,
+// or none. Its state is only a claim. It may be that of another store, or of this one
+// while the key is replaced, so it is not discarded like a damaged one.
+var ErrUnverified = errors.New("the document in Redis was sealed with another integrity key")
+
 // Sealer creates and opens envelopes.
 type Sealer struct {
 	// Secret authenticates values; without it they carry a checksum.
@@ -86,7 +91,8 @@ func token(text string) string { return "=" + url.QueryEscape(text) }
 // Open returns the entry in an envelope. It parses only the state in the header,
 // and then compares the value with the envelope that Seal produces for the entry,
 // so that exactly one encoding is accepted. An envelope of the previous format has
-// neither store nor tag, so that no source confirms its entry.
+// neither store nor tag, so that no source confirms its entry. Of one that was sealed
+// with another key, it returns the state and ErrUnverified.
 func (s Sealer) Open(key string, value []byte) (Entry, error) {
 	entry, fields, err := parse(value)
 	if err != nil {
@@ -98,10 +104,23 @@ func (s Sealer) Open(key string, value []byte) (Entry, error) {
 		entry.Tag, _ = url.QueryUnescape(strings.TrimPrefix(fields[7], "="))
 		sealed = s.Seal(key, entry)
 	}
-	if !hmac.Equal(sealed, value) {
+	switch {
+	case hmac.Equal(sealed, value):
+		return entry, nil
+	case s.sealedOtherwise(key, fields, len(entry.Data)):
+		return Entry{State: entry.State}, ErrUnverified
+	default:
 		return Entry{}, errNotEnvelope
 	}
-	return entry, nil
+}
+
+// sealedOtherwise reports whether the header of a value that is not intact is that of an
+// envelope for the key which may be intact for another integrity key. Without keys, only
+// damage makes a difference.
+func (s Sealer) sealedOtherwise(key string, fields []string, size int) bool {
+	keyed := Sealer{Secret: []byte(key)}.algorithm()
+	return len(fields) > 8 && fields[0] == format && (fields[1] == keyed || fields[1] == Sealer{}.algorithm() && s.algorithm() == keyed) &&
+		fields[5] == strconv.Itoa(size) && strings.HasPrefix(fields[6], "=") && strings.HasPrefix(fields[7], "=") && strings.Join(fields[8:], " ") == key
 }
 
 // parse returns the entry in an envelope that is not verified, and the fields of

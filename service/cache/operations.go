@@ -46,8 +46,9 @@ const (
 )
 
 // Read returns the document, or ErrMiss. A value that is not an intact envelope
-// is a miss and is deleted. Read does not retry: the caller can read the source
-// instead.
+// is a miss and is deleted. Of one that was sealed with another integrity key, it
+// returns the state that it claims, and ErrUnverified. Read does not retry: the caller
+// can read the source instead.
 func (c *Cache) Read(ctx context.Context) (Entry, error) {
 	var entry Entry
 	err := c.run(ctx, 1, func(ctx context.Context, client redis.UniversalClient, s Sealer) error {
@@ -58,7 +59,7 @@ func (c *Cache) Read(ctx context.Context) (Entry, error) {
 	switch {
 	case err == nil:
 		c.requests.WithLabelValues("hit").Inc()
-	case errors.Is(err, ErrMiss):
+	case errors.Is(err, ErrMiss), errors.Is(err, ErrUnverified):
 		c.requests.WithLabelValues("miss").Inc()
 	case errors.Is(err, errNotConnected):
 		// Before the connection is configured there is nothing to count.
@@ -69,7 +70,9 @@ func (c *Cache) Read(ctx context.Context) (Entry, error) {
 }
 
 // Store writes the document and notifies all instances, unless the same or a
-// newer one is stored. It returns ErrForeign if that of another store is stored.
+// newer one is stored. It returns ErrForeign if that of another store is stored, and
+// ErrUnverified if one is that was sealed with another integrity key, unless the entry
+// supersedes it.
 func (c *Cache) Store(ctx context.Context, entry Entry) error {
 	return c.run(ctx, maxAttempts, func(ctx context.Context, client redis.UniversalClient, s Sealer) error {
 		return c.put(ctx, client, s, entry)
@@ -177,7 +180,7 @@ func (c *Cache) runAlways(ctx context.Context, tries int, run operation) error {
 
 // isAnswer reports whether the error is a valid result.
 func isAnswer(err error) bool {
-	return errors.Is(err, ErrMiss) || errors.Is(err, ErrBusy) || errors.Is(err, ErrForeign)
+	return errors.Is(err, ErrMiss) || errors.Is(err, ErrBusy) || errors.Is(err, ErrForeign) || errors.Is(err, ErrUnverified)
 }
 
 // isUnavailable reports whether the error should open the breaker. A rejected
@@ -219,6 +222,9 @@ func (c *Cache) get(ctx context.Context, client redis.UniversalClient, s Sealer)
 		return Entry{}, err
 	}
 	entry, err := s.Open(c.key, value)
+	if errors.Is(err, ErrUnverified) {
+		return entry, err
+	}
 	if err != nil {
 		c.options.Log.Warn("discarding a value in Redis", "key", c.key, "bytes", len(value), "error", err)
 		return Entry{}, c.discard(ctx, client, c.key, value)
@@ -265,7 +271,12 @@ func (c *Cache) put(ctx context.Context, client redis.UniversalClient, s Sealer,
 			return err
 		}
 		stored, err := s.Open(c.key, value)
+		unverified := errors.Is(err, ErrUnverified)
 		switch {
+		case unverified && !stored.SameStore(entry.State):
+			return ErrForeign
+		case unverified && !entry.Supersedes:
+			return ErrUnverified
 		case err != nil:
 		case !stored.SameStore(entry.State):
 			return ErrForeign

@@ -303,6 +303,9 @@ const (
 	MetricCacheWaitTimeouts = "flag_cache_wait_timeouts_total"
 	// MetricCacheRefused counts the lookups in Redis whose document was not used.
 	MetricCacheRefused = "flag_cache_refused_total"
+	// MetricCacheForeign is 1 while the document in Redis is that of another store, or
+	// was sealed with another integrity key.
+	MetricCacheForeign = "flag_cache_foreign"
 	// MetricSourceLoads counts reads of the source by result: ok, error.
 	MetricSourceLoads = "flag_source_loads_total"
 	// MetricSourceLoading is the number of reads of the source in progress.

@@ -29,6 +29,9 @@ type proposal struct {
 	origin string
 	// confirmed means that the source has it.
 	confirmed bool
+	// unverified means that it was sealed with another integrity key, so that it has no
+	// data.
+	unverified bool
 }
 
 func fromSource(d source.Document) proposal {

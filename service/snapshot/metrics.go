@@ -45,7 +45,7 @@ func newMetrics() *metrics {
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: config.MetricCacheRefused,
-			Help: "Lookups in Redis whose document was not used: foreign (of another store), unconfirmed (the source does not have it), implausible (from the future).",
+			Help: "Lookups in Redis whose document was not used: foreign (of another store), unconfirmed (the source does not have it), implausible (from the future), unverified (sealed with another integrity key).",
 		}, []string{"reason"}),
 		lastGoodFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: config.MetricLastGoodFailures,
@@ -55,7 +55,7 @@ func newMetrics() *metrics {
 	for _, result := range []string{"ok", "error"} {
 		m.loads.WithLabelValues(result)
 	}
-	for _, reason := range []string{refusedForeign, refusedUnconfirmed, refusedImplausible} {
+	for _, reason := range []string{refusedForeign, refusedUnconfirmed, refusedImplausible, refusedUnverified} {
 		m.refused.WithLabelValues(reason)
 	}
 	return m
@@ -92,6 +92,12 @@ func (r *Refresher) Register(registry prometheus.Registerer) {
 		ofCurrent(r, func(s *Snapshot) float64 { return float64(s.Set.Len()) }))
 	gauge(config.MetricSnapshotProblems, "Number of problems with single flags in the served document, or in a later one of which all flags were rejected.",
 		r.problems)
+	gauge(config.MetricCacheForeign, "1 while the document in Redis is that of another store, or sealed with another integrity key, else 0.", func() float64 {
+		if r.Foreign() {
+			return 1
+		}
+		return 0
+	})
 	gauge(config.MetricSourceGood, "1 while the source's document is served, else 0.", func() float64 {
 		if r.sourceGood.Load() {
 			return 1

@@ -45,12 +45,16 @@ func (r *Refresher) syncCache(ctx context.Context) time.Duration {
 // the source still confirms it; otherwise it would only appear fresh.
 func (r *Refresher) readOrRefill(ctx context.Context) {
 	entry, err := r.lookup(ctx)
-	current := r.Current()
-	if err == nil && errors.Is(r.considerEntry(entry), errImplausible) && current != nil && r.sourceGood.Load() {
+	var refusal error
+	if err == nil || errors.Is(err, cache.ErrUnverified) {
+		refusal = r.considerEntry(entry, err)
+	}
+	if current := r.Current(); current != nil && r.sourceGood.Load() && (errors.Is(refusal, errImplausible) ||
+		errors.Is(refusal, errUnverified) && r.refusals.replace(current.Version, r.Now(), r.CacheInterval)) {
 		_ = r.store(ctx, superseding(current))
 	}
 	// Any other unusable document is logged and changes nothing.
-	current = r.Current()
+	current := r.Current()
 	if !errors.Is(err, cache.ErrMiss) || current == nil || !r.sourceGood.Load() {
 		r.wait.end()
 		return
@@ -86,13 +90,16 @@ func (r *Refresher) refill(ctx context.Context, current *Snapshot) error {
 	return err
 }
 
-// considerEntry considers a document from Redis. An unusable one changes
-// nothing: the source is read as after a miss.
-func (r *Refresher) considerEntry(entry cache.Entry) error {
-	err := r.consider(fromEntry(entry, OriginCache))
+// considerEntry considers a document from Redis, which was read with an error if it
+// could not be verified. An unusable one changes nothing: the source is read as after a
+// miss.
+func (r *Refresher) considerEntry(entry cache.Entry, readErr error) error {
+	c := fromEntry(entry, OriginCache)
+	c.unverified = errors.Is(readErr, cache.ErrUnverified)
+	err := r.consider(c)
 	refused := refusalOf(err)
 	r.refusals.note(err, entry.State, r.Now(), r.Log)
-	r.foreign.Store(refused == refusedForeign)
+	r.foreign.Store(refused == refusedForeign || refused == refusedUnverified)
 	switch {
 	case refused != "":
 		r.metrics.refused.WithLabelValues(refused).Inc()
@@ -115,7 +122,7 @@ func (r *Refresher) store(ctx context.Context, entry cache.Entry) error {
 // replied.
 func (r *Refresher) lookup(ctx context.Context) (cache.Entry, error) {
 	entry, err := r.Cache.Read(ctx)
-	r.answered = r.answered || err == nil || errors.Is(err, cache.ErrMiss)
+	r.answered = r.answered || err == nil || errors.Is(err, cache.ErrMiss) || errors.Is(err, cache.ErrUnverified)
 	return entry, err
 }
 

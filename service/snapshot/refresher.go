@@ -124,7 +124,7 @@ type Refresher struct {
 	stored   *Snapshot
 	answered bool
 	refusals refusals
-	// foreign means that Redis has the document of another store.
+	// foreign means that Redis has a document that is not this store's.
 	foreign atomic.Bool
 
 	// saveFailing means that the last good file could not be written; used by its
@@ -170,8 +170,8 @@ func (r *Refresher) Age() time.Duration {
 	return r.Now().Sub(*r.confirmed.Load())
 }
 
-// Foreign reports whether Redis has the document of another store under the same
-// environment, so that it is not used.
+// Foreign reports whether Redis has a document under the same environment that is not
+// used because it is that of another store, or was sealed with another integrity key.
 func (r *Refresher) Foreign() bool { return r.foreign.Load() }
 
 // SourceError returns why the source's document is not served, empty if it is.

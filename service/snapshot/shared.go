@@ -44,9 +44,9 @@ func (r *Refresher) refreshShared(ctx context.Context) time.Duration {
 		return 0
 	case errors.Is(err, cache.ErrForeign):
 		return r.loadAlone(ctx)
-	case errors.Is(err, errUnconfirmed) && r.servesReported():
+	case refusalOf(err) != "" && r.servesReported():
 		return r.replaceUnconfirmed(ctx)
-	case errors.Is(err, errUnconfirmed):
+	case refusalOf(err) != "":
 		return r.fill(ctx)
 	case errors.Is(err, errShrunk):
 		return r.wait.begin(err, r.ShrinkDelay)
@@ -76,10 +76,10 @@ func (r *Refresher) readCache(ctx context.Context) (behind bool, err error) {
 		return false, errNoRedis
 	}
 	entry, err := r.lookup(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, cache.ErrUnverified) {
 		return false, err
 	}
-	if err := r.considerEntry(entry); !errors.Is(err, errNotNewer) {
+	if err := r.considerEntry(entry, err); !errors.Is(err, errNotNewer) {
 		return false, err
 	}
 	current := r.Current()

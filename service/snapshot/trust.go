@@ -35,6 +35,7 @@ const (
 // Reasons for not using a document in Redis.
 var (
 	errUnconfirmed = errors.New("the source does not have this document")
+	errUnverified  = errors.New("it was sealed with another integrity key, as by another program for the same flags")
 	errImplausible = errors.New("its version is not that of a file, or in the future")
 )
 
@@ -43,6 +44,7 @@ const (
 	refusedForeign     = "foreign"
 	refusedUnconfirmed = "unconfirmed"
 	refusedImplausible = "implausible"
+	refusedUnverified  = "unverified"
 )
 
 // refusalOf returns the label of the reason why a document was refused, empty for
@@ -55,6 +57,8 @@ func refusalOf(err error) string {
 		return refusedUnconfirmed
 	case errors.Is(err, errImplausible):
 		return refusedImplausible
+	case errors.Is(err, errUnverified):
+		return refusedUnverified
 	default:
 		return ""
 	}
@@ -112,6 +116,8 @@ type arbiter struct {
 // source confirms it. What the source itself returned is its state from then on.
 func (a *arbiter) admit(c *proposal, now time.Time) error {
 	switch {
+	case c.unverified:
+		return a.refuseUnverified(c.state)
 	case c.origin == OriginSource && a.shared:
 		if !a.reported.heard || !c.state.SameStore(a.reported.state) || c.state.Version.Compare(a.reported.state.Version) > 0 {
 			a.reported = a.reported.record(c.state, now)
@@ -125,6 +131,19 @@ func (a *arbiter) admit(c *proposal, now time.Time) error {
 		return a.admitWithoutSource(c.state, now)
 	}
 	return nil
+}
+
+// refuseUnverified returns why a document that was sealed with another integrity key is
+// not used: it claims to be that of another store, or it may be that of this one.
+func (a *arbiter) refuseUnverified(claimed source.State) error {
+	own := source.State{Store: a.store}
+	if a.shared {
+		own = a.reported.state
+	}
+	if !claimed.SameStore(own) {
+		return cache.ErrForeign
+	}
+	return errUnverified
 }
 
 // admitWithoutSource decides whether a document in Redis may stand in for a file.
@@ -208,7 +227,7 @@ type refusals struct {
 // note records the result of judging a document.
 func (f *refusals) note(err error, e source.State, now time.Time, log *slog.Logger) {
 	refusal := refusalOf(err)
-	if refusal != refusedUnconfirmed {
+	if refusal != refusedUnconfirmed && refusal != refusedUnverified {
 		f.since = time.Time{}
 	} else if f.since.IsZero() || f.refused != e {
 		f.refused, f.since = e, now

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/flagcache/flagcache/service/cache"
 	"github.com/flagcache/flagcache/service/redistest"
 	"github.com/flagcache/flagcache/service/snapshot"
@@ -325,4 +327,88 @@ func TestFileKeepsItsStore(t *testing.T) {
 	if stored, err := (cache.Sealer{}).Open(documentKey, []byte(sealed)); err != nil || stored.Store != "configmap:1" {
 		t.Errorf("Redis has the document of %q: %v", stored.Store, err)
 	}
+}
+
+// withKey lets an instance seal with an integrity key of its own, as those of each
+// FlagCache do.
+func withKey(t *testing.T, url, key string) func(*snapshot.Options) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "key")
+	put(t, file, key)
+	return func(o *snapshot.Options) {
+		o.Cache = cache.New(cache.Options{
+			Environment: "test", URL: url, KeyFile: file, TTL: time.Minute, MaxSize: 1 << 20,
+			Connections: 4, DialTimeout: 500 * time.Millisecond, Log: o.Log,
+		}, prometheus.NewRegistry())
+	}
+}
+
+// countMessages counts the messages about changes.
+func countMessages(t *testing.T, server *redistest.Server) *atomic.Int64 {
+	t.Helper()
+	subscription := server.Client().Subscribe(t.Context(), "feature_flags_changed:test")
+	t.Cleanup(func() { _ = subscription.Close() })
+	if _, err := subscription.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	messages := &atomic.Int64{}
+	go func() {
+		for range subscription.Channel() {
+			messages.Add(1)
+		}
+	}()
+	return messages
+}
+
+// TestTwoProgramsWithTheirOwnKeysOnOneRedis has two FlagCaches with the same environment
+// on one Redis: each serves its own flags, the second one reports it, and they do not
+// replace each other's document all the time.
+func TestTwoProgramsWithTheirOwnKeysOnOneRedis(t *testing.T) {
+	const maxMessages = 6
+	file := func(t *testing.T, server *redistest.Server, store, key string) *instance {
+		i := newInstance(t)
+		i.write(document(1))
+		source := source.NewFile(i.file, 1<<20, 100*time.Millisecond, i.log)
+		i.run(server.URL(), snapshot.Options{Source: source, Store: store, Environment: "test", CacheInterval: 300 * time.Millisecond},
+			[]func(*snapshot.Options){withKey(t, server.URL(), key)})
+		i.awaitValue("1")
+		return i
+	}
+	t.Run("files", func(t *testing.T) {
+		server := redistest.Start(t)
+		messages := countMessages(t, server)
+		a := file(t, server, "flagcache:1", "0123456789abcdef")
+		awaitCached(t, server, document(1))
+		b := file(t, server, "flagcache:2", "fedcba9876543210")
+		redistest.Eventually(t, 15*time.Second, "the second program does not report the first", b.Foreign)
+		b.write(document(2))
+		b.awaitValue("2")
+		b.never("1")
+		if a.Foreign() || b.refused("foreign") == 0 || b.series("flag_cache_foreign")[0].GetGauge().GetValue() != 1 {
+			t.Errorf("the first program reports %v, the second refused %v documents", a.Foreign(), b.refused("foreign"))
+		}
+		awaitCached(t, server, document(1))
+		if got := messages.Load(); got > maxMessages {
+			t.Errorf("there were %d messages", got)
+		}
+	})
+	t.Run("one database", func(t *testing.T) {
+		server := redistest.Start(t)
+		messages := countMessages(t, server)
+		d := newDatabase(document(1))
+		a := share(t, d, server.URL(), withKey(t, server.URL(), "0123456789abcdef"))
+		a.awaitValue("1")
+		awaitCached(t, server, document(1))
+		b := share(t, d, server.URL(), withKey(t, server.URL(), "fedcba9876543210"))
+		b.awaitValue("1")
+		d.change(document(2), version(2))
+		a.awaitValue("2")
+		b.awaitValue("2")
+		for range 5 {
+			b.never("1")
+		}
+		if loads, _ := d.count(); loads > 3*maxMessages || messages.Load() > 3*maxMessages {
+			t.Errorf("the database was read %d times, and there were %d messages", loads, messages.Load())
+		}
+	})
 }
