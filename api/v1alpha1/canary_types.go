@@ -14,7 +14,9 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 type CanarySpec struct {
 	// steps are run in order; after the last one the candidate is promoted to all
 	// traffic. An empty list disables the canary: a change is then promoted as soon
-	// as its pods are ready. Default: 5% for one hour.
+	// as its pods are ready. A change back to one of the last three revisions that were
+	// promoted, and not by hand, needs no canary for 72 hours after the revision stopped
+	// being the stable one. Default: 5% for one hour.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:default={{weight: 5, duration: "1h"}}

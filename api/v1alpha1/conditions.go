@@ -237,6 +237,8 @@ const (
 	ReasonInvalidRevisionRecord = "InvalidRecord"
 	// ReasonUnknownRevision: event only: the value of an annotation such as flagcache.dev/promote is no revision of the FlagCache, so it has no effect.
 	ReasonUnknownRevision = "UnknownRevision"
+	// ReasonAnnotationUsed: event only: an annotation such as flagcache.dev/promote was given when an earlier canary of the candidate ended, so it has no effect on this one; remove it, and set it again.
+	ReasonAnnotationUsed = "AnnotationUsed"
 	// ReasonNotStarted: there is no revision yet, or the first has had no ready pod yet.
 	ReasonNotStarted = "NotStarted"
 )

@@ -51,7 +51,9 @@ const (
 	// AnnotationConnection, on a pod, is a hash of its connection.
 	AnnotationConnection = "flagcache.dev/connection"
 	// AnnotationPromote promotes a candidate regardless of its evaluation. Its value,
-	// like that of the next four, is a revision; it has no effect on any other.
+	// like that of the next four, is a revision; it has no effect on any other. This one,
+	// AnnotationAbort and AnnotationResume have no effect on later canaries of the revision
+	// until they are removed and set again.
 	AnnotationPromote = "flagcache.dev/promote"
 	// AnnotationAbort rejects a candidate.
 	AnnotationAbort = "flagcache.dev/abort"

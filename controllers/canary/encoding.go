@@ -21,19 +21,27 @@ const version = 1
 // recordV1 is a Record as it is stored. Durations are strings such as "1m30s", times are
 // in RFC 3339, and what is zero is left out.
 type recordV1 struct {
-	Version    int       `json:"version"`
-	Revision   string    `json:"revision"`
-	Outcome    Outcome   `json:"outcome,omitempty"`
-	Reason     string    `json:"reason,omitempty"`
-	Message    string    `json:"message,omitempty"`
-	StartedAt  time.Time `json:"startedAt,omitzero"`
-	FinishedAt time.Time `json:"finishedAt,omitzero"`
-	Lifted     bool      `json:"lifted,omitempty"`
-	Passed     bool      `json:"passed,omitempty"`
-	Admitted   bool      `json:"admitted,omitempty"`
-	Retried    bool      `json:"retried,omitempty"`
-	Intent     string    `json:"intent,omitempty"`
-	Canary     *stateV1  `json:"canary,omitempty"`
+	Version    int        `json:"version"`
+	Revision   string     `json:"revision"`
+	Outcome    Outcome    `json:"outcome,omitempty"`
+	Reason     string     `json:"reason,omitempty"`
+	Message    string     `json:"message,omitempty"`
+	StartedAt  time.Time  `json:"startedAt,omitzero"`
+	FinishedAt time.Time  `json:"finishedAt,omitzero"`
+	Lifted     bool       `json:"lifted,omitempty"`
+	Passed     bool       `json:"passed,omitempty"`
+	Admitted   bool       `json:"admitted,omitempty"`
+	Retried    bool       `json:"retried,omitempty"`
+	Used       commandsV1 `json:"used,omitzero"`
+	Intent     string     `json:"intent,omitempty"`
+	Canary     *stateV1   `json:"canary,omitempty"`
+}
+
+type commandsV1 struct {
+	Abort   bool `json:"abort,omitempty"`
+	Promote bool `json:"promote,omitempty"`
+	Pause   bool `json:"pause,omitempty"`
+	Resume  bool `json:"resume,omitempty"`
 }
 
 type stateV1 struct {
@@ -74,6 +82,7 @@ type loadTestV1 struct {
 
 type ledgerV1 struct {
 	Origin          string               `json:"origin,omitempty"`
+	Continues       bool                 `json:"continues,omitempty"`
 	SampledAt       time.Time            `json:"sampledAt,omitzero"`
 	Candidate       Counters             `json:"candidate,omitempty"`
 	Stable          Counters             `json:"stable,omitempty"`
@@ -121,7 +130,7 @@ func (r Record) Encode() string {
 	text, err := json.Marshal(recordV1{
 		Version: version, Revision: r.Revision, Outcome: r.Outcome, Reason: r.Reason, Message: r.Message,
 		StartedAt: r.StartedAt, FinishedAt: r.FinishedAt, Lifted: r.Lifted, Passed: r.Passed, Admitted: r.Admitted, Retried: r.Retried,
-		Intent: r.Intent, Canary: encodeState(r.Canary),
+		Used: commandsV1(r.Used), Intent: r.Intent, Canary: encodeState(r.Canary),
 	})
 	if err != nil {
 		panic(fmt.Sprintf("a record made of plain data does not marshal: %v", err))
@@ -145,7 +154,7 @@ func encodeState(s *State) *stateV1 {
 			Inconclusive: p.Inconclusive, Resumed: p.Resumed, Forced: p.Forced, LoadTest: (*loadTestV1)(p.LoadTest),
 		},
 		Ledger: ledgerV1{
-			Origin: l.Origin, SampledAt: l.SampledAt, Candidate: l.Candidate, Stable: l.Stable, Local: l.Local,
+			Origin: l.Origin, Continues: l.Continues, SampledAt: l.SampledAt, Candidate: l.Candidate, Stable: l.Stable, Local: l.Local,
 			CandidateAtStep: l.CandidateAtStep, LocalAtStep: l.LocalAtStep, RecentCandidate: l.RecentCandidate, RecentStable: l.RecentStable,
 		},
 	}
@@ -210,7 +219,8 @@ func decodeV1(text string) (Record, error) {
 	}
 	return Record{
 		Revision: s.Revision, Outcome: s.Outcome, Reason: s.Reason, Message: s.Message, StartedAt: s.StartedAt, FinishedAt: s.FinishedAt,
-		Lifted: s.Lifted, Passed: s.Passed, Admitted: s.Admitted, Retried: s.Retried, Intent: s.Intent, Canary: s.Canary.decode(),
+		Lifted: s.Lifted, Passed: s.Passed, Admitted: s.Admitted, Retried: s.Retried,
+		Used: Commands(s.Used), Intent: s.Intent, Canary: s.Canary.decode(),
 	}, nil
 }
 
@@ -230,7 +240,7 @@ func (s *stateV1) decode() *State {
 			Inconclusive: p.Inconclusive, Resumed: p.Resumed, Forced: p.Forced, LoadTest: (*LoadTestResult)(p.LoadTest),
 		},
 		Ledger: Ledger{
-			Origin: l.Origin, SampledAt: l.SampledAt, Candidate: l.Candidate, Stable: l.Stable, Local: l.Local,
+			Origin: l.Origin, Continues: l.Continues, SampledAt: l.SampledAt, Candidate: l.Candidate, Stable: l.Stable, Local: l.Local,
 			CandidateAtStep: l.CandidateAtStep, LocalAtStep: l.LocalAtStep, RecentCandidate: l.RecentCandidate, RecentStable: l.RecentStable,
 		},
 	}

@@ -104,6 +104,41 @@ func TestMeaningOfRecordsWithoutVersion(t *testing.T) {
 	}
 }
 
+// Every field of a record is kept.
+func TestRecordsAreReadAsTheyWereWritten(t *testing.T) {
+	want := Record{
+		Revision: "b", Outcome: Promoted, StartedAt: noon, FinishedAt: noon.Add(time.Hour), Passed: true,
+		Used:   Commands{Abort: true, Promote: true, Pause: true, Resume: true},
+		Canary: &State{Ledger: Ledger{Origin: "o", Continues: true}},
+	}
+	got, err := Decode(want.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-written +read:\n%s", d)
+	}
+}
+
+// One promoted by hand was recorded as passed by earlier operators.
+func TestRecordsOfRevisionsThatWerePromotedByHand(t *testing.T) {
+	for text, want := range map[string]bool{
+		`{"version":1,"revision":"b","outcome":"Promoted","passed":true}`:                                                                        true,
+		`{"version":1,"revision":"b","outcome":"Promoted","passed":true,"canary":{"policy":{},"progress":{"step":2},"ledger":{}}}`:               true,
+		`{"version":1,"revision":"b","outcome":"Promoted","passed":true,"canary":{"policy":{},"progress":{"step":2,"forced":true},"ledger":{}}}`: false,
+		`{"version":1,"revision":"b","outcome":"Promoted","canary":{"policy":{},"progress":{"step":1},"ledger":{}}}`:                             false,
+		`{"version":1,"revision":"b","outcome":"Superseded","passed":true}`:                                                                      false,
+	} {
+		record, err := Decode(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := record.PromotedByVerdict(); got != want {
+			t.Errorf("promoted by verdict: %t for %s", got, text)
+		}
+	}
+}
+
 func TestDurationsOfRecordsAreReadable(t *testing.T) {
 	text := Record{Revision: "b", Canary: &State{Progress: Progress{Elapsed: 90 * time.Second}, Policy: Policy{Block: time.Minute}}}.Encode()
 	for _, want := range []string{`"version":1`, `"elapsed":"1m30s"`, `"block":"1m0s"`} {

@@ -81,6 +81,23 @@ type Commands struct {
 	Abort, Promote, Pause, Resume bool
 }
 
+// Except returns the commands that are not among others.
+func (c Commands) Except(others Commands) Commands {
+	return Commands{
+		Abort: c.Abort && !others.Abort, Promote: c.Promote && !others.Promote,
+		Pause: c.Pause && !others.Pause, Resume: c.Resume && !others.Resume,
+	}
+}
+
+// Among returns the commands that are among others, too.
+func (c Commands) Among(others Commands) Commands { return c.Except(c.Except(others)) }
+
+// Once returns the commands that are followed once. A pause lasts as long as it is given.
+func (c Commands) Once() Commands {
+	c.Pause = false
+	return c
+}
+
 // paused by a person, who may also have ended the pause.
 func (c Commands) paused() bool { return c.Pause && !c.Resume }
 

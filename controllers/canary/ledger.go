@@ -16,6 +16,9 @@ import (
 type Ledger struct {
 	// Origin of all counts, "" before the first sample.
 	Origin string
+	// Continues: pods of the candidate may have run before the canary, so that what their
+	// streams have at the first sample happened before.
+	Continues bool
 	// SampledAt is when the last sample was taken.
 	SampledAt time.Time
 	// Streams are the last readings of each stream.
@@ -121,14 +124,14 @@ func (s Stream) reading() Reading { return Reading{Counts: maps.Clone(s.Counts),
 
 // read returns the readings of a sample and what is new in them. A candidate's stream
 // began after the canary did, so all of it counts. Of a stable stream only what follows
-// its first reading counts, and so of one that an earlier canary of the revision knew:
-// until the first sample it counted the end of that one.
+// its first reading counts, and so of one that an earlier canary of the revision knew, or
+// that may be older than the canary: until the first sample it counted the end of that one.
 func (l Ledger) read(s Sample, first bool) (streams map[string]Reading, candidate, stable Counters, local int64) {
 	streams = make(map[string]Reading, len(s.Streams))
 	candidate, stable = Counters{}, Counters{}
 	for _, stream := range s.Streams {
 		before, known := l.Streams[stream.ID]
-		if known && first || !known && stream.Revision != s.Candidate {
+		if first && (known || l.Continues) || !known && stream.Revision != s.Candidate {
 			before = Reading{Counts: stream.Counts, Local: stream.Local}
 		}
 		if known && stream.Monotonic && stream.decreased(before.Counts) {

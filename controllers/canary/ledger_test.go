@@ -141,7 +141,7 @@ func TestNothingIsCountedTwiceByAnotherOrigin(t *testing.T) {
 			var state State
 			for _, e := range c.samples {
 				if e.At.IsZero() {
-					state = *Record{Canary: &state}.Again(noon, true).Canary
+					state = *Record{Canary: &state}.Again(noon, true, false).Canary
 				}
 				state.Ledger, _ = state.Ledger.Record(sample(e))
 			}
@@ -149,6 +149,24 @@ func TestNothingIsCountedTwiceByAnotherOrigin(t *testing.T) {
 				t.Errorf("counted %+v, want %+v", got, c.want)
 			}
 		})
+	}
+}
+
+// The pods of a revision that was promoted may still run when it gets another canary: what
+// they counted before is no evidence for this one.
+func TestCanaryOfAPromotedRevisionCountsFromItsFirstSample(t *testing.T) {
+	record := Record{Revision: "b", Canary: &State{Progress: Progress{Step: 2, Forced: true}}}.Promoted(noon, time.Time{}, 1).Again(noon, false, false)
+	ledger := record.Canary.Ledger
+	for n, c := range []struct{ now, want analysis.Counts }{
+		{analysis.Counts{Bad: 50, Total: 100}, analysis.Counts{}},
+		{analysis.Counts{Bad: 51, Total: 140}, analysis.Counts{Bad: 1, Total: 40}},
+	} {
+		ledger, _ = ledger.Record(sample(Evidence{At: noon.Add(time.Duration(n) * time.Minute), Streams: []Stream{
+			{ID: "1", Revision: "b", Counts: Counters{ErrorRate: c.now}},
+		}}))
+		if got := ledger.Candidate[ErrorRate]; got != c.want {
+			t.Errorf("counted %+v after %+v, want %+v", got, c.now, c.want)
+		}
 	}
 }
 

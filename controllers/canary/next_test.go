@@ -88,7 +88,7 @@ func TestRunningCanaryKeepsItsAlpha(t *testing.T) {
 		}
 	})
 	t.Run("until it is retried", func(t *testing.T) {
-		retried := Record{Revision: "b", Canary: &c.in.Recorded}.Again(noon, true)
+		retried := Record{Revision: "b", Canary: &c.in.Recorded}.Again(noon, true, false)
 		c.in.Recorded, c.in.Spec.Policy = *retried.Canary, onlyErrors(0.5)
 		if got := c.next(0, 100).State.Policy.Alpha; got != 0.5 {
 			t.Errorf("alpha of the retry is %g, want 0.5", got)

@@ -35,13 +35,18 @@ type Record struct {
 	StartedAt, FinishedAt time.Time
 	// Lifted ends a rejection: the spec has requested another revision since.
 	Lifted bool
-	// Passed: the revision served before, so that it needs no canary.
+	// Passed: of a revision that was promoted, that its canary passed or it needed none,
+	// and nobody promoted it by hand. Of one without an outcome, that it needs no canary,
+	// because it served lately.
 	Passed bool
 	// Admitted: the Service may select the revision from now on. A selector that names a
 	// revision which was neither admitted nor promoted was edited by somebody.
 	Admitted bool
 	// Retried: this canary was requested by the command for a retry.
 	Retried bool
+	// Used are the commands that were given when an earlier attempt of the revision ended.
+	// They have no effect on the next one, until they are withdrawn and given again.
+	Used Commands
 	// Intent identifies what the spec requested, whatever the connection to the cache
 	// turned out to be. It is kept where the connection may be deleted with a rejected
 	// revision.
@@ -71,14 +76,15 @@ func (r Record) Superseded(now time.Time, by string) Record {
 }
 
 // Promoted returns the record of a revision that was observed to serve, after one that was
-// promoted before: the order of promotions does not depend on the clock. What it was judged
-// by is kept to explain the decision; the last readings of its counters are not.
-func (r Record) Promoted(now, before time.Time) Record {
+// promoted before: the order of promotions does not depend on the clock. Of a canary with
+// so many steps all had to pass. What it was judged by is kept to explain the decision; the
+// last readings of its counters are not.
+func (r Record) Promoted(now, before time.Time, steps int) Record {
 	if next := before.Add(time.Second); !before.IsZero() && now.Before(next) {
 		now = next
 	}
 	r = r.Finished(now, Promoted, "Promoted", "the Service selects the revision")
-	r.Passed = true
+	r.Passed = r.Canary == nil || r.Canary.Progress.Step > steps && !r.forced()
 	if r.Canary != nil {
 		state := *r.Canary
 		state.Ledger.Streams = nil
@@ -87,12 +93,23 @@ func (r Record) Promoted(now, before time.Time) Record {
 	return r
 }
 
-// Again returns the record of another canary of the revision. The last readings of its
-// counters are kept, because the counters continue from there.
-func (r Record) Again(now time.Time, retried bool) Record {
+// forced reports whether a person promoted the revision.
+func (r Record) forced() bool { return r.Canary != nil && r.Canary.Progress.Forced }
+
+// PromotedByVerdict reports whether the revision was promoted, and not by a person.
+func (r Record) PromotedByVerdict() bool { return r.Outcome == Promoted && r.Passed && !r.forced() }
+
+// Again returns the record of another attempt of the revision, which may need no canary.
+// The last readings of its counters are kept, because the counters continue from there. Of
+// a revision that was promoted they are not known, and its pods may still run.
+func (r Record) Again(now time.Time, retried, passed bool) Record {
 	next := NewRecord(r.Revision, now)
-	next.Passed, next.Retried = r.Passed, retried
-	if r.Canary != nil && !r.Passed {
+	next.Passed, next.Retried, next.Used = passed, retried, r.Used
+	switch {
+	case passed:
+	case r.Outcome == Promoted:
+		next.Canary = &State{Ledger: Ledger{Continues: true}}
+	case r.Canary != nil:
 		next.Canary = &State{Ledger: Ledger{Origin: r.Canary.Ledger.Origin, Streams: r.Canary.Ledger.Streams}}
 	}
 	return next

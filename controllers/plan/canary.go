@@ -29,7 +29,7 @@ func canaryInput(x *observed.Index, r *rollout, target *targetRevision, record c
 		Now:            x.Now,
 		Candidate:      r.target,
 		Spec:           canarySpec(x.FlagCache.Spec.Canary),
-		Commands:       canaryCommands(x.FlagCache, r.target),
+		Commands:       canaryCommands(x.FlagCache, r.target).Except(record.Used),
 		Evidence:       x.Evidence,
 		Pods:           candidatePods(r.observed[r.target], x.DeploymentFailure(r.observed[r.target])),
 		Stable:         canary.Stable{Down: r.stableDown(), NeverServed: !r.stableServed, Replaced: !r.shared && r.selected != r.stable},

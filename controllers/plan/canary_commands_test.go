@@ -49,6 +49,44 @@ func commandScenarios() map[string]scenario {
 			sim.until("the rollback", sim.rolledBack)
 			sim.runFor(time.Minute)
 		}},
+		"promoted-by-hand-and-back": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.annotate(v1alpha1.AnnotationPromote, candidate)
+			sim.until("the promotion", sim.promoted(candidate))
+			sim.change(fromImage(""))
+			sim.until("the way back", func() bool { return sim.stable() != candidate })
+			sim.note("B was never judged, and its pods still run: it gets a canary, and the annotation has no effect")
+			sim.change(fromImage("flag-service:v2"))
+			sim.expectWarning("promote has no effect", candidate)
+			sim.until("the first step", func() bool { return sim.weight() > 0 })
+			sim.setBad(candidate, canary.ErrorRate, 0.05)
+			sim.until("the rollback", sim.rolledBack)
+		}},
+		"promote-is-followed-once": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.annotate(v1alpha1.AnnotationPromote, candidate)
+			sim.until("the promotion", sim.promoted(candidate))
+			sim.change(fromImage(""))
+			sim.until("the way back", func() bool { return sim.stable() != candidate })
+			v2(sim)
+			sim.note("the annotation is removed and set again")
+			delete(sim.fc.Annotations, v1alpha1.AnnotationPromote)
+			sim.tick()
+			sim.annotate(v1alpha1.AnnotationPromote, candidate)
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"abort-is-followed-once": {script: func(sim *simulation) {
+			candidate := v2(sim)
+			sim.annotate(v1alpha1.AnnotationAbort, candidate)
+			sim.until("the rollback", sim.rolledBack)
+			sim.note("the annotation stays in the manifest")
+			sim.annotate(v1alpha1.AnnotationRetry, candidate)
+			sim.until("the first step", func() bool { return sim.weight() > 0 })
+			sim.change(fromImage(""))
+			sim.change(fromImage("flag-service:v2"))
+			sim.expectWarning("abort has no effect", candidate)
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
 		"retry-once": {script: func(sim *simulation) {
 			candidate := v2(sim)
 			sim.setBad(candidate, canary.ErrorRate, 0.05)
@@ -98,7 +136,30 @@ func revisionScenarios() map[string]scenario {
 			candidate := v2(sim)
 			sim.until("the promotion", sim.promoted(candidate))
 			sim.runFor(10 * time.Minute)
-			sim.note("the previous revision was removed, but it passed before: no canary")
+			sim.note("the previous revision was removed, but it served lately: no canary")
+			sim.change(fromImage(""))
+			sim.until("the way back", sim.promoted(first))
+		}},
+		"back-after-a-week": {script: func(sim *simulation) {
+			first := sim.stable()
+			candidate := v2(sim)
+			sim.until("the promotion", sim.promoted(candidate))
+			sim.tick()
+			sim.note("a week passes")
+			sim.now = sim.now.Add(7 * 24 * time.Hour)
+			sim.tick()
+			sim.note("the previous revision served too long ago: it gets a canary")
+			sim.change(fromImage(""))
+			sim.until("the way back", sim.promoted(first))
+		}},
+		"back-after-four-others": {script: func(sim *simulation) {
+			first := sim.stable()
+			for _, image := range []string{"flag-service:v2", "flag-service:v3", "flag-service:v4", "flag-service:v5"} {
+				sim.change(fromImage(image))
+				sim.until("the promotion", sim.promoted(sim.candidate()))
+				sim.runFor(6 * time.Minute)
+			}
+			sim.note("three others were promoted since the previous revision: it gets a canary")
 			sim.change(fromImage(""))
 			sim.until("the way back", sim.promoted(first))
 		}},

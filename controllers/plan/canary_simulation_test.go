@@ -114,6 +114,17 @@ func (sim *simulation) annotate(annotation, value string) {
 	sim.fc.Annotations[annotation] = value
 }
 
+// expectWarning expects a warning about an annotation, with some texts.
+func (sim *simulation) expectWarning(texts ...string) {
+	sim.t.Helper()
+	warnings := fmt.Sprint(Make(sim.snapshot()).Warnings)
+	for _, text := range texts {
+		if !strings.Contains(warnings, text) {
+			sim.t.Errorf("the warnings %s lack %q", warnings, text)
+		}
+	}
+}
+
 // setBad sets the share of a revision's events that are bad.
 func (sim *simulation) setBad(revision string, check canary.Check, share float64) {
 	sim.note(fmt.Sprintf("%g %% of %s's %s are bad", share*100, sim.name(revision), check))

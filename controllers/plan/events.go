@@ -81,3 +81,26 @@ func unknownRevisions(x *observed.Index, h history, target string) []Event {
 	}
 	return warnings
 }
+
+// usedCommands returns a warning for each annotation about the candidate that an earlier
+// attempt of it followed.
+func usedCommands(fc *v1alpha1.FlagCache, r rollout) []Event {
+	record, candidate := r.record(), r.candidate()
+	if candidate == "" || record.Outcome != "" {
+		return nil
+	}
+	used := []struct {
+		annotation string
+		is         bool
+	}{
+		{v1alpha1.AnnotationAbort, record.Used.Abort}, {v1alpha1.AnnotationPromote, record.Used.Promote}, {v1alpha1.AnnotationResume, record.Used.Resume},
+	}
+	var warnings []Event
+	for _, u := range used {
+		if u.is && fc.Annotations[u.annotation] == candidate {
+			warnings = append(warnings, Event{Type: "Warning", Reason: v1alpha1.ReasonAnnotationUsed, Action: v1alpha1.ConditionRolloutHealthy, Message: fmt.Sprintf(
+				"Annotation %s has no effect, because it was given when an earlier canary of revision %s ended: remove it, and set it again", u.annotation, candidate)})
+		}
+	}
+	return warnings
+}

@@ -68,6 +68,42 @@ func (h history) lastPromoted(stable string) (last canary.Record, ok bool) {
 	return last, ok
 }
 
+// Bounds of a return to a revision without a canary: it is one of the last that were
+// promoted, and stopped being the stable one a weekend ago at most.
+const (
+	maxReturns   = 3
+	returnWithin = 72 * time.Hour
+)
+
+// mayReturn reports whether a revision may serve again without a canary: one that was
+// promoted by the verdict of its canary, or that needed none, and served lately.
+func (h history) mayReturn(x *observed.Index, record canary.Record) bool {
+	if !record.PromotedByVerdict() {
+		return false
+	}
+	later, next := 0, time.Time{}
+	for _, other := range h.records {
+		if other.Outcome != canary.Promoted || !other.FinishedAt.After(record.FinishedAt) {
+			continue
+		}
+		if other.Revision != x.Stable {
+			later++
+		}
+		if next.IsZero() || other.FinishedAt.Before(next) {
+			next = other.FinishedAt
+		}
+	}
+	return later < maxReturns && (next.IsZero() || x.Since(next) <= returnWithin)
+}
+
+// forgetWithdrawn lets commands have an effect again that were used and withdrawn.
+func (h history) forgetWithdrawn(fc *v1alpha1.FlagCache) {
+	for revision, record := range h.records {
+		record.Used = record.Used.Among(canaryCommands(fc, revision))
+		h.records[revision] = record
+	}
+}
+
 // unreadableExcept are the revisions with a record that cannot be decoded, other than
 // the stable one: that was never rejected.
 func (h history) unreadableExcept(stable string) []string {

@@ -154,7 +154,7 @@ func progress(s *observed.Index) Plan {
 			p.Apply = append(p.Apply, o)
 		}
 	}
-	p.Warnings = unknownRevisions(s, history, service.rollout.target)
+	p.Warnings = append(unknownRevisions(s, history, service.rollout.target), usedCommands(s.FlagCache, service.rollout)...)
 	p.Routes = traffic.RouteChanges(s, service.rollout.routeShare(s.FlagCache))
 	p.Delete = obsolete(s, desiredObjects, service.rollout)
 	retired := caches.Retire(s, cached)

@@ -73,6 +73,7 @@ type rollout struct {
 func decideRollout(x *observed.Index, history history, target *targetRevision) rollout {
 	r := rollout{observed: x.Revisions, history: history, stable: x.Stable, stableServed: served(x, x.Stable), selected: x.Selected, shared: x.SharesService()}
 	r.recorded = maps.Clone(r.history.records)
+	r.history.forgetWithdrawn(x.FlagCache)
 	if target != nil {
 		r.target = target.Revision
 	}
@@ -88,7 +89,7 @@ func decideRollout(x *observed.Index, history history, target *targetRevision) r
 		r.change(x, target)
 	}
 	r.serves = r.instead()
-	r.closeOthers(x.Now)
+	r.closeOthers(x)
 	return r
 }
 
@@ -126,7 +127,8 @@ func (r *rollout) settle(x *observed.Index) {
 	last, ok := r.history.lastPromoted(r.stable)
 	record := r.history.of(r.stable, x.Now)
 	if record.Outcome != canary.Promoted && !r.stableDown() {
-		record = record.Promoted(x.Now, last.FinishedAt)
+		record = record.Promoted(x.Now, last.FinishedAt, len(x.FlagCache.Spec.Canary.GetSteps()))
+		record.Used = canaryCommands(x.FlagCache, r.stable).Once()
 	}
 	if _, exists := r.history.records[r.stable]; exists || record.Outcome == canary.Promoted {
 		r.history.records[r.stable] = record
@@ -175,6 +177,7 @@ func (r *rollout) change(x *observed.Index, target *targetRevision) {
 		record.Canary, r.canary = &decision.State, &decision
 		if rollback := decision.Rollback; rollback != nil {
 			record = record.Finished(x.Now, canary.RolledBack, rollback.Reason, rollback.Message)
+			record.Used = canaryCommands(x.FlagCache, r.target).Once()
 		}
 	}
 	if record.Admitted {
@@ -192,7 +195,7 @@ func (r *rollout) reopen(x *observed.Index) canary.Record {
 		return record
 	}
 	if record.Outcome != "" {
-		return record.Again(x.Now, retry)
+		return record.Again(x.Now, retry, r.history.mayReturn(x, record))
 	}
 	return record
 }
@@ -208,7 +211,7 @@ func (r rollout) rollbackPending() bool { return r.canary != nil && r.canary.Rol
 // closeOthers gives revisions that the spec does not ask for any more their outcome,
 // once. That also ends a rejection: a spec that returns to the revision means to try it
 // again. While the target's record is unreadable, nothing is decided about others.
-func (r *rollout) closeOthers(now time.Time) {
+func (r *rollout) closeOthers(x *observed.Index) {
 	if r.target == "" || r.unreadable {
 		return
 	}
@@ -217,7 +220,8 @@ func (r *rollout) closeOthers(now time.Time) {
 		case revision == r.target, revision == r.stable:
 			continue
 		case record.Outcome == "":
-			record = record.Superseded(now, r.target)
+			record = record.Superseded(x.Now, r.target)
+			record.Used = canaryCommands(x.FlagCache, revision).Once()
 		case record.Rejected():
 			record.Lifted = true
 		}
