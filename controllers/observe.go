@@ -21,6 +21,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ackkinds"
 	"github.com/flagcache/flagcache/controllers/plan/caches"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/policy"
 )
 
 // observer reads snapshots.
@@ -34,13 +35,17 @@ type observer struct {
 	ack          ACK
 	now          time.Time
 	operator     observed.Operator
+	policy       *policy.Policy
 	random       func() string
 }
 
 func (r *Reconciler) observer() *observer {
 	o := &observer{
 		cached: r.Client, live: r.Live, flagFiles: r.FlagFiles, prober: r.Prober, sampler: r.Sampler, deliveries: r.Deliveries, ack: r.ACK,
-		now: r.Clock.Now(), operator: r.Operator, random: r.Random,
+		now: r.Clock.Now(), operator: r.Operator, policy: r.Policy.Load(), random: r.Random,
+	}
+	if o.policy == nil {
+		o.policy = policy.Default()
 	}
 	if o.random == nil {
 		o.random = rand.Text
@@ -56,7 +61,7 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 	snapshot := observed.Snapshot{
 		Now:       o.now,
 		FlagCache: fc,
-		Operator:  o.operator,
+		Operator:  o.operator, Violations: o.policy.Check(fc),
 		Fresh:     observed.Fresh{Password: o.random(), IntegrityKey: o.random(), Token: o.token()},
 		Probe:     o.lastProbe(key),
 		NextProbe: o.lastProbe(nextProbeKey(key)),

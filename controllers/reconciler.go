@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/policy"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
@@ -52,6 +54,8 @@ type Reconciler struct {
 	Clock clock.PassiveClock
 	// Operator is the operator's own configuration.
 	Operator observed.Operator
+	// Policy is what FlagCaches may request. None means policy.Default.
+	Policy atomic.Pointer[policy.Policy]
 	// Backoff delays reconciles after consecutive failures: stale or unreadable
 	// observations. Default: stale observations are retried after a short fixed delay.
 	Backoff Backoff

@@ -13,6 +13,8 @@ const (
 	ReasonReady = "Ready"
 	// ReasonSuspended: spec.suspend is true, so the operator makes no changes.
 	ReasonSuspended = "Suspended"
+	// ReasonNotPermitted: the administrator's policy does not permit a field of the spec, so the operator makes no changes.
+	ReasonNotPermitted = "NotPermitted"
 	// ReasonInitializing: the first reconciliation is in progress.
 	ReasonInitializing = "Initializing"
 	// ReasonHandledByOther: event only: another operator handles the FlagCache, and this one leaves it alone; see the annotation flagcache.dev/operator.

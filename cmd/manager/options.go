@@ -37,7 +37,9 @@ type options struct {
 	flagServiceImage string
 	// elastiCacheCA is the content of --elasticache-ca-file, "" if it is not set.
 	elastiCacheCA string
-	log           zap.Options
+	// policyFile is --policy, "" if it is not set.
+	policyFile string
+	log        zap.Options
 }
 
 // parseOptions parses flags and environment variables. Errors contain the invalid value
@@ -52,6 +54,7 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	fs.IntVar(&o.workers, "max-concurrent-reconciles", 8, "Maximum number of concurrent reconciles.")
 	fs.IntVar(&o.probeWorkers, "max-concurrent-probes", 64, "Maximum number of concurrent probes of caches.")
 	caFile := fs.String("elasticache-ca-file", "", "PEM file with the CA bundle to verify ElastiCache nodes with, for example for an emulator of AWS. Default: the system's CA bundle.")
+	fs.StringVar(&o.policyFile, "policy", "", "File with what FlagCaches may request, which is read again when it changes. Without it, or while it does not exist, everything is permitted but labels and annotations of pods that have a domain.")
 	o.log.BindFlags(fs)
 	if err := fs.Parse(args); err != nil {
 		return options{}, err

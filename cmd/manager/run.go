@@ -90,6 +90,9 @@ func run(ctx context.Context, o options) error {
 		Clock:      clock.RealClock{},
 		Operator:   observed.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA},
 	}
+	if err := addPolicy(mgr, o.policyFile, reconciler, changes); err != nil {
+		return err
+	}
 	if err := reconciler.SetupWithManager(mgr, flagFiles, changes, o.workers, kinds); err != nil {
 		return err
 	}

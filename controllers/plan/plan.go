@@ -118,17 +118,19 @@ func Make(snapshot observed.Snapshot) Plan {
 	case !s.FlagCache.DeletionTimestamp.IsZero():
 		return tearDown(s)
 	case s.FlagCache.Spec.Suspend:
-		return suspended(s)
+		return held(s, suspension())
+	case len(s.Violations) > 0:
+		return held(s, notPermitted(s.Violations))
 	default:
 		return progress(s)
 	}
 }
 
-// suspended changes nothing, and continues to report the state of what runs.
-func suspended(s *observed.Index) Plan {
+// held changes nothing, and continues to report the state of what runs.
+func held(s *observed.Index, why verdict) Plan {
 	p := progress(s)
 	p.Apply, p.Routes, p.Delete, p.RequeueAfter = nil, nil, nil, 0
-	p.Status = suspendedStatus(s, p.Status)
+	p.Status = heldStatus(s, p.Status, why)
 	return p
 }
 

@@ -18,12 +18,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	podsecurity "k8s.io/pod-security-admission/api"
-	"k8s.io/pod-security-admission/policy"
+	podpolicy "k8s.io/pod-security-admission/policy"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/policy"
 )
 
 // A resource without a status counts as reconciled (kstatus), so the first reconcile
@@ -78,7 +79,7 @@ func TestChildrenOfAFlagCache(t *testing.T) {
 }
 
 func TestPodsMeetPodSecurityRestricted(t *testing.T) {
-	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	evaluator, err := podpolicy.NewEvaluator(podpolicy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,6 +281,26 @@ func TestNameConflict(t *testing.T) {
 			w.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonNameConflict)
 			w.expectMessage(v1alpha1.ConditionReady, "Service demo exists")
 		})
+	}
+}
+
+func TestSpecThatIsNotPermittedChangesNothing(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = "evil:v1" })
+	w.violations = []policy.Violation{{Field: "service.image", Problem: `"evil:v1" is not permitted; permitted: ghcr.io/acme/`}, {Field: "service.podLabels"}}
+	p := w.reconcile()
+	if len(p.Apply)+len(p.Delete) > 0 {
+		t.Errorf("applied %d and deleted %d objects", len(p.Apply), len(p.Delete))
+	}
+	w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNotPermitted)
+	w.expectMessage(v1alpha1.ConditionReady, `spec.service.image: "evil:v1" is not permitted; permitted: ghcr.io/acme/ (and 1 more)`, "ask the administrator")
+	w.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonNotPermitted)
+	w.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+	w.expectSilence()
+
+	w.violations = nil
+	if p := w.reconcile(); len(p.Apply) == 0 {
+		t.Error("nothing is applied once it is permitted")
 	}
 }
 

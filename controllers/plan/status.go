@@ -5,6 +5,7 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -19,6 +20,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/revision"
 	"github.com/flagcache/flagcache/controllers/plan/source"
+	"github.com/flagcache/flagcache/controllers/policy"
 )
 
 // results are what the parts of the plan decided, for the status.
@@ -152,18 +154,35 @@ func initialStatus(s *observed.Index) v1alpha1.FlagCacheStatus {
 	return st
 }
 
-// suspendedStatus is that of a suspended FlagCache. What would happen to its revisions
-// is not recorded, so it is not reported either.
-func suspendedStatus(s *observed.Index, st v1alpha1.FlagCacheStatus) v1alpha1.FlagCacheStatus {
+// heldStatus is that of a FlagCache that is observed and not changed: what is planned
+// does not happen, and what runs stays. Ready says why.
+func heldStatus(s *observed.Index, st v1alpha1.FlagCacheStatus, held verdict) v1alpha1.FlagCacheStatus {
 	var all []metav1.Condition
 	if planned := st.Revisions; planned != nil && planned.Candidate != "" {
-		all = append(all, conditions.Unknown(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonSuspended,
-			"spec.suspend is true: revision %s is not rolled out, and revision %s stays", planned.Candidate, planned.Stable))
+		all = append(all, conditions.Unknown(v1alpha1.ConditionRolloutHealthy, held.ready.Reason,
+			"Revision %s is not rolled out, and revision %s stays: %s", planned.Candidate, planned.Stable, held.ready.Message))
 	}
 	st.Canary, st.History, st.Revisions = s.FlagCache.Status.Canary, s.FlagCache.Status.History, s.FlagCache.Status.Revisions
-	setConditions(s.FlagCache, s.Now, &st, verdict{ready: conditions.Unknown(v1alpha1.ConditionReady, v1alpha1.ReasonSuspended,
-		"spec.suspend is true: set it to false to resume reconciliation")}, all)
+	setConditions(s.FlagCache, s.Now, &st, held, all)
 	return st
+}
+
+// suspension is the verdict while spec.suspend is true.
+func suspension() verdict {
+	return verdict{ready: conditions.Unknown(v1alpha1.ConditionReady, v1alpha1.ReasonSuspended,
+		"spec.suspend is true: set it to false to resume reconciliation")}
+}
+
+// notPermitted is the verdict about a spec that the administrator's policy does not
+// permit.
+func notPermitted(violations []policy.Violation) verdict {
+	first := violations[0]
+	message := fmt.Sprintf("spec.%s: %s", first.Field, first.Problem)
+	if more := len(violations) - 1; more > 0 {
+		message += fmt.Sprintf(" (and %d more)", more)
+	}
+	return verdict{stalled: true, ready: conditions.False(v1alpha1.ConditionReady, v1alpha1.ReasonNotPermitted,
+		"%s. Nothing is changed: change the field, or ask the administrator of the operator to permit it in the policy", message)}
 }
 
 // deletingStatus is that of a FlagCache that is being deleted; what is what the

@@ -27,6 +27,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/policy"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -84,6 +85,8 @@ type world struct {
 	cachePods observed.PodFailure
 	loadTests map[types.UID]observed.LoadTest
 	routes    map[string]observed.Route
+	// violations are what the policy does not permit.
+	violations []policy.Violation
 	// nextProbe is the result about the connection to verify, ack the installed kinds,
 	// ackLacks the fields that their CRDs lack.
 	nextProbe observed.Probe
@@ -114,6 +117,7 @@ func (w *world) snapshot() observed.Snapshot {
 		FlagCache:      w.fc,
 		Operator:       observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 		Fresh:          observed.Fresh{Password: fmt.Sprintf("password-%d", len(w.trace)), IntegrityKey: "key", Token: fmt.Sprintf("token-%d", w.now.Unix())},
+		Violations:     w.violations,
 		ExternalSecret: w.secret,
 		DatabaseSecret: w.database,
 		Flags:          w.flags,

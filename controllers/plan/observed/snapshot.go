@@ -13,6 +13,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/policy"
 )
 
 // Object is any Kubernetes object.
@@ -29,6 +30,9 @@ type Snapshot struct {
 	FlagCache *v1alpha1.FlagCache
 	// Operator is what the operator knows about itself.
 	Operator Operator
+	// Violations are what the spec requests and the administrator's policy does not
+	// permit.
+	Violations []policy.Violation
 	// Fresh are random values, used only where a new credential is needed.
 	Fresh Fresh
 	// ExternalSecret is the Secret of cache.type External.

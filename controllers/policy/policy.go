@@ -1,0 +1,141 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Kind and version of the file.
+const (
+	APIVersion = "policy.flagcache.dev/v1alpha1"
+	Kind       = "Policy"
+)
+
+// MaxBytes is the maximum size of the file.
+const MaxBytes = 1 << 20
+
+// Policy is what an administrator lets FlagCaches request. A list that is omitted permits
+// everything, and one that is empty nothing, unless its field says otherwise.
+type Policy struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	// Images are prefixes of service.image and cache.inCluster.image, such as
+	// ghcr.io/acme/. Images of the operator's own configuration are always permitted.
+	Images *[]string `json:"images,omitempty"`
+	// Pods limits what pods may have.
+	Pods Pods `json:"pods,omitempty"`
+	// Metrics limits where the evidence of canaries comes from.
+	Metrics Metrics `json:"metrics,omitempty"`
+	// ElastiCache has what namespaces may request in AWS. The first item that has the
+	// namespace applies; a namespace that none has may not use ElastiCache.
+	ElastiCache *[]ElastiCache `json:"elastiCache,omitempty"`
+}
+
+// Pods limits what the pods of FlagCaches may have.
+type Pods struct {
+	// LabelPrefixes and AnnotationPrefixes are prefixes of keys that are permitted besides
+	// those without a domain. Others may give pods an identity, a network or a
+	// scheduler.
+	LabelPrefixes      []string `json:"labelPrefixes,omitempty"`
+	AnnotationPrefixes []string `json:"annotationPrefixes,omitempty"`
+	// ServiceAccounts and ImagePullSecrets are names, with the wildcards of path.Match.
+	ServiceAccounts  *[]string `json:"serviceAccounts,omitempty"`
+	ImagePullSecrets *[]string `json:"imagePullSecrets,omitempty"`
+}
+
+// Metrics limits the sources of evidence.
+type Metrics struct {
+	// PrometheusAddresses are the values that canary.metrics.prometheus.address may have.
+	PrometheusAddresses *[]string `json:"prometheusAddresses,omitempty"`
+	// Queries permits canary.metrics.prometheus.queries. Default: true.
+	Queries *bool `json:"queries,omitempty"`
+	// CloudWatch permits type CloudWatch, with the operator's identity in AWS. Default:
+	// true.
+	CloudWatch *bool `json:"cloudWatch,omitempty"`
+}
+
+// ElastiCache is what FlagCaches of some namespaces may request in AWS. Each list has the
+// values that a field may have.
+type ElastiCache struct {
+	// Namespaces are names, with the wildcards of path.Match.
+	Namespaces []string `json:"namespaces"`
+	// Regions; a FlagCache must then name one.
+	Regions *[]string `json:"regions,omitempty"`
+	// NodeTypes, such as cache.t4g.micro, with the wildcards of path.Match.
+	NodeTypes *[]string `json:"nodeTypes,omitempty"`
+	// MaxNodes is the maximum number of nodes of a cache, replicas included.
+	MaxNodes *int32 `json:"maxNodes,omitempty"`
+	// VPCIDs, and the security groups of the cache and of its clients.
+	VPCIDs           *[]string `json:"vpcIDs,omitempty"`
+	SecurityGroupIDs *[]string `json:"securityGroupIDs,omitempty"`
+	// SubnetIDs and SubnetGroupNames.
+	SubnetIDs        *[]string `json:"subnetIDs,omitempty"`
+	SubnetGroupNames *[]string `json:"subnetGroupNames,omitempty"`
+	// KMSKeyIDs of the encryption at rest, TopicARNs of alarms, and RoleARNs of the flag
+	// service's pods.
+	KMSKeyIDs *[]string `json:"kmsKeyIDs,omitempty"`
+	TopicARNs *[]string `json:"topicARNs,omitempty"`
+	RoleARNs  *[]string `json:"roleARNs,omitempty"`
+}
+
+// Default is the policy without a file: all but the keys of pods that need a prefix.
+func Default() *Policy { return &Policy{APIVersion: APIVersion, Kind: Kind} }
+
+// Parse reads a policy. Unknown fields are errors: a misspelled limit would permit
+// everything.
+func Parse(text []byte) (*Policy, error) {
+	if len(text) > MaxBytes {
+		return nil, fmt.Errorf("the policy has %d bytes, the maximum is %d", len(text), MaxBytes)
+	}
+	p := &Policy{}
+	if err := yaml.UnmarshalStrict(text, p); err != nil {
+		return nil, fmt.Errorf("parsing the policy: %w", err)
+	}
+	if p.APIVersion != APIVersion || p.Kind != Kind {
+		return nil, fmt.Errorf("parsing the policy: it must have apiVersion: %s and kind: %s, and has %q and %q", APIVersion, Kind, p.APIVersion, p.Kind)
+	}
+	return p, p.validate()
+}
+
+// validate reports patterns that cannot match.
+func (p *Policy) validate() error {
+	var problems []error
+	pattern := func(field string, patterns []string) {
+		for _, text := range patterns {
+			if _, err := path.Match(text, ""); err != nil || text == "" {
+				problems = append(problems, fmt.Errorf("%s: %q is not a pattern", field, text))
+			}
+		}
+	}
+	pattern("pods.serviceAccounts", listed(p.Pods.ServiceAccounts))
+	pattern("pods.imagePullSecrets", listed(p.Pods.ImagePullSecrets))
+	for _, key := range append(append([]string{}, p.Pods.LabelPrefixes...), p.Pods.AnnotationPrefixes...) {
+		if strings.TrimSpace(key) == "" {
+			problems = append(problems, errors.New("pods: an empty prefix would permit every label or annotation; name the domains"))
+		}
+	}
+	for i, rule := range listed(p.ElastiCache) {
+		field := fmt.Sprintf("elastiCache[%d]", i)
+		if len(rule.Namespaces) == 0 {
+			problems = append(problems, fmt.Errorf("%s.namespaces is empty, so that it applies to no FlagCache", field))
+		}
+		pattern(field+".namespaces", rule.Namespaces)
+		pattern(field+".nodeTypes", listed(rule.NodeTypes))
+	}
+	return errors.Join(problems...)
+}
+
+// listed returns the items of a list, none if it is omitted.
+func listed[T any](list *[]T) []T {
+	if list == nil {
+		return nil
+	}
+	return *list
+}

@@ -1,0 +1,165 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+)
+
+func aFlagCache(change func(*v1alpha1.FlagCacheSpec)) *v1alpha1.FlagCache {
+	fc := &v1alpha1.FlagCache{ObjectMeta: metav1.ObjectMeta{Namespace: "team-shop", Name: "flags"}}
+	change(&fc.Spec)
+	return fc
+}
+
+// dangerous are keys that give pods of some cluster an identity, a network, a path of the
+// host or a scheduler.
+var dangerous = []string{
+	"azure.workload.identity/use", "aadpodidbinding", "iam.amazonaws.com/role", "eks.amazonaws.com/role-arn", "vault.hashicorp.com/role",
+	"iam.gke.io/gcp-service-account", "k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network", "cni.projectcalico.org/ipAddrs",
+	"ovn.kubernetes.io/logical_switch", "io.katacontainers.config.hypervisor.path", "io.kubernetes.cri-o.Devices", "container.apparmor.security.beta.kubernetes.io/manager",
+	"prometheus.io/scrape", "sidecar.istio.io/inject", "linkerd.io/inject", "consul.hashicorp.com/connect-inject", "volcano.sh/queue-name",
+	"kueue.x-k8s.io/queue-name", "karpenter.sh/do-not-disrupt", "policies.kyverno.io/skip", "gatekeeper.sh/exempt", "argocd.argoproj.io/instance",
+	"flagcache.dev/revision", "app.kubernetes.io/name", "topology.kubernetes.io/zone", "a/b",
+}
+
+func TestWithoutAFileKeysWithADomainAreRefused(t *testing.T) {
+	for _, key := range dangerous {
+		fc := aFlagCache(func(s *v1alpha1.FlagCacheSpec) {
+			s.Service.PodLabels = map[string]v1alpha1.LabelValue{key: "x", "team": "shop"}
+			s.Service.PodAnnotations = map[string]v1alpha1.AnnotationValue{key: "x", "cost-center": "7"}
+		})
+		var fields []string
+		for _, v := range Default().Check(fc) {
+			fields = append(fields, v.Field)
+			if !strings.Contains(v.Problem, key) {
+				t.Errorf("the problem does not name %s: %s", key, v.Problem)
+			}
+		}
+		if diff := cmp.Diff([]string{"service.podLabels", "service.podAnnotations"}, fields); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", key, diff)
+		}
+	}
+}
+
+func TestWithoutAFileAllElseIsPermitted(t *testing.T) {
+	fc := aFlagCache(func(s *v1alpha1.FlagCacheSpec) {
+		s.Service.Image, s.Service.ServiceAccountName = "docker.io/any/image:1", "any"
+		s.Cache = v1alpha1.CacheSpec{Type: v1alpha1.CacheElastiCache, ElastiCache: &v1alpha1.ElastiCacheSpec{NodeType: "cache.r7g.16xlarge", Replicas: 5}}
+		s.Canary = &v1alpha1.CanarySpec{Metrics: v1alpha1.MetricsSpec{Prometheus: &v1alpha1.PrometheusSpec{Address: "http://any:9090"}}}
+	})
+	if found := Default().Check(fc); len(found) > 0 {
+		t.Errorf("refused %+v", found)
+	}
+}
+
+// TestExample holds the example of the documentation to what it says.
+func TestExample(t *testing.T) {
+	text, err := os.ReadFile("../../config/samples/policy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elastiCache := func(change func(*v1alpha1.ElastiCacheSpec)) func(*v1alpha1.FlagCacheSpec) {
+		return func(s *v1alpha1.FlagCacheSpec) {
+			s.Cache.Type, s.Cache.ElastiCache = v1alpha1.CacheElastiCache, &v1alpha1.ElastiCacheSpec{Region: "eu-central-1", NodeType: "cache.t4g.small", Replicas: 1}
+			change(s.Cache.ElastiCache)
+		}
+	}
+	tests := map[string]struct {
+		namespace string
+		change    func(*v1alpha1.FlagCacheSpec)
+		want      []Violation
+	}{
+		"nothing": {change: func(*v1alpha1.FlagCacheSpec) {}},
+		"what is permitted": {change: func(s *v1alpha1.FlagCacheSpec) {
+			elastiCache(func(*v1alpha1.ElastiCacheSpec) {})(s)
+			s.Service.Image, s.Service.ServiceAccountName = "ghcr.io/acme/flags:2", "flags-reader"
+			s.Service.PodLabels = map[string]v1alpha1.LabelValue{"acme.io/team": "shop"}
+			s.Canary = &v1alpha1.CanarySpec{Metrics: v1alpha1.MetricsSpec{Prometheus: &v1alpha1.PrometheusSpec{
+				Address: "http://prometheus.monitoring:9090", Queries: map[string]v1alpha1.Query{"errorRate.bad": "x"},
+			}}}
+		}},
+		"another image": {change: func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = "ghcr.io/acmeevil/flags:2" }, want: []Violation{
+			{"service.image", `"ghcr.io/acmeevil/flags:2" is not permitted; permitted: ghcr.io/acme/`},
+		}},
+		"another service account": {change: func(s *v1alpha1.FlagCacheSpec) { s.Service.ServiceAccountName = "admin" }, want: []Violation{
+			{"service.serviceAccountName", `"admin" is not permitted; permitted: flags-*`},
+		}},
+		"an image of Redis": {change: func(s *v1alpha1.FlagCacheSpec) { s.Cache.InCluster = &v1alpha1.InClusterSpec{Image: "redis:7"} }, want: []Violation{
+			{"cache.inCluster.image", `"redis:7" is not permitted; permitted: ghcr.io/acme/`},
+		}},
+		"another Prometheus": {change: func(s *v1alpha1.FlagCacheSpec) {
+			s.Canary = &v1alpha1.CanarySpec{Metrics: v1alpha1.MetricsSpec{Prometheus: &v1alpha1.PrometheusSpec{Address: "http://10.0.0.1:9090"}}}
+		}, want: []Violation{
+			{"canary.metrics.prometheus.address", `"http://10.0.0.1:9090" is not permitted; permitted: http://prometheus.monitoring:9090`},
+		}},
+		"CloudWatch": {change: func(s *v1alpha1.FlagCacheSpec) {
+			s.Canary = &v1alpha1.CanarySpec{Metrics: v1alpha1.MetricsSpec{CloudWatch: &v1alpha1.CloudWatchSpec{}}}
+		}, want: []Violation{{"canary.metrics.cloudWatch", "CloudWatch is not permitted"}}},
+		"ElastiCache in another namespace": {namespace: "sandbox", change: elastiCache(func(*v1alpha1.ElastiCacheSpec) {}), want: []Violation{
+			{"cache.type", "namespace sandbox may not use ElastiCache"},
+		}},
+		"a region by default": {change: elastiCache(func(e *v1alpha1.ElastiCacheSpec) { e.Region = "" }), want: []Violation{
+			{"cache.elastiCache.region", "a region must be named; permitted: eu-central-1"},
+		}},
+		"another region, large nodes and many": {change: elastiCache(func(e *v1alpha1.ElastiCacheSpec) {
+			e.Region, e.NodeType, e.Replicas = "us-east-1", "cache.r7g.large", 3
+		}), want: []Violation{
+			{"cache.elastiCache.region", `"us-east-1" is not permitted; permitted: eu-central-1`},
+			{"cache.elastiCache.nodeType", `"cache.r7g.large" is not permitted; permitted: cache.t4g.*`},
+			{"cache.elastiCache.replicas", "4 nodes are not permitted, at most 3 are"},
+		}},
+		"resources of others": {change: elastiCache(func(e *v1alpha1.ElastiCacheSpec) {
+			e.SecurityGroupIDs, e.SubnetGroupName = []v1alpha1.SecurityGroupID{"sg-1", "sg-0a1b"}, "theirs"
+			e.AtRestEncryption = &v1alpha1.AtRestEncryption{KMSKeyID: "k"}
+		}), want: []Violation{
+			{"cache.elastiCache.securityGroupIDs", `"sg-1" is not permitted; permitted: sg-0a1b`},
+			{"cache.elastiCache.subnetGroupName", `"theirs" is not permitted; permitted: shared`},
+			{"cache.elastiCache.atRestEncryption.kmsKeyID", `"k" is not permitted; permitted: none`},
+		}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			fc := aFlagCache(test.change)
+			if test.namespace != "" {
+				fc.Namespace = test.namespace
+			}
+			if diff := cmp.Diff(test.want, p.Check(fc)); diff != "" {
+				t.Errorf("violations (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestMistakesInTheFile(t *testing.T) {
+	const head = "apiVersion: policy.flagcache.dev/v1alpha1\nkind: Policy\n"
+	tests := map[string]string{
+		"":                                          "it must have apiVersion: policy.flagcache.dev/v1alpha1 and kind: Policy",
+		"kind: Policy":                              "it must have apiVersion",
+		head + "image: []":                          `unknown field "image"`,
+		head + "images: ghcr.io/acme/":              "images",
+		head + "pods: {labelPrefixes: ['']}":        "an empty prefix would permit every label",
+		head + "pods: {serviceAccounts: ['[']}":     `pods.serviceAccounts: "[" is not a pattern`,
+		head + "elastiCache: [{regions: [a]}]":      "elastiCache[0].namespaces is empty",
+		head + "elastiCache: [{namespaces: ['[']}]": `elastiCache[0].namespaces: "[" is not a pattern`,
+		head + "pods: {}\npods: {}":                 `"pods" already set`,
+		strings.Repeat("#", MaxBytes+1):             "the maximum is 1048576",
+	}
+	for text, want := range tests {
+		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.80q: got %v, want an error that contains %q", text, err, want)
+		}
+	}
+}
