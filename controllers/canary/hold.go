@@ -98,7 +98,7 @@ func (t trial) sharesEndpoints() bool { return t.Exposed || t.OtherRevisions && 
 // either, before the step that allows it is on record, so that a record which cannot be
 // written holds it back. Where pods are the share, it gets none while it has more of them.
 func (t trial) decision(h hold) Decision {
-	d := Decision{State: t.State, Phase: Starting, Message: h.message}
+	d := Decision{State: t.State, Phase: Starting, Message: h.message, StandsIn: standsIn(t)}
 	step := t.Progress.Step
 	switch {
 	case t.recorded == 0 && t.sharesEndpoints():

@@ -19,8 +19,11 @@ type Input struct {
 	Evidence Evidence
 	// Pods of the candidate.
 	Pods Pods
-	// Stable is what was observed of the stable revision.
+	// Stable is what was observed of the stable revision, or of one that was promoted before
+	// and serves in its place.
 	Stable Stable
+	// Serves: the clients' Service was observed to select the candidate, and nothing else.
+	Serves bool
 	// FullSize is the number of replicas that carries all traffic.
 	FullSize int32
 	// SharesCache: both revisions use the same connection to the cache. Then Probe is what
@@ -101,12 +104,15 @@ func (c Commands) Once() Commands {
 // paused by a person, who may also have ended the pause.
 func (c Commands) paused() bool { return c.Pause && !c.Resume }
 
-// Pods are those of the candidate, all zero while nothing is known of the present
-// generation of their Deployment.
+// Pods are those of the candidate.
 type Pods struct {
-	// Desired number of replicas, and how many of the present template there are and are
-	// available.
-	Desired, Updated, Available int32
+	// Desired number of replicas, and how many of them are ready.
+	Desired, Ready int32
+	// Outdated: what was observed is about an earlier generation of their Deployment.
+	Outdated bool
+	// Updated and Available are how many replicas of the present template there are, and how
+	// many are available; zero while that is not known.
+	Updated, Available int32
 	// Failure that waiting does not resolve, nil where there is none.
 	Failure *Failure
 	// Waits is what keeps pods from running at the moment, "" for nothing.
@@ -130,10 +136,9 @@ type Stable struct {
 	Replaced bool
 }
 
-// available reports whether at least so many replicas, and all that are desired, are
-// available.
+// available reports whether at least so many replicas are available.
 func (p Pods) available(replicas int32) bool {
-	return p.Updated >= replicas && p.Available >= max(replicas, p.Desired)
+	return p.Updated >= replicas && p.Available >= replicas
 }
 
 // Probe is what the operator's own probe knows of the cache.

@@ -25,6 +25,9 @@ type Decision struct {
 	// return to. The candidate may serve as soon as it is available at full size, or, while
 	// the stable revision has no ready pod, as soon as one of its own is ready.
 	Passed bool
+	// StandsIn: the candidate may serve in place of the stable revision, which has no ready
+	// pods or is getting them back.
+	StandsIn bool
 }
 
 // Rollback is why a canary ended.
@@ -62,7 +65,7 @@ func decide(in Input) Decision {
 		return t.rollBack(rollback)
 	}
 	if in.Stable.Down {
-		return takeOver(t.trackAvailability())
+		return takeOver(t)
 	}
 	t = t.discardConfounded()
 	if in.Commands.Promote {
@@ -108,7 +111,7 @@ func observe(in Input) trial {
 		t.shared = "The cache that both revisions use is unhealthy"
 	}
 	t.trackStable()
-	confounded := t.trackHealth(t.shared != "" || t.podsUnavailableInStep() || in.Stable.Down || in.Stable.Replaced)
+	confounded := t.trackHealth(t.shared != "" || t.podsUnavailableInStep() || in.Stable.Down || in.Stable.Replaced && !servesAtFullSize(in))
 	restarts := t.Ledger.switchesSource(in.Evidence) && t.Progress.Step > 0
 	t.Ledger, t.observed = t.Ledger.Record(Sample{
 		Evidence: in.Evidence, Candidate: in.Candidate, Confounded: confounded,
@@ -133,15 +136,25 @@ func (t *trial) trackHealth(failing bool) bool {
 	return failing || t.Evidence.Lag > 0 && t.Progress.HealthyFor <= t.Evidence.Lag
 }
 
-// trackStable records for how long the stable revision has had no ready pod, as far as
-// that decides anything.
+// trackStable records for how long the candidate has been serving in place of the stable
+// revision, which has no ready pod or is getting them back, as far as that decides anything.
 func (t *trial) trackStable() {
-	if !t.Stable.Down {
+	if !t.Stable.Down && (!t.Serves || t.Progress.StableDownFor == 0) {
 		t.Progress.StableDownFor = 0
 		return
 	}
-	t.Progress.StableDownFor = min(t.Progress.StableDownFor+t.gap, maxUnavailable+time.Second)
+	t.Progress.StableDownFor = min(max(t.Progress.StableDownFor+t.gap, time.Second), maxUnavailable+time.Second)
 }
+
+// standsIn reports whether the candidate may serve in place of the stable revision: as long
+// as that has no ready pod, and then until it has enough of them, for a limited time in all.
+func standsIn(t trial) bool {
+	return t.Stable.Down || t.Serves && t.Progress.StableDownFor > 0 && t.Progress.StableDownFor <= maxUnavailable
+}
+
+// servesAtFullSize reports whether the candidate carries all traffic with as many pods as
+// that needs. It is then judged by it, although the stable revision should have most of it.
+func servesAtFullSize(in Input) bool { return in.Serves && in.Pods.available(in.FullSize) }
 
 // takeOver lets the candidate serve at full size while the stable revision has no ready
 // pod: there is nothing to protect from it, and nothing to compare it with. It is promoted
@@ -232,9 +245,11 @@ func (t trial) discardConfounded() trial {
 	return t
 }
 
-// trackAvailability records for how long a candidate in a step has been unavailable.
+// trackAvailability records for how long a candidate in a step has been unavailable, as far
+// as that is known.
 func (t trial) trackAvailability() trial {
 	switch {
+	case t.Pods.Outdated:
 	case t.podsUnavailableInStep():
 		t.Progress.UnavailableFor += t.gap
 	case t.inStep():

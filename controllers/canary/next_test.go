@@ -19,7 +19,7 @@ type aCanary struct {
 
 func newCanary(policy Policy) *aCanary {
 	c := &aCanary{in: Input{
-		Now: noon, Candidate: "b", FullSize: 2, Pods: Pods{Desired: 1, Updated: 1, Available: 1},
+		Now: noon, Candidate: "b", FullSize: 2, Pods: Pods{Desired: 1, Ready: 1, Updated: 1, Available: 1},
 		Spec: Spec{Steps: []Step{{Weight: 5, Duration: 10 * time.Minute}}, Interval: interval, Deadline: time.Hour, Policy: policy},
 	}}
 	c.next(0, 0)
@@ -266,4 +266,104 @@ func TestStableRevisionIsReplaced(t *testing.T) {
 	if d.Phase != Held || d.State.Progress.Observed != before.Observed || d.State.Progress.Elapsed != before.Elapsed {
 		t.Errorf("phase %s, observed for %v, want it held after %v", d.Phase, d.State.Progress.Observed, before.Observed)
 	}
+}
+
+// inPlace is a canary whose candidate serves in place of the stable revision, which is getting
+// its pods back.
+func inPlace(pods Pods) *aCanary {
+	c := newCanary(onlyErrors(0.99))
+	c.next(0, 100)
+	c.in.Stable, c.in.FullSize, c.in.Pods = Stable{Down: true, Replaced: true}, 10, pods
+	c.in.Serves = true
+	c.next(0, 100)
+	c.in.Stable.Down = false
+	return c
+}
+
+// A candidate that serves in place of the stable revision is judged by what it serves, and
+// does so for a limited time.
+func TestCandidateServesInPlace(t *testing.T) {
+	full := Pods{Desired: 10, Ready: 10, Updated: 10, Available: 10}
+	t.Run("it is rejected for its errors", func(t *testing.T) {
+		c := inPlace(full)
+		if d := c.next(50, 100); d.Rollback == nil || d.Rollback.Reason != ReasonBreach || d.StandsIn {
+			t.Errorf("the decision is %+v, want a rollback for a breach", d.Rollback)
+		}
+	})
+	t.Run("it is not judged with fewer pods than all traffic needs", func(t *testing.T) {
+		c := inPlace(Pods{Desired: 10, Ready: 3, Updated: 10, Available: 3})
+		if d := c.next(50, 100); d.Rollback != nil {
+			t.Errorf("it was rejected: %s", d.Rollback.Message)
+		}
+	})
+	t.Run("it serves for a limited time", func(t *testing.T) {
+		c := inPlace(full)
+		if d := c.next(0, 100); !d.StandsIn {
+			t.Error("it serves no more as soon as a pod of the stable revision is ready")
+		}
+		for range maxUnavailable / interval {
+			c.next(0, 100)
+		}
+		if d := c.next(0, 100); d.StandsIn || d.Passed {
+			t.Errorf("it serves on: stands in %v, passed %v", d.StandsIn, d.Passed)
+		}
+	})
+	t.Run("it does not because somebody edited the Service", func(t *testing.T) {
+		c := newCanary(onlyErrors(0.99))
+		c.in.Stable.Replaced, c.in.Serves = true, true
+		if d := c.next(0, 100); d.StandsIn {
+			t.Error("it may serve")
+		}
+	})
+}
+
+// More pods than its step needs, which a candidate is to have while it serves in place of the
+// stable revision, may not come. That, and a Deployment that is not observed by its controller,
+// is no reason to reject it.
+func TestCandidateWithoutTheSizeOfTheStableRevision(t *testing.T) {
+	tests := map[string]Pods{
+		"some pods do not come":           {Desired: 10, Ready: 1, Updated: 10, Available: 1},
+		"they exceeded their deadline":    {Desired: 10, Ready: 1, Updated: 10, Available: 1, Failure: &Failure{Reason: "ProgressDeadlineExceeded"}},
+		"their Deployment is not current": {Desired: 10, Ready: 1, Outdated: true, Failure: &Failure{Reason: "ProgressDeadlineExceeded"}},
+	}
+	for name, pods := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := newCanary(onlyErrors(0.99))
+			c.next(0, 100)
+			c.in.FullSize, c.in.Pods, c.in.Stable.Down = 10, pods, true
+			for range 2 * maxUnavailable / interval {
+				if d := c.next(0, 100); d.Rollback != nil {
+					t.Fatalf("it was rejected while nothing else serves: %v", d.Rollback)
+				}
+			}
+			if c.in.Pods.Outdated {
+				return
+			}
+			c.in.Stable = Stable{}
+			if d := c.next(0, 100); d.Rollback != nil {
+				t.Errorf("it was rejected when the stable revision returned: %v", d.Rollback)
+			}
+		})
+	}
+	t.Run("a Deployment that is not current in a step", func(t *testing.T) {
+		c := newCanary(onlyErrors(0.99))
+		c.next(0, 100)
+		c.in.Pods = Pods{Desired: 1, Ready: 1, Outdated: true}
+		for range 2 * maxUnavailable / interval {
+			if d := c.next(0, 100); d.Rollback != nil {
+				t.Fatalf("it was rejected: %v", d.Rollback)
+			}
+		}
+	})
+	t.Run("fewer than its step needs", func(t *testing.T) {
+		c := newCanary(onlyErrors(0.99))
+		c.next(0, 100)
+		c.in.Pods = Pods{Desired: 1, Updated: 1}
+		for range 2 * maxUnavailable / interval {
+			if d := c.next(0, 100); d.Rollback != nil {
+				return
+			}
+		}
+		t.Error("it was not rejected")
+	})
 }

@@ -37,7 +37,7 @@ var rollbackChecks = []func(trial) (Rollback, bool){
 // rollback evaluates the checks in order. A candidate that has ready pods while the
 // stable revision has none is not rolled back to nothing, unless a person wants it.
 func (t trial) rollback() (Rollback, bool) {
-	if t.Stable.Down && t.Pods.Available > 0 {
+	if t.Stable.Down && t.Pods.Ready > 0 {
 		return aborted(t)
 	}
 	for _, check := range rollbackChecks {
@@ -60,8 +60,14 @@ func aborted(t trial) (Rollback, bool) {
 	return Rollback{Reason: ReasonAborted, Message: "aborted on request"}, t.Commands.Abort
 }
 
+// podsFailed: not while there are as many pods as the step needs. A candidate that serves
+// in place of the stable revision is to have more, for which there may be no space.
 func podsFailed(t trial) (Rollback, bool) {
-	if t.Pods.Failure == nil {
+	needed := t.replicas(t.Progress.Step)
+	if t.Progress.Step > t.last() {
+		needed = t.FullSize
+	}
+	if t.Pods.Failure == nil || t.Pods.Desired > needed && t.Pods.available(needed) {
 		return Rollback{}, false
 	}
 	return Rollback{Reason: t.Pods.Failure.Reason, Message: t.Pods.Failure.Message}, true

@@ -36,7 +36,8 @@ type Progress struct {
 	HealthyFor time.Duration
 	// UnavailableFor is how long the candidate's pods have been unavailable.
 	UnavailableFor time.Duration
-	// StableDownFor is how long the stable revision has had no ready pod.
+	// StableDownFor is how long the stable revision has had no ready pod, or has been
+	// replaced by the candidate for that reason.
 	StableDownFor time.Duration
 	// SuspectedAt is when a check of the cache was first over its limit without it being
 	// known whether the candidate or the cache is to blame; zero where it is known.

@@ -24,7 +24,10 @@ func RollbackReasons() []string {
 
 // canaryInput is what the canary of the target is decided on.
 func canaryInput(x *observed.Index, r *rollout, target *targetRevision, record canary.Record) canary.Input {
-	stable := r.observed[r.stable]
+	shares := func(revision string) bool {
+		d := r.observed[revision]
+		return d != nil && connection.HashOf(d) == target.Pod.Annotations[v1alpha1.AnnotationConnection]
+	}
 	in := canary.Input{
 		Now:            x.Now,
 		Candidate:      r.target,
@@ -32,13 +35,14 @@ func canaryInput(x *observed.Index, r *rollout, target *targetRevision, record c
 		Commands:       canaryCommands(x.FlagCache, r.target).Except(record.Used),
 		Evidence:       x.Evidence,
 		Pods:           candidatePods(r.observed[r.target], x.DeploymentFailure(r.observed[r.target])),
-		Stable:         canary.Stable{Down: r.stableDown(), NeverServed: !r.stableServed, Replaced: !r.shared && r.selected != r.stable},
+		Stable:         canary.Stable{Down: r.observed.down(r.baseline), NeverServed: r.baseline == r.stable && !r.stableServed, Replaced: !r.shared && r.selected != r.baseline},
+		Serves:         !r.shared && r.selected == r.target,
 		FullSize:       r.full,
-		SharesCache:    stable != nil && connection.HashOf(stable) == target.Pod.Annotations[v1alpha1.AnnotationConnection],
+		SharesCache:    shares(r.baseline) && shares(r.stable),
 		Probe:          canary.Probe{Unhealthy: x.Probe.Health == observed.Unhealthy, At: x.Probe.At, Failing: x.Probe.Failing},
 		ObservedWeight: traffic.ObservedWeight(x, r.target),
 		Exposed:        x.SharesService(),
-		OtherRevisions: r.observed.besides(r.stable, r.target),
+		OtherRevisions: r.observed.besides(r.stable, r.baseline, r.target),
 		Gateway:        traffic.Gateway(x, r.target),
 		LoadTest:       revision.LoadTestResult(x, record),
 		LoadTestWaits:  revision.LoadTestFailure(x, record),
@@ -103,11 +107,14 @@ func canaryCommands(fc *v1alpha1.FlagCache, candidate string) canary.Commands {
 }
 
 // candidatePods are the pods of a candidate's Deployment. What is known of an earlier
-// generation of it is not about the present size and template.
+// generation of it is not about the present size and template, but its pods serve.
 func candidatePods(d *appsv1.Deployment, failure observed.PodFailure) canary.Pods {
 	pods := canary.Pods{}
-	if d != nil && d.Status.ObservedGeneration >= d.Generation {
-		pods = canary.Pods{Desired: ptr.Deref(d.Spec.Replicas, 1), Updated: d.Status.UpdatedReplicas, Available: d.Status.AvailableReplicas}
+	if d != nil {
+		pods = canary.Pods{Desired: ptr.Deref(d.Spec.Replicas, 1), Ready: d.Status.ReadyReplicas}
+		if pods.Outdated = d.Status.ObservedGeneration < d.Generation; !pods.Outdated {
+			pods.Updated, pods.Available = d.Status.UpdatedReplicas, d.Status.AvailableReplicas
+		}
 	}
 	switch {
 	case failure.Fatal:

@@ -49,8 +49,9 @@ type simulation struct {
 	pending []canary.Evidence
 	// podsStuck: pods do not become available.
 	podsStuck bool
-	// lost are revisions without ready pods.
-	lost map[string]bool
+	// lost are revisions without ready pods, partial those with fewer than they should have.
+	lost    map[string]bool
+	partial map[string]int32
 	// conditions: a line has those that report on revisions, too.
 	conditions bool
 	// metricsDown: there is no evidence.
@@ -219,6 +220,11 @@ func (sim *simulation) tick() {
 			d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Replicas: ptr.Deref(d.Spec.Replicas, 1)}
 		}
 	}
+	for revision, ready := range sim.partial {
+		if d := sim.index().Revisions[revision]; d != nil {
+			d.Status.ReadyReplicas, d.Status.AvailableReplicas = ready, ready
+		}
+	}
 	sim.countTraffic()
 	sim.reconcileOnce()
 }
@@ -239,9 +245,15 @@ func (sim *simulation) reconcileOnce() {
 // countTraffic counts the traffic of one interval as the pods do.
 func (sim *simulation) countTraffic() {
 	weight := float64(sim.weight()) / 100
-	candidate := sim.candidate()
+	candidate, serves := sim.candidate(), sim.stable()
+	if selected := sim.index().Selected; sim.index().ReadyPods(selected) > 0 {
+		serves = selected
+	}
 	all := sim.perSecond * interval.Seconds()
-	sim.count(sim.stable(), all*(1-weight))
+	if serves == candidate {
+		weight = 0
+	}
+	sim.count(serves, all*(1-weight))
 	if candidate != "" && weight > 0 {
 		sim.local += all * (1 - weight)
 		sim.count(candidate, all*weight)
@@ -256,7 +268,7 @@ func (sim *simulation) countTraffic() {
 		for check, c := range sim.counted[revision] {
 			stream.Counts[check] = analysis.Counts{Bad: int64(c[0]), Total: int64(c[1])}
 		}
-		if revision == sim.stable() {
+		if revision == sim.index().Baseline {
 			stream.Local = int64(sim.local)
 		}
 		sim.evidence.Streams = append(sim.evidence.Streams, stream)
@@ -316,7 +328,7 @@ func (sim *simulation) weight() int32 {
 	if !ok || svc.Spec.Selector[v1alpha1.LabelRevision] != "" {
 		return sim.split().Weight
 	}
-	stable := mustFind[*appsv1.Deployment](sim.world, "demo-"+sim.stable()).Status.AvailableReplicas
+	stable := mustFind[*appsv1.Deployment](sim.world, "demo-"+sim.index().Baseline).Status.AvailableReplicas
 	candidate := mustFind[*appsv1.Deployment](sim.world, "demo-"+sim.candidate()).Status.AvailableReplicas
 	return 100 * candidate / (candidate + stable)
 }

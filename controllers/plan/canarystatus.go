@@ -143,23 +143,32 @@ func rolledBack(r rollout) metav1.Condition {
 
 // stableUnavailable reports that the stable revision does not serve, and what does.
 func stableUnavailable(r rollout) metav1.Condition {
+	problem := "has no ready pod"
+	if !r.observed.down(r.stable) {
+		problem = "has too few ready pods"
+	}
 	advice := "its Deployment was deleted, and its pod template is not on record"
 	if d := r.observed[r.stable]; d != nil {
 		advice = "see the pods of Deployment " + d.Name
 	}
-	message := fmt.Sprintf("Revision %s, which is stable, has no ready pod: %s. %s", r.stable, advice, describeServing(r))
-	if candidate := r.candidate(); candidate != "" {
+	message := fmt.Sprintf("Revision %s, which is stable, %s: %s. %s", r.stable, problem, advice, describeServing(r))
+	switch candidate := r.candidate(); {
+	case candidate == "":
+	case !r.observed.down(r.baseline):
+		message += fmt.Sprintf(". Revision %s is compared with revision %s", candidate, r.baseline)
+	default:
 		message += fmt.Sprintf(". Revision %s serves as soon as one of its pods is ready, without being evaluated", candidate)
 	}
 	return conditions.False(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonStableUnavailable, "%s", message)
 }
 
-// describeServing describes which revision serves.
+// describeServing describes which revision was observed to serve, as condition Serving does.
 func describeServing(r rollout) string {
-	if r.stableDown() && r.observed.ready(r.serves) == 0 {
+	serving := answering(r)
+	if serving == "" {
 		return "No revision serves"
 	}
-	return fmt.Sprintf("Revision %s serves", r.serves)
+	return fmt.Sprintf("Revision %s serves", serving)
 }
 
 // recordUnreadable reports which record cannot be decoded, and what to do.
@@ -169,9 +178,9 @@ func recordUnreadable(r rollout) metav1.Condition {
 		revision = slices.Min(slices.Collect(maps.Keys(r.history.unreadable)))
 	}
 	return conditions.Unknown(v1alpha1.ConditionRolloutHealthy, v1alpha1.ReasonInvalidRevisionRecord,
-		"Annotation %s of ControllerRevision %s cannot be read: %s. Revision %s is neither promoted nor retried, and revision %s serves. "+
+		"Annotation %s of ControllerRevision %s cannot be read: %s. Revision %s is neither promoted nor retried. %s. "+
 			"Restore the annotation, upgrade the operator if a newer version wrote it, or delete the ControllerRevision to try the revision as a new one",
-		v1alpha1.AnnotationRecord, r.history.observed[revision].Name, r.history.unreadable[revision], revision, r.serves)
+		v1alpha1.AnnotationRecord, r.history.observed[revision].Name, r.history.unreadable[revision], revision, describeServing(r))
 }
 
 // rollingOut is Ready while another revision is being rolled out.
@@ -192,9 +201,9 @@ func canaryReason(decision canary.Decision) string {
 // describeCanary describes what a canary does. It has no numbers that change from reconcile
 // to reconcile: those are in status.canary.
 func describeCanary(r rollout) string {
-	text := fmt.Sprintf("Revision %s is being evaluated (%s), revision %s serves all traffic", r.target, r.canary.Phase, r.stable)
+	text := fmt.Sprintf("Revision %s is being evaluated (%s), revision %s serves all traffic", r.target, r.canary.Phase, r.baseline)
 	if r.canary.Phase == canary.Stepping {
-		text = fmt.Sprintf("Revision %s is being evaluated with %d %% of the traffic, revision %s serves the rest", r.target, r.canary.Weight, r.stable)
+		text = fmt.Sprintf("Revision %s is being evaluated with %d %% of the traffic, revision %s serves the rest", r.target, r.canary.Weight, r.baseline)
 	}
 	if message := canaryMessage(*r.canary); message != "" {
 		text += ". " + message

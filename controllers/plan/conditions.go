@@ -55,14 +55,14 @@ func cacheHealthy(s *observed.Index, p results) metav1.Condition {
 }
 
 // serviceAvailable is about the target revision or, while that has a canary or was
-// rejected, about the stable one; but about the target if that is to replace a stable one
+// rejected, about the one that serves instead; but about the target if that is to replace one
 // without ready pods.
 func serviceAvailable(x *observed.Index, p servicePlan) metav1.Condition {
 	const kind = v1alpha1.ConditionServiceAvailable
 	r := p.rollout
 	name := r.target
-	if r.rejected || r.unreadable || r.canary != nil && !r.stableDown() {
-		name = r.stable
+	if r.rejected || r.unreadable || r.canary != nil && !r.observed.down(r.baseline) {
+		name = r.baseline
 	}
 	d := r.observed[name]
 	failure := x.DeploymentFailure(d)
@@ -90,7 +90,7 @@ func serving(x *observed.Index, p servicePlan) metav1.Condition {
 		return conditions.True(v1alpha1.ConditionServing, v1alpha1.ReasonServing, "Revision %s is serving", serving)
 	}
 	message := "No replica behind the Service is ready"
-	if failure := x.DeploymentFailure(p.rollout.observed[p.rollout.stable]); failure.Reason != "" {
+	if failure := x.DeploymentFailure(p.rollout.observed[p.rollout.baseline]); failure.Reason != "" {
 		message += ": " + failure.Message
 	}
 	return conditions.False(v1alpha1.ConditionServing, v1alpha1.ReasonNoReadyReplicas, "%s", message)
@@ -107,9 +107,9 @@ func rolloutHealthy(x *observed.Index, p servicePlan) metav1.Condition {
 		return rolledBack(r)
 	case r.unreadable:
 		return recordUnreadable(r)
-	case r.stableDown() && r.target == r.stable && !r.stableServed:
+	case r.observed.down(r.stable) && r.target == r.stable && !r.stableServed:
 		return conditions.Unknown(kind, v1alpha1.ReasonNotStarted, "Revision %s, the first, has had no ready pod yet", r.stable)
-	case r.stableDown():
+	case r.observed.down(r.stable), r.baseline != r.stable:
 		return stableUnavailable(r)
 	case r.canary != nil:
 		return canaryHealthy(r)
@@ -174,7 +174,7 @@ func summarize(p results, all []metav1.Condition) verdict {
 	if candidate := p.service.rollout.candidate(); candidate != "" {
 		return verdict{progressing: true, ready: rollingOut(p.service.rollout)}
 	}
-	return verdict{background: p.cache.Progress, ready: conditions.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", p.service.rollout.stable)}
+	return verdict{background: p.cache.Progress, ready: conditions.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Flags are served by revision %s with a healthy cache", answering(p.service.rollout))}
 }
 
 // blockedBy is the verdict for a condition that keeps the FlagCache from being Ready. An

@@ -68,6 +68,28 @@ func TestRolloutsThatAreSuspended(t *testing.T) {
 	sim.expectSilence()
 }
 
+// TestServingWhileSuspended: what would serve without the suspension does not.
+func TestServingWhileSuspended(t *testing.T) {
+	for name, change := range map[string]func(*v1alpha1.FlagCacheSpec){
+		"the same spec": func(*v1alpha1.FlagCacheSpec) {},
+		"another spec":  fromImage("flag-service:v3"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim := newSimulation(t, withCanary(aFlagCache()))
+			previous, stable := sim.stable(), v2(sim)
+			sim.until("the promotion", sim.promoted(stable))
+			sim.edit(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = true })
+			sim.edit(change)
+			sim.losePods(stable)
+			sim.tick()
+			sim.expect(v1alpha1.ConditionServing, metav1.ConditionFalse, v1alpha1.ReasonNoReadyReplicas)
+			if message := sim.condition(v1alpha1.ConditionRolloutHealthy).Message; !strings.Contains(message, "No re") || strings.Contains(message, previous) {
+				t.Errorf("RolloutHealthy: %s", message)
+			}
+		})
+	}
+}
+
 // TestRolloutHealthyDoesNotSayThatClientsAreServed: that is the condition Serving.
 func TestRolloutHealthyDoesNotSayThatClientsAreServed(t *testing.T) {
 	w := aWorld(t, aFlagCache()).ready()

@@ -96,7 +96,7 @@ func evidenceTarget(s *observed.Index, r rollout) *EvidenceTarget {
 	if r.canary == nil || !r.begun {
 		return nil
 	}
-	return &EvidenceTarget{Candidate: r.target, Stable: r.stable, Since: r.record().StartedAt, Canary: *s.FlagCache.Spec.Canary}
+	return &EvidenceTarget{Candidate: r.target, Stable: r.baseline, Since: r.record().StartedAt, Canary: *s.FlagCache.Spec.Canary}
 }
 
 // conflictInterval is how soon a name conflict is checked again: foreign objects are not

@@ -30,7 +30,8 @@ import (
 //	target's record unreadable ──▶ the stable one serves until the record is repaired
 //
 // Whatever the spec requests, a stable revision without a ready pod is replaced, until it
-// has enough of them, by one that has: the previous one, or else the target.
+// has enough of them, by one that has: a revision that served before, with which a
+// candidate is then compared, or else the candidate.
 //
 // The ControllerRevisions are the record of which revision is stable, and of how far the
 // target's canary got. The selector of the Service follows from them.
@@ -39,6 +40,8 @@ type rollout struct {
 	target string
 	// stable is the revision that was promoted last, "" before the first.
 	stable string
+	// baseline is the stable revision, or the one that served before and serves in its place.
+	baseline string
 	// selected is the revision that the Service was observed to select, shared whether it
 	// selects the pods of all revisions.
 	selected string
@@ -71,83 +74,104 @@ type rollout struct {
 
 // decideRollout chooses the revision that serves, and how far its successor gets.
 func decideRollout(x *observed.Index, history history, target *targetRevision) rollout {
-	r := rollout{observed: x.Revisions, history: history, stable: x.Stable, stableServed: served(x, x.Stable), selected: x.Selected, shared: x.SharesService()}
+	r := rollout{
+		observed: x.Revisions, history: history, stable: x.Stable, baseline: x.Baseline, stableServed: served(x, x.Stable),
+		selected: x.Selected, shared: x.SharesService(),
+	}
 	r.recorded = maps.Clone(r.history.records)
 	r.history.forgetWithdrawn(x.FlagCache)
 	if target != nil {
 		r.target = target.Revision
 	}
-	r.full = revision.FullSize(x.FlagCache, r.observed[cmp.Or(r.stable, r.target)])
-	r.serves = r.stable
+	r.full = revision.FullSize(x.FlagCache, r.observed[r.scaled()])
+	r.serves = r.baseline
+	r.recordServing(x)
 	switch {
-	case r.target == "":
-	case r.target == r.stable:
-		r.settle(x)
+	case r.target == "", r.target == r.stable:
 	case r.history.unreadable[r.target] != nil:
 		r.unreadable = true
 	default:
 		r.change(x, target)
 	}
+	r.keepPrevious(x)
 	r.serves = r.instead()
 	r.closeOthers(x)
 	return r
 }
 
+// scaled is the revision that an autoscaler scales: a candidate that serves in place of the
+// stable revision, else the baseline, or the first revision. That the candidate does follows
+// from its record, or, while that cannot be written, from the baseline that cannot serve.
+func (r rollout) scaled() string {
+	record := r.recorded[r.target]
+	replaced := r.observed.down(r.baseline) || record.Canary != nil && record.Canary.Progress.StableDownFor > 0
+	if r.selected == r.target && replaced {
+		return r.target
+	}
+	return cmp.Or(r.baseline, r.target)
+}
+
 // instead is the revision that the Service is to select: the one that was decided on, or,
-// while that has no ready pod, one that has, the judged ones first. The Service is not moved back before there
-// are as many ready pods, or all that are needed.
+// while that has no ready pod, one that has: those that were judged first, and what was
+// rejected last. While a candidate may serve in place of the stable revision, the Service is
+// not moved back before there are as many ready pods, or all that are needed.
 func (r rollout) instead() string {
-	enough := min(r.full, r.observed.ready(r.selected))
-	if r.selected != r.serves && !r.shared && r.observed.ready(r.serves) < enough {
+	standsIn := r.canary != nil && r.canary.StandsIn && r.selected == r.target && !r.shared
+	if standsIn && r.observed.ready(r.serves) < min(r.full, r.observed.ready(r.selected)) {
 		return r.selected
 	}
-	for _, revision := range []string{r.serves, r.stable, r.previous, r.target} {
-		if r.observed.ready(revision) > 0 {
-			return revision
-		}
+	rejected := func(revision string) bool {
+		return r.history.records[revision].Rejected() || r.history.unreadable[revision] != nil
 	}
-	for _, revision := range slices.Sorted(maps.Keys(r.observed)) {
-		if r.observed.ready(revision) > 0 && !r.history.records[revision].Rejected() {
+	judged := []string{r.serves, r.baseline, r.stable, r.previous}
+	others := append([]string{r.target}, slices.Sorted(maps.Keys(r.observed))...)
+	accepted := slices.DeleteFunc(slices.Clone(others), rejected)
+	for _, revision := range slices.Concat(judged, accepted, []string{r.selected}, others) {
+		if r.observed.ready(revision) > 0 {
 			return revision
 		}
 	}
 	return r.serves
 }
 
-// stableDown reports whether none of the stable revision's pods is ready.
-func (r rollout) stableDown() bool { return r.stable != "" && r.observed.ready(r.stable) == 0 }
-
-// settle records that the target was observed to serve, and keeps its predecessor for as
-// long as the spec says. One that has no ready pod yet, or none any more, may still be
-// replaced by its predecessor.
-func (r *rollout) settle(x *observed.Index) {
-	if r.history.unreadable[r.stable] != nil {
-		return
-	}
-	last, ok := r.history.lastPromoted(r.stable)
+// recordServing records that the stable revision was observed to serve, whatever the spec
+// requests by now, and which revision may be selected in its place.
+func (r *rollout) recordServing(x *observed.Index) {
 	record := r.history.of(r.stable, x.Now)
-	if record.Outcome != canary.Promoted && !r.stableDown() {
+	observedToServe := r.selected == r.stable && r.observed.ready(r.stable) > 0 && r.history.unreadable[r.stable] == nil
+	if observedToServe && record.Outcome != canary.Promoted {
+		last, _ := r.history.lastPromoted(r.stable)
 		record = record.Promoted(x.Now, last.FinishedAt, len(x.FlagCache.Spec.Canary.GetSteps()))
 		record.Used = canaryCommands(x.FlagCache, r.stable).Once()
-	}
-	if _, exists := r.history.records[r.stable]; exists || record.Outcome == canary.Promoted {
 		r.history.records[r.stable] = record
 	}
-	if !ok || r.observed[last.Revision] == nil {
+	for revision, record := range r.history.records {
+		if record.Outcome == canary.Promoted {
+			record.Admitted = revision == r.baseline && revision != r.stable
+			r.history.records[revision] = record
+		}
+	}
+}
+
+// keepPrevious keeps the predecessor of the stable revision for as long as the spec says
+// after its promotion. One that has no ready pod yet, or none any more, may still be replaced
+// by its predecessor.
+func (r *rollout) keepPrevious(x *observed.Index) {
+	if len(x.Predecessors) == 0 {
 		return
 	}
-	if record.Outcome != canary.Promoted || r.stableDown() {
-		r.previous = last.Revision
-		return
-	}
-	if x.FlagCache.Spec.Canary == nil {
-		return
-	}
-	delay := x.FlagCache.Spec.Canary.ScaleDownDelay.Duration
-	left := record.FinishedAt.Add(delay).Sub(x.Now)
-	// A promotion far in the future was recorded by a clock that has been set back since.
-	if left > 0 && left <= 2*delay {
-		r.previous, r.previousFor = last.Revision, left
+	record, previous := r.history.records[r.stable], x.Predecessors[0]
+	switch {
+	case r.history.unreadable[r.stable] != nil:
+	case record.Outcome != canary.Promoted || r.observed.down(r.stable):
+		r.previous = previous
+	case r.target == r.stable && x.FlagCache.Spec.Canary != nil:
+		delay := x.FlagCache.Spec.Canary.ScaleDownDelay.Duration
+		left := record.FinishedAt.Add(delay).Sub(x.Now)
+		// A promotion far in the future was recorded by a clock that has been set back since.
+		if left > 0 && left <= 2*delay {
+			r.previous, r.previousFor = previous, left
+		}
 	}
 }
 
@@ -162,7 +186,8 @@ func (r *rollout) change(x *observed.Index, target *targetRevision) {
 	record.Intent = target.intent
 	r.begun = exists && recorded.Outcome == "" && recorded.StartedAt.Equal(record.StartedAt)
 	r.rejected = record.Rejected()
-	ready := revision.Available(r.observed[r.target], r.full) || r.stableDown() && r.observed.ready(r.target) > 0
+	serves := r.observed.down(r.baseline) || r.baseline == r.target
+	ready := revision.Available(r.observed[r.target], r.full) || serves && r.observed.ready(r.target) > 0
 	record.Admitted = false
 	switch {
 	case r.rejected:
@@ -252,7 +277,7 @@ func (r rollout) settled() bool {
 // serves is kept in any case.
 func (r rollout) kept() []string {
 	var kept []string
-	for _, revision := range []string{r.stable, r.candidate(), r.previous, r.serves} {
+	for _, revision := range []string{r.stable, r.baseline, r.candidate(), r.previous, r.serves} {
 		if revision != "" && !slices.Contains(kept, revision) {
 			kept = append(kept, revision)
 		}
@@ -269,7 +294,7 @@ func (r rollout) keeps(revision string) bool {
 // inUse are the revisions whose records must not be lost.
 func (r rollout) inUse() []string {
 	var revisions []string
-	for _, revision := range []string{r.stable, r.target, r.previous} {
+	for _, revision := range []string{r.stable, r.baseline, r.target, r.previous} {
 		if revision != "" && !slices.Contains(revisions, revision) {
 			revisions = append(revisions, revision)
 		}
@@ -278,16 +303,16 @@ func (r rollout) inUse() []string {
 }
 
 // serving are the revisions that clients get answers from: the stable one until its
-// successor was observed to be selected, that one, and a candidate with a share.
+// successor was observed to be selected, what serves in its place, that one, and a candidate
+// with a share.
 func (r rollout) serving() []string {
-	serving := []string{r.serves}
-	if r.stable != "" && r.stable != r.serves {
-		serving = append(serving, r.stable)
-	}
-	if r.canary != nil && r.canary.Weight > 0 && r.target != r.serves {
+	serving := []string{r.serves, r.stable, r.baseline}
+	if r.canary != nil && r.canary.Weight > 0 {
 		serving = append(serving, r.target)
 	}
-	return serving
+	serving = slices.DeleteFunc(serving, func(revision string) bool { return revision == "" })
+	slices.Sort(serving)
+	return slices.Compact(serving)
 }
 
 // atRest reports whether nothing but the stable revision is needed.
@@ -315,7 +340,7 @@ func (r rollout) routeShare(fc *v1alpha1.FlagCache) *traffic.Share {
 // until the Service was observed to select another.
 func (r rollout) replicas(revision string) (replicas int32, ok bool) {
 	switch {
-	case revision == r.stable:
+	case revision == r.stable, revision == r.baseline:
 		return r.full, true
 	case revision != r.candidate(), r.rollbackPending():
 		return 0, false
@@ -327,11 +352,11 @@ func (r rollout) replicas(revision string) (replicas int32, ok bool) {
 }
 
 // answering is the revision with ready pods that the Service was observed to select, "" if
-// there is none. Of several it is the stable one.
+// there is none. Of several it is the one that is not being evaluated.
 func answering(r rollout) string {
 	selected := []string{r.selected}
 	if r.shared {
-		selected = []string{r.stable, r.target}
+		selected = []string{r.baseline, r.stable, r.target}
 	}
 	for _, revision := range selected {
 		if r.observed.ready(revision) > 0 {
@@ -350,6 +375,11 @@ func (d deploymentsByRevision) ready(revision string) int32 {
 		return deployment.Status.ReadyReplicas
 	}
 	return 0
+}
+
+// down reports whether none of a revision's pods is ready.
+func (d deploymentsByRevision) down(revision string) bool {
+	return revision != "" && d.ready(revision) == 0
 }
 
 // besides reports whether there are revisions besides these.
@@ -376,7 +406,7 @@ func (d deploymentsByRevision) use(hash string) bool {
 // or cannot be decoded, may have been.
 func served(x *observed.Index, revision string) bool {
 	if record, ok := x.Records.Known[revision]; ok {
-		return record.Outcome == canary.Promoted
+		return record.Outcome == canary.Promoted || record.Passed
 	}
 	return x.Records.Unreadable[revision] != nil || slices.ContainsFunc(x.FlagCache.Status.History, func(entry v1alpha1.HistoryEntry) bool {
 		return entry.Revision == revision && entry.Outcome == string(canary.Promoted)

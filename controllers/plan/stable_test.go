@@ -5,16 +5,20 @@ package plan
 
 import (
 	"encoding/base64"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
@@ -34,6 +38,23 @@ func (sim *simulation) losePods(revision string) {
 func (sim *simulation) returnPods(revision string) {
 	sim.note("the pods of " + sim.name(revision) + " return")
 	delete(sim.lost, revision)
+}
+
+// returnPart has some pods of a revision ready again, and no more.
+func (sim *simulation) returnPart(revision string, ready int32) {
+	sim.note(fmt.Sprintf("%d of the pods of %s is ready", ready, sim.name(revision)))
+	delete(sim.lost, revision)
+	sim.partial = map[string]int32{revision: ready}
+}
+
+// noteRecords adds a comment with the outcome of each revision on record.
+func (sim *simulation) noteRecords() {
+	var outcomes []string
+	for revision, record := range readHistory(sim.index()).records {
+		outcomes = append(outcomes, fmt.Sprintf("%s %q", sim.name(revision), record.Outcome))
+	}
+	slices.Sort(outcomes)
+	sim.note("on record: " + strings.Join(outcomes, ", "))
 }
 
 // deleteDeployment deletes the Deployment of a revision.
@@ -65,7 +86,9 @@ func TestStableScenarios(t *testing.T) {
 		script func(*simulation)
 	}
 	rollback := func(s *v1alpha1.FlagCacheSpec) { s.Canary.OnInconclusive = v1alpha1.InconclusiveRollback }
-	replicas := func(s *v1alpha1.FlagCacheSpec) { s.Canary.Traffic.Type = v1alpha1.TrafficReplicas }
+	replicas := func(s *v1alpha1.FlagCacheSpec) {
+		s.Canary.Traffic.Type, s.Canary.Steps[0].Weight = v1alpha1.TrafficReplicas, 33
+	}
 	fix := func(sim *simulation) {
 		sim.change(fromImage("flag-service:v2"))
 		candidate := sim.candidate()
@@ -81,7 +104,119 @@ func TestStableScenarios(t *testing.T) {
 			sim.runFor(10 * time.Minute)
 		}
 	}
+	// inDelay has the second revision promoted, and the first one still running.
+	inDelay := func(does func(sim *simulation, previous, stable string)) func(*simulation) {
+		return func(sim *simulation) {
+			previous := sim.stable()
+			stable := v2(sim)
+			sim.until("the promotion", sim.promoted(stable))
+			does(sim, previous, stable)
+		}
+	}
+	v3 := func(sim *simulation) string {
+		sim.change(fromImage("flag-service:v3"))
+		return sim.candidate()
+	}
 	scenarios := map[string]scenario{
+		"previous-serves-and-the-spec-changes": {script: inDelay(func(sim *simulation, _, stable string) {
+			sim.losePods(stable)
+			sim.runFor(time.Minute)
+			candidate := v3(sim)
+			sim.until("the promotion", sim.promoted(candidate))
+			sim.runFor(10 * time.Minute)
+		})},
+		"previous-serves-and-the-next-fails": {script: inDelay(func(sim *simulation, _, stable string) {
+			sim.losePods(stable)
+			sim.runFor(time.Minute)
+			sim.setBad(v3(sim), canary.ErrorRate, 0.5)
+			sim.until("the rollback", sim.rolledBack)
+			sim.runFor(10 * time.Minute)
+			sim.returnPods(stable)
+			sim.runFor(time.Minute)
+		})},
+		"previous-serves-and-is-deleted": {script: inDelay(func(sim *simulation, previous, stable string) {
+			sim.losePods(stable)
+			sim.runFor(time.Minute)
+			candidate := v3(sim)
+			sim.until("the first step", func() bool { return sim.weight() > 0 })
+			sim.deleteDeployment(previous)
+			sim.until("the promotion", sim.promoted(candidate))
+		})},
+		"previous-serves-and-the-spec-goes-back": {script: inDelay(func(sim *simulation, previous, stable string) {
+			sim.losePods(stable)
+			sim.runFor(time.Minute)
+			sim.change(fromImage(""))
+			sim.until("the promotion", sim.promoted(previous))
+			sim.runFor(10 * time.Minute)
+		})},
+		"previous-serves-while-some-pods-return": {script: inDelay(func(sim *simulation, _, stable string) {
+			sim.losePods(stable)
+			sim.runFor(time.Minute)
+			sim.returnPart(stable, 1)
+			sim.runFor(10 * time.Minute)
+			candidate := v3(sim)
+			sim.until("the promotion", sim.promoted(candidate))
+		})},
+		"previous-serves-by-replicas": {spec: replicas, script: inDelay(func(sim *simulation, _, stable string) {
+			sim.losePods(stable)
+			sim.runFor(time.Minute)
+			candidate := v3(sim)
+			sim.until("the promotion", sim.promoted(candidate))
+		})},
+		"some-pods-return": {script: inCanary(func(sim *simulation, stable, _ string) {
+			sim.losePods(stable)
+			sim.runFor(time.Minute)
+			sim.returnPart(stable, 1)
+		})},
+		"some-pods-return-and-the-candidate-fails": {script: func(sim *simulation) {
+			stable := sim.stable()
+			candidate := v2(sim)
+			sim.losePods(stable)
+			sim.runFor(time.Minute)
+			sim.returnPart(stable, 1)
+			sim.runFor(time.Minute)
+			sim.setBad(candidate, canary.ErrorRate, 0.5)
+			sim.until("the rollback", sim.rolledBack)
+			sim.runFor(time.Minute)
+		}},
+		"selector-names-the-previous-while-pods-lack": {script: inDelay(func(sim *simulation, previous, stable string) {
+			sim.returnPart(stable, 1)
+			sim.runFor(time.Minute)
+			sim.selectRevision(previous)
+			sim.runFor(time.Minute)
+		})},
+		"selector-names-the-candidate-while-pods-lack": {spec: func(s *v1alpha1.FlagCacheSpec) {
+			s.Service.Replicas = ptr.To[int32](4)
+			s.Canary.Steps[0].Weight = 50
+		}, script: func(sim *simulation) {
+			stable := sim.stable()
+			candidate := v2(sim)
+			sim.until("the first step", func() bool { return sim.weight() > 0 })
+			sim.returnPart(stable, 1)
+			sim.selectRevision(candidate)
+			sim.runFor(time.Minute)
+		}},
+		"the-spec-changes-at-the-promotion": {script: func(sim *simulation) {
+			stable := v2(sim)
+			sim.until("the switch", func() bool { return sim.index().Selected == stable })
+			candidate := v3(sim)
+			sim.noteRecords()
+			sim.losePods(stable)
+			sim.until("a new Service", func() bool { return sim.index().Selected != stable })
+			sim.noteRecords()
+			sim.until("the promotion", sim.promoted(candidate))
+		}},
+		"autoscaled-while-the-candidate-serves": {spec: func(s *v1alpha1.FlagCacheSpec) {
+			s.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 2, MaxReplicas: 9, TargetCPUPercent: 80}
+		}, script: inCanary(func(sim *simulation, stable, candidate string) {
+			sim.losePods(stable)
+			sim.runFor(time.Minute)
+			sim.note("the autoscaler scales what serves to 5")
+			target := mustFind[*autoscalingv2.HorizontalPodAutoscaler](sim.world, "demo").Spec.ScaleTargetRef.Name
+			mustFind[*appsv1.Deployment](sim.world, target).Spec.Replicas = ptr.To[int32](5)
+			sim.runFor(time.Minute)
+			sim.returnPods(stable)
+		})},
 		"first-never-ready":             {broken: true, spec: rollback, script: fix},
 		"first-never-ready-by-replicas": {broken: true, spec: replicas, script: fix},
 		"first-never-ready-nor-the-next": {broken: true, script: func(sim *simulation) {
@@ -177,6 +312,38 @@ func TestStableScenarios(t *testing.T) {
 			sim.conditions = true
 			scenario.script(sim)
 			expectGolden(t, "stable-"+name+".golden", strings.Join(sim.trace, "\n")+"\n")
+		})
+	}
+}
+
+// While nothing that was judged has a ready pod, a revision that was rejected, or may have been,
+// serves only if no other one can.
+func TestRejectedRevisionIsTheLastResort(t *testing.T) {
+	for name, reject := range map[string]func(sim *simulation, candidate string){
+		"rejected just now": func(sim *simulation, candidate string) { sim.annotate(v1alpha1.AnnotationAbort, candidate) },
+		"rejected before": func(sim *simulation, candidate string) {
+			sim.annotate(v1alpha1.AnnotationAbort, candidate)
+			sim.reconcile()
+		},
+		"its record cannot be read": func(sim *simulation, candidate string) {
+			mustFind[*appsv1.ControllerRevision](sim.world, "demo-"+candidate).Annotations[v1alpha1.AnnotationRecord] = "{"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim := newSimulation(t, withCanary(aFlagCache()))
+			stable, candidate, other := sim.stable(), v2(sim), "0badcafe"
+			sim.until("the first step", func() bool { return sim.weight() > 0 })
+			d := mustFind[*appsv1.Deployment](sim.world, "demo-"+candidate).DeepCopy()
+			d.Name = "demo-" + other
+			mustFind[*appsv1.Deployment](sim.world, "demo-"+stable).Status = appsv1.DeploymentStatus{}
+			reject(sim, candidate)
+			sim.put(d)
+			sim.podsAvailable()
+			mustFind[*appsv1.Deployment](sim.world, "demo-"+stable).Status = appsv1.DeploymentStatus{}
+			sim.reconcile()
+			if got := sim.index().Selected; got != other {
+				t.Errorf("the Service selects %s, want %s, of which nothing is on record", sim.nameOrText(got), other)
+			}
 		})
 	}
 }

@@ -160,7 +160,7 @@ func heldStatus(s *observed.Index, st v1alpha1.FlagCacheStatus, held verdict) v1
 	var all []metav1.Condition
 	if planned := st.Revisions; planned != nil && planned.Candidate != "" {
 		all = append(all, conditions.Unknown(v1alpha1.ConditionRolloutHealthy, held.ready.Reason,
-			"Revision %s is not rolled out, and revision %s stays: %s", planned.Candidate, planned.Stable, held.ready.Message))
+			"Revision %s is not rolled out: %s. %s", planned.Candidate, held.ready.Message, meta.FindStatusCondition(st.Conditions, v1alpha1.ConditionServing).Message))
 	}
 	st.Canary, st.History, st.Revisions = s.FlagCache.Status.Canary, s.FlagCache.Status.History, s.FlagCache.Status.Revisions
 	setConditions(s.FlagCache, s.Now, &st, held, all)

@@ -78,7 +78,8 @@ func (w kube) stepDeployment(d *appsv1.Deployment) {
 		s.UpdatedReplicas, s.ReadyReplicas, s.AvailableReplicas = min(s.UpdatedReplicas, desired), min(s.ReadyReplicas, desired), min(s.AvailableReplicas, desired)
 	case s.AvailableReplicas == desired && s.UpdatedReplicas == desired:
 	case w.canStart(d.Spec.Template.Spec):
-		s.UpdatedReplicas, s.ReadyReplicas, s.AvailableReplicas = desired, desired, desired
+		started := w.load().started(d.Spec.Template.Spec.Containers[0].Image, desired)
+		s.UpdatedReplicas, s.ReadyReplicas, s.AvailableReplicas = desired, started, started
 	default:
 		w.exceedDeadline(d)
 	}

@@ -334,11 +334,23 @@ func (w canaryOracle) lastPromoted() string {
 	return last.Revision
 }
 
+// protects reports whether there is a revision to protect from another one: one that was promoted
+// and has pods that serve.
+func (w canaryOracle) protects(from string) bool {
+	for _, o := range w.api.now(controllerRevisions) {
+		record, ok := readRecord(o)
+		if ok && record.Outcome == canary.Promoted && record.Revision != from && w.load().availableReplicas(record.Revision) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // checkPromotion verifies S7: the Service selects only a revision whose steps are all recorded as
 // passed, and which had the share of each step for long enough, as counted by the World; or one
 // that was stable before, or that a user promoted. The duration of a step is accurate to two
-// intervals, and one more per clock jump. While the revision that was promoted last has no ready
-// pod, it does not apply.
+// intervals, and one more per clock jump. While no revision that was promoted has a ready pod, it
+// does not apply.
 func (w canaryOracle) checkPromotion(revision string) {
 	fc := w.current.flagCache
 	steps := fc.Spec.Canary.GetSteps()
@@ -355,6 +367,19 @@ func (w canaryOracle) checkPromotion(revision string) {
 		if had.duration < step.Duration.Duration-slack || had.requests < fc.Spec.Canary.MinimumRequests {
 			w.violation("S7 evidence: the Service selects revision %s, which had the share of step %d for %v and served %d requests", revision, i+1, had.duration, had.requests)
 		}
+	}
+}
+
+// checkPromotionRecorded verifies S7: at rest it is on record that the stable revision, which serves,
+// was promoted, whatever the spec requests.
+func (w canaryOracle) checkPromotionRecorded() {
+	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
+	stable := w.stable()
+	if !ok || fc.DeletionTimestamp != nil || fc.Status.Revisions == nil || fc.Status.Revisions.Stable != stable || w.load().availableReplicas(stable) == 0 {
+		return
+	}
+	if record, ok := w.recordOf(stable); ok && record.Outcome != canary.Promoted {
+		w.violation("S7 evidence: at rest the stable revision %s serves, and the outcome on record is %q", stable, record.Outcome)
 	}
 }
 

@@ -147,6 +147,11 @@ func candidateServes(w *World) bool {
 // halfAMinuteLater reports whether the previous step was half a minute ago.
 func halfAMinuteLater(w *World) bool { return !w.time.Before(w.lastStep.Add(30 * time.Second)) }
 
+// isStable returns a trigger that reports whether the revision with an image was promoted last.
+func isStable(image string) func(*World) bool {
+	return func(w *World) bool { return w.load().imageOf(w.canaryOracle().lastPromoted()) == image }
+}
+
 func withCanaries(list []scenario) []scenario {
 	for i := range list {
 		list[i].waitsForRest, list[i].hasCanary = true, true
@@ -278,6 +283,14 @@ var stableScenarios = withCanaries([]scenario{
 	{name: "stableDeletedByGateway", steps: []step{createRoute, createFlagCache(withGateway(withCanary(20))), newImage("flag-service:v2"), deleteStable},
 		triggers: stepTriggers{3: candidateServes}},
 	{name: "stableDeletedAfterRollback", steps: []step{createWithCanary(20), newImage("flag-service:" + failingImage), deleteStable}, excludedEvents: []fault{specChanged}},
+	{name: "stableReplacedByPrevious", waitsForDeadline: true, steps: []step{createWithCanary(20), newImage("flag-service:v2"), losePodsOf("flag-service:v2"), newImage("flag-service:v3")},
+		triggers: stepTriggers{2: isStable("flag-service:v2"), 3: halfAMinuteLater}, excludedEvents: []fault{specChanged}},
+	{name: "stableReplacedByPreviousThenFails", waitsForDeadline: true, steps: []step{createWithCanary(20), newImage("flag-service:v2"), losePodsOf("flag-service:v2"),
+		newImage("flag-service:" + failingImage)}, triggers: stepTriggers{2: isStable("flag-service:v2"), 3: halfAMinuteLater}, excludedEvents: []fault{specChanged}},
+	{name: "stableReturnsInPart", waitsForDeadline: true, steps: []step{createWithCanary(20), newImage("flag-service:v2"), losePods, returnOnePod},
+		triggers: stepTriggers{2: candidateServes, 3: halfAMinuteLater}, excludedEvents: []fault{specChanged}},
+	{name: "stableLosesItsPodsAutoscaled", waitsForDeadline: true, steps: []step{createWithCanary(20), autoscale, newImage("flag-service:v2"), losePods, increaseLoad},
+		triggers: stepTriggers{3: candidateServes, 4: halfAMinuteLater}},
 	{name: "selectorEdited", steps: []step{createWithCanary(20), newImage("flag-service:v2"), selectRevision("deadbeef")}, triggers: stepTriggers{2: candidateServes}},
 	{name: "selectorEditedToTheCandidate", steps: []step{createFlagCache(withUnreachableMinimum(withCanary(20))), newImage("flag-service:v2"),
 		{"select the candidate", func(w *World) { selectRevision(w.canaryOracle().annotationTarget()).do(w) }}, annotate(v1alpha1.AnnotationAbort)},
@@ -291,22 +304,26 @@ var stableScenarios = withCanaries([]scenario{
 
 // stableOutcomes are the expected ends of their reference runs, see canaryOutcomes.
 var stableOutcomes = map[string]expectedOutcome{
-	"stableNeverReady":              {"v2", canary.Promoted},
-	"stableNeverReadyByReplicas":    {"v2", canary.Promoted},
-	"stableNeverReadyByGateway":     {"v2", canary.Promoted},
-	"stableNeverReadyWithoutCanary": {"v2", canary.Promoted},
-	"stableLosesItsPods":            {"v2", canary.Promoted},
-	"stableLosesItsPodsForLong":     {"v2", canary.Promoted},
-	"stableLosesItsPodsBriefly":     {"v1", canary.RolledBack},
-	"stableDeleted":                 {"v2", canary.Promoted},
-	"stableDeletedByReplicas":       {"v2", canary.Promoted},
-	"stableDeletedByGateway":        {"v2", canary.Promoted},
-	"stableDeletedAfterRollback":    {"v1", canary.RolledBack},
-	"selectorEdited":                {"v2", canary.Promoted},
-	"selectorEditedToTheCandidate":  {"v1", canary.RolledBack},
-	"selectorExtended":              {"v2", canary.Promoted},
-	"stableRelabelled":              {"v2", canary.Promoted},
-	"stableRelabelledAsAnother":     {"v2", canary.Promoted},
+	"stableNeverReady":                  {"v2", canary.Promoted},
+	"stableNeverReadyByReplicas":        {"v2", canary.Promoted},
+	"stableNeverReadyByGateway":         {"v2", canary.Promoted},
+	"stableNeverReadyWithoutCanary":     {"v2", canary.Promoted},
+	"stableLosesItsPods":                {"v2", canary.Promoted},
+	"stableLosesItsPodsForLong":         {"v2", canary.Promoted},
+	"stableLosesItsPodsBriefly":         {"v1", canary.RolledBack},
+	"stableReplacedByPrevious":          {"v3", canary.Promoted},
+	"stableReplacedByPreviousThenFails": {"v1", canary.RolledBack},
+	"stableReturnsInPart":               {"v2", canary.Promoted},
+	"stableLosesItsPodsAutoscaled":      {"v2", canary.Promoted},
+	"stableDeleted":                     {"v2", canary.Promoted},
+	"stableDeletedByReplicas":           {"v2", canary.Promoted},
+	"stableDeletedByGateway":            {"v2", canary.Promoted},
+	"stableDeletedAfterRollback":        {"v1", canary.RolledBack},
+	"selectorEdited":                    {"v2", canary.Promoted},
+	"selectorEditedToTheCandidate":      {"v1", canary.RolledBack},
+	"selectorExtended":                  {"v2", canary.Promoted},
+	"stableRelabelled":                  {"v2", canary.Promoted},
+	"stableRelabelledAsAnother":         {"v2", canary.Promoted},
 }
 
 // fromBrokenImage lets the first revision have an image that never starts.
@@ -316,10 +333,23 @@ func fromBrokenImage(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 }
 
 // losePods lets the pods of the first revision end, and no new ones start, as when no node
-// matches them any more. returnPods reverts that.
+// matches them any more. returnPods reverts that, returnOnePod has place for one of them.
 var (
-	losePods = step{"lose the pods of the first revision", func(w *World) {
-		w.lostImage = firstImage
+	losePods   = losePodsOf(firstImage)
+	returnPods = step{"let the pods return", func(w *World) {
+		w.lostImage, w.keptPods = "", 0
+		w.nextTick = w.time.Add(tick)
+	}}
+	returnOnePod = step{"let one of the pods return", func(w *World) {
+		w.keptPods = 1
+		w.nextTick = w.time.Add(tick)
+	}}
+)
+
+// losePodsOf lets the pods of an image end, and no new ones start.
+func losePodsOf(image string) step {
+	return step{"lose the pods of " + image, func(w *World) {
+		w.lostImage, w.keptPods = image, 0
 		for _, o := range w.api.now(deployments) {
 			updateAs(&w.api, deployments, o.GetName(), func(d *appsv1.Deployment) {
 				if !w.load().starts(d.Spec.Template.Spec.Containers[0].Image) {
@@ -328,18 +358,25 @@ var (
 			})
 		}
 	}}
-	returnPods = step{"let the pods return", func(w *World) {
-		w.lostImage = ""
-		w.nextTick = w.time.Add(tick)
-	}}
-)
+}
+
+// increaseLoad lets an autoscaler require more pods.
+var increaseLoad = step{"increase the load", func(w *World) { w.desiredLoad = 5; w.nextTick = w.time.Add(tick) }}
 
 // firstImage is the image of the first revision, which is the operator's default.
 const firstImage = "flag-service:v1"
 
 // starts reports whether pods of an image start.
 func (w load) starts(image string) bool {
-	return !strings.Contains(image, unstartableImage) && (w.lostImage == "" || image != w.lostImage)
+	return !strings.Contains(image, unstartableImage) && (image != w.lostImage || w.keptPods > 0)
+}
+
+// started returns how many of the desired pods of an image that starts can run.
+func (w load) started(image string, desired int32) int32 {
+	if image == w.lostImage {
+		return min(desired, w.keptPods)
+	}
+	return desired
 }
 
 // deleteStable deletes the Deployment of the stable revision.

@@ -220,6 +220,7 @@ func (e *exploration) leftAlone(from *World) *World {
 		return w
 	}
 	w.canaryOracle().checkServesIfPossible()
+	w.canaryOracle().checkPromotionRecorded()
 	w.effort, w.final = effort{reconciles: w.reconciles, calls: w.calls}, w.digest().normalized()
 	visited := w.visited
 	if len(w.violations) == 0 {

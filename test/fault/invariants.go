@@ -181,7 +181,7 @@ func (w oracle) checkGate(before, after client.Object) {
 	}
 	old, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+from)
 	serving := ok && old.Status.AvailableReplicas > 0
-	if promoted := w.canaryOracle().lastPromoted(); promoted == "" && serving || promoted != to && w.load().availableReplicas(promoted) > 0 {
+	if w.canaryOracle().lastPromoted() == "" && serving || w.canaryOracle().protects(to) {
 		w.canaryOracle().checkPromotion(to)
 	}
 	if !serving {
@@ -416,6 +416,7 @@ func (s sink) Error(err error, text string, kv ...any) {
 func (w oracle) checkAtRest() {
 	w.checkNetworkPolicy()
 	w.cloudOracle().checkCloudAtRest()
+	w.canaryOracle().checkPromotionRecorded()
 }
 
 // checkNetworkPolicy verifies that the pods can reach the port of the published connection.

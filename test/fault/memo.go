@@ -163,7 +163,7 @@ func (w digest) stateKey() stateKey {
 func (w digest) canaryState(fc *v1alpha1.FlagCache) string {
 	var text strings.Builder
 	over := w.step == len(w.scenario.steps) && w.canaryOracle().allConcluded()
-	fmt.Fprintln(&text, over, w.imageFixed, w.lostImage, w.assigned, w.clients.served, w.clients.ready, w.clients.selected, w.clients.last)
+	fmt.Fprintln(&text, over, w.imageFixed, w.lostImage, w.keptPods, w.assigned, w.clients.served, w.clients.ready, w.clients.selected, w.clients.last)
 	var order []string
 	for _, o := range w.api.now(controllerRevisions) {
 		record, _ := readRecord(o)

@@ -65,7 +65,7 @@ var scenarios = slices.Concat([]scenario{
 	{name: "revisionReverted", steps: []step{createExternal, newImage("flag-service:v2"), newImage("")}},
 	{name: "brokenRevisionThenFixed", steps: []step{createExternal, newImage("flag-service:" + unstartableImage), newImage("flag-service:v3")}},
 	{name: "scale", steps: []step{createExternal, scaleTo(4), scaleTo(1)}},
-	{name: "autoscaled", steps: []step{createExternal, autoscale, {"increase the load", func(w *World) { w.desiredLoad = 5; w.nextTick = w.time.Add(tick) }}, newImage("flag-service:v2")}},
+	{name: "autoscaled", steps: []step{createExternal, autoscale, increaseLoad, newImage("flag-service:v2")}},
 	{name: "externalSecretEdited", steps: []step{createExternal,
 		{"move the server and change the Secret", func(w *World) {
 			w.servers[otherHost+externalPort] = externalPassword

@@ -59,8 +59,10 @@ type World struct {
 	assigned map[string]int32
 	// imageFixed reports that the cause of the failures of failingImage was removed.
 	imageFixed bool
-	// lostImage is the image whose pods have ended and do not start any more.
+	// lostImage is the image whose pods have ended and do not start any more, besides keptPods of
+	// each Deployment.
 	lostImage string
+	keptPods  int32
 
 	scenario scenario
 	// step is the index of the next step of the scenario, lastStep the time of the previous one.

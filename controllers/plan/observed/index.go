@@ -26,8 +26,9 @@ type Index struct {
 	// Snapshot. A predecessor of the same name may have left others.
 	Owned []Object
 	// Revisions are the Deployments of revisions that are not being deleted, by the
-	// revision in their name. That of the stable revision is among them even if somebody
-	// deleted it: as it will be made again, without pods.
+	// revision in their name. That of the stable revision, and of one that serves in its
+	// place, is among them even if somebody deleted it: as it will be made again, without
+	// pods.
 	Revisions map[string]*appsv1.Deployment
 	// Records are what is on record about revisions.
 	Records Records
@@ -37,6 +38,12 @@ type Index struct {
 	Selected string
 	// Stable is the revision that clients are to be served by, "" before the first.
 	Stable string
+	// Predecessors are the revisions that served before, besides the stable one, and have a
+	// Deployment; the first is the best replacement of the stable one.
+	Predecessors []string
+	// Baseline is the revision that clients are served by while no candidate serves them: the
+	// stable one, or a predecessor while the stable one has no ready pods.
+	Baseline string
 
 	byName map[childKey]Object
 }
@@ -64,9 +71,13 @@ func NewIndex(s Snapshot) *Index {
 	x.Records = readRecords(x)
 	x.Selected = selectedRevision(x)
 	x.Stable = stableRevision(x)
-	if x.Revisions[x.Stable] == nil {
-		x.remake(x.Stable)
+	for revision := range x.Records.Holders {
+		if x.Revisions[revision] == nil && (revision == x.Stable || x.Records.standsIn(revision)) {
+			x.remake(revision)
+		}
 	}
+	x.Predecessors = predecessors(x)
+	x.Baseline = baselineRevision(x)
 	return x
 }
 
