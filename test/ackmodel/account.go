@@ -41,7 +41,7 @@ type Account struct {
 	FailCreations int
 	// RollBack is the number of further modifications of groups that AWS rolls back.
 	RollBack int
-	// Lost is the address of a group that was deleted behind ACK's back.
+	// Lost is the address of a group that was deleted behind ACK's back, until AWS has created another.
 	Lost string
 }
 
@@ -140,8 +140,8 @@ func (a *Account) settle(now time.Time) {
 
 // DeleteGroups deletes all groups behind ACK's back.
 func (a *Account) DeleteGroups() {
-	for id := range a.Groups {
-		a.Lost = address(id)
+	for _, g := range a.Groups {
+		a.Lost = g.address()
 	}
 	clear(a.Groups)
 }
@@ -167,12 +167,33 @@ func (t Tokens) rotatedTo(token string) Tokens {
 
 // Tokens returns the tokens that the server at an address accepts, and false if there is no server.
 func (a *Account) Tokens(at string) (Tokens, bool) {
-	for id, g := range a.Groups {
-		if address(id) == at {
-			return a.tokensOf(g), true
+	g, ok := a.server(at)
+	return a.tokensOf(g), ok
+}
+
+// Accepts reports whether there is a server at an address that a user can log in to. The default user
+// has an empty name.
+func (a *Account) Accepts(at, user, password string) bool {
+	g, ok := a.server(at)
+	if !ok || len(g.Spec.UserGroupIDs) == 0 {
+		return ok && user == "" && g.Tokens.Accept(password)
+	}
+	return slices.ContainsFunc(g.Spec.UserGroupIDs, func(group *string) bool {
+		return slices.ContainsFunc(a.UserGroups[*group].Spec.UserIDs, func(id *string) bool {
+			u := a.Users[*id]
+			return ack.Value(u.Spec.UserName) == user && slices.Contains(u.Passwords, password)
+		})
+	})
+}
+
+// server returns the group whose server is at an address. One that is being created has none.
+func (a *Account) server(at string) (Group, bool) {
+	for _, g := range a.Groups {
+		if g.address() == at && g.State != ack.GroupCreating && g.State != ack.GroupCreateFailed {
+			return g, true
 		}
 	}
-	return Tokens{}, false
+	return Group{}, false
 }
 
 // tokensOf returns the tokens of a group, or the passwords of the user of its user groups that has
@@ -195,7 +216,7 @@ func (a *Account) Describe(now time.Time) string {
 	fmt.Fprintln(&description, a.Faults, a.FailCreations, a.RollBack, a.Lost, text(a.SubnetGroups), text(a.ParameterGroups))
 	for _, id := range slices.Sorted(maps.Keys(a.Groups)) {
 		g := a.Groups[id]
-		fmt.Fprintln(&description, g.State, g.Fails, until(g.Done, now), g.Tokens, g.PendingTokens, text(g.Spec), text(g.Pending))
+		fmt.Fprintln(&description, g.State, g.Host, g.Primary, g.Fails, until(g.Done, now), g.Tokens, g.PendingTokens, text(g.Spec), text(g.Pending))
 	}
 	for _, id := range slices.Sorted(maps.Keys(a.Snapshots)) {
 		fmt.Fprintln(&description, id, a.Snapshots[id].State, until(a.Snapshots[id].Done, now))
@@ -214,7 +235,7 @@ const port = 6379
 
 func host(id string) string { return "master." + id + ".use1.cache.amazonaws.com" }
 
-func address(id string) string { return host(id) + ":" + strconv.Itoa(port) }
+func (g Group) address() string { return g.Host + ":" + strconv.Itoa(port) }
 
 // arn returns the ARN of a resource.
 func arn(kind, id string) string {

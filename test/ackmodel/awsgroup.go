@@ -26,6 +26,9 @@ type Group struct {
 	// Done is when the current operation is over, and Fails lets it fail.
 	Done  time.Time
 	Fails bool
+	// Host is the name of the primary endpoint, and Primary the index of the node behind it.
+	Host    string
+	Primary int
 	// NoNodes reports that the creation failed.
 	NoNodes bool
 	// Created is the time of the creation.
@@ -54,6 +57,9 @@ func (a *Account) completed(g Group) Group {
 		event = "Replication group %s failed to create"
 	case g.State == ack.GroupCreating:
 		event = "Replication group %s created"
+		if a.Lost == g.address() {
+			a.Lost = ""
+		}
 	case g.Fails:
 		event = "Modification of replication group %s failed and was rolled back"
 	default:
@@ -79,7 +85,7 @@ func (s *session) createGroup(spec ack.ReplicationGroupSpec, token string) (Grou
 	const action = "CreateReplicationGroup"
 	id := strings.ToLower(*spec.ReplicationGroupID)
 	err := s.call(action, id, func() error {
-		g := Group{State: ack.GroupCreating, Spec: withDefaults(spec), Created: s.now.UTC().Truncate(time.Second), Tokens: AcceptOnly(token), Done: s.now.Add(s.Timing.Operation)}
+		g := Group{State: ack.GroupCreating, Host: host(id), Spec: withDefaults(spec), Created: s.now.UTC().Truncate(time.Second), Tokens: AcceptOnly(token), Done: s.now.Add(s.Timing.Operation)}
 		g.Pending, g.PendingTokens = g.Spec, g.Tokens
 		if err := s.validate(action, g.Spec); err != nil {
 			return err
@@ -88,7 +94,7 @@ func (s *session) createGroup(spec ack.ReplicationGroupSpec, token string) (Grou
 			s.FailCreations--
 			g.Fails = true
 		}
-		s.Groups[id], s.Lost = g, ""
+		s.Groups[id] = g
 		return nil
 	})
 	return s.Groups[id], err
@@ -327,17 +333,16 @@ func (g Group) shards() []*ack.NodeGroup {
 		return []*ack.NodeGroup{shard}
 	}
 	id := *g.Spec.ReplicationGroupID
-	endpoint := func(role string) *ack.Endpoint {
-		return &ack.Endpoint{Address: ptr.To(role + strings.TrimPrefix(host(id), "master")), Port: ptr.To[int64](port)}
-	}
-	shard.PrimaryEndpoint, shard.ReaderEndpoint = endpoint("master"), endpoint("replica")
+	endpoint := func(name string) *ack.Endpoint { return &ack.Endpoint{Address: &name, Port: ptr.To[int64](port)} }
+	named := func(role string) *ack.Endpoint { return endpoint(role + strings.TrimPrefix(host(id), "master")) }
+	shard.PrimaryEndpoint, shard.ReaderEndpoint = endpoint(g.Host), named("replica")
 	for i, node := range g.nodes() {
 		role := "replica"
-		if i == 0 {
+		if i == g.Primary {
 			role = "primary"
 		}
 		shard.NodeGroupMembers = append(shard.NodeGroupMembers, &ack.NodeGroupMember{
-			CacheClusterID: node, CacheNodeID: ptr.To("0001"), CurrentRole: &role, ReadEndpoint: endpoint(*node), PreferredAvailabilityZone: ptr.To(zone(i + 1)),
+			CacheClusterID: node, CacheNodeID: ptr.To("0001"), CurrentRole: &role, ReadEndpoint: named(*node), PreferredAvailabilityZone: ptr.To(zone(i + 1)),
 		})
 	}
 	return []*ack.NodeGroup{shard}

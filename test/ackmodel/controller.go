@@ -35,6 +35,9 @@ type Controller struct {
 	// RoleMissing reports that the namespace is annotated with an account for which ACK has no
 	// role.
 	RoleMissing bool
+	// Lacks are the fields of specs that an older release does not know, by kind, as paths in
+	// JSON.
+	Lacks map[string][]string
 	// queue has the next sync of each object.
 	queue map[types.UID]queued
 }

@@ -113,3 +113,65 @@ func TestCloneIsIndependent(t *testing.T) {
 		t.Error("the clone believes that it has synced the user")
 	}
 }
+
+// aGroup has a security group.
+func aGroup() *ack.ReplicationGroup {
+	return &ack.ReplicationGroup{
+		ObjectMeta: metav1.ObjectMeta{Name: "demo", UID: "2", Generation: 1},
+		Spec:       ack.ReplicationGroupSpec{ReplicationGroupID: ptr.To("demo"), Description: ptr.To("a cache"), SecurityGroupIDs: ack.Pointers("sg-demo")},
+	}
+}
+
+// TestServerAcceptsUsers verifies who can log in to a group, and that a group that is being created has
+// no server.
+func TestServerAcceptsUsers(t *testing.T) {
+	c := ackmodel.New(timing)
+	g := aGroup()
+	c.Sync(g, noSecrets{}, noon)
+	at := c.Groups["demo"].Host + ":6379"
+	if c.Accepts(at, "", "") {
+		t.Error("a group that is being created has a server")
+	}
+	later := noon.Add(timing.Operation)
+	c.SyncAt(g, later)
+	c.Sync(g, noSecrets{}, later)
+	if !c.Accepts(at, "", "") || c.Accepts(at, "", "a password") || c.Accepts("elsewhere:6379", "", "") {
+		t.Error("a server without a password accepts others than its address and no password")
+	}
+	inAWS := c.Groups["demo"]
+	inAWS.Spec.UserGroupIDs = ack.Pointers("team")
+	c.Groups["demo"] = inAWS
+	c.UserGroups["team"] = ackmodel.UserGroup{Spec: ack.UserGroupSpec{UserIDs: ack.Pointers("1")}}
+	c.Users["1"] = ackmodel.User{Spec: ack.UserSpec{UserName: ptr.To("app")}, Passwords: []string{"old", "new"}}
+	if !c.Accepts(at, "app", "new") || c.Accepts(at, "app", "") || c.Accepts(at, "", "new") {
+		t.Error("a server with users accepts others than a user with one of its passwords")
+	}
+}
+
+// TestOtherKinds verifies that their calls can fail, and that AWS keeps a security group in use.
+func TestOtherKinds(t *testing.T) {
+	c := ackmodel.New(timing)
+	sync := func(o client.Object, now time.Time) (client.Object, ackmodel.Call) {
+		c.SyncAt(o, now)
+		result := c.Sync(o, noSecrets{}, now)
+		return result.Versions[len(result.Versions)-1], result.Calls[len(result.Calls)-1]
+	}
+	var group client.Object = &ack.SecurityGroup{ObjectMeta: metav1.ObjectMeta{Name: "demo", UID: "3"}, Spec: ack.SecurityGroupSpec{Name: ptr.To("demo")}}
+	c.Refuse("CreateSecurityGroup", "AccessDenied", "no", 1)
+	group, call := sync(group, noon)
+	if call.Code != "AccessDenied" || ack.Value(group.(*ack.SecurityGroup).Status.ID) != "" {
+		t.Errorf("the refused call is %v, the group %+v", call, group)
+	}
+	if group, call = sync(group, noon.Add(time.Second)); call.Code != "" || ack.Value(group.(*ack.SecurityGroup).Status.ID) != "sg-demo" {
+		t.Errorf("the call is %v, the group %+v", call, group)
+	}
+	c.Sync(aGroup(), noSecrets{}, noon)
+	group.SetDeletionTimestamp(ptr.To(metav1.NewTime(noon)))
+	if _, call = sync(group, noon.Add(2*time.Second)); call.Code != "DependencyViolation" {
+		t.Errorf("the deletion of a group in use is %v", call)
+	}
+	clear(c.Groups)
+	if group, call = sync(group, noon.Add(3*time.Second)); call.Code != "" || len(group.GetFinalizers()) > 0 {
+		t.Errorf("the deletion is %v, the group has the finalizers %v", call, group.GetFinalizers())
+	}
+}

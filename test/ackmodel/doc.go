@@ -14,5 +14,6 @@
 // to compare. The recordings in test/acklives hold the model to the real controller.
 //
 // Not modelled are references to other objects, which FlagCache does not use, and the tags that ACK
-// adds in AWS. SecurityGroups and MetricAlarms, whose controllers are others, are created at once.
+// adds in AWS. SecurityGroups and MetricAlarms, whose controllers are others, are created at once,
+// by calls that are named after the kind, and never updated.
 package ackmodel

@@ -14,6 +14,8 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -135,7 +137,27 @@ func (s *session) read(o client.Object) (client.Object, error) {
 	if err != nil {
 		return s.onError(o, err)
 	}
-	return onSuccess(observed), nil
+	return onSuccess(s.prune(observed)), nil
+}
+
+// prune removes the fields that the release does not know.
+func (s *session) prune(o client.Object) client.Object {
+	lacks := s.Lacks[ack.KindOf(o).Kind]
+	if len(lacks) == 0 {
+		return o
+	}
+	known, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	for _, path := range lacks {
+		unstructured.RemoveNestedField(known, append([]string{"spec"}, strings.Split(path, ".")...)...)
+	}
+	pruned := ack.KindOf(o).New()
+	if err == nil {
+		err = runtime.DefaultUnstructuredConverter.FromUnstructured(known, pruned)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("pruning %s: %v", o.GetName(), err))
+	}
+	return pruned
 }
 
 func (s *session) create(desired client.Object) (client.Object, error) {
@@ -152,7 +174,7 @@ func (s *session) create(desired client.Object) (client.Object, error) {
 		}
 		return latest, err
 	}
-	onSuccess(latest)
+	latest = onSuccess(s.prune(latest))
 	observed, err := s.read(latest)
 	if err != nil {
 		return latest, err
@@ -174,7 +196,7 @@ func (s *session) update(desired, latest client.Object) (client.Object, error) {
 	if err != nil {
 		return s.onError(latest, err)
 	}
-	onSuccess(updated)
+	updated = onSuccess(s.prune(updated))
 	if isAdopted(latest) {
 		setAnnotation(updated, annotationAdopted, "true")
 	}
@@ -227,7 +249,7 @@ func (s *session) finalize(current client.Object) (client.Object, error) {
 		latest, err = s.onError(latest, err)
 	}
 	if latest != nil {
-		latest = s.patchIfDiffering(current, latest)
+		latest = s.patchIfDiffering(current, s.prune(latest))
 	}
 	if err != nil {
 		return latest, err
@@ -302,6 +324,15 @@ func (s *session) patchStatus(original, latest client.Object) {
 func (s *session) write(o client.Object) {
 	s.stored = o
 	s.result.Versions = append(s.result.Versions, copyOf(o))
+}
+
+// Take writes what ACK writes of an object into the stored object.
+func Take(stored, version client.Object) {
+	stored.SetAnnotations(version.GetAnnotations())
+	stored.SetFinalizers(version.GetFinalizers())
+	for _, part := range []string{"Spec", "Status"} {
+		reflect.ValueOf(stored).Elem().FieldByName(part).Set(reflect.ValueOf(version).Elem().FieldByName(part))
+	}
 }
 
 func statusOf(o client.Object) reflect.Value { return reflect.ValueOf(o).Elem().FieldByName("Status") }

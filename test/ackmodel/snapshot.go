@@ -126,16 +126,20 @@ func (simpleManager) terminal() []string { return nil }
 
 func (simpleManager) find(_ *session, o client.Object) (client.Object, error) {
 	_, metadata := managed(o)
-	if *metadata == nil {
+	if *metadata == nil || (*metadata).ARN == nil {
 		return nil, errNotFound
 	}
 	return o, nil
 }
 
-func (m simpleManager) create(_ *session, o client.Object) (client.Object, error) {
+func (m simpleManager) create(s *session, o client.Object) (client.Object, error) {
+	err := s.call("Create"+ack.KindOf(o).Kind, o.GetName(), func() error { return nil })
+	if err != nil {
+		return nil, err
+	}
 	setMetadata(o, "arn:aws:"+ack.KindOf(o).Group+":"+o.GetName())
 	if group, ok := o.(*ack.SecurityGroup); ok {
-		group.Status.ID = ptr.To("sg-1")
+		group.Status.ID = ptr.To("sg-" + ack.Value(group.Spec.Name))
 	}
 	return o, nil
 }
@@ -144,12 +148,22 @@ func (simpleManager) update(_ *session, desired, _ client.Object, _ fields) (cli
 	return desired, nil
 }
 
-// remove waits until no group in the account has the resource, of which there is one in the model.
+// remove waits until no replication group has a security group.
 func (simpleManager) remove(s *session, o client.Object) (client.Object, error) {
-	if _, ok := o.(*ack.SecurityGroup); ok && len(s.Groups) > 0 {
-		return nil, Error{"DeleteSecurityGroup", "DependencyViolation", "resource sg-1 has a dependent object"}
-	}
-	return nil, nil
+	action := "Delete" + ack.KindOf(o).Kind
+	return nil, s.call(action, o.GetName(), func() error {
+		group, ok := o.(*ack.SecurityGroup)
+		if !ok {
+			return nil
+		}
+		id := ack.Value(group.Status.ID)
+		for _, g := range s.Groups {
+			if setOf(g.Spec.SecurityGroupIDs)[id] || setOf(g.Pending.SecurityGroupIDs)[id] {
+				return Error{action, "DependencyViolation", fmt.Sprintf("resource %s has a dependent object", id)}
+			}
+		}
+		return nil
+	})
 }
 
 func (simpleManager) compare(a, b client.Object) fields { return fields{} }

@@ -4,7 +4,6 @@
 package fault
 
 import (
-	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -92,21 +91,12 @@ func (w ackControllers) act() {
 				w.logf("       AWS %s %s", call.Action, call.Code)
 			}
 			for _, version := range synced.Versions {
-				w.api.update(k, o.GetName(), func(stored client.Object) { takeVersion(stored, version) })
+				w.api.update(k, o.GetName(), func(stored client.Object) { ackmodel.Take(stored, version) })
 			}
 			if due, polls := w.cloud.Due(o); polls {
 				w.kube().setAlarm(due)
 			}
 		}
-	}
-}
-
-// takeVersion writes what ACK writes of an object.
-func takeVersion(stored, version client.Object) {
-	stored.SetAnnotations(version.GetAnnotations())
-	stored.SetFinalizers(version.GetFinalizers())
-	for _, part := range []string{"Spec", "Status"} {
-		reflect.ValueOf(stored).Elem().FieldByName(part).Set(reflect.ValueOf(version).Elem().FieldByName(part))
 	}
 }
 
