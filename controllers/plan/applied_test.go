@@ -120,7 +120,7 @@ func (l *ledger) until(what string, holds func() bool) {
 }
 
 func (l *ledger) oneRevision() bool {
-	return l.ready() && l.candidate() == "" && len(l.index().Revisions) == 1 && len(l.groups) <= 1
+	return l.ready() && l.candidate() == "" && len(l.index().Revisions) == 1 && len(l.aws.Groups) <= 1
 }
 
 func (l *ledger) changes(what string, edit func(*v1alpha1.ElastiCacheSpec)) {
@@ -194,14 +194,14 @@ func appliedCases() map[string]struct {
 		}},
 		"elasticache-iam": {iam, func(*ledger) {}},
 		"elasticache-none": {open, func(l *ledger) {
-			l.failing = 1
+			l.aws.FailCreations = 1
 			l.changes("another subnet group, which AWS fails to create once", func(e *v1alpha1.ElastiCacheSpec) { e.SubnetGroupName = "other" })
 		}},
 		"external": {withExternal(aFlagCache()), func(*ledger) {}},
 		"in-cluster": {inCluster, func(l *ledger) {
 			l.note("the cache moves to ElastiCache")
 			l.edit(func(s *v1alpha1.FlagCacheSpec) { s.Cache = withElastiCache(aFlagCache()).Spec.Cache })
-			l.until("the move", func() bool { return l.oneRevision() && len(l.groups) == 1 })
+			l.until("the move", func() bool { return l.oneRevision() && len(l.aws.Groups) == 1 })
 		}},
 	}
 }
@@ -211,6 +211,9 @@ func TestAppliedObjects(t *testing.T) {
 	for name, test := range appliedCases() {
 		t.Run(name, func(t *testing.T) {
 			l := &ledger{cloud: aCloud(t, test.spec), applied: map[string]map[string]string{}}
+			for _, existing := range []string{"private", "other"} {
+				l.aws.SubnetGroups[existing] = ack.CacheSubnetGroupSpec{CacheSubnetGroupName: &existing}
+			}
 			l.fc.CreationTimestamp = metav1.NewTime(noon.Add(-time.Hour))
 			l.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"uri": []byte("rediss://user:secret@redis.example:7000")}}
 			l.until("Ready", l.ready)

@@ -14,39 +14,28 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
-// cloud is a simulation with ACK and AWS: ACK syncs a changed spec at once and every 30
-// seconds what is not done, Ready is one sync late, and AWS takes time. Invariants are
+// cloud is a simulation with ACK and AWS, which are those of test/ackmodel. Invariants are
 // checked at each tick.
 type cloud struct {
 	*simulation
-	// awsDelay is how long AWS takes to create, change or delete a group.
-	awsDelay time.Duration
-	// ackStopped: ACK syncs nothing.
+	// aws are ACK and the account in AWS that it works in.
+	aws ackmodel.Controller
+	// ackStopped: ACK syncs nothing. ackAhead is how much its clock is ahead.
 	ackStopped bool
-	// refusals are, by kind, the conditions of what AWS refuses.
-	refusals map[string][]*ack.Condition
-	// failing is how many groups AWS fails to create.
-	failing int
-	// sameSecond: ACK's syncs have the time of the previous sync.
-	sameSecond bool
-	groups     map[string]*awsGroup
-	// resources are what AWS has apart from groups.
-	resources map[string]bool
-	// users are the names and passwords in AWS by ID, members the users of each user
-	// group.
-	users   map[string]string
-	members map[string][]string
-	// specs are the specs of groups at the last sync, nextSync when ACK syncs again.
-	specs    map[string]ack.ReplicationGroupSpec
-	nextSync map[string]time.Time
+	ackAhead   time.Duration
+	// synced are the specs of groups after ACK's last sync.
+	synced map[types.UID]ack.ReplicationGroupSpec
 	// changedClasses are the classes of the changes, deletedKinds what was deleted, in order.
 	changedClasses, deletedKinds []string
 	// probed are the connections with which a probe succeeded.
@@ -61,17 +50,6 @@ type cloud struct {
 	numbers      map[string]string
 }
 
-// awsGroup is a group as AWS has it.
-type awsGroup struct {
-	spec   ack.ReplicationGroupSpec
-	state  string
-	until  time.Time
-	tokens []string
-	host   string
-	made   metav1.Time
-	fails  bool
-}
-
 // aCloud has a FlagCache without any children. Its changes need no canary unless it has
 // steps.
 func aCloud(t *testing.T, fc *v1alpha1.FlagCache, steps ...v1alpha1.CanaryStep) *cloud {
@@ -81,11 +59,9 @@ func aCloud(t *testing.T, fc *v1alpha1.FlagCache, steps ...v1alpha1.CanaryStep) 
 	return &cloud{
 		simulation: &simulation{
 			world: w, perSecond: 200, lookups: 2, names: map[string]string{},
-			bad: map[string]map[checkName]float64{}, counted: map[string]map[checkName][2]float64{},
+			bad: map[string]map[canary.Check]float64{}, counted: map[string]map[canary.Check][2]float64{},
 		},
-		awsDelay: 40 * time.Second, refusals: map[string][]*ack.Condition{}, groups: map[string]*awsGroup{}, resources: map[string]bool{},
-		users: map[string]string{}, members: map[string][]string{},
-		specs: map[string]ack.ReplicationGroupSpec{}, nextSync: map[string]time.Time{}, probed: map[string]bool{}, numbers: map[string]string{},
+		aws: ackmodel.New(ackTiming), synced: map[types.UID]ack.ReplicationGroupSpec{}, probed: map[string]bool{}, numbers: map[string]string{},
 	}
 }
 
@@ -162,14 +138,14 @@ func (c *cloud) reconcileOnce() {
 // frame adds the groups and their cost to the traffic.
 func (c *cloud) frame() string {
 	var groups []string
-	for _, id := range slices.Sorted(maps.Keys(c.groups)) {
+	for _, id := range slices.Sorted(maps.Keys(c.aws.Groups)) {
 		groups = append(groups, c.groupNumber(id))
 	}
 	slices.Sort(groups)
 	for i, n := range groups {
 		for id, number := range c.numbers {
 			if number == n {
-				groups[i] += " " + c.groups[id].state
+				groups[i] += " " + c.aws.Groups[id].State
 			}
 		}
 	}
@@ -210,22 +186,7 @@ func (c *cloud) accepts(connection connection.Connection) bool {
 	if connection.Provider != elasticache.Provider {
 		return true
 	}
-	for _, g := range c.groups {
-		if g.host == connection.Host && g.state != ack.GroupCreating && g.state != ack.GroupCreateFailed {
-			if len(g.spec.UserGroupIDs) > 0 {
-				return c.userGroupAccepts(*g.spec.UserGroupIDs[0], connection)
-			}
-			return len(g.tokens) == 0 || slices.Contains(g.tokens, connection.Password)
-		}
-	}
-	return false
-}
-
-// userGroupAccepts reports whether a user group has a user with the password.
-func (c *cloud) userGroupAccepts(group string, connection connection.Connection) bool {
-	return slices.ContainsFunc(c.members[group], func(id string) bool {
-		return c.users[id] == connection.Username+" "+connection.Password
-	})
+	return c.aws.Accepts(connection.Endpoint(), connection.Username, connection.Password)
 }
 
 // expectSilence adds no line to the trace.
@@ -254,11 +215,52 @@ func (c *cloud) checkInvariants() {
 	}
 }
 
+// recordChange checks that what changed since ACK's last sync is of one class, and that AWS has carried
+// out the previous change.
+func (c *cloud) recordChange(g *ack.ReplicationGroup) {
+	c.t.Helper()
+	inAWS, created := c.aws.Groups[*g.Spec.ReplicationGroupID]
+	before, known := c.synced[g.UID]
+	if !created || !known {
+		return
+	}
+	differ := elasticache.Differences(before, g.Spec)
+	busy := inAWS.State == ack.GroupModifying && c.now.Before(inAWS.Done)
+	if len(differ) > 1 || len(differ) > 0 && busy {
+		c.t.Errorf("a change of %v is made at once, while the group is %s", differ, inAWS.State)
+	}
+	c.changedClasses = append(c.changedClasses, differ...)
+}
+
+// checkCalls checks that nothing is deleted that something else in AWS still needs.
+func (c *cloud) checkCalls(calls []ackmodel.Call) {
+	c.t.Helper()
+	for _, call := range calls {
+		if slices.Contains([]string{"CacheSubnetGroupInUse", "InvalidCacheParameterGroupState", "DependencyViolation"}, call.Code) {
+			c.t.Errorf("%s of %s, which is in use: %s", call.Action, call.ID, call.Code)
+		}
+		for id, group := range c.aws.UserGroups {
+			if call.Action == "DeleteUser" && slices.Contains(ack.Values(group.Spec.UserIDs), call.ID) {
+				c.t.Errorf("user %s is deleted while user group %s contains it", call.ID, id)
+			}
+		}
+	}
+}
+
+// recordDeletion records the kind of an object that is deleted.
+func (c *cloud) recordDeletion(o observed.Object) {
+	kind := ack.KindOf(o).Kind
+	if o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain {
+		kind += " (retained)"
+	}
+	c.deletedKinds = append(c.deletedKinds, kind)
+}
+
 // onlyGroup is the group of the spec, in Kubernetes and in AWS.
-func (c *cloud) onlyGroup() (*ack.ReplicationGroup, *awsGroup) {
+func (c *cloud) onlyGroup() (*ack.ReplicationGroup, ackmodel.Group) {
 	c.t.Helper()
 	g := c.group()
-	return g, c.groups[*g.Spec.ReplicationGroupID]
+	return g, c.aws.Groups[*g.Spec.ReplicationGroupID]
 }
 
 // reason of CacheProvisioned.
@@ -271,4 +273,17 @@ func (c *cloud) reason() string {
 
 func (c *cloud) hasReason(reason string) func() bool {
 	return func() bool { return c.reason() == reason }
+}
+
+// annotateFlagCache sets an annotation, as a user does.
+func (c *cloud) annotateFlagCache(key, value string) {
+	if c.fc.Annotations == nil {
+		c.fc.Annotations = map[string]string{}
+	}
+	c.fc.Annotations[key] = value
+}
+
+// retry requests the rejected revision again.
+func (c *cloud) retry() {
+	c.annotateFlagCache(v1alpha1.AnnotationRetry, c.fc.Status.Revisions.Rejected)
 }

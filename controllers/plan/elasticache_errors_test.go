@@ -12,15 +12,42 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // sdkError is how the AWS SDK wraps an error of AWS; the ID differs at each attempt.
 func sdkError(code, text string, try int) string {
 	return fmt.Sprintf("operation error ElastiCache: CreateReplicationGroup, https response error StatusCode: 400, RequestID: 6f0a-%d, api error %s: %s", try, code, text)
+}
+
+// ackReports writes conditions as ACK reports them about the group.
+func (c *cloud) ackReports(conditions ...*ack.Condition) {
+	c.now = c.now.Add(time.Second)
+	for _, condition := range conditions {
+		condition.LastTransitionTime = ptr.To(metav1.NewTime(c.now))
+	}
+	c.group().Status.Conditions = conditions
+}
+
+func terminal(message string) []*ack.Condition {
+	return []*ack.Condition{
+		{Type: ack.ConditionTerminal, Status: corev1.ConditionTrue, Message: &message},
+		{Type: ack.ConditionSynced, Status: corev1.ConditionFalse, Reason: ptr.To("resource is in terminal condition"), Message: ptr.To("Resource not synced")},
+		{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: ptr.To("ACK.Terminal"), Message: &message},
+	}
+}
+
+func recoverable(message string) []*ack.Condition {
+	return []*ack.Condition{
+		{Type: ack.ConditionRecoverable, Status: corev1.ConditionTrue, Message: &message},
+		{Type: ack.ConditionSynced, Status: corev1.ConditionUnknown, Reason: &message, Message: ptr.To("Unable to determine if desired resource state matches latest observed state")},
+		{Type: ack.ConditionReady, Status: corev1.ConditionFalse, Reason: ptr.To("ACK.Recoverable"), Message: &message},
+	}
 }
 
 // refusalCase is what ACK reports about a group that AWS does not create, at each attempt,
@@ -77,7 +104,7 @@ func otherRefusals() map[string]refusalCase {
 			conditions: always(terminal("Cannot create ReplicationGroup: InvalidParameterValue: bad node type")...),
 			reason:     v1alpha1.ReasonAWSRejected, message: []string{": InvalidParameterValue: bad node type. Next: change the spec"}, stalled: true,
 		},
-		"the ID is taken":  {conditions: always(alreadyExists()...), reason: v1alpha1.ReasonAlreadyExists, message: []string{"annotate the FlagCache with flagcache.dev/adopt=fc-shop-demo-"}, stalled: true},
+		"the ID is taken":  {conditions: always(terminal("Resource already exists")...), reason: v1alpha1.ReasonAlreadyExists, message: []string{"annotate the FlagCache with flagcache.dev/adopt=fc-shop-demo-"}, stalled: true},
 		"throttled":        {conditions: always(recoverable("api error Throttling: Rate exceeded")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"Throttling: Rate exceeded. ACK retries automatically"}},
 		"an outage":        {conditions: always(recoverable("api error ServiceUnavailable: 503")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"ACK retries automatically"}},
 		"no subnet group":  {conditions: always(recoverable("api error CacheSubnetGroupNotFoundFault: no such group")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"no such group"}},
@@ -146,8 +173,10 @@ func TestRefusalMessages(t *testing.T) {
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			c := aCloud(t, withElastiCache(aFlagCache()))
-			c.refusals["ReplicationGroup"] = test.conditions(0)
-			c.runFor(30 * time.Second)
+			c.ackStopped = true
+			c.until("a group", func() bool { return len(observed.All[*ack.ReplicationGroup](c.index())) > 0 })
+			c.ackReports(test.conditions(0)...)
+			c.reconcileOnce()
 			c.expect(v1alpha1.ConditionCacheProvisioned, "False", test.reason)
 			c.expectMessage(v1alpha1.ConditionCacheProvisioned, test.message...)
 			c.expect(v1alpha1.ConditionReady, "False", test.reason)
@@ -159,7 +188,7 @@ func TestRefusalMessages(t *testing.T) {
 				t.Errorf("the message is not suitable for a condition: %q", message)
 			}
 			for try := range 3 {
-				c.reportConditions(c.group(), test.conditions(try+1)...)
+				c.ackReports(test.conditions(try + 1)...)
 				c.reconcileOnce()
 				if again := c.condition(v1alpha1.ConditionCacheProvisioned).Message; again != message {
 					t.Errorf("the message differs between attempts:\n%s\n%s", message, again)
@@ -172,15 +201,14 @@ func TestRefusalMessages(t *testing.T) {
 // A refused dependency is reported like a refused group, also when the group is in use.
 func TestRefusedDependencyIsReported(t *testing.T) {
 	c := aReadyCloud(t, withParameters(withElastiCache(aFlagCache()), "maxmemory-policy", "allkeys-lru"))
-	c.refusals["CacheParameterGroup"] = terminal("InvalidParameterValue: no such parameter")
+	c.refuse("InvalidParameterValue", "no such parameter", "ModifyCacheParameterGroup")
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Parameters["nonsense"] = "1" })
-	clear(c.nextSync)
 	c.runFor(time.Minute)
 	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRejected)
 	c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
 	c.expectMessage(v1alpha1.ConditionReady, "CacheParameterGroup demo-", "no such parameter. Next: change the spec")
-	delete(c.refusals, "CacheParameterGroup")
-	clear(c.nextSync)
+	c.aws.Permit()
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { delete(e.Parameters, "nonsense") })
 	c.until("Ready", c.ready)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
 // The message has what to install, and the kind is noticed when it is installed.
@@ -75,11 +76,11 @@ func TestDataTieringFollowsTheNodeType(t *testing.T) {
 		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = test.nodeType })
 		c.runFor(20 * time.Minute)
 		g, aws := c.onlyGroup()
-		if *aws.spec.CacheNodeType != test.nodeType || ack.Value(aws.spec.DataTieringEnabled) != test.tiered {
-			t.Errorf("AWS has %s with data tiering %t", *aws.spec.CacheNodeType, ack.Value(aws.spec.DataTieringEnabled))
+		if *aws.Spec.CacheNodeType != test.nodeType || ack.Value(aws.Spec.DataTieringEnabled) != test.tiered {
+			t.Errorf("AWS has %s with data tiering %t", *aws.Spec.CacheNodeType, ack.Value(aws.Spec.DataTieringEnabled))
 		}
-		if another := *g.Spec.ReplicationGroupID != before; another != test.another || len(c.groups) != 1 {
-			t.Errorf("for %s it is another group: %t; AWS has %d", test.nodeType, another, len(c.groups))
+		if another := *g.Spec.ReplicationGroupID != before; another != test.another || len(c.aws.Groups) != 1 {
+			t.Errorf("for %s it is another group: %t; AWS has %d", test.nodeType, another, len(c.aws.Groups))
 		}
 	}
 	if got := fmt.Sprint(c.changedClasses); got != "[node node]" {
@@ -103,11 +104,11 @@ func TestDailySnapshotsReplaceTheGroup(t *testing.T) {
 		})
 		c.runFor(20 * time.Minute)
 		g, aws := c.onlyGroup()
-		if *aws.spec.SnapshotRetentionLimit != test.days {
-			t.Errorf("AWS keeps them for %d days, not %d", *aws.spec.SnapshotRetentionLimit, test.days)
+		if *aws.Spec.SnapshotRetentionLimit != test.days {
+			t.Errorf("AWS keeps them for %d days, not %d", *aws.Spec.SnapshotRetentionLimit, test.days)
 		}
-		if another := *g.Spec.ReplicationGroupID != before; another != test.another || len(c.groups) != 1 {
-			t.Errorf("for %d days it is another group: %t; AWS has %d", test.days, another, len(c.groups))
+		if another := *g.Spec.ReplicationGroupID != before; another != test.another || len(c.aws.Groups) != 1 {
+			t.Errorf("for %d days it is another group: %t; AWS has %d", test.days, another, len(c.aws.Groups))
 		}
 	}
 	if got := fmt.Sprint(c.changedClasses); got != "[quiet]" {
@@ -181,13 +182,12 @@ func TestAlarmsFollowTheSpec(t *testing.T) {
 	c.expect(v1alpha1.ConditionAlarmsConfigured, "True", v1alpha1.ReasonConfigured)
 	c.expectMessage(v1alpha1.ConditionAlarmsConfigured, "The one on the account's charges notifies nobody", "us-east-1")
 	c.expectSilence()
-	c.refusals["MetricAlarm"] = recoverable("api error AccessDenied: no")
-	clear(c.nextSync)
-	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Alarms.CPUPercent = 60 })
+	c.refuse("AccessDenied", "no", "CreateMetricAlarm")
+	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Replicas = 1 })
 	c.runFor(time.Minute)
 	c.expect(v1alpha1.ConditionAlarmsConfigured, "False", v1alpha1.ReasonAWSAccessDenied)
 	c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
-	delete(c.refusals, "MetricAlarm")
+	c.aws.Permit()
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Alarms = nil })
 	c.runFor(time.Minute)
 	if len(alarms()) > 0 {
@@ -224,8 +224,8 @@ func TestBudgetHoldsCostlierChanges(t *testing.T) {
 		c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonBudgetExceeded)
 		c.expectMessage(v1alpha1.ConditionReady, "44.68 USD a month")
 		c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
-		if len(c.groups) != 1 {
-			t.Errorf("there are %d groups", len(c.groups))
+		if len(c.aws.Groups) != 1 {
+			t.Errorf("there are %d groups", len(c.aws.Groups))
 		}
 		c.change(toValkey)
 		c.runFor(30 * time.Second)
@@ -238,9 +238,9 @@ func TestConnectionSecret(t *testing.T) {
 	moved := func(t *testing.T) (*cloud, string) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
 		before := c.index().SecretValue("demo-connection", "uri")
-		g, aws := c.onlyGroup()
 		c.outage = true
-		c.moveEndpoint(g, aws, "elsewhere.example")
+		c.alter(func(g *ackmodel.Group) { g.Host = "elsewhere.example" })
+		c.resync()
 		return c, before
 	}
 	t.Run("an endpoint that moved is published once a probe succeeded", func(t *testing.T) {
@@ -256,8 +256,7 @@ func TestConnectionSecret(t *testing.T) {
 	})
 	t.Run("one that does not answer is not published", func(t *testing.T) {
 		c, before := moved(t)
-		_, aws := c.onlyGroup()
-		aws.tokens = []string{"unknown"}
+		c.alter(func(g *ackmodel.Group) { g.Tokens = ackmodel.AcceptOnly("unknown") })
 		c.runFor(10 * time.Minute)
 		if now := c.index().SecretValue("demo-connection", "uri"); now != before {
 			t.Errorf("it has %s", now)
@@ -295,10 +294,4 @@ func TestConnectionSecret(t *testing.T) {
 			t.Errorf("it has %s", now)
 		}
 	})
-}
-
-// moveEndpoint gives a group's primary another name.
-func (c *cloud) moveEndpoint(g *ack.ReplicationGroup, aws *awsGroup, host string) {
-	aws.host = host
-	c.reportGroup(g, aws, true)
 }

@@ -40,8 +40,8 @@ func TestInvalidRecordLeavesTheCacheAsItIs(t *testing.T) {
 			delete(holder(c).GetAnnotations(), annotation)
 			c.until("the rotation", c.rotated(token))
 			c.runFor(10 * time.Minute)
-			if _, aws := c.onlyGroup(); *aws.spec.CacheNodeType != "cache.m5.large" {
-				t.Errorf("AWS has nodes of type %s", *aws.spec.CacheNodeType)
+			if _, aws := c.onlyGroup(); *aws.Spec.CacheNodeType != "cache.m5.large" {
+				t.Errorf("AWS has nodes of type %s", *aws.Spec.CacheNodeType)
 			}
 			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 		})
@@ -54,7 +54,7 @@ func TestInvalidRecordDoesNotPreventDeletion(t *testing.T) {
 	c.group().Annotations[v1alpha1.AnnotationChange] = "{"
 	c.tokenSecret().Annotations[v1alpha1.AnnotationFailures] = "{"
 	c.deleteFlagCache()
-	if len(c.groups) > 0 {
-		t.Errorf("AWS has %d groups", len(c.groups))
+	if len(c.aws.Groups) > 0 {
+		t.Errorf("AWS has %d groups", len(c.aws.Groups))
 	}
 }

@@ -36,8 +36,8 @@ func TestOlderReleasesOfACK(t *testing.T) {
 				c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.m5.large" })
 				c.runFor(5 * time.Minute)
 				c.expectServedFields()
-				if _, group := c.onlyGroup(); *group.spec.CacheNodeType != "cache.m5.large" || len(c.groups) != 1 {
-					t.Errorf("AWS has %d groups, one with nodes of type %s", len(c.groups), *group.spec.CacheNodeType)
+				if _, group := c.onlyGroup(); *group.Spec.CacheNodeType != "cache.m5.large" || len(c.aws.Groups) != 1 {
+					t.Errorf("AWS has %d groups, one with nodes of type %s", len(c.aws.Groups), *group.Spec.CacheNodeType)
 				}
 				c.expectSilence()
 
@@ -47,8 +47,8 @@ func TestOlderReleasesOfACK(t *testing.T) {
 				if got := strings.Join(ack.Values([]*string{group.Spec.Durability, group.Spec.IPDiscovery, group.Spec.NetworkType}), " "); got != "default ipv4 ipv4" {
 					t.Errorf("after an update of ACK the fields are %s", got)
 				}
-				if len(c.groups) != 1 || c.readyFlipped > 1 {
-					t.Errorf("AWS has %d groups, Ready flipped %d times", len(c.groups), c.readyFlipped)
+				if len(c.aws.Groups) != 1 || c.readyFlipped > 1 {
+					t.Errorf("AWS has %d groups, Ready flipped %d times", len(c.aws.Groups), c.readyFlipped)
 				}
 				c.expectSilence()
 			})

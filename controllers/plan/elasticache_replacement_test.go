@@ -33,7 +33,7 @@ func startReplacement(c *cloud, edit func(*v1alpha1.ElastiCacheSpec)) (candidate
 func (c *cloud) failCandidate(candidate string) {
 	c.setBad(candidate, canary.CacheHitRate, 1)
 	c.until("the rollback", c.rolledBack)
-	c.until("one group", func() bool { return len(c.groups) == 1 })
+	c.until("one group", func() bool { return len(c.aws.Groups) == 1 })
 	clear(c.bad)
 }
 
@@ -50,10 +50,10 @@ func replacementScenarios() map[string]cloudScenario {
 			c.until("the promotion", c.promoted(candidate))
 			c.note("the old group stays for scaleDownDelay")
 			c.runFor(4 * time.Minute)
-			if len(c.groups) != 2 {
-				c.t.Errorf("there are %d groups within the delay", len(c.groups))
+			if len(c.aws.Groups) != 2 {
+				c.t.Errorf("there are %d groups within the delay", len(c.aws.Groups))
 			}
-			c.until("the deletion of the old group", func() bool { return len(c.groups) == 1 })
+			c.until("the deletion of the old group", func() bool { return len(c.aws.Groups) == 1 })
 			c.runFor(2 * time.Minute)
 			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 			c.expectSilence()
@@ -63,7 +63,7 @@ func replacementScenarios() map[string]cloudScenario {
 			script: func(c *cloud) {
 				candidate := startReplacement(c, toRedis)
 				c.until("the promotion", c.promoted(candidate))
-				c.until("the deletion of the old group", func() bool { return len(c.groups) == 1 })
+				c.until("the deletion of the old group", func() bool { return len(c.aws.Groups) == 1 })
 				c.runFor(2 * time.Minute)
 				c.expectDeleted("ReplicationGroup", "Snapshot (retained)")
 			},
@@ -83,7 +83,7 @@ func replacementScenarios() map[string]cloudScenario {
 			c.retry()
 			c.until("the first step", func() bool { return c.weight() > 0 })
 			c.until("the promotion", c.promoted(c.candidate()))
-			c.until("the deletion of the old group", func() bool { return len(c.groups) == 1 })
+			c.until("the deletion of the old group", func() bool { return len(c.aws.Groups) == 1 })
 			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 		}},
 		"rolled-back-again-after-a-retry": {script: func(c *cloud) {
@@ -118,10 +118,10 @@ func replacementScenarios() map[string]cloudScenario {
 			c.change(toValkey)
 			c.runFor(20 * time.Second)
 			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
-			c.until("one group", func() bool { return len(c.groups) == 1 })
+			c.until("one group", func() bool { return len(c.aws.Groups) == 1 })
 		}},
 		"superseded-during-creation": {script: func(c *cloud) {
-			c.awsDelay = 10 * time.Minute
+			c.aws.Timing.Operation = 10 * time.Minute
 			c.note("the spec has another cache")
 			c.change(toRedis)
 			c.runFor(time.Minute)
@@ -129,7 +129,7 @@ func replacementScenarios() map[string]cloudScenario {
 			c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Region = "us-east-1" })
 			c.until("the first step", func() bool { return c.weight() > 0 })
 			c.until("the promotion", c.promoted(c.candidate()))
-			c.until("one group", func() bool { return len(c.groups) == 1 })
+			c.until("one group", func() bool { return len(c.aws.Groups) == 1 })
 		}},
 		"superseded-during-the-canary": {script: func(c *cloud) {
 			startReplacement(c, toRedis)
@@ -138,7 +138,7 @@ func replacementScenarios() map[string]cloudScenario {
 			c.until("no share", func() bool { return c.weight() == 0 })
 			c.until("the first step", func() bool { return c.weight() > 0 })
 			c.until("the promotion", c.promoted(c.candidate()))
-			c.until("one group", func() bool { return len(c.groups) == 1 })
+			c.until("one group", func() bool { return len(c.aws.Groups) == 1 })
 		}},
 		"from-in-cluster-and-back": {
 			spec: func(fc *v1alpha1.FlagCache) { fc.Spec.Cache.Type = v1alpha1.CacheInCluster },
@@ -152,7 +152,7 @@ func replacementScenarios() map[string]cloudScenario {
 				c.edit(func(s *v1alpha1.FlagCacheSpec) { s.Cache.Type = v1alpha1.CacheInCluster })
 				c.until("the first step", func() bool { return c.weight() > 0 })
 				c.until("the promotion", c.promoted(c.candidate()))
-				c.until("no group", func() bool { return len(c.groups) == 0 })
+				c.until("no group", func() bool { return len(c.aws.Groups) == 0 })
 				c.runFor(time.Minute)
 				c.expectSilence()
 			},
@@ -164,7 +164,7 @@ func replacementScenarios() map[string]cloudScenario {
 				c.until("the first step", func() bool { return c.weight() > 0 })
 				c.setBad(c.candidate(), canary.CacheHitRate, 1)
 				c.until("the rollback", c.rolledBack)
-				c.until("no group", func() bool { return len(c.groups) == 0 })
+				c.until("no group", func() bool { return len(c.aws.Groups) == 0 })
 				c.runFor(time.Hour)
 				c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
 				c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonRolledBack)
@@ -173,7 +173,7 @@ func replacementScenarios() map[string]cloudScenario {
 		},
 		"creation-refused": {script: func(c *cloud) {
 			c.note("the spec has another cache, which AWS refuses to create")
-			c.refusals["ReplicationGroup"] = terminal("InvalidParameterCombination: no")
+			c.refuse("InvalidParameterCombination", "no", "CreateReplicationGroup")
 			c.change(toRedis)
 			c.runFor(10 * time.Minute)
 			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRejected)
@@ -193,8 +193,8 @@ func (c *cloud) expectTwoCaches() {
 			uris[string(secret.Data["uri"])] = true
 		}
 	}
-	if len(uris) != 2 || len(c.groups) != 2 {
-		c.t.Errorf("there are connections %v and %d groups", uris, len(c.groups))
+	if len(uris) != 2 || len(c.aws.Groups) != 2 {
+		c.t.Errorf("there are connections %v and %d groups", uris, len(c.aws.Groups))
 	}
 	connection, _ := connection.Of(c.index(), c.index().Revisions[c.stable()])
 	if got := c.index().SecretValue("demo-connection", "uri"); got != connection.URI() {

@@ -16,21 +16,23 @@ import (
 
 // ACK does not retry by itself, so the description is changed every eight minutes.
 func TestExceededQuotaIsRetried(t *testing.T) {
-	quota := terminal("ClusterQuotaForCustomerExceeded: The request cannot be processed")
+	refuse := func(c *cloud, actions ...string) {
+		c.refuse("ClusterQuotaForCustomerExceeded", "The request cannot be processed", actions...)
+	}
 	t.Run("at the creation", func(t *testing.T) {
 		c := aCloud(t, withElastiCache(aFlagCache()))
-		c.refusals["ReplicationGroup"] = quota
+		refuse(c, "CreateReplicationGroup")
 		c.runFor(time.Minute)
 		attempts := c.countAttempts(time.Hour)
 		if attempts < 6 || attempts > 8 {
 			t.Errorf("there were %d attempts in an hour", attempts)
 		}
 		c.expect(v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonAWSQuotaExceeded)
-		c.endRefusal("ReplicationGroup")
+		c.endRefusal()
 	})
 	t.Run("at a change", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		c.refusals["update"] = quota
+		refuse(c, modifications...)
 		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Replicas, e.NodeType = 3, "cache.m5.large" })
 		c.runFor(time.Minute)
 		c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSQuotaExceeded)
@@ -43,23 +45,23 @@ func TestExceededQuotaIsRetried(t *testing.T) {
 				t.Errorf("a retry changed %s", class)
 			}
 		}
-		c.endRefusal("update")
+		c.endRefusal()
 	})
 	t.Run("of a dependency", func(t *testing.T) {
 		c := aCloud(t, withParameters(withElastiCache(aFlagCache()), "timeout", "5"))
-		c.refusals["CacheParameterGroup"] = terminal("CacheParameterGroupQuotaExceeded: too many")
+		c.refuse("CacheParameterGroupQuotaExceeded", "too many", "CreateCacheParameterGroup")
 		c.runFor(time.Minute)
 		c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonAWSQuotaExceeded)
-		c.endRefusal("CacheParameterGroup")
+		c.endRefusal()
 	})
 	t.Run("until the spec is reverted", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		c.refusals["update"] = quota
+		refuse(c, modifications...)
 		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Replicas = 3 })
 		c.runFor(20 * time.Minute)
 		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.Replicas = 1 })
 		c.tick()
-		delete(c.refusals, "update")
+		c.aws.Permit()
 		c.runFor(5 * time.Minute)
 		c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 		c.expectSilence()
@@ -79,9 +81,9 @@ func (c *cloud) countAttempts(long time.Duration) int {
 }
 
 // endRefusal ends a refusal, which must take effect within 15 minutes.
-func (c *cloud) endRefusal(kind string) {
+func (c *cloud) endRefusal() {
 	c.t.Helper()
-	delete(c.refusals, kind)
+	c.aws.Permit()
 	from := c.now
 	c.until("Ready", c.ready)
 	if took := c.now.Sub(from); took > 15*time.Minute {
@@ -94,12 +96,12 @@ func (c *cloud) endRefusal(kind string) {
 // The pause doubles, and there are at most five attempts.
 func TestFailedGroupIsCreatedAgain(t *testing.T) {
 	c := aCloud(t, withElastiCache(aFlagCache()))
-	c.failing = 100
+	c.aws.FailCreations = 100
 	var created []time.Time
 	for range 360 {
-		had := len(c.groups)
+		had := len(c.aws.Groups)
 		c.tick()
-		if len(c.groups) > had {
+		if len(c.aws.Groups) > had {
 			created = append(created, c.now)
 		}
 	}
@@ -122,7 +124,7 @@ func TestFailedGroupIsCreatedAgain(t *testing.T) {
 	c.until("the end of the retries", c.hasReason(v1alpha1.ReasonCreateRetriesExhausted))
 
 	c.note("the spec changes, and AWS has recovered")
-	c.failing = 0
+	c.aws.FailCreations = 0
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.m5.large" })
 	c.until("Ready", c.ready)
 	c.runFor(3 * time.Minute)
@@ -132,7 +134,7 @@ func TestFailedGroupIsCreatedAgain(t *testing.T) {
 // A crash between the two counts the failure once.
 func TestFailureIsRecordedBeforeItsGroupIsDeleted(t *testing.T) {
 	c := aCloud(t, withElastiCache(aFlagCache()))
-	c.failing = 1
+	c.aws.FailCreations = 1
 	c.until("the failure", c.hasReason(v1alpha1.ReasonCreateFailed))
 	count := func() (recorded struct{ Count int }) {
 		if err := json.Unmarshal([]byte(c.tokenSecret().Annotations[v1alpha1.AnnotationFailures]), &recorded); err != nil {
@@ -156,12 +158,11 @@ func TestFailureIsRecordedBeforeItsGroupIsDeleted(t *testing.T) {
 func TestGroupDeletedByAUserIsCreatedAgain(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
 	c.outage = true
-	at := c.group().CreationTimestamp
-	c.group().DeletionTimestamp = &at
+	c.remove(c.group())
 	c.tick()
 	c.expectMessage(v1alpha1.ConditionCacheProvisioned, "is being deleted; it is created again")
 	c.until("Ready", c.ready)
-	if _, aws := c.onlyGroup(); aws.state != ack.GroupAvailable {
-		t.Errorf("AWS has a group that is %s", aws.state)
+	if _, aws := c.onlyGroup(); aws.State != ack.GroupAvailable {
+		t.Errorf("AWS has a group that is %s", aws.State)
 	}
 }

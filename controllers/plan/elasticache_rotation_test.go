@@ -18,6 +18,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
 // tokenSecret is the Secret of the only cache.
@@ -55,8 +56,8 @@ func rotationScenarios() map[string]func(*cloud) {
 			c.rotate("1")
 			c.until("the rotation", c.rotated(old))
 			_, aws := c.onlyGroup()
-			if aws.tokens[0] != c.token() || aws.tokens[1] != old {
-				c.t.Errorf("AWS accepts %v", aws.tokens)
+			if aws.Tokens != (ackmodel.Tokens{c.token(), old}) {
+				c.t.Errorf("AWS accepts %v", aws.Tokens)
 			}
 			c.note("the same value requests nothing more")
 			c.runFor(time.Hour)
@@ -88,8 +89,8 @@ func rotationScenarios() map[string]func(*cloud) {
 			if c.last.RequeueAfter != 0 && c.last.RequeueAfter < 10*time.Second {
 				c.t.Errorf("the next reconcile is in %s", c.last.RequeueAfter)
 			}
-			if _, aws := c.onlyGroup(); c.published() != old || aws.tokens[1] != old {
-				c.t.Errorf("applications have %s, AWS accepts %v, old is %s", c.published(), aws.tokens, old)
+			if _, aws := c.onlyGroup(); c.published() != old || aws.Tokens[1] != old {
+				c.t.Errorf("applications have %s, AWS accepts %v, old is %s", c.published(), aws.Tokens, old)
 			}
 			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonRolledBack)
 			c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
@@ -111,7 +112,7 @@ func rotationScenarios() map[string]func(*cloud) {
 		},
 		"while-the-group-changes": func(c *cloud) {
 			old := c.token()
-			c.awsDelay = 5 * time.Minute
+			c.aws.Timing.Operation = 5 * time.Minute
 			c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.t3.small" })
 			c.tick()
 			c.rotate("1")
@@ -149,7 +150,7 @@ func rotationScenarios() map[string]func(*cloud) {
 			c.tokenSecret().Data[elasticache.TokenKey] = []byte("chosen-by-a-user")
 			c.runFor(5 * time.Minute)
 			if _, aws := c.onlyGroup(); c.published() != old || c.token() != old {
-				c.t.Errorf("the token is %s, AWS accepts %v, old is %s", c.token(), aws.tokens, old)
+				c.t.Errorf("the token is %s, AWS accepts %v, old is %s", c.token(), aws.Tokens, old)
 			}
 			c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 		},
@@ -165,7 +166,7 @@ func rotationScenarios() map[string]func(*cloud) {
 		},
 		"refused": func(c *cloud) {
 			old := c.token()
-			c.refusals["update"] = terminal("InvalidParameterValue: no")
+			c.refuse("InvalidParameterValue", "no", modifications...)
 			c.rotate("1")
 			c.runFor(10 * time.Minute)
 			c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSRejected)
@@ -211,8 +212,8 @@ func TestRotationSurvivesACrashAtEachStep(t *testing.T) {
 			c.runFor(3 * time.Minute)
 			c.expectSilence()
 			g, aws := c.onlyGroup()
-			if len(aws.tokens) != 2 || aws.tokens[0] != c.token() || elasticache.TokenMark(*g.Spec.Description) != observed.Fingerprint(c.fc.UID, "token", c.token()) {
-				t.Errorf("AWS accepts %v, the Secret has %s, the group %q", aws.tokens, c.token(), *g.Spec.Description)
+			if aws.Tokens != (ackmodel.Tokens{c.token(), old}) || elasticache.TokenMark(*g.Spec.Description) != observed.Fingerprint(c.fc.UID, "token", c.token()) {
+				t.Errorf("AWS accepts %v, the Secret has %s, the group %q", aws.Tokens, c.token(), *g.Spec.Description)
 			}
 		})
 	}
@@ -236,7 +237,7 @@ func TestRepeatedReconcileRotatesOnce(t *testing.T) {
 
 func TestReplacementSurvivesACrashAtEachStep(t *testing.T) {
 	done := func(c *cloud) func() bool {
-		return func() bool { return c.ready() && len(c.groups) == 1 && len(c.index().Revisions) == 1 }
+		return func() bool { return c.ready() && len(c.aws.Groups) == 1 && len(c.index().Revisions) == 1 }
 	}
 	reconciles := 0
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
@@ -257,8 +258,8 @@ func TestReplacementSurvivesACrashAtEachStep(t *testing.T) {
 			c.until("the replacement", done(c))
 			c.runFor(3 * time.Minute)
 			c.expectSilence()
-			if _, aws := c.onlyGroup(); *aws.spec.Engine != "redis" || aws.state != ack.GroupAvailable {
-				t.Errorf("AWS has a %s group that is %s", *aws.spec.Engine, aws.state)
+			if _, aws := c.onlyGroup(); *aws.Spec.Engine != "redis" || aws.State != ack.GroupAvailable {
+				t.Errorf("AWS has a %s group that is %s", *aws.Spec.Engine, aws.State)
 			}
 		})
 	}

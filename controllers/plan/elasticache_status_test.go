@@ -7,10 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/utils/ptr"
-
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
 // The group is usable when its state is available, ACK reports Ready, it has an endpoint,
@@ -19,13 +18,13 @@ func TestReadyIsTrueLast(t *testing.T) {
 	for name, slow := range map[string]time.Duration{"a fast AWS": 10 * time.Second, "a slow AWS": 25 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			c := aCloud(t, withElastiCache(aFlagCache()))
-			c.awsDelay = slow
-			c.until("a group", func() bool { return len(c.groups) == 1 })
+			c.aws.Timing.Operation = slow
+			c.until("a group", func() bool { return len(c.aws.Groups) == 1 })
 			for !c.ready() {
 				c.tick()
-				g, aws := c.onlyGroup()
+				g := c.group()
 				usable := ack.GroupState(g) == ack.GroupAvailable && ack.ConditionsOf(g).Is(ack.ConditionReady) && ack.PrimaryEndpoint(g) != nil
-				if c.last.ProbeNext != nil && !usable && c.last.ProbeNext.Connection.Host != aws.host {
+				if c.last.ProbeNext != nil && !usable {
 					t.Fatalf("a group that is not available is probed: %v", c.last.ProbeNext)
 				}
 				if provisioned := c.reason() == v1alpha1.ReasonProvisioned; provisioned && (!usable || len(c.probed) == 0) {
@@ -56,16 +55,14 @@ func TestReadyIsStableThroughMaintenance(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := aReadyCloud(t, withElastiCache(aFlagCache()))
-			g, aws := c.onlyGroup()
 			for _, state := range states {
 				if state == "throttled" {
-					c.reportConditions(g, recoverable("api error Throttling: Rate exceeded")...)
+					c.aws.Refuse("DescribeReplicationGroups", "Throttling", "Rate exceeded", 1)
 				} else {
-					aws.state = state
-					c.reportGroup(g, aws, false)
+					c.alter(func(g *ackmodel.Group) { g.State, g.Done = state, c.now.Add(time.Hour) })
 				}
+				c.resync()
 				c.runFor(20 * time.Second)
-				g, aws = c.onlyGroup()
 			}
 			c.runFor(5 * time.Minute)
 			if c.readyFlipped > 0 || !c.ready() {
@@ -82,11 +79,13 @@ func TestReadyIsStableThroughMaintenance(t *testing.T) {
 // The roles move, the primary's name stays, and ACK notices ten hours later.
 func TestReadyIsStableThroughFailover(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
-	g, _ := c.onlyGroup()
-	g.Status.NodeGroups[0].NodeGroupMembers = []*ack.NodeGroupMember{
-		{CacheClusterID: ptr.To("001"), CurrentRole: ptr.To("replica")}, {CacheClusterID: ptr.To("002"), CurrentRole: ptr.To("primary")},
-	}
+	c.alter(func(g *ackmodel.Group) { g.Primary = 1 })
 	c.runFor(5 * time.Minute)
+	c.resync()
+	c.runFor(5 * time.Minute)
+	if role := ack.Value(c.group().Status.NodeGroups[0].NodeGroupMembers[1].CurrentRole); role != "primary" {
+		t.Errorf("the role of the second node is %q", role)
+	}
 	if c.readyFlipped > 0 || len(c.changedClasses) > 0 {
 		t.Errorf("Ready flipped %d times, changes %v", c.readyFlipped, c.changedClasses)
 	}
@@ -95,11 +94,14 @@ func TestReadyIsStableThroughFailover(t *testing.T) {
 // ACK reports Ready=True for a group that AWS failed to create.
 func TestCreateFailedIsNotReady(t *testing.T) {
 	c := aCloud(t, withElastiCache(aFlagCache()))
-	c.failing = 1
+	c.aws.FailCreations = 1
 	c.until("the failure", c.hasReason(v1alpha1.ReasonCreateFailed))
+	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonCreateFailed)
+	c.resync()
 	if g := c.group(); !ack.ConditionsOf(g).Is(ack.ConditionReady) {
 		t.Fatal("ACK does not report Ready")
 	}
+	c.reconcileOnce()
 	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonCreateFailed)
 }
 
@@ -107,19 +109,18 @@ func TestCreateFailedIsNotReady(t *testing.T) {
 // creation time differs.
 func TestRecreatedGroupIsAnEvent(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
-	g, aws := c.onlyGroup()
+	_, aws := c.onlyGroup()
 	before := *c.fc.Status.DeepCopy()
 	c.outage = true
-	delete(c.groups, *g.Spec.ReplicationGroupID)
-	c.createGroup(g)
-	g.Status.ReplicationGroupCreateTime = nil // AWS reports it when the group is available
+	c.aws.DeleteGroups()
+	c.resync()
 	c.tick()
 	for ack.GroupState(c.group()) != ack.GroupAvailable {
 		c.tick()
 	}
 	c.runFor(time.Minute)
 	_, made := c.onlyGroup()
-	if made.made.Equal(&aws.made) {
+	if made.Created.Equal(aws.Created) {
 		t.Fatal("it was not created again")
 	}
 	var reasons []string
@@ -161,7 +162,7 @@ func TestUnresponsiveACKIsDistinguishedFromSlowAWS(t *testing.T) {
 	})
 	t.Run("while AWS creates the group", func(t *testing.T) {
 		c := aCloud(t, withElastiCache(aFlagCache()))
-		c.awsDelay = time.Hour
+		c.aws.Timing.Operation = time.Hour
 		c.runFor(20 * time.Minute)
 		c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonProvisioning)
 		c.ackStopped = true
@@ -170,8 +171,7 @@ func TestUnresponsiveACKIsDistinguishedFromSlowAWS(t *testing.T) {
 	})
 	t.Run("at a change just after a sync", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		g, aws := c.onlyGroup()
-		c.reportGroup(g, aws, true)
+		c.resync()
 		c.ackStopped = true
 		c.now = c.now.Add(interval)
 		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.t3.small" })
@@ -209,7 +209,7 @@ func TestUnresponsiveACKIsDistinguishedFromSlowAWS(t *testing.T) {
 // ACK retries after 17 minutes at most.
 func TestUnresponsiveACKIsReportedAfterAnErrorThatItRetries(t *testing.T) {
 	c := aReadyCloud(t, withElastiCache(aFlagCache()))
-	c.refusals["update"] = recoverable("api error Throttling: Rate exceeded")
+	c.refuse("Throttling", "Rate exceeded", modifications...)
 	c.change(func(e *v1alpha1.ElastiCacheSpec) { e.NodeType = "cache.t3.small" })
 	c.runFor(time.Minute)
 	c.ackStopped = true

@@ -9,12 +9,15 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/revision"
+	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
 // withIAM has pods log in with AWS credentials.
@@ -37,7 +40,7 @@ func TestProbeGetsANewUserAfterItsPasswordChanged(t *testing.T) {
 					toRedis(fc.Spec.Cache.ElastiCache)
 				}
 				c := aReadyCloud(t, fc)
-				users, group, revisions := len(c.users), c.group().Spec, len(c.index().Revisions)
+				users, group, revisions := len(c.aws.Users), c.group().Spec, len(c.index().Revisions)
 				for range 2 {
 					spoil(c)
 					c.runFor(5 * time.Minute)
@@ -45,8 +48,8 @@ func TestProbeGetsANewUserAfterItsPasswordChanged(t *testing.T) {
 					c.expect(v1alpha1.ConditionReady, "True", v1alpha1.ReasonReady)
 				}
 				c.expectSilence()
-				if members := c.members[*group.UserGroupIDs[0]]; len(members) != users || len(c.users) != users {
-					t.Errorf("the group has %v, AWS %v, and there were %d users", members, c.users, users)
+				if members := c.aws.UserGroups[*group.UserGroupIDs[0]].Spec.UserIDs; len(members) != users-1 || len(c.aws.Users) != users {
+					t.Errorf("the group has %v, AWS %v, and there were %d users", ack.Values(members), c.aws.Users, users)
 				}
 				if len(c.changedClasses) > 0 || len(c.index().Revisions) != revisions {
 					t.Errorf("the group changed by %v; there are %d revisions", c.changedClasses, len(c.index().Revisions))
@@ -64,12 +67,12 @@ func TestUsersBeingDeletedAreAwaited(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := aCloud(t, withIAM(aFlagCache()))
 			c.fc.CreationTimestamp = metav1.NewTime(c.now.Add(-age))
-			pods := "User/" + c.object() + "-pods"
-			c.resources[pods] = true
+			pods := "fc-shop-demo-" + elasticache.Identity(c.fc)
+			c.aws.Users[pods] = ackmodel.User{Spec: ack.UserSpec{UserID: &pods, UserName: &pods, Engine: ptr.To("valkey"), AccessString: ptr.To("on")}}
 			c.until("the refusal", c.hasReason(v1alpha1.ReasonAlreadyExists))
 			c.runFor(2 * time.Minute)
 			c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonAlreadyExists)
-			delete(c.resources, pods)
+			delete(c.aws.Users, pods)
 			if age > 0 {
 				c.runFor(20 * time.Minute)
 				c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonAlreadyExists)

@@ -166,8 +166,8 @@ func TestUnreadableRecordCreatesNoCache(t *testing.T) {
 		before := c.overwriteRecord(candidate, "{")
 		c.runFor(time.Hour)
 		c.expectRecordUnreadable(stable, candidate)
-		if len(c.groups) != 1 {
-			t.Errorf("there are %d groups, want that of the stable revision", len(c.groups))
+		if len(c.aws.Groups) != 1 {
+			t.Errorf("there are %d groups, want that of the stable revision", len(c.aws.Groups))
 		}
 		c.overwriteRecord(candidate, before)
 		c.runFor(time.Minute)
@@ -181,8 +181,8 @@ func TestUnreadableRecordCreatesNoCache(t *testing.T) {
 		before := c.overwriteRecord(candidate, "{")
 		c.runFor(time.Minute)
 		c.expectRecordUnreadable(stable, candidate)
-		if len(c.groups) != 2 {
-			t.Errorf("there are %d groups, want those of both revisions", len(c.groups))
+		if len(c.aws.Groups) != 2 {
+			t.Errorf("there are %d groups, want those of both revisions", len(c.aws.Groups))
 		}
 		c.overwriteRecord(candidate, before)
 		c.until("the promotion", c.promoted(candidate))
@@ -203,5 +203,5 @@ func TestUnreadableRecordOfTheStableRevisionHoldsNoCacheBack(t *testing.T) {
 	if d := cmp.Diff(before.Spec, after.Spec); d != "" {
 		t.Errorf("the Deployment of the stable revision was changed (-before +after):\n%s", d)
 	}
-	c.until("the second group", func() bool { return len(c.groups) == 2 })
+	c.until("the second group", func() bool { return len(c.aws.Groups) == 2 })
 }

@@ -6,6 +6,7 @@ package plan
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -18,6 +19,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -92,6 +94,8 @@ type world struct {
 	nextProbe observed.Probe
 	ack       map[string]bool
 	ackLacks  map[string][]string
+	// applied are the objects of ACK's kinds as the operator applied them last.
+	applied map[string]observed.Object
 	// made counts the created children.
 	made int
 }
@@ -148,12 +152,7 @@ func (w *world) reconcile() Plan {
 		w.putRoute(route)
 	}
 	for _, o := range p.Delete {
-		if i := slices.IndexFunc(w.children, func(c observed.Object) bool { return observed.Same(c, o) }); i >= 0 && len(w.children[i].GetFinalizers()) > 0 {
-			at := metav1.NewTime(w.now)
-			w.children[i].SetDeletionTimestamp(&at)
-			continue
-		}
-		w.children = slices.DeleteFunc(w.children, func(c observed.Object) bool { return observed.Same(c, o) })
+		w.remove(o)
 	}
 	switch p.Finalizer {
 	case AddFinalizer:
@@ -166,10 +165,25 @@ func (w *world) reconcile() Plan {
 	return p
 }
 
+// remove deletes an object as an API server does: finalizers delay it.
+func (w *world) remove(o observed.Object) {
+	i := slices.IndexFunc(w.children, func(c observed.Object) bool { return observed.Same(c, o) })
+	if i < 0 || len(w.children[i].GetFinalizers()) == 0 {
+		w.children = without(w.children, o)
+		return
+	}
+	at := metav1.NewTime(w.now)
+	w.children[i].SetDeletionTimestamp(&at)
+	w.children[i].SetGeneration(w.children[i].GetGeneration() + 1)
+}
+
 // put stores an object as an API server does: it keeps the status, and a changed spec
 // increments the generation.
 func (w *world) put(o observed.Object) {
 	o = o.DeepCopyObject().(observed.Object)
+	if ack.Is(o) {
+		o = w.merge(o)
+	}
 	i := slices.IndexFunc(w.children, func(c observed.Object) bool { return observed.Same(c, o) })
 	if i < 0 {
 		w.made++
@@ -193,17 +207,51 @@ func (w *world) put(o observed.Object) {
 		o.Status = w.children[i].(*batchv1.Job).Status
 	case *appsv1.StatefulSet:
 		o.Status = w.children[i].(*appsv1.StatefulSet).Status
-	}
-	if ack.Is(o) {
-		o.SetFinalizers(w.children[i].GetFinalizers())
-		o.SetDeletionTimestamp(w.children[i].GetDeletionTimestamp())
-		statusOf(o).Set(statusOf(w.children[i]))
+	default:
+		if ack.Is(o) && !sameSpec(o, w.children[i]) {
+			o.SetGeneration(o.GetGeneration() + 1)
+		}
 	}
 	w.children[i] = o
 }
 
-// statusOf is an object's status, whatever its kind.
-func statusOf(o any) reflect.Value { return reflect.ValueOf(o).Elem().FieldByName("Status") }
+// merge returns the result of a server-side apply of an object of ACK's kinds, which ACK writes too:
+// its fields stay, and those that were applied before and are not any more are removed.
+func (w *world) merge(o observed.Object) observed.Object {
+	before := w.applied[name(o)]
+	if w.applied == nil {
+		w.applied = map[string]observed.Object{}
+	}
+	w.applied[name(o)] = o.DeepCopyObject().(observed.Object)
+	i := slices.IndexFunc(w.children, func(c observed.Object) bool { return observed.Same(c, o) })
+	if i < 0 {
+		return o
+	}
+	merged := w.children[i].DeepCopyObject().(observed.Object)
+	spec, was, is := specOf(merged), specOf(before), specOf(o)
+	for f := range spec.NumField() {
+		if !was.Field(f).IsZero() || !is.Field(f).IsZero() {
+			spec.Field(f).Set(is.Field(f))
+		}
+	}
+	annotations := map[string]string{}
+	for key, value := range w.children[i].GetAnnotations() {
+		if _, ours := before.GetAnnotations()[key]; !ours {
+			annotations[key] = value
+		}
+	}
+	maps.Copy(annotations, o.GetAnnotations())
+	merged.SetAnnotations(annotations)
+	merged.SetLabels(o.GetLabels())
+	merged.SetOwnerReferences(o.GetOwnerReferences())
+	return merged
+}
+
+func specOf(o observed.Object) reflect.Value { return reflect.ValueOf(o).Elem().FieldByName("Spec") }
+
+func sameSpec(a, b observed.Object) bool {
+	return equality.Semantic.DeepEqual(specOf(a).Interface(), specOf(b).Interface())
+}
 
 // podsAvailable has the pods of every Deployment and StatefulSet available.
 func (w *world) podsAvailable() {
