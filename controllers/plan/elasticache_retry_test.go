@@ -12,6 +12,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 )
 
 // ACK does not retry by itself, so the description is changed every eight minutes.
@@ -53,6 +54,33 @@ func TestExceededQuotaIsRetried(t *testing.T) {
 		c.runFor(time.Minute)
 		c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonAWSQuotaExceeded)
 		c.endRefusal()
+	})
+	t.Run("of what a group in use is to refer to", func(t *testing.T) {
+		c := aReadyCloud(t, withParameters(withElastiCache(aFlagCache()), "timeout", "5"))
+		c.refuse("CacheParameterGroupQuotaExceeded", "too many", "CreateCacheParameterGroup")
+		c.change(func(e *v1alpha1.ElastiCacheSpec) { e.EngineVersion = "9.0" })
+		c.runFor(time.Minute)
+		c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonAWSQuotaExceeded)
+		c.expect(v1alpha1.ConditionServing, "True", v1alpha1.ReasonServing)
+		if c.last.RequeueAfter == 0 {
+			t.Error("there is no reconcile to retry it")
+		}
+		c.endRefusal()
+		if _, aws := c.onlyGroup(); *aws.Spec.EngineVersion != "9.0.0" || len(c.aws.ParameterGroups) != 1 {
+			t.Errorf("AWS has version %s and %d parameter groups", *aws.Spec.EngineVersion, len(c.aws.ParameterGroups))
+		}
+	})
+	t.Run("of another user", func(t *testing.T) {
+		c := aReadyCloud(t, withIAM(aFlagCache()))
+		before := len(c.aws.Users)
+		c.refuse("UserQuotaExceeded", "too many", "CreateUser")
+		c.tokenSecret().Data[elasticache.TokenKey] = []byte("another-password")
+		c.runFor(20 * time.Minute)
+		c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAWSQuotaExceeded)
+		c.endRefusal()
+		if len(c.aws.Users) != before {
+			t.Errorf("AWS has %d users, had %d", len(c.aws.Users), before)
+		}
 	})
 	t.Run("until the spec is reverted", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))

@@ -59,14 +59,26 @@ func planDependencies(x *observed.Index, d desired, seen Observed) dependencies 
 }
 
 // recreated reports whether an object that AWS refused is to be deleted and created
-// again: ACK does not retry it, and before there is a group nothing uses it.
+// again: ACK does not retry it, and the group does not use it.
 func recreated(x *observed.Index, d desired, seen Observed, desired observed.Object) bool {
 	o := seen.dependency(desired)
-	if o == nil || seen.Group != nil || o.GetDeletionTimestamp() != nil {
+	if o == nil || o.GetDeletionTimestamp() != nil {
 		return false
 	}
 	r, waited := RefusalOf(ack.ConditionsOf(o)), x.Since(ack.ConditionsOf(o).LastSyncTime().Time)
-	return adoptable(d, o) || r.Terminal && r.Retryable && waited >= refusedRetry || beingDeleted(x, o) && waited >= retryInterval
+	again := adoptable(d, o) || r.Terminal && r.Retryable && waited >= refusedRetry || beingDeleted(x, o) && waited >= retryInterval
+	return again && (seen.Group == nil || unused(x, d, o))
+}
+
+// unused reports whether an existing group does not use an object yet: the parameters of
+// another engine, and a user with another password, are created beside those in use.
+func unused(x *observed.Index, d desired, o observed.Object) bool {
+	switch o.(type) {
+	case *ack.CacheParameterGroup, *ack.User:
+		return len(safeToDelete(x, d.names, []observed.Object{o})) > 0
+	default:
+		return false
+	}
 }
 
 // beingDeleted reports whether AWS may be deleting the object that it still has. ACK

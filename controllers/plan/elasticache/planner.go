@@ -166,7 +166,7 @@ func (c planned) steps(held bool) steps {
 	next.planGroup(c)
 	next.planAlarms(c)
 	next.requeueAfter = cache.Sooner(next.requeueAfter, c.rotationIn())
-	if c.seen.Group != nil && !c.group.settled() {
+	if c.seen.Group != nil && (!c.group.settled() || c.deps.waiting != nil) {
 		next.requeueAfter = cache.Sooner(next.requeueAfter, retryInterval)
 	}
 	return next
