@@ -161,14 +161,6 @@ func expectGolden(t *testing.T, file string, lines []string) {
 	}
 }
 
-// groupInAWS describes the only group.
-func (s *story) nodeTypeInAWS() string {
-	for _, g := range s.cloud.Groups {
-		return *g.Spec.CacheNodeType
-	}
-	return ""
-}
-
 // reasonOf a refusal is in CacheProvisioned, whether or not the group is in use.
 func TestRefusedChangeOfAGroupInUse(t *testing.T) {
 	ready := aStory(t, createElastiCache)
