@@ -8,6 +8,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -75,6 +76,29 @@ func (o *observer) podFailures(ctx context.Context, snapshot observed.Snapshot) 
 		}
 	}
 	return failures, nil
+}
+
+// autoscalers returns the HorizontalPodAutoscalers of others that scale the Deployments of
+// revisions, by revision. They are read from the API server, and only while the stable
+// revision has another size than the spec requests.
+func (o *observer) autoscalers(ctx context.Context, snapshot observed.Snapshot) (map[string]string, error) {
+	fc, x := snapshot.FlagCache, observed.NewIndex(snapshot)
+	if !plan.ScaledByOthers(x) {
+		return nil, nil
+	}
+	list := &autoscalingv2.HorizontalPodAutoscalerList{}
+	if err := o.listLive(ctx, list, client.InNamespace(fc.Namespace), client.Limit(maxPodsRead)); err != nil {
+		return nil, err
+	}
+	found := map[string]string{}
+	for i := range list.Items {
+		autoscaler, target := &list.Items[i], list.Items[i].Spec.ScaleTargetRef
+		revision, ok := observed.RevisionOf(fc, target.Name)
+		if ok && target.Kind == "Deployment" && x.Revisions[revision] != nil && autoscaler.DeletionTimestamp == nil && !metav1.IsControlledBy(autoscaler, fc) {
+			found[revision] = autoscaler.Name
+		}
+	}
+	return found, nil
 }
 
 // cacheFailure returns what keeps the pod of an in-cluster cache from running.

@@ -93,6 +93,9 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 	if snapshot.Pods, err = o.podFailures(ctx, snapshot); err != nil {
 		return observed.Snapshot{}, readError{"listing the pods of revisions", err}
 	}
+	if snapshot.Autoscalers, err = o.autoscalers(ctx, snapshot); err != nil {
+		return observed.Snapshot{}, readError{"listing the HorizontalPodAutoscalers", err}
+	}
 	if snapshot.CachePods, err = o.cacheFailure(ctx, fc, snapshot.Children); err != nil {
 		return observed.Snapshot{}, readError{"listing the pods of the cache", err}
 	}

@@ -11,8 +11,10 @@ import (
 	. "github.com/onsi/gomega"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -58,6 +60,36 @@ var _ = Describe("Pods that do not run", func() {
 		c = s.expect(ctx, v1alpha1.ConditionServiceAvailable, metav1.ConditionFalse, "ImagePullBackOff")
 		Expect(c.Message).To(ContainSubstring("flag-service:v1"))
 		Expect(s.reconcile(ctx).RequeueAfter).To(Equal(30*time.Second), "pods are not watched")
+	})
+})
+
+var _ = Describe("An autoscaler of somebody else", func() {
+	It("keeps the number of replicas that it chose, until it is deleted", func(ctx context.Context) {
+		s := newStage(ctx)
+		s.create(ctx, s.aFlagCache())
+		s.ready(ctx)
+		name := "demo-" + get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Stable
+		scale := func(replicas int32) {
+			edit(ctx, s, &appsv1.Deployment{}, name, func(d *appsv1.Deployment) { d.Spec.Replicas = &replicas })
+			s.podsAvailable(ctx)
+			s.settle(ctx)
+		}
+		theirs := &autoscalingv2.HorizontalPodAutoscaler{
+			ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "theirs"},
+			Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+				ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: name}, MaxReplicas: 9,
+			},
+		}
+		s.create(ctx, theirs)
+		scale(5)
+		Expect(get(ctx, s, &appsv1.Deployment{}, name).Spec.Replicas).To(HaveValue(BeEquivalentTo(5)))
+		s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		Eventually(s.Events.(*events.FakeRecorder).Events).Should(Receive(ContainSubstring("HorizontalPodAutoscaler theirs scales Deployment " + name)))
+
+		By("deleting it: the replicas are those of the spec")
+		Expect(k8s.Delete(ctx, theirs)).To(Succeed())
+		scale(4)
+		Expect(get(ctx, s, &appsv1.Deployment{}, name).Spec.Replicas).To(HaveValue(BeEquivalentTo(2)))
 	})
 })
 

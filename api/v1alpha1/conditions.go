@@ -193,6 +193,8 @@ const (
 	ReasonAvailable = "Available"
 	// ReasonProgressing: replicas are starting.
 	ReasonProgressing = "Progressing"
+	// ReasonForeignAutoscaler: event only: a HorizontalPodAutoscaler of somebody else scales the Deployment of a revision, so its replicas are left to that; use spec.service.autoscaling instead.
+	ReasonForeignAutoscaler = "ForeignAutoscaler"
 	// ReasonProgressDeadlineExceeded: replicas did not become available in time.
 	ReasonProgressDeadlineExceeded = "ProgressDeadlineExceeded"
 	// ReasonWaitingForFlags: no valid source of flags has been seen yet.

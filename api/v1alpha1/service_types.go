@@ -33,7 +33,9 @@ type ServiceSpec struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 
 	// autoscaling configures a HorizontalPodAutoscaler, which then controls the number
-	// of replicas. Default: none.
+	// of replicas. Without it, the number of replicas that another
+	// HorizontalPodAutoscaler chooses for the Deployment of a revision is kept, but it
+	// does not follow to the Deployment of the next one. Default: none.
 	// +optional
 	Autoscaling *AutoscalingSpec `json:"autoscaling,omitempty"`
 

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
@@ -129,4 +130,56 @@ func TestAnnotationsWithUnknownRevisions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAutoscalersOfOthers: a size that an autoscaler of somebody else chose is not reverted,
+// and the next revision has it, too.
+func TestAutoscalersOfOthers(t *testing.T) {
+	w := aWorld(t, aFlagCache()).ready()
+	stable := w.fc.Status.Revisions.Stable
+	sized := func(revision string) int32 {
+		return ptr.Deref(mustFind[*appsv1.Deployment](w, "demo-"+revision).Spec.Replicas, 0)
+	}
+	w.note("an autoscaler of somebody else scales the Deployment")
+	mustFind[*appsv1.Deployment](w, "demo-"+stable).Spec.Replicas = ptr.To[int32](7)
+	w.podsAvailable()
+	if !ScaledByOthers(w.index()) {
+		t.Error("7 replicas instead of 2 are not noticed")
+	}
+	w.autoscalers = map[string]string{stable: "theirs"}
+	p := w.reconcile()
+	w.expect(v1alpha1.ConditionServiceAvailable, metav1.ConditionTrue, v1alpha1.ReasonAvailable)
+	if got := sized(stable); got != 7 || w.fc.Status.Service.Replicas != 7 {
+		t.Errorf("the Deployment has %d replicas, and the status %d", got, w.fc.Status.Service.Replicas)
+	}
+	if len(p.Warnings) != 1 || p.Warnings[0].Reason != v1alpha1.ReasonForeignAutoscaler || !strings.Contains(p.Warnings[0].Message, "HorizontalPodAutoscaler theirs scales Deployment demo-"+stable) {
+		t.Errorf("the warnings are %v", p.Warnings)
+	}
+	w.expectSilence()
+	w.note("another revision starts at the same size")
+	w.edit(fromImage("flag-service:v2"))
+	w.reconcile()
+	if got := sized(w.fc.Status.Revisions.Candidate); got != 7 {
+		t.Errorf("the next revision starts with %d replicas", got)
+	}
+	w.podsAvailable()
+	w.reconcile()
+	w.note("the autoscaler targets what is not there any more")
+	w.autoscalers = nil
+	w.podsAvailable()
+	w.reconcile()
+	w.podsAvailable()
+	w.reconcile()
+	if got := sized(w.fc.Status.Revisions.Stable); got != 2 || w.fc.Status.Revisions.Stable == stable {
+		t.Errorf("without an autoscaler the Deployment has %d replicas", got)
+	}
+	w.note("somebody scales the Deployment to zero, which autoscalers leave alone")
+	stable = w.fc.Status.Revisions.Stable
+	w.autoscalers = map[string]string{stable: "theirs"}
+	mustFind[*appsv1.Deployment](w, "demo-"+stable).Spec.Replicas = ptr.To[int32](0)
+	w.reconcile()
+	if got := sized(stable); got != 2 {
+		t.Errorf("a Deployment without replicas is left with %d", got)
+	}
+	expectGolden(t, "autoscaled-by-others.golden", strings.Join(w.trace, "\n")+"\n")
 }

@@ -83,7 +83,7 @@ func decideRollout(x *observed.Index, history history, target *targetRevision) r
 	if target != nil {
 		r.target = target.Revision
 	}
-	r.full = revision.FullSize(x.FlagCache, r.observed[r.scaled()])
+	r.full = revision.FullSize(x.FlagCache, r.observed[r.scaled()], x.Autoscalers[r.scaled()] != "")
 	r.serves = r.baseline
 	r.recordServing(x)
 	switch {

@@ -4,6 +4,10 @@
 package plan
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -104,12 +108,16 @@ func knownTemplates(target *targetRevision, r rollout) map[string]corev1.PodTemp
 
 // deployments are the Deployments of the revisions that the rollout keeps. One that was
 // deleted or edited is made again: that of the target from the spec, that of another from
-// its record. Of one without a template on record only the size is managed.
+// its record. Of one without a template on record only the size is managed. The size of one
+// that an autoscaler of somebody else scales is left to that.
 func deployments(x *observed.Index, target *targetRevision, r rollout) []observed.Object {
 	var objects []observed.Object
 	for _, name := range r.kept() {
 		existing := r.observed[name]
 		replicas, managed := r.replicas(name)
+		if x.Autoscalers[name] != "" {
+			replicas = revision.ScaledSize(existing, replicas)
+		}
 		template, recorded := x.Records.Template(name)
 		switch {
 		case !managed:
@@ -143,4 +151,23 @@ func loadTestObjects(s *observed.Index, r rollout) (write, keep []observed.Objec
 		}, nil
 	}
 	return nil, nil
+}
+
+// ScaledByOthers reports whether the stable revision has another size than the spec
+// requests, as it has while an autoscaler of somebody else scales it.
+func ScaledByOthers(x *observed.Index) bool {
+	stable, service := x.Revisions[x.Stable], x.FlagCache.Spec.Service
+	return stable != nil && service.Autoscaling == nil && ptr.Deref(stable.Spec.Replicas, 1) != revision.FullSize(x.FlagCache, stable, false)
+}
+
+// foreignAutoscalers returns a warning for each autoscaler of somebody else: it scales one
+// revision, and the next one has another name.
+func foreignAutoscalers(x *observed.Index) []Event {
+	var warnings []Event
+	for _, revision := range slices.Sorted(maps.Keys(x.Autoscalers)) {
+		warnings = append(warnings, Event{Type: "Warning", Reason: v1alpha1.ReasonForeignAutoscaler, Action: v1alpha1.ConditionServiceAvailable, Message: fmt.Sprintf(
+			"HorizontalPodAutoscaler %s scales Deployment %s, so its replicas are left to it. It will not scale the Deployment of the next revision: delete it, and set spec.service.autoscaling",
+			x.Autoscalers[revision], observed.RevisionName(x.FlagCache, revision))})
+	}
+	return warnings
 }

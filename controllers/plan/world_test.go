@@ -86,7 +86,9 @@ type world struct {
 	pods      map[string]observed.PodFailure
 	cachePods observed.PodFailure
 	loadTests map[types.UID]observed.LoadTest
-	routes    map[string]observed.Route
+	// autoscalers of others, by revision.
+	autoscalers map[string]string
+	routes      map[string]observed.Route
 	// violations are what the policy does not permit.
 	violations []policy.Violation
 	// nextProbe is the result about the connection to verify, ack the installed kinds,
@@ -126,6 +128,7 @@ func (w *world) snapshot() observed.Snapshot {
 		DatabaseSecret: w.database,
 		Flags:          w.flags,
 		Delivery:       w.delivery,
+		Autoscalers:    w.autoscalers,
 		Probe:          w.probe,
 		NextProbe:      w.nextProbe,
 		ACK:            w.ack,

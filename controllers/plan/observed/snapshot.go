@@ -56,6 +56,9 @@ type Snapshot struct {
 	Pods map[string]PodFailure
 	// CachePods is what keeps the pod of an in-cluster cache from running.
 	CachePods PodFailure
+	// Autoscalers are the HorizontalPodAutoscalers of others that scale the Deployments of
+	// revisions, by revision.
+	Autoscalers map[string]string
 	// LoadTests are the states of the pods of load tests, by the UID of the Job.
 	LoadTests map[types.UID]LoadTest
 	// Routes are the HTTPRoutes of RoutesToRead, by name.

@@ -25,17 +25,30 @@ const ProgressDeadline = 300
 
 // FullSize is the number of replicas that carries all traffic. With autoscaling it is
 // what the autoscaler made of the serving revision, nil if there is none, so that a new
-// one takes over at the same size.
-func FullSize(fc *v1alpha1.FlagCache, serving *appsv1.Deployment) int32 {
+// one takes over at the same size; so it is if an autoscaler of somebody else scales it.
+func FullSize(fc *v1alpha1.FlagCache, serving *appsv1.Deployment, foreign bool) int32 {
 	auto := fc.Spec.Service.Autoscaling
 	if auto == nil {
-		return ptr.Deref(fc.Spec.Service.Replicas, DefaultReplicas)
+		replicas := ptr.Deref(fc.Spec.Service.Replicas, DefaultReplicas)
+		if foreign {
+			return ScaledSize(serving, replicas)
+		}
+		return replicas
 	}
 	replicas := auto.MinReplicas
 	if serving != nil {
 		replicas = ptr.Deref(serving.Spec.Replicas, replicas)
 	}
 	return min(max(replicas, auto.MinReplicas), auto.MaxReplicas)
+}
+
+// ScaledSize is the size that an autoscaler of somebody else gave to a Deployment, or the
+// given one where it gave none: it does not scale what has no replicas.
+func ScaledSize(d *appsv1.Deployment, replicas int32) int32 {
+	if d == nil || ptr.Deref(d.Spec.Replicas, 0) == 0 {
+		return replicas
+	}
+	return *d.Spec.Replicas
 }
 
 // Deployment runs the pods of one revision.
