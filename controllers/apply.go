@@ -154,6 +154,9 @@ func (a *applier) update(ctx context.Context, current, desired observed.Object, 
 	if !sameVersion(live, current) {
 		return errStale
 	}
+	if !a.owns(live) {
+		return nameConflictError{live}
+	}
 	ctrl.LoggerFrom(ctx).Info("Updating child", "child", describe(desired))
 	if err := a.migrateManagedFields(ctx, live); err != nil {
 		return err
@@ -191,12 +194,30 @@ func (a *applier) deleteObject(ctx context.Context, o observed.Object) error {
 	if err := a.fresh.ensure(ctx); err != nil {
 		return err
 	}
+	if !metav1.IsControlledBy(o, a.fresh.snapshot.FlagCache) {
+		live, err := a.getLive(ctx, o)
+		if err != nil {
+			return err
+		}
+		if !a.owns(live) {
+			return nameConflictError{live}
+		}
+	}
 	ctrl.LoggerFrom(ctx).Info("Deleting child", "child", describe(o))
 	uid, version := o.GetUID(), o.GetResourceVersion()
 	err := a.client.Delete(ctx, o,
 		client.Preconditions{UID: &uid, ResourceVersion: &version},
 		client.PropagationPolicy(metav1.DeletePropagationBackground))
 	return client.IgnoreNotFound(err)
+}
+
+// owns reports whether the FlagCache controls an object, or the operator last applied one
+// that is to be taken back. Anybody can copy its labels and annotations.
+func (a *applier) owns(live observed.Object) bool {
+	return metav1.IsControlledBy(live, a.fresh.snapshot.FlagCache) ||
+		slices.ContainsFunc(live.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
+			return e.Manager == v1alpha1.FieldManager && e.Subresource == ""
+		})
 }
 
 // getLive reads an object from the API server; errStale if it does not exist.

@@ -45,7 +45,7 @@ const (
 const (
 	ConditionStalled = "Stalled"
 
-	// ReasonNameConflict: an object with the name of a child exists and is not controlled by this FlagCache.
+	// ReasonNameConflict: objects with the names of children exist and are not controlled by this FlagCache; what a deleted FlagCache of the same name left can be taken back by the annotation flagcache.dev/adopt-children.
 	ReasonNameConflict = "NameConflict"
 	// ReasonInvalidChild: the API server rejects a child object as invalid.
 	ReasonInvalidChild = "InvalidChild"

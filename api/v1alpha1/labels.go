@@ -85,6 +85,11 @@ const (
 	// AnnotationAdopt, with the ID of a replication group as its value, permits the
 	// FlagCache to adopt an existing group with that ID.
 	AnnotationAdopt = "flagcache.dev/adopt"
+	// AnnotationAdoptChildren, with the UID of the FlagCache as its value, permits the
+	// FlagCache to take back the objects that a deleted FlagCache of the same name left, as
+	// after kubectl delete --cascade=orphan: those that the operator last applied and that
+	// have no owner. Objects of an ElastiCache cache are not among them.
+	AnnotationAdoptChildren = "flagcache.dev/adopt-children"
 	// AnnotationChange, on a ReplicationGroup, is the time of the operator's last change
 	// and the last time that ACK had synced it before.
 	AnnotationChange = "flagcache.dev/change"

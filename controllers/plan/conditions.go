@@ -204,6 +204,10 @@ func DescribeConflicts(others []observed.Object) string {
 	if more := len(others) - maxConflicts; more > 0 {
 		names = append(names, fmt.Sprintf("%d more", more))
 	}
+	if slices.ContainsFunc(others, observed.Orphaned) {
+		return strings.Join(names, ", ") + " exist and are not controlled by this FlagCache: delete or rename them, or, if a deleted FlagCache of this name left them, " +
+			"let this one take them back by the annotation " + v1alpha1.AnnotationAdoptChildren + " with its UID"
+	}
 	if len(others) == 1 {
 		return names[0] + " exists and is not controlled by this FlagCache: delete or rename it, or choose another name for the FlagCache"
 	}

@@ -170,10 +170,24 @@ func (x *Index) SecretValue(name, key string) string {
 	return string(secret.Data[key])
 }
 
-// Owns reports whether the FlagCache, and not a predecessor of the same name,
-// controls an object.
+// Owns reports whether the FlagCache, and not a predecessor of the same name, controls an
+// object, or may take it back.
 func (s Snapshot) Owns(o Object) bool {
-	return metav1.IsControlledBy(o, s.FlagCache)
+	return metav1.IsControlledBy(o, s.FlagCache) || s.mayAdopt(o)
+}
+
+// mayAdopt reports whether an object was left by a predecessor, and a person permits the
+// FlagCache to take such objects back. The permission is for this FlagCache alone: its UID
+// is in no manifest.
+func (s Snapshot) mayAdopt(o Object) bool {
+	permitted := s.FlagCache.UID != "" && s.FlagCache.Annotations[v1alpha1.AnnotationAdoptChildren] == string(s.FlagCache.UID)
+	return permitted && Orphaned(o) && o.GetLabels()[v1alpha1.LabelName] == s.FlagCache.Name
+}
+
+// Orphaned reports whether an object looks as if a FlagCache had left it without an owner.
+// Those of a cache in ElastiCache are bound to the UID of their FlagCache.
+func Orphaned(o Object) bool {
+	return len(o.GetOwnerReferences()) == 0 && o.GetAnnotations()[v1alpha1.AnnotationApplied] != "" && o.GetLabels()[v1alpha1.LabelCache] == ""
 }
 
 // Conflicts returns the children that have the name of a desired object and
