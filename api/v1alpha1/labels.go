@@ -70,6 +70,9 @@ const (
 	// AnnotationTemplate, on a ControllerRevision whose data lack it, is the pod template
 	// of the revision, compressed.
 	AnnotationTemplate = "flagcache.dev/template"
+	// AnnotationSeal, on a ControllerRevision, authenticates the pod template in its data or
+	// in its annotation: only a template that the operator sealed is applied.
+	AnnotationSeal = "flagcache.dev/template-seal"
 	// AnnotationTrial, on the Job of a load test, is the start time of the canary that
 	// it belongs to.
 	AnnotationTrial = "flagcache.dev/trial"

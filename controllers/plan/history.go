@@ -29,11 +29,13 @@ type history struct {
 	unreadable map[string]error
 	// observed are the ControllerRevisions that hold the records.
 	observed map[string]*appsv1.ControllerRevision
+	// seal authenticates the pod templates.
+	seal observed.Seal
 }
 
 // readHistory returns the records, for the plan to continue.
 func readHistory(x *observed.Index) history {
-	return history{records: maps.Clone(x.Records.Known), unreadable: x.Records.Unreadable, observed: x.Records.Holders}
+	return history{records: maps.Clone(x.Records.Known), unreadable: x.Records.Unreadable, observed: x.Records.Holders, seal: x.Records.Seal}
 }
 
 // of returns a revision's record, a new one if there is none.
@@ -125,7 +127,7 @@ func (h history) objects(fc *v1alpha1.FlagCache, inUse []string, templates map[s
 		if known, ok := templates[record.Revision]; ok {
 			template = &known
 		}
-		write = append(write, controllerRevision(fc, record, template, h.observed[record.Revision]))
+		write = append(write, controllerRevision(fc, h.seal, record, template, h.observed[record.Revision]))
 	}
 	for _, revision := range slices.Sorted(maps.Keys(h.unreadable)) {
 		keep = append(keep, h.observed[revision])
@@ -134,8 +136,9 @@ func (h history) objects(fc *v1alpha1.FlagCache, inUse []string, templates map[s
 }
 
 // controllerRevision holds a record in an annotation, and the pod template in its data,
-// which cannot change. One that was made without the template has it in an annotation.
-func controllerRevision(fc *v1alpha1.FlagCache, record canary.Record, template *corev1.PodTemplateSpec, existing *appsv1.ControllerRevision) *appsv1.ControllerRevision {
+// which cannot change, with a seal. One that was made without the template, or with another
+// one, has it in an annotation.
+func controllerRevision(fc *v1alpha1.FlagCache, seal observed.Seal, record canary.Record, template *corev1.PodTemplateSpec, existing *appsv1.ControllerRevision) *appsv1.ControllerRevision {
 	meta := observed.ChildMeta(fc, observed.RevisionName(fc, record.Revision), v1alpha1.ComponentService)
 	meta.Labels[v1alpha1.LabelRevision] = record.Revision
 	meta.Annotations = map[string]string{v1alpha1.AnnotationRecord: record.Encode()}
@@ -146,14 +149,26 @@ func controllerRevision(fc *v1alpha1.FlagCache, record canary.Record, template *
 	}
 	if existing == nil {
 		holder.Data = runtime.RawExtension{Raw: observed.RevisionData(record.Revision, template)}
+		if template != nil && seal.Usable() {
+			meta.Annotations[v1alpha1.AnnotationSeal] = seal.Of(record.Revision, *template)
+		}
 		return holder
 	}
 	holder.Revision, holder.Data = existing.Revision, existing.Data
-	annotated := existing.Annotations[v1alpha1.AnnotationTemplate]
-	if _, kept := observed.TemplateOf(existing); !kept && template != nil {
-		annotated = observed.TemplateAnnotation(*template)
+	for _, key := range []string{v1alpha1.AnnotationTemplate, v1alpha1.AnnotationSeal} {
+		if value := existing.Annotations[key]; value != "" {
+			meta.Annotations[key] = value
+		}
 	}
-	if annotated != "" {
+	if _, sealed := seal.Template(record.Revision, existing); sealed || template == nil || !seal.Usable() {
+		return holder
+	}
+	meta.Annotations[v1alpha1.AnnotationSeal] = seal.Of(record.Revision, *template)
+	if _, inData := seal.Template(record.Revision, holder); inData {
+		delete(meta.Annotations, v1alpha1.AnnotationTemplate)
+		return holder
+	}
+	if annotated := observed.TemplateAnnotation(*template); annotated != "" {
 		meta.Annotations[v1alpha1.AnnotationTemplate] = annotated
 	}
 	return holder

@@ -92,11 +92,11 @@ func findTarget(s *observed.Index, requested request, desired connection.Desired
 }
 
 // knownTemplates are the pod templates to put on record: that of the target, and those of
-// revisions in use whose record lacks it, as they run.
+// revisions in use whose record lacks it, as they run, if they need no privileges.
 func knownTemplates(target *targetRevision, r rollout) map[string]corev1.PodTemplateSpec {
 	templates := map[string]corev1.PodTemplateSpec{}
 	for _, revision := range r.inUse() {
-		if d := r.observed[revision]; d != nil {
+		if d := r.observed[revision]; d != nil && observed.Unprivileged(d.Spec.Template) {
 			templates[revision] = d.Spec.Template
 		}
 	}

@@ -4,20 +4,16 @@
 package plan
 
 import (
-	"encoding/base64"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -368,57 +364,6 @@ func newBrokenSimulation(t *testing.T, fc *v1alpha1.FlagCache) *simulation {
 		}
 	}
 	return sim
-}
-
-// A ControllerRevision of an operator that did not keep templates gets the one that runs, in
-// an annotation, because its data cannot change.
-func TestTemplateOfAnOlderRecord(t *testing.T) {
-	sim := newSimulation(t, withCanary(aFlagCache()))
-	stable := sim.stable()
-	holder := mustFind[*appsv1.ControllerRevision](sim.world, "demo-"+stable)
-	holder.Data = runtime.RawExtension{Raw: []byte(`{"revision":"` + stable + `"}`)}
-	v2(sim)
-	want := mustFind[*appsv1.Deployment](sim.world, "demo-"+stable).Spec.Template
-	sim.deleteDeployment(stable)
-	sim.tick()
-	if d := cmp.Diff(want, mustFind[*appsv1.Deployment](sim.world, "demo-"+stable).Spec.Template); d != "" {
-		t.Errorf("the Deployment was made again with another template (-want +got):\n%s", d)
-	}
-	if holder := mustFind[*appsv1.ControllerRevision](sim.world, "demo-"+stable); string(holder.Data.Raw) != `{"revision":"`+stable+`"}` {
-		t.Errorf("the data were changed to %s", holder.Data.Raw)
-	}
-}
-
-// Whatever somebody writes in place of a template is not used, and not expanded without
-// bounds.
-func TestTemplateThatCannotBeDecoded(t *testing.T) {
-	huge := corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Args: []string{strings.Repeat("a", 2<<20)}}}}}
-	if text := observed.TemplateAnnotation(huge); text != "" {
-		t.Errorf("a template of 2 MiB is kept, in %d bytes", len(text))
-	}
-	random := make([]byte, 100<<10)
-	source := rand.NewChaCha8([32]byte{1})
-	for i := range random {
-		random[i] = "0123456789abcdef"[source.Uint64()%16]
-	}
-	large := corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Args: []string{string(random)}}}}}
-	if text := observed.TemplateAnnotation(large); text != "" {
-		t.Errorf("a template that leaves no space for the record is annotated, in %d bytes", len(text))
-	}
-	kept, ok := observed.TemplateOf(&appsv1.ControllerRevision{Data: runtime.RawExtension{Raw: observed.RevisionData("deadbeef", &large)}})
-	if d := cmp.Diff(large, kept); !ok || d != "" {
-		t.Errorf("a template of 100 KiB is not kept in the data: %v\n%s", ok, d)
-	}
-	for name, text := range map[string]string{
-		"not base64":   "none of your business",
-		"not gzip":     base64.StdEncoding.EncodeToString([]byte("text")),
-		"no container": observed.TemplateAnnotation(corev1.PodTemplateSpec{}),
-	} {
-		holder := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{v1alpha1.AnnotationTemplate: text}}}
-		if _, ok := observed.TemplateOf(holder); ok {
-			t.Errorf("%s: it counts as a template", name)
-		}
-	}
 }
 
 // The order of promotions does not depend on the clock.

@@ -317,6 +317,9 @@ func newFingerprint(o client.Object) fingerprint {
 			s.Annotations[v1alpha1.AnnotationRecord] = asText(record)
 		}
 		s.Data.Raw = withReadableTemplate(s)
+		if s.Annotations[v1alpha1.AnnotationSeal] != "" {
+			s.Annotations[v1alpha1.AnnotationSeal] = "of the template, with a generated key"
+		}
 	case *batchv1.Job:
 		delete(s.Annotations, v1alpha1.AnnotationTrial) // see recordState
 	case *appsv1.Deployment:

@@ -81,7 +81,7 @@ func normalizedText(o client.Object) string {
 	o.SetCreationTimestamp(metav1.Time{})
 	withoutTimes(o)
 	if o.GetAnnotations() != nil {
-		for _, key := range []string{v1alpha1.AnnotationApplied, annotationTemplate, annotationPassword} {
+		for _, key := range []string{v1alpha1.AnnotationApplied, annotationTemplate, annotationPassword, v1alpha1.AnnotationSeal} {
 			delete(o.GetAnnotations(), key)
 		}
 	}
@@ -165,11 +165,11 @@ func withRecordSummary(stored *appsv1.ControllerRevision) *appsv1.ControllerRevi
 // withReadableTemplate returns the data of a ControllerRevision with its pod template as JSON: the
 // compressed one cannot be compared, because the names of Secrets in it are hashes of credentials.
 func withReadableTemplate(stored *appsv1.ControllerRevision) []byte {
-	template, ok := observed.TemplateOf(stored)
-	if !ok {
+	templates := observed.TemplatesOf(stored)
+	if len(templates) == 0 {
 		return stored.Data.Raw
 	}
-	return []byte(observed.ToJSON(template))
+	return []byte(observed.ToJSON(templates[0]))
 }
 
 // decoded returns a Secret with decoded values.

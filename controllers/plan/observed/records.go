@@ -25,11 +25,13 @@ type Records struct {
 	Unreadable map[string]error
 	// Holders are the ControllerRevisions that hold the records.
 	Holders map[string]*appsv1.ControllerRevision
+	// Seal authenticates the pod templates in them.
+	Seal Seal
 }
 
 // readRecords decodes the records.
 func readRecords(x *Index) Records {
-	r := Records{Known: map[string]canary.Record{}, Unreadable: map[string]error{}, Holders: map[string]*appsv1.ControllerRevision{}}
+	r := Records{Known: map[string]canary.Record{}, Unreadable: map[string]error{}, Holders: map[string]*appsv1.ControllerRevision{}, Seal: sealOf(x)}
 	for _, holder := range All[*appsv1.ControllerRevision](x) {
 		revision, ok := RevisionOf(x.FlagCache, holder.Name)
 		if !ok || holder.DeletionTimestamp != nil {
@@ -57,11 +59,12 @@ func decodeRecord(text, revision string) (canary.Record, error) {
 	return record, nil
 }
 
-// Template is the pod template of a revision that is on record; false if there is none.
+// Template is the pod template of a revision that is on record, as the operator wrote it; false
+// if there is none.
 func (r Records) Template(revision string) (corev1.PodTemplateSpec, bool) {
 	holder := r.Holders[revision]
 	if holder == nil {
 		return corev1.PodTemplateSpec{}, false
 	}
-	return TemplateOf(holder)
+	return r.Seal.Template(revision, holder)
 }

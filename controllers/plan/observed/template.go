@@ -57,21 +57,22 @@ func TemplateAnnotation(template corev1.PodTemplateSpec) string {
 	return text
 }
 
-// TemplateOf returns the pod template that a ControllerRevision holds; false if it holds
-// none.
-func TemplateOf(holder *appsv1.ControllerRevision) (corev1.PodTemplateSpec, bool) {
+// TemplatesOf returns the pod templates that a ControllerRevision holds, whoever wrote them:
+// that of its data, and that of its annotation.
+func TemplatesOf(holder *appsv1.ControllerRevision) []corev1.PodTemplateSpec {
+	var templates []corev1.PodTemplateSpec
 	var data revisionData
 	if json.Unmarshal(holder.Data.Raw, &data) == nil && len(data.Template) > 0 {
 		if template, err := decompress(data.Template); err == nil {
-			return template, true
+			templates = append(templates, template)
 		}
 	}
-	compressed, err := base64.StdEncoding.DecodeString(holder.Annotations[v1alpha1.AnnotationTemplate])
-	if err != nil || len(compressed) == 0 {
-		return corev1.PodTemplateSpec{}, false
+	if compressed, err := base64.StdEncoding.DecodeString(holder.Annotations[v1alpha1.AnnotationTemplate]); err == nil && len(compressed) > 0 {
+		if template, err := decompress(compressed); err == nil {
+			templates = append(templates, template)
+		}
 	}
-	template, err := decompress(compressed)
-	return template, err == nil
+	return templates
 }
 
 // compress returns a pod template in JSON, compressed; nil for one that is too large.

@@ -1,0 +1,79 @@
+// Copyright The FlagCache Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package observed
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/service/config"
+)
+
+// Seal authenticates the pod templates on record. A Deployment is made again from them, and
+// whoever may edit ControllerRevisions must not be able to have the operator run other pods.
+// The key is that of the FlagCache, in a Secret.
+type Seal struct {
+	key string
+	uid types.UID
+}
+
+// sealOf returns the seal of a FlagCache, whose key may not have been observed yet.
+func sealOf(x *Index) Seal {
+	return Seal{key: x.SecretValue(IntegrityName(x.FlagCache), config.IntegrityKey), uid: x.FlagCache.UID}
+}
+
+// Usable reports whether the key was observed.
+func (s Seal) Usable() bool { return s.key != "" }
+
+// Of returns the seal of a revision's pod template. It is good for no other revision, and for
+// no other FlagCache.
+func (s Seal) Of(revision string, template corev1.PodTemplateSpec) string {
+	mac := hmac.New(sha256.New, []byte(s.key))
+	fmt.Fprintf(mac, "flagcache.dev pod template\n%s\n%s\n%s", s.uid, revision, ToJSON(template))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// Template returns the pod template of a revision that its ControllerRevision holds and that was
+// sealed; false if there is none.
+func (s Seal) Template(revision string, holder *appsv1.ControllerRevision) (corev1.PodTemplateSpec, bool) {
+	if !s.Usable() {
+		return corev1.PodTemplateSpec{}, false
+	}
+	for _, template := range TemplatesOf(holder) {
+		if hmac.Equal([]byte(s.Of(revision, template)), []byte(holder.Annotations[v1alpha1.AnnotationSeal])) {
+			return template, true
+		}
+	}
+	return corev1.PodTemplateSpec{}, false
+}
+
+// Unprivileged reports whether a pod template requests nothing on its node that the operator
+// never renders. One that was observed to run, and may have been edited, is sealed only then.
+func Unprivileged(template corev1.PodTemplateSpec) bool {
+	spec := template.Spec
+	if spec.HostNetwork || spec.HostPID || spec.HostIPC {
+		return false
+	}
+	for _, volume := range spec.Volumes {
+		if volume.HostPath != nil {
+			return false
+		}
+	}
+	for _, c := range append(append([]corev1.Container{}, spec.InitContainers...), spec.Containers...) {
+		security := c.SecurityContext
+		if security == nil || security.Privileged != nil && *security.Privileged ||
+			security.AllowPrivilegeEscalation == nil || *security.AllowPrivilegeEscalation ||
+			security.Capabilities != nil && len(security.Capabilities.Add) > 0 {
+			return false
+		}
+	}
+	return true
+}
