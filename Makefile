@@ -176,11 +176,11 @@ FAULT_SEED ?= 1
 fault: fault-plans mutants ## Fail every call of the operator in every way, then seed bugs and check that they are found.
 
 # How many states of each World make explore searches.
-EXPLORE_STATES ?= 20000
+EXPLORE_STATES ?= 5000
 
 .PHONY: explore
 explore: ## Explore the states of small Worlds breadth first, and print the shortest counterexamples.
-	EXPLORE_STATES=$(EXPLORE_STATES) go test -count=1 -timeout 120m -v -run '^TestExplore$$' ./test/fault
+	EXPLORE_STATES=$(EXPLORE_STATES) go test -count=1 -timeout 180m -v -run '^TestExplore$$' ./test/fault
 
 .PHONY: fault-plans
 fault-plans: # The plans of make fault.

@@ -33,22 +33,25 @@ func TestExplore(t *testing.T) {
 		}
 		states = n
 	}
-	for name, fc := range map[string]*v1alpha1.FlagCache{
-		"split":               withCanary(20),
-		"no canary":           withCanary(),
-		"first never ready":   fromBrokenImage(withCanary(20)),
-		"split, inconclusive": withInconclusiveRollback(withUnreachableMinimum(withCanary(20))),
+	for name, begin := range map[string]beginning{
+		"split":                {create: createFlagCache(small(withCanary(20)))},
+		"split, at rest":       {create: createFlagCache(small(withCanary(20))), atRest: true},
+		"no canary":            {create: createFlagCache(small(withCanary()))},
+		"first never ready":    {create: createFlagCache(small(fromBrokenImage(withCanary(20))))},
+		"split, inconclusive":  {create: createFlagCache(small(withInconclusiveRollback(withUnreachableMinimum(withCanary(20)))))},
+		"ElastiCache, at rest": {create: createInCloud(small(withElastiCache(withCanary(20)))), atRest: true, inCloud: true, actions: cloudActions},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := explore(fc, states, maxKinds)
+			e := explore(begin, states, maxKinds)
 			for _, c := range e.counterexamples {
 				t.Errorf("%s", c)
 			}
-			how := "the limit"
-			if e.complete {
-				how = "all of them"
+			how := fmt.Sprintf("the limit, %d not searched", e.left)
+			if e.left == 0 {
+				how = "closure"
 			}
-			fmt.Printf("explore: %s: %d states (%s), up to %d actions and events, %d counterexamples\n", name, e.states, how, e.depth, len(e.counterexamples))
+			fmt.Printf("explore: %s: %d states (%s), up to %d actions and events, at most %d of them actions, %d counterexamples\n",
+				name, e.states, how, e.depth, maxPeople, len(e.counterexamples))
 		})
 	}
 }
@@ -62,13 +65,30 @@ type exploration struct {
 	// states is the number of different states that were found, and depth the length of the longest
 	// story.
 	states, depth int
-	// complete reports that all of them were searched.
-	complete bool
+	// left is the number of states whose actions were not tried.
+	left int
 	// counterexamples are the shortest stories, one for each kind of violation.
 	counterexamples []counterexample
 
-	known map[stateKey]bool
-	memo  *memo
+	known   map[stateKey]bool
+	memo    *memo
+	actions []action
+}
+
+// beginning is the World that an exploration begins with.
+type beginning struct {
+	// create creates the FlagCache.
+	create step
+	// atRest lets the World come to rest first, so that stories are about what exists.
+	atRest, inCloud bool
+	// actions in addition to exploredActions.
+	actions []action
+}
+
+// small returns a FlagCache with one replica.
+func small(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	fc.Spec.Service.Replicas = ptr.To[int32](1)
+	return fc
 }
 
 // counterexample is a story, and what was violated at its end.
@@ -147,27 +167,28 @@ func stableExists(w *World) bool {
 
 // explore searches until all states are known, or so many, or there is a counterexample of so many
 // kinds.
-func explore(first *v1alpha1.FlagCache, maxStates, maxKinds int) *exploration {
-	e := &exploration{known: map[stateKey]bool{}, memo: &memo{states: map[stateKey]future{}}}
-	fc := first.DeepCopy()
-	fc.Spec.Service.Replicas = ptr.To[int32](1)
-	start := newWorld(scenario{name: "explored", steps: []step{createFlagCache(fc)}, hasCanary: true, waitsForDeadline: true}, plan{scenario: "explored"})
+func explore(begin beginning, maxStates, maxKinds int) *exploration {
+	e := &exploration{known: map[stateKey]bool{}, memo: &memo{states: map[stateKey]future{}}, actions: slices.Concat(exploredActions, faultActions, begin.actions)}
+	start := newWorld(scenario{name: "explored", steps: []step{begin.create}, hasCanary: true, inCloud: begin.inCloud, waitsForDeadline: true}, plan{scenario: "explored"})
 	start.takeStep()
+	if begin.atRest {
+		start.runUntilRest(false)
+	}
 	queue := []node{{world: start}}
-	e.known[start.digest().stateKey()] = true
+	e.known[exploredKey(start)] = true
 	for len(queue) > 0 && e.states < maxStates && len(e.counterexamples) < maxKinds {
 		n := queue[0]
 		queue = queue[1:]
 		queue = append(queue, e.expand(n)...)
 	}
-	e.complete = len(queue) == 0
+	e.left = len(queue)
 	return e
 }
 
 // expand returns the unknown states that follow from a state.
 func (e *exploration) expand(n node) []node {
 	var found []node
-	for _, a := range exploredActions {
+	for _, a := range e.actions {
 		if n.people() < maxPeople && a.possible(n.world) {
 			found = e.follow(found, n, a.name, func(w *World) {
 				w.logf("---- %s", a.name)
@@ -191,13 +212,13 @@ func (n node) people() int {
 
 // follow adds the state after an action, unless it is known.
 func (e *exploration) follow(found []node, n node, name string, do func(*World)) []node {
-	w := n.world.fork(n.world.plan)
+	w := forkWithFaults(n.world)
 	do(w)
 	next := node{world: w, story: append(slices.Clone(n.story), name)}
 	if e.violated(next, w) {
 		return found
 	}
-	key := w.digest().stateKey()
+	key := exploredKey(w)
 	if e.known[key] {
 		return found
 	}
@@ -213,7 +234,7 @@ func (e *exploration) follow(found []node, n node, name string, do func(*World))
 // leftAlone runs a World until it is at rest without further actions. It ends early in a state from
 // which that is known to succeed.
 func (e *exploration) leftAlone(from *World) *World {
-	w := from.fork(from.plan)
+	w := forkWithFaults(from)
 	w.memo, w.step = e.memo, len(w.scenario.steps)
 	w.runUntilRest(false)
 	if w.finished || len(w.violations) > 0 {
