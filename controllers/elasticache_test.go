@@ -339,41 +339,6 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		s.deleteFlagCache(ctx)
 	})
 
-	It("reports what AWS refuses while the group serves, until the spec is reverted", func(ctx context.Context) {
-		s := newCloud(ctx, player)
-		s.createReady(ctx, s.elastiCacheFlagCache())
-		id := *s.group(ctx).Spec.ReplicationGroupID
-		player.Inject(awsplayer.Fault{Action: "ModifyReplicationGroup", ID: id, Code: "AccessDenied", Message: "not authorized", Times: 1000})
-		DeferCleanup(player.ClearFaults)
-		requestNodes := func(nodeType string) {
-			edit(ctx, s.stage, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) { fc.Spec.Cache.ElastiCache.NodeType = nodeType })
-		}
-		original := get(ctx, s.stage, &v1alpha1.FlagCache{}, "demo").Spec.Cache.ElastiCache.NodeType
-		requestNodes("cache.t3.small")
-		s.eventually(ctx, func(g Gomega) {
-			c := s.expectProvisioned(g, ctx, metav1.ConditionFalse, v1alpha1.ReasonAWSAccessDenied)
-			g.Expect(c.Message).To(ContainSubstring("AccessDenied: not authorized. Next: give the IAM role"))
-			s.expectCondition(g, ctx, v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
-			s.expectCondition(g, ctx, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonAWSAccessDenied)
-		})
-
-		By("reverting the change")
-		requestNodes(original)
-		s.expectReady(ctx)
-		player.ClearFaults()
-
-		By("requesting other nodes, which AWS rolls back")
-		player.Inject(awsplayer.Fault{Action: "ModifyReplicationGroup", ID: id, Code: awsplayer.RolledBack})
-		requestNodes("cache.t3.medium")
-		s.eventually(ctx, func(g Gomega) {
-			c := s.expectProvisioned(g, ctx, metav1.ConditionFalse, v1alpha1.ReasonAWSRejected)
-			g.Expect(c.Message).To(ContainSubstring("Cannot update CacheNodeType"))
-		})
-		requestNodes(original)
-		s.expectReady(ctx)
-		s.deleteFlagCache(ctx)
-	})
-
 	It("reports that ACK recreated a group that was deleted in AWS", func(ctx context.Context) {
 		s := newCloud(ctx, player)
 		s.createReady(ctx, s.elastiCacheFlagCache())

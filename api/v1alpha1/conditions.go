@@ -89,7 +89,7 @@ const (
 	ReasonAWSQuotaExceeded = "AWSQuotaExceeded"
 	// ReasonAWSInsufficientCapacity: AWS has no capacity for this node type at the moment; the call is retried every eight minutes.
 	ReasonAWSInsufficientCapacity = "AWSInsufficientCapacity"
-	// ReasonAWSRejected: AWS rejects the spec as invalid; it is not retried until the spec changes.
+	// ReasonAWSRejected: AWS rejects the spec as invalid, or rolled a change back; it is not retried until the spec or the annotation flagcache.dev/reconcile-at changes.
 	ReasonAWSRejected = "AWSRejected"
 	// ReasonAlreadyExists: AWS has a replication group with this ID that does not belong to this FlagCache; see the annotation flagcache.dev/adopt.
 	ReasonAlreadyExists = "AlreadyExists"

@@ -42,7 +42,6 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.engine != 'Valkey' || int(self.engineVersion.split('.')[0]) >= 8 || self.engineVersion.startsWith('7.2')",message="elastiCache.engineVersion of engine Valkey must be at least 7.2: increase engineVersion, or set engine to Redis"
 // +kubebuilder:validation:XValidation:rule="self.authentication.type != 'IAM' || int(self.engineVersion.split('.')[0]) >= 7",message="elastiCache.authentication type IAM requires engineVersion 7.0 or later"
 // +kubebuilder:validation:XValidation:rule="!self.nodeType.contains('gd.') || int(self.engineVersion.split('.')[0]) > 6 || self.engineVersion.startsWith('6.2')",message="elastiCache.nodeType of the family r6gd has data tiering, which requires engineVersion 6.2 or later"
-// +kubebuilder:validation:XValidation:rule="self.engine != oldSelf.engine || int(self.engineVersion.split('.')[0]) > int(oldSelf.engineVersion.split('.')[0]) || (int(self.engineVersion.split('.')[0]) == int(oldSelf.engineVersion.split('.')[0]) && int(self.engineVersion.split('.')[1]) >= int(oldSelf.engineVersion.split('.')[1]))",message="elastiCache.engineVersion cannot be decreased: AWS does not support downgrading an engine in place"
 type ElastiCacheSpec struct {
 	// engine is Redis or Valkey. Default: Valkey.
 	// +optional

@@ -39,8 +39,8 @@ const (
 
 // Annotations.
 const (
-	// AnnotationReconcileAt requests a reconciliation; its value, usually a timestamp,
-	// is echoed in status.lastHandledReconcileAt.
+	// AnnotationReconcileAt requests a reconciliation, of ACK's objects by ACK, too; its
+	// value, usually a timestamp, is echoed in status.lastHandledReconcileAt.
 	AnnotationReconcileAt = "flagcache.dev/reconcile-at"
 	// AnnotationOperator is the namespace of the operator that is to handle the FlagCache,
 	// by default the one in status.operator. It hands a FlagCache over to another operator.

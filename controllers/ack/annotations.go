@@ -17,6 +17,10 @@ const (
 	AnnotationAdoptionPolicy = core.AnnotationAdoptionPolicy
 	// AnnotationAdoptionFields is the ID of the resource to adopt, as JSON.
 	AnnotationAdoptionFields = core.AnnotationAdoptionFields
+	// AnnotationLastNodeType is the node type that ACK last requested of AWS. ACK does not
+	// request the same one again, even if AWS rolled it back. It is written by ACK, and
+	// declared in a part of the elasticache-controller that depends on the SDK of AWS.
+	AnnotationLastNodeType = "elasticache.services.k8s.aws/last-requested-cache-node-type"
 )
 
 // Values of annotations.

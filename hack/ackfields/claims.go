@@ -48,7 +48,7 @@ func groupFields() []field {
 		settable("dataTieringEnabled", "`true` for the family r6gd, which requires it, otherwise omitted. It cannot be changed later. "+
 			"Flags fit into memory, so no data is tiered", change{"nodeType", `"cache.r6gd.xlarge"`}),
 		fixed("description", "`FlagCache NAMESPACE/NAME`", `"FlagCache shop/demo.*"`,
-			"with a hash of the token and a number of attempts, because a change of it makes ACK call AWS again"),
+			"with a hash of the token and a number of attempts, because ACK sends other security groups only with a change of it"),
 		fixed("durability", "`default`", `"default"`, "ACK would set it otherwise. Lost data is restored from the source of flags"),
 		settable("engine", "", change{"engine", `"Redis"`}),
 		settable("engineVersion", "", change{"engineVersion", `"8.1"`}),

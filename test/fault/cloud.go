@@ -135,7 +135,13 @@ func classesChanged(a, b ack.ReplicationGroupSpec) map[string]bool {
 		"quiet": func(s ack.ReplicationGroupSpec) any {
 			return []any{s.Description, s.SnapshotWindow, s.SnapshotRetentionLimit, s.PreferredMaintenanceWindow}
 		},
-		"tags":         func(s ack.ReplicationGroupSpec) any { return s.Tags },
+		"tags": func(s ack.ReplicationGroupSpec) any { // in any order
+			tags := map[string]string{}
+			for _, tag := range s.Tags {
+				tags[ack.Value(tag.Key)] = ack.Value(tag.Value)
+			}
+			return tags
+		},
 		"security":     func(s ack.ReplicationGroupSpec) any { return s.SecurityGroupIDs },
 		"engine":       func(s ack.ReplicationGroupSpec) any { return []any{s.EngineVersion, s.CacheParameterGroupName} },
 		"nodes":        func(s ack.ReplicationGroupSpec) any { return s.CacheNodeType },

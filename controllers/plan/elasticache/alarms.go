@@ -89,6 +89,9 @@ func planAlarms(x *observed.Index, d desired, seen Observed) ([]observed.Object,
 	if budget := d.fc.Spec.Budget; budget != nil && d.spec.Alarms.TopicARN != "" {
 		objects = append(objects, chargesAlarm(d, int64(budget.MonthlyUSD)))
 	}
+	for _, o := range objects {
+		synchronized(x, o, seen.dependency(o))
+	}
 	return objects, alarmsConfigured(d, seen, objects)
 }
 

@@ -20,9 +20,13 @@ type class struct {
 	fields func(*ack.ReplicationGroupSpec) []any
 }
 
-// differ reports whether two specs differ in the class.
+// differ reports whether two specs differ in the class. The order of tags is no
+// difference.
 func (c class) differ(a, b ack.ReplicationGroupSpec) bool {
 	a, b = Normalize(a), Normalize(b)
+	if sameTags(reflect.ValueOf(a.Tags), reflect.ValueOf(b.Tags)) {
+		a.Tags = b.Tags
+	}
 	return !reflect.DeepEqual(c.fields(&a), c.fields(&b))
 }
 

@@ -6,6 +6,7 @@ package elasticache
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -110,9 +111,11 @@ func (c planned) present() metav1.Condition {
 		return notProvisioned(v1alpha1.ReasonCreateFailed, "AWS failed to create %s%s; it is deleted and created again", what, lastEvent(observed))
 	case refused.Reason == v1alpha1.ReasonAlreadyExists:
 		return c.alreadyExists(what, refused)
+	case !c.group.synced() && c.x.Now.Sub(c.group.last.At) >= notResponding:
+		return ackSilent(what, ack.ElastiCache)
 	case refused.Reason != "" && (refused.Terminal || !c.silentFor(observed, givenUp)):
-		return notProvisioned(refused.Reason, "%s: %s", what, refused.Message)
-	case refused.Reason != "", !c.group.synced() && c.x.Now.Sub(c.group.last.At) >= notResponding:
+		return notProvisioned(refused.Reason, "%s: %s", what, c.group.explain(refused))
+	case refused.Reason != "":
 		return ackSilent(what, ack.ElastiCache)
 	case c.seen.usable():
 		return c.available(what)
@@ -121,6 +124,15 @@ func (c planned) present() metav1.Condition {
 	default:
 		return notProvisioned(v1alpha1.ReasonProvisioning, "Waiting for AWS to make %s available", what)
 	}
+}
+
+// explain is the message of a refusal, with the event that ACK refers to.
+func (g group) explain(refused Refusal) string {
+	if !g.rolledBack() {
+		return refused.Message
+	}
+	what, next, _ := strings.Cut(refused.Message, seeEvents)
+	return what + lastEvent(g.observed) + next
 }
 
 // silentFor reports whether ACK has not synced an object for a time.

@@ -33,7 +33,7 @@ type dependencies struct {
 // AWS has it.
 func (deps *dependencies) need(x *observed.Index, d desired, seen Observed, o observed.Object) {
 	if !recreated(x, d, seen, o) {
-		deps.objects = append(deps.objects, o)
+		deps.objects = append(deps.objects, synchronized(x, o, seen.dependency(o)))
 	}
 	if deps.waiting == nil && !seen.exists(o) {
 		deps.waiting = o
@@ -58,15 +58,14 @@ func planDependencies(x *observed.Index, d desired, seen Observed) dependencies 
 	return deps
 }
 
-// recreated reports whether an object that AWS refused is to be deleted and created
-// again: ACK does not retry it, and the group does not use it.
+// recreated reports whether an object that AWS has already is to be deleted and created
+// again: the group does not use it.
 func recreated(x *observed.Index, d desired, seen Observed, desired observed.Object) bool {
 	o := seen.dependency(desired)
 	if o == nil || o.GetDeletionTimestamp() != nil {
 		return false
 	}
-	r, waited := RefusalOf(ack.ConditionsOf(o)), x.Since(ack.ConditionsOf(o).LastSyncTime().Time)
-	again := adoptable(d, o) || r.Terminal && r.Retryable && waited >= refusedRetry || beingDeleted(x, o) && waited >= retryInterval
+	again := adoptable(d, o) || beingDeleted(x, o) && x.Since(ack.ConditionsOf(o).LastSyncTime().Time) >= retryInterval
 	return again && (seen.Group == nil || unused(x, d, o))
 }
 
@@ -109,7 +108,7 @@ func (deps *dependencies) needSecurityGroups(x *observed.Index, d desired, seen 
 		return
 	}
 	desired := d.securityGroup()
-	deps.objects = append(deps.objects, desired)
+	deps.objects = append(deps.objects, synchronized(x, desired, seen.dependency(desired)))
 	existing, ok := seen.dependency(desired).(*ack.SecurityGroup)
 	switch {
 	case ok && ack.Value(existing.Status.ID) != "":

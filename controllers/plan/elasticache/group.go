@@ -5,6 +5,7 @@ package elasticache
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -81,19 +82,20 @@ func (g group) justSynced() bool {
 	return g.observed != nil && g.now.Sub(ack.ConditionsOf(g.observed).LastSyncTime().Time).Abs() < syncGap
 }
 
-// refusal is why AWS refuses the group. What ACK reported before the last change is
-// not about the present spec.
+// refusal is why AWS refuses the group. What ACK reported before the last change of the
+// spec is not about the present one.
 func (g group) refusal() Refusal {
-	if g.observed == nil || !g.synced() {
+	if g.observed == nil || !g.last.Woken && !g.synced() {
 		return Refusal{}
 	}
 	return RefusalOf(ack.ConditionsOf(g.observed))
 }
 
-// mayChange reports whether the group may get another spec now, changed in a class:
-// when AWS has carried out the last change, or refuses it and it is amended, and
-// ACK's answer will be distinguishable from the previous one.
-func (g group) mayChange(class string) bool {
+// mayChange reports whether the group may get another spec now: when AWS has carried out
+// the last change, or does not carry it out, and ACK's answer will be distinguishable
+// from the previous one. A change that AWS holds back holds back no other, because it may
+// not be the one on record: somebody may have edited the group.
+func (g group) mayChange() bool {
 	switch {
 	case !g.created():
 		return true
@@ -102,14 +104,23 @@ func (g group) mayChange(class string) bool {
 	case g.settled():
 		return true
 	}
-	amends := g.last.Class == "" || g.last.Class == class || g.last.Class == flushClass && class == securityClass.name
-	return g.refusal().Reason != "" && ack.GroupState(g.observed) == ack.GroupAvailable && amends
+	heldBack := g.refusal().Reason != "" || g.synced() && g.since(g.last.At) >= notResponding
+	return ack.GroupState(g.observed) == ack.GroupAvailable && heldBack
+}
+
+// mayWake reports whether ACK may be made to sync the group although its spec does not
+// change. While AWS works on it, ACK polls anyway.
+func (g group) mayWake() bool {
+	return g.mayChange() || g.refusal().Reason != "" && !g.justSynced()
 }
 
 // next is the spec that the group should have now, with the record of its last change.
 // Other security groups alone are no difference to ACK, which sends them with the next
 // other change and forgets that one: so a change follows that may be forgotten.
 func (g group) next(d desired, spec ack.ReplicationGroupSpec, parametersReady bool) (next ack.ReplicationGroupSpec, last change) {
+	if sameTags(reflect.ValueOf(spec.Tags), reflect.ValueOf(g.observed.Spec.Tags)) {
+		spec.Tags = g.observed.Spec.Tags
+	}
 	current, refused := writtenSpec(g.observed.Spec), g.refusal()
 	spec.Description = ptr.To(d.description(g.last.Attempt))
 	next, class := spec, firstDifference(current, spec)
@@ -119,18 +130,21 @@ func (g group) next(d desired, spec ack.ReplicationGroupSpec, parametersReady bo
 		}
 		next, class = NextChange(current, spec, g.amended(refused))
 	}
-	again := current
-	again.Description = ptr.To(d.description(g.last.Attempt + 1))
 	fixed := withFixed(current, spec)
 	switch {
 	case g.created() && !sameSpec(fixed, current) && (g.last.Class != fixedClass || g.synced()):
-		return fixed, g.record(g.last.Attempt, fixedClass)
+		return fixed, g.record(d, g.last.Attempt, fixedClass)
 	case g.last.Class == securityClass.name && g.settled() && !g.justSynced():
-		return again, g.record(g.last.Attempt+1, flushClass)
-	case !sameSpec(next, current) && g.mayChange(class):
-		return next, g.record(g.last.Attempt, class)
-	case refused.Retryable && g.since(g.last.At) >= refusedRetry:
-		return again, g.record(g.last.Attempt+1, g.last.Class)
+		current.Description = ptr.To(d.description(g.last.Attempt + 1))
+		return current, g.record(d, g.last.Attempt+1, flushClass)
+	case !sameSpec(next, current) && g.mayChange():
+		return next, g.record(d, g.last.Attempt, class)
+	case g.wakes(d) && g.mayWake():
+		again := &ack.ReplicationGroup{Spec: current}
+		rotateTags(again)
+		last = g.record(d, g.last.Attempt, g.last.Class)
+		last.Woken = true
+		return again.Spec, last
 	default:
 		return current, g.last
 	}
@@ -145,9 +159,39 @@ func (g group) amended(refused Refusal) string {
 	return g.last.Class
 }
 
+// wakes reports whether ACK is to sync the group although its spec does not change: the
+// user requests that, or a retry may succeed.
+func (g group) wakes(d desired) bool {
+	return g.last.requests(d.fc) || g.refusal().Retryable && g.since(g.last.At) >= refusedRetry
+}
+
 // record is the record of a change that is made now.
-func (g group) record(attempt int, class string) change {
-	return change{At: toSecond(g.now), SyncedBefore: ack.ConditionsOf(g.observed).LastSyncTime().UTC(), Attempt: attempt, Class: class}
+func (g group) record(d desired, attempt int, class string) change {
+	return change{
+		At: toSecond(g.now), SyncedBefore: ack.ConditionsOf(g.observed).LastSyncTime().UTC(),
+		Attempt: attempt, Class: class, Request: reconcileAt(d.fc),
+	}
+}
+
+// forgotten is the annotation of a group with which ACK requests the node type of a spec
+// even if it did so before and AWS rolled it back; nil if it does anyway. It is for the
+// moment of a change only: ACK replaces it.
+func (g group) forgotten(next ack.ReplicationGroupSpec, last change) map[string]string {
+	requested := g.observed.Annotations[ack.AnnotationLastNodeType] == ack.Value(next.CacheNodeType)
+	again := nodeClass.differ(g.observed.Spec, next) || last != g.last && g.rolledBack()
+	if !requested || !again {
+		return nil
+	}
+	return map[string]string{ack.AnnotationLastNodeType: notRequested}
+}
+
+// notRequested is no node type.
+const notRequested = "none"
+
+// rolledBack reports whether AWS rolled a change back that it had accepted.
+func (g group) rolledBack() bool {
+	c := ack.ConditionsOf(g.observed).Get(ack.ConditionRecoverable)
+	return g.refusal().Reason != "" && c != nil && strings.HasSuffix(ack.Value(c.Message), seeEvents)
 }
 
 // changing reports whether a change of the spec is still being carried out. Planned

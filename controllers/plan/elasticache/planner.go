@@ -20,6 +20,7 @@
 package elasticache
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -166,7 +167,7 @@ func (c planned) steps(held bool) steps {
 	next.planGroup(c)
 	next.planAlarms(c)
 	next.requeueAfter = cache.Sooner(next.requeueAfter, c.rotationIn())
-	if c.seen.Group != nil && (!c.group.settled() || c.deps.waiting != nil) {
+	if c.seen.Group != nil && (!c.group.settled() || c.deps.waiting != nil) || c.refusedDependency() {
 		next.requeueAfter = cache.Sooner(next.requeueAfter, retryInterval)
 	}
 	return next
@@ -183,6 +184,14 @@ func (s *steps) planAlarms(c planned) {
 	s.apply, s.alarms = append(s.apply, alarms...), condition
 }
 
+// refusedDependency reports whether AWS refuses something that the group refers to.
+func (c planned) refusedDependency() bool {
+	return slices.ContainsFunc(c.deps.objects, func(o observed.Object) bool {
+		seen := c.seen.dependency(o)
+		return seen != nil && RefusalOf(ack.ConditionsOf(seen)).Reason != ""
+	})
+}
+
 // planGroup adds the group, unless it is not to be touched now.
 func (s *steps) planGroup(c planned) {
 	if c.seen.Group == nil {
@@ -194,7 +203,7 @@ func (s *steps) planGroup(c planned) {
 		case failed.exhausted() || pause > 0:
 			s.requeueAfter = pause
 		default:
-			s.apply = append(s.apply, c.renderGroup(c.requested, change{At: toSecond(c.x.Now)}))
+			s.apply = append(s.apply, c.renderGroup(c.requested, change{At: toSecond(c.x.Now), Request: reconcileAt(c.fc)}))
 		}
 		return
 	}
@@ -203,7 +212,9 @@ func (s *steps) planGroup(c planned) {
 		return
 	}
 	next, last := c.group.next(c.desired, c.requested, c.deps.parametersReady)
-	s.apply = append(s.apply, c.renderGroup(next, last))
+	rendered := c.renderGroup(next, last)
+	maps.Copy(rendered.Annotations, c.group.forgotten(next, last))
+	s.apply = append(s.apply, rendered)
 	s.changing = c.group.changing(next, c.requested)
 	if s.changing && c.group.justSynced() {
 		s.requeueAfter = syncGap

@@ -24,8 +24,8 @@ type records struct {
 	token    tokenRecord
 }
 
-// change is what is on record about the last change of a group, in the annotation
-// flagcache.dev/change of the ReplicationGroup.
+// change is what is on record about the last change of one of ACK's objects, in its
+// annotation flagcache.dev/change.
 type change struct {
 	// At is when the operator made it.
 	At time.Time `json:"at,omitzero"`
@@ -33,8 +33,13 @@ type change struct {
 	SyncedBefore time.Time `json:"looked,omitzero"`
 	// Class of what was changed; a change that AWS refuses can be amended.
 	Class string `json:"class,omitempty"`
-	// Attempt counts the retries of what AWS refused.
+	// Attempt is the number in the description, which counts the changes that were made
+	// for ACK to call AWS.
 	Attempt int `json:"attempt,omitempty"`
+	// Request identifies the reconcile that the user had requested by then.
+	Request string `json:"request,omitempty"`
+	// Woken: the spec did not change, so what ACK reported before is still about it.
+	Woken bool `json:"woken,omitempty"`
 }
 
 // failures counts the groups that AWS failed to create, in an annotation of the

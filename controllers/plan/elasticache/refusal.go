@@ -37,7 +37,11 @@ type knownError struct {
 const (
 	adviceQuota    = "raise the quota in the AWS console (Service Quotas), or free some of it"
 	adviceCapacity = "wait, or choose another elastiCache.nodeType or other subnets"
-	adviceSpec     = "change the spec"
+	adviceSpec     = "change the spec" + orRetry
+	// orRetry is how to retry what neither ACK nor the operator does by itself.
+	orRetry = ", or set the annotation " + v1alpha1.AnnotationReconcileAt + " to a new value to retry"
+	// seeEvents is the end of ACK's message about a change that AWS rolled back.
+	seeEvents = ", Please refer to Events for more details"
 )
 
 // knownErrors are those on which ACK ends in ACK.Terminal

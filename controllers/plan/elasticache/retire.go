@@ -267,8 +267,7 @@ func lastSnapshot(x *observed.Index, group *ack.ReplicationGroup) cache.Retireme
 	return takeSnapshot(x, snapshot)
 }
 
-// takeSnapshot waits until AWS has a snapshot. What a quota refuses is retried with
-// another object, because ACK does not retry by itself.
+// takeSnapshot waits until AWS has a snapshot.
 func takeSnapshot(x *observed.Index, desired *ack.Snapshot) cache.Retirement {
 	step := cache.Retirement{Apply: []observed.Object{desired}, WaitsFor: "the last snapshot to be taken"}
 	if kind := ack.KindOf(desired); !x.ACK[kind.Kind] {
@@ -282,9 +281,9 @@ func takeSnapshot(x *observed.Index, desired *ack.Snapshot) cache.Retirement {
 	if refused.Reason != "" {
 		step.WaitsFor += ". AWS refuses: " + refused.Message
 	}
-	again := refused.Terminal && refused.Retryable && x.Since(ack.ConditionsOf(seen).LastSyncTime().Time) >= refusedRetry
-	switch ofAnother := ack.Value(seen.Spec.SnapshotName) != ack.Value(desired.Spec.SnapshotName); {
-	case again, ofAnother:
+	synchronized(x, desired, seen)
+	switch {
+	case ack.Value(seen.Spec.SnapshotName) != ack.Value(desired.Spec.SnapshotName):
 		step.Apply, step.Delete = nil, observed.NotDeleting([]observed.Object{seen})
 		return step
 	case ack.Value(seen.Status.SnapshotStatus) == ack.SnapshotAvailable:
