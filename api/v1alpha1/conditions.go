@@ -73,6 +73,8 @@ const (
 	ReasonSecretInvalid = "SecretInvalid"
 	// ReasonModifying: the cache works, and a change to it is being applied.
 	ReasonModifying = "Modifying"
+	// ReasonRotationPending: of Reconciling only: the cache works, and a rotation of its token that is due waits, or a new token is not used yet; the message says for what.
+	ReasonRotationPending = "RotationPending"
 	// ReasonACKNotInstalled: the CustomResourceDefinitions of an ACK controller are not installed; reconciliation continues when they are.
 	ReasonACKNotInstalled = "ACKNotInstalled"
 	// ReasonACKOutdated: the CustomResourceDefinition of an ACK kind lacks a field that the spec requires; the message names the release of ACK that has it, and reconciliation continues when it is installed.

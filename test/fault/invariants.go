@@ -203,7 +203,7 @@ func revisionOf(service client.Object) string {
 }
 
 // backgroundReasons are those of Reconciling beside Ready=True.
-var backgroundReasons = []string{v1alpha1.ReasonModifying, v1alpha1.ReasonAWSRetrying}
+var backgroundReasons = []string{v1alpha1.ReasonModifying, v1alpha1.ReasonAWSRetrying, v1alpha1.ReasonRotationPending}
 
 // checkStatus verifies S4: the status is correct; and S8: it never goes backwards.
 func (w oracle) checkStatus(before, after client.Object) {

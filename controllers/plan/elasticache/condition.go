@@ -53,10 +53,10 @@ func (c planned) absent() metav1.Condition {
 	failed := c.records.failures.of(c.request())
 	switch {
 	case failed.exhausted():
-		return notProvisioned(v1alpha1.ReasonCreateRetriesExhausted, "AWS failed to create the replication group %d times: change the spec, or set the annotation %s to a new value to retry",
-			maxFailures, v1alpha1.AnnotationReconcileAt)
+		return notProvisioned(v1alpha1.ReasonCreateRetriesExhausted, "AWS failed to create the replication group %d times%s: change the spec, or set the annotation %s to a new value to retry",
+			maxFailures, inParentheses(failed.Event), v1alpha1.AnnotationReconcileAt)
 	case failed.Count > 0:
-		return notProvisioned(v1alpha1.ReasonCreateFailed, "AWS failed to create the replication group; it is created again after a pause")
+		return notProvisioned(v1alpha1.ReasonCreateFailed, "AWS failed to create the replication group%s; it is created again after a pause", inParentheses(failed.Event))
 	case c.token == "":
 		return notProvisioned(v1alpha1.ReasonProvisioning, "Creating Secret %s", c.secret())
 	case c.deps.waiting != nil:
@@ -92,8 +92,13 @@ func (c planned) alreadyExists(what string, r Refusal) metav1.Condition {
 
 // ackSilent distinguishes an ACK that does not work from an AWS that is slow.
 func ackSilent(what string, api schema.GroupVersion) metav1.Condition {
-	return notProvisioned(v1alpha1.ReasonACKNotResponding, "ACK has not synced %s for %d minutes: check that its %s is running and watches this namespace",
-		what, int(notResponding.Minutes()), ack.ControllerOf(api))
+	return notProvisioned(v1alpha1.ReasonACKNotResponding, "%s", silence(what, notResponding, api))
+}
+
+// silence is what to do about an ACK that has not synced something for a time.
+func silence(what string, long time.Duration, api schema.GroupVersion) string {
+	return fmt.Sprintf("ACK has not synced %s for %d minutes: check that its %s is running and watches this namespace",
+		what, int(long.Minutes()), ack.ControllerOf(api))
 }
 
 // present is the state of an existing group.
@@ -102,24 +107,26 @@ func (c planned) present() metav1.Condition {
 	observed := c.seen.Group
 	refused := c.group.refusal()
 	switch {
+	case observed.DeletionTimestamp != nil && c.records.failures.of(c.request()).Count > 0:
+		return c.absent()
 	case observed.DeletionTimestamp != nil:
 		return notProvisioned(v1alpha1.ReasonProvisioning, "%s is being deleted; it is created again after that", what)
 	case ack.GroupState(observed) == ack.GroupCreateFailed && c.records.failures.of(c.request()).exhausted():
 		return notProvisioned(v1alpha1.ReasonCreateRetriesExhausted, "AWS failed to create %s %d times%s: change the spec, or set the annotation %s to a new value to retry",
-			what, maxFailures, lastEvent(observed), v1alpha1.AnnotationReconcileAt)
+			what, maxFailures, inParentheses(lastEvent(observed)), v1alpha1.AnnotationReconcileAt)
 	case ack.GroupState(observed) == ack.GroupCreateFailed:
-		return notProvisioned(v1alpha1.ReasonCreateFailed, "AWS failed to create %s%s; it is deleted and created again", what, lastEvent(observed))
+		return notProvisioned(v1alpha1.ReasonCreateFailed, "AWS failed to create %s%s; it is deleted and created again", what, inParentheses(lastEvent(observed)))
 	case refused.Reason == v1alpha1.ReasonAlreadyExists:
 		return c.alreadyExists(what, refused)
 	case !c.group.synced() && c.x.Now.Sub(c.group.last.At) >= notResponding:
 		return ackSilent(what, ack.ElastiCache)
-	case refused.Reason != "" && (refused.Terminal || !c.silentFor(observed, givenUp)):
+	case refused.Reason != "" && (refused.Terminal || !silentFor(c.x, observed, givenUp)):
 		return notProvisioned(refused.Reason, "%s: %s", what, c.group.explain(refused))
 	case refused.Reason != "":
 		return ackSilent(what, ack.ElastiCache)
 	case c.seen.usable():
 		return c.available(what)
-	case c.group.synced() && c.silentFor(observed, notResponding):
+	case c.group.synced() && silentFor(c.x, observed, notResponding):
 		return ackSilent(what, ack.ElastiCache)
 	default:
 		return notProvisioned(v1alpha1.ReasonProvisioning, "Waiting for AWS to make %s available", what)
@@ -132,12 +139,12 @@ func (g group) explain(refused Refusal) string {
 		return refused.Message
 	}
 	what, next, _ := strings.Cut(refused.Message, seeEvents)
-	return what + lastEvent(g.observed) + next
+	return what + inParentheses(lastEvent(g.observed)) + next
 }
 
 // silentFor reports whether ACK has not synced an object for a time.
-func (c planned) silentFor(o observed.Object, long time.Duration) bool {
-	return c.x.Now.Sub(ack.ConditionsOf(o).LastSyncTime().Time) >= long
+func silentFor(x *observed.Index, o observed.Object, long time.Duration) bool {
+	return x.Now.Sub(ack.ConditionsOf(o).LastSyncTime().Time) >= long
 }
 
 // available is what else of the spec AWS refuses, or cannot be created.
@@ -168,6 +175,8 @@ func (c planned) progress(provisioned metav1.Condition, changing bool) cache.Pro
 		return cache.Progress{Reason: provisioned.Reason, Message: provisioned.Message}
 	case provisioned.Status == metav1.ConditionTrue && changing:
 		return cache.Progress{Reason: v1alpha1.ReasonModifying, Message: "The cache is being modified and remains in use"}
+	case provisioned.Status == metav1.ConditionTrue && c.rotationWaits() != "":
+		return cache.Progress{Reason: v1alpha1.ReasonRotationPending, Message: c.rotationWaits()}
 	default:
 		return cache.Progress{}
 	}
@@ -181,14 +190,31 @@ func lastEvent(group *ack.ReplicationGroup) string {
 		return ""
 	}
 	last := slices.MaxFunc(events, func(a, b *ack.Event) int { return ack.Value(a.Date).Compare(ack.Value(b.Date).Time) })
-	return fmt.Sprintf(" (%s)", quote(ack.Value(last.Message)))
+	return quote(ack.Value(last.Message))
+}
+
+// inParentheses is a text to append to another, "" for none.
+func inParentheses(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + text + ")"
 }
 
 // verifying is for a group that is available and that no probe has connected to.
 func (c planned) verifying(probe *connection.Connection) metav1.Condition {
 	problem := ""
-	if probe != nil && c.x.NextProbe.Of == probe.Hash(c.fc.UID) && c.x.NextProbe.Message != "" {
-		problem = ": " + c.x.NextProbe.Message
+	if probe != nil {
+		problem = nextProblem(c.x, *probe)
 	}
 	return notProvisioned(v1alpha1.ReasonVerifying, "ReplicationGroup %s is available but does not answer the probe yet%s", c.object(), problem)
+}
+
+// nextProblem is why a probe of a connection that nobody uses yet fails, to append to a
+// message.
+func nextProblem(x *observed.Index, probe connection.Connection) string {
+	if x.NextProbe.Of != probe.Hash(x.FlagCache.UID) || x.NextProbe.Message == "" {
+		return ""
+	}
+	return ": " + x.NextProbe.Message
 }

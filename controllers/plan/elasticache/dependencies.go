@@ -58,6 +58,14 @@ func planDependencies(x *observed.Index, d desired, seen Observed) dependencies 
 	return deps
 }
 
+// refused reports whether AWS refuses one of the objects.
+func (deps *dependencies) refused(seen Observed) bool {
+	return slices.ContainsFunc(deps.objects, func(desired observed.Object) bool {
+		o := seen.dependency(desired)
+		return o != nil && RefusalOf(ack.ConditionsOf(o)).Reason != ""
+	})
+}
+
 // recreated reports whether an object that AWS has already is to be deleted and created
 // again: the group does not use it.
 func recreated(x *observed.Index, d desired, seen Observed, desired observed.Object) bool {

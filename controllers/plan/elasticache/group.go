@@ -23,6 +23,9 @@ const (
 	refusedRetry = 8 * time.Minute
 	// notResponding is how long ACK may take to sync an object.
 	notResponding = 5 * time.Minute
+	// lostAfter is how long probes fail before ACK is made to look for the group, which it
+	// does by itself every ten hours, and again every lostRetry.
+	lostAfter, lostRetry = 3 * time.Minute, time.Hour
 	// givenUp is how long ACK takes at most to retry after an error: 1,000 seconds.
 	givenUp = 20 * time.Minute
 	// syncGap is how long after a sync of ACK's a change is made: ACK's times have a
@@ -45,6 +48,8 @@ type group struct {
 	last     change
 	now      time.Time
 	since    func(time.Time) time.Duration
+	// lost: probes fail since a time at which ACK still found the group in AWS.
+	lost bool
 }
 
 // created reports whether AWS has ever had the group; until then its spec may change
@@ -160,9 +165,9 @@ func (g group) amended(refused Refusal) string {
 }
 
 // wakes reports whether ACK is to sync the group although its spec does not change: the
-// user requests that, or a retry may succeed.
+// user requests that, a retry may succeed, or AWS may not have the group any more.
 func (g group) wakes(d desired) bool {
-	return g.last.requests(d.fc) || g.refusal().Retryable && g.since(g.last.At) >= refusedRetry
+	return g.last.requests(d.fc) || (g.refusal().Retryable || g.lost) && g.since(g.last.At) >= refusedRetry
 }
 
 // record is the record of a change that is made now.
@@ -200,7 +205,7 @@ func (g group) changing(planned, spec ack.ReplicationGroupSpec) bool {
 	spec.Description = planned.Description
 	current := writtenSpec(g.observed.Spec)
 	next, _ := NextChange(withFixed(current, spec), spec, "")
-	return !sameSpec(next, current) || !g.synced()
+	return !sameSpec(next, current) || !g.synced() || ack.GroupState(g.observed) == ack.GroupModifying
 }
 
 func firstDifference(current, desired ack.ReplicationGroupSpec) string {

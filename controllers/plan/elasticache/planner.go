@@ -26,6 +26,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -107,7 +108,8 @@ func (Planner) Plan(in cache.Input) cache.Part {
 	}
 	records, err := decodeRecords(seen)
 	c := planned{desired: d, x: in.Index, seen: seen, records: records, deps: planDependencies(in.Index, d, seen)}
-	c.group = group{observed: seen.Group, last: records.change, now: in.Now, since: in.Since}
+	lost, lostIn := lost(in.Index, seen, d.id)
+	c.group = group{observed: seen.Group, last: records.change, now: in.Now, since: in.Since, lost: lost}
 	requested := d.renderGroup(d.groupSpec(c.deps.securityGroupIDs), change{})
 	if missing := ack.Fit(in.ACKLacks, append(slices.Clone(c.deps.objects), observed.Object(requested))...); missing != nil {
 		part.Provisioned = notProvisioned(v1alpha1.ReasonACKOutdated, "%s", missing)
@@ -127,7 +129,7 @@ func (Planner) Plan(in cache.Input) cache.Part {
 	if part.Cost.Held && seen.Group == nil {
 		part.Provisioned = notProvisioned(part.Cost.Budget.Reason, "%s", part.Cost.Budget.Message)
 	}
-	part.Apply, part.Keep, part.RequeueAfter = next.apply, next.keep, next.requeueAfter
+	part.Apply, part.Keep, part.RequeueAfter = next.apply, next.keep, cache.Sooner(next.requeueAfter, lostIn)
 	if next.alarms != nil {
 		part.Conditions = append(part.Conditions, *next.alarms)
 	}
@@ -136,6 +138,9 @@ func (Planner) Plan(in cache.Input) cache.Part {
 		part.Provisioned = c.verifying(part.Probe)
 	}
 	part.Progress = c.progress(part.Provisioned, next.changing)
+	if waits := c.rotationWaits(); waits != "" {
+		part.Provisioned.Message += ". " + waits
+	}
 	return part
 }
 
@@ -167,7 +172,7 @@ func (c planned) steps(held bool) steps {
 	next.planGroup(c)
 	next.planAlarms(c)
 	next.requeueAfter = cache.Sooner(next.requeueAfter, c.rotationIn())
-	if c.seen.Group != nil && (!c.group.settled() || c.deps.waiting != nil) || c.refusedDependency() {
+	if c.seen.Group != nil && (!c.group.settled() || c.deps.waiting != nil) || c.deps.refused(c.seen) {
 		next.requeueAfter = cache.Sooner(next.requeueAfter, retryInterval)
 	}
 	return next
@@ -184,12 +189,23 @@ func (s *steps) planAlarms(c planned) {
 	s.apply, s.alarms = append(s.apply, alarms...), condition
 }
 
-// refusedDependency reports whether AWS refuses something that the group refers to.
-func (c planned) refusedDependency() bool {
-	return slices.ContainsFunc(c.deps.objects, func(o observed.Object) bool {
-		seen := c.seen.dependency(o)
-		return seen != nil && RefusalOf(ack.ConditionsOf(seen)).Reason != ""
-	})
+// lost reports whether the group may not exist any more: probes of the cache in use fail
+// for a time, and ACK has not looked for it since. Otherwise it returns when that is to be
+// checked again, 0 for never.
+func lost(x *observed.Index, seen Observed, id string) (bool, time.Duration) {
+	healthy := meta.FindStatusCondition(x.FlagCache.Status.Conditions, v1alpha1.ConditionCacheHealthy)
+	stable := x.Revisions[x.Stable]
+	if seen.Group == nil || stable == nil || identityOf(stable) != id || x.Probe.Health != observed.Unhealthy {
+		return false, 0
+	}
+	if healthy == nil || healthy.Status != metav1.ConditionFalse {
+		return false, lostAfter
+	}
+	failing, synced := healthy.LastTransitionTime, ack.ConditionsOf(seen.Group).LastSyncTime()
+	if left := lostAfter - x.Since(failing.Time); left > 0 {
+		return false, left
+	}
+	return !synced.After(failing.Time) || x.Since(synced.Time) >= lostRetry, retryInterval
 }
 
 // planGroup adds the group, unless it is not to be touched now.

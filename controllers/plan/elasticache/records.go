@@ -52,6 +52,8 @@ type failures struct {
 	// For is the hash of what was requested: another spec, or a requested reconcile,
 	// starts a new count.
 	For string `json:"for,omitempty"`
+	// Event is what AWS reported last about it.
+	Event string `json:"event,omitempty"`
 }
 
 // tokenRecord is how old a token is, in an annotation of the cache's Secret.
@@ -126,7 +128,7 @@ func (f failures) next(group *ack.ReplicationGroup, request string, now time.Tim
 	if group == nil || ack.GroupState(group) != ack.GroupCreateFailed || f.UID == string(group.UID) {
 		return f
 	}
-	return failures{Count: f.Count + 1, At: toSecond(now), UID: string(group.UID), For: request}
+	return failures{Count: f.Count + 1, At: toSecond(now), UID: string(group.UID), For: request, Event: lastEvent(group)}
 }
 
 // pause is how much longer to wait before the group is created again.

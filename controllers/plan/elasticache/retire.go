@@ -5,8 +5,10 @@ package elasticache
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -100,7 +102,10 @@ func retire(x *observed.Index, id string, policy v1alpha1.DeletionPolicy) cache.
 				return step
 			}
 		}
-		return cache.Retirement{Delete: observed.NotDeleting(left), WaitsFor: observed.KindOf(left[0]) + " " + left[0].GetName() + " to be deleted" + deletionRefused(left[0])}
+		return cache.Retirement{
+			Apply: deletedAgain(x, left), Delete: observed.NotDeleting(left),
+			WaitsFor: observed.KindOf(left[0]) + " " + left[0].GetName() + " to be deleted" + deletionProblem(x, left[0]),
+		}
 	}
 	return cache.Retirement{}
 }
@@ -123,16 +128,54 @@ func retireStage(o observed.Object) int {
 	}
 }
 
-// deletionRefused is why AWS does not delete an object, to append to a message.
-func deletionRefused(o observed.Object) string {
-	if o.GetDeletionTimestamp() == nil {
+// deletionProblem is why an object is not deleted, to append to a message.
+func deletionProblem(x *observed.Index, o observed.Object) string {
+	if o.GetDeletionTimestamp() == nil || !ack.Is(o) {
 		return ""
 	}
-	if r := RefusalOf(ack.ConditionsOf(o)); r.Reason != "" {
-		return ". AWS refuses: " + r.Message
+	if refused := RefusalOf(ack.ConditionsOf(o)); refused.Reason != "" { // ACK reports no time
+		return ". AWS refuses: " + refused.Message
+	}
+	if x.Since(latest(o.GetDeletionTimestamp().Time, ack.ConditionsOf(o).LastSyncTime().Time)) >= notResponding {
+		return ". " + silence("it", notResponding, ack.KindOf(o).GroupVersion())
 	}
 	return ""
 }
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// deletedAgain are the objects whose deletion ACK is to request again: the user requests
+// that, or AWS refused because it was not done with the object. ACK would try again after
+// as long as it has tried already, and the creation of a group takes long.
+func deletedAgain(x *observed.Index, left []observed.Object) []observed.Object {
+	var again []observed.Object
+	for _, o := range left {
+		last := changeOf(o)
+		busy := invalidState.MatchString(RefusalOf(ack.ConditionsOf(o)).Message) && x.Since(last.At) >= deletionRetry
+		if o.GetDeletionTimestamp() == nil || !survivesDeletion(o) || !busy && !last.requests(x.FlagCache) {
+			continue
+		}
+		last.At, last.Request = toSecond(x.Now), reconcileAt(x.FlagCache)
+		woken := annotated(o, o.GetAnnotations()[v1alpha1.AnnotationRetained] != "")
+		annotations := woken.GetAnnotations()
+		annotations[v1alpha1.AnnotationChange] = observed.ToJSON(last)
+		woken.SetAnnotations(annotations)
+		rotateTags(woken)
+		again = append(again, woken)
+	}
+	return again
+}
+
+// deletionRetry is how soon the deletion of what AWS was not done with is requested again.
+const deletionRetry = time.Minute
+
+// invalidState is in AWS' codes for what it cannot do in the present state of a resource.
+var invalidState = regexp.MustCompile(`\bInvalid\w+State`)
 
 // retains reports whether what AWS has stays when the FlagCache is deleted.
 func retains(fc *v1alpha1.FlagCache) bool { return fc.Spec.DeletionPolicy == v1alpha1.DeletionRetain }
@@ -278,8 +321,11 @@ func takeSnapshot(x *observed.Index, desired *ack.Snapshot) cache.Retirement {
 		return step
 	}
 	refused := RefusalOf(ack.ConditionsOf(seen))
-	if refused.Reason != "" {
+	switch {
+	case refused.Reason != "":
 		step.WaitsFor += ". AWS refuses: " + refused.Message
+	case x.Since(latest(seen.CreationTimestamp.Time, ack.ConditionsOf(seen).LastSyncTime().Time)) >= notResponding:
+		step.WaitsFor += ". " + silence("Snapshot "+seen.Name, notResponding, ack.ElastiCache)
 	}
 	synchronized(x, desired, seen)
 	switch {

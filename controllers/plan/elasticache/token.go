@@ -140,6 +140,32 @@ func (c planned) mayRotate() bool {
 	return len(users) == 1 && connection.HashOf(users[0].deployment) == current.Hash(c.fc.UID)
 }
 
+// rotationWaits is why a rotation that is due does not start, or a new token is not used
+// yet; "" if neither is the case.
+func (c planned) rotationWaits() string {
+	in := c.tokenInput()
+	if !in.rotates || len(c.seen.Users) == 0 || !in.due() && in.stored == in.inUse {
+		return ""
+	}
+	const due = "A new token is due, which waits until "
+	switch {
+	case !in.due():
+		current, ok := c.connection()
+		if !ok || c.recorded(current) || TokenMark(ack.Value(c.seen.Group.Spec.Description)) != tokenMark(c.fc, c.token) {
+			return "" // its next step needs no probe
+		}
+		return "The new token is used once a probe with it succeeds" + nextProblem(c.x, c.probed(current))
+	case in.safe:
+		return ""
+	case !c.group.settled():
+		return due + "AWS has carried out the last change of the cache"
+	case len(c.seen.Users) > 1:
+		return due + "only one revision uses the cache"
+	default:
+		return due + "revision " + c.seen.Users[0].deployment.Labels[v1alpha1.LabelRevision] + " uses the previous one"
+	}
+}
+
 // forgetsToken reports whether AWS would forget, with the token on record, one that
 // pods use: it accepts the one whose mark is in the group's description and the one
 // before. That is the case after an edit of the Secret in the middle of a rotation.
