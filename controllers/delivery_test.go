@@ -62,6 +62,15 @@ var _ = Describe("Pods that serve other flags than the ConfigMap has", func() {
 		c := s.expect(ctx, v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, v1alpha1.ReasonPodsBehind)
 		Expect(c.Message).To(And(ContainSubstring("pods: demo-1, demo-2 and 3 more."), ContainSubstring("is immutable")))
 
+		By("reporting that Redis has the flags of another store")
+		deliveries.last = evidence.Delivery{Digest: digestOf(`{"flags":  {}}`), Foreign: true}
+		s.settle(ctx)
+		c = s.expect(ctx, v1alpha1.ConditionCacheHealthy, metav1.ConditionFalse, v1alpha1.ReasonForeignStore)
+		Expect(c.Message).To(ContainSubstring("for environment default"))
+		deliveries.last.Foreign = false
+		s.settle(ctx)
+		s.expect(ctx, v1alpha1.ConditionCacheHealthy, metav1.ConditionTrue, v1alpha1.ReasonHealthy)
+
 		By("breaking the flags, which pods do not serve in any case")
 		Expect(k8s.Delete(ctx, s.flags(""))).To(Succeed())
 		s.create(ctx, s.flags("broken"))

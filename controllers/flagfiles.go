@@ -128,7 +128,7 @@ func (r *Reconciler) watchDelivery(key types.NamespacedName, target *plan.Delive
 		for revision, pods := range target.Revisions {
 			revisions[revision] = evidence.ReadyPods(pods)
 		}
-		r.Deliveries.Watch(key, evidence.DeliveryTarget{FlagCache: key, Digest: target.Digest, Revisions: revisions})
+		r.Deliveries.Watch(key, evidence.DeliveryTarget{FlagCache: key, Digest: target.Digest, Shared: target.Shared, Revisions: revisions})
 	}
 }
 
@@ -137,6 +137,9 @@ func (o *observer) delivery(key types.NamespacedName) observed.Delivery {
 	if o.deliveries == nil {
 		return observed.Delivery{}
 	}
-	last, _ := o.deliveries.Last(key)
-	return observed.Delivery{Of: last.Digest, Behind: last.Behind, More: last.More, Since: last.Since, Incomplete: last.Incomplete}
+	last, known := o.deliveries.Last(key)
+	return observed.Delivery{
+		Of: last.Digest, Behind: last.Behind, More: last.More, Since: last.Since, Incomplete: last.Incomplete,
+		Known: known, Foreign: last.Foreign,
+	}
 }

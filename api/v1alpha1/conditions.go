@@ -132,6 +132,8 @@ const (
 	ReasonProbing = "Probing"
 	// ReasonNoEndpoint: the cache has no endpoint to probe yet.
 	ReasonNoEndpoint = "NoEndpoint"
+	// ReasonForeignStore: the Redis works, and has the flags of another FlagCache or flag service under the same environment; pods refuse them and work without Redis. Set another spec.environment in one of them.
+	ReasonForeignStore = "ForeignStore"
 )
 
 // ConditionWithinBudget reports whether the estimated monthly cost of the cache

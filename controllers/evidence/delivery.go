@@ -21,8 +21,11 @@ import (
 type DeliveryTarget struct {
 	// FlagCache that the pods belong to.
 	FlagCache types.NamespacedName
-	// Digest of the document.
+	// Digest of the document, "" if it is unknown: then pods are only asked about Redis.
 	Digest string
+	// Shared: other programs may use the Redis at any time, so that pods are asked again
+	// and again.
+	Shared bool
 	// Revisions are those that read the document.
 	Revisions map[string]ReadyPods
 }
@@ -48,6 +51,8 @@ type Delivery struct {
 	// Incomplete: not every pod could be asked. Of a revision with more than maxPods those
 	// are asked.
 	Incomplete bool
+	// Foreign: a pod reports that Redis has the document of another store.
+	Foreign bool
 }
 
 // MaxNamed is how many pods a Delivery names.
@@ -58,6 +63,9 @@ const MaxNamed = 5
 const (
 	minDeliveryInterval = 2 * time.Second
 	maxDeliveryInterval = time.Minute
+	// sharedInterval is that between two samples at rest if other programs may use the
+	// Redis.
+	sharedInterval = 5 * time.Minute
 )
 
 // maxIncomplete is the number of samples after which pods that cannot be asked, as behind a
@@ -86,8 +94,11 @@ func NewDeliveries(pods *Pods, changed func(types.NamespacedName)) *Deliveries {
 	})}
 }
 
-func nextDelivery(_ DeliveryTarget, last Delivery, count int) time.Duration {
-	if len(last.Behind) == 0 && (!last.Incomplete || count >= maxIncomplete) {
+func nextDelivery(t DeliveryTarget, last Delivery, count int) time.Duration {
+	if len(last.Behind) == 0 && !last.Foreign && (!last.Incomplete || count >= maxIncomplete) {
+		if t.Shared {
+			return sharedInterval
+		}
 		return 0
 	}
 	interval := minDeliveryInterval
@@ -119,12 +130,15 @@ func (p *Pods) delivery(ctx context.Context, t DeliveryTarget, last Delivery) De
 			metrics, err := p.metrics(ctx, pod)
 			mu.Lock()
 			defer mu.Unlock()
-			switch digest := servedDigest(metrics); {
-			case err != nil:
+			if err != nil {
 				d.Incomplete = true
-			case digest != "" && digest != t.Digest:
+				return nil
+			}
+			if digest := servedDigest(metrics); digest != "" && t.Digest != "" && digest != t.Digest {
 				d.Behind = append(d.Behind, pod.Name)
 			}
+			foreign, _ := gauge(metrics, config.MetricCacheForeign)
+			d.Foreign = d.Foreign || foreign == 1
 			return nil
 		})
 	}

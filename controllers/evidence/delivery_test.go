@@ -34,6 +34,12 @@ func serving(digests ...string) http.HandlerFunc {
 	return respondWith(text)
 }
 
+// withForeignRedis returns the metrics of a pod that reports whether Redis has the
+// document of another store.
+func withForeignRedis(foreign int) http.HandlerFunc {
+	return respondWith(fmt.Sprintf("# TYPE flag_cache_foreign gauge\nflag_cache_foreign %d\n", foreign))
+}
+
 // isReady makes a pod ready.
 func isReady(pod *corev1.Pod) {
 	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
@@ -43,10 +49,14 @@ var since = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
 // delivery asks the pods of the network about a document.
 func (n *network) delivery(expected int32, last Delivery) Delivery {
+	return n.ask(aDelivery(expected), last)
+}
+
+func (n *network) ask(target DeliveryTarget, last Delivery) Delivery {
 	client := NewHTTPClient()
 	client.Transport.(*http.Transport).DialContext = n.dial
 	pods := &Pods{Client: fake.NewClientBuilder().WithObjects(n.pods...).Build(), Clock: testingclock.NewFakePassiveClock(since), HTTP: client}
-	return pods.delivery(n.t.Context(), aDelivery(expected), last)
+	return pods.delivery(n.t.Context(), target, last)
 }
 
 func aDelivery(expected int32) DeliveryTarget {
@@ -64,6 +74,8 @@ func TestFindsThePodsThatServeOtherFlags(t *testing.T) {
 		"one":                    {[]http.HandlerFunc{serving(newFlags), serving(oldFlags)}, Delivery{Behind: []string{"checkout-5d1a9c00-7d9f-2"}, Since: since}},
 		"not reported":           {[]http.HandlerFunc{respondWith("")}, Delivery{}},
 		"two documents":          {[]http.HandlerFunc{serving(newFlags, oldFlags)}, Delivery{}},
+		"another store":          {[]http.HandlerFunc{serving(newFlags), withForeignRedis(1)}, Delivery{Foreign: true}},
+		"no other store":         {[]http.HandlerFunc{withForeignRedis(0)}, Delivery{}},
 		"no digest":              {[]http.HandlerFunc{serving("<b>")}, Delivery{}},
 		"an unreadable response": {[]http.HandlerFunc{respondWith("<html>"), serving(oldFlags)}, Delivery{Incomplete: true, Behind: []string{"checkout-5d1a9c00-7d9f-2"}, Since: since}},
 		"oversized metrics":      {[]http.HandlerFunc{respondWith(strings.Repeat("# a comment that says nothing\n", maxBytes/30+1))}, Delivery{Incomplete: true}},
@@ -181,4 +193,38 @@ func TestPodsThatCannotBeAskedAreGivenUp(t *testing.T) {
 			t.Errorf("%d samples", *samples)
 		}
 	})
+}
+
+// Other programs may begin to use a shared Redis at any time, and end.
+func TestPodsAreAskedAboutASharedRedis(t *testing.T) {
+	result := Delivery{}
+	runDeliveries(t, func() Delivery { return result }, func(d *Deliveries, samples, reports *int) {
+		target := aDelivery(2)
+		target.Shared, target.Digest = true, ""
+		d.Watch(target.FlagCache, target)
+		advance(time.Hour)
+		if *samples < 12 || *samples > 14 || *reports != 1 {
+			t.Errorf("%d samples and %d reports in an hour at rest", *samples, *reports)
+		}
+		result.Foreign = true
+		advance(time.Hour)
+		if *samples < 60 || *reports != 2 {
+			t.Errorf("%d samples and %d reports while another program uses it", *samples, *reports)
+		}
+		result.Foreign = false
+		advance(time.Hour)
+		if *reports != 3 {
+			t.Errorf("%d reports after none does", *reports)
+		}
+	})
+}
+
+// A database identifies itself, so that no digest is known.
+func TestPodsWithADatabaseAreNotBehind(t *testing.T) {
+	s, target := newNetwork(t), aDelivery(1)
+	s.add(aTarget().Stable, serving(oldFlags), isReady)
+	target.Digest = ""
+	if got := s.ask(target, Delivery{}); len(got.Behind) > 0 || got.Incomplete {
+		t.Errorf("got %+v", got)
+	}
 }

@@ -41,6 +41,11 @@ func cacheHealthy(s *observed.Index, p results) metav1.Condition {
 	}
 	switch s.Probe.Health {
 	case observed.Healthy:
+		if foreignStore(s, p) {
+			return conditions.False(kind, v1alpha1.ReasonForeignStore,
+				"Redis has the flags of another FlagCache or flag service for environment %s, which are not used: set another spec.environment in one of them, or use another Redis",
+				s.FlagCache.Spec.Environment)
+		}
 		return conditions.True(kind, v1alpha1.ReasonHealthy, "Connecting, authenticating, writing and reading back succeed")
 	case observed.Unhealthy:
 		return conditions.False(kind, s.Probe.Reason, "%s", s.Probe.Message)
@@ -52,6 +57,16 @@ func cacheHealthy(s *observed.Index, p results) metav1.Condition {
 		return conditions.Unknown(kind, v1alpha1.ReasonProbing, "No probe has succeeded yet: %s", s.Probe.Message)
 	}
 	return conditions.Unknown(kind, v1alpha1.ReasonProbing, "The first probe has not finished yet")
+}
+
+// foreignStore reports whether Redis has the document of another store under this
+// environment, by what pods report. Once reported, it has until all pods were found not to
+// report it: a restarted operator knows nothing of pods yet.
+func foreignStore(s *observed.Index, p results) bool {
+	before := meta.FindStatusCondition(s.FlagCache.Status.Conditions, v1alpha1.ConditionCacheHealthy)
+	reported := before != nil && before.Reason == v1alpha1.ReasonForeignStore
+	asked := s.Delivery.Known && !s.Delivery.Incomplete
+	return p.flags.Delivery != nil && (s.Delivery.Foreign || reported && !asked)
 }
 
 // serviceAvailable is about the target revision or, while that has a canary or was

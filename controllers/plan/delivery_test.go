@@ -8,10 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/plan/source"
+	"github.com/flagcache/flagcache/service/config"
 )
 
 // flagsChanged gives the ConfigMap of the flags other content, which no pod serves yet.
@@ -157,4 +161,73 @@ func TestOnlyPodsThatMountTheFlagsAreToServeThem(t *testing.T) {
 	if got := w.reconcile().Delivery; got != nil && got.Revisions[stable].Ready > 0 {
 		t.Errorf("the stable pods read another key, got %+v", got)
 	}
+}
+
+// anExternalWorld holds one FlagCache with a Redis that others may use.
+func anExternalWorld(t *testing.T, change func(*v1alpha1.FlagCache)) *world {
+	fc := withExternal(aFlagCache())
+	change(fc)
+	w := aWorld(t, fc)
+	w.flags.Digest = "aaaa"
+	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"host": []byte("cache.example.com")}}
+	return w
+}
+
+// Redis has the document of another store, as pods report.
+func TestForeignStore(t *testing.T) {
+	w := anExternalWorld(t, func(*v1alpha1.FlagCache) {})
+	w.ready()
+	pod := mustFind[*appsv1.Deployment](w, "demo-"+w.fc.Status.Revisions.Stable).Spec.Template.Spec
+	if d := cmp.Diff([]string{"flagcache:" + string(w.fc.UID)}, variable(pod, config.EnvFlagsStore)); d != "" {
+		t.Errorf("%s differs (-want +got):\n%s", config.EnvFlagsStore, d)
+	}
+	if got := w.reconcile().Delivery; got == nil || !got.Shared {
+		t.Errorf("the pods are asked %+v", got)
+	}
+	w.delivery = observed.Delivery{Of: "aaaa", Known: true, Foreign: true}
+	w.reconcile()
+	w.expect(v1alpha1.ConditionCacheHealthy, metav1.ConditionFalse, v1alpha1.ReasonForeignStore)
+	w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonForeignStore)
+	w.expect(v1alpha1.ConditionFlagsValid, metav1.ConditionTrue, v1alpha1.ReasonValid)
+	w.expectMessage(v1alpha1.ConditionCacheHealthy, "for environment "+w.fc.Spec.Environment)
+	w.expectSilence()
+
+	// A restarted operator knows nothing of pods yet, and some may not answer.
+	for _, unknown := range []observed.Delivery{{}, {Of: "aaaa", Known: true, Incomplete: true}} {
+		w.delivery = unknown
+		w.reconcile()
+		w.expect(v1alpha1.ConditionCacheHealthy, metav1.ConditionFalse, v1alpha1.ReasonForeignStore)
+	}
+	w.delivery = observed.Delivery{Of: "aaaa", Known: true}
+	w.reconcile()
+	w.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+}
+
+// The ConfigMap may be deleted and created again, or have another name, without that its
+// documents in Redis are taken for those of another store.
+func TestStoreIsThatOfTheFlagCache(t *testing.T) {
+	fc := aFlagCache()
+	before := source.EnvVars(fc)
+	fc.Spec.Flags.ConfigMap.Name = "another"
+	if d := cmp.Diff(before, source.EnvVars(fc)); d != "" {
+		t.Errorf("the variables differ (-before +after):\n%s", d)
+	}
+}
+
+func TestForeignStoreWithADatabase(t *testing.T) {
+	w := anExternalWorld(t, func(fc *v1alpha1.FlagCache) { withPostgres(fc) })
+	w.database = databaseSecret("postgres://flags:s3cret@db.example.com:6432/flags\n")
+	w.flags = observed.Flags{}
+	w.ready()
+	pod := mustFind[*appsv1.Deployment](w, "demo-"+w.fc.Status.Revisions.Stable).Spec.Template.Spec
+	if got := variable(pod, config.EnvFlagsStore); got != nil {
+		t.Errorf("%s is %v, but the database identifies itself", config.EnvFlagsStore, got)
+	}
+	if got := w.reconcile().Delivery; got == nil || !got.Shared || got.Digest != "" || len(got.Revisions) != 1 {
+		t.Errorf("the pods are asked %+v", got)
+	}
+	w.delivery = observed.Delivery{Known: true, Foreign: true}
+	w.reconcile()
+	w.expect(v1alpha1.ConditionCacheHealthy, metav1.ConditionFalse, v1alpha1.ReasonForeignStore)
+	w.expectSilence()
 }

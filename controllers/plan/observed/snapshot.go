@@ -155,6 +155,9 @@ type Delivery struct {
 	Since time.Time
 	// Incomplete: not every pod could be asked.
 	Incomplete bool
+	// Known: pods were asked. Foreign: one of them reports that Redis has the document of
+	// another store.
+	Known, Foreign bool
 }
 
 // Health is the verdict of the probe.

@@ -130,9 +130,8 @@ func image(s *observed.Index) string {
 }
 
 func environment(fc *v1alpha1.FlagCache) []corev1.EnvVar {
-	env := []corev1.EnvVar{
+	env := append(source.EnvVars(fc), []corev1.EnvVar{
 		{Name: config.EnvEnvironment, Value: fc.Spec.Environment},
-		source.EnvVar(fc),
 		{Name: config.EnvListenAddress, Value: ":" + strconv.Itoa(config.PortOFREP)},
 		{Name: config.EnvTelemetryAddress, Value: ":" + strconv.Itoa(config.PortTelemetry)},
 		{Name: config.EnvServiceBindingRoot, Value: config.BindingRoot},
@@ -142,7 +141,7 @@ func environment(fc *v1alpha1.FlagCache) []corev1.EnvVar {
 		{Name: config.EnvCacheHMACKeyFile, Value: config.IntegrityDir + "/" + config.IntegrityKey},
 		{Name: config.EnvRedisPoolSize, Value: strconv.Itoa(int(fc.Spec.Service.Redis.PoolSize))},
 		{Name: config.EnvRedisDialTimeout, Value: fc.Spec.Service.Redis.DialTimeout.Duration.String()},
-	}
+	}...)
 	for _, e := range fc.Spec.Service.Env {
 		env = append(env, corev1.EnvVar{Name: e.Name, Value: e.Value})
 	}

@@ -46,7 +46,7 @@ func checkDatabase(s *observed.Index) Part {
 		return refuse(v1alpha1.ReasonSecretInvalid, "Secret %s, key %s: %v", ref.Name, ref.Key, err)
 	}
 	return Part{
-		Usable: true, Ports: ports,
+		Usable: true, Ports: ports, Delivery: databaseTarget(s),
 		Valid: conditions.True(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonStoredInDatabase, "Secret %s, key %s has the URI of the database of the flags", ref.Name, ref.Key),
 	}
 }
@@ -115,6 +115,18 @@ func allowedPorts(s *observed.Index) []int32 {
 		ports = append(ports, ptr.Deref(port.Port, intstr.IntOrString{}).IntVal)
 	}
 	return ports
+}
+
+// EnvVars are the variables about the source of the flags. A flags file is identified by
+// the FlagCache: its ConfigMap may be deleted and created, or have another name, without
+// new pods, and two FlagCaches with one environment on one Redis are still told apart. A
+// database identifies itself.
+func EnvVars(fc *v1alpha1.FlagCache) []corev1.EnvVar {
+	vars := []corev1.EnvVar{EnvVar(fc)}
+	if fc.Spec.Flags.Postgres == nil {
+		vars = append(vars, corev1.EnvVar{Name: config.EnvFlagsStore, Value: "flagcache:" + string(fc.UID)})
+	}
+	return vars
 }
 
 // EnvVar is the variable that names the source of the flags.

@@ -28,8 +28,11 @@ const (
 
 // Target is a flags file and the pods that are to serve it.
 type Target struct {
-	// Digest of the file.
+	// Digest of the file, "" for a database, of which only the pods are asked.
 	Digest string
+	// Shared: other programs may use the Redis, so that pods are asked for ever whether it
+	// has the document of another store.
+	Shared bool
 	// Revisions are those that mount the file and have ready pods.
 	Revisions map[string]Pods
 }
@@ -55,17 +58,37 @@ func target(s *observed.Index) *Target {
 	if len(revisions) == 0 || s.Flags.Digest == "" {
 		return nil
 	}
-	return &Target{Digest: s.Flags.Digest, Revisions: revisions}
+	return &Target{Digest: s.Flags.Digest, Shared: shared(s), Revisions: revisions}
 }
+
+// databaseTarget is which pods are to be asked about a Redis that other programs may use.
+func databaseTarget(s *observed.Index) *Target {
+	revisions := map[string]Pods{}
+	for revision, d := range s.Revisions {
+		if d.Status.ReadyReplicas > 0 && hasVariable(d.Spec.Template.Spec, EnvVar(s.FlagCache)) {
+			revisions[revision] = Pods{Ready: d.Status.ReadyReplicas, Version: d.ResourceVersion}
+		}
+	}
+	if len(revisions) == 0 || !shared(s) {
+		return nil
+	}
+	return &Target{Shared: true, Revisions: revisions}
+}
+
+// shared reports whether other programs may use the Redis.
+func shared(s *observed.Index) bool { return s.FlagCache.Spec.Cache.Type == v1alpha1.CacheExternal }
 
 // mounts reports whether pods read the flags file of the spec.
 func mounts(fc *v1alpha1.FlagCache, pod corev1.PodSpec) bool {
 	mounted := slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
 		return v.ConfigMap != nil && v.Name == VolumeName && v.ConfigMap.Name == fc.Spec.Flags.ConfigMap.Name
 	})
-	file := EnvVar(fc)
-	return mounted && slices.ContainsFunc(pod.Containers, func(c corev1.Container) bool {
-		return slices.ContainsFunc(c.Env, func(v corev1.EnvVar) bool { return v == file })
+	return mounted && hasVariable(pod, EnvVar(fc))
+}
+
+func hasVariable(pod corev1.PodSpec, variable corev1.EnvVar) bool {
+	return slices.ContainsFunc(pod.Containers, func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.Env, func(v corev1.EnvVar) bool { return v == variable })
 	})
 }
 
