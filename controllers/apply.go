@@ -39,7 +39,7 @@ func (r *Reconciler) apply(ctx context.Context, snapshot observed.Snapshot, desi
 	r.watchProbe(key, desired.Probe)
 	r.watchProbe(nextProbeKey(key), desired.ProbeNext)
 	r.watchCanary(snapshot.FlagCache, desired.Evidence)
-	r.watchDelivery(key, desired.Delivery)
+	watchDelivery(r.Deliveries, key, desired.Delivery)
 	for _, o := range desired.Apply {
 		result.add(ctx, "applying "+describe(o), a.applyObject(ctx, o))
 	}

@@ -118,17 +118,17 @@ func (f *FlagFiles) forget(file fileKey) {
 }
 
 // watchDelivery starts, continues or stops comparing the flags of pods as planned.
-func (r *Reconciler) watchDelivery(key types.NamespacedName, target *plan.DeliveryTarget) {
+func watchDelivery(d Deliveries, key types.NamespacedName, target *plan.DeliveryTarget) {
 	switch {
-	case r.Deliveries == nil:
+	case d == nil:
 	case target == nil:
-		r.Deliveries.Forget(key)
+		d.Forget(key)
 	default:
 		revisions := map[string]evidence.ReadyPods{}
 		for revision, pods := range target.Revisions {
 			revisions[revision] = evidence.ReadyPods(pods)
 		}
-		r.Deliveries.Watch(key, evidence.DeliveryTarget{FlagCache: key, Digest: target.Digest, Shared: target.Shared, Revisions: revisions})
+		d.Watch(key, evidence.DeliveryTarget{FlagCache: key, Digest: target.Digest, Shared: target.Shared, Revisions: revisions})
 	}
 }
 
