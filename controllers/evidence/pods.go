@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -34,8 +33,6 @@ import (
 // Limits of a scrape.
 const (
 	scrapeTimeout = 2 * time.Second
-	// maxBytes of a pod's metrics; a flag service with 1,000 flags has 300 KB.
-	maxBytes = 4 << 20
 	// maxPods of one revision that are scraped.
 	maxPods = 200
 	// maxConcurrentScrapes of one canary.
@@ -50,6 +47,10 @@ type Pods struct {
 	Clock clock.PassiveClock
 	// HTTP is the client for scraping pods; see NewHTTPClient.
 	HTTP *http.Client
+
+	// parsing lets one text at a time cost the memory of being parsed, over all canaries.
+	// It is held by nothing that waits for a pod.
+	parsing sync.Mutex
 }
 
 // Sample implements Source: it scrapes the running pods of both revisions.
@@ -119,10 +120,7 @@ func scrapable(pod *corev1.Pod, deployment string) bool {
 	return pod.Status.Phase == corev1.PodRunning && err == nil && !address.IsLoopback() && !address.IsLinkLocalUnicast()
 }
 
-var (
-	errStatus   = errors.New("response status is not 200")
-	errTooLarge = fmt.Errorf("metrics exceed %d bytes", maxBytes)
-)
+var errStatus = errors.New("response status is not 200")
 
 // scrape returns the streams of one pod.
 func (p *Pods) scrape(ctx context.Context, pod *corev1.Pod, t Target) ([]canary.Stream, error) {
@@ -152,13 +150,12 @@ func (p *Pods) metrics(ctx context.Context, pod *corev1.Pod) (families, error) {
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, errStatus)
 	}
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxBytes+1))
+	text, err := keepWanted(response.Body)
 	if err != nil {
 		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, err)
 	}
-	if len(text) > maxBytes {
-		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, errTooLarge)
-	}
+	p.parsing.Lock()
+	defer p.parsing.Unlock()
 	parsed, err := parse(bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("scraping pod %s: %w", pod.Name, err)

@@ -81,11 +81,13 @@ func (n *network) dial(ctx context.Context, network, address string) (net.Conn, 
 }
 
 // sample scrapes the pods of the network with the operator's own client.
-func (n *network) sample(t Target) canary.Evidence {
+func (n *network) sample(t Target) canary.Evidence { return n.source().Sample(n.t.Context(), t) }
+
+// source returns the source of the pods of the network.
+func (n *network) source() *Pods {
 	client := NewHTTPClient()
 	client.Transport.(*http.Transport).DialContext = n.dial
-	pods := &Pods{Client: fake.NewClientBuilder().WithObjects(n.pods...).Build(), Clock: clock.RealClock{}, HTTP: client}
-	return pods.Sample(n.t.Context(), t)
+	return &Pods{Client: fake.NewClientBuilder().WithObjects(n.pods...).Build(), Clock: clock.RealClock{}, HTTP: client}
 }
 
 // respondWith returns a handler that responds with a text.

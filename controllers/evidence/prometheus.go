@@ -4,6 +4,7 @@
 package evidence
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/api"
@@ -26,7 +28,9 @@ import (
 const (
 	queryTimeout = 5 * time.Second
 	// maxResponseBytes of one response. A pod of the flag service has about 30 KB.
-	maxResponseBytes     = 1 << 20
+	maxResponseBytes = 1 << 20
+	// maxSamples of one response; a pod of the flag service has about 120.
+	maxSamples           = 8 << 10
 	maxConcurrentQueries = 4
 	// maxClockSkew between the server and the operator.
 	maxClockSkew = 30 * time.Second
@@ -38,6 +42,10 @@ type Prometheus struct {
 	Clock clock.PassiveClock
 	// HTTP is the client for querying the server; see NewPrometheusHTTPClient.
 	HTTP *http.Client
+
+	// decoding lets one response at a time cost the memory of being decoded, over all
+	// canaries. It is held by nothing that waits for a server.
+	decoding sync.Mutex
 }
 
 // query is one query and how to read its result.
@@ -53,11 +61,6 @@ type query struct {
 // Sample implements Source: it queries all checks of both revisions.
 func (p *Prometheus) Sample(ctx context.Context, t Target) canary.Evidence {
 	sample := canary.Evidence{At: p.Clock.Now()}
-	server, err := p.server(t.Prometheus.Address)
-	if err != nil {
-		sample.Missing = messageOf(err)
-		return sample
-	}
 	var queries []query
 	for _, revision := range []string{t.Candidate, t.Stable} {
 		queries = append(queries, queriesOf(revision, t)...)
@@ -68,7 +71,7 @@ func (p *Prometheus) Sample(ctx context.Context, t Target) canary.Evidence {
 	group.SetLimit(maxConcurrentQueries)
 	for i, q := range queries {
 		group.Go(func() error {
-			found, err := p.query(ctx, server, q)
+			found, err := p.query(ctx, t.Prometheus.Address, q)
 			streams[i] = found
 			if err != nil {
 				missing[i] = strings.TrimPrefix(q.subject+": "+messageOf(err), ": ")
@@ -90,9 +93,9 @@ func joinMessages(missing []string) string {
 }
 
 // server returns the API of the server at an address.
-func (p *Prometheus) server(address string) (promv1.API, error) {
+func (p *Prometheus) server(address string, decoding *turn) (promv1.API, error) {
 	bounded := *p.HTTP
-	bounded.Transport = cappedTransport{p.HTTP.Transport}
+	bounded.Transport = boundedTransport{next: p.HTTP.Transport, decoding: decoding}
 	c, err := api.NewClient(api.Config{Address: address, Client: &bounded})
 	if err != nil {
 		return nil, fmt.Errorf("parsing the address of Prometheus: %w", err)
@@ -110,6 +113,8 @@ var (
 	errNoSeries         = errors.New("Prometheus has no series of a revision's pods")
 	errStale            = errors.New("samples are older than two intervals: set canary.metrics.interval to at least the scrape interval of Prometheus")
 	errNotCounters      = errors.New("a query's result has samples that are not counters of events")
+	errTooManySamples   = fmt.Errorf("a response has more than %d samples", maxSamples)
+	errTooManyPods      = fmt.Errorf("Prometheus has more than %d pods of a revision", maxPods)
 	errTooManySeries    = fmt.Errorf("a query's result has more than %d series", maxSeries)
 	errUnmatched        = errors.New("a series of bad events has no series of all events with the same labels and at least as many events")
 )
@@ -118,7 +123,7 @@ var (
 // It does not distinguish refused connections, timeouts and servers that are not
 // Prometheus: that would make the operator a port scanner.
 func messageOf(err error) string {
-	for _, known := range []error{errResponseTooLarge, errPartial, errNotVector, errClockSkew, errNoSeries, errStale, errNotCounters, errTooManySeries, errUnmatched} {
+	for _, known := range []error{errResponseTooLarge, errPartial, errNotVector, errClockSkew, errNoSeries, errStale, errNotCounters, errTooManySamples, errTooManyPods, errTooManySeries, errUnmatched} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}
@@ -135,12 +140,18 @@ func messageOf(err error) string {
 }
 
 // query runs one query. With an error the streams may be a part of the result.
-func (p *Prometheus) query(ctx context.Context, server promv1.API, q query) ([]canary.Stream, error) {
+func (p *Prometheus) query(ctx context.Context, address string, q query) ([]canary.Stream, error) {
 	if q.invalid != nil {
 		return nil, q.invalid
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	decoding := &turn{mu: &p.decoding}
+	defer decoding.end()
+	server, err := p.server(address, decoding)
+	if err != nil {
+		return nil, err
+	}
 	// Without a time the server evaluates at its current time, which reveals clock skew.
 	value, warnings, _, err := server.Query(ctx, q.promQL, time.Time{})
 	switch {
@@ -150,8 +161,11 @@ func (p *Prometheus) query(ctx context.Context, server promv1.API, q query) ([]c
 		return nil, errPartial
 	}
 	vector, ok := value.(model.Vector)
-	if !ok {
+	switch {
+	case !ok:
 		return nil, errNotVector
+	case len(vector) > maxSamples:
+		return nil, errTooManySamples
 	}
 	now := p.Clock.Now()
 	for _, sample := range vector {
@@ -165,16 +179,48 @@ func (p *Prometheus) query(ctx context.Context, server promv1.API, q query) ([]c
 	return q.read(vector)
 }
 
-// cappedTransport limits the size of decompressed responses.
-type cappedTransport struct{ next http.RoundTripper }
+// turn is one query's turn to decode its response.
+type turn struct {
+	mu   *sync.Mutex
+	held bool
+}
+
+// begin waits for the turn.
+func (t *turn) begin() {
+	if !t.held {
+		t.mu.Lock()
+		t.held = true
+	}
+}
+
+func (t *turn) end() {
+	if t.held {
+		t.mu.Unlock()
+		t.held = false
+	}
+}
+
+// boundedTransport limits the size of decompressed responses, and returns one when it was
+// received and may be decoded.
+type boundedTransport struct {
+	next     http.RoundTripper
+	decoding *turn
+}
 
 // RoundTrip implements http.RoundTripper.
-func (c cappedTransport) RoundTrip(request *http.Request) (*http.Response, error) {
-	response, err := c.next.RoundTrip(request)
+func (t boundedTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	t.decoding.end() // of a first request that the client repeats with another method
+	response, err := t.next.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
-	response.Body = &cappedBody{ReadCloser: response.Body, left: maxResponseBytes}
+	body, err := io.ReadAll(&cappedBody{ReadCloser: response.Body, left: maxResponseBytes})
+	_ = response.Body.Close()
+	if err != nil {
+		return nil, fmt.Errorf("reading a response of Prometheus: %w", err)
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	t.decoding.begin()
 	return response, nil
 }
 

@@ -26,6 +26,9 @@ import (
 // maxSeries of one user's query: each is a stream in the record of the canary.
 const maxSeries = 200
 
+// maxPodName is the length of the longest name of a pod.
+const maxPodName = 253
+
 // partLabel is the label that distinguishes the parts of a combined query.
 const partLabel = "flagcache"
 
@@ -163,6 +166,10 @@ func serviceStreams(vector model.Vector, checks []canary.Check, revision string,
 			missing = errStale
 			continue
 		}
+		if len(seen) == maxPods {
+			missing = errTooManyPods
+			break
+		}
 		of, err := streams(p.families, p.pod, revision, t)
 		if err != nil {
 			missing = errNotCounters
@@ -192,6 +199,8 @@ func keepChecks(of []canary.Stream, checks []canary.Check) []canary.Stream {
 type scrape struct {
 	pod      string
 	families families
+	// histograms are those of the families, by their name and labels.
+	histograms map[string]*dto.Histogram
 	// at is the time of the scrape, and evaluated that of the query, both by the
 	// server's clock in Unix seconds.
 	at, evaluated float64
@@ -211,10 +220,13 @@ func processesOf(vector model.Vector) (map[string]*scrape, error) {
 	found := map[string]*scrape{}
 	for _, sample := range vector {
 		own, target := splitLabels(sample.Metric)
-		key := target.String()
+		key, pod := target.String(), string(sample.Metric["pod"])
+		if len(pod) > maxPodName {
+			return nil, errNotCounters
+		}
 		p := found[key]
 		if p == nil {
-			p = &scrape{pod: string(sample.Metric["pod"]), families: families{}, at: math.Inf(-1), evaluated: float64(sample.Timestamp) / 1000}
+			p = &scrape{pod: pod, families: families{}, histograms: map[string]*dto.Histogram{}, at: math.Inf(-1), evaluated: float64(sample.Timestamp) / 1000}
 			found[key] = p
 		}
 		value := float64(sample.Value)
@@ -222,7 +234,7 @@ func processesOf(vector model.Vector) (map[string]*scrape, error) {
 			p.at = value
 			continue
 		}
-		if !p.families.put(string(sample.Metric[model.MetricNameLabel]), own, value) {
+		if !p.put(string(sample.Metric[model.MetricNameLabel]), own, value) {
 			return nil, errNotCounters
 		}
 	}
@@ -258,9 +270,9 @@ func splitLabels(series model.Metric) (own map[string]string, target model.Metri
 }
 
 // put adds a sample and reports whether it is a count.
-func (f families) put(name string, labels map[string]string, value float64) bool {
+func (s *scrape) put(name string, labels map[string]string, value float64) bool {
 	if name == metricStarted {
-		f.add(name, &dto.Metric{Gauge: &dto.Gauge{Value: &value}})
+		s.families.add(name, &dto.Metric{Gauge: &dto.Gauge{Value: &value}})
 		return true
 	}
 	if !isCount(value) {
@@ -268,7 +280,7 @@ func (f families) put(name string, labels map[string]string, value float64) bool
 	}
 	histogram, isBucket := strings.CutSuffix(name, bucketSuffix)
 	if !isBucket {
-		f.add(name, &dto.Metric{Label: pairs(labels), Counter: &dto.Counter{Value: &value}})
+		s.families.add(name, &dto.Metric{Label: pairs(labels), Counter: &dto.Counter{Value: &value}})
 		return true
 	}
 	bound, err := strconv.ParseFloat(labels["le"], 64)
@@ -277,7 +289,7 @@ func (f families) put(name string, labels map[string]string, value float64) bool
 	}
 	delete(labels, "le")
 	bucket := &dto.Bucket{UpperBound: &bound, CumulativeCount: ptr.To(uint64(value))}
-	h := f.histogram(histogram, pairs(labels))
+	h := s.histogram(histogram, labels)
 	h.Bucket = append(h.Bucket, bucket)
 	return true
 }
@@ -290,15 +302,15 @@ func (f families) add(name string, m *dto.Metric) {
 }
 
 // histogram returns the histogram with the given labels, and adds it if missing.
-func (f families) histogram(name string, labels []*dto.LabelPair) *dto.Histogram {
-	for _, m := range f[name].GetMetric() {
-		if slices.EqualFunc(m.GetLabel(), labels, func(a, b *dto.LabelPair) bool { return a.GetName() == b.GetName() && a.GetValue() == b.GetValue() }) {
-			return m.GetHistogram()
-		}
+func (s *scrape) histogram(name string, labels map[string]string) *dto.Histogram {
+	key := fmt.Sprintf("%q %q", name, labels) // maps are formatted in the order of their keys
+	if found := s.histograms[key]; found != nil {
+		return found
 	}
-	m := &dto.Metric{Label: labels, Histogram: &dto.Histogram{}}
-	f.add(name, m)
-	return m.GetHistogram()
+	m := &dto.Metric{Label: pairs(labels), Histogram: &dto.Histogram{}}
+	s.families.add(name, m)
+	s.histograms[key] = m.Histogram
+	return m.Histogram
 }
 
 func pairs(labels map[string]string) []*dto.LabelPair {
