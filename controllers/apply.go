@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/csaupgrade"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,7 +29,7 @@ import (
 // apply applies a plan: the finalizer first when it is added and last when it is
 // removed, the objects in between. A failure does not hold back other objects.
 func (r *Reconciler) apply(ctx context.Context, snapshot observed.Snapshot, desired plan.Plan) outcome {
-	a := applier{client: r.Client, live: r.Live, events: r.Events, fresh: freshness{live: r.Live, snapshot: snapshot}}
+	a := applier{client: r.Client, live: r.Live, events: recorder{r.Events}, fresh: freshness{live: r.Live, snapshot: snapshot}}
 	var result outcome
 	if desired.Finalizer == plan.AddFinalizer {
 		result.add(ctx, "adding the finalizer", a.patchFinalizer(ctx, snapshot.FlagCache, controllerutil.AddFinalizer))
@@ -59,7 +58,7 @@ func (r *Reconciler) apply(ctx context.Context, snapshot observed.Snapshot, desi
 type applier struct {
 	client client.Client
 	live   client.Reader
-	events events.EventRecorder
+	events recorder
 	fresh  freshness
 }
 

@@ -5,6 +5,8 @@ package controllers
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -65,7 +67,7 @@ func (o *observer) podFailures(ctx context.Context, snapshot observed.Snapshot) 
 		if !candidate && (observed.Available(d) || !o.overdue(d.CreationTimestamp, progressedAt(d))) {
 			continue
 		}
-		pods, err := o.pods(ctx, fc, client.MatchingLabels{
+		pods, err := o.pods(ctx, fc, ofDeployment(d), client.MatchingLabels{
 			v1alpha1.LabelName: fc.Name, v1alpha1.LabelComponent: v1alpha1.ComponentService, v1alpha1.LabelRevision: revision,
 		})
 		if err != nil {
@@ -107,7 +109,7 @@ func (o *observer) cacheFailure(ctx context.Context, fc *v1alpha1.FlagCache, chi
 		if set.Status.ReadyReplicas > 0 || !o.overdue(set.CreationTimestamp) {
 			continue
 		}
-		pods, err := o.pods(ctx, fc, client.MatchingLabels{v1alpha1.LabelName: fc.Name, v1alpha1.LabelComponent: v1alpha1.ComponentCache})
+		pods, err := o.pods(ctx, fc, controlledBy(set), client.MatchingLabels{v1alpha1.LabelName: fc.Name, v1alpha1.LabelComponent: v1alpha1.ComponentCache})
 		if err != nil {
 			return observed.PodFailure{}, err
 		}
@@ -125,7 +127,7 @@ func (o *observer) cacheFailure(ctx context.Context, fc *v1alpha1.FlagCache, chi
 func (o *observer) loadTests(ctx context.Context, fc *v1alpha1.FlagCache, children []observed.Object) (map[types.UID]observed.LoadTest, error) {
 	tests := map[types.UID]observed.LoadTest{}
 	for _, job := range owned[*batchv1.Job](fc, children) {
-		pods, err := o.pods(ctx, fc, client.MatchingLabels{batchv1.ControllerUidLabel: string(job.UID)})
+		pods, err := o.pods(ctx, fc, controlledBy(job), client.MatchingLabels{batchv1.ControllerUidLabel: string(job.UID)})
 		if err != nil {
 			return nil, err
 		}
@@ -171,13 +173,28 @@ func progressedAt(d *appsv1.Deployment) metav1.Time {
 	return metav1.Time{}
 }
 
-// pods lists pods.
-func (o *observer) pods(ctx context.Context, fc *v1alpha1.FlagCache, selected client.MatchingLabels) ([]corev1.Pod, error) {
+// pods lists the pods with some labels that a controller created. The labels do not prove
+// it: whoever may create pods can set those of a load test, and report what they like.
+func (o *observer) pods(ctx context.Context, fc *v1alpha1.FlagCache, created func(*corev1.Pod) bool, selected client.MatchingLabels) ([]corev1.Pod, error) {
 	pods := &corev1.PodList{}
 	if err := o.listLive(ctx, pods, client.InNamespace(fc.Namespace), client.Limit(maxPodsRead), selected); err != nil {
 		return nil, err
 	}
-	return pods.Items, nil
+	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return !created(&pod) }), nil
+}
+
+// controlledBy matches the pods of a controller, by its UID.
+func controlledBy(owner metav1.Object) func(*corev1.Pod) bool {
+	return func(pod *corev1.Pod) bool { return metav1.IsControlledBy(pod, owner) }
+}
+
+// ofDeployment matches the pods of a Deployment's ReplicaSets, by their names: the
+// operator does not read ReplicaSets.
+func ofDeployment(d *appsv1.Deployment) func(*corev1.Pod) bool {
+	return func(pod *corev1.Pod) bool {
+		owner := metav1.GetControllerOf(pod)
+		return owner != nil && owner.APIVersion == appsv1.SchemeGroupVersion.String() && owner.Kind == "ReplicaSet" && strings.HasPrefix(owner.Name, d.Name+"-")
+	}
 }
 
 // creationFailure returns why the pods of an object cannot be created, for the kinds that

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -41,8 +42,16 @@ var _ = Describe("Pods that do not run", func() {
 		c := s.expect(ctx, v1alpha1.ConditionCacheProvisioned, metav1.ConditionFalse, "FailedCreate")
 		Expect(c.Message).To(ContainSubstring(`pods cannot be created: admission webhook "deny.example" denied the request: no. Change`))
 
+		By("ignoring a pod that only has the labels of Redis")
+		s.pod(ctx, "an-impostor", metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "any", UID: "any"}, redis.Spec.Template.Labels, corev1.PodStatus{Conditions: []corev1.PodCondition{{
+			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "says an impostor",
+		}}})
+		s.settle(ctx)
+		c = s.expect(ctx, v1alpha1.ConditionCacheProvisioned, metav1.ConditionFalse, "FailedCreate")
+		Expect(c.Message).NotTo(ContainSubstring("impostor"))
+
 		By("not finding a node for the pod of Redis")
-		s.pod(ctx, "demo-redis-0", redis.Spec.Template.Labels, corev1.PodStatus{Conditions: []corev1.PodCondition{{
+		s.pod(ctx, "demo-redis-0", ownedBy("apps/v1", "StatefulSet", redis), redis.Spec.Template.Labels, corev1.PodStatus{Conditions: []corev1.PodCondition{{
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/3 nodes are available: 3 Insufficient cpu.",
 		}}})
 		s.settle(ctx)
@@ -53,7 +62,8 @@ var _ = Describe("Pods that do not run", func() {
 		Expect(k8s.List(ctx, deployments, client.InNamespace(s.namespace))).To(Succeed())
 		Expect(deployments.Items).To(HaveLen(1))
 		first := deployments.Items[0]
-		s.pod(ctx, "first", first.Spec.Template.Labels, corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+		replicas := &metav1.ObjectMeta{Name: first.Name + "-7d9f", UID: "a-replica-set"}
+		s.pod(ctx, "first", ownedBy("apps/v1", "ReplicaSet", replicas), first.Spec.Template.Labels, corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
 			Name: "flag-service", Image: "flag-service:v1", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull"}},
 		}}})
 		s.settle(ctx)
@@ -94,13 +104,18 @@ var _ = Describe("An autoscaler of somebody else", func() {
 })
 
 // pod creates a pod with a status.
-func (s *stage) pod(ctx context.Context, name string, labels map[string]string, status corev1.PodStatus) {
+func (s *stage) pod(ctx context.Context, name string, owner metav1.OwnerReference, labels map[string]string, status corev1.PodStatus) {
 	GinkgoHelper()
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name, Labels: labels},
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name, Labels: labels, OwnerReferences: []metav1.OwnerReference{owner}},
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "any", Image: "any"}}},
 	}
 	s.create(ctx, pod)
 	pod.Status = status
 	Expect(k8s.Status().Update(ctx, pod)).To(Succeed())
+}
+
+// ownedBy is the reference of a pod to its controller.
+func ownedBy(apiVersion, kind string, o metav1.Object) metav1.OwnerReference {
+	return metav1.OwnerReference{APIVersion: apiVersion, Kind: kind, Name: o.GetName(), UID: o.GetUID(), Controller: ptr.To(true)}
 }

@@ -5,15 +5,22 @@ package controllers
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"reflect"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/printable"
 )
 
 // report writes the status. A stale snapshot is reported only if it persists, because
@@ -37,8 +44,27 @@ func (r *Reconciler) reportUnobserved(ctx context.Context, req ctrl.Request, fc 
 	return r.writeStatus(ctx, fc, plan.Unobserved(fc, r.Clock.Now(), failure))
 }
 
-// writeStatus writes a status if it changed, and records the transitions.
+// writeStatus writes a status if it changed, and records the transitions. One that the
+// API server rejects is replaced by one that says so: the last one written, Ready, would
+// stay for ever.
 func (r *Reconciler) writeStatus(ctx context.Context, fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatus) error {
+	before := *fc.Status.DeepCopy()
+	err := r.patchStatus(ctx, fc, bounded(status))
+	if !isRejected(err) {
+		return client.IgnoreNotFound(err)
+	}
+	ctrl.LoggerFrom(ctx).Error(err, "Writing the status: the API server rejects it")
+	fc.Status = before
+	why := plan.Failure{Reason: v1alpha1.ReasonStatusRejected, Message: fmt.Sprintf("The API server rejects the status, and the other conditions are those of before: %v", err)}
+	return errors.Join(err, client.IgnoreNotFound(r.patchStatus(ctx, fc, bounded(plan.Unreported(fc, r.Clock.Now(), why)))))
+}
+
+// isRejected reports whether the API server rejects what was written, and would again.
+func isRejected(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err)
+}
+
+func (r *Reconciler) patchStatus(ctx context.Context, fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatus) error {
 	if equality.Semantic.DeepEqual(fc.Status, status) {
 		return nil
 	}
@@ -49,10 +75,49 @@ func (r *Reconciler) writeStatus(ctx context.Context, fc *v1alpha1.FlagCache, st
 	err := r.Client.Status().Patch(ctx, fc, patch, client.FieldOwner(v1alpha1.FieldManager))
 	r.Rollbacks.AfterWrite(fc, err)
 	if err != nil {
-		return client.IgnoreNotFound(err)
+		return err
 	}
-	r.recordTransitions(ctx, fc, plan.Transitions(before, status))
+	recorder{r.Events}.transitions(ctx, fc, plan.Transitions(before, status))
 	return nil
+}
+
+// bounded returns a status whose texts are printable and bounded. Others write a part of
+// them: keys of flags, AWS, webhooks, pods.
+func bounded(status v1alpha1.FlagCacheStatus) v1alpha1.FlagCacheStatus {
+	copied := status.DeepCopy()
+	boundTexts(reflect.ValueOf(copied).Elem())
+	return *copied
+}
+
+// boundTexts bounds all exported texts within a value.
+func boundTexts(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		if v.CanSet() {
+			v.SetString(printable.Text(v.String(), printable.MaxMessage))
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			boundTexts(v.Elem())
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			boundTexts(v.Index(i))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			boundTexts(v.Field(i))
+		}
+	default: // a status has no maps
+	}
+}
+
+// recorder records events whose notes are printable and bounded.
+type recorder struct{ to events.EventRecorder }
+
+// Eventf implements events.EventRecorder.
+func (r recorder) Eventf(regarding, related runtime.Object, kind, reason, action, note string, args ...any) {
+	r.to.Eventf(regarding, related, kind, reason, action, "%s", printable.Text(fmt.Sprintf(note, args...), printable.MaxNote))
 }
 
 // warn records the warnings that the last reconcile of a FlagCache did not have.
@@ -61,16 +126,16 @@ func (r *Reconciler) warn(ctx context.Context, req ctrl.Request, fc *v1alpha1.Fl
 	known, _ := before.([]plan.Event)
 	for _, e := range warnings {
 		if !slices.Contains(known, e) {
-			ctrl.LoggerFrom(ctx).Info("Ignoring a request", "reason", e.Reason, "message", e.Message)
-			r.Events.Eventf(fc, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
+			ctrl.LoggerFrom(ctx).Info("Ignoring a request", "reason", e.Reason, "message", printable.Text(e.Message, printable.MaxMessage))
+			recorder{r.Events}.Eventf(fc, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
 		}
 	}
 }
 
-// recordTransitions records transitions as events and in the log.
-func (r *Reconciler) recordTransitions(ctx context.Context, fc *v1alpha1.FlagCache, transitions []plan.Event) {
+// transitions records transitions as events and in the log.
+func (r recorder) transitions(ctx context.Context, fc *v1alpha1.FlagCache, transitions []plan.Event) {
 	for _, e := range transitions {
 		ctrl.LoggerFrom(ctx).Info("Condition changed", "condition", e.Action, "reason", e.Reason, "message", e.Message)
-		r.Events.Eventf(fc, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
+		r.Eventf(fc, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
 	}
 }

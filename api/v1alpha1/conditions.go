@@ -49,6 +49,8 @@ const (
 	ReasonNameConflict = "NameConflict"
 	// ReasonInvalidChild: the API server rejects a child object as invalid.
 	ReasonInvalidChild = "InvalidChild"
+	// ReasonStatusRejected: the API server rejects the status, so that the other conditions are those of before; the message has why.
+	ReasonStatusRejected = "StatusRejected"
 	// ReasonLabelChanged: a label that the operator finds a child object by has another value after it was written; the message names it.
 	ReasonLabelChanged = "LabelChanged"
 )

@@ -142,3 +142,15 @@ func expectGolden(t *testing.T, file, got string) {
 		t.Errorf("differs from %s (-want +got), rewrite it with -update if that is right:\n%s", path, d)
 	}
 }
+
+// Whoever may write ControllerRevisions writes what a person's terminal shows.
+func TestControlCharactersOfRecordsAreEscaped(t *testing.T) {
+	text := aRecord(50, func(r *canary.Record) { r.Message = "\x1b]0;pwned\x07" }).Encode()
+	var stdout, stderr bytes.Buffer
+	if code := run([]string{"explain", "-f", "-"}, strings.NewReader(text), &stdout, &stderr); code != exitOK {
+		t.Fatalf("exit status %d: %s", code, stderr.String())
+	}
+	if out := stdout.String(); strings.ContainsAny(out, "\x1b\x07") || !strings.Contains(out, `\x1b]0;pwned\a`) {
+		t.Errorf("got %q", out)
+	}
+}

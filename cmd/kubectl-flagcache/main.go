@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/flagcache/flagcache/controllers/printable"
 )
 
 // Exit statuses.
@@ -56,6 +58,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		fs.Usage()
 		return exitUsage
 	}
+	// What a record says was written by others, too.
+	stdout, stderr = printable.Writer{To: stdout}, printable.Writer{To: stderr}
 	record, err := read(file, stdin)
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, "kubectl flagcache:", err)

@@ -144,6 +144,7 @@ func rolloutHealthy(x *observed.Index, p servicePlan) metav1.Condition {
 var terminalReasons = []string{
 	v1alpha1.ReasonNameConflict,
 	v1alpha1.ReasonInvalidChild,
+	v1alpha1.ReasonStatusRejected,
 	v1alpha1.ReasonLabelChanged,
 	v1alpha1.ReasonSecretNotPermitted,
 	v1alpha1.ReasonSecretInvalid,

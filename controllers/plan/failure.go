@@ -48,3 +48,15 @@ func Unobserved(fc *v1alpha1.FlagCache, now time.Time, why Failure) v1alpha1.Fla
 	}, nil)
 	return st
 }
+
+// Unreported returns the status when the API server rejects the planned one: Ready is
+// False, and the rest is what was reported last.
+func Unreported(fc *v1alpha1.FlagCache, now time.Time, why Failure) v1alpha1.FlagCacheStatus {
+	st := *fc.Status.DeepCopy()
+	st.ObservedGeneration = fc.Generation
+	setConditions(fc, now, &st, verdict{
+		stalled: true,
+		ready:   conditions.False(v1alpha1.ConditionReady, why.Reason, "%s", why.Message),
+	}, nil)
+	return st
+}

@@ -14,9 +14,10 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/flagcache/flagcache/controllers/printable"
 )
 
 // probeStep is the step of a probe.
@@ -41,7 +42,7 @@ type failure struct {
 	conn *guardedConn
 }
 
-// maxMessage is the maximum length of a message in runes: addresses and keys are user
+// maxMessage is the maximum length of a message in bytes: addresses and keys are user
 // input.
 const maxMessage = 256
 
@@ -49,7 +50,7 @@ const maxMessage = 256
 // that a server sent.
 func classify(t Target, f failure) (Reason, string) {
 	reason, message := diagnose(t, f)
-	return reason, printable(message)
+	return reason, bounded(message)
 }
 
 func diagnose(t Target, f failure) (Reason, string) {
@@ -136,7 +137,7 @@ func diagnoseReply(t Target, f failure) (Reason, string) {
 	switch {
 	case errors.Is(f.err, errReadBackMismatch), errors.Is(f.err, redis.Nil):
 		return ReasonReadBackMismatch, fmt.Sprintf("%s does not return the value written to key %s; "+
-			"check that no other client writes the key and that the address is a single server.", at, printable(t.Key))
+			"check that no other client writes the key and that the address is a single server.", at, bounded(t.Key))
 	case f.conn.startsWithTLS(), errors.Is(f.err, errSpeaksTLS):
 		return ReasonTLSRequired, at + " responds with TLS; enable TLS for this cache."
 	case errors.As(f.err, &reply):
@@ -197,7 +198,7 @@ var diagnoses = []diagnosis{
 
 // message returns the message of a diagnosis.
 func (d diagnosis) message(t Target, command string) string {
-	message := strings.NewReplacer("{addr}", where(t), "{command}", command, "{key}", printable(t.Key)).Replace(d.template)
+	message := strings.NewReplacer("{addr}", where(t), "{command}", command, "{key}", bounded(t.Key)).Replace(d.template)
 	if d.reason == ReasonWrongPassword {
 		message += surroundingSpace(t)
 	}
@@ -244,13 +245,16 @@ func (e replyError) Error() string { return string(e) }
 func (replyError) RedisError() {}
 
 func healthyMessage(t Target) string {
-	return printable(where(t) + " is writable and readable.")
+	return bounded(where(t) + " is writable and readable.")
 }
+
+// bounded returns a text that fits into a message.
+func bounded(s string) string { return printable.Text(s, maxMessage) }
 
 // where returns the printable address, without anything before an @, which is a
 // credential that was entered as a part of the host.
 func where(t Target) string {
-	return printable(t.Addr[strings.LastIndexByte(t.Addr, '@')+1:])
+	return bounded(t.Addr[strings.LastIndexByte(t.Addr, '@')+1:])
 }
 
 // cause returns the system's text for the error number in err, if any.
@@ -275,19 +279,4 @@ func isHangUp(err error) bool {
 		}
 	}
 	return false
-}
-
-// printable returns s without control characters, truncated to maxMessage runes.
-func printable(s string) string {
-	kept := make([]rune, 0, min(len(s), maxMessage))
-	for _, r := range s {
-		if len(kept) == maxMessage {
-			kept[maxMessage-1] = '…'
-			break
-		}
-		if unicode.IsPrint(r) {
-			kept = append(kept, r)
-		}
-	}
-	return string(kept)
 }

@@ -193,17 +193,3 @@ func TestClassifyErrorReplies(t *testing.T) {
 		}
 	}
 }
-
-func TestPrintable(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct{ in, want string }{
-		"plain text":                     {"redis:6379 – größer", "redis:6379 – größer"},
-		"control characters and escapes": {"a\x00b\x1b[31mc\r\nd\u202ee", "ab[31mcde"},
-		"too long":                       {strings.Repeat("ä", 300), strings.Repeat("ä", maxMessage-1) + "…"},
-		"exactly the maximum":            {strings.Repeat("ä", maxMessage), strings.Repeat("ä", maxMessage)},
-	} {
-		if got := printable(c.in); got != c.want {
-			t.Errorf("%s: got %q, want %q", name, got, c.want)
-		}
-	}
-}

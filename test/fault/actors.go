@@ -401,7 +401,9 @@ func (w kube) kubelet() {
 		_, there := live[*corev1.Pod](&w.api.store, pods, d.Name)
 		switch {
 		case crashes && !there:
-			w.createPod(d.Name, d.Spec.Template.Labels, metav1.NewControllerRef(d, appsv1.SchemeGroupVersion.WithKind("Deployment")))
+			// There are no ReplicaSets in the World: this one has the UID of its Deployment.
+			set := &metav1.ObjectMeta{Name: d.Name + replicaSetSuffix, UID: d.UID}
+			w.createPod(d.Name, d.Spec.Template.Labels, metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("ReplicaSet")))
 			updateAs(&w.api, pods, d.Name, func(p *corev1.Pod) {
 				p.Status.ContainerStatuses = []corev1.ContainerStatus{{
 					Name: "flag-service", RestartCount: 2,
@@ -415,6 +417,9 @@ func (w kube) kubelet() {
 	w.removeOrphans()
 }
 
+// replicaSetSuffix is what the name of a ReplicaSet has after that of its Deployment.
+const replicaSetSuffix = "-7d9f"
+
 // removeOrphans deletes pods whose Deployment or Job no longer exists.
 func (w kube) removeOrphans() {
 	for _, o := range w.api.now(pods) {
@@ -422,7 +427,11 @@ func (w kube) removeOrphans() {
 		if owner == nil {
 			continue
 		}
-		if there := find(w.api.now(kindNamed(owner.Kind)), owner.Name); there == nil || there.GetUID() != owner.UID {
+		of, name := deployments, strings.TrimSuffix(owner.Name, replicaSetSuffix)
+		if owner.Kind == "Job" {
+			of = jobs
+		}
+		if there := find(w.api.now(of), name); there == nil || there.GetUID() != owner.UID {
 			w.mustDelete(pods, o.GetName())
 		}
 	}

@@ -7,11 +7,16 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/flagcache/flagcache/controllers/printable"
 )
 
 // LoadTestContainer is the container that runs a load test. Other containers of its
 // pod, such as the proxy of a service mesh, may run for ever.
 const LoadTestContainer = "load-test"
+
+// maxReport is the length of a report in bytes: that at which the kubelet cuts it.
+const maxReport = 4096
 
 // LoadTest is what was observed of the pod of a load test; the zero value is one that
 // runs, or has no pod.
@@ -42,7 +47,7 @@ func LoadTestOf(pods []corev1.Pod) LoadTest {
 }
 
 func endedLoadTest(ended *corev1.ContainerStateTerminated) LoadTest {
-	test := LoadTest{Ended: true, Passed: ended.ExitCode == 0, Report: ended.Message}
+	test := LoadTest{Ended: true, Passed: ended.ExitCode == 0, Report: printable.Text(ended.Message, maxReport)}
 	if test.Report == "" && !test.Passed {
 		test.Failure = PodFailure{Reason: ended.Reason, Message: fmt.Sprintf("its container ended with code %d (%s)", ended.ExitCode, ended.Reason)}
 	}

@@ -30,9 +30,6 @@ const (
 	// loadTestMargin is how much later Kubernetes ends the Job: it deletes the pod, and
 	// with it the reason why it did not run.
 	loadTestMargin = time.Minute
-	// maxReport is the length of a report that is kept, in bytes: Kubernetes truncates a
-	// termination message at that.
-	maxReport = 4096
 )
 
 // LoadTestJob sends requests to the candidate before any client does. It runs the
@@ -136,10 +133,9 @@ func LoadTestResult(s *observed.Index, record canary.Record) *canary.LoadTestRes
 		return nil
 	}
 	test := s.LoadTests[job.UID]
-	report := test.Report[:min(len(test.Report), maxReport)]
 	switch {
 	case test.Ended:
-		return &canary.LoadTestResult{Passed: test.Passed, Report: cmp.Or(report, test.Failure.Message)}
+		return &canary.LoadTestResult{Passed: test.Passed, Report: cmp.Or(test.Report, test.Failure.Message)}
 	case test.Failure.Fatal, test.Failure.Reason != "" && loadTestOverdue(s, job):
 		return &canary.LoadTestResult{Report: test.Failure.Message}
 	}
