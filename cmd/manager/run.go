@@ -134,7 +134,7 @@ func addProber(ctx context.Context, mgr ctrl.Manager, o options, changes chan<- 
 		Workers:     o.probeWorkers,
 		Log:         mgr.GetLogger().WithName("probe"),
 		Changed:     notifier(ctx, changes),
-		DialControl: probe.DenyLinkLocal,
+		DialControl: probe.DenySpecial,
 	})
 	if err := mgr.Add(prober); err != nil {
 		return nil, fmt.Errorf("adding the prober: %w", err)

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +26,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -116,8 +116,8 @@ func scrapable(pod *corev1.Pod, deployment string) bool {
 	if owner == nil || owner.APIVersion != appsv1.SchemeGroupVersion.String() || owner.Kind != "ReplicaSet" || !strings.HasPrefix(owner.Name, deployment+"-") || pod.Spec.HostNetwork {
 		return false
 	}
-	address, err := netip.ParseAddr(pod.Status.PodIP)
-	return pod.Status.Phase == corev1.PodRunning && err == nil && !address.IsLoopback() && !address.IsLinkLocalUnicast()
+	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(config.PortTelemetry))
+	return pod.Status.Phase == corev1.PodRunning && probe.DenyLocal("tcp", address, nil) == nil
 }
 
 var errStatus = errors.New("response status is not 200")

@@ -212,7 +212,7 @@ func TestClientsRefuseLocalAddresses(t *testing.T) {
 	t.Cleanup(server.Close)
 	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
 	for _, c := range []*http.Client{NewHTTPClient(), NewPrometheusHTTPClient()} {
-		for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "127.1.2.3", "0.0.0.0", "169.254.169.254", "[fd00:ec2::254]", "[fe80::1]", "224.0.0.1", "2130706433"} {
+		for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "127.1.2.3", "0.0.0.0", "169.254.169.254", "[fd00:ec2::254]", "[fd00:ec2::23]", "168.63.129.16", "100.100.100.200", "0.0.0.1", "[64:ff9b::7f00:1]", "[64:ff9b::a9fe:a9fe]", "[fe80::1]", "224.0.0.1", "2130706433"} {
 			response, err := c.Get("http://" + net.JoinHostPort(strings.Trim(host, "[]"), port))
 			if err == nil {
 				_ = response.Body.Close()

@@ -21,9 +21,9 @@ import (
 const keyExpiry = time.Minute
 
 // Once probes once, without hysteresis. It returns within t.Timeout, or when ctx is
-// done. It does not connect to addresses that DenyLinkLocal denies.
+// done. It does not connect to addresses that DenySpecial denies.
 func Once(ctx context.Context, t Target) Attempt {
-	return once(ctx, t, DenyLinkLocal)
+	return once(ctx, t, DenySpecial)
 }
 
 func once(ctx context.Context, t Target, control DialControl) Attempt {

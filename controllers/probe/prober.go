@@ -34,7 +34,7 @@ type Options struct {
 	// Changed is called by a worker when a target's result changes: it must not block,
 	// and may call the Prober. Calls for one target never overlap.
 	Changed func(key types.NamespacedName)
-	// DialControl allows or denies addresses (default DenyLinkLocal).
+	// DialControl allows or denies addresses (default DenySpecial).
 	DialControl DialControl
 }
 
@@ -74,7 +74,7 @@ func New(o Options) *Prober {
 		o.Changed = func(types.NamespacedName) {}
 	}
 	if o.DialControl == nil {
-		o.DialControl = DenyLinkLocal
+		o.DialControl = DenySpecial
 	}
 	return &Prober{
 		clock:   o.Clock,
