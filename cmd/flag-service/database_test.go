@@ -140,3 +140,19 @@ func TestAdminAPIRequiresADatabaseAndTokens(t *testing.T) {
 		})
 	}
 }
+
+// Anybody in the cluster can read /readyz.
+func TestReadinessDoesNotShowTheDatabase(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "uri"), "postgres://secret-user:s3cret@127.0.0.1:1/secret-database?sslmode=disable")
+	p := launch(t, "FLAGS_POSTGRES_URI_FILE="+filepath.Join(dir, "uri"))
+	var status int
+	var body string
+	redistest.Eventually(t, time.Minute, "the service says that its source fails", func() bool {
+		status, body = p.get("/readyz")
+		return strings.Contains(body, sourceFails)
+	})
+	if status != 503 || strings.Contains(body, "secret") || strings.Contains(body, "s3cret") {
+		t.Errorf("/readyz answers %d %s", status, body)
+	}
+}

@@ -302,6 +302,31 @@ func TestInvalidSettingsAreRejected(t *testing.T) {
 	}
 }
 
+// The files of a directory of tokens are tokens, so that no other file may be in it.
+func TestTokensNeedADirectoryOfTheirOwn(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "cache"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "tokens")
+	if err := os.Symlink(filepath.Join(root, "cache"), link); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ADMIN_TOKENS_DIR", "AUTH_TOKENS_DIR"} {
+		for dir, accepted := range map[string]bool{
+			root: false, filepath.Join(root, "cache"): false, filepath.Join(root, "other", "..", "cache"): false, link: false,
+			"/uri": false, "/uri/tokens": true, "/hmac/": false, "/etc/flagcache/flags": false, root + "-tokens": true, "/tokens": true,
+		} {
+			_, err := readSettings([]string{
+				"SERVICE_BINDING_ROOT=" + root, "FLAGS_POSTGRES_URI_FILE=/uri/uri", "CACHE_HMAC_KEY_FILE=/hmac/key", name + "=" + dir,
+			})
+			if (err == nil) != accepted {
+				t.Errorf("%s=%s: %v, want accepted: %t", name, dir, err, accepted)
+			}
+		}
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	got, err := readSettings([]string{"LOG_LEVEL=", "SERVICE_BINDING_ROOT=/bindings", "UNRELATED=x"})
 	if err != nil {

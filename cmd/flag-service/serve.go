@@ -210,10 +210,17 @@ func (v *service) shutdown() error {
 	return err
 }
 
+// sourceFails stands for the error of the source: /readyz is public within the cluster,
+// and the error may name the database and its user.
+const sourceFails = "the source cannot be read: see the log"
+
 // health returns the state reported by /readyz.
 func (v *service) health() ofrep.Health {
 	current := v.refresher.Current()
-	sourceError := v.refresher.SourceError()
+	sourceError := ""
+	if v.refresher.SourceError() != "" {
+		sourceError = sourceFails
+	}
 	switch {
 	case v.draining.Load():
 		return ofrep.Health{Details: "draining"}

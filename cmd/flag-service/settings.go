@@ -84,6 +84,9 @@ func readSettings(environ []string) (settings, error) {
 	if root := r.text(config.EnvServiceBindingRoot, ""); root != "" {
 		s.bindingDir = filepath.Join(root, config.BindingName)
 	}
+	files := []string{s.flagsFile, s.splitFile, s.database.uriFile, r.text(config.EnvCacheHMACKeyFile, "")}
+	r.rejectSharedTokens(config.EnvAuthTokensDir, s.http.tokensDir, files)
+	r.rejectSharedTokens(config.EnvAdminTokensDir, s.database.adminTokensDir, files)
 	return s, errors.Join(r.errs...)
 }
 
@@ -102,6 +105,38 @@ type reader struct {
 
 func (r *reader) reject(name, accepted string) {
 	r.errs = append(r.errs, fmt.Errorf("%s is %q; it must be %s", name, r.values[name], accepted))
+}
+
+// rejectSharedTokens rejects a directory of tokens that also has other files of the service:
+// each file of it is a token, and the host name of the cache is known to many.
+func (r *reader) rejectSharedTokens(name, dir string, files []string) {
+	if dir == "" {
+		return
+	}
+	shared := within(dir, r.values[config.EnvServiceBindingRoot])
+	for _, file := range files {
+		shared = shared || file != "" && resolve(dir) == resolve(filepath.Dir(file))
+	}
+	if shared {
+		r.reject(name, "a directory of its own: every file in it is a token")
+	}
+}
+
+// within reports whether a directory is another one, or is in it.
+func within(dir, other string) bool {
+	if other == "" {
+		return false
+	}
+	relative, err := filepath.Rel(resolve(other), resolve(dir))
+	return err == nil && relative != ".." && !strings.HasPrefix(relative, "../")
+}
+
+// resolve returns a path without symbolic links, as far as it exists.
+func resolve(path string) string {
+	if existing, err := filepath.EvalSymlinks(path); err == nil {
+		return existing
+	}
+	return filepath.Clean(path)
 }
 
 func (r *reader) text(name, fallback string) string {

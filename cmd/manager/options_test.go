@@ -4,7 +4,9 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/pem"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -83,4 +85,29 @@ func writeFile(t *testing.T, content string) string {
 		t.Fatal(err)
 	}
 	return name
+}
+
+func TestMetricsEndpointSpeaksHTTP1Only(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.EnableHTTP2 = true
+	server.TLS = &tls.Config{NextProtos: []string{"h2", "http/1.1"}}
+	options := managerOptions(options{metricsSecure: true}, nil).Metrics
+	if len(options.TLSOpts) == 0 {
+		t.Fatal("the metrics endpoint has no options for TLS")
+	}
+	server.StartTLS()
+	defer server.Close()
+	for _, configure := range options.TLSOpts {
+		configure(server.TLS)
+	}
+	client := server.Client()
+	client.Transport.(*http.Transport).ForceAttemptHTTP2 = true
+	response, err := client.Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.ProtoMajor != 1 {
+		t.Errorf("it speaks %s", response.Proto)
+	}
 }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -105,8 +106,12 @@ func run(ctx context.Context, o options) error {
 	return mgr.Start(ctx)
 }
 
+// onlyHTTP1 keeps the metrics endpoint from speaking HTTP/2, whose streams let one client
+// cost much before it is authorized (CVE-2023-44487, CVE-2023-39325).
+func onlyHTTP1(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }
+
 func managerOptions(o options, scheme *runtime.Scheme) ctrl.Options {
-	m := metricsserver.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure}
+	m := metricsserver.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure, TLSOpts: []func(*tls.Config){onlyHTTP1}}
 	if o.metricsSecure {
 		m.FilterProvider = filters.WithAuthenticationAndAuthorization
 	}

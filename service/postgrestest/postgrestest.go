@@ -105,7 +105,7 @@ func (s *Server) Database(t testing.TB) string {
 }
 
 func (s *Server) uri(database string) string {
-	return fmt.Sprintf("postgres://postgres:%s@%s/%s", Password, s.Addr, database)
+	return fmt.Sprintf("postgres://postgres:%s@%s/%s?sslmode=disable", Password, s.Addr, database)
 }
 
 // Kill kills the server, like a crash. Committed data is kept.

@@ -36,11 +36,48 @@ func TestDocumentedTestsExist(t *testing.T) {
 	}
 }
 
+// TestDocumentedSecurityTestsExist holds the table of requirements to the tests and specs
+// that it names.
+func TestDocumentedSecurityTestsExist(t *testing.T) {
+	page, err := os.ReadFile("../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "\n## Tests\n")
+	dirs := []string{"../../service", "../../controllers", "../../cmd"}
+	tests, specs := testsOf(t, dirs...), declarations(t, `It\("([^"]+)"`, dirs...)
+	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`|`spec \"([^`]+)\"`")
+	rows := 0
+	for line := range strings.Lines(table) {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| requirement") || strings.HasPrefix(line, "| ---") {
+			continue
+		}
+		rows++
+		found := named.FindAllStringSubmatch(line, -1)
+		if len(found) == 0 {
+			t.Errorf("no test for %s", line)
+		}
+		for _, match := range found {
+			if !tests[match[1]] && !specs[match[2]] {
+				t.Errorf("there is no %s", match[0])
+			}
+		}
+	}
+	if rows == 0 {
+		t.Error("the page has no table of tests")
+	}
+}
+
 // testsOf are the names of all tests and fuzz targets under some directories.
 func testsOf(t *testing.T, dirs ...string) map[string]bool {
+	return declarations(t, `(?m)^func ((?:Test|Fuzz)\w+)\(`, dirs...)
+}
+
+// declarations are the first groups of all matches in the tests under some directories.
+func declarations(t *testing.T, pattern string, dirs ...string) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
-	declared := regexp.MustCompile(`(?m)^func ((Test|Fuzz)\w+)\(`)
+	declared := regexp.MustCompile(pattern)
 	for _, dir := range dirs {
 		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, "_test.go") {

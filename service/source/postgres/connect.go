@@ -4,12 +4,15 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +44,22 @@ const sessionSettings = "SET statement_timeout = '5s'; SET lock_timeout = '2s'; 
 var errInvalidURI = errors.New("the file does not contain a PostgreSQL URI such as postgres://user:password@host:5432/database; " +
 	"special characters in the password must be percent-encoded")
 
+// sslModes are those that decide whether the connection is encrypted. Without one, and
+// with allow and prefer, whoever is between the two decides.
+var sslModes = []string{"disable", "require", "verify-ca", "verify-full"}
+
+var errNoSSLMode = errors.New("the database URI must have the parameter sslmode, such as ?sslmode=verify-full; one of " +
+	strings.Join(sslModes, ", ") + ", where disable sends the password and the flags in plain text")
+
+// sslMode returns the mode that a URI or the environment sets.
+func sslMode(uri string) string {
+	parsed, err := url.Parse(uri)
+	if err != nil {
+		return ""
+	}
+	return cmp.Or(parsed.Query().Get("sslmode"), os.Getenv("PGSSLMODE"))
+}
+
 // readURI reads the URI from the file.
 func readURI(path string) (string, error) {
 	data, err := os.ReadFile(path)
@@ -64,6 +83,9 @@ func parseURI(uri string) (*pgx.ConnConfig, error) {
 		return nil, fmt.Errorf("a file referenced by the database URI: %w", file)
 	case err != nil:
 		return nil, errInvalidURI
+	}
+	if !slices.Contains(sslModes, sslMode(uri)) {
+		return nil, errNoSSLMode
 	}
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}
 	config.DialFunc = dialer.DialContext

@@ -4,6 +4,7 @@
 package postgres
 
 import (
+	"errors"
 	"net"
 	"net/url"
 	"os"
@@ -271,6 +272,19 @@ func TestUnreachableDatabaseIsRetried(t *testing.T) {
 			t.Errorf("the log is\n%s", text)
 		}
 	})
+}
+
+// Whoever is between the service and the database must not decide about encryption.
+func TestURIMustDecideAboutEncryption(t *testing.T) {
+	for parameters, accepted := range map[string]bool{
+		"": false, "?sslmode=": false, "?sslmode=allow": false, "?sslmode=prefer": false, "?application_name=sslmode": false,
+		"?sslmode=disable": true, "?sslmode=require": true, "?sslmode=verify-full": true, "?connect_timeout=5&sslmode=verify-ca": true,
+	} {
+		_, err := parseURI("postgres://u:s3cret@db/x" + parameters)
+		if refused := errors.Is(err, errNoSSLMode); refused == accepted || accepted && err != nil {
+			t.Errorf("%q: %v, want accepted: %t", parameters, err, accepted)
+		}
+	}
 }
 
 func TestInvalidURIIsNotLeaked(t *testing.T) {

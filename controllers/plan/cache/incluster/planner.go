@@ -235,6 +235,10 @@ func redisPod(fc *v1alpha1.FlagCache) corev1.PodSpec {
 	}
 }
 
+// operatorPods are labels of the operator's pods in every installation; see
+// config/manager/manager.yaml.
+var operatorPods = map[string]string{"app.kubernetes.io/name": "flagcache", "control-plane": "controller-manager"}
+
 // redisNetworkPolicy lets in the flag service and the operator's probe, and
 // lets nothing out.
 func redisNetworkPolicy(fc *v1alpha1.FlagCache, operatorNamespace string) *networkingv1.NetworkPolicy {
@@ -247,7 +251,10 @@ func redisNetworkPolicy(fc *v1alpha1.FlagCache, operatorNamespace string) *netwo
 			Ingress: []networkingv1.NetworkPolicyIngressRule{{
 				From: []networkingv1.NetworkPolicyPeer{
 					{PodSelector: &metav1.LabelSelector{MatchLabels: observed.SelectorLabels(fc, v1alpha1.ComponentService)}},
-					{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: operatorNamespace}}},
+					{
+						NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: operatorNamespace}},
+						PodSelector:       &metav1.LabelSelector{MatchLabels: operatorPods},
+					},
 				},
 				Ports: []networkingv1.NetworkPolicyPort{pods.TCPPort(connection.DefaultPort)},
 			}},
