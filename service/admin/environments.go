@@ -184,7 +184,7 @@ func (a *api) listAudit(c *call) error {
 			return err
 		}
 	}
-	entries, err := a.Store.Audit(c.r.Context(), environment, key, before, limit+1)
+	entries, more, err := a.Store.Audit(c.r.Context(), environment, key, before, limit)
 	if err != nil {
 		return err
 	}
@@ -192,13 +192,13 @@ func (a *api) listAudit(c *call) error {
 		Changes []auditItem `json:"changes"`
 		Next    int64       `json:"next,omitempty"`
 	}{Changes: []auditItem{}}
-	for _, e := range entries[:min(limit, len(entries))] {
+	for _, e := range entries {
 		page.Changes = append(page.Changes, auditItem{
 			ID: e.ID, At: e.At.UTC(), Action: e.Action, Key: e.Key, Actor: e.Actor, RequestID: e.RequestID, Before: e.Before, After: e.After,
 		})
 	}
-	if len(entries) > limit {
-		page.Next = entries[limit-1].ID
+	if more {
+		page.Next = entries[len(entries)-1].ID
 	}
 	return c.writeJSON(http.StatusOK, page)
 }

@@ -54,6 +54,41 @@ func TestSizeOfResponsesIsLimited(t *testing.T) {
 	f.must(http.StatusCreated, "PUT", flag(0), on, "If-None-Match", "*")
 }
 
+// Forty changes of large flags were 67 MB. A page has so many that their definitions fill
+// 1 MiB, and the next page continues.
+func TestPagesOfTheAuditAreBoundedInBytes(t *testing.T) {
+	const changes, size = 9, 400_000
+	f := newFixture(t)
+	tag := ""
+	for i := range changes {
+		flag := `{"state":"ENABLED","variants":{"a":"` + strings.Repeat(fmt.Sprint(i), size) + `"}}`
+		if tag == "" {
+			tag = f.must(http.StatusCreated, "PUT", "/shop/flags/a", flag, "If-None-Match", "*").etag()
+			continue
+		}
+		tag = f.must(http.StatusOK, "PUT", "/shop/flags/a", flag, "If-Match", tag).etag()
+	}
+	seen, query := 0, "/shop/audit?limit=40"
+	for before := ""; ; {
+		var page struct {
+			Changes []auditItem
+			Next    int64
+		}
+		got := f.must(http.StatusOK, "GET", query+before, "")
+		if limit := 1<<20 + 2*size + 4<<10; len(got.body) > limit {
+			t.Errorf("a page has %d bytes, want at most %d", len(got.body), limit)
+		}
+		got.into(t, &page)
+		if seen += len(page.Changes); page.Next == 0 || len(page.Changes) == 0 {
+			break
+		}
+		before = fmt.Sprintf("&before=%d", page.Next)
+	}
+	if seen != changes {
+		t.Errorf("the pages have %d changes, want %d", seen, changes)
+	}
+}
+
 func TestRefusalIsAProblem(t *testing.T) {
 	mediaType, body := Refusal(http.StatusBadRequest)
 	if mediaType != "application/problem+json" || !strings.HasPrefix(string(body), `{"title":"Bad Request","status":400,"detail":"the request is not valid HTTP`) {

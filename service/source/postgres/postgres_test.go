@@ -264,7 +264,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	f.exec(`UPDATE flagcache.environments SET metadata = '{"a":1}' WHERE name = 'shop'`)
 	f.exec("TRUNCATE flagcache.flags")
 
-	entries, err := f.Audit(t.Context(), "shop", "", 0, 100)
+	entries, _, err := f.Audit(t.Context(), "shop", "", 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	if after := f.load().Version; after.Number < before.Number+int64(len(want)) {
 		t.Errorf("version %s after %s and %d changes", after, before, len(want))
 	}
-	if page, err := f.Audit(t.Context(), "shop", "a", entries[len(entries)-2].ID+1, 1); err != nil || len(page) != 1 || page[0].ID != entries[len(entries)-2].ID {
+	if page, _, err := f.Audit(t.Context(), "shop", "a", entries[len(entries)-2].ID+1, 1); err != nil || len(page) != 1 || page[0].ID != entries[len(entries)-2].ID {
 		t.Errorf("the page of flag a is %v, error %v", page, err)
 	}
 }
@@ -350,7 +350,7 @@ func TestConcurrentUpdatesAreNotLost(t *testing.T) {
 	if err != nil || string(got.Definition) != `{"n":200}` {
 		t.Errorf("the flag is %v, error %v", got, err)
 	}
-	if entries, err := f.Audit(t.Context(), "shop", "count", 0, 1000); err != nil || len(entries) != 1+writers*times {
+	if entries, _, err := f.Audit(t.Context(), "shop", "count", 0, 1000); err != nil || len(entries) != 1+writers*times {
 		t.Errorf("the audit has %d rows, error %v", len(entries), err)
 	}
 }

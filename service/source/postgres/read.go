@@ -113,29 +113,46 @@ func (s *Store) Environments(ctx context.Context, after string, limit int) ([]En
 	return environments, nil
 }
 
+// maxAuditBytes of the definitions in a page of the audit, which ends with the change that
+// exceeds it: each has up to two definitions as large as a flags file.
+const maxAuditBytes = 1 << 20
+
 // Audit reads up to limit changes of an environment, latest first: those of one
 // flag, or of all if key is empty; and only those with an ID less than before,
-// unless it is 0.
-func (s *Store) Audit(ctx context.Context, environment, key string, before int64, limit int) ([]AuditEntry, error) {
+// unless it is 0. It reads fewer where they are large; more is true if there are others.
+func (s *Store) Audit(ctx context.Context, environment, key string, before int64, limit int) (entries []AuditEntry, more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	if before <= 0 {
 		before = math.MaxInt64
 	}
-	rows, err := s.pool.Query(ctx, `SELECT id, coalesce(key, ''), action, actor, request_id, before::text, after::text, at
-		FROM flagcache.audit WHERE environment = $1 AND ($2 = '' OR key = $2) AND id < $3 ORDER BY id DESC LIMIT $4`, environment, key, before, limit)
+	// The server adds up the sizes, so that what is left out is not sent. Rows hold one row
+	// more than the limit, to know whether there are others.
+	rows, err := s.pool.Query(ctx, `
+		WITH candidates AS (
+			SELECT id, key, action, actor, request_id, before::text, after::text, at
+			FROM flagcache.audit WHERE environment = $1 AND ($2 = '' OR key = $2) AND id < $3 ORDER BY id DESC LIMIT $4 + 1
+		), sized AS (
+			SELECT *, count(*) OVER () AS found, row_number() OVER latest AS position,
+				coalesce(sum(coalesce(octet_length(before), 0) + coalesce(octet_length(after), 0))
+					OVER (ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS preceding
+			FROM candidates WINDOW latest AS (ORDER BY id DESC)
+		)
+		SELECT id, coalesce(key, ''), action, actor, request_id, before, after, at, found
+		FROM sized WHERE position <= $4 AND preceding < $5 ORDER BY id DESC`, environment, key, before, limit, maxAuditBytes)
 	if err != nil {
-		return nil, fmt.Errorf("reading the audit of environment %s: %w", environment, err)
+		return nil, false, fmt.Errorf("reading the audit of environment %s: %w", environment, err)
 	}
-	entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (AuditEntry, error) {
+	found := 0
+	entries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (AuditEntry, error) {
 		var e AuditEntry
 		var before, after *string
-		err := row.Scan(&e.ID, &e.Key, &e.Action, &e.Actor, &e.RequestID, &before, &after, &e.At)
+		err := row.Scan(&e.ID, &e.Key, &e.Action, &e.Actor, &e.RequestID, &before, &after, &e.At, &found)
 		e.Before, e.After = rawJSON(before), rawJSON(after)
 		return e, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading the audit of environment %s: %w", environment, err)
+		return nil, false, fmt.Errorf("reading the audit of environment %s: %w", environment, err)
 	}
-	return entries, nil
+	return entries, found > len(entries), nil
 }
