@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/printable"
@@ -44,19 +45,19 @@ func (r *Reconciler) reportUnobserved(ctx context.Context, req ctrl.Request, fc 
 	return r.writeStatus(ctx, fc, plan.Unobserved(fc, r.Clock.Now(), failure))
 }
 
-// writeStatus writes a status if it changed, and records the transitions. One that the
-// API server rejects is replaced by one that says so: the last one written, Ready, would
+// writeStatus writes a status. One that the API server rejects is replaced by one that
+// says so: the last one written, Ready, would
 // stay for ever.
 func (r *Reconciler) writeStatus(ctx context.Context, fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatus) error {
 	before := *fc.Status.DeepCopy()
-	err := r.patchStatus(ctx, fc, bounded(status))
+	err := patchStatus(ctx, r.Client, &r.Rollbacks, recorder{r.Events}, fc, bounded(status))
 	if !isRejected(err) {
 		return client.IgnoreNotFound(err)
 	}
 	ctrl.LoggerFrom(ctx).Error(err, "Writing the status: the API server rejects it")
 	fc.Status = before
 	why := plan.Failure{Reason: v1alpha1.ReasonStatusRejected, Message: fmt.Sprintf("The API server rejects the status, and the other conditions are those of before: %v", err)}
-	return errors.Join(err, client.IgnoreNotFound(r.patchStatus(ctx, fc, bounded(plan.Unreported(fc, r.Clock.Now(), why)))))
+	return errors.Join(err, client.IgnoreNotFound(patchStatus(ctx, r.Client, &r.Rollbacks, recorder{r.Events}, fc, bounded(plan.Unreported(fc, r.Clock.Now(), why)))))
 }
 
 // isRejected reports whether the API server rejects what was written, and would again.
@@ -64,20 +65,21 @@ func isRejected(err error) bool {
 	return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err)
 }
 
-func (r *Reconciler) patchStatus(ctx context.Context, fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatus) error {
+// patchStatus writes a status if it changed, and records the transitions.
+func patchStatus(ctx context.Context, c client.Client, rollbacks *exporter.Rollbacks, to recorder, fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatus) error {
 	if equality.Semantic.DeepEqual(fc.Status, status) {
 		return nil
 	}
 	before := *fc.Status.DeepCopy()
-	r.Rollbacks.BeforeWrite(fc, status)
+	rollbacks.BeforeWrite(fc, status)
 	patch := client.MergeFromWithOptions(fc.DeepCopy(), client.MergeFromWithOptimisticLock{})
 	fc.Status = status
-	err := r.Client.Status().Patch(ctx, fc, patch, client.FieldOwner(v1alpha1.FieldManager))
-	r.Rollbacks.AfterWrite(fc, err)
+	err := c.Status().Patch(ctx, fc, patch, client.FieldOwner(v1alpha1.FieldManager))
+	rollbacks.AfterWrite(fc, err)
 	if err != nil {
 		return err
 	}
-	recorder{r.Events}.transitions(ctx, fc, plan.Transitions(before, status))
+	to.transitions(ctx, fc, plan.Transitions(before, status))
 	return nil
 }
 
