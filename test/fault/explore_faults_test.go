@@ -24,10 +24,14 @@ var faultActions = []action{
 // cloudActions are tried in addition in a World with a cache in AWS.
 var cloudActions = []action{
 	{"request a new token", func(w *World) bool { return annotationOf(w, v1alpha1.AnnotationRotateToken) == "" }, func(w *World) { requestRotation("today").do(w) }},
-	{"request larger nodes", func(w *World) bool { return specOf(w) != nil && specOf(w).Cache.ElastiCache.NodeType == "cache.t3.micro" }, func(w *World) {
+	{"request larger nodes", func(w *World) bool {
+		return specOf(w) != nil && specOf(w).Cache.ElastiCache.NodeType == "cache.t3.micro"
+	}, func(w *World) {
 		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Cache.ElastiCache.NodeType = "cache.t3.small" })
 	}},
-	{"change the engine", func(w *World) bool { return specOf(w) != nil && specOf(w).Cache.ElastiCache.Engine == v1alpha1.EngineRedis }, func(w *World) { changeEngine("").do(w) }},
+	{"change the engine", func(w *World) bool {
+		return specOf(w) != nil && specOf(w).Cache.ElastiCache.Engine == v1alpha1.EngineRedis
+	}, func(w *World) { changeEngine("").do(w) }},
 	{"stop ACK", func(w *World) bool { return !w.cloud.stopped }, func(w *World) { w.cloud.stopped = true }},
 	{"start ACK", func(w *World) bool { return w.cloud.stopped }, func(w *World) { w.cloud.stopped = false; w.nextTick = w.time.Add(tick) }},
 }
