@@ -267,7 +267,7 @@ var (
 var wanted = wantedNames()
 
 func wantedNames() map[string]bool {
-	names := map[string]bool{config.MetricSnapshotInfo: true}
+	names := map[string]bool{config.MetricSnapshotInfo: true, config.MetricCacheForeign: true}
 	for _, name := range scalars {
 		names[name] = true
 	}
