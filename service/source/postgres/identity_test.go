@@ -16,7 +16,10 @@ import (
 )
 
 // role returns the name of a role for the fixture's database.
-func (f *fixture) role() string { return "reader" + strings.TrimPrefix(filepath.Base(f.uri), "test") }
+func (f *fixture) role() string {
+	uri, _, _ := strings.Cut(f.uri, "?")
+	return "reader" + strings.TrimPrefix(filepath.Base(uri), "test")
+}
 
 // reader returns a store on the same database with a role that may only read.
 func (f *fixture) reader() *fixture {

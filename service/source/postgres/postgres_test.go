@@ -221,7 +221,7 @@ func TestConcurrentMigrations(t *testing.T) {
 func TestReadOnlyRoleCanServe(t *testing.T) {
 	f := newMigratedFixture(t)
 	f.put("a", on)
-	role := "reader" + strings.TrimPrefix(filepath.Base(f.uri), "test")
+	role := f.role()
 	f.exec("CREATE ROLE " + role + " LOGIN PASSWORD 'reader-password'")
 	f.exec("GRANT USAGE ON SCHEMA flagcache TO " + role)
 	f.exec("GRANT SELECT ON flagcache.environments, flagcache.flags, flagcache.migrations TO " + role)
