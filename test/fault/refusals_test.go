@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -36,6 +37,9 @@ type story struct {
 	// seen are the lines of the conditions.
 	seen map[string]string
 }
+
+// revisionNames are the names of revisions, which differ with each change of the pod template.
+var revisionNames = regexp.MustCompile(`(revision |Revision |Deployment demo-)[0-9a-f]{8}`)
 
 // toldConditions are those that a story shows.
 var toldConditions = []string{
@@ -120,7 +124,7 @@ func (s *story) tell() {
 			if !told[message] { // several conditions have the same message
 				line += message
 			}
-			s.lines = append(s.lines, "  "+kind+" "+line)
+			s.lines = append(s.lines, "  "+kind+" "+revisionNames.ReplaceAllString(line, "${1}REVISION"))
 		}
 		told[message] = true
 	}
