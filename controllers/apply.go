@@ -160,6 +160,9 @@ func (a *applier) update(ctx context.Context, current, desired observed.Object, 
 	if err := a.migrateManagedFields(ctx, live); err != nil {
 		return err
 	}
+	if err := a.removeForeignFields(ctx, live, fields); err != nil {
+		return err
+	}
 	patch, err := applyPatch(fields, live)
 	if err != nil {
 		return err
@@ -186,6 +189,24 @@ func (a *applier) migrateManagedFields(ctx context.Context, live observed.Object
 		return fmt.Errorf("computing the managed fields: %w", err)
 	}
 	return a.client.Patch(ctx, live, client.RawPatch(types.JSONPatchType, patch))
+}
+
+// removeForeignFields removes the fields that somebody set and that are not desired.
+func (a *applier) removeForeignFields(ctx context.Context, live observed.Object, fields map[string]any) error {
+	current, err := fieldsOf(live)
+	if err != nil {
+		return err
+	}
+	foreign := foreignFields(fields, current, live)
+	if len(foreign) == 0 {
+		return nil
+	}
+	ctrl.LoggerFrom(ctx).Info("Removing fields that others set", "child", describe(live), "fields", foreign)
+	patch, err := removalPatch(foreign, live)
+	if err != nil {
+		return err
+	}
+	return a.client.Patch(ctx, live, patch, client.FieldOwner(v1alpha1.FieldManager))
 }
 
 // deleteObject deletes an object in the version of the snapshot, never its successor.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -75,7 +77,22 @@ func isUpToDate(fields map[string]any, observed observed.Object) (bool, error) {
 	}
 	// Objects read from a cache have no type metadata.
 	current["apiVersion"], current["kind"] = fields["apiVersion"], fields["kind"]
-	return covers(current, tolerateLabels(fields, observed)), nil
+	return len(foreignFields(fields, current, observed)) == 0 && covers(current, tolerateLabels(fields, observed)), nil
+}
+
+// foreignFields returns the fields of the spec of an ACK kind that are not desired and that
+// somebody set. Server-side apply does not remove what another writer owns, and ACK may
+// reject every change because of it, such as a reference beside a name.
+func foreignFields(fields, current map[string]any, o observed.Object) []string {
+	desired, _ := fields["spec"].(map[string]any)
+	spec, _ := current["spec"].(map[string]any)
+	var foreign []string
+	for _, field := range slices.Sorted(maps.Keys(spec)) {
+		if isEmpty(desired[field]) && !isEmpty(spec[field]) && ack.IsForeign(o, field) {
+			foreign = append(foreign, field)
+		}
+	}
+	return foreign
 }
 
 // required returns the labels that a child must have. LabelManagedBy is for people and
@@ -128,17 +145,19 @@ func coversMap(have, want map[string]any) bool {
 		if isEmpty(value) && isEmpty(have[key]) {
 			continue
 		}
-		if !covers(have[key], value) || selectors[key] && !covers(value, have[key]) {
+		if !covers(have[key], value) || exactFields[key] && !covers(value, have[key]) {
 			return false
 		}
 	}
 	return true
 }
 
-// selectors are the fields in which another label changes what is selected, however many
-// of the desired ones there are. Server-side apply replaces them as a whole
+// exactFields are the fields in which another key changes what is selected or referred to,
+// however many of the desired ones there are. Server-side apply replaces them as a whole
 // (https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy).
-var selectors = map[string]bool{"selector": true, "podSelector": true, "matchLabels": true, "nodeSelector": true}
+var exactFields = map[string]bool{
+	"selector": true, "podSelector": true, "matchLabels": true, "nodeSelector": true, "authToken": true, "passwords": true,
+}
 
 // coversList compares items by name if they have one, because other writers may add
 // items, else by position.
@@ -207,4 +226,20 @@ func applyPatch(fields map[string]any, live observed.Object) (client.Patch, erro
 		return nil, fmt.Errorf("marshalling the patch of %s: %w", describe(live), err)
 	}
 	return client.RawPatch(types.ApplyPatchType, text), nil
+}
+
+// removalPatch returns a patch that removes fields of the spec, bound to the UID and the
+// resourceVersion of the live object.
+func removalPatch(remove []string, live observed.Object) (client.Patch, error) {
+	spec := map[string]any{}
+	for _, field := range remove {
+		spec[field] = nil
+	}
+	text, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": live.GetUID(), "resourceVersion": live.GetResourceVersion()}, "spec": spec,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("marshalling the patch of %s: %w", describe(live), err)
+	}
+	return client.RawPatch(types.MergePatchType, text), nil
 }

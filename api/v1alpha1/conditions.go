@@ -97,6 +97,8 @@ const (
 	ReasonAWSRejected = "AWSRejected"
 	// ReasonAlreadyExists: AWS has a replication group with this ID that does not belong to this FlagCache; see the annotation flagcache.dev/adopt.
 	ReasonAlreadyExists = "AlreadyExists"
+	// ReasonGroupIDChanged: somebody changed the ID in a ReplicationGroup, which the operator has restored; AWS may have another group with that ID, which is not deleted.
+	ReasonGroupIDChanged = "GroupIDChanged"
 	// ReasonCreateFailed: AWS failed to create the replication group, which is deleted and created again, at most five times.
 	ReasonCreateFailed = "CreateFailed"
 	// ReasonCreateRetriesExhausted: AWS failed to create the replication group five times; it is not retried until the spec or the annotation flagcache.dev/reconcile-at changes.

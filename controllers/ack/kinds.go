@@ -5,6 +5,7 @@ package ack
 
 import (
 	"reflect"
+	"slices"
 
 	ec2 "github.com/aws-controllers-k8s/ec2-controller/apis/v1alpha1"
 	elasticache "github.com/aws-controllers-k8s/elasticache-controller/apis/v1alpha1"
@@ -113,4 +114,23 @@ func AddToScheme(s *runtime.Scheme) error {
 		metav1.AddToGroupVersion(s, gv)
 	}
 	return nil
+}
+
+// writtenBack are fields of specs that ACK may write although FlagCache does not, by kind.
+var writtenBack = map[string][]string{
+	"ReplicationGroup": {"logDeliveryConfigurations", "nodeGroupConfiguration"},
+	"User":             {"authenticationMode"},
+	"SecurityGroup":    {"egressRules"},
+}
+
+// IsForeign reports whether a field of an object's spec that FlagCache does not write was
+// set by others than ACK. ACK fills in the specs of snapshots and alarms.
+func IsForeign(o runtime.Object, field string) bool {
+	kind := KindOf(o).Kind
+	switch kind {
+	case "", "Snapshot", "MetricAlarm":
+		return false
+	default:
+		return !slices.Contains(writtenBack[kind], field)
+	}
 }

@@ -6,6 +6,7 @@ package ack
 import (
 	"net"
 	"strconv"
+	"strings"
 )
 
 // States of a ReplicationGroup, status.status. AWS documents them as text only, so the
@@ -67,6 +68,16 @@ func Map[From, To any](list []*From, of func(*From) *To) []*To {
 // GroupState is AWS's name for the state of a group: one of the Group constants, or
 // another; "" before AWS has the group.
 func GroupState(g *ReplicationGroup) string { return Value(g.Status.Status) }
+
+// GroupID is AWS's ID of the group that the status is about, "" while it is unknown. It is
+// not the spec's after that was changed, until ACK has synced the object.
+func GroupID(g *ReplicationGroup) string {
+	if g.Status.ACKResourceMetadata == nil {
+		return ""
+	}
+	arn := string(Value(g.Status.ACKResourceMetadata.ARN))
+	return arn[strings.LastIndex(arn, ":")+1:]
+}
 
 // PrimaryEndpoint returns the endpoint for writes, nil while it is unknown: the node
 // groups of a group that is being created have no endpoints.

@@ -94,6 +94,8 @@ type (
 	SecretKey = core.SecretKeyReference
 	// ResourceMetadata identifies an AWS resource.
 	ResourceMetadata = core.ResourceMetadata
+	// ARN identifies an AWS resource.
+	ARN = core.AWSResourceName
 	// AWSRegion is the name of a region.
 	AWSRegion = core.AWSRegion
 	// Condition is a condition of an object.

@@ -111,6 +111,9 @@ func (c planned) present() metav1.Condition {
 		return c.absent()
 	case observed.DeletionTimestamp != nil:
 		return notProvisioned(v1alpha1.ReasonProvisioning, "%s is being deleted; it is created again after that", what)
+	case c.seen.ofAnother():
+		return notProvisioned(v1alpha1.ReasonGroupIDChanged, "Somebody changed the replicationGroupID of %s to %q. It is restored, and replication group %s remains in use: "+
+			"if ACK has created the other one, delete it in AWS", what, quote(c.seen.otherID()), c.aws())
 	case ack.GroupState(observed) == ack.GroupCreateFailed && c.records.failures.of(c.request()).exhausted():
 		return notProvisioned(v1alpha1.ReasonCreateRetriesExhausted, "AWS failed to create %s %d times%s: change the spec, or set the annotation %s to a new value to retry",
 			what, maxFailures, inParentheses(lastEvent(observed)), v1alpha1.AnnotationReconcileAt)

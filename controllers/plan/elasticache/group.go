@@ -137,7 +137,7 @@ func (g group) next(d desired, spec ack.ReplicationGroupSpec, parametersReady bo
 	}
 	fixed := withFixed(current, spec)
 	switch {
-	case g.created() && !sameSpec(fixed, current) && (g.last.Class != fixedClass || g.synced()):
+	case g.created() && !sameSpec(fixed, current) && (g.last.Class != fixedClass || g.since(g.last.At) >= inFlight):
 		return fixed, g.record(d, g.last.Attempt, fixedClass)
 	case g.last.Class == securityClass.name && g.settled() && !g.justSynced():
 		current.Description = ptr.To(d.description(g.last.Attempt + 1))

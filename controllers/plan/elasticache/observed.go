@@ -19,6 +19,8 @@ import (
 
 // Observed is a cache as it was observed.
 type Observed struct {
+	// ID of the cache in AWS.
+	ID string
 	// Group is nil if there is none.
 	Group *ack.ReplicationGroup
 	// Secret holds the token and what is on record about it; nil if there is none.
@@ -39,7 +41,7 @@ type user struct {
 
 // observe collects what was observed of a cache.
 func observe(x *observed.Index, n names) Observed {
-	var o Observed
+	o := Observed{ID: n.aws()}
 	o.Secret, _ = observed.Get[*corev1.Secret](x, n.secret())
 	o.Group, _ = observed.Get[*ack.ReplicationGroup](x, n.object())
 	for _, child := range x.Owned {
@@ -126,10 +128,24 @@ func (o Observed) exists(desired observed.Object) bool {
 	return d != nil && ack.ConditionsOf(d).Is(ack.ConditionSynced) && RefusalOf(ack.ConditionsOf(d)).Reason == ""
 }
 
+// ofAnother reports whether the group's object is about another group, because somebody
+// changed its ID. ACK creates that group, and its endpoint must not be taken for the
+// cache's.
+func (o Observed) ofAnother() bool { return o.otherID() != o.ID }
+
+// otherID is the ID that the group's object names, or its status is about; the cache's if
+// it has no other.
+func (o Observed) otherID() string {
+	if id := ack.Value(o.Group.Spec.ReplicationGroupID); id != o.ID {
+		return id
+	}
+	return cmp.Or(ack.GroupID(o.Group), o.ID)
+}
+
 // usable reports whether the group serves. At first that takes every condition that
 // ACK has; a group in use stays usable through whatever AWS does to it.
 func (o Observed) usable() bool {
-	if o.Group == nil || ack.PrimaryEndpoint(o.Group) == nil {
+	if o.Group == nil || ack.PrimaryEndpoint(o.Group) == nil || o.ofAnother() {
 		return false
 	}
 	state := ack.GroupState(o.Group)

@@ -255,8 +255,11 @@ func (c planned) discarded() bool {
 // statusOf is what the status shows of a cache.
 func statusOf(seen Observed) v1alpha1.CacheStatus {
 	status := v1alpha1.CacheStatus{State: seen.state(), Nodes: seen.nodes()}
-	if g := seen.Group; g != nil {
-		status.ReplicationGroupID, status.CreatedAt = ack.Value(g.Spec.ReplicationGroupID), g.Status.ReplicationGroupCreateTime
+	if seen.Group != nil {
+		status.ReplicationGroupID = seen.ID
+	}
+	if g := seen.Group; g != nil && !seen.ofAnother() {
+		status.CreatedAt = g.Status.ReplicationGroupCreateTime
 		status.ReaderEndpoint = ack.Address(ack.ReaderEndpoint(g))
 	}
 	return status

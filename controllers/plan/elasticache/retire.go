@@ -42,14 +42,14 @@ func (Planner) Retire(x *observed.Index, part cache.Part) cache.Retirement {
 		switch {
 		case wantsCache(desired, id):
 			obsolete = safeToDelete(x, names{x.FlagCache, id}, observed.NotDeleting(observed.Without(x.OfCache(id), desired)))
-			released := withRetention(obsolete, false)
+			released := corrected(x, obsolete, false)
 			r.Apply, r.Delete = append(r.Apply, released...), append(r.Delete, observed.Without(obsolete, released)...)
 		case !used[id]:
 			step := retire(x, id, "")
 			r.Apply, r.Delete, r.WaitsFor = append(r.Apply, step.Apply...), append(r.Delete, step.Delete...), step.WaitsFor
 			continue
 		}
-		r.Apply = append(r.Apply, withRetention(observed.Without(x.OfCache(id), slices.Concat(part.Apply, obsolete)), retains(x.FlagCache))...)
+		r.Apply = append(r.Apply, corrected(x, observed.Without(x.OfCache(id), slices.Concat(part.Apply, obsolete)), retains(x.FlagCache))...)
 	}
 	return r
 }
@@ -89,8 +89,8 @@ func wantsCache(desired []observed.Object, id string) bool {
 // back.
 func retire(x *observed.Index, id string, policy v1alpha1.DeletionPolicy) cache.Retirement {
 	objects := x.OfCache(id)
-	if others := withRetention(objects, policy == v1alpha1.DeletionRetain); len(others) > 0 {
-		return cache.Retirement{Apply: others, WaitsFor: "ACK's resources to be annotated with the deletion policy"}
+	if others := corrected(x, objects, policy == v1alpha1.DeletionRetain); len(others) > 0 {
+		return cache.Retirement{Apply: others, WaitsFor: "ACK's resources to have their IDs, and to be annotated with the deletion policy"}
 	}
 	for stage := range retireStages {
 		left := slices.DeleteFunc(slices.Clone(objects), func(o observed.Object) bool { return retireStage(o) != stage })
@@ -185,19 +185,27 @@ func setRetain(annotations map[string]string) {
 	annotations[ack.AnnotationDeletionPolicy], annotations[v1alpha1.AnnotationRetained] = ack.DeletionRetain, "true"
 }
 
-// withRetention are those of ACK's objects that are to be retained and not annotated
-// so, or annotated by us and not to be retained, each as it should be. ACK follows
-// the annotation at the time of the deletion.
-func withRetention(objects []observed.Object, retained bool) []observed.Object {
+// corrected are those of ACK's objects that are to be retained and not annotated so, or
+// annotated by us and not to be retained, and groups to which somebody gave another ID,
+// each as it should be. ACK follows the annotation and the ID at the time of the deletion.
+func corrected(x *observed.Index, objects []observed.Object, retained bool) []observed.Object {
 	var others []observed.Object
 	for _, o := range objects {
 		correct := o.GetAnnotations()[v1alpha1.AnnotationRetained] == ""
 		if retained {
 			correct = o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain
 		}
-		if survivesDeletion(o) && o.GetDeletionTimestamp() == nil && !correct {
-			others = append(others, annotated(o, retained))
+		group, isGroup := o.(*ack.ReplicationGroup)
+		id := names{x.FlagCache, o.GetLabels()[v1alpha1.LabelCache]}.aws()
+		correct = correct && (!isGroup || ack.Value(group.Spec.ReplicationGroupID) == id)
+		if !survivesDeletion(o) || o.GetDeletionTimestamp() != nil || correct {
+			continue
 		}
+		other := annotated(o, retained)
+		if group, ok := other.(*ack.ReplicationGroup); ok {
+			group.Spec.ReplicationGroupID = &id
+		}
+		others = append(others, other)
 	}
 	return others
 }
