@@ -97,7 +97,7 @@ type variable struct{ name, meaning string }
 var variables = []variable{
 	{config.EnvEnvironment, `name of the flag set, part of the Redis key (default "default")`},
 	{config.EnvFlagsFile, "path of the flags file in flagd's JSON format (default " + config.DefaultFlagsFile + ")"},
-	{config.EnvFlagsStore, "identity of what the file is of, such as the UID of a ConfigMap; documents in Redis of another one are not used"},
+	{config.EnvFlagsStore, "identity of what the file is of, such as the name of a FlagCache; documents in Redis of another one are not used"},
 	{config.EnvListenAddress, "listen address of OFREP (default :8080)"},
 	{config.EnvTelemetryAddress, "listen address of /livez, /readyz and /metrics (default :8081)"},
 	{config.EnvServiceBindingRoot, `directory of Service Bindings; its entry "cache" is the binding of Redis`},

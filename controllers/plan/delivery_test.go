@@ -178,7 +178,7 @@ func TestForeignStore(t *testing.T) {
 	w := anExternalWorld(t, func(*v1alpha1.FlagCache) {})
 	w.ready()
 	pod := mustFind[*appsv1.Deployment](w, "demo-"+w.fc.Status.Revisions.Stable).Spec.Template.Spec
-	if d := cmp.Diff([]string{"flagcache:" + string(w.fc.UID)}, variable(pod, config.EnvFlagsStore)); d != "" {
+	if d := cmp.Diff([]string{"flagcache:shop/demo"}, variable(pod, config.EnvFlagsStore)); d != "" {
 		t.Errorf("%s differs (-want +got):\n%s", config.EnvFlagsStore, d)
 	}
 	if got := w.reconcile().Delivery; got == nil || !got.Shared {

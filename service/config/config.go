@@ -17,8 +17,8 @@ const (
 	// EnvFlagsFile is the path of the flags file in flagd's JSON format.
 	// Default: DefaultFlagsFile.
 	EnvFlagsFile = "FLAGS_FILE"
-	// EnvFlagsStore identifies what the flags file is of, such as the UID of a
-	// ConfigMap. A document in Redis of another one is not used.
+	// EnvFlagsStore identifies what the flags file is of, such as the name of a
+	// FlagCache. A document in Redis of another one is not used.
 	EnvFlagsStore = "FLAGS_STORE"
 	// EnvPostgresURIFile is the path of a file with a PostgreSQL connection URI.
 	// The flags are then read from that database instead of EnvFlagsFile. The file

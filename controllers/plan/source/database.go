@@ -118,13 +118,14 @@ func allowedPorts(s *observed.Index) []int32 {
 }
 
 // EnvVars are the variables about the source of the flags. A flags file is identified by
-// the FlagCache: its ConfigMap may be deleted and created, or have another name, without
-// new pods, and two FlagCaches with one environment on one Redis are still told apart. A
-// database identifies itself.
+// the name of the FlagCache: its ConfigMap may be deleted and created, or have another
+// name, without new pods, and two FlagCaches with one environment on one Redis are still
+// told apart. The UID would make a FlagCache that is created again, and adopts its cache,
+// a stranger to its own documents. A database identifies itself.
 func EnvVars(fc *v1alpha1.FlagCache) []corev1.EnvVar {
 	vars := []corev1.EnvVar{EnvVar(fc)}
 	if fc.Spec.Flags.Postgres == nil {
-		vars = append(vars, corev1.EnvVar{Name: config.EnvFlagsStore, Value: "flagcache:" + string(fc.UID)})
+		vars = append(vars, corev1.EnvVar{Name: config.EnvFlagsStore, Value: "flagcache:" + fc.Namespace + "/" + fc.Name})
 	}
 	return vars
 }
