@@ -76,11 +76,15 @@ flagcache_info{cache="InCluster",name="demo",namespace="NS",revision=""} 1
 		s.settle(ctx)
 		Expect(s.rollbacks()).To(HaveKeyWithValue("Aborted", 0.0))
 
-		By("retrying the rejected revision, which is still aborted")
+		By("retrying the rejected revision, and aborting it again")
 		edit(ctx, s, fc, "demo", func(fc *v1alpha1.FlagCache) {
-			fc.Annotations[v1alpha1.AnnotationRetry] = fc.Status.Revisions.Rejected
+			fc.Annotations = map[string]string{v1alpha1.AnnotationRetry: fc.Status.Revisions.Rejected}
 		})
 		s.Clock = clocktesting.NewFakePassiveClock(before.Clock.Now().Add(time.Minute))
+		s.settle(ctx)
+		edit(ctx, s, fc, "demo", func(fc *v1alpha1.FlagCache) {
+			fc.Annotations[v1alpha1.AnnotationAbort] = fc.Status.Revisions.Candidate
+		})
 		s.settle(ctx)
 		Expect(s.rollbacks()).To(HaveKeyWithValue("Aborted", 1.0))
 

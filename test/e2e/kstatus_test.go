@@ -80,10 +80,12 @@ func expectedStatus(fc *v1alpha1.FlagCache) status.Status {
 	}
 }
 
-// changing reports whether the cache serves while AWS carries out a change of it.
+// changing reports whether the cache serves while it is being changed: by AWS, or until AWS
+// accepts the change, or until a new token can be used.
 func changing(fc *v1alpha1.FlagCache) bool {
+	reasons := []string{v1alpha1.ReasonModifying, v1alpha1.ReasonAWSRetrying, v1alpha1.ReasonRotationPending}
 	reconciling := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReconciling)
-	return reconciling != nil && reconciling.Reason == v1alpha1.ReasonModifying
+	return reconciling != nil && slices.Contains(reasons, reconciling.Reason)
 }
 
 // phases are the statuses that kstatus computed for a FlagCache, in order, without

