@@ -6,8 +6,10 @@ package fault
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/google/go-cmp/cmp"
@@ -80,6 +82,7 @@ func normalizedText(o client.Object) string {
 	o.SetUID("")
 	o.SetCreationTimestamp(metav1.Time{})
 	withoutTimes(o)
+	sortTags(o)
 	if o.GetAnnotations() != nil {
 		for _, key := range []string{v1alpha1.AnnotationApplied, annotationTemplate, annotationPassword, v1alpha1.AnnotationSeal} {
 			delete(o.GetAnnotations(), key)
@@ -132,6 +135,21 @@ func normalizedText(o client.Object) string {
 		panic(fmt.Sprintf("writing %T: %v", o, err))
 	}
 	return string(text)
+}
+
+// sortTags sorts the tags of an object of ACK: the operator changes their order to have ACK
+// sync, which it does as often as the timing requires.
+func sortTags(o client.Object) {
+	spec := reflect.ValueOf(o).Elem().FieldByName("Spec")
+	if spec.Kind() != reflect.Struct {
+		return
+	}
+	tags := spec.FieldByName("Tags")
+	if tags.Kind() != reflect.Slice {
+		return
+	}
+	key := func(i int) string { return tags.Index(i).Elem().FieldByName("Key").Elem().String() }
+	sort.Slice(tags.Interface(), func(i, j int) bool { return key(i) < key(j) })
 }
 
 // attempts matches the number of attempts to create a group, which depends on the timing.
