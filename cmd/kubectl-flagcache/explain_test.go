@@ -5,9 +5,6 @@ package main
 
 import (
 	"bytes"
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +16,8 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // aRecord of a canary with 100,000 requests, so many of which failed.
 func aRecord(failed int64, change func(*canary.Record)) canary.Record {
@@ -126,21 +122,10 @@ func TestExplainRefusesWhatIsNoRecord(t *testing.T) {
 	}
 }
 
+// expectGolden compares with a golden file.
 func expectGolden(t *testing.T, file, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", file)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("reading the golden file (write it with -update): %v", err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("differs from %s (-want +got), rewrite it with -update if that is right:\n%s", path, d)
-	}
+	golden.Expect(t, file, got)
 }
 
 // Whoever may write ControllerRevisions writes what a person's terminal shows.

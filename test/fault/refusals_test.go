@@ -4,27 +4,22 @@
 package fault
 
 import (
-	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // story is a World whose user and AWS act by hand, and what a user and AWS see of it, a line for
 // each change.
@@ -41,8 +36,8 @@ type story struct {
 // revisionNames are the names of revisions, which differ with each change of the pod template.
 var revisionNames = regexp.MustCompile(`(revision |Revision |Deployment demo-)[0-9a-f]{8}`)
 
-// toldConditions are those that a story shows.
-var toldConditions = []string{
+// reportedConditions are those that a story shows.
+var reportedConditions = []string{
 	v1alpha1.ConditionCacheProvisioned, v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled,
 }
 
@@ -113,20 +108,20 @@ func (s *story) tell() {
 		s.seen = map[string]string{}
 		return
 	}
-	told := map[string]bool{}
-	for _, kind := range toldConditions {
+	reported := map[string]bool{}
+	for _, kind := range reportedConditions {
 		line, message := "-", ""
 		if c := meta.FindStatusCondition(fc.Status.Conditions, kind); c != nil {
 			line, message = fmt.Sprintf("%s %s", c.Status, c.Reason), ": "+c.Message
 		}
 		if s.seen[kind] != line+message {
 			s.seen[kind] = line + message
-			if !told[message] { // several conditions have the same message
+			if !reported[message] { // several conditions have the same message
 				line += message
 			}
 			s.lines = append(s.lines, "  "+kind+" "+revisionNames.ReplaceAllString(line, "${1}REVISION"))
 		}
-		told[message] = true
+		reported[message] = true
 	}
 }
 
@@ -160,22 +155,10 @@ func (s *story) expectReady() {
 	s.expect(v1alpha1.ConditionReconciling, metav1.ConditionUnknown, "")
 }
 
-// expectGolden compares what was told with a golden file.
+// expectGolden compares what was reported with a golden file.
 func expectGolden(t *testing.T, file string, lines []string) {
 	t.Helper()
-	path, got := filepath.Join("testdata", file), strings.Join(lines, "\n")+"\n"
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("reading the golden file (write it with -update): %v", err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("differs from %s (-want +got), rewrite it with -update if that is right:\n%s", path, d)
-	}
+	golden.Expect(t, file, strings.Join(lines, "\n")+"\n")
 }
 
 // reasonOf a refusal is in CacheProvisioned, whether or not the group is in use.

@@ -190,7 +190,7 @@ func (s *steps) planAlarms(c planned) {
 }
 
 // lost reports whether the group may not exist any more: probes of the cache in use fail
-// for a time, and ACK has not looked for it since. Otherwise it returns when that is to be
+// for a time, and ACK has not synced since. Otherwise it returns when that is to be
 // checked again, 0 for never.
 func lost(x *observed.Index, seen Observed, id string) (bool, time.Duration) {
 	healthy := meta.FindStatusCondition(x.FlagCache.Status.Conditions, v1alpha1.ConditionCacheHealthy)
