@@ -33,6 +33,10 @@ type Policy struct {
 	Pods Pods `json:"pods,omitempty"`
 	// Metrics limits where the evidence of canaries comes from.
 	Metrics Metrics `json:"metrics,omitempty"`
+	// Addresses opens and closes addresses of caches and of Prometheus. Without it, the
+	// defaults apply: private and public addresses are open, and those of a node itself, of
+	// metadata services and of the API server are closed.
+	Addresses Addresses `json:"addresses,omitempty"`
 	// ElastiCache has what namespaces may request in AWS. The first item that has the
 	// namespace applies; a namespace that none has may not use ElastiCache.
 	ElastiCache *[]ElastiCache `json:"elastiCache,omitempty"`
@@ -121,6 +125,15 @@ func (p *Policy) validate() error {
 			problems = append(problems, errors.New("pods: an empty prefix would permit every label or annotation; name the domains"))
 		}
 	}
+	prefixes := func(field string, list []Prefix) {
+		for i := range list {
+			if err := list[i].validate(); err != nil {
+				problems = append(problems, fmt.Errorf("%s[%d]: %w", field, i, err))
+			}
+		}
+	}
+	prefixes("addresses.allow", p.Addresses.Allow)
+	prefixes("addresses.deny", p.Addresses.Deny)
 	for i, rule := range listed(p.ElastiCache) {
 		field := fmt.Sprintf("elastiCache[%d]", i)
 		if len(rule.Namespaces) == 0 {

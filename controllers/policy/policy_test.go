@@ -14,6 +14,9 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
+// head begins every policy.
+const head = "apiVersion: policy.flagcache.dev/v1alpha1\nkind: Policy\n"
+
 func aFlagCache(change func(*v1alpha1.FlagCacheSpec)) *v1alpha1.FlagCache {
 	fc := &v1alpha1.FlagCache{ObjectMeta: metav1.ObjectMeta{Namespace: "team-shop", Name: "flags"}}
 	change(&fc.Spec)
@@ -144,7 +147,6 @@ func TestExample(t *testing.T) {
 }
 
 func TestMistakesInTheFile(t *testing.T) {
-	const head = "apiVersion: policy.flagcache.dev/v1alpha1\nkind: Policy\n"
 	tests := map[string]string{
 		"":                                          "it must have apiVersion: policy.flagcache.dev/v1alpha1 and kind: Policy",
 		"kind: Policy":                              "it must have apiVersion",
