@@ -24,7 +24,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
-	"github.com/flagcache/flagcache/controllers/printable"
+	"github.com/flagcache/flagcache/service/printable"
 )
 
 // hostileText is longer than the API server accepts in a condition or an event, and

@@ -21,7 +21,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
-	"github.com/flagcache/flagcache/controllers/printable"
+	"github.com/flagcache/flagcache/service/printable"
 )
 
 // report writes the status. A stale snapshot is reported only if it persists, because

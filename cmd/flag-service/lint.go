@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/printable"
 )
 
 // standardInput is the file name for standard input.
@@ -20,9 +21,10 @@ const standardInput = "-"
 //
 //	flags.json:12:9: flag "checkout": flags.checkout.defaultVariant: "blue" is not one of the variants
 //
-// It returns the exit status, which is a failure if there are problems or
-// unreadable files.
+// Control characters of the files are escaped. It returns the exit status, which is a
+// failure if there are problems or unreadable files.
 func lint(paths []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	stdout, stderr = printable.Writer{To: stdout}, printable.Writer{To: stderr}
 	status := exitOK
 	for _, path := range paths {
 		data, err := readFlags(path, stdin)

@@ -26,10 +26,12 @@ func TestLint(t *testing.T) {
 		"an invalid file and a valid one": {[]string{invalidFlags, validFlags}, exitFailure, "FILE0:" + problem + "FILE1: 1 flags, no problems\n"},
 		"invalid evaluators":              {[]string{"{\"flags\":{},\n\"$evaluators\":[]}"}, exitFailure, "FILE0:2:15: $evaluators: the evaluators are a list and must be an object\n"},
 		"a misspelt operator":             {[]string{`{"flags":{"a":{"state":"ENABLED","variants":{"x":1},"targeting":{"iff":[]}}}}`}, exitFailure, "FILE0:1:65: flag \"a\": flags.a.targeting.iff: unknown operator \"iff\"; an evaluation that reaches it returns PARSE_ERROR\n"},
-		"not JSON":                        {[]string{"{\n\"flags\""}, exitFailure, "FILE0:2:7: not valid JSON: unexpected end of JSON input\n"},
-		"an empty file":                   {[]string{""}, exitFailure, "FILE0:1:1: not valid JSON: unexpected end of JSON input\n"},
-		"products over a limit":           {[]string{`{"metadata":{"m":"` + strings.Repeat("m", 1_000_000) + `"},"flags":{"a":{},"b":{},"c":{},"d":{},"e":{},"f":{},"g":{},"h":{},"i":{}}}`}, exitFailure, "FILE0:1:13: a response with all flags would have up to 9001395 bytes, 9000072 of them metadata: the 1000008 bytes are part of each of the 9 flags; the limit is 8388608\n"},
-		"a file over the size limit":      {[]string{strings.Repeat(" ", flags.MaxSize+9)}, exitFailure, "FILE0:1:1: the document is 1048585 bytes long; the limit is 1048576\n"},
+		"control characters": {[]string{`{"flags":{"\u001b]0;a\u0007\u009b":{"state":5}}}`}, exitFailure, "FILE0:1:36: flag \"\\x1b]0;a\\a\\u009b\": flags[\"\\x1b]0;a\\a\\u009b\"].variants: the flag has no variants\n" +
+			"FILE0:1:45: flag \"\\x1b]0;a\\a\\u009b\": flags[\"\\x1b]0;a\\a\\u009b\"].state: the state must be \"ENABLED\" or \"DISABLED\"\n"},
+		"not JSON":                   {[]string{"{\n\"flags\""}, exitFailure, "FILE0:2:7: not valid JSON: unexpected end of JSON input\n"},
+		"an empty file":              {[]string{""}, exitFailure, "FILE0:1:1: not valid JSON: unexpected end of JSON input\n"},
+		"products over a limit":      {[]string{`{"metadata":{"m":"` + strings.Repeat("m", 1_000_000) + `"},"flags":{"a":{},"b":{},"c":{},"d":{},"e":{},"f":{},"g":{},"h":{},"i":{}}}`}, exitFailure, "FILE0:1:13: a response with all flags would have up to 9001395 bytes, 9000072 of them metadata: the 1000008 bytes are part of each of the 9 flags; the limit is 8388608\n"},
+		"a file over the size limit": {[]string{strings.Repeat(" ", flags.MaxSize+9)}, exitFailure, "FILE0:1:1: the document is 1048585 bytes long; the limit is 1048576\n"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/flagcache/flagcache/service/loadtest"
+	"github.com/flagcache/flagcache/service/printable"
 )
 
 // Environment variables of loadtest. They have the names that OFREP's clients
@@ -41,12 +42,14 @@ type loadtestCommand struct {
 // runLoadtest tests a flag service. It returns exitFailure if a limit is
 // exceeded.
 func runLoadtest(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	command, err := parseLoadtest(args, environ, stderr)
+	// What is on the terminal was partly written by the service under test.
+	terminal := printable.Writer{To: stderr}
+	command, err := parseLoadtest(args, environ, terminal)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case err != nil:
-		_, _ = fmt.Fprintln(stderr, "flag-service loadtest:", err)
+		_, _ = fmt.Fprintln(terminal, "flag-service loadtest:", err)
 		return exitUsage
 	}
 	if width := terminalWidth(stderr); width > 0 {
@@ -61,7 +64,7 @@ func runLoadtest(ctx context.Context, args, environ []string, stdout, stderr io.
 		err = command.write(report, stdout)
 	}
 	if err != nil {
-		_, _ = fmt.Fprintln(stderr, "flag-service loadtest:", err)
+		_, _ = fmt.Fprintln(terminal, "flag-service loadtest:", printable.Text(err.Error(), printable.MaxMessage))
 		return exitFailure
 	}
 	if !report.Passed {
@@ -197,7 +200,7 @@ func (c *loadtestCommand) write(report loadtest.Report, stdout io.Writer) error 
 	if c.output == "json" {
 		_, err = fmt.Fprintf(stdout, "%s\n", encoded)
 	} else {
-		_, err = fmt.Fprint(stdout, report)
+		_, err = fmt.Fprint(printable.Writer{To: stdout}, report)
 	}
 	return err
 }

@@ -6,15 +6,19 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/loadtest"
 )
 
@@ -99,5 +103,54 @@ func TestProgressLineFitsTheTerminal(t *testing.T) {
 		if got := progressLine(p, width+1); len(got) > width {
 			t.Errorf("on a terminal of %d columns the line has %d", width+1, len(got))
 		}
+	}
+}
+
+// hostile is a header that clears the screen and reverses what follows. Others with
+// control characters, such as renaming, are an error of the client, which quotes them.
+const (
+	hostile  = "\u009b2J\u202e"
+	renaming = "\x1b]0;pwned\x07"
+)
+
+func TestLoadtestEscapesWhatTheServiceSends(t *testing.T) {
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(config.HeaderRevision, hostile+strings.Repeat("x", 1000))
+		if r.URL.Path == config.PathEvaluate {
+			_, _ = io.WriteString(w, `{"flags":[{"key":"a","reason":"STATIC"}]}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"key":"a","reason":"STATIC"}`)
+	}
+	invalid := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(config.HeaderRevision, renaming+strings.Repeat("x", 10_000))
+	}
+	for name, test := range map[string]struct {
+		handler http.HandlerFunc
+		args    []string
+	}{
+		"in the text":   {answer, nil},
+		"in the JSON":   {answer, []string{"--output=json"}},
+		"in the errors": {invalid, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service := httptest.NewServer(test.handler)
+			defer service.Close()
+			file := filepath.Join(t.TempDir(), "report.json")
+			var stdout, stderr bytes.Buffer
+			run(t.Context(), append([]string{"loadtest", service.URL, "--duration=50ms", "--rate=100", "--report-file", file}, test.args...), nil, &stdout, &stderr)
+			report, _ := os.ReadFile(file)
+			for what, text := range map[string]string{"output": stdout.String(), "error": stderr.String(), "report": string(report)} {
+				if strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+					t.Errorf("the %s has control characters: %q", what, text)
+				}
+				if len(text) > 4096 || strings.Count(text, "x") > 1024 {
+					t.Errorf("the %s has a text of any length: %q", what, text)
+				}
+			}
+			if stdout.Len()+stderr.Len() == 0 {
+				t.Error("nothing was printed")
+			}
+		})
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/flagcache/flagcache/controllers/printable"
+	"github.com/flagcache/flagcache/service/printable"
 )
 
 // Exit statuses.

@@ -17,7 +17,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/flagcache/flagcache/controllers/printable"
+	"github.com/flagcache/flagcache/service/printable"
 )
 
 // probeStep is the step of a probe.

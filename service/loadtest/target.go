@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 
 	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/service/printable"
 )
 
 // maxResponse limits what is read of a response.
@@ -119,9 +120,19 @@ func (t *target) evaluate(ctx context.Context, connection *http.Client, q Questi
 		return answer{failure: err}
 	}
 	defer func() { _ = response.Body.Close() }()
-	a = answer{status: response.StatusCode, revision: response.Header.Get(config.HeaderRevision), tag: response.Header.Get("ETag")}
+	a = answer{status: response.StatusCode, revision: revisionOf(response.Header), tag: response.Header.Get("ETag")}
 	a.body, a.failure = io.ReadAll(io.LimitReader(response.Body, maxResponse))
 	return a
+}
+
+// maxRevision is the maximum length of a revision in bytes; those of the operator have
+// 63 at most.
+const maxRevision = 64
+
+// revisionOf returns the revision in the headers of a response, in a form that can be
+// printed: the service under test may be any.
+func revisionOf(header http.Header) string {
+	return printable.Text(header.Get(config.HeaderRevision), maxRevision)
 }
 
 // Ask sends every question of a test once and calls answered with each answer.

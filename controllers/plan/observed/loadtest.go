@@ -8,7 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/flagcache/flagcache/controllers/printable"
+	"github.com/flagcache/flagcache/service/printable"
 )
 
 // LoadTestContainer is the container that runs a load test. Other containers of its
