@@ -17,6 +17,8 @@ CONTROLLER_GEN := $(LOCALBIN)/controller-gen
 KUSTOMIZE := $(LOCALBIN)/kustomize
 CRD_REF_DOCS := $(LOCALBIN)/crd-ref-docs
 GOLANGCI_LINT := $(LOCALBIN)/golangci-lint
+ACTIONLINT := $(LOCALBIN)/actionlint
+GOVULNCHECK := $(LOCALBIN)/govulncheck
 KWOK := $(LOCALBIN)/kwok
 KUBECTL ?= kubectl
 
@@ -113,8 +115,14 @@ vet: ## Run go vet.
 	cd test/flagd && go vet ./...
 
 .PHONY: lint
-lint: $(GOLANGCI_LINT) ## Run the linters.
+lint: $(GOLANGCI_LINT) $(ACTIONLINT) ## Run the linters.
 	$(GOLANGCI_LINT) run
+	$(ACTIONLINT)
+
+# The database of vulnerabilities is on the internet, and changes every day.
+.PHONY: vulncheck
+vulncheck: $(GOVULNCHECK) ## Search for known vulnerabilities that the programs can reach.
+	$(GOVULNCHECK) ./cmd/...
 
 .PHONY: lint-fix
 lint-fix: $(GOLANGCI_LINT) ## Run the linters and apply automatic fixes.
@@ -242,6 +250,7 @@ verify-tidy: # hack/kube is left out: tidying its 2,850 dependencies takes longe
 	cd hack/tools && go mod tidy -diff
 	cd hack/tools/golangci-lint && go mod tidy -diff
 	cd hack/tools/kwok && go mod tidy -diff
+	cd hack/tools/supplychain && go mod tidy -diff
 	cd hack/tools/ack && go mod tidy -diff
 	cd test/flagd && go mod tidy -diff
 
@@ -265,6 +274,16 @@ build: ## Build all programs in cmd/ into bin/.
 	@mkdir -p $(LOCALBIN)
 	@echo "Building the operator and the flag service; the first time it takes a minute or two."
 	$(GO_BUILD) -o $(LOCALBIN)/ ./cmd/...
+
+.PHONY: sbom
+sbom: build ## Write the SBOM of each program in bin/, in SPDX, to dist/.
+	@mkdir -p dist
+	@for program in manager flag-service kubectl-flagcache; do \
+		(cd hack/tools/supplychain && go run ./sbom $(LOCALBIN)/$$program) > dist/$$program.spdx.json; done
+
+.PHONY: reproducible
+reproducible: ## Build the programs twice from nothing and compare them (many minutes).
+	REPRODUCE_FROM_NOTHING=1 go test -count=1 -timeout 60m -v -run '^TestBuildIsReproducible$$' ./test/supplychain
 
 .PHONY: awsplayer
 awsplayer: ## Build the simulator of ElastiCache's API into bin/.
@@ -397,6 +416,14 @@ $(CRD_REF_DOCS): $(TOOLS_MODULE)
 
 $(GOLANGCI_LINT): hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.sum
 	$(call build-tool,hack/tools/golangci-lint,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+SUPPLYCHAIN_MODULE := hack/tools/supplychain/go.mod hack/tools/supplychain/go.sum
+
+$(ACTIONLINT): $(SUPPLYCHAIN_MODULE)
+	$(call build-tool,hack/tools/supplychain,github.com/rhysd/actionlint/cmd/actionlint)
+
+$(GOVULNCHECK): $(SUPPLYCHAIN_MODULE)
+	$(call build-tool,hack/tools/supplychain,golang.org/x/vuln/cmd/govulncheck)
 
 $(KWOK): hack/tools/kwok/go.mod hack/tools/kwok/go.sum
 	$(call build-tool,hack/tools/kwok,sigs.k8s.io/kwok/cmd/kwok)
