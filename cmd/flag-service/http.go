@@ -24,6 +24,7 @@ type httpSettings struct {
 	rate, clientRate  rateSetting
 	maxInFlight       int
 	maxConnections    int
+	maxBytesInFlight  int
 	origins           []string
 	compressFrom      int
 	maxStreams        int
@@ -49,6 +50,7 @@ var httpVariables = []variable{
 	{config.EnvClientRateLimitBurst, "burst of CLIENT_RATE_LIMIT (default: the requests of one second)"},
 	{config.EnvMaxInFlight, "maximum number of concurrent requests (default 1024; 0: no limit)"},
 	{config.EnvMaxConnections, "maximum number of connections (default 4096; 0: no limit)"},
+	{config.EnvMaxBytesInFlight, "maximum number of bytes of responses that are prepared or not received by clients (default 33554432; 0: no limit)"},
 	{config.EnvCORSAllowedOrigins, `comma-separated origins whose pages may send requests (default "*"; "none")`},
 	{config.EnvCompressFrom, "size in bytes from which bulk responses are compressed (default 1500; 0: never)"},
 	{config.EnvEventStreams, "maximum number of event streams (default 1000; 0: disabled)"},
@@ -67,6 +69,7 @@ func readHTTPSettings(r *reader) httpSettings {
 		clientRate:        r.rate(config.EnvClientRateLimit, config.EnvClientRateLimitBurst),
 		maxInFlight:       r.integer(config.EnvMaxInFlight, 1024, 0, 1_000_000),
 		maxConnections:    r.integer(config.EnvMaxConnections, 4096, 0, 1_000_000),
+		maxBytesInFlight:  r.integer(config.EnvMaxBytesInFlight, 32<<20, 0, 1<<40),
 		origins:           r.origins(config.EnvCORSAllowedOrigins),
 		compressFrom:      r.integer(config.EnvCompressFrom, 1500, 0, 1<<30),
 		maxStreams:        r.integer(config.EnvEventStreams, 1000, 0, 100_000),

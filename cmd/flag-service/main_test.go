@@ -336,7 +336,7 @@ func TestDefaults(t *testing.T) {
 		environment: "default", flagsFile: "/etc/flagcache/flags/flags.json", listenAddress: ":8080", telemetryAddress: ":8081",
 		bindingDir: "/bindings/cache", cacheTTL: 5 * time.Minute, poolSize: 10, dialTimeout: 2 * time.Second, drainDelay: 5 * time.Second,
 		http: httpSettings{
-			rate: rateSetting{0, 1}, clientRate: rateSetting{0, 1}, maxInFlight: 1024, maxConnections: 4096, origins: []string{"*"}, compressFrom: 1500,
+			rate: rateSetting{0, 1}, clientRate: rateSetting{0, 1}, maxInFlight: 1024, maxConnections: 4096, maxBytesInFlight: 32 << 20, origins: []string{"*"}, compressFrom: 1500,
 			maxStreams: 1000, streamsInactivity: 2 * time.Minute, streamsHeartbeat: 15 * time.Second, streamsSpread: time.Second,
 		},
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/flagcache/flagcache/service/access"
 	"github.com/flagcache/flagcache/service/cache"
 	"github.com/flagcache/flagcache/service/flags"
+	"github.com/flagcache/flagcache/service/listen"
 	"github.com/flagcache/flagcache/service/ofrep"
 	"github.com/flagcache/flagcache/service/snapshot"
 	"github.com/flagcache/flagcache/service/split"
@@ -43,6 +44,8 @@ type service struct {
 	refresher *snapshot.Refresher
 	splitter  *split.Splitter
 	draining  atomic.Bool
+	// budget is that of all servers.
+	budget *listen.Budget
 	// background are the functions that run until the servers have stopped.
 	background []func(context.Context)
 	// servers are stopped in this order, telemetry last.
@@ -68,6 +71,7 @@ func serve(ctx context.Context, s settings, logTo io.Writer) error {
 func assemble(s settings, log *slog.Logger) *service {
 	v := &service{settings: s, log: log, registry: prometheus.NewRegistry()}
 	v.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	v.budget = listen.NewBudget(int64(s.http.maxBytesInFlight), v.registry)
 	v.setUpRefresher(v.setUpHandler())
 	if s.http.pprofAddress != "" {
 		v.servers = append(v.servers, profiles(s.http.pprofAddress, log))
@@ -75,6 +79,9 @@ func assemble(s settings, log *slog.Logger) *service {
 	v.servers = append(v.servers, &server{
 		Server: ofrep.NewServer(ofrep.Telemetry(v.health, v.registry), log), name: "telemetry", address: s.telemetryAddress,
 	})
+	for _, s := range v.servers {
+		s.budget = v.budget
+	}
 	return v
 }
 
@@ -84,6 +91,9 @@ func (v *service) setUpHandler() (serve func(*flags.Set)) {
 	core := ofrep.NewCore(ofrep.NewMetrics(v.registry, v.log), time.Now)
 	options := v.settings.handlerOptions(v.log)
 	options.Age = v.age
+	if v.budget != nil {
+		options.Budget = v.budget
+	}
 	v.handler = ofrep.NewHandler(core, options)
 	v.splitter = split.New(split.Options{
 		File: v.settings.splitFile, Salt: v.settings.splitSalt, Revision: v.settings.revision,

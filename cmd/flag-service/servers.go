@@ -27,6 +27,8 @@ type server struct {
 	// refuse is the form of the responses to requests that cannot be read; the default
 	// is that of OFREP.
 	refuse listen.Refusal
+	// budget limits the bytes of responses in flight.
+	budget *listen.Budget
 	// listener is set once the server listens.
 	listener *listen.Listener
 }
@@ -43,7 +45,7 @@ func listenAll(servers []*server) error {
 			return err
 		}
 		s.listener = listen.New(listener, s.connections)
-		s.listener.Refuse = s.refuse
+		s.listener.Refuse, s.listener.Budget = s.refuse, s.budget
 		if s.refuse == nil {
 			s.listener.Refuse = ofrep.Refusal
 		}

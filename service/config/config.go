@@ -102,6 +102,11 @@ const (
 	// EnvMaxInFlight is the maximum number of concurrent requests; further ones get
 	// 429. Default: 1024; 0 is no limit.
 	EnvMaxInFlight = "MAX_IN_FLIGHT"
+	// EnvMaxBytesInFlight is the maximum number of bytes of responses that are being
+	// prepared, or that clients have not received, in the process and in the kernel.
+	// Further requests get 503, and connections whose clients receive nothing are
+	// reset. Default: 33554432, which is 32 MiB; 0 is no limit.
+	EnvMaxBytesInFlight = "MAX_BYTES_IN_FLIGHT"
 	// EnvMaxConnections is the maximum number of connections. Further ones wait,
 	// and idle ones are closed for them. Default: 4096; 0 is no limit.
 	EnvMaxConnections = "MAX_CONNECTIONS"
@@ -287,6 +292,14 @@ const (
 	MetricLogDropped = "log_lines_dropped_total"
 	// MetricStreams is the number of open event streams.
 	MetricStreams = "sse_streams"
+	// MetricBytesInFlight is the number of bytes of responses that are being prepared,
+	// or that clients have not received.
+	MetricBytesInFlight = "flag_service_bytes_in_flight"
+	// MetricResponsesRefused counts the requests that were refused because of it.
+	MetricResponsesRefused = "flag_service_responses_refused_total"
+	// MetricSlowReaders counts the connections that were reset because their clients
+	// did not receive responses.
+	MetricSlowReaders = "flag_service_slow_readers_total"
 	// MetricEvaluations counts evaluations by key, variant and reason. Keys are
 	// those of the current flags only, so its size is bounded.
 	MetricEvaluations = "flag_evaluations_total"

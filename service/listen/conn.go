@@ -19,7 +19,8 @@ type conn struct {
 	read, write deadline
 	// idle is when the connection became idle, in nanoseconds since the listener's
 	// start, or busy.
-	idle atomic.Int64
+	idle   atomic.Int64
+	unread unread
 }
 
 // busy is the value of idle for a connection that is not idle.
@@ -127,11 +128,19 @@ func (c *conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// Close closes the connection and frees its slot.
+// Close closes the connection and frees its slot, once its client has received what was
+// written.
 func (c *conn) Close() error {
+	drains := false
 	c.closed.Do(func() {
-		c.listener.remove(c)
-		c.listener.release()
+		if drains = c.drain(); !drains {
+			c.listener.remove(c)
+			c.listener.release()
+			c.forget()
+		}
 	})
+	if drains || c.drainsBy() != 0 {
+		return nil
+	}
 	return c.Conn.Close()
 }

@@ -1,14 +1,18 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package listen limits the number of connections and enforces deadlines at low
-// cost.
+// Package listen limits the number of connections and the bytes of responses in flight,
+// and enforces deadlines at low cost.
 //
 // A server with timeouts for all reads and writes sets five deadlines per
 // request, each a timer of the runtime: a tenth of the cost of a small request.
 // Nearly all of them are replaced before they expire. So a Listener's
 // connections only record their deadlines, and a periodic sweep over all
 // connections applies those that have passed.
+//
+// What clients do not read costs memory, in the process while a write waits, else in the
+// kernel. Connections count both in a Budget; the sweep finds out what clients have
+// received.
 package listen
 
 import (
@@ -34,6 +38,9 @@ type Listener struct {
 	// Refuse is the form of the responses to requests that cannot be read. Without it
 	// they are plain text. It must be set before the listener is used.
 	Refuse Refusal
+	// Budget limits the bytes of responses in flight; nil is no limit. It must be set
+	// before the listener is used.
+	Budget *Budget
 	// slots has an element for each connection; nil is no limit.
 	slots  chan struct{}
 	closed chan struct{}
@@ -47,6 +54,8 @@ type Listener struct {
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
+	// running means that Run runs, which ends draining connections.
+	running bool
 }
 
 // New returns a Listener with the given maximum number of connections; 0 is no
@@ -61,6 +70,8 @@ func New(inner net.Listener, maxConnections int) *Listener {
 
 // Run enforces deadlines until ctx is done.
 func (l *Listener) Run(ctx context.Context) {
+	l.setRunning(true)
+	defer l.endDraining()
 	ticker := time.NewTicker(Tick)
 	defer ticker.Stop()
 	for {
@@ -83,7 +94,36 @@ func (l *Listener) sweep(now time.Duration) {
 		if needed && c.isIdle(now) {
 			c.endReading()
 		}
+		if c.sweepUnread(now) {
+			l.drop(c)
+		}
 	}
+}
+
+func (l *Listener) setRunning(running bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running = running
+}
+
+// endDraining closes the connections that are draining.
+func (l *Listener) endDraining() {
+	l.setRunning(false)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		if c.drainsBy() != 0 {
+			_ = c.Conn.Close()
+			l.drop(c)
+		}
+	}
+}
+
+// drop forgets a connection that has drained; mu is held.
+func (l *Listener) drop(c *conn) {
+	delete(l.conns, c)
+	l.release()
+	c.forget()
 }
 
 // Idle records whether an accepted connection is idle.
@@ -102,6 +142,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if !l.acquire() {
 		return nil, errors.Join(net.ErrClosed, inner.Close())
 	}
+	limit(inner)
 	c := &conn{Conn: inner, listener: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()

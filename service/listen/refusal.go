@@ -42,16 +42,16 @@ func refusalStatus(p []byte) (status int, ok bool) {
 func (c *conn) Write(p []byte) (int, error) {
 	refuse := c.listener.Refuse
 	if refuse == nil {
-		return c.Conn.Write(p)
+		return c.send(p)
 	}
 	status, refused := refusalStatus(p)
 	if !refused {
-		return c.Conn.Write(p)
+		return c.send(p)
 	}
 	mediaType, body := refuse(status)
 	response := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		status, http.StatusText(status), mediaType, len(body), body)
-	if _, err := c.Conn.Write(response); err != nil {
+	if _, err := c.send(response); err != nil {
 		return 0, err
 	}
 	return len(p), nil

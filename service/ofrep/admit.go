@@ -21,6 +21,7 @@ var (
 	onlyGet         = general("the method must be GET")
 	rateLimited     = general("too many requests; retry after the time in Retry-After")
 	tooBusy         = general("too many concurrent requests; retry after the time in Retry-After")
+	tooManyUnread   = general("too many responses have not been received by their clients; retry after the time in Retry-After")
 	noCredentials   = general("requests cannot be authenticated: the service has no valid credentials")
 	unknownToken    = general("a valid bearer token or X-API-Key is required")
 	streamTokenOnly = general("this token is only valid for event streams")
@@ -101,6 +102,28 @@ func (h *Handler) enter() bool {
 func (h *Handler) leave() {
 	if h.options.MaxInFlight > 0 {
 		h.inFlight.Add(-1)
+	}
+}
+
+// reserve reserves the largest response to a request. It returns false if too much is in
+// flight.
+func (h *Handler) reserve(b *buffers, key string) bool {
+	if h.options.Budget == nil {
+		return true
+	}
+	bytes := h.core.maxResponse(key)
+	if !h.options.Budget.Reserve(bytes) {
+		return false
+	}
+	b.reserved = bytes
+	return true
+}
+
+// free releases what was reserved and not released yet.
+func (h *Handler) free(b *buffers) {
+	if b.reserved > 0 {
+		h.options.Budget.Release(b.reserved)
+		b.reserved = 0
 	}
 }
 

@@ -40,6 +40,8 @@ type bodies struct {
 type buffers struct {
 	in, out, extra []byte
 	isLarge        bool
+	// reserved are the bytes of Budget that are reserved for the response.
+	reserved int64
 }
 
 func (p *bodies) get() *buffers {

@@ -83,6 +83,23 @@ func (c *Core) Single(to []byte, key string, body []byte) (status int, answer []
 	return statusOf(outcome), view.append(to, outcome)
 }
 
+// maxExtra is the maximum size of headers and of the extra members of a bulk response.
+const maxExtra = 4 << 10
+
+// maxResponse returns the maximum size of the response for a flag, or for all with an
+// empty key.
+func (c *Core) maxResponse(key string) int64 {
+	view := c.view.Load()
+	switch {
+	case view == nil:
+		return maxExtra
+	case key == "":
+		return int64(view.maxBulk) + maxExtra
+	default:
+		return int64(view.maxSingle) + maxExtra
+	}
+}
+
 func statusOf(outcome *flags.Outcome) int {
 	if outcome.ErrorCode != "" {
 		return http.StatusBadRequest
@@ -192,6 +209,9 @@ type view struct {
 	metadata []byte
 	digest   digest
 	counters []counter
+	// maxSingle and maxBulk are the maximum sizes of responses, without the extra
+	// members of a bulk response.
+	maxSingle, maxBulk int
 }
 
 func newView(set *flags.Set, metrics *Metrics) *view {
@@ -202,11 +222,26 @@ func newView(set *flags.Set, metrics *Metrics) *view {
 		v.responses = append(v.responses, answer)
 		v.digests = append(v.digests, digestOf(append(answer, metadata.of(outcome.Metadata)...)))
 	}
+	v.measure()
 	if metadata := set.Metadata(); metadata != nil {
 		v.metadata = append([]byte(`,"metadata":`), metadata...)
 		v.digest = digestOf(v.metadata)
 	}
 	return v
+}
+
+// measure sets the maximum sizes.
+func (v *view) measure() {
+	largest := map[string]int{}
+	for _, outcome := range v.set.Outcomes() {
+		size := len(v.responses[outcome.ID]) + len(`,"metadata":`) + len(outcome.Metadata) + len("},")
+		largest[outcome.Key] = max(largest[outcome.Key], size)
+	}
+	for _, size := range largest {
+		v.maxSingle = max(v.maxSingle, size)
+		v.maxBulk += size
+	}
+	v.maxBulk += len(`{"flags":[],"metadata":}`) + len(v.set.Metadata())
 }
 
 // append appends the response for an outcome.

@@ -47,11 +47,21 @@ type Options struct {
 	// MaxInFlight is the maximum number of requests that are evaluated, forwarded
 	// or written concurrently; 0 is no limit.
 	MaxInFlight int
+	// Budget limits the bytes of responses in flight; nil is no limit.
+	Budget Budget
 	// CompressFrom is the size in bytes from which a bulk response is compressed if
 	// the client accepts it; 0 disables compression.
 	CompressFrom int
 	// Streams notify clients of changes; nil disables them.
 	Streams *Streams
+}
+
+// Budget limits the bytes of responses in flight, see listen.Budget.
+type Budget interface {
+	// Reserve reserves bytes for a response; false means that the request is refused.
+	Reserve(bytes int64) bool
+	// Release releases them when the response is written.
+	Release(bytes int64)
 }
 
 // Handler serves OFREP over HTTP.
@@ -193,6 +203,11 @@ func (h *Handler) evaluate(w http.ResponseWriter, r *http.Request, key string, c
 		return refuse(w, http.StatusTooManyRequests, tooBusy, time.Second), false
 	}
 	defer h.leave()
+	if !h.reserve(b, key) {
+		w.Header()["Connection"] = closing
+		return refuse(w, http.StatusServiceUnavailable, tooManyUnread, time.Second), false
+	}
+	defer h.free(b)
 	if h.Divert != nil {
 		if status := h.Divert(w, r, b.in); status != 0 {
 			return status, true
@@ -202,6 +217,7 @@ func (h *Handler) evaluate(w http.ResponseWriter, r *http.Request, key string, c
 		return h.bulk(w, r, b, client), false
 	}
 	status, b.out = h.core.Single(b.out[:0], key, b.in)
+	h.free(b)
 	return write(w, status, b.out), false
 }
 
@@ -212,6 +228,7 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, b *buffers, clien
 	b.extra = h.options.Streams.appendTo(b.extra[:0], client)
 	status, answer, tag := h.core.Bulk(b.out[:0], b.in, b.extra, known)
 	b.out = answer
+	h.free(b)
 	header := w.Header()
 	switch {
 	case tag == "":

@@ -136,7 +136,7 @@ func write(w http.ResponseWriter, status int, answer []byte) int {
 	if len(answer) >= shortResponse {
 		header["Content-Length"] = []string{strconv.Itoa(len(answer))}
 	}
-	if status == http.StatusServiceUnavailable {
+	if status == http.StatusServiceUnavailable && header["Retry-After"] == nil {
 		header["Retry-After"] = seconds[0]
 	}
 	w.WriteHeader(status)
