@@ -26,7 +26,6 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -37,6 +36,7 @@ import (
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/ackkinds"
+	"github.com/flagcache/flagcache/controllers/bodies"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
@@ -190,7 +190,6 @@ var _ = Describe("ACK kinds", Ordered, func() {
 type operator struct {
 	client.Client
 	mgr       ctrl.Manager
-	flagFiles cache.Cache
 	kinds     *ackkinds.Kinds
 	discovery *flakyDiscovery
 	// routed is the operator's client.
@@ -200,9 +199,9 @@ type operator struct {
 
 func (o *operator) newReconciler(c client.Client) *controllers.Reconciler {
 	return &controllers.Reconciler{
-		Client:    c,
+		Client:    bodies.New(c, o.mgr.GetAPIReader()),
 		Live:      o.mgr.GetAPIReader(),
-		FlagFiles: &controllers.FlagFiles{Metadata: o.flagFiles, Validate: validJSON},
+		FlagFiles: &controllers.FlagFiles{Metadata: o.mgr.GetClient(), Validate: validJSON},
 		Prober:    &fakeProber{watched: map[types.NamespacedName]probe.Target{}},
 		Sampler:   &fakeSampler{watched: map[types.NamespacedName]evidence.Target{}},
 		ACK:       o.kinds,
@@ -219,22 +218,17 @@ func startOperator(ctx SpecContext, config *rest.Config) *operator {
 	o := &operator{Client: c, reconciles: &reconciles{count: map[string]int{}}}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Cache: controllers.CacheOptions(nil), Metrics: metricsserver.Options{BindAddress: "0"},
-		Client: client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}},
+		Client: controllers.ClientOptions(),
 	})
 	Expect(err).NotTo(HaveOccurred())
-	options := controllers.FlagFilesCacheOptions(nil)
-	options.Scheme, options.Mapper, options.HTTPClient = scheme, mgr.GetRESTMapper(), mgr.GetHTTPClient()
-	flagFiles, err := cache.New(config, options)
-	Expect(err).NotTo(HaveOccurred())
-	Expect(mgr.Add(flagFiles)).To(Succeed())
-	o.mgr, o.flagFiles = mgr, flagFiles
+	o.mgr = mgr
 	o.kinds, err = ackkinds.New(mgr, controllers.ACKCacheOptions(nil))
 	Expect(err).NotTo(HaveOccurred())
 	o.discovery = &flakyDiscovery{Discovery: o.kinds.Discovery}
 	o.discovery.fails.Store(true)
 	o.kinds.Discovery, o.kinds.Interval = o.discovery, 100*time.Millisecond
 	o.routed = o.kinds.Client(mgr.GetClient())
-	Expect(o.newReconciler(countingClient{o.routed, o.reconciles}).SetupWithManager(mgr, flagFiles, make(chan event.GenericEvent), 1, o.kinds)).To(Succeed())
+	Expect(o.newReconciler(countingClient{o.routed, o.reconciles}).SetupWithManager(mgr, make(chan event.GenericEvent), 1, o.kinds)).To(Succeed())
 	running, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(running) }()

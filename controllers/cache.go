@@ -5,6 +5,9 @@ package controllers
 
 import (
 	"fmt"
+	"maps"
+	"reflect"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -16,16 +19,29 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // childKind is a kind of child.
 type childKind struct {
 	object client.Object
 	list   client.ObjectList
+}
+
+// projection returns that only the metadata of a kind is watched, if it is.
+func (k childKind) projection() []builder.OwnsOption {
+	switch k.object.(type) {
+	case *corev1.Secret, *corev1.ConfigMap:
+		return []builder.OwnsOption{builder.OnlyMetadata}
+	default:
+		return nil
+	}
 }
 
 // childKinds returns the kinds of children, except those of ACK.
@@ -45,20 +61,29 @@ func childKinds() []childKind {
 	}
 }
 
-// CacheOptions restrict the manager's cache to children of FlagCaches, and to Secrets
-// whose owners allow FlagCaches to use them. No namespaces means all.
+// CacheOptions restrict the manager's cache to children of FlagCaches, to Secrets whose
+// owners allow FlagCaches to use them, and to ConfigMaps, any of which may hold flags. Of
+// Secrets and ConfigMaps it has only metadata: package bodies reads the rest. No
+// namespaces means all.
 func CacheOptions(namespaces []string) cache.Options {
-	managed := managed()
-	allowed := labels.SelectorFromSet(labels.Set{v1alpha1.LabelAllow: v1alpha1.AllowTrue})
-	byObject := map[client.Object]cache.ByObject{}
+	byObject := map[client.Object]cache.ByObject{&v1alpha1.FlagCache{}: {Transform: slimFlagCache}}
 	for _, kind := range childKinds() {
-		selector := managed
-		if _, ok := kind.object.(*corev1.Secret); ok {
-			selector = allowed
+		switch kind.object.(type) {
+		case *corev1.Secret:
+			allowed := labels.SelectorFromSet(labels.Set{v1alpha1.LabelAllow: v1alpha1.AllowTrue})
+			byObject[kind.object] = cache.ByObject{Label: allowed, Transform: identify}
+		case *corev1.ConfigMap:
+			byObject[kind.object] = cache.ByObject{Transform: identify}
+		default:
+			byObject[kind.object] = cache.ByObject{Label: managed(), Transform: slimChild}
 		}
-		byObject[kind.object] = cache.ByObject{Label: selector}
 	}
 	return cache.Options{DefaultTransform: slim, DefaultNamespaces: only(namespaces), ByObject: byObject}
+}
+
+// ClientOptions are those of the client of the manager's cache: it reads what it wrote.
+func ClientOptions() client.Options {
+	return client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}}
 }
 
 // managed selects the children of FlagCaches. The label is the operator's own: others
@@ -75,14 +100,7 @@ func managed() labels.Selector {
 // are not part of CacheOptions because the manager's cache requires its kinds to
 // exist.
 func ACKCacheOptions(namespaces []string) cache.Options {
-	return cache.Options{DefaultTransform: slim, DefaultNamespaces: only(namespaces), DefaultLabelSelector: managed()}
-}
-
-// FlagFilesCacheOptions are the options of the cache of ConfigMap versions. It is a
-// separate cache, of metadata only, because any ConfigMap may hold flags and a cluster
-// may have very many.
-func FlagFilesCacheOptions(namespaces []string) cache.Options {
-	return cache.Options{DefaultTransform: identify, DefaultNamespaces: only(namespaces)}
+	return cache.Options{DefaultTransform: slimChild, DefaultNamespaces: only(namespaces), DefaultLabelSelector: managed()}
 }
 
 // only restricts a cache to the namespaces; none means all.
@@ -115,16 +133,84 @@ func slim(o any) (any, error) {
 	return o, nil
 }
 
-// identify is a cache transform. It keeps only the name and the version of an object.
+// slimFlagCache is a cache transform. It keeps the annotations by which people request
+// actions; the operator reads no other ones, and no labels.
+func slimFlagCache(o any) (any, error) {
+	fc, ok := o.(*v1alpha1.FlagCache)
+	if !ok {
+		return o, nil // a tombstone
+	}
+	foreign := func(key, _ string) bool { return !strings.HasPrefix(key, v1alpha1.GroupVersion.Group+"/") }
+	if hasAny(fc.Annotations, foreign) {
+		fc.Annotations = maps.Clone(fc.Annotations)
+		maps.DeleteFunc(fc.Annotations, foreign)
+	}
+	if fc.Labels != nil {
+		fc.Labels = nil
+	}
+	return slim(fc)
+}
+
+func hasAny(m map[string]string, is func(key, value string) bool) bool {
+	for key, value := range m {
+		if is(key, value) {
+			return true
+		}
+	}
+	return false
+}
+
+// slimChild is a cache transform. Of an object with the label of children which is none,
+// and which the operator did not leave, only the name is used.
+func slimChild(o any) (any, error) {
+	child, ok := o.(client.Object)
+	if !ok || flagCacheOf(child) != "" || observed.Orphaned(child) {
+		return slim(o)
+	}
+	foreign := reflect.New(reflect.TypeOf(child).Elem()).Interface().(client.Object)
+	setIdentity(foreign, child)
+	return foreign, nil
+}
+
+// identify is a cache transform of metadata. It keeps what identifies an object, its
+// FlagCache, and whether it may be used.
 func identify(o any) (any, error) {
 	m, ok := o.(*metav1.PartialObjectMetadata)
 	if !ok {
 		return o, nil // a tombstone
 	}
-	return &metav1.PartialObjectMetadata{
-		TypeMeta: m.TypeMeta,
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion,
-		},
-	}, nil
+	identity := &metav1.PartialObjectMetadata{TypeMeta: m.TypeMeta}
+	setIdentity(identity, m)
+	return identity, nil
 }
+
+// setIdentity copies the names, the version, the labels that readers select by, and who
+// controls an object.
+func setIdentity(to, from client.Object) {
+	to.SetNamespace(from.GetNamespace())
+	to.SetName(from.GetName())
+	to.SetUID(from.GetUID())
+	to.SetResourceVersion(from.GetResourceVersion())
+	for _, key := range []string{v1alpha1.LabelName, v1alpha1.LabelAllow} {
+		if value, ok := from.GetLabels()[key]; ok {
+			kept := to.GetLabels()
+			if kept == nil {
+				kept = map[string]string{}
+			}
+			kept[key] = value
+			to.SetLabels(kept)
+		}
+	}
+	switch owner := metav1.GetControllerOf(from); {
+	case owner != nil && flagCacheOf(from) != "":
+		to.SetOwnerReferences([]metav1.OwnerReference{*owner})
+	case owner != nil:
+		to.SetOwnerReferences([]metav1.OwnerReference{{Kind: foreignKind, Controller: ptr.To(true)}})
+	case len(from.GetOwnerReferences()) > 0:
+		to.SetOwnerReferences([]metav1.OwnerReference{{Kind: foreignKind}})
+	}
+}
+
+// foreignKind stands for the kind of an owner that is no FlagCache. The names of owners
+// are as long as whoever writes them likes.
+const foreignKind = "Foreign"

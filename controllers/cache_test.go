@@ -4,13 +4,18 @@
 package controllers
 
 import (
+	"maps"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
@@ -39,13 +44,86 @@ func TestSlimDropsManagedFieldsAndAppliedConfiguration(t *testing.T) {
 }
 
 func TestIdentifyKeepsNameAndVersion(t *testing.T) {
-	got, err := identify(&metav1.PartialObjectMetadata{ObjectMeta: applied()})
+	long := strings.Repeat("x", 1000)
+	ours := metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "FlagCache", Name: "demo", UID: "uid-0", Controller: ptr.To(true)}
+	theirs := metav1.OwnerReference{APIVersion: long, Kind: long, Name: long, UID: types.UID(long)}
+	controlling := theirs
+	controlling.Controller = ptr.To(true)
+	tests := map[string]struct{ owners, want []metav1.OwnerReference }{
+		"of nobody":               {},
+		"of a FlagCache":          {[]metav1.OwnerReference{theirs, ours}, []metav1.OwnerReference{ours}},
+		"of somebody":             {[]metav1.OwnerReference{theirs}, []metav1.OwnerReference{{Kind: "Foreign"}}},
+		"controlled by something": {[]metav1.OwnerReference{controlling}, []metav1.OwnerReference{{Kind: "Foreign", Controller: ptr.To(true)}}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := &metav1.PartialObjectMetadata{ObjectMeta: applied()}
+			o.OwnerReferences = test.owners
+			o.Labels[v1alpha1.LabelName], o.Labels[v1alpha1.LabelAllow] = "demo", v1alpha1.AllowTrue
+			got, err := identify(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+				Namespace: "shop", Name: "demo", UID: "uid-1", ResourceVersion: "7", OwnerReferences: test.want,
+				Labels: map[string]string{v1alpha1.LabelName: "demo", v1alpha1.LabelAllow: v1alpha1.AllowTrue},
+			}}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("cached metadata (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSlimFlagCacheKeepsRequestsOnly(t *testing.T) {
+	fc := &v1alpha1.FlagCache{ObjectMeta: applied()}
+	fc.Annotations[v1alpha1.AnnotationPromote] = "3f2a91c0"
+	shared := fc.Annotations
+	got, err := slimFlagCache(fc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "demo", UID: "uid-1", ResourceVersion: "7"}}
+	want := &v1alpha1.FlagCache{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "shop", Name: "demo", UID: "uid-1", ResourceVersion: "7", Annotations: map[string]string{v1alpha1.AnnotationPromote: "3f2a91c0"},
+	}}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("cached metadata (-want +got):\n%s", diff)
+		t.Errorf("cached object (-want +got):\n%s", diff)
+	}
+	if len(shared) != 3 {
+		t.Errorf("the transform changed annotations that a reader may hold: %v", shared)
+	}
+}
+
+// TestSlimChildKeepsChildrenOnly: anybody can put the label of children on a large object.
+func TestSlimChildKeepsChildrenOnly(t *testing.T) {
+	owner := metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "FlagCache", Name: "demo", UID: "uid-0", Controller: ptr.To(true)}
+	tests := map[string]struct {
+		owners      []metav1.OwnerReference
+		annotations map[string]string
+		keeps       bool
+	}{
+		"a child":                   {owners: []metav1.OwnerReference{owner}, keeps: true},
+		"one that a FlagCache left": {annotations: map[string]string{v1alpha1.AnnotationApplied: "hash"}, keeps: true},
+		"an object of nobody":       {},
+		"an object of something":    {owners: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "x", Controller: ptr.To(true)}}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := &appsv1.Deployment{ObjectMeta: applied(), Spec: appsv1.DeploymentSpec{Replicas: ptr.To[int32](3)}}
+			o.OwnerReferences, o.Labels = test.owners, map[string]string{v1alpha1.LabelName: "demo"}
+			maps.Copy(o.Annotations, test.annotations)
+			got, err := slimChild(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := got.(*appsv1.Deployment)
+			if keeps := d.Spec.Replicas != nil; keeps != test.keeps {
+				t.Errorf("the spec is kept: %t, not %t", keeps, test.keeps)
+			}
+			if d.Name != "demo" || d.ResourceVersion != "7" || d.Labels[v1alpha1.LabelName] != "demo" {
+				t.Errorf("the object is not identified by %v", d.ObjectMeta)
+			}
+		})
 	}
 }
 
@@ -55,7 +133,9 @@ func TestChildrenAreFoundWithoutCommonLabels(t *testing.T) {
 	child := labels.Set{v1alpha1.LabelName: "demo", v1alpha1.LabelManagedBy: "platform"}
 	all := []labels.Selector{ACKCacheOptions(nil).DefaultLabelSelector}
 	for kind, options := range CacheOptions(nil).ByObject {
-		if _, secret := kind.(*corev1.Secret); !secret {
+		switch kind.(type) {
+		case *corev1.Secret, *corev1.ConfigMap, *v1alpha1.FlagCache:
+		default:
 			all = append(all, options.Label)
 		}
 	}
@@ -71,7 +151,7 @@ func TestChildrenAreFoundWithoutCommonLabels(t *testing.T) {
 
 func TestTransformsKeepTombstones(t *testing.T) {
 	tombstone := cache.DeletedFinalStateUnknown{Key: "shop/demo"}
-	for name, transform := range map[string]cache.TransformFunc{"slim": slim, "identify": identify} {
+	for name, transform := range map[string]cache.TransformFunc{"slim": slim, "slimFlagCache": slimFlagCache, "slimChild": slimChild, "identify": identify} {
 		if got, err := transform(tombstone); got != any(tombstone) || err != nil {
 			t.Errorf("%s returned %v, %v for a tombstone", name, got, err)
 		}

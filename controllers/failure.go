@@ -17,6 +17,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/bodies"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
@@ -144,7 +145,7 @@ func reasonOf(err error) string {
 	switch {
 	case errors.As(err, new(labelError)):
 		return v1alpha1.ReasonLabelChanged
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), errors.As(err, new(bodies.TooLargeError)):
 		return v1alpha1.ReasonInvalidChild
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return v1alpha1.ReasonNamespaceTerminating
@@ -166,6 +167,10 @@ func messageOf(attempt string, err error) string {
 	var changed labelError
 	if errors.As(err, &changed) {
 		return changed.Error()
+	}
+	var large bodies.TooLargeError
+	if errors.As(err, &large) {
+		return fmt.Sprintf("%s: %v", attempt, large)
 	}
 	reason := apierrors.ReasonForError(err)
 	switch reason {

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/bodies"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
@@ -53,7 +54,7 @@ func (f *FlagFiles) read(ctx context.Context, live client.Reader, fc *v1alpha1.F
 		return observed.Flags{}, nil
 	}
 	file := fileKey{configMap: types.NamespacedName{Namespace: fc.Namespace, Name: ref.Name}, key: ref.Key}
-	metadata := configMapMetadata()
+	metadata := bodies.Metadata("ConfigMap")
 	switch err := f.Metadata.Get(ctx, file.configMap, metadata); {
 	case apierrors.IsNotFound(err):
 		f.forget(file)

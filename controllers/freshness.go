@@ -113,8 +113,11 @@ func (f *freshness) checkCache(ctx context.Context) error {
 			continue
 		}
 		var selected client.MatchingLabels
-		if kind == "Secret" {
+		if kind == "Secret" { // only the versions count, and others may label large ones
 			selected = client.MatchingLabels{v1alpha1.LabelAllow: v1alpha1.AllowTrue}
+			metadata := &metav1.PartialObjectMetadataList{}
+			metadata.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))
+			list = metadata
 		}
 		if err := f.checkChildren(ctx, list, selected); err != nil {
 			return fmt.Errorf("checking the children of kind %s: %w", kind, err)
@@ -151,6 +154,9 @@ func (f *freshness) checkChildren(ctx context.Context, list client.ObjectList, s
 
 // kindOfList returns the kind of a list, such as "SecretList".
 func kindOfList(list client.ObjectList) string {
+	if kind := list.GetObjectKind().GroupVersionKind().Kind; kind != "" {
+		return kind
+	}
 	name := fmt.Sprintf("%T", list)
 	return name[strings.LastIndex(name, ".")+1:]
 }

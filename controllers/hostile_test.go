@@ -60,7 +60,7 @@ var _ = Describe("Texts of others", func() {
 		s := newStage(ctx)
 		s.create(ctx, s.aFlagCache())
 		s.ready(ctx)
-		s.Client = interceptor.NewClient(s.Client.(client.WithWatch), interceptor.Funcs{
+		s.Client = interceptor.NewClient(s.api, interceptor.Funcs{
 			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
 				if fc, ok := o.(*v1alpha1.FlagCache); ok && meta.IsStatusConditionFalse(fc.Status.Conditions, v1alpha1.ConditionFlagsValid) {
 					return apierrors.NewInvalid(v1alpha1.GroupVersion.WithKind("FlagCache").GroupKind(), o.GetName(), nil)

@@ -6,6 +6,7 @@ package controllers
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/ackkinds"
+	"github.com/flagcache/flagcache/controllers/bodies"
 	"github.com/flagcache/flagcache/controllers/plan/caches"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/policy"
@@ -190,6 +192,10 @@ func (o *observer) referencedSecret(ctx context.Context, namespace, name string)
 	key := client.ObjectKey{Namespace: namespace, Name: name}
 	secret := &corev1.Secret{}
 	switch err := o.cached.Get(ctx, key, secret); {
+	case errors.As(err, new(bodies.TooLargeError)):
+		return observed.ExternalSecret{Presence: observed.TooLarge}, nil
+	case err == nil && secret.Labels[v1alpha1.LabelAllow] != v1alpha1.AllowTrue:
+		return observed.ExternalSecret{Presence: observed.NotPermitted}, nil
 	case err == nil:
 		if owner := flagCacheOf(secret); owner != "" {
 			return observed.ExternalSecret{Presence: observed.Owned, Owner: owner}, nil
@@ -198,8 +204,7 @@ func (o *observer) referencedSecret(ctx context.Context, namespace, name string)
 	case !apierrors.IsNotFound(err):
 		return observed.ExternalSecret{}, fmt.Errorf("reading Secret %s: %w", key, err)
 	}
-	metadata := &metav1.PartialObjectMetadata{}
-	metadata.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	metadata := bodies.Metadata("Secret")
 	switch err := o.live.Get(ctx, key, metadata); {
 	case err == nil:
 		return observed.ExternalSecret{Presence: observed.NotPermitted}, nil

@@ -233,7 +233,7 @@ var _ = Describe("A kind that the operator may not list", func() {
 		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(o *v1alpha1.FlagCache) { o.Spec.Service.Replicas = ptr.To[int32](5) })
 		s.Backoff = workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](time.Millisecond, time.Second)
 		allowed := s.Client
-		s.Client = interceptor.NewClient(allowed.(client.WithWatch), interceptor.Funcs{
+		s.Client = interceptor.NewClient(s.api, interceptor.Funcs{
 			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 				if _, ok := list.(*appsv1.DeploymentList); ok {
 					return apierrors.NewForbidden(appsv1.Resource("deployments"), "", errors.New("the operator cannot list resource \"deployments\""))
@@ -270,7 +270,7 @@ var _ = Describe("An operator that is stopped during a reconcile", func() {
 		s.create(ctx, s.aFlagCache())
 		s.ready(ctx)
 		running, stop := context.WithCancel(ctx)
-		s.Client = interceptor.NewClient(s.Client.(client.WithWatch), interceptor.Funcs{
+		s.Client = interceptor.NewClient(s.api, interceptor.Funcs{
 			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 				stop()
 				return errors.Join(ctx.Err(), c.List(ctx, list, opts...))

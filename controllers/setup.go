@@ -9,11 +9,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -54,9 +53,9 @@ const (
 
 // SetupWithManager watches everything that a FlagCache depends on, including its status:
 // a write of another operator, such as one that lost its leader lease, is reverted
-// immediately. Changes of ConfigMaps come from flagFiles, results of the prober and the
-// sampler from results, and changes of optional kinds from others.
-func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, results <-chan event.GenericEvent, workers int, others ...source.Source) error {
+// immediately. Results of the prober and the sampler come from results, and changes of
+// optional kinds from others.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, results <-chan event.GenericEvent, workers int, others ...source.Source) error {
 	if err := addIndexes(mgr); err != nil {
 		return err
 	}
@@ -64,8 +63,8 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, r
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("flagcache").
 		For(&v1alpha1.FlagCache{}).
-		Watches(&corev1.Secret{}, r.enqueueUsers(indexSecret)).
-		WatchesRawSource(source.Kind(flagFiles, configMapMetadata(), r.enqueueConfigMapUsers())).
+		Watches(&corev1.Secret{}, r.enqueueUsers(indexSecret), builder.OnlyMetadata).
+		Watches(&corev1.ConfigMap{}, r.enqueueUsers(indexConfigMap), builder.OnlyMetadata).
 		WatchesRawSource(source.Channel(results, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
@@ -73,7 +72,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, flagFiles cache.Cache, r
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
 		})
 	for _, kind := range childKinds() {
-		b = b.Owns(kind.object)
+		b = b.Owns(kind.object, kind.projection()...)
 	}
 	for _, other := range others {
 		b = b.WatchesRawSource(other)
@@ -112,21 +111,9 @@ func secretsOf(o client.Object) []string {
 	return names
 }
 
-func configMapMetadata() *metav1.PartialObjectMetadata {
-	o := &metav1.PartialObjectMetadata{}
-	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMap"))
-	return o
-}
-
 func (r *Reconciler) enqueueUsers(index string) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 		return r.usersOf(ctx, index, client.ObjectKeyFromObject(o))
-	})
-}
-
-func (r *Reconciler) enqueueConfigMapUsers() handler.TypedEventHandler[*metav1.PartialObjectMetadata, reconcile.Request] {
-	return handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, o *metav1.PartialObjectMetadata) []reconcile.Request {
-		return r.usersOf(ctx, indexConfigMap, client.ObjectKeyFromObject(o))
 	})
 }
 

@@ -36,6 +36,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/bodies"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
@@ -78,6 +79,8 @@ var _ = BeforeSuite(func() {
 // stage is a namespace with a reconciler that specs call directly.
 type stage struct {
 	*controllers.Reconciler
+	// api is the Reconciler's client of the API server.
+	api       client.WithWatch
 	namespace string
 	prober    *fakeProber
 	sampler   *fakeSampler
@@ -131,9 +134,9 @@ func newStage(ctx context.Context) *stage {
 		prober:    &fakeProber{watched: map[types.NamespacedName]probe.Target{}},
 		sampler:   &fakeSampler{watched: map[types.NamespacedName]evidence.Target{}},
 	}
-	counted := interceptor.NewClient(k8s, s.countWrites())
+	s.api = interceptor.NewClient(k8s, s.countWrites())
 	s.Reconciler = &controllers.Reconciler{
-		Client:    counted,
+		Client:    bodies.New(s.api, k8s),
 		Live:      k8s,
 		FlagFiles: &controllers.FlagFiles{Metadata: k8s, Validate: validJSON},
 		Prober:    s.prober,

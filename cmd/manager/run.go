@@ -13,10 +13,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -27,6 +24,7 @@ import (
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/ackkinds"
+	"github.com/flagcache/flagcache/controllers/bodies"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
@@ -54,13 +52,6 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("setting up the manager: %w", err)
 	}
-	flagFiles, err := cache.New(config, withScheme(controllers.FlagFilesCacheOptions(o.namespaces), mgr))
-	if err != nil {
-		return fmt.Errorf("setting up the cache of flag files: %w", err)
-	}
-	if err := mgr.Add(flagFiles); err != nil {
-		return fmt.Errorf("adding the cache of flag files: %w", err)
-	}
 	changes := make(chan event.GenericEvent, eventBuffer)
 	prober, err := addProber(ctx, mgr, o, changes)
 	if err != nil {
@@ -80,9 +71,9 @@ func run(ctx context.Context, o options) error {
 		return fmt.Errorf("setting up the watches of ACK kinds: %w", err)
 	}
 	reconciler := &controllers.Reconciler{
-		Client:     kinds.Client(mgr.GetClient()),
+		Client:     bodies.New(kinds.Client(mgr.GetClient()), mgr.GetAPIReader()),
 		Live:       mgr.GetAPIReader(),
-		FlagFiles:  &controllers.FlagFiles{Metadata: flagFiles, Validate: flags.Validate},
+		FlagFiles:  &controllers.FlagFiles{Metadata: mgr.GetClient(), Validate: flags.Validate},
 		Prober:     prober,
 		Sampler:    sampler,
 		Deliveries: deliveries,
@@ -94,7 +85,7 @@ func run(ctx context.Context, o options) error {
 	if err := addPolicy(mgr, o.policyFile, reconciler, changes); err != nil {
 		return err
 	}
-	if err := reconciler.SetupWithManager(mgr, flagFiles, changes, o.workers, kinds); err != nil {
+	if err := reconciler.SetupWithManager(mgr, changes, o.workers, kinds); err != nil {
 		return err
 	}
 	if err := metrics.Registry.Register(&exporter.Collector{FlagCaches: mgr.GetClient(), Rollbacks: &reconciler.Rollbacks}); err != nil {
@@ -118,7 +109,7 @@ func managerOptions(o options, scheme *runtime.Scheme) ctrl.Options {
 	return ctrl.Options{
 		Scheme:                        scheme,
 		Cache:                         controllers.CacheOptions(o.namespaces),
-		Client:                        client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}},
+		Client:                        controllers.ClientOptions(),
 		Metrics:                       m,
 		HealthProbeBindAddress:        o.healthAddress,
 		LeaderElection:                o.leaderElect,
@@ -126,11 +117,6 @@ func managerOptions(o options, scheme *runtime.Scheme) ctrl.Options {
 		LeaderElectionNamespace:       o.ownNamespace,
 		LeaderElectionReleaseOnCancel: true,
 	}
-}
-
-func withScheme(options cache.Options, mgr ctrl.Manager) cache.Options {
-	options.Scheme, options.Mapper, options.HTTPClient = mgr.GetScheme(), mgr.GetRESTMapper(), mgr.GetHTTPClient()
-	return options
 }
 
 // addProber adds the prober to the manager. Changed results trigger reconciles.

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/controllers"
@@ -66,8 +67,6 @@ type operatorClient struct {
 	w *World
 	// live reads bypass the cache.
 	live bool
-	// unrestricted reports that the cache has all objects, like that of the metadata of ConfigMaps.
-	unrestricted bool
 }
 
 var errLost = errors.New("the connection to the API server was lost")
@@ -80,7 +79,7 @@ func (c operatorClient) Get(ctx context.Context, key client.ObjectKey, into clie
 			return apierrors.NewNotFound(k.groupResource(), key.Name)
 		}
 		c.w.process().recordFlagCache(o)
-		return copyInto(c.asCached(o), into)
+		return copyInto(c.asRead(o, into), into)
 	})
 }
 
@@ -92,21 +91,47 @@ func (c operatorClient) List(ctx context.Context, into client.ObjectList, option
 		var found []k8sruntime.Object
 		for _, item := range c.visible(k) {
 			if o.LabelSelector == nil || o.LabelSelector.Matches(labels.Set(item.GetLabels())) {
-				found = append(found, c.asCached(item).DeepCopyObject())
+				found = append(found, c.asRead(item, into).DeepCopyObject())
 			}
 		}
 		return meta.SetList(into, found)
 	})
 }
 
-// asCached returns an object as a read returns it: without managed fields if it is from the cache.
-func (c operatorClient) asCached(o client.Object) client.Object {
+// asRead returns an object as a read returns it: from the cache without what its transform drops,
+// and only the metadata of Secrets and ConfigMaps.
+func (c operatorClient) asRead(o client.Object, like k8sruntime.Object) client.Object {
+	k := kindOf(o)
+	switch like.(type) {
+	case *metav1.PartialObjectMetadata, *metav1.PartialObjectMetadataList:
+		o = metadataOf(o)
+	default:
+		if !c.live && (k == secrets || k == configMaps) {
+			panic(fmt.Sprintf("the body of a %s is read from the cache, which has only metadata", k))
+		}
+	}
 	if c.live {
 		return o
 	}
-	s := shallowCopy(o)
-	s.SetManagedFields(nil)
-	return s
+	cached, err := cacheTransforms[k](shallowCopy(o))
+	if err != nil {
+		panic(err)
+	}
+	return cached.(client.Object)
+}
+
+func metadataOf(o client.Object) *metav1.PartialObjectMetadata {
+	m := &metav1.PartialObjectMetadata{}
+	m.SetGroupVersionKind(kindInfos[kindOf(o)].gvk)
+	switch o := o.DeepCopyObject().(type) {
+	case *corev1.ConfigMap:
+		m.ObjectMeta = o.ObjectMeta
+	case *corev1.Secret:
+		m.ObjectMeta = o.ObjectMeta
+	default:
+		panic(fmt.Sprintf("the operator reads the metadata of a %T", o))
+	}
+	return m
 }
 
 // visible returns the objects that a read can find.
@@ -116,7 +141,7 @@ func (c operatorClient) visible(k kind) []client.Object {
 	}
 	objects := c.w.process().cached(k)
 	selector := cacheSelectors[k]
-	if selector == nil || c.unrestricted {
+	if selector == nil {
 		return objects
 	}
 	var visible []client.Object
@@ -132,12 +157,30 @@ func (c operatorClient) visible(k kind) []client.Object {
 var cacheSelectors = func() [kinds]labels.Selector {
 	var selectors [kinds]labels.Selector
 	for o, restriction := range controllers.CacheOptions(nil).ByObject {
-		selectors[kindOf(o)] = restriction.Label
+		if restriction.Label != nil {
+			selectors[kindOf(o)] = restriction.Label
+		}
 	}
 	for k := replicationGroups; k < kinds; k++ {
 		selectors[k] = controllers.ACKCacheOptions(nil).DefaultLabelSelector
 	}
 	return selectors
+}()
+
+// cacheTransforms are the transforms of the operator's informer caches.
+var cacheTransforms = func() [kinds]toolscache.TransformFunc {
+	var transforms [kinds]toolscache.TransformFunc
+	options := controllers.CacheOptions(nil)
+	for k := range kinds {
+		transforms[k] = options.DefaultTransform
+	}
+	for o, restriction := range options.ByObject {
+		transforms[kindOf(o)] = restriction.Transform
+	}
+	for k := replicationGroups; k < kinds; k++ {
+		transforms[k] = controllers.ACKCacheOptions(nil).DefaultTransform
+	}
+	return transforms
 }()
 
 func (c operatorClient) Create(ctx context.Context, o client.Object, options ...client.CreateOption) error {
@@ -204,15 +247,6 @@ func copyInto(from, into client.Object) error {
 		fields, err := k8sruntime.DefaultUnstructuredConverter.ToUnstructured(from)
 		open.Object = fields
 		return err
-	}
-	if partial, ok := into.(*metav1.PartialObjectMetadata); ok {
-		configMap, isConfigMap := from.DeepCopyObject().(*corev1.ConfigMap)
-		if isConfigMap {
-			partial.ObjectMeta = configMap.ObjectMeta
-			return nil
-		}
-		partial.ObjectMeta = from.DeepCopyObject().(*corev1.Secret).ObjectMeta
-		return nil
 	}
 	reflect.ValueOf(into).Elem().Set(reflect.ValueOf(from.DeepCopyObject()).Elem())
 	return nil

@@ -24,7 +24,6 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -32,6 +31,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/bodies"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/service/flags"
@@ -90,31 +90,22 @@ func (m *manager) wire(t *testing.T, config *rest.Config) ctrl.Manager {
 	t.Helper()
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Cache: controllers.CacheOptions(nil), Metrics: metricsserver.Options{BindAddress: "0"},
-		Client: client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}},
+		Client: controllers.ClientOptions(),
 	})
 	if err != nil {
 		t.Fatalf("setting up the manager: %v", err)
 	}
-	options := controllers.FlagFilesCacheOptions(nil)
-	options.Scheme, options.Mapper, options.HTTPClient = scheme, mgr.GetRESTMapper(), mgr.GetHTTPClient()
-	flagFiles, err := cache.New(config, options)
-	if err != nil {
-		t.Fatalf("setting up the cache of flag files: %v", err)
-	}
-	if err := mgr.Add(flagFiles); err != nil {
-		t.Fatalf("adding the cache of flag files: %v", err)
-	}
 	r := &controllers.Reconciler{
-		Client:    faultyClient{mgr.GetClient(), m.reconciles},
+		Client:    bodies.New(faultyClient{mgr.GetClient(), m.reconciles}, mgr.GetAPIReader()),
 		Live:      mgr.GetAPIReader(),
-		FlagFiles: &controllers.FlagFiles{Metadata: flagFiles, Validate: flags.Validate},
+		FlagFiles: &controllers.FlagFiles{Metadata: mgr.GetClient(), Validate: flags.Validate},
 		Prober:    &healthyProber{},
 		Sampler:   &sampler{},
 		Events:    mgr.GetEventRecorder("flagcache"),
 		Clock:     clock.RealClock{},
 		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 	}
-	if err := r.SetupWithManager(mgr, flagFiles, m.probes, 1); err != nil {
+	if err := r.SetupWithManager(mgr, m.probes, 1); err != nil {
 		t.Fatalf("setting up the controller: %v", err)
 	}
 	return mgr
@@ -213,7 +204,7 @@ func (m *manager) testWatches(t *testing.T) {
 	g := NewWithT(t)
 	for k, children := range cacheSelectors {
 		k := kind(k)
-		if children == nil || k == jobs || k == serviceAccounts || ack.KindOf(kindInfos[k].new()).Kind != "" {
+		if children == nil && k != configMaps || k == jobs || k == serviceAccounts || ack.KindOf(kindInfos[k].new()).Kind != "" {
 			continue // a Job is there only while a candidate is tested under load, an account only for IAM, ACK not at all
 		}
 		m.awaitReady(t, name)

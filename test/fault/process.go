@@ -15,6 +15,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
+	"github.com/flagcache/flagcache/controllers/bodies"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/flags"
 )
@@ -221,7 +222,7 @@ func (w process) callReconciler() (result ctrl.Result, err error, crashed bool) 
 
 func (w process) operator() *controllers.Reconciler {
 	return &controllers.Reconciler{
-		Client:    operatorClient{w: w.World},
+		Client:    bodies.New(operatorClient{w: w.World}, operatorClient{w: w.World, live: true}),
 		Live:      operatorClient{w: w.World, live: true},
 		FlagFiles: w.files(),
 		Prober:    w.redis,
@@ -239,7 +240,7 @@ func (w process) files() *controllers.FlagFiles {
 	if w.plan.keepMemory && w.flagFiles != nil {
 		return w.flagFiles
 	}
-	w.flagFiles = &controllers.FlagFiles{Metadata: operatorClient{w: w.World, unrestricted: true}, Validate: flags.Validate}
+	w.flagFiles = &controllers.FlagFiles{Metadata: operatorClient{w: w.World}, Validate: flags.Validate}
 	return w.flagFiles
 }
 

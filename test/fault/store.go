@@ -123,8 +123,11 @@ func kindNamed(name string) kind {
 
 // kindOf returns the kind of an object or a list.
 func kindOf(o runtime.Object) kind {
-	if partial, ok := o.(*metav1.PartialObjectMetadata); ok {
+	switch partial := o.(type) {
+	case *metav1.PartialObjectMetadata:
 		return kindNamed(partial.Kind)
+	case *metav1.PartialObjectMetadataList:
+		return kindNamed(strings.TrimSuffix(partial.Kind, "List"))
 	}
 	if open, ok := o.(*unstructured.Unstructured); ok {
 		return kindNamed(open.GetKind())

@@ -101,9 +101,14 @@ const (
 	NotPermitted
 	// Owned: it exists, but it is a child of a FlagCache.
 	Owned
+	// TooLarge: it exists, and has more data than is read.
+	TooLarge
 	// Present: it was read.
 	Present
 )
+
+// MaxSecretSize is the maximum size of the data of a Secret that is read, in bytes.
+const MaxSecretSize = 256 << 10
 
 // ExternalSecret is a Secret that the spec refers to and the operator does not own.
 type ExternalSecret struct {
@@ -217,6 +222,9 @@ func (e ExternalSecret) Problem(name, keys string) (reason, message string) {
 	case NotPermitted:
 		return v1alpha1.ReasonSecretNotPermitted, fmt.Sprintf(
 			"Secret %s lacks the label %s, by which its owner lets FlagCaches use it: kubectl label secret %s %s", name, allow, name, allow)
+	case TooLarge:
+		return v1alpha1.ReasonSecretInvalid, fmt.Sprintf(
+			"Secret %s has more than %d KiB of data, which is not read: create another one that has only %s and the label %s", name, MaxSecretSize>>10, keys, allow)
 	case Owned:
 		return v1alpha1.ReasonSecretNotPermitted, fmt.Sprintf(
 			"Secret %s belongs to FlagCache %s, whose connection nobody else may use: create another Secret with %s and the label %s", name, e.Owner, keys, allow)
