@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"go.uber.org/zap/zapcore"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -28,7 +29,10 @@ func main() {
 		os.Exit(2)
 	}
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.log), func(z *zap.Options) { z.TimeEncoder = zapcore.RFC3339TimeEncoder }))
-	ctrl.Log.Info("Starting the FlagCache operator", "version", version, "namespaces", o.namespaces)
+	if o.heapLimit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(o.heapLimit)
+	}
+	ctrl.Log.Info("Starting the FlagCache operator", "version", version, "namespaces", o.namespaces, "memoryLimit", debug.SetMemoryLimit(-1))
 	if err := run(ctrl.SetupSignalHandler(), o); err != nil {
 		ctrl.Log.Error(err, "Running the operator failed")
 		os.Exit(1)

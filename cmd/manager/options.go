@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -23,6 +24,9 @@ const (
 	envPodNamespace = "POD_NAMESPACE"
 	// envFlagServiceImage is the default image of the flag service.
 	envFlagServiceImage = "FLAG_SERVICE_IMAGE"
+	// envMemoryLimit is the memory limit of the operator's container in bytes. Default: the
+	// garbage collector knows of none.
+	envMemoryLimit = "MEMORY_LIMIT"
 )
 
 type options struct {
@@ -35,6 +39,9 @@ type options struct {
 	namespaces       []string
 	ownNamespace     string
 	flagServiceImage string
+	// heapLimit is what the Go runtime may use of the memory limit in bytes, 0 if that is
+	// unknown.
+	heapLimit int64
 	// elastiCacheCA is the content of --elasticache-ca-file, "" if it is not set.
 	elastiCacheCA string
 	// policyFile is --policy, "" if it is not set.
@@ -61,6 +68,9 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	}
 	o.ownNamespace = cmp.Or(env(envPodNamespace), "flagcache-system")
 	o.flagServiceImage = cmp.Or(env(envFlagServiceImage), "ghcr.io/flagcache/flag-service:"+version)
+	if err := o.setHeapLimit(env(envMemoryLimit)); err != nil {
+		return options{}, err
+	}
 	if err := o.setNamespaces(env(envWatchNamespace)); err != nil {
 		return options{}, err
 	}
@@ -71,6 +81,20 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 		return options{}, err
 	}
 	return o, nil
+}
+
+// setHeapLimit leaves a tenth of the memory limit to what is not the Go heap: the program
+// and the buffers of the kernel.
+func (o *options) setHeapLimit(limit string) error {
+	if limit == "" {
+		return nil
+	}
+	bytes, err := strconv.ParseInt(limit, 10, 64)
+	if err != nil || bytes < 1 {
+		return fmt.Errorf("%s: %q is not a number of bytes", envMemoryLimit, limit)
+	}
+	o.heapLimit = bytes / 10 * 9
+	return nil
 }
 
 func (o *options) setElastiCacheCA(file string) error {

@@ -10,10 +10,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 )
 
 func TestOptions(t *testing.T) {
@@ -27,6 +31,7 @@ func TestOptions(t *testing.T) {
 		OwnNamespace     string
 		FlagServiceImage string
 		ElastiCacheCA    string
+		HeapLimit        int64
 	}
 	defaults := values{OwnNamespace: "flagcache-system", FlagServiceImage: "ghcr.io/flagcache/flag-service:" + version}
 	for name, test := range map[string]struct {
@@ -44,6 +49,13 @@ func TestOptions(t *testing.T) {
 		"CA bundle of ElastiCache": {
 			args: []string{"--elasticache-ca-file", bundle},
 			want: values{OwnNamespace: defaults.OwnNamespace, FlagServiceImage: defaults.FlagServiceImage, ElastiCacheCA: certificate},
+		},
+		"memory limit": {
+			env:  map[string]string{envMemoryLimit: "268435456"},
+			want: values{OwnNamespace: defaults.OwnNamespace, FlagServiceImage: defaults.FlagServiceImage, HeapLimit: 241591905},
+		},
+		"memory limit without a number": {
+			env: map[string]string{envMemoryLimit: "256Mi"}, message: `MEMORY_LIMIT: "256Mi" is not a number of bytes`,
 		},
 		"missing CA bundle": {
 			args: []string{"--elasticache-ca-file", filepath.Join(t.TempDir(), "missing.pem")}, message: "--elasticache-ca-file: open ",
@@ -69,11 +81,36 @@ func TestOptions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := values{o.namespaces, o.ownNamespace, o.flagServiceImage, o.elastiCacheCA}
+			got := values{o.namespaces, o.ownNamespace, o.flagServiceImage, o.elastiCacheCA, o.heapLimit}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("options (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestManifestPassesTheMemoryLimit: without it the heap grows to twice what is in use, and the
+// container is killed.
+func TestManifestPassesTheMemoryLimit(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "config", "manager", "manager.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	deployment := appsv1.Deployment{}
+	if err := yaml.UnmarshalStrict(text, &deployment); err != nil {
+		t.Fatal(err)
+	}
+	container := deployment.Spec.Template.Spec.Containers[0]
+	if container.Resources.Limits.Memory().IsZero() {
+		t.Error("the container has no memory limit")
+	}
+	i := slices.IndexFunc(container.Env, func(e corev1.EnvVar) bool { return e.Name == envMemoryLimit })
+	if i < 0 {
+		t.Fatalf("the container lacks %s", envMemoryLimit)
+	}
+	want := &corev1.ResourceFieldSelector{ContainerName: container.Name, Resource: "limits.memory"}
+	if diff := cmp.Diff(want, container.Env[i].ValueFrom.ResourceFieldRef); diff != "" {
+		t.Errorf("source of %s (-want +got):\n%s", envMemoryLimit, diff)
 	}
 }
 
