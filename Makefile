@@ -96,6 +96,7 @@ generate: $(CONTROLLER_GEN) ## Generate the DeepCopy methods of the API types an
 .PHONY: manifests
 manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate the CRD, the RBAC role, docs/api.md, docs/conditions.md and the tables of docs/elasticache.md.
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
+	go run ./hack/crdbounds
 	$(CONTROLLER_GEN) rbac:roleName=manager-role paths=./controllers/... output:rbac:artifacts:config=config/rbac
 	$(CRD_REF_DOCS) --source-path=api --config=hack/tools/crd-ref-docs/config.yaml \
 		--templates-dir=hack/tools/crd-ref-docs/templates --renderer=markdown \

@@ -314,6 +314,7 @@ type CloudWatchQuery struct {
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=30
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 255)",message="the keys of dimensions in canary.metrics.cloudWatch.queries must have at most 255 characters"
 	Dimensions map[string]DimensionValue `json:"dimensions,omitempty"`
 
 	// statistic that counts events: Sum for metrics whose values are counts. For

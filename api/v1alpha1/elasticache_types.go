@@ -118,6 +118,7 @@ type ElastiCacheSpec struct {
 	// parameters of the engine, for example maxmemory-policy: allkeys-lru.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=20
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 255)",message="the keys of elastiCache.parameters must have at most 255 characters"
 	Parameters map[string]ParameterValue `json:"parameters,omitempty"`
 
 	// authentication of clients. Default: a generated token.
@@ -154,6 +155,7 @@ type ElastiCacheSpec struct {
 	// tags of every AWS resource, in addition to those that FlagCache sets.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=40
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 128)",message="the keys of elastiCache.tags must have at most 128 characters"
 	Tags map[string]TagValue `json:"tags,omitempty"`
 
 	// region of the AWS resources. Default: the region of the ACK controller.

@@ -55,6 +55,7 @@ type ServiceSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('kubernetes.io/') && !k.contains('k8s.io/') && !k.contains('flagcache.dev/') && !k.contains('amazonaws.com/') && !k.contains('istio.io/') && !k.contains('argoproj.io/') && !k.contains('fluxcd.io/'))",message="service.podLabels must not use prefixes of kubernetes.io, k8s.io, flagcache.dev, amazonaws.com, istio.io, argoproj.io or fluxcd.io: they would give the pods permissions or owners"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317)",message="the keys of service.podLabels must have at most 317 characters"
 	PodLabels map[string]LabelValue `json:"podLabels,omitempty"`
 
 	// podAnnotations are added to the pods. Keys that belong to Kubernetes, FlagCache or
@@ -62,6 +63,7 @@ type ServiceSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('kubernetes.io/') && !k.contains('k8s.io/') && !k.contains('flagcache.dev/') && !k.contains('amazonaws.com/') && !k.contains('istio.io/') && !k.contains('argoproj.io/') && !k.contains('fluxcd.io/') && !k.contains('hashicorp.com/') && !k.contains('k8s.aws/'))",message="service.podAnnotations must not use prefixes of kubernetes.io, k8s.io, flagcache.dev, amazonaws.com, k8s.aws, istio.io, argoproj.io, fluxcd.io or hashicorp.com: they would give the pods permissions or owners"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317)",message="the keys of service.podAnnotations must have at most 317 characters"
 	PodAnnotations map[string]AnnotationValue `json:"podAnnotations,omitempty"`
 
 	// env are additional environment variables of the container. Only literal values
@@ -76,6 +78,7 @@ type ServiceSpec struct {
 	// nodeSelector of the pods.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317)",message="the keys of service.nodeSelector must have at most 317 characters"
 	NodeSelector map[string]LabelValue `json:"nodeSelector,omitempty"`
 
 	// tolerations of the pods.
@@ -137,11 +140,13 @@ type ResourceRequirements struct {
 	// requests by resource name, for example cpu and memory.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=8
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317)",message="the keys of resources.requests must have at most 317 characters"
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 
 	// limits by resource name, for example cpu and memory.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=8
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317)",message="the keys of resources.limits must have at most 317 characters"
 	Limits corev1.ResourceList `json:"limits,omitempty"`
 }
 

@@ -64,12 +64,14 @@ type FlagCacheStatus struct {
 	// lastHandledReconcileAt is the last value of the annotation
 	// flagcache.dev/reconcile-at that was handled.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	LastHandledReconcileAt string `json:"lastHandledReconcileAt,omitempty"`
 }
 
 // BindingStatus references the connection Secret.
 type BindingStatus struct {
 	// name of the Secret.
+	// +kubebuilder:validation:MaxLength=1024
 	Name string `json:"name"`
 }
 
@@ -77,21 +79,26 @@ type BindingStatus struct {
 type CacheStatus struct {
 	// state is Provisioning, Available, External, or the state that AWS reports.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	State string `json:"state,omitempty"`
 	// endpoint for reads and writes, host:port.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Endpoint string `json:"endpoint,omitempty"`
 	// readerEndpoint for reads only, host:port.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	ReaderEndpoint string `json:"readerEndpoint,omitempty"`
 	// engineVersion is the engine and its version, for example "valkey 8.0".
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	EngineVersion string `json:"engineVersion,omitempty"`
 	// nodes is the number of nodes.
 	// +optional
 	Nodes int32 `json:"nodes,omitempty"`
 	// replicationGroupID is the ID of the replication group in AWS.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	ReplicationGroupID string `json:"replicationGroupID,omitempty"`
 	// createdAt is when AWS created the cache. It changes when the cache is deleted in
 	// AWS and recreated by ACK.
@@ -100,6 +107,7 @@ type CacheStatus struct {
 	// hint recommends another size for the cache when its use of memory or CPU stays
 	// high, or stays low and a smaller node type exists.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Hint string `json:"hint,omitempty"`
 }
 
@@ -113,9 +121,11 @@ type ServiceStatus struct {
 	ReadyReplicas int32 `json:"readyReplicas"`
 	// ofrepEndpoint is the base URL for OpenFeature OFREP providers.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	OFREPEndpoint string `json:"ofrepEndpoint,omitempty"`
 	// image of the stable revision.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Image string `json:"image,omitempty"`
 }
 
@@ -123,12 +133,15 @@ type ServiceStatus struct {
 type RevisionsStatus struct {
 	// stable is the revision behind the Service.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Stable string `json:"stable,omitempty"`
 	// candidate is the revision that is being rolled out.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Candidate string `json:"candidate,omitempty"`
 	// rejected is the last revision that was rolled back.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Rejected string `json:"rejected,omitempty"`
 }
 
@@ -188,12 +201,14 @@ type CanaryStatus struct {
 	Checks []CheckStatus `json:"checks,omitempty"`
 	// summary for the print column, for example "5% 1/1".
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Summary string `json:"summary,omitempty"`
 }
 
 // CheckStatus is a check and its evidence.
 type CheckStatus struct {
 	// name of the check.
+	// +kubebuilder:validation:MaxLength=1024
 	Name string `json:"name"`
 	// observed is the proportion of bad events; with canary.blocks, its mean over the
 	// blocks.
@@ -216,6 +231,7 @@ type CheckStatus struct {
 	Blocks int64 `json:"blocks,omitempty"`
 	// verdict is Pass, Breach or Inconclusive.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Verdict string `json:"verdict,omitempty"`
 }
 
@@ -223,15 +239,19 @@ type CheckStatus struct {
 // status changes only when the result does.
 type ProbeStatus struct {
 	// result is Healthy, Unhealthy or Unknown.
+	// +kubebuilder:validation:MaxLength=1024
 	Result string `json:"result"`
 	// latency of a probe, rounded up to 1, 2 or 5 times a power of ten.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Latency string `json:"latency,omitempty"`
 	// role that the server reports: master or slave.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Role string `json:"role,omitempty"`
 	// replicationLag is the lag of a replica behind its primary.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	ReplicationLag string `json:"replicationLag,omitempty"`
 }
 
@@ -240,21 +260,26 @@ type CostStatus struct {
 	// monthlyUSD is the estimate in US dollars per month, for example "24.82". It is
 	// absent if a price is unknown.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	MonthlyUSD string `json:"monthlyUSD,omitempty"`
 	// basis of the estimate: what it includes, the date of the prices, and what it
 	// excludes.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Basis string `json:"basis,omitempty"`
 }
 
 // HistoryEntry is a past revision and its outcome.
 type HistoryEntry struct {
 	// revision is the hash of the revision.
+	// +kubebuilder:validation:MaxLength=1024
 	Revision string `json:"revision"`
 	// outcome is Promoted, RolledBack or Superseded.
+	// +kubebuilder:validation:MaxLength=1024
 	Outcome string `json:"outcome"`
 	// reason of the outcome.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Reason string `json:"reason,omitempty"`
 	// startedAt is when the rollout of the revision started.
 	// +optional
