@@ -338,13 +338,13 @@ type tracedCall struct {
 	site string
 }
 
-// callSite returns the location of the operator's call of its client.
+// callSite returns the location of the Reconciler's call of its client, which may be wrapped.
 func callSite() string {
 	pcs := make([]uintptr, 16)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(4, pcs)])
 	for {
 		frame, more := frames.Next()
-		if i := strings.LastIndex(frame.File, "/controllers/"); i >= 0 {
+		if i := strings.LastIndex(frame.File, "/controllers/"); i >= 0 && !strings.Contains(frame.File[i:], "/bodies/") {
 			return fmt.Sprintf("%s:%d", frame.File[i+len("/controllers/"):], frame.Line)
 		}
 		if !more {
