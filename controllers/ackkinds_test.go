@@ -198,7 +198,7 @@ type operator struct {
 }
 
 func (o *operator) newReconciler(c client.Client) *controllers.Reconciler {
-	return &controllers.Reconciler{
+	r := &controllers.Reconciler{
 		Client:    bodies.New(c, o.mgr.GetAPIReader()),
 		Live:      o.mgr.GetAPIReader(),
 		FlagFiles: &controllers.FlagFiles{Metadata: o.mgr.GetClient(), Validate: validJSON},
@@ -209,6 +209,8 @@ func (o *operator) newReconciler(c client.Client) *controllers.Reconciler {
 		Clock:     clock.RealClock{},
 		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 	}
+	r.Policy.Store(permittingElastiCache())
+	return r
 }
 
 func startOperator(ctx SpecContext, config *rest.Config) *operator {

@@ -63,7 +63,7 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 	snapshot := observed.Snapshot{
 		Now:       o.now,
 		FlagCache: fc,
-		Operator:  o.operator, Violations: o.policy.Check(fc),
+		Operator:  o.operator, Violations: o.policy.Check(fc, o.operator.Prometheus),
 		Fresh:     observed.Fresh{Password: o.random(), IntegrityKey: o.random(), Token: o.token()},
 		Probe:     o.lastProbe(key),
 		NextProbe: o.lastProbe(nextProbeKey(key)),

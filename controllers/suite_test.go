@@ -40,6 +40,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/policy"
 	"github.com/flagcache/flagcache/controllers/probe"
 )
 
@@ -145,9 +146,15 @@ func newStage(ctx context.Context) *stage {
 		Clock:     clocktesting.NewFakePassiveClock(time.Now()),
 		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 	}
+	s.Policy.Store(permittingElastiCache())
 	Expect(k8s.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}})).To(Succeed())
 	s.create(ctx, s.flags(`{"flags": {}}`))
 	return s
+}
+
+// permittingElastiCache is a policy that lets every namespace use ElastiCache.
+func permittingElastiCache() *policy.Policy {
+	return &policy.Policy{ElastiCache: []policy.ElastiCache{{Namespaces: []string{"*"}}}}
 }
 
 // validJSON is a minimal validation of a flags file; the flag service's has its own tests.

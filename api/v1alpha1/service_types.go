@@ -50,19 +50,18 @@ type ServiceSpec struct {
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
 	// podLabels are added to the pods. The labels of the FlagCache itself are not
-	// propagated. Keys that belong to Kubernetes, FlagCache or GitOps tools are
-	// rejected.
+	// propagated. Keys with a domain, such as example.com/team, must be permitted by the
+	// policy of the operator's administrator. Default: none.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('kubernetes.io/') && !k.contains('k8s.io/') && !k.contains('flagcache.dev/') && !k.contains('amazonaws.com/') && !k.contains('istio.io/') && !k.contains('argoproj.io/') && !k.contains('fluxcd.io/'))",message="service.podLabels must not use prefixes of kubernetes.io, k8s.io, flagcache.dev, amazonaws.com, istio.io, argoproj.io or fluxcd.io: they would give the pods permissions or owners"
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317)",message="the keys of service.podLabels must have at most 317 characters"
 	PodLabels map[string]LabelValue `json:"podLabels,omitempty"`
 
-	// podAnnotations are added to the pods. Keys that belong to Kubernetes, FlagCache or
-	// tools that change the permissions of a pod are rejected.
+	// podAnnotations are added to the pods. Keys with a domain, such as
+	// example.com/team, must be permitted by the policy of the operator's administrator.
+	// Default: none.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('kubernetes.io/') && !k.contains('k8s.io/') && !k.contains('flagcache.dev/') && !k.contains('amazonaws.com/') && !k.contains('istio.io/') && !k.contains('argoproj.io/') && !k.contains('fluxcd.io/') && !k.contains('hashicorp.com/') && !k.contains('k8s.aws/'))",message="service.podAnnotations must not use prefixes of kubernetes.io, k8s.io, flagcache.dev, amazonaws.com, k8s.aws, istio.io, argoproj.io, fluxcd.io or hashicorp.com: they would give the pods permissions or owners"
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317)",message="the keys of service.podAnnotations must have at most 317 characters"
 	PodAnnotations map[string]AnnotationValue `json:"podAnnotations,omitempty"`
 

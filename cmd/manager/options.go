@@ -6,8 +6,10 @@ package main
 import (
 	"cmp"
 	"crypto/x509"
+	"errors"
 	"flag"
 	"fmt"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -44,6 +46,8 @@ type options struct {
 	heapLimit int64
 	// elastiCacheCA is the content of --elasticache-ca-file, "" if it is not set.
 	elastiCacheCA string
+	// prometheus is --prometheus, "" if it is not set.
+	prometheus string
 	// policyFile is --policy, "" if it is not set.
 	policyFile string
 	log        zap.Options
@@ -61,7 +65,8 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	fs.IntVar(&o.workers, "max-concurrent-reconciles", 8, "Maximum number of concurrent reconciles.")
 	fs.IntVar(&o.probeWorkers, "max-concurrent-probes", 64, "Maximum number of concurrent probes of caches.")
 	caFile := fs.String("elasticache-ca-file", "", "PEM file with the CA bundle to verify ElastiCache nodes with, for example for an emulator of AWS. Default: the system's CA bundle.")
-	fs.StringVar(&o.policyFile, "policy", "", "File with what FlagCaches may request, which is read again when it changes. Without it, or while it does not exist, everything is permitted but labels and annotations of pods that have a domain.")
+	fs.StringVar(&o.policyFile, "policy", "", "File with what FlagCaches may request, which is read again when it changes. Without it, or while it does not exist, the defaults of docs/policy.md apply.")
+	fs.StringVar(&o.prometheus, "prometheus", "", "Address of a Prometheus that every FlagCache may query, for example http://prometheus.monitoring:9090. Others need the policy.")
 	o.log.BindFlags(fs)
 	if err := fs.Parse(args); err != nil {
 		return options{}, err
@@ -80,7 +85,16 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	if err := o.setElastiCacheCA(*caFile); err != nil {
 		return options{}, err
 	}
-	return o, nil
+	return o, checkPrometheus(o.prometheus)
+}
+
+// checkPrometheus reports an address that no FlagCache can have.
+func checkPrometheus(address string) error {
+	u, err := url.Parse(address)
+	if address != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+		return errors.New("--prometheus must be an address such as http://prometheus.monitoring:9090, without user, query and fragment")
+	}
+	return nil
 }
 
 // setHeapLimit leaves a tenth of the memory limit to what is not the Go heap: the program

@@ -32,6 +32,7 @@ func TestOptions(t *testing.T) {
 		FlagServiceImage string
 		ElastiCacheCA    string
 		HeapLimit        int64
+		Prometheus       string
 	}
 	defaults := values{OwnNamespace: "flagcache-system", FlagServiceImage: "ghcr.io/flagcache/flag-service:" + version}
 	for name, test := range map[string]struct {
@@ -57,6 +58,16 @@ func TestOptions(t *testing.T) {
 		"memory limit without a number": {
 			env: map[string]string{envMemoryLimit: "256Mi"}, message: `MEMORY_LIMIT: "256Mi" is not a number of bytes`,
 		},
+		"own Prometheus": {
+			args: []string{"--prometheus=http://prometheus.monitoring:9090"},
+			want: values{OwnNamespace: defaults.OwnNamespace, FlagServiceImage: defaults.FlagServiceImage, Prometheus: "http://prometheus.monitoring:9090"},
+		},
+		"Prometheus with a password": {
+			args: []string{"--prometheus=http://a:b@prometheus:9090"}, message: "without user, query and fragment",
+		},
+		"Prometheus without a scheme": {
+			args: []string{"--prometheus=prometheus:9090"}, message: "--prometheus must be an address such as",
+		},
 		"missing CA bundle": {
 			args: []string{"--elasticache-ca-file", filepath.Join(t.TempDir(), "missing.pem")}, message: "--elasticache-ca-file: open ",
 		},
@@ -81,7 +92,7 @@ func TestOptions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := values{o.namespaces, o.ownNamespace, o.flagServiceImage, o.elastiCacheCA, o.heapLimit}
+			got := values{o.namespaces, o.ownNamespace, o.flagServiceImage, o.elastiCacheCA, o.heapLimit, o.prometheus}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("options (-want +got):\n%s", diff)
 			}

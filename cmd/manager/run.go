@@ -80,7 +80,7 @@ func run(ctx context.Context, o options) error {
 		ACK:        kinds,
 		Events:     mgr.GetEventRecorder("flagcache"),
 		Clock:      clock.RealClock{},
-		Operator:   observed.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA},
+		Operator:   observed.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA, Prometheus: o.prometheus},
 	}
 	if err := addPolicy(mgr, o.policyFile, reconciler, changes); err != nil {
 		return err

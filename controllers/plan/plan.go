@@ -120,7 +120,7 @@ func Make(snapshot observed.Snapshot) Plan {
 	case s.FlagCache.Spec.Suspend:
 		return held(s, suspension())
 	case len(s.Violations) > 0:
-		return held(s, notPermitted(s.Violations))
+		return refused(s)
 	default:
 		return progress(s)
 	}
@@ -131,6 +131,14 @@ func held(s *observed.Index, why verdict) Plan {
 	p := progress(s)
 	p.Apply, p.Routes, p.Delete, p.RequeueAfter = nil, nil, nil, 0
 	p.Status = heldStatus(s, p.Status, why)
+	return p
+}
+
+// refused changes nothing because of what the administrator's policy does not permit, and
+// connects to nothing that only the refused spec names. The connection in use is probed.
+func refused(s *observed.Index) Plan {
+	p := held(s, notPermitted(s.Violations))
+	p.ProbeNext, p.Evidence = nil, nil
 	return p
 }
 

@@ -18,6 +18,9 @@ import (
 // domain.
 const aadPodIdentity = "aadpodidbinding"
 
+// ownKeys is the prefix of the operator's labels and annotations.
+const ownKeys = "flagcache.dev/"
+
 // Violation is a value that a FlagCache may not have.
 type Violation struct {
 	// Field of the spec, such as service.image.
@@ -27,12 +30,13 @@ type Violation struct {
 }
 
 // Check returns what a FlagCache requests and may not, in the order of its fields.
-func (p *Policy) Check(fc *v1alpha1.FlagCache) []Violation {
+// Prometheus is the address of the operator's own, "" if it has none.
+func (p *Policy) Check(fc *v1alpha1.FlagCache, prometheus string) []Violation {
 	c := &checker{}
 	c.cache(p, fc)
 	c.service(p, &fc.Spec.Service)
 	if fc.Spec.Canary != nil {
-		c.metrics(p.Metrics, &fc.Spec.Canary.Metrics)
+		c.metrics(p.Metrics, &fc.Spec.Canary.Metrics, prometheus)
 	}
 	return c.found
 }
@@ -72,14 +76,17 @@ func (c *checker) service(p *Policy, s *v1alpha1.ServiceSpec) {
 // keys refuses the keys of labels and annotations that have a domain, unless it is
 // listed: the tools of a cluster give keys of their domain a meaning, such as an identity
 // in a cloud, a network interface or a host path, and nobody can list them all. Some write
-// it without a slash, as in io.katacontainers.config.
+// it without a slash, as in io.katacontainers.config. The operator's own keys are never
+// permitted.
 func (c *checker) keys(field string, keys, prefixes []string) {
 	for _, key := range keys {
-		plain := !strings.ContainsAny(key, "./") && key != aadPodIdentity
-		if plain || slices.ContainsFunc(prefixes, func(item string) bool { return prefix(item, key) }) {
-			continue
+		switch {
+		case strings.HasPrefix(key, ownKeys):
+			c.refuse(field, "key %q is the operator's own", key)
+		case !strings.ContainsAny(key, "./") && key != aadPodIdentity, slices.ContainsFunc(prefixes, func(item string) bool { return prefix(item, key) }):
+		default:
+			c.refuse(field, "key %q is not permitted%s", key, permitted(append([]string{"keys without a domain"}, prefixes...)))
 		}
-		c.refuse(field, "key %q is not permitted%s", key, permitted(append([]string{"keys without a domain"}, prefixes...)))
 	}
 }
 
@@ -87,19 +94,27 @@ func (c *checker) cache(p *Policy, fc *v1alpha1.FlagCache) {
 	if inCluster := fc.Spec.Cache.InCluster; inCluster != nil {
 		c.value("cache.inCluster.image", inCluster.Image, p.Images, prefix)
 	}
-	if fc.Spec.Cache.Type != v1alpha1.CacheElastiCache || p.ElastiCache == nil {
+	if fc.Spec.Cache.Type != v1alpha1.CacheElastiCache {
 		return
 	}
-	for _, rule := range *p.ElastiCache {
-		if slices.ContainsFunc(rule.Namespaces, func(pattern string) bool { return glob(pattern, fc.Namespace) }) {
-			c.elastiCache(rule, fc.Spec.Cache.ElastiCache)
-			return
-		}
+	if rule := p.elastiCacheOf(fc.Namespace); rule != nil {
+		c.elastiCache(rule, fc.Spec.Cache.ElastiCache)
+		return
 	}
 	c.refuse("cache.type", "namespace %s may not use ElastiCache", fc.Namespace)
 }
 
-func (c *checker) elastiCache(rule ElastiCache, spec *v1alpha1.ElastiCacheSpec) {
+// elastiCacheOf is what a namespace may request in AWS, nil for nothing.
+func (p *Policy) elastiCacheOf(namespace string) *ElastiCache {
+	for i, rule := range p.ElastiCache {
+		if slices.ContainsFunc(rule.Namespaces, func(pattern string) bool { return glob(pattern, namespace) }) {
+			return &p.ElastiCache[i]
+		}
+	}
+	return nil
+}
+
+func (c *checker) elastiCache(rule *ElastiCache, spec *v1alpha1.ElastiCacheSpec) {
 	if spec == nil {
 		spec = &v1alpha1.ElastiCacheSpec{}
 	}
@@ -126,20 +141,29 @@ func (c *checker) elastiCache(rule ElastiCache, spec *v1alpha1.ElastiCacheSpec) 
 	}
 }
 
-func (c *checker) metrics(m Metrics, spec *v1alpha1.MetricsSpec) {
+func (c *checker) metrics(m Metrics, spec *v1alpha1.MetricsSpec, own string) {
 	const field = "canary.metrics."
 	if prometheus := spec.Prometheus; prometheus != nil {
-		c.value(field+"prometheus.address", prometheus.Address, m.PrometheusAddresses, equal)
-		if len(prometheus.Queries) > 0 && isFalse(m.Queries) {
+		addresses := m.PrometheusAddresses
+		if own != "" {
+			addresses = slices.Insert(slices.Clone(addresses), 0, own)
+		}
+		c.value(field+"prometheus.address", prometheus.Address, &addresses, address)
+		if len(prometheus.Queries) > 0 && !m.Queries {
 			c.refuse(field+"prometheus.queries", "queries are not permitted")
 		}
 	}
-	if spec.CloudWatch != nil && isFalse(m.CloudWatch) {
+	if spec.CloudWatch != nil && !m.CloudWatch {
 		c.refuse(field+"cloudWatch", "CloudWatch is not permitted")
 	}
 }
 
-func isFalse(b *bool) bool { return b != nil && !*b }
+// address reports whether a pattern matches an address. A slash at the end has no meaning,
+// and the brackets of an IPv6 address, which are those of a pattern, have theirs.
+func address(pattern, value string) bool {
+	pattern, value = strings.TrimRight(pattern, "/"), strings.TrimRight(value, "/")
+	return pattern == "*" || pattern == value || glob(pattern, value)
+}
 
 func equal(item, value string) bool { return item == value }
 

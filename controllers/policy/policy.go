@@ -38,8 +38,8 @@ type Policy struct {
 	// metadata services and of the API server are closed.
 	Addresses Addresses `json:"addresses,omitempty"`
 	// ElastiCache has what namespaces may request in AWS. The first item that has the
-	// namespace applies; a namespace that none has may not use ElastiCache.
-	ElastiCache *[]ElastiCache `json:"elastiCache,omitempty"`
+	// namespace applies; a namespace that none has may not use ElastiCache. Default: none.
+	ElastiCache []ElastiCache `json:"elastiCache,omitempty"`
 }
 
 // Pods limits what the pods of FlagCaches may have.
@@ -54,15 +54,18 @@ type Pods struct {
 	ImagePullSecrets *[]string `json:"imagePullSecrets,omitempty"`
 }
 
-// Metrics limits the sources of evidence.
+// Metrics limits the sources of evidence other than the pods of a FlagCache, which hold
+// the metrics of others as well. All of them are closed by default.
 type Metrics struct {
-	// PrometheusAddresses are the values that canary.metrics.prometheus.address may have.
-	PrometheusAddresses *[]string `json:"prometheusAddresses,omitempty"`
-	// Queries permits canary.metrics.prometheus.queries. Default: true.
-	Queries *bool `json:"queries,omitempty"`
+	// PrometheusAddresses are the values that canary.metrics.prometheus.address may have,
+	// with the wildcards of path.Match; "*" alone is any. That of the operator's flag
+	// --prometheus is always permitted. Default: none.
+	PrometheusAddresses []string `json:"prometheusAddresses,omitempty"`
+	// Queries permits canary.metrics.prometheus.queries. Default: false.
+	Queries bool `json:"queries,omitempty"`
 	// CloudWatch permits type CloudWatch, with the operator's identity in AWS. Default:
-	// true.
-	CloudWatch *bool `json:"cloudWatch,omitempty"`
+	// false.
+	CloudWatch bool `json:"cloudWatch,omitempty"`
 }
 
 // ElastiCache is what FlagCaches of some namespaces may request in AWS. Each list has the
@@ -89,7 +92,8 @@ type ElastiCache struct {
 	RoleARNs  *[]string `json:"roleARNs,omitempty"`
 }
 
-// Default is the policy without a file: all but the keys of pods that need a prefix.
+// Default is the policy without a file: it permits what whoever may create pods can have
+// without the operator, and nothing in AWS.
 func Default() *Policy { return &Policy{APIVersion: APIVersion, Kind: Kind} }
 
 // Parse reads a policy. Unknown fields are errors: a misspelled limit would permit
@@ -134,7 +138,8 @@ func (p *Policy) validate() error {
 	}
 	prefixes("addresses.allow", p.Addresses.Allow)
 	prefixes("addresses.deny", p.Addresses.Deny)
-	for i, rule := range listed(p.ElastiCache) {
+	pattern("metrics.prometheusAddresses", p.Metrics.PrometheusAddresses)
+	for i, rule := range p.ElastiCache {
 		field := fmt.Sprintf("elastiCache[%d]", i)
 		if len(rule.Namespaces) == 0 {
 			problems = append(problems, fmt.Errorf("%s.namespaces is empty, so that it applies to no FlagCache", field))

@@ -5,6 +5,7 @@ package policy
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,44 +24,104 @@ func aFlagCache(change func(*v1alpha1.FlagCacheSpec)) *v1alpha1.FlagCache {
 	return fc
 }
 
-// dangerous are keys that give pods of some cluster an identity, a network, a path of the
-// host or a scheduler.
-var dangerous = []string{
-	"azure.workload.identity/use", "aadpodidbinding", "iam.amazonaws.com/role", "eks.amazonaws.com/role-arn", "vault.hashicorp.com/role",
-	"iam.gke.io/gcp-service-account", "k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network", "cni.projectcalico.org/ipAddrs",
-	"ovn.kubernetes.io/logical_switch", "io.katacontainers.config.hypervisor.path", "io.kubernetes.cri-o.Devices", "container.apparmor.security.beta.kubernetes.io/manager",
-	"prometheus.io/scrape", "sidecar.istio.io/inject", "linkerd.io/inject", "consul.hashicorp.com/connect-inject", "volcano.sh/queue-name",
-	"kueue.x-k8s.io/queue-name", "karpenter.sh/do-not-disrupt", "policies.kyverno.io/skip", "gatekeeper.sh/exempt", "argocd.argoproj.io/instance",
-	"flagcache.dev/revision", "app.kubernetes.io/name", "topology.kubernetes.io/zone", "a/b",
-}
-
-func TestWithoutAFileKeysWithADomainAreRefused(t *testing.T) {
-	for _, key := range dangerous {
+// TestKeysOfPods goes through keys; controllers/plan has a list of dangerous ones.
+func TestKeysOfPods(t *testing.T) {
+	open := parsed(t, head+"pods: {labelPrefixes: [sidecar.istio.io/, flagcache.dev/, f], annotationPrefixes: [prometheus.io/scrape]}")
+	tests := []struct {
+		key                string
+		policy             *Policy
+		label, annotations string
+	}{
+		{"team", Default(), "", ""},
+		{"acme.io/team", Default(), `key "acme.io/team" is not permitted; permitted: keys without a domain`, `key "acme.io/team" is not permitted; permitted: keys without a domain`},
+		{
+			"sidecar.istio.io/inject", open, "",
+			`key "sidecar.istio.io/inject" is not permitted; permitted: keys without a domain, prometheus.io/scrape`,
+		},
+		{
+			"prometheus.io/scrape", open,
+			`key "prometheus.io/scrape" is not permitted; permitted: keys without a domain, sidecar.istio.io/, flagcache.dev/, f`, "",
+		},
+		{"flagcache.dev/revision", open, `key "flagcache.dev/revision" is the operator's own`, `key "flagcache.dev/revision" is the operator's own`},
+	}
+	for _, test := range tests {
 		fc := aFlagCache(func(s *v1alpha1.FlagCacheSpec) {
-			s.Service.PodLabels = map[string]v1alpha1.LabelValue{key: "x", "team": "shop"}
-			s.Service.PodAnnotations = map[string]v1alpha1.AnnotationValue{key: "x", "cost-center": "7"}
+			s.Service.PodLabels = map[string]v1alpha1.LabelValue{test.key: "x"}
+			s.Service.PodAnnotations = map[string]v1alpha1.AnnotationValue{test.key: "x"}
 		})
-		var fields []string
-		for _, v := range Default().Check(fc) {
-			fields = append(fields, v.Field)
-			if !strings.Contains(v.Problem, key) {
-				t.Errorf("the problem does not name %s: %s", key, v.Problem)
+		var want []Violation
+		for field, problem := range map[string]string{"service.podLabels": test.label, "service.podAnnotations": test.annotations} {
+			if problem != "" {
+				want = append(want, Violation{field, problem})
 			}
 		}
-		if diff := cmp.Diff([]string{"service.podLabels", "service.podAnnotations"}, fields); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", key, diff)
+		slices.SortFunc(want, func(a, b Violation) int { return -strings.Compare(a.Field, b.Field) })
+		if diff := cmp.Diff(want, test.policy.Check(fc, "")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.key, diff)
 		}
 	}
 }
 
-func TestWithoutAFileAllElseIsPermitted(t *testing.T) {
+// TestWithoutAFile goes through what whoever may create pods can have anyway, and what
+// belongs to others.
+func TestWithoutAFile(t *testing.T) {
 	fc := aFlagCache(func(s *v1alpha1.FlagCacheSpec) {
 		s.Service.Image, s.Service.ServiceAccountName = "docker.io/any/image:1", "any"
-		s.Cache = v1alpha1.CacheSpec{Type: v1alpha1.CacheElastiCache, ElastiCache: &v1alpha1.ElastiCacheSpec{NodeType: "cache.r7g.16xlarge", Replicas: 5}}
-		s.Canary = &v1alpha1.CanarySpec{Metrics: v1alpha1.MetricsSpec{Prometheus: &v1alpha1.PrometheusSpec{Address: "http://any:9090"}}}
+		s.Service.ImagePullSecrets = []v1alpha1.LocalReference{{Name: "any"}}
+		s.Cache.InCluster = &v1alpha1.InClusterSpec{Image: "redis:7"}
+		s.Canary = &v1alpha1.CanarySpec{Metrics: v1alpha1.MetricsSpec{Prometheus: &v1alpha1.PrometheusSpec{Address: "http://own.monitoring:9090/"}}}
 	})
-	if found := Default().Check(fc); len(found) > 0 {
+	if found := Default().Check(fc, "http://own.monitoring:9090"); len(found) > 0 {
 		t.Errorf("refused %+v", found)
+	}
+	fc = aFlagCache(func(s *v1alpha1.FlagCacheSpec) {
+		s.Cache = v1alpha1.CacheSpec{Type: v1alpha1.CacheElastiCache, ElastiCache: &v1alpha1.ElastiCacheSpec{}}
+		s.Canary = &v1alpha1.CanarySpec{Metrics: v1alpha1.MetricsSpec{
+			Prometheus: &v1alpha1.PrometheusSpec{Address: "http://any:9090", Queries: map[string]v1alpha1.Query{"errorRate.bad": "x"}},
+			CloudWatch: &v1alpha1.CloudWatchSpec{},
+		}}
+	})
+	want := []Violation{
+		{"cache.type", "namespace team-shop may not use ElastiCache"},
+		{"canary.metrics.prometheus.address", `"http://any:9090" is not permitted; permitted: none`},
+		{"canary.metrics.prometheus.queries", "queries are not permitted"},
+		{"canary.metrics.cloudWatch", "CloudWatch is not permitted"},
+	}
+	for _, p := range []*Policy{Default(), parsed(t, head), parsed(t, head+"images: []\nmetrics: {prometheusAddresses: []}\nelastiCache: []")} {
+		fc.Spec.Service.Image = ""
+		if diff := cmp.Diff(want, p.Check(fc, "")); diff != "" {
+			t.Errorf("violations (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func parsed(t *testing.T, text string) *Policy {
+	t.Helper()
+	p, err := Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestAddressesOfPrometheus(t *testing.T) {
+	tests := []struct {
+		pattern, address string
+		want             bool
+	}{
+		{"*", "https://anything/path", true},
+		{"http://prometheus.monitoring:9090", "http://prometheus.monitoring:9090/", true},
+		{"http://prometheus.monitoring:9090/", "http://prometheus.monitoring:9090", true},
+		{"http://prometheus.monitoring:9090", "https://prometheus.monitoring:9090", false},
+		{"http://prometheus.monitoring:9090", "http://prometheus.monitoring:90901", false},
+		{"http://*.monitoring:9090", "http://prometheus.monitoring:9090", true},
+		{"http://*.monitoring:9090", "http://evil.example/x.monitoring:9090", false},
+		{"http://[fd00::1]:9090", "http://[fd00::1]:9090", true},
+	}
+	for _, test := range tests {
+		if got := address(test.pattern, test.address); got != test.want {
+			t.Errorf("%s matches %s: %t", test.pattern, test.address, got)
+		}
 	}
 }
 
@@ -106,7 +167,7 @@ func TestExample(t *testing.T) {
 		"another Prometheus": {change: func(s *v1alpha1.FlagCacheSpec) {
 			s.Canary = &v1alpha1.CanarySpec{Metrics: v1alpha1.MetricsSpec{Prometheus: &v1alpha1.PrometheusSpec{Address: "http://10.0.0.1:9090"}}}
 		}, want: []Violation{
-			{"canary.metrics.prometheus.address", `"http://10.0.0.1:9090" is not permitted; permitted: http://prometheus.monitoring:9090`},
+			{"canary.metrics.prometheus.address", `"http://10.0.0.1:9090" is not permitted; permitted: http://own.monitoring:9090, http://prometheus.monitoring:9090`},
 		}},
 		"CloudWatch": {change: func(s *v1alpha1.FlagCacheSpec) {
 			s.Canary = &v1alpha1.CanarySpec{Metrics: v1alpha1.MetricsSpec{CloudWatch: &v1alpha1.CloudWatchSpec{}}}
@@ -139,7 +200,7 @@ func TestExample(t *testing.T) {
 			if test.namespace != "" {
 				fc.Namespace = test.namespace
 			}
-			if diff := cmp.Diff(test.want, p.Check(fc)); diff != "" {
+			if diff := cmp.Diff(test.want, p.Check(fc, "http://own.monitoring:9090")); diff != "" {
 				t.Errorf("violations (-want +got):\n%s", diff)
 			}
 		})
@@ -148,16 +209,17 @@ func TestExample(t *testing.T) {
 
 func TestMistakesInTheFile(t *testing.T) {
 	tests := map[string]string{
-		"":                                          "it must have apiVersion: policy.flagcache.dev/v1alpha1 and kind: Policy",
-		"kind: Policy":                              "it must have apiVersion",
-		head + "image: []":                          `unknown field "image"`,
-		head + "images: ghcr.io/acme/":              "images",
-		head + "pods: {labelPrefixes: ['']}":        "an empty prefix would permit every label",
-		head + "pods: {serviceAccounts: ['[']}":     `pods.serviceAccounts: "[" is not a pattern`,
-		head + "elastiCache: [{regions: [a]}]":      "elastiCache[0].namespaces is empty",
-		head + "elastiCache: [{namespaces: ['[']}]": `elastiCache[0].namespaces: "[" is not a pattern`,
-		head + "pods: {}\npods: {}":                 `"pods" already set`,
-		strings.Repeat("#", MaxBytes+1):             "the maximum is 1048576",
+		"":                                             "it must have apiVersion: policy.flagcache.dev/v1alpha1 and kind: Policy",
+		"kind: Policy":                                 "it must have apiVersion",
+		head + "image: []":                             `unknown field "image"`,
+		head + "images: ghcr.io/acme/":                 "images",
+		head + "pods: {labelPrefixes: ['']}":           "an empty prefix would permit every label",
+		head + "pods: {serviceAccounts: ['[']}":        `pods.serviceAccounts: "[" is not a pattern`,
+		head + "elastiCache: [{regions: [a]}]":         "elastiCache[0].namespaces is empty",
+		head + "elastiCache: [{namespaces: ['[']}]":    `elastiCache[0].namespaces: "[" is not a pattern`,
+		head + "pods: {}\npods: {}":                    `"pods" already set`,
+		head + "metrics: {prometheusAddresses: ['[']}": `metrics.prometheusAddresses: "[" is not a pattern`,
+		strings.Repeat("#", MaxBytes+1):                "the maximum is 1048576",
 	}
 	for text, want := range tests {
 		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {

@@ -47,10 +47,12 @@ func (d *demo) installACK(ctx context.Context) error {
 	if err := d.cluster.DeployACK(ctx); err != nil {
 		return err
 	}
+	d.print("No namespace may use ElastiCache until the administrator's policy permits it, as this one does for all.")
+	d.command("kubectl apply --server-side -f test/awsplayer/policy.yaml")
 	if err := d.cluster.TrustAWS(ctx); err != nil {
 		return err
 	}
-	d.success("the kinds of ACK are served and the operator trusts the servers' CA, after %s", round(time.Since(began)))
+	d.success("the kinds of ACK are served, the policy is set and the operator trusts the servers' CA, after %s", round(time.Since(began)))
 	return nil
 }
 

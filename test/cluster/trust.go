@@ -21,9 +21,12 @@ const (
 	awsCAPath = "/etc/elasticache"
 )
 
-// TrustAWS makes the operator trust the CA of awsplayer, which must be deployed, and
-// waits until the operator has restarted.
+// TrustAWS permits ElastiCache in the operator's policy, makes it trust the CA of
+// awsplayer, which must be deployed, and waits until it has restarted.
 func (c *Cluster) TrustAWS(ctx context.Context) error {
+	if _, err := c.Kubectl(ctx, "apply", "--server-side", "-f", "test/awsplayer/policy.yaml"); err != nil {
+		return fmt.Errorf("permitting ElastiCache in the policy: %w", err)
+	}
 	if err := c.copyCA(ctx); err != nil {
 		return fmt.Errorf("copying the CA certificate of awsplayer: %w", err)
 	}

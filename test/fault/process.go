@@ -221,7 +221,7 @@ func (w process) callReconciler() (result ctrl.Result, err error, crashed bool) 
 }
 
 func (w process) operator() *controllers.Reconciler {
-	return &controllers.Reconciler{
+	r := &controllers.Reconciler{
 		Client:    bodies.New(operatorClient{w: w.World}, operatorClient{w: w.World, live: true}),
 		Live:      operatorClient{w: w.World, live: true},
 		FlagFiles: w.files(),
@@ -234,6 +234,8 @@ func (w process) operator() *controllers.Reconciler {
 		Random:    w.random,
 		Backoff:   &w.queue.stale,
 	}
+	r.Policy.Store(w.policy)
+	return r
 }
 
 func (w process) files() *controllers.FlagFiles {

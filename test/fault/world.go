@@ -16,6 +16,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers"
+	"github.com/flagcache/flagcache/controllers/policy"
 )
 
 // namespace and name identify the only FlagCache of the World.
@@ -63,6 +64,9 @@ type World struct {
 	// each Deployment.
 	lostImage string
 	keptPods  int32
+
+	// policy is the administrator's.
+	policy *policy.Policy
 
 	scenario scenario
 	// step is the index of the next step of the scenario, lastStep the time of the previous one.
@@ -172,6 +176,7 @@ func newWorld(s scenario, p plan) *World {
 	w := &World{
 		api: apiServer{store: newStore()}, plan: p, scenario: s, time: start, start: start, lastStep: start,
 		redis: prober{}, servers: map[string]string{}, cloud: newCloud(), desiredLoad: 2, visited: map[stateKey]int{}, own: map[client.Object]fingerprint{}, writer: "user", injections: make([]injection, len(p.points)),
+		policy: &policy.Policy{ElastiCache: []policy.ElastiCache{{Namespaces: []string{namespace}}}},
 	}
 	w.bind()
 	w.setTime(start)

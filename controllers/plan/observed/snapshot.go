@@ -77,6 +77,8 @@ type Operator struct {
 	// ElastiCacheCA is the CA bundle, in PEM, for the certificates of ElastiCache's
 	// nodes; "" means the system's.
 	ElastiCacheCA string
+	// Prometheus is the address of the server that every FlagCache may query, "" for none.
+	Prometheus string
 }
 
 // Fresh are random values.
