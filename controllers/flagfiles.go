@@ -34,6 +34,10 @@ type FlagFiles struct {
 
 	mu      sync.Mutex
 	results map[fileKey]validation
+	// used has the file of each FlagCache, and users how many FlagCaches use each file: a result
+	// that nobody uses is dropped.
+	used  map[types.NamespacedName]fileKey
+	users map[fileKey]int
 }
 
 type fileKey struct {
@@ -51,9 +55,11 @@ type validation struct {
 func (f *FlagFiles) read(ctx context.Context, live client.Reader, fc *v1alpha1.FlagCache) (observed.Flags, error) {
 	ref := fc.Spec.Flags.ConfigMap
 	if ref == nil {
+		f.Forget(client.ObjectKeyFromObject(fc))
 		return observed.Flags{}, nil
 	}
 	file := fileKey{configMap: types.NamespacedName{Namespace: fc.Namespace, Name: ref.Name}, key: ref.Key}
+	f.use(client.ObjectKeyFromObject(fc), file)
 	metadata := bodies.Metadata("ConfigMap")
 	switch err := f.Metadata.Get(ctx, file.configMap, metadata); {
 	case apierrors.IsNotFound(err):
@@ -116,6 +122,43 @@ func (f *FlagFiles) forget(file fileKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.results, file)
+}
+
+// use records which file a FlagCache uses.
+func (f *FlagFiles) use(fc types.NamespacedName, file fileKey) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if before, ok := f.used[fc]; ok {
+		if before == file {
+			return
+		}
+		f.release(fc)
+	}
+	if f.used == nil {
+		f.used, f.users = map[types.NamespacedName]fileKey{}, map[fileKey]int{}
+	}
+	f.used[fc] = file
+	f.users[file]++
+}
+
+// Forget drops what is known of the file of a deleted FlagCache, unless others use it.
+func (f *FlagFiles) Forget(fc types.NamespacedName) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.release(fc)
+}
+
+// release ends the use of a file. The caller holds the lock.
+func (f *FlagFiles) release(fc types.NamespacedName) {
+	file, ok := f.used[fc]
+	if !ok {
+		return
+	}
+	delete(f.used, fc)
+	if f.users[file]--; f.users[file] == 0 {
+		delete(f.users, file)
+		delete(f.results, file)
+	}
 }
 
 // watchDelivery starts, continues or stops comparing the flags of pods as planned.

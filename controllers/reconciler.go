@@ -126,6 +126,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 			r.forget(req.NamespacedName)
 			r.left.Delete(req.NamespacedName)
 			r.warned.Delete(req.NamespacedName)
+			if r.Backoff != nil {
+				r.Backoff.Forget(req)
+			}
 			return ctrl.Result{}, nil
 		}
 		return r.retryRead(ctx, req, fmt.Errorf("reading FlagCache %s: %w", req, err))
@@ -172,6 +175,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	if r.Deliveries != nil {
 		r.Deliveries.Forget(key)
 	}
+	r.FlagFiles.Forget(key)
 	r.Rollbacks.Forget(key)
 }
 
