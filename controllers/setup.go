@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/fairqueue"
 	"github.com/flagcache/flagcache/controllers/plan/caches"
 )
 
@@ -70,6 +71,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, results <-chan event.Gen
 			MaxConcurrentReconciles: workers,
 			ReconciliationTimeout:   reconcileTimeout,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
+			NewQueue:                fairqueue.New,
 		})
 	for _, kind := range childKinds() {
 		b = b.Owns(kind.object, kind.projection()...)
