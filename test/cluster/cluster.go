@@ -158,6 +158,17 @@ func (c *Cluster) connect() error {
 	if err != nil {
 		return fmt.Errorf("reading the cluster's kubeconfig: %w", err)
 	}
+	return c.use(config)
+}
+
+// Connect connects to an API server without a cluster around it: only Client and Config of the
+// result can be used.
+func Connect(config *rest.Config) (*Cluster, error) {
+	c := &Cluster{stop: func() error { return nil }}
+	return c, c.use(config)
+}
+
+func (c *Cluster) use(config *rest.Config) (err error) {
 	config.QPS = -1                           // no client-side rate limit
 	config.WarningHandler = rest.NoWarnings{} // Inventory lists deprecated resources too
 	c.Config = config

@@ -6,6 +6,7 @@ package cluster
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,30 +15,42 @@ import (
 // Signal sends a signal to the processes of a program in the cluster, and fails if there
 // are none.
 func (c *Cluster) Signal(program string, signal syscall.Signal) error {
-	all, err := readProcesses()
+	pids, err := c.Processes(program)
 	if err != nil {
 		return err
 	}
-	signaled := 0
-	for _, pid := range all.descendants(c.process.cmd.Process.Pid) {
-		if all[pid].program != program {
-			continue
-		}
+	for _, pid := range pids {
 		if err := syscall.Kill(pid, signal); err != nil {
 			return fmt.Errorf("sending %v to %s (process %d): %w", signal, program, pid, err)
 		}
-		signaled++
 	}
-	if signaled == 0 {
+	if len(pids) == 0 {
 		return fmt.Errorf("sending %v to %s: the cluster has no such process", signal, program)
 	}
 	return nil
 }
 
+// Processes returns the PIDs of a program in the cluster: those that run a file of this name,
+// or were started by it, as the components of the control plane are, which are one file.
+func (c *Cluster) Processes(program string) ([]int, error) {
+	all, err := readProcesses()
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, pid := range all.descendants(c.process.cmd.Process.Pid) {
+		if all[pid].program == program || all[pid].startedAs == program {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
 // processes are all processes of this machine, keyed by PID.
 type processes map[int]struct {
-	parent  int
-	program string
+	parent    int
+	program   string
+	startedAs string
 }
 
 // readProcesses reads /proc. Processes that end in the meantime are left out.
@@ -69,6 +82,12 @@ func readProcesses() (processes, error) {
 			continue // it has ended and is still to be reaped
 		}
 		process.parent, _ = strconv.Atoi(fields[1])
+		command, err := os.ReadFile("/proc/" + entry.Name() + "/cmdline")
+		if err != nil {
+			continue
+		}
+		name, _, _ := strings.Cut(string(command), "\x00")
+		process.startedAs = filepath.Base(name)
 		all[pid] = process
 	}
 	return all, nil

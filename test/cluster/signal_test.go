@@ -65,3 +65,19 @@ func TestSignalReachesProgramInCluster(t *testing.T) {
 		t.Error("the shell did not exit")
 	}
 }
+
+// The components of the control plane are one file that is started by several names.
+func TestProcessesAreFoundByTheNameThatTheyWereStartedAs(t *testing.T) {
+	p := newProcess(nil, fakeKube(t, reportReady+"bash -c 'exec -a /other/name sleep 62' >/dev/null; exit 1"))
+	if err := p.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := &Cluster{process: p}
+	err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
+		return c.Signal("name", syscall.SIGKILL) == nil, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.ended
+}

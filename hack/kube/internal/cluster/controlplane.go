@@ -71,7 +71,7 @@ func (c *controlPlane) startAPIServer(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the API server's address: %w", err)
 	}
-	err = c.supervisor.start("kube-apiserver", "kube-apiserver",
+	err = c.supervisor.keep("kube-apiserver", "kube-apiserver",
 		"--etcd-servers=http://"+c.etcd,
 		"--bind-address="+host, "--secure-port="+port,
 		"--cert-dir="+c.dir.state("apiserver"), // where it generates its certificate

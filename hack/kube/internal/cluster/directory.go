@@ -87,7 +87,7 @@ func (d directory) lock() (*os.File, error) {
 // clear removes the files of an earlier cluster and creates empty directories for a new
 // one.
 func (d directory) clear() error {
-	for _, path := range []string{d.kubeconfig(), d.pid(), d.gateway(), d.kubelet(), d.state("")} {
+	for _, path := range []string{d.kubeconfig(), d.pid(), d.gateway(), d.kubelet(), d.state(""), filepath.Dir(d.log(""))} {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("removing the state of an earlier cluster: %w", err)
 		}
