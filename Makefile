@@ -29,7 +29,7 @@ FLAG_SERVICE := $(LOCALBIN)/flag-service
 # ACK's controller: as it is released, and polling every second instead of every 30.
 ACK := $(LOCALBIN)/ack/controller
 ACK_1S := $(LOCALBIN)/ack-1s/controller
-export KUBE MANAGER FLAG_SERVICE ACK ACK_1S
+export KUBE MANAGER FLAG_SERVICE ACK ACK_1S KWOK
 
 # envtest takes the API server that KUBEBUILDER_ASSETS points at, else ours.
 ifndef KUBEBUILDER_ASSETS
@@ -224,8 +224,11 @@ chaos: redis postgres ## Inject faults into the dependencies of three flag servi
 
 .PHONY: bench
 bench: kube build redis $(KWOK) ## Benchmark the operator with 1, 100 and 1,000 FlagCaches.
-	KWOK=$(KWOK) KWOK_STAGES=$$(cd hack/tools/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage \
-		go run ./hack/bench
+	go run ./hack/bench
+
+.PHONY: bench-scale
+bench-scale: build redis $(TEST_API_SERVER) ## Benchmark the operator with 10,000 FlagCaches at rest (hours on two cores).
+	go run ./hack/bench scale
 
 .PHONY: bench-service
 bench-service: build ## Benchmark the flag service against a bare net/http handler (two idle cores, Linux).

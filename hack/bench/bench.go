@@ -10,9 +10,9 @@ import (
 	"os"
 	"time"
 
-	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/hack/bench/page"
 	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/machine"
 )
 
 // waitLimit bounds every single wait.

@@ -21,5 +21,5 @@
 // All processes end with the program, however it ends.
 //
 // The programs are taken from environment variables, which make sets: KUBE, MANAGER,
-// FLAG_SERVICE, KWOK, and KWOK_STAGES, the directory of kwok's stages.
+// FLAG_SERVICE and KWOK.
 package main

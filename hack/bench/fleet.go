@@ -53,7 +53,7 @@ func (b *fleetBench) createFleet(ctx context.Context, n int) error {
 	defer cancel()
 	created := make(chan error, 1)
 	go func() {
-		err := b.createFlagCaches(ctx, n, tenants)
+		err := b.createFlagCaches(ctx, 0, n, tenants)
 		if err != nil {
 			cancel()
 		}
@@ -63,11 +63,12 @@ func (b *fleetBench) createFleet(ctx context.Context, n int) error {
 	return errors.Join(<-created, err)
 }
 
-// createFlagCaches creates n FlagCaches concurrently and stops at the first error.
-func (b *fleetBench) createFlagCaches(ctx context.Context, n int, tenants []tenant) error {
+// createFlagCaches creates the FlagCaches from one number up to n concurrently and stops at the
+// first error.
+func (b *fleetBench) createFlagCaches(ctx context.Context, from, n int, tenants []tenant) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(fleetConcurrency)
-	for i := range n {
+	for i := from; i < n; i++ {
 		group.Go(func() error {
 			fc := tenants[i%len(tenants)].flagCache(fmt.Sprintf("cache-%d", i), v1alpha1.CacheExternal)
 			if err := b.Client.Create(ctx, fc); err != nil {

@@ -15,8 +15,8 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/hack/bench/counter"
-	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/machine"
 	"github.com/flagcache/flagcache/test/programs"
 )
 
@@ -119,7 +119,7 @@ func (b *fleetBench) prepare(ctx context.Context) error {
 	if b.redis, err = b.started.startRedis(b.programs.Redis); err != nil {
 		return err
 	}
-	return b.started.startKwok(ctx, b.options, b.Cluster)
+	return b.started.startKwok(ctx, b.Cluster)
 }
 
 func (b *fleetBench) tally(context.Context) (counter.Tally, error) { return b.writes.Tally(), nil }

@@ -32,11 +32,14 @@ func main() {
 	}
 }
 
-// run runs the benchmark, or the counter in the operator's pod.
+// run runs a benchmark, or the counter in the operator's pod.
 func run(ctx context.Context, args []string) error {
 	ctrl.SetLogger(logr.Discard())
 	if len(args) > 0 && args[0] == counterCommand {
 		return runCounter(ctx, args[1:])
+	}
+	if len(args) > 0 && args[0] == scaleCommand {
+		return runScale(ctx, args[1:])
 	}
 	o, err := parseOptions(args)
 	if err != nil {
@@ -54,10 +57,8 @@ type options struct {
 	// sizes are the fleet sizes to measure, in order.
 	sizes []int
 	// output is the file to write the report to.
-	output string
-	// kwok is the executable, stages the directory of its stages.
-	kwok, stages string
-	programs     cluster.Programs
+	output   string
+	programs cluster.Programs
 }
 
 // windowFor returns the window for a fleet of n; there are no targets for small fleets.
@@ -109,10 +110,6 @@ func (o *options) findPrograms() error {
 	}
 	if o.programs.Redis == "" {
 		return fmt.Errorf("redis-server is not in PATH: run make redis")
-	}
-	o.kwok, o.stages = os.Getenv("KWOK"), os.Getenv("KWOK_STAGES")
-	if o.kwok == "" || o.stages == "" {
-		return fmt.Errorf("the variables KWOK and KWOK_STAGES are not set: run make bench")
 	}
 	return nil
 }

@@ -14,9 +14,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/test/child"
 	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/machine"
 	"github.com/flagcache/flagcache/test/programs"
 )
 
@@ -26,13 +26,25 @@ type operator struct {
 	metrics string
 }
 
+// loopbackPolicy lets the operator probe addresses of this machine.
+const loopbackPolicy = `apiVersion: policy.flagcache.dev/v1alpha1
+kind: Policy
+addresses:
+  allow: [127.0.0.0/8]
+`
+
 // startOperator starts the operator and waits until it serves metrics.
 func (ps *processes) startOperator(ctx context.Context, program, kubeconfig string) (*operator, error) {
 	address, err := child.FreeAddress("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(program, "--leader-elect=false", "--health-probe-bind-address=0",
+	// The benchmark's Redis is on this machine.
+	policy := filepath.Join(ps.dir, "policy.yaml")
+	if err := os.WriteFile(policy, []byte(loopbackPolicy), 0o600); err != nil {
+		return nil, fmt.Errorf("writing the operator's policy: %w", err)
+	}
+	cmd := exec.Command(program, "--leader-elect=false", "--policy="+policy, "--health-probe-bind-address=0",
 		"--metrics-bind-address="+address.String(), "--metrics-secure=false")
 	if cmd.Env, err = deployedEnv(); err != nil {
 		return nil, err

@@ -13,8 +13,8 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/hack/bench/counter"
-	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/hack/bench/page"
+	"github.com/flagcache/flagcache/test/machine"
 )
 
 // The targets in steady state with targetSize FlagCaches.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/hack/bench/counter"
-	"github.com/flagcache/flagcache/hack/bench/machine"
+	"github.com/flagcache/flagcache/test/machine"
 )
 
 func TestReport(t *testing.T) {

@@ -13,13 +13,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"github.com/flagcache/flagcache/hack/bench/counter"
 	"github.com/flagcache/flagcache/test/child"
 	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/kwok"
 )
 
 // simulatedNodes is the number of nodes that kwok simulates, each in a separate zone.
@@ -40,51 +37,15 @@ func (ps *processes) startRedis(program string) (redis, error) {
 }
 
 // startKwok starts kwok, which simulates nodes and their pods.
-func (ps *processes) startKwok(ctx context.Context, o options, c *cluster.Cluster) error {
-	// Without leases, the nodes would soon be considered dead and their pods deleted.
-	args := []string{"--kubeconfig", c.Kubeconfig(), "--manage-all-nodes", "--node-lease-duration-seconds", "20", "--node-port", "0"}
-	for _, stages := range []string{"node/fast", "node/heartbeat-with-lease", "pod/fast"} {
-		files, err := filepath.Glob(filepath.Join(o.stages, stages, "*-*.yaml"))
-		if err != nil || len(files) == 0 {
-			return fmt.Errorf("finding kwok's stages: none in %s", filepath.Join(o.stages, stages))
-		}
-		for _, file := range files {
-			args = append(args, "--config", file)
-		}
-	}
-	cmd := exec.Command(o.kwok, args...)
-	cmd.Env = append(os.Environ(), "HOME="+ps.dir) // ignore the user's configuration of kwok
-	if _, err := ps.start("kwok", cmd); err != nil {
+func (ps *processes) startKwok(ctx context.Context, c *cluster.Cluster) error {
+	simulator, err := kwok.Find(ctx)
+	if err != nil {
 		return err
 	}
-	for i := range simulatedNodes {
-		if err := createNode(ctx, c.Client, i); err != nil {
-			return err
-		}
+	if _, err := ps.start("kwok", simulator.Command(c.Kubeconfig(), ps.dir)); err != nil {
+		return err
 	}
-	return nil
-}
-
-// createNode creates a node and waits until kwok manages it.
-func createNode(ctx context.Context, c client.Client, i int) error {
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
-		Name: fmt.Sprintf("simulated-%d", i),
-		Labels: map[string]string{
-			corev1.LabelHostname:     fmt.Sprintf("simulated-%d", i),
-			corev1.LabelTopologyZone: fmt.Sprintf("zone-%d", i),
-		},
-	}}
-	if err := c.Create(ctx, node); err != nil {
-		return fmt.Errorf("creating a node: %w", err)
-	}
-	err := poll(ctx, func(ctx context.Context) (bool, error) {
-		err := c.Get(ctx, client.ObjectKeyFromObject(node), node)
-		return node.Status.Phase == corev1.NodeRunning, err
-	})
-	if err != nil {
-		return fmt.Errorf("waiting for kwok to manage node %s: %w", node.Name, err)
-	}
-	return nil
+	return kwok.CreateNodes(ctx, c.Client, simulatedNodes)
 }
 
 // startCounter serves a counter in front of the cluster's API server until ctx ends, and

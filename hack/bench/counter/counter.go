@@ -28,8 +28,9 @@ type Counter struct {
 	proxy *httputil.ReverseProxy
 	paths request.RequestInfoFactory
 
-	mu    sync.Mutex
-	tally Tally
+	mu         sync.Mutex
+	tally      Tally
+	dropEvents bool
 }
 
 // New returns a Counter that forwards to the API server of config with its credentials.
@@ -69,6 +70,10 @@ type writeKey struct{}
 func (c *Counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if write, ok := c.classify(r); ok {
 		c.add(write, 1)
+		if IsEvent(write) && c.dropsEvents() {
+			drop(w, r)
+			return
+		}
 		r = r.WithContext(context.WithValue(r.Context(), writeKey{}, write))
 	}
 	c.proxy.ServeHTTP(w, r)
@@ -108,6 +113,31 @@ func (c *Counter) add(w Write, n int) {
 	if c.tally[w] += n; c.tally[w] == 0 {
 		delete(c.tally, w)
 	}
+}
+
+// DropEvents makes the counter accept Events without forwarding them: those of very many
+// objects fill etcd.
+func (c *Counter) DropEvents() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropEvents = true
+}
+
+func (c *Counter) dropsEvents() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dropEvents
+}
+
+// drop responds as if an object was created, which is then not found.
+func drop(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+	w.WriteHeader(http.StatusCreated)
+	_, _ = io.Copy(w, r.Body) // a client that disconnects will retry
 }
 
 // Tally returns the counts until now.

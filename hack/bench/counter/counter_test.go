@@ -56,6 +56,29 @@ func TestCounts(t *testing.T) {
 	}
 }
 
+func TestDroppedEventsAreCountedAndAnswered(t *testing.T) {
+	counter, client, address := startCounter(t)
+	counter.DropEvents()
+	path := address + "/apis/events.k8s.io/v1/namespaces/shop/events"
+	for method, want := range map[string]int{http.MethodPost: http.StatusCreated, http.MethodPatch: http.StatusNotFound} {
+		request, err := http.NewRequestWithContext(t.Context(), method, path, strings.NewReader(`{"kind":"Event"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if response.StatusCode != want || response.Header.Get("Seen-Authorization") != "" {
+			t.Errorf("%s: got %s, want %d without asking the API server", method, response.Status, want)
+		}
+	}
+	if n := counter.Tally().Of(IsEvent); n != 2 {
+		t.Errorf("%d events were counted, want 2", n)
+	}
+}
+
 func TestUsesItsOwnCredentials(t *testing.T) {
 	_, client, address := startCounter(t)
 	response, err := client.Get(address + "/api/v1/whoami")

@@ -15,8 +15,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/hack/bench/page"
+	"github.com/flagcache/flagcache/test/machine"
 )
 
 // sample is one measurement of a server.

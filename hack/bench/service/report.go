@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/hack/bench/page"
+	"github.com/flagcache/flagcache/test/machine"
 )
 
 // targetP99 is the target for every case at half of the maximum throughput.

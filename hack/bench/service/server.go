@@ -21,8 +21,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/flagcache/flagcache/hack/bench/machine"
 	"github.com/flagcache/flagcache/test/child"
+	"github.com/flagcache/flagcache/test/machine"
 )
 
 // startLimit bounds the time until a server has started.
