@@ -6,6 +6,7 @@ package controllers_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,9 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/dial"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/policy"
 	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/test/ackcontroller"
 	"github.com/flagcache/flagcache/test/ackcrds"
@@ -103,13 +106,18 @@ func (a aws) resumeACK() {
 	Expect(a.ack.Resume()).To(Succeed())
 }
 
+// loopback opens the addresses of the Redis servers of a test.
+var loopback = &dial.Rules{Lists: func() *policy.Addresses {
+	return &policy.Addresses{Allow: []policy.Prefix{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}}
+}}
+
 // cloud is a stage with ACK's controller, real Redis servers and a real prober.
 type cloud struct{ *stage }
 
 func newCloud(ctx context.Context, player aws) cloud {
 	GinkgoHelper()
 	s := cloud{newStage(ctx)}
-	prober := probe.New(probe.Options{Log: ctrl.Log})
+	prober := probe.New(probe.Options{Log: ctrl.Log, Rules: loopback})
 	run(prober)
 	s.ACK, s.Prober, s.Clock = allInstalled{}, prober, clock.RealClock{}
 	s.Operator.ElastiCacheCA = string(player.CA())

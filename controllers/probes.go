@@ -47,6 +47,7 @@ func probeTarget(t *plan.ProbeTarget) probe.Target {
 		Username:         t.Connection.Username,
 		Password:         probe.Secret(t.Connection.Password),
 		TLS:              t.Connection.TLS,
+		Own:              !t.Connection.IsExternal(),
 		CA:               []byte(t.Connection.CA),
 		Key:              t.Key,
 		Interval:         t.Spec.Interval.Duration,

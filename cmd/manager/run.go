@@ -25,9 +25,11 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/ackkinds"
 	"github.com/flagcache/flagcache/controllers/bodies"
+	"github.com/flagcache/flagcache/controllers/dial"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/policy"
 	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/service/flags"
 )
@@ -53,12 +55,18 @@ func run(ctx context.Context, o options) error {
 		return fmt.Errorf("setting up the manager: %w", err)
 	}
 	changes := make(chan event.GenericEvent, eventBuffer)
-	prober, err := addProber(ctx, mgr, o, changes)
+	var reconciler *controllers.Reconciler
+	rules, err := dialRules(ctx, config, func() *policy.Policy { return reconciler.Policy.Load() })
 	if err != nil {
 		return err
 	}
-	pods := &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient()}
-	sampler, err := addSampler(ctx, mgr, pods, changes)
+	prober, err := addProber(ctx, mgr, o, rules, changes)
+	if err != nil {
+		return err
+	}
+	// The policy is about what FlagCaches name, and pods are none of that.
+	pods := &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient(&dial.Rules{APIServer: rules.APIServer})}
+	sampler, err := addSampler(ctx, mgr, pods, rules, changes)
 	if err != nil {
 		return err
 	}
@@ -70,7 +78,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("setting up the watches of ACK kinds: %w", err)
 	}
-	reconciler := &controllers.Reconciler{
+	reconciler = &controllers.Reconciler{
 		Client:     bodies.New(kinds.Client(mgr.GetClient()), mgr.GetAPIReader()),
 		Live:       mgr.GetAPIReader(),
 		FlagFiles:  &controllers.FlagFiles{Metadata: mgr.GetClient(), Validate: flags.Validate},
@@ -120,12 +128,12 @@ func managerOptions(o options, scheme *runtime.Scheme) ctrl.Options {
 }
 
 // addProber adds the prober to the manager. Changed results trigger reconciles.
-func addProber(ctx context.Context, mgr ctrl.Manager, o options, changes chan<- event.GenericEvent) (*probe.Prober, error) {
+func addProber(ctx context.Context, mgr ctrl.Manager, o options, rules *dial.Rules, changes chan<- event.GenericEvent) (*probe.Prober, error) {
 	prober := probe.New(probe.Options{
-		Workers:     o.probeWorkers,
-		Log:         mgr.GetLogger().WithName("probe"),
-		Changed:     notifier(ctx, changes),
-		DialControl: probe.DenySpecial,
+		Workers: o.probeWorkers,
+		Log:     mgr.GetLogger().WithName("probe"),
+		Changed: notifier(ctx, changes),
+		Rules:   rules,
 	})
 	if err := mgr.Add(prober); err != nil {
 		return nil, fmt.Errorf("adding the prober: %w", err)
@@ -153,11 +161,11 @@ func notifier(ctx context.Context, changes chan<- event.GenericEvent) func(types
 }
 
 // addSampler adds the sampler of canaries to the manager. Samples trigger reconciles.
-func addSampler(ctx context.Context, mgr ctrl.Manager, pods *evidence.Pods, changes chan<- event.GenericEvent) (*evidence.Sampler, error) {
+func addSampler(ctx context.Context, mgr ctrl.Manager, pods *evidence.Pods, rules *dial.Rules, changes chan<- event.GenericEvent) (*evidence.Sampler, error) {
 	sampler := evidence.NewSampler(evidence.Options{
 		Source: evidence.Sources{
 			v1alpha1.MetricsPods:       pods,
-			v1alpha1.MetricsPrometheus: &evidence.Prometheus{Clock: clock.RealClock{}, HTTP: evidence.NewPrometheusHTTPClient()},
+			v1alpha1.MetricsPrometheus: &evidence.Prometheus{Clock: clock.RealClock{}, HTTP: evidence.NewPrometheusHTTPClient(rules)},
 			v1alpha1.MetricsCloudWatch: &evidence.CloudWatch{Clock: clock.RealClock{}, Pods: pods},
 		},
 		Changed: notifier(ctx, changes),

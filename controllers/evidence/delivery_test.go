@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	testingclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/flagcache/flagcache/controllers/dial"
 )
 
 // Digests of two documents.
@@ -53,7 +55,7 @@ func (n *network) delivery(expected int32, last Delivery) Delivery {
 }
 
 func (n *network) ask(target DeliveryTarget, last Delivery) Delivery {
-	client := NewHTTPClient()
+	client := NewHTTPClient(&dial.Rules{})
 	client.Transport.(*http.Transport).DialContext = n.dial
 	pods := &Pods{Client: fake.NewClientBuilder().WithObjects(n.pods...).Build(), Clock: testingclock.NewFakePassiveClock(since), HTTP: client}
 	return pods.delivery(n.t.Context(), target, last)

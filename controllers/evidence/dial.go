@@ -4,28 +4,30 @@
 package evidence
 
 import (
-	"net"
 	"net/http"
 	"time"
 
-	"github.com/flagcache/flagcache/controllers/probe"
+	"github.com/flagcache/flagcache/controllers/dial"
 )
 
 // NewHTTPClient returns the client for scraping pods.
-func NewHTTPClient() *http.Client { return newHTTPClient(scrapeTimeout) }
+func NewHTTPClient(rules *dial.Rules) *http.Client { return newHTTPClient(scrapeTimeout, rules) }
 
 // NewPrometheusHTTPClient returns the client for querying Prometheus servers.
-func NewPrometheusHTTPClient() *http.Client { return newHTTPClient(queryTimeout) }
+func NewPrometheusHTTPClient(rules *dial.Rules) *http.Client {
+	return newHTTPClient(queryTimeout, rules)
+}
 
 // newHTTPClient returns a client that connects to the given address only: it uses no
 // proxy from the environment, follows no redirects, and refuses the
-// addresses that probe.DenyLocal does. It keeps no idle
-// connections, because pods are short-lived and samples are infrequent.
-func newHTTPClient(timeout time.Duration) *http.Client {
+// addresses that the rules do. It keeps no idle connections, because pods are short-lived and samples are infrequent.
+func newHTTPClient(timeout time.Duration, rules *dial.Rules) *http.Client {
+	dialer := rules.Dialer(nil)
+	dialer.Timeout = timeout
 	return &http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{
-			DialContext:            (&net.Dialer{Timeout: timeout, Control: probe.DenyLocal}).DialContext,
+			DialContext:            dialer.DialContext,
 			TLSHandshakeTimeout:    timeout,
 			DisableKeepAlives:      true,
 			MaxResponseHeaderBytes: 64 << 10,

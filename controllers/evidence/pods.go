@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
-	"github.com/flagcache/flagcache/controllers/probe"
+	"github.com/flagcache/flagcache/controllers/dial"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -116,8 +117,12 @@ func scrapable(pod *corev1.Pod, deployment string) bool {
 	if owner == nil || owner.APIVersion != appsv1.SchemeGroupVersion.String() || owner.Kind != "ReplicaSet" || !strings.HasPrefix(owner.Name, deployment+"-") || pod.Spec.HostNetwork {
 		return false
 	}
-	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(config.PortTelemetry))
-	return pod.Status.Phase == corev1.PodRunning && probe.DenyLocal("tcp", address, nil) == nil
+	addr, err := netip.ParseAddr(pod.Status.PodIP)
+	if err != nil || pod.Status.Phase != corev1.PodRunning {
+		return false
+	}
+	_, err = (&dial.Rules{}).Check(addr)
+	return err == nil
 }
 
 var errStatus = errors.New("response status is not 200")

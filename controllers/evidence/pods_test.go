@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/dial"
 )
 
 // network routes the addresses of pods to test servers.
@@ -85,7 +87,7 @@ func (n *network) sample(t Target) canary.Evidence { return n.source().Sample(n.
 
 // source returns the source of the pods of the network.
 func (n *network) source() *Pods {
-	client := NewHTTPClient()
+	client := NewHTTPClient(&dial.Rules{})
 	client.Transport.(*http.Transport).DialContext = n.dial
 	return &Pods{Client: fake.NewClientBuilder().WithObjects(n.pods...).Build(), Clock: clock.RealClock{}, HTTP: client}
 }
@@ -211,7 +213,7 @@ func TestClientsRefuseLocalAddresses(t *testing.T) {
 	server := httptest.NewServer(respondWith("hello"))
 	t.Cleanup(server.Close)
 	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
-	for _, c := range []*http.Client{NewHTTPClient(), NewPrometheusHTTPClient()} {
+	for _, c := range []*http.Client{NewHTTPClient(&dial.Rules{}), NewPrometheusHTTPClient(&dial.Rules{})} {
 		for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "127.1.2.3", "0.0.0.0", "169.254.169.254", "[fd00:ec2::254]", "[fd00:ec2::23]", "168.63.129.16", "100.100.100.200", "0.0.0.1", "[64:ff9b::7f00:1]", "[64:ff9b::a9fe:a9fe]", "[fe80::1]", "224.0.0.1", "2130706433"} {
 			response, err := c.Get("http://" + net.JoinHostPort(strings.Trim(host, "[]"), port))
 			if err == nil {
@@ -222,6 +224,29 @@ func TestClientsRefuseLocalAddresses(t *testing.T) {
 		if c.Transport.(*http.Transport).Proxy != nil {
 			t.Error("the client uses a proxy of the environment")
 		}
+	}
+}
+
+func TestClientsFollowNoRedirects(t *testing.T) {
+	var reached atomic.Int64
+	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
+	t.Cleanup(inside.Close)
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		server := httptest.NewServer(http.RedirectHandler(inside.URL, status))
+		t.Cleanup(server.Close)
+		for _, c := range []*http.Client{NewHTTPClient(loopback), NewPrometheusHTTPClient(loopback)} {
+			response, err := c.Post(server.URL, "text/plain", strings.NewReader("query"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != status {
+				t.Errorf("a redirect by %d ends with %d", status, response.StatusCode)
+			}
+		}
+	}
+	if reached.Load() > 0 {
+		t.Errorf("%d redirects were followed", reached.Load())
 	}
 }
 

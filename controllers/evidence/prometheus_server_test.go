@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,8 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/dial"
+	"github.com/flagcache/flagcache/controllers/policy"
 )
 
 // exporter exposes metrics that a test can change.
@@ -86,12 +89,10 @@ func startPrometheus(t *testing.T, jobs ...string) (address string) {
 	return "http://" + address
 }
 
-// allowLoopback makes a client connect to loopback addresses, which the operator's
-// client refuses.
-func allowLoopback(c *http.Client) *http.Client {
-	c.Transport.(*http.Transport).DialContext = (&net.Dialer{}).DialContext
-	return c
-}
+// loopback opens the addresses of the servers of tests.
+var loopback = &dial.Rules{Lists: func() *policy.Addresses {
+	return &policy.Addresses{Allow: []policy.Prefix{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}}
+}}
 
 func testdata(t *testing.T, name string) string {
 	t.Helper()
@@ -142,7 +143,7 @@ func TestPrometheusHasTheCountsOfThePods(t *testing.T) {
 		stable.job("a", "checkout-5d1a9c00-7d9f-x2x2x"), stable.job("twice", "checkout-5d1a9c00-7d9f-x2x2x"),
 		candidate.job("b", "checkout-8f2c1a3b-7d9f-y3y3y"), foreign.job("c", "checkout2-8f2c1a3b-7d9f-z4z4z"),
 	)}
-	prometheus := &Prometheus{Clock: clock.RealClock{}, HTTP: allowLoopback(NewPrometheusHTTPClient())}
+	prometheus := &Prometheus{Clock: clock.RealClock{}, HTTP: NewPrometheusHTTPClient(loopback)}
 	sample := func() canary.Evidence { return prometheus.Sample(t.Context(), target) }
 
 	g.Eventually(func(g Gomega) { expectTestdataCounts(g, sample(), target) }).WithTimeout(time.Minute).Should(Succeed(), "Prometheus scrapes all targets")
@@ -189,7 +190,7 @@ func TestPrometheusUserQueries(t *testing.T) {
 	app := newExporter(t, foreignMetrics)
 	others := newExporter(t, "secret{version=\"8f2c1a3b\"} 7\n# TYPE http_total counter\nhttp_total{version=\"8f2c1a3b\",pod=\"other\"} 5\n")
 	address := startPrometheus(t, app.job("app", "of-another-name"), strings.Replace(others.job("others", "theirs"), "namespace: shop", "namespace: bank", 1))
-	prometheus := &Prometheus{Clock: clock.RealClock{}, HTTP: allowLoopback(NewPrometheusHTTPClient())}
+	prometheus := &Prometheus{Clock: clock.RealClock{}, HTTP: NewPrometheusHTTPClient(loopback)}
 	ask := func(bad, total v1alpha1.Query) canary.Evidence {
 		target := aTarget()
 		target.Prometheus = &v1alpha1.PrometheusSpec{Address: address, Queries: map[string]v1alpha1.Query{

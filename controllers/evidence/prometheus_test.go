@@ -50,7 +50,7 @@ func sampleAddress(t *testing.T, address string) canary.Evidence {
 	target := aTarget()
 	target.Split = false
 	target.Prometheus = &v1alpha1.PrometheusSpec{Address: address}
-	p := &Prometheus{Clock: clock.RealClock{}, HTTP: allowLoopback(NewPrometheusHTTPClient())}
+	p := &Prometheus{Clock: clock.RealClock{}, HTTP: NewPrometheusHTTPClient(loopback)}
 	return p.Sample(t.Context(), target)
 }
 

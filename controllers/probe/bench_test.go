@@ -23,7 +23,7 @@ func BenchmarkOnce(b *testing.B) {
 			before := cpuTime(b)
 			b.ReportAllocs()
 			for b.Loop() {
-				if a := Once(b.Context(), target); a.Err != nil {
+				if a := Once(b.Context(), target, loopback); a.Err != nil {
 					b.Fatal(a.Err)
 				}
 			}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/flagcache/flagcache/controllers/dial"
 	"github.com/flagcache/flagcache/service/printable"
 )
 
@@ -40,6 +41,37 @@ type failure struct {
 	err     error
 	// conn is the connection that it failed on, in stepCommands.
 	conn *guardedConn
+}
+
+// isTold reports whether a failure is told about any address: it is one of the settings or
+// of the resolution of the name, or the server has identified itself as Redis by its reply.
+// All others would show which ports of the network are open.
+func (f *failure) isTold() bool {
+	switch f.step {
+	case stepAddress:
+		return true
+	case stepConnect:
+		var lookup *net.DNSError
+		return errors.As(f.err, &lookup) || errors.Is(f.err, dial.ErrNotAllowed)
+	case stepTLS:
+		return errors.Is(f.err, errNoCertificateInCA)
+	}
+	var reply redis.Error
+	switch {
+	case errors.Is(f.err, errReadBackMismatch), errors.Is(f.err, redis.Nil):
+		return true
+	case !errors.As(f.err, &reply):
+		reply = replyError(f.conn.firstErrorReply())
+	}
+	_, isRedis := findDiagnosis(reply)
+	return isRedis
+}
+
+// noAnswerMessage is the message of all failures that are not told. It has no more than
+// maxMessage bytes with an address of usual length.
+func noAnswerMessage(t Target) string {
+	return bounded(where(t) + " does not answer like Redis; check host, port, TLS on both sides and network policies. " +
+		"For the cause, have its address listed in addresses.allow of the operator's policy.")
 }
 
 // maxMessage is the maximum length of a message in bytes: addresses and keys are user
@@ -70,9 +102,9 @@ func diagnoseConnect(t Target, err error) (Reason, string) {
 	var lookup *net.DNSError
 	isLookup := errors.As(err, &lookup)
 	switch {
-	case errors.Is(err, ErrAddressNotAllowed):
+	case errors.Is(err, dial.ErrNotAllowed):
 		return ReasonAddressNotAllowed, at + " resolves to an address that must not be probed " +
-			"(link-local, metadata service, multicast or unspecified); use the cache's own address."
+			"(loopback, link-local, metadata service, API server, or by policy); use the cache's own address."
 	case isLookup && isTimeout(err):
 		return ReasonTimedOut, fmt.Sprintf("Resolving the host of %s took longer than %s; check the cluster's DNS.", at, t.Timeout)
 	case isLookup && lookup.IsNotFound:

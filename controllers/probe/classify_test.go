@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/flagcache/flagcache/controllers/dial"
 )
 
 // dialError returns the error of package net for a failed connection.
@@ -65,7 +67,7 @@ func TestClassify(t *testing.T) {
 			ReasonTimedOut, "Resolving the host",
 		},
 		"policy forbids the address": {
-			stepConnect, dialError(fmt.Errorf("%w: link-local", ErrAddressNotAllowed)),
+			stepConnect, dialError(fmt.Errorf("%w: link-local", dial.ErrNotAllowed)),
 			ReasonAddressNotAllowed, "must not be probed",
 		},
 		"the operator is out of file descriptors": {

@@ -32,7 +32,7 @@ func TestUnresponsiveCachesDoNotDelayAHealthyOne(t *testing.T) {
 			return a
 		}
 	}
-	control, loaded := New(Options{}), New(Options{})
+	control, loaded := New(Options{Rules: loopback}), New(Options{Rules: loopback})
 	count(control, &alone)
 	count(loaded, &amongMany)
 	start(t, loaded)

@@ -38,7 +38,7 @@ func (m *metrics) observe(a Attempt) {
 	result := "success"
 	if a.Err != nil {
 		result = "failure"
-		m.failures.WithLabelValues(string(a.Reason)).Inc()
+		m.failures.WithLabelValues(string(a.Cause)).Inc()
 	}
 	m.duration.WithLabelValues(result).Observe(a.Latency.Seconds())
 }

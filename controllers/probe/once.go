@@ -11,34 +11,44 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/flagcache/flagcache/controllers/dial"
 )
 
 // keyExpiry is how long the probed key exists after the last probe.
 const keyExpiry = time.Minute
 
 // Once probes once, without hysteresis. It returns within t.Timeout, or when ctx is
-// done. It does not connect to addresses that DenySpecial denies.
-func Once(ctx context.Context, t Target) Attempt {
-	return once(ctx, t, DenySpecial)
+// done. It connects to addresses that the rules allow.
+func Once(ctx context.Context, t Target, rules *dial.Rules) Attempt {
+	return once(ctx, t, &dialing{rules: rules})
 }
 
-func once(ctx context.Context, t Target, control DialControl) Attempt {
+func once(ctx context.Context, t Target, dialing *dialing) Attempt {
 	t = t.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
 
 	start := time.Now()
-	info, failed := connectAndCheck(ctx, t, control)
+	info, failed := connectAndCheck(ctx, t, dialing)
 	a := Attempt{Role: info.role, Lag: info.lag, Usage: info.usage, Latency: time.Since(start)}
 	if failed == nil {
 		a.Reason, a.Message = ReasonHealthy, healthyMessage(t)
 		return a
 	}
-	a.Reason, a.Message = classify(t, *detectTLSMismatch(ctx, t, control, failed))
+	failed = detectTLSMismatch(ctx, t, dialing, failed)
+	a.Reason, a.Message = classify(t, *failed)
+	a.Cause = a.Reason
+	if !t.Own && !dialing.isListed() && !failed.isTold() {
+		// The time until the verdict would tell as much as its text.
+		<-ctx.Done()
+		a = Attempt{Cause: a.Cause, Reason: ReasonNoAnswer, Message: noAnswerMessage(t), Latency: time.Since(start)}
+	}
 	a.Err = errors.New(a.Message)
 	return a
 }
@@ -50,8 +60,8 @@ type serverInfo struct {
 }
 
 // connectAndCheck connects, checks the cache, and closes the connection.
-func connectAndCheck(ctx context.Context, t Target, control DialControl) (serverInfo, *failure) {
-	conn, failed := connect(ctx, t, control)
+func connectAndCheck(ctx context.Context, t Target, d *dialing) (serverInfo, *failure) {
+	conn, failed := d.connect(ctx, t)
 	if failed != nil {
 		return serverInfo{}, failed
 	}
@@ -70,18 +80,34 @@ func connectAndCheck(ctx context.Context, t Target, control DialControl) (server
 	return check(ctx, t, encrypted)
 }
 
+// dialing opens the connections of one probe.
+type dialing struct {
+	rules *dial.Rules
+	// unlisted means that an address was connected to which the administrator has not
+	// opened.
+	unlisted atomic.Bool
+}
+
 // connect resolves the host and opens a TCP connection, without proxies.
-func connect(ctx context.Context, t Target, control DialControl) (net.Conn, *failure) {
+func (d *dialing) connect(ctx context.Context, t Target) (net.Conn, *failure) {
 	if _, err := hostOf(t.Addr); err != nil {
 		return nil, &failure{step: stepAddress, err: err}
 	}
-	dialer := net.Dialer{Control: control, KeepAlive: -1}
+	dialer := d.rules.Dialer(func(listed bool) {
+		if !listed {
+			d.unlisted.Store(true)
+		}
+	})
 	conn, err := dialer.DialContext(ctx, "tcp", t.Addr)
 	if err != nil {
 		return nil, &failure{step: stepConnect, err: err}
 	}
 	return conn, nil
 }
+
+// isListed reports whether the administrator has opened all addresses that were connected
+// to.
+func (d *dialing) isListed() bool { return !d.unlisted.Load() }
 
 // hostOf returns the host of host:port with a numeric port.
 func hostOf(addr string) (string, error) {

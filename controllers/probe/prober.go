@@ -14,6 +14,8 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
+
+	"github.com/flagcache/flagcache/controllers/dial"
 )
 
 // DefaultWorkers is the default maximum of concurrent probes, a third of which are for
@@ -34,8 +36,8 @@ type Options struct {
 	// Changed is called by a worker when a target's result changes: it must not block,
 	// and may call the Prober. Calls for one target never overlap.
 	Changed func(key types.NamespacedName)
-	// DialControl allows or denies addresses (default DenySpecial).
-	DialControl DialControl
+	// Rules allow and deny addresses (default the zero value).
+	Rules *dial.Rules
 }
 
 // Prober probes the watched targets, each at its interval. It is safe
@@ -73,15 +75,15 @@ func New(o Options) *Prober {
 	if o.Changed == nil {
 		o.Changed = func(types.NamespacedName) {}
 	}
-	if o.DialControl == nil {
-		o.DialControl = DenySpecial
+	if o.Rules == nil {
+		o.Rules = &dial.Rules{}
 	}
 	return &Prober{
 		clock:   o.Clock,
 		log:     o.Log,
 		changed: o.Changed,
 		metrics: newMetrics(),
-		probe:   func(ctx context.Context, t Target) Attempt { return once(ctx, t, o.DialControl) },
+		probe:   func(ctx context.Context, t Target) Attempt { return Once(ctx, t, o.Rules) },
 		spread:  rand.Float64,
 		wake:    make(chan struct{}, 1),
 		entries: map[types.NamespacedName]*entry{},

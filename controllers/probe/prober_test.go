@@ -360,7 +360,7 @@ func TestStopWhileProbing(t *testing.T) {
 		connected <- struct{}{}
 		drain(conn)
 	})
-	p := New(Options{Changed: func(types.NamespacedName) { t.Error("an interrupted probe is reported") }})
+	p := New(Options{Rules: loopback, Changed: func(types.NamespacedName) { t.Error("an interrupted probe is reported") }})
 	stop := start(t, p)
 	p.Watch(named("a"), Target{Addr: addr, Key: "k", Timeout: time.Hour})
 	<-connected
@@ -383,7 +383,7 @@ func TestProberNeedsLeaderElection(t *testing.T) {
 func TestProberReportsAStoppedRedis(t *testing.T) {
 	t.Parallel()
 	changes := make(chan struct{}, 100)
-	p := New(Options{Changed: func(types.NamespacedName) { changes <- struct{}{} }})
+	p := New(Options{Rules: loopback, Changed: func(types.NamespacedName) { changes <- struct{}{} }})
 	start(t, p)
 	addr := freeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)

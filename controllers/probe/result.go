@@ -53,8 +53,10 @@ const (
 	ReasonNotRedis Reason = "NotRedis"
 	// ReasonTooManyConnections: the server has reached its limit of connections.
 	ReasonTooManyConnections Reason = "TooManyConnections"
-	// ReasonAddressNotAllowed: the host resolves to an address that is not allowed, such as a link-local or multicast one.
+	// ReasonAddressNotAllowed: the host resolves to an address that is not allowed, such as a loopback, link-local or multicast one, or that of the API server.
 	ReasonAddressNotAllowed Reason = "AddressNotAllowed"
+	// ReasonNoAnswer: the server does not answer like a Redis server. It is the only such reason for an address that the operator's policy does not list: refused, silent and other ports are not told apart.
+	ReasonNoAnswer Reason = "NoAnswer"
 	// ReasonProbeFailed: the probe failed for another reason, which is in the message.
 	ReasonProbeFailed Reason = "ProbeFailed"
 )
@@ -101,7 +103,9 @@ type Attempt struct {
 	// Err is nil if every step succeeded. Its text is Message, and it wraps no error, so
 	// that no reply of a server reaches a log through it.
 	Err error
-	// Reason and Message are as in Result.
+	// Cause is the reason of a failure for the operator's own metrics. Reason and Message
+	// are as in Result, and may say less.
+	Cause   Reason
 	Reason  Reason
 	Message string
 	// Role and Lag are the reported replication state, also if a step failed.

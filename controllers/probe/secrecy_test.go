@@ -26,7 +26,8 @@ func TestPasswordsStaySecret(t *testing.T) {
 	var results sync.WaitGroup
 	once := map[types.NamespacedName]*sync.Once{}
 	p := New(Options{
-		Log: funcr.New(output.note, funcr.Options{Verbosity: 10}),
+		Rules: loopback,
+		Log:   funcr.New(output.note, funcr.Options{Verbosity: 10}),
 		Changed: func(key types.NamespacedName) {
 			once[key].Do(results.Done)
 		},

@@ -32,6 +32,9 @@ type Target struct {
 	Password Secret
 	// TLS encrypts the connection and verifies the server's certificate.
 	TLS bool
+	// Own means that the operator has created the cache, so that its address is no
+	// secret to its owner.
+	Own bool
 	// CA holds the PEM certificates to verify the server's certificate with. Empty
 	// means the system's.
 	CA []byte

@@ -104,11 +104,11 @@ func isAlert(err error) bool {
 
 // detectTLSMismatch replaces a failure that may be due to a TLS mismatch by a definite
 // one if it is.
-func detectTLSMismatch(ctx context.Context, t Target, control DialControl, f *failure) *failure {
+func detectTLSMismatch(ctx context.Context, t Target, d *dialing, f *failure) *failure {
 	switch {
-	case f.step == stepTLS && isTimeout(f.err) && respondsToPing(ctx, t, control):
+	case f.step == stepTLS && isTimeout(f.err) && respondsToPing(ctx, t, d):
 		return &failure{step: stepTLS, err: errPlainText}
-	case f.step == stepCommands && !t.TLS && len(f.conn.head) == 0 && isHangUp(f.err) && respondsToHello(ctx, t, control):
+	case f.step == stepCommands && !t.TLS && len(f.conn.head) == 0 && isHangUp(f.err) && respondsToHello(ctx, t, d):
 		return &failure{step: stepCommands, command: f.command, err: errSpeaksTLS, conn: f.conn}
 	}
 	return f
@@ -116,8 +116,8 @@ func detectTLSMismatch(ctx context.Context, t Target, control DialControl, f *fa
 
 // respondsToPing reports whether the server responds to PING in plain text like Redis,
 // possibly with an error.
-func respondsToPing(ctx context.Context, t Target, control DialControl) bool {
-	return onNewConnection(ctx, t, control, func(conn net.Conn) bool {
+func respondsToPing(ctx context.Context, t Target, d *dialing) bool {
+	return onNewConnection(ctx, t, d, func(conn net.Conn) bool {
 		if _, err := io.WriteString(conn, "PING\r\n"); err != nil {
 			return false
 		}
@@ -129,8 +129,8 @@ func respondsToPing(ctx context.Context, t Target, control DialControl) bool {
 
 // respondsToHello reports whether the server responds to a TLS ClientHello, possibly
 // with an invalid certificate or an alert.
-func respondsToHello(ctx context.Context, t Target, control DialControl) bool {
-	return onNewConnection(ctx, t, control, func(conn net.Conn) bool {
+func respondsToHello(ctx context.Context, t Target, d *dialing) bool {
+	return onNewConnection(ctx, t, d, func(conn net.Conn) bool {
 		encrypted, failed := handshake(ctx, t, conn)
 		if failed == nil {
 			return encrypted.Close() == nil
@@ -140,8 +140,8 @@ func respondsToHello(ctx context.Context, t Target, control DialControl) bool {
 	})
 }
 
-func onNewConnection(ctx context.Context, t Target, control DialControl, check func(net.Conn) bool) bool {
-	conn, failed := connect(ctx, t, control)
+func onNewConnection(ctx context.Context, t Target, d *dialing, check func(net.Conn) bool) bool {
+	conn, failed := d.connect(ctx, t)
 	if failed != nil {
 		return false
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/dial"
+	"github.com/flagcache/flagcache/controllers/policy"
 	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/service/cache"
 	"github.com/flagcache/flagcache/service/config"
@@ -276,6 +279,11 @@ func (r *rig) mustRefuseNothing(t *testing.T) {
 	}
 }
 
+// loopback opens the addresses of the servers of tests.
+var loopback = &dial.Rules{Lists: func() *policy.Addresses {
+	return &policy.Addresses{Allow: []policy.Prefix{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}}
+}}
+
 // TestProbeNeedsExactlyItsPermissions probes as the operator does.
 func TestProbeNeedsExactlyItsPermissions(t *testing.T) {
 	r := newRig(t)
@@ -283,7 +291,7 @@ func TestProbeNeedsExactlyItsPermissions(t *testing.T) {
 	attempt := probe.Once(t.Context(), probe.Target{
 		Addr: connection.Endpoint(), Username: connection.Username, Password: probe.Secret(connection.Password),
 		TLS: connection.TLS, CA: []byte(connection.CA), Key: r.probe.Key, Timeout: 30 * time.Second,
-	})
+	}, loopback)
 	if attempt.Err != nil || attempt.Role != "master" || attempt.Usage == (probe.Usage{}) {
 		t.Fatalf("the probe returned %+v", attempt)
 	}

@@ -15,7 +15,7 @@ import (
 // Parse reads a connection from the keys of a Service Binding or from a URI.
 // Errors name keys, never values.
 func Parse(data map[string][]byte) (Connection, error) {
-	c := Connection{Provider: "external", CA: Text(data, "ca")}
+	c := Connection{Provider: external, CA: Text(data, "ca")}
 	var err error
 	if uri := Text(data, "uri"); uri != "" {
 		err = c.setURI(uri)

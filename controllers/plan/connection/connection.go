@@ -29,6 +29,12 @@ type Connection struct {
 	IAMCache, IAMRegion string
 }
 
+// external is the provider of a connection that a user has given.
+const external = "external"
+
+// IsExternal reports whether a user has given the connection, rather than the operator.
+func (c Connection) IsExternal() bool { return c.Provider == external }
+
 // Endpoint is host:port, with brackets around an IPv6 address.
 func (c Connection) Endpoint() string {
 	host := c.Host
