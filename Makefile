@@ -184,12 +184,14 @@ FAULT_SEED ?= 1
 .PHONY: fault
 fault: fault-plans mutants ## Fail every call of the operator in every way, then seed bugs and check that they are found.
 
-# How many states of each World make explore searches.
-EXPLORE_STATES ?= 5000
+# How many disturbances make explore tries in each World, and after how many states of
+# it it ends.
+EXPLORE_DISTURBANCES ?= 2
+EXPLORE_STATES ?= 10000000
 
 .PHONY: explore
-explore: ## Explore the states of small Worlds breadth first, and print the shortest counterexamples.
-	EXPLORE_STATES=$(EXPLORE_STATES) go test -count=1 -timeout 180m -v -run '^TestExplore$$' ./test/fault
+explore: ## Explore every order of disturbances in small Worlds, and print the shortest counterexamples.
+	EXPLORE_DISTURBANCES=$(EXPLORE_DISTURBANCES) EXPLORE_STATES=$(EXPLORE_STATES) go test -count=1 -timeout 24h -v -run '^TestExplore$$' ./test/fault
 
 .PHONY: fault-plans
 fault-plans: # The plans of make fault.

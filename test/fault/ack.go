@@ -64,7 +64,7 @@ const ackTimeout = 10 * time.Minute
 // created, or until it reports why there is none.
 func (w ackControllers) cachePending() bool {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if !w.cloud.installed || len(w.cloud.Faults) > 0 || !ok || fc.DeletionTimestamp != nil || fc.Spec.Cache.Type != v1alpha1.CacheElastiCache {
+	if !w.cloud.installed || len(w.cloud.Faults) > 0 || !ok || fc.DeletionTimestamp != nil || fc.Spec.Suspend || fc.Spec.Cache.Type != v1alpha1.CacheElastiCache {
 		return false
 	}
 	if w.cloud.stopped {

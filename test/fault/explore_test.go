@@ -10,246 +10,370 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
 
-// defaultStates is how many states are explored without EXPLORE_STATES, for each World.
-const defaultStates = 100
+// Limits of an exploration, unless EXPLORE_DISTURBANCES and EXPLORE_STATES set others for each World.
+const (
+	defaultDisturbances = 1
+	defaultStates       = 20_000
+)
 
 // maxKinds is the number of kinds of violations after which the search ends.
 const maxKinds = 20
 
-// TestExplore explores the states of small Worlds, one for each type of traffic.
+// exploredWorlds are the Worlds that are explored, in this order.
+var exploredWorlds = []beginning{
+	{name: "no canary", create: createFlagCache(small(withCanary()))},
+	{name: "split", create: createFlagCache(small(withCanary(20)))},
+	{name: "first never ready", create: createFlagCache(small(fromBrokenImage(withCanary(20))))},
+	{name: "split, inconclusive", create: createFlagCache(small(withInconclusiveRollback(withUnreachableMinimum(withCanary(20)))))},
+	{name: "in-cluster", create: createFlagCache(small(inCluster(withCanary(20)))), actions: inClusterActions},
+	{name: "ElastiCache", create: createInCloud(small(withElastiCache(withCanary(20)))), inCloud: true, actions: cloudActions},
+}
+
+// inCluster lets a FlagCache use a cache in the cluster.
+func inCluster(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	fc.Spec.Cache = aFlagCache().Spec.Cache
+	return fc
+}
+
+// TestExplore explores the states of small Worlds.
 func TestExplore(t *testing.T) {
-	states := defaultStates
-	if text := os.Getenv("EXPLORE_STATES"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			t.Fatalf("EXPLORE_STATES=%s must be a number", text)
-		}
-		states = n
-	}
-	for name, begin := range map[string]beginning{
-		"split":                {create: createFlagCache(small(withCanary(20)))},
-		"split, at rest":       {create: createFlagCache(small(withCanary(20))), atRest: true},
-		"no canary":            {create: createFlagCache(small(withCanary()))},
-		"first never ready":    {create: createFlagCache(small(fromBrokenImage(withCanary(20))))},
-		"split, inconclusive":  {create: createFlagCache(small(withInconclusiveRollback(withUnreachableMinimum(withCanary(20)))))},
-		"ElastiCache, at rest": {create: createInCloud(small(withElastiCache(withCanary(20)))), atRest: true, inCloud: true, actions: cloudActions},
-	} {
-		t.Run(name, func(t *testing.T) {
-			e := explore(begin, states, maxKinds)
+	disturbances, states := numberFrom(t, "EXPLORE_DISTURBANCES", defaultDisturbances), numberFrom(t, "EXPLORE_STATES", defaultStates)
+	for _, begin := range exploredWorlds {
+		t.Run(begin.name, func(t *testing.T) {
+			e := newExploration(begin, states)
+			e.explore(disturbances, func(l layer) { fmt.Printf("explore: %s: %s\n", begin.name, l) })
 			for _, c := range e.counterexamples {
-				t.Errorf("%s", c)
+				t.Errorf("%s\n%s", c, strings.Join(c.log, "\n"))
 			}
-			how := fmt.Sprintf("the limit, %d not searched", e.left)
-			if e.left == 0 {
-				how = "closure"
-			}
-			fmt.Printf("explore: %s: %d states (%s), up to %d actions and events, at most %d of them actions, %d counterexamples\n",
-				name, e.states, how, e.depth, maxPeople, len(e.counterexamples))
 		})
 	}
 }
 
-// exploration searches the states of a small World breadth first: in each of them it tries every
-// action of people and of the cluster, and lets the next event happen. It checks the invariants
-// after each write, and from each state that nothing further is done the World comes to rest,
-// serves if it can, and writes nothing more. As it is breadth first, a counterexample is one of the
-// shortest.
+// numberFrom returns the number in an environment variable.
+func numberFrom(t *testing.T, key string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(key)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%s must be a positive number", key, text)
+	}
+	return n
+}
+
+// exploration searches the states of a small World that are reached with few disturbances: the
+// actions of people and of the cluster, and the faults of the operator's calls. Everything else that
+// happens is determined by the state, so that each state has one successor without a disturbance.
+//
+// The first layer has the states without a disturbance, from the creation of the FlagCache to rest.
+// In each state of a layer every disturbance is tried; the next layer has the new states that
+// follow, until each of them has come to rest or to a known state. A search that completes a layer has
+// seen all orders of so many disturbances with the events of the cluster, of the operator and of the
+// clock.
+//
+// The invariants are checked after each write. Each state must come to rest within a bounded
+// number of reconciliations; there the World must serve if it can, and write nothing more.
 type exploration struct {
-	// states is the number of different states that were found, and depth the length of the longest
-	// story.
-	states, depth int
-	// left is the number of states whose actions were not tried.
-	left int
+	begin     beginning
+	maxStates int
+	// known has the number of reconciliations from each known state to rest.
+	known map[stateKey]int
+	// prints are the fingerprints of objects.
+	prints  map[client.Object]fingerprint
+	actions []action
+	// depth is the length of the longest story, in disturbances and events.
+	depth int
+	// merges counts the states that were reached again. Unless they are nil, onState is called with
+	// each new state and onMerge with each that was reached again.
+	merges           int
+	onState, onMerge func(stateKey, *World)
+
 	// counterexamples are the shortest stories, one for each kind of violation.
 	counterexamples []counterexample
-
-	known   map[stateKey]bool
-	memo    *memo
-	actions []action
 }
 
 // beginning is the World that an exploration begins with.
 type beginning struct {
+	name string
 	// create creates the FlagCache.
-	create step
-	// atRest lets the World come to rest first, so that stories are about what exists.
-	atRest, inCloud bool
-	// actions in addition to exploredActions.
+	create  step
+	inCloud bool
+	// actions in addition to exploredActions and faultActions.
 	actions []action
 }
 
-// small returns a FlagCache with one replica.
+// layer is the result of the search with a number of disturbances.
+type layer struct {
+	disturbances, states, depth, merges, counterexamples int
+	// left is the number of states whose disturbances were not tried.
+	left int
+	took time.Duration
+}
+
+func (l layer) String() string {
+	how := "closure"
+	if l.left > 0 {
+		how = fmt.Sprintf("stopped at the limit with %d states left to disturb", l.left)
+	}
+	return fmt.Sprintf("up to %d disturbances: %s, %d states (reached again %d times), up to %d disturbances and events, %d counterexamples, %v",
+		l.disturbances, how, l.states, l.merges, l.depth, l.counterexamples, l.took.Round(time.Second))
+}
+
+// small returns a FlagCache with one replica, which keeps a predecessor for a short time.
 func small(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	fc.Spec.Service.Replicas = ptr.To[int32](1)
+	fc.Spec.Canary.ScaleDownDelay = metav1.Duration{Duration: 2 * tick}
 	return fc
 }
 
-// counterexample is a story, and what was violated at its end.
-type counterexample struct {
-	story     []string
-	violation string
-}
-
-func (c counterexample) String() string {
-	return fmt.Sprintf("%s\n    %s", strings.Join(c.story, ", then "), c.violation)
-}
-
-// node is a state with the story that leads to it.
+// node is a state with the story that leads to it: the last disturbance, the state in which that
+// happened, and the number of events since.
 type node struct {
-	world *World
-	story []string
+	world  *World
+	parent *node
+	act    string
+	events int
 }
 
-// action is something that people or the cluster may do at any time.
-type action struct {
-	name string
-	// possible reports whether it would change something.
-	possible func(*World) bool
-	do       func(*World)
+// story returns the disturbances that lead to a state, with the number of events between them.
+func (n *node) story() []string {
+	var acts []string
+	if n.parent != nil {
+		acts = append(n.parent.story(), n.act)
+	}
+	if n.events > 0 {
+		acts = append(acts, fmt.Sprintf("%d events", n.events))
+	}
+	return acts
 }
 
-// maxPeople is the number of actions of people and of the cluster in a story.
-const maxPeople = 3
+// depth is the number of disturbances and events that lead to a state.
+func (n *node) depth() int {
+	if n.parent == nil {
+		return n.events
+	}
+	return n.parent.depth() + 1 + n.events
+}
 
-// exploredActions are the actions that are tried in each state. "Next event" is added to them.
-var exploredActions = []action{
-	applyImage("flag-service:v2"),
-	applyImage("flag-service:" + unstartableImage),
-	applyImage(""),
-	{"delete the stable Deployment", stableExists, func(w *World) { deleteStable.do(w) }},
-	{"delete the Service", serviceExists, func(w *World) { w.user().userDeletes(services, name) }},
-	{"select revision deadbeef", serviceExists, func(w *World) { selectRevision("deadbeef").do(w) }},
-	{"add a label to the selector", serviceExists, func(w *World) {
-		updateAs(&w.api, services, name, func(s *corev1.Service) { s.Spec.Selector["release"] = "blue" })
-	}},
-	{"remove the label of the stable Deployment", stableExists, func(w *World) { relabelStable("").do(w) }},
-	{"lose the pods of the first revision", func(w *World) bool { return w.lostImage == "" }, func(w *World) { losePods.do(w) }},
-	{"let the pods return", func(w *World) bool { return w.lostImage != "" }, func(w *World) { returnPods.do(w) }},
-	annotated("promote", v1alpha1.AnnotationPromote),
-	annotated("abort", v1alpha1.AnnotationAbort),
-	{"lose the records", func(w *World) bool { return len(w.api.now(controllerRevisions)) > 0 }, func(w *World) {
-		for _, o := range slices.Clone(w.api.now(controllerRevisions)) {
-			w.user().userDeletes(controllerRevisions, o.GetName())
+func newExploration(begin beginning, maxStates int) *exploration {
+	return &exploration{
+		begin: begin, maxStates: maxStates, known: map[stateKey]int{}, prints: map[client.Object]fingerprint{},
+		actions: slices.Concat(exploredActions, childActions, faultActions, begin.actions),
+	}
+}
+
+// explore searches the states with up to so many disturbances, and reports each layer. It stops
+// when too many states are known, or there are counterexamples of too many kinds.
+func (e *exploration) explore(disturbances int, report func(layer)) {
+	began := time.Now()
+	nodes := e.settle(nil, &node{world: e.created(nil)}, true)
+	for n := 0; ; n++ {
+		var next []*node
+		left := 0
+		if n > 0 {
+			next, left = e.disturb(nodes, n < disturbances)
+			nodes = next
 		}
-	}},
-}
-
-// applyImage applies a spec with another image.
-func applyImage(image string) action {
-	return action{"apply image " + image, func(w *World) bool {
-		fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-		return ok && fc.Spec.Service.Image != image
-	}, func(w *World) { newImage(image).do(w) }}
-}
-
-// annotated sets an annotation with the candidate.
-func annotated(what, key string) action {
-	return action{what, func(w *World) bool {
-		fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-		return ok && fc.Status.Revisions != nil && fc.Status.Revisions.Candidate != "" && fc.Annotations[key] != fc.Status.Revisions.Candidate
-	}, func(w *World) {
-		updateAs(&w.api, flagCaches, name, func(fc *v1alpha1.FlagCache) { setAnnotation(fc, key, fc.Status.Revisions.Candidate) })
-	}}
-}
-
-func serviceExists(w *World) bool { return find(w.api.now(services), name) != nil }
-
-func stableExists(w *World) bool {
-	return find(w.api.now(deployments), name+"-"+w.canaryOracle().stable()) != nil
-}
-
-// explore searches until all states are known, or so many, or there is a counterexample of so many
-// kinds.
-func explore(begin beginning, maxStates, maxKinds int) *exploration {
-	e := &exploration{known: map[stateKey]bool{}, memo: &memo{states: map[stateKey]future{}}, actions: slices.Concat(exploredActions, faultActions, begin.actions)}
-	start := newWorld(scenario{name: "explored", steps: []step{begin.create}, hasCanary: true, inCloud: begin.inCloud, waitsForDeadline: true}, plan{scenario: "explored"})
-	start.takeStep()
-	if begin.atRest {
-		start.runUntilRest(false)
-	}
-	queue := []node{{world: start}}
-	e.known[exploredKey(start)] = true
-	for len(queue) > 0 && e.states < maxStates && len(e.counterexamples) < maxKinds {
-		n := queue[0]
-		queue = queue[1:]
-		queue = append(queue, e.expand(n)...)
-	}
-	e.left = len(queue)
-	return e
-}
-
-// expand returns the unknown states that follow from a state.
-func (e *exploration) expand(n node) []node {
-	var found []node
-	for _, a := range e.actions {
-		if n.people() < maxPeople && a.possible(n.world) {
-			found = e.follow(found, n, a.name, func(w *World) {
-				w.logf("---- %s", a.name)
-				w.as("user", func() { a.do(w) })
-			})
+		report(layer{
+			disturbances: n, states: len(e.known), depth: e.depth, merges: e.merges, counterexamples: len(e.counterexamples), left: left, took: time.Since(began),
+		})
+		if n == disturbances || left > 0 || len(e.counterexamples) >= maxKinds {
+			return
 		}
 	}
-	if !n.world.atRest() {
-		found = e.follow(found, n, nextEvent, func(w *World) { w.advance(false) })
+}
+
+// created returns a World with the new FlagCache, and a log if there is one.
+func (e *exploration) created(log *[]string) *World {
+	w := newWorld(scenario{name: "explored", steps: []step{e.begin.create}, hasCanary: true, inCloud: e.begin.inCloud, waitsForDeadline: true}, plan{scenario: "explored"})
+	w.reduced, w.log = true, log
+	w.takeStep()
+	return w
+}
+
+// replay returns the end of the log of a story.
+func (e *exploration) replay(n *node) []string {
+	var stages []*node
+	for ; n != nil; n = n.parent {
+		stages = append(stages, n)
+	}
+	var log []string
+	w := e.created(&log)
+	for _, stage := range slices.Backward(stages) {
+		if i := slices.IndexFunc(e.actions, func(a action) bool { return a.name == stage.act }); i >= 0 {
+			w = e.disturbed(w, e.actions[i])
+		}
+		for range stage.events {
+			w.log = &log
+			w.advance(false)
+		}
+	}
+	if len(w.violations) == 0 {
+		w.log = &log
+		e.checkRested(w)
+	}
+	return log[max(0, len(log)-maxLines):]
+}
+
+// maxLines is the number of lines of a log that are printed.
+const maxLines = 120
+
+// disturbed returns a copy of a World in which something has happened.
+func (e *exploration) disturbed(from *World, a action) *World {
+	w := e.fork(from)
+	w.log = from.log
+	w.logf("---- %s", a.name)
+	w.as("user", func() { a.do(w) })
+	return w
+}
+
+// disturb tries every disturbance in each state of a layer, and returns the states that follow, if
+// they are kept, and the number of states whose disturbances were not tried.
+func (e *exploration) disturb(nodes []*node, keep bool) (next []*node, left int) {
+	for i, n := range nodes {
+		if len(e.known) >= e.maxStates || len(e.counterexamples) >= maxKinds {
+			return next, len(nodes) - i
+		}
+		for _, a := range e.actions {
+			if !a.possible(n.world) {
+				continue
+			}
+			next = e.settle(next, &node{world: e.disturbed(n.world, a), parent: n, act: a.name}, keep)
+		}
+		n.world = nil
+	}
+	return next, 0
+}
+
+// settle lets a World come to rest or to a known state, and adds the states on the way, if they are
+// kept.
+func (e *exploration) settle(found []*node, n *node, keep bool) []*node {
+	var path []stateKey
+	var reconciles []int
+	w := n.world
+	learn := func(rest int) {
+		for i, key := range path {
+			e.known[key] = w.reconciles - reconciles[i] + rest
+		}
+	}
+	for {
+		key := exploredKey(w)
+		rest, known := e.known[key]
+		switch {
+		case len(w.violations) > 0:
+		case known && rest == unsettled && slices.Contains(path, key):
+			w.violation("L1 convergence: the same states follow again, and it never comes to rest")
+		case known && rest >= 0 && len(path) > 0 && w.reconciles-reconciles[0]+rest > 2*maxReconciles:
+			w.violation("L1 convergence: not at rest after %d reconciliations", w.reconciles-reconciles[0]+rest)
+		case known:
+			e.merges++
+			if e.onMerge != nil {
+				e.onMerge(key, w)
+			}
+			if rest >= 0 {
+				learn(rest)
+			}
+			return found
+		}
+		if e.violated(n, w) {
+			return found
+		}
+		if e.onState != nil {
+			e.onState(key, w)
+		}
+		e.known[key] = unsettled
+		path, reconciles = append(path, key), append(reconciles, w.reconciles)
+		e.depth = max(e.depth, n.depth())
+		if keep {
+			n.world = w
+			found = append(found, n)
+		}
+		if w.atRest() {
+			if e.violated(n, e.rested(w)) {
+				return found
+			}
+			learn(0)
+			return e.wait(found, n, w, keep)
+		}
+		if keep {
+			w = e.fork(w)
+		}
+		w.advance(false)
+		n = &node{world: w, parent: n.parent, act: n.act, events: n.events + 1}
+	}
+}
+
+// longRest is longer than everything that the operator and the cluster wait for at rest.
+const longRest = time.Hour
+
+// wait adds the state in which a World has been at rest for long, if that makes a difference.
+func (e *exploration) wait(found []*node, n *node, at *World, keep bool) []*node {
+	w := e.fork(at)
+	w.setTime(w.time.Add(longRest))
+	key := exploredKey(w)
+	if _, known := e.known[key]; known {
+		return found
+	}
+	e.known[key] = 0
+	if keep {
+		found = append(found, &node{world: w, parent: n.parent, act: n.act, events: n.events + 1})
 	}
 	return found
 }
 
-// nextEvent is the name of what happens when nobody does anything.
-const nextEvent = "next event"
+// unsettled is the number of reconciliations from a state that has not come to rest yet, or never
+// does.
+const unsettled = -1
 
-// people is the number of actions in a story that are not the next event.
-func (n node) people() int {
-	return len(n.story) - len(slices.DeleteFunc(slices.Clone(n.story), func(s string) bool { return s != nextEvent }))
+// rested returns a World at rest after its verification.
+func (e *exploration) rested(at *World) *World {
+	w := e.fork(at)
+	e.checkRested(w)
+	return w
 }
 
-// follow adds the state after an action, unless it is known.
-func (e *exploration) follow(found []node, n node, name string, do func(*World)) []node {
-	w := forkWithFaults(n.world)
-	do(w)
-	next := node{world: w, story: append(slices.Clone(n.story), name)}
-	if e.violated(next, w) {
-		return found
-	}
-	key := exploredKey(w)
-	if e.known[key] {
-		return found
-	}
-	e.known[key] = true
-	e.states++
-	e.depth = max(e.depth, len(next.story))
-	if e.violated(next, e.leftAlone(w)) {
-		return found
-	}
-	return append(found, next)
-}
-
-// leftAlone runs a World until it is at rest without further actions. It ends early in a state from
-// which that is known to succeed.
-func (e *exploration) leftAlone(from *World) *World {
-	w := forkWithFaults(from)
-	w.memo, w.step = e.memo, len(w.scenario.steps)
-	w.runUntilRest(false)
-	if w.finished || len(w.violations) > 0 {
-		return w
-	}
+// checkRested verifies that a World at rest serves if it can, and writes nothing more. While it is
+// suspended the operator records no probe, so that a restart repeats it and reports it again.
+func (e *exploration) checkRested(w *World) {
 	w.canaryOracle().checkServesIfPossible()
 	w.canaryOracle().checkPromotionRecorded()
-	w.effort, w.final = effort{reconciles: w.reconciles, calls: w.calls}, w.digest().normalized()
-	visited := w.visited
-	if len(w.violations) == 0 {
-		w.oracle().checkSteadyState(2)
+	count, restart := 2, 1
+	if spec := specOf(w); spec != nil && spec.Suspend {
+		restart = count
 	}
 	if len(w.violations) == 0 {
-		w.visited = visited
-		e.memo.learn(w)
+		w.oracle().checkSteadyState(count, restart)
+	}
+}
+
+// maxPrints is the number of fingerprints that are kept.
+const maxPrints = 200_000
+
+// fork returns a copy of a World in which outstanding faults still happen. It forgets the changes
+// that no cache of the operator can lag behind, and faults that are over.
+func (e *exploration) fork(from *World) *World {
+	w := from.fork(from.plan)
+	w.injections = slices.Clone(from.injections)
+	if len(e.prints) > maxPrints {
+		clear(e.prints)
+	}
+	w.own = e.prints
+	if !w.cache.isOld() {
+		w.api.forget(maxLag)
+		if !faultOutstanding(w) {
+			w.plan, w.injections = plan{scenario: w.plan.scenario}, nil
+		}
 	}
 	return w
 }
@@ -258,8 +382,11 @@ func (e *exploration) leftAlone(from *World) *World {
 // was promoted last start, or those of the spec, unless that was rejected.
 func (w canaryOracle) checkServesIfPossible() {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if !ok || w.load().selectsReadyPods() {
+	if !ok || fc.DeletionTimestamp != nil || fc.Spec.Suspend || w.load().selectsReadyPods() {
 		return
+	}
+	if w.cloud.stopped && find(w.api.now(secrets), name+"-connection") == nil {
+		return // pods need a cache to start
 	}
 	image := fc.Spec.Service.Image
 	if image == "" {
@@ -271,54 +398,38 @@ func (w canaryOracle) checkServesIfPossible() {
 	}
 }
 
+// counterexample is a story, what was violated at its end, and the end of its log.
+type counterexample struct {
+	story     []string
+	violation string
+	log       []string
+}
+
+func (c counterexample) String() string {
+	return fmt.Sprintf("%s\n    %s", strings.Join(c.story, ", then "), c.violation)
+}
+
 // violated records the first violation of each kind.
-func (e *exploration) violated(n node, w *World) bool {
+func (e *exploration) violated(n *node, w *World) bool {
 	if len(w.violations) == 0 {
 		return false
 	}
-	kind := kindOfViolation(w.violations[0])
-	if !slices.ContainsFunc(e.counterexamples, func(c counterexample) bool { return kindOfViolation(c.violation) == kind && c.lastAct() == n.lastAct() }) {
-		e.counterexamples = append(e.counterexamples, counterexample{n.acts(), w.violations[0]})
+	found := counterexample{story: n.story(), violation: w.violations[0]}
+	if !slices.ContainsFunc(e.counterexamples, func(c counterexample) bool { return c.kind() == found.kind() }) {
+		found.log = e.replay(n)
+		e.counterexamples = append(e.counterexamples, found)
 	}
 	return true
 }
 
-// kindOfViolation is the text of a violation without its particulars.
-func kindOfViolation(text string) string {
-	text, _, _ = strings.Cut(text, " (call")
+// kind is the last disturbance with the text of the violation without its particulars.
+func (c counterexample) kind() string {
+	text, _, _ := strings.Cut(c.violation, " (call")
+	for _, act := range slices.Backward(c.story) {
+		if !strings.HasSuffix(act, " events") {
+			text += act
+			break
+		}
+	}
 	return revisionPattern.ReplaceAllString(text, "REVISION")
-}
-
-// acts is the story with the number of events in place of each.
-func (n node) acts() []string {
-	var acts []string
-	events := 0
-	flush := func() {
-		if events > 0 {
-			acts = append(acts, fmt.Sprintf("%d events", events))
-		}
-		events = 0
-	}
-	for _, s := range n.story {
-		if s == nextEvent {
-			events++
-			continue
-		}
-		flush()
-		acts = append(acts, s)
-	}
-	flush()
-	return acts
-}
-
-// lastAct is the last action of a story that is not the next event.
-func (n node) lastAct() string { return counterexample{story: n.acts()}.lastAct() }
-
-func (c counterexample) lastAct() string {
-	for _, s := range slices.Backward(c.story) {
-		if !strings.HasSuffix(s, " events") {
-			return s
-		}
-	}
-	return ""
 }

@@ -443,14 +443,15 @@ const (
 	steadyReconcilesThorough = 100
 )
 
-// checkSteadyState verifies L2: further reconciliations and a restart make no writes.
-func (w oracle) checkSteadyState(count int) {
+// checkSteadyState verifies L2: further reconciliations, and a restart before one of them, make no
+// writes.
+func (w oracle) checkSteadyState(count, restart int) {
 	revision, requests := w.api.revision, w.requests
 	counted, called, start := w.reconciles, w.calls, w.time
 	w.plan = plan{scenario: w.plan.scenario}
 	w.injections = nil
 	for i := range count {
-		if i == count/2 {
+		if i == restart {
 			w.process().restart()
 		}
 		w.setTime(w.time.Add(resync))

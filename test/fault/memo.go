@@ -120,10 +120,10 @@ func (w digest) stateKey() stateKey {
 	}
 	owner := find(w.api.now(flagCaches), name)
 	for k := range kinds {
-		for _, o := range w.api.now(k) {
+		for _, o := range w.ordered(k) {
 			s := w.fingerprintOf(o)
 			ref := metav1.GetControllerOf(o)
-			fmt.Fprintln(h, s.text, ref != nil && owner != nil && ref.UID == owner.GetUID(), w.timeToDeadline(o), w.cloudOracle().cloudState(o))
+			fmt.Fprintln(h, s.text, ref != nil && owner != nil && ref.UID == owner.GetUID(), w.timesOf(o), w.cloudOracle().cloudState(o))
 			writeCredentials(s)
 		}
 	}
@@ -133,8 +133,9 @@ func (w digest) stateKey() stateKey {
 		}
 		return t.Sub(w.time)
 	}
-	fmt.Fprintln(h, w.queue.dirty, w.queue.failed, w.queue.stale, since(w.queue.later), max(0, since(w.queue.ready)), w.step, since(w.lastStep),
+	fmt.Fprintln(h, w.queue.dirty, w.queue.failed, w.queue.stale, since(w.queue.later), max(0, since(w.queue.ready)), w.step, w.sinceLastStep(),
 		since(w.nextTick), since(w.alarm), w.desiredLoad, w.cloud.installed, w.cloud.stopped, w.api.terminating, w.lastResult.unchanged, w.lastResult.requeueAfter, w.lastResult.revision == w.api.revision)
+	w.writeOrder(h)
 	s := fingerprintText(w.cloud.Describe(w.time))
 	fmt.Fprintln(h, s.text, asText(w.servers))
 	writeCredentials(s)
@@ -165,25 +166,28 @@ func (w digest) canaryState(fc *v1alpha1.FlagCache) string {
 	over := w.step == len(w.scenario.steps) && w.canaryOracle().allConcluded()
 	fmt.Fprintln(&text, over, w.imageFixed, w.lostImage, w.keptPods, w.assigned, w.clients.served, w.clients.ready, w.clients.selected, w.clients.last)
 	var order []string
-	for _, o := range w.api.now(controllerRevisions) {
+	for _, o := range w.ordered(controllerRevisions) {
 		record, _ := readRecord(o)
 		order = append(order, record.StartedAt.Format(time.RFC3339)+" "+record.Revision)
 		if record.Outcome == canary.Promoted {
-			fmt.Fprintln(&text, record.Revision, "promoted", max(record.FinishedAt.Sub(w.time), -2*scaleDownDelay))
+			fmt.Fprintln(&text, record.Revision, "promoted", max(record.FinishedAt.Sub(w.time), -w.agesOut(fc)))
 		}
-		if !over {
-			fmt.Fprintln(&text, w.recordState(record))
+		if !over || w.reduced {
+			fmt.Fprintln(&text, w.recordState(w.concluded(record)), w.recentTimes(record))
 		}
 	}
 	slices.Sort(order)
+	last := ""
 	for _, entry := range order {
-		fmt.Fprintln(&text, entry[strings.Index(entry, " "):])
+		begun, revision, _ := strings.Cut(entry, " ")
+		fmt.Fprintln(&text, revision, w.reduced && begun == last)
+		last = begun
 	}
 	if over {
 		return text.String()
 	}
 	for _, s := range w.load().traffic() {
-		fmt.Fprintln(&text, s, w.clients.exposures[s])
+		fmt.Fprintln(&text, s, w.exposure(fc, s))
 	}
 	if shown := fc.Status.Canary.DeepCopy(); shown != nil {
 		shown.StepStartedAt, shown.DeadlineAt = nil, nil
@@ -259,13 +263,21 @@ func asTime(t time.Time) *metav1.Time {
 	return &metav1.Time{Time: t}
 }
 
+// timesOf returns the times of an object that the rest of a run depends on.
+func (w digest) timesOf(o client.Object) any {
+	if w.reduced {
+		return fmt.Sprint(w.timeToDeadline(o), w.ages(o))
+	}
+	return w.timeToDeadline(o)
+}
+
 // timeToDeadline returns the remaining time of the deployment controller or of a load test.
 func (w digest) timeToDeadline(o client.Object) time.Duration {
 	if job, ok := o.(*batchv1.Job); ok {
 		return max(job.CreationTimestamp.Sub(w.time), -2*loadTestDuration)
 	}
 	d, ok := o.(*appsv1.Deployment)
-	if !ok || len(d.Status.Conditions) == 0 || !strings.Contains(d.Spec.Template.Spec.Containers[0].Image, unstartableImage) {
+	if !ok || w.reduced || len(d.Status.Conditions) == 0 || !strings.Contains(d.Spec.Template.Spec.Containers[0].Image, unstartableImage) {
 		return 0
 	}
 	return d.Status.Conditions[0].LastUpdateTime.Sub(w.time)
@@ -278,7 +290,11 @@ func (w digest) fingerprintOf(o client.Object) fingerprint {
 	if s, ok := w.own[o]; ok {
 		return s
 	}
-	s := newFingerprint(o)
+	s := newFingerprint(w.reduce(o))
+	if w.reduced {
+		sum := sha256.Sum256([]byte(s.text))
+		s.text = string(sum[:])
+	}
 	w.own[o] = s
 	return s
 }

@@ -115,7 +115,7 @@ func TestRandomEditsReachFixedPoint(t *testing.T) {
 			w.violation("L3 effort: %d reconciliations after the last edit", w.reconciles-changed)
 		}
 		if len(w.violations) == 0 {
-			w.oracle().checkSteadyState(steadyReconciles)
+			w.oracle().checkSteadyState(steadyReconciles, steadyReconciles/2)
 		}
 		if len(w.violations) > 0 {
 			t.Fatalf("%s\n%s", strings.Join(w.violations, "\n"), strings.Join(log, "\n"))

@@ -232,6 +232,19 @@ func (s *store) statesBefore(k kind, changes int) (states [kinds]int) {
 	return states
 }
 
+// forget forgets all states but those of a number of last changes.
+func (s *store) forget(changes int) {
+	first := s.statesBefore(kinds, changes)
+	for k := range kinds {
+		if first[k] > 0 {
+			s.history[k] = slices.Clone(s.history[k][first[k]:])
+		}
+	}
+	if len(s.changes) > changes {
+		s.changes = slices.Clone(s.changes[len(s.changes)-changes:])
+	}
+}
+
 // live returns the current object of a type with a name, and whether it exists.
 func live[T client.Object](s *store, k kind, name string) (T, bool) {
 	o, ok := find(s.now(k), name).(T)

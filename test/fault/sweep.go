@@ -58,7 +58,7 @@ func newReference(s scenario, silent int) *reference {
 		return r
 	}
 	end := w.fork(w.plan)
-	w.oracle().checkSteadyState(silent)
+	w.oracle().checkSteadyState(silent, silent/2)
 	r.violations = w.violations
 	for k := range kinds {
 		for _, state := range w.api.history[k] {

@@ -124,6 +124,9 @@ type World struct {
 	visited map[stateKey]int
 	common  map[client.Object]fingerprint
 	own     map[client.Object]fingerprint
+	// reduced lets states be the same whose difference does not matter to what follows, and the clock
+	// advance in whole ticks, as explorations need it.
+	reduced bool
 
 	// calledTrace, forks and log are recorded unless they are nil.
 	calledTrace *[]tracedCall
@@ -254,7 +257,7 @@ func (w *World) runToEnd(silent int) {
 	w.oracle().checkAtRest()
 	w.effort, w.final = effort{reconciles: w.reconciles, calls: w.calls}, w.digest().normalized()
 	if len(w.violations) == 0 {
-		w.oracle().checkSteadyState(silent)
+		w.oracle().checkSteadyState(silent, silent/2)
 	}
 }
 
@@ -334,6 +337,9 @@ func (w *World) outageActive() bool {
 // advance moves the clock to the next event and processes it.
 func (w *World) advance(steps bool) {
 	next := w.nextEvent(steps)
+	if w.reduced && !next.Equal(next.Truncate(tick)) {
+		next = next.Truncate(tick).Add(tick)
+	}
 	if next.After(w.time) {
 		w.setTime(next)
 	}
