@@ -94,7 +94,7 @@ generate: $(CONTROLLER_GEN) ## Generate the DeepCopy methods of the API types an
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/... paths=./controllers/ack
 
 .PHONY: manifests
-manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate the CRD, the RBAC role, docs/api.md, docs/conditions.md and the tables of docs/elasticache.md.
+manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate the CRD, the RBAC role, docs/api.md, docs/conditions.md, the tables of docs/elasticache.md and the schema of the policy.
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	go run ./hack/crdbounds
 	$(CONTROLLER_GEN) rbac:roleName=manager-role paths=./controllers/... output:rbac:artifacts:config=config/rbac
@@ -104,6 +104,7 @@ manifests: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate the CRD, the RBAC role,
 	go run ./hack/conditions
 	go run ./hack/ackfields
 	go run ./hack/packages
+	go run ./hack/policyschema
 
 .PHONY: fmt
 fmt: ## Format the Go code.

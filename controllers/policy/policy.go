@@ -47,8 +47,8 @@ type Pods struct {
 	// LabelPrefixes and AnnotationPrefixes are prefixes of keys that are permitted besides
 	// those without a domain. Others may give pods an identity, a network or a
 	// scheduler.
-	LabelPrefixes      []string `json:"labelPrefixes,omitempty"`
-	AnnotationPrefixes []string `json:"annotationPrefixes,omitempty"`
+	LabelPrefixes      []string `json:"labelPrefixes,omitempty" jsonschema:"minLength=1"`
+	AnnotationPrefixes []string `json:"annotationPrefixes,omitempty" jsonschema:"minLength=1"`
 	// ServiceAccounts and ImagePullSecrets are names, with the wildcards of path.Match.
 	ServiceAccounts  *[]string `json:"serviceAccounts,omitempty"`
 	ImagePullSecrets *[]string `json:"imagePullSecrets,omitempty"`
@@ -72,13 +72,13 @@ type Metrics struct {
 // values that a field may have.
 type ElastiCache struct {
 	// Namespaces are names, with the wildcards of path.Match.
-	Namespaces []string `json:"namespaces"`
+	Namespaces []string `json:"namespaces" jsonschema:"minItems=1,minLength=1"`
 	// Regions; a FlagCache must then name one.
 	Regions *[]string `json:"regions,omitempty"`
 	// NodeTypes, such as cache.t4g.micro, with the wildcards of path.Match.
 	NodeTypes *[]string `json:"nodeTypes,omitempty"`
 	// MaxNodes is the maximum number of nodes of a cache, replicas included.
-	MaxNodes *int32 `json:"maxNodes,omitempty"`
+	MaxNodes *int32 `json:"maxNodes,omitempty" jsonschema:"minimum=0"`
 	// VPCIDs, and the security groups of the cache and of its clients.
 	VPCIDs           *[]string `json:"vpcIDs,omitempty"`
 	SecurityGroupIDs *[]string `json:"securityGroupIDs,omitempty"`
@@ -104,7 +104,7 @@ func Parse(text []byte) (*Policy, error) {
 	}
 	p := &Policy{}
 	if err := yaml.UnmarshalStrict(text, p); err != nil {
-		return nil, fmt.Errorf("parsing the policy: %w", err)
+		return nil, fmt.Errorf("parsing the policy: %w (docs/policy.md has the fields, and config/policy.schema.json their schema)", err)
 	}
 	if p.APIVersion != APIVersion || p.Kind != Kind {
 		return nil, fmt.Errorf("parsing the policy: it must have apiVersion: %s and kind: %s, and has %q and %q", APIVersion, Kind, p.APIVersion, p.Kind)
@@ -118,7 +118,7 @@ func (p *Policy) validate() error {
 	pattern := func(field string, patterns []string) {
 		for _, text := range patterns {
 			if _, err := path.Match(text, ""); err != nil || text == "" {
-				problems = append(problems, fmt.Errorf("%s: %q is not a pattern", field, text))
+				problems = append(problems, fmt.Errorf("%s: %q is not a pattern: write a name, with the wildcards *, ? and [a-z]", field, text))
 			}
 		}
 	}
@@ -126,7 +126,7 @@ func (p *Policy) validate() error {
 	pattern("pods.imagePullSecrets", listed(p.Pods.ImagePullSecrets))
 	for _, key := range append(append([]string{}, p.Pods.LabelPrefixes...), p.Pods.AnnotationPrefixes...) {
 		if strings.TrimSpace(key) == "" {
-			problems = append(problems, errors.New("pods: an empty prefix would permit every label or annotation; name the domains"))
+			problems = append(problems, errors.New("pods.labelPrefixes, pods.annotationPrefixes: an empty prefix would permit every label or annotation; name the domains"))
 		}
 	}
 	prefixes := func(field string, list []Prefix) {
@@ -142,10 +142,13 @@ func (p *Policy) validate() error {
 	for i, rule := range p.ElastiCache {
 		field := fmt.Sprintf("elastiCache[%d]", i)
 		if len(rule.Namespaces) == 0 {
-			problems = append(problems, fmt.Errorf("%s.namespaces is empty, so that it applies to no FlagCache", field))
+			problems = append(problems, fmt.Errorf("%s.namespaces is empty, so that it applies to no FlagCache: name the namespaces", field))
 		}
 		pattern(field+".namespaces", rule.Namespaces)
 		pattern(field+".nodeTypes", listed(rule.NodeTypes))
+		if rule.MaxNodes != nil && *rule.MaxNodes < 0 {
+			problems = append(problems, fmt.Errorf("%s.maxNodes is %d: write 0 or more", field, *rule.MaxNodes))
+		}
 	}
 	return errors.Join(problems...)
 }

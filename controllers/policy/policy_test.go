@@ -213,7 +213,7 @@ func TestMistakesInTheFile(t *testing.T) {
 		"kind: Policy":                                 "it must have apiVersion",
 		head + "image: []":                             `unknown field "image"`,
 		head + "images: ghcr.io/acme/":                 "images",
-		head + "pods: {labelPrefixes: ['']}":           "an empty prefix would permit every label",
+		head + "pods: {labelPrefixes: ['']}":           "pods.labelPrefixes, pods.annotationPrefixes: an empty prefix would permit every label",
 		head + "pods: {serviceAccounts: ['[']}":        `pods.serviceAccounts: "[" is not a pattern`,
 		head + "elastiCache: [{regions: [a]}]":         "elastiCache[0].namespaces is empty",
 		head + "elastiCache: [{namespaces: ['[']}]":    `elastiCache[0].namespaces: "[" is not a pattern`,
