@@ -90,7 +90,10 @@ func startAWS(ctx context.Context) aws {
 	run(player)
 	controller, err := ackcontroller.Start(ctx, ackcontroller.Options{Config: config, Endpoint: player.Endpoint(), Resync: resync})
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() { Expect(controller.Stop()).To(Succeed()) })
+	DeferCleanup(func() {
+		produced.keep("the log of ACK", controller.Log())
+		Expect(controller.Stop()).To(Succeed())
+	})
 	return aws{player, controller}
 }
 

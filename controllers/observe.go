@@ -24,6 +24,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/caches"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/policy"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // observer reads snapshots.
@@ -64,7 +65,7 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 		Now:       o.now,
 		FlagCache: fc,
 		Operator:  o.operator, Violations: o.policy.Check(fc, o.operator.Prometheus),
-		Fresh:     observed.Fresh{Password: o.random(), IntegrityKey: o.random(), Token: o.token()},
+		Fresh:     observed.Fresh{Password: secret.String(o.random()), IntegrityKey: secret.String(o.random()), Token: secret.String(o.token())},
 		Probe:     o.lastProbe(key),
 		NextProbe: o.lastProbe(nextProbeKey(key)),
 	}

@@ -45,7 +45,7 @@ func probeTarget(t *plan.ProbeTarget) probe.Target {
 		ID:               t.ID,
 		Addr:             t.Connection.Endpoint(),
 		Username:         t.Connection.Username,
-		Password:         probe.Secret(t.Connection.Password),
+		Password:         t.Connection.Password,
 		TLS:              t.Connection.TLS,
 		Own:              !t.Connection.IsExternal(),
 		CA:               []byte(t.Connection.CA),

@@ -289,7 +289,7 @@ var _ = Describe("A name that is taken by another owner", func() {
 		s := newStage(ctx)
 		taken := &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Name: "demo-connection", Namespace: s.namespace},
-			Data:       map[string][]byte{"password": []byte("other")},
+			Data:       map[string][]byte{"password": []byte("another password")},
 		}
 		s.create(ctx, taken)
 		s.create(ctx, s.aFlagCache())
@@ -322,7 +322,7 @@ var _ = Describe("An external cache", func() {
 	secret := func(labels map[string]string) *corev1.Secret {
 		return &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Name: "my-redis", Namespace: s.namespace, Labels: labels},
-			Data:       map[string][]byte{"uri": []byte("redis://:s3cret@cache.example.com:7000")},
+			Data:       map[string][]byte{"uri": []byte("redis://:first-password@cache.example.com:7000")},
 		}
 	}
 
@@ -350,10 +350,10 @@ var _ = Describe("An external cache", func() {
 		s.create(ctx, secret(map[string]string{v1alpha1.LabelAllow: v1alpha1.AllowTrue}))
 		s.ready(ctx)
 		before := get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Stable
-		edit(ctx, s, &corev1.Secret{}, "my-redis", func(o *corev1.Secret) { o.Data["uri"] = []byte("redis://:other@cache.example.com:7000") })
+		edit(ctx, s, &corev1.Secret{}, "my-redis", func(o *corev1.Secret) { o.Data["uri"] = []byte("redis://:second-password@cache.example.com:7000") })
 		s.ready(ctx)
 		Expect(get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Stable).NotTo(Equal(before))
-		Expect(string(get(ctx, s, &corev1.Secret{}, "demo-connection").Data["password"])).To(Equal("other"))
+		Expect(string(get(ctx, s, &corev1.Secret{}, "demo-connection").Data["password"])).To(Equal("second-password"))
 	})
 })
 

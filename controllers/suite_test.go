@@ -6,6 +6,7 @@ package controllers_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -42,6 +43,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/policy"
 	"github.com/flagcache/flagcache/controllers/probe"
+	"github.com/flagcache/flagcache/test/leak"
 )
 
 func TestControllers(t *testing.T) {
@@ -58,7 +60,7 @@ var (
 )
 
 var _ = BeforeSuite(func() {
-	ctrl.SetLogger(zap.New(zap.WriteTo(GinkgoWriter), zap.UseDevMode(true)))
+	ctrl.SetLogger(zap.New(zap.WriteTo(io.MultiWriter(GinkgoWriter, &produced)), zap.UseDevMode(true)))
 	Expect(os.Getenv("KUBEBUILDER_ASSETS")).NotTo(BeEmpty(),
 		"KUBEBUILDER_ASSETS is not set: run `make test`, or `make envtest` and set it to bin/envtest, which contains etcd and kube-apiserver")
 	server = &envtest.Environment{
@@ -75,6 +77,12 @@ var _ = BeforeSuite(func() {
 	Expect(gatewayv1.Install(scheme)).To(Succeed())
 	k8s, err = client.NewWithWatch(config, client.Options{Scheme: scheme})
 	Expect(err).NotTo(HaveOccurred())
+	recording, err := leak.Record(config)
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() {
+		expectNoSecretLeaked(recording)
+		recording.Stop()
+	})
 })
 
 // stage is a namespace with a reconciler that specs call directly.
@@ -135,6 +143,8 @@ func newStage(ctx context.Context) *stage {
 		prober:    &fakeProber{watched: map[types.NamespacedName]probe.Target{}},
 		sampler:   &fakeSampler{watched: map[types.NamespacedName]evidence.Target{}},
 	}
+	recorder := events.NewFakeRecorder(100)
+	DeferCleanup(func() { produced.keepEvents(recorder) })
 	s.api = interceptor.NewClient(k8s, s.countWrites())
 	s.Reconciler = &controllers.Reconciler{
 		Client:    bodies.New(s.api, k8s),
@@ -142,7 +152,7 @@ func newStage(ctx context.Context) *stage {
 		FlagFiles: &controllers.FlagFiles{Metadata: k8s, Validate: validJSON},
 		Prober:    s.prober,
 		Sampler:   s.sampler,
-		Events:    events.NewFakeRecorder(100),
+		Events:    recorder,
 		Clock:     clocktesting.NewFakePassiveClock(time.Now()),
 		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 	}

@@ -186,7 +186,7 @@ func (c *cloud) accepts(connection connection.Connection) bool {
 	if connection.Provider != elasticache.Provider {
 		return true
 	}
-	return c.aws.Accepts(connection.Endpoint(), connection.Username, connection.Password)
+	return c.aws.Accepts(connection.Endpoint(), connection.Username, string(connection.Password))
 }
 
 // expectSilence adds no line to the trace.

@@ -27,6 +27,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/policy"
+	"github.com/flagcache/flagcache/controllers/secret"
 	"github.com/flagcache/flagcache/test/golden"
 )
 
@@ -118,7 +119,7 @@ func (w *world) snapshot() observed.Snapshot {
 		Now:            w.now,
 		FlagCache:      w.fc,
 		Operator:       observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
-		Fresh:          observed.Fresh{Password: fmt.Sprintf("password-%d", len(w.trace)), IntegrityKey: "key", Token: fmt.Sprintf("token-%d", w.now.Unix())},
+		Fresh:          observed.Fresh{Password: secret.String(fmt.Sprintf("password-%d", len(w.trace))), IntegrityKey: "key", Token: secret.String(fmt.Sprintf("token-%d", w.now.Unix()))},
 		Violations:     w.violations,
 		ExternalSecret: w.secret,
 		DatabaseSecret: w.database,

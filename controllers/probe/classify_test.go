@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/flagcache/flagcache/controllers/dial"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // dialError returns the error of package net for a failed connection.
@@ -141,7 +142,7 @@ func TestWrongPasswordHintsAtWhiteSpace(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		username string
-		password Secret
+		password secret.String
 		hint     string
 	}{
 		"none":                      {username: "app", password: "pass word"},

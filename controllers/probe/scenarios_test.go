@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // secretPassword is the password in every scenario. It must appear in no output.
@@ -283,7 +285,7 @@ var failureScenarios = map[string]scenario{
 }
 
 // noPassword stands for an empty password, because empty means secretPassword.
-const noPassword = Secret("none")
+const noPassword = secret.String("none")
 
 // prepared returns the scenario's target with password and key.
 func (s scenario) prepared(t *testing.T) Target {

@@ -4,12 +4,11 @@
 package probe
 
 import (
-	"fmt"
-	"io"
-	"log/slog"
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // Defaults of a Target's numbers that are not positive.
@@ -29,7 +28,7 @@ type Target struct {
 	Addr string
 	// Username and Password authenticate; both empty means no authentication.
 	Username string
-	Password Secret
+	Password secret.String
 	// TLS encrypts the connection and verifies the server's certificate.
 	TLS bool
 	// Own means that the operator has created the cache, so that its address is no
@@ -71,26 +70,3 @@ func positiveOr[N int | time.Duration](n, otherwise N) N {
 	}
 	return otherwise
 }
-
-// Secret is a string that is printed, encoded and logged as "***".
-type Secret string
-
-const masked = "***"
-
-// String implements fmt.Stringer.
-func (Secret) String() string { return masked }
-
-// GoString implements fmt.GoStringer.
-func (Secret) GoString() string { return masked }
-
-// Format implements fmt.Formatter, for verbs that do not use String (%x, %d).
-func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, masked) }
-
-// MarshalJSON implements json.Marshaler.
-func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + masked + `"`), nil }
-
-// MarshalText implements encoding.TextMarshaler, for encoders other than JSON.
-func (Secret) MarshalText() ([]byte, error) { return []byte(masked), nil }
-
-// LogValue implements slog.LogValuer.
-func (Secret) LogValue() slog.Value { return slog.StringValue(masked) }

@@ -24,6 +24,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // TestEveryFieldOfACKIsClaimed walks ACK's types: a new version may have other fields.
@@ -140,7 +141,7 @@ func (k kind) plan(t *testing.T, changes []change) []observed.Object {
 		Now:       time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC),
 		FlagCache: aFlagCache(t, changes),
 		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
-		Fresh:     observed.Fresh{IntegrityKey: strings.Repeat("k", 32), Token: strings.Repeat("t", 64)},
+		Fresh:     observed.Fresh{IntegrityKey: secret.String(strings.Repeat("k", 32)), Token: secret.String(strings.Repeat("t", 64))},
 		Flags:     observed.Flags{State: observed.FlagsLoaded},
 		ACK:       map[string]bool{},
 	}

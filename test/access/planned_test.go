@@ -18,6 +18,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -77,7 +78,7 @@ func snapshot(g *gate) observed.Snapshot {
 		Now:       time.Now().Truncate(time.Second),
 		FlagCache: aFlagCache(),
 		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1", ElastiCacheCA: g.ca},
-		Fresh:     observed.Fresh{IntegrityKey: strings.Repeat("k", 32), Token: strings.Repeat("t", 64)},
+		Fresh:     observed.Fresh{IntegrityKey: secret.String(strings.Repeat("k", 32)), Token: secret.String(strings.Repeat("t", 64))},
 		Flags:     observed.Flags{State: observed.FlagsLoaded},
 		ACK:       map[string]bool{},
 	}

@@ -4,9 +4,11 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"net/http"
@@ -252,9 +254,11 @@ func badByPod(ctx context.Context, fc *v1alpha1.FlagCache, bad badAnswers) map[t
 		if err != nil {
 			continue
 		}
+		var text bytes.Buffer
 		parser := expfmt.NewTextParser(model.UTF8Validation)
-		families, err := parser.TextToMetricFamilies(response.Body)
+		families, err := parser.TextToMetricFamilies(io.TeeReader(response.Body, &text))
 		_ = response.Body.Close()
+		keep("metrics of flag services", pod.Name, text.String())
 		if err == nil {
 			counts[pod.UID] = bad(families)
 		}

@@ -91,6 +91,7 @@ func explained(ctx context.Context, fc *v1alpha1.FlagCache, revision string) str
 	var output bytes.Buffer
 	plugin.Stdout, plugin.Stderr = &output, &output
 	Expect(plugin.Run()).To(Succeed(), "%s", &output)
+	keep("output of kubectl flagcache explain", fc.Name+"-"+revision, output.String())
 	return output.String()
 }
 

@@ -10,10 +10,11 @@
 // "restricted", and run in parallel in several processes. Specs that affect all
 // others, such as those that stop or kill the operator, are Serial and say why.
 //
-// A recorder watches the whole run: every version of every FlagCache, every event, and
-// the log of every container. After each spec it compares the status that kstatus, which
-// GitOps tools use, computes of each version with what the version reports; after the
-// last one it searches everything for credentials.
+// A recorder watches the whole run: every version of every object, the log of every
+// container, metrics, what the kubectl plugin prints, and the audit log of the API server.
+// After each spec it compares the status that kstatus, which GitOps tools use, computes of
+// each version with what the version reports; after the last one it searches everything for
+// the values of all Secrets (test/leak).
 //
 //	make test-e2e
 package e2e

@@ -6,12 +6,10 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,15 +30,15 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
-	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/leak"
 )
 
 // scope is how much of the cluster a recorder records.
 type scope int
 
 const (
-	// wholeCluster is FlagCaches, events, credentials and the logs of all containers.
+	// wholeCluster is all objects, the logs of all containers, and what specs keep.
 	wholeCluster scope = iota
 	// flagCachesOnly is for further processes beside one that records everything.
 	flagCachesOnly
@@ -52,17 +50,16 @@ type recorder struct {
 	pods    kubernetes.Interface
 	cancel  context.CancelFunc
 	running sync.WaitGroup
+	// objects are nil unless the whole cluster is recorded.
+	objects *leak.Recording
 
 	mu sync.Mutex
 	// flagCaches are all versions of each FlagCache, by namespace/name.
 	flagCaches map[string][]*unstructured.Unstructured
 	// judged is how many of the versions were compared with kstatus.
 	judged map[string]int
-	events []string
 	// logs of containers, by namespace/pod/container and restart.
 	logs map[string]*bytes.Buffer
-	// credentials, with what they are.
-	credentials map[string]string
 }
 
 func startRecorder(c *cluster.Cluster, what scope) *recorder {
@@ -71,7 +68,7 @@ func startRecorder(c *cluster.Cluster, what scope) *recorder {
 	r := &recorder{
 		cluster: c, cancel: cancel,
 		flagCaches: map[string][]*unstructured.Unstructured{}, judged: map[string]int{},
-		logs: map[string]*bytes.Buffer{}, credentials: map[string]string{},
+		logs: map[string]*bytes.Buffer{},
 	}
 	var err error
 	r.pods, err = kubernetes.NewForConfig(c.Config)
@@ -84,8 +81,9 @@ func startRecorder(c *cluster.Cluster, what scope) *recorder {
 		v1alpha1.GroupVersion.WithResource("flagcaches"): r.keepFlagCache,
 	}
 	if what == wholeCluster {
-		kept[schema.GroupVersionResource{Group: "events.k8s.io", Version: "v1", Resource: "events"}] = r.keepEvent
-		kept[corev1.SchemeGroupVersion.WithResource("secrets")] = r.keepSecret
+		r.objects, err = leak.Record(c.Config)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.MkdirAll(filepath.Join(c.Dir, keptDir), 0o700)).To(Succeed())
 		kept[corev1.SchemeGroupVersion.WithResource("pods")] = r.keepLogs
 	}
 	for resource, keep := range kept {
@@ -107,6 +105,9 @@ func startRecorder(c *cluster.Cluster, what scope) *recorder {
 func (r *recorder) stop() {
 	r.cancel()
 	r.running.Wait()
+	if r.objects != nil {
+		r.objects.Stop()
+	}
 }
 
 func (r *recorder) keepFlagCache(_ context.Context, o *unstructured.Unstructured) {
@@ -114,31 +115,6 @@ func (r *recorder) keepFlagCache(_ context.Context, o *unstructured.Unstructured
 	defer r.mu.Unlock()
 	key := o.GetNamespace() + "/" + o.GetName()
 	r.flagCaches[key] = append(r.flagCaches[key], o.DeepCopy())
-}
-
-func (r *recorder) keepEvent(_ context.Context, o *unstructured.Unstructured) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, asJSON(o))
-}
-
-// keepSecret keeps the credentials that must not leak: those that the operator
-// generated, and those that the specs gave it.
-func (r *recorder) keepSecret(_ context.Context, o *unstructured.Unstructured) {
-	secret := &corev1.Secret{}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, secret); err != nil {
-		panic(err)
-	}
-	if secret.Labels[v1alpha1.LabelAllow] != v1alpha1.AllowTrue {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, key := range []string{"password", config.IntegrityKey} {
-		if value := string(secret.Data[key]); value != "" {
-			r.credentials[value] = fmt.Sprintf("%s of Secret %s/%s", key, secret.Namespace, secret.Name)
-		}
-	}
 }
 
 // keepLogs follows the log of each container from its start.
@@ -217,35 +193,35 @@ func (r *recorder) lastFlagCaches() string {
 	return strings.Join(texts, "\n")
 }
 
-// expectNoCredentialLeaked searches everything that was recorded for credentials.
-func (r *recorder) expectNoCredentialLeaked() {
+// expectNoSecretLeaked searches everything that the run produced for the values of all
+// Secrets: those that the operator generated, and those that the specs gave it.
+func (r *recorder) expectNoSecretLeaked() {
 	GinkgoHelper()
 	texts := r.texts()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.expectRecorded()
-	for value, what := range r.credentials {
-		for _, form := range []string{value, url.QueryEscape(value), base64.StdEncoding.EncodeToString([]byte(value))} {
-			for where, text := range texts {
-				Expect(strings.Contains(text, form)).To(BeFalse(), "%s appears in %s", what, where)
-			}
-		}
-	}
+	r.expectRecorded(texts)
+	found, err := r.objects.Search(texts)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(found).To(BeEmpty(), "secrets appear where they must not")
 }
 
 // expectRecorded expects that something of each kind was recorded, unless only some
-// specs ran. The caller holds the lock.
-func (r *recorder) expectRecorded() {
+// specs ran.
+func (r *recorder) expectRecorded(texts map[string]string) {
 	GinkgoHelper()
-	if suite, _ := GinkgoConfiguration(); len(suite.FocusStrings) > 0 {
+	if focused() {
 		return
 	}
-	recorded := map[string]int{"credentials": len(r.credentials), "events": len(r.events), "FlagCaches": len(r.flagCaches)}
-	for key, log := range r.logs {
-		recorded["logs of "+strings.Split(key, "/")[2]] += log.Len()
+	recorded := map[string]int{}
+	recorded["versions of objects"], recorded["secrets"] = r.objects.Size()
+	for where, text := range texts {
+		what, _, _ := strings.Cut(where, " in ")
+		recorded[what] += len(text)
 	}
 	GinkgoWriter.Println("recorded:", recorded)
-	for _, what := range []string{"credentials", "events", "FlagCaches", "logs of manager", "logs of flag-service", "logs of redis"} {
+	for _, what := range []string{
+		"versions of objects", "secrets", "log of manager", "log of flag-service", "log of redis", "log of controller",
+		"metrics of the operator", "metrics of flag services", "output of kubectl flagcache explain",
+	} {
 		Expect(recorded).To(HaveKeyWithValue(what, BeNumerically(">", 0)))
 	}
 }
@@ -265,33 +241,39 @@ func (r *recorder) expectNoErrorsLogged() {
 	Expect(errors).To(BeEmpty(), "errors in the operator's log")
 }
 
-// texts are all recorded texts, by where they appeared.
+// texts are all recorded texts that are no objects, by what they are.
 func (r *recorder) texts() map[string]string {
 	GinkgoHelper()
 	texts := map[string]string{}
-	parts := filepath.Join(r.cluster.Dir, "logs")
-	Expect(filepath.WalkDir(parts, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
+	for _, dir := range []string{"logs", keptDir} {
+		Expect(filepath.WalkDir(filepath.Join(r.cluster.Dir, dir), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || !entry.Type().IsRegular() {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			texts[entry.Name()] = string(text)
 			return err
-		}
-		text, err := os.ReadFile(path)
-		texts[path] = string(text)
-		return err
-	})).To(Succeed())
+		})).To(Succeed())
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, log := range r.logs {
-		texts["the log of "+key] = log.String()
-	}
-	for key, versions := range r.flagCaches {
-		for _, version := range versions {
-			texts[fmt.Sprintf("FlagCache %s at version %s", key, version.GetResourceVersion())] = asJSON(version)
-		}
-	}
-	for i, event := range r.events {
-		texts[fmt.Sprintf("event %d", i)] = event
+		_, container, _ := strings.Cut(strings.SplitN(key, "/", 2)[1], "/")
+		container, _, _ = strings.Cut(container, "/")
+		texts[fmt.Sprintf("log of %s in %s", container, key)] = log.String()
 	}
 	return texts
+}
+
+// keptDir is the directory of texts that specs keep, in that of the cluster: the specs run
+// in several processes.
+const keptDir = "kept"
+
+// keep keeps a text that the run produced, for the search of secrets in it: the last one
+// of each kind and name.
+func keep(what, of, text string) {
+	GinkgoHelper()
+	Expect(os.WriteFile(filepath.Join(local.Dir, keptDir, what+" in "+of), []byte(text), 0o600)).To(Succeed())
 }
 
 func asJSON(o *unstructured.Unstructured) string {
@@ -300,4 +282,10 @@ func asJSON(o *unstructured.Unstructured) string {
 		panic(err)
 	}
 	return string(text)
+}
+
+// focused reports whether only some specs run.
+func focused() bool {
+	suite, _ := GinkgoConfiguration()
+	return len(suite.FocusStrings) > 0
 }

@@ -79,7 +79,7 @@ var _ = SynchronizedBeforeSuite(func(ctx context.Context) []byte {
 var _ = SynchronizedAfterSuite(func() {}, func() {
 	if record != nil {
 		record.expectKstatusAgrees()
-		record.expectNoCredentialLeaked()
+		record.expectNoSecretLeaked()
 		record.expectNoErrorsLogged()
 	}
 })

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // Parse reads a connection from the keys of a Service Binding or from a URI.
@@ -45,12 +47,13 @@ func (c *Connection) setURI(text string) error {
 	}
 	c.TLS = uri.Scheme == "rediss"
 	c.Username = uri.User.Username()
-	c.Password, _ = uri.User.Password()
+	password, _ := uri.User.Password()
+	c.Password = secret.String(password)
 	return c.setAddress("uri", uri.Hostname(), uri.Port())
 }
 
 func (c *Connection) setKeys(data map[string][]byte) error {
-	c.Username, c.Password = Text(data, "username"), string(data["password"])
+	c.Username, c.Password = Text(data, "username"), secret.String(data["password"])
 	switch tls := Text(data, "tls"); tls {
 	case "", "false":
 	case "true":

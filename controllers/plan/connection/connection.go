@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // Connection is how clients reach a Redis server.
@@ -20,7 +21,7 @@ type Connection struct {
 	Host     string
 	Port     int
 	Username string
-	Password string
+	Password secret.String
 	TLS      bool
 	// CA certificates in PEM format; "" means the system's.
 	CA string
@@ -51,7 +52,7 @@ func (c Connection) URI() string {
 		uri.Scheme = "rediss"
 	}
 	if c.Password != "" {
-		uri.User = url.UserPassword(c.Username, c.Password)
+		uri.User = url.UserPassword(c.Username, string(c.Password))
 	}
 	return uri.String()
 }
@@ -91,7 +92,7 @@ func (c Connection) data() map[string][]byte {
 		"host":      c.Host,
 		"port":      strconv.Itoa(c.Port),
 		"username":  c.Username,
-		PasswordKey: c.Password,
+		PasswordKey: string(c.Password),
 		"uri":       c.URI(),
 		"tls":       strconv.FormatBool(c.TLS),
 		"ca":        c.CA,
@@ -118,7 +119,7 @@ func read(data map[string][]byte) Connection {
 		Host:      string(data["host"]),
 		Port:      port,
 		Username:  string(data["username"]),
-		Password:  string(data[PasswordKey]),
+		Password:  secret.String(data[PasswordKey]),
 		TLS:       string(data["tls"]) == "true",
 		CA:        string(data["ca"]),
 		IAMCache:  string(data[iamCacheKey]),

@@ -87,7 +87,7 @@ func integritySecret(x *observed.Index) *corev1.Secret {
 	name := observed.IntegrityName(x.FlagCache)
 	key := x.SecretValue(name, config.IntegrityKey)
 	if key == "" {
-		key = x.Fresh.IntegrityKey
+		key = string(x.Fresh.IntegrityKey)
 	}
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},

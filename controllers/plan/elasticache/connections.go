@@ -12,6 +12,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // Provider is that of connections to ElastiCache.
@@ -57,7 +58,7 @@ func (c planned) connection() (connection.Connection, bool) {
 	}
 	switch {
 	case c.usesToken():
-		current.Password = c.token
+		current.Password = secret.String(c.token)
 	case c.usesIAM():
 		current.Username, current.IAMCache, current.IAMRegion = c.serviceUser(), c.aws(), regionFor(c.x, c.desired, g)
 	}
@@ -92,7 +93,7 @@ func (Planner) ProbeConnection(x *observed.Index, c connection.Connection) conne
 
 // asProbe replaces the pods' user with the probe's.
 func asProbe(fc *v1alpha1.FlagCache, c connection.Connection, password string) connection.Connection {
-	c.Username, c.Password = ProbeUser(fc, password), password
+	c.Username, c.Password = ProbeUser(fc, password), secret.String(password)
 	c.IAMCache, c.IAMRegion = "", ""
 	return c
 }

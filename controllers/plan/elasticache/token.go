@@ -100,12 +100,12 @@ func (in tokenInput) due() bool {
 // tokenInput collects what the next token of the cache depends on.
 func (c planned) tokenInput() tokenInput {
 	in := tokenInput{
-		now: c.x.Now, stored: c.token, record: c.records.token, fresh: c.x.Fresh.Token, rotates: c.usesToken(),
+		now: c.x.Now, stored: c.token, record: c.records.token, fresh: string(c.x.Fresh.Token), rotates: c.usesToken(),
 		request: c.fc.Annotations[v1alpha1.AnnotationRotateToken], interval: c.spec.Authentication.RotationInterval,
 		safe: c.mayRotate(), forgetsInUse: forgetsToken(c.desired, c.seen),
 	}
 	if used := c.seen.lastGood(); used != nil && c.usesToken() {
-		in.inUse = used.Password
+		in.inUse = string(used.Password)
 	}
 	return in
 }
@@ -178,7 +178,7 @@ func forgetsToken(d desired, seen Observed) bool {
 		return false
 	}
 	return slices.ContainsFunc(seen.Users, func(u user) bool {
-		mark := tokenMark(d.fc, u.connection.Password)
+		mark := tokenMark(d.fc, string(u.connection.Password))
 		return u.known && mark != sent && mark != stored
 	})
 }

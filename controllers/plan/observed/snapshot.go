@@ -14,6 +14,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/policy"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // Object is any Kubernetes object.
@@ -84,11 +85,11 @@ type Operator struct {
 // Fresh are random values.
 type Fresh struct {
 	// Password for a new in-cluster Redis.
-	Password string
+	Password secret.String
 	// IntegrityKey for authenticating cached values.
-	IntegrityKey string
+	IntegrityKey secret.String
 	// Token for a new ElastiCache group: 64 characters that AWS takes.
-	Token string
+	Token secret.String
 }
 
 // Presence is the result of reading an object that may be absent.

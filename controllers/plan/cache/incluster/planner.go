@@ -29,6 +29,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/cost"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/pods"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // DefaultImage runs Redis.
@@ -75,7 +76,7 @@ func (Planner) Plan(in cache.Input) cache.Part {
 		Provider: provider,
 		Host:     observed.RedisName(fc) + "." + fc.Namespace + ".svc",
 		Port:     connection.DefaultPort,
-		Password: password,
+		Password: secret.String(password),
 	}
 	return part
 }
@@ -134,7 +135,7 @@ func currentPassword(x *observed.Index) (password string, stored bool) {
 			return p, true
 		}
 	}
-	return x.Fresh.Password, false
+	return string(x.Fresh.Password), false
 }
 
 // redisConfig is the configuration file. The password is in it because a
