@@ -9,11 +9,44 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
+
+// A Prober and a Sampler that nothing was passed to.
+type (
+	nothingProbed  struct{ Prober }
+	nothingSampled struct{ Sampler }
+)
+
+func (nothingProbed) Forget(types.NamespacedName)  {}
+func (nothingSampled) Forget(types.NamespacedName) {}
+
+func TestFailuresOfDeletedFlagCachesAreForgotten(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	r := &Reconciler{
+		Client: fake.NewClientBuilder().WithScheme(scheme).Build(), FlagFiles: &FlagFiles{},
+		Prober: nothingProbed{}, Sampler: nothingSampled{},
+		Backoff: workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](minBackoff, maxBackoff),
+	}
+	deleted := ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "shop", Name: "demo"}}
+	r.Backoff.When(deleted)
+	if _, err := r.Reconcile(t.Context(), deleted); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.Backoff.NumRequeues(deleted); n != 0 {
+		t.Errorf("%d failures are known", n)
+	}
+}
 
 // A tenant can name ever other keys, and create and delete FlagCaches, without limit.
 func TestResultsOfUnusedFlagFilesAreDropped(t *testing.T) {
