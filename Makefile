@@ -162,11 +162,15 @@ test-flagd: # A module of its own: flagd requires modules that nothing else need
 
 .PHONY: test-packages
 test-packages: ack redis postgres prometheus # The tests of all packages but those of other targets.
-	$(GO_TEST) -p 4 $(GO_TEST_FLAGS) $(SLOW_PACKAGES) $$(go list ./... | grep -v -e /test/e2e -e /test/chaos)
+	$(GO_TEST) -p 4 $(GO_TEST_FLAGS) $(SLOW_PACKAGES) $$(go list ./... | grep -v -e /test/e2e -e /test/chaos -e '/test/churn$$')
 
 .PHONY: test-chaos
 test-chaos: redis postgres # Short faults for the flag service; make chaos runs longer ones.
 	$(GO_TEST) $(GO_TEST_FLAGS) ./test/chaos
+
+.PHONY: test-churn
+test-churn: kube build redis $(KWOK) # A minute of churn with a few FlagCaches; make churn is a long one.
+	$(GO_TEST) -count=1 $(GO_TEST_FLAGS) ./test/churn
 
 # How many processes share the cluster of the end-to-end tests, and further flags of
 # ginkgo, such as GINKGO_FLAGS='--focus "A canary"'.
@@ -225,12 +229,22 @@ CHAOS_RATE ?= 500
 chaos: redis postgres ## Inject faults into the dependencies of three flag services under load (fifteen minutes).
 	CHAOS_SECONDS=$(CHAOS_SECONDS) CHAOS_RATE=$(CHAOS_RATE) go test -count=1 -timeout 30m -v ./test/chaos
 
+# How long the FlagCaches are edited, how many there are, and the seed of the edits and faults.
+CHURN_SECONDS ?= 600
+CHURN_FLAGCACHES ?= 300
+CHURN_SEED ?=
+
+.PHONY: churn
+churn: kube build redis $(KWOK) ## Churn 300 FlagCaches of three tenants, one of them hostile, and inject faults (fifteen minutes).
+	CHURN_SECONDS=$(CHURN_SECONDS) CHURN_FLAGCACHES=$(CHURN_FLAGCACHES) CHURN_SEED=$(CHURN_SEED) \
+		go test -count=1 -timeout 60m -v -run '^TestChurn$$' ./test/churn
+
 .PHONY: bench
 bench: kube build redis $(KWOK) ## Benchmark the operator with 1, 100 and 1,000 FlagCaches.
 	go run ./hack/bench
 
 .PHONY: bench-scale
-bench-scale: build redis $(TEST_API_SERVER) ## Benchmark the operator with 10,000 FlagCaches at rest (hours on two cores).
+bench-scale: build redis $(TEST_API_SERVER) ## Benchmark the operator with 10,000 FlagCaches at rest (tens of minutes on two idle cores).
 	go run ./hack/bench scale
 
 .PHONY: bench-service

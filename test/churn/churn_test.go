@@ -43,7 +43,7 @@ func TestChurn(t *testing.T) {
 
 	saboteur := &saboteur{rig: r, memory: memory, random: rand.New(rand.NewPCG(s.seed, 1)), teams: teams, beacon: r.lightBeacon()}
 	r.log("baseline for %s", s.baseline())
-	saboteur.phase(s.baseline(), editor.run)
+	saboteur.phase(s.baseline(), s.rounds(s.baseline()), editor.run)
 	r.awaitSettled(watch, namespaces...)
 	baseline := watch.take()
 
@@ -51,7 +51,8 @@ func TestChurn(t *testing.T) {
 	intruder := &intruder{editor: editor, tenant: hostile}
 	intruder.invade(s.ofHostile())
 	r.log("hostile tenant for %s", s.hostile())
-	saboteur.phase(s.hostile(), intruder.run, editor.run)
+	saboteur.phase(s.hostile(), max(1, s.rounds(s.hostile())), intruder.run, editor.run)
+	intruder.expectActive()
 	r.awaitSettled(watch, namespaces...)
 	compare(t, saboteur, baseline, watch.take())
 
@@ -69,15 +70,15 @@ func TestChurn(t *testing.T) {
 	}
 }
 
-// phase lets some run for a duration. In the first half there are faults, unless it is short;
-// in the second half times are compared. Faults may take longer than planned.
-func (s *saboteur) phase(duration time.Duration, run ...func(context.Context)) {
+// phase lets some run for a duration. In the first half there are rounds of faults; in the second
+// half times are compared.
+func (s *saboteur) phase(duration time.Duration, rounds int, run ...func(context.Context)) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	defer cancel()
 	var running sync.WaitGroup
 	running.Go(func() {
 		defer cancel()
-		s.run(ctx, duration/2)
+		s.run(ctx, duration/2, rounds)
 		s.log("calm for %s", duration/2)
 		s.wait(ctx, duration/2)
 	})

@@ -44,11 +44,10 @@ func (s *saboteur) overlaps(c sample) bool {
 	return false
 }
 
-// run injects rounds of faults, one of each kind, at regular times within the duration; in a
-// short one all are injected at once. It returns when all have ended.
-func (s *saboteur) run(ctx context.Context, duration time.Duration) {
+// run injects rounds of faults, one of each kind, at regular times within the duration. It
+// returns when all have ended, which may take longer.
+func (s *saboteur) run(ctx context.Context, duration time.Duration, rounds int) {
 	kinds := []func(context.Context) error{s.killOperator, s.killAPIServer, s.killRedis}
-	rounds := max(1, int(duration/roundLength))
 	pause := duration / time.Duration(rounds*len(kinds)+1)
 	for range rounds {
 		for _, inject := range kinds {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -148,4 +149,26 @@ func (i *intruder) changeHugeFlags(ctx context.Context) {
 	flags := i.hugeFlags()
 	flags.Data["changes"] = fmt.Sprint(i.changes)
 	_ = i.Client.Update(ctx, flags) // as above
+}
+
+// expectActive waits until each kind of attack does what it is meant to: the operator has read
+// the huge flags, and evaluates canaries on the evidence of silent and of harmful servers.
+func (i *intruder) expectActive() {
+	i.t.Helper()
+	i.await("waiting for the attacks", func(context.Context) (bool, error) {
+		active := map[string]bool{}
+		for _, fc := range i.watch.idle(i.tenant.namespace) {
+			kind, _, _ := strings.Cut(fc.Name, "-")
+			stepping := fc.Status.Canary != nil && fc.Status.Canary.Phase == v1alpha1.CanaryStepping
+			if stepping || meta.IsStatusConditionFalse(fc.Status.Conditions, v1alpha1.ConditionFlagsValid) {
+				active[kind] = true
+			}
+		}
+		for _, kind := range []string{"silent", "huge", "families", "endless"} {
+			if !active[kind] {
+				return false, fmt.Errorf("no attack of kind %s is active", kind)
+			}
+		}
+		return true, nil
+	})
 }

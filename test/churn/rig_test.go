@@ -77,8 +77,22 @@ func startRig(t *testing.T) *rig {
 	if err := c.Deploy(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.exposeMetrics()
+	r.permitAnyPrometheus()
+	r.exposeMetrics() // also restarts the operator
 	return r
+}
+
+// permitAnyPrometheus creates the policy without which the hostile tenant could use no Prometheus
+// of its own.
+func (r *rig) permitAnyPrometheus() {
+	r.t.Helper()
+	policy := &corev1.ConfigMap{Data: map[string]string{"policy.yaml": `apiVersion: policy.flagcache.dev/v1alpha1
+kind: Policy
+metrics:
+  prometheusAddresses: ["*"]
+`}}
+	policy.Namespace, policy.Name = cluster.OperatorNamespace, "flagcache-policy"
+	r.create(policy)
 }
 
 // build builds a program of this repository with the settings of the Makefile.

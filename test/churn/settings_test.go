@@ -44,6 +44,9 @@ func readSettings(t *testing.T) settings {
 func (s settings) baseline() time.Duration { return s.duration * 2 / 5 }
 func (s settings) hostile() time.Duration  { return s.duration - s.baseline() }
 
+// rounds is how many rounds of faults fit into the first half of a phase.
+func (s settings) rounds(phase time.Duration) int { return int(phase / 2 / roundLength) }
+
 // ofHostile is how many FlagCaches the hostile tenant has; ofTeam how many each other one.
 func (s settings) ofHostile() int { return s.flagCaches / 5 }
 func (s settings) ofTeam() int    { return (s.flagCaches - s.ofHostile()) / 2 }
