@@ -26,6 +26,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ackkinds"
 	"github.com/flagcache/flagcache/controllers/bodies"
 	"github.com/flagcache/flagcache/controllers/dial"
+	"github.com/flagcache/flagcache/controllers/eventrate"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
@@ -86,7 +87,7 @@ func run(ctx context.Context, o options) error {
 		Sampler:    sampler,
 		Deliveries: deliveries,
 		ACK:        kinds,
-		Events:     mgr.GetEventRecorder("flagcache"),
+		Events:     eventrate.New(mgr.GetEventRecorder("flagcache")),
 		Clock:      clock.RealClock{},
 		Operator:   observed.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA, Prometheus: o.prometheus},
 	}
