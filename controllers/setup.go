@@ -79,7 +79,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, results <-chan event.Gen
 	for _, other := range others {
 		b = b.WatchesRawSource(other)
 	}
-	if err := b.Complete(r); err != nil {
+	if err := b.Complete(fairqueue.Shared(r, workers)); err != nil {
 		return fmt.Errorf("setting up the FlagCache controller: %w", err)
 	}
 	return nil
