@@ -7,8 +7,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,17 +22,22 @@ import (
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/service/printable"
 )
 
-// FlagFiles reads and validates the ConfigMaps that hold flags. It caches metadata and
-// validation results, not the files: a file is read and validated once for each
-// resourceVersion of its ConfigMap.
+// FlagFiles reads and validates the ConfigMaps that hold flags. It keeps metadata and
+// validation results, not the files: a file is read once for each resourceVersion of its
+// ConfigMap, and validated once for each content. One file at a time is validated, for at
+// most validationTimeout.
 type FlagFiles struct {
 	// Metadata reads the metadata of ConfigMaps from a cache.
 	Metadata client.Reader
 	// Validate validates a flags file: it returns an error if no flag can be used, else
 	// the problems of the rejected flags.
-	Validate func(data []byte) (problems []string, err error)
+	Validate func(ctx context.Context, data []byte) (problems []string, err error)
+
+	// turn has the right to validate.
+	turn sync.Mutex
 
 	mu      sync.Mutex
 	results map[fileKey]validation
@@ -40,6 +47,13 @@ type FlagFiles struct {
 	users map[fileKey]int
 }
 
+const (
+	// validationTimeout is many times what the largest file needs.
+	validationTimeout = 30 * time.Second
+	// maxKeptProblems are the rejected flags of a file whose messages are kept.
+	maxKeptProblems = 10
+)
+
 type fileKey struct {
 	configMap types.NamespacedName
 	key       string
@@ -48,7 +62,9 @@ type fileKey struct {
 // validation is the result of validating a file in one version of its ConfigMap.
 type validation struct {
 	resourceVersion string
-	flags           observed.Flags
+	// digest is the SHA-256 of the content in hexadecimal, "" if there is none.
+	digest string
+	flags  observed.Flags
 }
 
 // read returns the state of a FlagCache's flags file, the zero value if it has none.
@@ -78,28 +94,59 @@ func (f *FlagFiles) read(ctx context.Context, live client.Reader, fc *v1alpha1.F
 	case err != nil:
 		return observed.Flags{}, fmt.Errorf("reading ConfigMap %s: %w", file.configMap, err)
 	}
-	flags := f.validate(configMap, ref.Key)
-	f.store(file, validation{resourceVersion: configMap.ResourceVersion, flags: flags})
-	return flags, nil
+	result, err := f.validate(ctx, file, configMap)
+	if err != nil {
+		return observed.Flags{}, fmt.Errorf("validating ConfigMap %s: %w", file.configMap, err)
+	}
+	f.store(file, result)
+	return result.flags, nil
 }
 
-func (f *FlagFiles) validate(configMap *corev1.ConfigMap, key string) observed.Flags {
-	data, ok := configMap.BinaryData[key]
-	if text, isText := configMap.Data[key]; isText {
+// validate returns the result for a ConfigMap, and an error if the context ended before.
+func (f *FlagFiles) validate(ctx context.Context, file fileKey, configMap *corev1.ConfigMap) (validation, error) {
+	result := validation{resourceVersion: configMap.ResourceVersion}
+	data, ok := configMap.BinaryData[file.key]
+	if text, isText := configMap.Data[file.key]; isText {
 		data, ok = []byte(text), true
 	}
 	if !ok {
-		return observed.Flags{State: observed.FlagsNoKey}
+		result.flags.State = observed.FlagsNoKey
+		return result, nil
 	}
-	problems, err := f.Validate(data)
-	if err != nil {
-		return observed.Flags{State: observed.FlagsUnparseable, Error: err.Error()}
+	sum := sha256.Sum256(data)
+	result.digest = hex.EncodeToString(sum[:])
+	f.mu.Lock()
+	last, ok := f.results[file]
+	f.mu.Unlock()
+	if result.flags = last.flags; !ok || last.digest != result.digest {
+		result.flags = f.validateContent(ctx, data)
 	}
-	digest := sha256.Sum256(data)
-	return observed.Flags{
-		State: observed.FlagsLoaded, Problems: problems,
-		Digest: hex.EncodeToString(digest[:]), Immutable: configMap.Immutable != nil && *configMap.Immutable,
+	if result.flags.State == observed.FlagsLoaded {
+		result.flags.Digest, result.flags.Immutable = result.digest, configMap.Immutable != nil && *configMap.Immutable
 	}
+	return result, ctx.Err()
+}
+
+func (f *FlagFiles) validateContent(ctx context.Context, data []byte) observed.Flags {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, validationTimeout)
+	defer cancel()
+	problems, err := f.Validate(ctx, data)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return observed.Flags{State: observed.FlagsUnparseable, Error: fmt.Sprintf("its validation takes longer than %s", validationTimeout)}
+	case err != nil:
+		return observed.Flags{State: observed.FlagsUnparseable, Error: printable.Text(err.Error(), printable.MaxMessage)}
+	}
+	for i := range problems {
+		if i < maxKeptProblems {
+			problems[i] = printable.Text(problems[i], printable.MaxMessage)
+		} else {
+			problems[i] = "" // they are counted only
+		}
+	}
+	return observed.Flags{State: observed.FlagsLoaded, Problems: problems}
 }
 
 func (f *FlagFiles) cached(file fileKey, resourceVersion string) (observed.Flags, bool) {

@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -52,7 +53,7 @@ func TestFailuresOfDeletedFlagCachesAreForgotten(t *testing.T) {
 func TestResultsOfUnusedFlagFilesAreDropped(t *testing.T) {
 	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "flags"}}
 	live := fake.NewClientBuilder().WithObjects(object).Build()
-	f := &FlagFiles{Metadata: live, Validate: func([]byte) ([]string, error) { return nil, nil }}
+	f := &FlagFiles{Metadata: live, Validate: func(context.Context, []byte) ([]string, error) { return nil, nil }}
 	read := func(name, key string) {
 		t.Helper()
 		fc := &v1alpha1.FlagCache{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}}

@@ -36,7 +36,9 @@ var _ = Describe("Texts of others", func() {
 		s := newStage(ctx)
 		s.create(ctx, s.aFlagCache())
 		s.ready(ctx)
-		s.FlagFiles = &controllers.FlagFiles{Metadata: k8s, Validate: func([]byte) ([]string, error) { return nil, fmt.Errorf("flag %s is invalid", hostileText) }}
+		s.FlagFiles = &controllers.FlagFiles{Metadata: k8s, Validate: func(context.Context, []byte) ([]string, error) {
+			return nil, fmt.Errorf("flag %s is invalid", hostileText)
+		}}
 		edit(ctx, s, &corev1.ConfigMap{}, "demo-flags", func(c *corev1.ConfigMap) { c.Data["flags.json"] = "{}" })
 		edit(ctx, s, &v1alpha1.FlagCache{}, "demo", func(fc *v1alpha1.FlagCache) {
 			fc.Annotations = map[string]string{v1alpha1.AnnotationReconcileAt: hostileText}

@@ -168,7 +168,7 @@ func permittingElastiCache() *policy.Policy {
 }
 
 // validJSON is a minimal validation of a flags file; the flag service's has its own tests.
-func validJSON(data []byte) ([]string, error) {
+func validJSON(_ context.Context, data []byte) ([]string, error) {
 	if len(data) == 0 || data[0] != '{' {
 		return nil, fmt.Errorf("line 1, column 1: not a JSON object")
 	}

@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package fairqueue_test
+package fairqueue
 
 import (
 	"context"
@@ -10,8 +10,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-
-	"github.com/flagcache/flagcache/controllers/fairqueue"
 )
 
 func numbered(namespace string, i int) reconcile.Request {
@@ -23,7 +21,7 @@ func numbered(namespace string, i int) reconcile.Request {
 func TestSlowNamespaceLeavesWorkersToOthers(t *testing.T) {
 	const workers = 4
 	release, began := make(chan struct{}), make(chan string, 100)
-	r := fairqueue.Shared(reconcile.Func(func(_ context.Context, r reconcile.Request) (reconcile.Result, error) {
+	r := Shared(reconcile.Func(func(_ context.Context, r reconcile.Request) (reconcile.Result, error) {
 		began <- r.Namespace
 		if r.Namespace == "slow" {
 			<-release

@@ -4,6 +4,8 @@
 package flags
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -78,5 +80,18 @@ func TestEvaluationLimits(t *testing.T) {
 				t.Errorf("the evaluation allocates %d bytes, more than %d", used, limit)
 			}
 		})
+	}
+}
+
+// TestValidationEndsWithItsContext: it checks one flag at a time, which is bounded.
+func TestValidationEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	document := `{"flags":{` + strings.TrimSuffix(strings.Repeat(`"f":{},`, 100), ",") + `}}`
+	if _, err := Validate(ctx, []byte(document)); err != nil {
+		t.Fatalf("before its end: %v", err)
+	}
+	cancel()
+	if _, err := Validate(ctx, []byte(`{"flags":{"f":{},"g":{}}}`)); !errors.Is(err, context.Canceled) {
+		t.Errorf("after its end: %v", err)
 	}
 }

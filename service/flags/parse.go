@@ -4,6 +4,7 @@
 package flags
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,12 +84,18 @@ func (p *parser) sortedProblems() []Problem {
 	return problems
 }
 
-// Validate parses a document and returns its problems as messages.
-func Validate(data []byte) ([]string, error) {
-	_, problems, err := Parse(data)
+// Validate returns the problems of a document as messages, like Parse, and keeps nothing of
+// it: each flag is dropped once it is checked. It ends with the context, with its error.
+func Validate(ctx context.Context, data []byte) ([]string, error) {
+	p, definitions, err := readDocument(data)
 	if err != nil {
 		return nil, err
 	}
+	p.lintEvaluators()
+	if err := p.eachFlag(definitions, func(*Flag) error { return ctx.Err() }); err != nil {
+		return nil, fmt.Errorf("validating %d flags: %w", len(definitions), err)
+	}
+	problems := p.sortedProblems()
 	messages := make([]string, len(problems))
 	for i, p := range problems {
 		messages[i] = p.String()
@@ -201,11 +208,23 @@ func (p *parser) definitionsInList(flags *node) []definition {
 
 // flags compiles the valid definitions.
 func (p *parser) flags(definitions []definition) []*Flag {
+	flags := make([]*Flag, 0, len(definitions))
+	_ = p.eachFlag(definitions, func(flag *Flag) error {
+		if flag != nil {
+			flags = append(flags, flag)
+		}
+		return nil
+	})
+	return flags
+}
+
+// eachFlag compiles the definitions one after the other until use returns an error. An
+// invalid one is nil.
+func (p *parser) eachFlag(definitions []definition, use func(*Flag) error) error {
 	count := make(map[string]int, len(definitions))
 	for _, d := range definitions {
 		count[d.key]++
 	}
-	flags := make([]*Flag, 0, len(definitions))
 	p.rejected = map[string]struct{}{}
 	for _, d := range definitions {
 		if count[d.key] > 1 {
@@ -213,13 +232,15 @@ func (p *parser) flags(definitions []definition) []*Flag {
 			p.rejected[d.key] = struct{}{}
 			continue
 		}
-		if flag := p.flag(d); flag != nil {
-			flags = append(flags, flag)
-		} else {
+		flag := p.flag(d)
+		if flag == nil {
 			p.rejected[d.key] = struct{}{}
 		}
+		if err := use(flag); err != nil {
+			return err
+		}
 	}
-	return flags
+	return nil
 }
 
 // flag compiles one definition. If it is invalid, flag reports all its problems

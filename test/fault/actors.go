@@ -4,6 +4,7 @@
 package fault
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -122,7 +123,7 @@ func (w kube) canStart(pod corev1.PodSpec) bool {
 		if !ok {
 			return false
 		}
-		if _, err := flags.Validate([]byte(file.Data["flags.json"])); err != nil {
+		if _, err := flags.Validate(context.Background(), []byte(file.Data["flags.json"])); err != nil {
 			return false
 		}
 	}
