@@ -76,6 +76,9 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 	if err := o.observeACK(ctx, &snapshot); err != nil {
 		return observed.Snapshot{}, err
 	}
+	if err := o.observeSpending(ctx, &snapshot); err != nil {
+		return observed.Snapshot{}, err
+	}
 	if snapshot.Routes, err = o.routes(ctx, fc, snapshot.Children); err != nil {
 		return observed.Snapshot{}, readError{"reading the HTTPRoute of the canary", err}
 	}
@@ -182,6 +185,39 @@ func (o *observer) observeACK(ctx context.Context, snapshot *observed.Snapshot) 
 		}
 	}
 	snapshot.ACK, snapshot.ACKLacks = installed, o.ack.Lacking()
+	return nil
+}
+
+// observeSpending reads the policy's limits on what the FlagCache may cost, and the other
+// FlagCaches of its namespace if they are limited together.
+func (o *observer) observeSpending(ctx context.Context, snapshot *observed.Snapshot) error {
+	fc := snapshot.FlagCache
+	snapshot.SpendingLimits = o.policy.SpendingLimits(fc)
+	if snapshot.SpendingLimits.Namespace == nil {
+		return nil
+	}
+	groups := map[string][]observed.Object{}
+	if snapshot.ACK["ReplicationGroup"] {
+		list := &ack.ReplicationGroupList{}
+		if err := o.cached.List(ctx, list, client.InNamespace(fc.Namespace)); err != nil {
+			return readError{"listing the replication groups of the namespace", err}
+		}
+		for i := range list.Items {
+			name := list.Items[i].Labels[v1alpha1.LabelName]
+			groups[name] = append(groups[name], &list.Items[i])
+		}
+	}
+	all := &v1alpha1.FlagCacheList{}
+	if err := o.cached.List(ctx, all, client.InNamespace(fc.Namespace), client.Limit(policy.MaxNeighbors+2), client.UnsafeDisableDeepCopy); err != nil {
+		return readError{"listing the FlagCaches of the namespace", err}
+	}
+	snapshot.MoreNeighbors = len(all.Items) > policy.MaxNeighbors+1
+	for i := range all.Items {
+		other := &all.Items[i]
+		if other.Name != fc.Name && (other.Spec.Cache.Type == v1alpha1.CacheElastiCache || len(groups[other.Name]) > 0) {
+			snapshot.Neighbors = append(snapshot.Neighbors, observed.Neighbor{FlagCache: other, Groups: groups[other.Name]})
+		}
+	}
 	return nil
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/source"
 	"github.com/flagcache/flagcache/controllers/plan/traffic"
+	"github.com/flagcache/flagcache/controllers/policy"
 )
 
 // Plan is what is to be done, in this order: the finalizer, the objects to apply, the
@@ -107,6 +108,9 @@ const conflictInterval = time.Minute
 // whose gateway is behind: routes are not watched.
 const routeInterval = 5 * time.Second
 
+// neighborInterval is how soon a limit on the cost of a namespace is checked again.
+const neighborInterval = time.Minute
+
 // Make plans what to do about one FlagCache.
 func Make(snapshot observed.Snapshot) Plan {
 	s := observed.NewIndex(snapshot)
@@ -119,11 +123,11 @@ func Make(snapshot observed.Snapshot) Plan {
 		return tearDown(s)
 	case s.FlagCache.Spec.Suspend:
 		return held(s, suspension())
-	case len(s.Violations) > 0:
-		return refused(s)
-	default:
-		return progress(s)
 	}
+	if violations := slices.Concat(s.Violations, caches.Overspending(s)); len(violations) > 0 {
+		return refused(s, violations)
+	}
+	return progress(s)
 }
 
 // held changes nothing, and continues to report the state of what runs.
@@ -136,9 +140,13 @@ func held(s *observed.Index, why verdict) Plan {
 
 // refused changes nothing because of what the administrator's policy does not permit, and
 // connects to nothing that only the refused spec names. The connection in use is probed.
-func refused(s *observed.Index) Plan {
-	p := held(s, notPermitted(s.Violations))
+// Whether it exceeds a limit depends on other FlagCaches, which are not watched for it.
+func refused(s *observed.Index, violations []policy.Violation) Plan {
+	p := held(s, notPermitted(violations))
 	p.ProbeNext, p.Evidence = nil, nil
+	if s.SpendingLimits.Namespace != nil {
+		p.RequeueAfter = neighborInterval
+	}
 	return p
 }
 

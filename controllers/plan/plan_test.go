@@ -292,6 +292,9 @@ func TestSpecThatIsNotPermittedChangesNothing(t *testing.T) {
 	if len(p.Apply)+len(p.Delete) > 0 {
 		t.Errorf("applied %d and deleted %d objects", len(p.Apply), len(p.Delete))
 	}
+	if p.Probe == nil || p.ProbeNext != nil || p.Evidence != nil {
+		t.Errorf("the connection in use is probed: %t; another one: %t; the canary is sampled: %t", p.Probe != nil, p.ProbeNext != nil, p.Evidence != nil)
+	}
 	w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNotPermitted)
 	w.expectMessage(v1alpha1.ConditionReady, `spec.service.image: "evil:v1" is not permitted; permitted: ghcr.io/acme/ (and 1 more)`, "ask the administrator")
 	w.expect(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonNotPermitted)

@@ -4,10 +4,18 @@
 package plan
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/caches"
+	"github.com/flagcache/flagcache/controllers/plan/cost"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/policy"
 )
@@ -48,6 +56,89 @@ var dangerousKeys = map[string][]string{
 		"security.openshift.io/scc", "openshift.io/required-scc", "app.kubernetes.io/name", "app.kubernetes.io/managed-by", "flagcache.dev/revision", "flagcache.dev/name",
 		"flagcache.dev/cache", "kubectl.kubernetes.io/default-container", "a/b",
 	},
+}
+
+// smallCacheUSD is what a cache of two small nodes costs a month, rounded down.
+func smallCacheUSD(t *testing.T) int32 {
+	t.Helper()
+	cents, unknown := cost.Monthly([]cost.Group{{Engine: v1alpha1.EngineValkey, NodeType: "cache.t3.micro", Nodes: 2, Region: "eu-west-1"}})
+	if cents%100 == 0 || len(unknown) > 0 {
+		t.Fatalf("the test needs a price that is not whole: %d cents, %v", cents, unknown)
+	}
+	return int32(cents / 100)
+}
+
+func TestSpendingOverALimitCreatesNothing(t *testing.T) {
+	one := smallCacheUSD(t)
+	neighbor := func(name string) observed.Neighbor {
+		fc := withElastiCache(aFlagCache())
+		fc.Name, fc.UID, fc.Spec.Cache.ElastiCache.Region = name, types.UID(name), "eu-west-1"
+		return observed.Neighbor{FlagCache: fc}
+	}
+	for name, test := range map[string]struct {
+		region    string
+		limits    policy.SpendingLimits
+		neighbors []observed.Neighbor
+		more      bool
+		// message is why it is refused, "" if it is not.
+		message string
+	}{
+		"no limit":           {"eu-west-1", policy.SpendingLimits{}, nil, false, ""},
+		"within a limit":     {"eu-west-1", policy.SpendingLimits{FlagCache: ptr.To(one + 1)}, nil, false, ""},
+		"over a limit":       {"eu-west-1", policy.SpendingLimits{FlagCache: ptr.To(one)}, nil, false, fmt.Sprintf("USD a month, and at most %d.00 are permitted", one)},
+		"no region":          {"", policy.SpendingLimits{FlagCache: ptr.To(one + 1)}, nil, false, "not known: the region is not known yet"},
+		"with another":       {"eu-west-1", policy.SpendingLimits{Namespace: ptr.To(2*one + 2)}, []observed.Neighbor{neighbor("a")}, false, ""},
+		"with too expensive": {"eu-west-1", policy.SpendingLimits{Namespace: ptr.To(2*one + 2)}, []observed.Neighbor{neighbor("a"), neighbor("b")}, false, "of the other FlagCaches of the namespace, and at most"},
+		"with too many":      {"eu-west-1", policy.SpendingLimits{Namespace: ptr.To(2*one + 2)}, nil, true, "more than 500 other FlagCaches"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := anEmptyWorld(t, withElastiCache(aFlagCache()))
+			w.ack, w.fc.Spec.Cache.ElastiCache.Region = everyKind(), test.region
+			s := w.snapshot()
+			s.SpendingLimits, s.Neighbors, s.MoreNeighbors = test.limits, test.neighbors, test.more
+			p := Make(s)
+			ready := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionReady)
+			if refused := ready.Reason == v1alpha1.ReasonNotPermitted; refused != (test.message != "") || !strings.Contains(ready.Message, test.message) {
+				t.Errorf("Ready has %s: %s", ready.Reason, ready.Message)
+			}
+			if (len(p.Apply) == 0) != (test.message != "") {
+				t.Errorf("%d objects are applied", len(p.Apply))
+			}
+			if again := test.limits.Namespace != nil && test.message != ""; again && p.RequeueAfter != neighborInterval {
+				t.Errorf("it is checked again after %v", p.RequeueAfter)
+			}
+		})
+	}
+}
+
+// TestGroupsOfNeighborsCount: what exists of another FlagCache counts although its spec
+// requests less, and what exists of the own is no request.
+func TestGroupsOfNeighborsCount(t *testing.T) {
+	w := anEmptyWorld(t, withElastiCache(aFlagCache()))
+	w.ack, w.fc.Spec.Cache.ElastiCache.Region = everyKind(), "eu-west-1"
+	for range 5 {
+		w.reconcile()
+	}
+	groups := observed.All[*ack.ReplicationGroup](observed.NewIndex(w.snapshot()))
+	if len(groups) != 1 {
+		t.Fatalf("%d groups are created", len(groups))
+	}
+	limit := policy.SpendingLimits{Namespace: ptr.To(smallCacheUSD(t) + 1)}
+	s := w.snapshot()
+	s.SpendingLimits = limit
+	s.Neighbors = []observed.Neighbor{{FlagCache: withElastiCache(aFlagCache())}}
+	if found := caches.Overspending(observed.NewIndex(s)); len(found) > 0 {
+		t.Errorf("what exists is refused: %v", found)
+	}
+	small := w.fc.DeepCopy()
+	small.Spec.Cache = v1alpha1.CacheSpec{Type: v1alpha1.CacheInCluster}
+	w = anEmptyWorld(t, withElastiCache(aFlagCache()))
+	w.ack, w.fc.Spec.Cache.ElastiCache.Region = everyKind(), "eu-west-1"
+	s = w.snapshot()
+	s.SpendingLimits, s.Neighbors = limit, []observed.Neighbor{{FlagCache: small, Groups: []observed.Object{groups[0]}}}
+	if found := caches.Overspending(observed.NewIndex(s)); len(found) != 1 || !strings.Contains(found[0].Problem, "of the other FlagCaches of the namespace, and at most") {
+		t.Errorf("the group of a neighbor is not counted: %v", found)
+	}
 }
 
 // TestDangerousKeysReachNoChild: without a policy none of them is on any object.

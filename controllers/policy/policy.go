@@ -79,6 +79,11 @@ type ElastiCache struct {
 	NodeTypes *[]string `json:"nodeTypes,omitempty"`
 	// MaxNodes is the maximum number of nodes of a cache, replicas included.
 	MaxNodes *int32 `json:"maxNodes,omitempty" jsonschema:"minimum=0"`
+	// MaxMonthlyUSD is the maximum cost of the caches of one FlagCache, and
+	// MaxNamespaceMonthlyUSD that of all FlagCaches of a namespace together, as the
+	// operator estimates it. What costs no more than before is not refused.
+	MaxMonthlyUSD          *int32 `json:"maxMonthlyUSD,omitempty" jsonschema:"minimum=0"`
+	MaxNamespaceMonthlyUSD *int32 `json:"maxNamespaceMonthlyUSD,omitempty" jsonschema:"minimum=0"`
 	// VPCIDs, and the security groups of the cache and of its clients.
 	VPCIDs           *[]string `json:"vpcIDs,omitempty"`
 	SecurityGroupIDs *[]string `json:"securityGroupIDs,omitempty"`
@@ -146,8 +151,10 @@ func (p *Policy) validate() error {
 		}
 		pattern(field+".namespaces", rule.Namespaces)
 		pattern(field+".nodeTypes", listed(rule.NodeTypes))
-		if rule.MaxNodes != nil && *rule.MaxNodes < 0 {
-			problems = append(problems, fmt.Errorf("%s.maxNodes is %d: write 0 or more", field, *rule.MaxNodes))
+		for name, maximum := range map[string]*int32{"maxNodes": rule.MaxNodes, "maxMonthlyUSD": rule.MaxMonthlyUSD, "maxNamespaceMonthlyUSD": rule.MaxNamespaceMonthlyUSD} {
+			if maximum != nil && *maximum < 0 {
+				problems = append(problems, fmt.Errorf("%s.%s is %d: write 0 or more", field, name, *maximum))
+			}
 		}
 	}
 	return errors.Join(problems...)

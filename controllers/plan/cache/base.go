@@ -29,6 +29,9 @@ func (Base) TearDown(*observed.Index) Retirement { return Retirement{} }
 // Bill implements Planner.
 func (Base) Bill(*observed.Index) []cost.Group { return nil }
 
+// Requested implements Planner.
+func (Base) Requested(*observed.Index) []cost.Group { return nil }
+
 // ProbeConnection implements Planner.
 func (Base) ProbeConnection(_ *observed.Index, c connection.Connection) connection.Connection {
 	return c

@@ -36,6 +36,9 @@ type Planner interface {
 	TearDown(x *observed.Index) Retirement
 	// Bill is what the existing caches of the type are billed as.
 	Bill(x *observed.Index) []cost.Group
+	// Requested is what the existing caches of the type and the one that the spec requests
+	// are billed as. It is called for the type that the spec has.
+	Requested(x *observed.Index) []cost.Group
 	// ProbeConnection is a connection as the operator's probe uses it.
 	ProbeConnection(x *observed.Index, c connection.Connection) connection.Connection
 	// Hints are what to do about the size of a cache.

@@ -45,6 +45,13 @@ func Assess(budget *v1alpha1.BudgetSpec, current, desired []Group) Assessment {
 	return a
 }
 
+// Monthly is what replication groups cost per month, in cents, as far as prices are known,
+// and the prices that are missing.
+func Monthly(groups []Group) (cents int64, unknown []string) {
+	e := estimateGroups(prices.ElastiCache(), groups)
+	return e.cents, e.unknown
+}
+
 // AssessFree is for a cache without a bill of its own. Groups that the FlagCache
 // used before are billed until they are deleted. Without those and without a budget
 // there is no estimate; basis describes what it would leave out.

@@ -286,6 +286,19 @@ func (Planner) Bill(x *observed.Index) []cost.Group {
 	return bill
 }
 
+// Requested implements cache.Planner.
+func (Planner) Requested(x *observed.Index) []cost.Group {
+	n := names{x.FlagCache, Identity(x.FlagCache)}
+	d := desired{names: n, spec: x.FlagCache.Spec.Cache.ElastiCache}
+	all := []cost.Group{requested(d, regionFor(x, d, observe(x, n).Group))}
+	for _, g := range observed.All[*ack.ReplicationGroup](x) {
+		if g.Name != d.object() {
+			all = append(all, billed(g))
+		}
+	}
+	return all
+}
+
 // assess is the cost of the existing groups and of the requested one, nil where that
 // does not exist yet. While one replaces another both are billed.
 func assess(x *observed.Index, d desired, own *ack.ReplicationGroup, rejected bool) cost.Assessment {

@@ -34,6 +34,12 @@ type Snapshot struct {
 	// Violations are what the spec requests and the administrator's policy does not
 	// permit.
 	Violations []policy.Violation
+	// SpendingLimits are those of the policy, and Neighbors the other FlagCaches of the
+	// namespace that have or request a cache in AWS, if there is a limit for all of them.
+	// MoreNeighbors: the namespace has more FlagCaches than policy.MaxNeighbors beside it.
+	SpendingLimits policy.SpendingLimits
+	Neighbors      []Neighbor
+	MoreNeighbors  bool
 	// Fresh are random values, used only where a new credential is needed.
 	Fresh Fresh
 	// ExternalSecret is the Secret of cache.type External.
@@ -67,6 +73,12 @@ type Snapshot struct {
 	// Children are the objects with the FlagCache's name label, or with a name that
 	// a child of it needs. Index.Owned are those that the FlagCache controls.
 	Children []Object
+}
+
+// Neighbor is another FlagCache of the namespace, with its replication groups.
+type Neighbor struct {
+	FlagCache *v1alpha1.FlagCache
+	Groups    []Object
 }
 
 // Operator is what the operator knows about itself.
