@@ -115,6 +115,7 @@ vet: ## Run go vet.
 	go vet ./...
 	cd hack/tools && go vet ./...
 	cd test/flagd && go vet ./...
+	cd test/gitops && go vet ./...
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) $(ACTIONLINT) ## Run the linters.
@@ -147,6 +148,7 @@ test: $(TEST_API_SERVER) ack redis postgres prometheus ## Run all tests; builds 
 test-unit: $(TEST_API_SERVER) ## Run the unit tests, and the integration tests against a real API server.
 	@$(MAKE) --no-print-directory test-packages
 	@$(MAKE) --no-print-directory test-flagd
+	@$(MAKE) --no-print-directory test-gitops
 	@$(MAKE) --no-print-directory test-chaos
 
 # Vet is a part of make verify.
@@ -159,6 +161,10 @@ SLOW_PACKAGES := ./test/fault ./test/acklives ./controllers ./controllers/plan
 .PHONY: test-flagd
 test-flagd: # A module of its own: flagd requires modules that nothing else needs.
 	cd test/flagd && $(GO_TEST) ./...
+
+.PHONY: test-gitops
+test-gitops: # A module of its own: Flux requires modules that nothing else needs.
+	cd test/gitops && $(GO_TEST) ./...
 
 .PHONY: test-packages
 test-packages: ack redis postgres prometheus # The tests of all packages but those of other targets.
@@ -274,6 +280,7 @@ verify-tidy: # hack/kube is left out: tidying its 2,850 dependencies takes longe
 	cd hack/tools/supplychain && go mod tidy -diff
 	cd hack/tools/ack && go mod tidy -diff
 	cd test/flagd && go mod tidy -diff
+	cd test/gitops && go mod tidy -diff
 
 .PHONY: verify-crd
 verify-crd: manifests

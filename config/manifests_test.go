@@ -88,6 +88,8 @@ func TestManifests(t *testing.T) {
 		})
 	}
 
+	waitForServing(t, kubectl, "flagcache/minimal")
+
 	t.Run("the flags of the samples are all valid", func(t *testing.T) {
 		var sample corev1.ConfigMap
 		read(t, kubectl, &sample, "configmap", "demo-flags")

@@ -4,6 +4,8 @@
 package plan
 
 import (
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,11 +13,32 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/test/golden"
 )
+
+// toolsFixtures is where the tests of GitOps tools read a FlagCache of each phase, relative to
+// testdata.
+const toolsFixtures = "../../../config/argocd/resource_customizations/flagcache.dev/FlagCache/testdata"
+
+// toolsFixture is a FlagCache as tools read it, with the conditions alone in its status.
+func toolsFixture(t *testing.T, fc *v1alpha1.FlagCache) string {
+	t.Helper()
+	text, err := yaml.Marshal(map[string]any{
+		"apiVersion": v1alpha1.GroupVersion.String(), "kind": "FlagCache",
+		"metadata": map[string]any{"name": fc.Name, "namespace": fc.Namespace, "generation": fc.Generation},
+		"spec":     map[string]any{"suspend": fc.Spec.Suspend},
+		"status":   map[string]any{"observedGeneration": fc.Status.ObservedGeneration, "conditions": fc.Status.Conditions},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
 
 // TestWhatToolsReport: the rows of the table in docs/canary.md.
 func TestWhatToolsReport(t *testing.T) {
@@ -127,6 +150,7 @@ func TestWhatToolsReport(t *testing.T) {
 			if err != nil || got.Status != row.computed {
 				t.Errorf("kstatus is %+v, %v, want %s", got, err, row.computed)
 			}
+			golden.Expect(t, filepath.Join(toolsFixtures, strings.ReplaceAll(name, " ", "-")+".yaml"), toolsFixture(t, w.fc))
 		})
 	}
 }
