@@ -178,14 +178,15 @@ test-chaos: redis postgres # Short faults for the flag service; make chaos runs 
 test-churn: kube build redis $(KWOK) # A minute of churn with a few FlagCaches; make churn is a long one.
 	$(GO_TEST) -count=1 $(GO_TEST_FLAGS) ./test/churn
 
-# How many processes share the cluster of the end-to-end tests, and further flags of
-# ginkgo, such as GINKGO_FLAGS='--focus "A canary"'.
+# How many processes share the cluster of the end-to-end tests, further flags of ginkgo,
+# such as GINKGO_FLAGS='--focus "A canary"', and of the tests: -update.
 E2E_PROCS ?= 3
 GINKGO_FLAGS ?=
+E2E_FLAGS ?=
 
 .PHONY: test-e2e
 test-e2e: kube build ack awsplayer redis ## Run the end-to-end tests on a local cluster.
-	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=20m $(GINKGO_FLAGS) ./test/e2e
+	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=20m $(GINKGO_FLAGS) ./test/e2e $(if $(E2E_FLAGS),-- $(E2E_FLAGS))
 
 # About how many plans are run (FAULT_PLANS=all runs every one), and the seed that
 # selects them.

@@ -13,8 +13,12 @@
 // A recorder watches the whole run: every version of every object, the log of every
 // container, metrics, what the kubectl plugin prints, and the audit log of the API server.
 // After each spec it compares the status that kstatus, which GitOps tools use, computes of
-// each version with what the version reports; after the last one it searches everything for
-// the values of all Secrets (test/leak).
+// each version with what the version reports. After the last one it searches everything for
+// the values of all Secrets (test/leak), and compares what the operator asked of the API
+// server with testdata/calls.golden, which the operator's roles are compared with
+// (test/rights). After a change of those calls, rewrite the file with a whole run:
+//
+//	make test-e2e E2E_FLAGS=-update
 //
 //	make test-e2e
 package e2e

@@ -80,6 +80,7 @@ var _ = SynchronizedAfterSuite(func() {}, func() {
 	if record != nil {
 		record.expectKstatusAgrees()
 		record.expectNoSecretLeaked()
+		record.expectKnownCalls()
 		record.expectNoErrorsLogged()
 	}
 })

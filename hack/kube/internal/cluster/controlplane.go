@@ -21,6 +21,18 @@ const (
 	startTimeout = 3 * time.Minute
 )
 
+// auditPolicy records who of the pods asked the API server for what, without the objects.
+// The controllers of Kubernetes have ServiceAccounts in kube-system.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: None
+  userGroups: ["system:serviceaccounts:kube-system"]
+- level: Metadata
+  userGroups: ["system:serviceaccounts"]
+`
+
 // controlPlane is etcd and the Kubernetes control plane on the loopback address.
 type controlPlane struct {
 	*supervisor
@@ -67,6 +79,10 @@ func (c *controlPlane) startAPIServer(ctx context.Context) error {
 	if err := writeServiceAccountKey(key); err != nil {
 		return err
 	}
+	audit := c.dir.state("audit.yaml")
+	if err := os.WriteFile(audit, []byte(auditPolicy), 0o600); err != nil {
+		return fmt.Errorf("writing the audit policy: %w", err)
+	}
 	host, port, err := net.SplitHostPort(c.api)
 	if err != nil {
 		return fmt.Errorf("reading the API server's address: %w", err)
@@ -77,6 +93,7 @@ func (c *controlPlane) startAPIServer(ctx context.Context) error {
 		"--cert-dir="+c.dir.state("apiserver"), // where it generates its certificate
 		"--token-auth-file="+tokens,
 		"--authorization-mode=Node,RBAC",
+		"--audit-policy-file="+audit, "--audit-log-path="+c.dir.log("audit"),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+key, "--service-account-signing-key-file="+key,
 		"--service-cluster-ip-range="+serviceRange,
