@@ -43,18 +43,15 @@ func TestChurn(t *testing.T) {
 
 	saboteur := &saboteur{rig: r, memory: memory, random: rand.New(rand.NewPCG(s.seed, 1)), teams: teams, beacon: r.lightBeacon()}
 	r.log("baseline for %s", s.baseline())
-	saboteur.phase(s.baseline(), s.rounds(s.baseline()), editor.run)
-	r.awaitSettled(watch, namespaces...)
-	baseline := watch.take()
+	baseline := saboteur.phase(watch, s.baseline(), s.rounds(s.baseline()), editor.run)
 
 	hostile := r.prepare("hostile")
-	intruder := &intruder{editor: editor, tenant: hostile}
+	intruder := &intruder{editor: editor, tenant: hostile, started: map[string]bool{}}
 	intruder.invade(s.ofHostile())
 	r.log("hostile tenant for %s", s.hostile())
-	saboteur.phase(s.hostile(), max(1, s.rounds(s.hostile())), intruder.run, editor.run)
+	beside := saboteur.phase(watch, s.hostile(), max(1, s.rounds(s.hostile())), editor.run, intruder.run)
 	intruder.expectActive()
-	r.awaitSettled(watch, namespaces...)
-	compare(t, saboteur, baseline, watch.take())
+	compare(r, baseline, beside)
 
 	r.log("deleting the hostile tenant")
 	r.deleteFlagCaches(watch, hostile.namespace)
@@ -70,23 +67,33 @@ func TestChurn(t *testing.T) {
 	}
 }
 
-// phase lets some run for a duration. In the first half there are rounds of faults; in the second
-// half times are compared.
-func (s *saboteur) phase(duration time.Duration, rounds int, run ...func(context.Context)) {
-	ctx, cancel := context.WithCancel(s.t.Context())
-	defer cancel()
-	var running sync.WaitGroup
-	running.Go(func() {
+// phase edits for a duration, beside others that run: one half with rounds of faults, and one
+// without, once all FlagCaches have settled. It returns the changes of the latter.
+func (s *saboteur) phase(watch *readiness, duration time.Duration, rounds int, edit func(context.Context), beside ...func(context.Context)) []sample {
+	s.t.Helper()
+	teams := []string{s.teams[0].namespace, s.teams[1].namespace}
+	half := func(until func(ctx context.Context)) {
+		ctx, cancel := context.WithCancel(s.t.Context())
 		defer cancel()
-		s.run(ctx, duration/2, rounds)
-		s.log("calm for %s", duration/2)
-		s.wait(ctx, duration/2)
-	})
-	for _, r := range run[:len(run)-1] {
-		running.Go(func() { r(ctx) })
+		var running sync.WaitGroup
+		running.Go(func() {
+			defer cancel()
+			until(ctx)
+		})
+		for _, run := range beside {
+			running.Go(func() { run(ctx) })
+		}
+		edit(ctx) // in the test's own goroutine, which it may end
+		running.Wait()
+		s.awaitSettled(watch, teams...)
 	}
-	run[len(run)-1](ctx) // in the test's own goroutine, which may end the test
-	running.Wait()
+	if rounds > 0 {
+		half(func(ctx context.Context) { s.run(ctx, duration/2, rounds) })
+		watch.take()
+	}
+	s.log("calm for %s", duration/2)
+	half(func(ctx context.Context) { s.wait(ctx, duration/2) })
+	return watch.take()
 }
 
 // awaitSettled waits until all FlagCaches of some namespaces are Ready and complete.
@@ -101,17 +108,16 @@ func (r *rig) awaitSettled(watch *readiness, namespaces ...string) {
 }
 
 // compare compares the times to Ready with those of the baseline: the median over all changes of
-// how much longer each took than the median of its kind. Changes during a fault are left out:
-// what they take depends on when in the fault they were made.
-func compare(t *testing.T, s *saboteur, baseline, hostile []sample) {
-	t.Helper()
+// how much longer each took than the median of its kind.
+func compare(r *rig, baseline, beside []sample) {
+	r.t.Helper()
 	usual := map[string]time.Duration{}
-	for kind, times := range undisturbed(s, baseline) {
+	for kind, times := range byKind(baseline) {
 		usual[kind] = median(times)
 	}
 	var slowdowns []float64
-	for kind, times := range undisturbed(s, hostile) {
-		t.Logf("%-20s baseline %6d ms, beside the hostile tenant %6d ms in %d changes", kind, usual[kind].Milliseconds(), median(times).Milliseconds(), len(times))
+	for kind, times := range byKind(beside) {
+		r.log("%-20s baseline %6d ms, beside the hostile tenant %6d ms in %d changes", kind, usual[kind].Milliseconds(), median(times).Milliseconds(), len(times))
 		if usual[kind] == 0 {
 			continue
 		}
@@ -120,21 +126,21 @@ func compare(t *testing.T, s *saboteur, baseline, hostile []sample) {
 		}
 	}
 	if len(slowdowns) < 5 {
-		t.Fatalf("only %d changes can be compared, of %d and %d", len(slowdowns), len(baseline), len(hostile))
+		r.t.Fatalf("only %d changes can be compared, of %d and %d", len(slowdowns), len(baseline), len(beside))
 	}
 	slices.Sort(slowdowns)
 	slowdown := slowdowns[len(slowdowns)/2]
-	t.Logf("%d changes of the baseline and %d beside the hostile tenant; in the median of %d, %.2f times as slow", len(baseline), len(hostile), len(slowdowns), slowdown)
+	r.log("%d changes of the baseline and %d beside the hostile tenant; in the median of %d, %.2f times as slow", len(baseline), len(beside), len(slowdowns), slowdown)
 	if slowdown > maxSlowdown {
-		t.Errorf("beside the hostile tenant changes take %.2f times as long to be Ready, want at most %.0f", slowdown, maxSlowdown)
+		r.t.Errorf("beside the hostile tenant changes take %.2f times as long to be Ready, want at most %.0f", slowdown, maxSlowdown)
 	}
 }
 
-// undisturbed returns the times that changes took to be Ready, by their kind.
-func undisturbed(s *saboteur, samples []sample) map[string][]time.Duration {
+// byKind returns the times that changes took to be Ready, by their kind; deletions are none.
+func byKind(samples []sample) map[string][]time.Duration {
 	times := map[string][]time.Duration{}
 	for _, c := range samples {
-		if c.generation > 0 && !s.overlaps(c) {
+		if c.generation > 0 {
 			times[c.kind] = append(times[c.kind], c.took())
 		}
 	}

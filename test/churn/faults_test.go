@@ -28,20 +28,8 @@ type saboteur struct {
 	random *rand.Rand
 	teams  []*tenant
 	beacon *v1alpha1.FlagCache
-	// faults are when they were injected, and when they ended.
-	faults []interval
-}
-
-type interval struct{ begin, end time.Time }
-
-// overlaps reports whether a change was under way during a fault.
-func (s *saboteur) overlaps(c sample) bool {
-	for _, f := range s.faults {
-		if c.begun.Before(f.end) && c.done.After(f.begin) {
-			return true
-		}
-	}
-	return false
+	// requests to reconcile the beacon so far.
+	requests int
 }
 
 // run injects rounds of faults, one of each kind, at regular times within the duration. It
@@ -52,17 +40,10 @@ func (s *saboteur) run(ctx context.Context, duration time.Duration, rounds int) 
 	for range rounds {
 		for _, inject := range kinds {
 			s.wait(ctx, pause)
-			begin := time.Now()
 			if err := errors.Join(inject(ctx), s.awaitBeacon(ctx)); err != nil && ctx.Err() == nil {
 				s.t.Errorf("injecting a fault: %v", err)
 			}
-			// Clients back off exponentially, so that each may miss the end of an outage
-			// for as long as it lasted.
-			s.faults = append(s.faults, interval{begin: begin, end: time.Now().Add(time.Since(begin))})
 		}
-	}
-	if len(s.faults) > 0 {
-		s.wait(ctx, time.Until(s.faults[len(s.faults)-1].end))
 	}
 }
 
@@ -86,7 +67,8 @@ func (r *rig) lightBeacon() *v1alpha1.FlagCache {
 
 // awaitBeacon waits until the operator has reconciled the beacon, on request.
 func (s *saboteur) awaitBeacon(ctx context.Context) error {
-	request := fmt.Sprint(len(s.faults) + 1)
+	s.requests++
+	request := fmt.Sprint(s.requests)
 	return try(ctx, func(ctx context.Context) (bool, error) {
 		if err := s.Client.Get(ctx, client.ObjectKeyFromObject(s.beacon), s.beacon); err != nil {
 			return false, err

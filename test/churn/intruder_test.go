@@ -32,6 +32,8 @@ type intruder struct {
 	tenant *tenant
 	// changes counts the changes of the huge flags.
 	changes int
+	// started are the FlagCaches whose canaries were started.
+	started map[string]bool
 }
 
 // invade creates the hostile tenant's FlagCaches: half of them have canaries on a server that
@@ -118,7 +120,6 @@ const attackInterval = 2 * time.Second
 // run attacks until ctx is done: it starts canaries on what became Ready, and changes the huge
 // flags so that they are validated again.
 func (i *intruder) run(ctx context.Context) {
-	started := map[string]bool{}
 	ticks := time.NewTicker(attackInterval)
 	defer ticks.Stop()
 	for {
@@ -127,20 +128,20 @@ func (i *intruder) run(ctx context.Context) {
 			return
 		case <-ticks.C:
 			i.changeHugeFlags(ctx)
-			i.startCanaries(ctx, started)
+			i.startCanaries(ctx)
 		}
 	}
 }
 
 // startCanaries changes the FlagCaches with canaries that are Ready, once. Errors are of no
 // interest: others follow.
-func (i *intruder) startCanaries(ctx context.Context, started map[string]bool) {
+func (i *intruder) startCanaries(ctx context.Context) {
 	for _, fc := range i.watch.idle(i.tenant.namespace) {
-		if started[fc.Name] || len(fc.Spec.Canary.Steps) == 0 || !settled(fc) {
+		if i.started[fc.Name] || len(fc.Spec.Canary.Steps) == 0 || !settled(fc) {
 			continue
 		}
 		fc.Spec.Service.Env = append(fc.Spec.Service.Env, v1alpha1.EnvVar{Name: "RELEASE", Value: "2"})
-		started[fc.Name] = i.Client.Update(ctx, fc) == nil
+		i.started[fc.Name] = i.Client.Update(ctx, fc) == nil
 	}
 }
 
