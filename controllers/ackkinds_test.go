@@ -207,7 +207,7 @@ func (o *operator) newReconciler(c client.Client) *controllers.Reconciler {
 		ACK:       o.kinds,
 		Events:    events.NewFakeRecorder(10_000),
 		Clock:     clock.RealClock{},
-		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Operator:  observed.Operator{Namespace: "flagcache-system", ClusterID: "cluster-1", FlagServiceImage: "flag-service:v1"},
 	}
 	r.Policy.Store(permittingElastiCache())
 	return r

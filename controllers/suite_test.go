@@ -154,7 +154,7 @@ func newStage(ctx context.Context) *stage {
 		Sampler:   s.sampler,
 		Events:    recorder,
 		Clock:     clocktesting.NewFakePassiveClock(time.Now()),
-		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Operator:  observed.Operator{Namespace: "flagcache-system", ClusterID: "cluster-1", FlagServiceImage: "flag-service:v1"},
 	}
 	s.Policy.Store(permittingElastiCache())
 	Expect(k8s.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}})).To(Succeed())

@@ -97,6 +97,8 @@ const (
 	ReasonAWSRejected = "AWSRejected"
 	// ReasonAlreadyExists: AWS has a replication group with this ID that does not belong to this FlagCache; see the annotation flagcache.dev/adopt.
 	ReasonAlreadyExists = "AlreadyExists"
+	// ReasonClusterUnidentified: the operator cannot identify the cluster, so that it can give a new cache no ID in AWS; an administrator must set its --cluster-id, or let it get namespace kube-system.
+	ReasonClusterUnidentified = "ClusterUnidentified"
 	// ReasonGroupIDChanged: somebody changed the ID in a ReplicationGroup, which the operator has restored; AWS may have another group with that ID, which is not deleted.
 	ReasonGroupIDChanged = "GroupIDChanged"
 	// ReasonCreateFailed: AWS failed to create the replication group, which is deleted and created again, at most five times.

@@ -88,6 +88,9 @@ const (
 	// AnnotationAdopt, with the ID of a replication group as its value, permits the
 	// FlagCache to adopt an existing group with that ID.
 	AnnotationAdopt = "flagcache.dev/adopt"
+	// AnnotationAWSID, on ACK's objects and the Secret of a cache, is the ID of the
+	// cache in AWS.
+	AnnotationAWSID = "flagcache.dev/aws-id"
 	// AnnotationAdoptChildren, with the UID of the FlagCache as its value, permits the
 	// FlagCache to take back the objects that a deleted FlagCache of the same name left, as
 	// after kubectl delete --cascade=orphan: those that the operator last applied and that

@@ -48,6 +48,8 @@ type options struct {
 	elastiCacheCA string
 	// prometheus is --prometheus, "" if it is not set.
 	prometheus string
+	// clusterID is --cluster-id, "" if it is not set.
+	clusterID string
 	// policyFile is --policy, "" if it is not set.
 	policyFile string
 	log        zap.Options
@@ -67,6 +69,7 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	caFile := fs.String("elasticache-ca-file", "", "PEM file with the CA bundle to verify ElastiCache nodes with, for example for an emulator of AWS. Default: the system's CA bundle.")
 	fs.StringVar(&o.policyFile, "policy", "", "File with what FlagCaches may request, which is read again when it changes. Without it, or while it does not exist, the defaults of docs/policy.md apply.")
 	fs.StringVar(&o.prometheus, "prometheus", "", "Address of a Prometheus that every FlagCache may query, for example http://prometheus.monitoring:9090. Others need the policy.")
+	fs.StringVar(&o.clusterID, "cluster-id", "", "Name of the cluster in the IDs and tags of its resources in AWS, unique among the clusters that share an AWS account. Default: the UID of namespace kube-system, which the operator needs the permission to get.")
 	o.log.BindFlags(fs)
 	if err := fs.Parse(args); err != nil {
 		return options{}, err
@@ -81,6 +84,9 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	}
 	if o.workers < 1 || o.probeWorkers < 1 {
 		return options{}, fmt.Errorf("--max-concurrent-reconciles and --max-concurrent-probes must be at least 1")
+	}
+	if problems := validation.IsValidLabelValue(o.clusterID); len(problems) > 0 {
+		return options{}, fmt.Errorf("--cluster-id: %q is not valid: %s", o.clusterID, problems[0])
 	}
 	if err := o.setElastiCacheCA(*caFile); err != nil {
 		return options{}, err

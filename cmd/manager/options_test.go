@@ -33,6 +33,7 @@ func TestOptions(t *testing.T) {
 		ElastiCacheCA    string
 		HeapLimit        int64
 		Prometheus       string
+		ClusterID        string
 	}
 	defaults := values{OwnNamespace: "flagcache-system", FlagServiceImage: "ghcr.io/flagcache/flag-service:" + version}
 	for name, test := range map[string]struct {
@@ -68,6 +69,13 @@ func TestOptions(t *testing.T) {
 		"Prometheus without a scheme": {
 			args: []string{"--prometheus=prometheus:9090"}, message: "--prometheus must be an address such as",
 		},
+		"name of the cluster": {
+			args: []string{"--cluster-id=blue"},
+			want: values{OwnNamespace: defaults.OwnNamespace, FlagServiceImage: defaults.FlagServiceImage, ClusterID: "blue"},
+		},
+		"invalid name of the cluster": {
+			args: []string{"--cluster-id=blue and green"}, message: `--cluster-id: "blue and green" is not valid`,
+		},
 		"missing CA bundle": {
 			args: []string{"--elasticache-ca-file", filepath.Join(t.TempDir(), "missing.pem")}, message: "--elasticache-ca-file: open ",
 		},
@@ -92,7 +100,7 @@ func TestOptions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := values{o.namespaces, o.ownNamespace, o.flagServiceImage, o.elastiCacheCA, o.heapLimit, o.prometheus}
+			got := values{o.namespaces, o.ownNamespace, o.flagServiceImage, o.elastiCacheCA, o.heapLimit, o.prometheus, o.clusterID}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("options (-want +got):\n%s", diff)
 			}

@@ -79,6 +79,10 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("setting up the watches of ACK kinds: %w", err)
 	}
+	cluster, err := clusterID(ctx, mgr.GetAPIReader(), o.clusterID, mgr.GetLogger())
+	if err != nil {
+		return err
+	}
 	reconciler = &controllers.Reconciler{
 		Client:     bodies.New(kinds.Client(mgr.GetClient()), mgr.GetAPIReader()),
 		Live:       mgr.GetAPIReader(),
@@ -89,7 +93,7 @@ func run(ctx context.Context, o options) error {
 		ACK:        kinds,
 		Events:     eventrate.New(mgr.GetEventRecorder("flagcache")),
 		Clock:      clock.RealClock{},
-		Operator:   observed.Operator{Namespace: o.ownNamespace, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA, Prometheus: o.prometheus},
+		Operator:   observed.Operator{Namespace: o.ownNamespace, ClusterID: cluster, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA, Prometheus: o.prometheus},
 	}
 	if err := addPolicy(mgr, o.policyFile, reconciler, changes); err != nil {
 		return err

@@ -150,6 +150,7 @@ var terminalReasons = []string{
 	v1alpha1.ReasonSecretInvalid,
 	v1alpha1.ReasonAWSRejected,
 	v1alpha1.ReasonAlreadyExists,
+	v1alpha1.ReasonClusterUnidentified,
 	v1alpha1.ReasonCreateRetriesExhausted,
 	v1alpha1.ReasonInvalidRecord,
 	v1alpha1.ReasonUnparseable,

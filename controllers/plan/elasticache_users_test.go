@@ -67,7 +67,7 @@ func TestUsersBeingDeletedAreAwaited(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := aCloud(t, withIAM(aFlagCache()))
 			c.fc.CreationTimestamp = metav1.NewTime(c.now.Add(-age))
-			pods := "fc-shop-demo-" + elasticache.Identity(c.fc)
+			pods := newID(c)
 			c.aws.Users[pods] = ackmodel.User{Spec: ack.UserSpec{UserID: &pods, UserName: &pods, Engine: ptr.To("valkey"), AccessString: ptr.To("on")}}
 			c.until("the refusal", c.hasReason(v1alpha1.ReasonAlreadyExists))
 			c.runFor(2 * time.Minute)

@@ -95,6 +95,8 @@ type world struct {
 	ackLacks  map[string][]string
 	// applied are the objects of ACK's kinds as the operator applied them last.
 	applied map[string]observed.Object
+	// clusterID is what the operator knows the cluster by.
+	clusterID string
 	// made counts the created children.
 	made int
 }
@@ -111,14 +113,14 @@ func aWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
 
 // anEmptyWorld holds one FlagCache with valid flags and nothing else.
 func anEmptyWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
-	return &world{t: t, fc: fc, flags: observed.Flags{State: observed.FlagsLoaded}, now: noon}
+	return &world{t: t, fc: fc, flags: observed.Flags{State: observed.FlagsLoaded}, now: noon, clusterID: "cluster-1"}
 }
 
 func (w *world) snapshot() observed.Snapshot {
 	return observed.Snapshot{
 		Now:            w.now,
 		FlagCache:      w.fc,
-		Operator:       observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Operator:       observed.Operator{Namespace: "flagcache-system", ClusterID: w.clusterID, FlagServiceImage: "flag-service:v1"},
 		Fresh:          observed.Fresh{Password: secret.String(fmt.Sprintf("password-%d", len(w.trace))), IntegrityKey: "key", Token: secret.String(fmt.Sprintf("token-%d", w.now.Unix()))},
 		Violations:     w.violations,
 		ExternalSecret: w.secret,

@@ -21,28 +21,30 @@ import (
 func TestElastiCacheScenarios(t *testing.T) {
 	const one = "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token"
 	ends := map[string]string{
-		"elastiCacheCreated":             one,
-		"elastiCacheChanged":             "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
-		"elastiCacheChangeOverwritten":   "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
-		"elastiCacheEdited":              one,
-		"elastiCacheRotated":             "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
-		"elastiCacheRotatedDuringCanary": "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
-		"elastiCacheReplaced":            "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
-		"elastiCacheReplacedByCanary":    "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
-		"elastiCacheRolledBack":          one,
-		"elastiCacheMigratedTo":          one,
-		"elastiCacheDeleted":             "AWS has 0",
-		"elastiCacheRetained":            "AWS has 1 accepting 1 token",
-		"elastiCacheRetainedReplaced":    "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
-		"elastiCacheSnapshotted":         "AWS has 0",
-		"elastiCacheFailsOnce":           one,
-		"elastiCacheOverQuota":           one,
-		"elastiCacheChangeDenied":        "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
-		"elastiCacheBeforeACK":           one,
-		"elastiCacheWithoutACK":          "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
-		"elastiCacheLost":                one,
-		"elastiCacheNamespaceDeleted":    "AWS has 0",
-		"elastiCacheByIAM":               "AWS has 0",
+		"elastiCacheCreated":                one,
+		"elastiCacheChanged":                "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheChangeOverwritten":      "redis on 3 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheEdited":                 one,
+		"elastiCacheRotated":                "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
+		"elastiCacheRotatedDuringCanary":    "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
+		"elastiCacheReplaced":               "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheReplacedByCanary":       "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheRolledBack":             one,
+		"elastiCacheMigratedTo":             one,
+		"elastiCacheDeleted":                "AWS has 0",
+		"elastiCacheRetained":               "AWS has 1 accepting 1 token",
+		"elastiCacheRetainedReplaced":       "valkey on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheSnapshotted":            "AWS has 0",
+		"elastiCacheFailsOnce":              one,
+		"elastiCacheOverQuota":              one,
+		"elastiCacheChangeDenied":           "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheUpgraded":               "redis on 1 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheUpgradedDuringCreation": one,
+		"elastiCacheBeforeACK":              one,
+		"elastiCacheWithoutACK":             "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheLost":                   one,
+		"elastiCacheNamespaceDeleted":       "AWS has 0",
+		"elastiCacheByIAM":                  "AWS has 0",
 	}
 	reasons := map[string]string{
 		"elastiCacheChangeOverwritten": v1alpha1.ReasonInvalidRecord,
@@ -59,6 +61,11 @@ func TestElastiCacheScenarios(t *testing.T) {
 			}
 			if !strings.Contains(strings.Join(w.events, "\n"), reasons[s.name]) {
 				t.Errorf("there is no event with reason %s: %q", reasons[s.name], w.events)
+			}
+			for id := range w.cloud.Groups {
+				if fc := find(w.api.now(flagCaches), name); strings.HasPrefix(s.name, "elastiCacheUpgraded") && id != oldID(fc.(*v1alpha1.FlagCache)) {
+					t.Errorf("the cache of the old release has the ID %s", id)
+				}
 			}
 			if got := w.describeCaches(); got != ends[s.name] {
 				t.Errorf("the scenario ends with:\n%s\nwant:\n%s", got, ends[s.name])

@@ -19,6 +19,8 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/elasticache"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // maxGroups is one for each of two identities during a replacement.
@@ -112,11 +114,15 @@ func (w cloudOracle) snapshotted(g *ack.ReplicationGroup) bool {
 }
 
 // checkGroupChanged verifies S2: a group that exists in AWS is changed one class at a time, not while
-// AWS executes another change, and not while the record of the last change is invalid.
+// AWS executes another change, and not while the record of the last change is invalid; and S10: it
+// remains the same group.
 func (w cloudOracle) checkGroupChanged(before, after *ack.ReplicationGroup) {
 	changed := classesChanged(before.Spec, after.Spec)
 	if before.Annotations[v1alpha1.AnnotationChange] == notJSON && (len(changed) > 0 || after.Annotations[v1alpha1.AnnotationChange] != notJSON) {
 		w.violation("S2 capacity: ReplicationGroup %s was changed although the record of its last change is invalid", after.Name)
+	}
+	if id := ack.Value(after.Spec.ReplicationGroupID); id != ack.Value(before.Spec.ReplicationGroupID) && w.cloud.Groups[id].State == "" {
+		w.violation("S10 single spend: ReplicationGroup %s was given the ID %s, which AWS does not have", after.Name, id)
 	}
 	switch {
 	case ack.GroupState(before) == "" || len(changed) == 0:
@@ -316,4 +322,73 @@ func withoutTimes(o client.Object) {
 	for _, condition := range ack.ConditionsOf(o) {
 		condition.LastTransitionTime = nil
 	}
+}
+
+// createByOldRelease creates a FlagCache and the first object of its cache as a release did
+// that gave caches short IDs. Its record makes the present one give such an ID to the cache.
+func createByOldRelease(fc *v1alpha1.FlagCache) step {
+	return step{"create the FlagCache of an old release", func(w *World) {
+		createInCloud(fc.DeepCopy()).do(w)
+		created := find(w.api.now(flagCaches), name).(*v1alpha1.FlagCache)
+		meta := observed.SecretMeta(created, name+"-cache-"+elasticache.Identity(created), v1alpha1.ComponentCache)
+		meta.Labels[v1alpha1.LabelCache] = elasticache.Identity(created)
+		meta.Annotations = map[string]string{v1alpha1.AnnotationAWSID: oldID(created)}
+		w.user().mustCreate(&corev1.Secret{ObjectMeta: meta, Type: corev1.SecretTypeOpaque, Data: map[string][]byte{elasticache.TokenKey: []byte(secretMarker + "-old")}})
+	}}
+}
+
+// oldID is the ID that the old release gave a cache.
+func oldID(fc *v1alpha1.FlagCache) string {
+	return "fc-" + namespace + "-" + name + "-" + elasticache.Identity(fc)
+}
+
+// downgradeObjects makes the objects of the cache, and the tags in AWS, those of a release
+// that gave caches short IDs.
+func downgradeObjects(w *World) {
+	for k := range kinds {
+		for _, o := range w.api.now(k) {
+			if o.GetAnnotations()[v1alpha1.AnnotationAWSID] != "" {
+				w.api.update(k, o.GetName(), withoutIdentity)
+			}
+		}
+	}
+	for id, g := range w.cloud.Groups {
+		g.Spec.Tags, g.Pending.Tags = withoutOwnTags(g.Spec.Tags), withoutOwnTags(g.Pending.Tags)
+		w.cloud.Groups[id] = g
+	}
+}
+
+// withoutIdentity removes the record of the ID and the tags that identify the FlagCache.
+func withoutIdentity(o client.Object) {
+	annotations := o.GetAnnotations()
+	delete(annotations, v1alpha1.AnnotationAWSID)
+	o.SetAnnotations(annotations)
+	if !ack.Is(o) {
+		return
+	}
+	tags := reflect.ValueOf(o).Elem().FieldByName("Spec").FieldByName("Tags")
+	kept := reflect.MakeSlice(tags.Type(), 0, tags.Len())
+	for i := range tags.Len() {
+		if !strings.Contains(observed.ToJSON(tags.Index(i).Interface()), ownTags) {
+			kept = reflect.Append(kept, tags.Index(i))
+		}
+	}
+	tags.Set(kept)
+}
+
+// ownTags is the prefix of the tags that identify the FlagCache.
+const ownTags = "flagcache.dev/"
+
+func withoutOwnTags(tags []*ack.Tag) []*ack.Tag {
+	return slices.DeleteFunc(slices.Clone(tags), func(t *ack.Tag) bool { return strings.HasPrefix(ptr.Deref(t.Key, ""), ownTags) })
+}
+
+// groupRequested reports whether a replication group exists in AWS that is not available.
+func groupRequested(w *World) bool {
+	for _, g := range w.cloud.Groups {
+		if g.State == ack.GroupCreating {
+			return true
+		}
+	}
+	return false
 }

@@ -103,7 +103,7 @@ func (m *manager) wire(t *testing.T, config *rest.Config) ctrl.Manager {
 		Sampler:   &sampler{},
 		Events:    mgr.GetEventRecorder("flagcache"),
 		Clock:     clock.RealClock{},
-		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
+		Operator:  observed.Operator{Namespace: "flagcache-system", ClusterID: "cluster-1", FlagServiceImage: "flag-service:v1"},
 	}
 	if err := r.SetupWithManager(mgr, m.probes, 1); err != nil {
 		t.Fatalf("setting up the controller: %v", err)

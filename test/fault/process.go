@@ -230,7 +230,7 @@ func (w process) operator() *controllers.Reconciler {
 		ACK:       w.World,
 		Events:    recorder{w.World},
 		Clock:     w.World,
-		Operator:  observed.Operator{Namespace: operatorNamespace, FlagServiceImage: "flag-service:v1"},
+		Operator:  observed.Operator{Namespace: operatorNamespace, ClusterID: "cluster-1", FlagServiceImage: "flag-service:v1"},
 		Random:    w.random,
 		Backoff:   &w.queue.stale,
 	}

@@ -308,6 +308,9 @@ var elastiCacheScenarios = inCloud([]scenario{
 			requestNodes("cache.t3.small")(w)
 		}},
 	}, waitsForRest: true},
+	{name: "elastiCacheUpgraded", steps: []step{createByOldRelease(withAllParts(withElastiCache(aFlagCache()))), {"upgrade the operator", downgradeObjects}}},
+	{name: "elastiCacheUpgradedDuringCreation", steps: []step{createByOldRelease(withElastiCache(aFlagCache())), {"upgrade the operator", downgradeObjects}},
+		triggers: stepTriggers{1: groupRequested}, waitsForRest: true},
 	{name: "elastiCacheBeforeACK", steps: []step{
 		{"create the FlagCache", func(w *World) {
 			w.user().mustCreate(flagsFile(goodFlags))

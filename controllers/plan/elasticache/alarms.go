@@ -139,7 +139,7 @@ func regionOfARN(arn string) string {
 }
 
 func nodeAlarm(d desired, node string, a alarm) *ack.MetricAlarm {
-	m := metricAlarm(d, strings.TrimPrefix(node, d.aws()+"-")+"-"+a.name, node+"-"+a.name)
+	m := metricAlarm(d, strings.TrimPrefix(node, d.aws+"-")+"-"+a.name, node+"-"+a.name)
 	m.Spec.AlarmDescription = fmt.Sprintf("%s: %s over %d. FlagCache %s/%s", a.title, a.metric, a.threshold, d.fc.Namespace, d.fc.Name)
 	m.Spec.Namespace, m.Spec.MetricName, m.Spec.Statistic = "AWS/ElastiCache", a.metric, a.statistic
 	m.Spec.Dimensions = []ack.Dimension{{Name: "CacheClusterId", Value: node}}
@@ -151,7 +151,7 @@ func nodeAlarm(d desired, node string, a alarm) *ack.MetricAlarm {
 // ElastiCache this month: AWS itemizes charges no further
 // (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/monitor_estimated_charges_with_cloudwatch.html).
 func chargesAlarm(d desired, monthlyUSD int64) *ack.MetricAlarm {
-	m := metricAlarm(d, "charges", d.aws()+"-charges")
+	m := metricAlarm(d, "charges", d.aws+"-charges")
 	m.Annotations[ack.AnnotationRegion] = billingRegion
 	m.Spec.AlarmDescription = fmt.Sprintf("The account's estimated charges for ElastiCache are over %d USD, the budget of FlagCache %s/%s", monthlyUSD, d.fc.Namespace, d.fc.Name)
 	m.Spec.Namespace, m.Spec.MetricName, m.Spec.Statistic = "AWS/Billing", "EstimatedCharges", "Maximum"

@@ -33,6 +33,12 @@ func notInstalled(k ack.Kind) metav1.Condition {
 		"FlagCache continues as soon as it is installed", k.CRD(), k.Controller())
 }
 
+// unidentified is for a new cache where the operator does not know its cluster.
+func unidentified() metav1.Condition {
+	return notProvisioned(v1alpha1.ReasonClusterUnidentified, "The operator cannot identify the cluster, which is part of the ID of a cache in AWS: "+
+		"an administrator must set the operator's --cluster-id, or let it get namespace kube-system")
+}
+
 // invalidRecord is for a record that cannot be decoded.
 func invalidRecord(err error) metav1.Condition {
 	return conditions.Unknown(v1alpha1.ConditionCacheProvisioned, v1alpha1.ReasonInvalidRecord,
@@ -87,7 +93,7 @@ func (c planned) dependency(desired observed.Object) metav1.Condition {
 
 // alreadyExists is how to take over what AWS has.
 func (c planned) alreadyExists(what string, r Refusal) metav1.Condition {
-	return notProvisioned(r.Reason, "%s: %s. To take it over, annotate the FlagCache with %s=%s", what, r.Message, v1alpha1.AnnotationAdopt, c.aws())
+	return notProvisioned(r.Reason, "%s: %s. To take it over, annotate the FlagCache with %s=%s", what, r.Message, v1alpha1.AnnotationAdopt, c.aws)
 }
 
 // ackSilent distinguishes an ACK that does not work from an AWS that is slow.
@@ -113,7 +119,7 @@ func (c planned) present() metav1.Condition {
 		return notProvisioned(v1alpha1.ReasonProvisioning, "%s is being deleted; it is created again after that", what)
 	case c.seen.ofAnother():
 		return notProvisioned(v1alpha1.ReasonGroupIDChanged, "Somebody changed the replicationGroupID of %s to %q. It is restored, and replication group %s remains in use: "+
-			"if ACK has created the other one, delete it in AWS", what, quote(c.seen.otherID()), c.aws())
+			"if ACK has created the other one, delete it in AWS", what, quote(c.seen.otherID()), c.aws)
 	case ack.GroupState(observed) == ack.GroupCreateFailed && c.records.failures.of(c.request()).exhausted():
 		return notProvisioned(v1alpha1.ReasonCreateRetriesExhausted, "AWS failed to create %s %d times%s: change the spec, or set the annotation %s to a new value to retry",
 			what, maxFailures, inParentheses(lastEvent(observed)), v1alpha1.AnnotationReconcileAt)

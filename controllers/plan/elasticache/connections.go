@@ -4,8 +4,6 @@
 package elasticache
 
 import (
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -60,7 +58,7 @@ func (c planned) connection() (connection.Connection, bool) {
 	case c.usesToken():
 		current.Password = secret.String(c.token)
 	case c.usesIAM():
-		current.Username, current.IAMCache, current.IAMRegion = c.serviceUser(), c.aws(), regionFor(c.x, c.desired, g)
+		current.Username, current.IAMCache, current.IAMRegion = c.serviceUser(), c.aws, regionFor(c.x, c.desired, g)
 	}
 	return current, true
 }
@@ -87,8 +85,12 @@ func (Planner) ProbeConnection(x *observed.Index, c connection.Connection) conne
 	if c.IAMCache == "" {
 		return c
 	}
-	id := c.IAMCache[strings.LastIndex(c.IAMCache, "-")+1:]
-	return asProbe(x.FlagCache, c, x.SecretValue(names{x.FlagCache, id}.secret(), TokenKey))
+	for _, id := range x.CacheIDs() {
+		if n := namesOf(x, id); n.aws == c.IAMCache {
+			return asProbe(x.FlagCache, c, x.SecretValue(n.secret(), TokenKey))
+		}
+	}
+	return asProbe(x.FlagCache, c, "")
 }
 
 // asProbe replaces the pods' user with the probe's.

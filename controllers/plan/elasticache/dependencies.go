@@ -153,7 +153,7 @@ func (d desired) subnetGroupName() string {
 	case d.spec.SubnetGroupName != "":
 		return d.spec.SubnetGroupName
 	case len(d.spec.SubnetIDs) > 0:
-		return d.aws()
+		return d.aws
 	default:
 		return ""
 	}
@@ -164,7 +164,7 @@ func (d desired) subnetGroup() *ack.CacheSubnetGroup {
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.ElastiCache.String(), Kind: "CacheSubnetGroup"},
 		ObjectMeta: d.retainableMeta(d.object()),
 		Spec: ack.CacheSubnetGroupSpec{
-			CacheSubnetGroupName:        ptr.To(d.aws()),
+			CacheSubnetGroupName:        ptr.To(d.aws),
 			CacheSubnetGroupDescription: ptr.To(d.owner()),
 			Tags:                        d.tags(),
 		},
@@ -188,7 +188,7 @@ func (d desired) securityGroup() *ack.SecurityGroup {
 		TypeMeta:   metav1.TypeMeta{APIVersion: ack.EC2.String(), Kind: "SecurityGroup"},
 		ObjectMeta: d.retainableMeta(d.object()),
 		Spec: ack.SecurityGroupSpec{
-			Name:         ptr.To(d.aws() + "-" + observed.Fingerprint(d.fc.UID)),
+			Name:         ptr.To(d.aws + "-" + observed.Fingerprint(d.fc.UID)),
 			Description:  ptr.To(d.owner()),
 			VPCID:        ptr.To(d.spec.VPCID),
 			IngressRules: []*ack.IPPermission{rule},
@@ -229,7 +229,7 @@ func (d desired) parameterGroupName() string {
 	if len(d.spec.Parameters) == 0 {
 		return "default." + family(d.spec)
 	}
-	return d.aws() + familySuffix(d.spec)
+	return d.aws + familySuffix(d.spec)
 }
 
 func (d desired) parameterGroup() *ack.CacheParameterGroup {

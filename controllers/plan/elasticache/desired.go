@@ -4,6 +4,10 @@
 package elasticache
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -16,11 +20,14 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
-// Identity is a hash of everything that AWS cannot change in place. IDs in AWS end
-// in it, so two namespaces or names never share a cache, and a FlagCache that is
-// created again finds the cache that was retained.
+// Identity is a hash of everything that AWS cannot change in place, by which the objects
+// of a cache in Kubernetes are named. It is unique among the caches of a FlagCache.
 func Identity(fc *v1alpha1.FlagCache) string {
-	e := fc.Spec.Cache.ElastiCache
+	return observed.Fingerprint("", append([]string{fc.Namespace, fc.Name}, fixed(fc.Spec.Cache.ElastiCache)...)...)
+}
+
+// fixed is everything that AWS cannot change in place.
+func fixed(e *v1alpha1.ElastiCacheSpec) []string {
 	subnets := make([]string, 0, len(e.SubnetIDs))
 	for _, id := range e.SubnetIDs {
 		subnets = append(subnets, string(id))
@@ -31,7 +38,7 @@ func Identity(fc *v1alpha1.FlagCache) string {
 		key = e.AtRestEncryption.KMSKeyID
 	}
 	parts := []string{
-		fc.Namespace, fc.Name, string(e.Engine), e.SubnetGroupName, strings.Join(subnets, ","), e.VPCID,
+		string(e.Engine), e.SubnetGroupName, strings.Join(subnets, ","), e.VPCID,
 		key, string(e.TransitEncryption), string(e.Authentication.Type), e.Region,
 	}
 	if tiered(e.NodeType) {
@@ -43,7 +50,7 @@ func Identity(fc *v1alpha1.FlagCache) string {
 	if e.Snapshots != nil {
 		parts = append(parts, "daily snapshots")
 	}
-	return observed.Fingerprint("", parts...)
+	return parts
 }
 
 // tiered reports whether nodes of a type keep part of their data on a disk. AWS
@@ -59,6 +66,100 @@ type names struct {
 	fc *v1alpha1.FlagCache
 	// id is the cache's identity.
 	id string
+	// aws is the ID of the cache in AWS: at most 40 lower-case characters, which begin
+	// with a letter, and no two hyphens in a row
+	// (https://docs.aws.amazon.com/AmazonElastiCache/latest/APIReference/API_CreateReplicationGroup.html).
+	// AWS answers in lower case, and ACK would write any other spelling back. It is "" for a
+	// cache that does not exist yet where the operator cannot identify the cluster.
+	aws string
+}
+
+// namesOf are the names of a cache.
+func namesOf(x *observed.Index, id string) names {
+	return names{fc: x.FlagCache, id: id, aws: idInAWS(x, id)}
+}
+
+// idInAWS is the ID of a cache in AWS. It is on record in every object of the cache, because
+// what it is made of may change while AWS has the cache. Objects without a record are those
+// of a release that made short IDs only. More people may edit a Secret than ACK's objects,
+// so its record alone only chooses among the IDs that the cache may have.
+func idInAWS(x *observed.Index, id string) string {
+	fc, objects := x.FlagCache, x.OfCache(id)
+	inACK := slices.DeleteFunc(slices.Clone(objects), func(o observed.Object) bool { return !ack.Is(o) })
+	short, recorded := shortID(fc, id), recordedID(objects)
+	if inObjects := recordedID(inACK); inObjects != "" {
+		return inObjects
+	}
+	if fc.Spec.Cache.ElastiCache == nil || Identity(fc) != id {
+		return cmp.Or(recorded, short)
+	}
+	own := newID(x.Operator.ClusterID, fc)
+	possible := []string{own, short}
+	for _, o := range inACK {
+		if g, ok := o.(*ack.ReplicationGroup); ok {
+			possible = append(possible, ack.Value(g.Spec.ReplicationGroupID))
+		}
+	}
+	switch {
+	case recorded != "" && slices.Contains(possible, recorded):
+		return recorded
+	case len(inACK) > 0, recorded == "" && len(objects) > 0, fc.Status.Cache != nil && fc.Status.Cache.ReplicationGroupID == short:
+		return short
+	default:
+		return own
+	}
+}
+
+// recordedID is the ID in AWS that is on record in some of a cache's objects, "" if it is in
+// none.
+func recordedID(objects []observed.Object) string {
+	for _, o := range objects {
+		if id := o.GetAnnotations()[v1alpha1.AnnotationAWSID]; id != "" {
+			return id
+		}
+	}
+	return ""
+}
+
+const (
+	// maxID is the length of an ID in AWS.
+	maxID = 40
+	// maxReadable is how much of one is for people.
+	maxReadable = 16
+)
+
+// newID is the ID of a new cache, "" for an unknown cluster. 64 bits of a hash of the
+// cluster and of everything that identifies the cache are the unique part: whoever can
+// choose names cannot find one with the ID of another's cache, and clusters that share an
+// AWS account have different ones.
+func newID(cluster string, fc *v1alpha1.FlagCache) string {
+	if cluster == "" {
+		return ""
+	}
+	hash := sha256.New()
+	for _, part := range append([]string{cluster, fc.Namespace, fc.Name}, fixed(fc.Spec.Cache.ElastiCache)...) {
+		_, _ = fmt.Fprintf(hash, "%d:%s", len(part), part)
+	}
+	return join("fc", readable(fc, maxReadable), hex.EncodeToString(hash.Sum(nil)[:8]))
+}
+
+// shortID is the ID of a cache that an earlier release created. It ends in the identity.
+func shortID(fc *v1alpha1.FlagCache, id string) string { return fitting("fc", fc, id) }
+
+// fitting is an ID with as much of the FlagCache's namespace and name as there is room for.
+func fitting(prefix string, fc *v1alpha1.FlagCache, suffix string) string {
+	return join(prefix, readable(fc, maxID-len(prefix)-len(suffix)-len("--")), suffix)
+}
+
+func join(parts ...string) string { return strings.Join(parts, "-") }
+
+// readable is the FlagCache's namespace and name, as far as there is room for them.
+func readable(fc *v1alpha1.FlagCache, room int) string {
+	text := join(strings.FieldsFunc(fc.Namespace+"-"+fc.Name, func(r rune) bool { return r == '-' })...)
+	if len(text) > room {
+		text = strings.TrimRight(text[:room], "-")
+	}
+	return text
 }
 
 // object is the name of the cache's objects in Kubernetes, or its beginning.
@@ -67,37 +168,22 @@ func (n names) object() string { return observed.RevisionName(n.fc, n.id) }
 // secret is the name of the Secret that holds the token.
 func (n names) secret() string { return n.fc.Name + "-cache-" + n.id }
 
-// aws is the ID of the cache in AWS: at most 40 lower-case characters, which begin
-// with a letter, and no two hyphens in a row
-// (https://docs.aws.amazon.com/AmazonElastiCache/latest/APIReference/API_CreateReplicationGroup.html).
-// AWS answers in lower case, and ACK would write any other spelling back.
-func (n names) aws() string { return n.inAWS("fc", n.id) }
-
-// inAWS is the FlagCache's namespace and name, as far as there is room for them,
-// between a prefix and a suffix that make the ID unique.
-func (n names) inAWS(prefix, suffix string) string {
-	room := 40 - len(prefix) - len(suffix) - len("--")
-	parts := strings.FieldsFunc(n.fc.Namespace+"-"+n.fc.Name, func(r rune) bool { return r == '-' })
-	readable := strings.Join(parts, "-")
-	if len(readable) > room {
-		readable = strings.TrimRight(readable[:room], "-")
-	}
-	return prefix + "-" + readable + "-" + suffix
-}
-
 // userGroup is the ID of the user group.
-func (n names) userGroup() string { return n.aws() }
+func (n names) userGroup() string { return n.aws }
 
 // serviceUser is the flag service's user. For IAM a user's name is its ID
 // (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth-iam.html).
-func (n names) serviceUser() string { return n.aws() }
+func (n names) serviceUser() string { return n.aws }
 
 // defaultUser is the ID of the user named default: one letter instead of the "fc"
 // in front.
-func (n names) defaultUser() string { return "d" + strings.TrimPrefix(n.aws(), "fc") }
+func (n names) defaultUser() string { return "d" + strings.TrimPrefix(n.aws, "fc") }
 
-// probeUserID is the ID of the probe's user that has a token as its password.
-func (n names) probeUserID(token string) string { return n.inAWS("p", n.id+"-"+tokenMark(n.fc, token)) }
+// probeUserID is the ID of the probe's user that has a token as its password. It has the
+// unique part of the cache's ID.
+func (n names) probeUserID(token string) string {
+	return fitting("p", n.fc, n.aws[strings.LastIndex(n.aws, "-")+1:]+"-"+tokenMark(n.fc, token))
+}
 
 // owner names the FlagCache in descriptions.
 func (n names) owner() string { return "FlagCache " + n.fc.Namespace + "/" + n.fc.Name }
@@ -108,13 +194,15 @@ type desired struct {
 	spec *v1alpha1.ElastiCacheSpec
 	// token is the one that the cache's Secret was observed to hold.
 	token string
+	// cluster is the ID of the cluster, "" if it is unknown.
+	cluster string
 }
 
 // meta is the metadata of one of the cache's objects.
 func (d desired) meta(name string) metav1.ObjectMeta {
 	meta := observed.ChildMeta(d.fc, name, v1alpha1.ComponentCache)
 	meta.Labels[v1alpha1.LabelCache] = d.id
-	meta.Annotations = map[string]string{}
+	meta.Annotations = map[string]string{v1alpha1.AnnotationAWSID: d.aws}
 	if d.spec.Region != "" {
 		meta.Annotations[ack.AnnotationRegion] = d.spec.Region
 	}
@@ -137,7 +225,7 @@ func (d desired) retainableMeta(name string) metav1.ObjectMeta {
 
 // adopts reports whether the user allows the FlagCache to take over what AWS has.
 func (d desired) adopts() bool {
-	return d.fc.Annotations[v1alpha1.AnnotationAdopt] == d.aws()
+	return d.fc.Annotations[v1alpha1.AnnotationAdopt] == d.aws
 }
 
 // adoptable reports whether AWS has the object and it may be adopted. ACK finds that
@@ -178,8 +266,16 @@ func missingKind(d desired, installed map[string]bool) *ack.Kind {
 	return nil
 }
 
+// Tags that identify the FlagCache of a resource in AWS.
+const (
+	tagCluster   = "flagcache.dev/cluster"
+	tagNamespace = "flagcache.dev/namespace"
+	tagName      = "flagcache.dev/name"
+)
+
 // tags are ours and the user's, in the order of their keys. Ours cannot be
-// overwritten: costs are attributed by them.
+// overwritten: costs are attributed by them, and by some it is recognized to whom a
+// resource belongs.
 func (d desired) tags() []*ack.Tag {
 	values := map[string]string{}
 	for key, value := range d.spec.Tags {
@@ -191,7 +287,12 @@ func (d desired) tags() []*ack.Tag {
 		"Environment": d.fc.Spec.Environment,
 		"ManagedBy":   "flagcache",
 		"FlagCache":   d.fc.Namespace + "/" + d.fc.Name,
+		tagNamespace:  d.fc.Namespace,
+		tagName:       d.fc.Name,
 	})
+	if d.cluster != "" {
+		values[tagCluster] = d.cluster
+	}
 	var tags []*ack.Tag
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		tags = append(tags, &ack.Tag{Key: &key, Value: ptr.To(values[key])})

@@ -4,6 +4,7 @@
 package elasticache
 
 import (
+	"fmt"
 	"math/rand"
 	"regexp"
 	"strings"
@@ -42,9 +43,10 @@ func TestIDsAreValidInAWS(t *testing.T) {
 	for range 5000 {
 		fc := aFlagCache()
 		fc.Namespace, fc.Name = name(63, "ab0"), name(46, "ab")
-		n := names{fc, Identity(fc)}
-		for _, id := range []string{n.aws(), n.probeUserID("token"), n.defaultUser()} {
-			if len(id) > 40 || !wellFormed.MatchString(id) {
+		n := names{fc, Identity(fc), newID("cluster-1", fc)}
+		short := names{fc, Identity(fc), shortID(fc, Identity(fc))}
+		for _, id := range []string{n.aws, n.probeUserID("token"), n.defaultUser(), short.aws, short.probeUserID("token"), short.defaultUser()} {
+			if len(id) > maxID || !wellFormed.MatchString(id) {
 				t.Fatalf("the ID of %s/%s is %q", fc.Namespace, fc.Name, id)
 			}
 			owner := fc.Namespace + "/" + fc.Name
@@ -53,6 +55,30 @@ func TestIDsAreValidInAWS(t *testing.T) {
 			}
 			owners[id] = owner
 		}
+	}
+}
+
+// The unique part of an ID has 64 bits, so that nobody finds names with the ID of another's
+// cache, and clusters that share an AWS account do not have the same.
+func TestIDsAreUniqueAmongClusters(t *testing.T) {
+	wellFormed := regexp.MustCompile(`^fc-[a-z0-9-]{1,16}-[0-9a-f]{16}$`)
+	owners := map[string]string{}
+	for _, cluster := range []string{"1", "11", "cluster"} {
+		for _, key := range []struct{ namespace, name string }{{"shop", "demo"}, {"shop", "demo-a"}, {"shop-demo", "a"}, {"1shop", "demo"}} {
+			fc := aFlagCache()
+			fc.Namespace, fc.Name = key.namespace, key.name
+			id, owner := newID(cluster, fc), fmt.Sprint(cluster, key)
+			if !wellFormed.MatchString(id) {
+				t.Errorf("the ID of %s is %q", owner, id)
+			}
+			if other := owners[id]; other != "" {
+				t.Errorf("%s and %s share the ID %s", other, owner, id)
+			}
+			owners[id] = owner
+		}
+	}
+	if id := newID("", aFlagCache()); id != "" {
+		t.Errorf("the ID in an unknown cluster is %q", id)
 	}
 }
 
@@ -80,6 +106,9 @@ func TestIdentityFollowsWhatCannotBeChanged(t *testing.T) {
 	} {
 		fc := aFlagCache()
 		test.edit(fc.Spec.Cache.ElastiCache)
+		if (Identity(fc) != before) != (newID("cluster-1", fc) != newID("cluster-1", aFlagCache())) {
+			t.Errorf("%s: the identity and the ID in AWS differ about it", name)
+		}
 		if another := Identity(fc) != before; another != test.another {
 			t.Errorf("%s: another identity: %v", name, another)
 		}

@@ -234,7 +234,7 @@ func (d desired) renderGroup(spec ack.ReplicationGroupSpec, last change) *ack.Re
 func (d desired) groupSpec(securityGroupIDs []string) ack.ReplicationGroupSpec {
 	e := d.spec
 	spec := ack.ReplicationGroupSpec{
-		ReplicationGroupID:         ptr.To(d.aws()),
+		ReplicationGroupID:         ptr.To(d.aws),
 		Description:                ptr.To(d.description(0)),
 		Engine:                     ptr.To(strings.ToLower(string(e.Engine))),
 		EngineVersion:              ptr.To(e.EngineVersion),

@@ -41,7 +41,7 @@ type user struct {
 
 // observe collects what was observed of a cache.
 func observe(x *observed.Index, n names) Observed {
-	o := Observed{ID: n.aws()}
+	o := Observed{ID: n.aws}
 	o.Secret, _ = observed.Get[*corev1.Secret](x, n.secret())
 	o.Group, _ = observed.Get[*ack.ReplicationGroup](x, n.object())
 	for _, child := range x.Owned {
@@ -92,6 +92,19 @@ func (o Observed) lastGood() *connection.Connection {
 		}
 	}
 	return nil
+}
+
+// tag is the value of a tag of the group, "" for none.
+func (o Observed) tag(key string) string {
+	if o.Group == nil {
+		return ""
+	}
+	for _, tag := range o.Group.Spec.Tags {
+		if tag != nil && ack.Value(tag.Key) == key {
+			return ack.Value(tag.Value)
+		}
+	}
+	return ""
 }
 
 // nodes is the number of nodes that AWS names.

@@ -88,15 +88,23 @@ type planned struct {
 
 // Plan implements cache.Planner.
 func (Planner) Plan(in cache.Input) cache.Part {
-	n := names{in.FlagCache, Identity(in.FlagCache)}
+	n := namesOf(in.Index, Identity(in.FlagCache))
 	seen := observe(in.Index, n)
-	d := desired{names: n, spec: in.FlagCache.Spec.Cache.ElastiCache, token: seen.token()}
+	d := desired{names: n, spec: in.FlagCache.Spec.Cache.ElastiCache, token: seen.token(), cluster: in.Operator.ClusterID}
+	if d.cluster == "" {
+		d.cluster = seen.tag(tagCluster)
+	}
 	// A cache that a revision uses was not rejected. One that may have been is not created.
 	rejected := len(seen.Users) == 0 && (in.Rejected || in.MayBeRejected && seen.Group == nil)
 	part := cache.Part{Status: statusOf(seen), Cost: assess(in.Index, d, seen.Group, rejected), KeepsConnection: true}
 	part.Status.EngineVersion = d.engine() + " " + d.spec.EngineVersion
 	if kind := missingKind(d, in.ACK); kind != nil {
 		part.Provisioned = notInstalled(*kind)
+		part.Keep, part.Connection = in.OfCache(d.id), seen.lastGood()
+		return part
+	}
+	if d.aws == "" {
+		part.Provisioned = unidentified()
 		part.Keep, part.Connection = in.OfCache(d.id), seen.lastGood()
 		return part
 	}
@@ -273,7 +281,7 @@ func showServing(status *v1alpha1.CacheStatus, x *observed.Index) {
 		return
 	}
 	engine := status.EngineVersion
-	*status = statusOf(observe(x, names{x.FlagCache, identityOf(stable)}))
+	*status = statusOf(observe(x, namesOf(x, identityOf(stable))))
 	status.EngineVersion = engine
 }
 

@@ -41,7 +41,7 @@ func (Planner) Retire(x *observed.Index, part cache.Part) cache.Retirement {
 		var obsolete []observed.Object
 		switch {
 		case wantsCache(desired, id):
-			obsolete = safeToDelete(x, names{x.FlagCache, id}, observed.NotDeleting(observed.Without(x.OfCache(id), desired)))
+			obsolete = safeToDelete(x, namesOf(x, id), observed.NotDeleting(observed.Without(x.OfCache(id), desired)))
 			released := corrected(x, obsolete, false)
 			r.Apply, r.Delete = append(r.Apply, released...), append(r.Delete, observed.Without(obsolete, released)...)
 		case !used[id]:
@@ -196,7 +196,7 @@ func corrected(x *observed.Index, objects []observed.Object, retained bool) []ob
 			correct = o.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain
 		}
 		group, isGroup := o.(*ack.ReplicationGroup)
-		id := names{x.FlagCache, o.GetLabels()[v1alpha1.LabelCache]}.aws()
+		id := idInAWS(x, o.GetLabels()[v1alpha1.LabelCache])
 		correct = correct && (!isGroup || ack.Value(group.Spec.ReplicationGroupID) == id)
 		if !survivesDeletion(o) || o.GetDeletionTimestamp() != nil || correct {
 			continue
@@ -228,7 +228,7 @@ func annotated(o observed.Object, retained bool) observed.Object {
 	if retained {
 		setRetain(annotations)
 	}
-	for _, ours := range []string{v1alpha1.AnnotationChange, ack.AnnotationRegion, ack.AnnotationAdoptionPolicy} {
+	for _, ours := range []string{v1alpha1.AnnotationAWSID, v1alpha1.AnnotationChange, ack.AnnotationRegion, ack.AnnotationAdoptionPolicy} {
 		if kept, ok := o.GetAnnotations()[ours]; ok {
 			annotations[ours] = kept
 		}
@@ -311,7 +311,7 @@ func lastSnapshot(x *observed.Index, group *ack.ReplicationGroup) cache.Retireme
 	snapshot.SetGroupVersionKind(ack.ElastiCache.WithKind("Snapshot"))
 	snapshot.Labels[v1alpha1.LabelCache] = id
 	// The snapshot itself outlives its object.
-	snapshot.Annotations = map[string]string{ack.AnnotationDeletionPolicy: ack.DeletionRetain}
+	snapshot.Annotations = map[string]string{ack.AnnotationDeletionPolicy: ack.DeletionRetain, v1alpha1.AnnotationAWSID: idInAWS(x, id)}
 	if region := group.Annotations[ack.AnnotationRegion]; region != "" {
 		snapshot.Annotations[ack.AnnotationRegion] = region
 	}

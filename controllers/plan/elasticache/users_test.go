@@ -32,7 +32,7 @@ func TestUsersOfAUserGroup(t *testing.T) {
 			fc := aFlagCache()
 			e := fc.Spec.Cache.ElastiCache
 			e.Engine, e.EngineVersion, e.Authentication.Type = engine, test.version, v1alpha1.AuthenticationIAM
-			d := desired{names: names{fc, Identity(fc)}, spec: e, token: "token"}
+			d := desired{names: names{fc, Identity(fc), newID("cluster-1", fc)}, spec: e, token: "token"}
 			deps := planDependencies(observed.NewIndex(observed.Snapshot{FlagCache: fc}), d, Observed{Group: &ack.ReplicationGroup{}})
 
 			modes := map[string]string{}

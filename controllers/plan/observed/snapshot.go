@@ -85,6 +85,9 @@ type Neighbor struct {
 type Operator struct {
 	// Namespace that the operator's pods run in.
 	Namespace string
+	// ClusterID identifies the cluster among those that may share an AWS account, such as the
+	// UID of namespace kube-system; "" if it is unknown.
+	ClusterID string
 	// FlagServiceImage is the default image of the flag service.
 	FlagServiceImage string
 	// ElastiCacheCA is the CA bundle, in PEM, for the certificates of ElastiCache's
