@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -136,6 +137,54 @@ var _ = Describe("A FlagCache in ElastiCache", Ordered, func() {
 		Expect(*s.group(ctx).Spec.ReplicationGroupID).To(Equal(id))
 		s.expectMatchingTokens(ctx)
 		s.deleteFlagCache(ctx)
+	})
+
+	It("leaves the group of another FlagCache as it is", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		fc := s.elastiCacheFlagCache()
+		fc.Spec.DeletionPolicy = v1alpha1.DeletionRetain
+		s.createReady(ctx, fc)
+		id := *s.group(ctx).Spec.ReplicationGroupID
+		s.deleteFlagCache(ctx)
+		Expect(player.TagOutOfBand(id, "flagcache.dev/name", "another")).To(Succeed())
+		before := len(player.Calls())
+
+		By("requesting its adoption")
+		fc = s.elastiCacheFlagCache()
+		fc.Annotations = map[string]string{v1alpha1.AnnotationAdopt: id}
+		s.create(ctx, fc)
+		s.eventually(ctx, func(g Gomega) {
+			c := s.expectCondition(g, ctx, v1alpha1.ConditionCacheProvisioned, metav1.ConditionFalse, v1alpha1.ReasonAlreadyExists)
+			g.Expect(c.Message).To(ContainSubstring("do not name this FlagCache"))
+		})
+		for range 5 {
+			s.reconcile(ctx)
+			Expect(s.writes).To(BeEmpty())
+		}
+		s.deleteFlagCache(ctx)
+		Expect(player.Groups()).To(ContainElement(id))
+		for _, call := range player.Calls()[before:] {
+			Expect(call.Mutating() && call.ID == id).To(BeFalse(), "AWS was asked for %s of the group of another", call.Action)
+		}
+		Expect(player.DeleteOutOfBand(id)).To(Succeed())
+	})
+
+	It("keeps the ID of its cache in a cluster with another name", func(ctx context.Context) {
+		s := newCloud(ctx, player)
+		s.createReady(ctx, s.elastiCacheFlagCache())
+		group := s.group(ctx)
+		id := *group.Spec.ReplicationGroupID
+		By("renaming the cluster")
+		s.Operator.ClusterID = "cluster-2"
+		s.eventually(ctx, func(g Gomega) {
+			g.Expect(s.group(ctx).Spec.Tags).To(ContainElement(&ack.Tag{Key: ptr.To("flagcache.dev/cluster"), Value: ptr.To("cluster-2")}))
+			s.expectProvisioned(g, ctx, metav1.ConditionTrue, v1alpha1.ReasonProvisioned)
+		})
+		s.expectReady(ctx)
+		Expect(*s.group(ctx).Spec.ReplicationGroupID).To(Equal(id))
+		Expect(s.group(ctx).UID).To(Equal(group.UID))
+		s.deleteFlagCache(ctx)
+		Expect(player.Groups()).NotTo(ContainElement(id))
 	})
 
 	It("sets the deletion policy of ACK as long as its own is Retain", func(ctx context.Context) {

@@ -65,9 +65,10 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 		Now:       o.now,
 		FlagCache: fc,
 		Operator:  o.operator, Violations: o.policy.Check(fc, o.operator.Prometheus),
-		Fresh:     observed.Fresh{Password: secret.String(o.random()), IntegrityKey: secret.String(o.random()), Token: secret.String(o.token())},
-		Probe:     o.lastProbe(key),
-		NextProbe: o.lastProbe(nextProbeKey(key)),
+		AdoptionPermitted: o.policy.MayAdopt(fc.Namespace, fc.Annotations[v1alpha1.AnnotationAdopt]),
+		Fresh:             observed.Fresh{Password: secret.String(o.random()), IntegrityKey: secret.String(o.random()), Token: secret.String(o.token())},
+		Probe:             o.lastProbe(key),
+		NextProbe:         o.lastProbe(nextProbeKey(key)),
 	}
 	var err error
 	if snapshot.Children, err = o.children(ctx, fc); err != nil {

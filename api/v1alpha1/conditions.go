@@ -95,7 +95,7 @@ const (
 	ReasonAWSInsufficientCapacity = "AWSInsufficientCapacity"
 	// ReasonAWSRejected: AWS rejects the spec as invalid, or rolled a change back; it is not retried until the spec or the annotation flagcache.dev/reconcile-at changes.
 	ReasonAWSRejected = "AWSRejected"
-	// ReasonAlreadyExists: AWS has a replication group with this ID that does not belong to this FlagCache; see the annotation flagcache.dev/adopt.
+	// ReasonAlreadyExists: AWS has a replication group with this ID that does not belong to this FlagCache, or is not adopted because its tags do not name this FlagCache.
 	ReasonAlreadyExists = "AlreadyExists"
 	// ReasonClusterUnidentified: the operator cannot identify the cluster, so that it can give a new cache no ID in AWS; an administrator must set its --cluster-id, or let it get namespace kube-system.
 	ReasonClusterUnidentified = "ClusterUnidentified"

@@ -85,8 +85,9 @@ const (
 	// AnnotationRotateToken requests a new token for an ElastiCache replication group,
 	// once per value.
 	AnnotationRotateToken = "flagcache.dev/rotate-token"
-	// AnnotationAdopt, with the ID of a replication group as its value, permits the
-	// FlagCache to adopt an existing group with that ID.
+	// AnnotationAdopt, with the ID of a replication group as its value, requests the
+	// FlagCache to adopt an existing group with that ID, if the group's tags name the
+	// FlagCache or the administrator's policy permits it.
 	AnnotationAdopt = "flagcache.dev/adopt"
 	// AnnotationAWSID, on ACK's objects and the Secret of a cache, is the ID of the
 	// cache in AWS.

@@ -13,10 +13,15 @@ const (
 	// is deleted.
 	AnnotationDeletionPolicy = core.AnnotationDeletionPolicy
 	// AnnotationAdoptionPolicy with AdoptOrCreate adopts an existing AWS resource with the
-	// ID.
+	// ID. With Adopt, ACK also writes the resource into the spec.
 	AnnotationAdoptionPolicy = core.AnnotationAdoptionPolicy
 	// AnnotationAdoptionFields is the ID of the resource to adopt, as JSON.
 	AnnotationAdoptionFields = core.AnnotationAdoptionFields
+	// AnnotationAdopted is ACK's mark of an object whose resource it adopted.
+	AnnotationAdopted = core.AnnotationAdopted
+	// AnnotationReadOnly with the value true has ACK read the resource and neither change
+	// nor delete it.
+	AnnotationReadOnly = core.AnnotationReadOnly
 	// AnnotationLastNodeType is the node type that ACK last requested of AWS. ACK does not
 	// request the same one again, even if AWS rolled it back. It is written by ACK, and
 	// declared in a part of the elasticache-controller that depends on the SDK of AWS.
@@ -26,7 +31,8 @@ const (
 // Values of annotations.
 const (
 	DeletionRetain = string(core.DeletionPolicyRetain)
-	// AdoptOrCreate is declared in the part of ACK's runtime that depends on the SDK of
-	// AWS.
+	// Adopt and AdoptOrCreate are declared in the part of ACK's runtime that depends on the
+	// SDK of AWS.
+	Adopt         = "adopt"
 	AdoptOrCreate = "adopt-or-create"
 )

@@ -221,7 +221,7 @@ func (c *cloud) recordChange(g *ack.ReplicationGroup) {
 	c.t.Helper()
 	inAWS, created := c.aws.Groups[*g.Spec.ReplicationGroupID]
 	before, known := c.synced[g.UID]
-	if !created || !known {
+	if !created || !known || g.Annotations[ack.AnnotationReadOnly] != "" { // ACK changes nothing that is read-only
 		return
 	}
 	differ := elasticache.Differences(before, g.Spec)

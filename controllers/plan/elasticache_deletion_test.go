@@ -4,7 +4,6 @@
 package plan
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +14,6 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
-	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
 // withEverything needs each kind that FlagCache creates in AWS.
@@ -346,39 +344,4 @@ func TestUninstalledACKDoesNotBlockDeletion(t *testing.T) {
 	c.ack = nil
 	c.children = slices.DeleteFunc(c.children, func(o observed.Object) bool { return ack.Is(o) })
 	c.deleteFlagCache()
-}
-
-// A FlagCache takes over what its predecessor of the same name left in AWS once the user
-// allows it.
-func TestSuccessorAdoptsRetainedCache(t *testing.T) {
-	fc := withEverything(aFlagCache())
-	fc.Spec.DeletionPolicy = v1alpha1.DeletionRetain
-	earlier := aReadyCloud(t, fc)
-	earlier.deleteFlagCache()
-
-	later := withEverything(aFlagCache())
-	later.UID = "uid-2"
-	c := aCloud(t, later)
-	c.aws, c.now = earlier.aws, earlier.now
-	c.until("the refusal", c.hasReason(v1alpha1.ReasonAlreadyExists))
-	c.runFor(10 * time.Minute)
-	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAlreadyExists)
-	c.expect(v1alpha1.ConditionStalled, "True", v1alpha1.ReasonAlreadyExists)
-	id := slices.Collect(maps.Keys(c.aws.Groups))[0]
-	c.expectMessage(v1alpha1.ConditionReady, "flagcache.dev/adopt="+id)
-	for _, aws := range c.aws.Groups {
-		if aws.Tokens != ackmodel.AcceptOnly(aws.Tokens[0]) {
-			t.Errorf("the group of another owner was changed: %v", aws.Tokens)
-		}
-	}
-	c.annotateFlagCache(v1alpha1.AnnotationAdopt, "another")
-	c.runFor(time.Minute)
-	c.expect(v1alpha1.ConditionReady, "False", v1alpha1.ReasonAlreadyExists)
-	c.annotateFlagCache(v1alpha1.AnnotationAdopt, id)
-	c.until("Ready", c.ready)
-	if len(c.aws.Groups) != 1 {
-		t.Errorf("AWS has %d groups", len(c.aws.Groups))
-	}
-	c.runFor(10 * time.Minute)
-	c.expectSilence()
 }

@@ -104,7 +104,7 @@ func otherRefusals() map[string]refusalCase {
 			conditions: always(terminal("Cannot create ReplicationGroup: InvalidParameterValue: bad node type")...),
 			reason:     v1alpha1.ReasonAWSRejected, message: []string{": InvalidParameterValue: bad node type. Next: change the spec"}, stalled: true,
 		},
-		"the ID is taken":  {conditions: always(terminal("Resource already exists")...), reason: v1alpha1.ReasonAlreadyExists, message: []string{"annotate the FlagCache with flagcache.dev/adopt=fc-shop-demo-"}, stalled: true},
+		"the ID is taken":  {conditions: always(terminal("Resource already exists")...), reason: v1alpha1.ReasonAlreadyExists, message: []string{"whoever owns it deletes it in AWS, or lets this FlagCache adopt it"}, stalled: true},
 		"throttled":        {conditions: always(recoverable("api error Throttling: Rate exceeded")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"Throttling: Rate exceeded. ACK retries automatically"}},
 		"an outage":        {conditions: always(recoverable("api error ServiceUnavailable: 503")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"ACK retries automatically"}},
 		"no subnet group":  {conditions: always(recoverable("api error CacheSubnetGroupNotFoundFault: no such group")...), reason: v1alpha1.ReasonAWSRetrying, message: []string{"no such group"}},

@@ -97,6 +97,8 @@ type world struct {
 	applied map[string]observed.Object
 	// clusterID is what the operator knows the cluster by.
 	clusterID string
+	// adoptionPermitted is what the administrator's policy says.
+	adoptionPermitted bool
 	// made counts the created children.
 	made int
 }
@@ -118,26 +120,27 @@ func anEmptyWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
 
 func (w *world) snapshot() observed.Snapshot {
 	return observed.Snapshot{
-		Now:            w.now,
-		FlagCache:      w.fc,
-		Operator:       observed.Operator{Namespace: "flagcache-system", ClusterID: w.clusterID, FlagServiceImage: "flag-service:v1"},
-		Fresh:          observed.Fresh{Password: secret.String(fmt.Sprintf("password-%d", len(w.trace))), IntegrityKey: "key", Token: secret.String(fmt.Sprintf("token-%d", w.now.Unix()))},
-		Violations:     w.violations,
-		ExternalSecret: w.secret,
-		DatabaseSecret: w.database,
-		Flags:          w.flags,
-		Delivery:       w.delivery,
-		Autoscalers:    w.autoscalers,
-		Probe:          w.probe,
-		NextProbe:      w.nextProbe,
-		ACK:            w.ack,
-		ACKLacks:       w.ackLacks,
-		Evidence:       w.evidence,
-		Pods:           w.pods,
-		CachePods:      w.cachePods,
-		LoadTests:      w.loadTests,
-		Routes:         w.readRoutes(),
-		Children:       w.children,
+		Now:               w.now,
+		FlagCache:         w.fc,
+		Operator:          observed.Operator{Namespace: "flagcache-system", ClusterID: w.clusterID, FlagServiceImage: "flag-service:v1"},
+		Fresh:             observed.Fresh{Password: secret.String(fmt.Sprintf("password-%d", len(w.trace))), IntegrityKey: "key", Token: secret.String(fmt.Sprintf("token-%d", w.now.Unix()))},
+		Violations:        w.violations,
+		AdoptionPermitted: w.adoptionPermitted,
+		ExternalSecret:    w.secret,
+		DatabaseSecret:    w.database,
+		Flags:             w.flags,
+		Delivery:          w.delivery,
+		Autoscalers:       w.autoscalers,
+		Probe:             w.probe,
+		NextProbe:         w.nextProbe,
+		ACK:               w.ack,
+		ACKLacks:          w.ackLacks,
+		Evidence:          w.evidence,
+		Pods:              w.pods,
+		CachePods:         w.cachePods,
+		LoadTests:         w.loadTests,
+		Routes:            w.readRoutes(),
+		Children:          w.children,
 	}
 }
 

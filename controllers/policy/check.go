@@ -114,6 +114,13 @@ func (p *Policy) elastiCacheOf(namespace string) *ElastiCache {
 	return nil
 }
 
+// MayAdopt reports whether FlagCaches of a namespace may take over a replication group
+// whose tags do not name them.
+func (p *Policy) MayAdopt(namespace, id string) bool {
+	rule := p.elastiCacheOf(namespace)
+	return rule != nil && slices.Contains(rule.AdoptableIDs, id)
+}
+
 func (c *checker) elastiCache(rule *ElastiCache, spec *v1alpha1.ElastiCacheSpec) {
 	if spec == nil {
 		spec = &v1alpha1.ElastiCacheSpec{}

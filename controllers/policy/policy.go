@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -95,6 +96,9 @@ type ElastiCache struct {
 	KMSKeyIDs *[]string `json:"kmsKeyIDs,omitempty"`
 	TopicARNs *[]string `json:"topicARNs,omitempty"`
 	RoleARNs  *[]string `json:"roleARNs,omitempty"`
+	// AdoptableIDs are replication groups that FlagCaches may take over although their tags
+	// do not name the FlagCache. Default: none.
+	AdoptableIDs []string `json:"adoptableIDs,omitempty"`
 }
 
 // Default is the policy without a file: it permits what whoever may create pods can have
@@ -155,6 +159,9 @@ func (p *Policy) validate() error {
 			if maximum != nil && *maximum < 0 {
 				problems = append(problems, fmt.Errorf("%s.%s is %d: write 0 or more", field, name, *maximum))
 			}
+		}
+		if slices.Contains(rule.AdoptableIDs, "") {
+			problems = append(problems, fmt.Errorf("%s.adoptableIDs: an ID is empty", field))
 		}
 	}
 	return errors.Join(problems...)

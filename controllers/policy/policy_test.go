@@ -220,10 +220,45 @@ func TestMistakesInTheFile(t *testing.T) {
 		head + "pods: {}\npods: {}":                    `"pods" already set`,
 		head + "metrics: {prometheusAddresses: ['[']}": `metrics.prometheusAddresses: "[" is not a pattern`,
 		strings.Repeat("#", MaxBytes+1):                "the maximum is 1048576",
+		head + "elastiCache: [{namespaces: [a], adoptableIDs: ['']}]": "elastiCache[0].adoptableIDs: an ID is empty",
 	}
 	for text, want := range tests {
 		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.80q: got %v, want an error that contains %q", text, err, want)
+		}
+	}
+}
+
+func TestAdoptionIsPermittedByNamespaceAndID(t *testing.T) {
+	p, err := Parse([]byte(`
+apiVersion: policy.flagcache.dev/v1alpha1
+kind: Policy
+elastiCache:
+- namespaces: [team-shop]
+  adoptableIDs: [fc-1]
+- namespaces: ["team-*"]
+  adoptableIDs: [fc-2]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		policy        *Policy
+		namespace, id string
+		want          bool
+	}{
+		{p, "team-shop", "fc-1", true},
+		{p, "team-shop", "fc-2", false},
+		{p, "team-shop", "fc-", false},
+		{p, "team-shop", "", false},
+		{p, "team-web", "fc-2", true},
+		{p, "team-web", "fc-1", false},
+		{p, "other", "fc-1", false},
+		{Default(), "team-shop", "fc-1", false},
+		{Default(), "team-shop", "", false},
+	} {
+		if got := test.policy.MayAdopt(test.namespace, test.id); got != test.want {
+			t.Errorf("namespace %s may adopt %q: %v, want %v", test.namespace, test.id, got, test.want)
 		}
 	}
 }

@@ -90,7 +90,7 @@ func modified(g *ack.ReplicationGroup) *state { return readyAfter(g, "ModifyRepl
 func lives() []life {
 	return []life{
 		createdFully(), createdSparsely(), nodeType(), engineVersion(), replicas(), tokenRotation(), quota(), denied(), failedCreation(), users(),
-		retained(), deletedWhileCreating(), deletedWhileModifying(), lost(), missingSecret(), rolledBack(), network(), editedByHand(), withoutRole(), snapshotted(),
+		retained(), inspected(), deletedWhileCreating(), deletedWhileModifying(), lost(), missingSecret(), rolledBack(), network(), editedByHand(), withoutRole(), snapshotted(),
 	}
 }
 
@@ -252,6 +252,58 @@ func retained() life {
 			return ack.Value(o.(*ack.ReplicationGroup).Spec.Description) == "lost"
 		}}),
 	}}
+}
+
+// inspected is the life of a group that is read before it is adopted: a spec with neither
+// tags nor settings gets those of AWS, and nothing is changed before the object is not
+// read-only any more.
+func inspected() life {
+	g := fullGroup("inspected")
+	g.Spec.Tags = []*ack.Tag{{Key: ptr.To("owner"), Value: ptr.To("first")}}
+	g.Annotations = map[string]string{ack.AnnotationDeletionPolicy: ack.DeletionRetain}
+	taken := fullGroup("inspected")
+	left := inspection("inspected")
+	inspecting := inspection("inspected")
+	wasRead := func(o *ack.ReplicationGroup) *state {
+		return &state{object: o, name: "read", holds: func(o client.Object) bool {
+			g := o.(*ack.ReplicationGroup)
+			return g.Annotations[ack.AnnotationAdopted] == "true" && len(g.Spec.Tags) == 1 && ack.ConditionsOf(g).Is(ack.ConditionReady)
+		}}
+	}
+	return life{g.Name, []step{
+		createStep(g, ready(g)),
+		removeStep(g, gone(g)),
+		createStep(left, wasRead(left)),
+		removeStep(left, gone(left)),
+		createStep(taken, has(taken, ack.ConditionTerminal)),
+		{"inspect what AWS has", func(s stage) {
+			s.edit(taken, func(o client.Object) {
+				o.SetAnnotations(inspecting.Annotations)
+				o.(*ack.ReplicationGroup).Spec = inspecting.Spec
+			})
+		}, []*state{wasRead(taken)}},
+		{"take it over", func(s stage) {
+			s.edit(taken, func(o client.Object) {
+				annotations := o.GetAnnotations()
+				delete(annotations, ack.AnnotationReadOnly)
+				delete(annotations, ack.AnnotationAdoptionPolicy)
+				delete(annotations, ack.AnnotationAdoptionFields)
+				o.SetAnnotations(annotations)
+				o.(*ack.ReplicationGroup).Spec.Description = ptr.To("taken over")
+			})
+		}, []*state{modified(taken)}},
+	}}
+}
+
+// inspection reads a group.
+func inspection(name string) *ack.ReplicationGroup {
+	return &ack.ReplicationGroup{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{
+			ack.AnnotationAdoptionPolicy: ack.Adopt, ack.AnnotationAdoptionFields: `{"replicationGroupID":"` + name + `"}`,
+			ack.AnnotationReadOnly: "true", ack.AnnotationDeletionPolicy: ack.DeletionRetain,
+		}},
+		Spec: ack.ReplicationGroupSpec{ReplicationGroupID: &name, Description: ptr.To("inspected")},
+	}
 }
 
 func deletedWhileCreating() life {

@@ -18,9 +18,10 @@ var (
 )
 
 var (
-	errNotFound        = errors.New("resource not found")
-	errTerminal        = errors.New("resource is in terminal condition")
-	errAdoptedNotFound = errors.New("adopted resource not found")
+	errNotFound         = errors.New("resource not found")
+	errTerminal         = errors.New("resource is in terminal condition")
+	errReadOnlyNotFound = errors.New("read-only resource not found")
+	errAdoptedNotFound  = errors.New("adopted resource not found")
 )
 
 // requestID takes the place of a request ID of AWS, which is random.

@@ -22,9 +22,6 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 )
 
-// annotationAdopted marks an object whose resource was adopted.
-const annotationAdopted = "services.k8s.aws/adopted"
-
 // session is one reconciliation of an object.
 type session struct {
 	*Controller
@@ -106,23 +103,33 @@ func (s *session) sync(desired client.Object) (latest client.Object, err error) 
 			s.ensureConditions(latest, err)
 		}
 	}()
-	adopts := desired.GetAnnotations()[ack.AnnotationAdoptionPolicy] == ack.AdoptOrCreate && !isAdopted(desired) && !s.hasFinalizer(desired)
+	adoption := ""
+	if !isAdopted(desired) && !s.hasFinalizer(desired) {
+		adoption = desired.GetAnnotations()[ack.AnnotationAdoptionPolicy]
+	}
 	latest, err = s.read(desired)
 	switch {
-	case errors.Is(err, errNotFound) && isAdopted(desired):
+	case errors.Is(err, errNotFound) && (adoption == ack.Adopt || isAdopted(desired)):
 		return nil, errAdoptedNotFound
+	case errors.Is(err, errNotFound) && isReadOnly(desired):
+		return nil, errReadOnlyNotFound
 	case errors.Is(err, errNotFound):
 		if latest, err = s.create(desired); err != nil {
 			return latest, err
 		}
 	case err != nil:
 		return latest, err
-	case adopts:
+	case adoption != "":
 		original := copyOf(latest)
 		s.addFinalizer(latest)
-		setAnnotation(latest, annotationAdopted, "true")
+		setAnnotation(latest, ack.AnnotationAdopted, "true")
 		s.patch(original, latest)
-		return latest, requeueError{cause: errors.New("adopted resource, requeuing to check for updates")}
+		if adoption == ack.AdoptOrCreate {
+			return latest, requeueError{cause: errors.New("adopted resource, requeuing to check for updates")}
+		}
+		latest = s.patchIfDiffering(desired, latest)
+	case isReadOnly(desired):
+		return latest, nil
 	default:
 		if latest, err = s.update(desired, latest); err != nil {
 			return latest, err
@@ -198,7 +205,7 @@ func (s *session) update(desired, latest client.Object) (client.Object, error) {
 	}
 	updated = onSuccess(s.prune(updated))
 	if isAdopted(latest) {
-		setAnnotation(updated, annotationAdopted, "true")
+		setAnnotation(updated, ack.AnnotationAdopted, "true")
 	}
 	return s.patchIfDiffering(desired, updated), nil
 }
@@ -229,7 +236,7 @@ func (s *session) finalize(current client.Object) (client.Object, error) {
 	switch {
 	case !s.hasFinalizer(current):
 		return current, nil
-	case current.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain:
+	case current.GetAnnotations()[ack.AnnotationDeletionPolicy] == ack.DeletionRetain, isReadOnly(current):
 		s.release(current)
 		return current, nil
 	}
@@ -361,7 +368,11 @@ func text(value any) string {
 }
 
 func isAdopted(o client.Object) bool {
-	return strings.EqualFold(o.GetAnnotations()[annotationAdopted], "true")
+	return strings.EqualFold(o.GetAnnotations()[ack.AnnotationAdopted], "true")
+}
+
+func isReadOnly(o client.Object) bool {
+	return strings.EqualFold(o.GetAnnotations()[ack.AnnotationReadOnly], "true")
 }
 
 func setAnnotation(o client.Object, key, value string) {

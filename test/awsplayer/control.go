@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/elasticache/types"
 )
 
@@ -115,6 +116,19 @@ func (p *Player) Snapshotting(id string, d time.Duration) error {
 	p.account.mu.Lock()
 	defer p.account.mu.Unlock()
 	p.account.startPhase(g, statusSnapshotting, d, nil)
+	return nil
+}
+
+// TagOutOfBand sets a tag of a group at once, without a call of the API.
+func (p *Player) TagOutOfBand(id, key, value string) error {
+	p.account.mu.Lock()
+	defer p.account.mu.Unlock()
+	if p.account.groups[id] == nil {
+		return fmt.Errorf("group %s does not exist", id)
+	}
+	arn := p.account.arn("replicationgroup", id)
+	others := slices.DeleteFunc(slices.Clone(p.account.tags[arn]), func(t types.Tag) bool { return aws.ToString(t.Key) == key })
+	p.account.tags[arn] = append(others, types.Tag{Key: &key, Value: &value})
 	return nil
 }
 

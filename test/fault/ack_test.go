@@ -40,6 +40,8 @@ func TestElastiCacheScenarios(t *testing.T) {
 		"elastiCacheChangeDenied":           "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
 		"elastiCacheUpgraded":               "redis on 1 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
 		"elastiCacheUpgradedDuringCreation": one,
+		"elastiCacheAdopted":                "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
+		"elastiCacheAdoptionRefused":        "AWS has 1 accepting 1 token",
 		"elastiCacheBeforeACK":              one,
 		"elastiCacheWithoutACK":             "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
 		"elastiCacheLost":                   one,

@@ -6,6 +6,7 @@ package fault
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -32,6 +33,7 @@ func (w cloudOracle) checkCloud(k kind, before, after client.Object) {
 		return
 	}
 	w.checkToken()
+	w.checkOthers()
 	if w.writer != operator {
 		return
 	}
@@ -117,6 +119,9 @@ func (w cloudOracle) snapshotted(g *ack.ReplicationGroup) bool {
 // AWS executes another change, and not while the record of the last change is invalid; and S10: it
 // remains the same group.
 func (w cloudOracle) checkGroupChanged(before, after *ack.ReplicationGroup) {
+	if after.Annotations[ack.AnnotationReadOnly] != "" || len(after.Finalizers) == 0 && ack.GroupState(before) != "" {
+		return // ACK changes nothing in AWS
+	}
 	changed := classesChanged(before.Spec, after.Spec)
 	if before.Annotations[v1alpha1.AnnotationChange] == notJSON && (len(changed) > 0 || after.Annotations[v1alpha1.AnnotationChange] != notJSON) {
 		w.violation("S2 capacity: ReplicationGroup %s was changed although the record of its last change is invalid", after.Name)
@@ -391,4 +396,49 @@ func groupRequested(w *World) bool {
 		}
 	}
 	return false
+}
+
+var createRetained = createInCloud(withDeletionPolicy(withElastiCache(aFlagCache()), v1alpha1.DeletionRetain))
+
+// adopt creates the FlagCache with the request to adopt the group that AWS has.
+var adopt = step{"create a FlagCache that requests the adoption", func(w *World) {
+	for id := range w.cloud.Groups {
+		if find(w.api.now(flagCaches), name) == nil {
+			fc := withElastiCache(aFlagCache())
+			setAnnotation(fc, v1alpha1.AnnotationAdopt, id)
+			w.user().mustCreate(fc)
+		}
+	}
+}}
+
+// giveToAnother has the tags of the groups in AWS name another FlagCache.
+func giveToAnother(w *World) {
+	for id, g := range w.cloud.Groups {
+		g.Spec.Tags = ack.Map(g.Spec.Tags, func(t *ack.Tag) *ack.Tag {
+			if ptr.Deref(t.Key, "") == ownTags+"name" {
+				return &ack.Tag{Key: t.Key, Value: ptr.To("another")}
+			}
+			return t
+		})
+		g.Pending.Tags = g.Spec.Tags
+		w.cloud.Groups[id] = g
+	}
+	w.ofAnother = ofAnother(w)
+}
+
+// ofAnother describes the groups in AWS.
+func ofAnother(w *World) string {
+	var groups []string
+	for _, id := range slices.Sorted(maps.Keys(w.cloud.Groups)) {
+		g := w.cloud.Groups[id]
+		groups = append(groups, fmt.Sprint(id, g.State, g.Tokens, observed.ToJSON(g.Spec)))
+	}
+	return strings.Join(groups, "\n")
+}
+
+// checkOthers verifies S13: nothing that AWS has of another FlagCache is changed or deleted.
+func (w cloudOracle) checkOthers() {
+	if w.ofAnother != "" && ofAnother(w.World) != w.ofAnother {
+		w.violation("S13 isolation: the group of another FlagCache was changed from\n%s to\n%s", w.ofAnother, ofAnother(w.World))
+	}
 }

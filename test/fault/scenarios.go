@@ -311,6 +311,11 @@ var elastiCacheScenarios = inCloud([]scenario{
 	{name: "elastiCacheUpgraded", steps: []step{createByOldRelease(withAllParts(withElastiCache(aFlagCache()))), {"upgrade the operator", downgradeObjects}}},
 	{name: "elastiCacheUpgradedDuringCreation", steps: []step{createByOldRelease(withElastiCache(aFlagCache())), {"upgrade the operator", downgradeObjects}},
 		triggers: stepTriggers{1: groupRequested}, waitsForRest: true},
+	{name: "elastiCacheAdopted", steps: []step{createRetained, {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }}, adopt},
+		waitsForRest: true, excludedEvents: []fault{flagCacheDeleted, specChanged}},
+	{name: "elastiCacheAdoptionRefused", steps: []step{createRetained, {"delete the FlagCache", func(w *World) { w.user().deleteFlagCache() }},
+		{"give the group to another", giveToAnother}, adopt, {"delete the FlagCache again", func(w *World) { w.user().deleteFlagCache() }}},
+		waitsForRest: true, excludedEvents: []fault{flagCacheDeleted, specChanged}},
 	{name: "elastiCacheBeforeACK", steps: []step{
 		{"create the FlagCache", func(w *World) {
 			w.user().mustCreate(flagsFile(goodFlags))

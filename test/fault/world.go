@@ -85,6 +85,8 @@ type World struct {
 	// servers are the Redis servers outside of the cluster and of AWS, by address, with the password
 	// that they accept.
 	servers map[string]string
+	// ofAnother describes the groups that AWS has of another FlagCache, "" for none.
+	ofAnother string
 	// cloud is ACK and AWS, probedConnections those with a successful probe.
 	cloud             cloud
 	probedConnections map[string]bool

@@ -48,7 +48,10 @@ func invalidRecord(err error) metav1.Condition {
 // provisioned reports what the cloud does, which is not what clients see: a group in
 // use that is modified, snapshotted or failed over continues to serve.
 func (c planned) provisioned() metav1.Condition {
-	if c.seen.Group == nil {
+	switch {
+	case c.seen.Inspected != nil:
+		return inspected(c.desired, c.x, c.seen.Inspected)
+	case c.seen.Group == nil:
 		return c.absent()
 	}
 	return c.present()
@@ -91,9 +94,35 @@ func (c planned) dependency(desired observed.Object) metav1.Condition {
 	return notProvisioned(v1alpha1.ReasonProvisioning, "Waiting for %s", what)
 }
 
-// alreadyExists is how to take over what AWS has.
+// alreadyExists is for what AWS has and ACK does not manage. Whose it is, ACK does not say.
 func (c planned) alreadyExists(what string, r Refusal) metav1.Condition {
-	return notProvisioned(r.Reason, "%s: %s. To take it over, annotate the FlagCache with %s=%s", what, r.Message, v1alpha1.AnnotationAdopt, c.aws)
+	if c.inspectable() {
+		return reading(c.desired)
+	}
+	return notProvisioned(r.Reason, "%s: %s. Next: whoever owns it deletes it in AWS, or lets this FlagCache adopt it (docs/elasticache.md#deletion-and-adoption)", what, r.Message)
+}
+
+// reading is for a group whose tags are being read.
+func reading(d desired) metav1.Condition {
+	return notProvisioned(v1alpha1.ReasonProvisioning, "Reading the tags of replication group %s in AWS, to adopt it", d.aws)
+}
+
+// inspected is the state of a group that is not taken over yet.
+func inspected(d desired, x *observed.Index, g *ack.ReplicationGroup) metav1.Condition {
+	refused := RefusalOf(ack.ConditionsOf(g))
+	switch {
+	case g.DeletionTimestamp != nil || !d.adopts():
+		return notProvisioned(v1alpha1.ReasonProvisioning, "Leaving replication group %s in AWS as it is", d.aws)
+	case read(g):
+		return notProvisioned(v1alpha1.ReasonAlreadyExists, "Replication group %s in AWS is not adopted, because its tags %s, %s and %s do not name this FlagCache. "+
+			"Next: whoever owns it deletes it in AWS, or an administrator permits the adoption in the operator's policy (elastiCache[].adoptableIDs)", d.aws, tagCluster, tagNamespace, tagName)
+	case refused.Reason != "" && refused.Reason != v1alpha1.ReasonAlreadyExists:
+		return notProvisioned(refused.Reason, "ReplicationGroup %s: %s", g.Name, refused.Message)
+	case x.Since(changeOf(g).At) >= notResponding:
+		return notProvisioned(v1alpha1.ReasonACKNotResponding, "%s, and that AWS has replication group %s", silence("ReplicationGroup "+g.Name, notResponding, ack.ElastiCache), d.aws)
+	default:
+		return reading(d)
+	}
 }
 
 // ackSilent distinguishes an ACK that does not work from an AWS that is slow.

@@ -73,8 +73,8 @@ func recreated(x *observed.Index, d desired, seen Observed, desired observed.Obj
 	if o == nil || o.GetDeletionTimestamp() != nil {
 		return false
 	}
-	again := adoptable(d, o) || beingDeleted(x, o) && x.Since(ack.ConditionsOf(o).LastSyncTime().Time) >= retryInterval
-	return again && (seen.Group == nil || unused(x, d, o))
+	again := beingDeleted(x, o) && x.Since(ack.ConditionsOf(o).LastSyncTime().Time) >= retryInterval
+	return adoptable(d, o) || again && (seen.Group == nil || unused(x, d, o))
 }
 
 // unused reports whether an existing group does not use an object yet: the parameters of
@@ -91,11 +91,9 @@ func unused(x *observed.Index, d desired, o observed.Object) bool {
 // beingDeleted reports whether AWS may be deleting the object that it still has. ACK
 // treats users and user groups as deleted when AWS begins to delete them, so a
 // FlagCache that was deleted and is created again meets its own, and ACK does not
-// retry. There is no finalizer on what is not ACK's, so AWS keeps what belongs to
-// others.
+// retry.
 func beingDeleted(x *observed.Index, o observed.Object) bool {
-	taken := RefusalOf(ack.ConditionsOf(o)).Reason == v1alpha1.ReasonAlreadyExists && len(o.GetFinalizers()) == 0
-	return taken && x.Since(x.FlagCache.CreationTimestamp.Time) < refusedRetry
+	return taken(o) && x.Since(x.FlagCache.CreationTimestamp.Time) < refusedRetry
 }
 
 // retryInterval is how soon to reconcile again where a clock decides and no watch

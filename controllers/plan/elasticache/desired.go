@@ -101,6 +101,8 @@ func idInAWS(x *observed.Index, id string) string {
 		}
 	}
 	switch {
+	case len(inACK) == 0 && x.AdoptionPermitted:
+		return fc.Annotations[v1alpha1.AnnotationAdopt]
 	case recorded != "" && slices.Contains(possible, recorded):
 		return recorded
 	case len(inACK) > 0, recorded == "" && len(objects) > 0, fc.Status.Cache != nil && fc.Status.Cache.ReplicationGroupID == short:
@@ -196,6 +198,8 @@ type desired struct {
 	token string
 	// cluster is the ID of the cluster, "" if it is unknown.
 	cluster string
+	// trusted: what AWS has with IDs that derive from the cache's may be adopted.
+	trusted bool
 }
 
 // meta is the metadata of one of the cache's objects.
@@ -206,7 +210,7 @@ func (d desired) meta(name string) metav1.ObjectMeta {
 	if d.spec.Region != "" {
 		meta.Annotations[ack.AnnotationRegion] = d.spec.Region
 	}
-	if d.adopts() {
+	if d.trusted && d.adopts() {
 		meta.Annotations[ack.AnnotationAdoptionPolicy] = ack.AdoptOrCreate
 	}
 	return meta
@@ -223,16 +227,22 @@ func (d desired) retainableMeta(name string) metav1.ObjectMeta {
 	return meta
 }
 
-// adopts reports whether the user allows the FlagCache to take over what AWS has.
-func (d desired) adopts() bool {
-	return d.fc.Annotations[v1alpha1.AnnotationAdopt] == d.aws
+// adopts reports whether the user requests the FlagCache to take over what AWS has.
+func (n names) adopts() bool {
+	return n.aws != "" && n.fc.Annotations[v1alpha1.AnnotationAdopt] == n.aws
 }
 
 // adoptable reports whether AWS has the object and it may be adopted. ACK finds that
 // out only for an object that is created again.
 func adoptable(d desired, o observed.Object) bool {
 	adopted := o.GetAnnotations()[ack.AnnotationAdoptionPolicy] != ""
-	return RefusalOf(ack.ConditionsOf(o)).Reason == v1alpha1.ReasonAlreadyExists && d.adopts() && !adopted && len(o.GetFinalizers()) == 0
+	return d.trusted && d.adopts() && !adopted && taken(o)
+}
+
+// taken reports whether AWS has what an object requests, and ACK has not taken it. There is
+// no finalizer on what is not ACK's, so AWS keeps it when the object is deleted.
+func taken(o observed.Object) bool {
+	return RefusalOf(ack.ConditionsOf(o)).Reason == v1alpha1.ReasonAlreadyExists && len(o.GetFinalizers()) == 0
 }
 
 func (d desired) engine() string { return strings.ToLower(string(d.spec.Engine)) }

@@ -226,6 +226,7 @@ func (d desired) renderGroup(spec ack.ReplicationGroupSpec, last change) *ack.Re
 		Spec:       spec,
 	}
 	rendered.Annotations[v1alpha1.AnnotationChange] = observed.ToJSON(last)
+	delete(rendered.Annotations, ack.AnnotationAdoptionPolicy) // a group is inspected first
 	return rendered
 }
 

@@ -5,10 +5,13 @@ package elasticache
 
 import (
 	"cmp"
+	"maps"
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -23,6 +26,8 @@ type Observed struct {
 	ID string
 	// Group is nil if there is none.
 	Group *ack.ReplicationGroup
+	// Inspected is a group of somebody that is read for an adoption; nil if there is none.
+	Inspected *ack.ReplicationGroup
 	// Secret holds the token and what is on record about it; nil if there is none.
 	Secret *corev1.Secret
 	// Users are the revisions whose pods use the cache, the stable one first.
@@ -43,7 +48,13 @@ type user struct {
 func observe(x *observed.Index, n names) Observed {
 	o := Observed{ID: n.aws}
 	o.Secret, _ = observed.Get[*corev1.Secret](x, n.secret())
-	o.Group, _ = observed.Get[*ack.ReplicationGroup](x, n.object())
+	if g, ok := observed.Get[*ack.ReplicationGroup](x, n.object()); ok {
+		if inspects(g) && !n.mayTake(x, g) {
+			o.Inspected = g
+		} else {
+			o.Group = g
+		}
+	}
 	for _, child := range x.Owned {
 		if ack.Is(child) {
 			o.Dependencies = append(o.Dependencies, child)
@@ -94,12 +105,69 @@ func (o Observed) lastGood() *connection.Connection {
 	return nil
 }
 
-// tag is the value of a tag of the group, "" for none.
-func (o Observed) tag(key string) string {
-	if o.Group == nil {
+// An adoption first has ACK read the group that AWS has, without the right to change or
+// delete it:
+//
+//	AlreadyExists ──▶ read-only ReplicationGroup: ACK writes AWS' tags into its spec ──▶
+//	tags name this FlagCache, or the policy permits it ──▶ the group's own spec, no longer
+//	read-only ──▶ what the group refers to is adopted
+//
+// ACK reads the tags of groups only. What a group refers to has IDs that derive from its
+// own, which nobody else can have as long as the group exists.
+
+// inspection is the object by which ACK reads a group. It has no tags, so that those it has
+// later are AWS'.
+func (d desired) inspection(at time.Time) *ack.ReplicationGroup {
+	g := d.renderGroup(ack.ReplicationGroupSpec{ReplicationGroupID: &d.aws, Description: ptr.To(d.owner())}, change{At: toSecond(at)})
+	delete(g.Annotations, v1alpha1.AnnotationRetained)
+	maps.Copy(g.Annotations, map[string]string{
+		ack.AnnotationAdoptionPolicy: ack.Adopt,
+		ack.AnnotationAdoptionFields: observed.ToJSON(map[string]string{"replicationGroupID": d.aws}),
+		ack.AnnotationReadOnly:       "true",
+		ack.AnnotationDeletionPolicy: ack.DeletionRetain,
+	})
+	return g
+}
+
+// inspects reports whether an object is an inspection.
+func inspects(o observed.Object) bool {
+	return o.GetAnnotations()[ack.AnnotationReadOnly] == "true" && o.GetAnnotations()[ack.AnnotationAdoptionPolicy] == ack.Adopt
+}
+
+// read reports whether ACK has written what AWS has into an inspection.
+func read(g *ack.ReplicationGroup) bool {
+	return g.Annotations[ack.AnnotationAdopted] == "true" && len(g.Finalizers) > 0 && g.Spec.CacheNodeType != nil
+}
+
+// mayTake reports whether an inspected group may be taken over.
+func (n names) mayTake(x *observed.Index, g *ack.ReplicationGroup) bool {
+	ours := x.Operator.ClusterID != "" && tagOf(g, tagCluster) == x.Operator.ClusterID &&
+		tagOf(g, tagNamespace) == n.fc.Namespace && tagOf(g, tagName) == n.fc.Name
+	return n.adopts() && g.DeletionTimestamp == nil && read(g) && (ours || x.AdoptionPermitted)
+}
+
+// inspectable reports whether a group in AWS is to be read for an adoption: its ID is taken,
+// or that of something that it refers to.
+func (c planned) inspectable() bool {
+	if !c.adopts() || c.seen.Inspected != nil {
+		return false
+	}
+	if c.seen.Group != nil {
+		return c.seen.Group.DeletionTimestamp == nil && taken(c.seen.Group)
+	}
+	if c.trusted || c.deps.waiting == nil {
+		return false
+	}
+	waiting := c.seen.dependency(c.deps.waiting)
+	return waiting != nil && taken(waiting)
+}
+
+// tagOf is the value of a tag of a group, "" for none.
+func tagOf(g *ack.ReplicationGroup, key string) string {
+	if g == nil {
 		return ""
 	}
-	for _, tag := range o.Group.Spec.Tags {
+	for _, tag := range g.Spec.Tags {
 		if tag != nil && ack.Value(tag.Key) == key {
 			return ack.Value(tag.Value)
 		}

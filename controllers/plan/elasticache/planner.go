@@ -92,8 +92,9 @@ func (Planner) Plan(in cache.Input) cache.Part {
 	seen := observe(in.Index, n)
 	d := desired{names: n, spec: in.FlagCache.Spec.Cache.ElastiCache, token: seen.token(), cluster: in.Operator.ClusterID}
 	if d.cluster == "" {
-		d.cluster = seen.tag(tagCluster)
+		d.cluster = tagOf(seen.Group, tagCluster)
 	}
+	d.trusted = in.AdoptionPermitted || seen.Group != nil && len(seen.Group.Finalizers) > 0
 	// A cache that a revision uses was not rejected. One that may have been is not created.
 	rejected := len(seen.Users) == 0 && (in.Rejected || in.MayBeRejected && seen.Group == nil)
 	part := cache.Part{Status: statusOf(seen), Cost: assess(in.Index, d, seen.Group, rejected), KeepsConnection: true}
@@ -169,6 +170,15 @@ func (c planned) steps(held bool) steps {
 	}
 	next := steps{apply: []observed.Object{c.renderSecret()}}
 	switch {
+	case c.seen.Inspected != nil:
+		next.keep, next.requeueAfter = owned, retryInterval
+		if !c.adopts() && c.seen.Inspected.DeletionTimestamp == nil {
+			next.keep = observed.Without(owned, []observed.Object{c.seen.Inspected})
+		}
+		return next
+	case c.inspectable():
+		next.apply, next.keep = append(next.apply, c.inspection(c.x.Now)), owned
+		return next
 	case c.discarded():
 		next.keep = observed.Without(owned, []observed.Object{c.seen.Group})
 		return next
@@ -235,29 +245,32 @@ func (s *steps) planGroup(c planned) {
 		s.keep = append(s.keep, c.seen.Group)
 		return
 	}
+	if inspects(c.seen.Group) && c.group.justSynced() {
+		s.keep, s.requeueAfter = append(s.keep, c.seen.Group), syncGap
+		return
+	}
 	next, last := c.group.next(c.desired, c.requested, c.deps.parametersReady)
 	rendered := c.renderGroup(next, last)
 	maps.Copy(rendered.Annotations, c.group.forgotten(next, last))
 	s.apply = append(s.apply, rendered)
 	s.changing = c.group.changing(next, c.requested)
-	if s.changing && c.group.justSynced() {
+	switch {
+	case s.changing && c.group.justSynced():
 		s.requeueAfter = syncGap
+	case s.changing && last.Class == fixedClass && c.x.Since(last.At) < inFlight:
+		s.requeueAfter = inFlight // AWS does nothing about it that ACK would notice
 	}
 }
 
 // discarded reports whether the group is to be deleted and created again: AWS failed
-// to create it, which is on record, or it may be adopted now. ACK has put no
-// finalizer on a group that is not its own, so AWS keeps that.
+// to create it, which is on record.
 func (c planned) discarded() bool {
 	g := c.seen.Group
-	if g == nil || g.DeletionTimestamp != nil {
+	if g == nil || g.DeletionTimestamp != nil || ack.GroupState(g) != ack.GroupCreateFailed {
 		return false
 	}
-	if ack.GroupState(g) == ack.GroupCreateFailed {
-		failed := c.records.failures.of(c.request())
-		return failed.UID == string(g.UID) && !failed.exhausted()
-	}
-	return adoptable(c.desired, g)
+	failed := c.records.failures.of(c.request())
+	return failed.UID == string(g.UID) && !failed.exhausted()
 }
 
 // statusOf is what the status shows of a cache.
@@ -288,7 +301,7 @@ func showServing(status *v1alpha1.CacheStatus, x *observed.Index) {
 // Bill implements cache.Planner.
 func (Planner) Bill(x *observed.Index) []cost.Group {
 	var bill []cost.Group
-	for _, g := range observed.All[*ack.ReplicationGroup](x) {
+	for _, g := range groups(x) {
 		bill = append(bill, billed(g))
 	}
 	return bill
@@ -296,10 +309,10 @@ func (Planner) Bill(x *observed.Index) []cost.Group {
 
 // Requested implements cache.Planner.
 func (Planner) Requested(x *observed.Index) []cost.Group {
-	n := names{x.FlagCache, Identity(x.FlagCache)}
+	n := namesOf(x, Identity(x.FlagCache))
 	d := desired{names: n, spec: x.FlagCache.Spec.Cache.ElastiCache}
 	all := []cost.Group{requested(d, regionFor(x, d, observe(x, n).Group))}
-	for _, g := range observed.All[*ack.ReplicationGroup](x) {
+	for _, g := range groups(x) {
 		if g.Name != d.object() {
 			all = append(all, billed(g))
 		}
@@ -307,11 +320,16 @@ func (Planner) Requested(x *observed.Index) []cost.Group {
 	return all
 }
 
+// groups are the FlagCache's, which an inspected one is not.
+func groups(x *observed.Index) []*ack.ReplicationGroup {
+	return slices.DeleteFunc(observed.All[*ack.ReplicationGroup](x), func(g *ack.ReplicationGroup) bool { return inspects(g) })
+}
+
 // assess is the cost of the existing groups and of the requested one, nil where that
 // does not exist yet. While one replaces another both are billed.
 func assess(x *observed.Index, d desired, own *ack.ReplicationGroup, rejected bool) cost.Assessment {
 	var current, then []cost.Group
-	for _, g := range observed.All[*ack.ReplicationGroup](x) {
+	for _, g := range groups(x) {
 		current = append(current, billed(g))
 		if g.Name != d.object() || rejected {
 			then = append(then, billed(g))
@@ -353,7 +371,7 @@ func regionFor(x *observed.Index, d desired, own *ack.ReplicationGroup) string {
 	case own != nil:
 		return regionOf(own)
 	}
-	for _, other := range observed.All[*ack.ReplicationGroup](x) {
+	for _, other := range groups(x) {
 		if other.Annotations[ack.AnnotationRegion] == "" {
 			return regionOf(other)
 		}

@@ -97,7 +97,7 @@ func retire(x *observed.Index, id string, policy v1alpha1.DeletionPolicy) cache.
 		if len(left) == 0 {
 			continue
 		}
-		if group, ok := left[0].(*ack.ReplicationGroup); ok && group.DeletionTimestamp == nil && x.FlagCache.Spec.DeletionPolicy == v1alpha1.DeletionSnapshot {
+		if group, ok := left[0].(*ack.ReplicationGroup); ok && group.DeletionTimestamp == nil && !inspects(group) && x.FlagCache.Spec.DeletionPolicy == v1alpha1.DeletionSnapshot {
 			if step := lastSnapshot(x, group); step.WaitsFor != "" {
 				return step
 			}
@@ -211,13 +211,13 @@ func corrected(x *observed.Index, objects []observed.Object, retained bool) []ob
 }
 
 // survivesDeletion reports whether the deletion policy applies to an object: an alarm
-// on nothing is of no use, and a snapshot always stays.
+// on nothing is of no use, and a snapshot and an inspected group always stay.
 func survivesDeletion(o observed.Object) bool {
 	switch o.(type) {
 	case *ack.MetricAlarm, *ack.Snapshot:
 		return false
 	}
-	return ack.Is(o)
+	return ack.Is(o) && !inspects(o)
 }
 
 // annotated is an object as it was observed, as far as the operator owns its fields,

@@ -40,6 +40,9 @@ type Snapshot struct {
 	SpendingLimits policy.SpendingLimits
 	Neighbors      []Neighbor
 	MoreNeighbors  bool
+	// AdoptionPermitted: the administrator's policy permits the FlagCache to adopt the
+	// replication group of its annotation AnnotationAdopt, whoever's tags it has.
+	AdoptionPermitted bool
 	// Fresh are random values, used only where a new credential is needed.
 	Fresh Fresh
 	// ExternalSecret is the Secret of cache.type External.
