@@ -156,7 +156,8 @@ func (w kube) stepStatefulSet(d *appsv1.StatefulSet) {
 // configuredPassword returns the password in the configuration file of Redis.
 func configuredPassword(secret *corev1.Secret) string {
 	for _, line := range strings.Split(string(secret.Data["redis.conf"]), "\n") {
-		if password, ok := strings.CutPrefix(line, "requirepass "); ok {
+		if rules, ok := strings.CutPrefix(line, "user default on >"); ok {
+			password, _, _ := strings.Cut(rules, " ")
 			return password
 		}
 	}

@@ -27,15 +27,7 @@ func ProbeUser(fc *v1alpha1.FlagCache, password string) string {
 	return "flagcache-probe-" + tokenMark(fc, password)
 }
 
-// An access string revokes every right and grants those that are used: the names of
-// commands, not categories, which grow with each version of the engine. None is for
-// the login: AUTH and HELLO need no right. The test in test/access compares them
-// with the commands that are sent.
-
-// serviceCommands are all that the flag service sends to Redis: the document is read
-// with GETRANGE, which bounds it, and written and deleted in transactions that fail
-// after a concurrent write. There are no scripts, so no EVAL.
-const serviceCommands = "+getrange +set +del +watch +unwatch +multi +exec +publish +subscribe +ping"
+// An access string revokes every right and grants those that are used.
 
 // serviceAccess is the least that the flag service needs: the two keys and the
 // channel of its environment, and its commands. Both keys are read and written; a
@@ -47,7 +39,7 @@ func serviceAccess(environments []string) string {
 		fmt.Fprintf(&keys, "~%s%s ~%s%s ", config.RedisKeyPrefix, environment, config.RedisLockPrefix, environment)
 		fmt.Fprintf(&channels, "&%s%s ", config.RedisChannelPrefix, environment)
 	}
-	return "on " + keys.String() + "resetchannels " + channels.String() + "-@all " + serviceCommands
+	return "on " + keys.String() + "resetchannels " + channels.String() + "-@all " + cache.ServiceCommands
 }
 
 // environments whose flags are in the cache: the spec's, and those of revisions that
@@ -67,7 +59,7 @@ func environments(fc *v1alpha1.FlagCache, users []user) []string {
 
 // probeAccess is the least that the probe needs: its own key.
 func probeAccess(key string) string {
-	return "on ~" + key + " resetchannels -@all +ping +set +get +info"
+	return "on ~" + key + " resetchannels -@all " + cache.ProbeCommands
 }
 
 // users of the cache: the flag service's, the probe's and, for Redis OSS, default.

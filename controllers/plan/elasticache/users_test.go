@@ -12,6 +12,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/config"
 )
@@ -80,7 +81,7 @@ func TestRightsFollowTheEnvironmentsInUse(t *testing.T) {
 	fc := aFlagCache()
 	fc.Spec.Environment = "next"
 	const want = "on ~feature_flags:default ~feature_flags_lock:default ~feature_flags:next ~feature_flags_lock:next " +
-		"resetchannels &feature_flags_changed:default &feature_flags_changed:next -@all " + serviceCommands
+		"resetchannels &feature_flags_changed:default &feature_flags_changed:next -@all " + cache.ServiceCommands
 	if got := serviceAccess(environments(fc, []user{{deployment: old}})); got != want {
 		t.Errorf("they are\n%s, not\n%s", got, want)
 	}

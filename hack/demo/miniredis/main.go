@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command miniredis replaces redis-server in the demo on machines where that is not
-// installed. It takes the path of a configuration file, from which it uses port and
-// requirepass. It keeps its data in memory and supports enough of the Redis protocol for
-// FlagCache; it is not Redis, and no test uses it.
+// installed. It takes the path of a configuration file, from which it uses the port, and
+// the password of requirepass or of the user default. It keeps its data in memory and supports enough of the Redis protocol for
+// FlagCache; it is not Redis, and no test uses it. Of an ACL it knows the password alone.
 package main
 
 import (
@@ -39,8 +39,8 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	server := miniredis.NewMiniRedis()
-	if settings["requirepass"] != "" {
-		server.RequireAuth(settings["requirepass"])
+	if password := passwordOf(settings); password != "" {
+		server.RequireAuth(password)
 	}
 	if err := server.StartAddr(":" + settings["port"]); err != nil {
 		return fmt.Errorf("listening on port %s: %w", settings["port"], err)
@@ -49,6 +49,15 @@ func run(ctx context.Context, args []string) error {
 	fmt.Printf("miniredis is listening on port %s in place of redis-server\n", settings["port"])
 	expireKeys(ctx, server)
 	return nil
+}
+
+// passwordOf returns the password of the user default, "" if there is none.
+func passwordOf(settings map[string]string) string {
+	if rules, ok := strings.CutPrefix(settings["user"], "default on >"); ok {
+		password, _, _ := strings.Cut(rules, " ")
+		return password
+	}
+	return settings["requirepass"]
 }
 
 // readSettings reads a file with lines of the form "name value".

@@ -30,6 +30,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/pods"
 	"github.com/flagcache/flagcache/controllers/secret"
+	"github.com/flagcache/flagcache/service/config"
 )
 
 // DefaultImage runs Redis.
@@ -60,13 +61,13 @@ func (Planner) Hints() cache.Hints {
 func (Planner) Plan(in cache.Input) cache.Part {
 	fc := in.FlagCache
 	password, stored := currentPassword(in.Index)
-	config := redisConfig(fc, password)
+	file := redisConfig(fc, password)
 	part := cache.Part{
-		Apply: []observed.Object{redisSecret(fc, password, config), redisService(fc), redisNetworkPolicy(fc, in.Operator.Namespace)},
+		Apply: []observed.Object{redisSecret(fc, password, file), redisService(fc), redisNetworkPolicy(fc, in.Operator.Namespace)},
 		Cost:  cost.AssessFree(fc.Spec.Budget, in.Bill, basis),
 	}
 	part.Status, part.Provisioned = status(in.Index)
-	set := redisStatefulSet(fc, config)
+	set := redisStatefulSet(fc, file)
 	if !stored {
 		part.Keep = []observed.Object{set}
 		return part
@@ -147,7 +148,7 @@ func redisConfig(fc *v1alpha1.FlagCache, password string) string {
 		`save ""`,
 		"appendonly no",
 		"maxmemory-policy allkeys-lru",
-		"requirepass " + password,
+		redisUser(fc, password),
 	}
 	if limit, ok := redisResources(fc).Limits[corev1.ResourceMemory]; ok {
 		lines = append(lines, fmt.Sprintf("maxmemory %d", limit.Value()/4*3))
@@ -155,14 +156,23 @@ func redisConfig(fc *v1alpha1.FlagCache, password string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-func redisSecret(fc *v1alpha1.FlagCache, password, config string) *corev1.Secret {
+// redisUser is the only user of Redis, which both the flag service and the probe log in
+// as: the keys of the service by their prefixes, so that another environment is no new
+// configuration, the key of the probe, and the commands that are sent. Neither scripts nor
+// what administers the server is allowed.
+func redisUser(fc *v1alpha1.FlagCache, password string) string {
+	return fmt.Sprintf("user default on >%s ~%s* ~%s* ~%s resetchannels &%s* -@all %s %s", password,
+		config.RedisKeyPrefix, config.RedisLockPrefix, cache.ProbeKey(fc), config.RedisChannelPrefix, cache.ServiceCommands, cache.ProbeCommands)
+}
+
+func redisSecret(fc *v1alpha1.FlagCache, password, file string) *corev1.Secret {
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: observed.SecretMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache),
 		Type:       corev1.SecretTypeOpaque,
 		Data: map[string][]byte{
 			connection.PasswordKey: []byte(password),
-			configKey:              []byte(config),
+			configKey:              []byte(file),
 		},
 	}
 }
@@ -182,7 +192,7 @@ func redisService(fc *v1alpha1.FlagCache) *corev1.Service {
 	}
 }
 
-func redisStatefulSet(fc *v1alpha1.FlagCache, config string) *appsv1.StatefulSet {
+func redisStatefulSet(fc *v1alpha1.FlagCache, file string) *appsv1.StatefulSet {
 	labels := observed.SelectorLabels(fc, v1alpha1.ComponentCache)
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
@@ -196,7 +206,7 @@ func redisStatefulSet(fc *v1alpha1.FlagCache, config string) *appsv1.StatefulSet
 				ObjectMeta: metav1.ObjectMeta{
 					Labels: labels,
 					// Redis reads its file at start only, so a new configuration is a new pod.
-					Annotations: map[string]string{v1alpha1.AnnotationConfig: observed.Fingerprint(fc.UID, config)},
+					Annotations: map[string]string{v1alpha1.AnnotationConfig: observed.Fingerprint(fc.UID, file)},
 				},
 				Spec: redisPod(fc),
 			},
