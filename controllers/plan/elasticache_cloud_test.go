@@ -224,6 +224,9 @@ func (c *cloud) recordChange(g *ack.ReplicationGroup) {
 	if !created || !known || g.Annotations[ack.AnnotationReadOnly] != "" { // ACK changes nothing that is read-only
 		return
 	}
+	if before.NumNodeGroups == nil { // ACK has written a part of the spec only
+		return
+	}
 	differ := elasticache.Differences(before, g.Spec)
 	busy := inAWS.State == ack.GroupModifying && c.now.Before(inAWS.Done)
 	if len(differ) > 1 || len(differ) > 0 && busy {

@@ -122,6 +122,9 @@ func (w cloudOracle) checkGroupChanged(before, after *ack.ReplicationGroup) {
 	if after.Annotations[ack.AnnotationReadOnly] != "" || len(after.Finalizers) == 0 && ack.GroupState(before) != "" {
 		return // ACK changes nothing in AWS
 	}
+	if before.Annotations[ack.AnnotationReadOnly] != "" {
+		return // ACK has written a part of the spec only
+	}
 	changed := classesChanged(before.Spec, after.Spec)
 	if before.Annotations[v1alpha1.AnnotationChange] == notJSON && (len(changed) > 0 || after.Annotations[v1alpha1.AnnotationChange] != notJSON) {
 		w.violation("S2 capacity: ReplicationGroup %s was changed although the record of its last change is invalid", after.Name)

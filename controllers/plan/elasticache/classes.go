@@ -73,6 +73,19 @@ func withFixed(current, desired ack.ReplicationGroupSpec) ack.ReplicationGroupSp
 	return next
 }
 
+// completed is the spec that ACK wrote of a group that it adopts, with the desired fields that
+// ACK does not write. Most of these are as AWS has them.
+func completed(current, desired ack.ReplicationGroupSpec) ack.ReplicationGroupSpec {
+	current = writtenSpec(current)
+	from, to := reflect.ValueOf(desired), reflect.ValueOf(&current).Elem()
+	for i := range to.NumField() {
+		if field := to.Field(i); field.IsZero() {
+			field.Set(from.Field(i))
+		}
+	}
+	return current
+}
+
 // kept is the current value of a field that is to be set, if there is one.
 func kept[T any](current, desired *T) *T {
 	if current == nil || desired == nil {

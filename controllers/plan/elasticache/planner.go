@@ -250,6 +250,9 @@ func (s *steps) planGroup(c planned) {
 		return
 	}
 	next, last := c.group.next(c.desired, c.requested, c.deps.parametersReady)
+	if inspects(c.seen.Group) {
+		next, last = completed(c.seen.Group.Spec, c.requested), c.group.record(c.desired, 0, fixedClass)
+	}
 	rendered := c.renderGroup(next, last)
 	maps.Copy(rendered.Annotations, c.group.forgotten(next, last))
 	s.apply = append(s.apply, rendered)
