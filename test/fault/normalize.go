@@ -200,7 +200,8 @@ func decoded(s *corev1.Secret) any {
 	return map[string]any{"metadata": s.ObjectMeta, "type": s.Type, "values": values}
 }
 
-// withoutGenerations removes the generation and the conditions of an object.
+// withoutGenerations removes the generation and the conditions of an object, and who uses a user
+// or a user group: ACK reports that as of when it last looked.
 func withoutGenerations(o client.Object) any {
 	text, err := json.Marshal(o)
 	if err != nil {
@@ -212,8 +213,9 @@ func withoutGenerations(o client.Object) any {
 	}
 	delete(all["metadata"].(map[string]any), "generation")
 	if status, ok := all["status"].(map[string]any); ok {
-		delete(status, "observedGeneration")
-		delete(status, "conditions")
+		for _, key := range []string{"observedGeneration", "conditions", "userGroupIDs", "replicationGroups"} {
+			delete(status, key)
+		}
 	}
 	return all
 }
