@@ -21,14 +21,18 @@ import (
 // test/rights compares it with the operator's roles.
 const callsFile = "calls.golden"
 
-// expectKnownCalls expects that the operator was denied nothing, and that callsFile has what
+// deniedCalls are those that the operator does without: one for a single namespace may not get
+// namespace kube-system, and is identified by --cluster-id.
+var deniedCalls = rights.SetOf([]rights.Call{{Install: rights.Namespaced, Scope: rights.Other, Verb: "get", Resource: "namespaces"}})
+
+// expectKnownCalls expects that the operator was denied no other call, and that callsFile has what
 // it asked of the API server during the run. What the file has and nothing asked for is
 // reported: it depends on which specs ran, and on the time that they had. The flag -update
 // rewrites the file.
 func (r *recorder) expectKnownCalls() {
 	GinkgoHelper()
 	seen := r.audit()
-	Expect(seen.Denied.String()).To(BeEmpty(), "the operator lacks permissions")
+	Expect(seen.Denied.NotIn(deniedCalls).String()).To(BeEmpty(), "the operator lacks permissions")
 	if flag.Lookup("update").Value.String() == "true" {
 		golden.Expect(GinkgoTB(), callsFile, seen.Calls.Of(rights.Default).String())
 	}
