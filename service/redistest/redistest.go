@@ -32,6 +32,8 @@ type Server struct {
 	// bare means that no arguments are added to args but the port.
 	bare    bool
 	command *exec.Cmd
+	// ended is closed when the process of command has ended.
+	ended chan struct{}
 }
 
 // Start starts a server with additional arguments, such as --requirepass.
@@ -100,12 +102,12 @@ func (s *Server) start() bool {
 	if err := s.command.Start(); err != nil {
 		s.t.Fatalf("starting redis-server: %v", err)
 	}
-	ended := make(chan struct{})
-	go func(c *exec.Cmd) { _ = c.Wait(); close(ended) }(s.command)
-	return s.awaitListening(ended)
+	s.ended = make(chan struct{})
+	go func(c *exec.Cmd, ended chan<- struct{}) { _ = c.Wait(); close(ended) }(s.command, s.ended)
+	return s.awaitListening()
 }
 
-func (s *Server) awaitListening(ended <-chan struct{}) bool {
+func (s *Server) awaitListening() bool {
 	s.t.Helper()
 	deadline := time.After(startTimeout)
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -116,7 +118,7 @@ func (s *Server) awaitListening(ended <-chan struct{}) bool {
 			return true
 		}
 		select {
-		case <-ended:
+		case <-s.ended:
 			return false
 		case <-deadline:
 			s.t.Fatalf("redis-server does not listen on %s after %s", s.Addr, startTimeout)
@@ -125,8 +127,13 @@ func (s *Server) awaitListening(ended <-chan struct{}) bool {
 	}
 }
 
-// Kill kills the server, like a crash.
-func (s *Server) Kill() { s.signal(syscall.SIGKILL); s.command = nil }
+// Kill kills the server, like a crash, and waits for its end: until then it would answer in
+// place of the restarted one.
+func (s *Server) Kill() {
+	s.signal(syscall.SIGKILL)
+	<-s.ended
+	s.command = nil
+}
 
 // Pause suspends the server: connections stay open and are accepted, but
 // nothing is answered.

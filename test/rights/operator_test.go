@@ -47,10 +47,11 @@ type role struct {
 }
 
 // permission is one verb on one resource.
-type permission struct{ group, resource, verb string }
+// Its name is that of the one object that it is for, "" for all.
+type permission struct{ group, resource, verb, name string }
 
 func (p permission) String() string {
-	return p.verb + " " + Qualified(p.group, p.resource)
+	return strings.TrimSpace(p.verb + " " + Qualified(p.group, p.resource) + " " + p.name)
 }
 
 // permissions are all of a role.
@@ -60,7 +61,13 @@ func (r role) permissions() []permission {
 		for _, group := range rule.APIGroups {
 			for _, resource := range rule.Resources {
 				for _, verb := range rule.Verbs {
-					all = append(all, permission{group, resource, verb})
+					p := permission{group: group, resource: resource, verb: verb}
+					if len(rule.ResourceNames) == 0 {
+						all = append(all, p)
+					}
+					for _, p.name = range rule.ResourceNames {
+						all = append(all, p)
+					}
 				}
 			}
 		}
@@ -80,13 +87,20 @@ func (r role) without(p permission) []rbacv1.PolicyRule {
 }
 
 func ruleFor(p permission) rbacv1.PolicyRule {
-	return rbacv1.PolicyRule{APIGroups: []string{p.group}, Resources: []string{p.resource}, Verbs: []string{p.verb}}
+	rule := rbacv1.PolicyRule{APIGroups: []string{p.group}, Resources: []string{p.resource}, Verbs: []string{p.verb}}
+	if p.name != "" {
+		rule.ResourceNames = []string{p.name}
+	}
+	return rule
 }
 
 // setsOwner is a permission that no call shows. The admission plugin
 // OwnerReferencesPermissionEnforcement, which OpenShift enables, demands it of who sets an
 // owner that is deleted after the object.
-var setsOwner = permission{"flagcache.dev", "flagcaches/finalizers", "update"}
+var setsOwner = permission{group: "flagcache.dev", resource: "flagcaches/finalizers", verb: "update"}
+
+// identifiesCluster is the permission to get the namespace whose UID is that of the cluster.
+var identifiesCluster = permission{resource: "namespaces", verb: "get", name: metav1.NamespaceSystem}
 
 // unrecorded are permissions that the end-to-end tests do not reach yet, with what needs
 // them. One that a call shows must not be here.
@@ -116,7 +130,7 @@ func isUnrecorded(p permission) bool {
 }
 
 // marker is a permission of each variant of a role, to learn that it is in effect.
-var marker = permission{"test.flagcache.dev", "markers", "get"}
+var marker = permission{group: "test.flagcache.dev", resource: "markers", verb: "get"}
 
 // TestOperatorHasItsRights compares the operator's roles with the calls that the end-to-end tests
 // recorded, by the authorizer of a real API server: each call is permitted, and is not
@@ -185,7 +199,7 @@ func TestOperatorHasItsRights(t *testing.T) {
 // callThatNeeds returns a call that needs a permission of a role.
 func callThatNeeds(p permission, r role, calls []Call) (Call, bool) {
 	for _, call := range calls {
-		needs := call.Install == Default && permission{call.Group, call.Resource, call.Verb} == p
+		needs := call.Install == Default && permission{call.Group, call.Resource, call.Verb, p.name} == p
 		// A permission in all namespaces needs a call in another one than the operator's.
 		if needs && (call.Scope == Own) == (r.namespace != "") {
 			return call, true
@@ -217,6 +231,8 @@ func forbidden(p permission) string {
 		return "pods are written by Kubernetes, and nobody enters them"
 	case resource == "serviceaccounts" && subresource != "":
 		return "it gives the permissions of any other account"
+	case p == identifiesCluster:
+		return ""
 	case p.group == rbacv1.GroupName, resource == "namespaces", resource == "nodes", resource == "customresourcedefinitions",
 		strings.HasPrefix(p.group, "admissionregistration"), strings.HasPrefix(p.group, "certificates"):
 		return "it is the administrator's"
@@ -475,6 +491,9 @@ func (c *cluster) permitted(t *testing.T, call Call, user string, groups []strin
 		}
 	case Other:
 		attributes.Namespace = tenantNamespace
+	}
+	if resource == identifiesCluster.resource {
+		attributes.Namespace, attributes.Name = identifiesCluster.name, identifiesCluster.name
 	}
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 		User: user, Groups: append(groups, "system:authenticated"), ResourceAttributes: attributes,
