@@ -38,6 +38,7 @@ func TestElastiCacheScenarios(t *testing.T) {
 		"elastiCacheFailsOnce":              one,
 		"elastiCacheOverQuota":              one,
 		"elastiCacheChangeDenied":           "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
+		"elastiCacheOverspending":           "redis on 2 cache.t3.small available, serves v1 by elasticache, AWS has 1 accepting 1 token",
 		"elastiCacheUpgraded":               "redis on 1 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 1 token",
 		"elastiCacheUpgradedDuringCreation": one,
 		"elastiCacheAdopted":                "redis on 2 cache.t3.micro available, serves v1 by elasticache, AWS has 1 accepting 2 tokens",
@@ -50,6 +51,7 @@ func TestElastiCacheScenarios(t *testing.T) {
 	}
 	reasons := map[string]string{
 		"elastiCacheChangeOverwritten": v1alpha1.ReasonInvalidRecord,
+		"elastiCacheOverspending":      v1alpha1.ReasonNotPermitted,
 		"elastiCacheWithoutACK":        v1alpha1.ReasonACKNotResponding,
 		"elastiCacheLost":              v1alpha1.ReasonRecreated,
 	}

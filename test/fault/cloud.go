@@ -20,6 +20,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/cost"
 	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
@@ -37,6 +38,7 @@ func (w cloudOracle) checkCloud(k kind, before, after client.Object) {
 	if w.writer != operator {
 		return
 	}
+	w.checkSpending(k, after)
 	switch {
 	case k == replicationGroups && before == nil:
 		w.checkNoDuplicate()
@@ -62,6 +64,20 @@ func (w cloudOracle) checkNoDuplicate() {
 	}
 	if len(groups) > maxGroups || len(ids) < len(groups) {
 		w.violation("S10 single spend: there are %d replication groups with %d IDs", len(groups), len(ids))
+	}
+}
+
+// checkSpending verifies S10: of a FlagCache that requests more than the administrator's policy
+// permits, only the status is written.
+func (w cloudOracle) checkSpending(k kind, after client.Object) {
+	fc, limit := w.current.flagCache, w.policy.ElastiCache[0].MaxNamespaceMonthlyUSD
+	if limit == nil || k == flagCaches || fc.DeletionTimestamp != nil {
+		return
+	}
+	e := fc.Spec.Cache.ElastiCache
+	cents, _ := cost.Monthly([]cost.Group{{Engine: e.Engine, NodeType: e.NodeType, Nodes: e.Replicas + 1, Region: e.Region}})
+	if cents > int64(*limit)*100 {
+		w.violation("S10 single spend: a %s was written (%v) although the spec costs %d cents a month, and %d USD are permitted", k, after != nil, cents, *limit)
 	}
 }
 

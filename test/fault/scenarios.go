@@ -16,6 +16,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/policy"
 )
 
 // scenario is a sequence of steps. A step is run when the World is at rest, or after two minutes.
@@ -308,6 +309,14 @@ var elastiCacheScenarios = inCloud([]scenario{
 			requestNodes("cache.t3.small")(w)
 		}},
 	}, waitsForRest: true},
+	{name: "elastiCacheOverspending", steps: []step{
+		{"limit the cost to 30 USD and create the FlagCache", func(w *World) {
+			limitSpending(w, 30)
+			createInCloud(withRegion(withElastiCache(aFlagCache()))).do(w)
+		}},
+		{"request larger nodes, which cost too much", requestNodes("cache.t3.small")},
+		{"limit the cost to 60 USD", func(w *World) { limitSpending(w, 60) }},
+	}},
 	{name: "elastiCacheUpgraded", steps: []step{createByOldRelease(withAllParts(withElastiCache(aFlagCache()))), {"upgrade the operator", downgradeObjects}}},
 	{name: "elastiCacheUpgradedDuringCreation", steps: []step{createByOldRelease(withElastiCache(aFlagCache())), {"upgrade the operator", downgradeObjects}},
 		triggers: stepTriggers{1: groupRequested}, waitsForRest: true},
@@ -354,6 +363,13 @@ func requestNodes(nodeType string) func(*World) {
 	return func(w *World) {
 		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Cache.ElastiCache.NodeType = nodeType })
 	}
+}
+
+// limitSpending sets the limit of the administrator's policy on the cost of the namespace, which
+// triggers the operator.
+func limitSpending(w *World, usd int32) {
+	w.policy = &policy.Policy{ElastiCache: []policy.ElastiCache{{Namespaces: []string{namespace}, MaxNamespaceMonthlyUSD: &usd}}}
+	w.queue.enqueue(w.time)
 }
 
 // exceedQuota lets AWS refuse to create groups.
@@ -415,6 +431,12 @@ func withElastiCache(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 			TransitEncryption: v1alpha1.TransitEncryptionRequired,
 		},
 	}
+	return fc
+}
+
+// withRegion sets a region, without which the cost is not known.
+func withRegion(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	fc.Spec.Cache.ElastiCache.Region = "eu-west-1"
 	return fc
 }
 
