@@ -333,9 +333,12 @@ func (s cloud) expectMatchingTokens(ctx context.Context) {
 // changesOf returns the actions of AWS that changed a group and its dependencies since the
 // first calls, without consecutive duplicates.
 func changesOf(player aws, group *ack.ReplicationGroup, after int) []string {
+	id := *group.Spec.ReplicationGroupID
+	// The IDs of all dependencies contain the unique part of the group's.
+	unique := id[strings.LastIndex(id, "-")+1:]
 	var actions []string
 	for _, call := range player.Calls()[after:] {
-		if call.Mutating() && strings.Contains(call.ID, group.Labels[v1alpha1.LabelCache]) {
+		if call.Mutating() && strings.Contains(call.ID, unique) {
 			actions = append(actions, call.Action)
 		}
 	}

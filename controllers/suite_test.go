@@ -46,6 +46,13 @@ import (
 	"github.com/flagcache/flagcache/test/leak"
 )
 
+// TestMain sets the log before any test runs, because controller-runtime discards the log of
+// a program for good that has not set one within its first 30 seconds.
+func TestMain(m *testing.M) {
+	ctrl.SetLogger(zap.New(zap.WriteTo(io.MultiWriter(GinkgoWriter, &produced)), zap.UseDevMode(true)))
+	os.Exit(m.Run())
+}
+
 func TestControllers(t *testing.T) {
 	RegisterFailHandler(Fail)
 	RunSpecs(t, "The FlagCache operator against a real API server")
@@ -60,7 +67,6 @@ var (
 )
 
 var _ = BeforeSuite(func() {
-	ctrl.SetLogger(zap.New(zap.WriteTo(io.MultiWriter(GinkgoWriter, &produced)), zap.UseDevMode(true)))
 	Expect(os.Getenv("KUBEBUILDER_ASSETS")).NotTo(BeEmpty(),
 		"KUBEBUILDER_ASSETS is not set: run `make test`, or `make envtest` and set it to bin/envtest, which contains etcd and kube-apiserver")
 	server = &envtest.Environment{
@@ -79,10 +85,9 @@ var _ = BeforeSuite(func() {
 	Expect(err).NotTo(HaveOccurred())
 	recording, err := leak.Record(config)
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() {
-		expectNoSecretLeaked(recording)
-		recording.Stop()
-	})
+	// The API server does not stop while it is watched.
+	DeferCleanup(recording.Stop)
+	DeferCleanup(func() { expectNoSecretLeaked(recording) })
 })
 
 // stage is a namespace with a reconciler that specs call directly.
