@@ -334,6 +334,13 @@ func (w canaryOracle) lastPromoted() string {
 	return last.Revision
 }
 
+// wasSuperseded reports whether it is on record that a revision gave way to a newer one before it
+// was promoted. If it serves, it stands in for a stable revision that does not.
+func (w canaryOracle) wasSuperseded(revision string) bool {
+	record, ok := w.recordOf(revision)
+	return ok && record.Outcome == canary.Superseded
+}
+
 // protects reports whether there is a revision to protect from another one: one that was promoted
 // and has pods that serve.
 func (w canaryOracle) protects(from string) bool {

@@ -181,7 +181,9 @@ func (w oracle) checkGate(before, after client.Object) {
 	}
 	old, ok := live[*appsv1.Deployment](&w.api.store, deployments, name+"-"+from)
 	serving := ok && old.Status.AvailableReplicas > 0
-	if w.canaryOracle().lastPromoted() == "" && serving || w.canaryOracle().protects(to) {
+	// What serves before any promotion is on record is protected as well, unless it stood in.
+	first := w.canaryOracle().lastPromoted() == "" && !w.canaryOracle().wasSuperseded(from)
+	if serving && first || w.canaryOracle().protects(to) {
 		w.canaryOracle().checkPromotion(to)
 	}
 	if !serving {
