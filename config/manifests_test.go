@@ -24,9 +24,8 @@ import (
 // kubectl runs a command as cluster admin and returns what it wrote.
 type kubectl func(t *testing.T, args ...string) (stdout, stderr string)
 
-// startCluster returns the kubectl of an empty cluster that ends with the test, and the
-// command line that runs it.
-func startCluster(t *testing.T) (kubectl, string) {
+// startAPIServer starts an API server that ends with the test.
+func startAPIServer(t *testing.T) *envtest.Environment {
 	t.Helper()
 	cluster := &envtest.Environment{}
 	if _, err := cluster.Start(); err != nil {
@@ -37,6 +36,14 @@ func startCluster(t *testing.T) (kubectl, string) {
 			t.Errorf("stopping the API server: %v", err)
 		}
 	})
+	return cluster
+}
+
+// startCluster returns the kubectl of an empty cluster that ends with the test, and the
+// command line that runs it.
+func startCluster(t *testing.T) (kubectl, string) {
+	t.Helper()
+	cluster := startAPIServer(t)
 	admin, err := cluster.AddUser(envtest.User{Name: "admin", Groups: []string{"system:masters"}}, nil)
 	if err != nil {
 		t.Fatalf("adding an admin: %v", err)

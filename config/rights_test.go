@@ -201,15 +201,7 @@ func (r rights) operator(t *testing.T) {
 // the policies are enforced.
 func startRights(t *testing.T) rights {
 	t.Helper()
-	cluster := &envtest.Environment{}
-	if _, err := cluster.Start(); err != nil {
-		t.Fatalf("starting an API server (KUBEBUILDER_ASSETS says from where; make test sets it): %v", err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Errorf("stopping the API server: %v", err)
-		}
-	})
+	cluster := startAPIServer(t)
 	scheme := runtime.NewScheme()
 	must(t, clientgoscheme.AddToScheme(scheme))
 	must(t, v1alpha1.AddToScheme(scheme))

@@ -62,6 +62,12 @@ func withCluster(ctx context.Context, o cluster.Options, part func(ctx context.C
 		<-c.Ended()
 		cancel(c.Err())
 	}()
+	return withProcesses(ctx, cancel, c, part)
+}
+
+// withProcesses runs a part of the benchmark and ends the processes that it started. One that ends
+// before cancels the part, and is then the cause of its error.
+func withProcesses(ctx context.Context, cancel context.CancelCauseFunc, c *cluster.Cluster, part func(ctx context.Context, c *cluster.Cluster, started *processes) error) (err error) {
 	dir, err := os.MkdirTemp("", "flagcache-bench-")
 	if err != nil {
 		return fmt.Errorf("creating a directory for logs: %w", err)

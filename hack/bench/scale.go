@@ -143,20 +143,7 @@ func withAPIServer(ctx context.Context, crds string, part func(ctx context.Conte
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "flagcache-bench-")
-	if err != nil {
-		return fmt.Errorf("creating a directory for logs: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	started := &processes{dir: dir, failed: cancel}
-	defer func() { err = errors.Join(err, started.stop()) }()
-	if err := part(ctx, c, started); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-		return err
-	}
-	return nil
+	return withProcesses(ctx, cancel, c, part)
 }
 
 // scale creates one FlagCache, then all, and measures each.
