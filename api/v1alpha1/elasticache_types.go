@@ -225,7 +225,8 @@ type ElastiCacheAuthentication struct {
 	Type ElastiCacheAuthenticationType `json:"type,omitempty"`
 
 	// rotationInterval is how often the token is rotated, between 1h and 8760h. Setting
-	// the annotation flagcache.dev/rotate-token to a new value rotates it immediately.
+	// the annotation flagcache.dev/rotate-token to a new value rotates it as well. A rotation
+	// waits until a single revision uses the cache, and the cache is available.
 	// Default: only on that annotation.
 	// +optional
 	// +kubebuilder:validation:Type=string
