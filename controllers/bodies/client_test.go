@@ -22,7 +22,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/bodies"
 )
 
-// cluster is an API server, and an informer cache that follows it when it is told to.
+// cluster is an API server, and an informer cache that follows it on request.
 type cluster struct {
 	*bodies.Client
 	server, cache client.WithWatch

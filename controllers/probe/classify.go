@@ -43,10 +43,10 @@ type failure struct {
 	conn *guardedConn
 }
 
-// isTold reports whether a failure is told about any address: it is one of the settings or
+// isRevealed reports whether a failure is reported for any address: it is one of the settings or
 // of the resolution of the name, or the server has identified itself as Redis by its reply.
 // All others would show which ports of the network are open.
-func (f *failure) isTold() bool {
+func (f *failure) isRevealed() bool {
 	switch f.step {
 	case stepAddress:
 		return true
@@ -67,7 +67,7 @@ func (f *failure) isTold() bool {
 	return isRedis
 }
 
-// noAnswerMessage is the message of all failures that are not told. It has no more than
+// noAnswerMessage is the message of all failures that are not revealed. It has no more than
 // maxMessage bytes with an address of usual length.
 func noAnswerMessage(t Target) string {
 	return bounded(where(t) + " does not answer like Redis; check host, port, TLS on both sides and network policies. " +

@@ -44,7 +44,7 @@ func once(ctx context.Context, t Target, dialing *dialing) Attempt {
 	failed = detectTLSMismatch(ctx, t, dialing, failed)
 	a.Reason, a.Message = classify(t, *failed)
 	a.Cause = a.Reason
-	if !t.Own && !dialing.isListed() && !failed.isTold() {
+	if !t.Own && !dialing.isListed() && !failed.isRevealed() {
 		// The time until the verdict would tell as much as its text.
 		<-ctx.Done()
 		a = Attempt{Cause: a.Cause, Reason: ReasonNoAnswer, Message: noAnswerMessage(t), Latency: time.Since(start)}

@@ -55,7 +55,7 @@ const (
 	ReasonTooManyConnections Reason = "TooManyConnections"
 	// ReasonAddressNotAllowed: the host resolves to an address that is not allowed, such as a loopback, link-local or multicast one, or that of the API server.
 	ReasonAddressNotAllowed Reason = "AddressNotAllowed"
-	// ReasonNoAnswer: the server does not answer like a Redis server. It is the only such reason for an address that the operator's policy does not list: refused, silent and other ports are not told apart.
+	// ReasonNoAnswer: the server does not answer like a Redis server. It is the only such reason for an address that the operator's policy does not list: refused, silent and other ports have the same.
 	ReasonNoAnswer Reason = "NoAnswer"
 	// ReasonProbeFailed: the probe failed for another reason, which is in the message.
 	ReasonProbeFailed Reason = "ProbeFailed"
