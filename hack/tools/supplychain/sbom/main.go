@@ -5,16 +5,19 @@
 // modules that it is built from, as its build information lists them, and their licenses,
 // as the files in the module cache state them.
 //
-//	sbom PROGRAM > PROGRAM.spdx.json
+//	sbom [-version V] [-created TIME] PROGRAM > PROGRAM.spdx.json
 //
-// The same program results in the same document.
+// The version and the time, in RFC 3339, are those of the commit, unless they are given.
+// The same input results in the same document.
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"debug/buildinfo"
 	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -28,18 +31,21 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: sbom PROGRAM")
+	version := flag.String("version", "", "version of the program")
+	created := flag.String("created", "", "time that the document states, in RFC 3339")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: sbom [-version V] [-created TIME] PROGRAM")
 		os.Exit(2)
 	}
-	if err := write(os.Stdout, os.Args[1]); err != nil {
+	if err := write(os.Stdout, flag.Arg(0), *version, *created); err != nil {
 		fmt.Fprintln(os.Stderr, "sbom:", err)
 		os.Exit(1)
 	}
 }
 
 // write writes the document of a program.
-func write(w io.Writer, program string) error {
+func write(w io.Writer, program, version, created string) error {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
 		return fmt.Errorf("reading the build information: %w", err)
@@ -52,9 +58,15 @@ func write(w io.Writer, program string) error {
 	if err != nil {
 		return err
 	}
+	doc := document(filepath.Base(program), digest, modules)
+	doc.Packages[0].PackageVersion = cmp.Or(version, setting(info, "vcs.revision"))
+	doc.CreationInfo.Created, err = createdAt(cmp.Or(created, setting(info, "vcs.time")))
+	if err != nil {
+		return err
+	}
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	return encoder.Encode(document(filepath.Base(program), digest, info, modules))
+	return encoder.Encode(doc)
 }
 
 // digestOf is the SHA-256 of a file, in hexadecimal.
@@ -72,19 +84,17 @@ func digestOf(path string) (string, error) {
 }
 
 // document describes a program that contains modules.
-func document(name, digest string, info *debug.BuildInfo, modules []module) *spdx.Document {
+func document(name, digest string, modules []module) *spdx.Document {
 	doc := &spdx.Document{
 		SPDXVersion: spdx.Version, DataLicense: spdx.DataLicense, SPDXIdentifier: "DOCUMENT",
 		DocumentName:      name,
 		DocumentNamespace: "https://flagcache.dev/spdx/" + name + "-" + digest,
 		CreationInfo: &spdx.CreationInfo{
-			Created:  createdAt(info),
 			Creators: []common.Creator{{CreatorType: "Tool", Creator: "github.com/flagcache/flagcache/hack/tools/supplychain/sbom"}},
 		},
 	}
 	program := &spdx.Package{
 		PackageName: name, PackageSPDXIdentifier: "Program", PackageFileName: name,
-		PackageVersion:          setting(info, "vcs.revision"),
 		PackageDownloadLocation: "NOASSERTION", PackageLicenseConcluded: "NOASSERTION", PackageLicenseDeclared: "Apache-2.0",
 		PackageCopyrightText:  "Copyright The FlagCache Authors.",
 		PackageChecksums:      []common.Checksum{{Algorithm: common.SHA256, Value: digest}},
@@ -106,13 +116,17 @@ func relation(from common.ElementID, kind string, to common.ElementID) *spdx.Rel
 	}
 }
 
-// createdAt is the time of the commit, because that of the build would make each document
-// another one.
-func createdAt(info *debug.BuildInfo) string {
-	if t, err := time.Parse(time.RFC3339, setting(info, "vcs.time")); err == nil {
-		return t.UTC().Format(time.RFC3339)
+// createdAt is the time that the document states. That of the build would make each
+// document another one; without any, it is the epoch.
+func createdAt(text string) (string, error) {
+	if text == "" {
+		return time.Unix(0, 0).UTC().Format(time.RFC3339), nil
 	}
-	return time.Unix(0, 0).UTC().Format(time.RFC3339)
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return "", fmt.Errorf("parsing the time of the document: %w", err)
+	}
+	return t.UTC().Format(time.RFC3339), nil
 }
 
 // setting is a build setting, "" if it is not recorded.
