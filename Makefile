@@ -5,11 +5,19 @@ LOCALBIN := $(CURDIR)/bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GO_BUILD := go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
-# The images that deploy and build-installer write into the manifests.
-IMAGE_TAG ?= latest
-IMG ?= ghcr.io/flagcache/manager:$(IMAGE_TAG)
-FLAG_SERVICE_IMG ?= ghcr.io/flagcache/flag-service:$(IMAGE_TAG)
+# The directory of what is built to be published, within the repository.
+DIST ?= dist
+
+# The images that deploy and build-installer write into the manifests: by default, those
+# that the manifests name.
+MANIFEST_VERSION := $(shell sed -n 's|^ *image: ghcr.io/flagcache/manager:||p' config/manager/manager.yaml)
+IMG ?= ghcr.io/flagcache/manager:$(MANIFEST_VERSION)
+FLAG_SERVICE_IMG ?= ghcr.io/flagcache/flag-service:$(MANIFEST_VERSION)
 CONTAINER_TOOL ?= docker
+
+# The platforms of the images, and of kubectl's plugin.
+PLATFORMS ?= linux/amd64 linux/arm64
+PLUGIN_PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 # Tools of this repository, built from the versions in hack/tools. kubectl is
 # the user's own; where there is none, `make KUBECTL="bin/kube kubectl" ...`.
@@ -114,6 +122,7 @@ fmt: ## Format the Go code.
 vet: ## Run go vet.
 	go vet ./...
 	cd hack/tools && go vet ./...
+	cd hack/tools/supplychain && go vet ./...
 	cd test/flagd && go vet ./...
 	cd test/gitops && go vet ./...
 
@@ -139,8 +148,8 @@ lint-config: $(GOLANGCI_LINT) ## Verify the configuration of the linters.
 # output of each appears when it is done. Tests that compare latencies run alone. Servers
 # are installed before, because a package manager runs only once at a time.
 .PHONY: test
-test: $(TEST_API_SERVER) ack redis postgres prometheus ## Run all tests; builds and installs what they need.
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-packages test-e2e
+test: $(TEST_API_SERVER) $(KUSTOMIZE) ack redis postgres prometheus ## Run all tests; builds and installs what they need.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-packages test-e2e test-release
 	@$(MAKE) --no-print-directory test-chaos
 	@echo "All tests passed: unit, envtest and end-to-end."
 
@@ -149,6 +158,7 @@ test-unit: $(TEST_API_SERVER) ## Run the unit tests, and the integration tests a
 	@$(MAKE) --no-print-directory test-packages
 	@$(MAKE) --no-print-directory test-flagd
 	@$(MAKE) --no-print-directory test-gitops
+	@$(MAKE) --no-print-directory test-release
 	@$(MAKE) --no-print-directory test-chaos
 
 # Vet is a part of make verify.
@@ -165,6 +175,10 @@ test-flagd: # A module of its own: flagd requires modules that nothing else need
 .PHONY: test-gitops
 test-gitops: # A module of its own: Flux requires modules that nothing else needs.
 	cd test/gitops && $(GO_TEST) ./...
+
+.PHONY: test-release
+test-release: $(KUSTOMIZE) # A module of its own. The images of arm64 are built by make images.
+	cd hack/tools/supplychain && $(GO_TEST) $(GO_TEST_FLAGS) ./...
 
 .PHONY: test-packages
 test-packages: ack redis postgres prometheus # The tests of all packages but those of other targets.
@@ -323,19 +337,65 @@ awsplayer: ## Build the simulator of ElastiCache's API into bin/.
 run: install ## Run the operator locally against the cluster of the current kubeconfig.
 	FLAG_SERVICE_IMAGE=$(FLAG_SERVICE_IMG) go run ./cmd/manager
 
-.PHONY: docker-build
-docker-build: ## Build the images of the operator and the flag service.
-	$(CONTAINER_TOOL) build --build-arg VERSION=$(VERSION) --target manager -t $(IMG) .
-	$(CONTAINER_TOOL) build --build-arg VERSION=$(VERSION) --target flag-service -t $(FLAG_SERVICE_IMG) .
+# $(call cross-build,PLATFORMS,PACKAGES): without what Go would record of the repository,
+# such as which tags a clone has, so that the same files result in the same programs.
+define cross-build
+@for platform in $(1); do \
+	echo "Building $(2) for $$platform."; \
+	mkdir -p $(DIST)/programs/$${platform/\//_}; \
+	GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO_BUILD) -buildvcs=false -o $(DIST)/programs/$${platform/\//_}/ $(2); \
+done
+endef
 
-.PHONY: docker-push
-docker-push: ## Push both images.
-	$(CONTAINER_TOOL) push $(IMG)
-	$(CONTAINER_TOOL) push $(FLAG_SERVICE_IMG)
+# A command of the module hack/tools/supplychain.
+SUPPLYCHAIN = cd hack/tools/supplychain && go run
+comma := ,
+space := $(subst ,, )
+
+.PHONY: images
+images: ## Build the images of the operator and the flag service, for all platforms, as OCI layouts in dist/images.
+	$(call cross-build,$(PLATFORMS),./cmd/manager ./cmd/flag-service)
+	@revision=$$(git rev-parse HEAD); created=$$(git log -1 --format=%cI); \
+	$(SUPPLYCHAIN) ./images build -programs $(CURDIR)/$(DIST)/programs -out $(CURDIR)/$(DIST)/images \
+		-version '$(VERSION)' -revision "$$revision" -created "$$created" -platforms '$(subst $(space),$(comma),$(strip $(PLATFORMS)))'
+	@cat $(DIST)/images/digests.txt
+
+.PHONY: push-images
+push-images: images ## Build the images and push them as IMG and FLAG_SERVICE_IMG, with the credentials of docker login.
+	$(SUPPLYCHAIN) ./images push $(CURDIR)/$(DIST)/images/manager $(IMG)
+	$(SUPPLYCHAIN) ./images push $(CURDIR)/$(DIST)/images/flag-service $(FLAG_SERVICE_IMG)
+
+.PHONY: docker-build
+docker-build: PLATFORMS = linux/$(shell go env GOARCH)
+docker-build: images ## Build the images of this machine's architecture, and load them into a container engine.
+	$(SUPPLYCHAIN) ./images archive $(CURDIR)/$(DIST)/images/manager $(IMG) $(PLATFORMS) $(CURDIR)/$(DIST)/images/manager.tar
+	$(SUPPLYCHAIN) ./images archive $(CURDIR)/$(DIST)/images/flag-service $(FLAG_SERVICE_IMG) $(PLATFORMS) $(CURDIR)/$(DIST)/images/flag-service.tar
+	$(CONTAINER_TOOL) load --input $(DIST)/images/manager.tar
+	$(CONTAINER_TOOL) load --input $(DIST)/images/flag-service.tar
+
+.PHONY: plugins
+plugins: ## Build the archives of kubectl's plugin, for all platforms, and its krew manifest in dist/release.
+	@mkdir -p $(DIST)/release
+	$(call cross-build,$(PLUGIN_PLATFORMS),./cmd/kubectl-flagcache)
+	@$(SUPPLYCHAIN) ./plugins -programs $(CURDIR)/$(DIST)/programs -license $(CURDIR)/LICENSE -out $(CURDIR)/$(DIST)/release \
+		-version '$(VERSION)' -platforms '$(subst $(space),$(comma),$(strip $(PLUGIN_PLATFORMS)))'
 
 .PHONY: build-installer
 build-installer: $(KUSTOMIZE) overlay ## Generate dist/install.yaml with all manifests.
-	$(KUSTOMIZE) build dist/overlay > dist/install.yaml
+	$(KUSTOMIZE) build $(DIST)/overlay > $(DIST)/install.yaml
+
+.PHONY: release
+release: ## Build everything that a release consists of, with the version of the manifests, into dist/release.
+	hack/release/build.sh $(MANIFEST_VERSION)
+
+.PHONY: manifest-version
+manifest-version: # Prints the version that the manifests name.
+	@echo $(MANIFEST_VERSION)
+
+.PHONY: set-version
+set-version: # Has the manifests name VERSION, for the next release.
+	sed -i.old -E 's#(ghcr.io/flagcache/(manager|flag-service)):.*#\1:$(VERSION)#' config/manager/manager.yaml
+	rm config/manager/manager.yaml.old
 
 ##@ Deployment
 
@@ -354,19 +414,20 @@ uninstall: unused $(KUSTOMIZE) ## Remove the CRD, unless there are FlagCaches.
 
 .PHONY: deploy
 deploy: $(KUSTOMIZE) overlay ## Deploy the operator with the images IMG and FLAG_SERVICE_IMG.
-	$(KUSTOMIZE) build dist/overlay | $(KUBECTL) apply -f -
+	$(KUSTOMIZE) build $(DIST)/overlay | $(KUBECTL) apply -f -
 
 .PHONY: undeploy
 undeploy: unused $(KUSTOMIZE) ## Remove the operator and the CRD, unless there are FlagCaches.
 	$(KUSTOMIZE) build config/default | $(KUBECTL) delete --ignore-not-found -f -
 
-# The overlay is config/default with the chosen images; it is written to dist/
-# so that deploying changes no committed file.
+# The overlay is config/default with the chosen images; it is written to $(DIST) so that
+# deploying changes no committed file. Kustomize requires a relative path.
+CONFIG_FROM_OVERLAY := $(shell echo $(DIST)/overlay | sed 's|[^/][^/]*|..|g')/config/default
 define OVERLAY
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources:
-- ../../config/default
+- $(CONFIG_FROM_OVERLAY)
 patches:
 - target:
     kind: Deployment
@@ -386,8 +447,8 @@ export OVERLAY
 
 .PHONY: overlay
 overlay:
-	@mkdir -p dist/overlay
-	@printf '%s\n' "$$OVERLAY" > dist/overlay/kustomization.yaml
+	@mkdir -p $(DIST)/overlay
+	@printf '%s\n' "$$OVERLAY" > $(DIST)/overlay/kustomization.yaml
 
 ##@ Dependencies
 

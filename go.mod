@@ -2,6 +2,9 @@ module github.com/flagcache/flagcache
 
 go 1.26.0
 
+// Releases are built with this version.
+toolchain go1.26.8
+
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/Shopify/toxiproxy/v2 v2.12.0

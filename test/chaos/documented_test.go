@@ -48,7 +48,7 @@ func TestDocumentedSecurityTestsExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dirs := []string{"../../service", "../../controllers", "../../cmd", "../../api", "../../config", "../../test"}
+	dirs := []string{"../../service", "../../controllers", "../../cmd", "../../api", "../../config", "../../test", "../../hack/tools/supplychain"}
 	tests, specs := testsOf(t, dirs...), declarations(t, `It\("([^"]+)"`, dirs...)
 	var names []string
 	for line := range strings.Lines(string(page)) {

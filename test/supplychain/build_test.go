@@ -31,7 +31,7 @@ func TestBuildIsReproducible(t *testing.T) {
 }
 
 // buildIn copies the repository's files to a directory of that name, and builds the
-// programs as the Dockerfile does.
+// programs as releases are.
 func buildIn(t *testing.T, name string) map[string][]byte {
 	t.Helper()
 	source, out := filepath.Join(t.TempDir(), name), t.TempDir()

@@ -18,7 +18,9 @@ type workflow struct {
 	Permissions map[string]string `json:"permissions"`
 	Jobs        map[string]struct {
 		Permissions map[string]string `json:"permissions"`
-		Steps       []struct {
+		// Uses is a workflow that the job runs instead of steps.
+		Uses  string `json:"uses"`
+		Steps []struct {
 			Uses string         `json:"uses"`
 			With map[string]any `json:"with"`
 		} `json:"steps"`
@@ -28,6 +30,9 @@ type workflow struct {
 // writers are the jobs that may write, with what they may write.
 var writers = map[string]map[string]string{
 	"ack.yml/propose": {"contents": "write", "pull-requests": "write"},
+	// The identity signs what is published, and the attestations state how it was built.
+	"release.yml/images":  {"packages": "write", "id-token": "write", "attestations": "write"},
+	"release.yml/publish": {"contents": "write", "id-token": "write", "attestations": "write"},
 }
 
 // pinned is an action at a commit, which nobody can move to another one.
@@ -57,6 +62,9 @@ func TestWorkflowsArePinnedAndLeastPrivileged(t *testing.T) {
 					t.Errorf("%s: job %s has the permission %s: %s", path, name, scope, access)
 				}
 			}
+			if job.Uses != "" && !strings.HasPrefix(job.Uses, "./") && !pinned.MatchString(job.Uses) {
+				t.Errorf("%s: job %s uses %s, want a commit", path, name, job.Uses)
+			}
 			for _, step := range job.Steps {
 				if step.Uses != "" && !pinned.MatchString(step.Uses) {
 					t.Errorf("%s: job %s uses %s, want a commit", path, name, step.Uses)
@@ -69,18 +77,67 @@ func TestWorkflowsArePinnedAndLeastPrivileged(t *testing.T) {
 	}
 }
 
-func TestBaseImagesArePinned(t *testing.T) {
-	text, err := os.ReadFile("../../Dockerfile")
+// latest is a reference to whatever is the latest: of an image, or of a Go module. Pod
+// security has a version of that name.
+var latest = regexp.MustCompile(`(?:^|[^\w])([\w./-]+(?::|@)latest)\b`)
+
+// TestNothingNamesLatest checks what is applied, run or built from, and the documentation.
+func TestNothingNamesLatest(t *testing.T) {
+	checked := 0
+	err := filepath.WalkDir("../..", func(path string, entry os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			switch entry.Name() {
+			case ".git", "bin", "dist", "testdata":
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !mayNameImages(path) {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		checked++
+		for _, match := range latest.FindAllStringSubmatch(string(text), -1) {
+			if match[1] != "restricted:latest" {
+				t.Errorf("%s names %s: name a version", path, match[1])
+			}
+		}
+		return nil
+	})
+	if err != nil || checked < 100 {
+		t.Fatalf("walking the repository: %v, %d files", err, checked)
+	}
+}
+
+// mayNameImages reports whether a file is one that images or modules are named in. Tests
+// may name any.
+func mayNameImages(path string) bool {
+	switch filepath.Ext(path) {
+	case ".yaml", ".yml", ".md", ".sh":
+		return true
+	case ".go":
+		return !strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(path, "../../hack/") && !strings.HasPrefix(path, "../../test/")
+	}
+	return filepath.Base(path) == "Makefile"
+}
+
+// TestManifestsNameOneVersion checks the images of the operator and of the flag service.
+func TestManifestsNameOneVersion(t *testing.T) {
+	text, err := os.ReadFile("../../config/manager/manager.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	images := regexp.MustCompile(`(?m)^FROM (?:--platform=\S+ )?(\S+)`).FindAllStringSubmatch(string(text), -1)
-	if len(images) < 3 {
-		t.Fatalf("there are %d images", len(images))
+	versions := map[string]string{}
+	for _, image := range regexp.MustCompile(`ghcr\.io/flagcache/([\w-]+):(v\d+\.\d+\.\d+\S*)`).FindAllStringSubmatch(string(text), -1) {
+		versions[image[1]] = image[2]
 	}
-	for _, image := range images {
-		if !regexp.MustCompile(`@sha256:[0-9a-f]{64}$`).MatchString(image[1]) {
-			t.Errorf("the image %s has no digest", image[1])
-		}
+	if len(versions) != 2 || versions["manager"] == "" || versions["manager"] != versions["flag-service"] {
+		t.Errorf("the manifests name the versions %v", versions)
 	}
 }
