@@ -254,6 +254,33 @@ func TestStableRevisionIsDown(t *testing.T) {
 	}
 }
 
+// A person who promotes a candidate overrules its load test, but not its pods.
+func TestPromotionOverrulesTheLoadTest(t *testing.T) {
+	failed := &LoadTestResult{Report: "no report"}
+	for name, test := range map[string]struct {
+		promote  bool
+		failure  *Failure
+		rollback string
+	}{
+		"nobody promotes it":   {rollback: ReasonLoadTestFailed},
+		"a person promotes it": {promote: true},
+		"its pods do not run":  {promote: true, failure: &Failure{Reason: "CrashLoopBackOff"}, rollback: "CrashLoopBackOff"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCanary(onlyErrors(0.99))
+			c.in.Recorded.Progress.Step, c.in.Spec.LoadTest, c.in.LoadTest = 0, true, failed
+			c.in.Commands.Promote, c.in.Pods.Failure = test.promote, test.failure
+			d := c.next(0, 0)
+			if got := d.Rollback; (got == nil) != (test.rollback == "") || got != nil && got.Reason != test.rollback {
+				t.Errorf("the rollback is %v, want %q", got, test.rollback)
+			}
+			if test.rollback == "" && d.Phase != Promoting {
+				t.Errorf("the phase is %s, want %s", d.Phase, Promoting)
+			}
+		})
+	}
+}
+
 // The share of a step does not count while the Service selects something else than the
 // stable revision.
 func TestStableRevisionIsReplaced(t *testing.T) {

@@ -82,8 +82,9 @@ func unavailableForLong(t trial) (Rollback, bool) {
 	return Rollback{Reason: ReasonUnavailable, Message: "its pods stopped being ready"}, t.Progress.UnavailableFor > maxUnavailable
 }
 
+// loadTestFailed: a person who promotes the candidate overrules the load test, too.
 func loadTestFailed(t trial) (Rollback, bool) {
-	if t.Progress.LoadTest != nil || t.LoadTest == nil || t.LoadTest.Passed {
+	if t.Progress.LoadTest != nil || t.LoadTest == nil || t.LoadTest.Passed || t.Commands.Promote {
 		return Rollback{}, false
 	}
 	return Rollback{Reason: ReasonLoadTestFailed, Message: t.LoadTest.describeFailure()}, true
