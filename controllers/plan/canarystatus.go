@@ -58,7 +58,7 @@ func canaryStatus(x *observed.Index, r rollout) *v1alpha1.CanaryStatus {
 	case !r.stepBegun:
 		st.StepStartedAt = nil
 	case progress.Step > 0 && progress.Step <= steps:
-		st.DeadlineAt = timeOf(progress.StepStartedAt.Add(spec.Deadline.Duration))
+		st.DeadlineAt = timeOf(progress.StepStartedAt.Add(max(spec.Deadline.Duration, spec.Steps[progress.Step-1].Duration.Duration)))
 	}
 	return st
 }

@@ -89,3 +89,24 @@ func TestWritesAtRest(t *testing.T) {
 		})
 	}
 }
+
+// TestDeadlineOfAStep: the deadline in the status is not before the duration of the step,
+// which no policy for too little evidence cuts short.
+func TestDeadlineOfAStep(t *testing.T) {
+	for name, test := range map[string]struct{ deadline, duration, want time.Duration }{
+		"the deadline is later": {deadline: 6 * time.Hour, duration: time.Hour, want: 6 * time.Hour},
+		"the step is longer":    {deadline: time.Hour, duration: 2 * time.Hour, want: 2 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim := newSimulation(t, withCanary(aFlagCache()))
+			spec := sim.fc.Spec.Canary
+			spec.Deadline.Duration, spec.Steps[0].Duration.Duration = test.deadline, test.duration
+			v2(sim)
+			sim.runFor(time.Minute)
+			shown := sim.fc.Status.Canary
+			if got := shown.DeadlineAt.Sub(shown.StepStartedAt.Time); got != test.want {
+				t.Errorf("the deadline is %s after the beginning of the step, want %s", got, test.want)
+			}
+		})
+	}
+}
