@@ -97,7 +97,7 @@ func (v *service) setUpHandler() (serve func(*flags.Set)) {
 	v.handler = ofrep.NewHandler(core, options)
 	v.splitter = split.New(split.Options{
 		File: v.settings.splitFile, Salt: v.settings.splitSalt, Revision: v.settings.revision,
-		Served: core.Served, Log: v.log,
+		Served: core.Served, MaxResponse: core.MaxResponse, Log: v.log,
 	}, v.registry)
 	v.handler.Divert = v.splitter.Divert
 	v.background = append(v.background, v.splitter.Run)

@@ -252,7 +252,7 @@ const (
 	// SplitUnresolved is a failed DNS lookup of the candidate's Service.
 	SplitUnresolved = "unresolved"
 	// SplitOversized is a request whose URL and headers are too large to be
-	// forwarded.
+	// forwarded, or whose response may be too large to be checked.
 	SplitOversized = "oversized"
 	// SplitMissing is a response without a flag that the stable pod serves, while a
 	// change of flags may not have reached the candidate yet.

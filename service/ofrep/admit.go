@@ -111,7 +111,7 @@ func (h *Handler) reserve(b *buffers, key string) bool {
 	if h.options.Budget == nil {
 		return true
 	}
-	bytes := h.core.maxResponse(key)
+	bytes := h.core.MaxResponse(key)
 	if !h.options.Budget.Reserve(bytes) {
 		return false
 	}

@@ -86,9 +86,9 @@ func (c *Core) Single(to []byte, key string, body []byte) (status int, answer []
 // maxExtra is the maximum size of headers and of the extra members of a bulk response.
 const maxExtra = 4 << 10
 
-// maxResponse returns the maximum size of the response for a flag, or for all with an
+// MaxResponse returns the maximum size of the response for a flag, or for all with an
 // empty key.
-func (c *Core) maxResponse(key string) int64 {
+func (c *Core) MaxResponse(key string) int64 {
 	view := c.view.Load()
 	switch {
 	case view == nil:

@@ -213,7 +213,7 @@ func TestReservedBytesSufficeForTheResponse(t *testing.T) {
 	core, _ := newTestCore(t, document)
 	budget := connections.NewBudget(1, prometheus.NewRegistry())
 	for _, key := range []string{"", "static", "object", "missing"} {
-		reserved := core.maxResponse(key)
+		reserved := core.MaxResponse(key)
 		var answer []byte
 		if key == "" {
 			_, answer, _ = core.Bulk(nil, []byte(`{"context":{"targetingKey":"u"}}`), nil, "")

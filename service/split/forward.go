@@ -45,6 +45,9 @@ func newTransport() *http.Transport {
 // disconnects.
 func (s *Splitter) forward(r *http.Request, body []byte, c *candidate) (candidateResponse, string, error) {
 	o := c.spec
+	if s.options.MaxResponse != nil && s.options.MaxResponse(keyOf(r)) > maxResponse {
+		return candidateResponse{}, config.SplitOversized, errOversizedResponse
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), o.timeout)
 	defer cancel()
 	request, err := s.requestTo(ctx, r, body, o)
@@ -127,7 +130,10 @@ func (s *Splitter) requestTo(ctx context.Context, r *http.Request, body []byte, 
 // become longer, because its URL is escaped and the stable pod adds a header.
 const maxRequestHead = 32 << 10
 
-var errOversized = errors.New("the request line and the headers are too large to be forwarded")
+var (
+	errOversized         = errors.New("the request line and the headers are too large to be forwarded")
+	errOversizedResponse = errors.New("the response may be too large to be checked")
+)
 
 func headSize(request *http.Request) int {
 	size := len(request.URL.RequestURI()) + len(request.URL.Host)

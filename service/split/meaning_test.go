@@ -178,3 +178,23 @@ func TestClientsDoNotCutTheCandidateOff(t *testing.T) {
 		t.Errorf("the candidate is cut off until %s", d)
 	}
 }
+
+// TestResponsesThatMayBeTooLargeAreNotRequested: a candidate is not charged for a response
+// that could not be checked.
+func TestResponsesThatMayBeTooLargeAreNotRequested(t *testing.T) {
+	s := newStable(t)
+	s.splitter.options.MaxResponse = func(key string) int64 {
+		if key == "" {
+			return maxResponse + 1
+		}
+		return maxResponse
+	}
+	s.forwardTo(100, serve(t, newHandler(t, candidateRevision)).URL, "5s")
+	for range 2 * cutOffAfter {
+		s.post(s.server.URL, base, contextOf("u"))
+	}
+	s.expectFrom(candidateRevision, "u")
+	if diff := cmp.Diff(map[string]int{"oversized": 2 * cutOffAfter, "ok": 1}, s.outcomes()); diff != "" {
+		t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
+	}
+}

@@ -45,9 +45,14 @@ type question struct {
 	served *flags.Set
 }
 
+// keyOf returns the key of the flag that a request is about, "" for all.
+func keyOf(r *http.Request) string {
+	return strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, config.PathEvaluate), "/")
+}
+
 // newQuestion returns the question of a client's request.
 func newQuestion(r *http.Request, body []byte, forwarded http.Header, served *flags.Set) question {
-	key := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, config.PathEvaluate), "/")
+	key := keyOf(r)
 	// JSON replaces what is not UTF-8 likewise.
 	return question{key: string([]rune(key)), body: body, header: forwarded, served: served}
 }

@@ -43,7 +43,11 @@ type Options struct {
 	// Served returns the flags that this pod serves, nil if there are none yet. The
 	// candidate must have them, too.
 	Served func() *flags.Set
-	Log    *slog.Logger
+	// MaxResponse returns the maximum size of this pod's response for a flag, or for all
+	// with an empty key; nil if it is unknown. Where the candidate's may be too large, it
+	// is not asked.
+	MaxResponse func(key string) int64
+	Log         *slog.Logger
 }
 
 // Splitter forwards requests to the candidate. It is safe for concurrent use.
