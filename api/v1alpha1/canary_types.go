@@ -44,6 +44,7 @@ type CanarySpec struct {
 	// to the next canary. Default: "99%".
 	// +optional
 	// +kubebuilder:default="99%"
+	// +kubebuilder:validation:XValidation:rule="double(self.replace('%', '')) >= 50.0 && double(self.replace('%', '')) <= 99.99",message="canary.confidence must be between 50% and 99.99%: with 100% no release would ever be rolled back"
 	Confidence Percentage `json:"confidence,omitempty"`
 
 	// strict requires the whole confidence interval, rather than the observed
@@ -52,8 +53,8 @@ type CanarySpec struct {
 	// +optional
 	Strict bool `json:"strict,omitempty"`
 
-	// minimumRequests is the number of requests that a step must have observed before
-	// it can pass. Default: 1000.
+	// minimumRequests is the number of requests of the candidate that a step must have
+	// observed before it can pass; with 0 it is one. Default: 1000.
 	// +optional
 	// +kubebuilder:default=1000
 	// +kubebuilder:validation:Minimum=0
@@ -65,8 +66,9 @@ type CanarySpec struct {
 	// +optional
 	Blocks *BlocksSpec `json:"blocks,omitempty"`
 
-	// deadline is the maximum duration of a step, after which onInconclusive applies.
-	// Between 1m and 720h. Default: 6h.
+	// deadline is the time in a step after which onInconclusive applies, but not before
+	// the duration of the step. Time during which the canary is held or paused, or
+	// the operator is down, does not count. Between 1m and 720h. Default: 6h.
 	// +optional
 	// +kubebuilder:default="6h"
 	// +kubebuilder:validation:Type=string
@@ -87,8 +89,8 @@ type CanarySpec struct {
 	LoadTest *LoadTestSpec `json:"loadTest,omitempty"`
 
 	// scaleDownDelay is how long the previous revision keeps running after a
-	// promotion, so that reverting to it only shifts traffic; at most 24h.
-	// Default: 10m.
+	// promotion, so that reverting to it only shifts traffic, unless it needs a
+	// canary; at most 24h. Default: 10m.
 	// +optional
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:Type=string
@@ -133,10 +135,10 @@ type BlocksSpec struct {
 	Minimum int32 `json:"minimum,omitempty"`
 }
 
-// Percentage is a percentage with up to four decimals, for example "0.1%".
+// Percentage is a percentage from 0% to 100% with up to four decimals, for example "0.1%".
 //
 // +kubebuilder:validation:MaxLength=10
-// +kubebuilder:validation:Pattern=`^(100|[0-9]{1,2})(\.[0-9]{1,4})?%$`
+// +kubebuilder:validation:Pattern=`^(100(\.0{1,4})?|[0-9]{1,2}(\.[0-9]{1,4})?)%$`
 type Percentage string
 
 // CanaryStep is a share of the traffic for a minimum duration.
@@ -351,7 +353,9 @@ type ThresholdsSpec struct {
 	// +kubebuilder:default="80%"
 	CacheHitRate Percentage `json:"cacheHitRate,omitempty"`
 
-	// latencyP95 is the maximum 95th percentile of request latency. Default: 100ms.
+	// latencyP95 is the maximum 95th percentile of request latency. The metrics of the
+	// flag service cannot show one above 1s, so that no step would pass; own queries
+	// do not use it. Default: 100ms.
 	// +optional
 	// +kubebuilder:default="100ms"
 	// +kubebuilder:validation:Type=string
@@ -360,7 +364,8 @@ type ThresholdsSpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('1h')",message="canary.thresholds.latencyP95 must be above 0 and at most 1h"
 	LatencyP95 metav1.Duration `json:"latencyP95,omitempty,omitzero"`
 
-	// latencyP99 is the maximum 99th percentile of request latency. Default: 300ms.
+	// latencyP99 is the maximum 99th percentile of request latency, as latencyP95.
+	// Default: 300ms.
 	// +optional
 	// +kubebuilder:default="300ms"
 	// +kubebuilder:validation:Type=string

@@ -34,7 +34,7 @@ const (
 	ReasonForbidden = "Forbidden"
 	// ReasonAdmissionDenied: an admission webhook or policy rejects a child object; the message has its name and what it says.
 	ReasonAdmissionDenied = "AdmissionDenied"
-	// ReasonQuotaExceeded: a ResourceQuota or LimitRange rejects a child object.
+	// ReasonQuotaExceeded: a ResourceQuota rejects a child object. What rejects pods is reported with the reason FailedCreate by CacheProvisioned and ServiceAvailable.
 	ReasonQuotaExceeded = "QuotaExceeded"
 	// ReasonNamespaceTerminating: the namespace is being deleted, so no objects can be created in it.
 	ReasonNamespaceTerminating = "NamespaceTerminating"
@@ -239,7 +239,7 @@ const (
 	ReasonCanaryProgressing = "CanaryProgressing"
 	// ReasonCanaryPaused: the canary is paused by the annotation flagcache.dev/pause.
 	ReasonCanaryPaused = "CanaryPaused"
-	// ReasonCanaryHeld: a dependency of both revisions is failing, so the candidate is not evaluated.
+	// ReasonCanaryHeld: a dependency of both revisions is failing, or the gateway does not accept the HTTPRoute, so the candidate is not evaluated; the message says what to do.
 	ReasonCanaryHeld = "CanaryHeld"
 	// ReasonCanaryInconclusive: the deadline of a step passed with too little evidence; somebody has to resume, promote or abort the canary.
 	ReasonCanaryInconclusive = "CanaryInconclusive"

@@ -29,8 +29,8 @@ const (
 
 // ElastiCacheSpec is an ElastiCache replication group, created through ACK. Fields
 // that AWS cannot change in place (engine, subnets, VPC, KMS key, encryption in
-// transit, authentication type, region, data tiering) are changed by creating a
-// second group, which replaces the first when its canary has passed.
+// transit, authentication type, region, data tiering, whether there are snapshots) are
+// changed by creating a second group, which replaces the first when its canary has passed.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.vpcID) && has(self.securityGroupIDs))",message="elastiCache.vpcID (a managed security group) and elastiCache.securityGroupIDs (existing ones) are mutually exclusive: remove one"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.securityGroupIDs) || has(self.securityGroupIDs) || has(self.vpcID)",message="elastiCache.securityGroupIDs cannot be removed, because ACK would leave them in place: replace them with others, such as the VPC's default security group, or set vpcID to replace the cache with one that has a managed security group"

@@ -186,15 +186,15 @@ type CacheSpec struct {
 // InClusterSpec is a Redis in a StatefulSet, with one replica, a generated password
 // and no persistence.
 type InClusterSpec struct {
-	// image of the container, which must provide redis-server.
+	// image of the container, which must provide redis-server of version 6 or later.
 	// Default: docker.io/library/redis:7.2-alpine.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	Image string `json:"image,omitempty"`
 
-	// resources of the container. The maxmemory of Redis is 75% of the memory limit,
-	// with the eviction policy allkeys-lru. Default: requests of 50m CPU and 64Mi
+	// resources of the container. The maxmemory of Redis is 75% of the memory limit, if
+	// there is one, with the eviction policy allkeys-lru. Default: requests of 50m CPU and 64Mi
 	// memory, limit of 128Mi memory.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
@@ -203,10 +203,11 @@ type InClusterSpec struct {
 // ExternalSpec is the connection to a Redis that is managed elsewhere.
 type ExternalSpec struct {
 	// secretRef references a Secret in the same namespace. It has either the key `uri`
-	// (redis://[user:password@]host:port or rediss://…), or the Service Binding keys
-	// host, port, username, password, tls ("true" or "false") and ca (PEM). It must have
-	// the label flagcache.dev/allow=true, with which its owner permits FlagCaches to use
-	// it. Changes to the Secret are picked up.
+	// (redis://[user:password@]host[:port] or rediss://…), or the Service Binding keys
+	// host, port, username, password and tls ("true" or "false"); in either case ca (PEM)
+	// has the CA bundle. It must have the label flagcache.dev/allow=true, with which its
+	// owner permits FlagCaches to use it. A change to the Secret is a change of the
+	// connection, and starts a canary.
 	// +required
 	SecretRef LocalReference `json:"secretRef"`
 }
@@ -298,11 +299,13 @@ type ConfigMapKey struct {
 // PostgresSource is a PostgreSQL database with a table of flags.
 type PostgresSource struct {
 	// secretRef references a Secret in the same namespace and its key with the
-	// connection URI, postgres://user:password@host[:port]/database. The Secret must
-	// have the label flagcache.dev/allow=true, with which its owner permits FlagCaches
-	// to use it. All its keys are mounted at /etc/flagcache/postgres, so the URI can
-	// have sslmode=verify-full&sslrootcert=/etc/flagcache/postgres/ca.crt. Changes to
-	// the Secret are picked up without a rollout.
+	// connection URI, postgres://user:password@host[:port]/database?sslmode=MODE. The
+	// mode is disable, require, verify-ca or verify-full; pods do not become ready
+	// without it. The Secret must have the label flagcache.dev/allow=true, with which its
+	// owner permits FlagCaches to use it. All its keys are mounted at
+	// /etc/flagcache/postgres, so the URI can have
+	// sslmode=verify-full&sslrootcert=/etc/flagcache/postgres/ca.crt. Changes to the
+	// values of the Secret are picked up without a rollout.
 	// +required
 	SecretRef KeyReference `json:"secretRef"`
 }

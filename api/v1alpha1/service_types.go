@@ -50,15 +50,15 @@ type ServiceSpec struct {
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
 	// podLabels are added to the pods. The labels of the FlagCache itself are not
-	// propagated. Keys with a domain, such as example.com/team, must be permitted by the
-	// policy of the operator's administrator. Default: none.
+	// propagated. Keys with a dot or a slash, such as example.com/team, and
+	// aadpodidbinding must be permitted by the policy of the operator's administrator;
+	// those of flagcache.dev are not. Default: none.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317)",message="the keys of service.podLabels must have at most 317 characters"
 	PodLabels map[string]LabelValue `json:"podLabels,omitempty"`
 
-	// podAnnotations are added to the pods. Keys with a domain, such as
-	// example.com/team, must be permitted by the policy of the operator's administrator.
+	// podAnnotations are added to the pods. Keys are permitted as those of podLabels.
 	// Default: none.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32

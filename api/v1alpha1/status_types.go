@@ -43,7 +43,8 @@ type FlagCacheStatus struct {
 	// +optional
 	Revisions *RevisionsStatus `json:"revisions,omitempty"`
 
-	// canary is the canary in progress, if any.
+	// canary is the canary in progress, or the one that rejected the revision of the
+	// spec.
 	// +optional
 	Canary *CanaryStatus `json:"canary,omitempty"`
 
@@ -113,17 +114,18 @@ type CacheStatus struct {
 
 // ServiceStatus is the observed state of the flag service.
 type ServiceStatus struct {
-	// replicas is the desired number of replicas.
+	// replicas is the desired number of replicas of the revision that serves.
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
-	// readyReplicas is the number of ready replicas behind the Service.
+	// readyReplicas is the number of ready replicas of the revision that serves.
 	// +optional
 	ReadyReplicas int32 `json:"readyReplicas"`
 	// ofrepEndpoint is the base URL for OpenFeature OFREP providers.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	OFREPEndpoint string `json:"ofrepEndpoint,omitempty"`
-	// image of the stable revision.
+	// image of the revision that serves: the stable one, unless another one serves in
+	// its place.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Image string `json:"image,omitempty"`
@@ -131,7 +133,8 @@ type ServiceStatus struct {
 
 // RevisionsStatus are the current revisions of the flag service.
 type RevisionsStatus struct {
-	// stable is the revision behind the Service.
+	// stable is the revision that was promoted last. The Service selects it, unless it
+	// has no ready pod.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Stable string `json:"stable,omitempty"`
@@ -139,7 +142,7 @@ type RevisionsStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Candidate string `json:"candidate,omitempty"`
-	// rejected is the last revision that was rolled back.
+	// rejected is the revision of the spec if it was rolled back.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Rejected string `json:"rejected,omitempty"`
@@ -161,8 +164,9 @@ const (
 	CanaryStepping CanaryPhase = "Stepping"
 	// CanaryPaused: the canary is paused until somebody resumes, promotes or aborts it.
 	CanaryPaused CanaryPhase = "Paused"
-	// CanaryHeld: a dependency of both revisions is failing; the candidate is not
-	// evaluated until it recovers.
+	// CanaryHeld: a dependency of both revisions is failing, the gateway does not
+	// accept the route, or the stable revision has no ready pod; the candidate is not
+	// evaluated until that is over.
 	CanaryHeld CanaryPhase = "Held"
 	// CanaryPromoting: all steps passed; the candidate is being scaled up.
 	CanaryPromoting CanaryPhase = "Promoting"
@@ -170,7 +174,7 @@ const (
 
 // CanaryStatus is the state of a canary.
 type CanaryStatus struct {
-	// phase of the canary.
+	// phase of the canary; absent after a rollback.
 	// +optional
 	Phase CanaryPhase `json:"phase,omitempty"`
 	// step is the current step, counted from 1.
@@ -189,8 +193,9 @@ type CanaryStatus struct {
 	// stepStartedAt is when the step started.
 	// +optional
 	StepStartedAt *metav1.Time `json:"stepStartedAt,omitempty"`
-	// deadlineAt is the earliest time at which onInconclusive applies. Time during which the
-	// canary is held or paused does not count, so it may be later.
+	// deadlineAt is the earliest time at which onInconclusive applies. Time during which
+	// the canary is held or paused, or the operator is down, does not count, so it may be
+	// later.
 	// +optional
 	DeadlineAt *metav1.Time `json:"deadlineAt,omitempty"`
 	// checks and their evidence.
@@ -199,7 +204,7 @@ type CanaryStatus struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
 	Checks []CheckStatus `json:"checks,omitempty"`
-	// summary for the print column, for example "5% 1/1".
+	// summary for the print column, for example "5% 1/1", or "rolled back".
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Summary string `json:"summary,omitempty"`
@@ -238,7 +243,8 @@ type CheckStatus struct {
 // ProbeStatus is the result of the latest probes. Values are rounded, so that the
 // status changes only when the result does.
 type ProbeStatus struct {
-	// result is Healthy, Unhealthy or Unknown.
+	// result is Healthy or Unhealthy. Before the first result there is no status of the
+	// probe.
 	// +kubebuilder:validation:MaxLength=1024
 	Result string `json:"result"`
 	// latency of a probe, rounded up to 1, 2 or 5 times a power of ten.
@@ -269,7 +275,7 @@ type CostStatus struct {
 	Basis string `json:"basis,omitempty"`
 }
 
-// HistoryEntry is a past revision and its outcome.
+// HistoryEntry is a revision whose rollout ended, and its outcome.
 type HistoryEntry struct {
 	// revision is the hash of the revision.
 	// +kubebuilder:validation:MaxLength=1024
@@ -284,7 +290,8 @@ type HistoryEntry struct {
 	// startedAt is when the rollout of the revision started.
 	// +optional
 	StartedAt *metav1.Time `json:"startedAt,omitempty"`
-	// finishedAt is when the outcome was decided.
+	// finishedAt is when the outcome was decided, or the promoted revision was observed
+	// to serve.
 	// +optional
 	FinishedAt *metav1.Time `json:"finishedAt,omitempty"`
 }
