@@ -150,6 +150,8 @@ lint-config: $(GOLANGCI_LINT) ## Verify the configuration of the linters.
 .PHONY: test
 test: $(TEST_API_SERVER) $(KUSTOMIZE) ack redis postgres prometheus ## Run all tests; builds and installs what they need.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-packages test-e2e test-release
+	@$(MAKE) --no-print-directory test-flagd
+	@$(MAKE) --no-print-directory test-gitops
 	@$(MAKE) --no-print-directory test-chaos
 	@echo "All tests passed: unit, envtest and end-to-end."
 
