@@ -95,6 +95,10 @@ func TestManifests(t *testing.T) {
 		})
 	}
 
+	t.Run("the examples of the pages are accepted without a warning", func(t *testing.T) {
+		tryExamples(t, kubectl)
+	})
+
 	waitForServing(t, kubectl, "flagcache/minimal")
 
 	t.Run("the flags of the samples are all valid", func(t *testing.T) {

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -35,6 +37,36 @@ func TestPackagesStaySmall(t *testing.T) {
 		}
 		for _, file := range p.longFiles {
 			t.Errorf("file %s of package %s has over %d lines: divide it", file, p.path, longFile)
+		}
+	}
+}
+
+// TestArchitectureNamesEveryPackage holds the list in docs/architecture.md to the packages
+// that there are, except for what only tests of the flag service import.
+func TestArchitectureNamesEveryPackage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(page), "\n## Packages\n")
+	list, _, _ = strings.Cut(list, "```mermaid")
+	for _, pattern := range []string{"controllers/*", "controllers/plan/*", "controllers/plan/cost/*", "service/*", "test/*", "config"} {
+		dirs, err := filepath.Glob("../../" + pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range dirs {
+			name := filepath.Base(dir)
+			info, err := os.Stat(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !info.IsDir() || name == "testdata" || name == "benchmark" || strings.HasSuffix(name, "test") {
+				continue
+			}
+			if !strings.Contains(list, " "+name+"/ ") && !strings.Contains(list, "\n"+strings.TrimPrefix(dir, "../../")+"/ ") {
+				t.Errorf("the list lacks %s", dir)
+			}
 		}
 	}
 }
