@@ -245,7 +245,7 @@ const (
 	// of its revision.
 	SplitDraining = "draining"
 	// SplitBusy is a stable pod that has reached its limit of concurrent requests
-	// to the candidate.
+	// to the candidate, or of responses that are larger than its own.
 	SplitBusy = "busy"
 	// SplitCutOff is the pause after many consecutive failures.
 	SplitCutOff = "cutoff"

@@ -67,7 +67,9 @@ func (s *Splitter) forward(r *http.Request, body []byte, c *candidate) (candidat
 		// nor is subject to the timeout.
 		return candidateResponse{}, config.SplitError, fmt.Errorf("the status is %d: the candidate switches protocols", response.StatusCode)
 	}
-	content, err := io.ReadAll(io.LimitReader(response.Body, maxResponse+1))
+	memory := s.roomFor(keyOf(r))
+	defer memory.release()
+	content, err := memory.read(response.Body)
 	if err != nil {
 		return candidateResponse{}, classify(err), fmt.Errorf("reading the candidate's response: %w", err)
 	}
@@ -75,7 +77,7 @@ func (s *Splitter) forward(r *http.Request, body []byte, c *candidate) (candidat
 		return candidateResponse{}, config.SplitDraining, errors.New("the candidate's pod is terminating")
 	}
 	a := candidateResponse{response.StatusCode, response.Header, content}
-	if outcome, err := s.check(a, newQuestion(r, body, request.Header, s.served()), c); err != nil {
+	if outcome, err := s.check(a, newQuestion(r, body, request.Header, s.served(), memory), c); err != nil {
 		return candidateResponse{}, outcome, fmt.Errorf("checking the candidate's response: %w", err)
 	}
 	a.header.Set(config.HeaderRevision, o.revision)
@@ -93,6 +95,8 @@ func (s *Splitter) check(a candidateResponse, q question, c *candidate) (outcome
 			c.missing.found(q.key)
 		}
 		return config.SplitOK, nil
+	case errors.Is(err, errNoRoom):
+		return config.SplitBusy, err
 	case errors.As(err, &absent) && !c.missing.persists(absent.key, s.elapsed()):
 		return config.SplitMissing, err
 	default:
@@ -152,6 +156,8 @@ func classify(err error) string {
 	var op *net.OpError
 	var network net.Error
 	switch {
+	case errors.Is(err, errNoRoom):
+		return config.SplitBusy
 	case errors.As(err, &dns):
 		return config.SplitUnresolved
 	case errors.As(err, &network) && network.Timeout():

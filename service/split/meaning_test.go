@@ -198,3 +198,30 @@ func TestResponsesThatMayBeTooLargeAreNotRequested(t *testing.T) {
 		t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
 	}
 }
+
+// TestMemoryOfResponsesIsBounded: of responses that are larger than expected, only a few are
+// read at a time. The others are no evidence.
+func TestMemoryOfResponsesIsBounded(t *testing.T) {
+	padded := strings.Repeat(" ", minRoom) + answerStatic
+	for name, candidate := range map[string]fault{
+		"plain":      respond(200, padded, "Content-Type", jsonType),
+		"compressed": respond(200, gzipped(padded), "Content-Type", jsonType, "Content-Encoding", "gzip"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStable(t)
+			s.splitter.options.MaxResponse = func(string) int64 { return int64(len(answerStatic)) }
+			s.forwardTo(100, serve(t, candidate).URL, "5s")
+			ask := func() { s.post(s.server.URL, base+"/static", contextOf("u"), "Accept-Encoding", "gzip") }
+			for range maxLarge {
+				s.splitter.large <- struct{}{}
+			}
+			ask()
+			<-s.splitter.large
+			ask()
+			ask()
+			if diff := cmp.Diff(map[string]int{"busy": 1, "ok": 2}, s.outcomes()); diff != "" {
+				t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

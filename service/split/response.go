@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -43,6 +42,8 @@ type question struct {
 	header http.Header
 	// served are the flags of the stable pod; nil if it has none yet.
 	served *flags.Set
+	// room limits the memory of the response.
+	room *room
 }
 
 // keyOf returns the key of the flag that a request is about, "" for all.
@@ -51,10 +52,10 @@ func keyOf(r *http.Request) string {
 }
 
 // newQuestion returns the question of a client's request.
-func newQuestion(r *http.Request, body []byte, forwarded http.Header, served *flags.Set) question {
+func newQuestion(r *http.Request, body []byte, forwarded http.Header, served *flags.Set, memory *room) question {
 	key := keyOf(r)
 	// JSON replaces what is not UTF-8 likewise.
-	return question{key: string([]rune(key)), body: body, header: forwarded, served: served}
+	return question{key: string([]rune(key)), body: body, header: forwarded, served: served, room: memory}
 }
 
 // missingError is returned for a response without a flag that the stable pod
@@ -126,7 +127,7 @@ func (a candidateResponse) content(q question) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decompressing the body: %w", err)
 	}
-	content, err := io.ReadAll(io.LimitReader(reader, maxResponse+1))
+	content, err := q.room.read(reader)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("decompressing the body: %w", err)

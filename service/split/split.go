@@ -58,7 +58,9 @@ type Splitter struct {
 	metrics   *metrics
 	hops      hops
 	inFlight  chan struct{}
-	started   time.Time
+	// large has a slot for each response that is larger than expected.
+	large   chan struct{}
+	started time.Time
 	// current is nil while nothing is forwarded, and draining once this pod drains.
 	current atomic.Pointer[candidate]
 
@@ -89,6 +91,7 @@ func New(options Options, registry prometheus.Registerer) *Splitter {
 		metrics:   newMetrics(registry),
 		hops:      newHops(),
 		inFlight:  make(chan struct{}, maxInFlight),
+		large:     make(chan struct{}, maxLarge),
 		started:   time.Now(),
 	}
 }
