@@ -19,6 +19,8 @@ const (
 	ReasonInitializing = "Initializing"
 	// ReasonHandledByOther: event only: another operator handles the FlagCache, and this one leaves it alone; see the annotation flagcache.dev/operator.
 	ReasonHandledByOther = "HandledByOther"
+	// ReasonAnnotationIgnored: event only: an annotation such as flagcache.dev/rotate-token has no effect on this FlagCache; the message says why.
+	ReasonAnnotationIgnored = "AnnotationIgnored"
 	// ReasonDeleting: the FlagCache is being deleted; the message names what remains.
 	ReasonDeleting = "Deleting"
 )

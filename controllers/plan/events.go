@@ -104,3 +104,24 @@ func usedCommands(fc *v1alpha1.FlagCache, r rollout) []Event {
 	}
 	return warnings
 }
+
+// ignoredRequests returns a warning for each other annotation that cannot have an effect.
+func ignoredRequests(fc *v1alpha1.FlagCache) []Event {
+	elastiCache := fc.Spec.Cache.ElastiCache
+	var warnings []Event
+	for _, request := range []struct {
+		annotation string
+		effective  bool
+		why        string
+	}{
+		{v1alpha1.AnnotationAdopt, elastiCache != nil, "only caches of cache.type ElastiCache are adopted"},
+		{v1alpha1.AnnotationAdoptChildren, fc.Annotations[v1alpha1.AnnotationAdoptChildren] == string(fc.UID), "its value must be the UID of this FlagCache, which is " + string(fc.UID)},
+		{v1alpha1.AnnotationRotateToken, elastiCache != nil && elastiCache.Authentication.Type == v1alpha1.AuthenticationToken, "the cache has no token that the operator rotates: that is elastiCache.authentication.type Token"},
+	} {
+		if fc.Annotations[request.annotation] != "" && !request.effective {
+			warnings = append(warnings, Event{Type: "Warning", Reason: v1alpha1.ReasonAnnotationIgnored, Action: v1alpha1.ConditionReady, Message: fmt.Sprintf(
+				"Annotation %s has no effect: %s", request.annotation, request.why)})
+		}
+	}
+	return warnings
+}

@@ -132,6 +132,41 @@ func TestAnnotationsWithUnknownRevisions(t *testing.T) {
 	}
 }
 
+// TestAnnotationsThatAreIgnored: a request that cannot have an effect is reported.
+func TestAnnotationsThatAreIgnored(t *testing.T) {
+	inCluster, withToken := aFlagCache(), withElastiCache(aFlagCache())
+	withIAM := withElastiCache(aFlagCache())
+	withIAM.Spec.Cache.ElastiCache.Authentication.Type = v1alpha1.AuthenticationIAM
+	for name, test := range map[string]struct {
+		fc                *v1alpha1.FlagCache
+		annotation, value string
+		ignored           bool
+	}{
+		"objects of others":               {fc: inCluster, annotation: v1alpha1.AnnotationAdoptChildren, value: "true", ignored: true},
+		"objects of a predecessor":        {fc: inCluster, annotation: v1alpha1.AnnotationAdoptChildren, value: string(inCluster.UID)},
+		"a group without ElastiCache":     {fc: inCluster, annotation: v1alpha1.AnnotationAdopt, value: "fc-shop-demo-0", ignored: true},
+		"a group":                         {fc: withToken, annotation: v1alpha1.AnnotationAdopt, value: "fc-shop-demo-0"},
+		"a rotation in the cluster":       {fc: inCluster, annotation: v1alpha1.AnnotationRotateToken, value: "1", ignored: true},
+		"a rotation with authentication":  {fc: withToken, annotation: v1alpha1.AnnotationRotateToken, value: "1"},
+		"a rotation with credentials":     {fc: withIAM, annotation: v1alpha1.AnnotationRotateToken, value: "1", ignored: true},
+		"a reconcile, which any value is": {fc: inCluster, annotation: v1alpha1.AnnotationReconcileAt, value: "now"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fc := test.fc.DeepCopy()
+			fc.Annotations = map[string]string{test.annotation: test.value}
+			warnings := ignoredRequests(fc)
+			if (len(warnings) == 1) != test.ignored || len(warnings) > 1 {
+				t.Fatalf("the warnings are %v", warnings)
+			}
+			for _, w := range warnings {
+				if w.Reason != v1alpha1.ReasonAnnotationIgnored || !strings.Contains(w.Message, test.annotation) {
+					t.Errorf("%+v", w)
+				}
+			}
+		})
+	}
+}
+
 // TestAutoscalersOfOthers: a size that an autoscaler of somebody else chose is not reverted,
 // and the next revision has it, too.
 func TestAutoscalersOfOthers(t *testing.T) {

@@ -172,7 +172,7 @@ func progress(s *observed.Index) Plan {
 			p.Apply = append(p.Apply, o)
 		}
 	}
-	p.Warnings = slices.Concat(unknownRevisions(s, history, service.rollout.target), usedCommands(s.FlagCache, service.rollout), foreignAutoscalers(s))
+	p.Warnings = slices.Concat(unknownRevisions(s, history, service.rollout.target), usedCommands(s.FlagCache, service.rollout), ignoredRequests(s.FlagCache), foreignAutoscalers(s))
 	p.Routes = traffic.RouteChanges(s, service.rollout.routeShare(s.FlagCache))
 	p.Delete = obsolete(s, desiredObjects, service.rollout)
 	retired := caches.Retire(s, cached)
