@@ -15,16 +15,17 @@ import (
 
 // phases are the status of Serving in each phase of the table in docs/canary.md.
 var phases = map[string]string{
-	"the-first-revision-starts":         "False",
-	"at-rest":                           "True",
-	"a-canary":                          "True",
-	"a-canary-that-is-held":             "True",
-	"a-canary-that-is-paused":           "True",
-	"an-inconclusive-canary":            "True",
-	"rolled-back":                       "True",
-	"pods-do-not-come":                  "False",
-	"pods-did-not-come-in-five-minutes": "False",
-	"suspended":                         "True",
+	"the-first-revision-starts":          "False",
+	"at-rest":                            "True",
+	"a-canary":                           "True",
+	"a-canary-that-is-held":              "True",
+	"a-canary-that-is-paused":            "True",
+	"an-inconclusive-canary":             "True",
+	"rolled-back":                        "True",
+	"the-stable-revision-does-not-serve": "True",
+	"pods-do-not-come":                   "False",
+	"pods-did-not-come-in-five-minutes":  "False",
+	"suspended":                          "True",
 }
 
 // waitForServing runs kubectl wait for Serving of a FlagCache in each phase.

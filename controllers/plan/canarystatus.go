@@ -156,6 +156,8 @@ func stableUnavailable(r rollout) metav1.Condition {
 	case candidate == "":
 	case !r.observed.down(r.baseline):
 		message += fmt.Sprintf(". Revision %s is compared with revision %s", candidate, r.baseline)
+	case answering(r) == candidate:
+		message += fmt.Sprintf(", and is not evaluated meanwhile: annotate %s=%s to keep it", v1alpha1.AnnotationPromote, candidate)
 	default:
 		message += fmt.Sprintf(". Revision %s serves as soon as one of its pods is ready, without being evaluated", candidate)
 	}

@@ -113,6 +113,17 @@ func TestWhatToolsReport(t *testing.T) {
 			},
 			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonRolledBack, serving: metav1.ConditionTrue, computed: kstatus.FailedStatus,
 		},
+		"the stable revision does not serve": {
+			world: func(t *testing.T) *world {
+				return canaryOf(t, func(sim *simulation) {
+					v2(sim)
+					sim.runFor(time.Minute)
+					sim.losePods(sim.stable())
+					sim.runFor(time.Minute)
+				})
+			},
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonStableUnavailable, serving: metav1.ConditionTrue, computed: kstatus.InProgressStatus,
+		},
 		"pods do not come": {
 			world: pending, ready: metav1.ConditionFalse, reason: "Unschedulable", serving: metav1.ConditionFalse, computed: kstatus.InProgressStatus,
 		},

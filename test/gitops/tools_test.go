@@ -28,16 +28,17 @@ func TestWhatToolsReport(t *testing.T) {
 		healthy, progressing, degraded, suspended = "Healthy", "Progressing", "Degraded", "Suspended"
 	)
 	want := map[string]seen{
-		"the-first-revision-starts":         {inProgress, inProgress, progressing, progressing},
-		"at-rest":                           {current, current, healthy, healthy},
-		"a-canary":                          {inProgress, current, progressing, healthy},
-		"a-canary-that-is-held":             {inProgress, current, progressing, healthy},
-		"a-canary-that-is-paused":           {inProgress, current, suspended, healthy},
-		"an-inconclusive-canary":            {failed, current, suspended, healthy},
-		"rolled-back":                       {failed, current, degraded, healthy},
-		"pods-do-not-come":                  {inProgress, inProgress, progressing, progressing},
-		"pods-did-not-come-in-five-minutes": {failed, failed, degraded, degraded},
-		"suspended":                         {inProgress, current, suspended, healthy},
+		"the-first-revision-starts":          {inProgress, inProgress, progressing, progressing},
+		"at-rest":                            {current, current, healthy, healthy},
+		"a-canary":                           {inProgress, current, progressing, healthy},
+		"a-canary-that-is-held":              {inProgress, current, progressing, healthy},
+		"a-canary-that-is-paused":            {inProgress, current, suspended, healthy},
+		"an-inconclusive-canary":             {failed, current, suspended, healthy},
+		"rolled-back":                        {failed, current, degraded, healthy},
+		"the-stable-revision-does-not-serve": {inProgress, current, progressing, healthy},
+		"pods-do-not-come":                   {inProgress, inProgress, progressing, progressing},
+		"pods-did-not-come-in-five-minutes":  {failed, failed, degraded, degraded},
+		"suspended":                          {inProgress, current, suspended, healthy},
 	}
 	flux := servingExpressions(t)
 	for _, path := range fixtures(t) {
