@@ -27,6 +27,7 @@ import (
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/cluster"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -190,6 +191,7 @@ var _ = Describe("ACK kinds", Ordered, func() {
 type operator struct {
 	client.Client
 	mgr       ctrl.Manager
+	allowed   cluster.Cluster
 	kinds     *ackkinds.Kinds
 	discovery *flakyDiscovery
 	// routed is the operator's client.
@@ -198,9 +200,11 @@ type operator struct {
 }
 
 func (o *operator) newReconciler(c client.Client) *controllers.Reconciler {
+	bodied := bodies.New(c, o.mgr.GetAPIReader())
 	r := &controllers.Reconciler{
-		Client:    bodies.New(c, o.mgr.GetAPIReader()),
+		Client:    bodied,
 		Live:      o.mgr.GetAPIReader(),
+		Allowed:   bodied.Beside(o.allowed.GetClient()),
 		FlagFiles: &controllers.FlagFiles{Metadata: o.mgr.GetClient(), Validate: validJSON},
 		Prober:    &fakeProber{watched: map[types.NamespacedName]probe.Target{}},
 		Sampler:   &fakeSampler{watched: map[types.NamespacedName]evidence.Target{}},
@@ -224,13 +228,15 @@ func startOperator(ctx SpecContext, config *rest.Config) *operator {
 	})
 	Expect(err).NotTo(HaveOccurred())
 	o.mgr = mgr
+	o.allowed, err = controllers.AddAllowed(mgr, nil)
+	Expect(err).NotTo(HaveOccurred())
 	o.kinds, err = ackkinds.New(mgr, controllers.ACKCacheOptions(nil))
 	Expect(err).NotTo(HaveOccurred())
 	o.discovery = &flakyDiscovery{Discovery: o.kinds.Discovery}
 	o.discovery.fails.Store(true)
 	o.kinds.Discovery, o.kinds.Interval = o.discovery, 100*time.Millisecond
 	o.routed = o.kinds.Client(mgr.GetClient())
-	Expect(o.newReconciler(countingClient{o.routed, o.reconciles}).SetupWithManager(mgr, make(chan event.GenericEvent), 1, o.kinds)).To(Succeed())
+	Expect(o.newReconciler(countingClient{o.routed, o.reconciles}).SetupWithManager(mgr, o.allowed.GetCache(), make(chan event.GenericEvent), 1, o.kinds)).To(Succeed())
 	running, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(running) }()

@@ -6,6 +6,7 @@ package controllers
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"reflect"
 	"strings"
 
@@ -19,10 +20,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/cluster"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
@@ -61,17 +65,15 @@ func childKinds() []childKind {
 	}
 }
 
-// CacheOptions restrict the manager's cache to children of FlagCaches, to Secrets whose
-// owners allow FlagCaches to use them, and to ConfigMaps, any of which may hold flags. Of
-// Secrets and ConfigMaps it has only metadata: package bodies reads the rest. No
-// namespaces means all.
+// CacheOptions restrict the manager's cache to children of FlagCaches, and to ConfigMaps,
+// any of which may hold flags. Of Secrets and ConfigMaps it has only metadata: package
+// bodies reads the rest. No namespaces means all.
 func CacheOptions(namespaces []string) cache.Options {
 	byObject := map[client.Object]cache.ByObject{&v1alpha1.FlagCache{}: {Transform: slimFlagCache}}
 	for _, kind := range childKinds() {
 		switch kind.object.(type) {
 		case *corev1.Secret:
-			allowed := labels.SelectorFromSet(labels.Set{v1alpha1.LabelAllow: v1alpha1.AllowTrue})
-			byObject[kind.object] = cache.ByObject{Label: allowed, Transform: identify}
+			byObject[kind.object] = cache.ByObject{Label: managed(), Transform: identify}
 		case *corev1.ConfigMap:
 			byObject[kind.object] = cache.ByObject{Transform: identify}
 		default:
@@ -79,6 +81,34 @@ func CacheOptions(namespaces []string) cache.Options {
 		}
 	}
 	return cache.Options{DefaultTransform: slim, DefaultNamespaces: only(namespaces), ByObject: byObject}
+}
+
+// AllowedCacheOptions restrict a cache to the Secrets whose owners allow FlagCaches to use
+// them, of which it has only metadata. They are not part of CacheOptions because no label
+// selector selects these and the children, which do not have the label.
+func AllowedCacheOptions(namespaces []string) cache.Options {
+	allowed := labels.SelectorFromSet(labels.Set{v1alpha1.LabelAllow: v1alpha1.AllowTrue})
+	return cache.Options{
+		DefaultTransform: slim, DefaultNamespaces: only(namespaces),
+		ByObject: map[client.Object]cache.ByObject{&corev1.Secret{}: {Label: allowed, Transform: identify}},
+	}
+}
+
+// AddAllowed adds a cache of the Secrets whose owners allow FlagCaches to use them to a
+// manager.
+func AddAllowed(mgr ctrl.Manager, namespaces []string) (cluster.Cluster, error) {
+	allowed, err := cluster.New(mgr.GetConfig(), func(o *cluster.Options) {
+		o.Scheme, o.HTTPClient, o.Logger = mgr.GetScheme(), mgr.GetHTTPClient(), mgr.GetLogger()
+		o.MapperProvider = func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mgr.GetRESTMapper(), nil }
+		o.Cache = AllowedCacheOptions(namespaces)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("setting up the cache of the Secrets of others: %w", err)
+	}
+	if err := mgr.Add(allowed); err != nil {
+		return nil, fmt.Errorf("adding the cache of the Secrets of others: %w", err)
+	}
+	return allowed, nil
 }
 
 // ClientOptions are those of the client of the manager's cache: it reads what it wrote.

@@ -16,8 +16,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/ptr"
+	cacheoptions "sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 func applied() metav1.ObjectMeta {
@@ -134,7 +136,7 @@ func TestChildrenAreFoundWithoutCommonLabels(t *testing.T) {
 	all := []labels.Selector{ACKCacheOptions(nil).DefaultLabelSelector}
 	for kind, options := range CacheOptions(nil).ByObject {
 		switch kind.(type) {
-		case *corev1.Secret, *corev1.ConfigMap, *v1alpha1.FlagCache:
+		case *corev1.ConfigMap, *v1alpha1.FlagCache:
 		default:
 			all = append(all, options.Label)
 		}
@@ -145,6 +147,37 @@ func TestChildrenAreFoundWithoutCommonLabels(t *testing.T) {
 		}
 		if selector.Matches(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}) {
 			t.Errorf("%q selects an object that is not a child", selector)
+		}
+	}
+}
+
+// TestSecretsOfOthersNeedConsent: the label of children is not consent, and consent makes
+// no child.
+func TestSecretsOfOthersNeedConsent(t *testing.T) {
+	secrets := func(options cacheoptions.Options) labels.Selector {
+		for kind, o := range options.ByObject {
+			if _, ok := kind.(*corev1.Secret); ok {
+				return o.Label
+			}
+		}
+		return labels.Nothing()
+	}
+	child := labels.Set(observed.ChildMeta(&v1alpha1.FlagCache{ObjectMeta: applied()}, "demo-redis", v1alpha1.ComponentCache).Labels)
+	old := labels.Merge(child, labels.Set{v1alpha1.LabelAllow: v1alpha1.AllowTrue})
+	for name, test := range map[string]struct {
+		labels         labels.Set
+		child, allowed bool
+	}{
+		"a child":                     {child, true, false},
+		"a child of an older release": {old, true, true},
+		"one with consent":            {labels.Set{v1alpha1.LabelAllow: v1alpha1.AllowTrue}, false, true},
+		"one without consent":         {labels.Set{v1alpha1.LabelAllow: "false"}, false, false},
+	} {
+		if got := secrets(CacheOptions(nil)).Matches(test.labels); got != test.child {
+			t.Errorf("%s is cached as a child: %t", name, got)
+		}
+		if got := secrets(AllowedCacheOptions(nil)).Matches(test.labels); got != test.allowed {
+			t.Errorf("%s is cached as one of others: %t", name, got)
 		}
 	}
 }

@@ -154,7 +154,7 @@ func newContract(t *testing.T, objects ...client.Object) *contract {
 		},
 	})
 	c.Reconciler = &Reconciler{
-		Client: bodies.New(cached, c.server), Live: c.server, FlagFiles: &FlagFiles{Metadata: cached, Validate: flags.Validate},
+		Client: bodies.New(cached, c.server), Live: c.server, Allowed: bodies.New(cached, c.server), FlagFiles: &FlagFiles{Metadata: cached, Validate: flags.Validate},
 		Prober: idle{}, Sampler: idleSampler{}, Events: &events.FakeRecorder{}, Clock: clock.RealClock{},
 		Operator: observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
 	}
@@ -236,7 +236,7 @@ func (c *contract) reconcile(key types.NamespacedName) {
 func (c *contract) informers() []any {
 	c.t.Helper()
 	var kept []any
-	for of := range CacheOptions(nil).ByObject {
+	for _, of := range slices.AppendSeq(slices.Collect(maps.Keys(CacheOptions(nil).ByObject)), maps.Keys(AllowedCacheOptions(nil).ByObject)) {
 		gvk, err := apiutil.GVKForObject(of, c.server.Scheme())
 		if err != nil {
 			c.t.Fatal(err)
@@ -281,7 +281,7 @@ func heap() int64 {
 // TestEveryInputHasARow: what the Reconciler reads from is in the table, or is not written by tenants.
 func TestEveryInputHasARow(t *testing.T) {
 	known := map[string]string{
-		"Client": "the watched kinds", "Live": "the watched kinds", "FlagFiles": "flags",
+		"Client": "the watched kinds", "Live": "the watched kinds", "Allowed": "the watched kinds", "FlagFiles": "flags",
 		"Prober": "replies of a cache", "Sampler": "metrics of pods, Prometheus, CloudWatch", "Deliveries": "flags that pods report",
 		"ACK": "discovery of the API server", "Rollbacks": "written by the operator", "Events": "written by the operator",
 		"Clock": "time", "Operator": "the administrator", "Policy": "the administrator", "Backoff": "time", "Random": "random",

@@ -97,7 +97,7 @@ func (f *freshness) checkService(ctx context.Context) error {
 // checkRevisions checks the Deployments and ControllerRevisions of the revisions.
 func (f *freshness) checkRevisions(ctx context.Context) error {
 	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &appsv1.ControllerRevisionList{}} {
-		if err := f.checkChildren(ctx, list, nil); err != nil {
+		if err := f.checkChildren(ctx, list); err != nil {
 			return fmt.Errorf("checking the revisions: %w", err)
 		}
 	}
@@ -112,14 +112,12 @@ func (f *freshness) checkCache(ctx context.Context) error {
 		if !f.isServed(kind) {
 			continue
 		}
-		var selected client.MatchingLabels
 		if kind == "Secret" { // only the versions count, and others may label large ones
-			selected = client.MatchingLabels{v1alpha1.LabelAllow: v1alpha1.AllowTrue}
 			metadata := &metav1.PartialObjectMetadataList{}
 			metadata.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))
 			list = metadata
 		}
-		if err := f.checkChildren(ctx, list, selected); err != nil {
+		if err := f.checkChildren(ctx, list); err != nil {
 			return fmt.Errorf("checking the children of kind %s: %w", kind, err)
 		}
 	}
@@ -132,13 +130,10 @@ func (f *freshness) isServed(kind string) bool {
 	return !optional || f.snapshot.ACK[kind]
 }
 
-// checkChildren checks the children of one kind. The labels are those by which the cache
-// selects the kind, besides the name of the FlagCache.
-func (f *freshness) checkChildren(ctx context.Context, list client.ObjectList, selected client.MatchingLabels) error {
+// checkChildren checks the children of one kind.
+func (f *freshness) checkChildren(ctx context.Context, list client.ObjectList) error {
 	fc := f.snapshot.FlagCache
-	matching := client.MatchingLabels{v1alpha1.LabelName: fc.Name}
-	maps.Copy(matching, selected)
-	err := f.live.List(ctx, list, client.InNamespace(fc.Namespace), matching)
+	err := f.live.List(ctx, list, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name})
 	if err != nil {
 		return fmt.Errorf("listing from the API server: %w", err)
 	}

@@ -29,22 +29,23 @@ import (
 
 // observer reads snapshots.
 type observer struct {
-	// cached reads from the cache, live from the API server.
-	cached, live client.Reader
-	flagFiles    *FlagFiles
-	prober       Prober
-	sampler      Sampler
-	deliveries   Deliveries
-	ack          ACK
-	now          time.Time
-	operator     observed.Operator
-	policy       *policy.Policy
-	random       func() string
+	// cached reads from the cache, live from the API server, allowed the Secrets that
+	// FlagCaches may use.
+	cached, live, allowed client.Reader
+	flagFiles             *FlagFiles
+	prober                Prober
+	sampler               Sampler
+	deliveries            Deliveries
+	ack                   ACK
+	now                   time.Time
+	operator              observed.Operator
+	policy                *policy.Policy
+	random                func() string
 }
 
 func (r *Reconciler) observer() *observer {
 	o := &observer{
-		cached: r.Client, live: r.Live, flagFiles: r.FlagFiles, prober: r.Prober, sampler: r.Sampler, deliveries: r.Deliveries, ack: r.ACK,
+		cached: r.Client, live: r.Live, allowed: r.Allowed, flagFiles: r.FlagFiles, prober: r.Prober, sampler: r.Sampler, deliveries: r.Deliveries, ack: r.ACK,
 		now: r.Clock.Now(), operator: r.Operator, policy: r.Policy.Load(), random: r.Random,
 	}
 	if o.policy == nil {
@@ -222,22 +223,19 @@ func (o *observer) observeSpending(ctx context.Context, snapshot *observed.Snaps
 	return nil
 }
 
-// referencedSecret reads a Secret that the spec refers to. The cache holds only children
-// of FlagCaches, whose contents nobody allowed to be used, and Secrets whose owners
-// allow their use; the existence of others is checked on the API server, reading only
-// metadata, for a helpful condition message.
+// referencedSecret reads a Secret that the spec refers to. The cache holds only Secrets
+// whose owners allow their use; the existence of others, such as the children of
+// FlagCaches, is checked on the API server, reading only metadata, for a helpful condition
+// message.
 func (o *observer) referencedSecret(ctx context.Context, namespace, name string) (observed.ExternalSecret, error) {
 	key := client.ObjectKey{Namespace: namespace, Name: name}
 	secret := &corev1.Secret{}
-	switch err := o.cached.Get(ctx, key, secret); {
+	switch err := o.allowed.Get(ctx, key, secret); {
 	case errors.As(err, new(bodies.TooLargeError)):
 		return observed.ExternalSecret{Presence: observed.TooLarge}, nil
-	case err == nil && secret.Labels[v1alpha1.LabelAllow] != v1alpha1.AllowTrue:
-		return observed.ExternalSecret{Presence: observed.NotPermitted}, nil
+	case err == nil && (flagCacheOf(secret) != "" || secret.Labels[v1alpha1.LabelAllow] != v1alpha1.AllowTrue):
+		return refusedSecret(secret), nil
 	case err == nil:
-		if owner := flagCacheOf(secret); owner != "" {
-			return observed.ExternalSecret{Presence: observed.Owned, Owner: owner}, nil
-		}
 		return observed.ExternalSecret{Presence: observed.Present, Data: secret.Data}, nil
 	case !apierrors.IsNotFound(err):
 		return observed.ExternalSecret{}, fmt.Errorf("reading Secret %s: %w", key, err)
@@ -245,11 +243,19 @@ func (o *observer) referencedSecret(ctx context.Context, namespace, name string)
 	metadata := bodies.Metadata("Secret")
 	switch err := o.live.Get(ctx, key, metadata); {
 	case err == nil:
-		return observed.ExternalSecret{Presence: observed.NotPermitted}, nil
+		return refusedSecret(metadata), nil
 	case !apierrors.IsNotFound(err):
 		return observed.ExternalSecret{}, fmt.Errorf("reading the metadata of Secret %s: %w", key, err)
 	}
 	return observed.ExternalSecret{Presence: observed.Absent}, nil
+}
+
+// refusedSecret returns why a Secret that exists may not be used.
+func refusedSecret(secret client.Object) observed.ExternalSecret {
+	if owner := flagCacheOf(secret); owner != "" {
+		return observed.ExternalSecret{Presence: observed.Owned, Owner: owner}
+	}
+	return observed.ExternalSecret{Presence: observed.NotPermitted}
 }
 
 // flagCacheOf returns the name of the FlagCache that an object is a child of, "" if it is

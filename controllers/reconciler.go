@@ -36,6 +36,8 @@ type Reconciler struct {
 	Client client.Client
 	// Live reads from the API server.
 	Live client.Reader
+	// Allowed reads the Secrets whose owners allow FlagCaches to use them, from a cache.
+	Allowed client.Reader
 	// FlagFiles reads the ConfigMaps that hold flags.
 	FlagFiles *FlagFiles
 	// Prober probes the caches.

@@ -335,15 +335,19 @@ var _ = Describe("An external cache", func() {
 		s.expectGone(ctx, &appsv1.StatefulSet{}, "demo-redis")
 	})
 
-	It("does not use the Secret of another FlagCache, which carries the label as well", func(ctx context.Context) {
+	It("does not use the Secret of another FlagCache, with the label of consent or without", func(ctx context.Context) {
 		owner := get(ctx, s, &v1alpha1.FlagCache{}, "demo").DeepCopy()
 		owner.Name, owner.UID = "shop", "another"
-		another := secret(map[string]string{v1alpha1.LabelAllow: v1alpha1.AllowTrue})
+		another := secret(map[string]string{v1alpha1.LabelName: "shop", v1alpha1.LabelAllow: v1alpha1.AllowTrue})
 		another.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, v1alpha1.GroupVersion.WithKind("FlagCache"))}
 		s.create(ctx, another)
-		s.settle(ctx)
-		s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSecretNotPermitted)
-		Expect(apierrors.IsNotFound(k8s.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: "demo-connection"}, &corev1.Secret{}))).To(BeTrue())
+		for range 2 {
+			s.settle(ctx)
+			c := s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSecretNotPermitted)
+			Expect(c.Message).To(HavePrefix("Secret my-redis belongs to FlagCache shop"))
+			Expect(apierrors.IsNotFound(k8s.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: "demo-connection"}, &corev1.Secret{}))).To(BeTrue())
+			edit(ctx, s, &corev1.Secret{}, "my-redis", func(o *corev1.Secret) { delete(o.Labels, v1alpha1.LabelAllow) })
+		}
 	})
 
 	It("moves to a new revision when its Secret changes", func(ctx context.Context) {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -21,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/bodies"
 	"github.com/flagcache/flagcache/controllers/fairqueue"
 	"github.com/flagcache/flagcache/controllers/plan/caches"
 )
@@ -56,8 +58,8 @@ const (
 // SetupWithManager watches everything that a FlagCache depends on, including its status:
 // a write of another operator, such as one that lost its leader lease, is reverted
 // immediately. Results of the prober and the sampler come from results, and changes of
-// optional kinds from others.
-func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, results <-chan event.GenericEvent, workers int, others ...source.Source) error {
+// optional kinds from others; allowed caches the Secrets of others.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, allowed cache.Cache, results <-chan event.GenericEvent, workers int, others ...source.Source) error {
 	if err := addIndexes(mgr); err != nil {
 		return err
 	}
@@ -65,7 +67,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, results <-chan event.Gen
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("flagcache").
 		For(&v1alpha1.FlagCache{}).
-		Watches(&corev1.Secret{}, r.enqueueUsers(indexSecret), builder.OnlyMetadata).
+		WatchesRawSource(source.Kind[client.Object](allowed, bodies.Metadata("Secret"), r.enqueueUsers(indexSecret))).
 		Watches(&corev1.ConfigMap{}, r.enqueueUsers(indexConfigMap), builder.OnlyMetadata).
 		WatchesRawSource(source.Channel(results, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -28,6 +30,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -152,7 +155,8 @@ func newStage(ctx context.Context) *stage {
 	DeferCleanup(func() { produced.keepEvents(recorder) })
 	s.api = interceptor.NewClient(k8s, s.countWrites())
 	s.Reconciler = &controllers.Reconciler{
-		Client:    bodies.New(s.api, k8s),
+		Client:    bodies.New(selecting{s.api, controllers.CacheOptions(nil)}, k8s),
+		Allowed:   bodies.New(selecting{k8s, controllers.AllowedCacheOptions(nil)}, k8s),
 		Live:      k8s,
 		FlagFiles: &controllers.FlagFiles{Metadata: k8s, Validate: validJSON},
 		Prober:    s.prober,
@@ -165,6 +169,37 @@ func newStage(ctx context.Context) *stage {
 	Expect(k8s.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}})).To(Succeed())
 	s.create(ctx, s.flags(`{"flags": {}}`))
 	return s
+}
+
+// selecting is a client that finds the Secrets which a cache selects.
+type selecting struct {
+	client.Client
+	cache cache.Options
+}
+
+func (c selecting) selects(o client.Object) bool {
+	for kind, options := range c.cache.ByObject {
+		if _, ok := kind.(*corev1.Secret); ok {
+			return options.Label.Matches(labels.Set(o.GetLabels()))
+		}
+	}
+	return false
+}
+
+func (c selecting) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+	m, ok := o.(*metav1.PartialObjectMetadata)
+	if err := c.Client.Get(ctx, key, o, opts...); err != nil || !ok || m.Kind != "Secret" || c.selects(m) {
+		return err
+	}
+	return apierrors.NewNotFound(corev1.Resource("secrets"), key.Name)
+}
+
+func (c selecting) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	err := c.Client.List(ctx, list, opts...)
+	if found, ok := list.(*metav1.PartialObjectMetadataList); ok && found.Kind == "SecretList" {
+		found.Items = slices.DeleteFunc(found.Items, func(m metav1.PartialObjectMetadata) bool { return !c.selects(&m) })
+	}
+	return err
 }
 
 // permittingElastiCache is a policy that lets every namespace use ElastiCache.

@@ -21,8 +21,9 @@ const (
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	// LabelAllow, with the value AllowTrue, permits FlagCaches to use a Secret of
 	// their namespace. The operator reads no other Secret, so that the permission to
-	// create a FlagCache does not imply the permission to read Secrets. On children of
-	// FlagCaches, which no other may use, it permits nothing.
+	// create a FlagCache does not imply the permission to read Secrets. Children of
+	// FlagCaches, which no other may use, do not have it; on those of earlier releases it
+	// permits nothing.
 	LabelAllow = "flagcache.dev/allow"
 )
 

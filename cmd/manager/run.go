@@ -83,9 +83,15 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	allowed, err := controllers.AddAllowed(mgr, o.namespaces)
+	if err != nil {
+		return err
+	}
+	client := bodies.New(kinds.Client(mgr.GetClient()), mgr.GetAPIReader())
 	reconciler = &controllers.Reconciler{
-		Client:     bodies.New(kinds.Client(mgr.GetClient()), mgr.GetAPIReader()),
+		Client:     client,
 		Live:       mgr.GetAPIReader(),
+		Allowed:    client.Beside(allowed.GetClient()),
 		FlagFiles:  &controllers.FlagFiles{Metadata: mgr.GetClient(), Validate: flags.Validate},
 		Prober:     prober,
 		Sampler:    sampler,
@@ -98,7 +104,7 @@ func run(ctx context.Context, o options) error {
 	if err := addPolicy(mgr, o.policyFile, reconciler, changes); err != nil {
 		return err
 	}
-	if err := reconciler.SetupWithManager(mgr, changes, o.workers, kinds); err != nil {
+	if err := reconciler.SetupWithManager(mgr, allowed.GetCache(), changes, o.workers, kinds); err != nil {
 		return err
 	}
 	if err := metrics.Registry.Register(&exporter.Collector{FlagCaches: mgr.GetClient(), Rollbacks: &reconciler.Rollbacks}); err != nil {

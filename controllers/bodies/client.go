@@ -43,7 +43,7 @@ const (
 type Client struct {
 	client.Client
 	live client.Reader
-	kept kept
+	kept *kept
 
 	mu sync.Mutex
 	// written are the writes that the cache may not have yet.
@@ -66,7 +66,12 @@ type write struct {
 // New returns a client that reads metadata with a client of the informer caches, and
 // bodies from the API server.
 func New(cached client.Client, live client.Reader) *Client {
-	return &Client{Client: cached, live: live, kept: kept{limit: maxKept}, written: map[object]write{}}
+	return &Client{Client: cached, live: live, kept: &kept{limit: maxKept}, written: map[object]write{}}
+}
+
+// Beside returns a client of other informer caches, which shares the bodies that are kept.
+func (c *Client) Beside(cached client.Client) *Client {
+	return &Client{Client: cached, live: c.live, kept: c.kept, written: map[object]write{}}
 }
 
 // TooLargeError is the error of an object with more data than MaxSize, or of a list with

@@ -34,7 +34,7 @@ func newID(c *cloud) string {
 // its Secret is the first object, and has no record of the ID.
 func anOldCloud(t *testing.T, fc *v1alpha1.FlagCache) *cloud {
 	c := aCloud(t, fc)
-	meta := observed.SecretMeta(fc, "demo-cache-"+elasticache.Identity(fc), v1alpha1.ComponentCache)
+	meta := observed.ChildMeta(fc, "demo-cache-"+elasticache.Identity(fc), v1alpha1.ComponentCache)
 	meta.Labels[v1alpha1.LabelCache] = elasticache.Identity(fc)
 	c.put(&corev1.Secret{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: meta, Type: corev1.SecretTypeOpaque,

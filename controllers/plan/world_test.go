@@ -108,7 +108,7 @@ type world struct {
 func aWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
 	w := anEmptyWorld(t, fc)
 	if fc.Spec.Cache.Type == v1alpha1.CacheInCluster {
-		w.put(&corev1.Secret{ObjectMeta: observed.SecretMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache), Data: map[string][]byte{"password": []byte("password-0")}})
+		w.put(&corev1.Secret{ObjectMeta: observed.ChildMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache), Data: map[string][]byte{"password": []byte("password-0")}})
 	}
 	return w
 }

@@ -20,6 +20,7 @@ import (
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/controllers"
@@ -65,8 +66,8 @@ func (c call) sameTarget(o call) bool {
 type operatorClient struct {
 	client.Client
 	w *World
-	// live reads bypass the cache.
-	live bool
+	// live reads bypass the cache; allowed ones are from the cache of the Secrets of others.
+	live, allowed bool
 }
 
 var errLost = errors.New("the connection to the API server was lost")
@@ -141,6 +142,9 @@ func (c operatorClient) visible(k kind) []client.Object {
 	}
 	objects := c.w.process().cached(k)
 	selector := cacheSelectors[k]
+	if c.allowed {
+		selector = allowedSelectors[k]
+	}
 	if selector == nil {
 		return objects
 	}
@@ -155,17 +159,25 @@ func (c operatorClient) visible(k kind) []client.Object {
 
 // cacheSelectors are the label selectors of the operator's informer caches.
 var cacheSelectors = func() [kinds]labels.Selector {
-	var selectors [kinds]labels.Selector
-	for o, restriction := range controllers.CacheOptions(nil).ByObject {
-		if restriction.Label != nil {
-			selectors[kindOf(o)] = restriction.Label
-		}
-	}
+	selectors := selectorsOf(controllers.CacheOptions(nil))
 	for k := replicationGroups; k < kinds; k++ {
 		selectors[k] = controllers.ACKCacheOptions(nil).DefaultLabelSelector
 	}
 	return selectors
 }()
+
+// allowedSelectors are the label selectors of the cache of the Secrets of others.
+var allowedSelectors = selectorsOf(controllers.AllowedCacheOptions(nil))
+
+func selectorsOf(options cache.Options) [kinds]labels.Selector {
+	var selectors [kinds]labels.Selector
+	for o, restriction := range options.ByObject {
+		if restriction.Label != nil {
+			selectors[kindOf(o)] = restriction.Label
+		}
+	}
+	return selectors
+}
 
 // cacheTransforms are the transforms of the operator's informer caches.
 var cacheTransforms = func() [kinds]toolscache.TransformFunc {

@@ -354,7 +354,7 @@ func createByOldRelease(fc *v1alpha1.FlagCache) step {
 	return step{"create the FlagCache of an old release", func(w *World) {
 		createInCloud(fc.DeepCopy()).do(w)
 		created := find(w.api.now(flagCaches), name).(*v1alpha1.FlagCache)
-		meta := observed.SecretMeta(created, name+"-cache-"+elasticache.Identity(created), v1alpha1.ComponentCache)
+		meta := observed.ChildMeta(created, name+"-cache-"+elasticache.Identity(created), v1alpha1.ComponentCache)
 		meta.Labels[v1alpha1.LabelCache] = elasticache.Identity(created)
 		meta.Annotations = map[string]string{v1alpha1.AnnotationAWSID: oldID(created)}
 		w.user().mustCreate(&corev1.Secret{ObjectMeta: meta, Type: corev1.SecretTypeOpaque, Data: map[string][]byte{elasticache.TokenKey: []byte(secretMarker + "-old")}})

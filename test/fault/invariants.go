@@ -417,8 +417,19 @@ func (s sink) Error(err error, text string, kv ...any) {
 // checkAtRest verifies the invariants of a World at rest.
 func (w oracle) checkAtRest() {
 	w.checkNetworkPolicy()
+	w.checkConsent()
 	w.cloudOracle().checkCloudAtRest()
 	w.canaryOracle().checkPromotionRecorded()
+}
+
+// checkConsent verifies that no Secret of the FlagCache has the label that lets others use a
+// Secret.
+func (w oracle) checkConsent() {
+	for _, o := range w.api.now(secrets) {
+		if ownedByName(o) && o.GetLabels()[v1alpha1.LabelAllow] != "" {
+			w.violation("S6 secrecy: Secret %s has the label by which owners let others use theirs", o.GetName())
+		}
+	}
 }
 
 // checkNetworkPolicy verifies that the pods can reach the port of the published connection.

@@ -95,9 +95,15 @@ func (m *manager) wire(t *testing.T, config *rest.Config) ctrl.Manager {
 	if err != nil {
 		t.Fatalf("setting up the manager: %v", err)
 	}
+	allowed, err := controllers.AddAllowed(mgr, nil)
+	if err != nil {
+		t.Fatalf("setting up the cache of the Secrets of others: %v", err)
+	}
+	c := bodies.New(faultyClient{mgr.GetClient(), m.reconciles}, mgr.GetAPIReader())
 	r := &controllers.Reconciler{
-		Client:    bodies.New(faultyClient{mgr.GetClient(), m.reconciles}, mgr.GetAPIReader()),
+		Client:    c,
 		Live:      mgr.GetAPIReader(),
+		Allowed:   c.Beside(allowed.GetClient()),
 		FlagFiles: &controllers.FlagFiles{Metadata: mgr.GetClient(), Validate: flags.Validate},
 		Prober:    &healthyProber{},
 		Sampler:   &sampler{},
@@ -105,7 +111,7 @@ func (m *manager) wire(t *testing.T, config *rest.Config) ctrl.Manager {
 		Clock:     clock.RealClock{},
 		Operator:  observed.Operator{Namespace: "flagcache-system", ClusterID: "cluster-1", FlagServiceImage: "flag-service:v1"},
 	}
-	if err := r.SetupWithManager(mgr, m.probes, 1); err != nil {
+	if err := r.SetupWithManager(mgr, allowed.GetCache(), m.probes, 1); err != nil {
 		t.Fatalf("setting up the controller: %v", err)
 	}
 	return mgr

@@ -154,7 +154,7 @@ func (w *World) refersTo(k kind, o client.Object) bool {
 	}
 	switch k {
 	case secrets:
-		return fc.Spec.Cache.External != nil && fc.Spec.Cache.External.SecretRef.Name == o.GetName() && cacheHolds(k, o)
+		return fc.Spec.Cache.External != nil && fc.Spec.Cache.External.SecretRef.Name == o.GetName() && allowedSelectors[k].Matches(labelSet(o))
 	case configMaps:
 		return fc.Spec.Flags.ConfigMap != nil && fc.Spec.Flags.ConfigMap.Name == o.GetName()
 	}
@@ -221,8 +221,10 @@ func (w process) callReconciler() (result ctrl.Result, err error, crashed bool) 
 }
 
 func (w process) operator() *controllers.Reconciler {
+	c := bodies.New(operatorClient{w: w.World}, operatorClient{w: w.World, live: true})
 	r := &controllers.Reconciler{
-		Client:    bodies.New(operatorClient{w: w.World}, operatorClient{w: w.World, live: true}),
+		Client:    c,
+		Allowed:   c.Beside(operatorClient{w: w.World, allowed: true}),
 		Live:      operatorClient{w: w.World, live: true},
 		FlagFiles: w.files(),
 		Prober:    w.redis,

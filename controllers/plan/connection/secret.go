@@ -74,7 +74,7 @@ func secretsOf(x *observed.Index) []*corev1.Secret {
 func newSecret(fc *v1alpha1.FlagCache, name string, c Connection) *corev1.Secret {
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: observed.SecretMeta(fc, name, v1alpha1.ComponentService),
+		ObjectMeta: observed.ChildMeta(fc, name, v1alpha1.ComponentService),
 		Type:       SecretType,
 		Data:       c.data(),
 	}
@@ -91,7 +91,7 @@ func integritySecret(x *observed.Index) *corev1.Secret {
 	}
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: observed.SecretMeta(x.FlagCache, name, v1alpha1.ComponentService),
+		ObjectMeta: observed.ChildMeta(x.FlagCache, name, v1alpha1.ComponentService),
 		Type:       corev1.SecretTypeOpaque,
 		Data:       map[string][]byte{config.IntegrityKey: []byte(key)},
 	}

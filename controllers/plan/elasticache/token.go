@@ -114,7 +114,7 @@ func (c planned) tokenInput() tokenInput {
 // Opaque only.
 func (c planned) renderSecret() *corev1.Secret {
 	token, record := nextToken(c.tokenInput())
-	meta := observed.SecretMeta(c.fc, c.secret(), v1alpha1.ComponentCache)
+	meta := observed.ChildMeta(c.fc, c.secret(), v1alpha1.ComponentCache)
 	meta.Labels[v1alpha1.LabelCache] = c.id
 	meta.Annotations = map[string]string{v1alpha1.AnnotationToken: observed.ToJSON(record), v1alpha1.AnnotationAWSID: c.aws}
 	if failures := c.records.failures.next(c.seen.Group, c.request(), c.x.Now); failures.Count > 0 {

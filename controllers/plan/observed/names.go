@@ -106,13 +106,6 @@ func RevisionLabels(fc *v1alpha1.FlagCache, revision string) map[string]string {
 	return With(SelectorLabels(fc, v1alpha1.ComponentService), map[string]string{v1alpha1.LabelRevision: revision})
 }
 
-// SecretMeta is ChildMeta with the label that the operator's cache selects Secrets by.
-func SecretMeta(fc *v1alpha1.FlagCache, name, component string) metav1.ObjectMeta {
-	meta := ChildMeta(fc, name, component)
-	meta.Labels[v1alpha1.LabelAllow] = v1alpha1.AllowTrue
-	return meta
-}
-
 // With returns labels with more of them, which win.
 func With(labels map[string]string, more map[string]string) map[string]string {
 	merged := maps.Clone(labels)

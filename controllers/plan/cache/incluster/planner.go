@@ -168,7 +168,7 @@ func redisUser(fc *v1alpha1.FlagCache, password string) string {
 func redisSecret(fc *v1alpha1.FlagCache, password, file string) *corev1.Secret {
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: observed.SecretMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache),
+		ObjectMeta: observed.ChildMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache),
 		Type:       corev1.SecretTypeOpaque,
 		Data: map[string][]byte{
 			connection.PasswordKey: []byte(password),
