@@ -12,8 +12,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// minInterval between two samples of one FlagCache, whatever is requested.
-const minInterval = time.Second
+const (
+	// minInterval between two samples of one FlagCache, whatever is requested.
+	minInterval = time.Second
+	// paceOfNamespace between two samples of a namespace, on average: each costs requests to
+	// the API server, which all namespaces share. It delays only who has many FlagCaches with
+	// short intervals.
+	paceOfNamespace = 250 * time.Millisecond
+)
 
 // sampling is what to sample, and when.
 type sampling[T, S any] struct {
@@ -34,13 +40,16 @@ type sampling[T, S any] struct {
 // concurrent use.
 //
 // FlagCaches whose sources answer quickly never wait for those whose sources do not, nor
-// for more than a part of the FlagCaches of another namespace.
+// for more than a part of the FlagCaches of another namespace. A namespace has at most four
+// samples a second.
 type background[T, S any] struct {
 	sampling[T, S]
 	quick, slow *lane
 
 	mu      sync.Mutex
 	watched map[types.NamespacedName]*watch[T, S]
+	// sizes are how many are watched, by namespace.
+	sizes map[string]int
 	// parent of the watches' contexts, nil while the samplers do not run.
 	parent  context.Context
 	running sync.WaitGroup
@@ -61,7 +70,7 @@ type watch[T, S any] struct {
 // them quick ones, and none until they are started.
 func newBackground[T, S any](concurrent int64, what sampling[T, S]) background[T, S] {
 	return background[T, S]{
-		sampling: what, watched: map[types.NamespacedName]*watch[T, S]{},
+		sampling: what, watched: map[types.NamespacedName]*watch[T, S]{}, sizes: map[string]int{},
 		quick: newLane(concurrent/2, quickTimeout), slow: newLane(concurrent/2, slowTimeout),
 	}
 }
@@ -98,6 +107,7 @@ func (b *background[T, S]) Watch(key types.NamespacedName, target T) {
 		b.forget(key)
 	}
 	b.watched[key] = w
+	b.sizes[key.Namespace]++
 	b.run(w)
 }
 
@@ -112,7 +122,17 @@ func (b *background[T, S]) forget(key types.NamespacedName) {
 	if w := b.watched[key]; w != nil {
 		w.stop()
 		delete(b.watched, key)
+		if b.sizes[key.Namespace]--; b.sizes[key.Namespace] == 0 {
+			delete(b.sizes, key.Namespace)
+		}
 	}
+}
+
+// pace is the shortest interval between two samples of a FlagCache in a namespace.
+func (b *background[T, S]) pace(namespace string) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(minInterval, time.Duration(b.sizes[namespace])*paceOfNamespace)
 }
 
 // Last returns the last sample; false if there is none yet.
@@ -153,7 +173,7 @@ func (b *background[T, S]) repeat(ctx context.Context, w *watch[T, S]) {
 		if next == 0 {
 			return
 		}
-		timer := time.NewTimer(time.Until(started.Add(max(next, minInterval))))
+		timer := time.NewTimer(time.Until(started.Add(max(next, b.pace(w.key.Namespace)))))
 		select {
 		case <-ctx.Done():
 			timer.Stop()

@@ -185,6 +185,33 @@ func TestNamespacesShareTheSlots(t *testing.T) {
 	}
 }
 
+// TestSamplesOfANamespaceAreLimited has canaries that answer at once, and request a sample in
+// each second.
+func TestSamplesOfANamespaceAreLimited(t *testing.T) {
+	for _, tt := range []struct {
+		canaries int
+		samples  int
+	}{
+		{1, 60},
+		{4, 4 * 60},
+		{40, 40 + 5*40}, // at the start, and then each after 10 s
+	} {
+		source := &scripted{}
+		runSampler(t, source, func(s *Sampler) {
+			for n := range tt.canaries {
+				target := aTarget()
+				target.Interval = time.Second
+				target.FlagCache = types.NamespacedName{Namespace: "greedy", Name: fmt.Sprint(n)}
+				s.Watch(target.FlagCache, target)
+			}
+			advance(time.Minute - time.Millisecond)
+			if source.times() != tt.samples {
+				t.Errorf("%d samples of %d canaries in a minute, want %d", source.times(), tt.canaries, tt.samples)
+			}
+		})
+	}
+}
+
 // TestSilentSourcesDelayNoOther has as many silent sources as in a review, in which they
 // left a canary that answers at once three samples in a minute.
 func TestSilentSourcesDelayNoOther(t *testing.T) {

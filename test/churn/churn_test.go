@@ -31,6 +31,7 @@ func TestChurn(t *testing.T) {
 	teams := []*tenant{r.prepare("team-a"), r.prepare("team-b")}
 	namespaces := []string{teams[0].namespace, teams[1].namespace}
 	empty := r.inventories(namespaces...)
+	r.awaitOperator(watch)
 	idle := r.restingUsage()
 	r.explainFailures(watch, append(namespaces, "hostile"))
 
@@ -150,6 +151,18 @@ func byKind(samples []sample) map[string][]time.Duration {
 func median(times []time.Duration) time.Duration {
 	slices.Sort(times)
 	return times[len(times)/2]
+}
+
+// awaitOperator waits until the operator has reconciled a FlagCache, so that its usage at rest
+// includes its caches.
+func (r *rig) awaitOperator(watch *readiness) {
+	r.t.Helper()
+	fc := r.lightBeacon()
+	r.await("waiting for the operator", func(ctx context.Context) (bool, error) {
+		err := r.Client.Get(ctx, client.ObjectKeyFromObject(fc), fc)
+		return fc.Status.ObservedGeneration == fc.Generation, err
+	})
+	r.deleteFlagCaches(watch, fc.Namespace)
 }
 
 // deleteFlagCaches deletes all FlagCaches of some namespaces.
