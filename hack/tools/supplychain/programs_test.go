@@ -80,7 +80,7 @@ func checkMachine(t *testing.T, path, arch string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer program.Close()
+	defer func() { _ = program.Close() }()
 	if program.Machine != machines[arch] || program.Type != elf.ET_EXEC {
 		t.Errorf("%s is a %s for %s, want an executable for %s", path, program.Type, program.Machine, arch)
 	}

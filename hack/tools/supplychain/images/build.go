@@ -115,7 +115,7 @@ func checkProgram(path string, platform v1.Platform) error {
 	if err != nil {
 		return fmt.Errorf("opening the program: %w", err)
 	}
-	defer program.Close()
+	defer func() { _ = program.Close() }()
 	if want, known := machines[platform.Architecture]; !known || program.Machine != want {
 		return fmt.Errorf("%s is a program for %s", path, program.Machine)
 	}

@@ -17,6 +17,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -52,7 +53,7 @@ func run(args []string, stdout io.Writer) error {
 	case len(args) == 5 && args[0] == "archive":
 		return archive(args[1], args[2], args[3], args[4])
 	default:
-		return fmt.Errorf("usage: images build|push|archive, see the comment of the command")
+		return errors.New("usage: images build FLAGS, images push LAYOUT REPOSITORY[:TAG], or images archive LAYOUT REPOSITORY:TAG OS/ARCH FILE")
 	}
 }
 
