@@ -156,8 +156,8 @@ func (r *release) checkSignatures(t *testing.T) {
 			bill := "release/" + image + "_" + platform + ".spdx.json"
 			digest := r.digests(t)[image+"/"+strings.Replace(platform, "_", "/", 1)]
 			want = append(want, "cosign attest --yes --type spdxjson --predicate "+r.dist+"/"+bill+" "+r.registry+"/"+image+"@"+digest)
-			if !strings.Contains(r.read(t, bill), `"spdxVersion": "SPDX-2.3"`) {
-				t.Errorf("%s is not an SBOM", bill)
+			if text := r.read(t, bill); !strings.Contains(text, `"spdxVersion": "SPDX-2.3"`) || !strings.Contains(text, `"versionInfo": "`+r.version+`"`) {
+				t.Errorf("%s is not an SBOM of %s", bill, r.version)
 			}
 			r.pushed(t, image+"@"+digest)
 		}
