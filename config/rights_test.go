@@ -49,13 +49,6 @@ var users = map[string]struct {
 	},
 }
 
-// requests are the annotations by which people request something of the operator that they
-// need a right for.
-var requests = []string{
-	v1alpha1.AnnotationAbort, v1alpha1.AnnotationAdopt, v1alpha1.AnnotationAdoptChildren, v1alpha1.AnnotationOperator, v1alpha1.AnnotationPause,
-	v1alpha1.AnnotationPromote, v1alpha1.AnnotationResume, v1alpha1.AnnotationRetry, v1alpha1.AnnotationRotateToken,
-}
-
 // rights is a cluster in which config/default is installed, with clients of its users.
 type rights struct {
 	*testing.T
@@ -76,7 +69,7 @@ func TestRights(t *testing.T) {
 // remove it.
 func (r rights) annotations(t *testing.T) {
 	for user, rights := range users {
-		for _, key := range requests {
+		for _, key := range v1alpha1.RequestAnnotations() {
 			c, may := r.as[user], slices.Contains(rights.annotations, key)
 			verify := func(what string, err error) {
 				t.Helper()
@@ -108,7 +101,7 @@ func (r rights) annotations(t *testing.T) {
 func (r rights) unchanged(t *testing.T) {
 	fc := aFlagCache("unchanged", v1alpha1.CacheInCluster)
 	fc.Annotations = map[string]string{v1alpha1.AnnotationReconcileAt: "1"}
-	for _, key := range requests {
+	for _, key := range v1alpha1.RequestAnnotations() {
 		fc.Annotations[key] = "1"
 	}
 	must(t, r.admin.Create(t.Context(), fc))

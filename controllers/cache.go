@@ -8,7 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"reflect"
-	"strings"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -163,14 +163,21 @@ func slim(o any) (any, error) {
 	return o, nil
 }
 
+// isRequest reports whether people request something of the operator by an annotation of a
+// FlagCache.
+func isRequest(key string) bool {
+	return key == v1alpha1.AnnotationReconcileAt || slices.Contains(v1alpha1.RequestAnnotations(), key)
+}
+
 // slimFlagCache is a cache transform. It keeps the annotations by which people request
-// actions; the operator reads no other ones, and no labels.
+// actions; the operator reads no other ones, and no labels. One that is not in the list of
+// config/admission thus has no effect.
 func slimFlagCache(o any) (any, error) {
 	fc, ok := o.(*v1alpha1.FlagCache)
 	if !ok {
 		return o, nil // a tombstone
 	}
-	foreign := func(key, _ string) bool { return !strings.HasPrefix(key, v1alpha1.GroupVersion.Group+"/") }
+	foreign := func(key, _ string) bool { return !isRequest(key) }
 	if hasAny(fc.Annotations, foreign) {
 		fc.Annotations = maps.Clone(fc.Annotations)
 		maps.DeleteFunc(fc.Annotations, foreign)

@@ -79,20 +79,31 @@ func TestIdentifyKeepsNameAndVersion(t *testing.T) {
 
 func TestSlimFlagCacheKeepsRequestsOnly(t *testing.T) {
 	fc := &v1alpha1.FlagCache{ObjectMeta: applied()}
-	fc.Annotations[v1alpha1.AnnotationPromote] = "3f2a91c0"
-	shared := fc.Annotations
+	requests := map[string]string{v1alpha1.AnnotationReconcileAt: "now"}
+	for _, key := range v1alpha1.RequestAnnotations() {
+		requests[key] = "3f2a91c0"
+	}
+	maps.Copy(fc.Annotations, requests)
+	// One that config/admission does not know has no effect.
+	fc.Annotations["flagcache.dev/other"] = "3f2a91c0"
+	shared, size := fc.Annotations, len(fc.Annotations)
 	got, err := slimFlagCache(fc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &v1alpha1.FlagCache{ObjectMeta: metav1.ObjectMeta{
-		Namespace: "shop", Name: "demo", UID: "uid-1", ResourceVersion: "7", Annotations: map[string]string{v1alpha1.AnnotationPromote: "3f2a91c0"},
+		Namespace: "shop", Name: "demo", UID: "uid-1", ResourceVersion: "7", Annotations: requests,
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("cached object (-want +got):\n%s", diff)
 	}
-	if len(shared) != 3 {
+	if len(shared) != size {
 		t.Errorf("the transform changed annotations that a reader may hold: %v", shared)
+	}
+	// The comparison of the cached object with that of the API server must not fail for ever.
+	fc.Annotations = shared
+	if live, cached := requestsOf(fc), requestsOf(got.(*v1alpha1.FlagCache)); !maps.Equal(live, cached) {
+		t.Errorf("the API server has the requests %v, and the cache has %v", live, cached)
 	}
 }
 

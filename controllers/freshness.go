@@ -72,7 +72,7 @@ func (f *freshness) check(ctx context.Context) error {
 func requestsOf(fc *v1alpha1.FlagCache) map[string]string {
 	requests := map[string]string{}
 	for key, value := range fc.Annotations {
-		if strings.HasPrefix(key, v1alpha1.GroupVersion.Group+"/") {
+		if isRequest(key) {
 			requests[key] = value
 		}
 	}

@@ -119,6 +119,16 @@ const (
 	AnnotationConfig = "flagcache.dev/config"
 )
 
+// RequestAnnotations returns the annotations of a FlagCache by which people request what needs
+// a permission of its own (config/admission). Of the other ones of a FlagCache the operator only
+// reads AnnotationReconcileAt.
+func RequestAnnotations() []string {
+	return []string{
+		AnnotationAbort, AnnotationAdopt, AnnotationAdoptChildren, AnnotationOperator, AnnotationPause,
+		AnnotationPromote, AnnotationResume, AnnotationRetry, AnnotationRotateToken,
+	}
+}
+
 // Finalizer blocks the deletion of a FlagCache until everything that it owns is
 // deleted.
 const Finalizer = "flagcache.dev/finalizer"

@@ -55,7 +55,7 @@ func TestMistakesInAddresses(t *testing.T) {
 		"addresses: {deny: [10.1.2.3/8]}":             `"10.1.2.3/8" has bits beyond its length; write 10.0.0.0/8 or 10.1.2.3`,
 		"addresses: {allow: ['::ffff:10.0.0.1']}":     `addresses.allow[0]: "::ffff:10.0.0.1" is the form of an IPv4 address in IPv6`,
 		"addresses: {allow: [a], deny: [b]}":          `addresses.deny[0]: "b"`,
-		"addresses: {allowed: [10.0.0.0/8]}":          `unknown field "allowed"`,
+		"addresses: {allowed: [10.0.0.0/8]}":          `unknown field "addresses.allowed"`,
 		"addresses: {allow: 10.0.0.0/8}":              "addresses.allow",
 	}
 	for text, want := range tests {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -113,12 +114,29 @@ func Parse(text []byte) (*Policy, error) {
 	}
 	p := &Policy{}
 	if err := yaml.UnmarshalStrict(text, p); err != nil {
+		if unknown := unknownFields(text); unknown != nil {
+			err = unknown
+		}
 		return nil, fmt.Errorf("parsing the policy: %w (docs/policy.md has the fields, and config/policy.schema.json their schema)", err)
 	}
 	if p.APIVersion != APIVersion || p.Kind != Kind {
 		return nil, fmt.Errorf("parsing the policy: it must have apiVersion: %s and kind: %s, and has %q and %q", APIVersion, Kind, p.APIVersion, p.Kind)
 	}
 	return p, p.validate()
+}
+
+// unknownFields returns an error with the paths of the fields that a policy does not have, nil
+// for none.
+func unknownFields(text []byte) error {
+	document, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return nil
+	}
+	unknown, err := json.UnmarshalStrict(document, &Policy{}, json.DisallowUnknownFields)
+	if err != nil {
+		return nil
+	}
+	return errors.Join(unknown...)
 }
 
 // validate reports patterns that cannot match.
@@ -155,9 +173,12 @@ func (p *Policy) validate() error {
 		}
 		pattern(field+".namespaces", rule.Namespaces)
 		pattern(field+".nodeTypes", listed(rule.NodeTypes))
-		for name, maximum := range map[string]*int32{"maxNodes": rule.MaxNodes, "maxMonthlyUSD": rule.MaxMonthlyUSD, "maxNamespaceMonthlyUSD": rule.MaxNamespaceMonthlyUSD} {
-			if maximum != nil && *maximum < 0 {
-				problems = append(problems, fmt.Errorf("%s.%s is %d: write 0 or more", field, name, *maximum))
+		for _, limit := range []struct {
+			name    string
+			maximum *int32
+		}{{"maxNodes", rule.MaxNodes}, {"maxMonthlyUSD", rule.MaxMonthlyUSD}, {"maxNamespaceMonthlyUSD", rule.MaxNamespaceMonthlyUSD}} {
+			if limit.maximum != nil && *limit.maximum < 0 {
+				problems = append(problems, fmt.Errorf("%s.%s is %d: write 0 or more", field, limit.name, *limit.maximum))
 			}
 		}
 		if slices.Contains(rule.AdoptableIDs, "") {

@@ -209,22 +209,45 @@ func TestExample(t *testing.T) {
 
 func TestMistakesInTheFile(t *testing.T) {
 	tests := map[string]string{
-		"":                                             "it must have apiVersion: policy.flagcache.dev/v1alpha1 and kind: Policy",
-		"kind: Policy":                                 "it must have apiVersion",
-		head + "image: []":                             `unknown field "image"`,
-		head + "images: ghcr.io/acme/":                 "images",
-		head + "pods: {labelPrefixes: ['']}":           "pods.labelPrefixes, pods.annotationPrefixes: an empty prefix would permit every label",
-		head + "pods: {serviceAccounts: ['[']}":        `pods.serviceAccounts: "[" is not a pattern`,
-		head + "elastiCache: [{regions: [a]}]":         "elastiCache[0].namespaces is empty",
-		head + "elastiCache: [{namespaces: ['[']}]":    `elastiCache[0].namespaces: "[" is not a pattern`,
-		head + "pods: {}\npods: {}":                    `"pods" already set`,
-		head + "metrics: {prometheusAddresses: ['[']}": `metrics.prometheusAddresses: "[" is not a pattern`,
-		strings.Repeat("#", MaxBytes+1):                "the maximum is 1048576",
-		head + "elastiCache: [{namespaces: [a], adoptableIDs: ['']}]": "elastiCache[0].adoptableIDs: an ID is empty",
+		"":                           "it must have apiVersion: policy.flagcache.dev/v1alpha1 and kind: Policy",
+		"kind: Policy":               "it must have apiVersion",
+		head + "image: []":           `unknown field "image"`,
+		head + "pods: {labels: [a]}": `unknown field "pods.labels"`,
+		head + "elastiCache: [{namespaces: [a]}, {namespaces: [b], region: c}]": `unknown field "elastiCache[1].region"`,
+		head + "elastiCache: [{namespaces: [a], maxNodes: three}]":              "elastiCache.maxNodes",
+		head + "images: ghcr.io/acme/":                                          "images",
+		head + "pods: {labelPrefixes: ['']}":                                    "pods.labelPrefixes, pods.annotationPrefixes: an empty prefix would permit every label",
+		head + "pods: {serviceAccounts: ['[']}":                                 `pods.serviceAccounts: "[" is not a pattern`,
+		head + "elastiCache: [{regions: [a]}]":                                  "elastiCache[0].namespaces is empty",
+		head + "elastiCache: [{namespaces: ['[']}]":                             `elastiCache[0].namespaces: "[" is not a pattern`,
+		head + "pods: {}\npods: {}":                                             `"pods" already set`,
+		head + "metrics: {prometheusAddresses: ['[']}":                          `metrics.prometheusAddresses: "[" is not a pattern`,
+		strings.Repeat("#", MaxBytes+1):                                         "the maximum is 1048576",
+		head + "elastiCache: [{namespaces: [a], adoptableIDs: ['']}]":           "elastiCache[0].adoptableIDs: an ID is empty",
 	}
 	for text, want := range tests {
 		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.80q: got %v, want an error that contains %q", text, err, want)
+		}
+	}
+}
+
+// TestMistakesAreInTheOrderOfTheFields: what changes by itself looks like another mistake.
+func TestMistakesAreInTheOrderOfTheFields(t *testing.T) {
+	tests := map[string]string{
+		"elastiCache: [{namespaces: [a], maxNodes: -1, maxMonthlyUSD: -2, maxNamespaceMonthlyUSD: -3}, {namespaces: ['[']}]": `elastiCache[0].maxNodes is -1: write 0 or more
+elastiCache[0].maxMonthlyUSD is -2: write 0 or more
+elastiCache[0].maxNamespaceMonthlyUSD is -3: write 0 or more
+elastiCache[1].namespaces: "[" is not a pattern: write a name, with the wildcards *, ? and [a-z]`,
+		"pods: {labels: [a], names: [b]}\nzone: c": `parsing the policy: unknown field "pods.labels"
+unknown field "pods.names"
+unknown field "zone" (docs/policy.md has the fields, and config/policy.schema.json their schema)`,
+	}
+	for text, want := range tests {
+		for range 20 {
+			if _, err := Parse([]byte(head + text)); err == nil || err.Error() != want {
+				t.Fatalf("%s: got %v, want %s", text, err, want)
+			}
 		}
 	}
 }
