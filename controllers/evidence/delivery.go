@@ -72,8 +72,12 @@ const (
 // proxy that requires certificates, are given up until the target changes.
 const maxIncomplete = 10
 
-// maxDeliveries that are sampled at the same time.
-const maxDeliveries = 8
+// maxDeliveries that are sampled at the same time, and maxConcurrentDeliveries the pods of each
+// of them.
+const (
+	maxDeliveries           = 8
+	maxConcurrentDeliveries = 4
+)
 
 // Deliveries compares the documents that pods serve with those that they are to serve. A
 // document that every ready pod serves is not sampled again before the target changes, so
@@ -124,7 +128,7 @@ func (p *Pods) delivery(ctx context.Context, t DeliveryTarget, last Delivery) De
 	d.Incomplete = err != nil || all && len(pods) < expected
 	var mu sync.Mutex
 	var group errgroup.Group
-	group.SetLimit(maxConcurrentScrapes)
+	group.SetLimit(maxConcurrentDeliveries)
 	for _, pod := range pods {
 		group.Go(func() error {
 			metrics, err := p.metrics(ctx, pod)

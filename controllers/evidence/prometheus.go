@@ -44,7 +44,8 @@ type Prometheus struct {
 	HTTP *http.Client
 
 	// decoding lets one response at a time cost the memory of being decoded, over all
-	// canaries. It is held by nothing that waits for a server.
+	// canaries. It is held by nothing that waits for a server. One response at a time of each
+	// canary is received.
 	decoding sync.Mutex
 }
 
@@ -67,11 +68,12 @@ func (p *Prometheus) Sample(ctx context.Context, t Target) canary.Evidence {
 	}
 	streams := make([][]canary.Stream, len(queries))
 	missing := make([]string, len(queries))
+	var receiving sync.Mutex
 	var group errgroup.Group
 	group.SetLimit(maxConcurrentQueries)
 	for i, q := range queries {
 		group.Go(func() error {
-			found, err := p.query(ctx, t.Prometheus.Address, q)
+			found, err := p.query(ctx, t.Prometheus.Address, q, &receiving)
 			streams[i] = found
 			if err != nil {
 				missing[i] = strings.TrimPrefix(q.subject+": "+messageOf(err), ": ")
@@ -93,9 +95,9 @@ func joinMessages(missing []string) string {
 }
 
 // server returns the API of the server at an address.
-func (p *Prometheus) server(address string, decoding *turn) (promv1.API, error) {
+func (p *Prometheus) server(address string, receiving, decoding *turn) (promv1.API, error) {
 	bounded := *p.HTTP
-	bounded.Transport = boundedTransport{next: p.HTTP.Transport, decoding: decoding}
+	bounded.Transport = boundedTransport{next: p.HTTP.Transport, receiving: receiving, decoding: decoding}
 	c, err := api.NewClient(api.Config{Address: address, Client: &bounded})
 	if err != nil {
 		return nil, fmt.Errorf("parsing the address of Prometheus: %w", err)
@@ -116,6 +118,7 @@ var (
 	errTooManySamples   = fmt.Errorf("a response has more than %d samples", maxSamples)
 	errTooManyPods      = fmt.Errorf("Prometheus has more than %d pods of a revision", maxPods)
 	errTooManySeries    = fmt.Errorf("a query's result has more than %d series", maxSeries)
+	errNotPrometheus    = errors.New("no valid response from Prometheus at canary.metrics.prometheus.address")
 	errUnmatched        = errors.New("a series of bad events has no series of all events with the same labels and at least as many events")
 )
 
@@ -136,19 +139,20 @@ func messageOf(err error) string {
 	if errors.As(err, &apiErr) && (apiErr.Type == promv1.ErrBadData || apiErr.Type == promv1.ErrExec) {
 		return "Prometheus rejects a query"
 	}
-	return "no valid response from Prometheus at canary.metrics.prometheus.address"
+	return errNotPrometheus.Error()
 }
 
 // query runs one query. With an error the streams may be a part of the result.
-func (p *Prometheus) query(ctx context.Context, address string, q query) ([]canary.Stream, error) {
+func (p *Prometheus) query(ctx context.Context, address string, q query, ofCanary *sync.Mutex) ([]canary.Stream, error) {
 	if q.invalid != nil {
 		return nil, q.invalid
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	decoding := &turn{mu: &p.decoding}
+	receiving, decoding := &turn{mu: ofCanary}, &turn{mu: &p.decoding}
+	defer receiving.end()
 	defer decoding.end()
-	server, err := p.server(address, decoding)
+	server, err := p.server(address, receiving, decoding)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +183,7 @@ func (p *Prometheus) query(ctx context.Context, address string, q query) ([]cana
 	return q.read(vector)
 }
 
-// turn is one query's turn to decode its response.
+// turn is one query's turn to receive or to decode its response.
 type turn struct {
 	mu   *sync.Mutex
 	held bool
@@ -200,11 +204,16 @@ func (t *turn) end() {
 	}
 }
 
+// responseStart begins each response of Prometheus. What a response that is too large has
+// beyond it is not read, so that this is all that distinguishes Prometheus from other servers.
+var responseStart = []byte(`{"status":"`)
+
 // boundedTransport limits the size of decompressed responses, and returns one when it was
 // received and may be decoded.
 type boundedTransport struct {
-	next     http.RoundTripper
-	decoding *turn
+	next http.RoundTripper
+	// receiving is that of the canary, decoding that of all.
+	receiving, decoding *turn
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -214,8 +223,12 @@ func (t boundedTransport) RoundTrip(request *http.Request) (*http.Response, erro
 	if err != nil {
 		return nil, err
 	}
+	t.receiving.begin()
 	body, err := io.ReadAll(&cappedBody{ReadCloser: response.Body, left: maxResponseBytes})
 	_ = response.Body.Close()
+	if errors.Is(err, errResponseTooLarge) && !bytes.HasPrefix(body, responseStart) {
+		err = errNotPrometheus
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading a response of Prometheus: %w", err)
 	}

@@ -62,7 +62,7 @@ func TestPrometheusSampleIsCounted(t *testing.T) {
 }
 
 func TestInvalidPrometheusResponseIsAbsent(t *testing.T) {
-	const unreachable = "no valid response from Prometheus at canary.metrics.prometheus.address"
+	unreachable := errNotPrometheus.Error()
 	good := response(0, 0, "7")
 	result := func(kind, result string) http.HandlerFunc {
 		return respondWith(`{"status":"success","data":{"resultType":"` + kind + `","result":` + result + `}}`)
@@ -103,6 +103,9 @@ func TestInvalidPrometheusResponseIsAbsent(t *testing.T) {
 		"HTML":                        {respondWith("<html>secret</html>"), unreachable},
 		"a truncated response":        {respondWith(good[:len(good)/2]), unreachable},
 		"an oversized response":       {respondWith(good + strings.Repeat(" ", maxResponseBytes)), errResponseTooLarge.Error()},
+		"another server's pages":      {respondWith("<html>" + strings.Repeat(" ", maxResponseBytes)), unreachable},
+		"another server's JSON":       {respondWith(`{"items":[` + strings.Repeat("0,", maxResponseBytes)), unreachable},
+		"another server's errors":     {status(404, strings.Repeat("secret", maxResponseBytes)), unreachable},
 		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/elsewhere" {
 				_, _ = io.WriteString(w, good)
@@ -116,6 +119,12 @@ func TestInvalidPrometheusResponseIsAbsent(t *testing.T) {
 			_, _ = io.WriteString(zip, good+strings.Repeat(" ", maxResponseBytes))
 			_ = zip.Close()
 		}, errResponseTooLarge.Error()},
+		"another server's decompression bomb": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			zip := gzip.NewWriter(w)
+			_, _ = io.WriteString(zip, strings.Repeat(" ", 2*maxResponseBytes))
+			_ = zip.Close()
+		}, unreachable},
 		"a closed connection": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, unreachable},
 		"no response":         {func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() }, unreachable},
 		"a stalled response": {func(w http.ResponseWriter, r *http.Request) {
@@ -137,7 +146,7 @@ func TestInvalidPrometheusResponseIsAbsent(t *testing.T) {
 
 func TestUnreachableAddressIsAbsent(t *testing.T) {
 	for _, address := range []string{"http://127.0.0.1:1", "http://no-such-host.invalid", "https://127.0.0.1:1", "http://[::1", "ftp://a"} {
-		if sample := sampleAddress(t, address); len(sample.Streams) > 0 || sample.Missing != "no valid response from Prometheus at canary.metrics.prometheus.address" {
+		if sample := sampleAddress(t, address); len(sample.Streams) > 0 || sample.Missing != errNotPrometheus.Error() {
 			t.Errorf("%s: got %+v, missing %q", address, sample.Streams, sample.Missing)
 		}
 	}

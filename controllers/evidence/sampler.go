@@ -12,6 +12,11 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
+// maxConcurrentSamples is the default of Options.MaxConcurrent. It bounds the bytes that all
+// canaries hold at the same time, as whatever a canary holds is bounded: of pods the metrics that
+// are kept of maxConcurrentScrapes, or of Prometheus one response, before and after it is joined.
+const maxConcurrentSamples = 16
+
 // Options configure a Sampler.
 type Options struct {
 	// Source of the samples.
@@ -33,7 +38,7 @@ type Sampler struct {
 // NewSampler returns a Sampler, which samples nothing until it is started.
 func NewSampler(o Options) *Sampler {
 	if o.MaxConcurrent == 0 {
-		o.MaxConcurrent = 16
+		o.MaxConcurrent = maxConcurrentSamples
 	}
 	return &Sampler{newBackground(o.MaxConcurrent, sampling[Target, canary.Evidence]{
 		sample: func(ctx context.Context, t Target, _ canary.Evidence) canary.Evidence {
