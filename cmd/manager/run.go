@@ -57,10 +57,11 @@ func run(ctx context.Context, o options) error {
 	}
 	changes := make(chan event.GenericEvent, eventBuffer)
 	var reconciler *controllers.Reconciler
-	rules, err := dialRules(ctx, config, func() *policy.Policy { return reconciler.Policy.Load() })
+	server, err := addAPIServer(ctx, mgr)
 	if err != nil {
 		return err
 	}
+	rules := dialRules(server, func() *policy.Policy { return reconciler.Policy.Load() })
 	prober, err := addProber(ctx, mgr, o, rules, changes)
 	if err != nil {
 		return err

@@ -209,7 +209,7 @@ func TestSpellingsOfClosedAddresses(t *testing.T) {
 func newFields(t *testing.T) map[string]func(spelling string) bool {
 	t.Helper()
 	rules := &Rules{
-		APIServer: []netip.Addr{netip.MustParseAddr("10.96.0.1")},
+		APIServer: servers("10.96.0.1:0"),
 		Resolver: resolverOf(t, func(name string) []netip.Addr {
 			if addr, ok := addressesOfNames[strings.ToLower(name)]; ok {
 				return []netip.Addr{netip.MustParseAddr(addr)}

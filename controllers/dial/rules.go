@@ -11,12 +11,11 @@
 //
 // The longest prefix decides, of the administrator's lists and of the addresses that are
 // closed by default: a node's own, those of metadata services and others that can be no
-// server. The API server is always closed. An IPv6 address that stands for an IPv4 address
-// is that address.
+// server. The API server is always closed, at its current addresses. An IPv6 address that
+// stands for an IPv4 address is that address.
 package dial
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -34,8 +33,10 @@ var ErrNotAllowed = errors.New("address not allowed")
 type Rules struct {
 	// Lists returns the administrator's lists, nil for none.
 	Lists func() *policy.Addresses
-	// APIServer are the addresses of the API server.
-	APIServer []netip.Addr
+	// APIServer returns the current addresses of the API server, nil for none. One with port
+	// 0 is closed whatever the port: with another port, something else may listen at the
+	// address, such as that of the only node of a cluster.
+	APIServer func() []netip.AddrPort
 	// Resolver resolves names; nil is the system's.
 	Resolver *net.Resolver
 }
@@ -79,8 +80,8 @@ var embedding = []struct {
 
 // Check reports whether an address may be connected to: the error wraps ErrNotAllowed if
 // not. listed means that the administrator has opened it.
-func (r *Rules) Check(addr netip.Addr) (listed bool, err error) {
-	addr = addr.Unmap().WithZone("")
+func (r *Rules) Check(target netip.AddrPort) (listed bool, err error) {
+	addr := target.Addr().Unmap().WithZone("")
 	lists := &policy.Addresses{}
 	if r.Lists != nil {
 		if current := r.Lists(); current != nil {
@@ -96,7 +97,7 @@ func (r *Rules) Check(addr netip.Addr) (listed bool, err error) {
 	listing, decides := lists.Match(addr)
 	special, what := closing(addr)
 	switch {
-	case slices.Contains(r.APIServer, addr):
+	case r.isAPIServer(netip.AddrPortFrom(addr, target.Port())):
 		return false, fmt.Errorf("%w: API server", ErrNotAllowed)
 	case listing == policy.Denied:
 		return false, fmt.Errorf("%w: by the operator's policy", ErrNotAllowed)
@@ -104,6 +105,13 @@ func (r *Rules) Check(addr netip.Addr) (listed bool, err error) {
 		return false, fmt.Errorf("%w: %s", ErrNotAllowed, what)
 	}
 	return listing == policy.Allowed, nil
+}
+
+// isAPIServer reports whether the API server listens at an address.
+func (r *Rules) isAPIServer(target netip.AddrPort) bool {
+	return r.APIServer != nil && slices.ContainsFunc(r.APIServer(), func(server netip.AddrPort) bool {
+		return server.Addr() == target.Addr() && (server.Port() == 0 || server.Port() == target.Port())
+	})
 }
 
 // closing returns the longest prefix that closes an address by default, invalid if there
@@ -136,33 +144,15 @@ func (r *Rules) Dialer(checked func(listed bool)) *net.Dialer {
 		Resolver:  r.Resolver,
 		KeepAlive: -1,
 		Control: func(_, address string, _ syscall.RawConn) error {
-			addr, err := netip.ParseAddrPort(address)
+			target, err := netip.ParseAddrPort(address)
 			if err != nil {
 				return fmt.Errorf("%w: not an IP address and port", ErrNotAllowed)
 			}
-			listed, err := r.Check(addr.Addr())
+			listed, err := r.Check(target)
 			if err == nil && checked != nil {
 				checked(listed)
 			}
 			return err
 		},
 	}
-}
-
-// AddressesOf resolves hosts, such as those of the API server. Empty ones are left out.
-func AddressesOf(ctx context.Context, hosts ...string) ([]netip.Addr, error) {
-	var all []netip.Addr
-	for _, host := range hosts {
-		if host == "" {
-			continue
-		}
-		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil {
-			return nil, fmt.Errorf("resolving %s: %w", host, err)
-		}
-		for _, addr := range found {
-			all = append(all, addr.Unmap().WithZone(""))
-		}
-	}
-	return all, nil
 }

@@ -22,9 +22,18 @@ func lists(allow, deny []string) func() *policy.Addresses {
 	return func() *policy.Addresses { return &policy.Addresses{Allow: prefixes(allow), Deny: prefixes(deny)} }
 }
 
+// servers returns the addresses of an API server.
+func servers(texts ...string) func() []netip.AddrPort {
+	var list []netip.AddrPort
+	for _, text := range texts {
+		list = append(list, netip.MustParseAddrPort(text))
+	}
+	return func() []netip.AddrPort { return list }
+}
+
 func TestAddressesThatAreNeverDialed(t *testing.T) {
 	t.Parallel()
-	rules := &Rules{APIServer: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("2001:db8::a")}}
+	rules := &Rules{APIServer: servers("10.96.0.1:0", "[2001:db8::a]:0", "10.0.0.7:6443", "[2001:db8::b]:6443")}
 	for address, allowed := range map[string]bool{
 		"127.0.0.1:6379":                  false,
 		"[::1]:6379":                      false,
@@ -72,6 +81,12 @@ func TestAddressesThatAreNeverDialed(t *testing.T) {
 		"[::ffff:10.96.0.1]:443":          false,
 		"[64:ff9b::10.96.0.1]:443":        false,
 		"[2001:db8::a]:443":               false,
+		"10.0.0.7:6443":                   false,
+		"10.0.0.7:6379":                   true,
+		"[::ffff:10.0.0.7]:6443":          false,
+		"[64:ff9b::10.0.0.7]:6443":        false,
+		"[2001:db8::b]:6443":              false,
+		"[2001:db8::b]:6379":              true,
 	} {
 		checked := false
 		err := rules.Dialer(func(bool) { checked = true }).Control("tcp", address, nil)
@@ -117,8 +132,8 @@ func TestListsOpenAndCloseAddresses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rules := &Rules{Lists: lists(c.allow, c.deny), APIServer: []netip.Addr{netip.MustParseAddr("10.96.0.1")}}
-			listed, err := rules.Check(netip.MustParseAddr(c.addr))
+			rules := &Rules{Lists: lists(c.allow, c.deny), APIServer: servers("10.96.0.1:0")}
+			listed, err := rules.Check(netip.AddrPortFrom(netip.MustParseAddr(c.addr), 6379))
 			if (err == nil) != c.open || listed != c.listed {
 				t.Errorf("%s: listed %v, %v; want open %v, listed %v", c.addr, listed, err, c.open, c.listed)
 			}
@@ -130,7 +145,7 @@ func TestRulesFollowTheCurrentLists(t *testing.T) {
 	t.Parallel()
 	var current *policy.Addresses
 	rules := &Rules{Lists: func() *policy.Addresses { return current }}
-	local := netip.MustParseAddr("127.0.0.1")
+	local := netip.MustParseAddrPort("127.0.0.1:6379")
 	if _, err := rules.Check(local); err == nil {
 		t.Error("loopback is open without a policy")
 	}
@@ -140,13 +155,16 @@ func TestRulesFollowTheCurrentLists(t *testing.T) {
 	}
 }
 
-func TestAddressesOfHosts(t *testing.T) {
+func TestRulesFollowTheAPIServer(t *testing.T) {
 	t.Parallel()
-	got, err := AddressesOf(t.Context(), "10.96.0.1", "", "::ffff:10.96.0.2")
-	if err != nil || len(got) != 2 || got[0].String() != "10.96.0.1" || got[1].String() != "10.96.0.2" {
-		t.Errorf("got %v, %v", got, err)
-	}
-	if _, err := AddressesOf(t.Context(), "no..such.host"); err == nil {
-		t.Error("a host without an address is no error")
+	rules := &Rules{}
+	former, current := netip.MustParseAddrPort("10.0.0.7:443"), netip.MustParseAddrPort("10.0.0.8:443")
+	for _, server := range []netip.AddrPort{former, current} {
+		rules.APIServer = servers(server.String())
+		for _, target := range []netip.AddrPort{former, current} {
+			if _, err := rules.Check(target); (err != nil) != (target == server) {
+				t.Errorf("while the API server is at %s, the check of %s says: %v", server, target, err)
+			}
+		}
 	}
 }

@@ -121,7 +121,7 @@ func scrapable(pod *corev1.Pod, deployment string) bool {
 	if err != nil || pod.Status.Phase != corev1.PodRunning {
 		return false
 	}
-	_, err = (&dial.Rules{}).Check(addr)
+	_, err = (&dial.Rules{}).Check(netip.AddrPortFrom(addr, config.PortTelemetry))
 	return err == nil
 }
 

@@ -21,9 +21,12 @@ import (
 // test/rights compares it with the operator's roles.
 const callsFile = "calls.golden"
 
-// deniedCalls are those that the operator does without: one for a single namespace may not get
-// namespace kube-system, and is identified by --cluster-id.
-var deniedCalls = rights.SetOf([]rights.Call{{Install: rights.Namespaced, Scope: rights.Other, Verb: "get", Resource: "namespaces"}})
+// deniedCalls are those that the operator does without: one for a single namespace may get neither
+// namespace kube-system, and is identified by --cluster-id, nor the endpoints of the API server.
+var deniedCalls = rights.SetOf([]rights.Call{
+	{Install: rights.Namespaced, Scope: rights.Other, Verb: "get", Resource: "namespaces"},
+	{Install: rights.Namespaced, Scope: rights.Other, Verb: "get", Group: "discovery.k8s.io", Resource: "endpointslices"},
+})
 
 // expectKnownCalls expects that the operator was denied no other call, and that callsFile has what
 // it asked of the API server during the run. What the file has and nothing asked for is

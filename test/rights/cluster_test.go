@@ -277,8 +277,10 @@ func (c *cluster) permitted(t *testing.T, call Call, user string, groups []strin
 	case Other:
 		attributes.Namespace = tenantNamespace
 	}
-	if resource == identifiesCluster.resource {
-		attributes.Namespace, attributes.Name = identifiesCluster.name, identifiesCluster.name
+	for p, namespace := range named {
+		if p.group == call.Group && p.resource == resource {
+			attributes.Namespace, attributes.Name = namespace, p.name
+		}
 	}
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 		User: user, Groups: append(groups, "system:authenticated"), ResourceAttributes: attributes,

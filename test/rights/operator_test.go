@@ -89,6 +89,12 @@ var setsOwner = permission{group: "flagcache.dev", resource: "flagcaches/finaliz
 // identifiesCluster is the permission to get the namespace whose UID is that of the cluster.
 var identifiesCluster = permission{resource: "namespaces", verb: "get", name: metav1.NamespaceSystem}
 
+// locatesAPIServer is the permission to get the EndpointSlice of the API servers.
+var locatesAPIServer = permission{group: "discovery.k8s.io", resource: "endpointslices", verb: "get", name: "kubernetes"}
+
+// named are the permissions for one object, with its namespace.
+var named = map[permission]string{identifiesCluster: metav1.NamespaceSystem, locatesAPIServer: metav1.NamespaceDefault}
+
 // unrecorded are permissions that the end-to-end tests do not reach yet, with what needs
 // them. One that a call shows must not be here.
 var unrecorded = map[string][]string{
