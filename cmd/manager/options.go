@@ -52,7 +52,9 @@ type options struct {
 	clusterID string
 	// policyFile is --policy, "" if it is not set.
 	policyFile string
-	log        zap.Options
+	// stateDir is --state-dir, "" if it is not set.
+	stateDir string
+	log      zap.Options
 }
 
 // parseOptions parses flags and environment variables. Errors contain the invalid value
@@ -70,6 +72,7 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	fs.StringVar(&o.policyFile, "policy", "", "File with what FlagCaches may request, which is read again when it changes. Without it, or while it does not exist, the defaults of docs/policy.md apply.")
 	fs.StringVar(&o.prometheus, "prometheus", "", "Address of a Prometheus that every FlagCache may query, for example http://prometheus.monitoring:9090. Others need the policy.")
 	fs.StringVar(&o.clusterID, "cluster-id", "", "Name of the cluster in the IDs and tags of its resources in AWS, unique among the clusters that share an AWS account. Default: the UID of namespace kube-system, which the operator needs the permission to get.")
+	fs.StringVar(&o.stateDir, "state-dir", "", "Directory that survives a restart of the container, in which flags are marked while they are validated: those that ended the operator are not validated again. Default: none are marked.")
 	o.log.BindFlags(fs)
 	if err := fs.Parse(args); err != nil {
 		return options{}, err

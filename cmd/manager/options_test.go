@@ -4,8 +4,11 @@
 package main
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,10 +17,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/flagcache/flagcache/controllers/quarantine"
 )
 
 func TestOptions(t *testing.T) {
@@ -111,15 +117,7 @@ func TestOptions(t *testing.T) {
 // TestManifestPassesTheMemoryLimit: without it the heap grows to twice what is in use, and the
 // container is killed.
 func TestManifestPassesTheMemoryLimit(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "config", "manager", "manager.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	deployment := appsv1.Deployment{}
-	if err := yaml.UnmarshalStrict(text, &deployment); err != nil {
-		t.Fatal(err)
-	}
-	container := deployment.Spec.Template.Spec.Containers[0]
+	container := managerPod(t).Containers[0]
 	if container.Resources.Limits.Memory().IsZero() {
 		t.Error("the container has no memory limit")
 	}
@@ -131,6 +129,67 @@ func TestManifestPassesTheMemoryLimit(t *testing.T) {
 	if diff := cmp.Diff(want, container.Env[i].ValueFrom.ResourceFieldRef); diff != "" {
 		t.Errorf("source of %s (-want +got):\n%s", envMemoryLimit, diff)
 	}
+}
+
+// TestManifestKeepsTheState: flags that ended the operator are known after the restart of the
+// container, whose root is read-only.
+func TestManifestKeepsTheState(t *testing.T) {
+	pod := managerPod(t)
+	container := pod.Containers[0]
+	o, err := parseOptions(container.Args, func(string) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(container.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == o.stateDir })
+	if i < 0 || container.VolumeMounts[i].ReadOnly {
+		t.Fatalf("nothing that can be written is mounted at %q", o.stateDir)
+	}
+	j := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == container.VolumeMounts[i].Name })
+	if j < 0 || pod.Volumes[j].EmptyDir == nil || pod.Volumes[j].EmptyDir.SizeLimit.IsZero() {
+		t.Errorf("the volume at %s is no emptyDir with a limit", o.stateDir)
+	}
+}
+
+// TestStateRemembersFlags goes through what the operator does with --state-dir.
+func TestStateRemembersFlags(t *testing.T) {
+	document := []byte(`{"flags": {}}`)
+	directory := t.TempDir()
+	mark := fmt.Sprintf("%x", sha256.Sum256(document))
+	for name, test := range map[string]struct {
+		stateDir string
+		want     error
+	}{
+		"without a directory":            {"", nil},
+		"with the mark of another start": {directory, quarantine.ErrRefused},
+	} {
+		if err := os.WriteFile(filepath.Join(directory, mark), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		validate, err := validator(test.stateDir, logr.Discard())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := validate(t.Context(), document); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", name, err, test.want)
+		}
+	}
+	if _, err := validator(filepath.Join(directory, "missing"), logr.Discard()); err == nil || !strings.Contains(err.Error(), "--state-dir") {
+		t.Errorf("a missing directory: %v", err)
+	}
+}
+
+// managerPod returns the pod of the manifest.
+func managerPod(t *testing.T) corev1.PodSpec {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "config", "manager", "manager.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	deployment := appsv1.Deployment{}
+	if err := yaml.UnmarshalStrict(text, &deployment); err != nil {
+		t.Fatal(err)
+	}
+	return deployment.Spec.Template.Spec
 }
 
 // writeFile writes a file and returns its name.

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -32,6 +33,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/policy"
 	"github.com/flagcache/flagcache/controllers/probe"
+	"github.com/flagcache/flagcache/controllers/quarantine"
 	"github.com/flagcache/flagcache/service/flags"
 )
 
@@ -80,6 +82,10 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("setting up the watches of ACK kinds: %w", err)
 	}
+	validate, err := validator(o.stateDir, mgr.GetLogger())
+	if err != nil {
+		return err
+	}
 	cluster, err := clusterID(ctx, mgr.GetAPIReader(), o.clusterID, mgr.GetLogger())
 	if err != nil {
 		return err
@@ -93,7 +99,7 @@ func run(ctx context.Context, o options) error {
 		Client:     client,
 		Live:       mgr.GetAPIReader(),
 		Allowed:    client.Beside(allowed.GetClient()),
-		FlagFiles:  &controllers.FlagFiles{Metadata: mgr.GetClient(), Validate: flags.Validate},
+		FlagFiles:  &controllers.FlagFiles{Metadata: mgr.GetClient(), Validate: validate},
 		Prober:     prober,
 		Sampler:    sampler,
 		Deliveries: deliveries,
@@ -186,6 +192,19 @@ func addSampler(ctx context.Context, mgr ctrl.Manager, pods *evidence.Pods, rule
 		return nil, fmt.Errorf("adding the sampler of canaries: %w", err)
 	}
 	return sampler, nil
+}
+
+// validator returns the validation of flags, which refuses what ended the operator if there is
+// a directory that remembers it.
+func validator(stateDir string, log logr.Logger) (quarantine.Validate, error) {
+	if stateDir == "" {
+		return flags.Validate, nil
+	}
+	q, err := quarantine.New(stateDir, flags.Validate, log.WithName("quarantine"))
+	if err != nil {
+		return nil, fmt.Errorf("using --state-dir: %w", err)
+	}
+	return q.Validate, nil
 }
 
 func addHealthChecks(mgr ctrl.Manager) error {
