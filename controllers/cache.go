@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -197,16 +198,44 @@ func hasAny(m map[string]string, is func(key, value string) bool) bool {
 	return false
 }
 
+// The maximum sizes of a child that is kept, as the API server stores it: in a message of
+// protocol buffers, or in JSON. Those that the operator writes have a few KiB. In memory, lists
+// of small items are up to 20 times as large, and those of ACK's kinds up to 50 times.
+const (
+	maxChild    = 384 << 10
+	maxACKChild = 128 << 10
+)
+
 // slimChild is a cache transform. Of an object with the label of children which is none,
-// and which the operator did not leave, only the name is used.
+// and which the operator did not leave, only the name is used, and of one that somebody made
+// too large.
 func slimChild(o any) (any, error) {
 	child, ok := o.(client.Object)
-	if !ok || flagCacheOf(child) != "" || observed.Orphaned(child) {
-		return slim(o)
+	if !ok {
+		return o, nil // a tombstone
+	}
+	if _, err := slim(child); err != nil {
+		return nil, err
+	}
+	large := isLarge(child)
+	if !large && (flagCacheOf(child) != "" || observed.Orphaned(child)) {
+		return child, nil
 	}
 	foreign := reflect.New(reflect.TypeOf(child).Elem()).Interface().(client.Object)
 	setIdentity(foreign, child)
+	if large {
+		foreign.SetOwnerReferences([]metav1.OwnerReference{{Kind: foreignKind, Controller: ptr.To(true)}})
+	}
 	return foreign, nil
+}
+
+// isLarge reports whether an object has more than the operator writes.
+func isLarge(o client.Object) bool {
+	if message, ok := o.(interface{ Size() int }); ok {
+		return message.Size() > maxChild
+	}
+	text, err := json.Marshal(o)
+	return err != nil || len(text) > maxACKChild
 }
 
 // identify is a cache transform of metadata. It keeps what identifies an object, its

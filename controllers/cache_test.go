@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,8 +18,10 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/ptr"
 	cacheoptions "sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
@@ -135,6 +138,40 @@ func TestSlimChildKeepsChildrenOnly(t *testing.T) {
 			}
 			if d.Name != "demo" || d.ResourceVersion != "7" || d.Labels[v1alpha1.LabelName] != "demo" {
 				t.Errorf("the object is not identified by %v", d.ObjectMeta)
+			}
+		})
+	}
+}
+
+// TestLargeChildrenAreNotKept: whoever may write a child can make it large, and only its name is
+// then used.
+func TestLargeChildrenAreNotKept(t *testing.T) {
+	owner := metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "FlagCache", Name: "demo", UID: "uid-0", Controller: ptr.To(true)}
+	tests := map[string]struct {
+		large client.Object
+		keeps bool
+	}{
+		"small variables": {&appsv1.Deployment{Spec: appsv1.DeploymentSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+			Containers: []corev1.Container{{Env: slices.Repeat([]corev1.EnvVar{{Name: "a"}}, maxChild/5)}},
+		}}}}, false},
+		"as large as it may be": {&appsv1.Deployment{Spec: appsv1.DeploymentSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+			Containers: []corev1.Container{{Env: []corev1.EnvVar{{Value: strings.Repeat("x", maxChild-1000)}}}},
+		}}}}, true},
+		"an object of ACK":      {&ack.User{Spec: ack.UserSpec{AccessString: ptr.To(strings.Repeat("x", maxACKChild))}}, false},
+		"another object of ACK": {&ack.User{Spec: ack.UserSpec{AccessString: ptr.To(strings.Repeat("x", maxACKChild-1000))}}, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			test.large.SetName("demo")
+			test.large.SetLabels(map[string]string{v1alpha1.LabelName: "demo"})
+			test.large.SetOwnerReferences([]metav1.OwnerReference{owner})
+			got, err := slimChild(test.large)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept := got.(client.Object)
+			if keeps := storedSize(kept) > 1000; keeps != test.keeps || (flagCacheOf(kept) == "demo") != test.keeps || kept.GetName() != "demo" {
+				t.Errorf("%d bytes are kept of %s, whose owner is %v", storedSize(kept), kept.GetName(), kept.GetOwnerReferences())
 			}
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/service/flags"
 )
@@ -56,7 +58,7 @@ func specInputs(t *testing.T) []input {
 	for _, path := range leaves(reflect.TypeFor[v1alpha1.FlagCacheSpec](), nil) {
 		fields := map[string]any{}
 		largest := at(t, schema, path)
-		budget := maxObject
+		budget := MaxObject
 		set(fields, path, largestOf(largest, &budget))
 		fc := hostileFlagCache()
 		encoded, err := json.Marshal(fields)
@@ -228,23 +230,57 @@ func annotationInputs(t *testing.T) []input {
 		t.Fatalf("only %d annotations were found", len(all))
 	}
 	fc := hostileFlagCache()
-	fc.Labels, fc.Annotations = manyLabels(), map[string]string{"example.com/note": strings.Repeat("x", maxAnnotations)}
+	fc.Annotations = manyEntries(maxAnnotations, smallest)
+	pad(fc, MaxObject, smallest)
 	return append(all, input{name: "labels and annotations of others", flagCache: fc})
 }
 
-func manyLabels() map[string]string {
-	many := map[string]string{}
-	for i := range maxData / 400 {
-		many[fmt.Sprintf("example.com/%s%05d", strings.Repeat("x", 50), i)] = strings.Repeat("x", 63)
+// Sizes of labels and annotations in JSON and in a message of protocol buffers. A small one costs
+// about five times as much in memory.
+const (
+	smallest = 12
+	largest  = 300
+)
+
+// manyEntries returns labels or annotations of a size in total and each.
+func manyEntries(size, each int) map[string]string {
+	many := make(map[string]string, size/each)
+	for i := range size / each {
+		many[fmt.Sprintf("k%05x%s", i, strings.Repeat("x", each-smallest))] = ""
 	}
 	return many
 }
 
-// kindInputs returns large objects of each kind that is watched, which look like children.
+// pad adds labels to an object until it has a size.
+func pad(o client.Object, size, each int) {
+	labels := manyEntries(size-storedSize(o), each)
+	maps.Copy(labels, o.GetLabels())
+	o.SetLabels(labels)
+}
+
+// Large returns an object of a size, that of its labels.
+func Large(o client.Object, size int) client.Object {
+	pad(o, size, smallest)
+	return o
+}
+
+// storedSize returns the size of an object as the API server stores it.
+func storedSize(o client.Object) int {
+	if message, ok := o.(interface{ Size() int }); ok {
+		return message.Size()
+	}
+	text, err := json.Marshal(o)
+	if err != nil {
+		panic(err)
+	}
+	return len(text)
+}
+
+// kindInputs returns the largest objects of each kind that is watched, which look like children.
 func kindInputs(t *testing.T) []input {
 	t.Helper()
 	var all []input
-	for of := range CacheOptions(nil).ByObject {
+	for _, of := range watched() {
 		kind := observed.KindOf(of)
 		if kind == "FlagCache" {
 			continue // the inputs before
@@ -254,24 +290,41 @@ func kindInputs(t *testing.T) []input {
 			o.SetNamespace(hostile.Namespace)
 			o.SetName("large")
 			o.SetUID("large")
-			o.SetLabels(manyLabels())
-			o.GetLabels()[v1alpha1.LabelName], o.GetLabels()[v1alpha1.LabelAllow] = hostile.Name, v1alpha1.AllowTrue
-			o.SetAnnotations(map[string]string{v1alpha1.AnnotationApplied: strings.Repeat("x", maxAnnotations)})
+			o.SetLabels(map[string]string{v1alpha1.LabelName: hostile.Name, v1alpha1.LabelAllow: v1alpha1.AllowTrue})
+			o.SetAnnotations(map[string]string{v1alpha1.AnnotationApplied: strings.Repeat("x", maxAnnotations-100)})
 			o.SetOwnerReferences([]metav1.OwnerReference{{
 				APIVersion: v1alpha1.GroupVersion.String(), Kind: owner, Name: hostile.Name, UID: "*v1alpha1.FlagCache hostile demo", Controller: ptr.To(true),
 			}})
+			add := func(what string, o client.Object) {
+				all = append(all, input{name: name + " of kind " + kind + what, flagCache: hostileFlagCache(), objects: []client.Object{o}})
+			}
+			switch small := o.DeepCopyObject().(type) {
+			case *appsv1.Deployment:
+				pad(small, MaxObject, smallest)
+				add(" with small labels", small)
+				variables := o.DeepCopyObject().(*appsv1.Deployment)
+				const each = 5 // as stored
+				variables.Spec.Template.Spec.Containers = []corev1.Container{{Env: slices.Repeat([]corev1.EnvVar{{Name: "a"}}, (MaxObject-storedSize(o)-100)/each)}}
+				add(" with small variables", variables)
+			case *ack.ReplicationGroup:
+				pad(small, MaxObject, smallest)
+				add(" with small labels", small)
+			}
 			fill(o)
-			all = append(all, input{name: name + " of kind " + kind, flagCache: hostileFlagCache(), objects: []client.Object{o}})
+			pad(o, MaxObject, largest)
+			add("", o)
 		}
 	}
 	external := hostileFlagCache()
 	external.Spec.Cache = v1alpha1.CacheSpec{Type: v1alpha1.CacheExternal, External: &v1alpha1.ExternalSpec{SecretRef: v1alpha1.LocalReference{Name: "large"}}}
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: hostile.Namespace, Name: "large", UID: "large", Labels: map[string]string{v1alpha1.LabelAllow: v1alpha1.AllowTrue}}}
 	fill(secret)
+	pad(secret, MaxObject, largest)
 	all = append(all, input{name: "Secret of a cache", flagCache: external, objects: []client.Object{secret}})
 	for name, document := range documents() {
 		_, file := flagsOf(hostile.Namespace, document)
 		file.UID = "large"
+		pad(file, MaxObject, largest)
 		all = append(all, input{name: "flags: " + name, flagCache: hostileFlagCache(), objects: []client.Object{file}})
 	}
 	slices.SortFunc(all, func(a, b input) int { return strings.Compare(a.name, b.name) })

@@ -89,6 +89,21 @@ var _ = Describe("Texts of others", func() {
 	})
 })
 
+var _ = Describe("The largest object", func() {
+	It("that the API server stores is in the contract with tenants", func(ctx context.Context) {
+		s := newStage(ctx)
+		object := func(size int) client.Object {
+			return controllers.Large(&corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, GenerateName: "large-"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+			}, size)
+		}
+		// The names of managed fields take as much as those of the labels.
+		Expect(k8s.Create(ctx, object(controllers.MaxObject/3))).To(Succeed())
+		err := k8s.Create(ctx, object(controllers.MaxObject))
+		Expect(err).To(MatchError(ContainSubstring("request is too large")))
+	})
+})
+
 var _ = Describe("The report of a load test", func() {
 	It("is that of the Job's own pod", func(ctx context.Context) {
 		s := newStage(ctx)
