@@ -10,7 +10,9 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -29,6 +31,9 @@ var _ = Describe("Autoscaling", func() {
 		autoscaler := read(ctx, &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "elastic"}})
 		deployment := "elastic-" + revisionOf(ctx, fc)
 		Expect(autoscaler.Spec.ScaleTargetRef.Name).To(Equal(deployment))
+
+		By("editing it, the disruption budget and Redis")
+		expectEditsUndone(ctx, fc, &autoscalingv2.HorizontalPodAutoscalerList{}, &policyv1.PodDisruptionBudgetList{}, &appsv1.StatefulSetList{})
 
 		By("scaling as the autoscaler does")
 		kubectl(ctx, "scale", "--namespace", namespace, "deployment", deployment, "--replicas=2")

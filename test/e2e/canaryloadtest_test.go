@@ -15,8 +15,10 @@ import (
 	. "github.com/onsi/gomega"
 	dto "github.com/prometheus/client_model/go"
 
+	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/service/config"
@@ -52,6 +54,7 @@ var _ = Describe("A canary with a load test", Ordered, Label("canary"), func() {
 	It("tests a good release before it has traffic, and records the result", func(ctx context.Context) {
 		stable := revisionOf(ctx, fc)
 		changeRelease(ctx, fc, "none", tested(shortTrial))
+		expectJobFoundAgain(ctx, fc)
 		Eventually(ctx, func() string { return revisionOf(ctx, fc) }).WithTimeout(rolledOut).ShouldNot(Equal(stable))
 		expectReady(ctx, fc)
 
@@ -81,6 +84,21 @@ var _ = Describe("A canary with a load test", Ordered, Label("canary"), func() {
 		expectNoneFailed()
 	}, SpecTimeout(rolledOut))
 })
+
+// expectJobFoundAgain waits for the Job of the load test, removes the label by which the
+// operator finds it, and waits until the operator has restored that.
+func expectJobFoundAgain(ctx context.Context, fc *v1alpha1.FlagCache) {
+	GinkgoHelper()
+	jobs := &batchv1.JobList{}
+	Eventually(ctx, func(ctx context.Context) ([]batchv1.Job, error) {
+		err := local.Client.List(ctx, jobs, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name})
+		return jobs.Items, err
+	}).WithTimeout(rolledOut).ShouldNot(BeEmpty(), "the Job of the load test")
+	job := &jobs.Items[0]
+	changed(ctx, job, func(job *batchv1.Job) { delete(job.Labels, v1alpha1.LabelName) })
+	Eventually(ctx, func(ctx context.Context) map[string]string { return read(ctx, job).Labels }).
+		Should(HaveKeyWithValue(v1alpha1.LabelName, fc.Name), "the label of Job %s", job.Name)
+}
 
 // explained is how the kubectl plugin explains a revision's record.
 func explained(ctx context.Context, fc *v1alpha1.FlagCache, revision string) string {

@@ -169,7 +169,8 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		before := inventory(ctx, namespace)
 		fc := aFlagCache(namespace, "iam", inElastiCache, func(spec *v1alpha1.FlagCacheSpec) {
 			spec.Cache.ElastiCache.Authentication.Type = v1alpha1.AuthenticationIAM
-			// The pods sign their tokens with these credentials.
+			spec.Cache.ElastiCache.Authentication.RoleARN = "arn:aws:iam::123456789012:role/shop"
+			// Nothing in the cluster gives pods the credentials of a role: they sign their tokens with these.
 			spec.Service.Env = []v1alpha1.EnvVar{{Name: "AWS_ACCESS_KEY_ID", Value: "pod"}, {Name: "AWS_SECRET_ACCESS_KEY", Value: "pod"}}
 		})
 		calls := len(awsCalls(ctx))
@@ -179,6 +180,9 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		Expect(cloudGroups(ctx)).To(HaveLen(1))
 		Expect(actions(awsCalls(ctx)[calls:])).To(Equal([]string{"CreateUser", "CreateUserGroup", "CreateReplicationGroup"}))
 		expectLookups(ctx, fc)
+
+		By("editing the users and the account of the pods")
+		expectEditsUndone(ctx, fc, &ack.UserList{}, &ack.UserGroupList{}, &corev1.ServiceAccountList{})
 
 		By("rolling out a release after a failover")
 		Expect(local.ControlAWS(ctx, "/failover?id="+cloudGroups(ctx)[0])).To(Succeed())
@@ -231,7 +235,9 @@ var _ = Describe("A FlagCache in ElastiCache", Serial, func() {
 		By("deleting it with a final snapshot")
 		Expect(actions(awsCalls(ctx)[calls:])).To(HaveEach(Or(Equal("ModifyReplicationGroup"), Equal("AddTagsToResource"))), "nothing was created")
 		calls = len(awsCalls(ctx))
+		Expect(local.ControlAWS(ctx, "/fault?action=CreateSnapshot&delay=3s")).To(Succeed())
 		Expect(local.Client.Delete(ctx, fc)).To(Succeed())
+		expectEditsUndone(ctx, fc, &ack.SnapshotList{})
 		expectDeleted(ctx, fc)
 		expectNothingLeft(ctx, namespace, before)
 		Expect(actions(awsCalls(ctx)[calls:])).To(Equal([]string{"CreateSnapshot", "DeleteReplicationGroup"}))

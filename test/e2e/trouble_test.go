@@ -10,8 +10,10 @@ import (
 	. "github.com/onsi/gomega"
 
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 )
@@ -28,6 +30,20 @@ var _ = Describe("A mistake of the user", func() {
 
 		created(ctx, someFlags(namespace))
 		expectReady(ctx, fc)
+	})
+
+	It("is reported by one event that is counted, when several annotations have it", func(ctx context.Context) {
+		namespace := aNamespace(ctx)
+		fc := aFlagCache(namespace, "annotated")
+		fc.Annotations = map[string]string{v1alpha1.AnnotationAbort: "deadbeef", v1alpha1.AnnotationPause: "deadbeef"}
+		created(ctx, someFlags(namespace), fc)
+		Eventually(ctx, func(ctx context.Context) ([]eventsv1.Event, error) {
+			events := &eventsv1.EventList{}
+			err := local.Client.List(ctx, events, client.InNamespace(namespace))
+			return events.Items, err
+		}).WithTimeout(soon).Should(ContainElement(And(
+			HaveField("Reason", v1alpha1.ReasonUnknownRevision), HaveField("Series", HaveField("Count", BeNumerically(">=", 2))),
+		)))
 	})
 
 	It("is reported, and nothing is adopted, when a name is in use", func(ctx context.Context) {

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -156,6 +157,30 @@ func expectCondition(ctx context.Context, fc *v1alpha1.FlagCache, kind string, s
 func expectReady(ctx context.Context, fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 	GinkgoHelper()
 	return expectCondition(ctx, fc, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+}
+
+// expectEditsUndone edits all children of some kinds that a FlagCache has, and waits until the
+// operator has restored each.
+func expectEditsUndone(ctx context.Context, fc *v1alpha1.FlagCache, lists ...client.ObjectList) {
+	GinkgoHelper()
+	for _, list := range lists {
+		var children []runtime.Object
+		Eventually(ctx, func(ctx context.Context) ([]runtime.Object, error) {
+			if err := local.Client.List(ctx, list, client.InNamespace(fc.Namespace), client.MatchingLabels{v1alpha1.LabelName: fc.Name}); err != nil {
+				return nil, err
+			}
+			var err error
+			children, err = meta.ExtractList(list)
+			return children, err
+		}).WithTimeout(soon).ShouldNot(BeEmpty(), "%T", list)
+		for _, child := range children {
+			o := child.(client.Object)
+			component := o.GetLabels()[v1alpha1.LabelComponent]
+			changed(ctx, o, func(o client.Object) { o.GetLabels()[v1alpha1.LabelComponent] = "edited" })
+			Eventually(ctx, func(ctx context.Context) string { return read(ctx, o).GetLabels()[v1alpha1.LabelComponent] }).
+				WithTimeout(soon).Should(Equal(component), "%T %s", o, o.GetName())
+		}
+	}
 }
 
 // expectDeleted waits until an object does not exist.
