@@ -24,6 +24,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // apply applies a plan: the finalizer first when it is added and last when it is
@@ -50,6 +51,9 @@ func (r *Reconciler) apply(ctx context.Context, snapshot observed.Snapshot, desi
 	}
 	if desired.Finalizer == plan.RemoveFinalizer {
 		result.add(ctx, "removing the finalizer", a.removeFinalizer(ctx, snapshot.FlagCache))
+	}
+	if result.retry != nil { // it is logged, and webhooks may repeat what they deny
+		result.retry = secret.NewMask(snapshot.Credentials()...).Error(result.retry)
 	}
 	return result
 }

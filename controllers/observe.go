@@ -67,7 +67,7 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 		FlagCache: fc,
 		Operator:  o.operator, Violations: o.policy.Check(fc, o.operator.Prometheus),
 		AdoptionPermitted: o.policy.MayAdopt(fc.Namespace, fc.Annotations[v1alpha1.AnnotationAdopt]),
-		Fresh:             observed.Fresh{Password: secret.String(o.random()), IntegrityKey: secret.String(o.random()), Token: secret.String(o.token())},
+		Fresh:             observed.Fresh{Password: secret.New(o.random()), IntegrityKey: secret.New(o.random()), Token: secret.New(o.token())},
 		Probe:             o.lastProbe(key),
 		NextProbe:         o.lastProbe(nextProbeKey(key)),
 	}

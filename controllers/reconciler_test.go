@@ -26,6 +26,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/probe"
+	"github.com/flagcache/flagcache/test/leak"
 )
 
 var _ = Describe("A FlagCache", func() {
@@ -69,7 +70,7 @@ var _ = Describe("A FlagCache", func() {
 		secret := get(ctx, s, &corev1.Secret{}, "demo-connection")
 		target := s.prober.watched[types.NamespacedName{Namespace: s.namespace, Name: "demo"}]
 		Expect(target.Addr).To(Equal("demo-redis." + s.namespace + ".svc:6379"))
-		Expect([]byte(target.Password)).To(Equal(secret.Data["password"]))
+		Expect([]byte(target.Password.Reveal())).To(Equal(secret.Data["password"]))
 	})
 
 	It("hints at a cache of the wrong size", func(ctx context.Context) {
@@ -289,7 +290,7 @@ var _ = Describe("A name that is taken by another owner", func() {
 		s := newStage(ctx)
 		taken := &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Name: "demo-connection", Namespace: s.namespace},
-			Data:       map[string][]byte{"password": []byte("another password")},
+			Data:       map[string][]byte{"password": []byte(leak.Marked("of another owner"))},
 		}
 		s.create(ctx, taken)
 		s.create(ctx, s.aFlagCache())
@@ -322,7 +323,7 @@ var _ = Describe("An external cache", func() {
 	secret := func(labels map[string]string) *corev1.Secret {
 		return &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Name: "my-redis", Namespace: s.namespace, Labels: labels},
-			Data:       map[string][]byte{"uri": []byte("redis://:first-password@cache.example.com:7000")},
+			Data:       map[string][]byte{"uri": []byte("redis://:" + leak.Marked("first") + "@cache.example.com:7000")},
 		}
 	}
 
@@ -354,10 +355,12 @@ var _ = Describe("An external cache", func() {
 		s.create(ctx, secret(map[string]string{v1alpha1.LabelAllow: v1alpha1.AllowTrue}))
 		s.ready(ctx)
 		before := get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Stable
-		edit(ctx, s, &corev1.Secret{}, "my-redis", func(o *corev1.Secret) { o.Data["uri"] = []byte("redis://:second-password@cache.example.com:7000") })
+		edit(ctx, s, &corev1.Secret{}, "my-redis", func(o *corev1.Secret) {
+			o.Data["uri"] = []byte("redis://:" + leak.Marked("second") + "@cache.example.com:7000")
+		})
 		s.ready(ctx)
 		Expect(get(ctx, s, &v1alpha1.FlagCache{}, "demo").Status.Revisions.Stable).NotTo(Equal(before))
-		Expect(string(get(ctx, s, &corev1.Secret{}, "demo-connection").Data["password"])).To(Equal("second-password"))
+		Expect(string(get(ctx, s, &corev1.Secret{}, "demo-connection").Data["password"])).To(Equal(leak.Marked("second")))
 	})
 })
 

@@ -21,6 +21,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/exporter"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 	"github.com/flagcache/flagcache/service/printable"
 )
 
@@ -33,7 +34,7 @@ func (r *Reconciler) report(ctx context.Context, req ctrl.Request, snapshot obse
 	case desired.Finalizer == plan.RemoveFinalizer && len(result.failures) == 0:
 		return nil
 	default:
-		return r.writeStatus(ctx, snapshot.FlagCache, plan.Conclude(snapshot, desired, result.failures))
+		return r.writeStatus(ctx, snapshot.FlagCache, plan.Conclude(snapshot, desired, result.failures), secret.NewMask(snapshot.Credentials()...))
 	}
 }
 
@@ -42,22 +43,22 @@ func (r *Reconciler) reportUnobserved(ctx context.Context, req ctrl.Request, fc 
 	if !r.persists(req) {
 		return nil
 	}
-	return r.writeStatus(ctx, fc, plan.Unobserved(fc, r.Clock.Now(), failure))
+	return r.writeStatus(ctx, fc, plan.Unobserved(fc, r.Clock.Now(), failure), secret.Mask{})
 }
 
 // writeStatus writes a status. One that the API server rejects is replaced by one that
 // says so: the last one written, Ready, would
 // stay for ever.
-func (r *Reconciler) writeStatus(ctx context.Context, fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatus) error {
+func (r *Reconciler) writeStatus(ctx context.Context, fc *v1alpha1.FlagCache, status v1alpha1.FlagCacheStatus, mask secret.Mask) error {
 	before := *fc.Status.DeepCopy()
-	err := patchStatus(ctx, r.Client, &r.Rollbacks, recorder{r.Events}, fc, bounded(status))
+	err := patchStatus(ctx, r.Client, &r.Rollbacks, recorder{r.Events}, fc, bounded(status, mask))
 	if !isRejected(err) {
 		return client.IgnoreNotFound(err)
 	}
 	ctrl.LoggerFrom(ctx).Error(err, "Writing the status: the API server rejects it")
 	fc.Status = before
 	why := plan.Failure{Reason: v1alpha1.ReasonStatusRejected, Message: fmt.Sprintf("The API server rejects the status, and the other conditions are those of before: %v", err)}
-	return errors.Join(err, client.IgnoreNotFound(patchStatus(ctx, r.Client, &r.Rollbacks, recorder{r.Events}, fc, bounded(plan.Unreported(fc, r.Clock.Now(), why)))))
+	return errors.Join(err, client.IgnoreNotFound(patchStatus(ctx, r.Client, &r.Rollbacks, recorder{r.Events}, fc, bounded(plan.Unreported(fc, r.Clock.Now(), why), mask))))
 }
 
 // isRejected reports whether the API server rejects what was written, and would again.
@@ -83,32 +84,34 @@ func patchStatus(ctx context.Context, c client.Client, rollbacks *exporter.Rollb
 	return nil
 }
 
-// bounded returns a status whose texts are printable and bounded. Others write a part of
-// them: keys of flags, AWS, webhooks, pods.
-func bounded(status v1alpha1.FlagCacheStatus) v1alpha1.FlagCacheStatus {
+// bounded returns a status whose texts are printable and bounded, and have no credentials.
+// Others write a part of them: keys of flags, AWS, webhooks, pods.
+func bounded(status v1alpha1.FlagCacheStatus, mask secret.Mask) v1alpha1.FlagCacheStatus {
 	copied := status.DeepCopy()
-	boundTexts(reflect.ValueOf(copied).Elem())
+	changeTexts(reflect.ValueOf(copied).Elem(), func(text string) string {
+		return printable.Text(mask.Text(text), printable.MaxMessage)
+	})
 	return *copied
 }
 
-// boundTexts bounds all exported texts within a value.
-func boundTexts(v reflect.Value) {
+// changeTexts changes all exported texts within a value.
+func changeTexts(v reflect.Value, change func(string) string) {
 	switch v.Kind() {
 	case reflect.String:
 		if v.CanSet() {
-			v.SetString(printable.Text(v.String(), printable.MaxMessage))
+			v.SetString(change(v.String()))
 		}
 	case reflect.Pointer:
 		if !v.IsNil() {
-			boundTexts(v.Elem())
+			changeTexts(v.Elem(), change)
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
-			boundTexts(v.Index(i))
+			changeTexts(v.Index(i), change)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			boundTexts(v.Field(i))
+			changeTexts(v.Field(i), change)
 		}
 	default: // a status has no maps
 	}

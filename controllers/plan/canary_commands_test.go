@@ -232,17 +232,17 @@ func wrongPassword(sim *simulation) {
 	for _, name := range []string{"demo-connection", before} {
 		mustFind[*corev1.Secret](sim.world, name).Data["host"] = []byte("evil")
 		sim.tick()
-		if host := sim.index().SecretValue(name, "host"); host != "cache" {
+		if host := sim.index().SecretValue(name, "host").Reveal(); host != "cache" {
 			sim.t.Errorf("Secret %s names the host %q", name, host)
 		}
 	}
 	sim.setBad(sim.candidate(), canary.CacheHitRate, 1)
 	sim.until("the rollback", sim.rolledBack)
 	sim.runFor(time.Minute)
-	if password := sim.index().SecretValue("demo-connection", "password"); password != "" {
+	if password := sim.index().SecretValue("demo-connection", "password").Reveal(); password != "" {
 		sim.t.Errorf("applications were given the password %q that no revision could use", password)
 	}
-	if password := sim.index().SecretValue(before, "password"); password != "" {
+	if password := sim.index().SecretValue(before, "password").Reveal(); password != "" {
 		sim.t.Errorf("the stable pods were given the password %q", password)
 	}
 }

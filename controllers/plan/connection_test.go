@@ -19,6 +19,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 func TestPasswordSurvivesTheLossOfEitherSecret(t *testing.T) {
@@ -100,9 +101,9 @@ func TestConnectionIsReadBackExactly(t *testing.T) {
 	defer server.Close()
 	authority := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 	for name, used := range map[string]connection.Connection{
-		"a password":  {Host: "cache", Port: 6379, Password: " p@ss/w?rd "},
-		"an account":  {Host: "fd00::1", Port: 6380, Username: "app", Password: "pw"},
-		"a CA":        {Host: "cache", Port: 6379, Password: "pw", TLS: true, CA: authority},
+		"a password":  {Host: "cache", Port: 6379, Password: secret.New(" p@ss/w?rd ")},
+		"an account":  {Host: "fd00::1", Port: 6380, Username: "app", Password: secret.New("pw")},
+		"a CA":        {Host: "cache", Port: 6379, Password: secret.New("pw"), TLS: true, CA: authority},
 		"IAM":         {Host: "cache", Port: 6379, TLS: true, Username: "app", IAMCache: "fc-demo", IAMRegion: "eu-west-1"},
 		"several CAs": {Host: "cache", Port: 6379, TLS: true, CA: "# first\n" + authority + "\n# second\n" + authority + "\n\n"},
 		"no password": {Host: "cache", Port: 6379},
@@ -130,23 +131,27 @@ func TestExternalSecret(t *testing.T) {
 		want connection.Connection
 		err  string
 	}{
-		"a redis URI":                  {data: map[string]string{"uri": "redis://cache:7000"}, want: connection.Connection{Host: "cache", Port: 7000}},
-		"a URI without a port":         {data: map[string]string{"uri": "redis://cache"}, want: connection.Connection{Host: "cache", Port: 6379}},
-		"a rediss URI with an account": {data: map[string]string{"uri": "rediss://app:pw@cache"}, want: connection.Connection{Host: "cache", Port: 6379, TLS: true, Username: "app", Password: "pw"}},
-		"an IPv6 address":              {data: map[string]string{"uri": "redis://[fd00::1]:6379"}, want: connection.Connection{Host: "fd00::1", Port: 6379}},
-		"a trailing newline":           {data: map[string]string{"host": "cache\n", "port": "6380\n"}, want: connection.Connection{Host: "cache", Port: 6380}},
-		"the keys of a binding":        {data: map[string]string{"host": "cache", "username": "app", "password": "pw", "tls": "true"}, want: connection.Connection{Host: "cache", Port: 6379, Username: "app", Password: "pw", TLS: true}},
-		"database 0":                   {data: map[string]string{"uri": "redis://cache/0"}, want: connection.Connection{Host: "cache", Port: 6379}},
-		"nothing":                      {err: "neither the key uri nor the key host"},
-		"another scheme":               {data: map[string]string{"uri": "http://cache"}, err: "a scheme other than"},
-		"no URL":                       {data: map[string]string{"uri": "redis://a b:s3cret"}, err: "not a URL"},
-		"no host":                      {data: map[string]string{"uri": "redis://:s3cret@"}, err: "no valid host"},
-		"another database":             {data: map[string]string{"uri": "redis://cache/3"}, err: "database 0"},
-		"parameters":                   {data: map[string]string{"uri": "redis://cache?db=3"}, err: "query parameters"},
-		"a port out of range":          {data: map[string]string{"host": "cache", "port": "70000"}, err: "from 1 to 65535"},
-		"an address as host":           {data: map[string]string{"host": "redis://cache"}, err: "no valid host"},
-		"an invalid tls":               {data: map[string]string{"host": "cache", "tls": "yes"}, err: "true or false"},
-		"an invalid ca":                {data: map[string]string{"host": "cache", "ca": "s3cret"}, err: "not a certificate"},
+		"a redis URI":                   {data: map[string]string{"uri": "redis://cache:7000"}, want: connection.Connection{Host: "cache", Port: 7000}},
+		"a URI without a port":          {data: map[string]string{"uri": "redis://cache"}, want: connection.Connection{Host: "cache", Port: 6379}},
+		"a rediss URI with an account":  {data: map[string]string{"uri": "rediss://app:pw@cache"}, want: connection.Connection{Host: "cache", Port: 6379, TLS: true, Username: "app", Password: secret.New("pw")}},
+		"an IPv6 address":               {data: map[string]string{"uri": "redis://[fd00::1]:6379"}, want: connection.Connection{Host: "fd00::1", Port: 6379}},
+		"a trailing newline":            {data: map[string]string{"host": "cache\n", "port": "6380\n"}, want: connection.Connection{Host: "cache", Port: 6380}},
+		"the keys of a binding":         {data: map[string]string{"host": "cache", "username": "app", "password": "pw", "tls": "true"}, want: connection.Connection{Host: "cache", Port: 6379, Username: "app", Password: secret.New("pw"), TLS: true}},
+		"database 0":                    {data: map[string]string{"uri": "redis://cache/0"}, want: connection.Connection{Host: "cache", Port: 6379}},
+		"nothing":                       {err: "neither the key uri nor the key host"},
+		"another scheme":                {data: map[string]string{"uri": "http://cache"}, err: "a scheme other than"},
+		"no URL":                        {data: map[string]string{"uri": "redis://a b:s3cret"}, err: "not a URL"},
+		"no host":                       {data: map[string]string{"uri": "redis://:s3cret@"}, err: "no valid host"},
+		"another database":              {data: map[string]string{"uri": "redis://cache/3"}, err: "database 0"},
+		"parameters":                    {data: map[string]string{"uri": "redis://cache?db=3"}, err: "query parameters"},
+		"a password with # as it comes": {data: map[string]string{"uri": "redis://app:12#s3cret@cache"}, err: "percent-encoded"},
+		"a password with / as it comes": {data: map[string]string{"uri": "redis://app:12/s3cret@cache"}, err: "database 0"},
+		"a password with ? as it comes": {data: map[string]string{"uri": "redis://app:12?s3cret@cache"}, err: "query parameters"},
+		"an account as host":            {data: map[string]string{"host": "app:s3cret"}, err: "no valid host"},
+		"a port out of range":           {data: map[string]string{"host": "cache", "port": "70000"}, err: "from 1 to 65535"},
+		"an address as host":            {data: map[string]string{"host": "redis://cache"}, err: "no valid host"},
+		"an invalid tls":                {data: map[string]string{"host": "cache", "tls": "yes"}, err: "true or false"},
+		"an invalid ca":                 {data: map[string]string{"host": "cache", "ca": "s3cret"}, err: "not a certificate"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -176,7 +176,7 @@ func (c *cloud) probes() {
 		c.nextProbe = observed.Probe{Health: observed.Unhealthy, Of: p.ID, Reason: "WrongPassword", Message: "The password is refused"}
 		if c.accepts(p.Connection) {
 			c.nextProbe = observed.Probe{Health: observed.Healthy, Of: p.ID}
-			c.probed[p.Connection.URI()] = true
+			c.probed[p.Connection.URI().Reveal()] = true
 		}
 	}
 }
@@ -186,7 +186,7 @@ func (c *cloud) accepts(connection connection.Connection) bool {
 	if connection.Provider != elasticache.Provider {
 		return true
 	}
-	return c.aws.Accepts(connection.Endpoint(), connection.Username, string(connection.Password))
+	return c.aws.Accepts(connection.Endpoint(), connection.Username, connection.Password.Reveal())
 }
 
 // expectSilence adds no line to the trace.
@@ -209,7 +209,7 @@ func (c *cloud) checkInvariants() {
 		case *appsv1.Deployment:
 			connection, ok := connection.Of(c.index(), o)
 			if ok && o.Spec.Template.Annotations[v1alpha1.AnnotationCache] != "" && o.DeletionTimestamp == nil && connection.IAMCache == "" && !c.outage && !c.accepts(connection) {
-				c.t.Errorf("the pods of %s use %s, which AWS does not accept", o.Name, connection.URI())
+				c.t.Errorf("the pods of %s use %s, which AWS does not accept", o.Name, connection.URI().Reveal())
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func another(s *ack.ReplicationGroupSpec) { s.ReplicationGroupID = ptr.To("anoth
 func editScenarios() map[string]func(*cloud) {
 	return map[string]func(*cloud){
 		"of-the-id": func(c *cloud) {
-			id, uri := *c.group().Spec.ReplicationGroupID, c.index().SecretValue("demo-connection", "uri")
+			id, uri := *c.group().Spec.ReplicationGroupID, c.index().SecretValue("demo-connection", "uri").Reveal()
 			c.editGroup("somebody changes the ID, and ACK creates another group", another)
 			c.until("the other group", func() bool { return c.hasGroup("another") })
 			c.expect(v1alpha1.ConditionCacheProvisioned, "False", v1alpha1.ReasonGroupIDChanged)
@@ -47,7 +47,7 @@ func editScenarios() map[string]func(*cloud) {
 			if got := *c.group().Spec.ReplicationGroupID; got != id || !c.hasGroup(id) {
 				c.t.Errorf("the group is %s, not %s", got, id)
 			}
-			if got := c.index().SecretValue("demo-connection", "uri"); got != uri {
+			if got := c.index().SecretValue("demo-connection", "uri").Reveal(); got != uri {
 				c.t.Errorf("clients connect to %s, not %s", got, uri)
 			}
 			if c.fc.Status.Cache.ReplicationGroupID != id || len(c.index().Revisions) != 1 {

@@ -237,7 +237,7 @@ func TestBudgetHoldsCostlierChanges(t *testing.T) {
 func TestConnectionSecret(t *testing.T) {
 	moved := func(t *testing.T) (*cloud, string) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		before := c.index().SecretValue("demo-connection", "uri")
+		before := c.index().SecretValue("demo-connection", "uri").Reveal()
 		c.outage = true
 		c.alter(func(g *ackmodel.Group) { g.Host = "elsewhere.example" })
 		c.resync()
@@ -246,7 +246,7 @@ func TestConnectionSecret(t *testing.T) {
 	t.Run("an endpoint that moved is published once a probe succeeded", func(t *testing.T) {
 		c, before := moved(t)
 		c.runFor(5 * time.Minute)
-		if now := c.index().SecretValue("demo-connection", "uri"); now == before || !strings.Contains(now, "@elsewhere.example:6379") {
+		if now := c.index().SecretValue("demo-connection", "uri").Reveal(); now == before || !strings.Contains(now, "@elsewhere.example:6379") {
 			t.Errorf("it has %s", now)
 		}
 		if n := len(c.index().Revisions); n > 2 {
@@ -258,17 +258,17 @@ func TestConnectionSecret(t *testing.T) {
 		c, before := moved(t)
 		c.alter(func(g *ackmodel.Group) { g.Tokens = ackmodel.AcceptOnly("unknown") })
 		c.runFor(10 * time.Minute)
-		if now := c.index().SecretValue("demo-connection", "uri"); now != before {
+		if now := c.index().SecretValue("demo-connection", "uri").Reveal(); now != before {
 			t.Errorf("it has %s", now)
 		}
 	})
 	t.Run("one that AWS removes leaves the last good one", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))
-		before := c.index().SecretValue("demo-connection", "uri")
+		before := c.index().SecretValue("demo-connection", "uri").Reveal()
 		g, _ := c.onlyGroup()
 		g.Status.NodeGroups = nil
 		c.runFor(5 * time.Minute)
-		if now := c.index().SecretValue("demo-connection", "uri"); now != before || len(c.changedClasses) > 0 {
+		if now := c.index().SecretValue("demo-connection", "uri").Reveal(); now != before || len(c.changedClasses) > 0 {
 			t.Errorf("it has %s", now)
 		}
 	})
@@ -290,7 +290,7 @@ func TestConnectionSecret(t *testing.T) {
 		before := string(secret.Data["uri"])
 		secret.Data["uri"], secret.Data["host"] = []byte("rediss://evil"), []byte("evil")
 		c.reconcileOnce()
-		if now := c.index().SecretValue("demo-connection", "uri"); now != before {
+		if now := c.index().SecretValue("demo-connection", "uri").Reveal(); now != before {
 			t.Errorf("it has %s", now)
 		}
 	})

@@ -197,8 +197,8 @@ func (c *cloud) expectTwoCaches() {
 		c.t.Errorf("there are connections %v and %d groups", uris, len(c.aws.Groups))
 	}
 	connection, _ := connection.Of(c.index(), c.index().Revisions[c.stable()])
-	if got := c.index().SecretValue("demo-connection", "uri"); got != connection.URI() {
-		c.t.Errorf("applications are bound to %s, the stable revision uses %s", got, connection.URI())
+	if got := c.index().SecretValue("demo-connection", "uri").Reveal(); got != connection.URI().Reveal() {
+		c.t.Errorf("applications are bound to %s, the stable revision uses %s", got, connection.URI().Reveal())
 	}
 }
 

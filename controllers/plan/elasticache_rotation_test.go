@@ -31,7 +31,7 @@ func (c *cloud) token() string { return string(c.tokenSecret().Data[elasticache.
 
 // published is the token in the Secret that applications bind to.
 func (c *cloud) published() string {
-	return c.index().SecretValue("demo-connection", connection.PasswordKey)
+	return c.index().SecretValue("demo-connection", connection.PasswordKey).Reveal()
 }
 
 // rotated reports whether everybody uses a token other than the old one, and nothing is in

@@ -17,6 +17,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/revision"
+	"github.com/flagcache/flagcache/controllers/secret"
 	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
@@ -101,7 +102,7 @@ func TestAnotherRoleIsAnotherRevision(t *testing.T) {
 // Pods may fetch AWS credentials only to log in with them.
 func TestPodsMayFetchAWSCredentials(t *testing.T) {
 	byIAM := connection.Connection{Host: "h", Port: 6379, TLS: true, Username: "fc-1", IAMCache: "fc-1"}
-	byToken := connection.Connection{Host: "h", Port: 6379, TLS: true, Password: "token"}
+	byToken := connection.Connection{Host: "h", Port: 6379, TLS: true, Password: secret.New("token")}
 	tests := map[string]struct {
 		next connection.Connection
 		// used is the connection of existing pods.

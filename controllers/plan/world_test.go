@@ -123,7 +123,7 @@ func (w *world) snapshot() observed.Snapshot {
 		Now:               w.now,
 		FlagCache:         w.fc,
 		Operator:          observed.Operator{Namespace: "flagcache-system", ClusterID: w.clusterID, FlagServiceImage: "flag-service:v1"},
-		Fresh:             observed.Fresh{Password: secret.String(fmt.Sprintf("password-%d", len(w.trace))), IntegrityKey: "key", Token: secret.String(fmt.Sprintf("token-%d", w.now.Unix()))},
+		Fresh:             observed.Fresh{Password: secret.New(fmt.Sprintf("password-%d", len(w.trace))), IntegrityKey: secret.New("key"), Token: secret.New(fmt.Sprintf("token-%d", w.now.Unix()))},
 		Violations:        w.violations,
 		AdoptionPermitted: w.adoptionPermitted,
 		ExternalSecret:    w.secret,

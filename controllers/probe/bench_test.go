@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // BenchmarkOnce measures one probe of a healthy cache. cpu-µs/op is the CPU time of the
@@ -16,7 +18,7 @@ func BenchmarkOnce(b *testing.B) {
 	ca := newAuthority(b)
 	for name, target := range map[string]Target{
 		"plain": {Addr: startRedis(b)},
-		"TLS":   {Addr: startTLSRedis(b, ca.certificateFor(b, "", inOneHour())), Password: secretPassword, TLS: true, CA: ca.pem},
+		"TLS":   {Addr: startTLSRedis(b, ca.certificateFor(b, "", inOneHour())), Password: secret.New(secretPassword), TLS: true, CA: ca.pem},
 	} {
 		b.Run(name, func(b *testing.B) {
 			target.Key = "k"

@@ -240,7 +240,7 @@ func (d diagnosis) message(t Target, command string) string {
 // surroundingSpace is a hint at white space around credentials, "" if there is none: the
 // line feed that echo and editors append becomes a part of a Secret.
 func surroundingSpace(t Target) string {
-	for _, credential := range []struct{ name, value string }{{"password", string(t.Password)}, {"user name", t.Username}} {
+	for _, credential := range []struct{ name, value string }{{"password", t.Password.Reveal()}, {"user name", t.Username}} {
 		switch trimmed := strings.TrimSpace(credential.value); {
 		case trimmed == credential.value:
 		case strings.TrimRight(credential.value, "\r\n") == trimmed:

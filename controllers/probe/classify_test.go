@@ -142,7 +142,7 @@ func TestWrongPasswordHintsAtWhiteSpace(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		username string
-		password secret.String
+		password string
 		hint     string
 	}{
 		"none":                      {username: "app", password: "pass word"},
@@ -153,13 +153,13 @@ func TestWrongPasswordHintsAtWhiteSpace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			target := Target{Addr: "redis:6379", Key: "k", Username: c.username, Password: c.password}.withDefaults()
+			target := Target{Addr: "redis:6379", Key: "k", Username: c.username, Password: secret.New(c.password)}.withDefaults()
 			for _, reply := range []string{"WRONGPASS invalid username-password pair or user is disabled.", "ERR invalid password"} {
 				reason, message := diagnoseError(target, "AUTH", replyError(reply))
 				if reason != ReasonWrongPassword || !strings.Contains(message, c.hint) || (c.hint == "") == strings.Contains(message, "The configured") {
 					t.Errorf("%s becomes %s: %s, want a hint %q", reply, reason, message, c.hint)
 				}
-				if strings.Contains(message, strings.TrimSpace(string(c.password))) && c.password != "pass word" {
+				if strings.Contains(message, strings.TrimSpace(c.password)) && c.password != "pass word" {
 					t.Errorf("the message has the password: %s", message)
 				}
 			}

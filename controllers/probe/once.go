@@ -171,7 +171,7 @@ func clientOn(conn net.Conn, t Target) *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr:     t.Addr,
 		Username: t.Username,
-		Password: string(t.Password),
+		Password: t.Password.Reveal(),
 		Protocol: 2,
 		Dialer: func(context.Context, string, string) (net.Conn, error) {
 			select {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 func TestOnceReportsTheFailure(t *testing.T) {
@@ -41,21 +43,21 @@ func TestOnceSucceeds(t *testing.T) {
 	targets := map[string]func(t *testing.T) Target{
 		"without a password": func(t *testing.T) Target { return Target{Addr: startRedis(t)} },
 		"with a password": func(t *testing.T) Target {
-			return Target{Addr: startRedis(t, protected()...), Password: secretPassword}
+			return Target{Addr: startRedis(t, protected()...), Password: secret.New(secretPassword)}
 		},
 		"as a user": func(t *testing.T) Target {
 			addr := startRedis(t, "--user", "app", "on", ">secret", "~feature_flags:*", "+ping", "+set", "+get", "+info")
-			return Target{Addr: addr, Username: "app", Password: "secret"}
+			return Target{Addr: addr, Username: "app", Password: secret.New("secret")}
 		},
 		"at a server without HELLO": func(t *testing.T) Target {
-			return Target{Addr: startRedis(t, protected("--rename-command", "HELLO", "")...), Password: secretPassword}
+			return Target{Addr: startRedis(t, protected("--rename-command", "HELLO", "")...), Password: secret.New(secretPassword)}
 		},
 		"over TLS": func(t *testing.T) Target {
-			return Target{Addr: startTLSRedis(t, ca.certificateFor(t, "", inOneHour())), TLS: true, CA: ca.pem, Password: secretPassword}
+			return Target{Addr: startTLSRedis(t, ca.certificateFor(t, "", inOneHour())), TLS: true, CA: ca.pem, Password: secret.New(secretPassword)}
 		},
 		"at a server with optional client certificates": func(t *testing.T) Target {
 			addr := startTLSRedis(t, ca.certificateFor(t, "", inOneHour()), "--tls-auth-clients", "optional")
-			return Target{Addr: addr, TLS: true, CA: ca.pem, Password: secretPassword}
+			return Target{Addr: addr, TLS: true, CA: ca.pem, Password: secret.New(secretPassword)}
 		},
 	}
 	for name, arrange := range targets {
@@ -138,7 +140,7 @@ func FuzzReply(f *testing.F) {
 			go drain(theirs)
 			_, _ = theirs.Write(reply)
 		}()
-		target := Target{Addr: "redis.example:6379", Password: secretPassword, Key: "k"}.withDefaults()
+		target := Target{Addr: "redis.example:6379", Password: secret.New(secretPassword), Key: "k"}.withDefaults()
 		_, failed := check(t.Context(), target, ours)
 		if failed == nil {
 			t.Fatal("success without the value in the reply")

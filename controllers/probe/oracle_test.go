@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // probeUnlisted probes a server whose address is open, and not listed by the policy.
@@ -67,7 +69,7 @@ func TestPortsOfUnlistedAddressesLookAlike(t *testing.T) {
 		for mode, encrypted := range map[string]bool{"with TLS": true, "without TLS": false} {
 			t.Run(name+", "+mode, func(t *testing.T) {
 				t.Parallel()
-				target := Target{Addr: start(t), Key: "k", Password: secretPassword, TLS: encrypted, Timeout: 500 * time.Millisecond}
+				target := Target{Addr: start(t), Key: "k", Password: secret.New(secretPassword), TLS: encrypted, Timeout: 500 * time.Millisecond}
 				a := probeUnlisted(t.Context(), target)
 				_, port, _ := net.SplitHostPort(target.Addr)
 				const want = "127.0.0.1:PORT does not answer like Redis; check host, port, TLS on both sides and network policies. " +
@@ -97,7 +99,7 @@ func TestReplyOfAnUnlistedRedisIsTold(t *testing.T) {
 		target Target
 		want   Reason
 	}{
-		"a wrong password":   {Target{Addr: startRedis(t, "--requirepass", "another"), Password: secretPassword}, ReasonWrongPassword},
+		"a wrong password":   {Target{Addr: startRedis(t, "--requirepass", "another"), Password: secret.New(secretPassword)}, ReasonWrongPassword},
 		"no password":        {Target{Addr: startRedis(t, "--requirepass", "another")}, ReasonAuthenticationRequired},
 		"a healthy one":      {Target{Addr: startRedis(t)}, ReasonHealthy},
 		"no such host":       {Target{Addr: "no..such.host:6379"}, ReasonHostNotFound},

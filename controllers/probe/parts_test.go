@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 func TestParseReplication(t *testing.T) {
@@ -47,7 +49,7 @@ func TestParseReplication(t *testing.T) {
 
 func TestTargetMasksItsPassword(t *testing.T) {
 	t.Parallel()
-	target := Target{Addr: "redis:6379", Password: secretPassword}
+	target := Target{Addr: "redis:6379", Password: secret.New(secretPassword)}
 	inJSON, err := json.Marshal(target)
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // start runs p until the test ends, and checks that it stops.
@@ -186,9 +188,9 @@ func TestWatchingTheSameTargetAgainHasNoEffect(t *testing.T) {
 
 func TestChangedTargetIsProbedImmediately(t *testing.T) {
 	runProber(t, func(t *testing.T, p *testProber) {
-		p.Watch(p.key, Target{Addr: "redis:6379", Password: "old"})
+		p.Watch(p.key, Target{Addr: "redis:6379", Password: secret.New("old")})
 		advance(time.Second)
-		p.Watch(p.key, Target{Addr: "redis:6379", Password: "new"})
+		p.Watch(p.key, Target{Addr: "redis:6379", Password: secret.New("new")})
 		if r, ok := p.Last(p.key); ok {
 			t.Errorf("got result %+v of the previous target", r)
 		}
@@ -224,10 +226,10 @@ func TestResultHasTheIDOfItsTarget(t *testing.T) {
 func TestRunningProbeIsIgnoredForAChangedTarget(t *testing.T) {
 	runProber(t, func(t *testing.T, p *testProber) {
 		p.cache.set('o', 100*time.Millisecond)
-		p.Watch(p.key, Target{Password: "old"})
+		p.Watch(p.key, Target{Password: secret.New("old")})
 		advance(50 * time.Millisecond)
 		p.cache.set('r', 100*time.Millisecond)
-		p.Watch(p.key, Target{Password: "new"})
+		p.Watch(p.key, Target{Password: secret.New("new")})
 		advance(60 * time.Millisecond)
 		if r, ok := p.Last(p.key); ok {
 			t.Errorf("got result %+v of the previous target", r)

@@ -285,17 +285,17 @@ var failureScenarios = map[string]scenario{
 }
 
 // noPassword stands for an empty password, because empty means secretPassword.
-const noPassword = secret.String("none")
+var noPassword = secret.New("none")
 
 // prepared returns the scenario's target with password and key.
 func (s scenario) prepared(t *testing.T) Target {
 	t.Helper()
 	target := s.arrange(t)
 	switch target.Password {
-	case "":
-		target.Password = secretPassword
+	case secret.String{}:
+		target.Password = secret.New(secretPassword)
 	case noPassword:
-		target.Password = ""
+		target.Password = secret.String{}
 	}
 	target.Key = "feature_flags:probe"
 	return target

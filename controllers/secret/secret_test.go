@@ -20,29 +20,38 @@ import (
 	"github.com/flagcache/flagcache/test/leak"
 )
 
-const password = String("a marked <password>")
+// text has characters that encoders write in their own ways.
+const text = "a marked <password>"
+
+var password = New(text)
 
 // TestStringIsMasked writes a value, and structs that contain it, in every way in which the
 // operator's libraries write something.
 func TestStringIsMasked(t *testing.T) {
+	type unexported struct {
+		password String
+		list     []String
+		byName   map[string]String
+	}
 	holder := struct {
 		Name     string
+		hidden   unexported
 		Password String
 		Pointer  *String
 		List     []String
 		Map      map[string]String
-	}{"holder", password, new(password), []String{password}, map[string]String{"p": password}}
+	}{"holder", unexported{password, []String{password}, map[string]String{"p": password}}, password, new(password), []String{password}, map[string]String{"p": password}}
 	var all strings.Builder
 	for _, value := range []any{password, &holder, holder, []String{password}, map[string]any{"p": password}, errors.New(fmt.Sprint(password))} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%T %v"} {
 			fmt.Fprintf(&all, verb+"\n", value)
 		}
 		for _, encode := range []func(any) ([]byte, error){json.Marshal, yaml.Marshal} {
-			text, err := encode(value)
+			encoded, err := encode(value)
 			if err != nil {
 				t.Fatal(err)
 			}
-			all.Write(text)
+			all.Write(encoded)
 		}
 		slog.New(slog.NewTextHandler(&all, nil)).Info("text", "value", value)
 		slog.New(slog.NewJSONHandler(&all, nil)).Info("JSON", "value", value)
@@ -59,7 +68,7 @@ func TestStringIsMasked(t *testing.T) {
 	all.WriteString(password.String() + password.GoString())
 
 	searcher := leak.NewSearcher()
-	if err := searcher.Add("the password", string(password)); err != nil {
+	if err := searcher.Add("the password", text); err != nil {
 		t.Fatal(err)
 	}
 	for _, found := range searcher.Search("the output", all.String()) {
@@ -67,5 +76,14 @@ func TestStringIsMasked(t *testing.T) {
 	}
 	if !strings.Contains(all.String(), masked) {
 		t.Errorf("no stars in %s", &all)
+	}
+}
+
+func TestStringsAreEqualIfTheirValuesAre(t *testing.T) {
+	if New("a"+text[1:]) != password || New("other") == password || !password.Equal(New(text)) {
+		t.Error("values are not compared")
+	}
+	if (String{}) != New("") || !New("").IsEmpty() || New("").Reveal() != "" || password.IsEmpty() || password.Reveal() != text {
+		t.Error("the empty value is not the zero value, or a value is not revealed")
 	}
 }

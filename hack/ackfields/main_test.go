@@ -141,7 +141,7 @@ func (k kind) plan(t *testing.T, changes []change) []observed.Object {
 		Now:       time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC),
 		FlagCache: aFlagCache(t, changes),
 		Operator:  observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1", ClusterID: "cluster"},
-		Fresh:     observed.Fresh{IntegrityKey: secret.String(strings.Repeat("k", 32)), Token: secret.String(strings.Repeat("t", 64))},
+		Fresh:     observed.Fresh{IntegrityKey: secret.New(strings.Repeat("k", 32)), Token: secret.New(strings.Repeat("t", 64))},
 		Flags:     observed.Flags{State: observed.FlagsLoaded},
 		ACK:       map[string]bool{},
 	}

@@ -40,6 +40,10 @@ var errInvalidURL = errors.New("not a URL like redis://user:password@host:6379/0
 // timeouts and limits are set by tune.
 func parseURL(text string) (*redis.UniversalOptions, error) {
 	scheme, rest, _ := strings.Cut(strings.TrimSpace(text), "://")
+	address, _, _ := strings.Cut(rest, "?")
+	if _, path, _ := strings.Cut(address, "/"); strings.Contains(rest, "#") || strings.Contains(path, "@") {
+		return nil, errInvalidURL // a part of a password would be the address, which is logged
+	}
 	scheme, kind, _ := strings.Cut(scheme, "+")
 	plain := scheme + "://" + rest
 	var options *redis.UniversalOptions

@@ -123,7 +123,9 @@ func TestParseURL(t *testing.T) {
 	if len(cluster.Addrs) != 2 || !cluster.IsClusterMode || cluster.Username != "u" || cluster.Password != "p" || cluster.TLSConfig == nil {
 		t.Errorf("unexpected options: %+v", cluster)
 	}
-	for _, bad := range []string{"redis+sentinel://a:1", "redis+other://a:1", "http+cluster://a", "redis+cluster://u:secret@a:1?addr=secret"} {
+	for _, bad := range []string{"redis+sentinel://a:1", "redis+other://a:1", "http+cluster://a", "redis+cluster://u:secret@a:1?addr=secret",
+		"redis://u:12#secret@a:1", "redis://u:12/secret@a:1", "redis://u:12?secret@a:1", "redis+cluster://u:12#secret@a:1", "redis+cluster://u:12/secret@a:1",
+	} {
 		if _, err := parseURL(bad); !errors.Is(err, errInvalidURL) {
 			t.Errorf("parsing %s returns %v", bad, err)
 		}

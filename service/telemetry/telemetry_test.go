@@ -92,6 +92,24 @@ func TestExportErrorsAreLoggedOnce(t *testing.T) {
 	}
 }
 
+func TestSettingsAreNotLogged(t *testing.T) {
+	const token = "canary-token"
+	var log bytes.Buffer
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Bearer "+token+",authorization=%zz"+token)
+	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://user:"+token+"@127.0.0.1:1")
+	collect(t, slog.New(slog.NewTextHandler(&log, nil)), http.StatusOK, "/flags/a")
+	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://user:"+token+"@[::1")
+	collect(t, slog.New(slog.NewTextHandler(&log, nil)), http.StatusOK, "/flags/a")
+	for _, want := range []string{"traces are being lost", "parse headers", "escape header value", "parse url"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %q", want)
+		}
+	}
+	if strings.Contains(log.String(), token) {
+		t.Errorf("the log has the token:\n%s", &log)
+	}
+}
+
 func TestProfiles(t *testing.T) {
 	for _, path := range []string{"/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/heap", "/debug/pprof/cmdline"} {
 		w := httptest.NewRecorder()

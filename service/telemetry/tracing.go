@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -38,6 +39,7 @@ type Tracing struct{ provider *trace.TracerProvider }
 // NewTracing returns Tracing configured by the environment. The service name
 // defaults to flag-service.
 func NewTracing(ctx context.Context, version string, log *slog.Logger) (*Tracing, error) {
+	otel.SetLogger(logr.FromSlogHandler(messagesOnly{log.Handler()}))
 	complaints := rate.Sometimes{Interval: errorLogInterval}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		complaints.Do(func() { log.Warn("traces are being lost", "error", err) })
@@ -54,6 +56,21 @@ func NewTracing(ctx context.Context, version string, log *slog.Logger) (*Tracing
 	}
 	return &Tracing{trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(about))}, nil
 }
+
+// messagesOnly passes on what OpenTelemetry reports about its settings, without the
+// settings: headers have tokens, and an endpoint may have a password.
+type messagesOnly struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (m messagesOnly) Handle(ctx context.Context, r slog.Record) error {
+	return m.Handler.Handle(ctx, slog.NewRecord(r.Time, r.Level, "OpenTelemetry: "+r.Message, r.PC))
+}
+
+// WithAttrs implements slog.Handler.
+func (m messagesOnly) WithAttrs([]slog.Attr) slog.Handler { return m }
+
+// WithGroup implements slog.Handler.
+func (m messagesOnly) WithGroup(string) slog.Handler { return m }
 
 // Handler traces the requests to next. pattern returns the pattern of a
 // request's path, which becomes the span's name; requests without one are not

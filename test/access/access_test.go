@@ -56,7 +56,7 @@ func newRig(t *testing.T) *rig {
 	for name, user := range r.users {
 		rules := strings.Fields(*user.Spec.AccessString)
 		if mode := user.Spec.AuthenticationMode; mode != nil && *mode.Type == "password" {
-			rules = append(rules, ">"+string(r.probe.Connection.Password))
+			rules = append(rules, ">"+r.probe.Connection.Password.Reveal())
 		} else {
 			// Signatures are verified by ElastiCache; this server accepts any token.
 			rules = append(rules, "nopass")
@@ -325,7 +325,7 @@ func TestUnneededCommandsAreRefused(t *testing.T) {
 		},
 	}
 	for user, more := range refused {
-		client := r.as(t, user, string(r.probe.Connection.Password))
+		client := r.as(t, user, r.probe.Connection.Password.Reveal())
 		for _, line := range slices.Concat(toAll, more) {
 			parts := strings.Fields(line)
 			args := make([]any, len(parts))

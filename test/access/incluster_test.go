@@ -42,7 +42,7 @@ func startInCluster(t *testing.T, name, password string) *inCluster {
 	s := observed.Snapshot{
 		Now: time.Now(), FlagCache: fc, Flags: observed.Flags{State: observed.FlagsLoaded}, ACK: map[string]bool{},
 		Operator: observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
-		Fresh:    observed.Fresh{IntegrityKey: secret.String(strings.Repeat("k", 32)), Password: secret.String(password)},
+		Fresh:    observed.Fresh{IntegrityKey: secret.New(strings.Repeat("k", 32)), Password: secret.New(password)},
 	}
 	result := inCluster{probeKey: plancache.ProbeKey(fc)}
 	var file string
@@ -108,7 +108,7 @@ func TestInClusterRedisAllowsTheServiceAndTheProbe(t *testing.T) {
 	}
 	p.mustRead(t, "two")
 
-	attempt := probe.Once(t.Context(), probe.Target{Addr: c.server.Addr, Password: secret.String(c.password), Key: c.probeKey, Timeout: 30 * time.Second}, loopback)
+	attempt := probe.Once(t.Context(), probe.Target{Addr: c.server.Addr, Password: secret.New(c.password), Key: c.probeKey, Timeout: 30 * time.Second}, loopback)
 	if attempt.Err != nil || attempt.Role != "master" || attempt.Usage == (probe.Usage{}) {
 		t.Errorf("the probe returned %+v", attempt)
 	}

@@ -17,12 +17,13 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/test/cluster"
+	"github.com/flagcache/flagcache/test/leak"
 )
 
 // Passwords of the external Redis.
-const (
-	rightPassword = "the-right-password-of-the-external-redis"
-	wrongPassword = "a-wrong-password-for-the-external-redis"
+var (
+	rightPassword = leak.Marked("the right one")
+	wrongPassword = leak.Marked("a wrong one")
 )
 
 var _ = Describe("An external Redis", func() {

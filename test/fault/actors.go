@@ -278,17 +278,17 @@ func (w kube) probeResult(t probe.Target) probe.Result {
 	known, running := w.server(t.Addr)
 	if set, ok := w.redisPod(t.Addr); ok {
 		running = set.Status.ReadyReplicas > 0
-		if set.Annotations[annotationPassword] == hash(string(t.Password)) {
-			known = ackmodel.AcceptOnly(string(t.Password))
+		if set.Annotations[annotationPassword] == hash(t.Password.Reveal()) {
+			known = ackmodel.AcceptOnly(t.Password.Reveal())
 		}
 	}
 	switch {
 	case !running:
 		return down
-	case !known.Accept(string(t.Password)):
+	case !known.Accept(t.Password.Reveal()):
 		return probe.Result{Outcome: probe.Unhealthy, Reason: probe.ReasonWrongPassword, Message: "the password is wrong"}
 	default:
-		w.cloudOracle().recordProbe(t.Addr, string(t.Password))
+		w.cloudOracle().recordProbe(t.Addr, t.Password.Reveal())
 		return probe.Result{Outcome: probe.Healthy, Reason: probe.ReasonHealthy, Role: "master", Latency: time.Millisecond}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	claims "github.com/flagcache/flagcache/controllers/plan"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // secretMarker is the beginning of all credentials of the World. Nothing else contains it.
@@ -43,10 +45,8 @@ func (w oracle) checkWrite(k kind, before, after client.Object) {
 	if k == flagCaches && after != nil {
 		w.checkStatus(before, after)
 	}
-	if k != secrets && after != nil {
-		w.checkSecrecy(k, after)
-	}
 	if w.writer == operator {
+		w.checkSecrecy(k, before, after)
 		w.checkOperatorWrite(k, before, after) // before recordStable
 	}
 	w.canaryOracle().checkCanary(k, before, after)
@@ -365,11 +365,29 @@ func leak(text string) bool {
 	return false
 }
 
-// checkSecrecy verifies S6: no credential is in an object other than a Secret.
-func (w oracle) checkSecrecy(k kind, o client.Object) {
-	text, err := json.Marshal(withoutServerFields(o))
+// checkSecrecy verifies S6: the operator writes no credential into an object, except into the data
+// of a Secret.
+func (w oracle) checkSecrecy(k kind, before, after client.Object) {
+	if after == nil {
+		return
+	}
+	written := withoutServerFields(after)
+	switch o := written.(type) {
+	case *corev1.Secret:
+		o.Data = nil
+	case *appsv1.ControllerRevision:
+		if old, ok := before.(*appsv1.ControllerRevision); !ok || !bytes.Equal(old.Data.Raw, o.Data.Raw) || old.Annotations[v1alpha1.AnnotationTemplate] != o.Annotations[v1alpha1.AnnotationTemplate] {
+			w.checkText("the template in "+o.Name, observed.ToJSON(observed.TemplatesOf(o)))
+		}
+	case *v1alpha1.FlagCache: // its status is the operator's
+	default:
+		if status := reflect.ValueOf(o).Elem().FieldByName("Status"); status.IsValid() {
+			status.SetZero()
+		}
+	}
+	text, err := json.Marshal(written)
 	if err == nil && leak(string(text)) {
-		w.violation("S6 secrecy: %s %s contains a credential", k, o.GetName())
+		w.violation("S6 secrecy: %s %s contains a credential", k, after.GetName())
 	}
 }
 
@@ -403,15 +421,22 @@ func (w *World) logger() logr.Logger { return logr.New(sink{w}) }
 
 type sink struct{ w *World }
 
-func (s sink) Init(logr.RuntimeInfo)          {}
-func (s sink) Enabled(int) bool               { return true }
-func (s sink) WithValues(...any) logr.LogSink { return s }
-func (s sink) WithName(string) logr.LogSink   { return s }
-func (s sink) Info(_ int, text string, kv ...any) {
-	s.w.oracle().checkText("the log", fmt.Sprint(text, kv))
-}
-func (s sink) Error(err error, text string, kv ...any) {
-	s.w.oracle().checkText("the log", fmt.Sprint(err, text, kv))
+func (s sink) Init(logr.RuntimeInfo)                   {}
+func (s sink) Enabled(int) bool                        { return true }
+func (s sink) WithName(string) logr.LogSink            { return s }
+func (s sink) Info(_ int, text string, kv ...any)      { s.check(append(slices.Clone(kv), text)) }
+func (s sink) WithValues(kv ...any) logr.LogSink       { s.check(kv); return s }
+func (s sink) Error(err error, text string, kv ...any) { s.check(append(slices.Clone(kv), err, text)) }
+
+// check checks values as they are printed, and as they are encoded: the operator's log is JSON.
+func (s sink) check(values []any) {
+	text := fmt.Sprint(values...)
+	for _, value := range values {
+		if encoded, err := json.Marshal(value); err == nil {
+			text += string(encoded)
+		}
+	}
+	s.w.oracle().checkText("the log", text)
 }
 
 // checkAtRest verifies the invariants of a World at rest.

@@ -148,7 +148,7 @@ func (w digest) stateKey() stateKey {
 			last = *p.last
 			last.ID = ""
 		}
-		fmt.Fprintln(h, key.Name, target.Addr, hash(target), seen[id], seen[generatedPattern.FindString(string(target.Password))], p.fresh, p.last != nil, last)
+		fmt.Fprintln(h, key.Name, target.Addr, hash(target), seen[id], seen[generatedPattern.FindString(target.Password.Reveal())], p.fresh, p.last != nil, last)
 	}
 	if fc, ok := owner.(*v1alpha1.FlagCache); ok && fc.Spec.Canary != nil {
 		s := fingerprintText(w.canaryState(fc))

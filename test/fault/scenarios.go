@@ -17,6 +17,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/policy"
 )
@@ -325,8 +326,8 @@ var elastiCacheScenarios = inCloud([]scenario{
 			w.nextTick = w.time.Add(tick)
 		}}}},
 	{name: "elastiCacheChangeDenied", steps: []step{createElastiCache,
-		{"request larger nodes, which AWS denies", func(w *World) {
-			w.cloud.Refuse("ModifyReplicationGroup", "AccessDenied", "User: arn:aws:iam::123456789012:user/ack is not authorized to perform this action", 5)
+		{"request larger nodes, which AWS denies, with a message that repeats the token", func(w *World) {
+			w.cloud.Refuse("ModifyReplicationGroup", "AccessDenied", "User: arn:aws:iam::123456789012:user/ack is not authorized to perform this action with AuthToken "+recordedToken(w), 5)
 			requestNodes("cache.t3.small")(w)
 		}},
 	}, waitsForRest: true},
@@ -391,6 +392,16 @@ func requestNodes(nodeType string) func(*World) {
 func limitSpending(w *World, usd int32) {
 	w.policy = &policy.Policy{ElastiCache: []policy.ElastiCache{{Namespaces: []string{namespace}, MaxNamespaceMonthlyUSD: &usd}}}
 	w.queue.enqueue(w.time)
+}
+
+// recordedToken is a token in a Secret of a cache.
+func recordedToken(w *World) string {
+	for _, o := range w.api.now(secrets) {
+		if token := o.(*corev1.Secret).Data[elasticache.TokenKey]; token != nil {
+			return string(token)
+		}
+	}
+	return ""
 }
 
 // exceedQuota lets AWS refuse to create groups.

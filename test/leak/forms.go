@@ -14,29 +14,36 @@ import (
 )
 
 // form is how a value is written.
-type form struct{ name, text string }
+type form struct {
+	name, text string
+	// perByte is how many characters a byte of the value takes at least, in quarters of one.
+	perByte int
+}
+
+// piece is the length of a piece of the text that says as much as so many bytes of the value.
+func (f form) piece(bytes int) int { return bytes * f.perByte / 4 }
 
 // forms are all forms of a value, each text once.
 func forms(value string) []form {
 	quoted := strconv.Quote(value)
 	list := []form{
-		{"raw", value},
-		{"hex", hex.EncodeToString([]byte(value))},
-		{"upper-case hex", strings.ToUpper(hex.EncodeToString([]byte(value)))},
-		{"URL query", url.QueryEscape(value)},
-		{"URL path", url.PathEscape(value)},
-		{"URL user", urlUser(value)},
-		{"JSON", inJSON(value, true)},
-		{"JSON without HTML escapes", inJSON(value, false)},
-		{"JSON in JSON", inJSON(inJSON(value, true), true)},
-		{"JSON in JSON without HTML escapes", inJSON(inJSON(value, false), false)},
-		{"Go syntax", quoted[1 : len(quoted)-1]},
-		{"decimal bytes", decimals(value)},
+		{"raw", value, 4},
+		{"hex", hex.EncodeToString([]byte(value)), 8},
+		{"upper-case hex", strings.ToUpper(hex.EncodeToString([]byte(value))), 8},
+		{"URL query", url.QueryEscape(value), 4},
+		{"URL path", url.PathEscape(value), 4},
+		{"URL user", urlUser(value), 4},
+		{"JSON", inJSON(value, true), 4},
+		{"JSON without HTML escapes", inJSON(value, false), 4},
+		{"JSON in JSON", inJSON(inJSON(value, true), true), 4},
+		{"JSON in JSON without HTML escapes", inJSON(inJSON(value, false), false), 4},
+		{"Go syntax", quoted[1 : len(quoted)-1], 4},
+		{"decimal bytes", decimals(value), 11},
 	}
 	for offset := range 3 {
 		list = append(list,
-			form{fmt.Sprintf("base64 at byte %d", offset), unaligned(base64.StdEncoding, value, offset)},
-			form{fmt.Sprintf("base64url at byte %d", offset), unaligned(base64.URLEncoding, value, offset)})
+			form{fmt.Sprintf("base64 at byte %d", offset), unaligned(base64.StdEncoding, value, offset), 5},
+			form{fmt.Sprintf("base64url at byte %d", offset), unaligned(base64.URLEncoding, value, offset), 5})
 	}
 	seen := map[string]bool{}
 	var unique []form

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -95,7 +96,7 @@ func TestSearcherFindsSecretsWithOneBeginning(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	found := s.Search("a text", "common-beginning-two")
+	found := slices.DeleteFunc(s.Search("a text", "common-beginning-two"), func(f Finding) bool { return strings.HasPrefix(f.What, "a piece of ") })
 	if len(found) != 1 || found[0].What != "two" || found[0].Form != "raw" {
 		t.Errorf("found %v", found)
 	}
@@ -104,5 +105,59 @@ func TestSearcherFindsSecretsWithOneBeginning(t *testing.T) {
 func TestShortSecretsAreRefused(t *testing.T) {
 	if err := NewSearcher().Add("the password", "s3cret!"); err == nil {
 		t.Error("a value of seven bytes is accepted")
+	}
+}
+
+// TestSearcherFindsPieces cuts every piece out of a credential, as messages are cut.
+func TestSearcherFindsPieces(t *testing.T) {
+	credential := Marked("pieces") + "?/%\"<"
+	s := NewSearcher()
+	if err := s.Add("the password", credential); err != nil {
+		t.Fatal(err)
+	}
+	for begin := range len(credential) - Piece + 1 {
+		piece := credential[begin : begin+Piece]
+		inJSON, err := json.Marshal(piece)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts := []string{
+			"it begins with " + piece + "...", fmt.Sprintf("%x", piece), fmt.Sprintf("%X", piece), fmt.Sprintf("%v", []byte(piece)),
+			url.QueryEscape(piece), url.PathEscape(piece), string(inJSON), fmt.Sprintf("%q", piece),
+		}
+		for i := range 3 {
+			texts = append(texts, base64.StdEncoding.EncodeToString([]byte(strings.Repeat("?", i)+piece+">>")),
+				base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("?", i)+piece+">>")))
+		}
+		for _, text := range texts {
+			if found := s.Search("a log", text); len(found) == 0 || found[0].What != "a piece of the password" {
+				t.Errorf("the piece at %d in %s: found %v", begin, text, found)
+			}
+		}
+		for _, text := range []string{piece[1:], piece[:Piece-1], fmt.Sprintf("%x", piece[1:])} {
+			if found := s.Search("a log", text); len(found) > 0 {
+				t.Errorf("%q has %v", text, found)
+			}
+		}
+	}
+}
+
+func TestCredentialsOfValues(t *testing.T) {
+	password := Marked("credentials")
+	for value, want := range map[string][]string{
+		password:                               {password},
+		"short":                                nil,
+		"redis://cache.example.com:6379":       nil,
+		"redis://:" + password + "@cache:6379": {password},
+		"rediss://app:a%3Fquestion@cache":      {"a?question"},
+		"maxmemory-policy allkeys-lru\nuser default on >" + password + " ~* -@all\n":         {password},
+		"-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEG\n-----END PRIVATE KEY-----\n": nil,
+	} {
+		if got := credentials(value); !slices.Equal(got, want) {
+			t.Errorf("credentials of %q are %q, want %q", value, got, want)
+		}
+	}
+	if Marked("a")[:Piece] == Marked("b")[:Piece] || Marked("a") != Marked("a") {
+		t.Error("marked passwords share a piece, or differ between runs")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -44,16 +45,18 @@ func (c *Connection) setURI(text string) error {
 		return fmt.Errorf("key uri names a database: only database 0 is supported")
 	case uri.RawQuery != "":
 		return fmt.Errorf("key uri has query parameters, which are not supported")
+	case strings.Contains(text, "#"):
+		return fmt.Errorf("key uri contains #: special characters in the password must be percent-encoded")
 	}
 	c.TLS = uri.Scheme == "rediss"
 	c.Username = uri.User.Username()
 	password, _ := uri.User.Password()
-	c.Password = secret.String(password)
+	c.Password = secret.New(password)
 	return c.setAddress("uri", uri.Hostname(), uri.Port())
 }
 
 func (c *Connection) setKeys(data map[string][]byte) error {
-	c.Username, c.Password = Text(data, "username"), secret.String(data["password"])
+	c.Username, c.Password = Text(data, "username"), secret.New(string(data["password"]))
 	switch tls := Text(data, "tls"); tls {
 	case "", "false":
 	case "true":
@@ -67,9 +70,11 @@ func (c *Connection) setKeys(data map[string][]byte) error {
 	return c.setAddress("host", Text(data, "host"), Text(data, "port"))
 }
 
-// setAddress sets the host and the port, which defaults to that of Redis.
+// setAddress sets the host and the port, which defaults to that of Redis. Neither is a part
+// of a password that was not escaped: they are in the status.
 func (c *Connection) setAddress(key, host, port string) error {
-	if host == "" || strings.ContainsAny(host, " \t\r\n/@") {
+	_, notIP := netip.ParseAddr(host)
+	if host == "" || strings.ContainsAny(host, " \t\r\n/@") || strings.Contains(host, ":") && notIP != nil {
 		return fmt.Errorf("key %s has no valid host", key)
 	}
 	c.Host, c.Port = host, DefaultPort

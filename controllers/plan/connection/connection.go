@@ -45,21 +45,21 @@ func (c Connection) Endpoint() string {
 	return host + ":" + strconv.Itoa(c.Port)
 }
 
-// URI is the connection as redis:// or rediss://.
-func (c Connection) URI() string {
+// URI is the connection as redis:// or rediss://, with the password.
+func (c Connection) URI() secret.String {
 	uri := url.URL{Scheme: "redis", Host: c.Endpoint()}
 	if c.TLS {
 		uri.Scheme = "rediss"
 	}
-	if c.Password != "" {
-		uri.User = url.UserPassword(c.Username, string(c.Password))
+	if !c.Password.IsEmpty() {
+		uri.User = url.UserPassword(c.Username, c.Password.Reveal())
 	}
-	return uri.String()
+	return secret.New(uri.String())
 }
 
 // Hash distinguishes the connections of one FlagCache.
 func (c Connection) Hash(uid types.UID) string {
-	parts := []string{c.URI(), c.CA}
+	parts := []string{c.URI().Reveal(), c.CA}
 	if c.IAMCache != "" {
 		parts = append(parts, c.Username, c.IAMCache, c.IAMRegion)
 	}
@@ -74,7 +74,7 @@ const SecretType corev1.SecretType = "servicebinding.io/redis"
 const DefaultPort = 6379
 
 // PasswordKey is the key of a password in a Secret.
-const PasswordKey = "password"
+const PasswordKey = observed.PasswordKey
 
 // Keys of the connection Secret, in addition to those of the Service Binding
 // specification, for authentication with AWS credentials.
@@ -92,14 +92,14 @@ func (c Connection) data() map[string][]byte {
 		"host":      c.Host,
 		"port":      strconv.Itoa(c.Port),
 		"username":  c.Username,
-		PasswordKey: string(c.Password),
-		"uri":       c.URI(),
+		PasswordKey: c.Password.Reveal(),
+		"uri":       c.URI().Reveal(),
 		"tls":       strconv.FormatBool(c.TLS),
 		"ca":        c.CA,
 		iamCacheKey: c.IAMCache,
 		// The region is for signing; without it the AWS SDK uses that of the pod.
 		iamRegionKey: c.IAMRegion,
-		"REDIS_URL":  c.URI(),
+		"REDIS_URL":  c.URI().Reveal(),
 	}
 	data := make(map[string][]byte, len(entries))
 	for key, value := range entries {
@@ -119,7 +119,7 @@ func read(data map[string][]byte) Connection {
 		Host:      string(data["host"]),
 		Port:      port,
 		Username:  string(data["username"]),
-		Password:  secret.String(data[PasswordKey]),
+		Password:  secret.New(string(data[PasswordKey])),
 		TLS:       string(data["tls"]) == "true",
 		CA:        string(data["ca"]),
 		IAMCache:  string(data[iamCacheKey]),

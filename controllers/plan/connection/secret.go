@@ -86,14 +86,14 @@ func newSecret(fc *v1alpha1.FlagCache, name string, c Connection) *corev1.Secret
 func integritySecret(x *observed.Index) *corev1.Secret {
 	name := observed.IntegrityName(x.FlagCache)
 	key := x.SecretValue(name, config.IntegrityKey)
-	if key == "" {
-		key = string(x.Fresh.IntegrityKey)
+	if key.IsEmpty() {
+		key = x.Fresh.IntegrityKey
 	}
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: observed.ChildMeta(x.FlagCache, name, v1alpha1.ComponentService),
 		Type:       corev1.SecretTypeOpaque,
-		Data:       map[string][]byte{config.IntegrityKey: []byte(key)},
+		Data:       map[string][]byte{config.IntegrityKey: []byte(key.Reveal())},
 	}
 }
 

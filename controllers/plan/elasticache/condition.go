@@ -66,7 +66,7 @@ func (c planned) absent() metav1.Condition {
 			maxFailures, inParentheses(failed.Event), v1alpha1.AnnotationReconcileAt)
 	case failed.Count > 0:
 		return notProvisioned(v1alpha1.ReasonCreateFailed, "AWS failed to create the replication group%s; it is created again after a pause", inParentheses(failed.Event))
-	case c.token == "":
+	case c.token.IsEmpty():
 		return notProvisioned(v1alpha1.ReasonProvisioning, "Creating Secret %s", c.secret())
 	case c.deps.waiting != nil:
 		return c.dependency(c.deps.waiting)

@@ -41,7 +41,7 @@ func (c planned) connections() (used, probe *connection.Connection) {
 // connection is what AWS reports, with the token on record.
 func (c planned) connection() (connection.Connection, bool) {
 	g := c.seen.Group
-	if g == nil || g.DeletionTimestamp != nil || !c.seen.usable() || c.token == "" {
+	if g == nil || g.DeletionTimestamp != nil || !c.seen.usable() || c.token.IsEmpty() {
 		return connection.Connection{}, false
 	}
 	endpoint := ack.PrimaryEndpoint(g)
@@ -56,7 +56,7 @@ func (c planned) connection() (connection.Connection, bool) {
 	}
 	switch {
 	case c.usesToken():
-		current.Password = secret.String(c.token)
+		current.Password = c.token
 	case c.usesIAM():
 		current.Username, current.IAMCache, current.IAMRegion = c.serviceUser(), c.aws, regionFor(c.x, c.desired, g)
 	}
@@ -90,12 +90,12 @@ func (Planner) ProbeConnection(x *observed.Index, c connection.Connection) conne
 			return asProbe(x.FlagCache, c, x.SecretValue(n.secret(), TokenKey))
 		}
 	}
-	return asProbe(x.FlagCache, c, "")
+	return asProbe(x.FlagCache, c, secret.String{})
 }
 
 // asProbe replaces the pods' user with the probe's.
-func asProbe(fc *v1alpha1.FlagCache, c connection.Connection, password string) connection.Connection {
-	c.Username, c.Password = ProbeUser(fc, password), secret.String(password)
+func asProbe(fc *v1alpha1.FlagCache, c connection.Connection, password secret.String) connection.Connection {
+	c.Username, c.Password = ProbeUser(fc, password), password
 	c.IAMCache, c.IAMRegion = "", ""
 	return c
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // Identity is a hash of everything that AWS cannot change in place, by which the objects
@@ -183,7 +184,7 @@ func (n names) defaultUser() string { return "d" + strings.TrimPrefix(n.aws, "fc
 
 // probeUserID is the ID of the probe's user that has a token as its password. It has the
 // unique part of the cache's ID.
-func (n names) probeUserID(token string) string {
+func (n names) probeUserID(token secret.String) string {
 	return fitting("p", n.fc, n.aws[strings.LastIndex(n.aws, "-")+1:]+"-"+tokenMark(n.fc, token))
 }
 
@@ -195,7 +196,7 @@ type desired struct {
 	names
 	spec *v1alpha1.ElastiCacheSpec
 	// token is the one that the cache's Secret was observed to hold.
-	token string
+	token secret.String
 	// cluster is the ID of the cluster, "" if it is unknown.
 	cluster string
 	// trusted: what AWS has with IDs that derive from the cache's may be adopted.

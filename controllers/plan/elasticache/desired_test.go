@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // aFlagCache requests the smallest group, with the defaults of the API server.
@@ -45,7 +46,7 @@ func TestIDsAreValidInAWS(t *testing.T) {
 		fc.Namespace, fc.Name = name(63, "ab0"), name(46, "ab")
 		n := names{fc, Identity(fc), newID("cluster-1", fc)}
 		short := names{fc, Identity(fc), shortID(fc, Identity(fc))}
-		for _, id := range []string{n.aws, n.probeUserID("token"), n.defaultUser(), short.aws, short.probeUserID("token"), short.defaultUser()} {
+		for _, id := range []string{n.aws, n.probeUserID(secret.New("token")), n.defaultUser(), short.aws, short.probeUserID(secret.New("token")), short.defaultUser()} {
 			if len(id) > maxID || !wellFormed.MatchString(id) {
 				t.Fatalf("the ID of %s/%s is %q", fc.Namespace, fc.Name, id)
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // Observed is a cache as it was observed.
@@ -85,13 +86,13 @@ func identityOf(d *appsv1.Deployment) string {
 	return d.Spec.Template.Annotations[v1alpha1.AnnotationCache]
 }
 
-// token is the token on record, "" before a Secret was observed to hold it: it is not
+// token is the token on record, empty before a Secret was observed to hold it: it is not
 // used before.
-func (o Observed) token() string {
+func (o Observed) token() secret.String {
 	if o.Secret == nil {
-		return ""
+		return secret.String{}
 	}
-	return string(o.Secret.Data[TokenKey])
+	return secret.New(string(o.Secret.Data[TokenKey]))
 }
 
 // lastGood is the connection of the revision that uses the cache, the stable one

@@ -182,7 +182,7 @@ func (c planned) steps(held bool) steps {
 	case c.discarded():
 		next.keep = observed.Without(owned, []observed.Object{c.seen.Group})
 		return next
-	case c.token == "" || forgetsToken(c.desired, c.seen):
+	case c.token.IsEmpty() || forgetsToken(c.desired, c.seen):
 		next.keep = owned
 		return next
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // A token is rotated without an evaluation that fails, because AWS accepts the old
@@ -28,14 +29,14 @@ import (
 // same as another reconcile. ACK compares no Secret's content, hence the description.
 
 // TokenKey of the Secret of a cache.
-const TokenKey = "token"
+const TokenKey = observed.TokenKey
 
 // tokenPrefix introduces the mark of a token in a group's description.
 const tokenPrefix = ", token "
 
 // tokenMark identifies a token and does not help to guess it.
-func tokenMark(fc *v1alpha1.FlagCache, token string) string {
-	return observed.Fingerprint(fc.UID, "token", token)
+func tokenMark(fc *v1alpha1.FlagCache, token secret.String) string {
+	return observed.Fingerprint(fc.UID, "token", token.Reveal())
 }
 
 // TokenMark is the mark of the token in a group's description, "" for none.
@@ -48,14 +49,14 @@ func TokenMark(description string) string {
 // tokenInput is what the choice of a token depends on.
 type tokenInput struct {
 	now time.Time
-	// stored is the token in the Secret, "" before it was observed to hold one; record
+	// stored is the token in the Secret, empty before it was observed to hold one; record
 	// is how old it is.
-	stored string
+	stored secret.String
 	record tokenRecord
-	// inUse is the token of the pods that use the cache, "" if there are none.
-	inUse string
+	// inUse is the token of the pods that use the cache, empty if there are none.
+	inUse secret.String
 	// fresh is a random token.
-	fresh string
+	fresh secret.String
 	// rotates: clients authenticate with the token, so there is something to rotate.
 	rotates bool
 	// request is the value of the annotation that requests a rotation, interval the
@@ -70,12 +71,12 @@ type tokenInput struct {
 
 // nextToken is the token as it should be: the stored one, the one in use if that is
 // lost, or a new one where a rotation is due.
-func nextToken(in tokenInput) (string, tokenRecord) {
+func nextToken(in tokenInput) (secret.String, tokenRecord) {
 	fresh := tokenRecord{MadeAt: toSecond(in.now), Request: in.request}
 	switch {
-	case in.stored == "" && in.inUse != "":
+	case in.stored.IsEmpty() && !in.inUse.IsEmpty():
 		return in.inUse, fresh
-	case in.stored == "":
+	case in.stored.IsEmpty():
 		return in.fresh, fresh
 	case in.forgetsInUse:
 		return in.inUse, in.record
@@ -100,12 +101,12 @@ func (in tokenInput) due() bool {
 // tokenInput collects what the next token of the cache depends on.
 func (c planned) tokenInput() tokenInput {
 	in := tokenInput{
-		now: c.x.Now, stored: c.token, record: c.records.token, fresh: string(c.x.Fresh.Token), rotates: c.usesToken(),
+		now: c.x.Now, stored: c.token, record: c.records.token, fresh: c.x.Fresh.Token, rotates: c.usesToken(),
 		request: c.fc.Annotations[v1alpha1.AnnotationRotateToken], interval: c.spec.Authentication.RotationInterval,
 		safe: c.mayRotate(), forgetsInUse: forgetsToken(c.desired, c.seen),
 	}
 	if used := c.seen.lastGood(); used != nil && c.usesToken() {
-		in.inUse = string(used.Password)
+		in.inUse = used.Password
 	}
 	return in
 }
@@ -124,7 +125,7 @@ func (c planned) renderSecret() *corev1.Secret {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: meta,
 		Type:       corev1.SecretTypeOpaque,
-		Data:       map[string][]byte{TokenKey: []byte(token)},
+		Data:       map[string][]byte{TokenKey: []byte(token.Reveal())},
 	}
 }
 
@@ -170,7 +171,7 @@ func (c planned) rotationWaits() string {
 // pods use: it accepts the one whose mark is in the group's description and the one
 // before. That is the case after an edit of the Secret in the middle of a rotation.
 func forgetsToken(d desired, seen Observed) bool {
-	if seen.Group == nil || !d.usesToken() || d.token == "" {
+	if seen.Group == nil || !d.usesToken() || d.token.IsEmpty() {
 		return false
 	}
 	sent, stored := TokenMark(ack.Value(seen.Group.Spec.Description)), tokenMark(d.fc, d.token)
@@ -178,7 +179,7 @@ func forgetsToken(d desired, seen Observed) bool {
 		return false
 	}
 	return slices.ContainsFunc(seen.Users, func(u user) bool {
-		mark := tokenMark(d.fc, string(u.connection.Password))
+		mark := tokenMark(d.fc, u.connection.Password)
 		return u.known && mark != sent && mark != stored
 	})
 }
@@ -187,7 +188,7 @@ func forgetsToken(d desired, seen Observed) bool {
 // prevents a rotation that is due is checked again at an interval.
 func (c planned) rotationIn() time.Duration {
 	interval := c.spec.Authentication.RotationInterval
-	if interval == nil || c.token == "" {
+	if interval == nil || c.token.IsEmpty() {
 		return 0
 	}
 	left := interval.Duration - c.x.Now.Sub(c.records.token.MadeAt)

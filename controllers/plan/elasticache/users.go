@@ -16,6 +16,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -23,7 +24,7 @@ import (
 // ACK sends a password to AWS only with a user that it creates
 // (elasticache-controller v1.8.0, populateUpdatePayload), so another password is
 // another user.
-func ProbeUser(fc *v1alpha1.FlagCache, password string) string {
+func ProbeUser(fc *v1alpha1.FlagCache, password secret.String) string {
 	return "flagcache-probe-" + tokenMark(fc, password)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -33,7 +34,7 @@ func TestUsersOfAUserGroup(t *testing.T) {
 			fc := aFlagCache()
 			e := fc.Spec.Cache.ElastiCache
 			e.Engine, e.EngineVersion, e.Authentication.Type = engine, test.version, v1alpha1.AuthenticationIAM
-			d := desired{names: names{fc, Identity(fc), newID("cluster-1", fc)}, spec: e, token: "token"}
+			d := desired{names: names{fc, Identity(fc), newID("cluster-1", fc)}, spec: e, token: secret.New("token")}
 			deps := planDependencies(observed.NewIndex(observed.Snapshot{FlagCache: fc}), d, Observed{Group: &ack.ReplicationGroup{}})
 
 			modes := map[string]string{}
@@ -49,7 +50,7 @@ func TestUsersOfAUserGroup(t *testing.T) {
 				switch name {
 				case id:
 					name = "pods"
-				case ProbeUser(fc, "token"):
+				case ProbeUser(fc, secret.New("token")):
 					name = "probe"
 				}
 				switch mode := user.Spec.AuthenticationMode; {

@@ -15,6 +15,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // What is left of an object in which every field is set are the fields that are planned,
@@ -28,7 +29,7 @@ func TestOnlyPlannedFieldsAreWritten(t *testing.T) {
 		e.SubnetIDs, e.ClientSecurityGroupIDs = []v1alpha1.SubnetID{"subnet-1", "subnet-2"}, []v1alpha1.SecurityGroupID{"sg-1"}
 		e.Parameters, e.MaintenanceWindow = map[string]v1alpha1.ParameterValue{"timeout": "5"}, "sun:05:00-sun:06:00"
 		e.AtRestEncryption, e.Authentication.Type = &v1alpha1.AtRestEncryption{KMSKeyID: "key"}, authentication
-		d := desired{names: names{fc, Identity(fc), newID("cluster-1", fc)}, spec: e, token: "token"}
+		d := desired{names: names{fc, Identity(fc), newID("cluster-1", fc)}, spec: e, token: secret.New("token")}
 		x := observed.NewIndex(observed.Snapshot{FlagCache: fc, ACK: map[string]bool{"SecurityGroup": true}})
 		group := d.renderGroup(d.groupSpec([]string{"sg-1"}), change{})
 		for _, o := range append(planDependencies(x, d, Observed{Group: group}).objects, group) {

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/secret"
 )
 
 // Index is a Snapshot with its children looked up by type and name. It is built
@@ -161,13 +162,13 @@ func (x *Index) CacheIDs() []string {
 	return slices.Compact(ids)
 }
 
-// SecretValue returns one value of an owned Secret, "" if there is none.
-func (x *Index) SecretValue(name, key string) string {
-	secret, ok := Get[*corev1.Secret](x, name)
+// SecretValue returns one value of an owned Secret, empty if there is none.
+func (x *Index) SecretValue(name, key string) secret.String {
+	holder, ok := Get[*corev1.Secret](x, name)
 	if !ok {
-		return ""
+		return secret.String{}
 	}
-	return string(secret.Data[key])
+	return secret.New(string(holder.Data[key]))
 }
 
 // Owns reports whether the FlagCache, and not a predecessor of the same name, controls an

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/secret"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -21,7 +22,7 @@ import (
 // whoever may edit ControllerRevisions must not be able to have the operator run other pods.
 // The key is that of the FlagCache, in a Secret.
 type Seal struct {
-	key string
+	key secret.String
 	uid types.UID
 }
 
@@ -31,12 +32,12 @@ func sealOf(x *Index) Seal {
 }
 
 // Usable reports whether the key was observed.
-func (s Seal) Usable() bool { return s.key != "" }
+func (s Seal) Usable() bool { return !s.key.IsEmpty() }
 
 // Of returns the seal of a revision's pod template. It is good for no other revision, and for
 // no other FlagCache.
 func (s Seal) Of(revision string, template corev1.PodTemplateSpec) string {
-	mac := hmac.New(sha256.New, []byte(s.key))
+	mac := hmac.New(sha256.New, []byte(s.key.Reveal()))
 	fmt.Fprintf(mac, "flagcache.dev pod template\n%s\n%s\n%s", s.uid, revision, ToJSON(template))
 	return hex.EncodeToString(mac.Sum(nil))
 }

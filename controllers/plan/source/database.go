@@ -63,6 +63,10 @@ func databasePorts(uri string) ([]int32, error) {
 	}
 	address, query, _ := strings.Cut(rest, "?")
 	address, _, _ = strings.Cut(address, "/")
+	if strings.Contains(rest, "#") || strings.Contains(rest[len(address):], "@") {
+		// What seems to be the port, or the name of the database, may be a part of the password.
+		return nil, errors.New("special characters in the user name and the password must be percent-encoded")
+	}
 	parameters, err := url.ParseQuery(query)
 	if err != nil || parameters.Has("host") || parameters.Has("port") {
 		return nil, errors.New("the URI's parameters are invalid: hosts and ports belong before the name of the database")

@@ -73,6 +73,14 @@ func readURI(path string) (string, error) {
 	return uri, nil
 }
 
+// hasUnescaped reports whether a URI has a special character in the user name or the
+// password: what follows would be taken for the host and the database, which are logged.
+func hasUnescaped(uri string) bool {
+	_, rest, _ := strings.Cut(uri, "://")
+	end := strings.IndexAny(rest, "/?#")
+	return end >= 0 && (strings.Contains(rest, "#") || strings.Contains(rest[end:], "@"))
+}
+
 // parseURI converts a URI to a configuration. Of pgx's errors only an
 // unreadable file is passed on: all others may quote a password.
 func parseURI(uri string) (*pgx.ConnConfig, error) {
@@ -81,7 +89,7 @@ func parseURI(uri string) (*pgx.ConnConfig, error) {
 	switch {
 	case errors.As(err, &file):
 		return nil, fmt.Errorf("a file referenced by the database URI: %w", file)
-	case err != nil:
+	case err != nil, hasUnescaped(uri):
 		return nil, errInvalidURI
 	}
 	if !slices.Contains(sslModes, sslMode(uri)) {

@@ -291,6 +291,8 @@ func TestInvalidURIIsNotLeaked(t *testing.T) {
 	for _, uri := range []string{
 		"", "host=db password=s3cret", "mysql://u:s3cret@db", "postgres://u:s3cret/@db/x", "postgres://u:s3cret%zz@db/x", "postgres://u:s3cret@db:port/x",
 		"postgres://u:s3cret@db/x?sslmode=s3cret", "postgres://u:s3cret@db/x?sslrootcert=/absent/ca.crt", strings.Repeat("postgres://s3cret", 1000),
+		"postgres://u:12/s3cret@db/x?sslmode=disable", "postgres://u:12?s3cret@db/x&sslmode=disable", "postgres://u:12#s3cret@db/x?sslmode=disable",
+		"postgres://u:1@2/s3cret@db/x?sslmode=disable", "postgres://u:/s3cret@db/x?sslmode=disable",
 	} {
 		f := newFixture(t, uri)
 		_, err := f.connect(t.Context())

@@ -77,7 +77,7 @@ func (Planner) Plan(in cache.Input) cache.Part {
 		Provider: provider,
 		Host:     observed.RedisName(fc) + "." + fc.Namespace + ".svc",
 		Port:     connection.DefaultPort,
-		Password: secret.String(password),
+		Password: password,
 	}
 	return part
 }
@@ -127,21 +127,21 @@ func overdue(x *observed.Index, set *appsv1.StatefulSet) bool {
 // currentPassword is the one that Redis was given, else the one that clients were
 // given, so that losing either Secret changes nothing. A new one counts as stored
 // only when a Secret was observed to hold it.
-func currentPassword(x *observed.Index) (password string, stored bool) {
-	if p := x.SecretValue(observed.RedisName(x.FlagCache), connection.PasswordKey); p != "" {
+func currentPassword(x *observed.Index) (password secret.String, stored bool) {
+	if p := x.SecretValue(observed.RedisName(x.FlagCache), connection.PasswordKey); !p.IsEmpty() {
 		return p, true
 	}
-	if x.SecretValue(observed.ConnectionName(x.FlagCache), "provider") == provider {
-		if p := x.SecretValue(observed.ConnectionName(x.FlagCache), connection.PasswordKey); p != "" {
+	if x.SecretValue(observed.ConnectionName(x.FlagCache), "provider").Reveal() == provider {
+		if p := x.SecretValue(observed.ConnectionName(x.FlagCache), connection.PasswordKey); !p.IsEmpty() {
 			return p, true
 		}
 	}
-	return string(x.Fresh.Password), false
+	return x.Fresh.Password, false
 }
 
 // redisConfig is the configuration file. The password is in it because a
 // command line is readable by every process of the node.
-func redisConfig(fc *v1alpha1.FlagCache, password string) string {
+func redisConfig(fc *v1alpha1.FlagCache, password secret.String) secret.String {
 	lines := []string{
 		"port 6379",
 		"dir /data",
@@ -153,26 +153,26 @@ func redisConfig(fc *v1alpha1.FlagCache, password string) string {
 	if limit, ok := redisResources(fc).Limits[corev1.ResourceMemory]; ok {
 		lines = append(lines, fmt.Sprintf("maxmemory %d", limit.Value()/4*3))
 	}
-	return strings.Join(lines, "\n") + "\n"
+	return secret.New(strings.Join(lines, "\n") + "\n")
 }
 
 // redisUser is the only user of Redis, which both the flag service and the probe log in
 // as: the keys of the service by their prefixes, so that another environment is no new
 // configuration, the key of the probe, and the commands that are sent. Neither scripts nor
 // what administers the server is allowed.
-func redisUser(fc *v1alpha1.FlagCache, password string) string {
-	return fmt.Sprintf("user default on >%s ~%s* ~%s* ~%s resetchannels &%s* -@all %s %s", password,
+func redisUser(fc *v1alpha1.FlagCache, password secret.String) string {
+	return fmt.Sprintf("user default on >%s ~%s* ~%s* ~%s resetchannels &%s* -@all %s %s", password.Reveal(),
 		config.RedisKeyPrefix, config.RedisLockPrefix, cache.ProbeKey(fc), config.RedisChannelPrefix, cache.ServiceCommands, cache.ProbeCommands)
 }
 
-func redisSecret(fc *v1alpha1.FlagCache, password, file string) *corev1.Secret {
+func redisSecret(fc *v1alpha1.FlagCache, password, file secret.String) *corev1.Secret {
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: observed.ChildMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache),
 		Type:       corev1.SecretTypeOpaque,
 		Data: map[string][]byte{
-			connection.PasswordKey: []byte(password),
-			configKey:              []byte(file),
+			connection.PasswordKey: []byte(password.Reveal()),
+			configKey:              []byte(file.Reveal()),
 		},
 	}
 }
@@ -192,7 +192,7 @@ func redisService(fc *v1alpha1.FlagCache) *corev1.Service {
 	}
 }
 
-func redisStatefulSet(fc *v1alpha1.FlagCache, file string) *appsv1.StatefulSet {
+func redisStatefulSet(fc *v1alpha1.FlagCache, file secret.String) *appsv1.StatefulSet {
 	labels := observed.SelectorLabels(fc, v1alpha1.ComponentCache)
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
@@ -206,7 +206,7 @@ func redisStatefulSet(fc *v1alpha1.FlagCache, file string) *appsv1.StatefulSet {
 				ObjectMeta: metav1.ObjectMeta{
 					Labels: labels,
 					// Redis reads its file at start only, so a new configuration is a new pod.
-					Annotations: map[string]string{v1alpha1.AnnotationConfig: observed.Fingerprint(fc.UID, file)},
+					Annotations: map[string]string{v1alpha1.AnnotationConfig: observed.Fingerprint(fc.UID, file.Reveal())},
 				},
 				Spec: redisPod(fc),
 			},
