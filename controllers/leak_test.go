@@ -6,7 +6,6 @@ package controllers_test
 import (
 	"bytes"
 	"fmt"
-	"strings"
 	"sync"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -63,11 +62,7 @@ func expectNoSecretLeaked(recording *leak.Recording) {
 	texts := produced.all()
 	found, err := recording.Search(texts)
 	Expect(err).NotTo(HaveOccurred())
-	var places []string
-	for _, f := range found {
-		places = append(places, f.String())
-	}
-	Expect(strings.Join(places, "\n")).To(BeEmpty(), "secrets appear where they must not")
+	Expect(leak.Summary(found)).To(BeEmpty(), "secrets appear where they must not")
 
 	if suite, _ := GinkgoConfiguration(); len(suite.FocusStrings) > 0 {
 		return

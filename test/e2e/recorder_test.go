@@ -201,7 +201,7 @@ func (r *recorder) expectNoSecretLeaked() {
 	r.expectRecorded(texts)
 	found, err := r.objects.Search(texts)
 	Expect(err).NotTo(HaveOccurred())
-	Expect(found).To(BeEmpty(), "secrets appear where they must not")
+	Expect(leak.Summary(found)).To(BeEmpty(), "secrets appear where they must not")
 }
 
 // expectRecorded expects that something of each kind was recorded, unless only some

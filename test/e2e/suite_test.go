@@ -79,8 +79,8 @@ var _ = SynchronizedBeforeSuite(func(ctx context.Context) []byte {
 var _ = SynchronizedAfterSuite(func() {}, func() {
 	if record != nil {
 		record.expectKstatusAgrees()
-		record.expectNoSecretLeaked()
 		record.expectKnownCalls()
+		record.expectNoSecretLeaked()
 		record.expectNoErrorsLogged()
 	}
 })

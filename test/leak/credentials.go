@@ -18,8 +18,12 @@ func Marked(name string) string {
 	return "mk" + hex.EncodeToString(digest[:16])
 }
 
+// shortestRandom is the length of the shortest word of a file that may be a credential.
+// Parts of UIDs have up to 12 characters.
+const shortestRandom = 20
+
 // credentials are the parts of a value, nothing of which must appear: the password of a
-// URL, the words of a file that look random, and otherwise all of it. Keys in PEM have
+// URL, the long words of a file that look random, and otherwise all of it. Keys in PEM have
 // beginnings that all have in common, and end with what certificates have as well.
 func credentials(value string) []string {
 	address, err := url.Parse(value)
@@ -28,7 +32,7 @@ func credentials(value string) []string {
 		return nil
 	case strings.ContainsAny(value, " \n"):
 		words := strings.FieldsFunc(value, func(r rune) bool { return !isLetter(r) && !isDigit(r) })
-		return slices.DeleteFunc(words, func(word string) bool { return len(word) < Piece || !looksRandom(word) })
+		return slices.DeleteFunc(words, func(word string) bool { return len(word) < shortestRandom || !looksRandom(word) })
 	case err == nil && address.Host != "":
 		password, _ := address.User.Password()
 		return long(password)

@@ -3,7 +3,10 @@
 
 package leak
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Shortest is the length of the shortest value that can be searched for: shorter ones
 // appear by chance.
@@ -49,6 +52,19 @@ type Finding struct {
 // String describes the finding.
 func (f Finding) String() string {
 	return fmt.Sprintf("%s, as %s, in %s after %q", f.What, f.Form, f.Where, f.Before)
+}
+
+// Summary is a line for each secret that was found, with the first place.
+func Summary(found []Finding) string {
+	var lines []string
+	seen := map[string]bool{}
+	for _, f := range found {
+		if !seen[f.What] {
+			seen[f.What] = true
+			lines = append(lines, f.String())
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // NewSearcher returns a searcher that finds nothing yet.

@@ -150,8 +150,8 @@ func TestCredentialsOfValues(t *testing.T) {
 		"redis://cache.example.com:6379":       nil,
 		"redis://:" + password + "@cache:6379": {password},
 		"rediss://app:a%3Fquestion@cache":      {"a?question"},
-		"maxmemory-policy allkeys-lru\nuser default on >" + password + " ~* -@all\n":         {password},
-		"-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEG\n-----END PRIVATE KEY-----\n": nil,
+		"maxmemory-policy allkeys-lru\nuser default on >" + password + " ~probe:6f1e-5bd1e4a49c01 -@all\n": {password},
+		"-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEG\n-----END PRIVATE KEY-----\n":               nil,
 	} {
 		if got := credentials(value); !slices.Equal(got, want) {
 			t.Errorf("credentials of %q are %q, want %q", value, got, want)
