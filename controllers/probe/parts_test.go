@@ -80,6 +80,8 @@ func TestTargetEqualComparesAllFields(t *testing.T) {
 			field.SetBool(true)
 		case reflect.Slice:
 			field.SetBytes([]byte("x"))
+		case reflect.Struct:
+			field.Set(reflect.ValueOf(secret.New("x")))
 		default:
 			field.SetInt(field.Int() + 1)
 		}

