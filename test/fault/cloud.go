@@ -461,3 +461,13 @@ func (w cloudOracle) checkOthers() {
 		w.violation("S13 isolation: the group of another FlagCache was changed from\n%s to\n%s", w.ofAnother, ofAnother(w.World))
 	}
 }
+
+// recordedToken is a token in a Secret of a cache.
+func recordedToken(w *World) string {
+	for _, o := range w.api.now(secrets) {
+		if token := o.(*corev1.Secret).Data[elasticache.TokenKey]; token != nil {
+			return string(token)
+		}
+	}
+	return ""
+}

@@ -14,13 +14,11 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -403,40 +401,6 @@ func (w oracle) checkText(where, text string) {
 	if leak(text) {
 		w.violation("S6 secrecy: %s contains a credential: %s", where, text)
 	}
-}
-
-// recorder records the operator's events.
-type recorder struct{ w *World }
-
-// Eventf records an event.
-func (r recorder) Eventf(_ runtime.Object, _ runtime.Object, eventType, reason, action, note string, args ...any) {
-	text := fmt.Sprintf("%s %s %s: %s", eventType, action, reason, fmt.Sprintf(note, args...))
-	r.w.logf("     event %s", text)
-	r.w.events = append(r.w.events, text)
-	r.w.oracle().checkText("an event", text)
-}
-
-// logger returns a logger that checks the operator's log.
-func (w *World) logger() logr.Logger { return logr.New(sink{w}) }
-
-type sink struct{ w *World }
-
-func (s sink) Init(logr.RuntimeInfo)                   {}
-func (s sink) Enabled(int) bool                        { return true }
-func (s sink) WithName(string) logr.LogSink            { return s }
-func (s sink) Info(_ int, text string, kv ...any)      { s.check(append(slices.Clone(kv), text)) }
-func (s sink) WithValues(kv ...any) logr.LogSink       { s.check(kv); return s }
-func (s sink) Error(err error, text string, kv ...any) { s.check(append(slices.Clone(kv), err, text)) }
-
-// check checks values as they are printed, and as they are encoded: the operator's log is JSON.
-func (s sink) check(values []any) {
-	text := fmt.Sprint(values...)
-	for _, value := range values {
-		if encoded, err := json.Marshal(value); err == nil {
-			text += string(encoded)
-		}
-	}
-	s.w.oracle().checkText("the log", text)
 }
 
 // checkAtRest verifies the invariants of a World at rest.

@@ -5,11 +5,14 @@ package fault
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -281,4 +284,38 @@ func (w process) cached(k kind) []client.Object {
 		return w.api.at(k, w.cache.states[k])
 	}
 	return w.api.now(k)
+}
+
+// recorder records the operator's events.
+type recorder struct{ w *World }
+
+// Eventf records an event.
+func (r recorder) Eventf(_ runtime.Object, _ runtime.Object, eventType, reason, action, note string, args ...any) {
+	text := fmt.Sprintf("%s %s %s: %s", eventType, action, reason, fmt.Sprintf(note, args...))
+	r.w.logf("     event %s", text)
+	r.w.events = append(r.w.events, text)
+	r.w.oracle().checkText("an event", text)
+}
+
+// logger returns a logger that checks the operator's log.
+func (w *World) logger() logr.Logger { return logr.New(sink{w}) }
+
+type sink struct{ w *World }
+
+func (s sink) Init(logr.RuntimeInfo)                   {}
+func (s sink) Enabled(int) bool                        { return true }
+func (s sink) WithName(string) logr.LogSink            { return s }
+func (s sink) Info(_ int, text string, kv ...any)      { s.check(append(slices.Clone(kv), text)) }
+func (s sink) WithValues(kv ...any) logr.LogSink       { s.check(kv); return s }
+func (s sink) Error(err error, text string, kv ...any) { s.check(append(slices.Clone(kv), err, text)) }
+
+// check checks values as they are printed, and as they are encoded: the operator's log is JSON.
+func (s sink) check(values []any) {
+	text := fmt.Sprint(values...)
+	for _, value := range values {
+		if encoded, err := json.Marshal(value); err == nil {
+			text += string(encoded)
+		}
+	}
+	s.w.oracle().checkText("the log", text)
 }

@@ -17,7 +17,6 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/controllers/plan/elasticache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/policy"
 )
@@ -392,16 +391,6 @@ func requestNodes(nodeType string) func(*World) {
 func limitSpending(w *World, usd int32) {
 	w.policy = &policy.Policy{ElastiCache: []policy.ElastiCache{{Namespaces: []string{namespace}, MaxNamespaceMonthlyUSD: &usd}}}
 	w.queue.enqueue(w.time)
-}
-
-// recordedToken is a token in a Secret of a cache.
-func recordedToken(w *World) string {
-	for _, o := range w.api.now(secrets) {
-		if token := o.(*corev1.Secret).Data[elasticache.TokenKey]; token != nil {
-			return string(token)
-		}
-	}
-	return ""
 }
 
 // exceedQuota lets AWS refuse to create groups.
