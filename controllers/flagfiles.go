@@ -27,8 +27,8 @@ import (
 
 // FlagFiles reads and validates the ConfigMaps that hold flags. It keeps metadata and
 // validation results, not the files: a file is read once for each resourceVersion of its
-// ConfigMap, and validated once for each content. One file at a time is validated, for at
-// most validationTimeout.
+// ConfigMap, and validated once for each content, in whichever ConfigMaps it is. One file at
+// a time is validated, for at most validationTimeout.
 type FlagFiles struct {
 	// Metadata reads the metadata of ConfigMaps from a cache.
 	Metadata client.Reader
@@ -115,11 +115,8 @@ func (f *FlagFiles) validate(ctx context.Context, file fileKey, configMap *corev
 	}
 	sum := sha256.Sum256(data)
 	result.digest = hex.EncodeToString(sum[:])
-	f.mu.Lock()
-	last, ok := f.results[file]
-	f.mu.Unlock()
-	if result.flags = last.flags; !ok || last.digest != result.digest {
-		result.flags = f.validateContent(ctx, data)
+	if result.flags, ok = f.known(result.digest); !ok {
+		result.flags = f.validateOnce(ctx, file, result.digest, data)
 	}
 	if result.flags.State == observed.FlagsLoaded {
 		result.flags.Digest, result.flags.Immutable = result.digest, configMap.Immutable != nil && *configMap.Immutable
@@ -128,8 +125,6 @@ func (f *FlagFiles) validate(ctx context.Context, file fileKey, configMap *corev
 }
 
 func (f *FlagFiles) validateContent(ctx context.Context, data []byte) observed.Flags {
-	f.turn.Lock()
-	defer f.turn.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, validationTimeout)
 	defer cancel()
 	problems, err := f.Validate(ctx, data)
@@ -163,6 +158,33 @@ func (f *FlagFiles) store(file fileKey, v validation) {
 		f.results = map[fileKey]validation{}
 	}
 	f.results[file] = v
+}
+
+// known returns the result for a content that was validated, of whichever ConfigMap.
+func (f *FlagFiles) known(digest string) (observed.Flags, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, v := range f.results {
+		if v.digest == digest {
+			return v.flags, true
+		}
+	}
+	return observed.Flags{}, false
+}
+
+// validateOnce waits for the turn to validate a content, unless whoever had it validated the
+// same one, and stores the result for those who wait.
+func (f *FlagFiles) validateOnce(ctx context.Context, file fileKey, digest string, data []byte) observed.Flags {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	if flags, ok := f.known(digest); ok {
+		return flags
+	}
+	flags := f.validateContent(ctx, data)
+	if ctx.Err() == nil {
+		f.store(file, validation{digest: digest, flags: flags})
+	}
+	return flags
 }
 
 func (f *FlagFiles) forget(file fileKey) {

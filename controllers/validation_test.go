@@ -79,7 +79,7 @@ func TestOneFileAtATimeIsValidated(t *testing.T) {
 	var objects []client.Object
 	var all []*v1alpha1.FlagCache
 	for i := range files {
-		fc, configMap := flagsOf(fmt.Sprint("shop-", i), `{"flags": {}}`)
+		fc, configMap := flagsOf(fmt.Sprint("shop-", i), fmt.Sprintf(`{"flags": {}, "$schema": "%d"}`, i))
 		all, objects = append(all, fc), append(objects, configMap)
 	}
 	live := fake.NewClientBuilder().WithObjects(objects...).Build()
@@ -100,6 +100,42 @@ func TestOneFileAtATimeIsValidated(t *testing.T) {
 	readers.Wait()
 	if most.Load() != 1 || validated.Load() != files {
 		t.Errorf("%d of %d files were validated, up to %d at a time", validated.Load(), files, most.Load())
+	}
+}
+
+// TestIdenticalFilesAreValidatedOnce, at the same time and later, until nobody uses them.
+func TestIdenticalFilesAreValidatedOnce(t *testing.T) {
+	const files = 8
+	var validated atomic.Int64
+	var objects []client.Object
+	var all []*v1alpha1.FlagCache
+	for i := range files {
+		fc, configMap := flagsOf(fmt.Sprint("shop-", i), `{"flags": {"f": 0}}`)
+		all, objects = append(all, fc), append(objects, configMap)
+	}
+	live := fake.NewClientBuilder().WithObjects(objects...).Build()
+	f := &FlagFiles{Metadata: live, Validate: func(ctx context.Context, data []byte) ([]string, error) {
+		validated.Add(1)
+		return flags.Validate(ctx, data)
+	}}
+	var readers sync.WaitGroup
+	for _, fc := range all[1:] {
+		readers.Go(func() {
+			if _, err := f.read(t.Context(), live, fc); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	readers.Wait()
+	last := mustRead(t, f, live, all[0])
+	if validated.Load() != 1 || len(last.Problems) != 1 || last.Digest == "" {
+		t.Errorf("%d identical files were validated %d times, and the last one is %+v", files, validated.Load(), last)
+	}
+	for _, fc := range all {
+		f.Forget(client.ObjectKeyFromObject(fc))
+	}
+	if mustRead(t, f, live, all[0]); validated.Load() != 2 {
+		t.Errorf("validated %d times after nobody used it", validated.Load())
 	}
 }
 
