@@ -40,6 +40,9 @@ func (r *Reconciler) apply(ctx context.Context, snapshot observed.Snapshot, desi
 	r.watchProbe(nextProbeKey(key), desired.ProbeNext)
 	r.watchCanary(snapshot.FlagCache, desired.Evidence)
 	watchDelivery(r.Deliveries, key, desired.Delivery)
+	if desired.Publish != nil {
+		result.add(ctx, "publishing the flags", a.publish(ctx, desired.Publish))
+	}
 	for _, o := range desired.Apply {
 		result.add(ctx, "applying "+describe(o), a.applyObject(ctx, o))
 	}

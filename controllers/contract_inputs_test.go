@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -25,6 +26,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/flags"
 )
 
@@ -326,6 +328,18 @@ func kindInputs(t *testing.T) []input {
 		file.UID = "large"
 		pad(file, MaxObject, largest)
 		all = append(all, input{name: "flags: " + name, flagCache: hostileFlagCache(), objects: []client.Object{file}})
+	}
+	for name, compressed := range map[string][]byte{"damaged": bytes.Repeat([]byte("x"), maxData), "that expand": observed.Compress(make([]byte, 100*maxData))} {
+		fc := hostileFlagCache()
+		edited := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+			Namespace: fc.Namespace, Name: observed.PublishedFlagsName(fc), UID: "large", Labels: map[string]string{v1alpha1.LabelName: fc.Name},
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: v1alpha1.GroupVersion.String(), Kind: "FlagCache", Name: fc.Name, UID: "*v1alpha1.FlagCache hostile demo", Controller: ptr.To(true),
+			}},
+		}}
+		edited.Data = map[string]string{config.FlagsManifestKey: `{"version":1,"store":"flagcache:hostile/demo","current":{"number":1,"digest":"","publishedAt":"2026-06-01T12:00:00Z"}}`}
+		edited.BinaryData = map[string][]byte{config.FlagsDocumentKey: compressed}
+		all = append(all, input{name: "published flags " + name, flagCache: fc, objects: []client.Object{edited}})
 	}
 	slices.SortFunc(all, func(a, b input) int { return strings.Compare(a.name, b.name) })
 	return all

@@ -9,12 +9,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -105,10 +108,7 @@ func (f *FlagFiles) read(ctx context.Context, live client.Reader, fc *v1alpha1.F
 // validate returns the result for a ConfigMap, and an error if the context ended before.
 func (f *FlagFiles) validate(ctx context.Context, file fileKey, configMap *corev1.ConfigMap) (validation, error) {
 	result := validation{resourceVersion: configMap.ResourceVersion}
-	data, ok := configMap.BinaryData[file.key]
-	if text, isText := configMap.Data[file.key]; isText {
-		data, ok = []byte(text), true
-	}
+	data, ok := contentOf(configMap, file.key)
 	if !ok {
 		result.flags.State = observed.FlagsNoKey
 		return result, nil
@@ -119,7 +119,7 @@ func (f *FlagFiles) validate(ctx context.Context, file fileKey, configMap *corev
 		result.flags = f.validateOnce(ctx, file, result.digest, data)
 	}
 	if result.flags.State == observed.FlagsLoaded {
-		result.flags.Digest, result.flags.Immutable = result.digest, configMap.Immutable != nil && *configMap.Immutable
+		result.flags.Digest = result.digest
 	}
 	return result, ctx.Err()
 }
@@ -142,6 +142,68 @@ func (f *FlagFiles) validateContent(ctx context.Context, data []byte) observed.F
 		}
 	}
 	return observed.Flags{State: observed.FlagsLoaded, Problems: problems}
+}
+
+// document returns the file of a FlagCache that is to be published; errStale if the API server
+// has another one than that with the digest, as if an old view of it was validated.
+func document(ctx context.Context, live client.Reader, fc *v1alpha1.FlagCache, digest string) ([]byte, error) {
+	configMap := &corev1.ConfigMap{}
+	ref := fc.Spec.Flags.ConfigMap
+	if err := live.Get(ctx, client.ObjectKey{Namespace: fc.Namespace, Name: ref.Name}, configMap); err != nil {
+		return nil, staleIfNotFound(err, "reading the flags from the API server")
+	}
+	data, _ := contentOf(configMap, ref.Key)
+	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != digest {
+		return nil, errStale
+	}
+	return data, nil
+}
+
+// contentOf returns the value of a key of a ConfigMap, false if it has no such key.
+func contentOf(configMap *corev1.ConfigMap, key string) ([]byte, bool) {
+	if text, ok := configMap.Data[key]; ok {
+		return []byte(text), true
+	}
+	data, ok := configMap.BinaryData[key]
+	return data, ok
+}
+
+// publish writes a document of flags to the ConfigMap that pods read it from. The write is bound
+// to the version that was observed, and not forced: of two leaders only one can give out a
+// number.
+func (a *applier) publish(ctx context.Context, p *plan.Publication) error {
+	fc := a.fresh.snapshot.FlagCache
+	if err := a.fresh.ensure(ctx); err != nil {
+		return err
+	}
+	data, err := document(ctx, a.live, fc, p.Digest)
+	if err != nil {
+		return err
+	}
+	configMap := p.ConfigMap(data)
+	if p.Observed == nil {
+		desired, _, err := prepare(configMap)
+		if err != nil {
+			return err
+		}
+		return a.create(ctx, desired)
+	}
+	if !metav1.IsControlledBy(p.Observed, fc) {
+		live, err := a.getLive(ctx, p.Observed)
+		if err != nil {
+			return err
+		}
+		if !a.owns(live) {
+			return nameConflictError{live}
+		}
+	}
+	ctrl.LoggerFrom(ctx).Info("Publishing flags", "digest", p.Digest)
+	patch := client.MergeFromWithOptions(p.Observed, client.MergeFromWithOptimisticLock{})
+	wanted := maps.Clone(configMap.GetLabels())
+	if err := a.client.Patch(ctx, configMap, patch, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+		return staleIfNotFound(err, "publishing the flags")
+	}
+	return a.checkLabels(ctx, configMap, wanted)
 }
 
 func (f *FlagFiles) cached(file fileKey, resourceVersion string) (observed.Flags, bool) {
@@ -252,7 +314,7 @@ func (o *observer) delivery(key types.NamespacedName) observed.Delivery {
 	}
 	last, known := o.deliveries.Last(key)
 	return observed.Delivery{
-		Of: last.Digest, Behind: last.Behind, More: last.More, Since: last.Since, Incomplete: last.Incomplete,
+		Of: last.Digest, Serving: last.Serving, Behind: last.Behind, More: last.More, Since: last.Since, Incomplete: last.Incomplete,
 		Known: known, Foreign: last.Foreign,
 	}
 }

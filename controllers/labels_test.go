@@ -63,11 +63,16 @@ var _ = Describe("A policy that changes labels", func() {
 		s.labelPolicy(v1alpha1.LabelManagedBy, "platform")
 		s.ready(ctx)
 		Expect(get(ctx, s, &corev1.ConfigMap{}, "demo-client").Labels).To(HaveKeyWithValue(v1alpha1.LabelManagedBy, "platform"))
-		Expect(s.Events.(*events.FakeRecorder).Events).To(Receive(ContainSubstring("ConfigMap demo-client: label app.kubernetes.io/managed-by")))
+		Expect(s.Events.(*events.FakeRecorder).Events).To(Receive(ContainSubstring("ConfigMap demo-published-flags: label app.kubernetes.io/managed-by")))
 
 		edit(ctx, s, &corev1.ConfigMap{}, "demo-client", func(o *corev1.ConfigMap) { o.Data["OFREP_ENDPOINT"] = "http://elsewhere" })
 		s.settle(ctx)
 		Expect(get(ctx, s, &corev1.ConfigMap{}, "demo-client").Data["OFREP_ENDPOINT"]).NotTo(Equal("http://elsewhere"))
+
+		edit(ctx, s, &corev1.ConfigMap{}, "demo-flags", func(o *corev1.ConfigMap) { o.Data["flags.json"] = `{"flags":  {}}` })
+		s.settle(ctx)
+		document, _ := publishedFlags(ctx, s)
+		Expect(document).To(Equal(`{"flags":  {}}`))
 	})
 
 	It("is reported if the operator cannot find its children any more", func(ctx context.Context) {
@@ -76,7 +81,7 @@ var _ = Describe("A policy that changes labels", func() {
 			Expect(s.reconcile(ctx).RequeueAfter).To(BeNumerically("<=", time.Minute))
 		}
 		c := s.expect(ctx, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonLabelChanged)
-		Expect(c.Message).To(Equal(`ConfigMap demo-client: label flagcache.dev/name is "other" after it was written: exclude it from the admission policy or webhook that changes it`))
+		Expect(c.Message).To(Equal(`ConfigMap demo-published-flags: label flagcache.dev/name is "other" after it was written: exclude it from the admission policy or webhook that changes it`))
 	})
 })
 

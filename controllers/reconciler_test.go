@@ -113,7 +113,7 @@ var _ = Describe("A FlagCache", func() {
 		s.prober.result = &probe.Result{Outcome: probe.Healthy}
 		settle()
 		s.expect(ctx, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
-		Expect(len(all)).To(BeNumerically("<=", 20), "%v", all)
+		Expect(len(all)).To(BeNumerically("<=", 21), "%v", all)
 	})
 
 	It("reverts changes of its fields and keeps fields of others", func(ctx context.Context) {

@@ -68,9 +68,6 @@ func TestFileIsValidatedOncePerContent(t *testing.T) {
 	if fixed := change(func() { configMap.Data["flags.json"] = `{"flags": {}}` }); fixed.State != first.State || fixed.Digest != first.Digest {
 		t.Errorf("%v after a repair, %v before", fixed, first)
 	}
-	if immutable := change(func() { configMap.Immutable = new(bool); *configMap.Immutable = true }); !immutable.Immutable {
-		t.Error("an immutable ConfigMap is not noticed")
-	}
 }
 
 func TestOneFileAtATimeIsValidated(t *testing.T) {

@@ -173,7 +173,8 @@ const (
 
 // ConditionFlagsValid reports whether all flags of the source can be served, and
 // whether they are: the operator compares the digest of the document that each ready pod
-// reports with that of the ConfigMap. For flags.type Postgres it reports on the Secret, with the reasons
+// reports with that of the published one, which status.flags has. While the source cannot be
+// used, the document that was published last is served. For flags.type Postgres it reports on the Secret, with the reasons
 // SecretNotFound, SecretNotPermitted and SecretInvalid.
 const (
 	ConditionFlagsValid = "FlagsValid"
@@ -182,13 +183,13 @@ const (
 	ReasonValid = "Valid"
 	// ReasonStoredInDatabase: the flags are in a database, where the admin API validates each change; the operator does not read them.
 	ReasonStoredInDatabase = "StoredInDatabase"
-	// ReasonConfigMapNotFound: the ConfigMap does not exist.
+	// ReasonConfigMapNotFound: the ConfigMap does not exist; the flags that were published last are still served.
 	ReasonConfigMapNotFound = "ConfigMapNotFound"
-	// ReasonKeyNotFound: the ConfigMap lacks the key.
+	// ReasonKeyNotFound: the ConfigMap lacks the key; the flags that were published last are still served.
 	ReasonKeyNotFound = "KeyNotFound"
-	// ReasonUnparseable: the file cannot be parsed; the last valid flags are still served.
+	// ReasonUnparseable: the file cannot be used; the flags that were published last are still served.
 	ReasonUnparseable = "Unparseable"
-	// ReasonPodsBehind: pods serve other flags than the ConfigMap has, longer than a kubelet takes to update a mount; the message names them. An immutable ConfigMap that was deleted and created again needs another name.
+	// ReasonPodsBehind: pods serve other flags than were published last, longer than a kubelet takes to update a mount; the message names them.
 	ReasonPodsBehind = "PodsBehind"
 	// ReasonFlagsRejected: some flags are invalid and are not served; the others are.
 	ReasonFlagsRejected = "FlagsRejected"

@@ -106,8 +106,9 @@ type FlagCacheSpec struct {
 	// +optional
 	Budget *BudgetSpec `json:"budget,omitempty"`
 
-	// suspend stops the operator from making changes for this FlagCache. Its workloads
-	// keep running, Ready is Unknown, and it can still be deleted. Default: false.
+	// suspend stops the operator from making changes for this FlagCache, other than
+	// publishing changed flags. Its workloads keep running, Ready is Unknown, and it can
+	// still be deleted. Default: false.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 }
@@ -246,8 +247,8 @@ type FlagsSourceType string
 
 // Flags source types.
 const (
-	// FlagsConfigMap is a key of a ConfigMap, which is mounted into the pods of the flag
-	// service.
+	// FlagsConfigMap is a key of a ConfigMap, which the operator publishes for the pods of
+	// the flag service.
 	FlagsConfigMap FlagsSourceType = "ConfigMap"
 	// FlagsPostgres is a table in PostgreSQL.
 	FlagsPostgres FlagsSourceType = "Postgres"
@@ -257,7 +258,7 @@ const (
 // one of the source types. Flags are not part of a revision: changes to them are
 // served without a rollout, those in a database within seconds, those in a ConfigMap
 // when the kubelet has updated its volume, which takes up to two minutes by default.
-// Another name of the ConfigMap is another revision, whose pods are rolled out.
+// The name and the key of the ConfigMap are not part of a revision, either.
 //
 // +kubebuilder:validation:XValidation:rule="self.type != 'ConfigMap' || has(self.configMap)",message="flags.configMap.name is required for flags.type ConfigMap"
 // +kubebuilder:validation:XValidation:rule="self.type != 'Postgres' || has(self.postgres)",message="flags.postgres.secretRef is required for flags.type Postgres"
@@ -269,7 +270,9 @@ type FlagsSpec struct {
 	// +kubebuilder:default=ConfigMap
 	Type FlagsSourceType `json:"type,omitempty"`
 
-	// configMap references the flags file of flags.type ConfigMap.
+	// configMap references the flags file of flags.type ConfigMap. The operator publishes
+	// it for the pods in the ConfigMap NAME-published-flags, so that another name or key
+	// is a change of flags, not of pods.
 	// +optional
 	ConfigMap *ConfigMapKey `json:"configMap,omitempty"`
 

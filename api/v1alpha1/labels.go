@@ -33,6 +33,7 @@ const (
 	AllowTrue        = "true"
 	ComponentService = "flag-service"
 	ComponentCache   = "cache"
+	ComponentFlags   = "flags"
 	// ComponentLoadTest differs from ComponentService so that no Service selects its
 	// pods.
 	ComponentLoadTest = "load-test"

@@ -35,6 +35,10 @@ type FlagCacheStatus struct {
 	// +optional
 	Cache *CacheStatus `json:"cache,omitempty"`
 
+	// flags is the document of flags that the operator published for the pods.
+	// +optional
+	Flags *FlagsStatus `json:"flags,omitempty"`
+
 	// service is the observed state of the flag service.
 	// +optional
 	Service *ServiceStatus `json:"service,omitempty"`
@@ -110,6 +114,27 @@ type CacheStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Hint string `json:"hint,omitempty"`
+}
+
+// FlagsStatus is the document of flags in the ConfigMap that the operator publishes, and
+// how many pods serve it.
+type FlagsStatus struct {
+	// number of the document. It increases with each document that is published, and pods
+	// never replace a document by one with a lower number.
+	// +kubebuilder:validation:Minimum=1
+	Number int64 `json:"number"`
+	// digest is the SHA-256 of the document in hexadecimal.
+	// +kubebuilder:validation:MaxLength=64
+	Digest string `json:"digest"`
+	// publishedAt is when the document was published.
+	PublishedAt metav1.Time `json:"publishedAt"`
+	// pods is the number of ready pods that are to serve it.
+	// +optional
+	Pods int32 `json:"pods,omitempty"`
+	// servingPods is the number of those that reported to serve it. It is missing until
+	// they were asked.
+	// +optional
+	ServingPods *int32 `json:"servingPods,omitempty"`
 }
 
 // ServiceStatus is the observed state of the flag service.

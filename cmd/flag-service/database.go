@@ -56,10 +56,16 @@ func readDatabaseSettings(r *reader) databaseSettings {
 	return s
 }
 
+// numbered reports whether published flags are read.
+func (s settings) numbered() bool { return s.database.uriFile == "" && s.flagsManifest != "" }
+
 // flagsLocation returns the location of the flags for the log.
 func (s settings) flagsLocation() string {
 	if s.database.uriFile != "" {
 		return "PostgreSQL"
+	}
+	if s.flagsManifest != "" {
+		return s.flagsManifest
 	}
 	return s.flagsFile
 }
@@ -69,6 +75,9 @@ func (s settings) flagsLocation() string {
 // changes.
 func (v *service) openSource(redis *cache.Cache, registry prometheus.Registerer) source.Source {
 	s := v.settings
+	if s.numbered() {
+		return source.NewPublished(s.flagsManifest, s.flagsStore, flags.MaxSize, source.DefaultPoll, v.log)
+	}
 	if s.database.uriFile == "" {
 		return source.NewFile(s.flagsFile, flags.MaxSize, source.DefaultPoll, v.log)
 	}

@@ -97,6 +97,7 @@ type variable struct{ name, meaning string }
 var variables = []variable{
 	{config.EnvEnvironment, `name of the flag set, part of the Redis key (default "default")`},
 	{config.EnvFlagsFile, "path of the flags file in flagd's JSON format (default " + config.DefaultFlagsFile + ")"},
+	{config.EnvFlagsManifest, "path of the manifest of published flags, as the operator writes it; they are then read instead of the flags file"},
 	{config.EnvFlagsStore, "identity of what the file is of, such as the name of a FlagCache; documents in Redis of another one are not used"},
 	{config.EnvListenAddress, "listen address of OFREP (default :8080)"},
 	{config.EnvTelemetryAddress, "listen address of /livez, /readyz and /metrics (default :8081)"},

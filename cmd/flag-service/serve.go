@@ -127,9 +127,11 @@ func (v *service) setUpRefresher(serve func(*flags.Set)) {
 		Now:   time.Now,
 		Log:   v.log,
 
-		Environment:  v.settings.environment,
-		Store:        v.settings.flagsStore,
-		LastGoodFile: v.settings.lastGoodFile,
+		Environment:   v.settings.environment,
+		Store:         v.settings.flagsStore,
+		Numbered:      v.settings.numbered(),
+		Authenticated: v.settings.hmacKeyFile != "",
+		LastGoodFile:  v.settings.lastGoodFile,
 	}
 	var redis *cache.Cache
 	if v.settings.hasRedis() {

@@ -22,6 +22,7 @@ import (
 type settings struct {
 	environment      string
 	flagsFile        string
+	flagsManifest    string
 	flagsStore       string
 	listenAddress    string
 	telemetryAddress string
@@ -57,6 +58,7 @@ func readSettings(environ []string) (settings, error) {
 	s := settings{
 		environment:      r.matching(config.EnvEnvironment, "default", environmentName, "up to 253 letters, digits, dots, underscores, slashes and dashes"),
 		flagsFile:        r.text(config.EnvFlagsFile, config.DefaultFlagsFile),
+		flagsManifest:    r.text(config.EnvFlagsManifest, ""),
 		flagsStore:       r.matching(config.EnvFlagsStore, "", storeName, "up to 253 letters, digits, dots, colons, underscores, slashes and dashes"),
 		listenAddress:    r.address(config.EnvListenAddress, fmt.Sprintf(":%d", config.PortOFREP)),
 		telemetryAddress: r.address(config.EnvTelemetryAddress, fmt.Sprintf(":%d", config.PortTelemetry)),
@@ -84,7 +86,7 @@ func readSettings(environ []string) (settings, error) {
 	if root := r.text(config.EnvServiceBindingRoot, ""); root != "" {
 		s.bindingDir = filepath.Join(root, config.BindingName)
 	}
-	files := []string{s.flagsFile, s.splitFile, s.database.uriFile, r.text(config.EnvCacheHMACKeyFile, "")}
+	files := []string{s.flagsFile, s.flagsManifest, s.splitFile, s.database.uriFile, r.text(config.EnvCacheHMACKeyFile, "")}
 	r.rejectSharedTokens(config.EnvAuthTokensDir, s.http.tokensDir, files)
 	r.rejectSharedTokens(config.EnvAdminTokensDir, s.database.adminTokensDir, files)
 	return s, errors.Join(r.errs...)

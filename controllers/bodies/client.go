@@ -21,9 +21,12 @@ import (
 )
 
 const (
-	// MaxSize is the maximum size of the data of an object that is read, in bytes: what
+	// MaxSize is the maximum size of the data of a Secret that is read, in bytes: what
 	// FlagCaches use are addresses, credentials, and a bundle of certificates.
 	MaxSize = observed.MaxSecretSize
+	// MaxConfigMapSize is that of a ConfigMap: published flags may be as large as the API
+	// server allows, 1 MiB besides the metadata.
+	MaxConfigMapSize = 3 << 19
 	// MaxListSize is the maximum size of the data of all objects of one list, in bytes.
 	MaxListSize = 4 << 20
 	// maxKept is the size of the bodies that are kept, in bytes: those of some thousand
@@ -74,7 +77,7 @@ func (c *Client) Beside(cached client.Client) *Client {
 	return &Client{Client: cached, live: c.live, kept: c.kept, written: map[object]write{}}
 }
 
-// TooLargeError is the error of an object with more data than MaxSize, or of a list with
+// TooLargeError is the error of an object with more data than it may have, or of a list with
 // more than MaxListSize.
 type TooLargeError struct {
 	// Kind and Name of the object. The Name of a list is empty.
@@ -203,9 +206,9 @@ func (c *Client) readLive(ctx context.Context, key client.ObjectKey, into client
 	if err := c.live.Get(ctx, key, into); err != nil {
 		return err
 	}
-	size := size(into)
-	if size > MaxSize {
-		return TooLargeError{Kind: kindOf(into), Name: key.Name, Limit: MaxSize}
+	size, limit := size(into), maxSizeOf(into)
+	if size > limit {
+		return TooLargeError{Kind: kindOf(into), Name: key.Name, Limit: limit}
 	}
 	into.SetManagedFields(nil)
 	c.kept.put(into.DeepCopyObject().(client.Object), size)
@@ -283,6 +286,13 @@ func size(o client.Object) int {
 	default:
 		return 0
 	}
+}
+
+func maxSizeOf(o client.Object) int {
+	if kindOf(o) == configMap {
+		return MaxConfigMapSize
+	}
+	return MaxSize
 }
 
 func sizeOf[T string | []byte](data map[string]T) int {

@@ -227,6 +227,25 @@ func TestLargeObjectsAreRefused(t *testing.T) {
 	}
 }
 
+// The flags that the operator publishes are in a ConfigMap.
+func TestLargeConfigMapsAreRead(t *testing.T) {
+	large := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "flags", UID: "uid-1"},
+		BinaryData: map[string][]byte{"flags.json.gz": make([]byte, 1<<20)},
+	}
+	server := fake.NewClientBuilder().WithObjects(large).Build()
+	metadata := interceptor.NewClient(server, interceptor.Funcs{
+		Get: func(_ context.Context, _ client.WithWatch, _ client.ObjectKey, o client.Object, _ ...client.GetOption) error {
+			o.(*metav1.PartialObjectMetadata).ObjectMeta = large.ObjectMeta
+			return nil
+		},
+	})
+	got := &corev1.ConfigMap{}
+	if err := bodies.New(metadata, server).Get(t.Context(), client.ObjectKeyFromObject(large), got); err != nil || len(got.BinaryData["flags.json.gz"]) != 1<<20 {
+		t.Errorf("read %d bytes, error %v", len(got.BinaryData["flags.json.gz"]), err)
+	}
+}
+
 func TestLargeListsAreRefused(t *testing.T) {
 	var many []client.Object
 	for i := range 2 * bodies.MaxListSize / bodies.MaxSize {

@@ -42,6 +42,8 @@ type ReadyPods struct {
 type Delivery struct {
 	// Digest of the document.
 	Digest string
+	// Serving is the number of pods that serve it.
+	Serving int32
 	// Behind are the pods that serve another document, by name, at most MaxNamed of them.
 	// More is the number of the others.
 	Behind []string
@@ -138,7 +140,11 @@ func (p *Pods) delivery(ctx context.Context, t DeliveryTarget, last Delivery) De
 				d.Incomplete = true
 				return nil
 			}
-			if digest := servedDigest(metrics); digest != "" && t.Digest != "" && digest != t.Digest {
+			switch digest := servedDigest(metrics); {
+			case digest == "" || t.Digest == "":
+			case digest == t.Digest:
+				d.Serving++
+			default:
 				d.Behind = append(d.Behind, pod.Name)
 			}
 			foreign, _ := gauge(metrics, config.MetricCacheForeign)

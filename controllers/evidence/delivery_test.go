@@ -72,11 +72,11 @@ func TestFindsThePodsThatServeOtherFlags(t *testing.T) {
 		pods []http.HandlerFunc
 		want Delivery
 	}{
-		"none":                   {[]http.HandlerFunc{serving(newFlags), serving(newFlags)}, Delivery{}},
-		"one":                    {[]http.HandlerFunc{serving(newFlags), serving(oldFlags)}, Delivery{Behind: []string{"checkout-5d1a9c00-7d9f-2"}, Since: since}},
+		"none":                   {[]http.HandlerFunc{serving(newFlags), serving(newFlags)}, Delivery{Serving: 2}},
+		"one":                    {[]http.HandlerFunc{serving(newFlags), serving(oldFlags)}, Delivery{Serving: 1, Behind: []string{"checkout-5d1a9c00-7d9f-2"}, Since: since}},
 		"not reported":           {[]http.HandlerFunc{respondWith("")}, Delivery{}},
 		"two documents":          {[]http.HandlerFunc{serving(newFlags, oldFlags)}, Delivery{}},
-		"another store":          {[]http.HandlerFunc{serving(newFlags), withForeignRedis(1)}, Delivery{Foreign: true}},
+		"another store":          {[]http.HandlerFunc{serving(newFlags), withForeignRedis(1)}, Delivery{Serving: 1, Foreign: true}},
 		"no other store":         {[]http.HandlerFunc{withForeignRedis(0)}, Delivery{}},
 		"no digest":              {[]http.HandlerFunc{serving("<b>")}, Delivery{}},
 		"an unreadable response": {[]http.HandlerFunc{respondWith("<html>"), serving(oldFlags)}, Delivery{Incomplete: true, Behind: []string{"checkout-5d1a9c00-7d9f-2"}, Since: since}},

@@ -4,11 +4,13 @@
 package plan
 
 import (
-	"strings"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -19,43 +21,16 @@ import (
 )
 
 // flagsChanged gives the ConfigMap of the flags other content, which no pod serves yet.
-func (w *world) flagsChanged(digest string, behind ...string) {
-	w.flags.Digest = digest
-	w.delivery = observed.Delivery{Of: digest, Behind: behind, Since: w.now}
+func (w *world) flagsChanged(document string, behind ...string) {
+	w.document = document
+	w.reconcile()
+	w.delivery = observed.Delivery{Of: digestOf(document), Known: true, Behind: behind, Since: w.now}
 }
 
 // wait lets time pass, and reconciles.
 func (w *world) wait(d time.Duration) Plan {
 	w.now = w.now.Add(d)
 	return w.reconcile()
-}
-
-// A ConfigMap that was made again under its name, while it is immutable.
-func TestImmutableConfigMapThatIsMadeAgain(t *testing.T) {
-	w := aWorld(t, aFlagCache())
-	w.flags.Digest, w.flags.Immutable = "aaaa", true
-	w.ready()
-	w.note("the ConfigMap is deleted and created again with other flags")
-	w.flagsChanged("bbbb", "demo-1a2b-0", "demo-1a2b-1")
-	w.wait(time.Second)
-	w.note("half a minute later the pods still serve the old ones")
-	w.wait(30 * time.Second)
-	w.expect(v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, v1alpha1.ReasonPodsBehind)
-	w.note(w.condition(v1alpha1.ConditionFlagsValid).Message)
-	w.expectSilence()
-	w.note("the operator restarts")
-	w.delivery = observed.Delivery{}
-	w.reconcile()
-	w.note("the ConfigMap gets another name, and the pods of its revision serve it")
-	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Flags.ConfigMap.Name = "demo-flags-2" })
-	w.reconcile()
-	w.podsAvailable()
-	w.delivery = observed.Delivery{Of: "bbbb"}
-	w.reconcile()
-	w.podsAvailable()
-	w.reconcile()
-	w.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
-	expectGolden(t, "flags-immutable-made-again.golden", strings.Join(w.trace, "\n")+"\n")
 }
 
 // A kubelet takes up to two minutes to update a mount, which is nothing to report.
@@ -90,18 +65,18 @@ func TestPodsThatAreBehind(t *testing.T) {
 			func(w *world) {
 				w.flagsChanged("bbbb", "a")
 				w.wait(time.Hour)
-				w.delivery = observed.Delivery{Of: "bbbb", Incomplete: true}
+				w.delivery = observed.Delivery{Of: digestOf("bbbb"), Incomplete: true}
 			}, v1alpha1.ReasonPodsBehind, []string{"pods: a."}, 0,
 		},
 		"no longer": {
 			func(w *world) {
 				w.flagsChanged("bbbb", "a")
 				w.wait(time.Hour)
-				w.delivery = observed.Delivery{Of: "bbbb"}
+				w.delivery = observed.Delivery{Of: digestOf("bbbb")}
 			}, v1alpha1.ReasonValid, nil, 0,
 		},
 		"by a result about other flags": {
-			func(w *world) { w.flagsChanged("bbbb", "a"); w.delivery.Of = "aaaa"; w.wait(time.Hour) }, v1alpha1.ReasonValid, nil, 0,
+			func(w *world) { w.flagsChanged("bbbb", "a"); w.delivery.Of = digestOf("aaaa"); w.wait(time.Hour) }, v1alpha1.ReasonValid, nil, 0,
 		},
 		"and cannot be asked": {
 			func(w *world) { w.flagsChanged("bbbb"); w.delivery.Incomplete = true; w.wait(time.Hour) }, v1alpha1.ReasonValid, nil, 0,
@@ -117,7 +92,7 @@ func TestPodsThatAreBehind(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			w := aWorld(t, aFlagCache())
-			w.flags.Digest = "aaaa"
+			w.document = "aaaa"
 			w.ready()
 			c.prepare(w)
 			again := w.reconcile().RequeueAfter
@@ -135,32 +110,37 @@ func TestPodsThatAreBehind(t *testing.T) {
 	}
 }
 
-// While a candidate has another ConfigMap, the stable pods serve their own.
-func TestOnlyPodsThatMountTheFlagsAreToServeThem(t *testing.T) {
+// Pods of an operator that did not publish flags mount the ConfigMap of the user.
+func TestOnlyPodsThatReadTheDocumentAreToServeIt(t *testing.T) {
 	w := aWorld(t, withCanary(aFlagCache()))
-	w.flags.Digest = "aaaa"
 	w.ready()
 	stable := w.fc.Status.Revisions.Stable
-	if got := w.reconcile().Delivery; got == nil || got.Digest != "aaaa" || len(got.Revisions) != 1 || got.Revisions[stable].Ready != 2 {
-		t.Errorf("the stable pods are to serve the flags, got %+v", got)
+	expect := func(revisions ...string) {
+		t.Helper()
+		var got []string
+		if target := w.reconcile().Delivery; target != nil {
+			got = slices.Sorted(maps.Keys(target.Revisions))
+		}
+		slices.Sort(revisions)
+		if d := cmp.Diff(revisions, got, cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("the revisions that are to serve the document differ (-want +got):\n%s", d)
+		}
 	}
-	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Flags.ConfigMap.Name = "demo-flags-2" })
-	w.flags.Digest = "bbbb"
-	w.reconcile()
-	w.delivery = observed.Delivery{}
-	if got := w.reconcile().Delivery; got != nil {
-		t.Errorf("no pod mounts the ConfigMap yet, got %+v", got)
-	}
+	expect(stable)
+	w.upgraded()
+	stable = w.fc.Status.Revisions.Stable
+	expect()
+	expect(stable)
+	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = "flag-service:v2" })
+	expect(stable)
 	w.podsAvailable()
-	if got := w.reconcile().Delivery; got == nil || got.Revisions[w.fc.Status.Revisions.Candidate].Ready == 0 || len(got.Revisions) != 1 {
-		t.Errorf("the pods of the candidate alone are to serve the flags, got %+v", got)
-	}
-	w.edit(func(s *v1alpha1.FlagCacheSpec) {
-		s.Flags.ConfigMap = &v1alpha1.ConfigMapKey{Name: "demo-flags", Key: "other.json"}
-	})
-	if got := w.reconcile().Delivery; got != nil && got.Revisions[stable].Ready > 0 {
-		t.Errorf("the stable pods read another key, got %+v", got)
-	}
+	candidate := w.fc.Status.Revisions.Candidate
+	expect(stable, candidate)
+	w.flags = observed.Flags{State: observed.FlagsUnparseable}
+	expect(candidate)
+	w.flags = observed.Flags{State: observed.FlagsLoaded}
+	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Flags.ConfigMap.Name = "demo-flags-2" })
+	expect(candidate)
 }
 
 // anExternalWorld holds one FlagCache with a Redis that others may use.
@@ -168,7 +148,7 @@ func anExternalWorld(t *testing.T, change func(*v1alpha1.FlagCache)) *world {
 	fc := withExternal(aFlagCache())
 	change(fc)
 	w := aWorld(t, fc)
-	w.flags.Digest = "aaaa"
+	w.document = "aaaa"
 	w.secret = observed.ExternalSecret{Presence: observed.Present, Data: map[string][]byte{"host": []byte("cache.example.com")}}
 	return w
 }
@@ -184,7 +164,7 @@ func TestForeignStore(t *testing.T) {
 	if got := w.reconcile().Delivery; got == nil || !got.Shared {
 		t.Errorf("the pods are asked %+v", got)
 	}
-	w.delivery = observed.Delivery{Of: "aaaa", Known: true, Foreign: true}
+	w.delivery = observed.Delivery{Of: digestOf("aaaa"), Known: true, Foreign: true}
 	w.reconcile()
 	w.expect(v1alpha1.ConditionCacheHealthy, metav1.ConditionFalse, v1alpha1.ReasonForeignStore)
 	w.expect(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonForeignStore)
@@ -193,12 +173,12 @@ func TestForeignStore(t *testing.T) {
 	w.expectSilence()
 
 	// A restarted operator knows nothing of pods yet, and some may not answer.
-	for _, unknown := range []observed.Delivery{{}, {Of: "aaaa", Known: true, Incomplete: true}} {
+	for _, unknown := range []observed.Delivery{{}, {Of: digestOf("aaaa"), Known: true, Incomplete: true}} {
 		w.delivery = unknown
 		w.reconcile()
 		w.expect(v1alpha1.ConditionCacheHealthy, metav1.ConditionFalse, v1alpha1.ReasonForeignStore)
 	}
-	w.delivery = observed.Delivery{Of: "aaaa", Known: true}
+	w.delivery = observed.Delivery{Of: digestOf("aaaa"), Known: true}
 	w.reconcile()
 	w.expect(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 }

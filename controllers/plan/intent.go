@@ -4,12 +4,15 @@
 package plan
 
 import (
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/caches"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/revision"
+	"github.com/flagcache/flagcache/controllers/plan/source"
 )
 
 // request is what the spec requests, whatever the connection to the cache turns out
@@ -36,10 +39,11 @@ func readRequest(x *observed.Index, history history) request {
 	if r.workload.Spec == "" {
 		return r
 	}
-	r.intent = observed.Fingerprint(x.FlagCache.UID, observed.ToJSON(revision.PodTemplate(x, r.workload, "")), r.workload.Spec)
+	var unpublished string
+	r.intent, unpublished = intents(x, r.workload)
 	for _, record := range history.newest() {
 		retry := x.FlagCache.Annotations[v1alpha1.AnnotationRetry] == record.Revision && !record.Retried
-		if record.Rejected() && record.Intent == r.intent && !retry {
+		if record.Rejected() && (record.Intent == r.intent || record.Intent == unpublished) && !retry {
 			r.rejected = &record
 			break
 		}
@@ -48,4 +52,14 @@ func readRequest(x *observed.Index, history history) request {
 		r.unreadable = unreadable[0]
 	}
 	return r
+}
+
+// intents returns the intent, and the one that operators recorded for the same request before
+// they published flags.
+func intents(x *observed.Index, workload cache.Workload) (intent, unpublished string) {
+	pod := revision.PodTemplate(x, workload, "")
+	of := func(pod corev1.PodTemplateSpec) string {
+		return observed.Fingerprint(x.FlagCache.UID, observed.ToJSON(pod), workload.Spec)
+	}
+	return of(pod), of(source.Unpublished(x.FlagCache, pod))
 }

@@ -27,11 +27,13 @@ import (
 	"github.com/flagcache/flagcache/controllers/policy"
 )
 
-// Plan is what is to be done, in this order: the finalizer, the objects to apply, the
-// routes, the objects to delete, the status.
+// Plan is what is to be done, in this order: the finalizer, the flags, the objects to
+// apply, the routes, the objects to delete, the status.
 type Plan struct {
 	// Finalizer is whether to add, remove or keep the finalizer.
 	Finalizer FinalizerChange
+	// Publish is the document of flags to publish; nil if there is none.
+	Publish *Publication
 	// Apply are the desired objects, in order.
 	Apply []observed.Object
 	// Routes are the desired HTTPRoutes of users, each with the resource version that was
@@ -65,7 +67,10 @@ const (
 	RemoveFinalizer
 )
 
-// DeliveryTarget is a flags file and the pods that are to serve it.
+// Publication is a document of flags to publish.
+type Publication = source.Publication
+
+// DeliveryTarget is a document of flags and the pods that are to serve it.
 type DeliveryTarget = source.Target
 
 // ProbeTarget is a cache and how its clients connect to it.
@@ -130,9 +135,13 @@ func Make(snapshot observed.Snapshot) Plan {
 	return progress(s)
 }
 
-// held changes nothing, and continues to report the state of what runs.
+// held changes nothing but the flags that pods serve already, and continues to report the
+// state of what runs.
 func held(s *observed.Index, why verdict) Plan {
 	p := progress(s)
+	if p.Publish != nil && p.Publish.Observed == nil {
+		p.Publish = nil
+	}
 	p.Apply, p.Routes, p.Delete, p.RequeueAfter = nil, nil, nil, 0
 	p.Status = heldStatus(s, p.Status, why)
 	return p
@@ -165,8 +174,11 @@ func progress(s *observed.Index) Plan {
 
 	p := Plan{Probe: probeTarget(s, cached, published.InUse), ProbeNext: nextTarget(s, cached), Evidence: evidenceTarget(s, service.rollout), Delivery: flags.Delivery}
 	write := slices.Concat(cached.Apply, desired.Apply, published.Apply, service.apply)
-	desiredObjects := slices.Concat(write, cached.Keep, published.Keep, service.keep)
+	desiredObjects := slices.Concat(write, cached.Keep, published.Keep, service.keep, flags.Keep)
 	conflicts := s.Conflicts(desiredObjects)
+	if flags.Publish != nil && !observed.Contains(conflicts, flags.Publish.Bare()) {
+		p.Publish = flags.Publish
+	}
 	for _, o := range write {
 		if !observed.Contains(conflicts, o) {
 			p.Apply = append(p.Apply, o)
@@ -174,7 +186,7 @@ func progress(s *observed.Index) Plan {
 	}
 	p.Warnings = slices.Concat(unknownRevisions(s, history, service.rollout.target), usedCommands(s.FlagCache, service.rollout), ignoredRequests(s.FlagCache), foreignAutoscalers(s))
 	p.Routes = traffic.RouteChanges(s, service.rollout.routeShare(s.FlagCache))
-	p.Delete = obsolete(s, desiredObjects, service.rollout)
+	p.Delete = append(obsolete(s, slices.Concat(desiredObjects, flags.Delete), service.rollout), flags.Delete...)
 	retired := caches.Retire(s, cached)
 	p.Apply, p.Delete = append(p.Apply, retired.Apply...), append(p.Delete, retired.Delete...)
 	p.Status = status(s, results{cache: cached, connection: published, flags: flags, service: service, conflicts: conflicts})

@@ -335,7 +335,7 @@ func TestDeletionIsSequential(t *testing.T) {
 		"Service demo",
 		"Deployment demo-" + revision,
 		"StatefulSet demo-redis",
-		"Secret demo-redis, Service demo-redis, NetworkPolicy demo-redis, Secret demo-integrity, ConfigMap demo-client, Secret " + private +
+		"Secret demo-redis, ConfigMap demo-published-flags, Service demo-redis, NetworkPolicy demo-redis, Secret demo-integrity, ConfigMap demo-client, Secret " + private +
 			", Secret demo-connection, NetworkPolicy demo, PodDisruptionBudget demo-" + revision + ", ControllerRevision demo-" + revision,
 		"", "",
 	}
@@ -451,13 +451,11 @@ func TestAutoscalerOwnsTheReplicas(t *testing.T) {
 	}
 }
 
-// Autoscaling was removed from the spec while the flags were invalid and the next
-// revision could not start: the autoscaler and the operator would set the size in turns.
+// Autoscaling was removed from the spec together with a change of the pods: the autoscaler and the operator would set the size in turns.
 func TestAutoscalerIsDeletedDuringARollout(t *testing.T) {
 	fc := aFlagCache()
 	fc.Spec.Service.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: 3, MaxReplicas: 9, TargetCPUPercent: 70}
 	w := aWorld(t, fc).ready()
-	w.flags = observed.Flags{State: observed.FlagsUnparseable, Error: "line 1"}
 	w.edit(func(s *v1alpha1.FlagCacheSpec) {
 		s.Environment, s.Service.Autoscaling, s.Service.Replicas = "production", nil, ptr.To[int32](4)
 	})

@@ -108,14 +108,19 @@ func TestRolloutScenarios(t *testing.T) {
 			w.reconcile()
 			w.reconcile()
 		},
-		"broken-flags-hold-a-change-back": func(w *world) {
+		"change-while-the-flags-are-broken": func(w *world) {
 			w.ready()
 			w.note("the flags break, then the environment changes")
 			w.flags = observed.Flags{State: observed.FlagsUnparseable, Error: "line 1"}
 			w.edit(production)
 			w.reconcile()
+			w.note("the new pods serve the last good flags")
+			w.podsAvailable()
+			w.reconcile()
+			w.reconcile()
 			w.note("the flags are fixed")
 			w.flags = observed.Flags{State: observed.FlagsLoaded}
+			w.reconcile()
 			w.reconcile()
 		},
 	}
@@ -145,7 +150,8 @@ func TestChangesOfTheRevision(t *testing.T) {
 		"image":       {change: func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = "flag-service:v2" }},
 		"environment": {change: production},
 		"env":         {change: func(s *v1alpha1.FlagCacheSpec) { s.Service.Env = []v1alpha1.EnvVar{{Name: "A", Value: "b"}} }},
-		"flags key":   {change: func(s *v1alpha1.FlagCacheSpec) { s.Flags.ConfigMap.Key = "other.json" }},
+		"flags key":   {change: func(s *v1alpha1.FlagCacheSpec) { s.Flags.ConfigMap.Key = "other.json" }, same: true},
+		"flags name":  {change: func(s *v1alpha1.FlagCacheSpec) { s.Flags.ConfigMap.Name = "demo-flags-7h2k" }, same: true},
 		"cache": {change: func(s *v1alpha1.FlagCacheSpec) {
 			s.Cache.Type, s.Cache.External = v1alpha1.CacheExternal, &v1alpha1.ExternalSpec{SecretRef: v1alpha1.LocalReference{Name: "my-redis"}}
 		}},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/canary"
+	"github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/connection"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/plan/revision"
@@ -83,12 +84,26 @@ func findTarget(s *observed.Index, requested request, desired connection.Desired
 		}
 		return nil, v1alpha1.ReasonWaitingForConnection
 	}
-	rendered := &targetRevision{Template: revision.Render(s, requested.workload, desired.Hash), intent: requested.intent}
+	rendered := &targetRevision{Template: render(s, requested.workload, desired.Hash), intent: requested.intent}
 	_, begun := observed.Get[*appsv1.Deployment](s, observed.RevisionName(s.FlagCache, rendered.Revision))
 	if !flags.Usable && !begun {
 		return nil, v1alpha1.ReasonWaitingForFlags
 	}
 	return rendered, ""
+}
+
+// render renders the pod template of the spec. A revision of an operator that did not publish
+// flags is the target for as long as the spec stays the same, so that the upgrade of an
+// operator alone replaces no pods: while it is the stable one, is being evaluated, or was
+// rejected.
+func render(x *observed.Index, workload cache.Workload, connectionHash string) revision.Template {
+	unpublished := revision.RenderUnpublished(x, workload, connectionHash)
+	record, recorded := x.Records.Known[unpublished.Revision]
+	unfinished := recorded && (record.Outcome == "" || record.Rejected()) || x.Records.Unreadable[unpublished.Revision] != nil
+	if unpublished.Revision == x.Stable || unfinished {
+		return unpublished
+	}
+	return revision.Render(x, workload, connectionHash)
 }
 
 // knownTemplates are the pod templates to put on record: that of the target, and those of

@@ -82,6 +82,7 @@ func setFacts(st *v1alpha1.FlagCacheStatus, s *observed.Index, p results) {
 	st.Cache = p.cache.Status.DeepCopy()
 	st.Cache.Hint = sizeHint(s, p)
 	st.Cost = p.cache.Cost.Status
+	st.Flags = p.flags.Status
 	st.Binding, st.Probe = nil, nil
 	if before != nil && st.Cache.CreatedAt == nil && st.Cache.ReplicationGroupID != "" && before.ReplicationGroupID == st.Cache.ReplicationGroupID {
 		st.Cache.CreatedAt = before.CreatedAt // AWS has not reported when it was created again

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"reflect"
@@ -69,11 +70,13 @@ func withExternal(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
 
 // world is a cluster that applies plans. Nothing in it becomes ready by itself.
 type world struct {
-	t         *testing.T
-	fc        *v1alpha1.FlagCache
-	secret    observed.ExternalSecret
-	database  observed.ExternalSecret
-	flags     observed.Flags
+	t        *testing.T
+	fc       *v1alpha1.FlagCache
+	secret   observed.ExternalSecret
+	database observed.ExternalSecret
+	flags    observed.Flags
+	// document is the flags file, if there is one.
+	document  string
 	delivery  observed.Delivery
 	probe     observed.Probe
 	children  []observed.Object
@@ -115,7 +118,19 @@ func aWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
 
 // anEmptyWorld holds one FlagCache with valid flags and nothing else.
 func anEmptyWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
-	return &world{t: t, fc: fc, flags: observed.Flags{State: observed.FlagsLoaded}, now: noon, clusterID: "cluster-1"}
+	return &world{t: t, fc: fc, flags: observed.Flags{State: observed.FlagsLoaded}, document: "the first flags", now: noon, clusterID: "cluster-1"}
+}
+
+// digestOf returns the digest of a document of flags.
+func digestOf(document string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(document))) }
+
+// flagsFile is the flags file as it was read.
+func (w *world) flagsFile() observed.Flags {
+	file := w.flags
+	if file.State == observed.FlagsLoaded {
+		file.Digest = digestOf(w.document)
+	}
+	return file
 }
 
 func (w *world) snapshot() observed.Snapshot {
@@ -128,7 +143,7 @@ func (w *world) snapshot() observed.Snapshot {
 		AdoptionPermitted: w.adoptionPermitted,
 		ExternalSecret:    w.secret,
 		DatabaseSecret:    w.database,
-		Flags:             w.flags,
+		Flags:             w.flagsFile(),
 		Delivery:          w.delivery,
 		Autoscalers:       w.autoscalers,
 		Probe:             w.probe,
@@ -150,6 +165,9 @@ func (w *world) index() *observed.Index { return observed.NewIndex(w.snapshot())
 // reconcile applies the plan and returns it.
 func (w *world) reconcile() Plan {
 	p := Make(w.snapshot())
+	if p.Publish != nil {
+		w.put(p.Publish.ConfigMap([]byte(w.document)))
+	}
 	for _, o := range p.Apply {
 		w.put(o)
 	}

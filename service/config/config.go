@@ -17,6 +17,10 @@ const (
 	// EnvFlagsFile is the path of the flags file in flagd's JSON format.
 	// Default: DefaultFlagsFile.
 	EnvFlagsFile = "FLAGS_FILE"
+	// EnvFlagsManifest is the path of the manifest of published flags: FlagsManifestKey
+	// in a mounted ConfigMap that the operator writes. The flags are then read as it
+	// describes, instead of from EnvFlagsFile. Default: none.
+	EnvFlagsManifest = "FLAGS_MANIFEST"
 	// EnvFlagsStore identifies what the flags file is of, such as the name of a
 	// FlagCache. A document in Redis of another one is not used.
 	EnvFlagsStore = "FLAGS_STORE"
@@ -165,6 +169,22 @@ const (
 
 	PortNameOFREP     = "ofrep"
 	PortNameTelemetry = "telemetry"
+)
+
+// Keys of the ConfigMap with published flags, and the version of the manifest's layout.
+const (
+	// FlagsManifestKey has the manifest, in JSON: its version, the store, and the number
+	// and digest of the current document.
+	FlagsManifestKey = "manifest.json"
+	// FlagsDocumentKey has the current document, compressed with gzip, as binary data.
+	FlagsDocumentKey = "flags.json.gz"
+	// FlagsManifestVersion is the version of the manifest's layout.
+	FlagsManifestVersion = 1
+	// FlagsNumberLead is by how much the number of a document may exceed the time in
+	// seconds since 1970, with which a series of numbers begins. There are fewer changes
+	// than seconds, so only somebody else, or a wrong clock, gives out a higher one, which
+	// no later document would reach.
+	FlagsNumberLead = 24 * 60 * 60
 )
 
 // Paths inside a flag service container.

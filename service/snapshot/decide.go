@@ -16,6 +16,7 @@ import (
 // Reasons for not serving a document.
 var (
 	errNotNewer    = errors.New("the served flags are at least as recent")
+	errBehind      = errors.New("the source has a document with a lower number than the served one")
 	errOlder       = errors.New("the source's document is older than the served flags")
 	errShrunk      = errors.New("the document lost most of its flags and must be read again before it is served")
 	errNoValidFlag = errors.New("none of its flags is valid")
@@ -69,7 +70,7 @@ func (r *Refresher) consider(c proposal) error {
 	next.Digest, next.State, next.Confirmed, next.Origin, next.Generation = c.digest, c.state, c.confirmed, c.origin, 1
 	if current != nil {
 		next.Generation = current.Generation + 1
-		next.Version = versionAfter(c, current, r.Source.Shared())
+		next.Version = versionAfter(c, current, r.Source.Shared() || r.Numbered)
 	}
 	next.Lagging = false
 	r.replace(next, problems)
@@ -78,10 +79,10 @@ func (r *Refresher) consider(c proposal) error {
 
 // versionAfter returns the version of a document that replaces the current one.
 // The current file is considered the later one, even if its modification time
-// is older.
-func versionAfter(c proposal, current *Snapshot, shared bool) source.Version {
+// is older. Other sources give exact versions.
+func versionAfter(c proposal, current *Snapshot, exact bool) source.Version {
 	next := c.state.Version
-	if !shared && c.origin == OriginSource && current.Origin == OriginSource {
+	if !exact && c.origin == OriginSource && current.Origin == OriginSource {
 		next.Number = max(next.Number, current.Version.Number+1)
 	}
 	return next

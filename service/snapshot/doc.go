@@ -16,6 +16,13 @@
 //	                        ▲   │
 //	Redis ◀──▶ syncCache ───┘ ◀─┘
 //
+// A published document has a number, which orders it among those that other instances put
+// into Redis: the highest that was seen is served, wherever it was read. The kubelets of
+// other nodes may have updated their mounts before. A document of a file, which may be in
+// Redis during an upgrade, precedes all numbers. Instances that read files do not use numbered
+// documents, and replace them in Redis by their own; instances that read numbers do not
+// replace those.
+//
 // A shared source, such as a database, is read by one instance for all:
 //
 //	source reports version 7     a message    an interval without either

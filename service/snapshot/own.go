@@ -49,7 +49,8 @@ func (r *Refresher) readOrRefill(ctx context.Context) {
 	if err == nil || errors.Is(err, cache.ErrUnverified) {
 		refusal = r.considerEntry(entry, err)
 	}
-	if current := r.Current(); current != nil && r.sourceGood.Load() && (errors.Is(refusal, errImplausible) ||
+	implausible := errors.Is(refusal, errImplausible) && !(r.Numbered && clockIsBehind(r.Current()))
+	if current := r.Current(); current != nil && r.sourceGood.Load() && (implausible ||
 		errors.Is(refusal, errUnverified) && r.refusals.replace(current.Version, r.Now(), r.CacheInterval)) {
 		_ = r.store(ctx, superseding(current))
 	}
@@ -66,6 +67,10 @@ func (r *Refresher) readOrRefill(ctx context.Context) {
 		r.metrics.missDuration.Observe(time.Since(missed).Seconds())
 	}
 }
+
+// clockIsBehind reports whether the number of the published document was not plausible, either:
+// then the clock of this instance is likely to be wrong.
+func clockIsBehind(s *Snapshot) bool { return s != nil && s.Version.Number == 0 }
 
 // refill stores the snapshot if no other instance is doing so. After maxRedisWait
 // it no longer depends on the lock.

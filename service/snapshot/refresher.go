@@ -69,6 +69,12 @@ type Options struct {
 	// Store identifies the store of a source that is not shared, such as the ConfigMap
 	// of a file; empty if it is unknown.
 	Store string
+	// Numbered means that the source, which is not shared, has the same documents for
+	// all instances, with numbers: see source.Published.
+	Numbered bool
+	// Authenticated means that documents in Redis are authenticated with a key. Only
+	// then a numbered one may replace that of the source.
+	Authenticated bool
 	// Environment is the name of the flag set in the last good file.
 	Environment string
 	// LastGoodFile is the path of the file that keeps the last good flags for the
@@ -148,9 +154,12 @@ func New(options Options) *Refresher {
 		options.ShrinkDelay = time.Second
 	}
 	return &Refresher{
-		Options:       options,
-		metrics:       newMetrics(),
-		arbiter:       arbiter{shared: options.Source.Shared(), store: options.Store, log: options.Log},
+		Options: options,
+		metrics: newMetrics(),
+		arbiter: arbiter{
+			shared: options.Source.Shared(), store: options.Store, log: options.Log,
+			numbered: options.Numbered, authenticated: options.Authenticated,
+		},
 		sourceChanged: make(chan struct{}, 1),
 		redisChanged:  make(chan struct{}, 1),
 		served:        make(chan struct{}, 1),

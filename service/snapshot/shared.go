@@ -208,11 +208,17 @@ func (r *Refresher) load(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if !r.Source.Shared() {
+	switch {
+	case r.Numbered:
+		document.Version = numberOf(document.Version, r.Now())
+	case !r.Source.Shared():
 		document.Store = r.Store
 	}
 	if err == nil {
 		err = r.consider(fromSource(document))
+	}
+	if errors.Is(err, errBehind) {
+		err = nil // the mount of another instance was updated before this one
 	}
 	switch {
 	case err == nil:

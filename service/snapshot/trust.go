@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/flagcache/flagcache/service/cache"
+	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/source"
 )
 
@@ -105,7 +106,9 @@ type arbiter struct {
 	// shared and store describe the source: see Options.Store.
 	shared bool
 	store  string
-	log    *slog.Logger
+	// numbered and authenticated: see Options.
+	numbered, authenticated bool
+	log                     *slog.Logger
 	// reported is what the source last reported; suspect means that it reported a
 	// change without a version.
 	reported report
@@ -151,23 +154,59 @@ func (a *arbiter) admitWithoutSource(e source.State, now time.Time) error {
 	switch {
 	case !e.SameStore(source.State{Store: a.store}):
 		return cache.ErrForeign
+	case a.numbered && e.Version.Epoch == source.PublishedEpoch && e.Version.Number > 0 && plausibleNumber(e.Version.Number, now):
+		return nil
 	case e.Version.Epoch != 0, e.Version.Number > now.Add(maxClockSkew).UnixNano():
 		return errImplausible
 	}
 	return nil
 }
 
+// plausibleNumber reports whether an operator can have given out a number, by the clock of
+// this instance.
+func plausibleNumber(number int64, now time.Time) bool {
+	return number <= now.Add(maxClockSkew).Unix()+config.FlagsNumberLead
+}
+
+// numberOf returns the version of a published document. One whose number is not plausible
+// precedes all others: whoever edited the ConfigMap, or set a clock, must not choose one that
+// no later document reaches.
+func numberOf(version source.Version, now time.Time) source.Version {
+	if !plausibleNumber(version.Number, now) {
+		version.Number = 0
+	}
+	return version
+}
+
+// checkNumber returns an error if a numbered document does not take precedence over the served
+// one of the same store: the highest number does, wherever it was read. The source's takes
+// precedence over another one with the same number.
+func (a *arbiter) checkNumber(c proposal, current *Snapshot, sourceGood bool) error {
+	age := c.state.Version.Compare(current.Version)
+	switch {
+	case c.origin == OriginSource && age < 0:
+		return errBehind
+	case c.origin == OriginSource, age > 0 && (a.authenticated || !sourceGood):
+		return nil
+	default:
+		return errNotNewer
+	}
+}
+
 // checkPrecedence returns an error if a document does not take precedence over
 // the served one.
 //
-// A file belongs to each instance, so it takes precedence over all else, and
-// Redis is used only without it. With a shared source, its document takes
+// Numbers take precedence by their order. Another file belongs to each instance, so it takes
+// precedence over all else, and Redis is used only without it. With a shared source, its document takes
 // precedence, even if its version is older, unless the source has reported a newer
 // one since or is a replica that may be behind. A document in Redis that the source
 // confirms does, too; one that it does not confirm must be newer. Versions of different
 // stores are not compared: a document of the store that the source reported takes
 // precedence over one of another store.
 func (a *arbiter) checkPrecedence(c proposal, current *Snapshot, sourceGood bool) error {
+	if a.numbered && current != nil && c.state.SameStore(current.State) {
+		return a.checkNumber(c, current, sourceGood)
+	}
 	if !live(current) {
 		return nil
 	}

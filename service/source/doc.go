@@ -4,6 +4,7 @@
 // Package source reads flag documents from their source of truth. It returns
 // bytes with a version and does not interpret them.
 //
-// File reads a file, usually a mounted ConfigMap. Package postgres reads a
+// File reads a file, Published a document with a number that the operator publishes in a
+// ConfigMap. Package postgres reads a
 // database.
 package source

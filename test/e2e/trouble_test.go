@@ -78,8 +78,8 @@ var _ = Describe("A namespace that is deleted", func() {
 	})
 })
 
-var _ = Describe("An immutable ConfigMap that is deleted and created again", func() {
-	It("is reported while pods serve what it had before", func(ctx context.Context) {
+var _ = Describe("A ConfigMap of flags", func() {
+	It("may be immutable, made again, renamed and broken, without new pods or failed evaluations", func(ctx context.Context) {
 		namespace := aNamespace(ctx)
 		immutable := func(name, colour string) *corev1.ConfigMap {
 			flags := someFlags(namespace)
@@ -90,19 +90,51 @@ var _ = Describe("An immutable ConfigMap that is deleted and created again", fun
 		before := immutable("flags", "red")
 		created(ctx, before, fc)
 		expectReady(ctx, fc)
+		revision, number := revisionOf(ctx, fc), read(ctx, fc).Status.Flags.Number
+		expectNoneFailed := withTraffic(ctx, fc, "colour")
 
+		By("deleting it")
 		Expect(local.Client.Delete(ctx, before)).To(Succeed())
-		created(ctx, immutable("flags", "blue"))
-		expectCondition(ctx, fc, v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, v1alpha1.ReasonPodsBehind)
-		for _, pod := range podsOf(ctx, fc, v1alpha1.ComponentService) {
-			Expect(messageOf(fc, v1alpha1.ConditionFlagsValid)).To(ContainSubstring(pod.Name))
-		}
+		expectCondition(ctx, fc, v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, v1alpha1.ReasonConfigMapNotFound)
 		expectEveryPodServes(ctx, fc, "colour", "red")
 
-		By("following the advice: another name")
-		created(ctx, immutable("flags-2", "blue"))
-		changed(ctx, fc, func(fc *v1alpha1.FlagCache) { fc.Spec.Flags.ConfigMap.Name = "flags-2" })
+		By("creating it again with other flags")
+		again := immutable("flags", "blue")
+		created(ctx, again)
 		expectReady(ctx, fc)
 		expectEveryPodServes(ctx, fc, "colour", "blue")
+
+		By("giving it another name, as kustomize does for each change")
+		created(ctx, immutable("flags-2", "red"))
+		changed(ctx, fc, func(fc *v1alpha1.FlagCache) { fc.Spec.Flags.ConfigMap.Name = "flags-2" })
+		Expect(local.Client.Delete(ctx, again)).To(Succeed())
+		expectEveryPodServes(ctx, fc, "colour", "red")
+
+		By("giving it a name whose flags cannot be used")
+		broken := immutable("flags-3", "blue")
+		broken.Data["flags.json"] = "{"
+		created(ctx, broken)
+		changed(ctx, fc, func(fc *v1alpha1.FlagCache) { fc.Spec.Flags.ConfigMap.Name = "flags-3" })
+		expectCondition(ctx, fc, v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, v1alpha1.ReasonUnparseable)
+		expectEveryPodServes(ctx, fc, "colour", "red")
+		changed(ctx, fc, func(fc *v1alpha1.FlagCache) { fc.Spec.Flags.ConfigMap.Name = "flags-2" })
+		expectReady(ctx, fc)
+		Eventually(ctx, func(g Gomega, ctx context.Context) {
+			status := read(ctx, fc).Status.Flags
+			g.Expect(status.Number).To(Equal(number + 2))
+			g.Expect(status.Pods).To(BeNumerically(">", 0))
+			g.Expect(status.ServingPods).To(HaveValue(Equal(status.Pods)))
+		}).Should(Succeed())
+		Expect(revisionOf(ctx, fc)).To(Equal(revision))
+		Expect(deploymentsOf(ctx, fc)).To(HaveLen(1), "no change of flags makes new pods")
+		expectNoneFailed()
+
+		By("starting pods while its flags cannot be used")
+		changed(ctx, fc, func(fc *v1alpha1.FlagCache) { fc.Spec.Flags.ConfigMap.Name = "flags-3" })
+		expectCondition(ctx, fc, v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, v1alpha1.ReasonUnparseable)
+		for _, pod := range podsOf(ctx, fc, v1alpha1.ComponentService) {
+			Expect(local.Client.Delete(ctx, &pod)).To(Succeed())
+		}
+		expectEveryPodServes(ctx, fc, "colour", "red")
 	})
 })

@@ -4,7 +4,6 @@
 package fault
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -26,7 +25,6 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
-	"github.com/flagcache/flagcache/service/flags"
 	"github.com/flagcache/flagcache/test/ackmodel"
 )
 
@@ -119,11 +117,7 @@ func (w kube) canStart(pod corev1.PodSpec) bool {
 		if v.ConfigMap == nil || ptr.Deref(v.ConfigMap.Optional, false) {
 			continue
 		}
-		file, ok := live[*corev1.ConfigMap](&w.api.store, configMaps, v.ConfigMap.Name)
-		if !ok {
-			return false
-		}
-		if _, err := flags.Validate(context.Background(), []byte(file.Data["flags.json"])); err != nil {
+		if !w.readsFlags(v.ConfigMap.Name) {
 			return false
 		}
 	}

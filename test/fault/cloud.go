@@ -320,6 +320,7 @@ func (w cloudOracle) failureState(secret *corev1.Secret) string {
 // withoutTimes removes the times that ACK and the operator wrote to an object; cloudState covers
 // them.
 func withoutTimes(o client.Object) {
+	withoutNumber(o)
 	annotations := o.GetAnnotations()
 	delete(annotations, v1alpha1.AnnotationChange)
 	for _, key := range []string{v1alpha1.AnnotationToken, v1alpha1.AnnotationFailures} {

@@ -55,6 +55,7 @@ func (w oracle) checkWrite(k kind, before, after client.Object) {
 func (w oracle) checkOperatorWrite(k kind, before, after client.Object) {
 	w.checkClaim(k, after)
 	w.checkOwnership(k, before, after)
+	w.checkPublished(k, before, after)
 	switch k {
 	case deployments:
 		w.checkCapacity(before, after)
@@ -407,6 +408,7 @@ func (w oracle) checkText(where, text string) {
 func (w oracle) checkAtRest() {
 	w.checkNetworkPolicy()
 	w.checkConsent()
+	w.checkFlagsAtRest()
 	w.cloudOracle().checkCloudAtRest()
 	w.canaryOracle().checkPromotionRecorded()
 }

@@ -134,7 +134,7 @@ func (w digest) stateKey() stateKey {
 		return t.Sub(w.time)
 	}
 	fmt.Fprintln(h, w.queue.dirty, w.queue.failed, w.queue.stale, since(w.queue.later), max(0, since(w.queue.ready)), w.step, w.sinceLastStep(),
-		since(w.nextTick), since(w.alarm), w.desiredLoad, w.cloud.installed, w.cloud.stopped, w.api.terminating, w.lastResult.unchanged, w.lastResult.requeueAfter, w.lastResult.revision == w.api.revision)
+		since(w.nextTick), since(w.alarm), w.statusNumber(), w.desiredLoad, w.cloud.installed, w.cloud.stopped, w.api.terminating, w.lastResult.unchanged, w.lastResult.requeueAfter, w.lastResult.revision == w.api.revision)
 	w.writeOrder(h)
 	s := fingerprintText(w.cloud.Describe(w.time))
 	fmt.Fprintln(h, s.text, asText(w.servers))

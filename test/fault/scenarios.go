@@ -146,7 +146,7 @@ var scenarios = slices.Concat([]scenario{
 	}, waitsForRest: true},
 	{name: "operatorRestarts", steps: []step{createInCluster, {"restart the operator", func(w *World) { w.process().restart() }}}},
 	{name: "namespaceDeleted", steps: []step{createInCluster, deleteNamespace}},
-}, canaryScenarios, stableScenarios, elastiCacheScenarios)
+}, flagScenarios, canaryScenarios, stableScenarios, elastiCacheScenarios)
 
 // Credentials and files of the World.
 const (

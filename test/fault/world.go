@@ -105,6 +105,8 @@ type World struct {
 	lastResult reconcileResult
 	// writer is the author of the current writes.
 	writer string
+	// documents are the flags that were written and published.
+	documents documents
 	// flagFiles is retained between reconciliations if the plan says so.
 	flagFiles *controllers.FlagFiles
 
@@ -417,6 +419,7 @@ func (w *World) onChange(k kind, before, after client.Object) {
 		w.writes++
 	}
 	w.nextTick = w.time.Add(tick)
+	w.recordFlags(k, after)
 	w.oracle().checkWrite(k, before, after)
 	if w.triggers(k, before, after) {
 		w.queue.enqueue(w.time)

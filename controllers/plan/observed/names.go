@@ -38,6 +38,10 @@ func IntegrityName(fc *v1alpha1.FlagCache) string { return fc.Name + "-integrity
 // ClientName is the ConfigMap with the variables of OpenFeature clients.
 func ClientName(fc *v1alpha1.FlagCache) string { return fc.Name + "-client" }
 
+// PublishedFlagsName is the ConfigMap from which pods read their flags. NAME-flags is what
+// many users call their own.
+func PublishedFlagsName(fc *v1alpha1.FlagCache) string { return fc.Name + "-published-flags" }
+
 // ServiceName is the name of the Service that clients call.
 func ServiceName(fc *v1alpha1.FlagCache) string { return fc.Name }
 
@@ -68,12 +72,6 @@ func RevisionOf(fc *v1alpha1.FlagCache, name string) (string, bool) {
 // LoadTestName is the Job that tests a candidate.
 func LoadTestName(fc *v1alpha1.FlagCache, revision string) string {
 	return RevisionName(fc, revision) + "-load"
-}
-
-// ReservedNames are the names that children of a FlagCache use whatever its
-// spec; revisions' names are not among them.
-func ReservedNames(fc *v1alpha1.FlagCache) []string {
-	return []string{ServiceName(fc), RedisName(fc), ConnectionName(fc), IntegrityName(fc), ClientName(fc), TrafficName(fc)}
 }
 
 // ChildMeta is the metadata of a child. No label or annotation of the FlagCache

@@ -164,16 +164,15 @@ type Flags struct {
 	Problems []string
 	// Digest is the SHA-256 of the file in hexadecimal, as pods report it.
 	Digest string
-	// Immutable: the ConfigMap is. A kubelet does not read such a ConfigMap again, even if
-	// it was deleted and created with other content.
-	Immutable bool
 }
 
-// Delivery is how far a flags file got, by what pods report.
+// Delivery is how far a document of flags got, by what pods report.
 type Delivery struct {
-	// Of is the digest of the file, "" before the first result.
+	// Of is the digest of the document, "" before the first result.
 	Of string
-	// Behind are ready pods that serve another file, by name. There are More of them
+	// Serving is the number of ready pods that serve it.
+	Serving int32
+	// Behind are ready pods that serve another one, by name. There are More of them
 	// than are named.
 	Behind []string
 	More   int

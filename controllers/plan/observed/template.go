@@ -4,13 +4,10 @@
 package observed
 
 import (
-	"bytes"
-	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -81,32 +78,17 @@ func compress(template corev1.PodTemplateSpec) []byte {
 	if len(text) > maxTemplate {
 		return nil
 	}
-	var buffer bytes.Buffer
-	w := gzip.NewWriter(&buffer)
-	if _, err := w.Write([]byte(text)); err != nil {
-		panic(fmt.Sprintf("compressing into memory fails: %v", err))
-	}
-	if err := w.Close(); err != nil {
-		panic(fmt.Sprintf("compressing into memory fails: %v", err))
-	}
-	return buffer.Bytes()
+	return Compress([]byte(text))
 }
 
 // decompress is the inverse of compress. What expands to more than a template may have,
 // or has no container, was not written by an operator.
 func decompress(compressed []byte) (corev1.PodTemplateSpec, error) {
-	r, err := gzip.NewReader(bytes.NewReader(compressed))
-	if err != nil {
-		return corev1.PodTemplateSpec{}, fmt.Errorf("decompressing a pod template: %w", err)
-	}
-	text, err := io.ReadAll(io.LimitReader(r, maxTemplate+1))
+	text, err := Decompress(compressed, maxTemplate)
 	if err != nil {
 		return corev1.PodTemplateSpec{}, fmt.Errorf("decompressing a pod template: %w", err)
 	}
 	var template corev1.PodTemplateSpec
-	if len(text) > maxTemplate {
-		return template, errors.New("the pod template is too large")
-	}
 	if err := json.Unmarshal(text, &template); err != nil {
 		return corev1.PodTemplateSpec{}, fmt.Errorf("decoding a pod template: %w", err)
 	}

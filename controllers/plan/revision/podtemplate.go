@@ -39,7 +39,16 @@ type Template struct {
 // covers what is in the template; replicas, autoscaling, the probe and the flags
 // themselves are not, so changing them replaces no pod.
 func Render(x *observed.Index, workload cache.Workload, connectionHash string) Template {
-	t := Template{Pod: PodTemplate(x, workload, connectionHash)}
+	return named(PodTemplate(x, workload, connectionHash))
+}
+
+// RenderUnpublished renders the pod template as operators did before they published flags.
+func RenderUnpublished(x *observed.Index, workload cache.Workload, connectionHash string) Template {
+	return named(source.Unpublished(x.FlagCache, PodTemplate(x, workload, connectionHash)))
+}
+
+func named(pod corev1.PodTemplateSpec) Template {
+	t := Template{Pod: pod}
 	sum := sha256.Sum256([]byte(observed.ToJSON(t.Pod)))
 	t.Revision = hex.EncodeToString(sum[:4])
 	t.Pod.Labels[v1alpha1.LabelRevision] = t.Revision

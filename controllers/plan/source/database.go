@@ -121,15 +121,12 @@ func allowedPorts(s *observed.Index) []int32 {
 	return ports
 }
 
-// EnvVars are the variables about the source of the flags. A flags file is identified by
-// the name of the FlagCache: its ConfigMap may be deleted and created, or have another
-// name, without new pods, and two FlagCaches with one environment on one Redis are still
-// told apart. The UID would make a FlagCache that is created again, and adopts its cache,
-// a stranger to its own documents. A database identifies itself.
+// EnvVars are the variables about the source of the flags. A ConfigMap is identified by the
+// name of its FlagCache; a database identifies itself.
 func EnvVars(fc *v1alpha1.FlagCache) []corev1.EnvVar {
 	vars := []corev1.EnvVar{EnvVar(fc)}
 	if fc.Spec.Flags.Postgres == nil {
-		vars = append(vars, corev1.EnvVar{Name: config.EnvFlagsStore, Value: "flagcache:" + fc.Namespace + "/" + fc.Name})
+		vars = append(vars, corev1.EnvVar{Name: config.EnvFlagsStore, Value: Store(fc)})
 	}
 	return vars
 }
@@ -139,7 +136,7 @@ func EnvVar(fc *v1alpha1.FlagCache) corev1.EnvVar {
 	if database := fc.Spec.Flags.Postgres; database != nil {
 		return corev1.EnvVar{Name: config.EnvPostgresURIFile, Value: config.PostgresDir + "/" + database.SecretRef.Key}
 	}
-	return corev1.EnvVar{Name: config.EnvFlagsFile, Value: config.FlagsDir + "/" + fc.Spec.Flags.ConfigMap.Key}
+	return corev1.EnvVar{Name: config.EnvFlagsManifest, Value: config.FlagsDir + "/" + config.FlagsManifestKey}
 }
 
 // Dir is where the flags, or the URI of their database, are mounted.
@@ -150,17 +147,41 @@ func Dir(fc *v1alpha1.FlagCache) string {
 	return config.FlagsDir
 }
 
+// Unpublished returns a pod template that reads published flags as operators rendered it
+// before they published flags: it mounts the ConfigMap of the user. That of a database is
+// the same.
+func Unpublished(fc *v1alpha1.FlagCache, pod corev1.PodTemplateSpec) corev1.PodTemplateSpec {
+	if fc.Spec.Flags.Postgres != nil {
+		return pod
+	}
+	pod = *pod.DeepCopy()
+	for i, v := range pod.Spec.Volumes {
+		if v.Name == VolumeName {
+			pod.Spec.Volumes[i].ConfigMap.Name = fc.Spec.Flags.ConfigMap.Name
+		}
+	}
+	for _, container := range pod.Spec.Containers {
+		for i, v := range container.Env {
+			if v == EnvVar(fc) {
+				container.Env[i] = fileVariable(fc)
+			}
+		}
+	}
+	return pod
+}
+
 // VolumeName is the name of the volume of the flags.
 const VolumeName = "flags"
 
-// Volume is the ConfigMap of the flags or the Secret of their database. The Secret
-// is mounted as a whole, so that it may hold certificates beside the URI.
+// Volume is the ConfigMap of the published flags or the Secret of their database. The name
+// of the user's ConfigMap is no part of a revision, so that a new name for each change, as
+// kustomize generates it, does not replace pods. The Secret is mounted as a whole, so that it may hold certificates beside the URI.
 func Volume(fc *v1alpha1.FlagCache) corev1.VolumeSource {
 	if database := fc.Spec.Flags.Postgres; database != nil {
 		return pods.SecretVolume(database.SecretRef.Name)
 	}
 	return corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-		LocalObjectReference: corev1.LocalObjectReference{Name: fc.Spec.Flags.ConfigMap.Name},
+		LocalObjectReference: corev1.LocalObjectReference{Name: observed.PublishedFlagsName(fc)},
 		DefaultMode:          ptr.To[int32](0o444),
 	}}
 }

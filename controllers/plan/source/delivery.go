@@ -15,25 +15,23 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/service/config"
 )
 
-// Time after which pods that serve another file are reported. A kubelet updates a mount
-// within its sync period and the time to live of its cache, by default two minutes
-// together (https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically).
-// It never does for an immutable ConfigMap: then pods have a new file from Redis, or not at all.
-const (
-	mountPatience     = 3 * time.Minute
-	immutablePatience = 30 * time.Second
-)
+// mountPatience is the time after which pods that serve another document are reported. A
+// kubelet updates a mount within its sync period and the time to live of its cache, by default
+// two minutes together
+// (https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically).
+const mountPatience = 3 * time.Minute
 
-// Target is a flags file and the pods that are to serve it.
+// Target is a document and the pods that are to serve it.
 type Target struct {
-	// Digest of the file, "" for a database, of which only the pods are asked.
+	// Digest of the document, "" for a database, of which only the pods are asked.
 	Digest string
 	// Shared: other programs may use the Redis, so that pods are asked for ever whether it
 	// has the document of another store.
 	Shared bool
-	// Revisions are those that mount the file and have ready pods.
+	// Revisions are those that read the document and have ready pods.
 	Revisions map[string]Pods
 }
 
@@ -45,20 +43,26 @@ type Pods struct {
 	Version string
 }
 
-// target is which pods are to serve the file, nil if none is ready. Those of a revision
-// with another source, such as the stable one while a candidate has another ConfigMap,
-// serve that.
-func target(s *observed.Index) *Target {
+// target is which pods are to serve the published document, nil if none is ready. Those of a
+// revision that mounts the ConfigMap of the user, as operators made them before they
+// published flags, are among them while that has the same document.
+func target(s *observed.Index, published published) *Target {
+	if !published.intact() {
+		return nil
+	}
+	same := s.Flags.State == observed.FlagsLoaded && s.Flags.Digest == published.document.Digest
 	revisions := map[string]Pods{}
 	for revision, d := range s.Revisions {
-		if d.Status.ReadyReplicas > 0 && mounts(s.FlagCache, d.Spec.Template.Spec) {
+		pod := d.Spec.Template.Spec
+		reads := mounts(pod, observed.PublishedFlagsName(s.FlagCache)) && hasVariable(pod, EnvVar(s.FlagCache)) || same && mountsSource(s.FlagCache, pod)
+		if d.Status.ReadyReplicas > 0 && reads {
 			revisions[revision] = Pods{Ready: d.Status.ReadyReplicas, Version: d.ResourceVersion}
 		}
 	}
-	if len(revisions) == 0 || s.Flags.Digest == "" {
+	if len(revisions) == 0 {
 		return nil
 	}
-	return &Target{Digest: s.Flags.Digest, Shared: shared(s), Revisions: revisions}
+	return &Target{Digest: published.document.Digest, Shared: shared(s), Revisions: revisions}
 }
 
 // databaseTarget is which pods are to be asked about a Redis that other programs may use.
@@ -78,12 +82,21 @@ func databaseTarget(s *observed.Index) *Target {
 // shared reports whether other programs may use the Redis.
 func shared(s *observed.Index) bool { return s.FlagCache.Spec.Cache.Type == v1alpha1.CacheExternal }
 
-// mounts reports whether pods read the flags file of the spec.
-func mounts(fc *v1alpha1.FlagCache, pod corev1.PodSpec) bool {
-	mounted := slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
-		return v.ConfigMap != nil && v.Name == VolumeName && v.ConfigMap.Name == fc.Spec.Flags.ConfigMap.Name
+// mounts reports whether pods read their flags from a ConfigMap.
+func mounts(pod corev1.PodSpec, configMap string) bool {
+	return slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
+		return v.ConfigMap != nil && v.Name == VolumeName && v.ConfigMap.Name == configMap
 	})
-	return mounted && hasVariable(pod, EnvVar(fc))
+}
+
+// mountsSource reports whether pods read the file of the spec from the ConfigMap of the user.
+func mountsSource(fc *v1alpha1.FlagCache, pod corev1.PodSpec) bool {
+	return mounts(pod, fc.Spec.Flags.ConfigMap.Name) && hasVariable(pod, fileVariable(fc))
+}
+
+// fileVariable names the file of the spec in a mounted ConfigMap of the user.
+func fileVariable(fc *v1alpha1.FlagCache) corev1.EnvVar {
+	return corev1.EnvVar{Name: config.EnvFlagsFile, Value: config.FlagsDir + "/" + fc.Spec.Flags.ConfigMap.Key}
 }
 
 func hasVariable(pod corev1.PodSpec, variable corev1.EnvVar) bool {
@@ -92,7 +105,7 @@ func hasVariable(pod corev1.PodSpec, variable corev1.EnvVar) bool {
 	})
 }
 
-// checkDelivery reports pods that serve another file than that of a valid source. Once
+// checkDelivery reports pods that serve another document than the published one. Once
 // reported, they are until all pods were found to serve it: a restarted operator knows
 // nothing of pods yet.
 func checkDelivery(s *observed.Index, part Part) Part {
@@ -102,7 +115,7 @@ func checkDelivery(s *observed.Index, part Part) Part {
 	switch {
 	case part.Delivery == nil:
 	case known && len(s.Delivery.Behind) > 0:
-		left := patience(s) - s.Since(s.Delivery.Since)
+		left := mountPatience - s.Since(s.Delivery.Since)
 		if left > 0 && !reported {
 			part.RequeueAfter = left
 			break
@@ -114,13 +127,6 @@ func checkDelivery(s *observed.Index, part Part) Part {
 	return part
 }
 
-func patience(s *observed.Index) time.Duration {
-	if s.Flags.Immutable {
-		return immutablePatience
-	}
-	return mountPatience
-}
-
 // describeBehind names the pods, and what to do about them.
 func describeBehind(s *observed.Index) string {
 	ref := s.FlagCache.Spec.Flags.ConfigMap
@@ -128,9 +134,6 @@ func describeBehind(s *observed.Index) string {
 	if s.Delivery.More > 0 {
 		pods += fmt.Sprintf(" and %d more", s.Delivery.More)
 	}
-	text := fmt.Sprintf("Other flags than those in ConfigMap %s, key %s are served by pods: %s. ", ref.Name, ref.Key, pods)
-	if s.Flags.Immutable {
-		return text + "The ConfigMap is immutable, and kubelets do not read such a ConfigMap again after it was deleted and created: create it with another name, and name that in spec.flags.configMap.name"
-	}
-	return text + "Their nodes do not update the mounted file, see the logs of the kubelets: delete these pods"
+	return fmt.Sprintf("Other flags than those in ConfigMap %s, key %s are served by pods: %s. "+
+		"Their nodes do not update the mounted file, see the logs of the kubelets: delete these pods", ref.Name, ref.Key, pods)
 }

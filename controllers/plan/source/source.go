@@ -22,6 +22,12 @@ type Part struct {
 	Valid metav1.Condition
 	// Usable: a flag service that starts now could serve it.
 	Usable bool
+	// Publish is the document to publish; nil if there is none. Keep is the ConfigMap of
+	// published flags, and Delete is one that cannot be changed.
+	Publish      *Publication
+	Keep, Delete []observed.Object
+	// Status is about the published document.
+	Status *v1alpha1.FlagsStatus
 	// Ports that the pods must reach to read it.
 	Ports []int32
 	// Delivery is which pods are to serve it; nil if there are none.
@@ -42,28 +48,47 @@ func Check(s *observed.Index) Part {
 	return checkFile(s)
 }
 
+// checkFile plans the publication of a flags file, and reports on it. Pods serve the document
+// that was published last, whatever happens to the file.
 func checkFile(s *observed.Index) Part {
+	published := readPublished(s)
+	part := Part{
+		Usable: s.Flags.State == observed.FlagsLoaded || published.intact(),
+		Valid:  checkValid(s, published), Publish: publication(s, published), Delivery: target(s, published),
+	}
+	part.Keep, part.Delete = published.keep(s, part.Publish)
+	part.Status = published.status(s, part.Delivery)
+	if part.Valid.Status != metav1.ConditionTrue {
+		return part
+	}
+	return checkDelivery(s, part)
+}
+
+// checkValid reports whether the file can be served.
+func checkValid(s *observed.Index, published published) metav1.Condition {
 	ref := s.FlagCache.Spec.Flags.ConfigMap
-	invalid := func(reason, format string, args ...any) Part {
-		return Part{Valid: conditions.False(v1alpha1.ConditionFlagsValid, reason, format, args...)}
+	invalid := func(reason, format string, args ...any) metav1.Condition {
+		return conditions.False(v1alpha1.ConditionFlagsValid, reason, format, args...)
+	}
+	kept := ""
+	switch {
+	case published.intact():
+		kept = ". The last good flags are still served"
+	case published.lost(s):
+		kept = ". Running pods still serve the last good flags, but new pods cannot: ConfigMap " + observed.PublishedFlagsName(s.FlagCache) + " was deleted or edited"
 	}
 	switch s.Flags.State {
 	case observed.FlagsNoConfigMap:
-		return invalid(v1alpha1.ReasonConfigMapNotFound, "ConfigMap %s does not exist: create it with the key %s", ref.Name, ref.Key)
+		return invalid(v1alpha1.ReasonConfigMapNotFound, "ConfigMap %s does not exist: create it with the key %s%s", ref.Name, ref.Key, kept)
 	case observed.FlagsNoKey:
-		return invalid(v1alpha1.ReasonKeyNotFound, "ConfigMap %s has no key %s: add it, or name another in spec.flags.configMap.key", ref.Name, ref.Key)
+		return invalid(v1alpha1.ReasonKeyNotFound, "ConfigMap %s has no key %s: add it, or name another in spec.flags.configMap.key%s", ref.Name, ref.Key, kept)
 	case observed.FlagsUnparseable:
-		return invalid(v1alpha1.ReasonUnparseable, "ConfigMap %s, key %s: %s. The last good flags are still served", ref.Name, ref.Key, s.Flags.Error)
+		return invalid(v1alpha1.ReasonUnparseable, "ConfigMap %s, key %s: %s%s", ref.Name, ref.Key, s.Flags.Error, kept)
 	}
 	if len(s.Flags.Problems) > 0 {
-		part := invalid(v1alpha1.ReasonFlagsRejected, "ConfigMap %s, key %s: %s. All other flags are served", ref.Name, ref.Key, summary(s.Flags.Problems))
-		part.Usable, part.Delivery = true, target(s)
-		return part
+		return invalid(v1alpha1.ReasonFlagsRejected, "ConfigMap %s, key %s: %s. All other flags are served", ref.Name, ref.Key, summary(s.Flags.Problems))
 	}
-	return checkDelivery(s, Part{
-		Usable: true, Delivery: target(s),
-		Valid: conditions.True(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonValid, "ConfigMap %s, key %s is valid", ref.Name, ref.Key),
-	})
+	return conditions.True(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonValid, "ConfigMap %s, key %s is valid", ref.Name, ref.Key)
 }
 
 func summary(problems []string) string {
