@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// file is a file of an archive. Its time is the epoch, or in a zip archive, which cannot
-// express that, absent: another one would change the checksum.
+// file is a file of an archive. Its time is the earliest that the archive can express: that
+// of the build would change the checksum.
 type file struct {
 	name    string
 	mode    fs.FileMode
@@ -49,7 +49,7 @@ func zipped(files []file) ([]byte, error) {
 	var archive bytes.Buffer
 	w := zip.NewWriter(&archive)
 	for _, f := range files {
-		header := &zip.FileHeader{Name: f.name, Method: zip.Deflate}
+		header := &zip.FileHeader{Name: f.name, Method: zip.Deflate, Modified: time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)}
 		header.SetMode(f.mode)
 		entry, err := w.CreateHeader(header)
 		if err != nil {
