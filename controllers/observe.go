@@ -67,7 +67,7 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 		FlagCache: fc,
 		Operator:  o.operator, Violations: o.policy.Check(fc, o.operator.Prometheus),
 		AdoptionPermitted: o.policy.MayAdopt(fc.Namespace, fc.Annotations[v1alpha1.AnnotationAdopt]),
-		Fresh:             observed.Fresh{Password: secret.New(o.random()), IntegrityKey: secret.New(o.random()), Token: secret.New(o.token())},
+		Fresh:             o.fresh(),
 		Probe:             o.lastProbe(key),
 		NextProbe:         o.lastProbe(nextProbeKey(key)),
 	}
@@ -115,6 +115,14 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 	}
 	snapshot.Delivery = o.delivery(key)
 	return snapshot, nil
+}
+
+// fresh returns new credentials.
+func (o *observer) fresh() observed.Fresh {
+	return observed.Fresh{
+		Password: secret.New(o.random()), ProbePassword: secret.New(o.random()),
+		IntegrityKey: secret.New(o.random()), Token: secret.New(o.token()),
+	}
 }
 
 // tokenLength is within ElastiCache's limits of 16 to 128 characters.

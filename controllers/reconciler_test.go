@@ -65,12 +65,15 @@ var _ = Describe("A FlagCache", func() {
 		Expect(fc.Status.Binding.Name).To(Equal("demo-connection"))
 	})
 
-	It("probes the connection that it publishes", func(ctx context.Context) {
+	It("probes the cache that it publishes as a user of its own", func(ctx context.Context) {
 		s.ready(ctx)
-		secret := get(ctx, s, &corev1.Secret{}, "demo-connection")
+		secret := get(ctx, s, &corev1.Secret{}, "demo-redis")
 		target := s.prober.watched[types.NamespacedName{Namespace: s.namespace, Name: "demo"}]
 		Expect(target.Addr).To(Equal("demo-redis." + s.namespace + ".svc:6379"))
-		Expect([]byte(target.Password.Reveal())).To(Equal(secret.Data["password"]))
+		Expect(target.Username).To(Equal("probe"))
+		Expect([]byte(target.Password.Reveal())).To(Equal(secret.Data["probe-password"]))
+		Expect(target.Password.IsEmpty()).To(BeFalse())
+		Expect(get(ctx, s, &corev1.Secret{}, "demo-connection").Data["password"]).To(Equal(secret.Data["password"]))
 	})
 
 	It("hints at a cache of the wrong size", func(ctx context.Context) {

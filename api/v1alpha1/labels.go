@@ -118,6 +118,10 @@ const (
 	AnnotationFailures = "flagcache.dev/failures"
 	// AnnotationConfig, on a Redis pod, is a hash of its configuration.
 	AnnotationConfig = "flagcache.dev/config"
+	// AnnotationProbeUser, on a Redis pod, is the user of its configuration that the probe
+	// logs in as. Without it, as with the configuration of an earlier release, there is none,
+	// and the probe logs in like the flag service.
+	AnnotationProbeUser = "flagcache.dev/probe-user"
 )
 
 // RequestAnnotations returns the annotations of a FlagCache by which people request what needs

@@ -111,7 +111,7 @@ type world struct {
 func aWorld(t *testing.T, fc *v1alpha1.FlagCache) *world {
 	w := anEmptyWorld(t, fc)
 	if fc.Spec.Cache.Type == v1alpha1.CacheInCluster {
-		w.put(&corev1.Secret{ObjectMeta: observed.ChildMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache), Data: map[string][]byte{"password": []byte("password-0")}})
+		w.put(&corev1.Secret{ObjectMeta: observed.ChildMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache), Data: map[string][]byte{"password": []byte("password-0"), "probe-password": []byte("probe-0")}})
 	}
 	return w
 }
@@ -138,7 +138,7 @@ func (w *world) snapshot() observed.Snapshot {
 		Now:               w.now,
 		FlagCache:         w.fc,
 		Operator:          observed.Operator{Namespace: "flagcache-system", ClusterID: w.clusterID, FlagServiceImage: "flag-service:v1"},
-		Fresh:             observed.Fresh{Password: secret.New(fmt.Sprintf("password-%d", len(w.trace))), IntegrityKey: secret.New("key"), Token: secret.New(fmt.Sprintf("token-%d", w.now.Unix()))},
+		Fresh:             observed.Fresh{Password: secret.New(fmt.Sprintf("password-%d", len(w.trace))), ProbePassword: secret.New(fmt.Sprintf("probe-%d", len(w.trace))), IntegrityKey: secret.New("key"), Token: secret.New(fmt.Sprintf("token-%d", w.now.Unix()))},
 		Violations:        w.violations,
 		AdoptionPermitted: w.adoptionPermitted,
 		ExternalSecret:    w.secret,
@@ -229,7 +229,11 @@ func (w *world) put(o observed.Object) {
 	case *batchv1.Job:
 		o.Status = w.children[i].(*batchv1.Job).Status
 	case *appsv1.StatefulSet:
-		o.Status = w.children[i].(*appsv1.StatefulSet).Status
+		old := w.children[i].(*appsv1.StatefulSet)
+		o.Status = old.Status
+		if !cmp.Equal(old.Spec, o.Spec) {
+			o.Generation++
+		}
 	default:
 		if ack.Is(o) && !sameSpec(o, w.children[i]) {
 			o.SetGeneration(o.GetGeneration() + 1)

@@ -13,11 +13,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan"
-	plancache "github.com/flagcache/flagcache/controllers/plan/cache"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/controllers/secret"
@@ -29,9 +29,10 @@ import (
 // inCluster is a server with the configuration that the operator plans for an in-cluster
 // Redis.
 type inCluster struct {
-	server   *redistest.Server
+	server *redistest.Server
+	// password is that of the flag service, which logs in as the default user.
 	password string
-	probeKey string
+	probe    plan.ProbeTarget
 }
 
 func startInCluster(t *testing.T, name, password string) *inCluster {
@@ -42,21 +43,30 @@ func startInCluster(t *testing.T, name, password string) *inCluster {
 	s := observed.Snapshot{
 		Now: time.Now(), FlagCache: fc, Flags: observed.Flags{State: observed.FlagsLoaded}, ACK: map[string]bool{},
 		Operator: observed.Operator{Namespace: "flagcache-system", FlagServiceImage: "flag-service:v1"},
-		Fresh:    observed.Fresh{IntegrityKey: secret.New(strings.Repeat("k", 32)), Password: secret.New(password)},
+		Fresh:    observed.Fresh{IntegrityKey: secret.New(strings.Repeat("k", 32)), Password: secret.New(password), ProbePassword: secret.New("probe" + password)},
 	}
-	result := inCluster{probeKey: plancache.ProbeKey(fc)}
+	var result inCluster
 	var file string
 	for range 3 {
 		p := plan.Make(s)
 		for _, o := range p.Apply {
 			s.Children = replace(s.Children, o)
 			if stored, ok := o.(*corev1.Secret); ok && o.GetName() == observed.RedisName(fc) {
-				file, result.password = string(stored.Data["redis.conf"]), string(stored.Data["password"])
+				file = string(stored.Data["redis.conf"])
+			}
+			if stored, ok := o.(*corev1.Secret); ok && o.GetName() == observed.ConnectionName(fc) {
+				result.password = string(stored.Data["password"])
+			}
+			if set, ok := o.(*appsv1.StatefulSet); ok {
+				set.Status = appsv1.StatefulSetStatus{ReadyReplicas: 1}
 			}
 		}
+		if p.Probe != nil {
+			result.probe = *p.Probe
+		}
 	}
-	if file == "" || result.password != password {
-		t.Fatalf("the plan has the configuration %q and the password %q", file, result.password)
+	if file == "" || result.password != password || result.probe.Connection.Username == "" {
+		t.Fatalf("the plan has the configuration %q, the password %q and the probe %+v", file, result.password, result.probe)
 	}
 	// DEBUG is to be refused by the ACL, not by the server's own setting.
 	args := []string{"--enable-debug-command", "yes", "--user", "admin", "on", "nopass", "~*", "&*", "+@all"}
@@ -108,7 +118,8 @@ func TestInClusterRedisAllowsTheServiceAndTheProbe(t *testing.T) {
 	}
 	p.mustRead(t, "two")
 
-	attempt := probe.Once(t.Context(), probe.Target{Addr: c.server.Addr, Password: secret.New(c.password), Key: c.probeKey, Timeout: 30 * time.Second}, loopback)
+	login := c.probe.Connection
+	attempt := probe.Once(t.Context(), probe.Target{Addr: c.server.Addr, Username: login.Username, Password: login.Password, Key: c.probe.Key, Timeout: 30 * time.Second}, loopback)
 	if attempt.Err != nil || attempt.Role != "master" || attempt.Usage == (probe.Usage{}) {
 		t.Errorf("the probe returned %+v", attempt)
 	}
@@ -121,25 +132,40 @@ func TestInClusterRedisAllowsTheServiceAndTheProbe(t *testing.T) {
 func TestInClusterRedisRefusesAllElse(t *testing.T) {
 	c, another := startInCluster(t, "flags", "Zm9vYmFy"), startInCluster(t, "another", "YmFyZm9v")
 	const ours = config.RedisKeyPrefix + environment
-	client := c.as(t, "", c.password)
-	for _, line := range []string{
+	client, prober := c.as(t, "", c.password), c.as(t, c.probe.Connection.Username, c.probe.Connection.Password.Reveal())
+	toBoth := []string{
 		"EVAL return 0", "EVALSHA x 0", "SCRIPT LOAD x", "FUNCTION LIST", "KEYS *", "SCAN 0", "CONFIG GET requirepass", "CONFIG SET maxmemory 1", "FLUSHALL", "FLUSHDB",
 		"DEBUG SLEEP 0", "ACL LIST", "ACL SETUSER default on", "ACL WHOAMI", "CLIENT LIST", "CLIENT KILL TYPE normal", "MONITOR", "REPLICAOF NO ONE", "SHUTDOWN", "SAVE", "BGSAVE",
 		"SELECT 1", "COPY " + ours + " x", "RENAME " + ours + " x", "DUMP " + ours, "EXPIRE " + ours + " 1", "SWAPDB 0 1", "MIGRATE h 1 k 0 1", "BLPOP " + ours + " 1",
 		"SET foreign x", "GET foreign", "GETRANGE foreign 0 1", "DEL foreign", "DEL " + ours + " foreign", "WATCH foreign",
-		"SET " + another.probeKey + " x", "GET " + another.probeKey, "PUBLISH foreign x", "SUBSCRIBE foreign", "PSUBSCRIBE *", "PUBSUB CHANNELS",
-		"MODULE LIST", "SLOWLOG GET", "LATENCY LATEST", "COMMAND COUNT", "CLUSTER NODES",
+		"SET " + another.probe.Key + " x", "GET " + another.probe.Key, "PUBLISH foreign x", "SUBSCRIBE foreign", "PSUBSCRIBE *", "PUBSUB CHANNELS",
+		"MODULE LIST", "SLOWLOG GET", "LATENCY LATEST", "COMMAND COUNT", "CLUSTER NODES", "GET " + ours,
+	}
+	for user, refused := range map[*redis.Client][]string{
+		client: {"INFO", "GET " + c.probe.Key, "SET " + c.probe.Key + " x", "DEL " + c.probe.Key},
+		prober: {
+			"GETRANGE " + ours + " 0 1", "SET " + ours + " x", "DEL " + ours, "WATCH " + ours, "MULTI", "DEL " + c.probe.Key,
+			"PUBLISH " + config.RedisChannelPrefix + environment + " x", "SUBSCRIBE " + config.RedisChannelPrefix + environment,
+		},
 	} {
-		var args []any
-		for part := range strings.FieldsSeq(line) {
-			args = append(args, part)
-		}
-		if err := client.Do(t.Context(), args...).Err(); !redis.HasErrorPrefix(err, "NOPERM") {
-			t.Errorf("%s: %v, want NOPERM", line, err)
+		for _, line := range slices.Concat(toBoth, refused) {
+			var args []any
+			for part := range strings.FieldsSeq(line) {
+				args = append(args, part)
+			}
+			if err := user.Do(t.Context(), args...).Err(); !redis.HasErrorPrefix(err, "NOPERM") {
+				t.Errorf("%s as user %q: %v, want NOPERM", line, user.Options().Username, err)
+			}
 		}
 	}
-	for name, password := range map[string]string{"without a password": "", "with that of another FlagCache": another.password} {
-		if err := c.as(t, "", password).Ping(t.Context()).Err(); err == nil {
+	for name, login := range map[string][2]string{
+		"without a password":                            {"", ""},
+		"with the password of another FlagCache":        {"", another.password},
+		"of the probe without a password":               {c.probe.Connection.Username, ""},
+		"of the probe with the flag service's password": {c.probe.Connection.Username, c.password},
+		"without a name and with the probe's password":  {"", c.probe.Connection.Password.Reveal()},
+	} {
+		if err := c.as(t, login[0], login[1]).Ping(t.Context()).Err(); err == nil {
 			t.Errorf("a login %s is accepted", name)
 		}
 	}

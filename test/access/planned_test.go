@@ -78,7 +78,7 @@ func snapshot(g *gate) observed.Snapshot {
 		Now:       time.Now().Truncate(time.Second),
 		FlagCache: aFlagCache(),
 		Operator:  observed.Operator{Namespace: "flagcache-system", ClusterID: "cluster-1", FlagServiceImage: "flag-service:v1", ElastiCacheCA: g.ca},
-		Fresh:     observed.Fresh{IntegrityKey: secret.New(strings.Repeat("k", 32)), Token: secret.New(strings.Repeat("t", 64))},
+		Fresh:     observed.Fresh{IntegrityKey: secret.New(strings.Repeat("k", 32)), Token: secret.New(strings.Repeat("t", 64)), ProbePassword: secret.New(strings.Repeat("p", 32))},
 		Flags:     observed.Flags{State: observed.FlagsLoaded},
 		ACK:       map[string]bool{},
 	}

@@ -4,10 +4,12 @@
 package fault
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -32,8 +34,8 @@ import (
 const (
 	// annotationTemplate is the hash of the pod template of the running pods.
 	annotationTemplate = "deployment.kubernetes.io/revision"
-	// annotationPassword is the hash of the password with which a Redis pod was started.
-	annotationPassword = "world.test/password"
+	// annotationLogins has hashes of the logins of a Redis pod that the probe can use.
+	annotationLogins = "world.test/logins"
 )
 
 // unstartableImage is in the names of images that never start.
@@ -124,7 +126,7 @@ func (w kube) canStart(pod corev1.PodSpec) bool {
 	return true
 }
 
-// statefulSetController runs the in-cluster Redis, with the password in its Secret when the pod
+// statefulSetController runs the in-cluster Redis, with the users in its Secret when the pod
 // starts.
 func (w kube) statefulSetController() {
 	for _, o := range w.api.now(statefulSets) {
@@ -139,23 +141,35 @@ func (w kube) stepStatefulSet(d *appsv1.StatefulSet) {
 		s.ObservedGeneration, s.Replicas = d.Generation, 1
 		if setAnnotation(d, annotationTemplate, hash(d.Spec.Template)) {
 			s.ReadyReplicas, s.AvailableReplicas = 0, 0
+			s.UpdateRevision = d.Annotations[annotationTemplate]
+			s.CurrentRevision = cmp.Or(s.CurrentRevision, s.UpdateRevision)
 		}
 	case s.ReadyReplicas == 0 && w.canStart(d.Spec.Template.Spec):
 		secret, _ := live[*corev1.Secret](&w.api.store, secrets, d.Spec.Template.Spec.Volumes[0].Secret.SecretName)
-		setAnnotation(d, annotationPassword, hash(configuredPassword(secret)))
-		s.ReadyReplicas, s.AvailableReplicas = 1, 1
+		setAnnotation(d, annotationLogins, probeLogins(string(secret.Data["redis.conf"])))
+		s.ReadyReplicas, s.AvailableReplicas, s.CurrentRevision = 1, 1, s.UpdateRevision
 	}
 }
 
-// configuredPassword returns the password in the configuration file of Redis.
-func configuredPassword(secret *corev1.Secret) string {
-	for _, line := range strings.Split(string(secret.Data["redis.conf"]), "\n") {
-		if rules, ok := strings.CutPrefix(line, "user default on >"); ok {
-			password, _, _ := strings.Cut(rules, " ")
-			return password
+// userPattern matches the users in the configuration file of Redis, with name and password,
+// and probeUserPattern the one that has only the key of the probe.
+var (
+	userPattern      = regexp.MustCompile(`(?m)^user (\S+) on >(\S*) (.*)$`)
+	probeUserPattern = regexp.MustCompile(`(?m)^user probe .*\n`)
+)
+
+// probeKeyPattern is how the key of the probe begins in the rules of a user.
+const probeKeyPattern = "~flagcache_probe:"
+
+// probeLogins returns hashes of the logins that may use the key of the probe.
+func probeLogins(file string) string {
+	var logins []string
+	for _, user := range userPattern.FindAllStringSubmatch(file, -1) {
+		if strings.Contains(user[3], probeKeyPattern) {
+			logins = append(logins, hash(user[1:3]))
 		}
 	}
-	return ""
+	return strings.Join(logins, " ")
 }
 
 // garbageCollector deletes the children of a FlagCache that no longer exists.
@@ -272,7 +286,7 @@ func (w kube) probeResult(t probe.Target) probe.Result {
 	known, running := w.server(t.Addr)
 	if set, ok := w.redisPod(t.Addr); ok {
 		running = set.Status.ReadyReplicas > 0
-		if set.Annotations[annotationPassword] == hash(t.Password.Reveal()) {
+		if login := hash([]string{cmp.Or(t.Username, "default"), t.Password.Reveal()}); strings.Contains(set.Annotations[annotationLogins], login) {
 			known = ackmodel.AcceptOnly(t.Password.Reveal())
 		}
 	}

@@ -84,7 +84,7 @@ func normalizedText(o client.Object) string {
 	withoutTimes(o)
 	sortTags(o)
 	if o.GetAnnotations() != nil {
-		for _, key := range []string{v1alpha1.AnnotationApplied, annotationTemplate, annotationPassword, v1alpha1.AnnotationSeal} {
+		for _, key := range []string{v1alpha1.AnnotationApplied, annotationTemplate, annotationLogins, v1alpha1.AnnotationSeal} {
 			delete(o.GetAnnotations(), key)
 		}
 	}
@@ -96,6 +96,9 @@ func normalizedText(o client.Object) string {
 	switch o := o.(type) {
 	case *corev1.Secret:
 		text, err = json.MarshalIndent(decoded(o), "", " ")
+	case *appsv1.StatefulSet:
+		o.Status.CurrentRevision, o.Status.UpdateRevision = "", "" // hashes of a configuration with passwords
+		text, err = json.MarshalIndent(withoutGenerations(o), "", " ")
 	case *v1alpha1.FlagCache:
 		for i := range o.Status.Conditions {
 			o.Status.Conditions[i].LastTransitionTime = metav1.Time{}

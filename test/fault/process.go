@@ -8,11 +8,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -255,6 +259,37 @@ func (w process) files() *controllers.FlagFiles {
 func (w process) random() string {
 	w.generated++
 	return fmt.Sprintf("%s%04d", secretMarker, w.generated)
+}
+
+// applyAsEarlierRelease makes the children those of an earlier release: its Secrets have the
+// label by which owners let FlagCaches use theirs, and Redis has one user for everybody.
+func (w process) applyAsEarlierRelease() {
+	for _, o := range w.api.now(secrets) {
+		if secret := o.DeepCopyObject().(*corev1.Secret); ownedByName(o) {
+			secret.Labels[v1alpha1.LabelAllow] = v1alpha1.AllowTrue
+			delete(secret.Data, "probe-password")
+			if file := string(secret.Data["redis.conf"]); file != "" {
+				file = probeUserPattern.ReplaceAllString(file, "")
+				secret.Data["redis.conf"] = []byte(strings.ReplaceAll(file, "resetchannels", probeKeyPattern+"* resetchannels"))
+			}
+			w.applyAgain(secrets, secret)
+		}
+	}
+	for _, o := range w.api.now(statefulSets) {
+		set := o.DeepCopyObject().(*appsv1.StatefulSet)
+		set.Spec.Template.Annotations = map[string]string{v1alpha1.AnnotationConfig: "of an earlier release"}
+		w.applyAgain(statefulSets, set)
+	}
+}
+
+// applyAgain applies an object as another release would.
+func (w process) applyAgain(k kind, o client.Object) {
+	o.SetManagedFields(nil)
+	setAnnotation(o, v1alpha1.AnnotationApplied, "by an earlier release")
+	p := patch{kind: k, name: o.GetName(), format: types.ApplyPatchType, data: []byte(observed.ToJSON(o)), manager: v1alpha1.FieldManager}
+	if _, err := w.api.patch(p); err != nil {
+		panic(fmt.Sprintf("applying %s %s: %v", k, o.GetName(), err))
+	}
 }
 
 // restart ends the operator's process and starts another one.

@@ -11,13 +11,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
-	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/policy"
 )
 
@@ -96,7 +94,7 @@ var scenarios = slices.Concat([]scenario{
 			updateAs(&w.api, configMaps, name+"-client", func(c *corev1.ConfigMap) { c.Labels = nil })
 		}},
 	}, waitsForRest: true},
-	{name: "secretsOfAnEarlierRelease", steps: []step{createInCluster, {"label the Secrets as an earlier release did", labelWithConsent}, newImage("flag-service:v2")}},
+	{name: "upgraded", steps: []step{createInCluster, {"make the children those of an earlier release", func(w *World) { w.process().applyAsEarlierRelease() }}, newImage("flag-service:v2")}},
 	{name: "nameTakenThenFreed", steps: []step{
 		{"create a Service with the name", func(w *World) {
 			w.user().mustCreate(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}})
@@ -165,24 +163,6 @@ var createInCluster = step{"create the FlagCache with an in-cluster cache", func
 	w.user().mustCreate(flagsFile(goodFlags))
 	w.user().mustCreate(aFlagCache())
 }}
-
-// labelWithConsent applies the Secrets of the FlagCache with the label by which owners let
-// FlagCaches use theirs, like the operator of an earlier release.
-func labelWithConsent(w *World) {
-	for _, o := range w.api.now(secrets) {
-		if !ownedByName(o) {
-			continue
-		}
-		secret := o.DeepCopyObject().(*corev1.Secret)
-		secret.ManagedFields = nil
-		secret.Labels[v1alpha1.LabelAllow] = v1alpha1.AllowTrue
-		setAnnotation(secret, v1alpha1.AnnotationApplied, "by an earlier release")
-		p := patch{kind: secrets, name: secret.Name, format: types.ApplyPatchType, data: []byte(observed.ToJSON(secret)), manager: v1alpha1.FieldManager}
-		if _, err := w.api.patch(p); err != nil {
-			panic(fmt.Sprintf("labelling Secret %s: %v", secret.Name, err))
-		}
-	}
-}
 
 var deleteNamespace = step{"delete the namespace", func(w *World) {
 	w.api.terminating = true

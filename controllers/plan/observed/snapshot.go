@@ -102,8 +102,8 @@ type Operator struct {
 
 // Fresh are random values.
 type Fresh struct {
-	// Password for a new in-cluster Redis.
-	Password secret.String
+	// Password for a new in-cluster Redis, and ProbePassword for its user of the probe.
+	Password, ProbePassword secret.String
 	// IntegrityKey for authenticating cached values.
 	IntegrityKey secret.String
 	// Token for a new ElastiCache group: 64 characters that AWS takes.

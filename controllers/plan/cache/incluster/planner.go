@@ -41,6 +41,10 @@ const (
 	portName  = "redis"
 	configDir = "/etc/redis"
 	configKey = "redis.conf"
+	// probeUser is the name of the probe's user, and probePasswordKey the key of its password
+	// in the Secret. The flag service logs in as the default user.
+	probeUser        = "probe"
+	probePasswordKey = "probe-password"
 	// basis is that of the estimate of a cost of 0.
 	basis = "An in-cluster Redis has no bill of its own; its share of the cluster's nodes is not counted"
 )
@@ -56,23 +60,51 @@ func (Planner) Hints() cache.Hints {
 	}
 }
 
+// ProbeConnection implements cache.Planner. The probe has a user of its own, with access to
+// its key and nothing else, and logs in as that from when Redis knows it: when the
+// StatefulSet runs a configuration that has it, and, while it changes from one
+// configuration to another, if it logged in so before.
+func (Planner) ProbeConnection(x *observed.Index, c connection.Connection) connection.Connection {
+	password, stored := currentProbePassword(x)
+	if c.Provider != provider || !stored {
+		return c
+	}
+	own := c
+	own.Username, own.Password = probeUser, password
+	if knowsProbeUser(x) || x.Probe.Of == own.Hash(x.FlagCache.UID) {
+		return own
+	}
+	return c
+}
+
+// knowsProbeUser reports whether the StatefulSet runs a configuration with the user of the
+// probe, and no pod of another one.
+func knowsProbeUser(x *observed.Index) bool {
+	set, ok := observed.Get[*appsv1.StatefulSet](x, observed.RedisName(x.FlagCache))
+	return ok && set.Spec.Template.Annotations[v1alpha1.AnnotationProbeUser] == probeUser &&
+		set.Status.ObservedGeneration >= set.Generation && set.Status.CurrentRevision == set.Status.UpdateRevision
+}
+
 // Plan implements cache.Planner. A password is used from when a Secret was observed
 // to hold it: one that was only generated may differ the next time.
 func (Planner) Plan(in cache.Input) cache.Part {
 	fc := in.FlagCache
 	password, stored := currentPassword(in.Index)
-	file := redisConfig(fc, password)
+	probePassword, probeStored := currentProbePassword(in.Index)
+	file := redisConfig(fc, password, probePassword)
 	part := cache.Part{
-		Apply: []observed.Object{redisSecret(fc, password, file), redisService(fc), redisNetworkPolicy(fc, in.Operator.Namespace)},
+		Apply: []observed.Object{redisSecret(fc, password, probePassword, file), redisService(fc), redisNetworkPolicy(fc, in.Operator.Namespace)},
 		Cost:  cost.AssessFree(fc.Spec.Budget, in.Bill, basis),
 	}
 	part.Status, part.Provisioned = status(in.Index)
-	set := redisStatefulSet(fc, file)
-	if !stored {
+	if set := redisStatefulSet(fc, file); stored && probeStored {
+		part.Apply = slices.Insert(part.Apply, 2, observed.Object(set))
+	} else {
 		part.Keep = []observed.Object{set}
+	}
+	if !stored {
 		return part
 	}
-	part.Apply = slices.Insert(part.Apply, 2, observed.Object(set))
 	part.Connection = &connection.Connection{
 		Provider: provider,
 		Host:     observed.RedisName(fc) + "." + fc.Namespace + ".svc",
@@ -139,16 +171,26 @@ func currentPassword(x *observed.Index) (password secret.String, stored bool) {
 	return x.Fresh.Password, false
 }
 
-// redisConfig is the configuration file. The password is in it because a
+// currentProbePassword is that of the user of the probe. A new one counts as stored only
+// when the Secret was observed to hold it.
+func currentProbePassword(x *observed.Index) (password secret.String, stored bool) {
+	if p := x.SecretValue(observed.RedisName(x.FlagCache), probePasswordKey); !p.IsEmpty() {
+		return p, true
+	}
+	return x.Fresh.ProbePassword, false
+}
+
+// redisConfig is the configuration file. The passwords are in it because a
 // command line is readable by every process of the node.
-func redisConfig(fc *v1alpha1.FlagCache, password secret.String) secret.String {
+func redisConfig(fc *v1alpha1.FlagCache, password, probePassword secret.String) secret.String {
 	lines := []string{
 		"port 6379",
 		"dir /data",
 		`save ""`,
 		"appendonly no",
 		"maxmemory-policy allkeys-lru",
-		redisUser(fc, password),
+		serviceUserOf(password),
+		probeUserOf(fc, probePassword),
 	}
 	if limit, ok := redisResources(fc).Limits[corev1.ResourceMemory]; ok {
 		lines = append(lines, fmt.Sprintf("maxmemory %d", limit.Value()/4*3))
@@ -156,22 +198,27 @@ func redisConfig(fc *v1alpha1.FlagCache, password secret.String) secret.String {
 	return secret.New(strings.Join(lines, "\n") + "\n")
 }
 
-// redisUser is the only user of Redis, which both the flag service and the probe log in
-// as: the keys of the service by their prefixes, so that another environment is no new
-// configuration, the key of the probe, and the commands that are sent. Neither scripts nor
-// what administers the server is allowed.
-func redisUser(fc *v1alpha1.FlagCache, password secret.String) string {
-	return fmt.Sprintf("user default on >%s ~%s* ~%s* ~%s resetchannels &%s* -@all %s %s", password.Reveal(),
-		config.RedisKeyPrefix, config.RedisLockPrefix, cache.ProbeKey(fc), config.RedisChannelPrefix, cache.ServiceCommands, cache.ProbeCommands)
+// serviceUserOf is the user that clients log in as without a name, with the flag service's
+// keys by their prefixes, so that another environment is no new configuration, and the
+// commands that it sends. Neither scripts nor what administers the server is allowed.
+func serviceUserOf(password secret.String) string {
+	return fmt.Sprintf("user default on >%s ~%s* ~%s* resetchannels &%s* -@all %s", password.Reveal(),
+		config.RedisKeyPrefix, config.RedisLockPrefix, config.RedisChannelPrefix, cache.ServiceCommands)
 }
 
-func redisSecret(fc *v1alpha1.FlagCache, password, file secret.String) *corev1.Secret {
+// probeUserOf is the user of the probe, with its key and the commands that it sends.
+func probeUserOf(fc *v1alpha1.FlagCache, password secret.String) string {
+	return fmt.Sprintf("user %s on >%s ~%s resetchannels -@all %s", probeUser, password.Reveal(), cache.ProbeKey(fc), cache.ProbeCommands)
+}
+
+func redisSecret(fc *v1alpha1.FlagCache, password, probePassword, file secret.String) *corev1.Secret {
 	return &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: observed.ChildMeta(fc, observed.RedisName(fc), v1alpha1.ComponentCache),
 		Type:       corev1.SecretTypeOpaque,
 		Data: map[string][]byte{
 			connection.PasswordKey: []byte(password.Reveal()),
+			probePasswordKey:       []byte(probePassword.Reveal()),
 			configKey:              []byte(file.Reveal()),
 		},
 	}
@@ -206,7 +253,7 @@ func redisStatefulSet(fc *v1alpha1.FlagCache, file secret.String) *appsv1.Statef
 				ObjectMeta: metav1.ObjectMeta{
 					Labels: labels,
 					// Redis reads its file at start only, so a new configuration is a new pod.
-					Annotations: map[string]string{v1alpha1.AnnotationConfig: observed.Fingerprint(fc.UID, file.Reveal())},
+					Annotations: map[string]string{v1alpha1.AnnotationConfig: observed.Fingerprint(fc.UID, file.Reveal()), v1alpha1.AnnotationProbeUser: probeUser},
 				},
 				Spec: redisPod(fc),
 			},
