@@ -23,6 +23,8 @@ type redisStory struct {
 	*world
 	lines []string
 	plan  Plan
+	// stable is the revision of the pods at the beginning.
+	stable string
 }
 
 var redisUsers = regexp.MustCompile(`(?m)^user (\S+) on`)
@@ -40,9 +42,9 @@ func (s *redisStory) step(what string) {
 	if s.plan.Probe != nil {
 		login = cmp.Or(s.plan.Probe.Connection.Username, "default")
 	}
-	s.lines = append(s.lines, fmt.Sprintf("%-58s configured %s, template %d with probe user %q; probe as %s; revision %s; %s",
+	s.lines = append(s.lines, fmt.Sprintf("%-58s configured %s, template %d with probe user %q; probe as %s; pods replaced %t; %s",
 		what, strings.Join(users, "+"), set.Generation, set.Spec.Template.Annotations[v1alpha1.AnnotationProbeUser], login,
-		s.fc.Status.Revisions.Stable, s.condition(v1alpha1.ConditionCacheHealthy).Status))
+		s.fc.Status.Revisions.Stable != s.stable || s.fc.Status.Revisions.Candidate != "", s.condition(v1alpha1.ConditionCacheHealthy).Status))
 }
 
 // probed lets the probe succeed with what it logs in as.
@@ -67,7 +69,7 @@ func anEarlierRedis(t *testing.T) *redisStory {
 	set := mustFind[*appsv1.StatefulSet](s.world, "demo-redis")
 	set.Spec.Template.Annotations = map[string]string{v1alpha1.AnnotationConfig: "of an earlier release"}
 	set.Status.CurrentRevision, set.Status.UpdateRevision = "template-1", "template-1"
-	s.plan = Make(s.snapshot())
+	s.plan, s.stable = Make(s.snapshot()), s.fc.Status.Revisions.Stable
 	s.probed()
 	return s
 }
