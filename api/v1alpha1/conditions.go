@@ -11,9 +11,9 @@ const (
 
 	// ReasonReady: everything in the spec exists and works.
 	ReasonReady = "Ready"
-	// ReasonSuspended: spec.suspend is true, so the operator makes no changes.
+	// ReasonSuspended: spec.suspend is true, so the operator makes no changes, other than publishing changed flags.
 	ReasonSuspended = "Suspended"
-	// ReasonNotPermitted: the administrator's policy does not permit a field of the spec, so the operator makes no changes.
+	// ReasonNotPermitted: the administrator's policy does not permit a field of the spec, so the operator makes no changes, other than publishing changed flags.
 	ReasonNotPermitted = "NotPermitted"
 	// ReasonInitializing: the first reconciliation is in progress.
 	ReasonInitializing = "Initializing"

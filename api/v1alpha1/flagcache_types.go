@@ -257,7 +257,7 @@ const (
 // FlagsSpec is the source of truth of the flags, in the JSON format of flagd: exactly
 // one of the source types. Flags are not part of a revision: changes to them are
 // served without a rollout, those in a database within seconds, those in a ConfigMap
-// when the kubelet has updated its volume, which takes up to two minutes by default.
+// when the kubelet has updated its volume, which takes up to 90 seconds by default.
 // The name and the key of the ConfigMap are not part of a revision, either.
 //
 // +kubebuilder:validation:XValidation:rule="self.type != 'ConfigMap' || has(self.configMap)",message="flags.configMap.name is required for flags.type ConfigMap"

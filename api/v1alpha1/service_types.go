@@ -119,7 +119,7 @@ type AnnotationValue string
 
 // EnvVar is an environment variable with a literal value.
 //
-// +kubebuilder:validation:XValidation:rule="!(self.name in ['FLAG_ENVIRONMENT', 'FLAGS_FILE', 'FLAGS_MANIFEST', 'FLAGS_STORE', 'FLAGS_POSTGRES_URI_FILE', 'LISTEN_ADDRESS', 'TELEMETRY_ADDRESS', 'SERVICE_BINDING_ROOT', 'REDIS_URL', 'CACHE_TTL', 'CACHE_HMAC_KEY_FILE', 'REDIS_POOL_SIZE', 'REDIS_DIAL_TIMEOUT', 'FLAGCACHE_REVISION', 'SPLIT_FILE', 'SPLIT_SALT'])",message="service.env must not contain variables that the operator sets: use the corresponding field of the spec"
+// +kubebuilder:validation:XValidation:rule="!(self.name in ['FLAG_ENVIRONMENT', 'FLAGS_FILE', 'FLAGS_MANIFEST', 'FLAGS_STORE', 'FLAGS_POSTGRES_URI_FILE', 'LISTEN_ADDRESS', 'TELEMETRY_ADDRESS', 'SERVICE_BINDING_ROOT', 'REDIS_URL', 'CACHE_TTL', 'CACHE_HMAC_KEY_FILE', 'REDIS_POOL_SIZE', 'REDIS_DIAL_TIMEOUT', 'FLAGCACHE_REVISION', 'SPLIT_FILE', 'SPLIT_SALT'])",message="service.env must not contain variables that the operator sets: what can be chosen has a field in the spec"
 type EnvVar struct {
 	// name of the variable.
 	// +required

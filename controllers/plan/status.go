@@ -183,7 +183,7 @@ func notPermitted(violations []policy.Violation) verdict {
 		message += fmt.Sprintf(" (and %d more)", more)
 	}
 	return verdict{stalled: true, ready: conditions.False(v1alpha1.ConditionReady, v1alpha1.ReasonNotPermitted,
-		"%s. Nothing is changed: change the field, or ask the administrator of the operator to permit it in the policy", message)}
+		"%s. Nothing but the flags is changed: change the field, or ask the administrator of the operator to permit it in the policy", message)}
 }
 
 // deletingStatus is that of a FlagCache that is being deleted; what is what the
