@@ -153,6 +153,7 @@ test: $(TEST_API_SERVER) $(KUSTOMIZE) ack redis postgres prometheus ## Run all t
 	@$(MAKE) --no-print-directory test-flagd
 	@$(MAKE) --no-print-directory test-gitops
 	@$(MAKE) --no-print-directory test-chaos
+	@$(MAKE) --no-print-directory test-churn
 	@echo "All tests passed: unit, envtest and end-to-end."
 
 .PHONY: test-unit
@@ -191,7 +192,7 @@ test-chaos: redis postgres # Short faults for the flag service; make chaos runs 
 	$(GO_TEST) $(GO_TEST_FLAGS) ./test/chaos
 
 .PHONY: test-churn
-test-churn: kube build redis $(KWOK) # A minute of churn with a few FlagCaches; make churn is a long one.
+test-churn: kube build redis $(KWOK) # A minute of churn with 30 FlagCaches; make churn is a long one with 300.
 	$(GO_TEST) -count=1 $(GO_TEST_FLAGS) ./test/churn
 
 # How many processes share the cluster of the end-to-end tests, further flags of ginkgo,

@@ -93,7 +93,7 @@ func (i *intruder) harmfulMetrics(kind string) func(*v1alpha1.FlagCacheSpec) {
 }
 
 // hugeFlags share an evaluator, so that a document of 1 MiB has millions of nodes if it is
-// expanded.
+// expanded. Each change makes another document, which has to be validated again.
 func (i *intruder) hugeFlags() *corev1.ConfigMap {
 	var text strings.Builder
 	text.WriteString(`{"$evaluators":{"e":{"or":[`)
@@ -108,7 +108,7 @@ func (i *intruder) hugeFlags() *corev1.ConfigMap {
 		if k > 0 {
 			text.WriteByte(',')
 		}
-		fmt.Fprintf(&text, `"f%d":{"state":"ENABLED","variants":{"a":1},"targeting":{"$ref":"e"}}`, k)
+		fmt.Fprintf(&text, `"f%d":{"state":"ENABLED","variants":{"a":%d},"targeting":{"$ref":"e"}}`, k, i.changes)
 	}
 	text.WriteString(`}}`)
 	return &corev1.ConfigMap{ObjectMeta: i.tenant.meta(hugeFlagsName), Data: map[string]string{"flags.json": text.String()}}
@@ -147,9 +147,7 @@ func (i *intruder) startCanaries(ctx context.Context) {
 
 func (i *intruder) changeHugeFlags(ctx context.Context) {
 	i.changes++
-	flags := i.hugeFlags()
-	flags.Data["changes"] = fmt.Sprint(i.changes)
-	_ = i.Client.Update(ctx, flags) // as above
+	_ = i.Client.Update(ctx, i.hugeFlags()) // as above
 }
 
 // expectActive waits until each kind of attack does what it is meant to: the operator has read
