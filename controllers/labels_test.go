@@ -16,11 +16,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // labelPolicy sets a label of every ConfigMap that is written, as an admission policy does.
@@ -126,7 +128,8 @@ var _ = Describe("Secrets of a release that labelled its own as usable by FlagCa
 			secret.TypeMeta, secret.ManagedFields = metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, nil
 			secret.Labels[v1alpha1.LabelAllow] = v1alpha1.AllowTrue
 			secret.Annotations[v1alpha1.AnnotationApplied] = "by the earlier release"
-			Expect(k8s.Patch(ctx, secret, client.Apply, client.FieldOwner(v1alpha1.FieldManager), client.ForceOwnership)).To(Succeed())
+			applied := client.RawPatch(types.ApplyPatchType, []byte(observed.ToJSON(secret)))
+			Expect(k8s.Patch(ctx, secret, applied, client.FieldOwner(v1alpha1.FieldManager), client.ForceOwnership)).To(Succeed())
 		}
 		Expect(contents(ctx, true)).To(Equal(secrets))
 
