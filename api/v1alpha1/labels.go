@@ -118,6 +118,9 @@ const (
 	AnnotationFailures = "flagcache.dev/failures"
 	// AnnotationConfig, on a Redis pod, is a hash of its configuration.
 	AnnotationConfig = "flagcache.dev/config"
+	// AnnotationKeyStep, on the Secret of the integrity key, is the time of the last step of
+	// its rotation.
+	AnnotationKeyStep = "flagcache.dev/key-step"
 	// AnnotationProbeUser, on a Redis pod, is the user of its configuration that the probe
 	// logs in as. Without it, as with the configuration of an earlier release, there is none,
 	// and the probe logs in like the flag service.

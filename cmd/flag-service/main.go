@@ -109,7 +109,7 @@ var variables = []variable{
 	{config.EnvRedisIAMRegion, "AWS region of the cache (default: determined by the AWS SDK)"},
 	{config.EnvRedisIAMServerless, "true for a serverless cache (default false)"},
 	{config.EnvCacheTTL, "TTL of an entry in Redis (default 5m)"},
-	{config.EnvCacheHMACKeyFile, "path of the key that authenticates values in Redis"},
+	{config.EnvCacheHMACKeyFile, "path of the key that authenticates values in Redis; those of PATH-next and PATH-previous are accepted as well"},
 	{config.EnvRedisPoolSize, "maximum number of connections to Redis (default 10)"},
 	{config.EnvRedisDialTimeout, "timeout of one connection attempt to Redis (default 2s)"},
 	{config.EnvLastGoodFile, "path of a file that keeps the last good flags for the next start"},

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
@@ -30,6 +31,9 @@ const (
 	// garbage collector knows of none.
 	envMemoryLimit = "MEMORY_LIMIT"
 )
+
+// minKeyPeriod is a multiple of the time in which kubelets update mounted Secrets.
+const minKeyPeriod = 10 * time.Minute
 
 type options struct {
 	metricsAddress   string
@@ -54,7 +58,9 @@ type options struct {
 	policyFile string
 	// stateDir is --state-dir, "" if it is not set.
 	stateDir string
-	log      zap.Options
+	// keyPeriod is --integrity-key-period.
+	keyPeriod time.Duration
+	log       zap.Options
 }
 
 // parseOptions parses flags and environment variables. Errors contain the invalid value
@@ -73,6 +79,7 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	fs.StringVar(&o.prometheus, "prometheus", "", "Address of a Prometheus that every FlagCache may query, for example http://prometheus.monitoring:9090. Others need the policy.")
 	fs.StringVar(&o.clusterID, "cluster-id", "", "Name of the cluster in the IDs and tags of its resources in AWS, unique among the clusters that share an AWS account. Default: the UID of namespace kube-system, which the operator needs the permission to get.")
 	fs.StringVar(&o.stateDir, "state-dir", "", "Directory that survives a restart of the container, in which flags are marked while they are validated: those that ended the operator are not validated again. Default: none are marked.")
+	fs.DurationVar(&o.keyPeriod, "integrity-key-period", 24*time.Hour, "Time between the two steps in which the key that authenticates values in Redis is replaced: the next key is announced, and then used. At least 10m; 0 keeps the key.")
 	o.log.BindFlags(fs)
 	if err := fs.Parse(args); err != nil {
 		return options{}, err
@@ -87,6 +94,9 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	}
 	if o.workers < 1 || o.probeWorkers < 1 {
 		return options{}, fmt.Errorf("--max-concurrent-reconciles and --max-concurrent-probes must be at least 1")
+	}
+	if o.keyPeriod != 0 && o.keyPeriod < minKeyPeriod {
+		return options{}, fmt.Errorf("--integrity-key-period must be 0 or at least %s, in which every kubelet has updated the files of its pods", minKeyPeriod)
 	}
 	if problems := validation.IsValidLabelValue(o.clusterID); len(problems) > 0 {
 		return options{}, fmt.Errorf("--cluster-id: %q is not valid: %s", o.clusterID, problems[0])

@@ -91,6 +91,9 @@ func TestOptions(t *testing.T) {
 		"invalid namespace name": {
 			env: map[string]string{envWatchNamespace: "Shop"}, message: `WATCH_NAMESPACE: "Shop" is not a valid namespace name`,
 		},
+		"keys that are replaced faster than pods learn them": {
+			args: []string{"--integrity-key-period=1m"}, message: "--integrity-key-period must be 0 or at least 10m0s",
+		},
 		"no concurrent reconciles": {
 			args: []string{"--max-concurrent-reconciles=0"}, message: "must be at least 1",
 		},

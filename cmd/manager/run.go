@@ -106,7 +106,7 @@ func run(ctx context.Context, o options) error {
 		ACK:        kinds,
 		Events:     eventrate.New(mgr.GetEventRecorder("flagcache")),
 		Clock:      clock.RealClock{},
-		Operator:   observed.Operator{Namespace: o.ownNamespace, ClusterID: cluster, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA, Prometheus: o.prometheus},
+		Operator:   observed.Operator{Namespace: o.ownNamespace, ClusterID: cluster, FlagServiceImage: o.flagServiceImage, ElastiCacheCA: o.elastiCacheCA, KeyPeriod: o.keyPeriod, Prometheus: o.prometheus},
 	}
 	if err := addPolicy(mgr, o.policyFile, reconciler, changes); err != nil {
 		return err

@@ -192,6 +192,7 @@ func progress(s *observed.Index) Plan {
 	p.Status = status(s, results{cache: cached, connection: published, flags: flags, service: service, conflicts: conflicts})
 	p.RequeueAfter = cache.Sooner(requeueAfter(s, service.rollout, conflicts), cached.RequeueAfter)
 	p.RequeueAfter = cache.Sooner(p.RequeueAfter, flags.RequeueAfter)
+	p.RequeueAfter = cache.Sooner(p.RequeueAfter, desired.RequeueAfter)
 	if s.WaitsForPods() {
 		p.RequeueAfter = cache.Sooner(p.RequeueAfter, podInterval(p.Status))
 	}

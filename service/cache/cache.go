@@ -46,8 +46,9 @@ type Options struct {
 	CAFile string
 	// TTL is the lifetime of an entry, with a jitter of 10 %.
 	TTL time.Duration
-	// KeyFile is the path of the key that authenticates values. Without it, values
-	// carry a checksum. If it is set but cannot be read, the cache is not used.
+	// KeyFile is the path of the key that authenticates values; those of the keys beside
+	// it (see config.EnvCacheHMACKeyFile) are read as well. Without it, values carry a
+	// checksum. If it is set but cannot be read, the cache is not used.
 	KeyFile string
 	// MaxSize is the maximum size of a document in bytes.
 	MaxSize int

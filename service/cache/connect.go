@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/wait"
 )
 
@@ -50,10 +51,10 @@ func (c *Cache) watchedDirs() []string {
 	return dirs
 }
 
-// configure reads the connection's configuration. If it has changed, configure
-// reconnects and returns true.
+// configure reads the connection's configuration and the keys. If they have changed,
+// configure returns true, and reconnects if the connection has.
 func (c *Cache) configure() bool {
-	secret, err := c.readKey()
+	s, err := c.readKeys()
 	if err != nil {
 		c.disconnect(err)
 		return false
@@ -64,8 +65,7 @@ func (c *Cache) configure() bool {
 		return false
 	}
 	c.tune(&e)
-	e.identity += string(secret)
-	return c.replace(&e, Sealer{secret}, nil)
+	return c.replace(&e, s, nil)
 }
 
 func (c *Cache) disconnect(reason error) {
@@ -115,11 +115,30 @@ func (c *Cache) trustFile(e *endpoint) error {
 	return nil
 }
 
-func (c *Cache) readKey() ([]byte, error) {
+// readKeys returns a sealer with the key of the file, and those of the files beside it that
+// exist.
+func (c *Cache) readKeys() (Sealer, error) {
 	if c.options.KeyFile == "" {
-		return nil, nil
+		return Sealer{}, nil
 	}
-	content, err := os.ReadFile(c.options.KeyFile)
+	secret, err := readKey(c.options.KeyFile)
+	if err != nil {
+		return Sealer{}, err
+	}
+	s := Sealer{Secret: secret}
+	for _, suffix := range []string{config.IntegrityNextSuffix, config.IntegrityPreviousSuffix} {
+		switch accepted, err := readKey(c.options.KeyFile + suffix); {
+		case err == nil:
+			s.Accepted = append(s.Accepted, accepted)
+		case !errors.Is(err, os.ErrNotExist):
+			return Sealer{}, err
+		}
+	}
+	return s, nil
+}
+
+func readKey(file string) ([]byte, error) {
+	content, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading the key that authenticates cached values: %w", err)
 	}
@@ -194,12 +213,15 @@ func withRetries(ctx context.Context, dial func() (net.Conn, error)) (net.Conn, 
 }
 
 // replace replaces the client and returns true, unless it is for the same
-// endpoint. unusable is why there is none, nil if there is.
+// endpoint. It then only replaces the keys, and reports whether they differ. unusable is
+// why there is none, nil if there is.
 func (c *Cache) replace(e *endpoint, s Sealer, unusable error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unusable == nil && unusable == nil && c.current.identity == e.identity {
-		return false
+		differ := !s.equal(c.sealer)
+		c.sealer = s
+		return differ
 	}
 	c.current, c.sealer, c.unusable = e, s, unusable
 	c.renew()

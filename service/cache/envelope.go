@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"hash"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,6 +52,14 @@ var ErrUnverified = errors.New("the document in Redis was sealed with another in
 type Sealer struct {
 	// Secret authenticates values; without it they carry a checksum.
 	Secret []byte
+	// Accepted are further keys of values that are opened: while the key is replaced,
+	// instances seal with the next or the previous one.
+	Accepted [][]byte
+}
+
+// equal reports whether two sealers have the same keys.
+func (s Sealer) equal(o Sealer) bool {
+	return bytes.Equal(s.Secret, o.Secret) && slices.EqualFunc(s.Accepted, o.Accepted, bytes.Equal)
 }
 
 func (s Sealer) algorithm() string {
@@ -88,12 +97,26 @@ func (s Sealer) seal(format, fields string, data []byte) []byte {
 // token returns text as one field of a header.
 func token(text string) string { return "=" + url.QueryEscape(text) }
 
-// Open returns the entry in an envelope. It parses only the state in the header,
-// and then compares the value with the envelope that Seal produces for the entry,
-// so that exactly one encoding is accepted. An envelope of the previous format has
-// neither store nor tag, so that no source confirms its entry. Of one that was sealed
-// with another key, it returns the state and ErrUnverified.
+// Open returns the entry in an envelope that was sealed with any of the keys. It parses
+// only the state in the header, and then compares the value with the envelope that Seal
+// produces for the entry, so that exactly one encoding is accepted. An envelope of the
+// previous format has neither store nor tag, so that no source confirms its entry. Of one
+// that was sealed with another key, it returns the state and ErrUnverified.
 func (s Sealer) Open(key string, value []byte) (Entry, error) {
+	entry, err := s.open(key, value)
+	for _, secret := range s.Accepted {
+		if err == nil {
+			break
+		}
+		if accepted, other := (Sealer{Secret: secret}).open(key, value); other == nil {
+			return accepted, nil
+		}
+	}
+	return entry, err
+}
+
+// open opens an envelope that was sealed with the key that it seals with.
+func (s Sealer) open(key string, value []byte) (Entry, error) {
 	entry, fields, err := parse(value)
 	if err != nil {
 		return Entry{}, err

@@ -314,14 +314,14 @@ func TestAttackerWithRedisCannotInject(t *testing.T) {
 	server := redistest.Start(t)
 	attacker := server.Client()
 	secret := []byte("0123456789abcdef")
-	sealer := Sealer{secret}
+	sealer := Sealer{Secret: secret}
 	seen := sealer.Seal(testKey, Entry{State: number(5), Data: []byte("good")})
 	r := runCache(t, Options{URL: server.URL(), KeyFile: keyFile(t, secret)})
 	r.awaitChange(t, 1)
 	forged := map[string]string{
 		"a document":                          "evil",
 		"a checksum":                          string(Sealer{}.Seal(testKey, Entry{State: number(9), Data: []byte("evil")})),
-		"another key":                         string(Sealer{[]byte("fedcba9876543210")}.Seal(testKey, Entry{State: number(9), Data: []byte("evil")})),
+		"another key":                         string(Sealer{Secret: []byte("fedcba9876543210")}.Seal(testKey, Entry{State: number(9), Data: []byte("evil")})),
 		"a valid header on other data":        strings.Replace(string(seen), "good", "evil", 1),
 		"a valid header with a newer version": strings.Replace(string(seen), " 0 5 4 ", " 0 6 4 ", 1),
 		"a valid value of another key":        string(sealer.Seal("feature_flags:other", Entry{State: number(9), Data: []byte("evil")})),

@@ -50,8 +50,10 @@ const (
 	// EnvCacheTTL is the TTL of an entry in Redis, as a Go duration. Default: "5m".
 	EnvCacheTTL = "CACHE_TTL"
 	// EnvCacheHMACKeyFile is the path of the key that authenticates cached values.
-	// The file is reloaded when it changes. Default: none; values carry a checksum,
-	// which detects corruption but not forgery.
+	// Values of the keys in the files of the same name with the suffixes
+	// IntegrityNextSuffix and IntegrityPreviousSuffix are accepted, too. The files are
+	// reloaded when they change. Default: none; values carry a checksum, which detects
+	// corruption but not forgery.
 	EnvCacheHMACKeyFile = "CACHE_HMAC_KEY_FILE"
 	// EnvRedisPoolSize is the maximum number of connections to Redis per pod.
 	// Default: 10.
@@ -201,8 +203,12 @@ const (
 	BindingName = "cache"
 	// IntegrityDir is the mount path of the key that authenticates cached values.
 	IntegrityDir = "/etc/flagcache/integrity"
-	// IntegrityKey is the name of that key in its Secret, and of its file.
-	IntegrityKey = "hmac-key"
+	// IntegrityKey is the name of that key in its Secret, and of its file. Beside it may be,
+	// with these suffixes, the key that is used next and the one that was used before: values
+	// that they authenticate are accepted, too.
+	IntegrityKey            = "hmac-key"
+	IntegrityNextSuffix     = "-next"
+	IntegrityPreviousSuffix = "-previous"
 	// TrafficDir is the mount path of the ConfigMap with the traffic split.
 	TrafficDir = "/etc/flagcache/traffic"
 	// SplitKey is the split's key in that ConfigMap, and the name of its file.

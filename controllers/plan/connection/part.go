@@ -4,6 +4,8 @@
 package connection
 
 import (
+	"time"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -24,6 +26,8 @@ type Desired struct {
 	// Apply are the Secret of the connection and, whatever the state of the cache,
 	// the key that authenticates cached values and the clients' ConfigMap.
 	Apply []observed.Object
+	// RequeueAfter is when the key is to be planned again, 0 for never.
+	RequeueAfter time.Duration
 }
 
 // Desire plans the connection of the desired revision.
@@ -34,6 +38,7 @@ func Desire(x *observed.Index, c *Connection) Desired {
 		IAM:        usesIAM(x, c),
 		Apply:      []observed.Object{integritySecret(x), clientConfigMap(x.FlagCache)},
 	}
+	d.RequeueAfter = untilKeyStep(x)
 	if c != nil {
 		d.Hash = c.Hash(x.FlagCache.UID)
 		d.Apply = append(d.Apply, newSecret(x.FlagCache, observed.PrivateConnectionName(x.FlagCache, d.Hash), *c))

@@ -13,7 +13,6 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
-	"github.com/flagcache/flagcache/service/config"
 )
 
 // Of returns the connection that the pods of a revision use. Two Secrets hold it;
@@ -77,23 +76,6 @@ func newSecret(fc *v1alpha1.FlagCache, name string, c Connection) *corev1.Secret
 		ObjectMeta: observed.ChildMeta(fc, name, v1alpha1.ComponentService),
 		Type:       SecretType,
 		Data:       c.data(),
-	}
-}
-
-// integritySecret holds the key that authenticates cached values. It is neither in
-// Redis nor in the connection Secret, so write access to Redis is not enough to
-// forge flags.
-func integritySecret(x *observed.Index) *corev1.Secret {
-	name := observed.IntegrityName(x.FlagCache)
-	key := x.SecretValue(name, config.IntegrityKey)
-	if key.IsEmpty() {
-		key = x.Fresh.IntegrityKey
-	}
-	return &corev1.Secret{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: observed.ChildMeta(x.FlagCache, name, v1alpha1.ComponentService),
-		Type:       corev1.SecretTypeOpaque,
-		Data:       map[string][]byte{config.IntegrityKey: []byte(key.Reveal())},
 	}
 }
 

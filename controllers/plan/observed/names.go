@@ -32,7 +32,8 @@ func ConnectionName(fc *v1alpha1.FlagCache) string { return fc.Name + "-connecti
 // TrafficName is the ConfigMap from which stable pods read the candidate's share.
 func TrafficName(fc *v1alpha1.FlagCache) string { return fc.Name + "-traffic" }
 
-// IntegrityName is the Secret with the key that authenticates cached values.
+// IntegrityName is the Secret with the keys that authenticate cached values and pod
+// templates.
 func IntegrityName(fc *v1alpha1.FlagCache) string { return fc.Name + "-integrity" }
 
 // ClientName is the ConfigMap with the variables of OpenFeature clients.

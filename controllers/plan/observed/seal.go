@@ -4,6 +4,7 @@
 package observed
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -26,9 +27,15 @@ type Seal struct {
 	uid types.UID
 }
 
-// sealOf returns the seal of a FlagCache, whose key may not have been observed yet.
+// SealKey is the name of the key in the Secret with the keys of cached values. Those are
+// replaced, and this one is not: templates are on record for years.
+const SealKey = "seal-key"
+
+// sealOf returns the seal of a FlagCache, whose key may not have been observed yet. Before
+// there was one, the key of cached values was used, which became this one.
 func sealOf(x *Index) Seal {
-	return Seal{key: x.SecretValue(IntegrityName(x.FlagCache), config.IntegrityKey), uid: x.FlagCache.UID}
+	name := IntegrityName(x.FlagCache)
+	return Seal{key: cmp.Or(x.SecretValue(name, SealKey), x.SecretValue(name, config.IntegrityKey)), uid: x.FlagCache.UID}
 }
 
 // Usable reports whether the key was observed.

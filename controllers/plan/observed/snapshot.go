@@ -96,6 +96,9 @@ type Operator struct {
 	// ElastiCacheCA is the CA bundle, in PEM, for the certificates of ElastiCache's
 	// nodes; "" means the system's.
 	ElastiCacheCA string
+	// KeyPeriod is the time between two steps of the rotation of the keys that authenticate
+	// cached values, 0 for none.
+	KeyPeriod time.Duration
 	// Prometheus is the address of the server that every FlagCache may query, "" for none.
 	Prometheus string
 }
