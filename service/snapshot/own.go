@@ -49,7 +49,7 @@ func (r *Refresher) readOrRefill(ctx context.Context) {
 	if err == nil || errors.Is(err, cache.ErrUnverified) {
 		refusal = r.considerEntry(entry, err)
 	}
-	implausible := errors.Is(refusal, errImplausible) && !(r.Numbered && clockIsBehind(r.Current()))
+	implausible := errors.Is(refusal, errImplausible) && (!r.Numbered || !clockIsBehind(r.Current()))
 	if current := r.Current(); current != nil && r.sourceGood.Load() && (implausible ||
 		errors.Is(refusal, errUnverified) && r.refusals.replace(current.Version, r.Now(), r.CacheInterval)) {
 		_ = r.store(ctx, superseding(current))
