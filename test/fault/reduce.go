@@ -13,6 +13,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -63,6 +64,9 @@ func (w digest) ordered(k kind) []client.Object {
 // which there is an alarm.
 const maxAge = 30 * time.Minute
 
+// settledAge is longer than pods have to start before the operator reads why they do not.
+const settledAge = 10 * time.Second
+
 // ages returns how long ago something was that the operator or the cluster waits for, since then.
 func (w digest) ages(o client.Object) []time.Duration {
 	var ages []time.Duration
@@ -79,9 +83,11 @@ func (w digest) ages(o client.Object) []time.Duration {
 			add(o.Status.Conditions[0].LastUpdateTime.Time)
 		}
 	case *appsv1.StatefulSet:
-		if o.Status.ReadyReplicas == 0 {
-			add(o.CreationTimestamp.Time)
+		created, settled := o.CreationTimestamp.Time, w.time.Add(-settledAge)
+		if created.Before(settled) && (o.Status.ReadyReplicas > 0 || w.provisioningSince().After(created)) {
+			created = settled // the operator waits since a later time
 		}
+		add(created)
 	default:
 		if ack.Is(o) && w.cloud.stopped {
 			add(o.GetCreationTimestamp().Time)
@@ -89,6 +95,18 @@ func (w digest) ages(o client.Object) []time.Duration {
 		}
 	}
 	return ages
+}
+
+// provisioningSince returns when the cache of the FlagCache was last provisioned, or no longer.
+func (w digest) provisioningSince() time.Time {
+	fc, ok := find(w.api.now(flagCaches), name).(*v1alpha1.FlagCache)
+	if !ok {
+		return time.Time{}
+	}
+	if c := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionCacheProvisioned); c != nil {
+		return c.LastTransitionTime.Time
+	}
+	return time.Time{}
 }
 
 // writeOrder writes the order of the revisions.
