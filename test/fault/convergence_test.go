@@ -221,7 +221,7 @@ var regressions = map[string]string{
 	"an outcome that cannot be recorded does not write the status repeatedly":          "scenario=canarySuperseded;353:tooMany:0",
 	"a canary whose start cannot be recorded does not restart its counters repeatedly": "scenario=canaryCrashes;147:quota:0",
 	"a rollback before the candidate's share was written ends like any other":          "scenario=canaryInconclusive;149:quota:0",
-	"a removed retry annotation retries nothing":                                       "scenario=canaryRetried;stale=32:FlagCache:2:true",
+	"a removed retry annotation retries nothing":                                       "scenario=canaryRetried;stale=34:FlagCache:2:true",
 }
 
 // TestRunsAreDeterministic verifies that a plan can be replayed.
