@@ -55,16 +55,16 @@ const maxPodsRead = 200
 const podPatience = 5 * time.Second
 
 // podFailures returns what keeps the pods of revisions from running, by revision. Pods
-// are read from the API server, and only of revisions that lack available ones, the stable
-// revision's after a while: a cache of all pods would cost memory for a rare need.
-// A container that exits is noticed, because its pod is not ready until it is restarted.
+// are read from the API server, and only of revisions that are not stable, and of one that
+// has not been available for a while: a cache of all pods would cost memory for a rare
+// need.
 func (o *observer) podFailures(ctx context.Context, snapshot observed.Snapshot) (map[string]observed.PodFailure, error) {
 	fc, failures := snapshot.FlagCache, map[string]observed.PodFailure{}
 	stable := observed.NewIndex(snapshot).Stable
 	for _, d := range owned[*appsv1.Deployment](fc, snapshot.Children) {
 		revision, _ := observed.RevisionOf(fc, d.Name)
 		candidate := stable != "" && revision != stable
-		if observed.Available(d) || !candidate && !o.overdue(d.CreationTimestamp, progressedAt(d)) {
+		if !candidate && (observed.Available(d) || !o.overdue(d.CreationTimestamp, progressedAt(d))) {
 			continue
 		}
 		pods, err := o.pods(ctx, fc, ofDeployment(d), client.MatchingLabels{

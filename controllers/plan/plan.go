@@ -109,6 +109,10 @@ func evidenceTarget(s *observed.Index, r rollout) *EvidenceTarget {
 // watched.
 const conflictInterval = time.Minute
 
+// canaryInterval is how soon a canary is decided on again without a new sample, which is
+// reported: each time costs requests to the API server.
+const canaryInterval = 5 * time.Second
+
 // routeInterval is how soon a route is checked again that refers to a former candidate, or
 // whose gateway is behind: routes are not watched.
 const routeInterval = 5 * time.Second
@@ -215,7 +219,7 @@ func podInterval(st v1alpha1.FlagCacheStatus) time.Duration {
 func requeueAfter(s *observed.Index, r rollout, conflicts []observed.Object) time.Duration {
 	switch {
 	case r.canary != nil:
-		return s.FlagCache.Spec.Canary.Metrics.Interval.Duration
+		return max(s.FlagCache.Spec.Canary.Metrics.Interval.Duration, canaryInterval)
 	case len(s.Routes) > 0:
 		return routeInterval
 	case len(conflicts) > 0:

@@ -97,7 +97,7 @@ func (Planner) Plan(in cache.Input) cache.Part {
 		Cost:  cost.AssessFree(fc.Spec.Budget, in.Bill, basis),
 	}
 	part.Status, part.Provisioned = status(in.Index)
-	if set := redisStatefulSet(fc, file); stored && probeStored {
+	if set := redisStatefulSet(fc, file); stored && probeStored && !hasOtherFile(in.Index, file) {
 		part.Apply = slices.Insert(part.Apply, 2, observed.Object(set))
 	} else {
 		part.Keep = []observed.Object{set}
@@ -112,6 +112,14 @@ func (Planner) Plan(in cache.Input) cache.Part {
 		Password: password,
 	}
 	return part
+}
+
+// hasOtherFile reports whether the Secret holds another configuration file. Redis reads it at start
+// only: a StatefulSet that changed before the Secret would start a pod with that file, and no
+// other one. Without a file no pod starts.
+func hasOtherFile(x *observed.Index, file secret.String) bool {
+	stored := x.SecretValue(observed.RedisName(x.FlagCache), configKey)
+	return !stored.IsEmpty() && stored != file
 }
 
 // status follows from that of the StatefulSet.
