@@ -14,6 +14,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -53,6 +54,15 @@ func expectSelected(ctx context.Context, fc *v1alpha1.FlagCache, revision string
 		g.Expect(local.Client.Get(ctx, client.ObjectKeyFromObject(d), d)).To(Succeed())
 		g.Expect(d.Status.ReadyReplicas).To(BeNumerically(">", 0))
 	}).WithTimeout(rolledOut).Should(Succeed())
+}
+
+// uidsOf are the UIDs of pods.
+func uidsOf(pods []corev1.Pod) []types.UID {
+	var uids []types.UID
+	for i := range pods {
+		uids = append(uids, pods[i].UID)
+	}
+	return uids
 }
 
 // expectServesForSeconds expects a FlagCache to serve for as long as clients need to send a
@@ -162,7 +172,10 @@ var _ = Describe("A stable revision", Label("canary"), func() {
 			kubectl(ctx, "annotate", "flagcache", fc.Name, "--namespace", fc.Namespace, v1alpha1.AnnotationAbort+"="+candidate)
 			expectCondition(ctx, fc, v1alpha1.ConditionRolloutHealthy, metav1.ConditionFalse, v1alpha1.ReasonRolledBack)
 			Eventually(ctx, func(ctx context.Context) []appsv1.Deployment { return deploymentsOf(ctx, fc) }).WithTimeout(rolledOut).Should(HaveLen(1))
+			killed := uidsOf(podsOf(ctx, fc, v1alpha1.ComponentService))
 			Expect(local.Client.Delete(ctx, stableDeployment(fc, stable))).To(Succeed())
+			Eventually(ctx, func(ctx context.Context) []types.UID { return uidsOf(podsOf(ctx, fc, v1alpha1.ComponentService)) }).
+				WithTimeout(rolledOut).Should(And(Not(BeEmpty()), Not(ContainElement(BeElementOf(killed)))))
 			expectSelected(ctx, fc, stable)
 			expectCondition(ctx, fc, v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
 			Expect(revisionOf(ctx, fc)).To(Equal(stable))
