@@ -22,9 +22,12 @@ import (
 // simulatedNodes is the number of nodes that kwok simulates, each in a separate zone.
 const simulatedNodes = 3
 
+// redisHost differs from the host of the API server's proxy, which the operator never probes.
+const redisHost = "127.0.0.2"
+
 // startRedis starts a redis-server without persistence.
 func (ps *processes) startRedis(program string) (redis, error) {
-	address, err := child.FreeAddress("127.0.0.1")
+	address, err := child.FreeAddress(redisHost)
 	if err != nil {
 		return redis{}, err
 	}
