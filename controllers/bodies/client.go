@@ -64,6 +64,7 @@ type write struct {
 	uid types.UID
 	// resourceVersion is that of the written object, "" if it was deleted.
 	resourceVersion string
+	labels          map[string]string
 }
 
 // New returns a client that reads metadata with a client of the informer caches, and
@@ -160,7 +161,7 @@ func (c *Client) readAll(ctx context.Context, kind string, items []metav1.Partia
 			err = c.read(ctx, m, o)
 		}
 		switch {
-		case apierrors.IsNotFound(err), err == nil && !matches(options, o):
+		case apierrors.IsNotFound(err), err == nil && !matches(options, o.GetLabels()):
 			continue
 		case err != nil:
 			return nil, err
@@ -171,20 +172,48 @@ func (c *Client) readAll(ctx context.Context, kind string, items []metav1.Partia
 		objects = append(objects, o)
 	}
 	for _, id := range c.unlisted(kind, options.Namespace, listed) {
-		o := newObject(kind)
-		switch err := c.readWritten(ctx, id, o); {
-		case apierrors.IsNotFound(err), err == nil && !matches(options, o):
+		o, err := c.readUnlisted(ctx, id, options)
+		switch {
 		case err != nil:
 			return nil, err
-		default:
+		case o != nil:
 			objects = append(objects, o)
 		}
 	}
 	return objects, nil
 }
 
-func matches(options client.ListOptions, o client.Object) bool {
-	return options.LabelSelector == nil || options.LabelSelector.Matches(labels.Set(o.GetLabels()))
+// readUnlisted reads an object that was written and that a list lacks: because the cache is
+// behind, or because it is no part of the list. Only the former is read from the API server:
+// the FlagCaches of a namespace would otherwise read each other's writes. It returns nil for
+// an object that does not exist or that is no part of the list.
+func (c *Client) readUnlisted(ctx context.Context, id object, options client.ListOptions) (client.Object, error) {
+	metadata := Metadata(id.kind)
+	err := c.Client.Get(ctx, id.NamespacedName, metadata)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, err
+	}
+	if err != nil {
+		metadata = nil
+	}
+	o := newObject(id.kind)
+	last, behind := c.lastWrite(id, metadata)
+	switch {
+	case behind && matches(options, last.labels):
+		err = c.readWritten(ctx, id, o)
+	case !behind && metadata != nil && matches(options, metadata.Labels): // since the list was read
+		err = c.read(ctx, metadata, o)
+	default:
+		return nil, nil
+	}
+	if apierrors.IsNotFound(err) || err == nil && !matches(options, o.GetLabels()) {
+		return nil, nil
+	}
+	return o, err
+}
+
+func matches(options client.ListOptions, l map[string]string) bool {
+	return options.LabelSelector == nil || options.LabelSelector.Matches(labels.Set(l))
 }
 
 // isForeign reports whether something else than a FlagCache controls an object.

@@ -85,8 +85,13 @@ func (c *cluster) password(t *testing.T) string {
 // passwords lists the passwords of the Secrets of demo.
 func (c *cluster) passwords(t *testing.T) string {
 	t.Helper()
+	return c.passwordsOf(t, "demo")
+}
+
+func (c *cluster) passwordsOf(t *testing.T, name string) string {
+	t.Helper()
 	list := &corev1.SecretList{}
-	if err := c.List(t.Context(), list, client.InNamespace("shop"), client.MatchingLabels{"of": "demo"}); err != nil {
+	if err := c.List(t.Context(), list, client.InNamespace("shop"), client.MatchingLabels{"of": name}); err != nil {
 		t.Fatal(err)
 	}
 	var all []string
@@ -163,6 +168,61 @@ func TestWritesAreReadBeforeTheCacheHasThem(t *testing.T) {
 	c.catchUp(t)
 	if got := c.passwords(t); got != "" {
 		t.Errorf("read %q when the cache has the deletion", got)
+	}
+}
+
+// TestListsReadNoWritesOfOthers: a FlagCache would otherwise pay for the writes of all others
+// in its namespace.
+func TestListsReadNoWritesOfOthers(t *testing.T) {
+	c := newCluster(t, aSecret("demo", "one"))
+	c.passwords(t)
+	other := aSecret("other", "two")
+	other.UID, other.Labels = "uid-2", map[string]string{"of": "other"}
+	if err := c.Create(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	reads := len(c.reads)
+	for _, when := range []string{"before", "after"} {
+		if got := c.passwords(t); got != "demo=one" || len(c.reads) != reads {
+			t.Errorf("read %q by %v, %s the cache has what was written for another", got, c.reads[reads:], when)
+		}
+		if got := c.passwordsOf(t, "other"); got != "other=two" {
+			t.Errorf("read %q %s the cache has it", got, when)
+		}
+		c.catchUp(t)
+		reads = len(c.reads)
+	}
+
+	if err := c.Delete(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.passwords(t); got != "demo=one" {
+		t.Errorf("read %q", got)
+	}
+	if got := c.passwordsOf(t, "other"); got != "" {
+		t.Errorf("read %q after its deletion, because another list lacks it", got)
+	}
+}
+
+// TestLabelledByOthers: an object that was written without the label of a list is a part of it
+// once the cache has the label.
+func TestLabelledByOthers(t *testing.T) {
+	c := newCluster(t)
+	created := aSecret("demo", "one")
+	created.Labels = nil
+	if err := c.Create(t.Context(), created); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.passwords(t); got != "" {
+		t.Errorf("read %q, which has not the label", got)
+	}
+	created.Labels = map[string]string{"of": "demo"}
+	if err := c.server.Update(t.Context(), created); err != nil {
+		t.Fatal(err)
+	}
+	c.catchUp(t)
+	if got := c.passwords(t); got != "demo=one" {
+		t.Errorf("read %q", got)
 	}
 }
 

@@ -5,6 +5,7 @@ package bodies
 
 import (
 	"context"
+	"maps"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
@@ -48,7 +49,7 @@ func (c *Client) remember(o client.Object, err error) error {
 		return err
 	}
 	c.mu.Lock()
-	c.written[object{kindOf(o), client.ObjectKeyFromObject(o)}] = write{uid: o.GetUID(), resourceVersion: o.GetResourceVersion()}
+	c.written[object{kindOf(o), client.ObjectKeyFromObject(o)}] = write{uid: o.GetUID(), resourceVersion: o.GetResourceVersion(), labels: maps.Clone(o.GetLabels())}
 	c.mu.Unlock()
 	if size := size(o); size <= MaxSize {
 		body := o.DeepCopyObject().(client.Object)
@@ -61,19 +62,26 @@ func (c *Client) remember(o client.Object, err error) error {
 // isBehind reports whether the cache, which has the metadata m of an object or nil, lacks
 // the last write of it.
 func (c *Client) isBehind(id object, m *metav1.PartialObjectMetadata) bool {
+	_, behind := c.lastWrite(id, m)
+	return behind
+}
+
+// lastWrite returns the last write of an object if the cache, which has its metadata m or
+// nil, lacks it. Else it forgets the write.
+func (c *Client) lastWrite(id object, m *metav1.PartialObjectMetadata) (write, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	last, ok := c.written[id]
 	switch {
 	case !ok:
-		return false
+		return write{}, false
 	case last.resourceVersion == "" && m != nil && m.UID == last.uid:
-		return true
+		return last, true
 	case last.resourceVersion != "" && (m == nil || !reached(m.ResourceVersion, last.resourceVersion)):
-		return true
+		return last, true
 	default:
 		delete(c.written, id)
-		return false
+		return write{}, false
 	}
 }
 
@@ -84,17 +92,13 @@ func reached(seen, written string) bool {
 	return err == nil && order >= 0
 }
 
-// unlisted returns the objects in a namespace that were written and that the cache lacks.
+// unlisted returns the objects in a namespace that were written and that a list lacks.
 func (c *Client) unlisted(kind, namespace string, listed map[object]bool) []object {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var missing []object
-	for id, last := range c.written {
-		switch {
-		case id.kind != kind || id.Namespace != namespace || listed[id]:
-		case last.resourceVersion == "":
-			delete(c.written, id) // the cache has the deletion
-		default:
+	for id := range c.written {
+		if id.kind == kind && id.Namespace == namespace && !listed[id] {
 			missing = append(missing, id)
 		}
 	}
