@@ -21,12 +21,18 @@ import (
 // publish writes published flags to a directory, and returns the path of the manifest.
 func publish(t *testing.T, dir, store, content string) string {
 	t.Helper()
+	return publishAs(t, dir, store, 7, content)
+}
+
+// publishAs publishes flags under a number.
+func publishAs(t *testing.T, dir, store string, number int, content string) string {
+	t.Helper()
 	var document bytes.Buffer
 	w := gzip.NewWriter(&document)
 	if _, err := w.Write([]byte(content)); err != nil || w.Close() != nil {
 		t.Fatal(err)
 	}
-	manifest := fmt.Sprintf(`{"version":1,"store":%q,"current":{"number":7,"digest":"%x"}}`, store, sha256.Sum256([]byte(content)))
+	manifest := fmt.Sprintf(`{"version":1,"store":%q,"current":{"number":%d,"digest":"%x"}}`, store, number, sha256.Sum256([]byte(content)))
 	path := filepath.Join(dir, config.FlagsManifestKey)
 	for file, data := range map[string][]byte{filepath.Join(dir, config.FlagsDocumentKey): document.Bytes(), path: []byte(manifest)} {
 		if err := os.WriteFile(file, data, 0o600); err != nil {

@@ -85,12 +85,13 @@ func assemble(s settings, log *slog.Logger) *service {
 	return v
 }
 
-// setUpHandler creates the handler of requests. It returns the function that is
-// called with each new set of flags.
-func (v *service) setUpHandler() (serve func(*flags.Set)) {
+// setUpHandler creates the handler of requests. It returns the functions that are
+// called with each new set of flags, and with each snapshot.
+func (v *service) setUpHandler() (serve func(*flags.Set), served func(*snapshot.Snapshot)) {
 	core := ofrep.NewCore(ofrep.NewMetrics(v.registry, v.log), time.Now)
 	options := v.settings.handlerOptions(v.log)
 	options.Age = v.age
+	options.Expedite = func() { v.refresher.Expedite() }
 	if v.budget != nil {
 		options.Budget = v.budget
 	}
@@ -108,24 +109,36 @@ func (v *service) setUpHandler() (serve func(*flags.Set)) {
 		Server: ofrep.NewServer(v.traced(v.handler), v.log), name: "ofrep",
 		address: v.settings.listenAddress, connections: v.settings.http.maxConnections,
 	}
+	front.RegisterOnShutdown(v.handler.Stop)
 	v.servers = append(v.servers, front)
-	if options.Streams == nil {
-		return core.Serve
+	if options.Streams != nil {
+		options.Streams.Register(v.registry)
+		front.RegisterOnShutdown(options.Streams.Close)
 	}
-	options.Streams.Register(v.registry)
-	front.RegisterOnShutdown(options.Streams.Close)
-	return func(set *flags.Set) {
-		core.Serve(set)
-		options.Streams.Changed()
+	return core.Serve, follow(core, options.Streams)
+}
+
+// follow returns the function that records where served snapshots are among those of their
+// store, and notifies clients, if there are streams, of each that has other flags.
+func follow(core *ofrep.Core, streams *ofrep.Streams) func(*snapshot.Snapshot) {
+	generation := uint64(0)
+	return func(s *snapshot.Snapshot) {
+		position := ofrep.Position{Store: s.Store, Version: s.Version, Digest: s.Digest, Modified: s.Modified}
+		core.Place(position)
+		if s.Generation != generation && streams != nil {
+			streams.Changed(position)
+		}
+		generation = s.Generation
 	}
 }
 
 // setUpRefresher creates the refresher with source and cache.
-func (v *service) setUpRefresher(serve func(*flags.Set)) {
+func (v *service) setUpRefresher(serve func(*flags.Set), served func(*snapshot.Snapshot)) {
 	options := snapshot.Options{
-		Serve: serve,
-		Now:   time.Now,
-		Log:   v.log,
+		Serve:  serve,
+		Served: served,
+		Now:    time.Now,
+		Log:    v.log,
 
 		Environment:   v.settings.environment,
 		Store:         v.settings.flagsStore,

@@ -238,6 +238,10 @@ const HeaderRevision = "FlagCache-Revision"
 // or Redis last confirmed the flags.
 const HeaderAge = "FlagCache-Age"
 
+// HeaderBehind is the header of a response from flags that are older than those the
+// request demands. Its value is their version.
+const HeaderBehind = "FlagCache-Behind"
+
 // HeaderSplit marks a request that a stable pod forwards to the candidate. Its
 // values are the candidate's revision and, since a client may set the header too,
 // secret identities of the pods that have forwarded the request, so that each of
@@ -283,6 +287,9 @@ const (
 	// SplitMissing is a response without a flag that the stable pod serves, while a
 	// change of flags may not have reached the candidate yet.
 	SplitMissing = "missing"
+	// SplitBehind is a response from flags that are older than those the request
+	// demands.
+	SplitBehind = "behind"
 )
 
 // Who answered a request: the label track of MetricRequests and
@@ -313,6 +320,14 @@ const (
 	MetricRequests = "ofrep_requests_total"
 	// MetricRequestDuration is the latency histogram in seconds, by endpoint.
 	MetricRequestDuration = "ofrep_request_duration_seconds"
+	// MetricFreshnessWaits counts the requests for more recent flags than the served
+	// ones, by the result of the wait for them: fresh, behind, refused, ended.
+	MetricFreshnessWaits = "ofrep_freshness_waits_total"
+	// MetricFreshnessWaiting is the number of requests that wait for them.
+	MetricFreshnessWaiting = "ofrep_freshness_waiting"
+	// MetricFreshnessWait is the histogram of the durations of these waits in seconds.
+	// They are no part of MetricRequestDuration.
+	MetricFreshnessWait = "ofrep_freshness_wait_seconds"
 	// MetricLogDropped counts log lines that were dropped because the log was not
 	// read fast enough.
 	MetricLogDropped = "log_lines_dropped_total"

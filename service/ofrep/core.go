@@ -12,6 +12,7 @@ import (
 	"math/bits"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,11 +36,16 @@ type Core struct {
 	metrics *Metrics
 	now     func() time.Time
 	view    atomic.Pointer[view]
+
+	mu       sync.Mutex
+	position Position
+	// moved is closed and replaced when position changes.
+	moved chan struct{}
 }
 
 // NewCore returns a Core without flags. It answers 503 until Serve is called.
 func NewCore(metrics *Metrics, now func() time.Time) *Core {
-	return &Core{metrics: metrics, now: now}
+	return &Core{metrics: metrics, now: now, moved: make(chan struct{})}
 }
 
 // Serve replaces the served flags.
@@ -54,6 +60,27 @@ func (c *Core) Served() *flags.Set {
 		return view.set
 	}
 	return nil
+}
+
+// Place records the position of the served flags. It is called after Serve, so that
+// responses are never from older flags than the position.
+func (c *Core) Place(position Position) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if position == c.position {
+		return
+	}
+	c.position = position
+	close(c.moved)
+	c.moved = make(chan struct{})
+}
+
+// Position returns the position of the served flags, and a channel that is closed when it
+// changes.
+func (c *Core) Position() (position Position, moved <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.position, c.moved
 }
 
 // Single evaluates one flag. The response is appended to to.

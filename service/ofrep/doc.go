@@ -28,9 +28,12 @@
 //   - "No value" is an absent field, never null.
 //   - The reason DEFAULT is sent although the protocol's schema does not list
 //     it; its own examples and all other servers do.
-//   - flagConfigEtag and flagConfigLastModified, with which a client that was
-//     notified of a change requests flags at least as recent, are ignored:
-//     responses are always from the served flags.
+//   - With flagConfigEtag and flagConfigLastModified a client that was notified of a change
+//     requests flags that are at least as recent. An instance that is behind waits for them
+//     for up to a second, as long as not too many requests wait, then answers from what it
+//     serves, with config.HeaderBehind. The tag orders the flags of a store, so that any
+//     instance can compare them. With a tag of other flags than the served ones the answer
+//     is never 304.
 //   - Providers treat 401 and 403 as fatal. A service that has lost its
 //     credentials therefore answers 503.
 //   - Everything after /flags/ is the key, decoded once, so a key may contain

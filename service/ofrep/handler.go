@@ -54,6 +54,10 @@ type Options struct {
 	CompressFrom int
 	// Streams notify clients of changes; nil disables them.
 	Streams *Streams
+	// Expedite is called when a client has been notified of more recent flags than the
+	// served ones, so that the instance looks for them; nil does nothing. It must not
+	// block.
+	Expedite func()
 }
 
 // Budget limits the bytes of responses in flight, see listen.Budget.
@@ -80,8 +84,10 @@ type Handler struct {
 	inFlight atomic.Int64
 	draining atomic.Bool
 	bodies   bodies
-	clock    func() time.Time
-	counts   [len(endpointNames)]*endpointCounts
+	// freshness lets requests wait that demand more recent flags.
+	freshness *freshness
+	clock     func() time.Time
+	counts    [len(endpointNames)]*endpointCounts
 	// diverted are the counts of requests that Divert answered.
 	diverted [len(endpointNames)]*endpointCounts
 }
@@ -99,6 +105,7 @@ type endpointCounts struct {
 func NewHandler(core *Core, options Options) *Handler {
 	h := &Handler{core: core, options: options, clock: core.now, origins: newOrigins(options.Origins)}
 	h.bodies.large = make(chan struct{}, maxLargeBodies)
+	h.freshness = newFreshness(core, options.Expedite)
 	if options.Revision != "" {
 		h.revision = []string{options.Revision}
 	}
@@ -121,18 +128,31 @@ func newCounts(m *Metrics, at endpoint, track string) *endpointCounts {
 // request is lost when they are closed at the end.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
+// Stop ends the waits of requests for more recent flags: they are answered at once.
+func (h *Handler) Stop() { h.freshness.stop() }
+
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.clock()
 	at, key := route(r.URL.Path)
 	h.setHeaders(w.Header(), r, start)
-	status, handed := h.answer(w, r, at, key, start)
+	got := h.answer(w, r, at, key, start)
 	counts := h.counts[at]
-	if handed {
+	if got.handed {
 		counts = h.diverted[at]
 	}
-	// time.Since reads only the monotonic clock.
-	counts.observe(status, time.Since(start))
+	// time.Since reads only the monotonic clock. What a client chose to wait for is no
+	// measure of this instance.
+	counts.observe(got.status, time.Since(start)-got.waited)
+}
+
+// answered describes how a request was answered.
+type answered struct {
+	status int
+	// handed means that Divert answered.
+	handed bool
+	// waited is how long the request waited for more recent flags.
+	waited time.Duration
 }
 
 func (c *endpointCounts) observe(status int, took time.Duration) {
@@ -166,26 +186,26 @@ func route(path string) (at endpoint, key string) {
 	}
 }
 
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, at endpoint, key string, now time.Time) (status int, handed bool) {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, at endpoint, key string, now time.Time) answered {
 	method, wrongMethod := http.MethodPost, onlyPost
 	if at == endpointEvents {
 		method, wrongMethod = http.MethodGet, onlyGet
 	}
 	switch {
 	case at == endpointOther, at == endpointEvents && h.options.Streams == nil:
-		return write(w, http.StatusNotFound, notFound), false
+		return answered{status: write(w, http.StatusNotFound, notFound)}
 	case r.Method == http.MethodOptions:
-		return preflight(w, method), false
+		return answered{status: preflight(w, method)}
 	case r.Method != method:
 		w.Header().Set("Allow", method+", OPTIONS")
-		return write(w, http.StatusMethodNotAllowed, wrongMethod), false
+		return answered{status: write(w, http.StatusMethodNotAllowed, wrongMethod)}
 	}
 	client, status := h.admit(w, r, at, now)
 	switch {
 	case status != 0:
-		return status, false
+		return answered{status: status}
 	case at == endpointEvents:
-		return h.options.Streams.serve(w, r, func() (bool, <-chan struct{}) { return h.options.Keys.Valid(client) }), false
+		return answered{status: h.options.Streams.serve(w, r, func() (bool, <-chan struct{}) { return h.options.Keys.Valid(client) })}
 	default:
 		return h.evaluate(w, r, key, client)
 	}
@@ -193,38 +213,51 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, at endpoint, ke
 
 // evaluate reads the body and answers, or diverts the request; an empty key is
 // the bulk endpoint.
-func (h *Handler) evaluate(w http.ResponseWriter, r *http.Request, key string, client *access.Client) (status int, handed bool) {
+func (h *Handler) evaluate(w http.ResponseWriter, r *http.Request, key string, client *access.Client) answered {
 	b := h.bodies.get()
 	defer h.bodies.release(b)
 	if status, details := b.read(r, &h.bodies); status != 0 {
-		return refuseBody(w, status, failure(key, codeGeneral, details)), false
+		return answered{status: refuseBody(w, status, failure(key, codeGeneral, details))}
+	}
+	var wanted demand
+	var waited time.Duration
+	if key == "" {
+		wanted = demandOf(r.URL.RawQuery)
+	}
+	if wanted != (demand{}) && !forwarded(r) {
+		// Nothing is reserved meanwhile that other requests need.
+		waited = h.freshness.await(r.Context(), wanted, clientOf(r, client), b.isLarge)
 	}
 	if !h.enter() {
-		return refuse(w, http.StatusTooManyRequests, tooBusy, time.Second), false
+		return answered{status: refuse(w, http.StatusTooManyRequests, tooBusy, time.Second), waited: waited}
 	}
 	defer h.leave()
 	if !h.reserve(b, key) {
 		w.Header()["Connection"] = closing
-		return refuse(w, http.StatusServiceUnavailable, tooManyUnread, time.Second), false
+		return answered{status: refuse(w, http.StatusServiceUnavailable, tooManyUnread, time.Second), waited: waited}
 	}
 	defer h.free(b)
 	if h.Divert != nil {
 		if status := h.Divert(w, r, b.in); status != 0 {
-			return status, true
+			return answered{status: status, handed: true, waited: waited}
 		}
 	}
 	if key == "" {
-		return h.bulk(w, r, b, client), false
+		return answered{status: h.bulk(w, r, b, client, wanted), waited: waited}
 	}
+	var status int
 	status, b.out = h.core.Single(b.out[:0], key, b.in)
 	h.free(b)
-	return write(w, status, b.out), false
+	return answered{status: write(w, status, b.out)}
 }
 
 // bulk evaluates all flags. A compressed response is another representation, so
 // it has another strong entity tag.
-func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, b *buffers, client *access.Client) (status int) {
+func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, b *buffers, client *access.Client, wanted demand) (status int) {
 	known, compressed := plainTags(r.Header["If-None-Match"])
+	if wanted != (demand{}) {
+		known = h.compare(w, wanted, known)
+	}
 	b.extra = h.options.Streams.appendTo(b.extra[:0], client)
 	status, answer, tag := h.core.Bulk(b.out[:0], b.in, b.extra, known)
 	b.out = answer
@@ -249,6 +282,19 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, b *buffers, clien
 	}
 	header["Etag"] = []string{tag}
 	return write(w, status, answer)
+}
+
+// compare compares the served flags with the demanded ones. It says that they are older,
+// and returns the tags of If-None-Match that may be answered with 304.
+func (h *Handler) compare(w http.ResponseWriter, wanted demand, known string) string {
+	position, _ := h.core.Position()
+	if !wanted.met(position) {
+		w.Header()[headerBehind] = []string{position.Version.String()}
+	}
+	if !wanted.unchanged(position) {
+		return ""
+	}
+	return known
 }
 
 // Pattern returns the pattern of a request's path for traces. It is empty for

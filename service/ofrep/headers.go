@@ -17,7 +17,7 @@ var (
 	jsonType       = []string{"application/json"}
 	gzipCoding     = []string{"gzip"}
 	anyOrigin      = []string{"*"}
-	exposed        = []string{"ETag, Retry-After, " + config.HeaderRevision + ", " + config.HeaderAge}
+	exposed        = []string{"ETag, Retry-After, " + config.HeaderRevision + ", " + config.HeaderAge + ", " + config.HeaderBehind}
 	closing        = []string{"close"}
 	varyOrigin     = []string{"Origin"}
 	varyBoth       = []string{"Accept-Encoding, Origin"}

@@ -60,7 +60,7 @@ func TestHeadersAreExposedToBrowsers(t *testing.T) {
 	for _, path := range []string{base, base + "/static", base + "/nobody", "/elsewhere"} {
 		w := request(handler, "POST", path, "", "Origin", shop)
 		exposed := w.Header().Get("Access-Control-Expose-Headers")
-		for _, name := range []string{"ETag", "Retry-After", "FlagCache-Revision", "FlagCache-Age"} {
+		for _, name := range []string{"ETag", "Retry-After", "FlagCache-Revision", "FlagCache-Age", "FlagCache-Behind"} {
 			if !strings.Contains(exposed, name) {
 				t.Errorf("%s does not expose %s to browsers", path, name)
 			}

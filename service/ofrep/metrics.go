@@ -22,8 +22,12 @@ type Metrics struct {
 	requests    *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
 	evaluations *prometheus.CounterVec
-	log         *slog.Logger
-	served      atomic.Pointer[flags.Set]
+	// freshness counts the waits for more recent flags.
+	freshness     *prometheus.CounterVec
+	freshnessWait prometheus.Histogram
+	waiting       prometheus.Gauge
+	log           *slog.Logger
+	served        atomic.Pointer[flags.Set]
 }
 
 // NewMetrics registers the metrics. The errors of failed evaluations are logged
@@ -43,9 +47,25 @@ func NewMetrics(registry prometheus.Registerer, log *slog.Logger) *Metrics {
 			Name: config.MetricEvaluations,
 			Help: "Evaluations of current flags by key, variant and reason.",
 		}, []string{"key", "variant", "reason"}),
+		freshness: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: config.MetricFreshnessWaits,
+			Help: "Requests for more recent flags than the served ones, by the result of the wait for them (fresh, behind, refused, ended).",
+		}, []string{"result"}),
+		freshnessWait: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    config.MetricFreshnessWait,
+			Help:    "Time that requests waited for more recent flags, in seconds.",
+			Buckets: buckets,
+		}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: config.MetricFreshnessWaiting,
+			Help: "Number of requests that wait for more recent flags.",
+		}),
 		log: log,
 	}
-	registry.MustRegister(m.requests, m.duration, m.evaluations)
+	for _, result := range []string{waitFresh, waitBehind, waitRefused, waitEnded} {
+		m.freshness.WithLabelValues(result)
+	}
+	registry.MustRegister(m.requests, m.duration, m.evaluations, m.freshness, m.freshnessWait, m.waiting)
 	return m
 }
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,8 @@ type change struct {
 	at time.Time
 	// number distinguishes changes at the same time.
 	number int
+	// to is the position of the flags after it, which may be unknown.
+	to Position
 	// superseded is closed by the next change.
 	superseded chan struct{}
 }
@@ -88,12 +91,13 @@ func (s *Streams) Register(registry prometheus.Registerer) {
 	}, func() float64 { return float64(s.open.Load()) }))
 }
 
-// Changed notifies all clients of changed flags.
-func (s *Streams) Changed() {
+// Changed notifies all clients of changed flags, which are now at a position. It is called
+// when they are served.
+func (s *Streams) Changed(to Position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.latest.superseded)
-	s.latest = change{at: s.now(), number: s.latest.number + 1, superseded: make(chan struct{})}
+	s.latest = change{at: s.now(), number: s.latest.number + 1, to: to, superseded: make(chan struct{})}
 }
 
 // Close ends all streams.
@@ -144,7 +148,7 @@ func (s *Streams) serve(w http.ResponseWriter, r *http.Request, valid validity) 
 	stream := stream{w: w, control: http.NewResponseController(w), timeout: s.options.WriteTimeout}
 	// The server's read timeout would end the stream.
 	if stream.control.SetReadDeadline(time.Time{}) == nil {
-		s.send(r.Context(), &stream, valid)
+		s.send(r.Context(), &stream, valid, r.Header.Get("Last-Event-Id"))
 	}
 	return http.StatusOK
 }
@@ -167,10 +171,26 @@ const (
 // because it evaluated the flags before it opened the stream.
 const missableAge = time.Minute
 
-func (s *Streams) send(ctx context.Context, to *stream, check validity) {
+// missed reports whether a client that opens a stream may have missed the latest change.
+// One that reconnects sends the ID of the last event that it got, from this instance or
+// another one. If that was of the same flags or of more recent ones, it has missed
+// nothing; a notification would make it go back.
+func (s *Streams) missed(latest change, lastEvent string) bool {
+	if latest.at.IsZero() {
+		return false
+	}
+	tag, _, _ := strings.Cut(lastEvent, idSeparator)
+	known := demand{tag: parseConfigTag(tag)}
+	if known.tag != (configTag{}) && known.tag.store == latest.to.tag().store {
+		return known.tag.digest != latest.to.tag().digest && known.met(latest.to)
+	}
+	return s.now().Sub(latest.at) < missableAge
+}
+
+func (s *Streams) send(ctx context.Context, to *stream, check validity, lastEvent string) {
 	latest := s.current()
 	to.greet(reconnectAfter + rand.N(reconnectSpread))
-	if !latest.at.IsZero() && s.now().Sub(latest.at) < missableAge {
+	if s.missed(latest, lastEvent) {
 		to.notify(latest)
 	}
 	heartbeat := time.NewTicker(s.options.Heartbeat)
@@ -229,11 +249,20 @@ func (s *stream) greet(reconnect time.Duration) {
 
 func (s *stream) beat() { s.write(":\n\n") }
 
-// notify sends the protocol's event. The time is when this instance began to
-// serve the flags: an older response, from a cache in between, is outdated.
+// idSeparator separates the tag in the ID of an event from what makes the ID unique.
+const idSeparator = "/"
+
+// notify sends the protocol's event, with which the client requests flags at least as
+// recent, from any instance.
 func (s *stream) notify(c change) {
-	s.write("id: " + strconv.FormatInt(c.at.UnixMilli(), 10) + "-" + strconv.Itoa(c.number) + "\nevent: message\n" +
-		`data: {"type":"refetchEvaluation","lastModified":` + strconv.FormatInt(c.at.Unix(), 10) + "}\n\n")
+	id := strconv.FormatInt(c.at.UnixMilli(), 10) + "-" + strconv.Itoa(c.number)
+	modified, tag := c.at, ""
+	if known := c.to.tag(); known != (configTag{}) {
+		modified, tag = c.to.Modified, `"etag":`+strconv.Quote(known.String())+","
+		id = strings.Trim(known.String(), `"`) + idSeparator + id
+	}
+	s.write("id: " + id + "\nevent: message\n" +
+		`data: {"type":"refetchEvaluation",` + tag + `"lastModified":` + strconv.FormatInt(modified.Unix(), 10) + "}\n\n")
 }
 
 func (s *stream) write(text string) {

@@ -154,7 +154,7 @@ func TestChangeIsNotifiedOnce(t *testing.T) {
 	l.expect(": connected")
 	ids := map[string]bool{}
 	for range 2 {
-		streams.Changed()
+		streams.Changed(Position{})
 		ids[l.expect("id: ")] = true
 		if event := l.expect("event: "); event != "message" {
 			t.Errorf("the event's name is %q", event)
@@ -183,8 +183,78 @@ func TestChangeIsNotifiedOnce(t *testing.T) {
 func TestChangeJustBeforeTheStreamIsNotified(t *testing.T) {
 	server, streams := serveStreams(t, Options{}, streamOptions)
 	url := streamURL(t, server)
-	streams.Changed()
+	streams.Changed(Position{})
 	listen(t, url).expect(`data: {"type":"refetchEvaluation"`)
+}
+
+// An event has what other instances need to answer with flags that are at least as recent.
+func TestEventsHaveThePosition(t *testing.T) {
+	server, streams := serveStreams(t, Options{}, streamOptions)
+	l := listen(t, server.URL+events)
+	l.expect(": connected")
+	position := at(12, "a")
+	streams.Changed(position)
+	id := l.expect("id: ")
+	var data struct {
+		Type, Etag   string
+		LastModified int64
+	}
+	if err := json.Unmarshal([]byte(l.expect("data: ")), &data); err != nil {
+		t.Fatal(err)
+	}
+	if data.Type != "refetchEvaluation" || parseConfigTag(data.Etag) != position.tag() || !strings.HasPrefix(data.Etag, `"`) || data.LastModified != position.Modified.Unix() {
+		t.Errorf("the event's data is %+v", data)
+	}
+	// The same flags again, after others.
+	streams.Changed(at(13, "b"))
+	streams.Changed(position)
+	if again := l.expect("id: "); again == id {
+		t.Errorf("two changes have the ID %s", id)
+	}
+}
+
+// A client that reconnects, to this instance or another one, is notified of what it missed,
+// however long ago, and of nothing older than what it knows.
+func TestReconnectingClientsAreNotifiedOfWhatTheyMissed(t *testing.T) {
+	clock := time.Now()
+	streams := NewStreams(streamOptions, func() time.Time { return clock })
+	streams.Changed(at(5, "a"))
+	latest := streams.current()
+	tagged := func(p Position) string { return strings.Trim(p.tag().String(), `"`) + idSeparator + "1700000000-3" }
+	another := at(9, "b")
+	another.Store = "flagcache:shop/other"
+	for name, test := range map[string]struct {
+		lastEvent   string
+		soon, later bool
+	}{
+		"a new client":                          {"", true, false},
+		"an event of an earlier release":        {"1700000000-3", true, false},
+		"an event of older flags":               {tagged(at(4, "b")), true, true},
+		"an event of these flags":               {tagged(at(5, "a")), false, false},
+		"an event of more recent flags":         {tagged(at(6, "b")), false, false},
+		"an event of the same flags, published": {tagged(at(6, "a")), false, false},
+		"an event of another store":             {tagged(another), true, false},
+		"a huge ID":                             {strings.Repeat("1", 1<<20), true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := streams.missed(latest, test.lastEvent); got != test.soon {
+				t.Errorf("just after the change: notified is %v", got)
+			}
+			clock = clock.Add(time.Hour)
+			if got := streams.missed(latest, test.lastEvent); got != test.later {
+				t.Errorf("an hour after the change: notified is %v", got)
+			}
+			clock = clock.Add(-time.Hour)
+		})
+	}
+	server, streams := serveStreams(t, Options{}, streamOptions)
+	streams.Changed(at(5, "a"))
+	known := listen(t, server.URL+events, "Last-Event-ID", tagged(at(5, "a")))
+	known.expect(": connected")
+	streams.Changed(at(6, "b"))
+	if id := known.expect("id: "); !strings.HasPrefix(id, strings.Trim(at(6, "b").tag().String(), `"`)) {
+		t.Errorf("the first event has the ID %s", id)
+	}
 }
 
 func TestIdleStreamsHaveAHeartbeat(t *testing.T) {
@@ -215,7 +285,7 @@ func TestStreamsOutliveRequestTimeouts(t *testing.T) {
 	for range 20 {
 		l.expect(":")
 	}
-	streams.Changed()
+	streams.Changed(Position{})
 	l.expect("data: ")
 }
 
@@ -261,7 +331,7 @@ func TestStreamOfAClientThatDoesNotReadIsClosed(t *testing.T) {
 	l := listen(t, server.URL+events)
 	l.expect(": connected")
 	redistest.Eventually(t, timeout, "the client is not dropped", func() bool { return streams.open.Load() == 1 })
-	streams.Changed()
+	streams.Changed(Position{})
 	l.expect("data: ")
 }
 
@@ -347,7 +417,7 @@ func TestRevokedTokenEndsItsStreams(t *testing.T) {
 	put("web", "another-token-0123456789")
 	byURL.expectEnd()
 	byHeader.expectEnd()
-	streams.Changed()
+	streams.Changed(Position{})
 	other.expect("data: ")
 	if err := os.Remove(filepath.Join(dir, "app")); err != nil {
 		t.Fatal(err)

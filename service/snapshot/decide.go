@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/flagcache/flagcache/service/cache"
 	"github.com/flagcache/flagcache/service/flags"
@@ -28,6 +29,8 @@ type proposal struct {
 	digest string
 	state  source.State
 	origin string
+	// modified is when it was written, zero if that is unknown.
+	modified time.Time
 	// confirmed means that the source has it.
 	confirmed bool
 	// unverified means that it was sealed with another integrity key, so that it has no
@@ -36,7 +39,7 @@ type proposal struct {
 }
 
 func fromSource(d source.Document) proposal {
-	return proposal{data: d.Data, digest: d.Digest, state: d.State, origin: OriginSource, confirmed: true}
+	return proposal{data: d.Data, digest: d.Digest, state: d.State, origin: OriginSource, modified: d.Modified, confirmed: true}
 }
 
 func fromEntry(e cache.Entry, origin string) proposal {
@@ -73,6 +76,9 @@ func (r *Refresher) consider(c proposal) error {
 		next.Version = versionAfter(c, current, r.Source.Shared() || r.Numbered)
 	}
 	next.Lagging = false
+	if next.Modified = c.modified; next.Modified.IsZero() {
+		next.Modified = r.Now()
+	}
 	r.replace(next, problems)
 	return nil
 }
@@ -100,8 +106,11 @@ func (r *Refresher) confirmCurrent(current *Snapshot, c proposal) {
 	if c.origin == OriginSource || !live(current) {
 		next.Origin = c.origin
 	}
-	if next.State != current.State || next.Origin != current.Origin || next.Confirmed != current.Confirmed {
-		r.current.Store(&next)
+	if !c.modified.IsZero() && next.Version == c.state.Version {
+		next.Modified = c.modified
+	}
+	if next.State != current.State || next.Origin != current.Origin || next.Confirmed != current.Confirmed || !next.Modified.Equal(current.Modified) {
+		r.current.set(&next)
 	}
 	r.confirm()
 }
@@ -177,7 +186,7 @@ func (r *Refresher) replace(next *Snapshot, problems []flags.Problem) {
 	r.Serve(next.Set)
 	r.refused.Store(0)
 	r.confirm()
-	r.current.Store(next)
+	r.current.set(next)
 	r.logServing(next, problems)
 	wake(r.served)
 }

@@ -42,7 +42,7 @@
 // the source's document is served, even if its version is older. A document of
 // another store is neither served nor replaced.
 //
-// Redis only saves work. Whatever it contains, such as a lock that is never
+// Redis only saves work. A new instance waits for its first reply for a quarter of a second. Whatever it contains, such as a lock that is never
 // released, the wait for it is bounded in all; then the source is read without it.
 //
 // Versions are (epoch, number); an older document never replaces a newer one that the

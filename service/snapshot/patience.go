@@ -22,6 +22,10 @@ import (
 // contains: the lock of a killed instance expires before.
 const maxRedisWait = cache.LockTime + time.Second
 
+// firstLookup is the time for which a new instance waits for Redis before it reads the
+// source.
+const firstLookup = 250 * time.Millisecond
+
 // errStored is why an instance waits that found Redis up to date only when it
 // held the lock.
 var errStored = errors.New("another instance has just filled the cache")
@@ -34,6 +38,17 @@ type redisWait struct {
 	reason error
 	// short: the last wait was too long, so the next ones are short.
 	short bool
+	// looked means that Redis was read before.
+	looked bool
+}
+
+// limit limits the first read of Redis.
+func (w *redisWait) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if w.looked {
+		return ctx, func() {}
+	}
+	w.looked = true
+	return context.WithTimeout(ctx, firstLookup)
 }
 
 // begin records that the loop waits, and returns the pause. A wait that has begun

@@ -45,6 +45,9 @@ type Snapshot struct {
 	Data []byte
 	// Digest identifies the document's content.
 	Digest string
+	// Modified is when the document was written, according to the source; until that is
+	// known, when this instance read it.
+	Modified time.Time
 	// State identifies the document in its source.
 	source.State
 	// Confirmed means that the source had this document, rather than only Redis or
@@ -66,6 +69,9 @@ type Options struct {
 	Cache Cache
 	// Serve is called with each new set before it becomes current.
 	Serve func(*flags.Set)
+	// Served, unless it is nil, is called with each new current snapshot, also if it has
+	// the same set as the one before. Calls are not concurrent, and must not block.
+	Served func(*Snapshot)
 	// Store identifies the store of a source that is not shared, such as the ConfigMap
 	// of a file; empty if it is unknown.
 	Store string
@@ -92,11 +98,26 @@ type Options struct {
 	Log *slog.Logger
 }
 
+// current is the served snapshot.
+type current struct {
+	atomic.Pointer[Snapshot]
+	// served is called with each; nil does nothing.
+	served func(*Snapshot)
+}
+
+// set makes a snapshot the current one. It is not called concurrently.
+func (c *current) set(next *Snapshot) {
+	c.Store(next)
+	if c.served != nil {
+		c.served(next)
+	}
+}
+
 // Refresher keeps a Snapshot fresh.
 type Refresher struct {
 	Options
 	metrics *metrics
-	current atomic.Pointer[Snapshot]
+	current current
 	// confirmed is when the served flags were last known to be fresh.
 	confirmed atomic.Pointer[time.Time]
 
@@ -117,6 +138,9 @@ type Refresher struct {
 	// read at shrunkAt.
 	shrunk   string
 	shrunkAt time.Time
+
+	// expedited is when Expedite last caused a read.
+	expedited atomic.Pointer[time.Time]
 
 	// Used by the loop that loads only:
 	notBefore time.Time
@@ -156,6 +180,7 @@ func New(options Options) *Refresher {
 	return &Refresher{
 		Options: options,
 		metrics: newMetrics(),
+		current: current{served: options.Served},
 		arbiter: arbiter{
 			shared: options.Source.Shared(), store: options.Store, log: options.Log,
 			numbered: options.Numbered, authenticated: options.Authenticated,
@@ -192,6 +217,23 @@ func (r *Refresher) SourceError() string {
 		return ""
 	}
 	return "the source has not been read yet"
+}
+
+// expediteInterval is the minimum time between two reads that Expedite causes: anybody
+// can demand flags that do not exist.
+const expediteInterval = 500 * time.Millisecond
+
+// Expedite reads Redis and the source soon, because somebody knows of more recent flags
+// than the served ones: a message may have been lost. It does not block.
+func (r *Refresher) Expedite() {
+	now, last := r.Now(), r.expedited.Load()
+	if last != nil && now.Sub(*last) < expediteInterval || !r.expedited.CompareAndSwap(last, &now) {
+		return
+	}
+	if watched, ok := r.Source.(source.Expediter); ok {
+		watched.Expedite()
+	}
+	r.cacheReported()
 }
 
 // Run keeps the snapshot fresh until ctx is done. It returns when all its
@@ -262,18 +304,13 @@ func (r *Refresher) upToDate(latest source.State) bool {
 	if !live(current) || !latest.Confirms(current.State) {
 		return false
 	}
-	r.confirmBySource(current)
-	return true
-}
-
-// confirmBySource records that the source has the served document.
-func (r *Refresher) confirmBySource(current *Snapshot) {
 	if !current.Confirmed {
 		next := *current
 		next.Confirmed = true
-		r.current.Store(&next)
+		r.current.set(&next)
 	}
 	r.confirm()
+	return true
 }
 
 // live reports whether a snapshot was read by this process rather than from the

@@ -38,7 +38,9 @@ func (r *Refresher) refreshShared(ctx context.Context) time.Duration {
 	if r.wait.tooLong() {
 		return r.loadDespiteRedis(ctx)
 	}
-	behind, err := r.readCache(ctx)
+	lookup, cancel := r.wait.limit(ctx)
+	behind, err := r.readCache(lookup)
+	cancel()
 	switch {
 	case ctx.Err() != nil:
 		return 0

@@ -29,6 +29,13 @@ type Source interface {
 	Shared() bool
 }
 
+// Expediter is a Source that can determine at once whether its document has changed.
+type Expediter interface {
+	// Expedite makes Watch call changed soon, if the source is reachable. It does not
+	// block.
+	Expedite()
+}
+
 // Document is an unparsed set of flags in flagd's format.
 type Document struct {
 	// Data is the document's content. It must not be modified.

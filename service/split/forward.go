@@ -80,6 +80,9 @@ func (s *Splitter) forward(r *http.Request, body []byte, c *candidate) (candidat
 	if outcome, err := s.check(a, newQuestion(r, body, request.Header, s.served(), memory), c); err != nil {
 		return candidateResponse{}, outcome, fmt.Errorf("checking the candidate's response: %w", err)
 	}
+	if a.header.Get(config.HeaderBehind) != "" {
+		return candidateResponse{}, config.SplitBehind, errBehind
+	}
 	a.header.Set(config.HeaderRevision, o.revision)
 	return a, config.SplitOK, nil
 }
@@ -137,6 +140,7 @@ const maxRequestHead = 32 << 10
 var (
 	errOversized         = errors.New("the request line and the headers are too large to be forwarded")
 	errOversizedResponse = errors.New("the response may be too large to be checked")
+	errBehind            = errors.New("the candidate's flags are older than those that the client was notified of")
 )
 
 func headSize(request *http.Request) int {

@@ -6,6 +6,7 @@ package split
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -223,5 +224,37 @@ func TestMemoryOfResponsesIsBounded(t *testing.T) {
 				t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestCandidateThatIsBehindIsNoFailure: a client that was notified of a change gets it from the
+// stable pod, which has it. That is no evidence about the candidate, neither for nor against it.
+func TestCandidateThatIsBehindIsNoFailure(t *testing.T) {
+	s := newStable(t)
+	served := func(revision string, modified int64) *ofrep.Handler {
+		core := newCore(t, document)
+		core.Place(ofrep.Position{Modified: time.Unix(modified, 0)})
+		return ofrep.NewHandler(core, ofrep.Options{Revision: revision})
+	}
+	handler := served(stableRevision, 2000)
+	handler.Divert = s.splitter.Divert
+	server := serve(t, handler)
+	s.forwardTo(100, serve(t, served(candidateRevision, 1000)).URL, "5s")
+	for modified, want := range map[int]string{2000: stableRevision, 1001: stableRevision, 1000: candidateRevision} {
+		for range cutOffAfter {
+			all := s.post(server.URL, fmt.Sprintf("%s?flagConfigLastModified=%d", base, modified), contextOf("u"))
+			if all.status != 200 || all.header.Get("FlagCache-Revision") != want || all.header.Get("FlagCache-Behind") != "" {
+				t.Fatalf("for the time %d the answer is %d %v", modified, all.status, all.header)
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"behind": 2 * cutOffAfter, "ok": cutOffAfter}, s.outcomes()); diff != "" {
+		t.Errorf("unexpected outcomes (-want +got):\n%s", diff)
+	}
+	// A failure is one also if it claims to be behind.
+	s.forwardTo(99.99, serve(t, respond(500, "{}", "Content-Type", jsonType, "FlagCache-Behind", "1.1")).URL, "5s")
+	s.post(server.URL, base+"?flagConfigLastModified=1000", contextOf("u"))
+	if n := s.outcomes()["error"]; n != 1 {
+		t.Errorf("the outcomes are %v", s.outcomes())
 	}
 }

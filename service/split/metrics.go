@@ -23,7 +23,7 @@ const maxRevisions = 10
 
 var (
 	results = []string{config.SplitOK, config.SplitRefused, config.SplitTimeout, config.SplitTruncated, config.SplitError}
-	reasons = []string{config.SplitDraining, config.SplitBusy, config.SplitCutOff, config.SplitUnresolved, config.SplitOversized, config.SplitMissing}
+	reasons = []string{config.SplitDraining, config.SplitBusy, config.SplitCutOff, config.SplitUnresolved, config.SplitOversized, config.SplitMissing, config.SplitBehind}
 )
 
 type metrics struct {

@@ -178,7 +178,7 @@ func (s *Splitter) record(c *candidate, outcome string, err error, start time.Du
 		return
 	}
 	log.Debug("forwarding a request to the candidate failed", "outcome", outcome, "error", err)
-	if outcome == config.SplitOversized || outcome == config.SplitMissing {
+	if outcome == config.SplitOversized || outcome == config.SplitMissing || outcome == config.SplitBehind {
 		// The candidate has not failed, so it is not cut off.
 		return
 	}

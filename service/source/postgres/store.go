@@ -50,6 +50,8 @@ type Store struct {
 	pool    *pgxpool.Pool
 	// uriChanged receives a value when the URI changes.
 	uriChanged chan struct{}
+	// expedite receives a value when the version is to be read at once.
+	expedite chan struct{}
 	// prepared is set once the schema is known to exist.
 	prepared atomic.Bool
 	// schema is the number of migrations that are applied. One that an earlier release
@@ -71,7 +73,7 @@ func Open(options Options) *Store {
 	if options.Poll == 0 {
 		options.Poll = DefaultPoll
 	}
-	s := &Store{options: options, uriChanged: make(chan struct{}, 1)}
+	s := &Store{options: options, uriChanged: make(chan struct{}, 1), expedite: make(chan struct{}, 1)}
 	s.pool = s.newPool()
 	return s
 }

@@ -59,6 +59,14 @@ func (s *Store) Watch(ctx context.Context, changed func(latest source.State)) {
 	}
 }
 
+// Expedite implements source.Expediter: a notification may have been lost.
+func (s *Store) Expedite() {
+	select {
+	case s.expedite <- struct{}{}:
+	default:
+	}
+}
+
 // wait waits for d, or until the URI changes.
 func (s *Store) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
@@ -170,7 +178,16 @@ func (w *watcher) subscribe(ctx context.Context) (*pgx.Conn, error) {
 // next poll is due.
 func (w *watcher) awaitChange(ctx context.Context, conn *pgx.Conn) error {
 	due, cancel := context.WithTimeout(ctx, withJitter(w.store.options.Poll))
+	var expediting sync.WaitGroup
+	defer expediting.Wait()
 	defer cancel()
+	expediting.Go(func() {
+		select {
+		case <-due.Done():
+		case <-w.store.expedite:
+			cancel()
+		}
+	})
 	for {
 		select {
 		case <-w.store.uriChanged:

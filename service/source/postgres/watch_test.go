@@ -62,6 +62,25 @@ func TestPollingCoversLostNotifications(t *testing.T) {
 	w.await(t, next(v))
 }
 
+func TestVersionIsReadAtOnceOnRequest(t *testing.T) {
+	f := newMigratedFixture(t).withoutPolling()
+	w := f.watch()
+	v := w.await(t, f.load().Version)
+	f.exec("ALTER TABLE flagcache.environments DISABLE TRIGGER announce")
+	for range 3 {
+		f.put("a", on)
+		f.Expedite()
+		v = w.await(t, next(v))
+		f.delete("a")
+		f.Expedite()
+		v = w.await(t, next(v))
+	}
+	// The same connection is still notified.
+	f.exec("ALTER TABLE flagcache.environments ENABLE TRIGGER announce")
+	f.put("a", on)
+	w.await(t, next(v))
+}
+
 func TestTerminatedConnectionIsReplaced(t *testing.T) {
 	f := newMigratedFixture(t).withoutPolling()
 	w := f.watch()
