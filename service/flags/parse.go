@@ -40,7 +40,7 @@ func Parse(data []byte) (*Set, []Problem, error) {
 	}
 	p.lintEvaluators()
 	set := newSet(p.flags(definitions), p.index, p.sharedMetadata)
-	set.rejected = p.rejected
+	set.rejected, set.evaluators = p.rejected, p.encodedEvaluators()
 	return set, p.sortedProblems(), nil
 }
 
@@ -291,7 +291,10 @@ func (r *flagReader) compile() *Flag {
 	if r.rejected {
 		return nil
 	}
-	flag := &Flag{Key: r.key, attributes: noAttributes, metadata: r.parser.encodedMetadata(meta)}
+	flag := &Flag{
+		Key: r.key, FlagSet: r.parser.flagSet(meta), Default: variants[fallback], Definition: r.encoded(),
+		attributes: noAttributes, metadata: r.parser.encodedMetadata(meta),
+	}
 	switch {
 	case !enabled:
 		flag.static = flag.add(Outcome{Reason: ReasonDisabled})

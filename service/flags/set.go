@@ -70,6 +70,14 @@ type Outcome struct {
 type Flag struct {
 	// Key is the flag's key.
 	Key string
+	// FlagSet is the identifier of the set of flags that the flag belongs to: the string
+	// flagSetId of its metadata, or else of the document's; empty if there is none.
+	FlagSet string
+	// Default is the value of the default variant as compact JSON, nil if there is none.
+	Default json.RawMessage
+	// Definition is the flag as the document defines it, as a compact JSON object with
+	// the members that an evaluation uses. Its targeting may refer to the set's Evaluators.
+	Definition json.RawMessage
 
 	rule     *compiledRule
 	metadata json.RawMessage
@@ -190,6 +198,8 @@ type Set struct {
 	rejected map[string]struct{}
 	outcomes []*Outcome
 	metadata json.RawMessage
+	// evaluators are the shared parts of rules.
+	evaluators json.RawMessage
 	// attributes are the context attributes that the rules of all flags read.
 	attributes *Attributes
 }
@@ -242,3 +252,7 @@ func (s *Set) Attributes() *Attributes { return s.attributes }
 // Metadata returns the set's metadata as a compact JSON object, nil if there is
 // none.
 func (s *Set) Metadata() json.RawMessage { return s.metadata }
+
+// Evaluators returns the valid $evaluators of the document as a compact JSON object, nil
+// if there are none.
+func (s *Set) Evaluators() json.RawMessage { return s.evaluators }

@@ -57,7 +57,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, at endpoint, now
 // answers 503.
 func (h *Handler) identify(w http.ResponseWriter, r *http.Request, at endpoint) (client *access.Client, status int) {
 	keys := h.options.Keys
-	token := tokenOf(r.Header)
+	token := TokenOf(r.Header)
 	switch {
 	case keys.Problem() != "":
 		return nil, write(w, http.StatusServiceUnavailable, noCredentials)
@@ -79,8 +79,8 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, at endpoint) 
 
 var bearer = []string{"Bearer"}
 
-// tokenOf returns the credential in a request's headers, empty if there is none.
-func tokenOf(header http.Header) string {
+// TokenOf returns the credential in a request's headers, empty if there is none.
+func TokenOf(header http.Header) string {
 	if authorization := header["Authorization"]; authorization != nil {
 		scheme, token, _ := strings.Cut(authorization[0], " ")
 		if strings.EqualFold(scheme, "Bearer") {

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"math/bits"
 	"net/http"
 	"strings"
@@ -85,29 +86,19 @@ func (c *Core) Position() (position Position, moved <-chan struct{}) {
 
 // Single evaluates one flag. The response is appended to to.
 func (c *Core) Single(to []byte, key string, body []byte) (status int, answer []byte) {
-	view := c.view.Load()
-	if view == nil {
+	view, outcome, err := c.evaluate(key, body)
+	switch {
+	case err == nil:
+		return statusOf(outcome), view.append(to, outcome)
+	case errors.Is(err, ErrNoFlags):
 		return http.StatusServiceUnavailable, append(to, notReady(key)...)
-	}
-	flag, known := view.set.Flag(key)
-	attributes := view.set.Attributes()
-	if known {
-		attributes = flag.Attributes()
-	}
-	context := flags.NewContext()
-	defer context.Release()
-	if err := context.Read(string(body), attributes); err != nil {
+	case errors.Is(err, ErrRejected):
+		return http.StatusBadRequest, append(to, failure(key, codeGeneral, DetailsRejected)...)
+	case errors.Is(err, ErrNotFound):
+		return http.StatusNotFound, append(to, failure(key, codeFlagNotFound, err.Error())...)
+	default:
 		return http.StatusBadRequest, append(to, failure(key, codeInvalidContext, err.Error())...)
 	}
-	if !known && view.set.Rejected(key) {
-		return http.StatusBadRequest, append(to, failure(key, codeGeneral, DetailsRejected)...)
-	}
-	if !known {
-		return http.StatusNotFound, append(to, failure(key, codeFlagNotFound, "the flag does not exist")...)
-	}
-	outcome, err := flag.Evaluate(context, c.time(attributes))
-	c.metrics.evaluated(view, outcome, err)
-	return statusOf(outcome), view.append(to, outcome)
 }
 
 // maxExtra is the maximum size of headers and of the extra members of a bulk response.
@@ -331,7 +322,7 @@ func failure(key, code, details string) []byte {
 
 // notReady returns the response before any flags have been loaded.
 func notReady(key string) []byte {
-	return failure(key, codeGeneral, "no flags have been loaded yet")
+	return failure(key, codeGeneral, ErrNoFlags.Error())
 }
 
 // marshal encodes a response. It contains only strings and encoded JSON, so

@@ -80,7 +80,7 @@ type Handler struct {
 	options  Options
 	revision []string
 	timed    atomic.Pointer[timedHeaders]
-	origins  origins
+	origins  Origins
 	inFlight atomic.Int64
 	draining atomic.Bool
 	bodies   bodies
@@ -103,7 +103,7 @@ type endpointCounts struct {
 
 // NewHandler returns the HTTP handler of a core.
 func NewHandler(core *Core, options Options) *Handler {
-	h := &Handler{core: core, options: options, clock: core.now, origins: newOrigins(options.Origins)}
+	h := &Handler{core: core, options: options, clock: core.now, origins: NewOrigins(options.Origins)}
 	h.bodies.large = make(chan struct{}, maxLargeBodies)
 	h.freshness = newFreshness(core, options.Expedite)
 	if options.Revision != "" {

@@ -40,11 +40,11 @@ func (h *Handler) setHeaders(header http.Header, r *http.Request, now time.Time)
 	if h.draining.Load() {
 		header["Connection"] = closing
 	}
-	if h.origins.some() {
+	if h.origins.Vary() {
 		header["Vary"] = varyOrigin
 	}
 	if origin := r.Header["Origin"]; origin != nil {
-		if allowed := h.origins.allowed(origin); allowed != nil {
+		if allowed := h.origins.Allowed(origin); allowed != nil {
 			header["Access-Control-Allow-Origin"] = allowed
 			header["Access-Control-Expose-Headers"] = exposed
 		}
@@ -55,31 +55,32 @@ func (h *Handler) setHeaders(header http.Header, r *http.Request, now time.Time)
 func (h *Handler) vary(header http.Header) {
 	switch {
 	case h.options.CompressFrom == 0:
-	case h.origins.some():
+	case h.origins.Vary():
 		header["Vary"] = varyBoth
 	default:
 		header["Vary"] = varyEncoding
 	}
 }
 
-// origins are the origins whose pages may send requests. Responses do not
+// Origins are the origins whose pages may send requests. Responses do not
 // depend on cookies, so allowing all origins gives pages no more access than
 // their users have anyway.
-type origins struct {
+type Origins struct {
 	any  bool
 	list []string
 }
 
-func newOrigins(list []string) origins {
-	return origins{any: slices.Contains(list, "*"), list: list}
+// NewOrigins returns the origins in a list, see Options.Origins.
+func NewOrigins(list []string) Origins {
+	return Origins{any: slices.Contains(list, "*"), list: list}
 }
 
-// some reports whether responses differ by origin.
-func (o *origins) some() bool { return !o.any && len(o.list) > 0 }
+// Vary reports whether responses differ by origin.
+func (o *Origins) Vary() bool { return !o.any && len(o.list) > 0 }
 
-// allowed returns the value of Access-Control-Allow-Origin, nil if it must not
-// be sent.
-func (o *origins) allowed(origin []string) []string {
+// Allowed returns the value of Access-Control-Allow-Origin for the values of the header
+// Origin, nil if it must not be sent.
+func (o *Origins) Allowed(origin []string) []string {
 	switch {
 	case o.any:
 		return anyOrigin

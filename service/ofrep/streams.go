@@ -5,10 +5,9 @@ package ofrep
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
-	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,9 +42,9 @@ type StreamOptions struct {
 	WriteTimeout time.Duration
 }
 
-// Streams notify clients of changed flags (OFREP's event streams). A stream has
-// no queue: its only event is that the flags changed, so a slow client is
-// notified once, of the latest change.
+// Streams notify clients of changed flags: OFREP's event streams, and those of other
+// protocols (Follow). A stream has no queue: its only event is that the flags changed, so
+// a slow client is notified once, of the latest change.
 type Streams struct {
 	options StreamOptions
 	now     func() time.Time
@@ -55,18 +54,19 @@ type Streams struct {
 	open       atomic.Int64
 
 	mu     sync.Mutex
-	latest change
+	latest Change
 	closed bool
 	done   chan struct{}
 }
 
-// change is a change of the flags.
-type change struct {
-	at time.Time
-	// number distinguishes changes at the same time.
-	number int
-	// to is the position of the flags after it, which may be unknown.
-	to Position
+// Change is a change of the flags.
+type Change struct {
+	// At is when this instance began to serve the flags; zero before the first ones.
+	At time.Time
+	// Number distinguishes changes at the same time.
+	Number int
+	// To is the position of the flags after it, which may be unknown.
+	To Position
 	// superseded is closed by the next change.
 	superseded chan struct{}
 }
@@ -78,7 +78,7 @@ func NewStreams(options StreamOptions, now func() time.Time) *Streams {
 		now:     now,
 		head:    `,"eventStreams":[{"type":"sse","endpoint":{"requestUri":"` + config.PathEvents,
 		tail:    `"},"inactivityDelaySec":` + strconv.Itoa(max(1, int(options.Inactivity/time.Second))) + `}]`,
-		latest:  change{superseded: make(chan struct{})},
+		latest:  Change{superseded: make(chan struct{})},
 		done:    make(chan struct{}),
 	}
 }
@@ -97,7 +97,7 @@ func (s *Streams) Changed(to Position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.latest.superseded)
-	s.latest = change{at: s.now(), number: s.latest.number + 1, to: to, superseded: make(chan struct{})}
+	s.latest = Change{At: s.now(), Number: s.latest.Number + 1, To: to, superseded: make(chan struct{})}
 }
 
 // Close ends all streams.
@@ -110,7 +110,7 @@ func (s *Streams) Close() {
 	}
 }
 
-func (s *Streams) current() change {
+func (s *Streams) current() Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.latest
@@ -129,151 +129,97 @@ func (s *Streams) appendTo(to []byte, client *access.Client) []byte {
 	return append(to, s.tail...)
 }
 
-// validity reports whether a stream may continue, and returns a channel that is
+// Validity reports whether a stream may continue, and returns a channel that is
 // closed when that may have changed.
-type validity func() (valid bool, changed <-chan struct{})
+type Validity func() (valid bool, changed <-chan struct{})
 
-// serve sends events until the client disconnects, its token is revoked or the
-// streams are closed.
-func (s *Streams) serve(w http.ResponseWriter, r *http.Request, valid validity) (status int) {
+// Follower sends the messages of one stream in its protocol. An error ends the stream.
+type Follower interface {
+	// Begin is called once, with the latest change of the flags.
+	Begin(latest Change) error
+	// Changed is called when the flags have changed since.
+	Changed(latest Change) error
+	// Idle is called at the interval StreamOptions.Heartbeat.
+	Idle() error
+}
+
+// Reasons for the end of a stream that are not errors of its connection.
+var (
+	// ErrStopping means that the service stops.
+	ErrStopping = errors.New("the service is stopping")
+	// ErrRevoked means that the client's token is not valid any more.
+	ErrRevoked = errors.New("the token has been revoked")
+)
+
+// WriteTimeout returns how long a client may take to accept a message of the given size.
+func (s *Streams) WriteTimeout(bytes int64) time.Duration {
+	return s.options.WriteTimeout + time.Duration(bytes)*time.Second/minBytesPerSecond
+}
+
+// minBytesPerSecond is the rate at which a client has to accept large messages.
+const minBytesPerSecond = 128 << 10
+
+// Acquire counts an open stream. It returns false if there are too many. Release must be
+// called at its end.
+func (s *Streams) Acquire() bool {
 	if s.open.Add(1) > int64(s.options.Max) {
 		s.open.Add(-1)
-		return refuse(w, http.StatusTooManyRequests, tooManyStreams, time.Second)
-	}
-	defer s.open.Add(-1)
-	header := w.Header()
-	header["Content-Type"] = eventStream
-	header["Cache-Control"] = noStore
-	header["X-Accel-Buffering"] = noBuffering
-	stream := stream{w: w, control: http.NewResponseController(w), timeout: s.options.WriteTimeout}
-	// The server's read timeout would end the stream.
-	if stream.control.SetReadDeadline(time.Time{}) == nil {
-		s.send(r.Context(), &stream, valid, r.Header.Get("Last-Event-Id"))
-	}
-	return http.StatusOK
-}
-
-var (
-	eventStream    = []string{"text/event-stream"}
-	noStore        = []string{"no-store"}
-	noBuffering    = []string{"no"}
-	tooManyStreams = general("too many event streams; poll instead, or retry later")
-)
-
-// Reconnects after the end of a stream are spread over this time: when an
-// instance stops, all its clients reconnect to the others.
-const (
-	reconnectAfter  = time.Second
-	reconnectSpread = 4 * time.Second
-)
-
-// missableAge is the maximum age of a change that a new client may have missed,
-// because it evaluated the flags before it opened the stream.
-const missableAge = time.Minute
-
-// missed reports whether a client that opens a stream may have missed the latest change.
-// One that reconnects sends the ID of the last event that it got, from this instance or
-// another one. If that was of the same flags or of more recent ones, it has missed
-// nothing; a notification would make it go back.
-func (s *Streams) missed(latest change, lastEvent string) bool {
-	if latest.at.IsZero() {
 		return false
 	}
-	tag, _, _ := strings.Cut(lastEvent, idSeparator)
-	known := demand{tag: parseConfigTag(tag)}
-	if known.tag != (configTag{}) && known.tag.store == latest.to.tag().store {
-		return known.tag.digest != latest.to.tag().digest && known.met(latest.to)
-	}
-	return s.now().Sub(latest.at) < missableAge
+	return true
 }
 
-func (s *Streams) send(ctx context.Context, to *stream, check validity, lastEvent string) {
+// Release ends what Acquire began.
+func (s *Streams) Release() { s.open.Add(-1) }
+
+// Follow calls the follower until ctx is done, the client's token is revoked, the streams
+// are closed or the follower fails. It returns the reason.
+func (s *Streams) Follow(ctx context.Context, to Follower, check Validity) error {
 	latest := s.current()
-	to.greet(reconnectAfter + rand.N(reconnectSpread))
-	if s.missed(latest, lastEvent) {
-		to.notify(latest)
+	if err := to.Begin(latest); err != nil {
+		return err
 	}
 	heartbeat := time.NewTicker(s.options.Heartbeat)
 	defer heartbeat.Stop()
+	var err error
 	valid, revoked := check()
-	for to.err == nil && valid {
+	for err == nil && valid {
 		select {
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		case <-s.done:
-			return
+			return ErrStopping
 		case <-revoked:
 			valid, revoked = check()
 		case <-heartbeat.C:
-			to.beat()
+			err = to.Idle()
 		case <-latest.superseded:
-			if !s.awaitTurn(ctx) {
-				return
+			if err = s.awaitTurn(ctx); err == nil {
+				latest = s.current()
+				err = to.Changed(latest)
 			}
-			latest = s.current()
-			to.notify(latest)
 		}
 	}
+	if err == nil {
+		err = ErrRevoked
+	}
+	return err
 }
 
-// awaitTurn delays the notification of this client. It returns false if the
-// stream has ended.
-func (s *Streams) awaitTurn(ctx context.Context) bool {
+// awaitTurn delays the notification of this client. It returns an error if the stream
+// has ended.
+func (s *Streams) awaitTurn(ctx context.Context) error {
 	if s.options.Spread == 0 {
-		return true
+		return nil
 	}
 	turn := time.NewTimer(rand.N(s.options.Spread))
 	defer turn.Stop()
 	select {
 	case <-ctx.Done():
-		return false
+		return ctx.Err()
 	case <-s.done:
-		return false
+		return ErrStopping
 	case <-turn.C:
-		return true
+		return nil
 	}
-}
-
-// stream is one client's connection.
-type stream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	timeout time.Duration
-	// err is the error that ended the stream.
-	err error
-}
-
-func (s *stream) greet(reconnect time.Duration) {
-	s.write("retry: " + strconv.FormatInt(reconnect.Milliseconds(), 10) + "\n: connected\n\n")
-}
-
-func (s *stream) beat() { s.write(":\n\n") }
-
-// idSeparator separates the tag in the ID of an event from what makes the ID unique.
-const idSeparator = "/"
-
-// notify sends the protocol's event, with which the client requests flags at least as
-// recent, from any instance.
-func (s *stream) notify(c change) {
-	id := strconv.FormatInt(c.at.UnixMilli(), 10) + "-" + strconv.Itoa(c.number)
-	modified, tag := c.at, ""
-	if known := c.to.tag(); known != (configTag{}) {
-		modified, tag = c.to.Modified, `"etag":`+strconv.Quote(known.String())+","
-		id = strings.Trim(known.String(), `"`) + idSeparator + id
-	}
-	s.write("id: " + id + "\nevent: message\n" +
-		`data: {"type":"refetchEvaluation",` + tag + `"lastModified":` + strconv.FormatInt(modified.Unix(), 10) + "}\n\n")
-}
-
-func (s *stream) write(text string) {
-	if s.err != nil {
-		return
-	}
-	if s.err = s.control.SetWriteDeadline(time.Now().Add(s.timeout)); s.err != nil {
-		return
-	}
-	if _, s.err = s.w.Write([]byte(text)); s.err != nil {
-		return
-	}
-	s.err = s.control.Flush()
 }
