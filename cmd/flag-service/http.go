@@ -48,12 +48,12 @@ var httpVariables = []variable{
 	{config.EnvRateLimitBurst, "burst of RATE_LIMIT (default: the requests of one second)"},
 	{config.EnvClientRateLimit, "maximum number of requests per second and token (default 0, no limit)"},
 	{config.EnvClientRateLimitBurst, "burst of CLIENT_RATE_LIMIT (default: the requests of one second)"},
-	{config.EnvMaxInFlight, "maximum number of concurrent requests (default 1024; 0: no limit)"},
+	{config.EnvMaxInFlight, "maximum number of concurrent requests of each protocol (default 1024; 0: no limit)"},
 	{config.EnvMaxConnections, "maximum number of connections (default 4096; 0: no limit)"},
 	{config.EnvMaxBytesInFlight, "maximum number of bytes of responses that are prepared or not received by clients (default 33554432; 0: no limit)"},
 	{config.EnvCORSAllowedOrigins, `comma-separated origins whose pages may send requests (default "*"; "none")`},
 	{config.EnvCompressFrom, "size in bytes from which bulk responses are compressed (default 1500; 0: never)"},
-	{config.EnvEventStreams, "maximum number of event streams (default 1000; 0: disabled)"},
+	{config.EnvEventStreams, "maximum number of event streams and flagd's streams (default 1000; 0: disabled)"},
 	{config.EnvEventStreamsInactivity, "how long clients keep the stream of an inactive page (default 2m)"},
 	{config.EnvEventStreamsHeartbeat, "interval of comments on idle streams (default 15s)"},
 	{config.EnvEventStreamsSpread, "time over which clients are notified of a change (default 1s)"},
@@ -77,10 +77,8 @@ func readHTTPSettings(r *reader) httpSettings {
 		streamsHeartbeat:  r.duration(config.EnvEventStreamsHeartbeat, 15*time.Second, time.Second, 10*time.Minute),
 		streamsSpread:     r.duration(config.EnvEventStreamsSpread, time.Second, 0, 10*time.Minute),
 		maxStaleness:      r.duration(config.EnvMaxStaleness, 0, 0, 365*24*time.Hour),
+		pprofAddress:      r.optionalAddress(config.EnvPprofAddress),
 		traced:            r.traced(),
-	}
-	if r.text(config.EnvPprofAddress, "") != "" {
-		s.pprofAddress = r.address(config.EnvPprofAddress, "")
 	}
 	if s.clientRate.perSecond > 0 && s.tokensDir == "" {
 		r.reject(config.EnvClientRateLimit, "unset unless "+config.EnvAuthTokensDir+" is set: clients are identified by their tokens")

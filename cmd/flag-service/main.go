@@ -1,8 +1,8 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// flag-service serves OpenFeature's remote evaluation protocol from flags in
-// flagd's format, with Redis as an optional shared cache.
+// flag-service serves OpenFeature's remote evaluation protocol, and optionally flagd's
+// protocols, from flags in flagd's format, with Redis as an optional shared cache.
 //
 //	flag-service               serve, configured by the environment
 //	flag-service lint FILE...  check flag files
@@ -100,6 +100,8 @@ var variables = []variable{
 	{config.EnvFlagsManifest, "path of the manifest of published flags, as the operator writes it; they are then read instead of the flags file"},
 	{config.EnvFlagsStore, "identity of what the file is of, such as the name of a FlagCache; documents in Redis of another one are not used"},
 	{config.EnvListenAddress, "listen address of OFREP (default :8080)"},
+	{config.EnvFlagdAddress, "listen address of flagd's evaluation protocols, such as :8013 (default: disabled)"},
+	{config.EnvFlagdSyncAddress, "listen address of flagd's sync protocol, such as :8015; it has the definitions of flags (default: disabled)"},
 	{config.EnvTelemetryAddress, "listen address of /livez, /readyz and /metrics (default :8081)"},
 	{config.EnvServiceBindingRoot, `directory of Service Bindings; its entry "cache" is the binding of Redis`},
 	{config.EnvRedisURL, "redis:// or rediss:// URL, also with +sentinel or +cluster, used if no binding is mounted"},

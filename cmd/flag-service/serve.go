@@ -20,6 +20,7 @@ import (
 
 	"github.com/flagcache/flagcache/service/access"
 	"github.com/flagcache/flagcache/service/cache"
+	"github.com/flagcache/flagcache/service/flagd"
 	"github.com/flagcache/flagcache/service/flags"
 	"github.com/flagcache/flagcache/service/listen"
 	"github.com/flagcache/flagcache/service/ofrep"
@@ -36,14 +37,18 @@ const logTimeout = time.Second
 
 // service holds the parts of a running flag service.
 type service struct {
-	settings  settings
-	log       *slog.Logger
-	registry  *prometheus.Registry
-	handler   *ofrep.Handler
+	settings settings
+	log      *slog.Logger
+	registry *prometheus.Registry
+	handler  *ofrep.Handler
+	// flagd are the handlers of flagd's protocols.
+	flagd     []*flagd.Handler
 	keys      *access.Keys
 	refresher *snapshot.Refresher
 	splitter  *split.Splitter
-	draining  atomic.Bool
+	// tracing is nil if requests are not traced.
+	tracing  *telemetry.Tracing
+	draining atomic.Bool
 	// budget is that of all servers.
 	budget *listen.Budget
 	// background are the functions that run until the servers have stopped.
@@ -72,6 +77,7 @@ func assemble(s settings, log *slog.Logger) *service {
 	v := &service{settings: s, log: log, registry: prometheus.NewRegistry()}
 	v.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	v.budget = listen.NewBudget(int64(s.http.maxBytesInFlight), v.registry)
+	v.setUpTracing()
 	v.setUpRefresher(v.setUpHandler())
 	if s.http.pprofAddress != "" {
 		v.servers = append(v.servers, profiles(s.http.pprofAddress, log))
@@ -106,13 +112,15 @@ func (v *service) setUpHandler() (serve func(*flags.Set), served func(*snapshot.
 		v.background = append(v.background, v.keys.Run)
 	}
 	front := &server{
-		Server: ofrep.NewServer(v.traced(v.handler), v.log), name: "ofrep",
+		Server: ofrep.NewServer(v.traced(v.handler, ofrep.Pattern), v.log), name: "ofrep",
 		address: v.settings.listenAddress, connections: v.settings.http.maxConnections,
 	}
 	front.RegisterOnShutdown(v.handler.Stop)
 	v.servers = append(v.servers, front)
+	v.setUpFlagd(core, options)
 	if options.Streams != nil {
 		options.Streams.Register(v.registry)
+		// The first server that is shut down ends the streams of all.
 		front.RegisterOnShutdown(options.Streams.Close)
 	}
 	return core.Serve, follow(core, options.Streams)
@@ -163,17 +171,25 @@ func (v *service) age() (age time.Duration, ok bool) {
 }
 
 // traced traces the requests to a handler if tracing is enabled.
-func (v *service) traced(handler http.Handler) http.Handler {
-	if !v.settings.http.traced {
+func (v *service) traced(handler http.Handler, pattern func(*http.Request) string) http.Handler {
+	if v.tracing == nil {
 		return handler
+	}
+	return v.tracing.Handler(handler, pattern)
+}
+
+// setUpTracing enables tracing if it is configured.
+func (v *service) setUpTracing() {
+	if !v.settings.http.traced {
+		return
 	}
 	tracing, err := telemetry.NewTracing(context.Background(), version, v.log)
 	if err != nil {
 		v.log.Error("serving without tracing", "error", err)
-		return handler
+		return
 	}
+	v.tracing = tracing
 	v.background = append(v.background, tracing.Run)
-	return tracing.Handler(handler, ofrep.Pattern)
 }
 
 func newCache(s settings, log *slog.Logger, registry prometheus.Registerer) *cache.Cache {
@@ -218,6 +234,9 @@ func (v *service) run(ctx context.Context) error {
 	}
 	v.draining.Store(true)
 	v.handler.Drain()
+	for _, handler := range v.flagd {
+		handler.Drain()
+	}
 	v.splitter.Drain()
 	v.log.Info("draining", "delay", v.settings.drainDelay.String())
 	<-time.After(v.settings.drainDelay)

@@ -26,6 +26,8 @@ type settings struct {
 	flagsStore       string
 	listenAddress    string
 	telemetryAddress string
+	flagdAddress     string
+	flagdSyncAddress string
 	bindingDir       string
 	redisURL         string
 	cacheTTL         time.Duration
@@ -62,6 +64,8 @@ func readSettings(environ []string) (settings, error) {
 		flagsStore:       r.matching(config.EnvFlagsStore, "", storeName, "up to 253 letters, digits, dots, colons, underscores, slashes and dashes"),
 		listenAddress:    r.address(config.EnvListenAddress, fmt.Sprintf(":%d", config.PortOFREP)),
 		telemetryAddress: r.address(config.EnvTelemetryAddress, fmt.Sprintf(":%d", config.PortTelemetry)),
+		flagdAddress:     r.optionalAddress(config.EnvFlagdAddress),
+		flagdSyncAddress: r.optionalAddress(config.EnvFlagdSyncAddress),
 		redisURL:         r.redisURL(config.EnvRedisURL),
 		cacheTTL:         r.duration(config.EnvCacheTTL, 5*time.Minute, time.Second, 24*time.Hour),
 		hmacKeyFile:      r.text(config.EnvCacheHMACKeyFile, ""),
@@ -166,6 +170,14 @@ func (r *reader) address(name, fallback string) string {
 		r.reject(name, "an address such as :8080 or 127.0.0.1:8080")
 	}
 	return value
+}
+
+// optionalAddress reads an address that disables something if it is unset.
+func (r *reader) optionalAddress(name string) string {
+	if r.text(name, "") == "" {
+		return ""
+	}
+	return r.address(name, "")
 }
 
 func (r *reader) duration(name string, fallback, minimum, maximum time.Duration) time.Duration {

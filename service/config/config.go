@@ -40,6 +40,13 @@ const (
 	// EnvTelemetryAddress is the listen address of /livez, /readyz and /metrics.
 	// Default: ":8081".
 	EnvTelemetryAddress = "TELEMETRY_ADDRESS"
+	// EnvFlagdAddress is the listen address of flagd's evaluation protocols,
+	// flagd.evaluation.v1 and v2, such as ":8013". Default: none, which disables them.
+	EnvFlagdAddress = "FLAGD_ADDRESS"
+	// EnvFlagdSyncAddress is the listen address of flagd's protocol for providers that
+	// evaluate flags themselves, flagd.sync.v1, such as ":8015". Whoever may evaluate flags
+	// can then read their definitions. Default: none, which disables it.
+	EnvFlagdSyncAddress = "FLAGD_SYNC_ADDRESS"
 	// EnvServiceBindingRoot is the directory of Service Bindings
 	// (https://servicebinding.io); the cache's binding is the entry BindingName.
 	// Default: none; EnvRedisURL is used.
@@ -105,8 +112,8 @@ const (
 	// EnvClientRateLimitBurst is the burst of EnvClientRateLimit. Default: the
 	// requests of one second.
 	EnvClientRateLimitBurst = "CLIENT_RATE_LIMIT_BURST"
-	// EnvMaxInFlight is the maximum number of concurrent requests; further ones get
-	// 429. Default: 1024; 0 is no limit.
+	// EnvMaxInFlight is the maximum number of concurrent requests of each protocol; further
+	// ones get 429. Default: 1024; 0 is no limit.
 	EnvMaxInFlight = "MAX_IN_FLIGHT"
 	// EnvMaxBytesInFlight is the maximum number of bytes of responses that are being
 	// prepared, or that clients have not received, in the process and in the kernel.
@@ -123,8 +130,8 @@ const (
 	// EnvCompressFrom is the size in bytes from which bulk responses are compressed
 	// with gzip for clients that accept it. Default: 1500; 0 disables compression.
 	EnvCompressFrom = "COMPRESS_FROM"
-	// EnvEventStreams is the maximum number of concurrent event streams. Default:
-	// 1000; 0 disables event streams.
+	// EnvEventStreams is the maximum number of concurrent event streams, those of flagd's
+	// protocols included. Default: 1000; 0 disables streams.
 	EnvEventStreams = "EVENT_STREAMS"
 	// EnvEventStreamsInactivity is how long clients should keep the event stream of
 	// an inactive page, as a Go duration. Default: "2m".
@@ -331,7 +338,7 @@ const (
 	// MetricLogDropped counts log lines that were dropped because the log was not
 	// read fast enough.
 	MetricLogDropped = "log_lines_dropped_total"
-	// MetricStreams is the number of open event streams.
+	// MetricStreams is the number of open event streams, and streams of flagd's protocols.
 	MetricStreams = "sse_streams"
 	// MetricBytesInFlight is the number of bytes of responses that are being prepared,
 	// or that clients have not received.
@@ -341,6 +348,11 @@ const (
 	// MetricSlowReaders counts the connections that were reset because their clients
 	// did not receive responses.
 	MetricSlowReaders = "flag_service_slow_readers_total"
+	// MetricFlagdRequests counts requests of flagd's protocols by service, method and code.
+	MetricFlagdRequests = "flagd_requests_total"
+	// MetricFlagdRequestDuration is their latency histogram in seconds by service, without
+	// streams.
+	MetricFlagdRequestDuration = "flagd_request_duration_seconds"
 	// MetricEvaluations counts evaluations by key, variant and reason. Keys are
 	// those of the current flags only, so its size is bounded.
 	MetricEvaluations = "flag_evaluations_total"

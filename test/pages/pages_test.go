@@ -99,7 +99,7 @@ func TestMakeTargetsExist(t *testing.T) {
 // TestMetricsAreThoseOfThePrograms: each that a page names is exported, and each that is
 // exported is described.
 func TestMetricsAreThoseOfThePrograms(t *testing.T) {
-	const name = `((?:flag|flagcache|ofrep|split|sse|log)_[a-z0-9_]+)`
+	const name = `((?:flagd?|flagcache|ofrep|split|sse|log)_[a-z0-9_]+)`
 	exported := submatches(`"`+name+`"`, sources(t))
 	described := map[string]bool{}
 	for page, text := range pages(t) {
