@@ -148,7 +148,7 @@ lint-config: $(GOLANGCI_LINT) ## Verify the configuration of the linters.
 # output of each appears when it is done. Tests that compare latencies run alone. Servers
 # are installed before, because a package manager runs only once at a time.
 .PHONY: test
-test: $(TEST_API_SERVER) $(KUSTOMIZE) ack redis postgres prometheus ## Run all tests; builds and installs what they need.
+test: $(TEST_API_SERVER) $(KUSTOMIZE) ack redis postgres prometheus providers ## Run all tests; builds and installs what they need.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-packages test-e2e test-release
 	@$(MAKE) --no-print-directory test-flagd
 	@$(MAKE) --no-print-directory test-gitops
@@ -184,7 +184,7 @@ test-release: $(KUSTOMIZE) # A module of its own. The images of arm64 are built 
 	cd hack/tools/supplychain && $(GO_TEST) $(GO_TEST_FLAGS) ./...
 
 .PHONY: test-packages
-test-packages: ack redis postgres prometheus # The tests of all packages but those of other targets.
+test-packages: ack redis postgres prometheus providers # The tests of all packages but those of other targets.
 	$(GO_TEST) -p 4 $(GO_TEST_FLAGS) $(SLOW_PACKAGES) $$(go list ./... | grep -v -e /test/e2e -e /test/chaos -e '/test/churn$$')
 
 .PHONY: test-chaos
@@ -235,10 +235,10 @@ mutants: $(TEST_API_SERVER) # The seeded bugs of make fault.
 FUZZ_TIME ?= 30s
 FUZZ_TARGETS ?= all
 FUZZ_SEED ?= $(shell date +%s)
-FUZZ_PACKAGES ?= ./service/flags ./service/ofrep
+FUZZ_PACKAGES ?= ./service/flags ./service/ofrep ./service/flagd
 
 .PHONY: fuzz
-fuzz: ## Fuzz the flag parser, the evaluator and the OFREP decoder.
+fuzz: ## Fuzz the flag parser, the evaluator and the decoders of OFREP and flagd.
 	hack/fuzz.sh $(FUZZ_TIME) $(FUZZ_TARGETS) $(FUZZ_SEED) $(FUZZ_PACKAGES)
 
 .PHONY: load
@@ -486,6 +486,21 @@ envtest: $(KUBE) ## Set up the API server and etcd of bin/kube for envtest.
 .PHONY: redis
 redis: ## Install redis-server if it is missing.
 	@hack/setup/redis.sh
+
+.PHONY: node
+node: ## Install Node.js and npm if they are missing.
+	@hack/setup/node.sh
+
+# What npm has installed, for the lock file that is there.
+PROVIDERS := test/providers/testdata/npm
+PROVIDERS_INSTALLED := $(PROVIDERS)/node_modules/.package-lock.json
+
+.PHONY: providers
+providers: node $(PROVIDERS_INSTALLED) ## Install the npm packages of the providers that are tested.
+
+$(PROVIDERS_INSTALLED): $(PROVIDERS)/package-lock.json | node
+	npm ci --prefix $(PROVIDERS) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 .PHONY: postgres
 postgres: ## Install PostgreSQL if it is missing.
