@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/service/envelope"
 	"github.com/flagcache/flagcache/service/filewatch"
 	"github.com/flagcache/flagcache/service/wait"
 )
@@ -90,8 +91,8 @@ type Cache struct {
 func New(options Options, registry prometheus.Registerer) *Cache {
 	c := &Cache{
 		options: options,
-		key:     config.RedisKeyPrefix + options.Environment,
-		channel: config.RedisChannelPrefix + options.Environment,
+		key:     envelope.KeyOf(options.Environment),
+		channel: envelope.ChannelOf(options.Environment),
 		lock:    config.RedisLockPrefix + options.Environment,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: config.MetricCacheRequests,
@@ -149,7 +150,7 @@ func (c *Cache) probe(ctx context.Context, changed func()) {
 // ping reads as little as possible of the document.
 func (c *Cache) ping(ctx context.Context, client redis.UniversalClient, _ Sealer) error {
 	err := client.GetRange(ctx, c.key, 0, 0).Err()
-	if isWrongType(err) {
+	if envelope.IsWrongType(err) {
 		return nil
 	}
 	return err

@@ -4,7 +4,6 @@
 package cache
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,6 +17,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/flagcache/flagcache/service/config"
+	"github.com/flagcache/flagcache/service/envelope"
+	"github.com/flagcache/flagcache/service/resp"
 	"github.com/flagcache/flagcache/service/wait"
 )
 
@@ -142,7 +143,7 @@ func readKey(file string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the key that authenticates cached values: %w", err)
 	}
-	secret := bytes.TrimSpace(content)
+	secret := envelope.KeyFrom(content)
 	if len(secret) < MinKeySize {
 		return nil, fmt.Errorf("the key that authenticates cached values has fewer than %d bytes", MinKeySize)
 	}
@@ -164,7 +165,7 @@ func (c *Cache) tune(e *endpoint) {
 	e.Protocol = 2
 	e.DisableIdentity = true
 	e.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	e.Dialer = dialer(e.TLSConfig, c.options.DialTimeout, int64(c.options.MaxSize+maxHeader))
+	e.Dialer = dialer(e.TLSConfig, c.options.DialTimeout, int64(c.options.MaxSize+envelope.MaxHeader))
 	if e.iam.CacheName != "" {
 		e.CredentialsProviderContext = newAuthenticator(e.iam).credentials
 		e.ConnMaxLifetime = iamConnectionLife
@@ -196,7 +197,7 @@ func dialer(secured *tls.Config, timeout time.Duration, maxString int64) func(ct
 		if err != nil {
 			return nil, err
 		}
-		return &guardedConn{Conn: conn, plain: secured == nil, scanner: replyScanner{maxString: maxString, maxTotal: maxString + 1<<20}}, nil
+		return &guardedConn{Conn: conn, plain: secured == nil, scanner: resp.Scanner{MaxString: maxString, MaxTotal: maxString + 1<<20}}, nil
 	}
 }
 
@@ -219,7 +220,7 @@ func (c *Cache) replace(e *endpoint, s Sealer, unusable error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unusable == nil && unusable == nil && c.current.identity == e.identity {
-		differ := !s.equal(c.sealer)
+		differ := !s.Equal(c.sealer)
 		c.sealer = s
 		return differ
 	}

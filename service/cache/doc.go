@@ -4,18 +4,10 @@
 // Package cache shares the flags document among instances through Redis. It is
 // never on the path of a request: evaluations do not depend on Redis.
 //
-// The document is stored under feature_flags:{environment} with a TTL, in an
-// envelope:
-//
-//	flagcache/3 hmac-sha256 <hex> <epoch> <number> <length> =<store> =<tag> feature_flags:production
-//	{"flags": ...}
-//
-// A value is accepted only if it is, byte for byte, the envelope that Seal would
-// produce for its document and key. Everything else is a miss and is deleted
-// with a compare-and-delete, so that a valid value written in between is kept.
-// With a key (see config.EnvCacheHMACKeyFile) a document cannot be forged with
-// write access to Redis alone; without one the envelope detects corruption but
-// not forgery.
+// The document is stored under feature_flags:{environment} with a TTL, in an envelope: see
+// package envelope. A value that is not an intact envelope is a miss and is deleted with a
+// compare-and-delete, so that a valid value written in between is kept. With a key (see
+// config.EnvCacheHMACKeyFile) a document cannot be forged with write access to Redis alone.
 //
 // The store and the tag identify the document in its source; the callers of Read
 // use it only if the source has it. An older version (epoch, number) never replaces

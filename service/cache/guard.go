@@ -5,21 +5,10 @@ package cache
 
 import (
 	"bytes"
-	"errors"
 	"net"
-	"strings"
-)
 
-// Limits on the replies of a server. The client allocates the size that a reply
-// announces before it arrives, for lists at every nesting level, and parses
-// nested lists recursively. Valid replies need a small part of these limits.
-const (
-	maxElements = 4096
-	maxDepth    = 16
-	maxLine     = 16 << 10
+	"github.com/flagcache/flagcache/service/resp"
 )
-
-var errInvalidReply = errors.New("the reply is not valid RESP, or too large")
 
 // guardedConn passes on what a server sends as long as it is valid replies in
 // Redis's protocol
@@ -27,7 +16,7 @@ var errInvalidReply = errors.New("the reply is not valid RESP, or too large")
 // limits. Data over a limit, and everything after it, is never passed on.
 type guardedConn struct {
 	net.Conn
-	scanner replyScanner
+	scanner resp.Scanner
 	failed  error
 	// plain means that the connection does not use TLS; answered that the server has
 	// sent something, and full that this was the refusal of a further client.
@@ -46,133 +35,8 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 	if n > 0 && !c.answered {
 		c.answered, c.full = true, bytes.HasPrefix(p[:n], []byte(maxClientsReply))
 	}
-	if c.failed = c.scanner.scan(p[:n]); c.failed != nil {
+	if c.failed = c.scanner.Scan(p[:n]); c.failed != nil {
 		return 0, c.failed
 	}
 	return n, err
-}
-
-// replyScanner validates the structure and the lengths of a stream of replies.
-type replyScanner struct {
-	// maxString is the maximum size of a string, maxTotal of a whole reply, in
-	// bytes.
-	maxString, maxTotal int64
-
-	// open holds the number of outstanding elements of each enclosing list.
-	open []int64
-	// total is the number of bytes read of the current reply.
-	total int64
-	// skip is the number of bytes left of the current string.
-	skip int64
-	// kind is the first byte of the current line, 0 between lines; number and
-	// negative are the length that it announces, length its own length.
-	kind     byte
-	number   int64
-	negative bool
-	length   int
-}
-
-func (s *replyScanner) scan(p []byte) error {
-	for len(p) > 0 {
-		n := int64(1)
-		if s.skip > 0 {
-			n = min(s.skip, int64(len(p)))
-		}
-		if s.total += n; s.total > s.maxTotal {
-			return errInvalidReply
-		}
-		if s.skip == 0 {
-			if err := s.lineByte(p[0]); err != nil {
-				return err
-			}
-		} else if s.skip -= n; s.skip == 0 {
-			s.element()
-		}
-		p = p[n:]
-	}
-	return nil
-}
-
-func (s *replyScanner) lineByte(b byte) error {
-	switch {
-	case s.kind == 0 && strings.IndexByte(kinds, b) < 0:
-		return errInvalidReply
-	case s.kind == 0:
-		s.kind, s.number, s.negative, s.length = b, 0, false, 0
-	case b == '\n':
-		kind := s.kind
-		s.kind = 0
-		return s.line(kind)
-	case announces(s.kind) && b >= '0' && b <= '9':
-		s.number = s.number*10 + int64(b-'0')
-	case announces(s.kind) && b == '-' && s.length == 1:
-		s.negative = true
-	case announces(s.kind) && b != '\r':
-		return errInvalidReply
-	}
-	// A line this short cannot hold a number that overflows.
-	if s.length++; s.length > maxLine || announces(s.kind) && s.length > 16 {
-		return errInvalidReply
-	}
-	return nil
-}
-
-// kinds are all valid first bytes of a reply.
-const kinds = "+-:_#,(" + announcing
-
-// announcing are the kinds whose line is a length.
-const announcing = "$=!*~>%|"
-
-// announces reports whether a line of the kind is a length.
-func announces(kind byte) bool {
-	return strings.IndexByte(announcing, kind) >= 0
-}
-
-// line handles the end of a line.
-func (s *replyScanner) line(kind byte) error {
-	if s.negative && announces(kind) {
-		s.element()
-		return nil
-	}
-	switch kind {
-	case '$', '=', '!':
-		if s.number > s.maxString {
-			return errInvalidReply
-		}
-		s.skip = s.number + 2
-	case '*', '~', '>':
-		return s.list(s.number)
-	case '%':
-		return s.list(2 * s.number)
-	case '|':
-		// An attribute is not an element: another one follows.
-		return s.list(2*s.number + 1)
-	default:
-		s.element()
-	}
-	return nil
-}
-
-func (s *replyScanner) list(elements int64) error {
-	if elements > maxElements || len(s.open) == maxDepth {
-		return errInvalidReply
-	}
-	if elements == 0 {
-		s.element()
-		return nil
-	}
-	s.open = append(s.open, elements)
-	return nil
-}
-
-// element handles the end of an element, and of the lists that it completes.
-func (s *replyScanner) element() {
-	for len(s.open) > 0 {
-		last := len(s.open) - 1
-		if s.open[last]--; s.open[last] > 0 {
-			return
-		}
-		s.open = s.open[:last]
-	}
-	s.total = 0
 }

@@ -9,22 +9,23 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"net"
 	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/flagcache/flagcache/service/envelope"
 	"github.com/flagcache/flagcache/service/wait"
 )
 
 var (
 	// ErrMiss is returned if there is no usable document in Redis.
-	ErrMiss = errors.New("no usable document in Redis")
-	// ErrForeign is returned if the document of another store is stored. It is neither
-	// used nor replaced: two sources share one Redis and one environment.
-	ErrForeign = errors.New("the document in Redis is that of another store with the same environment")
+	ErrMiss = envelope.ErrMiss
+	// ErrForeign is returned if the document of another store is stored.
+	ErrForeign = envelope.ErrForeign
+	// ErrUnverified is returned for an envelope that was sealed with another integrity key.
+	ErrUnverified = envelope.ErrUnverified
 	// ErrBusy is returned if another instance is filling the cache.
 	ErrBusy = errors.New("another instance is filling the cache")
 
@@ -75,7 +76,7 @@ func (c *Cache) Read(ctx context.Context) (Entry, error) {
 // supersedes it.
 func (c *Cache) Store(ctx context.Context, entry Entry) error {
 	return c.run(ctx, maxAttempts, func(ctx context.Context, client redis.UniversalClient, s Sealer) error {
-		return c.put(ctx, client, s, entry)
+		return c.slot(s).Put(ctx, client, entry)
 	})
 }
 
@@ -141,6 +142,12 @@ func (c *Cache) Invalidate(ctx context.Context) error {
 	})
 }
 
+// Entry is a cached document.
+type Entry = envelope.Entry
+
+// Sealer creates and opens envelopes.
+type Sealer = envelope.Sealer
+
 type operation func(context.Context, redis.UniversalClient, Sealer) error
 
 // run runs an operation, unless the breaker is open.
@@ -203,18 +210,14 @@ func startsWith(err error, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
 }
 
-// isWrongType reports whether the key does not hold a string; writing replaces
-// it.
-func isWrongType(err error) bool { return startsWith(err, "WRONGTYPE") }
-
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 func (c *Cache) get(ctx context.Context, client redis.UniversalClient, s Sealer) (Entry, error) {
-	value, err := c.load(ctx, client)
-	if isWrongType(err) {
+	value, err := c.slot(s).Load(ctx, client)
+	if envelope.IsWrongType(err) {
 		c.options.Log.Warn("ignoring a value in Redis that is not a string", "key", c.key)
 		return Entry{}, ErrMiss
 	}
@@ -232,16 +235,9 @@ func (c *Cache) get(ctx context.Context, client redis.UniversalClient, s Sealer)
 	return entry, nil
 }
 
-// load reads the value, up to the maximum size of an envelope.
-func (c *Cache) load(ctx context.Context, client redis.Cmdable) ([]byte, error) {
-	value, err := client.GetRange(ctx, c.key, 0, int64(c.options.MaxSize+maxHeader)-1).Bytes()
-	if err != nil {
-		return nil, err
-	}
-	if len(value) == 0 {
-		return nil, ErrMiss
-	}
-	return value, nil
+// slot is where the document is in Redis.
+func (c *Cache) slot(s Sealer) envelope.Slot {
+	return envelope.Slot{Key: c.key, Channel: c.channel, Sealer: s, MaxSize: c.options.MaxSize, TTL: c.options.TTL}
 }
 
 // discard deletes a key if its value still begins with value. It returns
@@ -252,73 +248,10 @@ func (c *Cache) discard(ctx context.Context, client redis.UniversalClient, key s
 		if err != nil || !bytes.Equal(now, value) {
 			return err
 		}
-		return transact(ctx, tx, func(p redis.Pipeliner) { p.Del(ctx, key) })
+		return envelope.Transact(ctx, tx, func(p redis.Pipeliner) { p.Del(ctx, key) })
 	}, key)
 	if err != nil && !errors.Is(err, redis.TxFailedErr) {
 		return err
 	}
 	return ErrMiss
-}
-
-// put writes in a transaction that fails if another client writes concurrently,
-// so that an older document never replaces a newer one. A newer version of the
-// same document is written without a message, because the flags do not change.
-func (c *Cache) put(ctx context.Context, client redis.UniversalClient, s Sealer, entry Entry) error {
-	notify := false
-	err := client.Watch(ctx, func(tx *redis.Tx) error {
-		value, err := c.load(ctx, tx)
-		if err != nil && !errors.Is(err, ErrMiss) && !isWrongType(err) {
-			return err
-		}
-		stored, err := s.Open(c.key, value)
-		unverified := errors.Is(err, ErrUnverified)
-		switch {
-		case unverified && !stored.SameStore(entry.State):
-			return ErrForeign
-		case unverified && !entry.Supersedes:
-			return ErrUnverified
-		case err != nil:
-		case !stored.SameStore(entry.State):
-			return ErrForeign
-		case keeps(stored, entry):
-			return nil
-		}
-		notify = err != nil || !bytes.Equal(stored.Data, entry.Data)
-		return transact(ctx, tx, func(p redis.Pipeliner) { p.Set(ctx, c.key, s.Seal(c.key, entry), c.ttl()) })
-	}, c.key)
-	if err != nil || !notify {
-		return err
-	}
-	// Outside of the transaction, so that a user without the right to publish can
-	// still store.
-	return client.Publish(ctx, c.channel, "").Err()
-}
-
-// keeps reports whether a stored document of the same store is not replaced. One
-// that the source does not have is, even if its version is newer.
-func keeps(stored, entry Entry) bool {
-	if entry.Supersedes && (entry.Store != "" || stored.Store == "") {
-		return stored.Confirms(entry.State) && bytes.Equal(stored.Data, entry.Data)
-	}
-	return stored.Version.Compare(entry.Version) >= 0
-}
-
-// transact runs commands in a transaction. If a command was rejected, it returns
-// that command's error rather than EXECABORT.
-func transact(ctx context.Context, tx *redis.Tx, queue func(redis.Pipeliner)) error {
-	commands, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		queue(p)
-		return nil
-	})
-	for _, command := range commands {
-		if refused := command.Err(); refused != nil && startsWith(err, "EXECABORT") && !startsWith(refused, "EXECABORT") {
-			return refused
-		}
-	}
-	return err
-}
-
-// ttl returns the TTL with a jitter of 10 %.
-func (c *Cache) ttl() time.Duration {
-	return c.options.TTL*9/10 + mathrand.N(c.options.TTL/5+1)
 }

@@ -38,7 +38,7 @@ func (r *testCache) setKeys(t *testing.T, file, current, next, previous string) 
 	}
 	redistest.Eventually(t, 15*time.Second, "the keys are not used", func() bool {
 		_, s, _, err := r.connected()
-		return err == nil && s.equal(want)
+		return err == nil && s.Equal(want)
 	})
 }
 

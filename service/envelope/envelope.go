@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package cache
+package envelope
 
 import (
 	"bytes"
@@ -38,8 +38,8 @@ const (
 	previousFormat = "flagcache/2"
 )
 
-// maxHeader is an upper bound of the length of an envelope's first line.
-const maxHeader = 1024
+// MaxHeader is an upper bound of the length of an envelope's first line.
+const MaxHeader = 1024
 
 var errNotEnvelope = errors.New("the value is not an intact envelope for its key")
 
@@ -57,8 +57,11 @@ type Sealer struct {
 	Accepted [][]byte
 }
 
-// equal reports whether two sealers have the same keys.
-func (s Sealer) equal(o Sealer) bool {
+// KeyFrom returns the key in the content of a file or of a Secret.
+func KeyFrom(content []byte) []byte { return bytes.TrimSpace(content) }
+
+// Equal reports whether two sealers have the same keys.
+func (s Sealer) Equal(o Sealer) bool {
 	return bytes.Equal(s.Secret, o.Secret) && slices.EqualFunc(s.Accepted, o.Accepted, bytes.Equal)
 }
 
@@ -151,7 +154,7 @@ func (s Sealer) sealedOtherwise(key string, fields []string, size int) bool {
 func parse(value []byte) (Entry, []string, error) {
 	header, data, found := bytes.Cut(value, []byte("\n"))
 	fields := strings.Split(string(header), " ")
-	if !found || len(header) > maxHeader || len(fields) < 6 {
+	if !found || len(header) > MaxHeader || len(fields) < 6 {
 		return Entry{}, nil, errNotEnvelope
 	}
 	epoch, epochErr := strconv.ParseInt(fields[3], 10, 64)
