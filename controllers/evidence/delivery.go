@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/flagcache/flagcache/controllers/background"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -42,8 +43,8 @@ type ReadyPods struct {
 type Delivery struct {
 	// Digest of the document.
 	Digest string
-	// Serving is the number of pods that serve it.
-	Serving int32
+	// Serving is the number of pods that serve it, of those that answered, Asked.
+	Serving, Asked int32
 	// Behind are the pods that serve another document, by name, at most MaxNamed of them.
 	// More is the number of the others.
 	Behind []string
@@ -70,6 +71,10 @@ const (
 	sharedInterval = 5 * time.Minute
 )
 
+// settleTime is the time after which pods are asked about a document that replaces another one:
+// most have it from Redis by then.
+const settleTime = time.Second
+
 // maxIncomplete is the number of samples after which pods that cannot be asked, as behind a
 // proxy that requires certificates, are given up until the target changes.
 const maxIncomplete = 10
@@ -85,18 +90,24 @@ const (
 // document that every ready pod serves is not sampled again before the target changes, so
 // that nothing is read at rest.
 type Deliveries struct {
-	background[DeliveryTarget, Delivery]
+	*background.Runner[DeliveryTarget, Delivery]
 }
 
 // NewDeliveries returns Deliveries that scrape pods. They sample nothing until they are
 // started. Changed is called when a Delivery changed; it must not block for long.
 func NewDeliveries(pods *Pods, changed func(types.NamespacedName)) *Deliveries {
-	return &Deliveries{newBackground(maxDeliveries, sampling[DeliveryTarget, Delivery]{
-		sample:   pods.delivery,
-		next:     nextDelivery,
-		keeps:    func(before, after DeliveryTarget) bool { return before.Digest == after.Digest },
-		notifies: func(before, after Delivery) bool { return !reflect.DeepEqual(before, after) },
-		changed:  changed,
+	return newDeliveries(pods.delivery, changed)
+}
+
+func newDeliveries(sample func(context.Context, DeliveryTarget, Delivery) Delivery, changed func(types.NamespacedName)) *Deliveries {
+	return &Deliveries{background.New(background.Work[DeliveryTarget, Delivery]{
+		Do:         sample,
+		Next:       nextDelivery,
+		Keeps:      func(before, after DeliveryTarget) bool { return before.Digest == after.Digest },
+		Notifies:   func(before, after Delivery) bool { return !reflect.DeepEqual(before, after) },
+		Changed:    changed,
+		Settle:     settleTime,
+		Concurrent: maxDeliveries, QuickTimeout: quickTimeout, SlowTimeout: slowTimeout,
 	})}
 }
 
@@ -140,6 +151,7 @@ func (p *Pods) delivery(ctx context.Context, t DeliveryTarget, last Delivery) De
 				d.Incomplete = true
 				return nil
 			}
+			d.Asked++
 			switch digest := servedDigest(metrics); {
 			case digest == "" || t.Digest == "":
 			case digest == t.Digest:

@@ -72,14 +72,14 @@ func TestFindsThePodsThatServeOtherFlags(t *testing.T) {
 		pods []http.HandlerFunc
 		want Delivery
 	}{
-		"none":                   {[]http.HandlerFunc{serving(newFlags), serving(newFlags)}, Delivery{Serving: 2}},
-		"one":                    {[]http.HandlerFunc{serving(newFlags), serving(oldFlags)}, Delivery{Serving: 1, Behind: []string{"checkout-5d1a9c00-7d9f-2"}, Since: since}},
-		"not reported":           {[]http.HandlerFunc{respondWith("")}, Delivery{}},
-		"two documents":          {[]http.HandlerFunc{serving(newFlags, oldFlags)}, Delivery{}},
-		"another store":          {[]http.HandlerFunc{serving(newFlags), withForeignRedis(1)}, Delivery{Serving: 1, Foreign: true}},
-		"no other store":         {[]http.HandlerFunc{withForeignRedis(0)}, Delivery{}},
-		"no digest":              {[]http.HandlerFunc{serving("<b>")}, Delivery{}},
-		"an unreadable response": {[]http.HandlerFunc{respondWith("<html>"), serving(oldFlags)}, Delivery{Incomplete: true, Behind: []string{"checkout-5d1a9c00-7d9f-2"}, Since: since}},
+		"none":                   {[]http.HandlerFunc{serving(newFlags), serving(newFlags)}, Delivery{Serving: 2, Asked: 2}},
+		"one":                    {[]http.HandlerFunc{serving(newFlags), serving(oldFlags)}, Delivery{Serving: 1, Asked: 2, Behind: []string{"checkout-5d1a9c00-7d9f-2"}, Since: since}},
+		"not reported":           {[]http.HandlerFunc{respondWith("")}, Delivery{Asked: 1}},
+		"two documents":          {[]http.HandlerFunc{serving(newFlags, oldFlags)}, Delivery{Asked: 1}},
+		"another store":          {[]http.HandlerFunc{serving(newFlags), withForeignRedis(1)}, Delivery{Serving: 1, Asked: 2, Foreign: true}},
+		"no other store":         {[]http.HandlerFunc{withForeignRedis(0)}, Delivery{Asked: 1}},
+		"no digest":              {[]http.HandlerFunc{serving("<b>")}, Delivery{Asked: 1}},
+		"an unreadable response": {[]http.HandlerFunc{respondWith("<html>"), serving(oldFlags)}, Delivery{Incomplete: true, Asked: 1, Behind: []string{"checkout-5d1a9c00-7d9f-2"}, Since: since}},
 		"oversized metrics":      {[]http.HandlerFunc{respondWith(strings.Repeat("# a comment that says nothing\n", maxBytes/30+1))}, Delivery{Incomplete: true}},
 	}
 	for name, c := range cases {
@@ -125,8 +125,7 @@ func runDeliveries(t *testing.T, sample func() Delivery, test func(d *Deliveries
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		samples, reports := 0, 0
-		d := NewDeliveries(&Pods{}, func(types.NamespacedName) { reports++ })
-		d.sample = func(context.Context, DeliveryTarget, Delivery) Delivery { samples++; return sample() }
+		d := newDeliveries(func(context.Context, DeliveryTarget, Delivery) Delivery { samples++; return sample() }, func(types.NamespacedName) { reports++ })
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- d.Start(ctx) }()

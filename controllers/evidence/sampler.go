@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/flagcache/flagcache/controllers/background"
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
@@ -16,6 +17,13 @@ import (
 // canaries hold at the same time, as whatever a canary holds is bounded: of pods the metrics that
 // are kept of maxConcurrentScrapes, or of Prometheus one response, before and after it is joined.
 const maxConcurrentSamples = 16
+
+// Timeouts of a sample. A source that does not answer within the shorter one is sampled
+// in the slow lane, until it does.
+const (
+	quickTimeout = 2 * time.Second
+	slowTimeout  = 10 * time.Second
+)
 
 // Options configure a Sampler.
 type Options struct {
@@ -32,7 +40,7 @@ type Options struct {
 // which is no evidence about the new target. Its sources belong to tenants, who must not
 // delay one another's samples.
 type Sampler struct {
-	background[Target, canary.Evidence]
+	*background.Runner[Target, canary.Evidence]
 }
 
 // NewSampler returns a Sampler, which samples nothing until it is started.
@@ -40,13 +48,14 @@ func NewSampler(o Options) *Sampler {
 	if o.MaxConcurrent == 0 {
 		o.MaxConcurrent = maxConcurrentSamples
 	}
-	return &Sampler{newBackground(o.MaxConcurrent, sampling[Target, canary.Evidence]{
-		sample: func(ctx context.Context, t Target, _ canary.Evidence) canary.Evidence {
+	return &Sampler{background.New(background.Work[Target, canary.Evidence]{
+		Do: func(ctx context.Context, t Target, _ canary.Evidence) canary.Evidence {
 			return o.Source.Sample(ctx, t)
 		},
-		next:     func(t Target, _ canary.Evidence, _ int) time.Duration { return max(t.Interval, minInterval) },
-		keeps:    func(_, _ Target) bool { return false },
-		notifies: func(_, _ canary.Evidence) bool { return true },
-		changed:  o.Changed,
+		Next:       func(t Target, _ canary.Evidence, _ int) time.Duration { return max(t.Interval, background.MinInterval) },
+		Keeps:      func(_, _ Target) bool { return false },
+		Notifies:   func(_, _ canary.Evidence) bool { return true },
+		Changed:    o.Changed,
+		Concurrent: o.MaxConcurrent, QuickTimeout: quickTimeout, SlowTimeout: slowTimeout,
 	})}
 }

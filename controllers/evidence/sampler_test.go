@@ -244,7 +244,10 @@ func TestSourceThatAnswersAgainIsSampledQuickly(t *testing.T) {
 		}
 		source.takes = 0
 		advance(2 * target.Interval)
-		if s.watched[target.FlagCache].slow {
+		before := source.times()
+		source.takes = quickTimeout + time.Second
+		advance(target.Interval)
+		if source.times()-before != 2 {
 			t.Error("it remains in the slow lane")
 		}
 	})

@@ -1,7 +1,7 @@
 // Copyright The FlagCache Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package evidence
+package background
 
 import (
 	"context"
@@ -12,15 +12,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Timeouts of a sample. A source that does not answer within the shorter one is sampled
-// in the slow lane, until it does.
-const (
-	quickTimeout = 2 * time.Second
-	slowTimeout  = 10 * time.Second
-)
-
-// lane limits how many samples run at the same time. The canaries of one namespace use at
-// most half of it.
+// lane limits how much runs at the same time. The FlagCaches of one namespace use at most half
+// of it.
 type lane struct {
 	timeout time.Duration
 	slots   *semaphore.Weighted
@@ -48,12 +41,12 @@ func (l *lane) acquire(ctx context.Context, namespace string) (release func(), e
 	own := l.join(namespace)
 	if err := own.slots.Acquire(ctx, 1); err != nil {
 		l.leave(namespace)
-		return nil, fmt.Errorf("waiting for the namespace's other samples: %w", err)
+		return nil, fmt.Errorf("waiting for others of the namespace: %w", err)
 	}
 	if err := l.slots.Acquire(ctx, 1); err != nil {
 		own.slots.Release(1)
 		l.leave(namespace)
-		return nil, fmt.Errorf("waiting for other samples: %w", err)
+		return nil, fmt.Errorf("waiting for others: %w", err)
 	}
 	return func() {
 		l.slots.Release(1)
