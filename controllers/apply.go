@@ -40,6 +40,7 @@ func (r *Reconciler) apply(ctx context.Context, snapshot observed.Snapshot, desi
 	r.watchProbe(nextProbeKey(key), desired.ProbeNext)
 	r.watchCanary(snapshot.FlagCache, desired.Evidence)
 	watchDelivery(r.Deliveries, key, desired.Delivery)
+	watchBroadcast(r.Broadcasts, key, desired.Broadcast)
 	if desired.Publish != nil {
 		result.add(ctx, "publishing the flags", a.publish(ctx, desired.Publish))
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/bodies"
+	"github.com/flagcache/flagcache/controllers/broadcast"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
@@ -307,6 +308,29 @@ func watchDelivery(d Deliveries, key types.NamespacedName, target *plan.Delivery
 	}
 }
 
+// watchBroadcast starts, continues or stops writing flags to Redis as planned.
+func watchBroadcast(b Broadcasts, key types.NamespacedName, target *plan.BroadcastTarget) {
+	switch {
+	case b == nil:
+	case target == nil:
+		b.Pause(key)
+	default:
+		b.Watch(key, broadcast.Target{
+			FlagCache: key, Number: target.Number, Digest: target.Digest, Store: target.Store, Environments: target.Environments,
+			TTL: target.TTL, Key: target.Keys.Seal, Accepted: target.Keys.Accepted, Redis: probeTarget(&target.Redis), Compressed: target.Compressed,
+		})
+	}
+}
+
+// lastBroadcast converts the last result of writing flags to Redis to an observation.
+func lastBroadcast(b Broadcasts, key types.NamespacedName) observed.Broadcast {
+	if b == nil {
+		return observed.Broadcast{}
+	}
+	last, _ := b.Last(key)
+	return observed.Broadcast{Number: last.Number, Stored: last.Reason == broadcast.Stored, Reason: string(last.Reason)}
+}
+
 // delivery converts the last result about the flags of pods to an observation.
 func (o *observer) delivery(key types.NamespacedName) observed.Delivery {
 	if o.deliveries == nil {
@@ -314,7 +338,7 @@ func (o *observer) delivery(key types.NamespacedName) observed.Delivery {
 	}
 	last, known := o.deliveries.Last(key)
 	return observed.Delivery{
-		Of: last.Digest, Serving: last.Serving, Behind: last.Behind, More: last.More, Since: last.Since, Incomplete: last.Incomplete,
+		Of: last.Digest, Serving: last.Serving, Asked: last.Asked, Behind: last.Behind, More: last.More, Since: last.Since, Incomplete: last.Incomplete,
 		Known: known, Foreign: last.Foreign,
 	}
 }

@@ -36,6 +36,7 @@ type observer struct {
 	prober                Prober
 	sampler               Sampler
 	deliveries            Deliveries
+	broadcasts            Broadcasts
 	ack                   ACK
 	now                   time.Time
 	operator              observed.Operator
@@ -45,7 +46,7 @@ type observer struct {
 
 func (r *Reconciler) observer() *observer {
 	o := &observer{
-		cached: r.Client, live: r.Live, allowed: r.Allowed, flagFiles: r.FlagFiles, prober: r.Prober, sampler: r.Sampler, deliveries: r.Deliveries, ack: r.ACK,
+		cached: r.Client, live: r.Live, allowed: r.Allowed, flagFiles: r.FlagFiles, prober: r.Prober, sampler: r.Sampler, deliveries: r.Deliveries, broadcasts: r.Broadcasts, ack: r.ACK,
 		now: r.Clock.Now(), operator: r.Operator, policy: r.Policy.Load(), random: r.Random,
 	}
 	if o.policy == nil {
@@ -113,7 +114,7 @@ func (o *observer) observe(ctx context.Context, fc *v1alpha1.FlagCache) (observe
 	if snapshot.Flags, err = o.flagFiles.read(ctx, o.live, fc); err != nil {
 		return observed.Snapshot{}, readError{"reading the flags", err}
 	}
-	snapshot.Delivery = o.delivery(key)
+	snapshot.Delivery, snapshot.Broadcast = o.delivery(key), lastBroadcast(o.broadcasts, key)
 	return snapshot, nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/broadcast"
 	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/exporter"
@@ -46,6 +47,8 @@ type Reconciler struct {
 	Sampler Sampler
 	// Deliveries compares the flags that pods serve with the source. Default: nobody does.
 	Deliveries Deliveries
+	// Broadcasts write the published flags to Redis. Default: nobody does.
+	Broadcasts Broadcasts
 	// ACK reports which ACK kinds are installed. Default: none.
 	ACK ACK
 	// Rollbacks counts the reported rollbacks.
@@ -120,6 +123,18 @@ type Deliveries interface {
 	Last(key types.NamespacedName) (evidence.Delivery, bool)
 }
 
+// Broadcasts write the published flags to Redis in the background.
+type Broadcasts interface {
+	// Watch starts or continues writing a document until Redis has it.
+	Watch(key types.NamespacedName, t broadcast.Target)
+	// Pause stops writing, and remembers whether Redis is slow.
+	Pause(key types.NamespacedName)
+	// Forget stops writing, and remembers nothing.
+	Forget(key types.NamespacedName)
+	// Last returns the last result; false if there is none yet.
+	Last(key types.NamespacedName) (broadcast.Result, bool)
+}
+
 // Reconcile observes the cluster, plans, applies the plan, and reports the status.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	fc := &v1alpha1.FlagCache{}
@@ -176,6 +191,9 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	r.Sampler.Forget(key)
 	if r.Deliveries != nil {
 		r.Deliveries.Forget(key)
+	}
+	if r.Broadcasts != nil {
+		r.Broadcasts.Forget(key)
 	}
 	r.FlagFiles.Forget(key)
 	r.Rollbacks.Forget(key)

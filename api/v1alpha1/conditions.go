@@ -195,6 +195,26 @@ const (
 	ReasonFlagsRejected = "FlagsRejected"
 )
 
+// ConditionFlagsDelivered reports whether every ready pod serves the flags that were published
+// last, by what the pods report: status.flags has their number. Ready does not depend on it;
+// pods that are behind for minutes are reported by FlagsValid. While the flags cannot be written
+// to Redis, the message says so, and pods have a change when their kubelets update the mount. For
+// flags.type Postgres it does not exist.
+const (
+	ConditionFlagsDelivered = "FlagsDelivered"
+
+	// ReasonDelivered: every ready pod serves the flags.
+	ReasonDelivered = "Delivered"
+	// ReasonDelivering: the flags were published, and the pods that the message names serve other ones, or were not asked yet.
+	ReasonDelivering = "Delivering"
+	// ReasonPodsNotReached: not every ready pod has reported which flags it serves, because the operator cannot reach it or its image does not report it.
+	ReasonPodsNotReached = "PodsNotReached"
+	// ReasonNoReadyPods: no pod that would serve the flags is ready.
+	ReasonNoReadyPods = "NoReadyPods"
+	// ReasonNotPublished: no flags that could be served have been published, or somebody deleted or edited them while the source cannot be used.
+	ReasonNotPublished = "NotPublished"
+)
+
 // ConditionServiceAvailable reports whether all replicas of the current revision
 // of the flag service are available. While something keeps pods from running, it
 // has the reason of Kubernetes, such as FailedCreate, Unschedulable,

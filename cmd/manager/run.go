@@ -26,6 +26,7 @@ import (
 	"github.com/flagcache/flagcache/controllers/ack"
 	"github.com/flagcache/flagcache/controllers/ackkinds"
 	"github.com/flagcache/flagcache/controllers/bodies"
+	"github.com/flagcache/flagcache/controllers/broadcast"
 	"github.com/flagcache/flagcache/controllers/dial"
 	"github.com/flagcache/flagcache/controllers/eventrate"
 	"github.com/flagcache/flagcache/controllers/evidence"
@@ -78,6 +79,10 @@ func run(ctx context.Context, o options) error {
 	if err := mgr.Add(deliveries); err != nil {
 		return fmt.Errorf("adding the comparison of flags: %w", err)
 	}
+	broadcaster, err := addBroadcaster(ctx, mgr, rules, changes)
+	if err != nil {
+		return err
+	}
 	kinds, err := ackkinds.New(mgr, controllers.ACKCacheOptions(o.namespaces))
 	if err != nil {
 		return fmt.Errorf("setting up the watches of ACK kinds: %w", err)
@@ -103,6 +108,7 @@ func run(ctx context.Context, o options) error {
 		Prober:     prober,
 		Sampler:    sampler,
 		Deliveries: deliveries,
+		Broadcasts: broadcaster,
 		ACK:        kinds,
 		Events:     eventrate.New(mgr.GetEventRecorder("flagcache")),
 		Clock:      clock.RealClock{},
@@ -162,6 +168,19 @@ func addProber(ctx context.Context, mgr ctrl.Manager, o options, rules *dial.Rul
 		}
 	}
 	return prober, nil
+}
+
+// addBroadcaster adds to the manager what writes flags to Redis. Changed results trigger
+// reconciles.
+func addBroadcaster(ctx context.Context, mgr ctrl.Manager, rules *dial.Rules, changes chan<- event.GenericEvent) (*broadcast.Broadcaster, error) {
+	broadcaster := broadcast.New(broadcast.Options{Rules: rules, Changed: notifier(ctx, changes), Log: mgr.GetLogger().WithName("broadcast")})
+	if err := mgr.Add(broadcaster); err != nil {
+		return nil, fmt.Errorf("adding the writes of flags to Redis: %w", err)
+	}
+	if err := metrics.Registry.Register(broadcaster.Collector()); err != nil {
+		return nil, fmt.Errorf("registering the metrics of flags in Redis: %w", err)
+	}
+	return broadcaster, nil
 }
 
 // notifier returns a function that triggers a reconcile of the FlagCache that a key of

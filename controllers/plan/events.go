@@ -56,7 +56,7 @@ func recreated(from, to *v1alpha1.CacheStatus) bool {
 func eventType(from, to v1alpha1.FlagCacheStatus, c metav1.Condition) string {
 	worked := meta.IsStatusConditionTrue(from.Conditions, c.Type)
 	stalled := meta.FindStatusCondition(to.Conditions, v1alpha1.ConditionStalled)
-	if c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonDeleting &&
+	if c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonDeleting && c.Reason != v1alpha1.ReasonDelivering &&
 		(worked || c.Reason == v1alpha1.ReasonBudgetExceeded || (stalled != nil && stalled.Reason == c.Reason)) {
 		return "Warning"
 	}

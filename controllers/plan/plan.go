@@ -49,6 +49,8 @@ type Plan struct {
 	Evidence *EvidenceTarget
 	// Delivery is which pods are to serve the flags; nil if there are none.
 	Delivery *DeliveryTarget
+	// Broadcast is what Redis is to have; nil for nothing.
+	Broadcast *BroadcastTarget
 	// Warnings are mistakes in requests by annotation.
 	Warnings []Event
 	// Status is the whole status if all of the above succeeds.
@@ -72,6 +74,13 @@ type Publication = source.Publication
 
 // DeliveryTarget is a document of flags and the pods that are to serve it.
 type DeliveryTarget = source.Target
+
+// BroadcastTarget is a published document, and the Redis that is to have it.
+type BroadcastTarget struct {
+	source.Broadcast
+	// Redis is the connection that is probed.
+	Redis ProbeTarget
+}
 
 // ProbeTarget is a cache and how its clients connect to it.
 type ProbeTarget struct {
@@ -177,6 +186,7 @@ func progress(s *observed.Index) Plan {
 		cached.KeepsConnection, cached.Provisioned.Message)
 
 	p := Plan{Probe: probeTarget(s, cached, published.InUse), ProbeNext: nextTarget(s, cached), Evidence: evidenceTarget(s, service.rollout), Delivery: flags.Delivery}
+	p.Broadcast = broadcastTarget(s, flags, p.Probe, published.InUse)
 	write := slices.Concat(cached.Apply, desired.Apply, published.Apply, service.apply)
 	desiredObjects := slices.Concat(write, cached.Keep, published.Keep, service.keep, flags.Keep)
 	conflicts := s.Conflicts(desiredObjects)
@@ -276,6 +286,26 @@ func probeTarget(s *observed.Index, cached cache.Part, used *connection.Connecti
 		return nil
 	}
 	return targetOf(s, caches.ProbeConnection(s, *used))
+}
+
+// broadcastTarget is the published document for the Redis in use. Nothing is sent to a server
+// before probes of exactly this connection, with its credentials, succeeded.
+func broadcastTarget(s *observed.Index, flags source.Part, redis *ProbeTarget, used *connection.Connection) *BroadcastTarget {
+	if redis == nil || !answers(s.Probe, redis.ID) {
+		return nil
+	}
+	document := flags.Broadcast(s, used.Hash(s.FlagCache.UID))
+	if document == nil {
+		return nil
+	}
+	return &BroadcastTarget{Broadcast: *document, Redis: *redis}
+}
+
+// answers reports whether probes of a target succeed. One success suffices while there is no
+// verdict, as after a restart of the operator.
+func answers(p observed.Probe, id string) bool {
+	succeeded := !p.At.IsZero() && !p.Failing
+	return p.Of == id && (p.Health == observed.Healthy || p.Health == observed.HealthUnknown && succeeded)
 }
 
 // nextTarget is a connection that is not used before a probe of it succeeded.

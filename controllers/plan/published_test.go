@@ -15,6 +15,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -50,8 +51,15 @@ func (w *world) noteFlags() {
 		}
 		line += fmt.Sprintf("  status number %d, %s of %d pods", st.Number, serving, st.Pods)
 	}
-	c := w.condition(v1alpha1.ConditionFlagsValid)
-	w.trace = append(w.trace, line, fmt.Sprintf("FlagsValid=%s %s: %s", c.Status, c.Reason, c.Message))
+	w.trace = append(w.trace, line)
+	for _, kind := range []string{v1alpha1.ConditionFlagsValid, v1alpha1.ConditionFlagsDelivered} {
+		c := meta.FindStatusCondition(w.fc.Status.Conditions, kind)
+		if c == nil {
+			w.trace = append(w.trace, "no "+kind)
+			continue
+		}
+		w.trace = append(w.trace, fmt.Sprintf("%s=%s %s: %s", kind, c.Status, c.Reason, c.Message))
+	}
 }
 
 // settle reconciles until nothing changes any more.
@@ -134,7 +142,7 @@ func TestPublishedFlags(t *testing.T) {
 			w.podsAvailable()
 			w.settle()
 			w.note("the pods are asked")
-			w.delivery = observed.Delivery{Of: digestOf(w.document), Known: true, Serving: 2}
+			w.delivery = observed.Delivery{Of: digestOf(w.document), Known: true, Serving: 2, Asked: 2}
 			w.settle()
 		},
 		"hashed-name": func(w *world) {
@@ -180,16 +188,38 @@ func TestPublishedFlags(t *testing.T) {
 			w.document = "other flags"
 			w.settle()
 			w.note("one pod serves them")
-			w.delivery = observed.Delivery{Of: digestOf(w.document), Known: true, Serving: 1, Behind: []string{"demo-1"}, Since: w.now}
+			of := digestOf(w.document)
+			w.delivery = observed.Delivery{Of: of, Known: true, Serving: 1, Asked: 2, Behind: []string{"demo-1"}, Since: w.now}
 			w.settle()
 			w.note("one pod does not answer")
-			w.delivery = observed.Delivery{Of: digestOf(w.document), Known: true, Incomplete: true}
+			w.delivery = observed.Delivery{Of: of, Known: true, Asked: 1, Incomplete: true}
 			w.settle()
-			w.note("all pods serve them")
-			w.delivery = observed.Delivery{Of: digestOf(w.document), Known: true, Serving: 2}
+			w.note("Redis refuses the flags, and all pods serve them")
+			w.broadcast = observed.Broadcast{Number: 1, Reason: "PermissionDenied"}
+			w.delivery = observed.Delivery{Of: of, Known: true, Serving: 2, Asked: 2}
 			w.settle()
 			w.note("the operator restarts")
-			w.delivery = observed.Delivery{}
+			w.delivery, w.broadcast = observed.Delivery{}, observed.Broadcast{}
+			w.settle()
+			w.note("Redis has the flags")
+			w.delivery, w.broadcast = observed.Delivery{Of: of, Known: true, Serving: 2, Asked: 2}, observed.Broadcast{Number: 1, Stored: true, Reason: "Stored"}
+			w.settle()
+			w.note("there are four pods, and two were asked")
+			w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Service.Replicas = ptr.To[int32](4) })
+			w.reconcile()
+			w.podsAvailable()
+			w.settle()
+			w.note("the others have an image that does not report what they serve")
+			w.delivery.Asked = 4
+			w.settle()
+			w.note("no pod is ready")
+			for _, d := range w.index().Revisions {
+				d.Status.ReadyReplicas, d.Status.AvailableReplicas = 0, 0
+			}
+			w.settle()
+			w.note("all pods are ready")
+			w.podsAvailable()
+			w.delivery.Serving = 4
 			w.settle()
 		},
 		"edited-by-others": func(w *world) {

@@ -50,6 +50,10 @@ func status(s *observed.Index, p results) v1alpha1.FlagCacheStatus {
 	}
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionAlarmsConfigured)
 	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionWithinBudget)
+	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionFlagsDelivered)
+	if p.flags.Delivered != nil {
+		all = append(all, *p.flags.Delivered)
+	}
 	all = append(all, p.cache.Conditions...)
 	if budget := p.cache.Cost.Budget; budget != nil {
 		all = append(all, *budget)

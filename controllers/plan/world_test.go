@@ -78,6 +78,7 @@ type world struct {
 	// document is the flags file, if there is one.
 	document  string
 	delivery  observed.Delivery
+	broadcast observed.Broadcast
 	probe     observed.Probe
 	children  []observed.Object
 	trace     []string
@@ -145,6 +146,7 @@ func (w *world) snapshot() observed.Snapshot {
 		DatabaseSecret:    w.database,
 		Flags:             w.flagsFile(),
 		Delivery:          w.delivery,
+		Broadcast:         w.broadcast,
 		Autoscalers:       w.autoscalers,
 		Probe:             w.probe,
 		NextProbe:         w.nextProbe,

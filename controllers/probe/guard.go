@@ -29,6 +29,8 @@ var (
 // server, and keeps the beginning.
 type guardedConn struct {
 	net.Conn
+	// check is what else is checked; nil for the replies to a probe.
+	check func([]byte) error
 
 	total int
 	// head is the beginning of the first reply: a server that rejects a connection sends
@@ -63,6 +65,9 @@ func (c *guardedConn) inspect(p []byte) error {
 	}
 	c.head = append(c.head, p[:min(len(p), maxHead-len(c.head))]...)
 	c.total += len(p)
+	if c.check != nil {
+		return c.check(p)
+	}
 	if c.total > maxReplyBytes {
 		return errReplyTooLong
 	}

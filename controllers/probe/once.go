@@ -36,18 +36,54 @@ func once(ctx context.Context, t Target, dialing *dialing) Attempt {
 
 	start := time.Now()
 	info, failed := connectAndCheck(ctx, t, dialing)
-	a := Attempt{Role: info.role, Lag: info.lag, Usage: info.usage, Latency: time.Since(start)}
-	if failed == nil {
-		a.Reason, a.Message = ReasonHealthy, healthyMessage(t)
-		return a
+	if failed != nil {
+		failed = detectTLSMismatch(ctx, t, dialing, failed)
 	}
-	failed = detectTLSMismatch(ctx, t, dialing, failed)
+	a := conclude(ctx, t, dialing, failed)
+	if a.Reason != ReasonNoAnswer {
+		a.Role, a.Lag, a.Usage = info.role, info.lag, info.usage
+	}
+	a.Latency = time.Since(start)
+	return a
+}
+
+// Use connects to a target as a probe does, and calls use with a client that has nothing but
+// this connection, until t.Timeout has passed or ctx is done. Check is called with everything that
+// the server sends, before the client reads it; an error of it ends the connection. The attempt
+// succeeds if use returns no error.
+func Use(ctx context.Context, t Target, rules *dial.Rules, check func([]byte) error, use func(context.Context, *redis.Client) error) Attempt {
+	t = t.withDefaults()
+	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+
+	start, dialing := time.Now(), &dialing{rules: rules}
+	failed := dialing.withConnection(ctx, t, func(conn net.Conn) *failure {
+		guarded := &guardedConn{Conn: conn, check: check}
+		client := clientOn(guarded, t)
+		defer client.Close()
+		if err := use(ctx, client); err != nil {
+			return &failure{step: stepCommands, err: err, conn: guarded}
+		}
+		return nil
+	})
+	a := conclude(ctx, t, dialing, failed)
+	a.Latency = time.Since(start)
+	return a
+}
+
+// conclude returns the result of an attempt that failed, or did not. It shows the cause of a
+// failure only where its owner may know it.
+func conclude(ctx context.Context, t Target, dialing *dialing, failed *failure) Attempt {
+	if failed == nil {
+		return Attempt{Reason: ReasonHealthy, Message: healthyMessage(t)}
+	}
+	a := Attempt{}
 	a.Reason, a.Message = classify(t, *failed)
 	a.Cause = a.Reason
 	if !t.Own && !dialing.isListed() && !failed.isRevealed() {
 		// The time until the verdict would tell as much as its text.
 		<-ctx.Done()
-		a = Attempt{Cause: a.Cause, Reason: ReasonNoAnswer, Message: noAnswerMessage(t), Latency: time.Since(start)}
+		a.Reason, a.Message = ReasonNoAnswer, noAnswerMessage(t)
 	}
 	a.Err = errors.New(a.Message)
 	return a
@@ -60,24 +96,33 @@ type serverInfo struct {
 }
 
 // connectAndCheck connects, checks the cache, and closes the connection.
-func connectAndCheck(ctx context.Context, t Target, d *dialing) (serverInfo, *failure) {
+func connectAndCheck(ctx context.Context, t Target, d *dialing) (info serverInfo, failed *failure) {
+	failed = d.withConnection(ctx, t, func(conn net.Conn) (failed *failure) {
+		info, failed = check(ctx, t, conn)
+		return failed
+	})
+	return info, failed
+}
+
+// withConnection connects, calls use, and closes the connection.
+func (d *dialing) withConnection(ctx context.Context, t Target, use func(net.Conn) *failure) *failure {
 	conn, failed := d.connect(ctx, t)
 	if failed != nil {
-		return serverInfo{}, failed
+		return failed
 	}
 	defer conn.Close()
 	stop := interruptWhenDone(ctx, conn)
 	defer stop()
 
 	if !t.TLS {
-		return check(ctx, t, conn)
+		return use(conn)
 	}
 	encrypted, failed := handshake(ctx, t, conn)
 	if failed != nil {
-		return serverInfo{}, failed
+		return failed
 	}
 	defer encrypted.Close()
-	return check(ctx, t, encrypted)
+	return use(encrypted)
 }
 
 // dialing opens the connections of one probe.

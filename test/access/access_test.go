@@ -22,9 +22,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/flagcache/flagcache/controllers/ack"
+	"github.com/flagcache/flagcache/controllers/broadcast"
 	"github.com/flagcache/flagcache/controllers/dial"
+	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/policy"
 	"github.com/flagcache/flagcache/controllers/probe"
+	"github.com/flagcache/flagcache/controllers/secret"
 	"github.com/flagcache/flagcache/service/cache"
 	"github.com/flagcache/flagcache/service/config"
 	"github.com/flagcache/flagcache/service/redistest"
@@ -284,14 +287,29 @@ var loopback = &dial.Rules{Lists: func() *policy.Addresses {
 	return &policy.Addresses{Allow: []policy.Prefix{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}}
 }}
 
-// TestProbeNeedsExactlyItsPermissions probes as the operator does.
+// document is a published one for the Redis of a probe.
+func document(redis probe.Target, number int64) broadcast.Target {
+	const text = `{"flags":{}}`
+	return broadcast.Target{
+		Number: number, Digest: source.Digest([]byte(text)), Store: "flagcache:shop/flags", Environments: []string{environment}, TTL: 5 * time.Minute,
+		Key: secret.New(strings.Repeat("k", 32)), Redis: redis, Compressed: observed.Compress([]byte(text)),
+	}
+}
+
+// TestProbeNeedsExactlyItsPermissions probes and publishes flags as the operator does.
 func TestProbeNeedsExactlyItsPermissions(t *testing.T) {
 	r := newRig(t)
 	connection := r.probe.Connection
-	attempt := probe.Once(t.Context(), probe.Target{
+	target := probe.Target{
 		Addr: connection.Endpoint(), Username: connection.Username, Password: connection.Password,
 		TLS: connection.TLS, CA: []byte(connection.CA), Key: r.probe.Key, Timeout: 30 * time.Second,
-	}, loopback)
+	}
+	for range 2 { // the second time there is nothing to write
+		if got := broadcast.Once(t.Context(), document(target, 7), loopback); got != broadcast.Stored {
+			t.Fatalf("publishing flags returned %s", got)
+		}
+	}
+	attempt := probe.Once(t.Context(), target, loopback)
 	if attempt.Err != nil || attempt.Role != "master" || attempt.Usage == (probe.Usage{}) {
 		t.Fatalf("the probe returned %+v", attempt)
 	}
@@ -320,8 +338,9 @@ func TestUnneededCommandsAreRefused(t *testing.T) {
 			"GET " + ours, "INFO", "DEL " + ours + " " + foreign, "PUBLISH " + config.RedisChannelPrefix + environment + "x x",
 		},
 		r.probe.Connection.Username: {
-			"GET " + ours, "SET " + ours + " x", "GET " + r.probe.Key + "x", "DEL " + r.probe.Key, "GETRANGE " + ours + " 0 1",
-			"PUBLISH " + config.RedisChannelPrefix + environment + " x", "SUBSCRIBE " + config.RedisChannelPrefix + environment, "MULTI",
+			"GET " + foreign, "GETRANGE " + foreign + " 0 1", "WATCH " + foreign, "GET " + r.probe.Key + "x", "DEL " + r.probe.Key, "DEL " + ours,
+			"SET " + config.RedisLockPrefix + environment + " x", "PUBLISH " + config.RedisChannelPrefix + environment + "x x",
+			"SUBSCRIBE " + config.RedisChannelPrefix + environment,
 		},
 	}
 	for user, more := range refused {

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/broadcast"
 	"github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 	"github.com/flagcache/flagcache/controllers/probe"
@@ -119,7 +120,12 @@ func TestInClusterRedisAllowsTheServiceAndTheProbe(t *testing.T) {
 	p.mustRead(t, "two")
 
 	login := c.probe.Connection
-	attempt := probe.Once(t.Context(), probe.Target{Addr: c.server.Addr, Username: login.Username, Password: login.Password, Key: c.probe.Key, Timeout: 30 * time.Second}, loopback)
+	target := probe.Target{Addr: c.server.Addr, Username: login.Username, Password: login.Password, Key: c.probe.Key, Timeout: 30 * time.Second}
+	c.as(t, "admin", "x").FlushAll(t.Context()) // the pod above has no key
+	if got := broadcast.Once(t.Context(), document(target, 7), loopback); got != broadcast.Stored {
+		t.Errorf("publishing flags returned %s", got)
+	}
+	attempt := probe.Once(t.Context(), target, loopback)
 	if attempt.Err != nil || attempt.Role != "master" || attempt.Usage == (probe.Usage{}) {
 		t.Errorf("the probe returned %+v", attempt)
 	}
@@ -139,13 +145,12 @@ func TestInClusterRedisRefusesAllElse(t *testing.T) {
 		"SELECT 1", "COPY " + ours + " x", "RENAME " + ours + " x", "DUMP " + ours, "EXPIRE " + ours + " 1", "SWAPDB 0 1", "MIGRATE h 1 k 0 1", "BLPOP " + ours + " 1",
 		"SET foreign x", "GET foreign", "GETRANGE foreign 0 1", "DEL foreign", "DEL " + ours + " foreign", "WATCH foreign",
 		"SET " + another.probe.Key + " x", "GET " + another.probe.Key, "PUBLISH foreign x", "SUBSCRIBE foreign", "PSUBSCRIBE *", "PUBSUB CHANNELS",
-		"MODULE LIST", "SLOWLOG GET", "LATENCY LATEST", "COMMAND COUNT", "CLUSTER NODES", "GET " + ours,
+		"MODULE LIST", "SLOWLOG GET", "LATENCY LATEST", "COMMAND COUNT", "CLUSTER NODES",
 	}
 	for user, refused := range map[*redis.Client][]string{
-		client: {"INFO", "GET " + c.probe.Key, "SET " + c.probe.Key + " x", "DEL " + c.probe.Key},
+		client: {"INFO", "GET " + ours, "GET " + c.probe.Key, "SET " + c.probe.Key + " x", "DEL " + c.probe.Key},
 		prober: {
-			"GETRANGE " + ours + " 0 1", "SET " + ours + " x", "DEL " + ours, "WATCH " + ours, "MULTI", "DEL " + c.probe.Key,
-			"PUBLISH " + config.RedisChannelPrefix + environment + " x", "SUBSCRIBE " + config.RedisChannelPrefix + environment,
+			"DEL " + ours, "DEL " + c.probe.Key, "SET " + config.RedisLockPrefix + environment + " x", "SUBSCRIBE " + config.RedisChannelPrefix + environment,
 		},
 	} {
 		for _, line := range slices.Concat(toBoth, refused) {

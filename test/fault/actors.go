@@ -44,7 +44,7 @@ const unstartableImage = "broken"
 // act runs a step of each actor. They act again as long as any of them changes something.
 func (w kube) act() {
 	w.nextTick, w.alarm = time.Time{}, time.Time{}
-	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.canaryOracle().sampler, w.jobController, w.kubelet, w.gateway, w.ackControllers().act}
+	actors := []func(){w.deploymentController, w.statefulSetController, w.garbageCollector, w.autoscaler, w.namespaceController, w.prober, w.broadcaster, w.canaryOracle().sampler, w.jobController, w.kubelet, w.gateway, w.ackControllers().act}
 	for i := range w.plan.order % 6 {
 		actors[i], actors[i+1-i/5*6] = actors[i+1-i/5*6], actors[i]
 	}

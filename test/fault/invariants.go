@@ -450,7 +450,7 @@ const (
 // checkSteadyState verifies L2: further reconciliations, and a restart before one of them, make no
 // writes.
 func (w oracle) checkSteadyState(count, restart int) {
-	revision, requests := w.api.revision, w.requests
+	revision, requests, slotWrites := w.api.revision, w.requests, w.slotWrites
 	counted, called, start := w.reconciles, w.calls, w.time
 	w.plan = plan{scenario: w.plan.scenario}
 	w.injections = nil
@@ -462,7 +462,9 @@ func (w oracle) checkSteadyState(count, restart int) {
 		w.queue = queue{}
 		w.kube().act()
 		w.process().runReconcile()
-		if w.api.revision != revision || w.requests != requests {
+		w.kube().broadcaster()
+		w.kube().broadcaster()
+		if w.api.revision != revision || w.requests != requests || w.slotWrites != slotWrites {
 			w.violation("L2 steady state: reconciliation %d after convergence still writes", i+1)
 			return
 		}

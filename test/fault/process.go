@@ -190,7 +190,7 @@ func (w process) runReconcile() {
 	w.oracle().checkFailureReported()
 	w.canaryOracle().checkRejected()
 	w.canaryOracle().checkServed()
-	if w.nextTick.IsZero() && (w.redis.pending() || w.evidence.target != nil && w.evidence.next.IsZero()) {
+	if w.nextTick.IsZero() && (w.redis.pending() || w.broadcasts.fresh || w.evidence.target != nil && w.evidence.next.IsZero()) {
 		w.nextTick = w.time.Add(tick)
 	}
 	switch {
@@ -230,18 +230,19 @@ func (w process) callReconciler() (result ctrl.Result, err error, crashed bool) 
 func (w process) operator() *controllers.Reconciler {
 	c := bodies.New(operatorClient{w: w.World}, operatorClient{w: w.World, live: true})
 	r := &controllers.Reconciler{
-		Client:    c,
-		Allowed:   c.Beside(operatorClient{w: w.World, allowed: true}),
-		Live:      operatorClient{w: w.World, live: true},
-		FlagFiles: w.files(),
-		Prober:    w.redis,
-		Sampler:   &w.evidence,
-		ACK:       w.World,
-		Events:    recorder{w.World},
-		Clock:     w.World,
-		Operator:  observed.Operator{Namespace: operatorNamespace, ClusterID: "cluster-1", FlagServiceImage: "flag-service:v1"},
-		Random:    w.random,
-		Backoff:   &w.queue.stale,
+		Client:     c,
+		Allowed:    c.Beside(operatorClient{w: w.World, allowed: true}),
+		Live:       operatorClient{w: w.World, live: true},
+		FlagFiles:  w.files(),
+		Prober:     w.redis,
+		Sampler:    &w.evidence,
+		Broadcasts: &w.broadcasts,
+		ACK:        w.World,
+		Events:     recorder{w.World},
+		Clock:      w.World,
+		Operator:   observed.Operator{Namespace: operatorNamespace, ClusterID: "cluster-1", FlagServiceImage: "flag-service:v1"},
+		Random:     w.random,
+		Backoff:    &w.queue.stale,
 	}
 	r.Policy.Store(w.policy)
 	return r
@@ -295,7 +296,7 @@ func (w process) applyAgain(k kind, o client.Object) {
 // restart ends the operator's process and starts another one.
 func (w process) restart() {
 	w.logf("     the operator restarts")
-	w.redis, w.evidence = prober{}, sampler{}
+	w.redis, w.evidence, w.broadcasts = prober{}, sampler{}, broadcaster{}
 	w.queue = queue{ready: w.time.Add(restartTime)}
 	w.flagFiles = nil
 	w.queue.enqueue(w.time)

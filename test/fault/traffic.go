@@ -4,12 +4,9 @@
 package fault
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -19,12 +16,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/analysis"
-	"github.com/flagcache/flagcache/controllers/plan/source"
 	"github.com/flagcache/flagcache/service/config"
-	"github.com/flagcache/flagcache/service/flags"
 )
 
 // Images that start but do not work properly.
@@ -176,205 +172,129 @@ func (w load) imageOf(revision string) string {
 	return d.Spec.Template.Spec.Containers[0].Image
 }
 
-// publishedName is the ConfigMap of published flags, and store what identifies them.
 const (
-	publishedName = name + "-published-flags"
-	storeID       = "flagcache:" + namespace + "/" + name
+	// routeName is the name of the user's HTTPRoute.
+	routeName = "shop"
+	// annotationWeights are the weights with which the gateway currently distributes requests.
+	annotationWeights = "world.test/programs"
 )
 
-// documents has what the user wrote and the operator published, in order. It is never modified in
-// place.
-type documents struct {
-	// written are the flags files that existed.
-	written []string
-	// served is the position in written of the document that was published last, and number its
-	// number.
-	served int
-	number int64
+// aRoute returns an HTTPRoute with the Service as its only backend.
+func aRoute() *gatewayv1.HTTPRoute {
+	return &gatewayv1.HTTPRoute{
+		ObjectMeta: metav1.ObjectMeta{Name: routeName, Namespace: namespace},
+		Spec: gatewayv1.HTTPRouteSpec{
+			CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{Name: "public"}}},
+			Rules: []gatewayv1.HTTPRouteRule{{BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{
+				BackendObjectReference: gatewayv1.BackendObjectReference{Name: name, Port: ptr.To[gatewayv1.PortNumber](80)},
+			}}}}},
+		},
+	}
 }
 
-// published returns the published document as pods read it, its number and digest.
-func (w *World) published() (document string, number int64, err error) {
-	configMap, ok := live[*corev1.ConfigMap](&w.api.store, configMaps, publishedName)
+// gateway accepts the current routes: it sets their status, and distributes requests by their
+// weights from then on.
+func (w kube) gateway() {
+	for _, o := range w.api.now(httpRoutes) {
+		updateAs(&w.api, httpRoutes, o.GetName(), func(route *gatewayv1.HTTPRoute) {
+			programs, err := json.Marshal(weightsOf(route))
+			if err != nil {
+				panic(fmt.Sprintf("writing the weights of a route: %v", err))
+			}
+			setAnnotation(route, annotationWeights, string(programs))
+			w.setRouteStatus(route)
+		})
+	}
+}
+
+// setRouteStatus sets Accepted, and ResolvedRefs if all backends exist.
+func (w kube) setRouteStatus(route *gatewayv1.HTTPRoute) {
+	resolved := metav1.ConditionTrue
+	for _, ref := range route.Spec.Rules[0].BackendRefs {
+		if find(w.api.now(services), string(ref.Name)) == nil {
+			resolved = metav1.ConditionFalse
+		}
+	}
+	parent := gatewayv1.RouteParentStatus{ParentRef: route.Spec.ParentRefs[0], ControllerName: "world.test/gateway"}
+	for _, c := range []metav1.Condition{
+		{Type: string(gatewayv1.RouteConditionAccepted), Status: metav1.ConditionTrue, Reason: string(gatewayv1.RouteReasonAccepted)},
+		{Type: string(gatewayv1.RouteConditionResolvedRefs), Status: resolved, Reason: "Checked"},
+	} {
+		c.ObservedGeneration = route.Generation
+		parent.Conditions = append(parent.Conditions, c)
+	}
+	route.Status.Parents = []gatewayv1.RouteParentStatus{parent}
+}
+
+// weightsOf returns the weights of a route's backends by name.
+func weightsOf(route *gatewayv1.HTTPRoute) map[string]int32 {
+	weights := map[string]int32{}
+	for _, ref := range route.Spec.Rules[0].BackendRefs {
+		weights[string(ref.Name)] += ptr.Deref(ref.Weight, 1)
+	}
+	return weights
+}
+
+// gatewayTraffic returns the shares that the gateway sends to candidates.
+func (w load) gatewayTraffic() []share {
+	route, ok := live[*gatewayv1.HTTPRoute](&w.api.store, httpRoutes, routeName)
 	if !ok {
-		return "", 0, fmt.Errorf("ConfigMap %s does not exist", publishedName)
+		return nil
 	}
-	data, current, err := source.ReadPublished(configMap, storeID)
-	return string(data), current.Number, err
+	var programs map[string]int32
+	if json.Unmarshal([]byte(route.Annotations[annotationWeights]), &programs) != nil {
+		return nil
+	}
+	return sharesOf(programs)
 }
 
-// readsFlags reports whether a pod that mounts a ConfigMap has flags to serve.
-func (w *World) readsFlags(configMap string) bool {
-	document, _, err := w.published()
-	if configMap != publishedName {
-		file, ok := live[*corev1.ConfigMap](&w.api.store, configMaps, configMap)
-		if !ok {
-			return false
+// sharesOf returns the shares of candidates according to the weights of backends.
+func sharesOf(weights map[string]int32) []share {
+	all := int32(0)
+	for _, weight := range weights {
+		all += weight
+	}
+	var shares []share
+	for _, backend := range slices.Sorted(maps.Keys(weights)) {
+		revision, isCandidate := strings.CutPrefix(backend, name+"-")
+		if isCandidate && weights[backend] > 0 {
+			shares = append(shares, share{revision, 100 * weights[backend] / all})
 		}
-		document, err = file.Data["flags.json"], nil
 	}
-	if err == nil {
-		_, err = flags.Validate(context.Background(), []byte(document))
-	}
-	return err == nil
+	return shares
 }
 
-// recordFlags remembers the flags files of the user. A FlagCache that is created again is another
-// one, whose numbers begin again.
-func (w *World) recordFlags(k kind, after client.Object) {
-	if k == flagCaches && after == nil {
-		w.documents.served, w.documents.number = 0, 0
-	}
-	file, ok := after.(*corev1.ConfigMap)
-	if !ok || w.writer == operator || file.Name == publishedName {
+// checkRoute verifies S1: only the weights of the FlagCache's Services are changed in a user's
+// route.
+func (w oracle) checkRoute(before, after client.Object) {
+	if before == nil || after == nil {
+		w.violation("S1 ownership: the operator created or deleted an HTTPRoute")
 		return
 	}
-	if text, ok := file.Data["flags.json"]; ok {
-		w.documents.written = append(slices.Clip(w.documents.written), text)
+	old, updated := before.(*gatewayv1.HTTPRoute), after.(*gatewayv1.HTTPRoute)
+	if hash(withoutCandidates(old)) != hash(withoutCandidates(updated)) {
+		w.violation("S1 ownership: the operator changed more of an HTTPRoute than its weights")
 	}
 }
 
-// checkPublished verifies F1: what the operator publishes is complete and valid, has a higher number
-// than all before, and is not older than what it published before.
-func (w oracle) checkPublished(k kind, before, after client.Object) {
-	w.checkLastGoodKept(k, before, after)
-	if k != configMaps || after == nil || after.GetName() != publishedName || sameDocument(before, after) {
-		return
-	}
-	data, current, err := source.ReadPublished(after.(*corev1.ConfigMap), storeID)
-	if err == nil {
-		_, err = flags.Validate(context.Background(), data)
-	}
-	if err != nil {
-		w.violation("F1 flags: what was published cannot be served: %v", err)
-		return
-	}
-	if current.Number <= w.documents.number {
-		w.violation("F1 flags: number %d was published after %d", current.Number, w.documents.number)
-	}
-	at := len(w.documents.written) - 1
-	for at >= 0 && w.documents.written[at] != string(data) {
-		at--
-	}
-	if at < w.documents.served {
-		w.violation("F1 flags: the flags file %d was published after %d", at, w.documents.served)
-	}
-	w.documents.served, w.documents.number = at, current.Number
-}
-
-// checkLastGoodKept verifies F1: the operator deletes what pods read only to create it again.
-func (w oracle) checkLastGoodKept(k kind, before, after client.Object) {
-	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if k != configMaps || after != nil || before.GetName() != publishedName || !ok || fc.DeletionTimestamp != nil || w.plan.hasOutdatedDecisions() {
-		return
-	}
-	file := fc.Spec.Flags.ConfigMap
-	if !ptr.Deref(before.(*corev1.ConfigMap).Immutable, false) || file != nil && !w.readsFlags(file.Name) {
-		w.violation("F1 flags: the published flags were deleted")
-	}
-}
-
-// sameDocument reports whether a write did not change what pods read.
-func sameDocument(before, after client.Object) bool {
-	from, ok := before.(*corev1.ConfigMap)
-	to := after.(*corev1.ConfigMap)
-	return ok && from.Data[config.FlagsManifestKey] == to.Data[config.FlagsManifestKey] &&
-		string(from.BinaryData[config.FlagsDocumentKey]) == string(to.BinaryData[config.FlagsDocumentKey])
-}
-
-// checkFlagsAtRest verifies F2: a flags file that can be used is what pods read, the last one that
-// could be used is otherwise, and the status has its number.
-func (w oracle) checkFlagsAtRest() {
-	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if !ok || fc.DeletionTimestamp != nil || fc.Spec.Flags.ConfigMap == nil || fc.Spec.Suspend {
-		return
-	}
-	document, number, err := w.published()
-	file, exists := live[*corev1.ConfigMap](&w.api.store, configMaps, fc.Spec.Flags.ConfigMap.Name)
-	usable := exists && w.readsFlags(file.Name)
-	last := w.documents.served
-	switch {
-	case usable && (err != nil || document != file.Data["flags.json"]):
-		w.violation("F2 flags: pods read %q (%v) and the flags file has %q", document, err, file.Data["flags.json"])
-	case !usable && err == nil && w.documents.number > 0 && document != w.documents.written[last]:
-		w.violation("F2 flags: pods read %q while the flags file cannot be used, and %q was published last", document, w.documents.written[last])
-	case err == nil && (fc.Status.Flags == nil || fc.Status.Flags.Number != number):
-		w.violation("F2 flags: number %d is published, and the status has %+v", number, fc.Status.Flags)
-	}
-}
-
-// withoutNumber removes the number and the time of published flags, which depend on the timing.
-func withoutNumber(o client.Object) {
-	switch o := o.(type) {
-	case *v1alpha1.FlagCache:
-		if o.Status.Flags != nil {
-			o.Status.Flags.Number, o.Status.Flags.PublishedAt = 0, metav1.Time{}
+// withoutCandidates returns a route as its user wrote it.
+func withoutCandidates(route *gatewayv1.HTTPRoute) *gatewayv1.HTTPRoute {
+	r := route.DeepCopy()
+	r.ResourceVersion, r.Generation, r.ManagedFields = "", 0, nil
+	rule := &r.Spec.Rules[0]
+	var others []gatewayv1.HTTPBackendRef
+	for _, ref := range rule.BackendRefs {
+		if !strings.HasPrefix(string(ref.Name), name+"-") {
+			ref.Weight = nil
+			others = append(others, ref)
 		}
-	case *corev1.ConfigMap:
-		var manifest map[string]any
-		if o.Name != publishedName || json.Unmarshal([]byte(o.Data[config.FlagsManifestKey]), &manifest) != nil {
-			return
-		}
-		if current, ok := manifest["current"].(map[string]any); ok {
-			current["number"], current["publishedAt"] = 0, ""
-		}
-		o.Data[config.FlagsManifestKey] = asText(manifest)
-		delete(o.Annotations, v1alpha1.AnnotationApplied)
 	}
+	rule.BackendRefs = others
+	return r
 }
 
-// statusNumber is the number in the status relative to the published one.
-func (w digest) statusNumber() int64 {
-	_, number, err := w.published()
-	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
-	if err != nil || !ok || fc.Status.Flags == nil {
-		return 0
-	}
-	return fc.Status.Flags.Number - number
-}
-
-// editPublished edits the ConfigMap of published flags as somebody else.
-func editPublished(what string, edit func(*corev1.ConfigMap)) step {
-	return step{what, func(w *World) { updateAs(&w.api, configMaps, publishedName, edit) }}
-}
-
-// otherFlags is another file with good flags.
-const otherFlags = `{"flags":{"b":{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"}}}`
-
-// flagScenarios are about what happens to the flags.
-var flagScenarios = []scenario{
-	{name: "flagsChanged", steps: []step{createExternal, changeFlags(otherFlags), changeFlags(goodFlags)}},
-	{name: "flagsRenamed", steps: []step{createExternal, {"rename the ConfigMap of the flags", func(w *World) {
-		renamed := flagsFile(otherFlags)
-		renamed.Name = "demo-flags-7h2k"
-		w.user().mustCreate(renamed)
-		w.user().updateSpec(func(s *v1alpha1.FlagCacheSpec) { s.Flags.ConfigMap.Name = renamed.Name })
-		w.user().userDeletes(configMaps, "demo-flags")
-	}}}},
-	{name: "flagsMadeAgain", steps: []step{createExternal,
-		{"delete the ConfigMap of the flags", func(w *World) { w.user().userDeletes(configMaps, "demo-flags") }},
-		newImage("flag-service:v2"),
-		{"create it again with other flags", func(w *World) { w.user().mustCreate(flagsFile(otherFlags)) }},
-	}},
-	{name: "publishedFlagsDeleted", steps: []step{createExternal, changeFlags(otherFlags),
-		{"delete the published flags", func(w *World) { w.user().userDeletes(configMaps, publishedName) }},
-		changeFlags(goodFlags),
-	}},
-	{name: "publishedFlagsEdited", steps: []step{createExternal,
-		editPublished("remove the document", func(c *corev1.ConfigMap) { c.BinaryData = nil }),
-		editPublished("overwrite the manifest", func(c *corev1.ConfigMap) { c.Data[config.FlagsManifestKey] = notJSON }),
-		editPublished("choose the highest number", func(c *corev1.ConfigMap) {
-			c.Data[config.FlagsManifestKey] = regexp.MustCompile(`"number":\d+`).ReplaceAllString(c.Data[config.FlagsManifestKey], fmt.Sprintf(`"number":%d`, int64(math.MaxInt64)))
-		}),
-		editPublished("remove the labels", func(c *corev1.ConfigMap) { c.Labels = nil }),
-		changeFlags(otherFlags),
-	}, waitsForRest: true},
-	{name: "publishedFlagsImmutable", steps: []step{createExternal,
-		editPublished("make the published flags immutable", func(c *corev1.ConfigMap) { c.Immutable = ptr.To(true) }),
-		changeFlags(otherFlags),
-	}, waitsForRest: true},
-}
-
-func changeFlags(text string) step {
-	return step{"change the flags", func(w *World) { w.user().updateFlags(text) }}
+// withGateway sets traffic routing by an HTTPRoute.
+func withGateway(fc *v1alpha1.FlagCache) *v1alpha1.FlagCache {
+	fc.Spec.Canary.Traffic = v1alpha1.TrafficSpec{Type: v1alpha1.TrafficGatewayAPI, HTTPRouteRef: &v1alpha1.LocalReference{Name: routeName}}
+	return fc
 }

@@ -53,6 +53,11 @@ type World struct {
 	queue queue
 	cache cacheView
 	redis prober
+	// broadcasts is what writes flags to Redis, and slots the documents there, by address and
+	// environment. The map is never modified in place. slotWrites counts the writes.
+	broadcasts broadcaster
+	slots      map[string]slot
+	slotWrites int
 	// evidence is the sampler of the canary, clients the traffic that it samples, and assigned the
 	// shares of candidates according to the operator. The map assigned is never modified in place.
 	evidence sampler
@@ -182,7 +187,7 @@ func newWorld(s scenario, p plan) *World {
 	start := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	w := &World{
 		api: apiServer{store: newStore()}, plan: p, scenario: s, time: start, start: start, lastStep: start,
-		redis: prober{}, servers: map[string]string{}, cloud: newCloud(), desiredLoad: 2, visited: map[stateKey]int{}, own: map[client.Object]fingerprint{}, writer: "user", injections: make([]injection, len(p.points)),
+		redis: prober{}, slots: map[string]slot{}, servers: map[string]string{}, cloud: newCloud(), desiredLoad: 2, visited: map[stateKey]int{}, own: map[client.Object]fingerprint{}, writer: "user", injections: make([]injection, len(p.points)),
 		policy: &policy.Policy{ElastiCache: []policy.ElastiCache{{Namespaces: []string{namespace}}}},
 	}
 	w.bind()

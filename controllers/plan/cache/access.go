@@ -12,6 +12,7 @@ const (
 	// with GETRANGE, which bounds it, and written and deleted in transactions that fail
 	// after a concurrent write. There are no scripts, so no EVAL.
 	ServiceCommands = "+getrange +set +del +watch +unwatch +multi +exec +publish +subscribe +ping"
-	// ProbeCommands are all that the operator's probe sends.
-	ProbeCommands = "+ping +set +get +info"
+	// ProbeCommands are all that the operator sends: its probe, and the published flags, which
+	// are written as by the flag service.
+	ProbeCommands = "+ping +set +get +info +getrange +watch +unwatch +multi +exec +publish"
 )

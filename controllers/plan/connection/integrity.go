@@ -59,6 +59,24 @@ const (
 	previousKey = config.IntegrityKey + config.IntegrityPreviousSuffix
 )
 
+// Keys authenticate documents in Redis: they are sealed with Seal, and opened with each of them.
+type Keys struct {
+	Seal     secret.String
+	Accepted []secret.String
+}
+
+// StoredKeys returns the keys that the Secret was observed to have; false if it has none.
+func StoredKeys(x *observed.Index) (Keys, bool) {
+	name := observed.IntegrityName(x.FlagCache)
+	keys := Keys{Seal: x.SecretValue(name, config.IntegrityKey)}
+	for _, accepted := range []string{nextKey, previousKey} {
+		if key := x.SecretValue(name, accepted); !key.IsEmpty() {
+			keys.Accepted = append(keys.Accepted, key)
+		}
+	}
+	return keys, !keys.Seal.IsEmpty()
+}
+
 // currentKeys are those that the Secret was observed to have, with a new one where it has
 // none. Before keys were rotated, pod templates were sealed with the same key.
 func currentKeys(x *observed.Index) integrityKeys {

@@ -80,7 +80,7 @@ func (c planned) probed(current connection.Connection) connection.Connection {
 
 // ProbeConnection implements cache.Planner. Pods that log in by IAM do so with AWS
 // credentials that the operator lacks, so it has a user of its own, with access to
-// the probe's key and nothing else.
+// the probe's key and to the documents of the flags.
 func (Planner) ProbeConnection(x *observed.Index, c connection.Connection) connection.Connection {
 	if c.IAMCache == "" {
 		return c

@@ -58,16 +58,22 @@ func environments(fc *v1alpha1.FlagCache, users []user) []string {
 	return slices.Compact(environments)
 }
 
-// probeAccess is the least that the probe needs: its own key.
-func probeAccess(key string) string {
-	return "on ~" + key + " resetchannels -@all " + cache.ProbeCommands
+// probeAccess is the least that the operator needs: the key of its probe and, to publish flags,
+// the keys and the channels of the environments.
+func probeAccess(key string, environments []string) string {
+	var keys, channels strings.Builder
+	for _, environment := range environments {
+		fmt.Fprintf(&keys, "~%s%s ", config.RedisKeyPrefix, environment)
+		fmt.Fprintf(&channels, "&%s%s ", config.RedisChannelPrefix, environment)
+	}
+	return "on ~" + key + " " + keys.String() + "resetchannels " + channels.String() + "-@all " + cache.ProbeCommands
 }
 
 // users of the cache: the flag service's, the probe's and, for Redis OSS, default.
 func (d desired) users(environments []string) []*ack.User {
 	users := []*ack.User{
 		d.user("pods", d.serviceUser(), d.serviceUser(), serviceAccess(environments), &ack.AuthenticationMode{Type: ptr.To("iam")}),
-		d.user("probe-"+tokenMark(d.fc, d.token), d.probeUserID(d.token), ProbeUser(d.fc, d.token), probeAccess(cache.ProbeKey(d.fc)), &ack.AuthenticationMode{
+		d.user("probe-"+tokenMark(d.fc, d.token), d.probeUserID(d.token), ProbeUser(d.fc, d.token), probeAccess(cache.ProbeKey(d.fc), environments), &ack.AuthenticationMode{
 			Type: ptr.To("password"), Passwords: []*ack.SecretKey{secretKey(d.secret(), TokenKey)},
 		}),
 	}

@@ -52,6 +52,8 @@ type Snapshot struct {
 	// Flags is the flags file of flags.type ConfigMap, and Delivery how far it got.
 	Flags    Flags
 	Delivery Delivery
+	// Broadcast is the last result of writing the published flags to Redis.
+	Broadcast Broadcast
 	// Probe is the last result of the data path in use, NextProbe that of a
 	// connection that nothing uses yet.
 	Probe, NextProbe Probe
@@ -173,8 +175,8 @@ type Flags struct {
 type Delivery struct {
 	// Of is the digest of the document, "" before the first result.
 	Of string
-	// Serving is the number of ready pods that serve it.
-	Serving int32
+	// Serving is the number of ready pods that serve it, of those that answered, Asked.
+	Serving, Asked int32
 	// Behind are ready pods that serve another one, by name. There are More of them
 	// than are named.
 	Behind []string
@@ -186,6 +188,16 @@ type Delivery struct {
 	// Known: pods were asked. Foreign: one of them reports that Redis has the document of
 	// another store.
 	Known, Foreign bool
+}
+
+// Broadcast is the result of writing published flags to Redis.
+type Broadcast struct {
+	// Number of the document, 0 before the first result.
+	Number int64
+	// Stored: Redis has it, or a newer one.
+	Stored bool
+	// Reason in CamelCase why it was not written.
+	Reason string
 }
 
 // Health is the verdict of the probe.

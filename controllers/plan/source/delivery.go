@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
@@ -105,6 +106,65 @@ func hasVariable(pod corev1.PodSpec, variable corev1.EnvVar) bool {
 	})
 }
 
+// delivered reports whether every ready pod serves the published document.
+func delivered(s *observed.Index, part Part) *metav1.Condition {
+	const kind = v1alpha1.ConditionFlagsDelivered
+	before := meta.FindStatusCondition(s.FlagCache.Status.Conditions, kind)
+	if last := s.FlagCache.Status.Flags; before != nil && (last == nil || part.Status == nil || last.Number != part.Status.Number) {
+		before = nil // it is about another document
+	}
+	c := deliveredNow(s, part, before)
+	if before != nil && s.Broadcast.Number == 0 && before.Status == c.Status && before.Reason == c.Reason && len(s.Delivery.Behind) == 0 {
+		return before // a restarted operator does not know yet what Redis has
+	}
+	return &c
+}
+
+// deliveredNow is delivered, with the condition of before about the same document.
+func deliveredNow(s *observed.Index, part Part, before *metav1.Condition) metav1.Condition {
+	const kind = v1alpha1.ConditionFlagsDelivered
+	switch {
+	case !part.current.intact():
+		return conditions.Unknown(kind, v1alpha1.ReasonNotPublished, "No flags are published that new pods could serve")
+	case part.Delivery == nil:
+		return conditions.Unknown(kind, v1alpha1.ReasonNoReadyPods, "No pod that would serve the published flags is ready")
+	}
+	pods, last := part.Status.Pods, s.Delivery
+	known := last.Known && last.Of == part.Delivery.Digest
+	reported := before != nil && before.Reason != v1alpha1.ReasonNoReadyPods
+	switch {
+	case known && len(last.Behind) > 0:
+		return conditions.False(kind, v1alpha1.ReasonDelivering, "Pods that serve other flags than were published last: %s%s", behind(last), redisNote(s))
+	case known && !last.Incomplete && last.Serving >= pods:
+		return conditions.True(kind, v1alpha1.ReasonDelivered, "Every ready pod serves the flags that were published last%s", redisNote(s))
+	case reported && (!known || !last.Incomplete && last.Asked < pods):
+		return *before // pods that became ready since are asked next
+	case !known:
+		return conditions.False(kind, v1alpha1.ReasonDelivering, "The flags were published, and the ready pods were not asked yet whether they serve them%s", redisNote(s))
+	default:
+		return conditions.Unknown(kind, v1alpha1.ReasonPodsNotReached, "Not every ready pod has reported which flags it serves: check that the operator reaches port %d of the pods, and their image", config.PortTelemetry)
+	}
+}
+
+// redisNote says that pods do not have the flags from Redis, and what to do; "" if they do.
+func redisNote(s *observed.Index) string {
+	if s.Broadcast.Number == 0 || s.Broadcast.Stored {
+		return ""
+	}
+	environment := s.FlagCache.Spec.Environment
+	return fmt.Sprintf(". They could not be written to Redis (%s), so pods have changes when their kubelets update the mounts: check that the user may write the key %s%s and publish on the channel %s%s, and that nothing else uses the key",
+		s.Broadcast.Reason, config.RedisKeyPrefix, environment, config.RedisChannelPrefix, environment)
+}
+
+// behind names the pods that serve another document.
+func behind(d observed.Delivery) string {
+	pods := strings.Join(d.Behind, ", ")
+	if d.More > 0 {
+		pods += fmt.Sprintf(" and %d more", d.More)
+	}
+	return pods
+}
+
 // checkDelivery reports pods that serve another document than the published one. Once
 // reported, they are until all pods were found to serve it: a restarted operator knows
 // nothing of pods yet.
@@ -130,10 +190,6 @@ func checkDelivery(s *observed.Index, part Part) Part {
 // describeBehind names the pods, and what to do about them.
 func describeBehind(s *observed.Index) string {
 	ref := s.FlagCache.Spec.Flags.ConfigMap
-	pods := strings.Join(s.Delivery.Behind, ", ")
-	if s.Delivery.More > 0 {
-		pods += fmt.Sprintf(" and %d more", s.Delivery.More)
-	}
 	return fmt.Sprintf("Other flags than those in ConfigMap %s, key %s are served by pods: %s. "+
-		"Their nodes do not update the mounted file, see the logs of the kubelets: delete these pods", ref.Name, ref.Key, pods)
+		"Their nodes do not update the mounted file, see the logs of the kubelets: delete these pods", ref.Name, ref.Key, behind(s.Delivery))
 }

@@ -20,6 +20,8 @@ import (
 // Part is the state of the source of flags.
 type Part struct {
 	Valid metav1.Condition
+	// Delivered is whether the pods serve the published document; nil for a database.
+	Delivered *metav1.Condition
 	// Usable: a flag service that starts now could serve it.
 	Usable bool
 	// Publish is the document to publish; nil if there is none. Keep is the ConfigMap of
@@ -32,6 +34,8 @@ type Part struct {
 	Ports []int32
 	// Delivery is which pods are to serve it; nil if there are none.
 	Delivery *Target
+	// current is the published document as it was observed.
+	current published
 	// RequeueAfter is when pods that serve something else are to be reported; 0 is never.
 	RequeueAfter time.Duration
 }
@@ -53,11 +57,12 @@ func Check(s *observed.Index) Part {
 func checkFile(s *observed.Index) Part {
 	published := readPublished(s)
 	part := Part{
-		Usable: s.Flags.State == observed.FlagsLoaded || published.intact(),
-		Valid:  checkValid(s, published), Publish: publication(s, published), Delivery: target(s, published),
+		current: published, Usable: s.Flags.State == observed.FlagsLoaded || published.intact(),
+		Valid: checkValid(s, published), Publish: publication(s, published), Delivery: target(s, published),
 	}
 	part.Keep, part.Delete = published.keep(s, part.Publish)
 	part.Status = published.status(s, part.Delivery)
+	part.Delivered = delivered(s, part)
 	if part.Valid.Status != metav1.ConditionTrue {
 		return part
 	}

@@ -60,8 +60,8 @@ func (Planner) Hints() cache.Hints {
 	}
 }
 
-// ProbeConnection implements cache.Planner. The probe has a user of its own, with access to
-// its key and nothing else, and logs in as that from when Redis knows it: when the
+// ProbeConnection implements cache.Planner. The operator has a user of its own, with access to
+// the key of its probe and to the documents of flags, and logs in as that from when Redis knows it: when the
 // StatefulSet runs a configuration that has it, and, while it changes from one
 // configuration to another, if it logged in so before.
 func (Planner) ProbeConnection(x *observed.Index, c connection.Connection) connection.Connection {
@@ -214,9 +214,11 @@ func serviceUserOf(password secret.String) string {
 		config.RedisKeyPrefix, config.RedisLockPrefix, config.RedisChannelPrefix, cache.ServiceCommands)
 }
 
-// probeUserOf is the user of the probe, with its key and the commands that it sends.
+// probeUserOf is the user of the operator, with the key of its probe, the documents of flags and
+// their channel by their prefixes, and the commands that it sends.
 func probeUserOf(fc *v1alpha1.FlagCache, password secret.String) string {
-	return fmt.Sprintf("user %s on >%s ~%s resetchannels -@all %s", probeUser, password.Reveal(), cache.ProbeKey(fc), cache.ProbeCommands)
+	return fmt.Sprintf("user %s on >%s ~%s ~%s* resetchannels &%s* -@all %s", probeUser, password.Reveal(), cache.ProbeKey(fc),
+		config.RedisKeyPrefix, config.RedisChannelPrefix, cache.ProbeCommands)
 }
 
 func redisSecret(fc *v1alpha1.FlagCache, password, probePassword, file secret.String) *corev1.Secret {
