@@ -15,8 +15,8 @@ import (
 	"github.com/flagcache/flagcache/test/machine"
 )
 
-// waitLimit bounds every single wait.
-const waitLimit = 3 * time.Minute
+// waitLimit bounds every single wait: a restarted operator reads 10,000 FlagCaches in minutes.
+const waitLimit = 10 * time.Minute
 
 // bench measures and writes the report. A missed target is reported, not an error.
 func bench(ctx context.Context, o options) error {

@@ -25,8 +25,6 @@ const (
 	fleetNamespaces = 10
 	// fleetConcurrency is the number of concurrent creations.
 	fleetConcurrency = 8
-	// fleetLimit bounds the time until a fleet is Ready.
-	fleetLimit = 10 * time.Minute
 	// fleetProgressInterval is the interval of progress messages.
 	fleetProgressInterval = 5 * time.Second
 )
@@ -49,7 +47,7 @@ func (b *fleetBench) createFleet(ctx context.Context, n int) error {
 		}
 	}
 	b.progress.log("%d FlagCaches: creating them in %d namespaces", n, len(tenants))
-	ctx, cancel := context.WithTimeout(ctx, fleetLimit)
+	ctx, cancel := context.WithTimeout(ctx, waitLimit)
 	defer cancel()
 	created := make(chan error, 1)
 	go func() {

@@ -17,8 +17,9 @@ import (
 type gauges struct {
 	// Heap is the live heap after the last garbage collection, in bytes.
 	Heap float64
-	// Probes, FailedProbes and Reconciles are counters.
-	Probes, FailedProbes, Reconciles float64
+	// Probes, FailedProbes, Reconciles and Reads, which are requests of the API server, are
+	// counters.
+	Probes, FailedProbes, Reconciles, Reads float64
 }
 
 func scrape(ctx context.Context, url string) (gauges, error) {
@@ -38,19 +39,20 @@ func scrape(ctx context.Context, url string) (gauges, error) {
 	}
 	probes := families["flagcache_probe_duration_seconds"]
 	return gauges{
-		Heap:         total(families["go_gc_heap_live_bytes"], ""),
-		Probes:       total(probes, ""),
-		FailedProbes: total(probes, "failure"),
-		Reconciles:   total(families["controller_runtime_reconcile_total"], ""),
+		Heap:         total(families["go_gc_heap_live_bytes"], "", ""),
+		Probes:       total(probes, "", ""),
+		FailedProbes: total(probes, "result", "failure"),
+		Reconciles:   total(families["controller_runtime_reconcile_total"], "", ""),
+		Reads:        total(families["rest_client_requests_total"], "method", http.MethodGet),
 	}, nil
 }
 
-// total sums the values or histogram counts of a metric family. With a result, it sums
-// only metrics with that label.
-func total(family *dto.MetricFamily, result string) float64 {
+// total sums the values or histogram counts of a metric family. With a label, it sums only
+// metrics that have it with a value.
+func total(family *dto.MetricFamily, label, value string) float64 {
 	sum := 0.0
 	for _, metric := range family.GetMetric() {
-		if result != "" && !hasResult(metric, result) {
+		if label != "" && !hasLabel(metric, label, value) {
 			continue
 		}
 		sum += metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + float64(metric.GetHistogram().GetSampleCount())
@@ -58,9 +60,9 @@ func total(family *dto.MetricFamily, result string) float64 {
 	return sum
 }
 
-func hasResult(metric *dto.Metric, result string) bool {
+func hasLabel(metric *dto.Metric, name, value string) bool {
 	for _, label := range metric.GetLabel() {
-		if label.GetName() == "result" && label.GetValue() == result {
+		if label.GetName() == name && label.GetValue() == value {
 			return true
 		}
 	}

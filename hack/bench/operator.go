@@ -99,7 +99,7 @@ type cost struct {
 	RSS  uint64
 	Heap float64
 	// Counts during the window.
-	Probes, FailedProbes, Reconciles float64
+	Probes, FailedProbes, Reconciles, Reads float64
 }
 
 // watch measures the operator during a window.
@@ -132,7 +132,7 @@ func (o *operator) watch(ctx context.Context, window time.Duration) (cost, error
 		CPU: float64(last.CPU-first.CPU) / float64(elapsed),
 		RSS: peak, Heap: after.Heap,
 		Probes: after.Probes - before.Probes, FailedProbes: after.FailedProbes - before.FailedProbes,
-		Reconciles: after.Reconciles - before.Reconciles,
+		Reconciles: after.Reconciles - before.Reconciles, Reads: after.Reads - before.Reads,
 	}, nil
 }
 

@@ -110,6 +110,7 @@ func (r scaleReport) render() (string, error) {
 func (r scaleReport) Table() string {
 	t := page.NewTable("", "Measured")
 	t.Row("Writes in "+formatWholeSeconds(r.Window), page.Thousands(r.Writes))
+	t.Row("Reads in "+formatWholeSeconds(r.Window), page.Thousands(int(r.Rest.Reads)))
 	t.Row("RSS", mebibytes(r.Rest.RSS))
 	t.Row("Live Go heap", mebibytes(uint64(r.Rest.Heap)))
 	t.Row("CPU of one core", percent(r.Rest.CPU))
