@@ -134,7 +134,9 @@ func withAPIServer(ctx context.Context, crds string, part func(ctx context.Conte
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	env := &envtest.Environment{CRDDirectoryPaths: []string{crds}, ErrorIfCRDPathMissing: true}
-	env.ControlPlane.GetAPIServer().Configure().Set("enable-priority-and-fairness", "false")
+	env.ControlPlane.GetAPIServer().Configure().
+		Set("enable-priority-and-fairness", "false").
+		Set("service-cluster-ip-range", "10.0.0.0/16") // one for each FlagCache; the default has 253
 	config, err := env.Start()
 	if err != nil {
 		return fmt.Errorf("starting an API server: %w", err)
