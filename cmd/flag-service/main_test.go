@@ -62,9 +62,11 @@ type process struct {
 	ofrep     string
 	telemetry string
 	admin     string
-	client    *http.Client
-	output    sync.WaitGroup
-	logs      bytes.Buffer
+	// flagd and flagdSync are empty if these protocols are not served.
+	flagd, flagdSync string
+	client           *http.Client
+	output           sync.WaitGroup
+	logs             bytes.Buffer
 }
 
 // launch starts the service on free ports and waits until it listens.
@@ -101,12 +103,13 @@ func (p *process) readLogs(from io.Reader, started chan<- struct{}) {
 	lines := bufio.NewScanner(from)
 	for lines.Scan() {
 		p.logs.Write(append(lines.Bytes(), '\n'))
-		var line struct{ Msg, OFREP, Telemetry, Admin string }
+		var line struct{ Msg, OFREP, Telemetry, Admin, Flagd, FlagdSync string }
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			p.t.Errorf("the log line %q is not JSON: %v", lines.Text(), err)
 		}
 		if line.Msg == "starting" {
 			p.ofrep, p.telemetry, p.admin = "http://"+line.OFREP, "http://"+line.Telemetry, "http://"+line.Admin
+			p.flagd, p.flagdSync = line.Flagd, line.FlagdSync
 			close(started)
 		}
 	}
