@@ -58,12 +58,13 @@ const (
 
 // elsewhere are inputs that are not objects, with the tests of what the largest costs.
 var elsewhere = map[string]string{
-	"metrics of pods":         "controllers/evidence TestSampleOfHostilePodsCostsBoundedMemory",
-	"responses of Prometheus": "controllers/evidence TestHostilePrometheusIsBounded",
-	"responses of CloudWatch": "controllers/evidence TestInvalidCloudWatchResponseIsAbsent",
-	"flags that pods report":  "controllers/evidence TestHostileMetricsCostBoundedMemory",
-	"replies of a cache":      "controllers/probe FuzzReply",
-	"report of a load test":   "controllers/plan/observed TestLoadTestOf",
+	"metrics of pods":             "controllers/evidence TestSampleOfHostilePodsCostsBoundedMemory",
+	"responses of Prometheus":     "controllers/evidence TestHostilePrometheusIsBounded",
+	"responses of CloudWatch":     "controllers/evidence TestInvalidCloudWatchResponseIsAbsent",
+	"flags that pods report":      "controllers/evidence TestHostileMetricsCostBoundedMemory",
+	"replies of a cache":          "controllers/probe FuzzReply",
+	"replies of a cache to flags": "controllers/broadcast TestHostileServers",
+	"report of a load test":       "controllers/plan/observed TestLoadTestOf",
 }
 
 // TestContract measures each input that a tenant writes: every field of the spec and every annotation
@@ -303,7 +304,8 @@ func TestEveryInputHasARow(t *testing.T) {
 	known := map[string]string{
 		"Client": "the watched kinds", "Live": "the watched kinds", "Allowed": "the watched kinds", "FlagFiles": "flags",
 		"Prober": "replies of a cache", "Sampler": "metrics of pods, Prometheus, CloudWatch", "Deliveries": "flags that pods report",
-		"ACK": "discovery of the API server", "Rollbacks": "written by the operator", "Events": "written by the operator",
+		"Broadcasts": "replies of a cache to flags",
+		"ACK":        "discovery of the API server", "Rollbacks": "written by the operator", "Events": "written by the operator",
 		"Clock": "time", "Operator": "the administrator", "Policy": "the administrator", "Backoff": "time", "Random": "random",
 	}
 	r := reflect.TypeFor[Reconciler]()

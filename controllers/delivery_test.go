@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/broadcast"
 	"github.com/flagcache/flagcache/controllers/evidence"
 	"github.com/flagcache/flagcache/controllers/plan/source"
 )
@@ -38,6 +39,19 @@ func (d *fakeDeliveries) Last(key types.NamespacedName) (evidence.Delivery, bool
 	return last, true
 }
 
+// fakeBroadcasts keeps the watched targets.
+type fakeBroadcasts struct {
+	last    broadcast.Result
+	watched map[types.NamespacedName]broadcast.Target
+}
+
+func (b *fakeBroadcasts) Watch(key types.NamespacedName, t broadcast.Target) { b.watched[key] = t }
+func (b *fakeBroadcasts) Pause(key types.NamespacedName)                     { delete(b.watched, key) }
+func (b *fakeBroadcasts) Forget(key types.NamespacedName)                    { delete(b.watched, key) }
+func (b *fakeBroadcasts) Last(types.NamespacedName) (broadcast.Result, bool) {
+	return b.last, b.last.Number > 0
+}
+
 // publishedFlags returns the published document and its number.
 func publishedFlags(ctx context.Context, s *stage) (document string, number int64) {
 	GinkgoHelper()
@@ -53,7 +67,8 @@ var _ = Describe("The flags of a FlagCache", func() {
 	It("are published, and pods that do not serve them are reported by name", func(ctx context.Context) {
 		s := newStage(ctx)
 		deliveries := &fakeDeliveries{watched: map[types.NamespacedName]evidence.DeliveryTarget{}}
-		s.Deliveries = deliveries
+		broadcasts := &fakeBroadcasts{watched: map[types.NamespacedName]broadcast.Target{}}
+		s.Deliveries, s.Broadcasts = deliveries, broadcasts
 		s.create(ctx, s.aFlagCache())
 		s.ready(ctx)
 		key := requestFor(s).NamespacedName
@@ -62,6 +77,14 @@ var _ = Describe("The flags of a FlagCache", func() {
 		Expect(deliveries.watched[key].Digest).To(Equal(digestOf(document)))
 		Expect(deliveries.watched[key].FlagCache).To(Equal(key))
 		Expect(deliveries.watched[key].Revisions).To(HaveLen(1))
+
+		toRedis := broadcasts.watched[key]
+		Expect(toRedis.Number).To(Equal(first))
+		Expect(toRedis.Digest).To(Equal(digestOf(document)))
+		Expect(toRedis.Store).To(Equal("flagcache:" + s.namespace + "/demo"))
+		Expect(toRedis.Environments).To(Equal([]string{"default"}))
+		Expect(toRedis.Redis).To(Equal(s.prober.watched[key]))
+		Expect(toRedis.Key.IsEmpty()).To(BeFalse())
 
 		By("making the ConfigMap again, immutable and with other flags")
 		Expect(k8s.Delete(ctx, s.flags(""))).To(Succeed())
@@ -92,6 +115,12 @@ var _ = Describe("The flags of a FlagCache", func() {
 		Expect(status.Pods).To(Equal(int32(2)))
 		Expect(status.ServingPods).To(HaveValue(Equal(int32(2))))
 
+		Expect(broadcasts.watched[key].Number).To(Equal(second))
+		broadcasts.last = broadcast.Result{Number: second, Reason: "PermissionDenied"}
+		s.settle(ctx)
+		c = s.expect(ctx, v1alpha1.ConditionFlagsDelivered, metav1.ConditionTrue, v1alpha1.ReasonDelivered)
+		Expect(c.Message).To(ContainSubstring("could not be written to Redis (PermissionDenied)"))
+
 		By("breaking the flags, which pods do not serve in any case")
 		Expect(k8s.Delete(ctx, s.flags(""))).To(Succeed())
 		s.create(ctx, s.flags("broken"))
@@ -105,6 +134,7 @@ var _ = Describe("The flags of a FlagCache", func() {
 		Expect(k8s.Delete(ctx, s.aFlagCache())).To(Succeed())
 		s.settle(ctx)
 		Expect(deliveries.watched).To(BeEmpty())
+		Expect(broadcasts.watched).To(BeEmpty())
 	})
 
 	It("keep their revision when the ConfigMap has another name or key", func(ctx context.Context) {
