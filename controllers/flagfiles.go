@@ -177,9 +177,12 @@ func (a *applier) publish(ctx context.Context, p *plan.Publication) error {
 	if err := a.fresh.ensure(ctx); err != nil {
 		return err
 	}
-	data, err := document(ctx, a.live, fc, p.Digest)
-	if err != nil {
-		return err
+	data := p.Content
+	if data == nil {
+		var err error
+		if data, err = document(ctx, a.live, fc, p.Digest); err != nil {
+			return err
+		}
 	}
 	configMap := p.ConfigMap(data)
 	if p.Observed == nil {

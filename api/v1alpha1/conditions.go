@@ -191,6 +191,8 @@ const (
 	ReasonUnparseable = "Unparseable"
 	// ReasonPodsBehind: pods serve other flags than were published last, longer than a kubelet takes to update a mount; the message names them.
 	ReasonPodsBehind = "PodsBehind"
+	// ReasonHeldBack: the file can be used, and is not published while spec.suspend is true or the policy does not permit the FlagCache; the message says what pods serve.
+	ReasonHeldBack = "HeldBack"
 	// ReasonFlagsRejected: some flags are invalid and are not served; the others are.
 	ReasonFlagsRejected = "FlagsRejected"
 )

@@ -75,6 +75,8 @@ const (
 	// AnnotationSeal, on a ControllerRevision, authenticates the pod template in its data or
 	// in its annotation: only a template that the operator sealed is applied.
 	AnnotationSeal = "flagcache.dev/template-seal"
+	// AnnotationFlagsSeal, on the ConfigMap of published flags, authenticates its manifest.
+	AnnotationFlagsSeal = "flagcache.dev/flags-seal"
 	// AnnotationTrial, on the Job of a load test, is the start time of the canary that
 	// it belongs to.
 	AnnotationTrial = "flagcache.dev/trial"

@@ -253,6 +253,72 @@ func TestPublishedFlags(t *testing.T) {
 			w.published().BinaryData = nil
 			w.settle()
 		},
+		"forged": func(w *world) {
+			w.ready().settle()
+			w.note("the flags change")
+			before := w.published().DeepCopy()
+			w.document = "other flags"
+			w.settle()
+			w.note("the flags are broken, and what was published before is put back with its seal")
+			w.flags = broken()
+			good := w.published().DeepCopy()
+			forge := func(edit func(*corev1.ConfigMap)) {
+				o := w.published()
+				o.Data, o.BinaryData, o.Annotations = maps.Clone(good.Data), maps.Clone(good.BinaryData), maps.Clone(good.Annotations)
+				edit(o)
+				w.settle()
+			}
+			forge(func(c *corev1.ConfigMap) {
+				c.Data, c.BinaryData, c.Annotations = maps.Clone(before.Data), maps.Clone(before.BinaryData), maps.Clone(before.Annotations)
+			})
+			w.note("document, digest and number are replaced")
+			forge(func(c *corev1.ConfigMap) { forgeFlags(c, "evil flags", noon.Unix()+1000) })
+			w.note("a release meanwhile")
+			w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = "flag-service:v2" })
+			w.settle()
+			w.note("only the number is replaced, by one that pods accept")
+			forge(func(c *corev1.ConfigMap) { replaceNumber(c, fmt.Sprint(noon.Unix()+config.FlagsNumberLead+1000)) })
+			w.note("only the time is replaced")
+			good = w.published().DeepCopy()
+			forge(func(c *corev1.ConfigMap) {
+				c.Data[config.FlagsManifestKey] = strings.Replace(c.Data[config.FlagsManifestKey], "2026-", "2016-", 1)
+			})
+			w.note("the manifest is removed")
+			good = w.published().DeepCopy()
+			forge(func(c *corev1.ConfigMap) { c.Data = nil })
+			w.note("the status is lost")
+			w.fc.Status.Flags = nil
+			w.settle()
+			w.note("the status is lost, and document, digest and number are replaced")
+			w.fc.Status.Flags = nil
+			good = w.published().DeepCopy()
+			forge(func(c *corev1.ConfigMap) { forgeFlags(c, "evil flags", noon.Unix()+2*config.FlagsNumberLead-5) })
+			w.note("the flags are fixed")
+			w.flags, w.document = loaded(), "good flags"
+			w.settle()
+			w.note("the highest number that pods accept is chosen: the next one waits for a second")
+			forge(func(c *corev1.ConfigMap) { forgeFlags(c, "evil flags", noon.Unix()+2*config.FlagsNumberLead-1) })
+			w.published().BinaryData = nil
+			if p := w.reconcile(); p.Publish != nil || p.RequeueAfter != time.Second {
+				t.Errorf("published %v, again in %s", p.Publish, p.RequeueAfter)
+			}
+			w.now = w.now.Add(time.Second)
+			w.settle()
+		},
+		"sealed-by-an-upgrade": func(w *world) {
+			w.ready().settle()
+			unsealed := w.published()
+			delete(unsealed.Annotations, v1alpha1.AnnotationFlagsSeal)
+			w.note("an earlier release published them, without a seal, and the flags are broken")
+			w.flags = broken()
+			w.settle()
+			w.note("the flags are fixed: they are sealed")
+			w.flags = loaded()
+			w.settle()
+			if seal := w.published().Annotations[v1alpha1.AnnotationFlagsSeal]; seal != w.index().Records.Seal.OfFlags(unsealed.Data[config.FlagsManifestKey]) {
+				t.Errorf("the seal is %q", seal)
+			}
+		},
 		"deleted-by-others": func(w *world) {
 			w.ready().settle()
 			w.note("it is deleted")
@@ -293,8 +359,14 @@ func TestPublishedFlags(t *testing.T) {
 			w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = true })
 			w.document = "other flags"
 			w.settle()
+			w.note("it is made immutable, and the flags change")
+			w.published().Immutable, w.document = ptr.To(true), "more flags"
+			w.settle()
 			w.note("it is deleted meanwhile")
 			w.children = without(w.children, w.published())
+			w.settle()
+			w.note("the FlagCache is resumed")
+			w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = false })
 			w.settle()
 		},
 		"not-permitted": func(w *world) {
@@ -305,7 +377,7 @@ func TestPublishedFlags(t *testing.T) {
 		"database-and-back": func(w *world) {
 			w.ready().settle()
 			w.note("the flags move to a database")
-			w.database = databaseSecret("postgres://flags:s3cret@db.example.com/flags")
+			w.database = databaseSecret("postgres://flags:s3cret@db.example.com/flags?sslmode=require")
 			w.edit(func(s *v1alpha1.FlagCacheSpec) { withPostgres(w.fc) })
 			for range 3 {
 				w.podsAvailable()
@@ -398,6 +470,13 @@ func TestPublishedFlags(t *testing.T) {
 			expectGolden(t, "flags-"+name+".golden", strings.Join(w.trace, "\n")+"\n")
 		})
 	}
+}
+
+// forgeFlags replaces the published flags consistently, as pods read them.
+func forgeFlags(c *corev1.ConfigMap, document string, number int64) {
+	c.Data = map[string]string{config.FlagsManifestKey: fmt.Sprintf(
+		`{"version":1,"store":"flagcache:shop/demo","current":{"number":%d,"digest":%q,"publishedAt":"2026-06-01T12:00:00Z"}}`, number, digestOf(document))}
+	c.BinaryData = map[string][]byte{config.FlagsDocumentKey: observed.Compress([]byte(document))}
 }
 
 // replaceNumber replaces the number in a manifest.

@@ -167,6 +167,9 @@ func heldStatus(s *observed.Index, st v1alpha1.FlagCacheStatus, held verdict) v1
 		all = append(all, conditions.Unknown(v1alpha1.ConditionRolloutHealthy, held.ready.Reason,
 			"Revision %s is not rolled out: %s. %s", planned.Candidate, held.ready.Message, meta.FindStatusCondition(st.Conditions, v1alpha1.ConditionServing).Message))
 	}
+	if c := source.HeldBack(s, held.ready.Message); c != nil {
+		all = append(all, *c)
+	}
 	st.Canary, st.History, st.Revisions = s.FlagCache.Status.Canary, s.FlagCache.Status.History, s.FlagCache.Status.Revisions
 	setConditions(s.FlagCache, s.Now, &st, held, all)
 	return st

@@ -168,7 +168,11 @@ func (w *world) index() *observed.Index { return observed.NewIndex(w.snapshot())
 func (w *world) reconcile() Plan {
 	p := Make(w.snapshot())
 	if p.Publish != nil {
-		w.put(p.Publish.ConfigMap([]byte(w.document)))
+		document := []byte(w.document)
+		if p.Publish.Content != nil {
+			document = p.Publish.Content
+		}
+		w.put(p.Publish.ConfigMap(document))
 	}
 	for _, o := range p.Apply {
 		w.put(o)

@@ -180,6 +180,11 @@ const (
 	PortNameTelemetry = "telemetry"
 )
 
+// PostgresSSLModes are the modes of the parameter sslmode that decide whether a connection to the
+// database is encrypted. Without one, and with allow and prefer, whoever is between the two
+// decides.
+const PostgresSSLModes = "disable, require, verify-ca, verify-full"
+
 // Keys of the ConfigMap with published flags, and the version of the manifest's layout.
 const (
 	// FlagsManifestKey has the manifest, in JSON: its version, the store, and the number
@@ -194,6 +199,9 @@ const (
 	// than seconds, so only somebody else, or a wrong clock, gives out a higher one, which
 	// no later document would reach.
 	FlagsNumberLead = 24 * 60 * 60
+	// FlagsClockSkew is by how much the clock of a pod may be ahead of, or behind, that of
+	// the operator, in seconds: pods accept numbers that exceed their time by both.
+	FlagsClockSkew = 24 * 60 * 60
 )
 
 // Paths inside a flag service container.

@@ -323,6 +323,7 @@ func withoutTimes(o client.Object) {
 	withoutNumber(o)
 	annotations := o.GetAnnotations()
 	delete(annotations, v1alpha1.AnnotationChange)
+	delete(annotations, v1alpha1.AnnotationKeyStep)
 	for _, key := range []string{v1alpha1.AnnotationToken, v1alpha1.AnnotationFailures} {
 		var value struct {
 			Request string

@@ -247,7 +247,7 @@ func TestRunsAreDeterministic(t *testing.T) {
 // TestMemoMatchesExecution compares runs that ended early because their result was known with
 // complete runs.
 func TestMemoMatchesExecution(t *testing.T) {
-	for _, name := range []string{"newRevision", "canaryInTwoSteps", "canaryRetried", "canaryByGateway", "canaryLoadTested", "canaryRecordRepaired", "canaryRejectionOverwritten", "elastiCacheReplaced", "elastiCacheChangeOverwritten", "elastiCacheFailsOnce", "elastiCacheOverspending", "elastiCacheRotated", "elastiCacheWithoutACK", "elastiCacheLost"} {
+	for _, name := range []string{"newRevision", "keysRotated", "publishedFlagsForged", "canaryInTwoSteps", "canaryRetried", "canaryByGateway", "canaryLoadTested", "canaryRecordRepaired", "canaryRejectionOverwritten", "elastiCacheReplaced", "elastiCacheChangeOverwritten", "elastiCacheFailsOnce", "elastiCacheOverspending", "elastiCacheRotated", "elastiCacheWithoutACK", "elastiCacheLost"} {
 		t.Run(name, func(t *testing.T) { compareWithMemo(t, referenceOf(t, name)) })
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"math"
 	"regexp"
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -47,6 +48,8 @@ type documents struct {
 	number int64
 	// digests are those of the published documents, by number.
 	digests map[int64]string
+	// foreign is the highest number that somebody else wrote and pods accept.
+	foreign int64
 }
 
 // published returns the published document as pods read it, its number and digest.
@@ -79,10 +82,16 @@ func (w *World) readsFlags(configMap string) bool {
 // one, whose numbers begin again.
 func (w *World) recordFlags(k kind, after client.Object) {
 	if k == flagCaches && after == nil {
-		w.documents.served, w.documents.number, w.documents.digests = 0, 0, nil
+		w.documents = documents{written: w.documents.written}
 	}
 	file, ok := after.(*corev1.ConfigMap)
-	if !ok || w.writer == operator || file.Name == publishedName {
+	if !ok || w.writer == operator {
+		return
+	}
+	if file.Name == publishedName {
+		if _, number, err := w.published(); err == nil && number <= w.time.Unix()+config.FlagsClockSkew+config.FlagsNumberLead {
+			w.documents.foreign = max(w.documents.foreign, number)
+		}
 		return
 	}
 	if text, ok := file.Data["flags.json"]; ok {
@@ -105,8 +114,8 @@ func (w oracle) checkPublished(k kind, before, after client.Object) {
 		w.violation("F1 flags: what was published cannot be served: %v", err)
 		return
 	}
-	if current.Number <= w.documents.number {
-		w.violation("F1 flags: number %d was published after %d", current.Number, w.documents.number)
+	if last := max(w.documents.number, w.documents.foreign); current.Number <= last {
+		w.violation("F1 flags: number %d was published after %d", current.Number, last)
 	}
 	at := len(w.documents.written) - 1
 	for at >= 0 && w.documents.written[at] != string(data) {
@@ -145,7 +154,8 @@ func sameDocument(before, after client.Object) bool {
 }
 
 // checkFlagsAtRest verifies F2: a flags file that can be used is what pods read, the last one that
-// could be used is otherwise, and the status has its number.
+// could be used is otherwise, and the status has its number. If somebody else has replaced that, the
+// status says so.
 func (w oracle) checkFlagsAtRest() {
 	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
 	if !ok || fc.DeletionTimestamp != nil || fc.Spec.Flags.ConfigMap == nil || fc.Spec.Suspend {
@@ -158,6 +168,11 @@ func (w oracle) checkFlagsAtRest() {
 	switch {
 	case usable && (err != nil || document != file.Data["flags.json"]):
 		w.violation("F2 flags: pods read %q (%v) and the flags file has %q", document, err, file.Data["flags.json"])
+	case !usable && err == nil && w.documents.number > 0 && number != w.documents.number:
+		valid := meta.FindStatusCondition(fc.Status.Conditions, v1alpha1.ConditionFlagsValid)
+		if fc.Status.Flags == nil || fc.Status.Flags.Number == number || valid == nil || !strings.Contains(valid.Message, "somebody edited ConfigMap "+publishedName) {
+			w.violation("F2 flags: pods read number %d, which somebody else wrote; the status has %+v and %+v", number, fc.Status.Flags, valid)
+		}
 	case !usable && err == nil && w.documents.number > 0 && document != w.documents.written[last]:
 		w.violation("F2 flags: pods read %q while the flags file cannot be used, and %q was published last", document, w.documents.written[last])
 	case err == nil && (fc.Status.Flags == nil || fc.Status.Flags.Number != number):
@@ -300,6 +315,17 @@ func withoutNumber(o client.Object) {
 	}
 }
 
+// flagsSealed reports whether the seal of the published flags is right.
+func (w digest) flagsSealed() bool {
+	configMap, published := live[*corev1.ConfigMap](&w.api.store, configMaps, publishedName)
+	key, sealed := live[*corev1.Secret](&w.api.store, secrets, integrityName)
+	fc, ok := live[*v1alpha1.FlagCache](&w.api.store, flagCaches, name)
+	if !published || !sealed || !ok {
+		return false
+	}
+	return observed.NewIndex(observed.Snapshot{FlagCache: fc, Children: []observed.Object{key}}).Records.Seal.OnFlags(configMap)
+}
+
 // statusNumber is the number in the status relative to the published one.
 func (w digest) statusNumber() int64 {
 	_, number, err := w.published()
@@ -313,6 +339,11 @@ func (w digest) statusNumber() int64 {
 // editPublished edits the ConfigMap of published flags as somebody else.
 func editPublished(what string, edit func(*corev1.ConfigMap)) step {
 	return step{what, func(w *World) { updateAs(&w.api, configMaps, publishedName, edit) }}
+}
+
+// setNumber replaces the number in a manifest.
+func setNumber(c *corev1.ConfigMap, number int64) {
+	c.Data[config.FlagsManifestKey] = regexp.MustCompile(`"number":\d+`).ReplaceAllString(c.Data[config.FlagsManifestKey], fmt.Sprintf(`"number":%d`, number))
 }
 
 // otherFlags is another file with good flags.
@@ -340,15 +371,30 @@ var flagScenarios = []scenario{
 	{name: "publishedFlagsEdited", steps: []step{createExternal,
 		editPublished("remove the document", func(c *corev1.ConfigMap) { c.BinaryData = nil }),
 		editPublished("overwrite the manifest", func(c *corev1.ConfigMap) { c.Data[config.FlagsManifestKey] = notJSON }),
-		editPublished("choose the highest number", func(c *corev1.ConfigMap) {
-			c.Data[config.FlagsManifestKey] = regexp.MustCompile(`"number":\d+`).ReplaceAllString(c.Data[config.FlagsManifestKey], fmt.Sprintf(`"number":%d`, int64(math.MaxInt64)))
-		}),
+		editPublished("choose the highest number", func(c *corev1.ConfigMap) { setNumber(c, math.MaxInt64-1) }),
 		editPublished("replace the document and its digest", func(c *corev1.ConfigMap) {
 			c.BinaryData[config.FlagsDocumentKey] = observed.Compress([]byte(otherFlags))
 			c.Data[config.FlagsManifestKey] = regexp.MustCompile(`"digest":"[^"]*"`).ReplaceAllString(c.Data[config.FlagsManifestKey], fmt.Sprintf(`"digest":"%x"`, sha256.Sum256([]byte(otherFlags))))
 		}),
 		editPublished("remove the labels", func(c *corev1.ConfigMap) { c.Labels = nil }),
 		changeFlags(otherFlags),
+	}, waitsForRest: true},
+	{name: "publishedFlagsForged", steps: []step{createExternal, changeFlags("{"),
+		{"publish other flags", func(w *World) {
+			document := []byte(otherFlags)
+			editPublished("", func(c *corev1.ConfigMap) {
+				c.Data[config.FlagsManifestKey] = fmt.Sprintf(`{"version":1,"store":%q,"current":{"number":%d,"digest":"%x","publishedAt":"2026-06-01T12:00:00Z"}}`,
+					storeID, w.time.Unix()+config.FlagsNumberLead+1000, sha256.Sum256(document))
+				c.BinaryData[config.FlagsDocumentKey] = observed.Compress(document)
+			}).do(w)
+		}},
+		changeFlags(goodFlags),
+	}, waitsForRest: true},
+	{name: "publishedFlagsRestored", steps: []step{createExternal, changeFlags("{"),
+		{"choose a higher number", func(w *World) {
+			editPublished("", func(c *corev1.ConfigMap) { setNumber(c, w.time.Unix()+config.FlagsNumberLead+1000) }).do(w)
+		}},
+		editPublished("remove the manifest", func(c *corev1.ConfigMap) { c.Data = nil }),
 	}, waitsForRest: true},
 	{name: "publishedFlagsImmutable", steps: []step{createExternal,
 		editPublished("make the published flags immutable", func(c *corev1.ConfigMap) { c.Immutable = ptr.To(true) }),

@@ -26,6 +26,7 @@ import (
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	claims "github.com/flagcache/flagcache/controllers/plan"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/probe"
 )
 
 // secretMarker is the beginning of all credentials of the World. Nothing else contains it.
@@ -47,6 +48,7 @@ func (w oracle) checkWrite(k kind, before, after client.Object) {
 		w.checkSecrecy(k, before, after)
 		w.checkOperatorWrite(k, before, after) // before recordStable
 	}
+	w.checkKeys(k, before, after)
 	w.canaryOracle().checkCanary(k, before, after)
 	w.cloudOracle().checkCloud(k, before, after)
 }
@@ -409,6 +411,8 @@ func (w oracle) checkAtRest() {
 	w.checkNetworkPolicy()
 	w.checkConsent()
 	w.checkFlagsAtRest()
+	w.checkKeysAtRest()
+	w.checkProbedAtRest()
 	w.cloudOracle().checkCloudAtRest()
 	w.canaryOracle().checkPromotionRecorded()
 }
@@ -419,6 +423,20 @@ func (w oracle) checkConsent() {
 	for _, o := range w.api.now(secrets) {
 		if ownedByName(o) && o.GetLabels()[v1alpha1.LabelAllow] != "" {
 			w.violation("S6 secrecy: Secret %s has the label by which owners let others use theirs", o.GetName())
+		}
+	}
+}
+
+// checkProbedAtRest verifies L6: a Redis that is ready and can be reached was probed, and found to be
+// healthy. That is after the few steps in which a World comes to rest.
+func (w oracle) checkProbedAtRest() {
+	for _, key := range w.redis.keys() {
+		set, ok := w.kube().redisPod(w.redis[key].target.Addr)
+		if !ok || set.Status.ReadyReplicas == 0 {
+			continue
+		}
+		if last, known := w.redis.Last(key); !known || last.Outcome != probe.Healthy {
+			w.violation("L6 probe: StatefulSet %s has a ready pod, and the result of its probe is %q", set.Name, last.Reason)
 		}
 	}
 }

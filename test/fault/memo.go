@@ -134,7 +134,7 @@ func (w digest) stateKey() stateKey {
 		return t.Sub(w.time)
 	}
 	fmt.Fprintln(h, w.queue.dirty, w.queue.failed, w.queue.stale, since(w.queue.later), max(0, since(w.queue.ready)), w.step, w.sinceLastStep(),
-		since(w.nextTick), since(w.alarm), w.statusNumber(), w.desiredLoad, w.cloud.installed, w.cloud.stopped, w.api.terminating, w.lastResult.unchanged, w.lastResult.requeueAfter, w.lastResult.revision == w.api.revision)
+		since(w.nextTick), since(w.alarm), w.statusNumber(), w.flagsSealed(), w.desiredLoad, w.cloud.installed, w.cloud.stopped, w.api.terminating, w.lastResult.unchanged, w.lastResult.requeueAfter, w.lastResult.revision == w.api.revision)
 	w.writeOrder(h)
 	s := fingerprintText(w.cloud.Describe(w.time))
 	fmt.Fprintln(h, s.text, asText(w.servers))
@@ -272,10 +272,14 @@ func (w digest) timesOf(o client.Object) any {
 	return w.timeToDeadline(o)
 }
 
-// timeToDeadline returns the remaining time of the deployment controller or of a load test.
+// timeToDeadline returns the remaining time of the deployment controller, of a load test, or of the
+// rotation of keys.
 func (w digest) timeToDeadline(o client.Object) time.Duration {
 	if job, ok := o.(*batchv1.Job); ok {
 		return max(job.CreationTimestamp.Sub(w.time), -2*loadTestDuration)
+	}
+	if holder, ok := o.(*corev1.Secret); ok && holder.Name == integrityName {
+		return sinceKeyStep(holder, w.time)
 	}
 	d, ok := o.(*appsv1.Deployment)
 	if !ok || w.reduced || len(d.Status.Conditions) == 0 || !strings.Contains(d.Spec.Template.Spec.Containers[0].Image, unstartableImage) {
@@ -337,6 +341,8 @@ func newFingerprint(o client.Object) fingerprint {
 		if s.Annotations[v1alpha1.AnnotationSeal] != "" {
 			s.Annotations[v1alpha1.AnnotationSeal] = "of the template, with a generated key"
 		}
+	case *corev1.ConfigMap:
+		delete(s.Annotations, v1alpha1.AnnotationFlagsSeal) // see flagsSealed
 	case *batchv1.Job:
 		delete(s.Annotations, v1alpha1.AnnotationTrial) // see recordState
 	case *appsv1.Deployment:

@@ -84,7 +84,7 @@ func normalizedText(o client.Object) string {
 	withoutTimes(o)
 	sortTags(o)
 	if o.GetAnnotations() != nil {
-		for _, key := range []string{v1alpha1.AnnotationApplied, annotationTemplate, annotationLogins, v1alpha1.AnnotationSeal} {
+		for _, key := range []string{v1alpha1.AnnotationApplied, annotationTemplate, annotationLogins, v1alpha1.AnnotationSeal, v1alpha1.AnnotationFlagsSeal} {
 			delete(o.GetAnnotations(), key)
 		}
 	}

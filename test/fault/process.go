@@ -17,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/util/csaupgrade"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -240,7 +242,7 @@ func (w process) operator() *controllers.Reconciler {
 		ACK:        w.World,
 		Events:     recorder{w.World},
 		Clock:      w.World,
-		Operator:   observed.Operator{Namespace: operatorNamespace, ClusterID: "cluster-1", FlagServiceImage: "flag-service:v1"},
+		Operator:   observed.Operator{Namespace: operatorNamespace, ClusterID: "cluster-1", FlagServiceImage: "flag-service:v1", KeyPeriod: w.scenario.keyPeriod},
 		Random:     w.random,
 		Backoff:    &w.queue.stale,
 	}
@@ -274,22 +276,40 @@ func (w process) applyAsEarlierRelease() {
 				secret.Data["redis.conf"] = []byte(strings.ReplaceAll(file, "resetchannels", probeKeyPattern+"* resetchannels"))
 			}
 			w.applyAgain(secrets, secret)
+			if applied, _ := live[*corev1.Secret](&w.api.store, secrets, secret.Name); applied.Data["probe-password"] != nil {
+				panic("the Secret of Redis still has the password of the probe")
+			}
 		}
 	}
 	for _, o := range w.api.now(statefulSets) {
 		set := o.DeepCopyObject().(*appsv1.StatefulSet)
 		set.Spec.Template.Annotations = map[string]string{v1alpha1.AnnotationConfig: "of an earlier release"}
 		w.applyAgain(statefulSets, set)
+		if applied, _ := live[*appsv1.StatefulSet](&w.api.store, statefulSets, set.Name); applied.Spec.Template.Annotations[v1alpha1.AnnotationProbeUser] != "" {
+			panic("the StatefulSet of Redis still has the user of the probe")
+		}
 	}
 }
 
-// applyAgain applies an object as another release would.
+// applyAgain applies an object as another release would, which removes the fields that it lacks.
 func (w process) applyAgain(k kind, o client.Object) {
+	owners, err := csaupgrade.UpgradeManagedFieldsPatch(o, sets.New(v1alpha1.FieldManager), v1alpha1.FieldManager)
+	if err != nil {
+		panic(fmt.Sprintf("computing the managed fields of %s %s: %v", k, o.GetName(), err))
+	}
+	if owners != nil {
+		w.mustPatch(patch{kind: k, name: o.GetName(), format: types.JSONPatchType, data: owners, manager: v1alpha1.FieldManager})
+	}
+	o.SetResourceVersion("")
 	o.SetManagedFields(nil)
 	setAnnotation(o, v1alpha1.AnnotationApplied, "by an earlier release")
-	p := patch{kind: k, name: o.GetName(), format: types.ApplyPatchType, data: []byte(observed.ToJSON(o)), manager: v1alpha1.FieldManager}
+	w.mustPatch(patch{kind: k, name: o.GetName(), format: types.ApplyPatchType, data: []byte(observed.ToJSON(o)), manager: v1alpha1.FieldManager})
+}
+
+// mustPatch changes an object, which must exist.
+func (w process) mustPatch(p patch) {
 	if _, err := w.api.patch(p); err != nil {
-		panic(fmt.Sprintf("applying %s %s: %v", k, o.GetName(), err))
+		panic(fmt.Sprintf("changing %s %s: %v", p.kind, p.name, err))
 	}
 }
 

@@ -34,6 +34,8 @@ type scenario struct {
 	excludedEvents []fault
 	// hasCanary reports that changes are evaluated by a canary, inCloud that the cache is in AWS.
 	hasCanary, inCloud bool
+	// keyPeriod is that of the rotation of keys, 0 for none.
+	keyPeriod time.Duration
 }
 
 type step struct {
@@ -144,7 +146,7 @@ var scenarios = slices.Concat([]scenario{
 	}, waitsForRest: true},
 	{name: "operatorRestarts", steps: []step{createInCluster, {"restart the operator", func(w *World) { w.process().restart() }}}},
 	{name: "namespaceDeleted", steps: []step{createInCluster, deleteNamespace}},
-}, flagScenarios, canaryScenarios, stableScenarios, elastiCacheScenarios)
+}, flagScenarios, keyScenarios, canaryScenarios, stableScenarios, elastiCacheScenarios)
 
 // Credentials and files of the World.
 const (

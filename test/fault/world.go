@@ -112,6 +112,8 @@ type World struct {
 	writer string
 	// documents are the flags that were written and published.
 	documents documents
+	// keys are those of documents in Redis.
+	keys keyHistory
 	// flagFiles is retained between reconciliations if the plan says so.
 	flagFiles *controllers.FlagFiles
 

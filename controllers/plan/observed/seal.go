@@ -19,9 +19,11 @@ import (
 	"github.com/flagcache/flagcache/service/config"
 )
 
-// Seal authenticates the pod templates on record. A Deployment is made again from them, and
-// whoever may edit ControllerRevisions must not be able to have the operator run other pods.
-// The key is that of the FlagCache, in a Secret.
+// Seal authenticates what the operator reads back from objects that others may edit: the pod
+// templates on record, from which a Deployment is made again, so that whoever may edit
+// ControllerRevisions cannot have the operator run other pods; and the manifest of published
+// flags, so that whoever may edit ConfigMaps cannot have it believe that other flags are the
+// last good ones. The key is that of the FlagCache, in a Secret.
 type Seal struct {
 	key secret.String
 	uid types.UID
@@ -36,6 +38,14 @@ const SealKey = "seal-key"
 func sealOf(x *Index) Seal {
 	name := IntegrityName(x.FlagCache)
 	return Seal{key: cmp.Or(x.SecretValue(name, SealKey), x.SecretValue(name, config.IntegrityKey)), uid: x.FlagCache.UID}
+}
+
+// NewSeal returns the seal of what is written now. A key that was not observed is the one that
+// the same plan creates.
+func NewSeal(x *Index) Seal {
+	s := x.Records.Seal
+	s.key = cmp.Or(s.key, x.Fresh.IntegrityKey)
+	return s
 }
 
 // Usable reports whether the key was observed.
@@ -61,6 +71,20 @@ func (s Seal) Template(revision string, holder *appsv1.ControllerRevision) (core
 		}
 	}
 	return corev1.PodTemplateSpec{}, false
+}
+
+// OfFlags returns the seal of the manifest of published flags, which has the digest of the
+// document, its number and the name of the FlagCache.
+func (s Seal) OfFlags(manifest string) string {
+	mac := hmac.New(sha256.New, []byte(s.key.Reveal()))
+	fmt.Fprintf(mac, "flagcache.dev published flags\n%s", manifest)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// OnFlags reports whether the manifest in a ConfigMap of published flags was sealed.
+func (s Seal) OnFlags(configMap *corev1.ConfigMap) bool {
+	want := s.OfFlags(configMap.Data[config.FlagsManifestKey])
+	return s.Usable() && hmac.Equal([]byte(want), []byte(configMap.Annotations[v1alpha1.AnnotationFlagsSeal]))
 }
 
 // Unprivileged reports whether a pod template requests nothing on its node that the operator

@@ -52,15 +52,24 @@ type PublishedDocument struct {
 // that is created again, and adopts its cache, a stranger to its own documents.
 func Store(fc *v1alpha1.FlagCache) string { return "flagcache:" + fc.Namespace + "/" + fc.Name }
 
-// published is the observed ConfigMap of published flags.
+// published is the observed ConfigMap of published flags. Anybody who may edit ConfigMaps can
+// change it, so its content is believed only if something else vouches for it.
 type published struct {
 	// configMap is nil if it does not exist.
 	configMap *corev1.ConfigMap
 	// document is the zero value if the content is not intact.
 	document PublishedDocument
+	// sealed: the operator's seal of the manifest is right, or its key is not known yet.
+	sealed bool
+	// foreign: pods can read it, and the operator did not publish it.
+	foreign bool
+	// content is the last published document if only the manifest was edited.
+	content []byte
+	// passed is a number that pods may have read from it, 0 if there is none.
+	passed int64
 }
 
-// intact reports whether pods can read it.
+// intact reports whether pods can read it, and the operator published it.
 func (p published) intact() bool { return p.document.Number > 0 }
 
 // readPublished returns the published flags as they were observed.
@@ -69,27 +78,75 @@ func readPublished(s *observed.Index) published {
 	if !ok {
 		return published{}
 	}
+	seal := s.Records.Seal
+	p := published{configMap: configMap, passed: numberToPass(configMap, s.Now), sealed: !seal.Usable() || seal.OnFlags(configMap)}
 	_, document, err := ReadPublished(configMap, Store(s.FlagCache))
-	if err != nil || !follows(s, document) {
-		return published{configMap: configMap}
+	if err == nil && vouched(s, document, p.sealed) {
+		p.document = document
+		return p
 	}
-	return published{configMap: configMap, document: document}
+	data, err := observed.Decompress(configMap.BinaryData[config.FlagsDocumentKey], maxDocument)
+	switch last := s.FlagCache.Status.Flags; {
+	case err != nil:
+	case last != nil && digest(data) == last.Digest:
+		p.content = data
+	default:
+		p.foreign = readable(configMap, Store(s.FlagCache), digest(data))
+	}
+	return p
 }
 
-// follows reports whether a document can be the one that the operator published last: the
-// status has it, or, if that was not written, one before.
-func follows(s *observed.Index, document PublishedDocument) bool {
-	last := lastNumber(s)
-	same := document.Number == last && document.Digest == s.FlagCache.Status.Flags.Digest
-	return same || document.Number > last && plausible(document.Number, s.Now)
+// vouched reports whether a document is one that the operator published: the status has it; or,
+// if that was not written, it has a later number and its seal is right. While the key of seals
+// is not known, what would be published now counts as sealed. An earlier document was put back
+// by somebody.
+func vouched(s *observed.Index, document PublishedDocument, sealed bool) bool {
+	last, status := lastNumber(s), s.FlagCache.Status.Flags
+	if document.Number == last {
+		return document.Digest == status.Digest && document.PublishedAt.Equal(&status.PublishedAt)
+	}
+	if !s.Records.Seal.Usable() {
+		sealed = s.Flags.State == observed.FlagsLoaded && s.Flags.Digest == document.Digest
+	}
+	return document.Number > last && plausible(document.Number, s.Now) && sealed
+}
+
+// numberToPass returns the number in a manifest, as pods read it, 0 if no pod accepts it.
+func numberToPass(configMap *corev1.ConfigMap, now time.Time) int64 {
+	var m manifest
+	if err := json.Unmarshal([]byte(configMap.Data[config.FlagsManifestKey]), &m); err != nil || m.Current.Number >= highestNumber(now) {
+		return 0
+	}
+	return m.Current.Number
+}
+
+// readable reports whether pods accept a manifest, which need not be as an operator writes it,
+// for a document.
+func readable(configMap *corev1.ConfigMap, store, digest string) bool {
+	var m manifest
+	err := json.Unmarshal([]byte(configMap.Data[config.FlagsManifestKey]), &m)
+	return err == nil && m.Version == config.FlagsManifestVersion && m.Store == store && m.Current.Number >= 1 && m.Current.Digest == digest
+}
+
+// restored reports whether the last document is published again as it was found.
+func (p published) restored() bool { return p.content != nil && !p.frozen() }
+
+// waits reports whether something is to be published as soon as it can have a number.
+func (p published) waits(s *observed.Index, publish *Publication) bool {
+	return publish == nil && !p.frozen() && (p.due(s) || p.content != nil)
 }
 
 // lost reports whether a published document cannot be read any more.
 func (p published) lost(s *observed.Index) bool { return !p.intact() && lastNumber(s) > 0 }
 
-// plausible reports whether the operator can have given out a number: see
+// highestNumber is the highest number that pods accept, by whatever clock: see
 // config.FlagsNumberLead.
-func plausible(number int64, now time.Time) bool { return number <= now.Unix()+config.FlagsNumberLead }
+func highestNumber(now time.Time) int64 {
+	return now.Unix() + config.FlagsClockSkew + config.FlagsNumberLead
+}
+
+// plausible reports whether the operator can have given out a number.
+func plausible(number int64, now time.Time) bool { return number <= highestNumber(now) }
 
 // ReadPublished returns the document in a ConfigMap of published flags. What is not complete,
 // is of another store, or was not written by an operator is an error: somebody has edited it.
@@ -127,6 +184,8 @@ type Publication struct {
 	// Observed is the ConfigMap to change, in the version that the number follows; nil to
 	// create it.
 	Observed *corev1.ConfigMap
+	// Content is the document, nil if it is read from the ConfigMap of the user.
+	Content []byte
 	// desired lacks the document.
 	desired *corev1.ConfigMap
 }
@@ -142,17 +201,33 @@ func (p *Publication) ConfigMap(document []byte) *corev1.ConfigMap {
 }
 
 // due reports whether the document of the source is to be published: it can be used, and what
-// was published is another one, or cannot be read any more.
+// was published is another one, cannot be read any more, or lacks the seal.
 func (p published) due(s *observed.Index) bool {
-	upToDate := p.intact() && p.document.Digest == s.Flags.Digest && metav1.IsControlledBy(p.configMap, s.FlagCache)
+	upToDate := p.intact() && p.sealed && p.document.Digest == s.Flags.Digest && metav1.IsControlledBy(p.configMap, s.FlagCache)
 	return s.Flags.State == observed.FlagsLoaded && !upToDate
 }
 
-// publication returns the document to publish, nil if there is none.
+// numberInterval is how soon a document is published whose number pods do not accept yet,
+// because somebody wrote the highest one that they do: it grows by one each second.
+const numberInterval = time.Second
+
+// publication returns the document to publish, nil if there is none: that of the source, or,
+// while that cannot be used, the last one with another manifest.
 func publication(s *observed.Index, p published) *Publication {
 	fc := s.FlagCache
-	if !p.due(s) || p.frozen() {
+	publish := &Publication{Digest: s.Flags.Digest, Observed: p.configMap}
+	switch {
+	case p.frozen():
 		return nil
+	case p.due(s):
+	case p.content != nil:
+		publish.Digest, publish.Content = fc.Status.Flags.Digest, p.content
+	default:
+		return nil
+	}
+	document := next(s, p, publish.Digest)
+	if !plausible(document.Number, s.Now) {
+		return nil // see numberInterval
 	}
 	meta := observed.ChildMeta(fc, observed.PublishedFlagsName(fc), v1alpha1.ComponentFlags)
 	if p.configMap != nil {
@@ -164,27 +239,33 @@ func publication(s *observed.Index, p published) *Publication {
 		meta = *p.configMap.ObjectMeta.DeepCopy()
 		meta.Labels, meta.OwnerReferences = observed.With(meta.Labels, labels), owners
 	}
-	return &Publication{
-		Digest: s.Flags.Digest, Observed: p.configMap,
-		desired: &corev1.ConfigMap{
-			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
-			ObjectMeta: meta,
-			Data: map[string]string{config.FlagsManifestKey: observed.ToJSON(manifest{
-				Version: config.FlagsManifestVersion, Store: Store(fc),
-				Current: PublishedDocument{Number: nextNumber(s, p), Digest: s.Flags.Digest, PublishedAt: metav1.NewTime(s.Now.UTC()).Rfc3339Copy()},
-			})},
-		},
+	text := observed.ToJSON(manifest{Version: config.FlagsManifestVersion, Store: Store(fc), Current: document})
+	metav1.SetMetaDataAnnotation(&meta, v1alpha1.AnnotationFlagsSeal, observed.NewSeal(s).OfFlags(text))
+	publish.desired = &corev1.ConfigMap{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+		ObjectMeta: meta,
+		Data:       map[string]string{config.FlagsManifestKey: text},
 	}
+	return publish
+}
+
+// next returns the document to publish. One that only lacks its seal, or its owner, stays.
+func next(s *observed.Index, p published, digest string) PublishedDocument {
+	if p.intact() && p.document.Digest == digest {
+		return p.document
+	}
+	return PublishedDocument{Number: nextNumber(s, p), Digest: digest, PublishedAt: metav1.NewTime(s.Now.UTC()).Rfc3339Copy()}
 }
 
 // nextNumber is the last number plus one. A series that begins, or whose last number was lost
 // with the ConfigMap, begins with the time in seconds: pods that saw the former numbers, or
-// find them in Redis, then see a higher one, as there are fewer changes than seconds.
+// find them in Redis, then see a higher one, as there are fewer changes than seconds. What
+// somebody else wrote is passed as well, because pods may serve it.
 func nextNumber(s *observed.Index, p published) int64 {
 	if p.intact() {
 		return p.document.Number + 1
 	}
-	return max(lastNumber(s)+1, s.Now.Unix())
+	return max(lastNumber(s)+1, p.passed+1, s.Now.Unix())
 }
 
 // lastNumber is the last number that the status has, 0 if it has none, or one of a clock that

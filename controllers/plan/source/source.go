@@ -11,6 +11,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/conditions"
@@ -57,16 +58,41 @@ func Check(s *observed.Index) Part {
 func checkFile(s *observed.Index) Part {
 	published := readPublished(s)
 	part := Part{
-		current: published, Usable: s.Flags.State == observed.FlagsLoaded || published.intact(),
+		current: published, Usable: s.Flags.State == observed.FlagsLoaded || published.intact() || published.restored(),
 		Valid: checkValid(s, published), Publish: publication(s, published), Delivery: target(s, published),
 	}
 	part.Keep, part.Delete = published.keep(s, part.Publish)
 	part.Status = published.status(s, part.Delivery)
 	part.Delivered = delivered(s, part)
-	if part.Valid.Status != metav1.ConditionTrue {
-		return part
+	if part.Valid.Status == metav1.ConditionTrue {
+		part = checkDelivery(s, part)
 	}
-	return checkDelivery(s, part)
+	if published.waits(s, part.Publish) {
+		part.RequeueAfter = numberInterval
+	}
+	return part
+}
+
+// HeldBack returns the condition FlagsValid of a FlagCache for which nothing is created or
+// deleted, for a reason such as spec.suspend: nil unless its flags can be used, and cannot be
+// published because of that. Before the first document there are no pods to serve one.
+func HeldBack(s *observed.Index, why string) *metav1.Condition {
+	if s.FlagCache.Spec.Flags.ConfigMap == nil || s.Flags.State != observed.FlagsLoaded {
+		return nil
+	}
+	name, p := observed.PublishedFlagsName(s.FlagCache), readPublished(s)
+	var problem string
+	switch {
+	case p.configMap == nil && lastNumber(s) > 0:
+		problem = "ConfigMap " + name + " was deleted, and is not created again. Running pods keep their flags, and new pods do not start"
+	case p.frozen() && p.due(s) && p.intact():
+		problem = "ConfigMap " + name + " is immutable, and is not replaced. Pods serve the flags that were published before"
+	case p.frozen() && p.due(s):
+		problem = "ConfigMap " + name + " is immutable and was edited, and is not replaced. Pods may serve what it has"
+	default:
+		return nil
+	}
+	return ptr.To(conditions.False(v1alpha1.ConditionFlagsValid, v1alpha1.ReasonHeldBack, "%s: %s", problem, why))
 }
 
 // checkValid reports whether the file can be served.
@@ -77,8 +103,10 @@ func checkValid(s *observed.Index, published published) metav1.Condition {
 	}
 	kept := ""
 	switch {
-	case published.intact():
+	case published.intact(), published.restored():
 		kept = ". The last good flags are still served"
+	case published.foreign:
+		kept = ". The last good flags are lost: somebody edited ConfigMap " + observed.PublishedFlagsName(s.FlagCache) + ", and pods may serve what it has"
 	case published.lost(s):
 		kept = ". Running pods still serve the last good flags, but new pods cannot: ConfigMap " + observed.PublishedFlagsName(s.FlagCache) + " was deleted or edited"
 	}
