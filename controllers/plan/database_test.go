@@ -36,7 +36,7 @@ func databaseSecret(uri string) observed.ExternalSecret {
 // aDatabaseWorld holds one FlagCache with its flags in PostgreSQL.
 func aDatabaseWorld(t *testing.T) *world {
 	w := aWorld(t, withPostgres(aFlagCache()))
-	w.database = databaseSecret("postgres://flags:s3cret@db.example.com:6432/flags\n")
+	w.database = databaseSecret("postgres://flags:s3cret@db.example.com:6432/flags?sslmode=require\n")
 	w.flags = observed.Flags{}
 	return w
 }
@@ -105,6 +105,7 @@ func TestInvalidDatabaseSecret(t *testing.T) {
 		"not permitted":  {secret: observed.ExternalSecret{Presence: observed.NotPermitted}, reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"kubectl label secret flags-db flagcache.dev/allow=true"}, stalled: true},
 		"of a FlagCache": {secret: observed.ExternalSecret{Presence: observed.Owned, Owner: "shop"}, reason: v1alpha1.ReasonSecretNotPermitted, says: []string{"belongs to FlagCache shop"}, stalled: true},
 		"without a key":  {secret: observed.ExternalSecret{Presence: observed.Present}, reason: v1alpha1.ReasonSecretInvalid, says: []string{"key uri: expected postgres://"}, stalled: true},
+		"without a mode": {secret: databaseSecret("postgres://flags:s3cret@db.example.com/flags"), reason: v1alpha1.ReasonSecretInvalid, says: []string{"Secret flags-db, key uri: the URI must have the parameter sslmode, such as ?sslmode=verify-full"}, stalled: true},
 		"another URI":    {secret: databaseSecret("mysql://db"), reason: v1alpha1.ReasonSecretInvalid, says: []string{"expected postgres://"}, stalled: true},
 	}
 	for name, test := range tests {
@@ -136,12 +137,37 @@ func TestLostSecretKeepsEgressToTheDatabase(t *testing.T) {
 	w.expectSilence()
 }
 
+// TestURIThatLeavesEncryptionOpen: pods of an earlier release serve with such a URI, and are not
+// replaced by ones that refuse it.
+func TestURIThatLeavesEncryptionOpen(t *testing.T) {
+	w := aDatabaseWorld(t).ready()
+	stable := w.fc.Status.Revisions.Stable
+	w.database = databaseSecret("postgres://flags:s3cret@db.example.com:6432/flags?sslmode=prefer")
+	w.edit(func(s *v1alpha1.FlagCacheSpec) { s.Service.Image = "flag-service:v2" })
+	for range 3 {
+		w.reconcile()
+	}
+	w.expect(v1alpha1.ConditionFlagsValid, metav1.ConditionFalse, v1alpha1.ReasonSecretInvalid)
+	w.expect(v1alpha1.ConditionServing, metav1.ConditionTrue, v1alpha1.ReasonServing)
+	for name := range w.index().Revisions {
+		if name != stable {
+			t.Errorf("there is a Deployment of revision %s, whose pods refuse the URI", name)
+		}
+	}
+	w.database = databaseSecret("postgres://flags:s3cret@db.example.com:6432/flags?sslmode=require")
+	w.reconcile()
+	w.expect(v1alpha1.ConditionFlagsValid, metav1.ConditionTrue, v1alpha1.ReasonStoredInDatabase)
+	if len(w.index().Revisions) != 2 {
+		t.Error("the revision is not rolled out when the URI has a mode")
+	}
+}
+
 // The flag service reads the URI again when it changes, so that another password or host
 // replaces no pod.
 func TestDatabaseURIIsNotInTheRevision(t *testing.T) {
 	w := aDatabaseWorld(t).ready()
 	stable := w.fc.Status.Revisions.Stable
-	w.database = databaseSecret("postgres://flags:other@db2.example.com/flags")
+	w.database = databaseSecret("postgres://flags:other@db2.example.com/flags?sslmode=require")
 	w.reconcile()
 	if got := w.fc.Status.Revisions; got.Stable != stable || got.Candidate != "" {
 		t.Errorf("the revisions are %v, want %s alone", got, stable)

@@ -196,7 +196,7 @@ func TestStoreIsThatOfTheFlagCache(t *testing.T) {
 
 func TestForeignStoreWithADatabase(t *testing.T) {
 	w := anExternalWorld(t, func(fc *v1alpha1.FlagCache) { withPostgres(fc) })
-	w.database = databaseSecret("postgres://flags:s3cret@db.example.com:6432/flags\n")
+	w.database = databaseSecret("postgres://flags:s3cret@db.example.com:6432/flags?sslmode=require\n")
 	w.flags = observed.Flags{}
 	w.ready()
 	pod := mustFind[*appsv1.Deployment](w, "demo-"+w.fc.Status.Revisions.Stable).Spec.Template.Spec

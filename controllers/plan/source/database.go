@@ -51,6 +51,14 @@ func checkDatabase(s *observed.Index) Part {
 	}
 }
 
+// sslModes are the modes that the flag service accepts.
+var sslModes = strings.Split(config.PostgresSSLModes, ", ")
+
+// errNoSSLMode is the error of a URI that leaves it open whether the connection is encrypted, with
+// which pods do not become ready.
+var errNoSSLMode = errors.New("the URI must have the parameter sslmode, such as ?sslmode=verify-full; one of " +
+	config.PostgresSSLModes + ", where disable sends the password and the flags in plain text")
+
 // databasePorts returns the ports of a PostgreSQL URI with one or more hosts,
 // sorted, without duplicates. Errors never contain the value.
 func databasePorts(uri string) ([]int32, error) {
@@ -70,6 +78,9 @@ func databasePorts(uri string) ([]int32, error) {
 	parameters, err := url.ParseQuery(query)
 	if err != nil || parameters.Has("host") || parameters.Has("port") {
 		return nil, errors.New("the URI's parameters are invalid: hosts and ports belong before the name of the database")
+	}
+	if !slices.Contains(sslModes, parameters.Get("sslmode")) {
+		return nil, errNoSSLMode
 	}
 	hosts := strings.Split(address[strings.LastIndex(address, "@")+1:], ",")
 	if len(hosts) > maxDatabaseHosts {

@@ -19,6 +19,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/flagcache/flagcache/service/config"
 )
 
 const (
@@ -44,12 +46,11 @@ const sessionSettings = "SET statement_timeout = '5s'; SET lock_timeout = '2s'; 
 var errInvalidURI = errors.New("the file does not contain a PostgreSQL URI such as postgres://user:password@host:5432/database; " +
 	"special characters in the password must be percent-encoded")
 
-// sslModes are those that decide whether the connection is encrypted. Without one, and
-// with allow and prefer, whoever is between the two decides.
-var sslModes = []string{"disable", "require", "verify-ca", "verify-full"}
+// sslModes are those that decide whether the connection is encrypted.
+var sslModes = strings.Split(config.PostgresSSLModes, ", ")
 
 var errNoSSLMode = errors.New("the database URI must have the parameter sslmode, such as ?sslmode=verify-full; one of " +
-	strings.Join(sslModes, ", ") + ", where disable sends the password and the flags in plain text")
+	config.PostgresSSLModes + ", where disable sends the password and the flags in plain text")
 
 // sslMode returns the mode that a URI or the environment sets.
 func sslMode(uri string) string {
