@@ -198,6 +198,7 @@ func newCache(s settings, log *slog.Logger, registry prometheus.Registerer) *cac
 		BindingDir:  s.bindingDir,
 		URL:         s.redisURL,
 		TTL:         s.cacheTTL,
+		Timed:       s.numbered(),
 		KeyFile:     s.hmacKeyFile,
 		MaxSize:     flags.MaxSize,
 		Connections: s.poolSize,

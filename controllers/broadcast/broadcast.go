@@ -235,6 +235,6 @@ func (t Target) slot(environment string) envelope.Slot {
 	}
 	return envelope.Slot{
 		Key: envelope.KeyOf(environment), Channel: envelope.ChannelOf(environment),
-		Sealer: sealer, MaxSize: maxDocument, TTL: t.TTL, KeepsUnknown: true,
+		Sealer: sealer, MaxSize: maxDocument, TTL: t.TTL, Timed: true, KeepsUnknown: true,
 	}
 }

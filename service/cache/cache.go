@@ -47,6 +47,8 @@ type Options struct {
 	CAFile string
 	// TTL is the lifetime of an entry, with a jitter of 10 %.
 	TTL time.Duration
+	// Timed: entries are stored with the time, because no database confirms them.
+	Timed bool
 	// KeyFile is the path of the key that authenticates values; those of the keys beside
 	// it (see config.EnvCacheHMACKeyFile) are read as well. Without it, values carry a
 	// checksum. If it is set but cannot be read, the cache is not used.

@@ -9,6 +9,11 @@
 // compare-and-delete, so that a valid value written in between is kept. With a key (see
 // config.EnvCacheHMACKeyFile) a document cannot be forged with write access to Redis alone.
 //
+// Where no database confirms documents, the tag is the time at which the document was stored,
+// "sealed-at:" with the seconds since 1970. One that is older than the TTL and a day, by which
+// clocks may differ, is used only by an instance without any flags: whoever can write to Redis
+// may have stored it again. Instances of an earlier release ignore that tag.
+//
 // The store and the tag identify the document in its source; the callers of Read
 // use it only if the source has it. An older version (epoch, number) never replaces
 // a newer one that the source may have, and a document never replaces that of

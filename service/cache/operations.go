@@ -232,12 +232,13 @@ func (c *Cache) get(ctx context.Context, client redis.UniversalClient, s Sealer)
 		c.options.Log.Warn("discarding a value in Redis", "key", c.key, "bytes", len(value), "error", err)
 		return Entry{}, c.discard(ctx, client, c.key, value)
 	}
+	entry.Stale = c.slot(s).IsStale(entry, time.Now())
 	return entry, nil
 }
 
 // slot is where the document is in Redis.
 func (c *Cache) slot(s Sealer) envelope.Slot {
-	return envelope.Slot{Key: c.key, Channel: c.channel, Sealer: s, MaxSize: c.options.MaxSize, TTL: c.options.TTL}
+	return envelope.Slot{Key: c.key, Channel: c.channel, Sealer: s, MaxSize: c.options.MaxSize, TTL: c.options.TTL, Timed: c.options.Timed}
 }
 
 // discard deletes a key if its value still begins with value. It returns

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/flagcache/flagcache/service/source"
 )
@@ -25,6 +26,12 @@ type Entry struct {
 	source.State
 	// Data is the document.
 	Data []byte
+	// SealedAt is when it was stored, to the second; zero if that is unknown. Documents of a
+	// database have none: they are used only if that confirms them.
+	SealedAt time.Time
+	// Stale means that it was stored so long ago that it has expired since, unless somebody
+	// stored it again. It is not stored.
+	Stale bool
 	// Supersedes means that the source does not have any other document which may
 	// be stored for its store, even one with a newer version. It is not stored.
 	Supersedes bool
@@ -81,7 +88,7 @@ func (s Sealer) hash() hash.Hash {
 
 // Seal returns the envelope of an entry under a key.
 func (s Sealer) Seal(key string, e Entry) []byte {
-	return s.seal(format, fmt.Sprintf("%d %d %d %s %s %s\n", e.Version.Epoch, e.Version.Number, len(e.Data), token(e.Store), token(e.Tag), key), e.Data)
+	return s.seal(format, fmt.Sprintf("%d %d %d %s %s %s\n", e.Version.Epoch, e.Version.Number, len(e.Data), token(e.Store), token(e.tag()), key), e.Data)
 }
 
 // sealPrevious returns the envelope of an entry in the previous format.
@@ -99,6 +106,30 @@ func (s Sealer) seal(format, fields string, data []byte) []byte {
 
 // token returns text as one field of a header.
 func token(text string) string { return "=" + url.QueryEscape(text) }
+
+// timePrefix begins a tag that is a time, in seconds since 1970. Instances of an earlier release
+// accept exactly one encoding of a document, with any tag, which they compare only if it is that
+// of a database. They delete what has another format or one more field.
+const timePrefix = "sealed-at:"
+
+// tag returns the tag of an entry in its envelope: that of a database, or the time.
+func (e Entry) tag() string {
+	if e.SealedAt.IsZero() {
+		return e.Tag
+	}
+	return timePrefix + strconv.FormatInt(e.SealedAt.Unix(), 10)
+}
+
+// setTag is the inverse of tag.
+func (e *Entry) setTag(tag string) {
+	text, isTime := strings.CutPrefix(tag, timePrefix)
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if !isTime || err != nil {
+		e.Tag = tag
+		return
+	}
+	e.SealedAt = time.Unix(seconds, 0)
+}
 
 // Open returns the entry in an envelope that was sealed with any of the keys. It parses
 // only the state in the header, and then compares the value with the envelope that Seal
@@ -127,7 +158,8 @@ func (s Sealer) open(key string, value []byte) (Entry, error) {
 	sealed := s.sealPrevious(key, entry)
 	if fields[0] == format && len(fields) > 7 {
 		entry.Store, _ = url.QueryUnescape(strings.TrimPrefix(fields[6], "="))
-		entry.Tag, _ = url.QueryUnescape(strings.TrimPrefix(fields[7], "="))
+		tag, _ := url.QueryUnescape(strings.TrimPrefix(fields[7], "="))
+		entry.setTag(tag)
 		sealed = s.Seal(key, entry)
 	}
 	switch {

@@ -5,7 +5,13 @@ package envelope
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/flagcache/flagcache/service/source"
 )
@@ -145,4 +151,78 @@ func FuzzOpen(f *testing.F) {
 			t.Errorf("%q is accepted although it is not the envelope of its content", value)
 		}
 	})
+}
+
+// openOfEarlierRelease opens an envelope as releases did whose envelopes had no time.
+func openOfEarlierRelease(s Sealer, key string, value []byte) (source.State, []byte, error) {
+	header, data, _ := bytes.Cut(value, []byte("\n"))
+	fields := strings.Split(string(header), " ")
+	if len(fields) < 8 {
+		return source.State{}, nil, errNotEnvelope
+	}
+	var state source.State
+	state.Version.Epoch, _ = strconv.ParseInt(fields[3], 10, 64)
+	state.Version.Number, _ = strconv.ParseInt(fields[4], 10, 64)
+	state.Store, _ = url.QueryUnescape(strings.TrimPrefix(fields[6], "="))
+	state.Tag, _ = url.QueryUnescape(strings.TrimPrefix(fields[7], "="))
+	if !hmac.Equal(value, s.seal("flagcache/3", fmt.Sprintf("%d %d %d %s %s %s\n", state.Version.Epoch, state.Version.Number, len(data), token(state.Store), token(state.Tag), key), data)) {
+		return source.State{}, nil, errNotEnvelope
+	}
+	return state, data, nil
+}
+
+// TestTimeOfAnEnvelope: a document is stored with its time where the previous release ignores it, and
+// each release reads the documents of the other one.
+func TestTimeOfAnEnvelope(t *testing.T) {
+	const key = "feature_flags:a"
+	s := Sealer{Secret: []byte("0123456789abcdef")}
+	state := source.State{Store: "flagcache:shop/demo", Version: source.Version{Epoch: source.PublishedEpoch, Number: 1780315200}}
+	at := time.Unix(1780315300, 0)
+	timed := s.Seal(key, Entry{State: state, Data: []byte("flags"), SealedAt: at})
+
+	if got, err := s.Open(key, timed); err != nil || got.State != state || !got.SealedAt.Equal(at) || string(got.Data) != "flags" {
+		t.Errorf("opened %+v, error %v", got, err)
+	}
+	former, data, err := openOfEarlierRelease(s, key, timed)
+	if err != nil || former.Store != state.Store || former.Version != state.Version || string(data) != "flags" {
+		t.Errorf("an earlier release opens %+v, error %v", former, err)
+	}
+	if got, err := s.Open(key, s.Seal(key, Entry{State: state, Data: []byte("flags")})); err != nil || got.State != state || !got.SealedAt.IsZero() {
+		t.Errorf("without a time, opened %+v, error %v", got, err)
+	}
+	for _, tag := range []string{"7f3a", "sealed-at:", "sealed-at:x", ""} {
+		e := Entry{State: source.State{Store: "db", Tag: tag}}
+		if got, err := s.Open(key, s.Seal(key, e)); err != nil || got.State != e.State || !got.SealedAt.IsZero() {
+			t.Errorf("tag %q: opened %+v, error %v", tag, got, err)
+		}
+	}
+	for _, other := range []string{"1780315301", "+1780315300", "01780315300"} {
+		forged := bytes.Replace(timed, []byte("1780315300 "), []byte(other+" "), 1)
+		if _, err := s.Open(key, forged); err == nil {
+			t.Errorf("the time can be changed to %s unnoticed", other)
+		}
+	}
+}
+
+// TestStaleEntries: an entry is stale when its TTL and the differences of clocks are over.
+func TestStaleEntries(t *testing.T) {
+	slot := Slot{TTL: time.Hour}
+	now := time.Unix(1780315200, 0)
+	for name, test := range map[string]struct {
+		sealedAt time.Time
+		stale    bool
+	}{
+		"without a time": {},
+		"just stored":    {sealedAt: now},
+		"of the future":  {sealedAt: now.Add(24 * time.Hour)},
+		"a day old":      {sealedAt: now.Add(-25 * time.Hour)},
+		"two days old":   {sealedAt: now.Add(-48 * time.Hour), stale: true},
+		"of 1970":        {sealedAt: time.Unix(0, 0), stale: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := slot.IsStale(Entry{SealedAt: test.sealedAt}, now); got != test.stale {
+				t.Errorf("stale: %t", got)
+			}
+		})
+	}
 }

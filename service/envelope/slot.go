@@ -36,6 +36,8 @@ type Slot struct {
 	MaxSize int
 	// TTL is the lifetime of a document, with a jitter of 10 %.
 	TTL time.Duration
+	// Timed: documents are stored with the time, because no database confirms them.
+	Timed bool
 	// KeepsUnknown: a value that is not an intact envelope is not replaced.
 	KeepsUnknown bool
 }
@@ -57,6 +59,15 @@ func (s Slot) Load(ctx context.Context, client redis.Cmdable) ([]byte, error) {
 		return nil, ErrMiss
 	}
 	return value, nil
+}
+
+// maxClockSkew is by how much the clocks of two writers may differ.
+const maxClockSkew = config.FlagsClockSkew * time.Second
+
+// IsStale reports whether an entry has outlived its TTL by more than clocks differ: somebody kept
+// it, or stored it again later.
+func (s Slot) IsStale(e Entry, now time.Time) bool {
+	return !e.SealedAt.IsZero() && now.Sub(e.SealedAt) > s.TTL*11/10+maxClockSkew
 }
 
 // Put writes a document and notifies all instances, unless the same or a newer one is stored.
@@ -90,6 +101,9 @@ func (s Slot) Put(ctx context.Context, client redis.UniversalClient, entry Entry
 			return nil
 		}
 		notify = err != nil || !bytes.Equal(stored.Data, entry.Data)
+		if entry.SealedAt = (time.Time{}); s.Timed {
+			entry.SealedAt = time.Now()
+		}
 		return Transact(ctx, tx, func(p redis.Pipeliner) { p.Set(ctx, s.Key, s.Sealer.Seal(s.Key, entry), s.ttl()) })
 	}, s.Key)
 	if err != nil || !notify {

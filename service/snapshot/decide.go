@@ -36,6 +36,8 @@ type proposal struct {
 	// unverified means that it was sealed with another integrity key, so that it has no
 	// data.
 	unverified bool
+	// stale means that it is from Redis, and was stored longer ago than it may be there.
+	stale bool
 }
 
 func fromSource(d source.Document) proposal {
@@ -43,7 +45,7 @@ func fromSource(d source.Document) proposal {
 }
 
 func fromEntry(e cache.Entry, origin string) proposal {
-	return proposal{data: e.Data, digest: source.Digest(e.Data), state: e.State, origin: origin}
+	return proposal{data: e.Data, digest: source.Digest(e.Data), state: e.State, origin: origin, stale: e.Stale}
 }
 
 // consider serves a document, or returns the reason not to. If the document is

@@ -129,6 +129,27 @@ func TestHighestNumberIsServed(t *testing.T) {
 	p.awaitValue("5")
 }
 
+// Whoever can write to Redis can store a document again that was there days ago. It is used only
+// where there is nothing else.
+func TestDocumentStoredAgainIsAHint(t *testing.T) {
+	server := redistest.Start(t)
+	put := func(number int64, value int, sealedAt time.Time) {
+		t.Helper()
+		server.Client().Set(t.Context(), documentKey, cache.Sealer{}.Seal(documentKey, cache.Entry{State: numberedState(number), Data: []byte(document(value)), SealedAt: sealedAt}), time.Minute)
+		server.Client().Publish(t.Context(), "feature_flags_changed:test", "")
+	}
+	week := time.Now().Add(-7 * 24 * time.Hour)
+	put(6, 6, week)
+	without := numbered(t, 0, 0, server)
+	without.awaitValue("6")
+	p := numbered(t, 5, 5, server)
+	p.awaitValue("5")
+	p.never("6")
+	put(7, 7, time.Now())
+	p.awaitValue("7")
+	without.awaitValue("7")
+}
+
 // Whoever can write to a Redis without a key could choose any number.
 func TestNumbersInRedisNeedAKey(t *testing.T) {
 	server := redistest.Start(t)

@@ -30,7 +30,7 @@ const (
 	// report before it uses a document that is not confirmed.
 	firstReport = time.Second
 	// maxClockSkew is how far in the future a file may have been modified.
-	maxClockSkew = 24 * time.Hour
+	maxClockSkew = config.FlagsClockSkew * time.Second
 )
 
 // Reasons for not using a document in Redis.
@@ -180,13 +180,14 @@ func numberOf(version source.Version, now time.Time) source.Version {
 
 // checkNumber returns an error if a numbered document does not take precedence over the served
 // one of the same store: the highest number does, wherever it was read. The source's takes
-// precedence over another one with the same number.
+// precedence over another one with the same number. One that is in Redis for too long, which
+// somebody may have stored again, takes none.
 func (a *arbiter) checkNumber(c proposal, current *Snapshot, sourceGood bool) error {
 	age := c.state.Version.Compare(current.Version)
 	switch {
 	case c.origin == OriginSource && age < 0:
 		return errBehind
-	case c.origin == OriginSource, age > 0 && (a.authenticated || !sourceGood):
+	case c.origin == OriginSource, age > 0 && !c.stale && (a.authenticated || !sourceGood):
 		return nil
 	default:
 		return errNotNewer
