@@ -4,9 +4,11 @@
 package evidence
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -58,6 +60,10 @@ type CloudWatch struct {
 	// Pods is the source of the checks without queries.
 	Pods Source
 
+	// decoding lets one response at a time cost the memory of being decoded, over all
+	// canaries, and each canary receives one at a time: see Prometheus.
+	decoding sync.Mutex
+
 	mu sync.Mutex
 	// config is the AWS SDK's configuration, nil until it is loaded; it refreshes its
 	// credentials.
@@ -78,7 +84,7 @@ func (c *CloudWatch) Sample(ctx context.Context, t Target) canary.Evidence {
 	case err != nil:
 		missing = append(missing, cloudWatchMessage(err))
 	case until.After(from): // otherwise no minute of the canary is complete yet
-		streams, more := queryAll(ctx, client, queried, t, from, until)
+		streams, more := c.queryAll(ctx, client, queried, t, from, until)
 		sample.Streams, missing = append(sample.Streams, streams...), append(missing, more...)
 	}
 	sample.Missing = joinMessages(missing)
@@ -86,15 +92,17 @@ func (c *CloudWatch) Sample(ctx context.Context, t Target) canary.Evidence {
 }
 
 // queryAll queries checks of both revisions.
-func queryAll(ctx context.Context, client *cloudwatch.Client, checks []canary.Check, t Target, from, until time.Time) (all []canary.Stream, missing []string) {
+func (c *CloudWatch) queryAll(ctx context.Context, client *cloudwatch.Client, checks []canary.Check, t Target, from, until time.Time) (all []canary.Stream, missing []string) {
 	streams := make([][]canary.Stream, 2*len(checks))
 	missing = make([]string, 2*len(checks))
+	var receiving sync.Mutex
 	var group errgroup.Group
 	group.SetLimit(maxConcurrentQueries)
 	for i, check := range checks {
 		for j, revision := range []string{t.Candidate, t.Stable} {
 			group.Go(func() error {
-				counts, err := queryCounts(ctx, client, check, revision, t, from, until)
+				q := countsQuery{client: client, receiving: &turn{mu: &receiving}, decoding: &turn{mu: &c.decoding}}
+				counts, err := q.run(ctx, check, revision, t, from, until)
 				if err != nil {
 					missing[2*i+j] = string(check) + ": " + cloudWatchMessage(err)
 					return nil
@@ -214,7 +222,6 @@ func (c *CloudWatch) client(ctx context.Context, t Target, from, until time.Time
 		if t.CloudWatch.Region != "" {
 			o.Region = t.CloudWatch.Region
 		}
-		o.HTTPClient = cappedClient{config.HTTPClient}
 		o.RetryMaxAttempts = cloudWatchAttempts
 	}), nil
 }
@@ -239,18 +246,38 @@ func (c *CloudWatch) aws(ctx context.Context) (aws.Config, error) {
 	return config, nil
 }
 
-// cappedClient limits the size of decompressed responses.
-type cappedClient struct{ next aws.HTTPClient }
+// boundedClient limits the size of decompressed responses, and returns one when it was received
+// and may be decoded.
+type boundedClient struct {
+	next aws.HTTPClient
+	// receiving is that of the canary, decoding that of all.
+	receiving, decoding *turn
+}
 
 // Do implements aws.HTTPClient.
-func (c cappedClient) Do(request *http.Request) (*http.Response, error) {
+func (c boundedClient) Do(request *http.Request) (*http.Response, error) {
+	c.decoding.end() // of the attempt before
 	response, err := c.next.Do(request)
 	if err != nil {
 		return nil, err
 	}
-	response.Body = &cappedBody{ReadCloser: response.Body, left: maxResponseBytes}
+	c.receiving.begin()
+	body, err := io.ReadAll(&cappedBody{ReadCloser: response.Body, left: maxResponseBytes})
+	_ = response.Body.Close()
+	if err != nil {
+		response.Body = io.NopCloser(failedBody{err}) // for the SDK, reading it failed
+		return response, nil
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	c.decoding.begin()
 	return response, nil
 }
+
+// failedBody is a body that could not be received.
+type failedBody struct{ err error }
+
+// Read implements io.Reader.
+func (b failedBody) Read([]byte) (int, error) { return 0, b.err }
 
 // fill substitutes the placeholders of a query. The values are names and hashes,
 // which contain no character that could end a string.

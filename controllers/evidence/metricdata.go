@@ -20,19 +20,33 @@ import (
 	"github.com/flagcache/flagcache/controllers/canary"
 )
 
-// queryCounts returns the events of a check since the canary started.
-func queryCounts(ctx context.Context, client *cloudwatch.Client, check canary.Check, revision string, t Target, from, until time.Time) (analysis.Counts, error) {
+// countsQuery is a query of the events of a check.
+type countsQuery struct {
+	client *cloudwatch.Client
+	// receiving and decoding: see boundedClient.
+	receiving, decoding *turn
+}
+
+// bound limits the memory that the responses of a request cost.
+func (q countsQuery) bound(o *cloudwatch.Options) {
+	o.HTTPClient = boundedClient{next: o.HTTPClient, receiving: q.receiving, decoding: q.decoding}
+}
+
+// run returns the events of a check since the canary started.
+func (q countsQuery) run(ctx context.Context, check canary.Check, revision string, t Target, from, until time.Time) (analysis.Counts, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	defer q.receiving.end()
+	defer q.decoding.end()
 	sums := map[string]*minuteSum{}
 	input := &cloudwatch.GetMetricDataInput{StartTime: &from, EndTime: &until, ScanBy: types.ScanByTimestampAscending}
 	for _, part := range []string{partBad, partTotal} {
 		query := t.CloudWatch.Queries[string(check)+"."+part]
-		sums[part] = &minuteSum{from: from, until: until, seen: map[time.Time]bool{}, search: query.Expression != ""}
+		sums[part] = &minuteSum{from: from, until: until, seen: make([]bool, until.Sub(from)/minute), search: query.Expression != ""}
 		input.MetricDataQueries = append(input.MetricDataQueries, metricQuery(part, query, revision, t))
 	}
 	for range maxPages {
-		page, err := client.GetMetricData(ctx, input)
+		page, err := q.client.GetMetricData(ctx, input, q.bound)
 		if err != nil {
 			return analysis.Counts{}, fmt.Errorf("querying CloudWatch: %w", err)
 		}
@@ -78,8 +92,10 @@ type minuteSum struct {
 	label *string
 	// complete is the state of the last result.
 	complete bool
-	seen     map[time.Time]bool
-	events   int64
+	// seen are the minutes with data, and minutes is their number.
+	seen    []bool
+	minutes int
+	events  int64
 }
 
 // add adds the minutes of a result. A partial result must be completed by a later
@@ -98,10 +114,11 @@ func (s *minuteSum) add(r types.MetricDataResult) error {
 	s.label, s.complete = aws.String(aws.ToString(r.Label)), r.StatusCode == types.StatusCodeComplete
 	for i, at := range r.Timestamps {
 		at = at.UTC()
-		if at.Before(s.from) || !at.Before(s.until) || !at.Equal(at.Truncate(minute)) || s.seen[at] {
+		if at.Before(s.from) || !at.Before(s.until) || !at.Equal(at.Truncate(minute)) || s.seen[at.Sub(s.from)/minute] {
 			return errTimestamps
 		}
-		s.seen[at] = true
+		s.seen[at.Sub(s.from)/minute] = true
+		s.minutes++
 		if !isCount(r.Values[i]) {
 			return errNotCounts
 		}
@@ -118,7 +135,7 @@ func countsOf(bad, total *minuteSum) (analysis.Counts, error) {
 	switch {
 	case total.label != nil && !total.complete, bad.label != nil && !bad.complete, bad.label == nil && !bad.search:
 		return analysis.Counts{}, errIncomplete
-	case len(total.seen) == 0:
+	case total.minutes == 0:
 		return analysis.Counts{}, errNoEvents
 	case bad.events > total.events:
 		return analysis.Counts{}, errBadExceedsTotal

@@ -103,11 +103,25 @@ func (p *Pods) list(ctx context.Context, fc types.NamespacedName, revisions ...s
 		all = all && pods.Continue == ""
 		for i := range pods.Items {
 			if scrapable(&pods.Items[i], fc.Name+"-"+revision) {
-				found = append(found, &pods.Items[i])
+				found = append(found, usedOf(&pods.Items[i]))
 			}
 		}
 	}
 	return found, all, nil
+}
+
+// usedOf returns what is used of a pod: others may make the rest large, and it is held until the
+// pod has answered.
+func usedOf(pod *corev1.Pod) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: pod.Name, UID: pod.UID, DeletionTimestamp: pod.DeletionTimestamp,
+			Labels: map[string]string{v1alpha1.LabelRevision: pod.Labels[v1alpha1.LabelRevision]},
+		},
+		Status: corev1.PodStatus{PodIP: pod.Status.PodIP, Conditions: slices.DeleteFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type != corev1.PodReady
+		})},
+	}
 }
 
 // scrapable reports whether a pod runs and was created by a revision's Deployment.

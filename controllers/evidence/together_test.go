@@ -18,8 +18,10 @@ import (
 
 	. "github.com/onsi/gomega"
 	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
+	"github.com/flagcache/flagcache/controllers/canary"
 	"github.com/flagcache/flagcache/service/config"
 )
 
@@ -36,10 +38,12 @@ func TestSamplesTogetherAreBounded(t *testing.T) {
 		connection = 16 << 10
 		pods       = maxConcurrentSamples * maxConcurrentScrapes * (kept + maxLine + connection)
 		prometheus = maxConcurrentSamples * (2*maxResponseBytes + maxConcurrentQueries*connection)
+		minutes    = 2 * int(maxCanaryAge/minute) // of bad events, and of all
+		cloudWatch = maxConcurrentSamples * (2*maxResponseBytes + maxConcurrentQueries*(connection+minutes))
 		deliveries = maxDeliveries * maxConcurrentDeliveries * (kept + maxLine + connection)
 	)
-	if together := max(pods, prometheus) + deliveries; together > maxTogether {
-		t.Errorf("samples of pods %d, of Prometheus %d, and comparisons of flags %d bytes are more than %d", pods, prometheus, deliveries, maxTogether)
+	if together := max(pods, prometheus, cloudWatch) + deliveries; together > maxTogether {
+		t.Errorf("samples of pods %d, of Prometheus %d, of CloudWatch %d, and comparisons of flags %d bytes are more than %d", pods, prometheus, cloudWatch, deliveries, maxTogether)
 	}
 }
 
@@ -97,6 +101,42 @@ func TestCanariesHoldOneResponseEach(t *testing.T) {
 	for range maxConcurrentSamples {
 		target := aTarget()
 		target.Prometheus = &v1alpha1.PrometheusSpec{Address: server.URL}
+		samples.Go(func() { _ = source.Sample(t.Context(), target) })
+	}
+	NewWithT(t).Eventually(received.held.Load).WithTimeout(queryTimeout).Should(BeNumerically(">=", maxConcurrentSamples*(maxResponseBytes-1)), "each canary receives one")
+	close(release)
+	samples.Wait()
+	if most := received.most.Load(); most > maxConcurrentSamples*maxResponseBytes {
+		t.Errorf("%d canaries held %d bytes at the same time", maxConcurrentSamples, most)
+	}
+}
+
+// TestCloudWatchCanariesHoldOneResponseEach: of a CloudWatch that sends as much as it may, and does not
+// end; and what they hold of minutes is a byte for each.
+func TestCloudWatchCanariesHoldOneResponseEach(t *testing.T) {
+	received := &tally{}
+	release := make(chan struct{})
+	fakeAWS(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Smithy-Protocol", "rpc-v2-cbor")
+		_, _ = io.WriteString(w, strings.Repeat(" ", maxResponseBytes-1))
+		_ = http.NewResponseController(w).Flush()
+		<-release
+	})
+	source := &CloudWatch{Clock: clocktesting.NewFakePassiveClock(now), Pods: sourceFunc(func(context.Context, Target) canary.Evidence { return canary.Evidence{} })}
+	config, err := source.aws(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.HTTPClient = &http.Client{Transport: received, Timeout: time.Minute}
+	source.config = &config
+	target := aCloudWatchTarget()
+	for _, check := range canary.Names() {
+		for _, part := range []string{partBad, partTotal} {
+			target.CloudWatch.Queries[string(check)+"."+part] = target.CloudWatch.Queries[string(canary.ErrorRate)+"."+part]
+		}
+	}
+	var samples sync.WaitGroup
+	for range maxConcurrentSamples {
 		samples.Go(func() { _ = source.Sample(t.Context(), target) })
 	}
 	NewWithT(t).Eventually(received.held.Load).WithTimeout(queryTimeout).Should(BeNumerically(">=", maxConcurrentSamples*(maxResponseBytes-1)), "each canary receives one")
