@@ -34,7 +34,7 @@ import (
 func inputs(t *testing.T) []input {
 	t.Helper()
 	all := append(specInputs(t), annotationInputs(t)...)
-	return append(all, kindInputs(t)...)
+	return append(append(all, kindInputs(t)...), liveInputs(t)...)
 }
 
 // hostileFlagCache returns a FlagCache of the hostile tenant.

@@ -31,6 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -58,13 +59,14 @@ const (
 
 // elsewhere are inputs that are not objects, with the tests of what the largest costs.
 var elsewhere = map[string]string{
-	"metrics of pods":             "controllers/evidence TestSampleOfHostilePodsCostsBoundedMemory",
-	"responses of Prometheus":     "controllers/evidence TestHostilePrometheusIsBounded",
-	"responses of CloudWatch":     "controllers/evidence TestInvalidCloudWatchResponseIsAbsent",
-	"flags that pods report":      "controllers/evidence TestHostileMetricsCostBoundedMemory",
-	"replies of a cache":          "controllers/probe FuzzReply",
-	"replies of a cache to flags": "controllers/broadcast TestHostileServers",
-	"report of a load test":       "controllers/plan/observed TestLoadTestOf",
+	"metrics of pods":                                "controllers/evidence TestSampleOfHostilePodsCostsBoundedMemory",
+	"responses of Prometheus":                        "controllers/evidence TestHostilePrometheusIsBounded",
+	"responses of the API server that are read live": "cmd/manager TestLiveResponsesAreBounded",
+	"responses of CloudWatch":                        "controllers/evidence TestCloudWatchCanariesHoldOneResponseEach",
+	"flags that pods report":                         "controllers/evidence TestHostileMetricsCostBoundedMemory",
+	"replies of a cache":                             "controllers/probe FuzzReply",
+	"replies of a cache to flags":                    "controllers/broadcast TestHostileServers",
+	"report of a load test":                          "controllers/plan/observed TestLoadTestOf",
 }
 
 // TestContract measures each input that a tenant writes: every field of the spec and every annotation
@@ -74,8 +76,10 @@ func TestContract(t *testing.T) {
 	newContract(t).measure(nil) // what only the first reconciles of a program cost is not the base
 	base := newContract(t).measure(nil)
 	t.Logf("%-66s %12s %12s %8s", "input", "bytes", "heap +bytes", "delay")
+	live := &readLive{kinds: map[string]bool{}}
 	for _, input := range inputs(t) {
 		c := newContract(t, input.objects...)
+		c.Live = live.client(c.server)
 		got := c.measure(input.flagCache)
 		delay := float64(got.work) / float64(base.work)
 		t.Logf("%-66s %12d %12d %7.2fx", input.name, input.size(), got.heap, delay)
@@ -86,6 +90,7 @@ func TestContract(t *testing.T) {
 			t.Errorf("%s: the reconcile of another tenant takes %.1f times the work", input.name, delay)
 		}
 	}
+	live.expectRows(t)
 	for _, input := range slices.Sorted(maps.Keys(elsewhere)) {
 		t.Logf("%-66s %s", input, elsewhere[input])
 	}
@@ -128,7 +133,7 @@ var hostile, other = types.NamespacedName{Namespace: "hostile", Name: "demo"}, t
 func newContract(t *testing.T, objects ...client.Object) *contract {
 	t.Helper()
 	scheme := k8sruntime.NewScheme()
-	for _, add := range []func(*k8sruntime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, ack.AddToScheme} {
+	for _, add := range []func(*k8sruntime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, ack.AddToScheme, gatewayv1.Install} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}

@@ -58,6 +58,10 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("setting up the manager: %w", err)
 	}
+	live, err := liveClient(mgr)
+	if err != nil {
+		return err
+	}
 	changes := make(chan event.GenericEvent, eventBuffer)
 	var reconciler *controllers.Reconciler
 	server, err := addAPIServer(ctx, mgr)
@@ -70,7 +74,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	// The policy is about what FlagCaches name, and pods are none of that.
-	pods := &evidence.Pods{Client: mgr.GetAPIReader(), Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient(&dial.Rules{APIServer: rules.APIServer})}
+	pods := &evidence.Pods{Client: live, Clock: clock.RealClock{}, HTTP: evidence.NewHTTPClient(&dial.Rules{APIServer: rules.APIServer})}
 	sampler, err := addSampler(ctx, mgr, pods, rules, changes)
 	if err != nil {
 		return err
@@ -99,10 +103,10 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	client := bodies.New(kinds.Client(mgr.GetClient()), mgr.GetAPIReader())
+	client := bodies.New(kinds.Client(mgr.GetClient()), live)
 	reconciler = &controllers.Reconciler{
 		Client:     client,
-		Live:       mgr.GetAPIReader(),
+		Live:       live,
 		Allowed:    client.Beside(allowed.GetClient()),
 		FlagFiles:  &controllers.FlagFiles{Metadata: mgr.GetClient(), Validate: validate},
 		Prober:     prober,

@@ -39,8 +39,13 @@ func RoutesToRead(fc *v1alpha1.FlagCache, children []observed.Object) []string {
 		}
 	}
 	slices.Sort(names)
-	return slices.Compact(names)
+	names = slices.Compact(names)
+	return names[:min(len(names), maxRoutes)]
 }
+
+// maxRoutes is how many routes are read: there is one for each candidate, and somebody may make
+// more Services that name large ones.
+const maxRoutes = 4
 
 // desiredRoute is the route that shares a canary's traffic, "" if none does.
 func desiredRoute(fc *v1alpha1.FlagCache) string {
