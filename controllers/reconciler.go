@@ -179,9 +179,13 @@ func (r *Reconciler) leaveTo(ctx context.Context, fc *v1alpha1.FlagCache, other 
 		return
 	}
 	ctrl.LoggerFrom(ctx).Info("Leaving a FlagCache to another operator", "namespace of the other", other)
+	claimed := "handles this FlagCache"
+	if fc.Status.Operator != other {
+		claimed = "is to handle this FlagCache by annotation, but has not claimed it; check that it runs"
+	}
 	recorder{r.Events}.Eventf(fc, nil, corev1.EventTypeWarning, v1alpha1.ReasonHandledByOther, v1alpha1.ConditionReady,
-		"The operator in namespace %s handles this FlagCache, and the one in namespace %s leaves it alone. To hand it over: kubectl annotate flagcache %s %s=%s --overwrite",
-		other, r.Operator.Namespace, fc.Name, v1alpha1.AnnotationOperator, r.Operator.Namespace)
+		"The operator in namespace %s %s, and the one in namespace %s leaves it alone. To hand it over: kubectl annotate flagcache %s %s=%s --overwrite",
+		other, claimed, r.Operator.Namespace, fc.Name, v1alpha1.AnnotationOperator, r.Operator.Namespace)
 }
 
 // forget stops everything that runs in the background for a deleted FlagCache.

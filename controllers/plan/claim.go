@@ -7,16 +7,26 @@ import (
 	"cmp"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
 )
 
 // Handler returns which operator handles a FlagCache, by its namespace, of which the
 // replicas of one operator share a lease: the one that a person named, else the one that
-// claimed it; "" for none yet.
+// claimed it; "" for none yet. A name that no namespace can have is ignored: no operator
+// would handle the FlagCache.
 func Handler(fc *v1alpha1.FlagCache) string {
-	return cmp.Or(fc.Annotations[v1alpha1.AnnotationOperator], fc.Status.Operator)
+	named := fc.Annotations[v1alpha1.AnnotationOperator]
+	if !namesNamespace(named) {
+		named = ""
+	}
+	return cmp.Or(named, fc.Status.Operator)
 }
+
+// namesNamespace reports whether a namespace can have a name.
+func namesNamespace(name string) bool { return len(validation.IsDNS1123Label(name)) == 0 }
 
 // claimed reports whether it is on record that this operator handles the FlagCache.
 func claimed(s *observed.Index) bool { return s.FlagCache.Status.Operator == s.Operator.Namespace }

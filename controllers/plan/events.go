@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -105,8 +106,9 @@ func usedCommands(fc *v1alpha1.FlagCache, r rollout) []Event {
 	return warnings
 }
 
-// ignoredRequests returns a warning for each other annotation that cannot have an effect.
-func ignoredRequests(fc *v1alpha1.FlagCache) []Event {
+// ignoredRequests returns a warning for each other annotation that cannot have an effect. The
+// ID in AWS of the cache that the spec requests is "" where it has none, or none yet.
+func ignoredRequests(fc *v1alpha1.FlagCache, id string) []Event {
 	elastiCache := fc.Spec.Cache.ElastiCache
 	var warnings []Event
 	for _, request := range []struct {
@@ -115,7 +117,9 @@ func ignoredRequests(fc *v1alpha1.FlagCache) []Event {
 		why        string
 	}{
 		{v1alpha1.AnnotationAdopt, elastiCache != nil, "only caches of cache.type ElastiCache are adopted"},
+		{v1alpha1.AnnotationAdopt, elastiCache == nil || id == "" || fc.Annotations[v1alpha1.AnnotationAdopt] == id, "the cache that the spec requests has the ID " + id + " in AWS, and the policy of the administrator permits no other"},
 		{v1alpha1.AnnotationAdoptChildren, fc.Annotations[v1alpha1.AnnotationAdoptChildren] == string(fc.UID), "its value must be the UID of this FlagCache, which is " + string(fc.UID)},
+		{v1alpha1.AnnotationOperator, namesNamespace(fc.Annotations[v1alpha1.AnnotationOperator]), "its value must be the namespace of an operator, which " + cmp.Or(fc.Status.Operator, "this one") + " remains"},
 		{v1alpha1.AnnotationRotateToken, elastiCache != nil && elastiCache.Authentication.Type == v1alpha1.AuthenticationToken, "the cache has no token that the operator rotates: that is elastiCache.authentication.type Token"},
 	} {
 		if fc.Annotations[request.annotation] != "" && !request.effective {

@@ -146,6 +146,10 @@ func TestAnnotationsThatAreIgnored(t *testing.T) {
 		"objects of a predecessor":        {fc: inCluster, annotation: v1alpha1.AnnotationAdoptChildren, value: string(inCluster.UID)},
 		"a group without ElastiCache":     {fc: inCluster, annotation: v1alpha1.AnnotationAdopt, value: "fc-shop-demo-0", ignored: true},
 		"a group":                         {fc: withToken, annotation: v1alpha1.AnnotationAdopt, value: "fc-shop-demo-0"},
+		"another group":                   {fc: withToken, annotation: v1alpha1.AnnotationAdopt, value: "fc-shop-demo-1", ignored: true},
+		"another operator":                {fc: inCluster, annotation: v1alpha1.AnnotationOperator, value: "team"},
+		"no namespace":                    {fc: inCluster, annotation: v1alpha1.AnnotationOperator, value: "Team A", ignored: true},
+		"a text that is no namespace":     {fc: inCluster, annotation: v1alpha1.AnnotationOperator, value: strings.Repeat("x", 1<<18), ignored: true},
 		"a rotation in the cluster":       {fc: inCluster, annotation: v1alpha1.AnnotationRotateToken, value: "1", ignored: true},
 		"a rotation with authentication":  {fc: withToken, annotation: v1alpha1.AnnotationRotateToken, value: "1"},
 		"a rotation with credentials":     {fc: withIAM, annotation: v1alpha1.AnnotationRotateToken, value: "1", ignored: true},
@@ -154,12 +158,12 @@ func TestAnnotationsThatAreIgnored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fc := test.fc.DeepCopy()
 			fc.Annotations = map[string]string{test.annotation: test.value}
-			warnings := ignoredRequests(fc)
+			warnings := ignoredRequests(fc, "fc-shop-demo-0")
 			if (len(warnings) == 1) != test.ignored || len(warnings) > 1 {
 				t.Fatalf("the warnings are %v", warnings)
 			}
 			for _, w := range warnings {
-				if w.Reason != v1alpha1.ReasonAnnotationIgnored || !strings.Contains(w.Message, test.annotation) {
+				if w.Reason != v1alpha1.ReasonAnnotationIgnored || !strings.Contains(w.Message, test.annotation) || len(w.Message) > 300 {
 					t.Errorf("%+v", w)
 				}
 			}

@@ -198,7 +198,7 @@ func progress(s *observed.Index) Plan {
 			p.Apply = append(p.Apply, o)
 		}
 	}
-	p.Warnings = slices.Concat(unknownRevisions(s, history, service.rollout.target), usedCommands(s.FlagCache, service.rollout), ignoredRequests(s.FlagCache), foreignAutoscalers(s))
+	p.Warnings = slices.Concat(unknownRevisions(s, history, service.rollout.target), usedCommands(s.FlagCache, service.rollout), ignoredRequests(s.FlagCache, cached.AdoptableID), foreignAutoscalers(s))
 	p.Routes = traffic.RouteChanges(s, service.rollout.routeShare(s.FlagCache))
 	p.Delete = append(obsolete(s, slices.Concat(desiredObjects, flags.Delete), service.rollout), flags.Delete...)
 	retired := caches.Retire(s, cached)

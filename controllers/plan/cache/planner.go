@@ -103,6 +103,9 @@ type Part struct {
 	// Provisioned is the condition CacheProvisioned, Conditions are further ones.
 	Provisioned metav1.Condition
 	Conditions  []metav1.Condition
+	// AdoptableID is the ID in AWS that a group must have to be adopted as the cache that
+	// the spec requests, "" if none is.
+	AdoptableID string
 	// Status has the facts about the cache that Planners know.
 	Status v1alpha1.CacheStatus
 	// Progress is what is still being done while the cache serves.

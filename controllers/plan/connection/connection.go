@@ -57,7 +57,12 @@ func (c Connection) URI() secret.String {
 	return secret.New(uri.String())
 }
 
-// Hash distinguishes the connections of one FlagCache.
+// Hash distinguishes the connections of one FlagCache, in the names of its objects. It has 32
+// bits, so whoever chooses a connection, and knows the UID, can search for two with the same hash.
+// The second one then replaces the first in pods without a canary, as if that Secret had been
+// edited, which the same person may do: it is their cache, and the UID keeps it from being
+// anybody else's. Chance makes one of four billion changes so. More bits would confirm a guess of
+// a password to whoever may read Deployments, and would replace all pods in an upgrade.
 func (c Connection) Hash(uid types.UID) string {
 	parts := []string{c.URI().Reveal(), c.CA}
 	if c.IAMCache != "" {

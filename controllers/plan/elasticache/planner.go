@@ -97,7 +97,7 @@ func (Planner) Plan(in cache.Input) cache.Part {
 	d.trusted = in.AdoptionPermitted || seen.Group != nil && len(seen.Group.Finalizers) > 0
 	// A cache that a revision uses was not rejected. One that may have been is not created.
 	rejected := len(seen.Users) == 0 && (in.Rejected || in.MayBeRejected && seen.Group == nil)
-	part := cache.Part{Status: statusOf(seen), Cost: assess(in.Index, d, seen.Group, rejected), KeepsConnection: true}
+	part := cache.Part{AdoptableID: d.aws, Status: statusOf(seen), Cost: assess(in.Index, d, seen.Group, rejected), KeepsConnection: true}
 	part.Status.EngineVersion = d.engine() + " " + d.spec.EngineVersion
 	if kind := missingKind(d, in.ACK); kind != nil {
 		part.Provisioned = notInstalled(*kind)
