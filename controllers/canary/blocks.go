@@ -110,6 +110,24 @@ func (b *TimeBlocks) atStep() *TimeBlocks {
 	return &next
 }
 
+// outsideStep excludes from the step the blocks that were completed since before.
+func (b *TimeBlocks) outsideStep(before *TimeBlocks) *TimeBlocks {
+	if b == nil {
+		return nil
+	}
+	next := *b
+	next.AtStep = maps.Clone(b.AtStep)
+	for check, blocks := range b.Complete {
+		if completed := blocks.Count - before.of(check).Count; completed > 0 {
+			if next.AtStep == nil {
+				next.AtStep = map[Check]int64{}
+			}
+			next.AtStep[check] += completed
+		}
+	}
+	return &next
+}
+
 // discard forgets a check.
 func (b *TimeBlocks) discard(check Check) *TimeBlocks {
 	if b == nil {

@@ -18,9 +18,11 @@ var byMinute = Policy{Alpha: 0.002, Block: time.Minute, MinimumBlocks: 5, Limits
 
 func ledgerByMinute() Ledger { return Ledger{}.groupedBy(byMinute) }
 
-// sampleByMinute of evidence about candidate b.
+// sampleByMinute of evidence about candidate b, which has had its share for long.
 func sampleByMinute(e Evidence, confounded bool) Sample {
-	return Sample{Evidence: e, Candidate: "b", Interval: interval, Policy: byMinute, Confounded: confounded}
+	return Sample{
+		Evidence: e, Candidate: "b", Interval: interval, Policy: byMinute, Confounded: confounded, SharedAt: noon.AddDate(-1, 0, 0), SharedFor: time.Hour,
+	}
 }
 
 // Whatever happens between samples, every event is in one block, and a block is complete
@@ -181,7 +183,9 @@ func TestBlocksBeforeTheStepDoNotPassIt(t *testing.T) {
 	for n := range int64(7) {
 		e := requests(noon.Add(time.Duration(n)*interval), 0, 10*n)
 		e.Lag = time.Minute
-		ledger, _ = ledger.Record(sampleByMinute(e, false))
+		s := sampleByMinute(e, false)
+		s.SharedFor = 0
+		ledger, _ = ledger.Record(s)
 	}
 	if all, inStep := ledger.Blocks.of(ErrorRate).Count, ledger.Blocks.inStep(ErrorRate); all != 1 || inStep != 0 {
 		t.Errorf("%d blocks, %d of them in the step", all, inStep)

@@ -63,6 +63,7 @@ type progressV1 struct {
 	Step           int         `json:"step"`
 	StepStartedAt  time.Time   `json:"stepStartedAt,omitzero"`
 	DecidedAt      time.Time   `json:"decidedAt,omitzero"`
+	SharedAt       time.Time   `json:"sharedAt,omitzero"`
 	Elapsed        duration    `json:"elapsed,omitzero"`
 	Observed       duration    `json:"observed,omitzero"`
 	HealthyFor     duration    `json:"healthyFor,omitzero"`
@@ -149,7 +150,7 @@ func encodeState(s *State) *stateV1 {
 			Block: duration(s.Policy.Block), MinimumBlocks: s.Policy.MinimumBlocks, Strict: s.Policy.Strict,
 		},
 		Progress: progressV1{
-			Step: p.Step, StepStartedAt: p.StepStartedAt, DecidedAt: p.DecidedAt, Elapsed: duration(p.Elapsed), Observed: duration(p.Observed),
+			Step: p.Step, StepStartedAt: p.StepStartedAt, DecidedAt: p.DecidedAt, SharedAt: p.SharedAt, Elapsed: duration(p.Elapsed), Observed: duration(p.Observed),
 			HealthyFor: duration(p.HealthyFor), UnavailableFor: duration(p.UnavailableFor), StableDownFor: duration(p.StableDownFor), SuspectedAt: p.SuspectedAt,
 			Inconclusive: p.Inconclusive, Resumed: p.Resumed, Forced: p.Forced, LoadTest: (*loadTestV1)(p.LoadTest),
 		},
@@ -235,7 +236,7 @@ func (s *stateV1) decode() *State {
 			Block: time.Duration(s.Policy.Block), MinimumBlocks: s.Policy.MinimumBlocks, Strict: s.Policy.Strict,
 		},
 		Progress: Progress{
-			Step: p.Step, StepStartedAt: p.StepStartedAt, DecidedAt: p.DecidedAt, Elapsed: time.Duration(p.Elapsed), Observed: time.Duration(p.Observed),
+			Step: p.Step, StepStartedAt: p.StepStartedAt, DecidedAt: p.DecidedAt, SharedAt: p.SharedAt, Elapsed: time.Duration(p.Elapsed), Observed: time.Duration(p.Observed),
 			HealthyFor: time.Duration(p.HealthyFor), UnavailableFor: time.Duration(p.UnavailableFor), StableDownFor: time.Duration(p.StableDownFor), SuspectedAt: p.SuspectedAt,
 			Inconclusive: p.Inconclusive, Resumed: p.Resumed, Forced: p.Forced, LoadTest: (*LoadTestResult)(p.LoadTest),
 		},

@@ -109,7 +109,7 @@ func TestRecordsAreReadAsTheyWereWritten(t *testing.T) {
 	want := Record{
 		Revision: "b", Outcome: Promoted, StartedAt: noon, FinishedAt: noon.Add(time.Hour), Passed: true,
 		Used:   Commands{Abort: true, Promote: true, Pause: true, Resume: true},
-		Canary: &State{Ledger: Ledger{Origin: "o", Continues: true}},
+		Canary: &State{Progress: Progress{Step: 1, SharedAt: noon}, Ledger: Ledger{Origin: "o", Continues: true}},
 	}
 	got, err := Decode(want.Encode())
 	if err != nil {

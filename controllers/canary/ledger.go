@@ -64,8 +64,10 @@ type Sample struct {
 	Confounded bool
 	// Interval between samples. Of the time between two, at most twice as much counts.
 	Interval time.Duration
-	// StepElapsed is how long the step has been running.
-	StepElapsed time.Duration
+	// SharedAt is since when the candidate has had the share of its step, zero while it has
+	// not, and SharedFor how long that is, also by a clock that jumped.
+	SharedAt  time.Time
+	SharedFor time.Duration
 	// Policy that the events are judged by.
 	Policy Policy
 }
@@ -78,9 +80,10 @@ func (l Ledger) switchesSource(e Evidence) bool {
 	return l.isNew(e) && l.Origin != "" && e.Origin != l.Origin
 }
 
-// Record adds what a sample has that was not counted yet, and returns how much time it
-// was observed for: the time since the last sample, not since the last reconcile. Of a
-// confounded sample only the readings are kept.
+// Record adds what a sample has that was not counted yet, and returns for how much time of
+// the step it was observed: the time since the last sample, not since the last reconcile, as
+// far as the candidate had the share of the step. Events that may have happened before it had
+// that do not count for the step. Of a confounded sample only the readings are kept.
 func (l Ledger) Record(s Sample) (next Ledger, observed time.Duration) {
 	if !l.isNew(s.Evidence) {
 		return l, 0
@@ -89,10 +92,10 @@ func (l Ledger) Record(s Sample) (next Ledger, observed time.Duration) {
 		l = l.switchSource(s.Evidence)
 	}
 	l.Origin = s.Origin
-	observed = countedTime(l.SampledAt, s.At, s.Interval)
-	first := l.SampledAt.IsZero()
+	since, blocks := l.SampledAt, l.Blocks
+	observed = countedTime(since, s.At, s.Interval)
 	l.SampledAt = s.At.UTC()
-	streams, candidate, stable, local := l.read(s, first)
+	streams, candidate, stable, local := l.read(s, since.IsZero())
 	l.Streams = streams
 	if s.Confounded {
 		return l, 0
@@ -100,10 +103,20 @@ func (l Ledger) Record(s Sample) (next Ledger, observed time.Duration) {
 	l.Candidate, l.Stable, l.Local = l.Candidate.plus(candidate), l.Stable.plus(stable), l.Local+local
 	l.RecentCandidate, l.RecentStable = l.RecentCandidate.plus(candidate), l.RecentStable.plus(stable)
 	l.Blocks = l.Blocks.add(candidate, stable, observed, s.Policy)
-	if s.StepElapsed < s.Lag {
-		return l.atStep(), 0 // the events happened before the step
+	switch {
+	case s.SharedAt.IsZero(), s.SharedFor < s.Lag:
+		return l.outsideStep(candidate, local, blocks), 0
+	case since.Before(s.SharedAt):
+		return l.outsideStep(candidate, local, blocks), min(observed, countedTime(s.SharedAt, s.At, s.Interval))
 	}
 	return l, observed
+}
+
+// outsideStep excludes from the step what was counted last, with the blocks from before.
+func (l Ledger) outsideStep(candidate Counters, local int64, before *TimeBlocks) Ledger {
+	l.CandidateAtStep, l.LocalAtStep = l.CandidateAtStep.plus(candidate), l.LocalAtStep+local
+	l.Blocks = l.Blocks.outsideStep(before)
+	return l
 }
 
 // switchSource forgets all counts. Evidence of another origin is about the same events,

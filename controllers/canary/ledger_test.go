@@ -20,8 +20,10 @@ func requests(at time.Time, bad, total int64) Evidence {
 	return Evidence{At: at, Streams: []Stream{{ID: "b/1", Revision: "b", Counts: Counters{ErrorRate: {Bad: bad, Total: total}}}}}
 }
 
-// sample of evidence about candidate b.
-func sample(e Evidence) Sample { return Sample{Evidence: e, Candidate: "b", Interval: interval} }
+// sample of evidence about candidate b, which has had its share for an hour.
+func sample(e Evidence) Sample {
+	return Sample{Evidence: e, Candidate: "b", Interval: interval, SharedAt: noon.Add(-time.Hour), SharedFor: time.Hour}
+}
 
 func TestReconcileWithoutANewSampleDoesNotCount(t *testing.T) {
 	const interval = time.Second

@@ -78,6 +78,7 @@ func decide(in Input) Decision {
 	}
 	t = t.trackAvailability()
 	if h, ok := t.hold(); ok {
+		t.Progress.SharedAt = time.Time{}
 		return t.decision(h)
 	}
 	return t.advance()
@@ -115,8 +116,11 @@ func observe(in Input) trial {
 	restarts := t.Ledger.switchesSource(in.Evidence) && t.Progress.Step > 0
 	t.Ledger, t.observed = t.Ledger.Record(Sample{
 		Evidence: in.Evidence, Candidate: in.Candidate, Confounded: confounded,
-		Interval: in.Spec.Interval, StepElapsed: t.Progress.Elapsed, Policy: t.Policy,
+		Interval: in.Spec.Interval, SharedAt: t.Progress.SharedAt, SharedFor: min(t.Progress.Elapsed, in.Now.Sub(t.Progress.SharedAt)), Policy: t.Policy,
 	})
+	if in.Recorded.Progress.unobserved(in.Now, in.Spec.Interval) {
+		t.observed = 0
+	}
 	if restarts {
 		t.State = t.beginStep(t.Progress.Step, in.Now)
 		t.gap, t.observed = 0, 0
@@ -129,7 +133,7 @@ func observe(in Input) trial {
 // trackHealth records for how long nothing has been failing, and reports whether
 // something was failing when the events of the sample happened.
 func (t *trial) trackHealth(failing bool) bool {
-	t.Progress.HealthyFor += t.gap
+	t.Progress.HealthyFor = prolonged(t.Progress.HealthyFor, t.gap)
 	if failing {
 		t.Progress.HealthyFor = 0
 	}
@@ -143,7 +147,7 @@ func (t *trial) trackStable() {
 		t.Progress.StableDownFor = 0
 		return
 	}
-	t.Progress.StableDownFor = min(max(t.Progress.StableDownFor+t.gap, time.Second), maxUnavailable+time.Second)
+	t.Progress.StableDownFor = min(prolonged(t.Progress.StableDownFor, t.gap), maxUnavailable+time.Second)
 }
 
 // standsIn reports whether the candidate may serve in place of the stable revision: as long
@@ -161,6 +165,7 @@ func servesAtFullSize(in Input) bool { return in.Serves && in.Pods.available(in.
 // if the stable revision never served, or does not for long; before that the stable
 // revision, whose pods may only be on their way to another node, serves again when it can.
 func takeOver(t trial) Decision {
+	t.Progress.SharedAt = time.Time{}
 	d := t.decision(hold{})
 	d.Phase, d.Replicas = Held, t.FullSize
 	d.Message = "The stable revision has no ready pod, so the candidate serves as soon as it has one"
@@ -251,7 +256,7 @@ func (t trial) trackAvailability() trial {
 	switch {
 	case t.Pods.Outdated:
 	case t.podsUnavailableInStep():
-		t.Progress.UnavailableFor += t.gap
+		t.Progress.UnavailableFor = prolonged(t.Progress.UnavailableFor, t.gap)
 	case t.inStep():
 		t.Progress.UnavailableFor = 0
 	}
@@ -267,10 +272,7 @@ func (t trial) advance() Decision {
 		t.State = t.beginStep(1, t.Now)
 		return t.decision(hold{})
 	}
-	t.Progress.Elapsed += t.gap
-	if t.ObservedWeight >= t.step().Weight {
-		t.Progress.Observed += t.observed
-	}
+	t = t.countTime()
 	if t.Progress.Inconclusive && t.Commands.Resume && !t.Progress.Resumed {
 		t.State = t.beginStep(t.Progress.Step, t.Now)
 	}
@@ -285,6 +287,22 @@ func (t trial) advance() Decision {
 		return t.decision(hold{message: "Waiting for more evidence: " + t.lacking(t.results)})
 	}
 	return t.decision(hold{})
+}
+
+// countTime lets time count for the step, beginning with the decision that observes the
+// candidate with its share, and without anything that holds it. A rollback for too little
+// evidence that is not on record has taken the share away: then the deadline counts on.
+func (t trial) countTime() trial {
+	p := &t.Progress
+	switch {
+	case t.ObservedWeight < t.step().Weight:
+		p.SharedAt, p.Elapsed = time.Time{}, p.Elapsed+t.gap
+	case p.SharedAt.IsZero(), p.SharedAt.After(t.Now): // the clock may have been set back
+		p.SharedAt, p.DecidedAt = t.Now.UTC(), t.Now.UTC()
+	default:
+		p.Elapsed, p.Observed = p.Elapsed+t.gap, p.Observed+t.observed
+	}
+	return t
 }
 
 // inconclusive applies the policy for too little evidence at the deadline.

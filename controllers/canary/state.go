@@ -30,6 +30,10 @@ type Progress struct {
 	StepStartedAt time.Time
 	// DecidedAt is when the last decision was made.
 	DecidedAt time.Time
+	// SharedAt is since when the candidate was observed to have the share of the step, with
+	// nothing that holds it; zero while it has not. Neither time nor requests from before
+	// count for the step.
+	SharedAt time.Time
 	// Elapsed is how long the step has been running, Observed how long with evidence.
 	Elapsed, Observed time.Duration
 	// HealthyFor is how long nothing has been failing that both revisions depend on.
@@ -88,7 +92,7 @@ func (l LoadTestResult) Summary() string {
 func (s State) beginStep(step int, now time.Time) State {
 	p := &s.Progress
 	p.Step, p.StepStartedAt = step, now.UTC().Truncate(time.Second)
-	p.Elapsed, p.Observed, p.UnavailableFor, p.Inconclusive = 0, 0, 0, false
+	p.SharedAt, p.Elapsed, p.Observed, p.UnavailableFor, p.Inconclusive = time.Time{}, 0, 0, 0, false
 	s.Ledger = s.Ledger.beginStep()
 	return s
 }
@@ -103,6 +107,25 @@ func (p Progress) decideAt(now time.Time, sampled bool, interval time.Duration) 
 	gap := countedTime(p.DecidedAt, now, interval)
 	p.DecidedAt = now.UTC()
 	return p, gap
+}
+
+// prolonged returns for how long a state has been observed that lasts on. The time before it
+// was first observed does not count; it is a second then, which tells it from no time at all.
+func prolonged(lasted, gap time.Duration) time.Duration {
+	if lasted == 0 {
+		return time.Second
+	}
+	return lasted + gap
+}
+
+// maxUnobserved is how long there may be no decision on record, if the interval is not longer,
+// for what was observed before and after to count for the time between.
+const maxUnobserved = time.Minute
+
+// unobserved reports whether so much time has passed since the last decision that it is not
+// known what happened meanwhile: the operator was down, or could not record anything.
+func (p Progress) unobserved(now time.Time, interval time.Duration) bool {
+	return now.Sub(p.DecidedAt) > max(2*interval, maxUnobserved)
 }
 
 // restInterval is how often counts are recorded of a canary that waits for a person, or

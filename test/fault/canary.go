@@ -356,9 +356,8 @@ func (w canaryOracle) protects(from string) bool {
 // checkPromotion verifies S7: the Service selects only a revision whose steps are all recorded as
 // passed, and which had the share of each step for long enough, as counted by the World; or one
 // that was stable before, or that a user promoted. The duration of a step is accurate to two
-// intervals, and one more per clock jump and per further fault: each may keep the share from being
-// applied while the step is on record. While no revision that was promoted has a ready pod, it does
-// not apply.
+// intervals, and one more per clock jump. While no revision that was promoted has a ready pod, it
+// does not apply.
 func (w canaryOracle) checkPromotion(revision string) {
 	fc := w.current.flagCache
 	steps := fc.Spec.Canary.GetSteps()
@@ -369,7 +368,7 @@ func (w canaryOracle) checkPromotion(revision string) {
 	if !ok || record.Canary == nil || record.Canary.Progress.Step <= len(steps) || record.Outcome == canary.RolledBack {
 		w.violation("S3 gate: the Service selects revision %s, whose steps are not recorded as passed", revision)
 	}
-	slack := time.Duration(2+len(w.plan.clockJumps)+max(0, len(w.plan.points)-1)) * fc.Spec.Canary.Metrics.Interval.Duration
+	slack := time.Duration(2+len(w.plan.clockJumps)) * fc.Spec.Canary.Metrics.Interval.Duration
 	for i, step := range steps {
 		had := w.clients.exposures[share{revision, step.Weight}]
 		if had.duration < step.Duration.Duration-slack || had.requests < fc.Spec.Canary.MinimumRequests {

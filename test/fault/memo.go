@@ -212,16 +212,29 @@ func (w digest) recordState(record canary.Record) string {
 	if record.Canary != nil {
 		state := *record.Canary
 		p, l := &state.Progress, &state.Ledger
-		fmt.Fprintln(&text, p.DecidedAt.Sub(w.time), l.SampledAt.Sub(w.time))
+		fmt.Fprintln(&text, p.DecidedAt.Sub(w.time), l.SampledAt.Sub(w.time), w.sharedSince(state))
 		for _, revision := range slices.Sorted(maps.Keys(l.Streams)) {
 			fmt.Fprintln(&text, revision, l.Streams[revision].Missed, w.newCounts(revision, l.Streams[revision].Counts))
 		}
-		p.DecidedAt, l.SampledAt, p.StepStartedAt, l.Streams = time.Time{}, time.Time{}, time.Time{}, nil
+		p.DecidedAt, l.SampledAt, p.StepStartedAt, p.SharedAt, l.Streams = time.Time{}, time.Time{}, time.Time{}, time.Time{}, nil
 		record.Canary = &state
 	}
 	record.StartedAt, record.FinishedAt = time.Time{}, time.Time{}
 	fmt.Fprintln(&text, asText(record))
 	return text.String()
+}
+
+// sharedSince describes since when a step has had its share. Before the last sample, and not in the
+// future, it does not matter when.
+func (w digest) sharedSince(state canary.State) string {
+	switch at := state.Progress.SharedAt; {
+	case at.IsZero():
+		return "no share"
+	case at.After(state.Ledger.SampledAt), at.After(w.Now()):
+		return at.Sub(w.time).String()
+	default:
+		return "a share"
+	}
 }
 
 // newCounts returns the requests that a revision served since its last sample.
