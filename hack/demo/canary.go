@@ -59,7 +59,8 @@ func (d *demo) withTraffic(ctx context.Context, steps ...func(context.Context) e
 // promote rolls out a good revision.
 func (d *demo) promote(ctx context.Context) error {
 	d.section("Rolling out a good revision")
-	d.print("A change to the pods is first tested as a canary: here with 20 %% of the traffic for 8 seconds.")
+	d.print("A change to the pods is first tested as a canary: here with 20 %% of the traffic for 8 seconds. The pods that")
+	d.print("forward this share read it from a mounted file, which a kubelet updates 60 to 90 seconds after a change.")
 	before, _, err := d.flagCache(ctx)
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func (d *demo) promote(ctx context.Context) error {
 	if err := d.patch(ctx, `{"spec": {`+accelerated+`, "service": {"env": [{"name": "RELEASE", "value": "2"}]}}}`); err != nil {
 		return err
 	}
-	took, err := d.await(ctx, "the new revision is promoted", 3*time.Minute, d.observeCanary(promotedAfter(before)))
+	took, err := d.await(ctx, "the new revision is promoted", 5*time.Minute, d.observeCanary(promotedAfter(before)))
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (d *demo) changeFlag(ctx context.Context) error {
 	if err := d.editFlags(ctx); err != nil {
 		return err
 	}
-	took, err := d.await(ctx, "every pod serves the new value", 30*time.Second, d.observeFlagChange)
+	took, err := d.await(ctx, "every pod serves the new value", 2*time.Minute, d.observeFlagChange)
 	if err != nil {
 		return err
 	}

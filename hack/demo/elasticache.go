@@ -126,7 +126,7 @@ func (d *demo) rotate(ctx context.Context) error {
 		return err
 	}
 	promoted := promotedAfter(before)
-	took, err := d.await(ctx, "applications have the new token", 2*time.Minute, d.observeTokens(old, func(now tokens, fc *v1alpha1.FlagCache) bool {
+	took, err := d.await(ctx, "applications have the new token", 5*time.Minute, d.observeTokens(old, func(now tokens, fc *v1alpha1.FlagCache) bool {
 		return now.published == now.latest && now.probed && promoted(fc)
 	}))
 	if err != nil {
@@ -227,7 +227,7 @@ func (d *demo) replace(ctx context.Context) error {
 	if err := d.getGroups(ctx); err != nil {
 		return err
 	}
-	took, err := d.await(ctx, "the revision with the new cache is promoted", 3*time.Minute, d.observeCanary(promotedAfter(before)))
+	took, err := d.await(ctx, "the revision with the new cache is promoted", 5*time.Minute, d.observeCanary(promotedAfter(before)))
 	if err != nil {
 		return err
 	}

@@ -118,10 +118,10 @@ equal "secret ${web#pod/}" inside "$web" sh -c 'echo $PASSWORD $POD'
 equal secret inside "$web" cat /etc/password/password
 equal "test" inside "$web" cat /var/run/secrets/kubernetes.io/serviceaccount/namespace
 
-check "a changed ConfigMap is updated in a running pod within seconds"
+check "a changed ConfigMap is updated in a running pod within 90 seconds, as by default"
 equal old inside "$web" cat /etc/flags/flag
 k patch configmap -n test flags -p '{"data":{"flag":"new"}}' >/dev/null
-eventually 8 new inside "$web" cat /etc/flags/flag
+eventually 120 new inside "$web" cat /etc/flags/flag
 
 check "a Service is balanced over all ready pods, by name and by address, from pods and from outside"
 equal "2 2 2" visits http://web/ 6

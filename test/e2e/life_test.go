@@ -143,7 +143,7 @@ var _ = Describe("The sample, from apply to delete", Ordered, func() {
 			answer, err := endpointOf(ctx, demo).Evaluate(ctx, "maintenance", nil)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(answer.Variant).To(Equal("on"))
-		}).WithTimeout(5*time.Second).WithPolling(100*time.Millisecond).Should(Succeed(), "pods read the invalid file within seconds")
+		}).WithTimeout(5*time.Second).WithPolling(100*time.Millisecond).Should(Succeed(), "an invalid file is not published")
 
 		changed(ctx, flags, func(f *corev1.ConfigMap) { f.Data["flags.json"] = good })
 		expectReady(ctx, demo)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sys/unix"
@@ -66,7 +65,7 @@ func kubeletServer(config Config) (*options.KubeletServer, error) {
 	}
 	listenOnNode(c)
 	withoutCgroups(c)
-	promptly(c)
+	forFewPods(c)
 	c.PodLogsDir = filepath.Join(config.Directory, "logs")
 	c.ClusterDNS = []string{network.DNSAddress}
 	c.ClusterDomain = network.Domain
@@ -108,14 +107,11 @@ func withoutCgroups(c *kubeletconfig.KubeletConfiguration) {
 	c.ProtectKernelDefaults = false
 }
 
-// promptly shortens the kubelet's intervals, because there are few pods.
-func promptly(c *kubeletconfig.KubeletConfiguration) {
-	every := func(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
-	// Volumes of changed ConfigMaps and Secrets are written in the next sync of a pod.
-	// The change itself is watched.
-	c.SyncFrequency = every(time.Second)
-	c.NodeStatusUpdateFrequency = every(5 * time.Second)
-	c.VolumeStatsAggPeriod = every(-1) // volumes are not measured
+// forFewPods removes what is expensive, and limits that one busy node would reach. The intervals
+// remain the defaults: in particular, volumes of changed ConfigMaps and Secrets are written
+// in the next sync of a pod, 60 to 90 seconds after the last one, as in other clusters.
+func forFewPods(c *kubeletconfig.KubeletConfiguration) {
+	c.VolumeStatsAggPeriod = metav1.Duration{Duration: -1} // volumes are not measured
 	c.SerializeImagePulls = false
 	c.KubeAPIQPS, c.KubeAPIBurst = 500, 1000
 	c.EventRecordQPS, c.EventBurst = 500, 1000
