@@ -275,6 +275,10 @@ bench-scale: build redis $(TEST_API_SERVER) ## Benchmark the operator with 10,00
 bench-service: build ## Benchmark the flag service against a bare net/http handler (two idle cores, Linux).
 	go run ./hack/bench/service
 
+.PHONY: bench-delivery
+bench-delivery: kube build redis ## Benchmark the delivery of flags to 3 and 30 pods (a quarter of an hour).
+	go run ./hack/bench/delivery $(BENCH_FLAGS)
+
 .PHONY: bench-canary
 bench-canary: ## Simulate canaries to measure false positives and detection times.
 	go run ./hack/benchcanary
