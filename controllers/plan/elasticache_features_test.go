@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
@@ -283,6 +284,28 @@ func TestConnectionSecret(t *testing.T) {
 		}
 		c.probe, c.nextProbe = observed.Probe{}, observed.Probe{}
 		c.expectSilence()
+	})
+	t.Run("nor does one that restarts while nothing is applied", func(t *testing.T) {
+		c := aCloud(t, withElastiCache(aFlagCache()))
+		c.until("the first probe", c.hasReason(v1alpha1.ReasonVerifying))
+		c.edit(func(s *v1alpha1.FlagCacheSpec) { s.Suspend = true })
+		c.until("its result", c.hasReason(v1alpha1.ReasonProvisioned))
+		c.runFor(time.Minute)
+		c.probe, c.nextProbe = observed.Probe{}, observed.Probe{}
+		before := c.fc.Status.DeepCopy()
+		c.reconcileOnce()
+		if d := cmp.Diff(*before, c.fc.Status); d != "" {
+			t.Errorf("the status changed (-before +after):\n%s", d)
+		}
+		if c.last.ProbeNext == nil {
+			t.Error("the connection is not probed again")
+		}
+		c.alter(func(g *ackmodel.Group) { g.Tokens = ackmodel.AcceptOnly("unknown") })
+		c.tick()
+		c.tick()
+		if reason := c.reason(); reason != v1alpha1.ReasonVerifying {
+			t.Errorf("after another probe has failed the reason is %s", reason)
+		}
 	})
 	t.Run("an edit is reverted", func(t *testing.T) {
 		c := aReadyCloud(t, withElastiCache(aFlagCache()))

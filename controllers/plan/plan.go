@@ -151,6 +151,7 @@ func Make(snapshot observed.Snapshot) Plan {
 // held changes nothing but the flags that pods serve already, and continues to report the
 // state of what runs.
 func held(s *observed.Index, why verdict) Plan {
+	s.Held = true
 	p := progress(s)
 	if p.Publish != nil && p.Publish.Observed == nil {
 		p.Publish = nil

@@ -5,6 +5,7 @@ package elasticache
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/flagcache/flagcache/api/v1alpha1"
 	"github.com/flagcache/flagcache/controllers/ack"
@@ -27,7 +28,7 @@ func (c planned) connections() (used, probe *connection.Connection) {
 	}
 	next := c.probed(current)
 	recorded := c.recorded(current)
-	verified := recorded || c.x.NextProbe.Health == observed.Healthy && c.x.NextProbe.Of == next.Hash(c.fc.UID)
+	verified := recorded || c.x.NextProbe.Health == observed.Healthy && c.x.NextProbe.Of == next.Hash(c.fc.UID) || c.reported(current)
 	switch {
 	case recorded:
 		return &current, nil
@@ -68,6 +69,15 @@ func (c planned) connection() (connection.Connection, bool) {
 func (c planned) recorded(current connection.Connection) bool {
 	_, ok := observed.Get[*corev1.Secret](c.x, observed.PrivateConnectionName(c.fc, current.Hash(c.fc.UID)))
 	return ok
+}
+
+// reported reports whether the status says that a probe of a connection has succeeded. While
+// nothing is applied that is recorded nowhere else, so it stands after a restart of the
+// operator until the next result. Before anything is applied, the connection is probed again.
+func (c planned) reported(current connection.Connection) bool {
+	st := c.fc.Status
+	return c.x.Held && c.x.NextProbe.Of == "" && st.Cache != nil && st.Cache.ReplicationGroupID == c.aws && st.Cache.Endpoint == current.Endpoint() &&
+		meta.IsStatusConditionTrue(st.Conditions, v1alpha1.ConditionCacheProvisioned)
 }
 
 // probed is a connection to the cache as the operator's probe uses it.

@@ -45,6 +45,8 @@ type Index struct {
 	// Baseline is the revision that clients are served by while no candidate serves them: the
 	// stable one, or a predecessor while the stable one has no ready pods.
 	Baseline string
+	// Held: nothing but the flags is applied, so that what was found out is in the status alone.
+	Held bool
 
 	byName map[childKey]Object
 }
