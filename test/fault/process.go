@@ -271,10 +271,7 @@ func (w process) applyAsEarlierRelease() {
 		if secret := o.DeepCopyObject().(*corev1.Secret); ownedByName(o) {
 			secret.Labels[v1alpha1.LabelAllow] = v1alpha1.AllowTrue
 			delete(secret.Data, "probe-password")
-			if file := string(secret.Data["redis.conf"]); file != "" {
-				file = probeUserPattern.ReplaceAllString(file, "")
-				secret.Data["redis.conf"] = []byte(strings.ReplaceAll(file, "resetchannels", probeKeyPattern+"* resetchannels"))
-			}
+			withoutProbeUser(secret)
 			w.applyAgain(secrets, secret)
 			if applied, _ := live[*corev1.Secret](&w.api.store, secrets, secret.Name); applied.Data["probe-password"] != nil {
 				panic("the Secret of Redis still has the password of the probe")
@@ -289,6 +286,27 @@ func (w process) applyAsEarlierRelease() {
 			panic("the StatefulSet of Redis still has the user of the probe")
 		}
 	}
+}
+
+// withoutProbeUser removes the user of the probe from the configuration of Redis.
+func withoutProbeUser(secret *corev1.Secret) {
+	if file := string(secret.Data["redis.conf"]); file != "" {
+		file = probeUserPattern.ReplaceAllString(file, "")
+		secret.Data["redis.conf"] = []byte(strings.ReplaceAll(file, "resetchannels", probeKeyPattern+"* resetchannels"))
+	}
+}
+
+// reconfigureRedis makes the configuration of Redis that of another release with the same
+// passwords.
+func (w process) reconfigureRedis() {
+	secret, _ := live[*corev1.Secret](&w.api.store, secrets, name+"-redis")
+	secret = secret.DeepCopy()
+	withoutProbeUser(secret)
+	w.applyAgain(secrets, secret)
+	set, _ := live[*appsv1.StatefulSet](&w.api.store, statefulSets, name+"-redis")
+	set = set.DeepCopy()
+	set.Spec.Template.Annotations = map[string]string{v1alpha1.AnnotationConfig: "of an earlier release"}
+	w.applyAgain(statefulSets, set)
 }
 
 // applyAgain applies an object as another release would, which removes the fields that it lacks.

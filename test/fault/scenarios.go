@@ -97,6 +97,11 @@ var scenarios = slices.Concat([]scenario{
 		}},
 	}, waitsForRest: true},
 	{name: "upgraded", steps: []step{createInCluster, {"make the children those of an earlier release", func(w *World) { w.process().applyAsEarlierRelease() }}, newImage("flag-service:v2")}},
+	{name: "reconfigured", steps: []step{createInCluster, {"make the configuration of Redis that of another release", func(w *World) {
+		if find(w.api.now(secrets), name+"-redis") != nil && find(w.api.now(statefulSets), name+"-redis") != nil {
+			w.process().reconfigureRedis()
+		}
+	}}}},
 	{name: "nameTakenThenFreed", steps: []step{
 		{"create a Service with the name", func(w *World) {
 			w.user().mustCreate(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}})
