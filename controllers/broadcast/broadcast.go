@@ -51,17 +51,17 @@ type Target struct {
 type Reason string
 
 const (
-	// Stored: Redis has the document, or a newer one of the FlagCache.
+	// Stored means: Redis has the document, or a newer one of the FlagCache.
 	Stored Reason = "Stored"
-	// ForeignStore: Redis has the document of another store.
+	// ForeignStore means: Redis has the document of another store.
 	ForeignStore Reason = "ForeignStore"
-	// OtherKey: Redis has a document that was sealed with another integrity key.
+	// OtherKey means: Redis has a document that was sealed with another integrity key.
 	OtherKey Reason = "OtherKey"
-	// Occupied: Redis has a value that is no document.
+	// Occupied means: Redis has a value that is no document.
 	Occupied Reason = "Occupied"
-	// Contended: others wrote at the same time, repeatedly.
+	// Contended means: others wrote at the same time, repeatedly.
 	Contended Reason = "Contended"
-	// Unreadable: the published document could not be read.
+	// Unreadable means: the published document could not be read.
 	Unreadable Reason = "Unreadable"
 )
 

@@ -190,6 +190,9 @@ func (w process) runReconcile() {
 	w.lastResult = reconcileResult{err: err, requeueAfter: result.RequeueAfter, unchanged: unchanged, revision: w.api.revision}
 	w.oracle().checkError(err)
 	w.oracle().checkFailureReported()
+	if w.broadcasts.fresh { // a real one may write before the operator changes its mind
+		w.oracle().checkBroadcast(*w.broadcasts.target)
+	}
 	w.canaryOracle().checkRejected()
 	w.canaryOracle().checkServed()
 	if w.nextTick.IsZero() && (w.redis.pending() || w.broadcasts.fresh || w.evidence.target != nil && w.evidence.next.IsZero()) {
