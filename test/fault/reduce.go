@@ -179,3 +179,12 @@ func (w digest) agesOut(fc *v1alpha1.FlagCache) time.Duration {
 	}
 	return fc.Spec.Canary.ScaleDownDelay.Duration + tick
 }
+
+// sinceKeyStep returns the time of the last step of a rotation relative to now, 0 if it is unknown.
+func sinceKeyStep(holder *corev1.Secret, now time.Time) time.Duration {
+	since, err := time.Parse(time.RFC3339, holder.Annotations[v1alpha1.AnnotationKeyStep])
+	if err != nil {
+		return 0
+	}
+	return since.Sub(now)
+}
