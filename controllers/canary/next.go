@@ -112,7 +112,7 @@ func observe(in Input) trial {
 		t.shared = "The cache that both revisions use is unhealthy"
 	}
 	t.trackStable()
-	confounded := t.trackHealth(t.shared != "" || t.podsUnavailableInStep() || in.Stable.Down || in.Stable.Replaced && !servesAtFullSize(in))
+	confounded := t.trackHealth(t.shared != "" || podsUnavailableInStep(t) || in.Stable.Down || in.Stable.Replaced && !servesAtFullSize(in))
 	restarts := t.Ledger.switchesSource(in.Evidence) && t.Progress.Step > 0
 	t.Ledger, t.observed = t.Ledger.Record(Sample{
 		Evidence: in.Evidence, Candidate: in.Candidate, Confounded: confounded,
@@ -176,7 +176,7 @@ func takeOver(t trial) Decision {
 
 // podsUnavailableInStep reports whether the candidate lacks pods in a step. Failed requests are then no
 // evidence about the release: pods that crash or do not become ready are judged as such.
-func (t trial) podsUnavailableInStep() bool {
+func podsUnavailableInStep(t trial) bool {
 	return t.inStep() && !t.Pods.available(t.replicas(t.Progress.Step))
 }
 
@@ -255,7 +255,7 @@ func (t trial) discardConfounded() trial {
 func (t trial) trackAvailability() trial {
 	switch {
 	case t.Pods.Outdated:
-	case t.podsUnavailableInStep():
+	case podsUnavailableInStep(t):
 		t.Progress.UnavailableFor = prolonged(t.Progress.UnavailableFor, t.gap)
 	case t.inStep():
 		t.Progress.UnavailableFor = 0

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 )
@@ -417,4 +418,56 @@ func (r *flagReader) targeting(variants map[string]json.RawMessage) *compiledRul
 	}
 	r.lint(targeting, path, variants)
 	return rule
+}
+
+// flagSetName is the metadata entry with the identifier of a set of flags.
+const flagSetName = "flagSetId"
+
+// flagSet returns the identifier of the set of flags that a flag with the given metadata
+// belongs to.
+func (p *parser) flagSet(own metadata) string {
+	id, known := own[flagSetName]
+	if !known {
+		id, known = p.metadata[flagSetName]
+	}
+	if !known || id.kind != kindString {
+		return ""
+	}
+	return id.text
+}
+
+// encoded returns the definition with the members that an evaluation uses. As in what
+// flagd sends, no default variant is an empty one.
+func (r *flagReader) encoded() json.RawMessage {
+	object := node{kind: kindObject}
+	add := func(name string, value *node) {
+		object.members = append(object.members, member{key: name, value: value})
+	}
+	add("state", r.value.member("state"))
+	add("variants", r.value.member("variants"))
+	fallback := r.value.member("defaultVariant")
+	if fallback == nil || fallback.kind == kindNull {
+		fallback = &node{kind: kindString}
+	}
+	add("defaultVariant", fallback)
+	for _, name := range []string{"targeting", "metadata"} {
+		if value := r.value.member(name); value != nil && len(value.members) > 0 {
+			add(name, value)
+		}
+	}
+	return object.appendJSON(nil)
+}
+
+// encodedEvaluators returns the evaluators that flags may refer to, sorted by name.
+func (p *parser) encodedEvaluators() json.RawMessage {
+	object := node{kind: kindObject}
+	for _, name := range slices.Sorted(maps.Keys(p.evaluators)) {
+		if found := p.evaluators[name]; found.defect == "" {
+			object.members = append(object.members, member{key: name, value: found.value})
+		}
+	}
+	if len(object.members) == 0 {
+		return nil
+	}
+	return object.appendJSON(nil)
 }

@@ -4,6 +4,7 @@
 package flags
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -256,3 +257,29 @@ func (s *Set) Metadata() json.RawMessage { return s.metadata }
 // Evaluators returns the valid $evaluators of the document as a compact JSON object, nil
 // if there are none.
 func (s *Set) Evaluators() json.RawMessage { return s.evaluators }
+
+// Changes are the keys of the flags that differ between two sets, sorted.
+type Changes struct{ Added, Updated, Removed []string }
+
+// ChangesSince returns what differs from an earlier set. A flag whose rule refers to the
+// set's evaluators changes with them, and each with the metadata of the document.
+func (s *Set) ChangesSince(earlier *Set) Changes {
+	var changes Changes
+	sameEvaluators := bytes.Equal(s.evaluators, earlier.evaluators)
+	for _, flag := range s.sorted {
+		before, known := earlier.flags[flag.Key]
+		switch {
+		case !known:
+			changes.Added = append(changes.Added, flag.Key)
+		case !bytes.Equal(flag.Definition, before.Definition), !bytes.Equal(flag.metadata, before.metadata),
+			!sameEvaluators && bytes.Contains(flag.Definition, []byte(`"$ref"`)):
+			changes.Updated = append(changes.Updated, flag.Key)
+		}
+	}
+	for _, flag := range earlier.sorted {
+		if _, kept := s.flags[flag.Key]; !kept {
+			changes.Removed = append(changes.Removed, flag.Key)
+		}
+	}
+	return changes
+}

@@ -96,7 +96,7 @@ func (c planned) dependency(desired observed.Object) metav1.Condition {
 
 // alreadyExists is for what AWS has and ACK does not manage. Whose it is, ACK does not say.
 func (c planned) alreadyExists(what string, r Refusal) metav1.Condition {
-	if c.inspectable() {
+	if inspectable(c) {
 		return reading(c.desired)
 	}
 	return notProvisioned(r.Reason, "%s: %s. Next: whoever owns it deletes it in AWS, or lets this FlagCache adopt it (docs/elasticache.md#deletion-and-adoption)", what, r.Message)

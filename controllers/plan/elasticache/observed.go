@@ -149,7 +149,7 @@ func (n names) mayTake(x *observed.Index, g *ack.ReplicationGroup) bool {
 
 // inspectable reports whether a group in AWS is to be read for an adoption: its ID is taken,
 // or that of something that it refers to.
-func (c planned) inspectable() bool {
+func inspectable(c planned) bool {
 	if !c.adopts() || c.seen.Inspected != nil {
 		return false
 	}

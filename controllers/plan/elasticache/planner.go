@@ -176,7 +176,7 @@ func (c planned) steps(held bool) steps {
 			next.keep = observed.Without(owned, []observed.Object{c.seen.Inspected})
 		}
 		return next
-	case c.inspectable():
+	case inspectable(c):
 		next.apply, next.keep = append(next.apply, c.inspection(c.x.Now)), owned
 		return next
 	case c.discarded():
