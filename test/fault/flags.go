@@ -188,7 +188,10 @@ func (w oracle) checkFlagsAtRest() {
 type broadcaster struct {
 	target *broadcast.Target
 	fresh  bool
-	last   broadcast.Result
+	// accepted reports that the last probe that the operator knows of succeeded with the target's
+	// login. What a later one found it cannot know.
+	accepted bool
+	last     broadcast.Result
 }
 
 // Watch starts or continues writing a document.
@@ -256,8 +259,7 @@ func (w oracle) checkBroadcast(t broadcast.Target) {
 	if published, ok := w.documents.digests[t.Number]; !w.plan.hasOutdatedDecisions() && (!ok || published != t.Digest) {
 		w.violation("F3 flags: number %d is written to Redis with the digest %.8s, and was published with %.8s", t.Number, t.Digest, published)
 	}
-	last := w.redis[request.NamespacedName].last
-	if !w.plan.hasOutdatedDecisions() && (last == nil || last.ID != t.Redis.ID || last.Outcome != probe.Healthy) {
+	if !w.plan.hasOutdatedDecisions() && !w.broadcasts.accepted {
 		w.violation("F3 flags: flags are written to %s, which has not accepted the login", t.Redis.Addr)
 	}
 	if t.Store != storeID || t.Key.IsEmpty() || len(t.Environments) == 0 {
@@ -286,7 +288,7 @@ func (w oracle) checkRedisAtRest(fc *v1alpha1.FlagCache, number int64) {
 // broadcastState is what follows of writes to Redis depends on: numbers relative to the published one.
 func (w digest) broadcastState() string {
 	_, number, _ := w.published()
-	text := fmt.Sprint(w.broadcasts.fresh, w.broadcasts.last.Reason, w.broadcasts.last.Number-number)
+	text := fmt.Sprint(w.broadcasts.fresh, w.broadcasts.accepted, w.broadcasts.last.Reason, w.broadcasts.last.Number-number)
 	if t := w.broadcasts.target; t != nil {
 		text += fmt.Sprint(t.Number-number, t.Digest, t.Environments, t.Redis.Addr, t.Redis.Username)
 	}

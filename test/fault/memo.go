@@ -151,6 +151,9 @@ func (w digest) stateKey() stateKey {
 		fmt.Fprintln(h, key.Name, target.Addr, hash(target), seen[id], seen[generatedPattern.FindString(target.Password.Reveal())], p.fresh, p.last != nil, last)
 	}
 	fmt.Fprintln(h, w.broadcastState())
+	if t := w.broadcasts.target; t != nil {
+		fmt.Fprintln(h, seen[t.Redis.ID], seen[generatedPattern.FindString(t.Redis.Password.Reveal())], seen[generatedPattern.FindString(t.Key.Reveal())])
+	}
 	if fc, ok := owner.(*v1alpha1.FlagCache); ok && fc.Spec.Canary != nil {
 		s := fingerprintText(w.canaryState(fc))
 		fmt.Fprintln(h, s.text)

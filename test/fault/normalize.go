@@ -304,8 +304,11 @@ func (w digest) ages(o client.Object) []time.Duration {
 		add(created)
 	default:
 		if ack.Is(o) && w.cloud.stopped {
-			add(o.GetCreationTimestamp().Time)
-			add(ack.ConditionsOf(o).LastSyncTime().Time)
+			since := ack.ConditionsOf(o).LastSyncTime().Time
+			if since.IsZero() { // only then does it matter when the object was created
+				since = o.GetCreationTimestamp().Time
+			}
+			add(since)
 		}
 	}
 	return ages

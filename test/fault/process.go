@@ -26,6 +26,7 @@ import (
 	"github.com/flagcache/flagcache/controllers"
 	"github.com/flagcache/flagcache/controllers/bodies"
 	"github.com/flagcache/flagcache/controllers/plan/observed"
+	"github.com/flagcache/flagcache/controllers/probe"
 	"github.com/flagcache/flagcache/service/flags"
 )
 
@@ -190,8 +191,12 @@ func (w process) runReconcile() {
 	w.lastResult = reconcileResult{err: err, requeueAfter: result.RequeueAfter, unchanged: unchanged, revision: w.api.revision}
 	w.oracle().checkError(err)
 	w.oracle().checkFailureReported()
-	if w.broadcasts.fresh { // a real one may write before the operator changes its mind
-		w.oracle().checkBroadcast(*w.broadcasts.target)
+	if t := w.broadcasts.target; t != nil {
+		last := w.redis[request.NamespacedName].last
+		w.broadcasts.accepted = last != nil && last.ID == t.Redis.ID && last.Outcome == probe.Healthy
+		if w.broadcasts.fresh { // a real one may write before the operator changes its mind
+			w.oracle().checkBroadcast(*t)
+		}
 	}
 	w.canaryOracle().checkRejected()
 	w.canaryOracle().checkServed()
