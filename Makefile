@@ -203,7 +203,7 @@ E2E_FLAGS ?=
 
 .PHONY: test-e2e
 test-e2e: kube build ack awsplayer redis ## Run the end-to-end tests on a local cluster.
-	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=20m $(GINKGO_FLAGS) ./test/e2e $(if $(E2E_FLAGS),-- $(E2E_FLAGS))
+	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=40m $(GINKGO_FLAGS) ./test/e2e $(if $(E2E_FLAGS),-- $(E2E_FLAGS))
 
 # About how many plans are run (FAULT_PLANS=all runs every one), and the seed that
 # selects them.

@@ -49,7 +49,8 @@ var _ = Describe("A canary", Ordered, Label("canary"), func() {
 
 	It("affected no client", func(ctx context.Context) {
 		report := load.expectNoClientAffected()
-		Expect(len(report.Revisions)).To(BeNumerically(">=", 5), "stable revisions and candidates: %v", report.Revisions)
+		// Releases that crash, or cannot use the cache, are found before kubelets update the split.
+		Expect(len(report.Revisions)).To(BeNumerically(">=", 4), "stable revisions and candidates: %v", report.Revisions)
 	})
 })
 
