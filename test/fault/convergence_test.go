@@ -223,6 +223,7 @@ var regressions = map[string]string{
 	"a rollback before the candidate's share was written ends like any other":          "scenario=canaryInconclusive;149:quota:0",
 	"a removed retry annotation retries nothing":                                       "scenario=canaryRetried;stale=34:FlagCache:2:true",
 	"the time before a step has its share does not count":                              "scenario=canaryByReplicas;659:tooMany:0;692:unavailable:3",
+	"flags that were not seen for a while are not missing for good":                    "scenario=createBeforeDependencies;stale=10:ConfigMap:2:true",
 	"Redis is not restarted with a configuration that could not be stored":             "scenario=reconfigured;182:internal:0;215:invalid:0",
 }
 

@@ -131,7 +131,7 @@ func deliveredNow(s *observed.Index, part Part, before *metav1.Condition) metav1
 	}
 	pods, last := part.Status.Pods, s.Delivery
 	known := last.Known && last.Of == part.Delivery.Digest
-	reported := before != nil && before.Reason != v1alpha1.ReasonNoReadyPods
+	reported := before != nil && before.Reason != v1alpha1.ReasonNoReadyPods && before.Reason != v1alpha1.ReasonNotPublished
 	switch {
 	case known && len(last.Behind) > 0:
 		return conditions.False(kind, v1alpha1.ReasonDelivering, "Pods that serve other flags than were published last: %s%s", behind(last), redisNote(s))
