@@ -221,7 +221,7 @@ var regressions = map[string]string{
 	"an outcome that cannot be recorded does not write the status repeatedly":          "scenario=canarySuperseded;353:tooMany:0",
 	"a canary whose start cannot be recorded does not restart its counters repeatedly": "scenario=canaryCrashes;147:quota:0",
 	"a rollback before the candidate's share was written ends like any other":          "scenario=canaryInconclusive;149:quota:0",
-	"a removed retry annotation retries nothing":                                       "scenario=canaryRetried;stale=34:FlagCache:2:true",
+	"a removed retry annotation retries nothing":                                       "scenario=canaryRetried;stale=37:FlagCache:2:true",
 	"the time before a step has its share does not count":                              "scenario=canaryByReplicas;659:tooMany:0;692:unavailable:3",
 	"flags that were not seen for a while are not missing for good":                    "scenario=createBeforeDependencies;stale=10:ConfigMap:2:true",
 	"Redis is not restarted with a configuration that could not be stored":             "scenario=reconfigured;182:internal:0;215:invalid:0",
