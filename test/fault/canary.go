@@ -180,15 +180,17 @@ func withMember(set map[string]bool, member string) map[string]bool {
 	return larger
 }
 
-// checkAssignedShares verifies S3: a share increases only to what the recorded step allows, unless
-// the stable revision serves nothing, and ends only after the end of the canary was recorded.
+// checkAssignedShares verifies S3: a share increases only to what the recorded step allows, and
+// only one candidate has one, unless the stable revision serves nothing; and a share ends only
+// after the end of the canary was recorded.
 func (w canaryOracle) checkAssignedShares(was map[string]int32) {
+	protected := w.load().availableReplicas(w.canaryOracle().stable()) > 0
 	for revision, weight := range w.assigned {
-		if weight > was[revision] && w.load().availableReplicas(w.canaryOracle().stable()) > 0 {
+		if weight > was[revision] && protected {
 			w.checkShare(revision, weight)
 		}
 	}
-	if len(w.assigned) > 1 {
+	if len(w.assigned) > 1 && protected {
 		w.violation("S3 gate: two candidates have a share of the traffic: %v", w.assigned)
 	}
 	for revision, weight := range was {
