@@ -13,6 +13,7 @@ import (
 
 	"github.com/flagcache/flagcache/service/cache"
 	"github.com/flagcache/flagcache/service/redistest"
+	"github.com/flagcache/flagcache/service/snapshot"
 )
 
 const (
@@ -169,4 +170,23 @@ func repeat(t *testing.T, do func(context.Context)) {
 		}
 	})
 	t.Cleanup(func() { cancel(); running.Wait() })
+}
+
+func TestUnansweredRedisIsReadMoreOften(t *testing.T) {
+	seldom := func(o *snapshot.Options) { o.CacheInterval = time.Hour }
+	for name, begin := range map[string]func(*redistest.Server) *instance{
+		"with a file": func(server *redistest.Server) *instance { return start(t, document(1), server, seldom) },
+		"with a database": func(server *redistest.Server) *instance {
+			return share(t, newDatabase(document(1)), server.URL(), seldom)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t)
+			server.Kill()
+			i := begin(server)
+			redistest.Eventually(t, soon, "it read Redis too rarely", func() bool { return i.lookups("error") >= 3 })
+			server.Restart()
+			redistest.Eventually(t, soon, "it did not reach Redis", func() bool { return i.lookups("hit")+i.lookups("miss") > 0 })
+		})
+	}
 }
